@@ -1,0 +1,1 @@
+"""Onward's online half: serves bundles over HTTP with ONNX Runtime."""

@@ -1,0 +1,1 @@
+"""The contract between training and serving: what a published model folder holds."""

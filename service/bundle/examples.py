@@ -1,0 +1,67 @@
+"""The bundle's proof: some inputs with the outputs that the trained module gave."""
+
+from math import prod
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from service.bundle.manifest import (
+    INPUT_NAME,
+    Finite,
+    Manifest,
+    Part,
+    output_name,
+    output_width,
+)
+
+
+class Tensor(Part):
+    """A named array; ``data`` is flat, row by row, and null stands for NaN."""
+
+    name: Annotated[str, Field(min_length=1)]
+    datatype: Literal["FP32"] = "FP32"
+    shape: list[Annotated[int, Field(ge=0)]]
+    data: list[Finite | None]
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> Self:
+        if prod(self.shape) != len(self.data):
+            msg = f"{self.name}: shape {self.shape} holds {prod(self.shape)} values, data has "
+            raise ValueError(msg + str(len(self.data)))
+        return self
+
+
+class Tolerance(Part):
+    """How far a device may stray: ``|got - expected| <= absolute + relative * |expected|``."""
+
+    absolute: Annotated[Finite, Field(ge=0, le=1e-2)]
+    relative: Annotated[Finite, Field(ge=0, le=1e-2)]
+
+
+class Examples(Part):
+    """The content of ``examples.json``."""
+
+    input: Tensor
+    output: Tensor
+    tolerance: Tolerance
+
+    def mismatch(self, manifest: Manifest) -> str | None:
+        """What does not fit the manifest, or None."""
+        rows = self.input.shape[0] if self.input.shape else 0
+        expected = [
+            ("input", self.input, INPUT_NAME, [rows, len(manifest.input.features)]),
+            (
+                "output",
+                self.output,
+                output_name(manifest.output),
+                [rows, output_width(manifest.output)],
+            ),
+        ]
+        if rows == 0:
+            return "there is no example row"
+        for role, tensor, name, shape in expected:
+            if tensor.name != name or tensor.shape != shape:
+                return (
+                    f"{role} is {tensor.name!r} {tensor.shape}, the manifest says {name!r} {shape}"
+                )
+        return None

@@ -1,0 +1,176 @@
+"""Bundles on disk: read with every check, written so that a crash never leaves half of one."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from service.bundle.errors import BundleError
+from service.bundle.examples import Examples
+from service.bundle.manifest import FileDigest, Manifest
+
+MODEL = "model.onnx"
+MANIFEST = "manifest.json"
+EXAMPLES = "examples.json"
+
+T = TypeVar("T", bound=BaseModel)
+
+_UNFINISHED = ".unfinished-"
+_ABANDONED_AFTER_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose every file has been checked; ``model`` is the bytes that were digested."""
+
+    folder: Path
+    manifest: Manifest
+    examples: Examples
+    model: bytes
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read ``models/<name>/<version>`` and check it against its manifest.
+
+    Raises:
+        BundleError: the manifest is missing or wrong, a file is missing, truncated or changed,
+            or the examples do not fit the manifest.
+    """
+    manifest = _parse(Manifest, _bytes_of(folder / MANIFEST))
+    if manifest.name != folder.parent.name:
+        raise BundleError(
+            f"{MANIFEST} is of model {manifest.name!r}, but its folder is {folder.parent.name!r}"
+        )
+    for required in (MODEL, EXAMPLES):
+        if required not in manifest.files:
+            raise BundleError(f"{MANIFEST} lists no digest for {required}")
+    contents = {name: _checked(folder, name, digest) for name, digest in manifest.files.items()}
+    examples = _parse(Examples, contents[EXAMPLES], EXAMPLES)
+    if mismatch := examples.mismatch(manifest):
+        raise BundleError(f"{EXAMPLES} does not fit {MANIFEST}: {mismatch}")
+    return Bundle(folder, manifest, examples, contents[MODEL])
+
+
+def write_bundle(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
+    """Publish a new version of ``manifest.name`` under ``models`` by one rename.
+
+    The digests in the manifest are made here from ``files``. Everything is flushed before the
+    rename, the manifest last, so a crash leaves the versions before it or the whole new one.
+
+    Returns:
+        The new folder, numbered one above the highest version there is.
+    """
+    home = models / manifest.name
+    home.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(home)
+    digests = {name: digest_of(content) for name, content in sorted(files.items())}
+    manifest = manifest.model_copy(update={"files": digests})
+    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=home))
+    try:
+        unfinished.chmod(0o755)  # mkdtemp makes it private; the service may run as another user
+        for name, content in files.items():
+            _write_flushed(unfinished / name, content)
+        _write_flushed(unfinished / MANIFEST, to_json(manifest))
+        _flush_folder(unfinished)
+        return _publish(unfinished, home)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def versions_in(home: Path) -> list[int]:
+    """The version numbers below ``models/<name>``, ascending."""
+    if not home.is_dir():
+        return []
+    return sorted(int(p.name) for p in home.iterdir() if _is_version(p.name) and p.is_dir())
+
+
+def digest_of(content: bytes) -> FileDigest:
+    """The digest as the manifest records it."""
+    return FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+
+def to_json(model: BaseModel) -> bytes:
+    """Indented JSON with a final newline, readable in a diff."""
+    return model.model_dump_json(indent=2, exclude_none=True).encode() + b"\n"
+
+
+def _is_version(name: str) -> bool:
+    return name.isascii() and name.isdecimal() and str(int(name)) == name and int(name) > 0
+
+
+def _publish(unfinished: Path, home: Path) -> Path:
+    while True:
+        target = home / str(max(versions_in(home), default=0) + 1)
+        try:
+            # Renaming onto a folder that holds files fails: of two publishers each gets a number.
+            unfinished.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+            continue
+        _flush_folder(home)
+        return target
+
+
+def _parse(kind: type[T], content: bytes, name: str = MANIFEST) -> T:
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc'])) or 'the whole file'}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        ]
+        raise BundleError(f"{name} is not valid: {'; '.join(problems[:5])}") from None
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"{path.name} is missing") from None
+    except OSError as error:
+        raise BundleError(f"{path.name} cannot be read: {error.strerror}") from None
+
+
+def _checked(folder: Path, name: str, expected: FileDigest) -> bytes:
+    if Path(name).name != name:
+        raise BundleError(f"{MANIFEST} names {name!r}, which is not a file of the bundle's folder")
+    content = _bytes_of(folder / name)
+    if len(content) != expected.bytes:
+        raise BundleError(f"{name} has {len(content)} bytes, {MANIFEST} says {expected.bytes}")
+    if digest_of(content) != expected:
+        raise BundleError(f"{name} has changed: its sha256 is not the one in {MANIFEST}")
+    return content
+
+
+def _write_flushed(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return  # Windows has no way to open a folder for flushing
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(home: Path) -> None:
+    """Remove what a killed publisher left; a live one never takes a day."""
+    for leftover in home.glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - leftover.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
