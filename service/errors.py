@@ -1,0 +1,218 @@
+"""What can go wrong, as sentences built from facts; HTTP status codes live in `service.api.errors`.
+
+OnwardError
+├── InvalidRequest            the caller must change the request
+│   ├── InvalidInput          some values are wrong; `problems` says which, row by row
+│   ├── UnsupportedContent    a media type or encoding we do not read
+│   └── BodyTooLarge
+├── NotFound
+│   ├── ModelNotFound
+│   └── VersionNotFound
+├── Unavailable               the same request may succeed later
+│   ├── ModelNotReady
+│   ├── Overloaded
+│   ├── DeadlineExceeded
+│   └── Draining
+├── InferenceFailed           the model itself failed on these rows
+├── LoadFailed                a model cannot be served; never reaches an HTTP caller by itself
+├── DeviceUnavailable         the demanded device cannot be used; the service does not start
+└── NoModels                  there is no models folder; the service does not start
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_PROBLEMS_SHOWN = 100
+
+
+class OnwardError(Exception):
+    """The root of every error that Onward raises on purpose."""
+
+    code = "error"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a request's values: where, what was wanted, what came, what to do."""
+
+    sentence: str
+    row: int | None = None
+    feature: str | None = None
+    expected: str | None = None
+    got: str | None = None
+    hint: str | None = None
+
+
+class InvalidRequest(OnwardError):
+    """The request cannot be understood."""
+
+    code = "invalid_request"
+
+
+class InvalidInput(InvalidRequest):
+    """Values that the model cannot take, all of them at once.
+
+    Args:
+        problems: at least one, in the order of the rows; the first hundred are kept.
+        count: how many there are in all, where ``problems`` is not all of them.
+    """
+
+    code = "invalid_input"
+
+    def __init__(self, problems: Sequence[Problem], count: int | None = None) -> None:
+        self.problems = problems[:_PROBLEMS_SHOWN]
+        self.count = count or len(problems)
+        first = problems[0]
+        text = first.sentence if first.hint is None else f"{first.sentence} {first.hint}"
+        if self.count > 1:
+            text = f"{self.count} problems. The first: {text}"
+        super().__init__(text)
+
+
+class UnsupportedContent(InvalidRequest):
+    """The body's media type or encoding is not one we read here."""
+
+    code = "unsupported_content"
+
+    def __init__(self, header: str, got: str, accepted: Iterable[str]) -> None:
+        super().__init__(f"{header} {got!r} is not read here; send {' or '.join(accepted)}.")
+
+
+class BodyTooLarge(InvalidRequest):
+    """The body is above the operator's limit."""
+
+    code = "body_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The body is larger than the limit of {limit:,} bytes; send fewer rows a request, "
+            "or ask the operator to raise ONWARD_MAX_BODY_BYTES."
+        )
+
+
+class NotFound(OnwardError):
+    """There is no such thing here."""
+
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No model of this name."""
+
+    code = "model_not_found"
+
+    def __init__(self, name: str, available: Sequence[str]) -> None:
+        # Both reference clients of the Open Inference Protocol look for this first clause.
+        text = f"Request for unknown model: {name!r} is not found"
+        if close := nearest(name, available):
+            text += f"; did you mean {close!r}?"
+        elif available:
+            text += f"; available: {', '.join(available)}."
+        else:
+            text += "; the models folder is empty."
+        super().__init__(text)
+
+
+class VersionNotFound(NotFound):
+    """The model exists, this version of it does not."""
+
+    code = "version_not_found"
+
+    def __init__(self, name: str, version: str, available: Sequence[str]) -> None:
+        super().__init__(
+            f"Model {name!r} has no version {version!r}; available: {', '.join(available)}."
+        )
+
+
+class Unavailable(OnwardError):
+    """Not now."""
+
+    code = "unavailable"
+
+
+class ModelNotReady(Unavailable):
+    """The model exists and cannot answer."""
+
+    code = "model_not_ready"
+
+    def __init__(self, name: str, version: str, reason: str) -> None:
+        super().__init__(f"Model {name!r} version {version} is not ready: {reason}")
+
+
+class Overloaded(Unavailable):
+    """More rows wait than the operator allows."""
+
+    code = "overloaded"
+
+    def __init__(self, waiting: int, limit: int) -> None:
+        super().__init__(
+            f"{waiting:,} rows are waiting and the limit is {limit:,}; try again in a moment."
+        )
+
+
+class DeadlineExceeded(Unavailable):
+    """The answer would have come too late."""
+
+    code = "deadline_exceeded"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"No answer within {seconds:g} s; send fewer rows a request, or try again later."
+        )
+
+
+class Draining(Unavailable):
+    """The service is stopping."""
+
+    code = "draining"
+
+    def __init__(self) -> None:
+        super().__init__("The service is stopping and takes no new work; send this elsewhere.")
+
+
+class InferenceFailed(OnwardError):
+    """The runtime failed on rows that passed every check."""
+
+    code = "inference_failed"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"Model {name!r} failed on this input: {reason}")
+
+
+class LoadFailed(OnwardError):
+    """A model that cannot be served, with the reason."""
+
+    code = "load_failed"
+
+
+class DeviceUnavailable(OnwardError):
+    """The device that was demanded cannot be used."""
+
+    code = "device_unavailable"
+
+    def __init__(self, device: str, reason: str) -> None:
+        super().__init__(
+            f"Device {device!r} was demanded and cannot be used: {reason}. "
+            "Mend that, or start with --device auto (or cpu)."
+        )
+
+
+class NoModels(OnwardError):
+    """The models folder does not exist."""
+
+    code = "no_models"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"The models folder {str(folder)!r} does not exist; name one with --models or "
+            "ONWARD_MODELS."
+        )
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that ``word`` is most likely a misspelling of, if any is close enough."""
+    by_folded = {name.casefold(): name for name in known}
+    matches = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    return by_folded[matches[0]] if matches else None

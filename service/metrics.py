@@ -1,0 +1,120 @@
+"""Every counter, gauge and histogram: the only importer of prometheus_client."""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+# prometheus_client reads this variable when it is imported; `service.__main__` sets it for workers.
+WORKERS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+_SECONDS = (
+    *(0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005),
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16_384, 65_536)
+
+
+@dataclass(frozen=True)
+class Phases:
+    """How long one prediction spent where, in seconds."""
+
+    decode: float
+    queue: float
+    compute: float
+    encode: float
+
+
+class Metrics:
+    """One app's metrics; two apps in one process share nothing."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self._registry = registry
+        self._requests = Counter(
+            "onward_requests_total",
+            "Predictions asked for, by outcome: ok, or the error's code.",
+            ["model", "version", "dialect", "outcome"],
+            registry=registry,
+        )
+        self._rows = Counter(
+            "onward_rows_total", "Rows predicted.", ["model", "version"], registry=registry
+        )
+        self._phases = Histogram(
+            "onward_phase_seconds",
+            "Time of a prediction by phase: decode, queue, compute, encode.",
+            ["model", "version", "phase"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._batches = Histogram(
+            "onward_batch_rows",
+            "Rows of each run of the model.",
+            ["model", "version"],
+            buckets=_ROWS,
+            registry=registry,
+        )
+        self._responses = Counter(
+            "onward_responses_total", "HTTP responses by status.", ["status"], registry=registry
+        )
+        self._ready = Gauge(
+            "onward_model_ready",
+            "1 where this version serves, 0 where it cannot; device is the one really used.",
+            ["model", "version", "device"],
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self._device = Gauge(
+            "onward_device_info",
+            "Always 1; the device that was asked for and the one really used.",
+            ["requested", "actual"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        # Looking a label set up costs more than observing it, so each is looked up once.
+        self._requests_of = cache(self._requests.labels)
+        self._rows_of = cache(self._rows.labels)
+        self._phase_of = cache(self._phases.labels)
+        self._batches_of = cache(self._batches.labels)
+        self._responses_of = cache(self._responses.labels)
+
+    def predicted(self, model: str, version: str, dialect: str, rows: int, phases: Phases) -> None:
+        """Count one prediction that was answered."""
+        self._requests_of(model, version, dialect, "ok").inc()
+        self._rows_of(model, version).inc(rows)
+        self._phase_of(model, version, "decode").observe(phases.decode)
+        self._phase_of(model, version, "queue").observe(phases.queue)
+        self._phase_of(model, version, "compute").observe(phases.compute)
+        self._phase_of(model, version, "encode").observe(phases.encode)
+
+    def failed(self, model: str, version: str, dialect: str, code: str) -> None:
+        """Count one prediction that was refused or failed."""
+        self._requests_of(model, version, dialect, code).inc()
+
+    def ran(self, model: str, version: str, rows: int) -> None:
+        """Count one run of a model over ``rows`` rows."""
+        self._batches_of(model, version).observe(rows)
+
+    def responded(self, status: int) -> None:
+        """Count one HTTP response."""
+        self._responses_of(str(status)).inc()
+
+    def model_state(self, model: str, version: str, device: str, *, ready: bool) -> None:
+        """Say whether a version serves, and on which device."""
+        self._ready.labels(model, version, device).set(1 if ready else 0)
+
+    def device(self, requested: str, actual: str) -> None:
+        """Say which device was asked for and which one is used."""
+        self._device.labels(requested, actual).set(1)
+
+    def exposition(self) -> bytes:
+        """The Prometheus text; with several workers, that of all of them added up."""
+        if WORKERS_FOLDER not in os.environ:
+            return generate_latest(self._registry)
+        shared = CollectorRegistry()
+        MultiProcessCollector(shared)  # type: ignore[no-untyped-call] # the library leaves it untyped
+        return generate_latest(shared)

@@ -1,0 +1,92 @@
+"""Every option of the service: the only reader of the environment.
+
+Each field is a setting ``ONWARD_<NAME>`` and an option ``--<name>`` of ``python -m service``.
+Its description is what ``--help`` and ``docs/operations.md`` say.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Device = Literal["auto", "cpu", "cuda"]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """The service's options, from the environment unless given."""
+
+    model_config = SettingsConfigDict(env_prefix="ONWARD_", frozen=True, extra="forbid")
+
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address to listen on. 127.0.0.1 is this machine alone; a container needs "
+        "0.0.0.0, which opens the service to the network it is on.",
+    )
+    port: int = Field(
+        default=8000,
+        ge=0,
+        le=65535,
+        description="TCP port. 0 takes a free one, which the log names. A port in use stops the "
+        "start with an error.",
+    )
+    models: Path = Field(
+        default=Path("models"),
+        description="Folder of models, each <name>/<version>/model.onnx. It must exist; a model "
+        "that cannot be served is reported and the others serve.",
+    )
+    device: Device = Field(
+        default="auto",
+        description="auto uses the GPU where one works and says so; cpu never does; cuda refuses "
+        "to start without one and names what is missing.",
+    )
+    workers: Positive = Field(
+        default=1,
+        description="Processes. One per core gives the most throughput; each loads every model, "
+        "so memory grows with them.",
+    )
+    threads: Positive = Field(
+        default=1,
+        description="ONNX Runtime threads a run, in each worker. 1 is best for small models; "
+        "more than cores / workers makes every answer slower.",
+    )
+    max_body_bytes: Positive = Field(
+        default=64 * 1024 * 1024,
+        description="Largest request body in bytes; above it 413. Each request in flight may hold "
+        "several times this in memory.",
+    )
+    max_batch_rows: Positive = Field(
+        default=1024,
+        description="Most rows joined into one run. More raises throughput under load and the "
+        "memory of a run; a single larger request still runs whole.",
+    )
+    max_queued_rows: Positive = Field(
+        default=200_000,
+        description="Most rows waiting per model; above it 429 at once. More rides out bursts, "
+        "and makes the last caller wait longer.",
+    )
+    deadline_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="Seconds a prediction may take, waiting included; above it 504. Keep it below "
+        "the caller's own timeout, so that the caller reads why.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        description="text is for people; json is one object a line for log collectors.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info",
+        description="Least severe messages kept. debug is for developers; warning hides which "
+        "models were loaded.",
+    )
+    log_requests: Literal["all", "errors", "none"] = Field(
+        default="errors",
+        description="Which requests get a log line. errors logs answers of 400 and above; all "
+        "costs throughput; none leaves only the metrics.",
+    )
+    server_name: str = Field(
+        default="onward",
+        description="Name told by GET /v2; set it where clients compare it.",
+    )
