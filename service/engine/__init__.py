@@ -1,0 +1,1 @@
+"""Serving without HTTP: models found, proved, batched and run."""

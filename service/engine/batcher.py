@@ -1,0 +1,157 @@
+"""Joins the rows of several callers into one run, with no timer.
+
+The batcher takes what is waiting whenever the runner is free: a lone call runs at once, and calls
+that arrive during a run form the next batch. It knows asyncio and numpy, neither HTTP nor ONNX.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
+
+from service.errors import Draining, Overloaded
+
+Array = npt.NDArray[np.generic]
+Arrays = tuple[Array, ...]
+Run = Callable[[Arrays], Arrays]
+
+
+@dataclass(frozen=True)
+class BatchedAnswer:
+    """One caller's rows of the outputs, the seconds it waited and those of its batch's run."""
+
+    outputs: Arrays
+    queue_seconds: float
+    compute_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    inputs: Arrays
+    rows: int
+    future: "asyncio.Future[BatchedAnswer]"
+    arrived: float = field(default_factory=perf_counter)
+
+    @property
+    def signature(self) -> tuple[tuple[int, ...], ...]:
+        """Calls can be joined where every axis but the first agrees."""
+        return tuple(array.shape[1:] for array in self.inputs)
+
+
+class Batcher:
+    """One runner's queue, counted in rows.
+
+    Args:
+        run: called in the batcher's own thread with arrays that share their first axis; returns
+            arrays with the same first axis.
+        max_batch_rows: most rows joined; a single larger call runs alone and whole.
+        max_queued_rows: most rows waiting; a call that would exceed it is refused at once.
+    """
+
+    def __init__(self, run: Run, *, max_batch_rows: int, max_queued_rows: int) -> None:
+        self._run = run
+        self._max_batch_rows = max_batch_rows
+        self._max_queued_rows = max_queued_rows
+        self._waiting: deque[_Call] = deque()
+        self._queued_rows = 0
+        self._worker: asyncio.Task[None] | None = None
+        self._closed = False
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batcher")
+
+    async def submit(self, inputs: Arrays) -> BatchedAnswer:
+        """Answer for these rows, whoever else's rows they are run with.
+
+        Raises:
+            Overloaded: too many rows wait.
+            Draining: the batcher is closing.
+            Exception: what ``run`` raised for these very rows; never another caller's fault.
+        """
+        rows = row_count(inputs)
+        if self._closed:
+            raise Draining
+        if self._waiting and self._queued_rows + rows > self._max_queued_rows:
+            raise Overloaded(self._queued_rows, self._max_queued_rows)
+        call = _Call(inputs, rows, asyncio.get_running_loop().create_future())
+        self._waiting.append(call)
+        self._queued_rows += rows
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        return await call.future
+
+    async def close(self) -> None:
+        """Take no new calls, answer those that wait, and end the thread."""
+        self._closed = True
+        if self._worker is not None:
+            await self._worker
+        self._thread.shutdown()
+
+    async def _work(self) -> None:
+        while batch := self._take():
+            await self._answer(batch)
+        self._worker = None
+
+    def _take(self) -> list[_Call]:
+        """The next calls that fit together, leaving out those whose caller has gone."""
+        batch: list[_Call] = []
+        rows = 0
+        while self._waiting:
+            call = self._waiting[0]
+            gone = call.future.done()
+            joinable = not batch or (
+                rows + call.rows <= self._max_batch_rows and call.signature == batch[0].signature
+            )
+            if not gone and not joinable:
+                break
+            self._waiting.popleft()
+            self._queued_rows -= call.rows
+            if not gone:
+                batch.append(call)
+                rows += call.rows
+        return batch
+
+    async def _answer(self, batch: list[_Call]) -> None:
+        started = perf_counter()
+        try:
+            outputs = await self._execute(_joined(batch))
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
+            if len(batch) == 1:
+                _settle(batch[0], error)
+                return
+            for call in batch:
+                await self._answer([call])
+            return
+        seconds = perf_counter() - started
+        start = 0
+        for call in batch:
+            own = tuple(output[start : start + call.rows] for output in outputs)
+            _settle(call, BatchedAnswer(own, started - call.arrived, seconds))
+            start += call.rows
+
+    async def _execute(self, inputs: Arrays) -> Arrays:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, inputs)
+
+
+def row_count(inputs: Arrays) -> int:
+    """Rows of a call; a call without a first axis counts as one."""
+    return len(inputs[0]) if inputs and inputs[0].ndim else 1
+
+
+def _joined(batch: list[_Call]) -> Arrays:
+    if len(batch) == 1:
+        return batch[0].inputs
+    columns = zip(*(call.inputs for call in batch), strict=True)
+    return tuple(np.concatenate(column) for column in columns)
+
+
+def _settle(call: _Call, result: BatchedAnswer | Exception) -> None:
+    if call.future.done():
+        return  # the caller left while its rows ran
+    if isinstance(result, Exception):
+        call.future.set_exception(result)
+    else:
+        call.future.set_result(result)

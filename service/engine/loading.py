@@ -1,0 +1,133 @@
+"""From a folder to a model that has proved itself on the device it will really use."""
+
+import math
+from collections.abc import Iterator
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
+
+from service.bundle.examples import Examples, Tensor
+from service.bundle.files import EXAMPLES, MANIFEST, MODEL, Bundle, read_bundle
+from service.bundle.manifest import INPUT_NAME, Manifest, output_name, output_width
+from service.engine.model import Execution, Limits, ServedModel
+from service.engine.repository import Candidate
+from service.engine.session import ActualDevice, Session, TensorSpec
+from service.errors import LoadFailed
+from service.metrics import Metrics
+
+# Handing a call to a thread and back costs some 25 to 40 microseconds; a model a few times slower
+# than that is better off there, where callers are joined and the event loop stays free.
+_INLINE_BELOW_SECONDS = 0.000_15
+_TIMED_RUNS = 15
+
+
+def load(
+    candidate: Candidate, device: ActualDevice, threads: int, limits: Limits, metrics: Metrics
+) -> ServedModel:
+    """Open a version, prove it, and warm it.
+
+    A folder that holds a ``model.onnx`` and nothing of a bundle is served by its graph alone.
+
+    Raises:
+        BundleError: the bundle breaks the contract.
+        LoadFailed: the runtime refuses the graph, or it does not compute what was trained.
+    """
+    bare = not any((candidate.folder / name).exists() for name in (MANIFEST, EXAMPLES))
+    manifest: Manifest | None = None
+    execution: Execution = "batched"
+    if bare:
+        session = _open_bare(candidate, device, threads)
+    else:
+        bundle = read_bundle(candidate.folder)
+        manifest = bundle.manifest
+        session = Session.open(bundle.model, device, threads)
+        execution = _prove(session, bundle)
+    return ServedModel(
+        candidate.name,
+        str(candidate.version),
+        session,
+        manifest=manifest,
+        execution=execution,
+        limits=limits,
+        metrics=metrics,
+    )
+
+
+def _open_bare(candidate: Candidate, device: ActualDevice, threads: int) -> Session:
+    try:
+        model = (candidate.folder / MODEL).read_bytes()
+    except OSError as error:
+        raise LoadFailed(f"{MODEL} cannot be read: {error.strerror}") from error
+    return Session.open(model, device, threads)
+
+
+def _prove(session: Session, bundle: Bundle) -> Execution:
+    """Compare with the examples, all rows at once and one by one; tell how it is best run."""
+    _check_signature(session, bundle.manifest)
+    examples = bundle.examples
+    rows = _array(examples.input)
+    expected = _array(examples.output)
+    _compare(_run(session, rows), expected, examples, slice(None))
+    for row in range(len(rows)):
+        one = slice(row, row + 1)
+        _compare(_run(session, rows[one]), expected[one], examples, one)
+    seconds = median(_timed(session, rows[:1]))
+    return "inline" if seconds < _INLINE_BELOW_SECONDS else "batched"
+
+
+def _check_signature(session: Session, manifest: Manifest) -> None:
+    columns = len(manifest.input.features)
+    width = output_width(manifest.output)
+    declared = (
+        ("input", session.inputs, TensorSpec(INPUT_NAME, "FP32", (-1, columns))),
+        ("output", session.outputs, TensorSpec(output_name(manifest.output), "FP32", (-1, width))),
+    )
+    for role, found, wanted in declared:
+        if found != (wanted,):
+            got = ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in found)
+            raise LoadFailed(
+                f"{MODEL} does not fit {MANIFEST}: its {role} is {got or 'absent'}, not "
+                f"{wanted.name} {wanted.datatype} {list(wanted.shape)}"
+            )
+
+
+def _run(session: Session, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    try:
+        (output,) = session.run((rows,))
+    except Exception as error:  # ONNX Runtime's errors share no narrower base
+        reason = str(error).partition("\n")[0]
+        raise LoadFailed(f"self-test failed: the graph fails on its examples: {reason}") from error
+    return output.astype(np.float32, copy=False)
+
+
+def _compare(
+    got: npt.NDArray[np.float32],
+    expected: npt.NDArray[np.float32],
+    examples: Examples,
+    rows: slice,
+) -> None:
+    """Refuse where an output strays further than the bundle allows."""
+    tolerance = examples.tolerance
+    if got.shape != expected.shape:
+        raise LoadFailed(f"self-test failed: output is {got.shape}, not {expected.shape}")
+    close = np.isclose(got, expected, rtol=tolerance.relative, atol=tolerance.absolute)
+    if not close.all():
+        row, column = map(int, np.argwhere(~close)[0])
+        raise LoadFailed(
+            f"self-test failed: example {(rows.start or 0) + row}, column {column} gives "
+            f"{got[row, column]:.6g}, {EXAMPLES} says {expected[row, column]:.6g}"
+        )
+
+
+def _timed(session: Session, row: npt.NDArray[np.float32]) -> Iterator[float]:
+    for _ in range(_TIMED_RUNS):
+        started = perf_counter()
+        session.run((row,))
+        yield perf_counter() - started
+
+
+def _array(tensor: Tensor) -> npt.NDArray[np.float32]:
+    values = [math.nan if value is None else value for value in tensor.data]
+    return np.array(values, np.float32).reshape(tensor.shape)

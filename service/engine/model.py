@@ -1,0 +1,114 @@
+"""A model that serves: its facts, and the one way to ask it."""
+
+import logging
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal
+
+from service.bundle.manifest import Manifest
+from service.engine.batcher import Arrays, Batcher, row_count
+from service.engine.session import ActualDevice, Session, TensorSpec
+from service.errors import InferenceFailed, OnwardError
+from service.metrics import Metrics
+
+Execution = Literal["inline", "batched"]
+
+# Above this many rows a run may hold up the event loop, however quick the model is.
+_MOST_INLINE_ROWS = 64
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model answered, and how long its parts took in seconds."""
+
+    outputs: Arrays
+    queue_seconds: float
+    compute_seconds: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a model takes at once, in rows."""
+
+    max_batch_rows: int
+    max_queued_rows: int
+
+
+class ServedModel:
+    """One version of one model, proved and ready.
+
+    Args:
+        execution: ``inline`` runs small requests at once on the event loop, for models so quick
+            that handing over to a thread would cost more; ``batched`` joins callers in a thread.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of a model; grouping them would only rename them
+        self,
+        name: str,
+        version: str,
+        session: Session,
+        *,
+        manifest: Manifest | None,
+        execution: Execution,
+        limits: Limits,
+        metrics: Metrics,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.manifest = manifest
+        self.execution = execution
+        self._session = session
+        self._metrics = metrics
+        # Only a bundle promises that its rows are independent, so only bundles are batched.
+        self._joins = manifest is not None
+        self._batcher = Batcher(
+            self._run,
+            max_batch_rows=limits.max_batch_rows if self._joins else 1,
+            max_queued_rows=limits.max_queued_rows,
+        )
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The graph's inputs."""
+        return self._session.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The graph's outputs."""
+        return self._session.outputs
+
+    @property
+    def device(self) -> ActualDevice:
+        """Where it really runs."""
+        return self._session.device
+
+    async def predict(self, inputs: Arrays) -> Prediction:
+        """Answer for checked arrays in the order of ``inputs``.
+
+        Raises:
+            InferenceFailed: the runtime failed on these rows.
+            Unavailable: too much waits, or the service is stopping.
+        """
+        try:
+            if self.execution == "inline" and row_count(inputs) <= _MOST_INLINE_ROWS:
+                started = perf_counter()
+                outputs = self._run(inputs)
+                return Prediction(outputs, 0.0, perf_counter() - started)
+            answer = await self._batcher.submit(inputs)
+        except OnwardError:
+            raise
+        except Exception as error:
+            _log.exception("inference failed", extra={"model": self.name, "version": self.version})
+            raise InferenceFailed(self.name, str(error).partition("\n")[0]) from error
+        return Prediction(answer.outputs, answer.queue_seconds, answer.compute_seconds)
+
+    async def close(self) -> None:
+        """Answer what waits, then take no more."""
+        await self._batcher.close()
+
+    def _run(self, inputs: Arrays) -> Arrays:
+        outputs = self._session.run(inputs)
+        self._metrics.ran(self.name, self.version, row_count(inputs))
+        return outputs
