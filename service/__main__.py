@@ -1,0 +1,101 @@
+"""``python -m service``: serve the models folder over HTTP."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+
+import uvicorn
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from service.app import create_app
+from service.engine.session import choose_device
+from service.errors import NoModels, OnwardError
+from service.logs import configure_logging
+from service.metrics import WORKERS_FOLDER
+from service.settings import Settings
+
+_USAGE_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until told to stop; 2 where the options or the machine do not allow it."""
+    options = vars(_parser().parse_args(arguments))
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        return _refuse("\n".join(_problem(problem) for problem in error.errors()))
+    configure_logging(settings.log_format, settings.log_level)
+    try:
+        _check_machine(settings)
+    except OnwardError as error:
+        return _refuse(str(error))
+    _serve(settings)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="Serve every model of a folder over HTTP.",
+        epilog="Each option is also a setting ONWARD_<NAME>; the option wins.",
+    )
+    for name, field in Settings.model_fields.items():
+        shown = str(field.default).replace("%", "%%")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            metavar="VALUE",
+            help=f"{(field.description or '').replace('%', '%%')} (default: {shown})",
+        )
+    return parser
+
+
+def _check_machine(settings: Settings) -> None:
+    """Find out before any worker starts what would stop each of them."""
+    choose_device(settings.device)
+    if not settings.models.is_dir():
+        raise NoModels(settings.models)
+
+
+def _serve(settings: Settings) -> None:
+    options = {
+        "host": settings.host,
+        "port": settings.port,
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": int(settings.deadline_seconds) + 1,
+    }
+    if settings.workers == 1:
+        uvicorn.run(create_app(settings), **options)  # type: ignore[arg-type] # a dict of several types
+        return
+    os.environ.update(
+        {f"ONWARD_{name.upper()}": str(value) for name, value in settings.model_dump().items()}
+    )
+    with tempfile.TemporaryDirectory(prefix="onward-metrics-") as folder:
+        os.environ[WORKERS_FOLDER] = folder
+        uvicorn.run(
+            "service.app:create_app_from_environment",
+            factory=True,
+            workers=settings.workers,
+            **options,  # type: ignore[arg-type] # a dict of several types
+        )
+
+
+def _problem(problem: ErrorDetails) -> str:
+    name = str(problem["loc"][0]) if problem["loc"] else "settings"
+    option = f"--{name.replace('_', '-')} (ONWARD_{name.upper()})"
+    return f"{option} is {problem['input']!r}: {problem['msg']}."
+
+
+def _refuse(reason: str) -> int:
+    sys.stderr.write(f"Onward cannot start.\n{reason}\n")
+    return _USAGE_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

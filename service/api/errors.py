@@ -1,0 +1,90 @@
+"""Errors as HTTP answers: one table of status codes, one shape of body."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from service import errors
+
+STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
+    errors.InvalidRequest: HTTPStatus.BAD_REQUEST,
+    errors.InvalidInput: HTTPStatus.BAD_REQUEST,
+    errors.UnsupportedContent: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.ModelNotFound: HTTPStatus.NOT_FOUND,
+    errors.VersionNotFound: HTTPStatus.NOT_FOUND,
+    errors.ModelNotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.Draining: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.InferenceFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+_RETRY_AFTER = {HTTPStatus.TOO_MANY_REQUESTS: "1", HTTPStatus.SERVICE_UNAVAILABLE: "5"}
+
+
+def error_response(error: Exception) -> Response:
+    """The error contract's answer to any exception; what we did not foresee is a 500."""
+    if isinstance(error, errors.OnwardError):
+        status = STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+        problems = error.problems if isinstance(error, errors.InvalidInput) else ()
+        return _response(status, str(error), error.code, problems)
+    return _response(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "This is a fault of the service, not of your request; its log has the trace under the "
+        "x-request-id of this answer.",
+        "internal_error",
+    )
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Answer every error, the framework's own included, by the contract."""
+
+    async def onward_error(_: Request, error: Exception) -> Response:
+        return error_response(error)
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        return _framework_response(request, error)
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        return error_response(errors.InvalidRequest(f"The request is not valid: {error}"))
+
+    app.add_exception_handler(errors.OnwardError, onward_error)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+
+
+def _framework_response(request: Request, error: HTTPException) -> Response:
+    path = request.url.path
+    allowed = (error.headers or {}).get("Allow", "")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        sentence = f"{request.method} is not possible on {path}; use {allowed}."
+    elif error.status_code == HTTPStatus.NOT_FOUND:
+        sentence = f"There is nothing at {path}; GET /models lists the models, /docs every path."
+    else:
+        sentence = str(error.detail)
+    status = HTTPStatus(error.status_code)
+    response = _response(status, sentence, status.name.lower())
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _response(
+    status: HTTPStatus, sentence: str, code: str, problems: Sequence[errors.Problem] = ()
+) -> Response:
+    body: dict[str, object] = {"error": sentence, "code": code}
+    if problems:
+        body["details"] = [
+            {key: value for key, value in dataclasses.asdict(problem).items() if value is not None}
+            for problem in problems
+        ]
+    headers = {"retry-after": _RETRY_AFTER[status]} if status in _RETRY_AFTER else None
+    return Response(orjson.dumps(body), status, headers, media_type="application/json")

@@ -1,0 +1,178 @@
+"""OpenAPI with each model's own path: its features with units and ranges, and an example."""
+
+from typing import Any
+
+from service.api.features import FeatureCodec, describe
+from service.bundle.manifest import (
+    BooleanFeature,
+    CategoryFeature,
+    ClassesOutput,
+    Feature,
+    IntegerFeature,
+    Manifest,
+)
+from service.engine.registry import Registry
+
+Schema = dict[str, Any]
+
+ERROR: Schema = {
+    "type": "object",
+    "required": ["error", "code"],
+    "properties": {
+        "error": {"type": "string", "description": "One sentence that a person can act on."},
+        "code": {"type": "string"},
+        "details": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["sentence"],
+                "properties": {
+                    "sentence": {"type": "string"},
+                    "row": {"type": "integer"},
+                    "feature": {"type": "string"},
+                    "expected": {"type": "string"},
+                    "got": {"type": "string"},
+                    "hint": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+
+_REFUSALS = {
+    "400": "The body or a value in it is wrong.",
+    "404": "There is no such model, version or path.",
+    "413": "The body is too large.",
+    "415": "The body's media type or encoding is not read here.",
+    "429": "Too many rows wait.",
+    "500": "A fault of the service.",
+    "503": "The model is not ready, or the service is stopping.",
+    "504": "The deadline passed.",
+}
+
+
+def complete(document: Schema, registry: Registry) -> Schema:
+    """FastAPI's document with the error contract and a path for each model that serves."""
+    document.setdefault("components", {}).setdefault("schemas", {})["Error"] = ERROR
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            operation["responses"].pop("422", None)  # the contract answers 400
+            operation["responses"] |= _refusals(operation["responses"])
+    for name in registry.names:
+        model = registry.serving(name)
+        if model is not None and model.manifest is not None:
+            path = f"/models/{name}/predict"
+            document["paths"][path] = {"post": _predict_operation(model.manifest)}
+    return document
+
+
+def _predict_operation(manifest: Manifest) -> Schema:
+    row = _row_schema(manifest)
+    answer = _answer_schema(manifest)
+    version = {"model_version": {"type": "string"}}
+    many = {
+        "type": "object",
+        "required": ["predictions", "model_version"],
+        "properties": {"predictions": {"type": "array", "items": answer}} | version,
+    }
+    one = answer | {
+        "required": [*answer["required"], "model_version"],
+        "properties": answer["properties"] | version,
+    }
+    rows = {"type": "array", "items": row, "minItems": 1}
+    instances = {
+        "type": "object",
+        "required": ["instances"],
+        "properties": {"instances": rows},
+        "additionalProperties": False,
+    }
+    example = FeatureCodec(manifest.input).example
+    return {
+        "tags": [manifest.title],
+        "summary": manifest.title,
+        "description": manifest.description,
+        "operationId": f"predict_{manifest.name}",
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"anyOf": [row, rows, instances]},
+                    "examples": {
+                        "one row": {"value": example},
+                        "several rows": {"value": {"instances": [example, example]}},
+                    },
+                }
+            },
+        },
+        "responses": {
+            "200": {
+                "description": "One answer for an object, else one a row.",
+                "content": {"application/json": {"schema": {"anyOf": [one, many]}}},
+            }
+        }
+        | _refusals({}),
+    }
+
+
+def _row_schema(manifest: Manifest) -> Schema:
+    features = manifest.input.features
+    return {
+        "type": "object",
+        "title": manifest.title,
+        "required": [feature.name for feature in features if not feature.optional],
+        "properties": {feature.name: _feature_schema(feature) for feature in features},
+        "additionalProperties": False,
+    }
+
+
+def _feature_schema(feature: Feature) -> Schema:
+    schema = _type_schema(feature)
+    if feature.optional:
+        schema["type"] = [schema["type"], "null"]
+        if "enum" in schema:
+            schema["enum"] = [*schema["enum"], None]
+    text = [part for part in (feature.description, f"Expected: {describe(feature)}.") if part]
+    return schema | {"description": " ".join(text), "examples": [feature.example]}
+
+
+def _type_schema(feature: Feature) -> Schema:
+    if isinstance(feature, BooleanFeature):
+        return {"type": "boolean"}
+    if isinstance(feature, CategoryFeature):
+        known = {"enum": feature.categories} if feature.unseen == "refuse" else {}
+        return {"type": "string", **known}
+    schema: Schema = {"type": "integer" if isinstance(feature, IntegerFeature) else "number"}
+    if feature.unit:
+        schema["x-unit"] = feature.unit
+    for source, prefix in ((feature.allowed, ""), (feature.trained, "x-trained-")):
+        for end in ("minimum", "maximum"):
+            limit = getattr(source, end, None)
+            if limit is not None:
+                schema[prefix + end] = limit
+    return schema
+
+
+def _answer_schema(manifest: Manifest) -> Schema:
+    output = manifest.output
+    if isinstance(output, ClassesOutput):
+        share = {"type": "number", "minimum": 0, "maximum": 1}
+        shares = {"type": "object", "properties": dict.fromkeys(output.labels, share)}
+        properties = {
+            "label": {"type": "string", "enum": output.labels},
+            "probability": share | {"description": "That of the label answered."},
+            "probabilities": shares | {"required": output.labels},
+        }
+    else:
+        properties = {"value": {"type": "number", "description": output.description}}
+        if output.unit is not None:
+            properties["unit"] = {"type": "string", "const": output.unit}
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _refusals(present: Schema) -> Schema:
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {
+        status: {"description": meaning, "content": content}
+        for status, meaning in _REFUSALS.items()
+        if status not in present
+    }

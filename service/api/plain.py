@@ -1,0 +1,182 @@
+"""The plain dialect: named features in, labelled answers out.
+
+GET /models · GET /models/{name} · POST /models/{name}/predict, each model also under
+/models/{name}/versions/{version}.
+"""
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from service.api.bodies import parse_json
+from service.api.features import FeatureCodec
+from service.api.prediction import Decoded, Predictor
+from service.bundle.manifest import ClassesOutput, Manifest, ValueOutput
+from service.engine.batcher import Arrays
+from service.engine.model import ServedModel
+from service.engine.registry import Entry, Registry
+from service.errors import InvalidRequest
+
+_INSTANCES = "instances"
+
+
+class PlainDialect:
+    """JSON objects by feature name; the context tells whether one row was sent bare."""
+
+    name = "plain"
+
+    def __init__(self) -> None:
+        self._codecs: WeakKeyDictionary[ServedModel, FeatureCodec] = WeakKeyDictionary()
+
+    def decode(self, model: ServedModel, body: bytes) -> Decoded[bool]:
+        """One object, an array of rows, or ``{"instances": [rows]}``."""
+        codec = self._codec(model)
+        document = parse_json(body, orjson.dumps(codec.example))
+        rows, single = _rows(document, codec)
+        return Decoded((codec.rows(rows),), single)
+
+    def encode(self, model: ServedModel, outputs: Arrays, context: bool) -> bytes:  # noqa: FBT001 - the protocol's own parameter
+        """One answer for a bare object, else ``{"predictions": [answers]}``."""
+        answers = _answers(_manifest(model), outputs[0])
+        version = {"model_version": model.version}
+        body = answers[0] | version if context else {"predictions": answers} | version
+        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    def _codec(self, model: ServedModel) -> FeatureCodec:
+        codec = self._codecs.get(model)
+        if codec is None:
+            codec = self._codecs[model] = FeatureCodec(_manifest(model).input)
+        return codec
+
+
+def plain_router(registry: Registry, predictor: Predictor) -> APIRouter:
+    """The plain dialect's paths."""
+    router = APIRouter(tags=["models"])
+    dialect = PlainDialect()
+
+    @router.get("/models", summary="Every model, and the device they run on")
+    async def models() -> Response:
+        device = registry.device
+        used: dict[str, str] = {"requested": device.requested, "actual": device.actual}
+        if device.reason:
+            used["reason"] = device.reason
+        listed = [_summary(registry.entry(name)) for name in registry.names]
+        return _json({"models": listed, "device": used})
+
+    @router.get("/models/{name}", summary="What a model takes, answers, and how good it is")
+    @router.get("/models/{name}/versions/{version}", summary="The same of one version")
+    async def model(name: str, version: str | None = None) -> Response:
+        entry = registry.entry(name, version)
+        versions = [_version(known) for known in registry.versions(name)]
+        return _json(_summary(entry) | _facts(entry) | {"versions": versions})
+
+    @router.post("/models/{name}/predict", summary="Predict one row or many")
+    @router.post("/models/{name}/versions/{version}/predict", summary="The same by one version")
+    async def predict(request: Request, name: str, version: str | None = None) -> Response:
+        return await predictor.answer(dialect, request, name, version)
+
+    return router
+
+
+def _rows(document: Any, codec: FeatureCodec) -> tuple[list[Any], bool]:  # noqa: ANN401 - JSON is any of its types
+    """The rows of a body, and whether it was one bare object."""
+    if isinstance(document, dict):
+        names = {feature.name for feature in codec.features}
+        if _INSTANCES not in document or _INSTANCES in names:
+            return [document], True
+        if extra := sorted(set(document) - {_INSTANCES}):
+            raise InvalidRequest(f"{extra[0]!r} is not known beside 'instances'; remove it.")
+        document = document[_INSTANCES]
+    example = orjson.dumps([codec.example]).decode()
+    if not isinstance(document, list):
+        raise InvalidRequest(f"Expected an object, an array of objects, or instances: {example}")
+    if not document:
+        raise InvalidRequest(f"There is no row to predict; send at least one: {example}")
+    return document, False
+
+
+def _answers(manifest: Manifest, output: npt.NDArray[Any]) -> list[dict[str, object]]:
+    if isinstance(manifest.output, ValueOutput):
+        unit = {} if manifest.output.unit is None else {"unit": manifest.output.unit}
+        return [{"value": value, **unit} for value in output[:, 0]]
+    labels = manifest.output.labels
+    probabilities = _per_label(output)
+    chosen = _chosen(manifest.output, probabilities)
+    return [
+        {
+            "label": labels[index],
+            "probability": row[index],
+            "probabilities": dict(zip(labels, row, strict=True)),
+        }
+        for index, row in zip(chosen, probabilities, strict=True)
+    ]
+
+
+def _per_label(output: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Probabilities ``[rows, labels]``; two labels' graph gives that of the second alone."""
+    if output.shape[1] > 1:
+        return output
+    return np.concatenate([1 - output, output], axis=1)
+
+
+def _chosen(output: ClassesOutput, probabilities: npt.NDArray[Any]) -> list[int]:
+    if output.threshold is not None:
+        return [int(second) for second in probabilities[:, 1] >= output.threshold]
+    if len(output.labels) == 2:  # noqa: PLR2004 - two labels share one probability
+        return [int(second) for second in probabilities[:, 1] >= 0.5]  # noqa: PLR2004 - even odds
+    return [int(index) for index in probabilities.argmax(axis=1)]
+
+
+def _manifest(model: ServedModel) -> Manifest:
+    if model.manifest is None:
+        raise InvalidRequest(
+            f"Model {model.name!r} has no manifest, so its features have no names here; "
+            f"use POST /v2/models/{model.name}/infer."
+        )
+    return model.manifest
+
+
+def _summary(entry: Entry) -> dict[str, object]:
+    """What a person needs to choose a model."""
+    summary: dict[str, object] = {"name": entry.name, "version": entry.version}
+    summary |= {"ready": entry.model is not None}
+    if entry.model is None:
+        return summary | {"reason": entry.reason}
+    manifest = entry.model.manifest
+    if manifest is not None:
+        summary |= {
+            "title": manifest.title,
+            "description": manifest.description,
+            "task": manifest.task,
+        }
+    return summary | {"device": entry.model.device}
+
+
+def _facts(entry: Entry) -> dict[str, object]:
+    """Everything the manifest says, and how the model is served."""
+    if entry.model is None:
+        return {}
+    facts: dict[str, object] = {"execution": entry.model.execution}
+    manifest = entry.model.manifest
+    if manifest is None:
+        return facts
+    stated = manifest.model_dump(mode="json", exclude_none=True)
+    facts |= {"features": stated["input"]["features"]}
+    return facts | {
+        key: stated[key]
+        for key in ("output", "scaler", "evaluation", "provenance")
+        if key in stated
+    }
+
+
+def _version(entry: Entry) -> dict[str, object]:
+    version: dict[str, object] = {"version": entry.version, "state": entry.state}
+    return version | ({"reason": entry.reason} if entry.reason else {})
+
+
+def _json(content: object) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")

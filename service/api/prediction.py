@@ -1,0 +1,100 @@
+"""The one way from a request to a model and back; each dialect brings only its codec."""
+
+import asyncio
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Generic, Protocol, TypeVar
+
+from fastapi import Request, Response
+
+from service.api.bodies import JSON, read_body, require_json
+from service.engine.batcher import Arrays, row_count
+from service.engine.model import ServedModel
+from service.engine.registry import Registry
+from service.errors import DeadlineExceeded, NotFound, OnwardError
+from service.metrics import Metrics, Phases
+from service.settings import Settings
+
+Context = TypeVar("Context")
+
+
+@dataclass(frozen=True)
+class Decoded(Generic[Context]):
+    """Checked arrays in the order of the model's inputs, and what the answer's form depends on."""
+
+    inputs: Arrays
+    context: Context
+
+
+class Dialect(Protocol[Context]):
+    """How one protocol writes requests and answers."""
+
+    @property
+    def name(self) -> str:
+        """As the metrics call it."""
+
+    def decode(self, model: ServedModel, body: bytes) -> Decoded[Context]:
+        """Turn a body into arrays the model can take; raises `InvalidRequest` where it cannot."""
+
+    def encode(self, model: ServedModel, outputs: Arrays, context: Context) -> bytes:
+        """Turn the model's outputs into a body."""
+
+
+class Predictor:
+    """Answers predictions of every dialect, and measures each phase."""
+
+    def __init__(self, registry: Registry, metrics: Metrics, settings: Settings) -> None:
+        self._registry = registry
+        self._metrics = metrics
+        self._max_body_bytes = settings.max_body_bytes
+        self._deadline_seconds = settings.deadline_seconds
+
+    async def answer(
+        self, dialect: Dialect[Context], request: Request, name: str, version: str | None
+    ) -> Response:
+        """Predict what the request asks.
+
+        Raises:
+            OnwardError: any of them; it has been counted.
+        """
+        try:
+            return await self._answer(dialect, request, name, version)
+        except OnwardError as error:
+            # An unknown name is the caller's invention and must not become a label.
+            known = ("", "") if isinstance(error, NotFound) else (name, version or "")
+            self._metrics.failed(*known, dialect.name, error.code)
+            raise
+
+    async def _answer(
+        self, dialect: Dialect[Context], request: Request, name: str, version: str | None
+    ) -> Response:
+        model = self._registry.get(name, version)
+        require_json(request)
+        body = await read_body(request, self._max_body_bytes)
+        started = perf_counter()
+        decoded = dialect.decode(model, body)
+        decode_seconds = perf_counter() - started
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                prediction = await model.predict(decoded.inputs)
+        except TimeoutError:
+            raise DeadlineExceeded(self._deadline_seconds) from None
+        started = perf_counter()
+        content = dialect.encode(model, prediction.outputs, decoded.context)
+        phases = Phases(
+            decode_seconds,
+            prediction.queue_seconds,
+            prediction.compute_seconds,
+            perf_counter() - started,
+        )
+        rows = row_count(decoded.inputs)
+        self._metrics.predicted(model.name, model.version, dialect.name, rows, phases)
+        return Response(content, headers={"server-timing": _timing(phases)}, media_type=JSON)
+
+
+def _timing(phases: Phases) -> str:
+    """The phases as a Server-Timing header, in milliseconds."""
+    return (
+        f"decode;dur={phases.decode * 1e3:.3f}, queue;dur={phases.queue * 1e3:.3f}, "
+        f"compute;dur={phases.compute * 1e3:.3f}, encode;dur={phases.encode * 1e3:.3f}"
+    )

@@ -1,0 +1,78 @@
+"""The only place where the service's parts meet."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+
+from service.api.errors import add_error_handlers
+from service.api.openapi import complete
+from service.api.operations import operations_router
+from service.api.plain import plain_router
+from service.api.prediction import Predictor
+from service.api.requests import RequestContext
+from service.api.v2 import v2_router
+from service.engine.registry import Registry
+from service.logs import configure_logging
+from service.metrics import Metrics
+from service.settings import Settings
+
+VERSION = version("onward")
+
+
+class Onward(FastAPI):
+    """FastAPI whose OpenAPI document also tells each model's own paths."""
+
+    def __init__(self, registry: Registry, **options: Any) -> None:  # noqa: ANN401 - FastAPI's own
+        super().__init__(**options)
+        self.registry = registry
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made anew each time: models come and go."""
+        self.openapi_schema = None
+        return complete(super().openapi(), self.registry)
+
+
+def create_app(settings: Settings) -> Onward:
+    """The service as one ASGI application; models are loaded when its lifespan starts.
+
+    Starting raises `DeviceUnavailable` or `NoModels` where the settings cannot be met.
+    """
+    metrics = Metrics()
+    registry = Registry(settings, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(registry.load)
+        # What start-up made lives as long as the process; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        yield
+        await registry.close()
+
+    app = Onward(
+        registry,
+        title="Onward",
+        version=VERSION,
+        description="Predictions from tables and pictures. Train small, serve fast.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    predictor = Predictor(registry, metrics, settings)
+    app.include_router(plain_router(registry, predictor))
+    app.include_router(v2_router(registry, predictor, settings.server_name, VERSION))
+    app.include_router(operations_router(registry, metrics))
+    add_error_handlers(app)
+    app.add_middleware(RequestContext, metrics=metrics, log_requests=settings.log_requests)
+    return app
+
+
+def create_app_from_environment() -> Onward:
+    """What each of several workers calls; their settings travel in the environment."""
+    settings = Settings()
+    configure_logging(settings.log_format, settings.log_level)
+    return create_app(settings)
