@@ -1,0 +1,51 @@
+# One command per verb; each does all of its own set-up in .venv.
+.PHONY: serve test check train bench constraints clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# Serve the models of models/ (no torch needed). ONWARD_HOST, ONWARD_PORT, ... are honoured.
+serve: $(VENV)/serving
+	$(BIN)/python -m service
+
+# Set up and run the whole test suite.
+test: $(VENV)/development
+	$(BIN)/python -m pytest
+
+# Formatter, linter and types over code and tests.
+check: $(VENV)/development
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Train a recipe: make train RECIPE=admission
+RECIPE ?= list
+train: $(VENV)/development
+	$(BIN)/python -m training $(RECIPE)
+
+# Measure against the floor and peers; writes bench/RESULTS.md.
+bench: $(VENV)/development
+	$(BIN)/python -m bench
+
+# Resolve every dependency anew, for every platform and Python.
+constraints: $(VENV)/serving
+	$(BIN)/python -m pip install --quiet uv
+	(sed -n '/^#/p' constraints.txt; $(BIN)/uv pip compile --quiet pyproject.toml --all-extras \
+	  --universal --python-version 3.11 --no-annotate --no-header -c constraints.in) > constraints.new
+	mv constraints.new constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/serving: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/development: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/serving
