@@ -1,0 +1,17 @@
+"""What tests of training share: where real data lies, and a place to publish."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from training.sources import Folders
+
+_BESIDE_THE_REPOSITORY = Path(__file__).parents[2].parent / "shared" / "datasets"
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+    """The data folder that the setting names, else one beside the repository."""
+    data = Path(os.environ.get("ONWARD_DATA", _BESIDE_THE_REPOSITORY))
+    return Folders(data=data, cache=tmp_path_factory.mktemp("cache"))

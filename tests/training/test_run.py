@@ -1,0 +1,104 @@
+"""Whole runs of shipped recipes, from their table to a published bundle."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from scipy.optimize import minimize
+from sklearn.model_selection import train_test_split
+
+from service.bundle.files import read_bundle
+from training.config import read_recipe
+from training.run import run
+from training.sources import Folders
+from training.tabular import Float32s, Floats
+
+
+def _answers(folder: Path, rows: list[list[float]]) -> Float32s:
+    session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    answers: Float32s = session.run(None, {"features": np.array(rows, dtype=np.float32)})[0]
+    return answers
+
+
+def test_ice_cream_is_the_least_squares_line(folders: Folders, tmp_path: Path) -> None:
+    """The published graph answers what the normal equations give for the six rows."""
+    recipe = read_recipe("ice_cream")
+    rows = np.array(recipe.data.rows, dtype=np.float64)
+    design = np.column_stack([rows[:, 0], np.ones(len(rows))])
+    slope, intercept = np.linalg.solve(design.T @ design, design.T @ rows[:, 1])
+
+    outcome = run(recipe, tmp_path, folders)
+
+    found = _answers(outcome.folder, [[-50], [10], [30], [60]])[:, 0]
+    assert found == pytest.approx(intercept + slope * np.array([-50, 10, 30, 60]), abs=1e-4)
+    assert round(float(found[2]), 3) == 18.846
+
+
+def test_ice_cream_is_measured_by_leaving_one_row_out(folders: Folders, tmp_path: Path) -> None:
+    """Each of the six rows is predicted by a line through the five others."""
+    recipe = read_recipe("ice_cream")
+    x, y = np.array(recipe.data.rows, dtype=np.float64).T
+    errors = []
+    for k in range(len(x)):
+        slope, intercept = np.polyfit(np.delete(x, k), np.delete(y, k), deg=1)
+        errors.append(intercept + slope * x[k] - y[k])
+
+    evaluation = run(recipe, tmp_path, folders).manifest.evaluation
+
+    assert evaluation is not None
+    assert (evaluation.part, evaluation.folds, evaluation.rows) == ("cross-validation", 6, 6)
+    assert evaluation.metrics["sse"] == pytest.approx(np.square(errors).sum(), rel=1e-5)
+    assert evaluation.metrics["r2"] > evaluation.baseline.metrics["r2"]
+
+
+def test_admission_is_the_optimum_of_another_solver(folders: Folders, tmp_path: Path) -> None:
+    """On every training row the probability is that of scipy's optimum to 1e-3."""
+    outcome = run(read_recipe("admission"), tmp_path, folders)
+    assert folders.data is not None
+    table = np.loadtxt(folders.data / "admissions" / "ex2data1.txt", delimiter=",")
+    provenance = outcome.manifest.provenance
+    assert provenance is not None
+    assert (provenance.split.training, provenance.split.test) == (80, 20)
+    spans = [feature.model_dump()["trained"] for feature in outcome.manifest.input.features]
+    training = _training_rows(table)
+    assert [table[training, k].min() for k in (0, 1)] == pytest.approx(
+        [span["minimum"] for span in spans]
+    )
+
+    x = np.column_stack([table[training, :2] / 100, np.ones(len(training))])
+    sign = 2 * table[training, 2] - 1
+    optimum = minimize(lambda w: np.logaddexp(0, -sign * (x @ w)).sum(), np.zeros(3), tol=1e-10)
+    expected = 1 / (1 + np.exp(-x @ optimum.x))
+
+    found = _answers(outcome.folder, table[training, :2].tolist())[:, 0]
+    assert np.abs(found - expected).max() < 1e-3
+
+
+def _training_rows(table: Floats) -> list[int]:
+    return sorted(
+        train_test_split(
+            np.arange(len(table)), test_size=0.2, random_state=1, stratify=table[:, 2]
+        )[0]
+    )
+
+
+def test_the_same_seed_gives_the_same_model(folders: Folders, tmp_path: Path) -> None:
+    """Two runs publish two versions with one digest."""
+    recipe = read_recipe("admission", ["split.folds=0"])
+
+    first, second = (run(recipe, tmp_path, folders) for _ in range(2))
+
+    assert (first.folder.name, second.folder.name) == ("1", "2")
+    digests = {read_bundle(o.folder).manifest.files["model.onnx"].sha256 for o in (first, second)}
+    assert len(digests) == 1
+
+
+def test_nothing_of_this_machine_is_in_the_bundle(folders: Folders, tmp_path: Path) -> None:
+    """No file of a bundle holds a path of the machine that trained it."""
+    folder = run(read_recipe("admission", ["split.folds=0"]), tmp_path, folders).folder
+
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        for private in (Path.cwd(), Path.home(), folders.data, tmp_path):
+            assert str(private).encode() not in content

@@ -1,0 +1,1 @@
+"""Offline training: a recipe and a table in, a published model bundle out."""

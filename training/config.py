@@ -1,0 +1,112 @@
+"""Reading recipes: one TOML file, `key=value` overrides, and every problem said at once."""
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from training.errors import RecipeError
+from training.recipe import Recipe, contradictions
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """The shipped recipes."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a shipped recipe by its name, or any `.toml` file, and apply `key=value` overrides.
+
+    Raises:
+        RecipeError: with every problem found, unknown keys with the nearest known one.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{name_or_path}.toml"
+        if name_or_path not in recipe_names():
+            raise RecipeError(name_or_path, [_no_such_recipe(name_or_path)])
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(name_or_path, [f"{path.name} cannot be read: {error}"]) from None
+    for override in overrides:
+        _override(document, override)
+    return parse_recipe(document, name_or_path)
+
+
+def parse_recipe(document: dict[str, Any], origin: str) -> Recipe:
+    """Check a recipe that has been read.
+
+    Raises:
+        RecipeError: with every problem found.
+    """
+    try:
+        recipe = Recipe.model_validate(document)
+    except ValidationError as error:
+        problems = [_problem(p["type"], p["loc"], p["msg"], p["input"]) for p in error.errors()]
+        raise RecipeError(origin, problems) from None
+    if problems := contradictions(recipe):
+        raise RecipeError(origin, problems)
+    return recipe
+
+
+def _no_such_recipe(name: str) -> str:
+    near = difflib.get_close_matches(name, recipe_names(), n=1)
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    return (
+        f"there is no recipe of this name{meant}; "
+        f"available: {', '.join(recipe_names())}, or the path of a .toml file"
+    )
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(
+            override, ["an override is written key=value, for example training.epochs=50"]
+        )
+    try:
+        value: JsonValue = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, last = key.split(".")
+    place = document
+    for section in sections:
+        inner = place.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(override, [f"{section} is not a section, so {key} cannot be set"])
+        place = inner
+    place[last] = value
+
+
+def _problem(kind: str, loc: tuple[int | str, ...], message: str, found: object) -> str:
+    where = ".".join(str(step) for step in loc if not _is_branch(step))
+    if kind == "extra_forbidden":
+        known = sorted(_section_at(loc[:-1]).model_fields)
+        near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
+        meant = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"{where}: there is no such key; {meant}"
+    if kind == "missing":
+        return f"{where}: this key is required"
+    return f"{where}: {message[0].lower()}{message[1:]}, but it is {found!r}"
+
+
+def _is_branch(step: int | str) -> bool:
+    # Where a key takes several types, pydantic adds the branch it tried, such as "literal['half']".
+    return isinstance(step, str) and any(mark in step for mark in "[(")
+
+
+def _section_at(loc: tuple[int | str, ...]) -> type[BaseModel]:
+    section: type[BaseModel] = Recipe
+    for step in loc:
+        if isinstance(step, str) and step in section.model_fields:
+            annotation = section.model_fields[step].annotation
+            for kind in (annotation, *get_args(annotation)):
+                if isinstance(kind, type) and issubclass(kind, BaseModel):
+                    section = kind
+    return section

@@ -1,0 +1,195 @@
+"""The manifest: what a run knows about its model, in the contract's own words."""
+
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from service.bundle import manifest as contract
+from training.predictor import Predictor
+from training.recipe import Feature, Recipe
+from training.split import Parts
+from training.tabular import Column, Dataset, Float32s, Floats, Table
+
+_DIGITS = 7
+_LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scikit-learn", "polars")
+
+
+def input_of(data: Dataset, training: Float32s) -> contract.FeaturesInput:
+    """Each feature as the service must check and explain it; statistics of the training part."""
+    return contract.FeaturesInput(
+        kind="features",
+        features=[
+            _feature(column, training[:, k].astype(np.float64))
+            for k, column in enumerate(data.columns)
+        ],
+    )
+
+
+def output_of(recipe: Recipe, threshold: float) -> contract.ValueOutput | contract.ClassesOutput:
+    """The answer: a quantity in its unit, or labels."""
+    target = recipe.target
+    name = target.name or target.column
+    if recipe.task == "regression":
+        return contract.ValueOutput(
+            kind="value", name=name, description=target.description, unit=target.unit
+        )
+    return contract.ClassesOutput(
+        kind="classes",
+        name=name,
+        description=target.description,
+        labels=target.labels,
+        threshold=threshold if recipe.task == "binary" else None,
+    )
+
+
+def scaler_of(recipe: Recipe, data: Dataset, predictor: Predictor) -> contract.Scaler | None:
+    """The fitted scaler in plain numbers."""
+    preparation = predictor.preparation
+    if preparation.scaler is None:
+        return None
+    offset, scale = preparation.scaler.offset.tolist(), preparation.scaler.scale.tolist()
+    columns = {
+        data.columns[position].feature.name: contract.ColumnScale(
+            offset=_rounded(offset[k]), scale=_rounded(scale[k])
+        )
+        for k, position in enumerate(preparation.numeric)
+    }
+    return contract.Scaler(kind=recipe.preparation.scaler, columns=columns)
+
+
+def provenance_of(
+    recipe: Recipe, table: Table, rows: int, parts: Parts, started: float
+) -> contract.Provenance:
+    """How to make the model again; `started` is `time.perf_counter()` at the run's beginning."""
+    return contract.Provenance(
+        recipe=recipe.model_dump(mode="json", exclude_defaults=True),
+        seed=recipe.seed,
+        data=contract.DataOrigin(source=table.name, sha256=table.sha256, rows=rows),
+        split=contract.SplitSizes(
+            training=len(parts.training), validation=len(parts.validation), test=len(parts.test)
+        ),
+        versions=_versions(),
+        commit=_commit(),
+        created=datetime.now(UTC).replace(microsecond=0),
+        duration_seconds=round(time.perf_counter() - started, 2),
+    )
+
+
+def rounded(metrics: dict[str, float]) -> dict[str, float]:
+    """Metrics to seven significant digits, what float32 answers carry."""
+    return {name: _rounded(number) for name, number in metrics.items()}
+
+
+def _feature(
+    column: Column, cells: Floats
+) -> (
+    contract.NumberFeature
+    | contract.IntegerFeature
+    | contract.BooleanFeature
+    | contract.CategoryFeature
+):
+    feature = column.feature
+    known = cells[~np.isnan(cells)]
+    if feature.type == "category":
+        return _category(column, known)
+    if feature.type == "boolean":
+        return contract.BooleanFeature(
+            type="boolean",
+            name=feature.name,
+            description=feature.description,
+            optional=feature.optional,
+            example=bool(np.median(known) if feature.example is None else feature.example),
+        )
+    trained = contract.Range(minimum=_rounded(known.min()), maximum=_rounded(known.max()))
+    statistics = contract.Statistics(
+        mean=_rounded(known.mean()),
+        standard_deviation=_rounded(known.std()),
+        deciles=[_rounded(d) for d in np.quantile(known, np.linspace(0, 1, 11))],
+        missing=_rounded(np.isnan(cells).mean()),
+    )
+    kind = contract.NumberFeature if feature.type == "number" else contract.IntegerFeature
+    return kind.model_validate(
+        {
+            "type": feature.type,
+            "name": feature.name,
+            "unit": feature.unit,
+            "description": feature.description,
+            "optional": feature.optional,
+            "allowed": _allowed(feature),
+            "trained": trained,
+            "example": _typical(feature, known),
+            "statistics": statistics,
+        }
+    )
+
+
+def _category(column: Column, known: Floats) -> contract.CategoryFeature:
+    feature = column.feature
+    counts = np.bincount(known[known >= 0].astype(int), minlength=len(column.categories))
+    example = feature.example or column.categories[int(counts.argmax())]
+    return contract.CategoryFeature(
+        type="category",
+        name=feature.name,
+        unit=feature.unit,
+        description=feature.description,
+        optional=feature.optional,
+        categories=list(column.categories),
+        counts=counts.tolist(),
+        unseen=feature.unseen,
+        example=str(example),
+    )
+
+
+def _allowed(feature: Feature) -> contract.Range | None:
+    if feature.minimum is None and feature.maximum is None:
+        return None
+    return contract.Range(minimum=feature.minimum, maximum=feature.maximum)
+
+
+def _typical(feature: Feature, known: Floats) -> float:
+    if isinstance(feature.example, int | float):
+        return float(feature.example)
+    middle = float(np.quantile(known, 0.5, method="nearest"))
+    return round(middle) if feature.type == "integer" else _rounded(middle)
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.{_DIGITS}g}")
+
+
+def _versions() -> dict[str, str]:
+    libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    runtime = _runtime_version(("onnxruntime", "onnxruntime-gpu"))
+    return {"python": platform.python_version(), **libraries, **runtime}
+
+
+def _runtime_version(distributions: Sequence[str]) -> dict[str, str]:
+    """ONNX Runtime comes under one of two names."""
+    for name in distributions:
+        try:
+            return {"onnxruntime": importlib.metadata.version(name)}
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {}
+
+
+def _commit() -> str | None:
+    """The commit of the training code, with ``-dirty`` where files differ from it."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    found = subprocess.run(  # noqa: S603 - a fixed command
+        [git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or None

@@ -1,0 +1,132 @@
+"""One ONNX graph from raw units to the final answer, proved against PyTorch before it is used."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+import torch
+
+from service.bundle.examples import Examples, Tensor, Tolerance
+from service.bundle.manifest import INPUT_NAME
+from training.errors import ExportError
+from training.predictor import Predictor
+from training.tabular import Float32s
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # must stand before the import to have an effect
+import onnxruntime as ort
+
+_RELATIVE = 1e-4
+_ABSOLUTE = 1e-5
+_BATCHES = (1, 2, 7)
+_OPSET = 18
+_MOST_SINGLE_ROWS = 2000
+_EXAMPLE_ROWS = 8
+
+
+def export(predictor: Predictor, output: str, columns: int) -> bytes:
+    """The predictor as an ONNX file's bytes: input ``features``, one output, any batch size.
+
+    The same weights give the same bytes on any machine: nothing of where or when is left inside.
+    """
+    probe = torch.zeros(3, columns)
+    with _quiet():
+        program = torch.onnx.export(
+            predictor,
+            (probe,),
+            dynamo=True,
+            input_names=[INPUT_NAME],
+            output_names=[output],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=_OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise ExportError("PyTorch's exporter returned no graph; nothing was published.")
+    graph: onnx.ModelProto = program.model_proto
+    _strip(graph)
+    onnx.checker.check_model(graph, full_check=True)
+    return bytes(graph.SerializeToString(deterministic=True))
+
+
+def prove(model: bytes, predictor: Predictor, rows: Float32s) -> None:
+    """Refuse a graph whose answers differ from PyTorch's on these rows, batched in any way.
+
+    Raises:
+        ExportError: naming the row and both answers.
+    """
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    expected = predictor.predict(rows)
+    for size in (len(rows), *_BATCHES):
+        tested = rows if size == len(rows) else rows[: _MOST_SINGLE_ROWS * size]
+        parts = [
+            session.run(None, {INPUT_NAME: tested[start : start + size]})[0]
+            for start in range(0, len(tested), size)
+        ]
+        _compare(np.concatenate(parts), expected[: len(tested)], size)
+
+
+def example_rows(predictor: Predictor, rows: Float32s, output: str) -> Examples:
+    """The first rows with PyTorch's answers, which the service replays before it serves."""
+    chosen = rows[:_EXAMPLE_ROWS]
+    return Examples(
+        input=_tensor(INPUT_NAME, chosen),
+        output=_tensor(output, predictor.predict(chosen)),
+        tolerance=Tolerance(
+            absolute=min(_absolute(predictor.predict(rows)), 1e-2), relative=_RELATIVE
+        ),
+    )
+
+
+def _compare(found: Float32s, expected: Float32s, size: int) -> None:
+    bound = _absolute(expected) + _RELATIVE * np.abs(expected)
+    # Written so that a NaN on either side counts as a difference.
+    differ = ~(np.abs(found - expected) <= bound).all(axis=1)
+    if differ.any():
+        row = int(np.flatnonzero(differ)[0])
+        raise ExportError(
+            f"ONNX Runtime and PyTorch disagree on {int(differ.sum())} of {len(expected)} rows in "
+            f"batches of {size}: row {row + 1} is {found[row].tolist()}, PyTorch says "
+            f"{expected[row].tolist()}. Nothing was published."
+        )
+
+
+def _absolute(answers: Float32s) -> float:
+    """What rounding may do to an answer near nought: in proportion to the answers' own size."""
+    return _ABSOLUTE * max(1.0, float(np.abs(answers).mean()))
+
+
+def _tensor(name: str, array: Float32s) -> Tensor:
+    data = [None if np.isnan(number) else float(number) for number in array.ravel()]
+    return Tensor(name=name, shape=list(array.shape), data=data)
+
+
+def _strip(graph: onnx.ModelProto) -> None:
+    """Remove stack traces, paths and descriptions that the exporter leaves in the file."""
+    del graph.metadata_props[:]
+    graph.ClearField("doc_string")
+    inner = graph.graph
+    inner.ClearField("doc_string")
+    for part in (
+        inner,
+        *inner.node,
+        *inner.input,
+        *inner.output,
+        *inner.value_info,
+        *inner.initializer,
+    ):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's own chatter from the terminal; its errors still raise."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,132 @@
+"""The training loop, whole and visible."""
+
+import copy
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from training.errors import FitError
+from training.losses import RowLoss, penalty
+from training.optimisers import build_optimiser, build_schedule
+from training.recipe import Training
+
+_NO_IMPROVEMENT = 1e-10
+"""Relative; less than this is rounding, not learning."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Prepared rows with what the network should answer."""
+
+    x: Tensor
+    """``[rows, width]``, without units."""
+    y: Tensor
+    """``[rows]``: the scaled value, or the label's position."""
+    weight: Tensor
+    """``[rows]``: each row's say in the loss."""
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass
+class History:
+    """What the loss did, epoch by epoch."""
+
+    training: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    best_epoch: int = 0
+
+
+def fit(
+    network: nn.Module,
+    loss: RowLoss,
+    training: Examples,
+    validation: Examples | None,
+    plan: Training,
+) -> History:
+    """Fit the network in place and leave it with the weights of its best epoch.
+
+    The best epoch is that of the least loss on the validation part, or on the training part where
+    there is none. Full batch, mini-batch and stochastic descent, first-order optimisers and L-BFGS
+    are all this loop. Randomness is torch's own: the caller seeds it.
+
+    Raises:
+        FitError: the loss is no longer a number.
+    """
+    batches = math.ceil(len(training) / plan.batch_size) if plan.batch_size else 1
+    optimiser = build_optimiser(plan, network)
+    schedule = build_schedule(plan, optimiser, batches)
+    objective = partial(_objective, network, loss, plan)
+    watched = validation or training
+    history = History()
+    best, weights = math.inf, copy.deepcopy(network.state_dict())
+
+    for epoch in _progress(plan.epochs):
+        network.train()
+        total = 0.0
+        for batch in _shuffled(training, batches):
+            total += float(optimiser.step(partial(_gradient, objective, optimiser, batch)))
+            schedule.step()
+
+        network.eval()
+        with torch.no_grad():
+            now = objective(watched, penalised=validation is None).item()
+        history.training.append(total / batches)
+        if validation is not None:
+            history.validation.append(now)
+        if not math.isfinite(now):
+            raise FitError(
+                f"The loss is no longer a number in epoch {epoch + 1}; set "
+                f"training.learning_rate below {plan.learning_rate:g}, or choose a scaler."
+            )
+
+        if best == math.inf or now < best - _NO_IMPROVEMENT * abs(best):
+            best, weights = now, copy.deepcopy(network.state_dict())
+            history.best_epoch = epoch
+        if now == 0 or epoch - history.best_epoch >= plan.patience:
+            break
+
+    network.load_state_dict(weights)
+    return history
+
+
+def _objective(
+    network: nn.Module, loss: RowLoss, plan: Training, part: Examples, *, penalised: bool = True
+) -> Tensor:
+    """The mean loss of the rows, with the penalties on the weights."""
+    mean = (loss(network(part.x), part.y) * part.weight).mean()
+    return mean + penalty(network, plan.l1, plan.l2) if penalised else mean
+
+
+def _gradient(objective: partial[Tensor], optimiser: Optimizer, batch: Examples) -> float:
+    """What an optimiser calls, once or, with a line search, several times for one step."""
+    optimiser.zero_grad()
+    value = objective(batch)
+    value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return value.item()
+
+
+def _shuffled(training: Examples, batches: int) -> Iterator[Examples]:
+    """Every row once, in parts that differ by one row at most, so that none is a tiny rest."""
+    if batches == 1:
+        yield training
+        return
+    for rows in torch.randperm(len(training)).tensor_split(batches):
+        yield Examples(training.x[rows], training.y[rows], training.weight[rows])
+
+
+def _progress(epochs: int) -> Iterator[int]:
+    """The epochs, with a bar on a terminal."""
+    console = Console(stderr=True)
+    yield from track(
+        range(epochs), "epochs", console=console, transient=True, disable=not sys.stderr.isatty()
+    )

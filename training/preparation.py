@@ -1,0 +1,144 @@
+"""From raw columns to what a network sees: modules, and as such part of the exported graph."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from training import recipe
+from training.errors import DataError
+from training.scaling import Scaler, fit_scaler
+from training.tabular import Column, Floats
+
+
+class Imputer(nn.Module):
+    """Puts the training part's typical value where a number is missing."""
+
+    fill: Tensor
+
+    def __init__(self, fill: Floats) -> None:
+        super().__init__()
+        self.register_buffer("fill", torch.as_tensor(fill, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[rows, columns]``, NaN replaced."""
+        return torch.where(torch.isnan(x), self.fill, x)
+
+
+class Clipper(nn.Module):
+    """Holds each column within bounds learned from the training part."""
+
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: Floats, high: Floats) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.as_tensor(low, dtype=torch.float64))
+        self.register_buffer("high", torch.as_tensor(high, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[rows, columns]`` in raw units, extremes moved to the bounds."""
+        return torch.minimum(torch.maximum(x, self.low), self.high)
+
+
+class OneHot(nn.Module):
+    """A category's position becomes a column of ones and noughts for each word.
+
+    A missing or unseen category is no word: all its columns are nought.
+    """
+
+    words: Tensor
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.register_buffer("words", torch.arange(count, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[rows]`` of positions to ``[rows, words]``."""
+        return (x.unsqueeze(1) == self.words).to(x.dtype)
+
+
+class Preparation(nn.Module):
+    """Numbers imputed, clipped and scaled; categories one-hot; and which values were missing.
+
+    The columns come out in this order: numbers and booleans, one block for each category, then
+    one indicator for each column that had missing cells in the training part.
+    """
+
+    numbers: Tensor
+    indicated: Tensor
+
+    def __init__(
+        self,
+        steps: nn.Sequential,
+        numeric: Sequence[int],
+        categories: Sequence[tuple[int, int]],
+        indicated: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.steps = steps
+        self.numeric = list(numeric)
+        self.register_buffer("numbers", torch.tensor(numeric, dtype=torch.long))
+        self.positions = [position for position, _ in categories]
+        self.one_hots = nn.ModuleList(OneHot(words) for _, words in categories)
+        self.register_buffer("indicated", torch.tensor(indicated, dtype=torch.long))
+        self.width = len(numeric) + sum(words for _, words in categories) + len(indicated)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[rows, columns]`` in raw units to ``[rows, width]`` without units."""
+        blocks = [self.steps(x.index_select(1, self.numbers))] if self.numeric else []
+        for position, one_hot in zip(self.positions, self.one_hots, strict=True):
+            blocks.append(one_hot(x[:, position]))
+        if len(self.indicated):
+            blocks.append(torch.isnan(x.index_select(1, self.indicated)).to(x.dtype))
+        return torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
+
+    @property
+    def scaler(self) -> Scaler | None:
+        """The fitted scaler, where there are numbers to scale."""
+        last = self.steps[-1] if self.numeric else None
+        return last if isinstance(last, Scaler) else None
+
+
+def fit_preparation(
+    plan: recipe.Preparation, columns: Sequence[Column], training: npt.NDArray[np.float32]
+) -> Preparation:
+    """Learn the preparation from the training part and from nothing else.
+
+    Args:
+        plan: the recipe's wishes.
+        columns: what each column is.
+        training: ``[rows, columns]`` as `tabular.encode_features` gives it.
+
+    Raises:
+        DataError: a column has no value at all in the training part.
+    """
+    x = training.astype(np.float64)
+    missing = np.isnan(x)
+    for k, column in enumerate(columns):
+        if missing[:, k].all():
+            raise DataError(
+                f"All training cells of {column.feature.name!r} are empty; leave the column out."
+            )
+    numeric = [k for k, column in enumerate(columns) if column.feature.type != "category"]
+    categories = [
+        (k, len(column.categories))
+        for k, column in enumerate(columns)
+        if column.feature.type == "category"
+    ]
+    indicated = [int(k) for k in np.flatnonzero(missing.any(axis=0))] if plan.indicator else []
+    impute = any(columns[k].feature.optional for k in numeric)
+    steps = _numeric_steps(plan, x[:, numeric], impute=impute) if numeric else nn.Sequential()
+    return Preparation(steps, numeric, categories, indicated)
+
+
+def _numeric_steps(plan: recipe.Preparation, x: Floats, *, impute: bool) -> nn.Sequential:
+    fill = np.nanmedian(x, axis=0) if plan.fill == "median" else np.nanmean(x, axis=0)
+    steps: list[nn.Module] = [Imputer(fill)] if impute else []
+    if plan.clip > 0:
+        low, high = np.nanquantile(x, [plan.clip, 1 - plan.clip], axis=0)
+        steps.append(Clipper(low, high))
+        x = np.clip(x, low, high)
+    return nn.Sequential(*steps, fit_scaler(plan.scaler, x))

@@ -1,0 +1,254 @@
+"""The recipe of a model: everything that decides what it becomes, as one checked value."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.bundle.manifest import Finite, Name, Text
+
+ScalerKind = Literal["min-max", "standard", "mean", "robust", "none"]
+Family = Literal["linear", "logistic", "perceptron", "mlp"]
+Activation = Literal["sigmoid", "tanh", "relu", "leaky-relu", "elu", "gelu", "maxout"]
+Loss = Literal["mse", "mae", "huber", "cross-entropy", "hinge", "perceptron"]
+Optimiser = Literal[
+    "SGD",
+    "RMSprop",
+    "Adagrad",
+    "Adadelta",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "Adafactor",
+    "LBFGS",
+]
+Schedule = Literal["constant", "step", "exponential", "cosine", "one-cycle", "inverse-time"]
+
+Share = Annotated[Finite, Field(ge=0, lt=1)]
+NotNegative = Annotated[Finite, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A part of the recipe: immutable, and a key it does not know is a problem."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Where the table comes from: exactly one of `source`, `file` and `rows`."""
+
+    source: str | None = Field(default=None, description="a public data set, by its name")
+    file: str | None = Field(default=None, description="a CSV file")
+    rows: list[list[Finite | str]] | None = Field(default=None, description="the table itself")
+    columns: list[Text] | None = Field(
+        default=None, description="names of the columns, for a file without a header and for rows"
+    )
+    separator: str | None = Field(default=None, min_length=1, max_length=1)
+    quote: str | None = Field(default=None, min_length=1, max_length=1)
+    decimal: Literal[".", ","] = "."
+    encoding: str | None = None
+    missing: list[str] = Field(
+        default=["", "?", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None"],
+        description="cells that mean: no value",
+    )
+
+
+class Target(Section):
+    """The column to predict: a quantity, or with `labels` a class."""
+
+    column: Text
+    name: str | None = Field(default=None, description="what the answer is called; as the column")
+    description: str = ""
+    unit: str | None = None
+    log: bool = Field(default=False, description="fit the logarithm of (1 + target)")
+    labels: list[Text] = Field(default=[], description="what each class is called")
+    values: list[str] = Field(default=[], description="how the file writes each label; as labels")
+    others: Literal["refuse", "drop"] = Field(
+        default="refuse", description="rows whose class is not among the values"
+    )
+    threshold: Literal["half", "f1", "youden"] | Share = Field(
+        default="half",
+        description="the second label's least probability, or how the validation part sets it",
+    )
+
+
+class Feature(Section):
+    """A column that the model sees."""
+
+    name: Text
+    type: Literal["number", "integer", "boolean", "category"]
+    unit: str | None = None
+    description: str = ""
+    minimum: Finite | None = Field(default=None, description="the service refuses values below")
+    maximum: Finite | None = Field(default=None, description="the service refuses values above")
+    categories: list[Text] = Field(
+        default=[], description="the words; empty: those of the training part"
+    )
+    unseen: Literal["refuse", "other"] = Field(
+        default="refuse", description="`other` lets an unknown word in as no category"
+    )
+    optional: bool = Field(default=False, description="whether the value may be missing")
+    example: bool | Finite | str | None = Field(
+        default=None, description="a typical value; else the training part's median or mode"
+    )
+
+
+class Split(Section):
+    """How the rows are divided, by the recipe's seed, before anything is learned."""
+
+    test: Share = Field(default=0.2, description="share of the rows set aside")
+    validation: Share = Field(
+        default=0.0, description="share of the rows that decides when to stop"
+    )
+    folds: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="cross-validate with so many folds; as many as rows: leave one out"
+    )
+
+
+class Preparation(Section):
+    """What happens to the columns inside the graph, before the network."""
+
+    scaler: ScalerKind = "standard"
+    fill: Literal["median", "mean"] = Field(default="median", description="for missing numbers")
+    indicator: bool = Field(
+        default=True, description="a column telling the network which values were missing"
+    )
+    clip: Annotated[Finite, Field(ge=0, lt=0.5)] = Field(
+        default=0.0, description="share of extreme training values at each end to clip at"
+    )
+
+
+class Network(Section):
+    """The learned part."""
+
+    family: Family
+    hidden: list[Annotated[int, Field(ge=1, le=16_384)]] = []
+    activation: Activation = "relu"
+    dropout: Share = 0.0
+    batch_norm: bool = False
+    embedding: Literal["none", "piecewise-linear", "periodic"] = Field(
+        default="none", description="how an MLP sees each number: itself, or many views of it"
+    )
+    bins: Annotated[int, Field(ge=2, le=1024)] = Field(
+        default=32, description="views of each embedded number"
+    )
+    members: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1, description="networks fitted from different starts and averaged"
+    )
+
+
+class Training(Section):
+    """How the network is fitted."""
+
+    loss: Loss | None = Field(default=None, description="else mse, or cross-entropy for classes")
+    optimiser: Optimiser
+    learning_rate: Annotated[Finite, Field(gt=0)]
+    momentum: Share = 0.0
+    nesterov: bool = False
+    weight_decay: NotNegative = 0.0
+    schedule: Schedule = "constant"
+    decay: Annotated[Finite, Field(gt=0, le=1)] = Field(
+        default=0.1, description="what the step, exponential and inverse-time schedules decay by"
+    )
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)]
+    batch_size: Annotated[int, Field(ge=0)] = Field(default=0, description="rows; 0: all at once")
+    patience: Annotated[int, Field(ge=1)] = Field(
+        default=10, description="epochs without improvement after which the fit ends"
+    )
+    l1: NotNegative = Field(default=0.0, description="penalty on the weights' absolute values")
+    l2: NotNegative = Field(default=0.0, description="penalty on the weights' squares")
+    class_weights: Literal["none", "balanced"] = "none"
+    precision: Literal[32, 64] = Field(default=32, description="bits of a number while fitting")
+
+
+class Recipe(Section):
+    """Everything that decides what a model becomes."""
+
+    name: Name
+    title: Text
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    data: Data
+    target: Target
+    features: Annotated[list[Feature], Field(min_length=1)]
+    split: Split = Split()
+    preparation: Preparation = Preparation()
+    network: Network
+    training: Training
+
+    @property
+    def task(self) -> Literal["regression", "binary", "multiclass"]:
+        """What kind of answer the target asks for."""
+        if not self.target.labels:
+            return "regression"
+        return "binary" if len(self.target.labels) == 2 else "multiclass"  # noqa: PLR2004 - two
+
+    @property
+    def target_values(self) -> list[str]:
+        """The cells that mean each label, in the labels' order."""
+        return self.target.values or self.target.labels
+
+
+def contradictions(recipe: Recipe) -> list[str]:
+    """What each key allows but the whole does not."""
+    data, target, split, network = recipe.data, recipe.target, recipe.split, recipe.network
+    names = [feature.name for feature in recipe.features]
+    classes = bool(target.labels)
+    loss = recipe.training.loss
+    checks = [
+        (
+            sum(part is not None for part in (data.source, data.file, data.rows)) != 1,
+            "data: exactly one of source, file and rows says where the table comes from",
+        ),
+        (
+            data.rows is not None and data.columns is None,
+            "data.columns: a table written as rows needs the names of its columns",
+        ),
+        (len(set(names)) != len(names), "features: two features have the same name"),
+        (target.column in names, f"features: {target.column} is the target, not a feature"),
+        (len(target.labels) == 1, "target.labels: a class needs at least two labels"),
+        (
+            bool(target.values) and len(target.values) != len(target.labels),
+            "target.values: there must be as many as labels",
+        ),
+        (
+            target.threshold in ("f1", "youden") and split.validation == 0,
+            f"target.threshold: {target.threshold} is chosen on split.validation, which is 0",
+        ),
+        (classes and target.log, "target.log: a class has no logarithm"),
+        (split.test + split.validation >= 1, "split: nothing is left to train on"),
+        (split.folds == 1, "split.folds: one fold leaves nothing to train on; use 2 or more"),
+        (
+            split.test == 0 and split.folds == 0,
+            "split: set test rows aside, or give folds to cross-validate with",
+        ),
+        (
+            not classes and network.family in ("logistic", "perceptron"),
+            f"network.family: {network.family} predicts classes; give target.labels",
+        ),
+        (
+            classes and network.family == "linear",
+            "network.family: linear predicts a quantity; logistic is its sibling for labels",
+        ),
+        (
+            network.family == "mlp" and not network.hidden,
+            "network.hidden: an mlp needs the widths of its layers",
+        ),
+        (
+            network.family != "mlp" and network.hidden != [],
+            f"network.hidden: {network.family} has no hidden layers",
+        ),
+        (
+            loss is not None and classes != (loss in ("cross-entropy", "hinge", "perceptron")),
+            f"training.loss: {loss} does not fit this target",
+        ),
+        (
+            loss in ("hinge", "perceptron") and recipe.task == "multiclass",
+            f"training.loss: {loss} needs exactly two labels",
+        ),
+        (
+            recipe.training.nesterov and recipe.training.momentum == 0,
+            "training.nesterov: needs momentum",
+        ),
+    ]
+    return [sentence for wrong, sentence in checks if wrong]

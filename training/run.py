@@ -1,0 +1,65 @@
+"""One training run, top to bottom: from a recipe to a published bundle."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.bundle import manifest as contract
+from service.bundle.files import EXAMPLES, MODEL, to_json, write_bundle
+from training import describe, export
+from training.assess import assess
+from training.predictor import learn
+from training.recipe import Recipe
+from training.sources import Folders, load
+from training.split import divide
+from training.tabular import encode, encode_target, with_target
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has published."""
+
+    folder: Path
+    manifest: contract.Manifest
+
+
+def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
+    """Train the recipe's model and publish it as the next version below `models`.
+
+    Raises:
+        TrainingError: the run cannot go on; nothing has been published.
+    """
+    started = time.perf_counter()
+    classes = recipe.task != "regression"
+
+    table = with_target(load(recipe.data, folders), recipe.target)
+    target = encode_target(table, recipe.target)
+
+    parts = divide(target, recipe.split, recipe.seed, classes=classes)
+    data = encode(table, recipe, parts.training)
+
+    learned = learn(recipe, data, parts.training, parts.validation)
+    evaluation = assess(recipe, table, data, parts, learned)
+
+    output = describe.output_of(recipe, learned.threshold)
+    answer = contract.output_name(output)
+    proof = data.features[parts.test if len(parts.test) else parts.training]
+    graph = export.export(learned.predictor, answer, len(data.columns))
+    export.prove(graph, learned.predictor, proof)
+    examples = export.example_rows(learned.predictor, proof, answer)
+
+    manifest = contract.Manifest(
+        format_version=contract.FORMAT_VERSION,
+        name=recipe.name,
+        title=recipe.title,
+        description=recipe.description,
+        task=recipe.task,
+        input=describe.input_of(data, data.features[parts.training]),
+        output=output,
+        scaler=describe.scaler_of(recipe, data, learned.predictor),
+        evaluation=evaluation,
+        provenance=describe.provenance_of(recipe, table, len(target), parts, started),
+        files={},
+    )
+    files = {MODEL: graph, EXAMPLES: to_json(examples)}
+    return Outcome(write_bundle(models, manifest, files), manifest)

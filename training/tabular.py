@@ -1,0 +1,233 @@
+"""Tables of text cells, and the numbers that a model sees in their place."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from training.errors import DataError
+from training.recipe import Feature, Recipe, Target
+
+MISSING = ("", "?", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None")
+UNSEEN = -1.0
+_TRUE = ("true", "yes", "t", "y", "1")
+_FALSE = ("false", "no", "f", "n", "0")
+
+Floats = npt.NDArray[np.float64]
+Float32s = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns of text cells, null where a cell means nothing."""
+
+    name: str
+    """Where it is from, for people."""
+    frame: pl.DataFrame
+    sha256: str
+    decimal: str = "."
+
+    def column(self, name: str) -> pl.Series:
+        """The cells of a column.
+
+        Raises:
+            DataError: there is no such column.
+        """
+        if name not in self.frame.columns:
+            known = ", ".join(self.frame.columns[:20])
+            raise DataError(f"{self.name} has no column {name!r}; its columns: {known}.")
+        return self.frame[name]
+
+    def rows(self, keep: pl.Series) -> "Table":
+        """The rows where `keep` is true, in their order."""
+        return Table(self.name, self.frame.filter(keep), self.sha256, self.decimal)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A feature with what the training part taught about its cells."""
+
+    feature: Feature
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A table as numbers."""
+
+    columns: list[Column]
+    features: Float32s
+    """The graph's input, ``[rows, columns]``: raw units, NaN for missing, category positions."""
+    target: Floats
+    """``[rows]``: the raw value, or the label's position."""
+
+
+def table_of_rows(rows: Sequence[Sequence[float | str]], columns: Sequence[str]) -> Table:
+    """The table that a recipe writes out.
+
+    Raises:
+        DataError: a row has more or fewer cells than there are columns.
+    """
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(columns):
+            raise DataError(f"data.rows: row {number} has {len(row)} cells, not {len(columns)}.")
+    cells = [[_written(cell) for cell in row] for row in rows]
+    frame = pl.DataFrame(cells, schema=dict.fromkeys(columns, pl.String), orient="row")
+    digest = hashlib.sha256(json.dumps([list(columns), cells]).encode()).hexdigest()
+    return Table("the rows written in the recipe", frame, digest)
+
+
+def as_number(cell: str, decimal: str = ".") -> float | None:
+    """The finite number that a cell writes, or None."""
+    try:
+        number = float(cell.strip().replace(decimal, ".") if decimal != "." else cell)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def as_numbers(cells: pl.Series, decimal: str = ".") -> pl.Series:
+    """Each cell's finite number as Float64, null where it writes none."""
+    text = cells if decimal == "." else cells.str.replace_all(decimal, ".", literal=True)
+    numbers = text.cast(pl.Float64, strict=False)
+    return pl.select(pl.when(numbers.is_finite()).then(numbers)).to_series()
+
+
+def with_target(table: Table, target: Target) -> Table:
+    """The rows that have a target; classes that the recipe drops are left out.
+
+    Raises:
+        DataError: no row is left.
+    """
+    cells = table.column(target.column)
+    keep = cells.is_not_null()
+    if target.labels and target.others == "drop":
+        keep &= cells.is_in(target.values or target.labels)
+    if not keep.any():
+        raise DataError(f"{table.name}: no row has a usable value of the target {target.column!r}.")
+    return table.rows(keep)
+
+
+def encode(table: Table, recipe: Recipe, training: Rows) -> Dataset:
+    """The whole table as numbers; what has to be learned for it comes from the training rows.
+
+    Raises:
+        DataError: a cell does not fit its column.
+    """
+    columns = learn_columns(table, recipe.features, training)
+    return Dataset(columns, encode_features(table, columns), encode_target(table, recipe.target))
+
+
+def encode_target(table: Table, target: Target) -> Floats:
+    """The target of each row, ``[rows]``: its raw value, or its label's position.
+
+    Raises:
+        DataError: a cell is no number, or no value that the recipe knows.
+    """
+    cells = table.column(target.column)
+    if not target.labels:
+        return _numbers(table, target.column)
+    values = target.values or target.labels
+    codes = cells.replace_strict(values, range(len(values)), default=None, return_dtype=pl.Float64)
+    if codes.null_count():
+        row = int(codes.is_null().arg_true()[0])
+        raise DataError(
+            f"{table.name}, row {row + 1}: the target {target.column!r} is {cells[row]!r}, which "
+            f"is none of {', '.join(values)}. Add it to target.values and target.labels, "
+            'or set target.others = "drop".'
+        )
+    return codes.to_numpy()
+
+
+def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> list[Column]:
+    """Each feature with its categories: the recipe's, else the training part's, sorted."""
+    columns = []
+    for feature in features:
+        words = tuple(feature.categories)
+        if feature.type == "category" and not words:
+            words = tuple(table.column(feature.name)[training].drop_nulls().unique().sort())
+        if feature.type == "category" and not words:
+            raise DataError(f"{table.name}: all cells of {feature.name!r} are empty; leave it out.")
+        columns.append(Column(feature, words))
+    return columns
+
+
+def encode_features(table: Table, columns: Sequence[Column]) -> Float32s:
+    """The graph's input, ``[rows, columns]``: raw units, NaN for missing, category positions.
+
+    A word that is none of the categories is `UNSEEN`.
+
+    Raises:
+        DataError: a cell does not fit its column's type, or is missing where it may not be.
+    """
+    encoded = np.empty((table.frame.height, len(columns)), dtype=np.float32)
+    for k, column in enumerate(columns):
+        encoded[:, k] = _encoded(table, column)
+    return encoded
+
+
+def _encoded(table: Table, column: Column) -> Floats:
+    feature = column.feature
+    cells = table.column(feature.name)
+    if cells.null_count() and not feature.optional:
+        row = int(cells.is_null().arg_true()[0])
+        raise DataError(
+            f"{table.name}, row {row + 1}: {feature.name!r} is empty ({cells.null_count()} rows "
+            "have no value); set optional = true for this feature, or fill the cells."
+        )
+    if feature.type == "category":
+        positions = cells.replace_strict(
+            column.categories,
+            range(len(column.categories)),
+            default=UNSEEN,
+            return_dtype=pl.Float64,
+        )
+        return _nan_where_null(positions, cells)
+    if feature.type == "boolean":
+        return _booleans(table, feature.name)
+    return _numbers(table, feature.name)
+
+
+def _numbers(table: Table, name: str) -> Floats:
+    cells = table.column(name)
+    numbers = as_numbers(cells, table.decimal)
+    _refuse_strays(table, name, numbers, "a number; correct the cell or leave it empty")
+    return _nan_where_null(numbers, cells)
+
+
+def _booleans(table: Table, name: str) -> Floats:
+    cells = table.column(name)
+    meanings = {**dict.fromkeys(_TRUE, 1.0), **dict.fromkeys(_FALSE, 0.0)}
+    truths = cells.str.to_lowercase().replace_strict(
+        meanings, default=None, return_dtype=pl.Float64
+    )
+    _refuse_strays(table, name, truths, "true or false (also yes, no, 1, 0)")
+    return _nan_where_null(truths, cells)
+
+
+def _refuse_strays(table: Table, name: str, encoded: pl.Series, wanted: str) -> None:
+    cells = table.column(name)
+    strays = (encoded.is_null() & cells.is_not_null()).arg_true()
+    if len(strays):
+        row = int(strays[0])
+        more = f" ({len(strays)} such cells)" if len(strays) > 1 else ""
+        raise DataError(
+            f"{table.name}, row {row + 1}, column {name!r}: {cells[row]!r} is not {wanted}{more}."
+        )
+
+
+def _nan_where_null(encoded: pl.Series, cells: pl.Series) -> Floats:
+    numbers = encoded.to_numpy().astype(np.float64)
+    return np.where(cells.is_null().to_numpy(), np.nan, numbers)
+
+
+def _written(cell: float | str) -> str:
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell)
