@@ -1,0 +1,219 @@
+"""Tiny real models: graphs made with the onnx helper, and bundles published around them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto, checker, helper, numpy_helper
+
+from service.bundle.examples import Examples, Tensor, Tolerance
+from service.bundle.files import EXAMPLES, MODEL, to_json, write_bundle
+from service.bundle.manifest import (
+    BooleanFeature,
+    CategoryFeature,
+    ClassesOutput,
+    Feature,
+    FeaturesInput,
+    IntegerFeature,
+    Manifest,
+    NumberFeature,
+    Range,
+    ValueOutput,
+    output_name,
+)
+
+# Proven in any test: probability = sigmoid(0.1 exam_1 + 0.2 exam_2 - 20), price = 2 size - 3 rooms.
+ADMISSION_WEIGHTS = [[0.1], [0.2]]
+ADMISSION_BIAS = [-20.0]
+
+
+def graph(
+    weights: list[list[float]], bias: list[float], output: str, activation: str | None = None
+) -> bytes:
+    """A graph ``output = activation(features @ weights + bias)``, float32, any batch."""
+    columns, width = np.shape(weights)
+    initializers = [
+        numpy_helper.from_array(np.array(weights, np.float32), "weights"),
+        numpy_helper.from_array(np.array(bias, np.float32), "bias"),
+    ]
+    last = "score" if activation else output
+    nodes = [helper.make_node("Gemm", ["features", "weights", "bias"], [last])]
+    if activation:
+        nodes.append(helper.make_node(activation, [last], [output]))
+    return _model(
+        nodes,
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", columns])],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", width])],
+        initializers,
+    )
+
+
+def sum_and_difference() -> bytes:
+    """A graph of two int32 inputs ``[1, 16]`` and their sum and difference."""
+    shape = [1, 16]
+    names = ("INPUT0", "INPUT1"), ("OUTPUT0", "OUTPUT1")
+    inputs, outputs = (
+        [helper.make_tensor_value_info(name, TensorProto.INT32, shape) for name in group]
+        for group in names
+    )
+    nodes = [
+        helper.make_node("Add", ["INPUT0", "INPUT1"], ["OUTPUT0"]),
+        helper.make_node("Sub", ["INPUT0", "INPUT1"], ["OUTPUT1"]),
+    ]
+    return _model(nodes, inputs, outputs, [])
+
+
+def failing_graph() -> bytes:
+    """A graph that loads, and fails on every batch whose values do not fill rows of seven."""
+    constants = [
+        numpy_helper.from_array(np.array([-1, 7], np.int64), "sevens"),
+        numpy_helper.from_array(np.array([1], np.int64), "columns"),
+    ]
+    nodes = [
+        helper.make_node("Reshape", ["features", "sevens"], ["reshaped"]),
+        helper.make_node("ReduceSum", ["reshaped", "columns"], ["probability"]),
+    ]
+    inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 2])]
+    outputs = [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n", 1])]
+    return _model(nodes, inputs, outputs, constants)
+
+
+def number(name: str, **options: Any) -> NumberFeature:  # noqa: ANN401 - the class checks them
+    """A number feature with an example."""
+    return NumberFeature(name=name, type="number", **({"example": 1.0} | options))
+
+
+def admission_features() -> list[Feature]:
+    """Two exam scores."""
+    points = {"unit": "points", "allowed": Range(minimum=0, maximum=100)}
+    return [number("exam_1", example=61, **points), number("exam_2", example=74, **points)]
+
+
+def mixed_features() -> list[Feature]:
+    """A feature of every kind; the first and the last may be missing."""
+    return [
+        number("size", unit="m²", optional=True),
+        IntegerFeature(name="rooms", type="integer", example=3, allowed=Range(minimum=1)),
+        BooleanFeature(name="garden", type="boolean", example=True),
+        CategoryFeature(
+            name="quarter", type="category", categories=["north", "south"], example="north"
+        ),
+        CategoryFeature(
+            name="colour",
+            type="category",
+            categories=["red", "green"],
+            example="red",
+            unseen="other",
+            optional=True,
+        ),
+    ]
+
+
+def manifest(name: str, features: list[Feature], output: ValueOutput | ClassesOutput) -> Manifest:
+    """A manifest without digests; publishing adds them."""
+    tasks = {"value": "regression", "probability": "binary", "probabilities": "multiclass"}
+    return Manifest.model_validate(
+        {
+            "format_version": 1,
+            "name": name,
+            "title": name.capitalize(),
+            "description": f"The {name} of the tests.",
+            "task": tasks[output_name(output)],
+            "input": FeaturesInput(kind="features", features=features),
+            "output": output,
+            "files": {},
+        }
+    )
+
+
+def examples(
+    rows: list[list[float]], outputs: npt.ArrayLike, stated: Manifest, tolerance: float = 1e-5
+) -> Examples:
+    """Rows with the outputs they must give."""
+    return Examples(
+        input=_tensor("features", np.array(rows)),
+        output=_tensor(output_name(stated.output), np.array(outputs)),
+        tolerance=Tolerance(absolute=tolerance, relative=tolerance),
+    )
+
+
+def publish(models: Path, stated: Manifest, model: bytes, proof: Examples) -> Path:
+    """Write a bundle of these parts."""
+    return write_bundle(models, stated, {MODEL: model, EXAMPLES: to_json(proof)})
+
+
+def sigmoid(score: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The logistic function in float64."""
+    return 1 / (1 + np.exp(-np.asarray(score, np.float64)))
+
+
+def admission_probability(exam_1: float, exam_2: float) -> float:
+    """What the admission bundle computes, by numpy."""
+    return float(sigmoid(0.1 * exam_1 + 0.2 * exam_2 - 20.0))
+
+
+def publish_admission(models: Path, name: str = "admission") -> Path:
+    """Publish a binary classifier of two exam scores."""
+    output = ClassesOutput(kind="classes", name="decision", labels=["not admitted", "admitted"])
+    stated = manifest(name, admission_features(), output)
+    rows = [[61.0, 74.0], [30.0, 40.0], [100.0, 100.0]]
+    outputs = [[admission_probability(*row)] for row in rows]
+    model = graph(ADMISSION_WEIGHTS, ADMISSION_BIAS, "probability", "Sigmoid")
+    return publish(models, stated, model, examples(rows, outputs, stated))
+
+
+def publish_price(models: Path, name: str = "price", slope: float = 2.0) -> Path:
+    """Publish ``value = slope * size`` euros."""
+    stated = manifest(
+        name, [number("size", unit="m²")], ValueOutput(kind="value", name="price", unit="euros")
+    )
+    rows = [[1.0], [2.5]]
+    model = graph([[slope]], [0.0], "value")
+    return publish(models, stated, model, examples(rows, slope * np.array(rows), stated))
+
+
+def publish_mixed(models: Path, name: str = "mixed") -> Path:
+    """Publish ``value = rooms + 10 garden + 100 quarter``, blind to the features that may miss."""
+    stated = manifest(name, mixed_features(), ValueOutput(kind="value", name="points"))
+    rows = [[1.0, 3.0, 1.0, 0.0, 0.0], [2.0, 1.0, 0.0, 1.0, 1.0]]
+    weights = [[0.0], [1.0], [10.0], [100.0], [0.0]]
+    outputs = np.array(rows) @ np.array(weights)
+    proof = examples(rows, outputs, stated)
+    return publish(models, stated, graph(weights, [0.0], "value"), proof)
+
+
+def publish_iris(models: Path, name: str = "iris") -> Path:
+    """Publish a classifier of three labels: softmax of the three measurements themselves."""
+    labels = ["setosa", "versicolor", "virginica"]
+    output = ClassesOutput(kind="classes", name="species", labels=labels)
+    stated = manifest(name, [number(letter) for letter in "abc"], output)
+    rows = [[1.0, 2.0, 3.0], [3.0, 0.0, 0.0]]
+    exponentials = np.exp(np.array(rows))
+    outputs = exponentials / exponentials.sum(axis=1, keepdims=True)
+    model = graph(np.eye(3).tolist(), [0.0] * 3, "probabilities", "Softmax")
+    return publish(models, stated, model, examples(rows, outputs, stated))
+
+
+def place_bare(models: Path, name: str, model: bytes) -> Path:
+    """Put someone else's ``model.onnx`` where version 1 of a model belongs."""
+    folder = models / name / "1"
+    folder.mkdir(parents=True)
+    (folder / MODEL).write_bytes(model)
+    return folder
+
+
+def _tensor(name: str, values: npt.NDArray[Any]) -> Tensor:
+    data = [float(value) for value in values.ravel()]
+    return Tensor(name=name, shape=list(values.shape), data=data)
+
+
+def _model(nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: list[Any]) -> bytes:
+    made = helper.make_model(
+        helper.make_graph(nodes, "tiny", inputs, outputs, weights),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+    )
+    checker.check_model(made)
+    content: bytes = made.SerializeToString()
+    return content

@@ -1,0 +1,147 @@
+"""The plain dialect: what people post, and what they read."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartApp
+from tests.models import (
+    admission_probability,
+    place_bare,
+    publish_admission,
+    publish_iris,
+    publish_mixed,
+    publish_price,
+    sum_and_difference,
+)
+
+
+def test_one_object_gets_one_labelled_answer(models: Path, start: StartApp) -> None:
+    """A bare row is answered by label, its probability and everybody's, and the version."""
+    publish_admission(models)
+
+    answer = start().post("/models/admission/predict", json={"exam_1": 45, "exam_2": 85})
+
+    expected = admission_probability(45, 85)
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "label": "admitted",
+        "probability": pytest.approx(expected, abs=1e-6),
+        "probabilities": {
+            "not admitted": pytest.approx(1 - expected, abs=1e-6),
+            "admitted": pytest.approx(expected, abs=1e-6),
+        },
+        "model_version": "1",
+    }
+
+
+def test_probability_is_that_of_the_label_answered(models: Path, start: StartApp) -> None:
+    """A refused applicant's probability is that of the refusal."""
+    publish_admission(models)
+
+    answer = start().post("/models/admission/predict", json={"exam_1": 30, "exam_2": 40}).json()
+
+    assert answer["label"] == "not admitted"
+    assert answer["probability"] == pytest.approx(1 - admission_probability(30, 40), abs=1e-6)
+
+
+@pytest.mark.parametrize("wrap", [lambda rows: rows, lambda rows: {"instances": rows}])
+def test_many_rows_get_many_answers_in_order(
+    models: Path,
+    start: StartApp,
+    wrap: "type[list[object]]",
+) -> None:
+    """An array and ``instances`` are the same; rows may be objects or arrays of values."""
+    publish_price(models)
+
+    answer = start().post("/models/price/predict", json=wrap([{"size": 3}, [4.5], {"size": 1}]))
+
+    values = [{"value": value, "unit": "euros"} for value in (6.0, 9.0, 2.0)]
+    assert answer.json() == {"predictions": values, "model_version": "1"}
+
+
+def test_more_than_two_labels_are_answered_by_the_most_probable(
+    models: Path, start: StartApp
+) -> None:
+    """The label is the arg max, and the probabilities sum to one."""
+    publish_iris(models)
+
+    answer = start().post("/models/iris/predict", json={"a": 0, "b": 2, "c": 1}).json()
+
+    assert answer["label"] == "versicolor"
+    assert answer["probability"] == max(answer["probabilities"].values())
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+
+
+def test_every_kind_of_feature_reaches_the_graph(models: Path, start: StartApp) -> None:
+    """Numbers, whole numbers, booleans and words become the columns the graph was given."""
+    publish_mixed(models)
+    row = {"size": None, "rooms": 4, "garden": True, "quarter": "south", "colour": "violet"}
+
+    answers = [
+        start().post("/models/mixed/predict", json=sent).json()
+        for sent in (row, {"rooms": 4.0, "garden": 1, "quarter": "south"})
+    ]
+
+    # NaN times a weight of zero is NaN, which JSON answers with null: the graph did get the NaN.
+    assert [answer["value"] for answer in answers] == [None, None]
+    assert start().post("/models/mixed/predict", json=row | {"size": 7, "rooms": 2}).json() == {
+        "value": 112.0,
+        "model_version": "1",
+    }
+
+
+def test_a_model_tells_its_features_and_how_it_is_served(models: Path, start: StartApp) -> None:
+    """GET /models/{name} repeats the manifest's features, with device and versions."""
+    publish_admission(models)
+
+    told = start().get("/models/admission").json()
+
+    assert [feature["name"] for feature in told["features"]] == ["exam_1", "exam_2"]
+    assert told["features"][0]["unit"] == "points"
+    assert told["output"]["labels"] == ["not admitted", "admitted"]
+    assert (told["ready"], told["device"], told["version"]) == (True, "cpu", "1")
+    assert told["versions"] == [{"version": "1", "state": "READY"}]
+
+
+def test_the_list_names_every_model_and_the_device(models: Path, start: StartApp) -> None:
+    """GET /models is enough to choose a model and to see which device is used."""
+    publish_admission(models)
+    publish_price(models)
+
+    told = start().get("/models").json()
+
+    assert [model["name"] for model in told["models"]] == ["admission", "price"]
+    assert told["device"] == {"requested": "cpu", "actual": "cpu"}
+
+
+def test_a_version_can_be_asked_by_number(models: Path, start: StartApp) -> None:
+    """The newest version answers for the model, and by its own number."""
+    publish_price(models, slope=2.0)
+    publish_price(models, slope=3.0)
+    client = start()
+
+    paths = ("/models/price/predict", "/models/price/versions/2/predict")
+    answers = [client.post(path, json={"size": 10}).json() for path in paths]
+
+    assert answers == [{"value": 30.0, "unit": "euros", "model_version": "2"}] * 2
+
+
+def test_the_phases_of_a_prediction_are_timed_in_its_header(models: Path, start: StartApp) -> None:
+    """Server-Timing names decode, queue, compute and encode."""
+    publish_price(models)
+
+    answer = start().post("/models/price/predict", json={"size": 10})
+
+    phases = [part.split(";")[0].strip() for part in answer.headers["server-timing"].split(",")]
+    assert phases == ["decode", "queue", "compute", "encode"]
+
+
+def test_a_bare_model_points_to_the_protocol_it_can_speak(models: Path, start: StartApp) -> None:
+    """Without a manifest features have no names, so the plain dialect says where to go."""
+    place_bare(models, "simple", sum_and_difference())
+
+    answer = start().post("/models/simple/predict", json={"a": 1})
+
+    assert answer.status_code == 400
+    assert "/v2/models/simple/infer" in answer.json()["error"]

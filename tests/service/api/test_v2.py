@@ -1,0 +1,168 @@
+"""The core of the Open Inference Protocol in JSON."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import StartApp
+from tests.models import (
+    admission_probability,
+    place_bare,
+    publish_admission,
+    publish_price,
+    sum_and_difference,
+)
+
+ROW = {"name": "features", "shape": [1, 2], "datatype": "FP32", "data": [45, 85]}
+
+
+def test_the_server_names_itself_with_and_without_a_slash(start: StartApp) -> None:
+    """GET /v2 and /v2/ answer alike, without a redirect."""
+    client = start(server_name="mine")
+
+    answers = [client.get(path, follow_redirects=False) for path in ("/v2", "/v2/")]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json() == answers[1].json()
+    assert answers[0].json()["name"] == "mine"
+
+
+def test_metadata_tells_the_tensors(models: Path, start: StartApp) -> None:
+    """Names, datatypes and shapes come from the graph; -1 is any number of rows."""
+    publish_admission(models)
+
+    told = start().get("/v2/models/admission").json()
+
+    assert told == {
+        "name": "admission",
+        "versions": ["1"],
+        "platform": "onnx_onnxv1",
+        "inputs": [{"name": "features", "datatype": "FP32", "shape": [-1, 2]}],
+        "outputs": [{"name": "probability", "datatype": "FP32", "shape": [-1, 1]}],
+    }
+
+
+def test_an_inference_answers_every_output_flat(models: Path, start: StartApp) -> None:
+    """The answer repeats the id and holds name, datatype, shape and row-major data."""
+    publish_admission(models)
+
+    answer = start().post("/v2/models/admission/infer", json={"id": "42", "inputs": [ROW]})
+
+    assert answer.json() == {
+        "model_name": "admission",
+        "model_version": "1",
+        "id": "42",
+        "outputs": [
+            {
+                "name": "probability",
+                "datatype": "FP32",
+                "shape": [1, 1],
+                "data": [pytest.approx(admission_probability(45, 85), abs=1e-6)],
+            }
+        ],
+    }
+
+
+def test_data_may_be_flat_or_nested(models: Path, start: StartApp) -> None:
+    """Both forms of the same tensor get the same answer."""
+    publish_admission(models)
+    client = start()
+    flat = ROW | {"shape": [2, 2], "data": [45, 85, 30, 40]}
+    nested = ROW | {"shape": [2, 2], "data": [[45, 85], [30, 40]]}
+
+    answers = [
+        client.post("/v2/models/admission/infer", json={"inputs": [tensor]}).json()
+        for tensor in (flat, nested)
+    ]
+
+    assert answers[0] == answers[1]
+    assert answers[0]["outputs"][0]["shape"] == [2, 1]
+
+
+def test_a_bare_model_of_several_tensors_is_served(models: Path, start: StartApp) -> None:
+    """Someone else's graph answers all its outputs, or those asked for, in that order."""
+    place_bare(models, "simple", sum_and_difference())
+    client = start()
+    tensor = {"shape": [1, 16], "datatype": "INT32"}
+    inputs = [
+        tensor | {"name": "INPUT1", "data": [1] * 16},
+        tensor | {"name": "INPUT0", "data": list(range(16))},
+    ]
+
+    everything = client.post("/v2/models/simple/infer", json={"inputs": inputs}).json()
+    chosen = client.post(
+        "/v2/models/simple/infer", json={"inputs": inputs, "outputs": [{"name": "OUTPUT1"}]}
+    ).json()
+
+    assert [output["name"] for output in everything["outputs"]] == ["OUTPUT0", "OUTPUT1"]
+    assert everything["outputs"][0]["data"] == [value + 1 for value in range(16)]
+    assert chosen["outputs"] == everything["outputs"][1:]
+
+
+def test_plain_and_v2_give_the_same_number(models: Path, start: StartApp) -> None:
+    """An answer never depends on the dialect."""
+    publish_admission(models)
+    client = start()
+
+    plain = client.post("/models/admission/predict", json={"exam_1": 45, "exam_2": 85}).json()
+    v2 = client.post("/v2/models/admission/infer", json={"inputs": [ROW]}).json()
+
+    assert plain["probability"] == v2["outputs"][0]["data"][0]
+
+
+def test_health_is_told_as_the_protocol_says(models: Path, start: StartApp) -> None:
+    """Live and ready are JSON bodies; a model's readiness has its own path."""
+    publish_price(models)
+    client = start()
+
+    assert client.get("/v2/health/live").json() == {"live": True}
+    assert client.get("/v2/health/ready").json() == {"ready": True}
+    assert client.get("/v2/models/price/ready").json() == {"name": "price", "ready": True}
+
+
+WRONG: list[tuple[Any, str]] = [
+    ([], "object"),
+    ({}, "'inputs' must be a list of 'features'"),
+    ({"inputs": []}, "'inputs' must be a list"),
+    ({"inputs": [7]}, "'name'"),
+    ({"inputs": [ROW | {"name": "feature"}]}, "did you mean 'features'"),
+    ({"inputs": [ROW, ROW]}, "given twice"),
+    ({"inputs": [ROW | {"datatype": "FP64"}]}, "'FP64'; the model expects FP32"),
+    ({"inputs": [ROW | {"datatype": None}]}, "expects FP32"),
+    ({"inputs": [ROW | {"shape": [1, 3]}]}, "expects [-1, 2]"),
+    ({"inputs": [ROW | {"shape": [2]}]}, "expects [-1, 2]"),
+    ({"inputs": [ROW | {"shape": [-1, 2]}]}, "whole numbers"),
+    ({"inputs": [ROW | {"shape": "1,2"}]}, "whole numbers"),
+    ({"inputs": [ROW | {"shape": [True, 2]}]}, "whole numbers"),
+    ({"inputs": [ROW | {"shape": [0, 2], "data": []}]}, "no rows"),
+    ({"inputs": [ROW | {"shape": [10**30, 2]}]}, "whole numbers"),
+    ({"inputs": [ROW | {"shape": [2**62, 2]}]}, "data has 2 values"),
+    ({"inputs": [{k: ROW[k] for k in ("name", "shape", "datatype")}]}, "no data"),
+    ({"inputs": [ROW | {"data": [1, 2, 3]}]}, "3 values"),
+    ({"inputs": [ROW | {"data": [[1], [2]]}]}, "nested as [2, 1]"),
+    ({"inputs": [ROW | {"data": [[1, 2], [3]]}]}, "ragged"),
+    ({"inputs": [ROW | {"data": ["1", "2"]}]}, "not all FP32"),
+    ({"inputs": [ROW | {"data": [True, False]}]}, "not all FP32"),
+    ({"inputs": [ROW | {"data": [1, None]}]}, "not all FP32"),
+    ({"inputs": [ROW | {"data": [1, 1e300]}]}, "does not fit FP32"),
+    ({"inputs": [ROW | {"data": {"a": 1}}]}, "not all FP32"),
+    ({"inputs": [ROW | {"data": [1, 101]}]}, "'exam_2' must be a number of points from 0 to 100"),
+    ({"inputs": [ROW], "outputs": [{"name": "label"}]}, "Unknown output 'label'"),
+    ({"inputs": [ROW], "outputs": []}, "'outputs' must be a list"),
+    ({"inputs": [ROW], "id": 7}, "'id' must be a string"),
+    ({"inputs": [ROW], "input": []}, "'input' is not part of"),
+]
+
+
+@pytest.mark.parametrize(("body", "sentence"), WRONG)
+def test_a_wrong_inference_request_is_told_what_is_wrong(
+    models: Path, start: StartApp, body: object, sentence: str
+) -> None:
+    """Every mistake is a 400 whose sentence names the tensor and what it should be."""
+    publish_admission(models)
+
+    answer = start().post("/v2/models/admission/infer", json=body)
+
+    assert answer.status_code == 400
+    assert sentence in answer.json()["error"]

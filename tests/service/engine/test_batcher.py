@@ -1,0 +1,254 @@
+"""The batcher: joined without timers, and what happens to everybody when something goes wrong."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+
+from service.engine.batcher import Arrays, BatchedAnswer, Batcher, Run
+from service.errors import Draining, Overloaded
+
+T = TypeVar("T")
+
+
+class Gate:
+    """A runner that doubles its rows, records each batch, and can be held shut."""
+
+    def __init__(self, *, opened: bool = True) -> None:
+        self.batches: list[list[float]] = []
+        self.entered = threading.Event()
+        self._open = threading.Event()
+        if opened:
+            self._open.set()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def __call__(self, inputs: Arrays) -> Arrays:
+        self.entered.set()
+        assert self._open.wait(10)
+        values = inputs[0].astype(np.float64)
+        self.batches.append(values[:, 0].tolist())
+        if np.isnan(values).any():
+            raise ValueError(f"cannot double {values[:, 0].tolist()}")
+        return (values + values,)
+
+
+def rows(*values: float) -> Arrays:
+    return (np.array(values, np.float32).reshape(-1, 1),)
+
+
+def answered(answer: BatchedAnswer) -> list[float]:
+    return [float(value) for value in answer.outputs[0][:, 0]]
+
+
+def run(scenario: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(scenario)
+
+
+def batcher(runner: Run, *, batch: int = 100, queue: int = 1000) -> Batcher:
+    return Batcher(runner, max_batch_rows=batch, max_queued_rows=queue)
+
+
+async def entered(gate: Gate) -> None:
+    await asyncio.to_thread(gate.entered.wait, 10)
+
+
+def test_a_lone_call_runs_at_once() -> None:
+    """Nothing waits for company."""
+    gate = Gate()
+
+    async def scenario() -> BatchedAnswer:
+        return await batcher(gate).submit(rows(1, 2))
+
+    answer = run(scenario())
+
+    assert answered(answer) == [2, 4]
+    assert gate.batches == [[1, 2]]
+
+
+def test_calls_that_arrive_during_a_run_share_the_next() -> None:
+    """Each caller gets exactly its own rows of the shared run."""
+    gate = Gate(opened=False)
+
+    async def scenario() -> list[BatchedAnswer]:
+        subject = batcher(gate)
+        first = asyncio.create_task(subject.submit(rows(1)))
+        await entered(gate)
+        others = [asyncio.create_task(subject.submit(rows(*v))) for v in ((2, 3), (4,), (5, 6))]
+        await asyncio.sleep(0)
+        gate.open()
+        return list(await asyncio.gather(first, *others))
+
+    answers = run(scenario())
+
+    assert gate.batches == [[1], [2, 3, 4, 5, 6]]
+    assert [answered(answer) for answer in answers] == [[2], [4, 6], [8], [10, 12]]
+
+
+def test_rows_are_counted_not_calls() -> None:
+    """A batch ends before the call whose rows would exceed it; a larger call runs whole."""
+    gate = Gate(opened=False)
+
+    async def scenario() -> None:
+        subject = batcher(gate, batch=3)
+        first = asyncio.create_task(subject.submit(rows(0)))
+        await entered(gate)
+        sizes = ((1, 1), (2, 2), (3,), (4, 4, 4, 4, 4))
+        others = [asyncio.create_task(subject.submit(rows(*values))) for values in sizes]
+        await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(first, *others)
+
+    run(scenario())
+
+    assert gate.batches == [[0], [1, 1], [2, 2, 3], [4] * 5]
+
+
+def test_calls_of_different_shapes_are_not_joined() -> None:
+    """Only the first axis may differ within a run."""
+    gate = Gate(opened=False)
+    wide = (np.ones((1, 2), np.float32),)
+
+    async def scenario() -> list[BatchedAnswer]:
+        subject = batcher(gate)
+        first = asyncio.create_task(subject.submit(rows(1)))
+        await entered(gate)
+        others = [asyncio.create_task(subject.submit(inputs)) for inputs in (rows(2), wide)]
+        await asyncio.sleep(0)
+        gate.open()
+        return list(await asyncio.gather(first, *others))
+
+    answers = run(scenario())
+
+    assert [answer.outputs[0].shape for answer in answers] == [(1, 1), (1, 1), (1, 2)]
+
+
+def test_a_caller_that_leaves_the_queue_harms_nobody() -> None:
+    """Its rows are not run, and the rows after them still reach their own caller."""
+    gate = Gate(opened=False)
+
+    async def scenario() -> list[BatchedAnswer]:
+        subject = batcher(gate)
+        first = asyncio.create_task(subject.submit(rows(1)))
+        await entered(gate)
+        leaver = asyncio.create_task(subject.submit(rows(2)))
+        stayer = asyncio.create_task(subject.submit(rows(3)))
+        await asyncio.sleep(0)
+        leaver.cancel()
+        gate.open()
+        answers = list(await asyncio.gather(first, stayer))
+        assert leaver.cancelled()
+        return answers
+
+    answers = run(scenario())
+
+    assert gate.batches == [[1], [3]]
+    assert [answered(answer) for answer in answers] == [[2], [6]]
+
+
+def test_a_caller_that_leaves_during_its_run_harms_nobody() -> None:
+    """The run ends, its neighbour gets its own rows, and the batcher goes on."""
+    gate = Gate(opened=False)
+
+    async def scenario() -> list[BatchedAnswer]:
+        subject = batcher(gate)
+        blocker = asyncio.create_task(subject.submit(rows(0)))
+        await entered(gate)
+        leaver = asyncio.create_task(subject.submit(rows(1)))
+        stayer = asyncio.create_task(subject.submit(rows(2)))
+        await asyncio.sleep(0)
+        gate.entered.clear()
+        gate.open()
+        await blocker
+        leaver.cancel()
+        stayed = await stayer
+        return [stayed, await subject.submit(rows(5))]
+
+    answers = run(scenario())
+
+    assert [answered(answer) for answer in answers] == [[4], [10]]
+
+
+def test_a_failing_batch_tells_each_caller_its_own_fate() -> None:
+    """Good neighbours get their answers; each bad one gets an exception of its own rows."""
+    gate = Gate(opened=False)
+
+    async def scenario() -> list[BatchedAnswer | BaseException]:
+        subject = batcher(gate)
+        first = asyncio.create_task(subject.submit(rows(1)))
+        await entered(gate)
+        others = [
+            asyncio.create_task(subject.submit(inputs))
+            for inputs in (rows(2), rows(float("nan"), 7), rows(3), rows(float("nan"), 8))
+        ]
+        await asyncio.sleep(0)
+        gate.open()
+        return list(await asyncio.gather(first, *others, return_exceptions=True))
+
+    results = run(scenario())
+
+    good = [answered(r) for r in results if isinstance(r, BatchedAnswer)]
+    bad = [r for r in results if isinstance(r, BaseException)]
+    assert good == [[2], [4], [6]]
+    assert [str(error) for error in bad] == ["cannot double [nan, 7.0]", "cannot double [nan, 8.0]"]
+    assert bad[0] is not bad[1]
+
+
+def test_closing_answers_those_who_wait_and_takes_no_more() -> None:
+    """Shutdown loses nothing that was accepted."""
+    gate = Gate(opened=False)
+
+    async def scenario() -> list[BatchedAnswer]:
+        subject = batcher(gate)
+        waiting = [asyncio.create_task(subject.submit(rows(value))) for value in (1, 2)]
+        await entered(gate)
+        closing = asyncio.create_task(subject.close())
+        await asyncio.sleep(0)
+        with pytest.raises(Draining):
+            await subject.submit(rows(3))
+        gate.open()
+        await closing
+        return list(await asyncio.gather(*waiting))
+
+    assert [answered(answer) for answer in run(scenario())] == [[2], [4]]
+
+
+def test_a_full_queue_says_so_at_once() -> None:
+    """The refused caller learns how much waits; the ones before it are answered."""
+    gate = Gate(opened=False)
+
+    async def scenario() -> list[BatchedAnswer]:
+        subject = batcher(gate, queue=4)
+        first = asyncio.create_task(subject.submit(rows(1)))
+        await entered(gate)
+        waiting = asyncio.create_task(subject.submit(rows(2, 3, 4)))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded, match=r"3 rows are waiting and the limit is 4"):
+            await subject.submit(rows(5, 6))
+        gate.open()
+        return list(await asyncio.gather(first, waiting))
+
+    assert [answered(answer) for answer in run(scenario())] == [[2], [4, 6, 8]]
+
+
+def test_the_wait_is_told_apart_from_the_run() -> None:
+    """A call that waited for another's run reports a longer queue time than that one."""
+    gate = Gate(opened=False)
+
+    async def scenario() -> list[BatchedAnswer]:
+        subject = batcher(gate)
+        first = asyncio.create_task(subject.submit(rows(1)))
+        await entered(gate)
+        second = asyncio.create_task(subject.submit(rows(2)))
+        await asyncio.sleep(0.05)
+        gate.open()
+        return list(await asyncio.gather(first, second))
+
+    first, second = run(scenario())
+
+    assert first.compute_seconds > first.queue_seconds
+    assert second.queue_seconds > first.queue_seconds
