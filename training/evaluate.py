@@ -50,9 +50,11 @@ def decide(answers: Float32s, threshold: float) -> Ints:
 
 
 def probabilities(answers: Float32s) -> Floats:
-    """One column for each label, also where there are two."""
+    """One column for each label, also where there are two; each row sums to one in float64."""
     shares = answers.astype(np.float64)
-    return np.hstack([1 - shares, shares]) if shares.shape[1] == 1 else shares
+    if shares.shape[1] == 1:
+        return np.hstack([1 - shares, shares])
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
 def choose_threshold(wish: str | float, target: Floats, answers: Float32s) -> float:

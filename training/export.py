@@ -1,7 +1,6 @@
 """One ONNX graph from raw units to the final answer, proved against PyTorch before it is used."""
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +13,8 @@ from service.bundle.examples import Examples, Tensor, Tolerance
 from service.bundle.manifest import INPUT_NAME
 from training.errors import ExportError
 from training.predictor import Predictor
+from training.runtime import Graph
 from training.tabular import Float32s
-
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # must stand before the import to have an effect
-import onnxruntime as ort
 
 _RELATIVE = 1e-4
 _ABSOLUTE = 1e-5
@@ -59,13 +56,12 @@ def prove(model: bytes, predictor: Predictor, rows: Float32s) -> None:
     Raises:
         ExportError: naming the row and both answers.
     """
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    graph = Graph(model)
     expected = predictor.predict(rows)
     for size in (len(rows), *_BATCHES):
         tested = rows if size == len(rows) else rows[: _MOST_SINGLE_ROWS * size]
         parts = [
-            session.run(None, {INPUT_NAME: tested[start : start + size]})[0]
-            for start in range(0, len(tested), size)
+            graph.predict(tested[start : start + size]) for start in range(0, len(tested), size)
         ]
         _compare(np.concatenate(parts), expected[: len(tested)], size)
 

@@ -103,6 +103,9 @@ class Split(Section):
     folds: Annotated[int, Field(ge=0)] = Field(
         default=0, description="cross-validate with so many folds; as many as rows: leave one out"
     )
+    unmeasured: bool = Field(
+        default=False, description="publish without any measurement, for a table that is complete"
+    )
 
 
 class Preparation(Section):
@@ -219,8 +222,8 @@ def contradictions(recipe: Recipe) -> list[str]:
         (split.test + split.validation >= 1, "split: nothing is left to train on"),
         (split.folds == 1, "split.folds: one fold leaves nothing to train on; use 2 or more"),
         (
-            split.test == 0 and split.folds == 0,
-            "split: set test rows aside, or give folds to cross-validate with",
+            (split.test == 0 and split.folds == 0) != split.unmeasured,
+            "split: give test rows or folds to measure with, or else say unmeasured = true",
         ),
         (
             not classes and network.family in ("logistic", "perceptron"),

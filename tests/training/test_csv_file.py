@@ -1,0 +1,96 @@
+"""CSV files as people have them: separators, quotes, encodings, headers, and what is no CSV."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from training.csv_file import Layout, read_csv
+from training.errors import DataError
+
+
+def _written(folder: Path, content: str | bytes) -> Path:
+    path = folder / "table.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_the_separator_is_found(tmp_path: Path, separator: str) -> None:
+    """Whatever separates the cells, the same table comes out."""
+    text = "name,age\nAda,36\nAlan,41\n".replace(",", separator)
+
+    table = read_csv(_written(tmp_path, text))
+
+    assert table.frame.equals(pl.DataFrame({"name": ["Ada", "Alan"], "age": ["36", "41"]}))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_the_encoding_is_found(tmp_path: Path, encoding: str) -> None:
+    """Umlauts survive, and a byte-order mark does not become part of a name."""
+    table = read_csv(_written(tmp_path, "ort,größe\nKöln,1\n".encode(encoding)))
+
+    assert table.frame.columns == ["ort", "größe"]
+    assert table.frame.row(0) == ("Köln", "1")
+
+
+def test_quoted_cells_may_hold_separators_and_line_ends(tmp_path: Path) -> None:
+    """A quoted header, a separator in quotes and a line end in quotes are cells."""
+    table = read_csv(_written(tmp_path, '"a","b"\n"x, y","1"\n"p\nq","2"\n'))
+
+    assert table.frame.rows() == [("x, y", "1"), ("p\nq", "2")]
+
+
+def test_single_quotes_are_found(tmp_path: Path) -> None:
+    """A file that quotes with apostrophes loses them."""
+    table = read_csv(_written(tmp_path, "0.5,1.5,'-1'\n0.25,1.0,'1'\n"))
+
+    assert table.frame["column_3"].to_list() == ["-1", "1"]
+
+
+def test_a_file_without_a_header_gets_names(tmp_path: Path) -> None:
+    """A first row of numbers is data."""
+    table = read_csv(_written(tmp_path, "1,2\n3,4\n"))
+
+    assert table.frame.columns == ["column_1", "column_2"]
+    assert table.frame.height == 2
+
+
+def test_blanks_and_marks_mean_nothing(tmp_path: Path) -> None:
+    """Blanks around cells go; blank cells and NA are no values."""
+    table = read_csv(_written(tmp_path, "a,b\n x , \nNA,2\n"))
+
+    assert table.frame.rows() == [("x", None), (None, "2")]
+
+
+def test_decimal_commas_are_numbers_where_told(tmp_path: Path) -> None:
+    """The layout's decimal mark goes with the table."""
+    table = read_csv(_written(tmp_path, "a;b\n1,5;2\n"), Layout(decimal=","))
+
+    assert table.decimal == ","
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty"),
+        (b"\n\n", "is empty"),
+        (b"a,b\n", "has a header and no rows"),
+        (b"a,a\n1,2\n", "two columns of the name 'a'"),
+        (b"a,b\n1,2\n1,2,3\n", "line 3: 3 cells where the first row has 2"),
+        (b"PK\x03\x04\x00\x00binary", "no CSV file"),
+        (b"a" * (17 << 20), "a line of more than 16 MB"),
+    ],
+)
+def test_what_is_no_table_is_named(tmp_path: Path, content: bytes, sentence: str) -> None:
+    """Each kind of unusable file is refused with its own sentence."""
+    with pytest.raises(DataError, match=sentence):
+        read_csv(_written(tmp_path, content))
+
+
+def test_a_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
+    """A path that is no file is refused by name."""
+    with pytest.raises(DataError, match="is a folder"):
+        read_csv(tmp_path)
+    with pytest.raises(DataError, match="No such file"):
+        read_csv(tmp_path / "absent.csv")
