@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -22,6 +23,8 @@ from service.metrics import Metrics
 from service.settings import Settings
 
 VERSION = version("onward")
+
+_log = logging.getLogger(__name__)
 
 
 class Onward(FastAPI):
@@ -53,6 +56,7 @@ def create_app(settings: Settings) -> Onward:
         gc.freeze()
         yield
         await registry.close()
+        _log.info("stopped; everything that was accepted has been answered")
 
     app = Onward(
         registry,

@@ -5,13 +5,13 @@ which every dialect's rows pass.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from service.api.values import Misfit, number_of
+from service.api.values import Misfit, at, listed, number_of, shown
 from service.bundle.manifest import (
     BooleanFeature,
     CategoryFeature,
@@ -23,8 +23,10 @@ from service.bundle.manifest import (
 from service.errors import InvalidInput, Problem, nearest
 
 Matrix = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 
 UNSEEN = -1.0
+_ABSENT = object()
 
 
 class FeatureCodec:
@@ -46,80 +48,81 @@ class FeatureCodec:
         Raises:
             InvalidInput: every problem of every row.
         """
+        matrix = np.full((len(rows), len(self.features)), np.nan, np.float32)
+        read = np.zeros(matrix.shape, np.bool_)
         problems: list[Problem] = []
         numbered = len(rows) > 1
-        matrix = np.empty((len(rows), len(self.features)), np.float32)
         for index, row in enumerate(rows):
             place = index if numbered else None
-            values = self._row(row, place, problems)
-            if values is not None:
-                matrix[index] = values
-        if problems:
-            raise InvalidInput(problems)
-        self.check(matrix, numbered=numbered)
+            problems.extend(self._read_row(row, place, matrix[index], read[index]))
+        problems.extend(self._rule_problems(matrix, read, numbered=numbered))
+        _raise_any(problems)
         return matrix
 
-    def check(self, matrix: Matrix, *, numbered: bool = True) -> None:
+    def check(self, matrix: Matrix) -> None:
         """Hold every value against its feature's rules, whichever dialect brought it.
 
         Raises:
             InvalidInput: every value that breaks a rule.
         """
-        problems: list[Problem] = []
+        read = np.ones(matrix.shape, np.bool_)
+        _raise_any(list(self._rule_problems(matrix, read, numbered=len(matrix) > 1)))
+
+    def _read_row(
+        self, row: object, place: int | None, values: Matrix, read: Mask
+    ) -> Iterator[Problem]:
+        """Fill ``values`` and mark in ``read`` what was filled; yield what could not be."""
+        if isinstance(row, dict):
+            yield from self._key_problems(row, place)
+            given = [row.get(feature.name, _ABSENT) for feature in self.features]
+        elif isinstance(row, list) and len(row) == len(self.features):
+            given = row
+        else:
+            yield self._shape_problem(row, place)
+            return
+        for column, (feature, value) in enumerate(zip(self.features, given, strict=True)):
+            if value is _ABSENT:
+                continue  # told as a missing key, or optional and so NaN already
+            try:
+                values[column] = _convert(feature, value)
+            except Misfit as misfit:
+                yield _value_problem(feature, shown(value), place, misfit.hint)
+            else:
+                read[column] = True
+
+    def _rule_problems(self, matrix: Matrix, read: Mask, *, numbered: bool) -> Iterator[Problem]:
         for column, feature in enumerate(self.features):
             values = matrix[:, column]
-            for row in np.flatnonzero(_breaks_rule(values, feature)):
-                value = float(values[row])
-                problems.append(_rule_problem(feature, value, int(row) if numbered else None))
-        if problems:
-            raise InvalidInput(sorted(problems, key=lambda problem: problem.row or 0))
+            for row in np.flatnonzero(_breaks_rule(values, feature) & read[:, column]):
+                yield _rule_problem(feature, float(values[row]), int(row) if numbered else None)
 
-    def _row(self, row: object, place: int | None, problems: list[Problem]) -> list[float] | None:
-        found = len(problems)
-        if isinstance(row, dict):
-            problems.extend(self._key_problems(row, place))
-            pairs = [(f, row.get(f.name)) for f in self.features if f.name in row or f.optional]
-        elif isinstance(row, list) and len(row) == len(self.features):
-            pairs = list(zip(self.features, row, strict=True))
-        else:
-            problems.append(self._shape_problem(row, place))
-            return None
-        values: list[float] = []
-        for feature, value in pairs:
-            try:
-                values.append(_convert(feature, value))
-            except Misfit as misfit:
-                problems.append(_misfit_problem(feature, value, misfit, place))
-        return values if len(problems) == found else None
-
-    def _key_problems(self, row: Mapping[str, object], place: int | None) -> list[Problem]:
-        unknown = [key for key in row if key not in self._known]
-        missing = [f for f in self.features if f.name not in row and not f.optional]
-        problems = []
-        for key in unknown:
-            close = nearest(key, [f.name for f in missing]) or nearest(key, self._names)
-            advice = f"did you mean {close!r}?" if close else f"it takes {_listed(self._names)}."
-            sentence = f"{_at(place)}unknown feature {_shown(key)}; {advice}"
-            problems.append(Problem(_capital(sentence), place, key, got=_shown(row[key])))
-        for feature in missing:
-            hint = f"Add {_shown(feature.name)}: {_shown(feature.example)}, for example."
-            sentence = f"{_at(place)}feature {feature.name!r} is missing."
-            expected = describe(feature)
-            problems.append(Problem(_capital(sentence), place, feature.name, expected, hint=hint))
-        return problems
+    def _key_problems(self, row: Mapping[str, object], place: int | None) -> Iterator[Problem]:
+        missing = {f.name: f for f in self.features if f.name not in row and not f.optional}
+        for key in row:
+            if key in self._known:
+                continue
+            close = nearest(key, missing) or nearest(key, self._names)
+            missing.pop(close or "", None)  # a misspelt key is one mistake, not two
+            advice = f"did you mean {close!r}?" if close else f"it takes {listed(self._names)}."
+            sentence = f"unknown feature {shown(key)}; {advice}"
+            yield Problem(at(place, sentence), place, shown(key), got=shown(row[key]))
+        for feature in missing.values():
+            hint = f"Add {shown(feature.name)}: {shown(feature.example)}, for example."
+            sentence = f"feature {feature.name!r} is missing."
+            yield Problem(at(place, sentence), place, feature.name, describe(feature), hint=hint)
 
     def _shape_problem(self, row: object, place: int | None) -> Problem:
-        what = f"{len(row)} values" if isinstance(row, list) else _shown(row)
-        expected = f"an object with {_listed(self._names)}"
-        sentence = f"{_at(place)}expected {expected}, got {what}."
+        what = f"{len(row)} values" if isinstance(row, list) else shown(row)
+        expected = f"an object with {listed(self._names)}"
+        sentence = f"expected {expected}, got {what}."
         hint = f"Send for example {orjson.dumps(self.example).decode()}"
-        return Problem(_capital(sentence), place, None, expected, _shown(row), hint)
+        return Problem(at(place, sentence), place, None, expected, shown(row), hint)
 
 
 def describe(feature: Feature) -> str:
     """What a value of this feature must be, in words."""
     if isinstance(feature, CategoryFeature):
-        return f"one of {_listed(feature.categories)}"
+        return f"one of {listed(feature.categories)}"
     if isinstance(feature, BooleanFeature):
         return "true or false"
     kind = "a whole number" if isinstance(feature, IntegerFeature) else "a number"
@@ -164,7 +167,7 @@ def _category(feature: CategoryFeature, value: object) -> float:
     if feature.unseen == "other":
         return UNSEEN
     close = nearest(word, feature.categories)
-    raise Misfit(f"Did you mean {_shown(close)}?" if close else None)
+    raise Misfit(f"Did you mean {shown(close)}?" if close else None)
 
 
 def _breaks_rule(values: Matrix, feature: Feature) -> npt.NDArray[np.bool_]:
@@ -197,33 +200,12 @@ def _rule_problem(feature: Feature, value: float, row: int | None) -> Problem:
     return _value_problem(feature, f"{value:g}", row, hint)
 
 
-def _misfit_problem(feature: Feature, value: object, misfit: Misfit, row: int | None) -> Problem:
-    return _value_problem(feature, _shown(value), row, misfit.hint)
-
-
 def _value_problem(feature: Feature, got: str, row: int | None, hint: str | None) -> Problem:
     expected = describe(feature)
-    sentence = f"{_at(row)}feature {feature.name!r} must be {expected}, got {got}."
-    return Problem(_capital(sentence), row, feature.name, expected, got, hint)
+    sentence = f"feature {feature.name!r} must be {expected}, got {got}."
+    return Problem(at(row, sentence), row, feature.name, expected, got, hint)
 
 
-def _at(row: int | None) -> str:
-    return "" if row is None else f"row {row}: "
-
-
-def _capital(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]
-
-
-def _listed(words: Sequence[str], most: int = 12) -> str:
-    shown = ", ".join(_shown(word) for word in words[:most])
-    return shown if len(words) <= most else f"{shown} and {len(words) - most} more"
-
-
-def _shown(value: object, most: int = 60) -> str:
-    """A value as JSON, shortened; a surprise of any size or kind stays one line."""
-    try:
-        text = orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:
-        text = repr(value)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def _raise_any(problems: list[Problem]) -> None:
+    if problems:
+        raise InvalidInput(sorted(problems, key=lambda problem: problem.row or 0))

@@ -1,6 +1,9 @@
-"""Single values as people send them: what is a number, and what to say when it is not."""
+"""Single values as people send them: what is a number, and how a sentence shows one."""
 
 import re
+from collections.abc import Sequence
+
+import orjson
 
 _FLOAT32_MAX = 3.4028235e38
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -42,3 +45,24 @@ def _hint_for_text(text: str) -> str:
     if text.casefold() in {"nan", "inf", "-inf", "infinity", "-infinity"}:
         return "NaN and infinity are not numbers here; send null where a value may be missing."
     return "Send a JSON number, without quotes or unit."
+
+
+def at(row: int | None, sentence: str) -> str:
+    """The sentence, capitalised, with the row it is about where there are several."""
+    placed = sentence if row is None else f"row {row}: {sentence}"
+    return placed[0].upper() + placed[1:]
+
+
+def listed(words: Sequence[str], most: int = 12) -> str:
+    """Words as a list that stays readable however many there are."""
+    text = ", ".join(shown(word) for word in words[:most])
+    return text if len(words) <= most else f"{text} and {len(words) - most} more"
+
+
+def shown(value: object, most: int = 60) -> str:
+    """A value as JSON, shortened; a surprise of any size or kind stays one line."""
+    try:
+        text = orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,0 +1,276 @@
+"""Whatever is sent, the answer is the error contract: field, value and remedy in a sentence."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import StartApp
+from tests.models import publish_admission, publish_mixed, publish_price
+
+GOOD = {"exam_1": 45, "exam_2": 85}
+URL = "/models/admission/predict"
+
+
+def assert_contract(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """The answer has this status and the one shape; gives its body."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    body: dict[str, Any] = answer.json()
+    assert set(body) <= {"error", "code", "details"}
+    assert not body["error"][0].islower()
+    assert body["code"]
+    return body
+
+
+VALUES: list[tuple[object, str]] = [
+    ({}, "Feature 'exam_1' is missing. Add \"exam_1\": 61"),
+    ({"exam_1": 45}, "Feature 'exam_2' is missing. Add \"exam_2\": 74"),
+    (GOOD | {"age": 3}, 'Unknown feature "age"; it takes "exam_1", "exam_2"'),
+    ({"exam1": 45, "exam_2": 85}, "Unknown feature \"exam1\"; did you mean 'exam_1'?"),
+    (GOOD | {"exam_1": "45"}, 'from 0 to 100, got "45". Send 45 without the quotes.'),
+    (GOOD | {"exam_1": "45,5"}, "Send 45.5: a point marks the decimals"),
+    (GOOD | {"exam_1": "45 %"}, "Send 45 without the percent sign"),
+    (GOOD | {"exam_1": "good"}, 'got "good". Send a JSON number'),
+    (GOOD | {"exam_1": "NaN"}, "NaN and infinity are not numbers here"),
+    (GOOD | {"exam_1": ""}, 'got "". Send a JSON number'),
+    (GOOD | {"exam_1": True}, "got true. Send a number, not true or false."),
+    (GOOD | {"exam_1": None}, "got null. It is required."),
+    (GOOD | {"exam_1": [45]}, "must be a number of points from 0 to 100, got [45]"),
+    (GOOD | {"exam_1": {"value": 45}}, 'got {"value":45}'),
+    (GOOD | {"exam_1": 101}, "from 0 to 100, got 101. Check the unit: it is points."),
+    (GOOD | {"exam_1": -0.001}, "got -0.001"),
+    (GOOD | {"exam_1": 1e300}, "It does not fit a 32-bit number."),
+    (GOOD | {"exam_1": "x" * 10_000}, "xxx…"),
+    ([], "There is no row to predict"),
+    ({"instances": []}, "There is no row to predict"),
+    ({"instances": GOOD}, "Expected an object, an array of objects, or instances"),
+    ({"instances": [GOOD], "more": 1}, "'more' is not known beside 'instances'"),
+    ([1, 2], "2 problems. The first: Row 0: expected an object with"),
+    ([[1, 2, 3]], "got 3 values. Send for example"),
+    ([GOOD, {}], "Row 1: feature 'exam_1' is missing"),
+    (7, "Expected an object"),
+    (None, "Expected an object"),
+    ("45", "Expected an object"),
+]
+
+
+@pytest.mark.parametrize(("body", "sentence"), VALUES)
+def test_a_wrong_value_is_named_with_its_remedy(
+    models: Path, start: StartApp, body: object, sentence: str
+) -> None:
+    """The sentence tells the row, the feature, what was wanted, what came and what to do."""
+    publish_admission(models)
+
+    answer = start().post(URL, content=json.dumps(body))
+
+    assert sentence in assert_contract(answer, 400)["error"]
+
+
+TEXTS: list[tuple[bytes, str]] = [
+    (b"", "The body is empty. Send for example"),
+    (b"  \n", "The body is empty"),
+    (b"{", "The body is not JSON"),
+    (b'{"exam_1": NaN, "exam_2": 1}', "JSON has no NaN or Infinity"),
+    (b'{"exam_1": -Infinity, "exam_2": 1}', "JSON has no NaN or Infinity"),
+    (b'{"exam_1": 4,5, "exam_2": 1}', "The body is not JSON"),
+    (b"exam_1=45&exam_2=85", "The body is not JSON"),
+    (b"\xff\xfe\x00", "The body is not JSON"),
+    (b"[" * 100_000, "The body is not JSON"),
+    (b'{"exam_1":' * 5000 + b"1" + b"}" * 5000, "The body is not JSON"),
+    (b'{"exam_1": 1' + b"0" * 5000 + b', "exam_2": 1}', "exam_1"),
+]
+
+
+@pytest.mark.parametrize(("body", "sentence"), TEXTS)
+def test_a_body_that_is_not_json_is_told_what_would_be(
+    models: Path, start: StartApp, body: bytes, sentence: str
+) -> None:
+    """Empty, truncated, foreign and endlessly nested bodies are refused before anything runs."""
+    publish_admission(models)
+
+    answer = start().post(URL, content=body, headers={"content-type": "application/json"})
+
+    assert sentence in assert_contract(answer, 400)["error"]
+
+
+def test_every_problem_of_every_row_is_told_at_once(models: Path, start: StartApp) -> None:
+    """The details list row, feature, expectation, value and hint of each."""
+    publish_mixed(models)
+    rows = [
+        {"rooms": 2.5, "garden": "yes", "quarter": "norht"},
+        {"rooms": 0, "garden": False, "quarter": "south"},
+        {"garden": 2, "quarter": 7, "colour": 7},
+    ]
+
+    body = assert_contract(start().post("/models/mixed/predict", json=rows), 400)
+
+    places = [(detail["row"], detail["feature"]) for detail in body["details"]]
+    assert places == [
+        *((0, "garden"), (0, "quarter"), (0, "rooms")),
+        (1, "rooms"),
+        *((2, "rooms"), (2, "garden"), (2, "quarter")),
+    ]
+    assert body["details"][1]["hint"] == 'Did you mean "north"?'
+    assert body["details"][1]["expected"] == 'one of "north", "south"'
+    assert body["error"].startswith("7 problems. The first: Row 0: feature 'garden'")
+
+
+def test_rules_on_values_are_told_like_wrong_kinds(models: Path, start: StartApp) -> None:
+    """Fractions of rooms and rooms below one are named with row and expectation."""
+    publish_mixed(models)
+    rows = [{"rooms": rooms, "garden": True, "quarter": "north"} for rooms in (1, 2.5, 0)]
+
+    body = assert_contract(start().post("/models/mixed/predict", json=rows), 400)
+
+    assert [detail["sentence"] for detail in body["details"]] == [
+        "Row 1: feature 'rooms' must be a whole number from 1, got 2.5.",
+        "Row 2: feature 'rooms' must be a whole number from 1, got 0.",
+    ]
+
+
+def test_a_thousand_wrong_rows_get_a_hundred_details(models: Path, start: StartApp) -> None:
+    """The answer stays small, and the count stays true."""
+    publish_price(models)
+
+    body = assert_contract(start().post("/models/price/predict", json=[{}] * 1000), 400)
+
+    assert len(body["details"]) == 100
+    assert body["error"].startswith("1000 problems.")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "image/png", "nonsense"]
+)
+def test_another_content_type_is_refused_by_name(
+    models: Path, start: StartApp, content_type: str
+) -> None:
+    """415 says what came and what to send."""
+    publish_admission(models)
+
+    answer = start().post(URL, content=b"{}", headers={"content-type": content_type})
+
+    sentence = assert_contract(answer, 415)["error"]
+    assert repr(content_type) in sentence
+    assert "application/json" in sentence
+
+
+def test_json_with_a_charset_or_without_a_type_is_read(models: Path, start: StartApp) -> None:
+    """What is plainly JSON is not refused for its header."""
+    publish_admission(models)
+    client = start()
+    body = b'{"exam_1": 45, "exam_2": 85}'
+
+    for headers in ({"content-type": "Application/JSON; charset=utf-8"}, {}):
+        assert client.post(URL, content=body, headers=headers).status_code == 200
+
+
+def test_an_encoded_body_is_refused_by_name(models: Path, start: StartApp) -> None:
+    """415 names the encoding."""
+    publish_admission(models)
+
+    answer = start().post(URL, json=GOOD, headers={"content-encoding": "br"})
+
+    assert "'br'" in assert_contract(answer, 415)["error"]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_above_the_limit_is_refused(models: Path, start: StartApp, chunked: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """413 comes for a declared length and for one that only shows while reading."""
+    publish_admission(models)
+    body = b" " * 2000
+    content = iter([body[:1000], body[1000:]]) if chunked else body
+
+    answer = start(max_body_bytes=1000).post(URL, content=content)
+
+    assert "limit of 1,000 bytes" in assert_contract(answer, 413)["error"]
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "sentence"),
+    [
+        ("POST /models/admision/predict", 404, "did you mean 'admission'?"),
+        ("GET /models/zebra", 404, "available: admission."),
+        ("POST /models/admission/versions/9/predict", 404, "has no version '9'; available: 1."),
+        ("POST /models/admission/versions/one/predict", 404, "has no version 'one'"),
+        ("POST /v2/models/zebra/infer", 404, "Request for unknown model: 'zebra' is not found"),
+        ("GET /v2/models/zebra/ready", 404, "is not found"),
+        ("GET /nowhere", 404, "There is nothing at /nowhere; GET /models lists"),
+        ("GET /models/", 404, "There is nothing at /models/"),
+        ("POST /models/%00/predict", 404, "is not found"),
+        ("POST /models/..%2F..%2Fetc/predict", 404, "/models"),
+        ("GET /models/admission/predict", 405, "use POST."),
+        ("PUT /models/admission/predict", 405, "use POST."),
+        ("DELETE /models", 405, "DELETE is not possible on /models; use GET."),
+        ("POST /metrics", 405, "use GET."),
+    ],
+)
+def test_wrong_paths_and_verbs_say_what_there_is(
+    models: Path, start: StartApp, call: str, status: int, sentence: str
+) -> None:
+    """404 and 405 follow the contract like every other error."""
+    publish_admission(models)
+
+    answer = start().request(*call.split(), json=GOOD)
+
+    assert sentence in assert_contract(answer, status)["error"]
+
+
+def test_a_deadline_that_passes_is_told(models: Path, start: StartApp) -> None:
+    """504 names the seconds; many rows go through the queue, where the deadline is watched."""
+    publish_price(models)
+    rows = [{"size": 1}] * 2000
+
+    answer = start(deadline_seconds=1e-9).post("/models/price/predict", json=rows)
+
+    assert "No answer within 1e-09 s" in assert_contract(answer, 504)["error"]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[httpx.Client]:
+    """One client for many requests."""
+    with httpx.Client() as shared:
+        yield shared
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: (
+        st.lists(children, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["exam_1", "exam_2", "instances", "inputs", "name", "data"])
+            | st.text(),
+            children,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(
+    max_examples=500,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(body=st.data())
+def test_no_json_and_no_bytes_ever_get_a_500(
+    models: Path, start: StartApp, client: httpx.Client, body: st.DataObject
+) -> None:
+    """Generated bodies are answered, or refused by the contract, in both dialects."""
+    if not list(models.iterdir()):
+        publish_admission(models)
+        (models / "address").write_text(str(start().base_url))
+    address = (models / "address").read_text()
+    path = body.draw(st.sampled_from([URL, "/v2/models/admission/infer"]))
+    content = body.draw(JSON.map(json.dumps).map(str.encode) | st.binary(max_size=200))
+
+    answer = client.post(address + path, content=content)
+
+    if answer.status_code != 200:
+        assert_contract(answer, 400)

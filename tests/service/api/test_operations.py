@@ -1,0 +1,129 @@
+"""What operators and probes see: readiness, metrics, request ids, refused models."""
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartApp
+from tests.models import publish_admission, publish_price
+
+
+def test_ready_is_false_with_nothing_to_serve(start: StartApp) -> None:
+    """An empty folder is alive and not ready, in both spellings."""
+    client = start()
+
+    assert client.get("/health/live").status_code == 200
+    for path in ("/health/ready", "/v2/health/ready"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()) == (503, {"ready": False})
+
+
+def test_ready_is_true_while_one_model_serves(models: Path, start: StartApp) -> None:
+    """A refused neighbour does not make the service unready."""
+    publish_price(models)
+    (publish_admission(models) / "model.onnx").write_bytes(b"")
+
+    assert start().get("/health/ready").json() == {"ready": True}
+
+
+def test_a_refused_model_tells_its_reason_everywhere(
+    models: Path, start: StartApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Log, model page, list, prediction and metric say the same."""
+    caplog.set_level(logging.INFO)
+    (publish_admission(models) / "model.onnx").write_bytes(b"")
+    publish_price(models)
+    client = start()
+    reason = "model.onnx has 0 bytes"
+
+    page = client.get("/models/admission")
+    predicted = client.post("/models/admission/predict", json={})
+    protocol = client.get("/v2/models/admission/ready")
+
+    assert page.status_code == 200
+    assert page.json()["ready"] is False
+    assert page.json()["reason"].startswith(reason)
+    assert page.json()["versions"][0]["state"] == "UNAVAILABLE"
+    assert predicted.status_code == 503
+    assert reason in predicted.json()["error"]
+    assert predicted.headers["retry-after"]
+    assert (protocol.status_code, protocol.json()["ready"]) == (503, False)
+    assert any(reason in str(vars(record).get("reason")) for record in caplog.records)
+    ready = 'onward_model_ready{device="cpu",model="admission",version="1"} 0.0'
+    assert ready in client.get("/metrics").text
+    assert client.post("/models/price/predict", json={"size": 1}).status_code == 200
+
+
+def test_metrics_count_exactly_what_was_asked(models: Path, start: StartApp) -> None:
+    """Requests by outcome, rows, runs and phases add up to what this client sent."""
+    publish_price(models)
+    client = start()
+    for rows in (1, 2, 3):
+        client.post("/models/price/predict", json=[{"size": 1}] * rows)
+    client.post("/models/price/predict", json={"siez": 1})
+    client.post("/models/zebra/predict", json={})
+
+    text = client.get("/metrics").text
+
+    labels = 'model="price",version="1"'
+    assert (
+        'onward_requests_total{dialect="plain",model="price",outcome="ok",version="1"} 3.0' in text
+    )
+    assert 'outcome="invalid_input"' in text
+    assert 'onward_requests_total{dialect="plain",model="",outcome="model_not_found"' in text
+    assert "zebra" not in text
+    assert f"onward_rows_total{{{labels}}} 6.0" in text
+    assert f"onward_batch_rows_sum{{{labels}}} 6.0" in text
+    for phase in ("decode", "queue", "compute", "encode"):
+        assert (
+            f'onward_phase_seconds_count{{model="price",phase="{phase}",version="1"}} 3.0' in text
+        )
+    assert 'onward_responses_total{status="200"} 3.0' in text
+    assert 'onward_device_info{actual="cpu",requested="cpu"} 1.0' in text
+
+
+def test_a_callers_request_id_is_repeated(models: Path, start: StartApp) -> None:
+    """The id comes back on answers and on errors."""
+    publish_price(models)
+    client = start()
+
+    for path in ("/models", "/models/zebra", "/nowhere"):
+        assert (
+            client.get(path, headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
+        )
+
+
+@pytest.mark.parametrize("unsafe", ["", "with space", "x" * 200, "caf\xe9"])
+def test_an_unsafe_or_missing_request_id_is_replaced(start: StartApp, unsafe: str) -> None:
+    """What could forge a log line or swell it is not repeated."""
+    answer = start().get("/models", headers={b"x-request-id": unsafe.encode("latin-1")})
+
+    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
+
+
+def test_the_front_door_answers_clients_and_browsers(start: StartApp) -> None:
+    """JSON for programs, the documentation for a browser."""
+    client = start()
+
+    assert client.get("/").json()["status"] == "alive"
+    browser = client.get("/", headers={"accept": "text/html,*/*"}, follow_redirects=False)
+    assert (browser.status_code, browser.headers["location"]) == (307, "docs")
+
+
+@pytest.mark.parametrize(("wanted", "lines"), [("all", 2), ("errors", 1), ("none", 0)])
+def test_requests_are_logged_as_the_setting_says(
+    start: StartApp, caplog: pytest.LogCaptureFixture, wanted: str, lines: int
+) -> None:
+    """`all` logs every request, errors those of 400 and above, none nothing."""
+    caplog.set_level(logging.INFO)
+    client = start(log_requests=wanted)
+    client.get("/models")
+    client.get("/nowhere")
+
+    logged = [vars(record) for record in caplog.records if record.message == "request"]
+
+    assert len(logged) == lines
+    if logged:
+        assert (logged[-1]["path"], logged[-1]["status"]) == ("/nowhere", 404)
