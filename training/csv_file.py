@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from training.errors import DataError
-from training.tabular import MISSING, Table, as_number
+from training.tabular import MISSING, Table, as_number, tidied
 
 _SEPARATORS = ",;\t|"
 _SAMPLE_BYTES = 1 << 18
@@ -61,7 +61,7 @@ def read_csv(
         frame = frame.slice(1)
     _check_header(columns, frame, path)
     frame = frame.rename(dict(zip(frame.columns, columns, strict=True)))
-    return Table(name or path.name, _tidied(frame, layout), digest, layout.decimal)
+    return Table(name or path.name, tidied(frame, layout.missing), digest, layout.decimal)
 
 
 def _digest(path: Path) -> str:
@@ -180,11 +180,3 @@ def _check_header(columns: Sequence[str], frame: pl.DataFrame, path: Path) -> No
         )
     if frame.height == 0:
         raise DataError(f"{path} has a header and no rows; there is nothing to learn from.")
-
-
-def _tidied(frame: pl.DataFrame, layout: Layout) -> pl.DataFrame:
-    """Blanks around cells removed, cells that mean nothing made null."""
-    cells = pl.all().str.strip_chars()
-    return frame.select(
-        pl.when(cells.is_in(layout.missing)).then(None).otherwise(cells).name.keep()
-    )

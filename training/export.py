@@ -81,7 +81,8 @@ def example_rows(predictor: Predictor, rows: Float32s, output: str) -> Examples:
 def _compare(found: Float32s, expected: Float32s, size: int) -> None:
     bound = _absolute(expected) + _RELATIVE * np.abs(expected)
     # Written so that a NaN on either side counts as a difference.
-    differ = ~(np.abs(found - expected) <= bound).all(axis=1)
+    with np.errstate(invalid="ignore"):
+        differ = ~(np.abs(found - expected) <= bound).all(axis=1)
     if differ.any():
         row = int(np.flatnonzero(differ)[0])
         raise ExportError(

@@ -101,13 +101,17 @@ def build(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Mod
         numbers: how many of its first columns are numbers.
         outputs: scores for each row: one, or one for each of several labels.
     """
+    if plan.family == "mlp":
+        return _mlp(plan, training, numbers, outputs).to(training.dtype)
+    linear = nn.Linear(training.shape[1], outputs, dtype=training.dtype)
+    # These losses have one valley; starting from nought makes every run take the same way.
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _mlp(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Module:
     width = training.shape[1]
-    if plan.family != "mlp":
-        linear = nn.Linear(width, outputs)
-        # These losses have one valley; starting from nought makes every run take the same way.
-        nn.init.zeros_(linear.weight)
-        nn.init.zeros_(linear.bias)
-        return linear
     layers: list[nn.Module] = []
     if plan.embedding != "none" and numbers:
         embedded = Embedded(_embedding(plan, training[:, :numbers]), numbers, width)

@@ -16,6 +16,8 @@ from training.scaling import Scaler, fit_scaler
 from training.tabular import Dataset, Float32s, Floats, Rows
 
 _CHUNK = 65_536
+_LARGEST_LOGARITHM = 80.0
+"""Its exponential is still a float32, so no row far from all others answers infinity."""
 _PRECISION = {32: torch.float32, 64: torch.float64}
 
 
@@ -30,7 +32,7 @@ class ValueHead(nn.Module):
     def forward(self, scores: Tensor) -> Tensor:
         """``[rows, 1]``."""
         value = self.scaler.inverse(scores)
-        return torch.exp(value) - 1 if self.log else value
+        return torch.exp(value.clamp(max=_LARGEST_LOGARITHM)) - 1 if self.log else value
 
 
 class Predictor(nn.Module):
@@ -93,7 +95,7 @@ def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> Le
     histories = []
     for member in range(recipe.network.members):
         torch.manual_seed(recipe.seed + member)
-        network = build(recipe.network, seen.x, len(preparation.numeric), outputs).to(dtype)
+        network = build(recipe.network, seen.x, len(preparation.numeric), outputs)
         histories.append(fit(network, loss_of(recipe), seen, watched, recipe.training))
         networks.append(network)
     predictor = Predictor(preparation, Ensemble(networks), head)

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from training.recipe import ScalerKind
 from training.tabular import Floats
 
+_LEAST_SCALE = 1e-30
+"""A span below it is a constant column's rounding, and float32 could not divide by it."""
+
 
 class Scaler(nn.Module):
     """``(x - offset) / scale``, column by column; offset and scale in the column's own unit."""
@@ -40,7 +43,7 @@ def fit_scaler(kind: ScalerKind, values: Floats) -> Scaler:
         values: the training part in raw units.
     """
     offset, scale = _RULES[kind](values)
-    return Scaler(offset, np.where(scale > 0, scale, 1.0))
+    return Scaler(offset, np.where(scale > _LEAST_SCALE, scale, 1.0))
 
 
 def _span(x: Floats) -> Floats:

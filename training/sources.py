@@ -92,7 +92,7 @@ def load(data: Data, folders: Folders) -> Table:
         DataError: there is no such data set, it cannot be had, or it is no usable CSV.
     """
     if data.rows is not None:
-        return table_of_rows(data.rows, data.columns or [])
+        return table_of_rows(data.rows, data.columns or [], data.missing)
     layout = Layout(data.separator, data.quote, data.decimal, data.encoding, tuple(data.missing))
     if data.file is not None:
         return read_csv(Path(data.file), layout, data.columns)

@@ -68,7 +68,11 @@ class Dataset:
     """``[rows]``: the raw value, or the label's position."""
 
 
-def table_of_rows(rows: Sequence[Sequence[float | str]], columns: Sequence[str]) -> Table:
+def table_of_rows(
+    rows: Sequence[Sequence[float | str]],
+    columns: Sequence[str],
+    missing: Sequence[str] = MISSING,
+) -> Table:
     """The table that a recipe writes out.
 
     Raises:
@@ -80,7 +84,13 @@ def table_of_rows(rows: Sequence[Sequence[float | str]], columns: Sequence[str])
     cells = [[_written(cell) for cell in row] for row in rows]
     frame = pl.DataFrame(cells, schema=dict.fromkeys(columns, pl.String), orient="row")
     digest = hashlib.sha256(json.dumps([list(columns), cells]).encode()).hexdigest()
-    return Table("the rows written in the recipe", frame, digest)
+    return Table("the rows written in the recipe", tidied(frame, missing), digest)
+
+
+def tidied(frame: pl.DataFrame, missing: Sequence[str]) -> pl.DataFrame:
+    """Blanks around cells removed, cells that mean nothing made null."""
+    cells = pl.all().str.strip_chars()
+    return frame.select(pl.when(cells.is_in(missing)).then(None).otherwise(cells).name.keep())
 
 
 def as_number(cell: str, decimal: str = ".") -> float | None:

@@ -1,0 +1,92 @@
+"""The loop: reaches optima, stops in time, keeps the best weights, says when it diverges."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from torch import nn
+
+from training.config import read_recipe
+from training.errors import FitError
+from training.fit import Examples, fit
+from training.losses import loss_of
+from training.recipe import Training
+
+_MSE = loss_of(read_recipe("ice_cream"))
+_RIDGE_PENALTY = 0.05
+
+
+def _examples(rows: int, seed: int) -> Examples:
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(rows, 3))
+    y = x @ [1.0, -2.0, 0.5] + 3 + generator.normal(scale=0.3, size=rows)
+    return Examples(torch.from_numpy(x), torch.from_numpy(y), torch.ones(rows, dtype=torch.float64))
+
+
+def _plan(**changes: object) -> Training:
+    usual: dict[str, object] = {"optimiser": "LBFGS", "learning_rate": 1.0, "epochs": 50}
+    return Training.model_validate(usual | changes)
+
+
+def test_second_order_descent_reaches_the_ridge_optimum() -> None:
+    """Full-batch L-BFGS with an L2 penalty gives scikit-learn's ridge coefficients."""
+    data, network = _examples(60, seed=1), nn.Linear(3, 1).double()
+
+    fit(network, _MSE, data, None, _plan(l2=_RIDGE_PENALTY))
+
+    ridge = Ridge(alpha=_RIDGE_PENALTY * 60).fit(data.x.numpy(), data.y.numpy())
+    np.testing.assert_allclose(network.weight.detach()[0], ridge.coef_, atol=1e-7)
+    assert network.bias.item() == pytest.approx(ridge.intercept_, abs=1e-7)
+
+
+@pytest.mark.parametrize("batch_size", [0, 16, 1])
+def test_batch_mini_batch_and_stochastic_descent_agree(batch_size: int) -> None:
+    """The same valley is found whatever the batch."""
+    data, network = _examples(60, seed=1), nn.Linear(3, 1).double()
+    plan = _plan(
+        optimiser="SGD", learning_rate=0.03, epochs=300, batch_size=batch_size, schedule="cosine"
+    )
+
+    fit(network, _MSE, data, None, plan)
+
+    np.testing.assert_allclose(network.weight.detach()[0], [1, -2, 0.5], atol=0.15)
+
+
+def test_the_best_epochs_weights_are_kept() -> None:
+    """After stopping, the network has the loss of its best epoch on the watched part."""
+    network = nn.Sequential(nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 1)).double()
+    watched = _examples(20, seed=2)
+    plan = _plan(optimiser="Adam", learning_rate=0.05, epochs=200, patience=5)
+
+    history = fit(network, _MSE, _examples(10, seed=1), watched, plan)
+
+    loss = _MSE(network(watched.x), watched.y).mean().item()
+    assert loss == pytest.approx(min(history.validation))
+    assert history.validation.index(min(history.validation)) == history.best_epoch
+    assert len(history.validation) == history.best_epoch + 1 + plan.patience
+
+
+def test_a_diverging_fit_says_so() -> None:
+    """A loss that is no number ends the fit with the remedy."""
+    plan = _plan(optimiser="SGD", learning_rate=1e6, epochs=500, patience=500)
+
+    with pytest.raises(FitError, match=r"training\.learning_rate below 1e\+06"):
+        fit(nn.Linear(3, 1).double(), _MSE, _examples(60, seed=1), None, plan)
+
+
+def test_weights_of_rows_are_their_say() -> None:
+    """A row of weight two counts like two rows."""
+    once = _examples(30, seed=1)
+    first_twice = torch.cat([torch.arange(30), torch.tensor([0])])
+    doubled = Examples(once.x[first_twice], once.y[first_twice], torch.ones(31).double())
+    weight = once.weight.clone()
+    weight[0] = 2
+    start = nn.Linear(3, 1).double()
+    by_weight, by_rows = copy.deepcopy(start), copy.deepcopy(start)
+
+    fit(by_weight, _MSE, Examples(once.x, once.y, weight), None, _plan())
+    fit(by_rows, _MSE, doubled, None, _plan())
+
+    np.testing.assert_allclose(by_weight.weight.detach(), by_rows.weight.detach(), atol=1e-6)
