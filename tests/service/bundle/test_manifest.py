@@ -1,0 +1,116 @@
+"""The manifest: contradictions are refused with what contradicts what."""
+
+import re
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from service.bundle.examples import Examples
+from service.bundle.manifest import (
+    ClassesOutput,
+    Manifest,
+    ValueOutput,
+    output_name,
+    output_width,
+)
+from tests.models import admission_features, manifest, mixed_features, number
+
+BINARY = ClassesOutput(kind="classes", name="decision", labels=["no", "yes"])
+
+
+def stated() -> dict[str, Any]:
+    return manifest("admission", admission_features(), BINARY).model_dump()
+
+
+def test_a_manifest_survives_json() -> None:
+    """Reading back what was written gives an equal manifest, every kind of feature included."""
+    made = manifest("mixed", mixed_features(), ValueOutput(kind="value", name="price"))
+
+    assert Manifest.model_validate_json(made.model_dump_json()) == made
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"task": "regression"}, "task 'regression' does not fit the output, which is binary"),
+        ({"format_version": 2}, "Input should be 1"),
+        ({"name": "../etc"}, "String should match pattern"),
+        ({"surprise": 1}, "Extra inputs are not permitted"),
+        ({"title": ""}, "at least 1 character"),
+        (
+            {"input": {"kind": "features", "features": [number("a"), number("a")]}},
+            "feature names repeat: a",
+        ),
+        (
+            {"output": {"kind": "classes", "name": "x", "labels": ["a", "a"]}},
+            "labels repeat",
+        ),
+        (
+            {
+                "output": {
+                    "kind": "classes",
+                    "name": "x",
+                    "labels": ["a", "b", "c"],
+                    "threshold": 0.5,
+                }
+            },
+            "a threshold needs exactly two labels",
+        ),
+    ],
+)
+def test_contradictions_are_refused(change: dict[str, Any], sentence: str) -> None:
+    """Each is told in the validation error."""
+    with pytest.raises(ValidationError, match=sentence):
+        Manifest.model_validate(stated() | change)
+
+
+@pytest.mark.parametrize(
+    ("feature", "sentence"),
+    [
+        ({"type": "number", "allowed": {"minimum": 2, "maximum": 1}}, "minimum 2.0 is above"),
+        ({"type": "category", "categories": ["a", "a"], "example": "a"}, "categories repeat"),
+        ({"type": "category", "categories": ["a"], "example": "b"}, "'b' is not among"),
+        ({"type": "date"}, "does not match any of the expected tags"),
+    ],
+)
+def test_impossible_features_are_refused(feature: dict[str, Any], sentence: str) -> None:
+    """A feature that no value could fit is an error of the manifest."""
+    features = [{"name": "a", "example": 1} | feature]
+
+    with pytest.raises(ValidationError, match=sentence):
+        Manifest.model_validate(stated() | {"input": {"kind": "features", "features": features}})
+
+
+def test_the_outputs_tensor_follows_from_the_answer() -> None:
+    """Two labels share one probability; more have one each."""
+    three = ClassesOutput(kind="classes", name="x", labels=["a", "b", "c"])
+    value = ValueOutput(kind="value", name="x")
+
+    told = [(output_name(output), output_width(output)) for output in (BINARY, three, value)]
+
+    assert told == [("probability", 1), ("probabilities", 3), ("value", 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "sentence"),
+    [
+        ("value", [2, 1], "output is 'value'"),
+        ("probability", [2, 2], r"output is 'probability' \[2, 2\]"),
+        ("probability", [1, 1], "output is"),
+    ],
+)
+def test_examples_that_do_not_fit_are_told(name: str, shape: list[int], sentence: str) -> None:
+    """Names and shapes of the examples are the manifest's."""
+    examples = Examples.model_validate(
+        {
+            "input": {"name": "features", "shape": [2, 2], "data": [1, 2, 3, None]},
+            "output": {"name": name, "shape": shape, "data": [0.5] * (shape[0] * shape[1])},
+            "tolerance": {"absolute": 0, "relative": 0},
+        }
+    )
+
+    found = examples.mismatch(Manifest.model_validate(stated()))
+
+    assert found is not None
+    assert re.match(sentence, found)

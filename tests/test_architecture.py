@@ -1,0 +1,240 @@
+"""The picture of the code, stated as tables: who may import what, and how large things may be."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("service", "training")
+
+# Each part of the project, and the parts it may import. A part is the longest prefix named here.
+ALLOWED: Mapping[str, set[str]] = {
+    "service.__main__": {
+        "service.app",
+        "service.engine",
+        "service.errors",
+        "service.logs",
+        "service.metrics",
+        "service.settings",
+    },
+    "service.app": {
+        "service.api",
+        "service.engine",
+        "service.logs",
+        "service.metrics",
+        "service.settings",
+    },
+    "service.api": {
+        "service.engine",
+        "service.bundle",
+        "service.errors",
+        "service.logs",
+        "service.metrics",
+        "service.settings",
+    },
+    "service.engine": {
+        "service.bundle",
+        "service.errors",
+        "service.metrics",
+        "service.settings",
+    },
+    "service.bundle": set(),
+    "service.errors": set(),
+    "service.logs": set(),
+    "service.metrics": set(),
+    "service.settings": set(),
+    "training": {"service.bundle"},
+}
+
+# Each heavy library, and the only modules that may import it.
+OWNERS: Mapping[str, set[str]] = {
+    "onnxruntime": {"service.engine.session", "training.runtime"},
+    "prometheus_client": {"service.metrics"},
+    "fastapi": {"service.api", "service.app"},
+    "starlette": {"service.api"},
+    "uvicorn": {"service.__main__"},
+    "pydantic_settings": {"service.settings"},
+    "torch": {"training"},
+    "sklearn": {"training"},
+    "matplotlib": {"training"},
+    "polars": {"training"},
+    "onnx": {"training"},
+}
+
+# What the contract may use besides itself: the standard library and these.
+CONTRACT_LIBRARIES = {"pydantic"}
+
+LONGEST_FUNCTION = {"training.fit": 80}
+LONGEST_FUNCTION_ELSEWHERE = 60
+LONGEST_FILE = 300
+NINTH_DECILE_OF_FUNCTIONS = 26
+
+
+@dataclass(frozen=True)
+class Import:
+    """That ``importer`` imports ``imported``, and whether inside a function."""
+
+    importer: str
+    imported: str
+    hidden: bool
+
+
+def sources(root: Path) -> dict[str, ast.Module]:
+    """The parsed modules of both packages by dotted name."""
+    found = {}
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            found[name] = ast.parse(path.read_text())
+    return found
+
+
+def imports(modules: Mapping[str, ast.Module]) -> Iterator[Import]:
+    """Every import of every module."""
+    for name, tree in modules.items():
+        inside = {
+            id(node)
+            for function in ast.walk(tree)
+            if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+            for node in ast.walk(function)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                parent = node.module or ""
+                names = [f"{parent}.{alias.name}" for alias in node.names]
+                targets = [target if target in modules else parent for target in names]
+            else:
+                continue
+            for target in targets:
+                yield Import(name, target, id(node) in inside)
+
+
+def part_of(module: str) -> str | None:
+    """The longest part in the table that holds the module."""
+    holding = [part for part in ALLOWED if module == part or module.startswith(f"{part}.")]
+    return max(holding, key=len, default=None)
+
+
+def is_within(module: str, owners: set[str]) -> bool:
+    return any(module == owner or module.startswith(f"{owner}.") for owner in owners)
+
+
+def violations(root: Path) -> list[str]:
+    """Every import that the tables forbid."""
+    broken = []
+    for found in imports(sources(root)):
+        library = found.imported.partition(".")[0]
+        importer, imported = part_of(found.importer), part_of(found.imported)
+        if importer and imported and imported not in ALLOWED[importer] | {importer}:
+            broken.append(f"{found.importer} must not import {found.imported}")
+        if library in OWNERS and not is_within(found.importer, OWNERS[library]):
+            broken.append(f"{found.importer} must not import {library}")
+        known = library in sys.stdlib_module_names | CONTRACT_LIBRARIES | set(PACKAGES)
+        if importer == "service.bundle" and not known:
+            broken.append(f"the contract must not import {library}")
+        if found.hidden:
+            broken.append(f"{found.importer} imports {found.imported} inside a function")
+    return broken
+
+
+def functions(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Name and length in lines of every function."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+def test_every_import_is_allowed() -> None:
+    """The tables above are the truth."""
+    assert violations(ROOT) == []
+
+
+def test_imports_form_no_cycle() -> None:
+    """Sorting the modules by their imports succeeds."""
+    modules = sources(ROOT)
+    edges: dict[str, set[str]] = {name: set() for name in modules}
+    for found in imports(modules):
+        if found.imported in modules:
+            edges[found.importer].add(found.imported)
+
+    order = list(TopologicalSorter(edges).static_order())
+
+    assert len(order) == len(modules)
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "violation"),
+    [
+        ("service/engine/batcher.py", "import fastapi", "must not import fastapi"),
+        ("service/app.py", "import torch", "service.app must not import torch"),
+        ("service/app.py", "def f():\n    import torch", "inside a function"),
+        ("service/engine/model.py", "from service.api import plain", "must not import service.api"),
+        ("service/bundle/files.py", "import numpy", "the contract must not import numpy"),
+        ("service/metrics.py", "from service.settings import Settings", "must not import"),
+        (
+            "training/__init__.py",
+            "from service.app import create_app",
+            "must not import service.app",
+        ),
+    ],
+)
+def test_a_forbidden_import_is_found(
+    tmp_path: Path, module: str, line: str, violation: str
+) -> None:
+    """Planted into a copy of one file, each kind of violation is reported."""
+    planted = tmp_path / module
+    planted.parent.mkdir(parents=True)
+    planted.write_text((ROOT / module).read_text() + f"\n{line}\n")
+    (tmp_path / "service" / "api").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "service" / "api" / "plain.py").write_text("")
+
+    assert any(violation in found for found in violations(tmp_path))
+
+
+def test_packages_hold_a_docstring_and_nothing_else() -> None:
+    """No re-exports, so that no cycle can run through a package."""
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("__init__.py"):
+            tree = ast.parse(path.read_text())
+            assert len(tree.body) == 1, path
+            assert ast.get_docstring(tree), path
+
+
+def test_files_and_functions_stay_small() -> None:
+    """A tail of long ones is what makes code unpleasant."""
+    modules = sources(ROOT)
+    lengths = []
+    for name, tree in modules.items():
+        for function, length in functions(tree):
+            most = LONGEST_FUNCTION.get(name, LONGEST_FUNCTION_ELSEWHERE)
+            assert length <= most, f"{name}.{function} has {length} lines"
+            lengths.append(length)
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= LONGEST_FILE, path
+
+    assert sorted(lengths)[int(len(lengths) * 0.9)] <= NINTH_DECILE_OF_FUNCTIONS
+
+
+def test_the_service_needs_neither_torch_nor_training() -> None:
+    """A fresh interpreter that imports the whole service has loaded neither."""
+    program = (
+        "import sys, service.app, service.__main__\n"
+        "heavy = {'torch', 'training', 'onnx', 'sklearn', 'polars', 'matplotlib', 'scipy'}\n"
+        "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))\n"
+    )
+
+    seen = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert seen.stdout.strip() == "[]"

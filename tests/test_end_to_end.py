@@ -1,0 +1,94 @@
+"""From a CSV file to an answer over a socket, without leaving the project's own way."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import StartApp
+from training.config import read_recipe
+from training.predictor import learn
+from training.run import run
+from training.sources import Folders, load
+from training.split import divide
+from training.tabular import encode, encode_target, with_target
+
+RECIPE = """
+name = "height"
+title = "Height"
+description = "A child's height from its age."
+seed = 3
+
+[data]
+file = "{csv}"
+
+[target]
+column = "height"
+unit = "cm"
+description = "Height to expect."
+
+[[features]]
+name = "age"
+type = "number"
+unit = "years"
+description = "Age."
+minimum = 0
+maximum = 20
+example = 7
+
+[split]
+test = 0.2
+validation = 0.2
+
+[preparation]
+scaler = "standard"
+
+[network]
+family = "mlp"
+hidden = [8]
+activation = "tanh"
+
+[training]
+optimiser = "Adam"
+learning_rate = 0.01
+epochs = 30
+batch_size = 16
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    """A recipe and its small table."""
+    generator = np.random.default_rng(5)
+    ages = generator.uniform(1, 15, 120)
+    heights = 75 + 6 * ages + generator.normal(0, 2, 120)
+    lines = [f"{age:.2f},{height:.1f}" for age, height in zip(ages, heights, strict=True)]
+    table = tmp_path / "children.csv"
+    table.write_text("\n".join(["age,height", *lines]))
+    recipe = tmp_path / "height.toml"
+    recipe.write_text(RECIPE.format(csv=table))
+    return recipe
+
+
+def test_a_csv_becomes_a_service_that_answers_what_the_module_computes(
+    recipe_file: Path, models: Path, start: StartApp
+) -> None:
+    """Train, export, publish, serve: HTTP gives the numbers of the same seed's torch module."""
+    recipe = read_recipe(str(recipe_file), [])
+    folders = Folders(None, recipe_file.parent)
+    run(recipe, models, folders)
+
+    table = with_target(load(recipe.data, folders), recipe.target)
+    parts = divide(encode_target(table, recipe.target), recipe.split, recipe.seed, classes=False)
+    data = encode(table, recipe, parts.training)
+    module = learn(recipe, data, parts.training, parts.validation).predictor.eval()
+    ages = np.array([[0.5], [7.0], [14.25]], np.float32)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(ages)).numpy()[:, 0]
+
+    rows = [{"age": float(age)} for age in ages[:, 0]]
+    answer = start().post("/models/height/predict", json=rows).json()
+
+    assert [one["value"] for one in answer["predictions"]] == pytest.approx(expected, rel=1e-5)
+    assert answer["predictions"][0]["unit"] == "cm"

@@ -1,0 +1,36 @@
+"""The shipped models, served as they are: the numbers that the README promises."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.bundle.files import read_bundle, versions_in
+from tests.conftest import StartApp
+
+MODELS = Path(__file__).parents[1] / "models"
+
+
+def test_every_shipped_bundle_passes_every_check(start: StartApp) -> None:
+    """Each is whole, and proves itself at load."""
+    listed = start(models=MODELS).get("/models").json()["models"]
+
+    names = sorted(path.name for path in MODELS.iterdir() if path.is_dir())
+    assert [model["name"] for model in listed] == names
+    assert all(model["ready"] for model in listed)
+    for name in names:
+        for version in versions_in(MODELS / name):
+            assert read_bundle(MODELS / name / str(version)).manifest.provenance is not None
+
+
+@pytest.mark.parametrize("temperature", [-5, 10, 30])
+def test_ice_cream_answers_the_least_squares_line(start: StartApp, temperature: float) -> None:
+    """The line through the six rows, as numpy's polyfit finds it."""
+    rows = np.array([[10, 4], [12, 5], [16, 7], [20, 10], [24, 15], [26, 16]], np.float64)
+    slope, intercept = np.polyfit(rows[:, 0], rows[:, 1], 1)
+    client = start(models=MODELS)
+
+    answer = client.post("/models/ice_cream/predict", json={"temperature": temperature}).json()
+
+    assert answer["value"] == pytest.approx(slope * temperature + intercept, abs=1e-4)
+    assert answer["unit"] == "cones"
