@@ -27,6 +27,7 @@ Mask = npt.NDArray[np.bool_]
 
 UNSEEN = -1.0
 _ABSENT = object()
+_NAME_SHOWN = 100
 
 
 class FeatureCodec:
@@ -105,7 +106,7 @@ class FeatureCodec:
             missing.pop(close or "", None)  # a misspelt key is one mistake, not two
             advice = f"did you mean {close!r}?" if close else f"it takes {listed(self._names)}."
             sentence = f"unknown feature {shown(key)}; {advice}"
-            yield Problem(at(place, sentence), place, shown(key), got=shown(row[key]))
+            yield Problem(at(place, sentence), place, key[:_NAME_SHOWN], got=shown(row[key]))
         for feature in missing.values():
             hint = f"Add {shown(feature.name)}: {shown(feature.example)}, for example."
             sentence = f"feature {feature.name!r} is missing."

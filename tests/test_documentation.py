@@ -1,0 +1,138 @@
+"""The documentation is true: its commands run, its answers come, and nothing is left out."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from service import errors
+from service.metrics import Metrics, Phases
+from service.settings import Settings
+from tests.conftest import StartApp
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/http.md")
+ADDRESS = "localhost:8000"
+MARKDOWN = [*sorted(ROOT.glob("docs/**/*.md")), *ROOT.glob("*.md"), *ROOT.glob("models/*.md")]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A curl command of a page and the answer printed below it."""
+
+    command: str
+    answer: Any
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Language and content of a page's fenced blocks."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def exchanges(page: str) -> Iterator[Exchange]:
+    found = blocks(page)
+    for (language, command), (_, answer) in pairwise(found):
+        if language == "sh" and command.startswith("curl"):
+            yield Exchange(command, orjson.loads(answer))
+
+
+def send(client: httpx.Client, command: str) -> httpx.Response:
+    """What curl would do with these arguments."""
+    words = iter(shlex.split(command)[1:])
+    headers, body, url = {}, None, ""
+    for word in words:
+        if word == "-H":
+            name, _, value = next(words).partition(": ")
+            headers[name] = value
+        elif word == "-d":
+            body = next(words)
+        elif word != "-s":
+            assert word.startswith(ADDRESS), word
+            url = word.removeprefix(ADDRESS)
+    return client.request("GET" if body is None else "POST", url, content=body, headers=headers)
+
+
+def rounded(value: object) -> object:
+    """Numbers to six digits: the last bits of a float32 are the machine's."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return value
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_curl_command_gets_the_answer_printed_below_it(page: str, start: StartApp) -> None:
+    """Pasted into a terminal beside `make serve`, each example does what the page says."""
+    client = start(models=ROOT / "models")
+    shown = list(exchanges(page))
+
+    assert len(shown) >= 3
+    for exchange in shown:
+        answer = send(client, exchange.command).json()
+        assert rounded(answer) == rounded(exchange.answer), exchange.command
+
+
+def test_the_make_commands_of_the_readme_exist() -> None:
+    """Each verb is a target of the Makefile."""
+    text = (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+    verbs = set(re.findall(r"\bmake (\w+)", text)) - {"are"}
+
+    assert {"serve", "test", "check", "train"} <= verbs <= targets
+
+
+@pytest.mark.parametrize(
+    "page",
+    [path.relative_to(ROOT).as_posix() for path in MARKDOWN],
+)
+def test_every_link_leads_to_a_file(page: str) -> None:
+    """No page points to what is not there."""
+    folder = (ROOT / page).parent
+
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text()):
+        if "://" not in target:
+            assert (folder / target).exists(), target
+
+
+def test_every_setting_is_documented() -> None:
+    """docs/operations.md names each variable with its default."""
+    text = (ROOT / "docs/operations.md").read_text()
+
+    for name in Settings.model_fields:
+        assert f"ONWARD_{name.upper()}" in text, name
+
+
+def test_every_metric_is_documented() -> None:
+    """docs/operations.md names each metric that the service exposes."""
+    metrics = Metrics()
+    metrics.predicted("m", "1", "plain", 1, Phases(0, 0, 0, 0))
+    exposed = set(re.findall(r"^# TYPE (\w+)", metrics.exposition().decode(), re.MULTILINE))
+    text = (ROOT / "docs/operations.md").read_text()
+
+    for name in exposed:
+        if not name.endswith("_created"):
+            assert name in text, name
+
+
+def test_every_error_code_is_documented() -> None:
+    """docs/http.md tells what to do about each code that an HTTP caller can meet."""
+    text = (ROOT / "docs/http.md").read_text()
+    tree = [errors.OnwardError]
+    for kind in tree:
+        tree.extend(kind.__subclasses__())
+    at_start_only = {errors.LoadFailed, errors.DeviceUnavailable, errors.NoModels}
+    abstract = {errors.OnwardError, errors.Unavailable}
+
+    for kind in set(tree) - at_start_only - abstract:
+        assert f"`{kind.code}`" in text, kind
