@@ -1,111 +1,103 @@
-"""The command line: `python -m training <recipe>`, and what else there is to do with models."""
+"""Train models from recipes or CSV files and publish them as bundles that the service loads."""
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import get_args
 
 from service.bundle.errors import BundleError
-from service.bundle.files import versions_in
-from service.bundle.manifest import Evaluation
-from training.config import read_recipe, recipe_names
+from training import commands
+from training.config import read_recipe
 from training.errors import TrainingError
-from training.run import run
+from training.recipe import Family
 from training.sources import Folders
 
-_HEADLINES = ("rmse", "r2", "accuracy", "roc_auc", "log_loss")
 _CACHE = Path.home() / ".cache" / "onward"
 
 Options = argparse.Namespace
-Command = Callable[[Options], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, or 2 with a sentence on standard error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_train, _add_list):
-        add(verbs)
-    if words and not words[0].startswith("-") and words[0] not in verbs.choices:
+    parser, verbs = _parser()
+    if words and not words[0].startswith("-") and words[0] not in verbs:
         words.insert(0, "train")  # a recipe's name alone means: train it
     options = parser.parse_args(words)
-    command: Command = options.command
     try:
-        command(options)
+        options.command(options)
     except (TrainingError, BundleError) as error:
-        _say(str(error), sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 2
     return 0
 
 
-def _add_train(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    verb = verbs.add_parser("train", help="train a recipe and publish its model (the default)")
+def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    verb = verbs.add_parser("train", help="train a recipe; a recipe's name alone does the same")
     verb.add_argument("recipe", help="a shipped recipe's name, or the path of a .toml file")
     verb.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of it")
     _add_folders(verb)
     verb.set_defaults(command=_train)
 
+    verb = verbs.add_parser("list", help="name the shipped recipes and their published versions")
+    _add_models(verb)
+    verb.set_defaults(command=lambda options: commands.list_recipes(options.models))
+
+    verb = verbs.add_parser("new", help="infer a recipe from a CSV file, write it and train it")
+    verb.add_argument("--csv", type=Path, required=True, help="the table")
+    verb.add_argument("--target", required=True, help="column to predict: name, or place from 1")
+    verb.add_argument("--name", help="of the model (default: the file's)")
+    verb.add_argument("--family", choices=get_args(Family), help="(default: by the table)")
+    verb.add_argument("--recipe", type=Path, help="where to write it (default: NAME.toml)")
+    _add_folders(verb)
+    verb.set_defaults(command=_new)
+
+    verb = verbs.add_parser("evaluate", help="measure a published model on a CSV file")
+    verb.add_argument("model", help="name, or name/version")
+    verb.add_argument("--csv", type=Path, required=True, help="rows with their target")
+    _add_models(verb)
+    verb.set_defaults(command=lambda o: commands.evaluate(o.model, o.csv, o.models))
+
+    verb = verbs.add_parser("compare", help="measured figures of all versions in one table")
+    verb.add_argument("names", nargs="*", help="models (default: all)")
+    _add_models(verb)
+    verb.set_defaults(command=lambda options: commands.compare(options.models, options.names))
+    return parser, set(verbs.choices)
+
 
 def _train(options: Options) -> None:
     recipe = read_recipe(options.recipe, options.overrides)
-    outcome = run(recipe, options.models, _folders(options))
-    evaluation = outcome.manifest.evaluation
-    _say(f"Published {outcome.folder}")
-    if evaluation is not None:
-        _say(_summary(evaluation))
+    commands.train(recipe, options.models, Folders(options.data, _CACHE))
 
 
-def _add_list(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    verb = verbs.add_parser("list", help="name the shipped recipes and their published versions")
-    verb.add_argument("--models", type=Path, default=_default_models())
-    verb.set_defaults(command=_list)
-
-
-def _list(options: Options) -> None:
-    for name in recipe_names():
-        versions = ", ".join(map(str, versions_in(options.models / name))) or "none"
-        _say(f"{name:<20} {read_recipe(name).title}  [published: {versions}]")
-
-
-def _summary(evaluation: Evaluation) -> str:
-    part = (
-        f"{evaluation.rows} test rows"
-        if evaluation.part == "test"
-        else (f"{evaluation.rows} rows, {evaluation.folds}-fold cross-validation")
-    )
-    lines = [f"Measured on {part}; in brackets {evaluation.baseline.name}:"]
-    for name in _HEADLINES:
-        if name in evaluation.metrics:
-            naive = evaluation.baseline.metrics.get(name)
-            beside = "" if naive is None else f"  ({naive:.4g})"
-            lines.append(f"  {name:<10} {evaluation.metrics[name]:.4g}{beside}")
-    return "\n".join(lines)
+def _new(options: Options) -> None:
+    recipe = commands.new(options.csv, options.target, options.name, options.family)
+    commands.write_recipe(recipe, options.recipe or Path(f"{recipe.name}.toml"))
+    commands.train(recipe, options.models, Folders(options.data, _CACHE))
 
 
 def _add_folders(verb: argparse.ArgumentParser) -> None:
-    data = os.environ.get("ONWARD_DATA")
-    verb.add_argument("--models", type=Path, default=_default_models(), help="where to publish")
+    _add_models(verb)
     verb.add_argument(
         "--data",
         type=Path,
-        default=Path(data) if data else None,
+        default=os.environ.get("ONWARD_DATA"),
         help="folder of public data sets, before any download (setting ONWARD_DATA)",
     )
 
 
-def _folders(options: Options) -> Folders:
-    return Folders(options.data, _CACHE)
-
-
-def _say(text: str, stream: TextIO | None = None) -> None:
-    print(text, file=stream)
-
-
-def _default_models() -> Path:
-    return Path(os.environ.get("ONWARD_MODELS", "models"))
+def _add_models(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--models",
+        type=Path,
+        default=os.environ.get("ONWARD_MODELS", "models"),
+        help="folder of published models (setting ONWARD_MODELS, default models)",
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Reading recipes: one TOML file, `key=value` overrides, and every problem said at once."""
 
 import difflib
+import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -53,6 +54,21 @@ def parse_recipe(document: dict[str, Any], origin: str) -> Recipe:
     if problems := contradictions(recipe):
         raise RecipeError(origin, problems)
     return recipe
+
+
+def toml_of(recipe: Recipe) -> str:
+    """The recipe as a complete TOML file, which reads back as itself."""
+    document = recipe.model_dump(mode="json", exclude_defaults=True)
+    tables = {key: value for key, value in document.items() if isinstance(value, dict)}
+    features = document.pop("features")
+    lines = _lines({key: value for key, value in document.items() if key not in tables})
+    for key in ("data", "target"):
+        lines += ["", f"[{key}]", *_lines(tables.pop(key))]
+    for feature in features:
+        lines += ["", "[[features]]", *_lines(feature)]
+    for key, section in tables.items():
+        lines += ["", f"[{key}]", *_lines(section)]
+    return "\n".join(lines) + "\n"
 
 
 def _no_such_recipe(name: str) -> str:
@@ -110,3 +126,9 @@ def _section_at(loc: tuple[int | str, ...]) -> type[BaseModel]:
                 if isinstance(kind, type) and issubclass(kind, BaseModel):
                     section = kind
     return section
+
+
+def _lines(section: Mapping[str, Any]) -> list[str]:
+    # TOML's strings, numbers, truth values and arrays are written like JSON's, but for one letter.
+    written = {key: json.dumps(value, ensure_ascii=False) for key, value in section.items()}
+    return [f"{key} = " + value.replace("\x7f", "\\u007f") for key, value in written.items()]

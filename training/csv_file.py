@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from training.errors import DataError
+from training.recipe import Data
 from training.tabular import MISSING, Table, as_number, tidied
 
 _SEPARATORS = ",;\t|"
@@ -29,6 +30,11 @@ class Layout:
     decimal: str = "."
     encoding: str | None = None
     missing: tuple[str, ...] = MISSING
+
+
+def layout_of(data: Data) -> Layout:
+    """How a recipe says that its file writes cells."""
+    return Layout(data.separator, data.quote, data.decimal, data.encoding, tuple(data.missing))
 
 
 def read_csv(

@@ -69,7 +69,7 @@ def provenance_of(
 ) -> contract.Provenance:
     """How to make the model again; `started` is `time.perf_counter()` at the run's beginning."""
     return contract.Provenance(
-        recipe=recipe.model_dump(mode="json", exclude_defaults=True),
+        recipe=_portable(recipe).model_dump(mode="json", exclude_defaults=True),
         seed=recipe.seed,
         data=contract.DataOrigin(source=table.name, sha256=table.sha256, rows=rows),
         split=contract.SplitSizes(
@@ -85,6 +85,14 @@ def provenance_of(
 def rounded(metrics: dict[str, float]) -> dict[str, float]:
     """Metrics to seven significant digits, what float32 answers carry."""
     return {name: _rounded(number) for name, number in metrics.items()}
+
+
+def _portable(recipe: Recipe) -> Recipe:
+    """Without the folder that a CSV file lay in: that is this machine's affair."""
+    if recipe.data.file is None:
+        return recipe
+    data = recipe.data.model_copy(update={"file": Path(recipe.data.file).name})
+    return recipe.model_copy(update={"data": data})
 
 
 def _feature(

@@ -20,7 +20,8 @@ _RELATIVE = 1e-4
 _ABSOLUTE = 1e-5
 _BATCHES = (1, 2, 7)
 _OPSET = 18
-_MOST_SINGLE_ROWS = 2000
+_LARGEST_BATCH = 16_384
+_MOST_RUNS = 20_000
 _EXAMPLE_ROWS = 8
 
 
@@ -58,8 +59,8 @@ def prove(model: bytes, predictor: Predictor, rows: Float32s) -> None:
     """
     graph = Graph(model)
     expected = predictor.predict(rows)
-    for size in (len(rows), *_BATCHES):
-        tested = rows if size == len(rows) else rows[: _MOST_SINGLE_ROWS * size]
+    for size in (_LARGEST_BATCH, *_BATCHES):
+        tested = rows if size == _LARGEST_BATCH else rows[: _MOST_RUNS * size]
         parts = [
             graph.predict(tested[start : start + size]) for start in range(0, len(tested), size)
         ]

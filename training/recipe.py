@@ -88,6 +88,7 @@ class Feature(Section):
         default="refuse", description="`other` lets an unknown word in as no category"
     )
     optional: bool = Field(default=False, description="whether the value may be missing")
+    missing: list[str] = Field(default=[], description="this column's own words for: no value")
     example: bool | Finite | str | None = Field(
         default=None, description="a typical value; else the training part's median or mode"
     )

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from sklearn import datasets
 
-from training.csv_file import Layout, read_csv
+from training.csv_file import layout_of, read_csv
 from training.errors import DataError
 from training.recipe import Data
 from training.tabular import Table, table_of_rows
@@ -93,7 +93,7 @@ def load(data: Data, folders: Folders) -> Table:
     """
     if data.rows is not None:
         return table_of_rows(data.rows, data.columns or [], data.missing)
-    layout = Layout(data.separator, data.quote, data.decimal, data.encoding, tuple(data.missing))
+    layout = layout_of(data)
     if data.file is not None:
         return read_csv(Path(data.file), layout, data.columns)
     name = data.source or ""

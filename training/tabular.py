@@ -142,7 +142,7 @@ def encode_target(table: Table, target: Target) -> Floats:
     """
     cells = table.column(target.column)
     if not target.labels:
-        return _numbers(table, target.column)
+        return _numbers(table, cells)
     values = target.values or target.labels
     codes = cells.replace_strict(values, range(len(values)), default=None, return_dtype=pl.Float64)
     if codes.null_count():
@@ -161,7 +161,7 @@ def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> 
     for feature in features:
         words = tuple(feature.categories)
         if feature.type == "category" and not words:
-            words = tuple(table.column(feature.name)[training].drop_nulls().unique().sort())
+            words = tuple(_cells(table, feature)[training].drop_nulls().unique().sort())
         if feature.type == "category" and not words:
             raise DataError(f"{table.name}: all cells of {feature.name!r} are empty; leave it out.")
         columns.append(Column(feature, words))
@@ -184,7 +184,7 @@ def encode_features(table: Table, columns: Sequence[Column]) -> Float32s:
 
 def _encoded(table: Table, column: Column) -> Floats:
     feature = column.feature
-    cells = table.column(feature.name)
+    cells = _cells(table, feature)
     if cells.null_count() and not feature.optional:
         row = int(cells.is_null().arg_true()[0])
         raise DataError(
@@ -200,35 +200,38 @@ def _encoded(table: Table, column: Column) -> Floats:
         )
         return _nan_where_null(positions, cells)
     if feature.type == "boolean":
-        return _booleans(table, feature.name)
-    return _numbers(table, feature.name)
+        return _booleans(table, cells)
+    return _numbers(table, cells)
 
 
-def _numbers(table: Table, name: str) -> Floats:
-    cells = table.column(name)
+def _cells(table: Table, feature: Feature) -> pl.Series:
+    cells = table.column(feature.name)
+    return cells.set(cells.is_in(feature.missing), None) if feature.missing else cells
+
+
+def _numbers(table: Table, cells: pl.Series) -> Floats:
     numbers = as_numbers(cells, table.decimal)
-    _refuse_strays(table, name, numbers, "a number; correct the cell or leave it empty")
+    _refuse_strays(table, cells, numbers, "a number; correct the cell or leave it empty")
     return _nan_where_null(numbers, cells)
 
 
-def _booleans(table: Table, name: str) -> Floats:
-    cells = table.column(name)
+def _booleans(table: Table, cells: pl.Series) -> Floats:
     meanings = {**dict.fromkeys(_TRUE, 1.0), **dict.fromkeys(_FALSE, 0.0)}
     truths = cells.str.to_lowercase().replace_strict(
         meanings, default=None, return_dtype=pl.Float64
     )
-    _refuse_strays(table, name, truths, "true or false (also yes, no, 1, 0)")
+    _refuse_strays(table, cells, truths, "true or false (also yes, no, 1, 0)")
     return _nan_where_null(truths, cells)
 
 
-def _refuse_strays(table: Table, name: str, encoded: pl.Series, wanted: str) -> None:
-    cells = table.column(name)
+def _refuse_strays(table: Table, cells: pl.Series, encoded: pl.Series, wanted: str) -> None:
     strays = (encoded.is_null() & cells.is_not_null()).arg_true()
     if len(strays):
         row = int(strays[0])
         more = f" ({len(strays)} such cells)" if len(strays) > 1 else ""
         raise DataError(
-            f"{table.name}, row {row + 1}, column {name!r}: {cells[row]!r} is not {wanted}{more}."
+            f"{table.name}, row {row + 1}, column {cells.name!r}: {cells[row]!r} is not "
+            f"{wanted}{more}."
         )
 
 

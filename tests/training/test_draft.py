@@ -1,0 +1,169 @@
+"""Recipes drafted from unknown tables: column types, targets, warnings, and what is unusable."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.config import read_recipe, recipe_names, toml_of
+from training.csv_file import read_csv
+from training.draft import Draft, draft, model_name
+from training.errors import DataError
+from training.recipe import Family, Recipe
+from training.sources import Folders
+
+
+def _draft(folder: Path, text: str, target: str = "y", family: Family | None = None) -> Draft:
+    path = folder / "table.csv"
+    path.write_text(text, encoding="utf-8")
+    return draft(read_csv(path), "table.csv", target, "table", family)
+
+
+def _column(cells: list[str]) -> str:
+    """A table with the column `x`, another one, and a target that is a quantity."""
+    return "x,z,y\n" + "".join(f"{cell},{k % 3},{k * 0.37}\n" for k, cell in enumerate(cells))
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([str(k % 7) for k in range(40)], "integer"),
+        ([f"{k}.5" for k in range(40)], "number"),
+        (["true", "False"] * 20, "boolean"),
+        (["red", "green"] * 20, "category"),
+        (["00501", "98101"] * 20, "category"),
+        ([*["1.5", "2.5"] * 20, "unknown"], "number"),
+        (["only"] * 40, None),
+        ([""] * 40, None),
+        ([f"2024-01-{k % 28 + 1:02}" for k in range(40)], None),
+        ([f"word {k}" for k in range(40)], None),
+    ],
+)
+def test_a_columns_type_is_guessed(tmp_path: Path, cells: list[str], kind: str | None) -> None:
+    """Codes with leading noughts are words; constants, dates and free text are left out."""
+    findings = {finding.name: finding for finding in _draft(tmp_path, _column(cells)).findings}
+
+    assert findings["x"].kind == kind
+
+
+def test_strays_among_numbers_count_as_missing(tmp_path: Path) -> None:
+    """A word in a column of numbers is noted and becomes the feature's word for missing."""
+    drafted = _draft(tmp_path, _column([*["1.5", "2.5"] * 20, "unknown"]))
+
+    assert drafted.recipe.features[0].missing == ["unknown"]
+    assert drafted.recipe.features[0].optional
+    assert "1 cells are no numbers" in drafted.findings[0].note
+
+
+def test_identifiers_are_left_out(tmp_path: Path) -> None:
+    """A column called id, of numbers that do not come again, teaches nothing."""
+    rows = "".join(f"{1000 + 7 * k},{k % 5},{k * 0.5}\n" for k in range(50))
+
+    drafted = _draft(tmp_path, "customer_id,x,y\n" + rows)
+
+    assert [feature.name for feature in drafted.recipe.features] == ["x"]
+
+
+def test_words_and_few_whole_numbers_are_labels(tmp_path: Path) -> None:
+    """Both make a classifier; many different numbers make a regression."""
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=100)
+
+    words = _draft(tmp_path, "x,y\n" + "".join(f"{v},{'ab'[k % 2]}\n" for k, v in enumerate(x)))
+    whole = _draft(tmp_path, "x,y\n" + "".join(f"{v},{k % 3}\n" for k, v in enumerate(x)))
+    quantity = _draft(tmp_path, "x,y\n" + "".join(f"{v},{v * 2}\n" for v in x))
+
+    assert (words.recipe.task, words.recipe.target.labels) == ("binary", ["a", "b"])
+    assert (whole.recipe.task, whole.recipe.target.labels) == ("multiclass", ["0", "1", "2"])
+    assert quantity.recipe.task == "regression"
+
+
+def test_imbalance_is_noticed_and_handled(tmp_path: Path) -> None:
+    """The rare label stands second, and the threshold is chosen for its F1."""
+    rows = "".join(f"{k % 13},{'rare' if k % 20 == 0 else 'usual'}\n" for k in range(400))
+
+    drafted = _draft(tmp_path, "x,y\n" + rows)
+
+    assert drafted.recipe.target.labels == ["usual", "rare"]
+    assert drafted.recipe.target.threshold == "f1"
+    assert any("accuracy flatters" in remark for remark in drafted.remarks)
+
+
+def test_a_column_that_knows_the_answer_is_suspected(tmp_path: Path) -> None:
+    """A copy of the target in other units is named."""
+    rows = "".join(f"{k % 7},{k * 1.1 + 32},{k * 0.5}\n" for k in range(50))
+
+    drafted = _draft(tmp_path, "x,copy,y\n" + rows)
+
+    assert [remark for remark in drafted.remarks if remark.startswith("copy alone orders")]
+
+
+def test_the_target_may_be_given_by_its_place(tmp_path: Path) -> None:
+    """In a file without a header, columns are counted from one."""
+    rows = "".join(f"{k % 7}.5,{k * 0.5}\n" for k in range(50))
+
+    assert _draft(tmp_path, rows, target="2").recipe.target.column == "column_2"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("x,z\n1,2\n3,4\n", "no column 'y'"),
+        ("x,y\n1,same\n2,same\n", "has one value in all rows"),
+        ("x,y\n1,\n2,\n", "has no value in all rows"),
+        ("x,y\n,1.5\n,2.5\n,3.5\n", "no column is left"),
+        (
+            "x,y\n" + "".join(f"{k},name {k}\n" for k in range(50)),
+            "50 different values, of which 0",
+        ),
+    ],
+)
+def test_what_cannot_be_learned_is_said(tmp_path: Path, text: str, sentence: str) -> None:
+    """A table without a usable target or column is refused with the reason."""
+    with pytest.raises(DataError, match=sentence):
+        _draft(tmp_path, text)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_written_recipe_reads_back_as_itself(name: str, tmp_path: Path) -> None:
+    """What `toml_of` writes is the same recipe."""
+    recipe = read_recipe(name)
+    path = tmp_path / "again.toml"
+
+    path.write_text(toml_of(recipe), encoding="utf-8")
+
+    assert read_recipe(str(path)) == recipe
+
+
+@given(words=st.lists(st.text(min_size=1), min_size=2, max_size=4, unique=True))
+def test_any_word_survives_being_written(
+    words: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Quotes, line ends and letters of any script come back."""
+    document = read_recipe("admission").model_dump()
+    document["target"] |= {"labels": words, "values": words, "threshold": "half"}
+    recipe = Recipe.model_validate(document)
+    path = tmp_path_factory.mktemp("words") / "again.toml"
+
+    path.write_text(toml_of(recipe), encoding="utf-8")
+
+    assert read_recipe(str(path)).target.labels == words
+
+
+def test_a_public_set_is_recognised_by_its_digest(folders: Folders) -> None:
+    """The drafted recipe of a public file names the set, not a path of this machine."""
+    assert folders.data is not None
+    path = folders.data / "imbalanced" / "mammography.csv"
+
+    drafted = draft(read_csv(path), str(path), "7", "mammography", None)
+
+    assert drafted.recipe.data.source == "mammography"
+    assert drafted.recipe.target.labels == ["-1", "1"]
+
+
+def test_a_model_is_named_after_its_file() -> None:
+    """Only what a model's name allows is kept."""
+    assert model_name("Kunden 2024 (neu)") == "kunden_2024_neu"
+    assert model_name("äöü") == "model"

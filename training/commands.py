@@ -1,0 +1,129 @@
+"""What each command of `python -m training` does and says."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from service.bundle.files import versions_in
+from service.bundle.manifest import Evaluation
+from training.config import read_recipe, recipe_names, toml_of
+from training.csv_file import read_csv
+from training.draft import Draft, draft, model_name
+from training.errors import DataError
+from training.infer import decimal_of
+from training.published import measure_on, open_model, published_names
+from training.recipe import Family, Recipe
+from training.run import run
+from training.sources import Folders
+
+_HEADLINES = ("rmse", "mae", "r2", "accuracy", "balanced_accuracy", "roc_auc", "log_loss")
+
+
+def train(recipe: Recipe, models: Path, folders: Folders) -> None:
+    """Run the recipe and say how good its model is."""
+    outcome = run(recipe, models, folders)
+    say(f"Published {outcome.folder}")
+    if outcome.manifest.evaluation is not None:
+        say(_summary(outcome.manifest.evaluation))
+
+
+def list_recipes(models: Path) -> None:
+    """Name the shipped recipes with their published versions."""
+    for name in recipe_names():
+        versions = ", ".join(map(str, versions_in(models / name))) or "none"
+        say(f"{name:<18} {read_recipe(name).title}  [published: {versions}]")
+
+
+def new(csv: Path, target: str, name: str | None, family: Family | None) -> Recipe:
+    """Infer a recipe for a CSV file, say all that was inferred, and write it beside the caller.
+
+    Raises:
+        DataError: the file is no table that a model can learn from.
+    """
+    table = read_csv(csv)
+    table = replace(table, decimal=decimal_of(table.frame))
+    drafted = draft(table, str(csv), target, name or model_name(csv.stem), family)
+    say(f"{csv.name}: {table.frame.height:,} rows, {table.frame.width} columns.")
+    say(_findings(drafted))
+    return drafted.recipe
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write the recipe as TOML, replacing none that is there.
+
+    Raises:
+        DataError: the file exists or cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(toml_of(recipe))
+    except FileExistsError:
+        raise DataError(
+            f"{path} exists. Train it with `python -m training {path}`, remove it, "
+            "or choose another place with --recipe."
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}.") from None
+    say(f"Wrote {path}")
+
+
+def evaluate(model: str, csv: Path, models: Path) -> None:
+    """Measure a published model on the rows of a CSV file."""
+    rows, metrics = measure_on(open_model(models, model), csv)
+    say(f"{model} on {rows} rows of {csv.name}:")
+    for metric, value in metrics.items():
+        say(f"  {metric:<28} {value:.6g}")
+
+
+def compare(models: Path, names: list[str]) -> None:
+    """A table across versions and models: which is the best on its own test rows?
+
+    Models of one data set and one split can be compared row by row; where the data or the test
+    rows differ, the table says so by their digest and number.
+    """
+    say(f"{'model':<24} {'data':<9} {'measured on':<22} metrics")
+    for name in names or published_names(models):
+        for version in versions_in(models / name):
+            manifest = open_model(models, f"{name}/{version}").manifest
+            data = manifest.provenance.data.sha256[:8] if manifest.provenance else "-"
+            evaluation = manifest.evaluation
+            measured, figures = "-", "-"
+            if evaluation is not None:
+                measured = f"{evaluation.part} ({evaluation.rows})"
+                figures = "  ".join(
+                    f"{metric} {evaluation.metrics[metric]:.4g}"
+                    for metric in _HEADLINES
+                    if metric in evaluation.metrics
+                )
+            say(f"{name + '/' + str(version):<24} {data:<9} {measured:<22} {figures}")
+
+
+def say(text: str) -> None:
+    """Print; the only place that does."""
+    print(text)  # noqa: T201 - a command line speaks by printing
+
+
+def _summary(evaluation: Evaluation) -> str:
+    part = (
+        f"{evaluation.rows} test rows"
+        if evaluation.part == "test"
+        else f"{evaluation.rows} rows, {evaluation.folds}-fold cross-validation"
+    )
+    lines = [f"Measured on {part}; in brackets {evaluation.baseline.name}:"]
+    for name in _HEADLINES:
+        if name in evaluation.metrics:
+            naive = evaluation.baseline.metrics.get(name, np.nan)
+            lines.append(f"  {name:<18} {evaluation.metrics[name]:.4g}  ({naive:.4g})")
+    return "\n".join(lines)
+
+
+def _findings(drafted: Draft) -> str:
+    lines = [f"  {'column':<24} {'type':<10} {'missing':>8} {'distinct':>9}  note"]
+    for finding in drafted.findings:
+        note = finding.note if finding.kind else f"left out: {finding.note}"
+        lines.append(
+            f"  {finding.name:<24} {finding.kind or '-':<10} {finding.missing:>8} "
+            f"{finding.distinct:>9}  {note}"
+        )
+    return "\n".join([*lines, *(f"  * {remark}" for remark in drafted.remarks)])

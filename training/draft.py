@@ -1,0 +1,104 @@
+"""Writing the recipe of an unknown table: everything inferred, and nothing left unsaid."""
+
+import re
+from dataclasses import dataclass
+
+from training.config import parse_recipe
+from training.defaults import default_family, default_network, default_split, default_training
+from training.errors import DataError
+from training.infer import Finding, leakage, look
+from training.recipe import Family, Feature, Recipe
+from training.sources import source_with_digest
+from training.tabular import Floats, Table, as_number, encode_target, with_target
+from training.targets import guess_target
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A recipe, and what was seen while writing it."""
+
+    recipe: Recipe
+    findings: list[Finding]
+    remarks: list[str]
+
+
+def draft(table: Table, file: str, target: str, name: str, family: Family | None) -> Draft:
+    """Infer a complete recipe for the table.
+
+    Args:
+        table: as `csv_file.read_csv` gives it.
+        file: where the recipe will find it again.
+        target: the column to predict, by its name or its position from 1.
+        name: what the model will be called.
+        family: the kind of network; None: by the target and the number of rows.
+
+    Raises:
+        DataError: the target cannot be predicted, or no column is left to predict it from.
+    """
+    column = target_column(table, target)
+    guess = guess_target(table, column, family)
+    usable = with_target(table, guess.target)
+    y = encode_target(usable, guess.target)
+    findings = [look(usable, other) for other in table.frame.columns if other != column]
+    features = [finding.feature() for finding in findings if finding.kind is not None]
+    if not features:
+        raise DataError(f"{table.name}: no column is left to predict {column!r} from.")
+
+    classes = bool(guess.target.labels)
+    family = family or default_family(len(y), classes=classes)
+    split = default_split(y, classes=classes)
+    choose = guess.rare and "validation" in split
+    source = source_with_digest(table.sha256)
+    document = {
+        "name": name,
+        "title": f"{column} from {file}",
+        "description": f"Drafted from {file} by `python -m training new`.",
+        "data": {"source": source} if source else {"file": file, "decimal": table.decimal},
+        "target": guess.target.model_dump() | ({"threshold": "f1"} if choose else {}),
+        "features": [feature.model_dump() for feature in features],
+        "split": split,
+        "network": default_network(family, len(y), features, classes=classes),
+        "training": default_training(family, len(y), classes=classes),
+    }
+    remarks = guess.remarks + _remarks(usable, features, y, table.frame.height)
+    if guess.rare:
+        remarks.append(_RARE_CHOSEN if choose else _RARE_ONLY)
+    return Draft(parse_recipe(document, name), findings, remarks)
+
+
+_RARE_ONLY = "The second label is rare: read recall and precision, accuracy flatters."
+_RARE_CHOSEN = (
+    f"{_RARE_ONLY} The decision threshold is the one of the best F1 on the validation part."
+)
+
+
+def target_column(table: Table, target: str) -> str:
+    """The target by its name, or by its position from 1.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    position = as_number(target)
+    if target not in table.frame.columns and position and 1 <= position <= table.frame.width:
+        return table.frame.columns[int(position) - 1]
+    return table.column(target).name
+
+
+def model_name(file_name: str) -> str:
+    """A file's name made fit to be a model's."""
+    return re.sub(r"[^a-z0-9]+", "_", file_name.lower()).strip("_") or "model"
+
+
+def _remarks(table: Table, features: list[Feature], y: Floats, all_rows: int) -> list[str]:
+    remarks = []
+    if len(y) < all_rows:
+        remarks.append(f"{all_rows - len(y)} rows have no usable target and are left out.")
+    repeated = len(y) - table.frame.n_unique()
+    if repeated:
+        remarks.append(f"{repeated} rows repeat another; the test part may repeat training rows.")
+    remarks += [
+        f"{name} alone orders the rows almost as the target does. If it becomes known only "
+        "afterwards, take it out of the recipe."
+        for name in leakage(table, features, y)
+    ]
+    return remarks

@@ -1,0 +1,88 @@
+"""Guessing what a target asks for: a quantity, or one of several labels."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from training.errors import DataError
+from training.recipe import Family, Target
+from training.tabular import Table, as_numbers
+
+_BINARY = 2
+_MOST_CLASSES = 50
+_MOST_CLASSES_OF_NUMBERS = 10
+_LEAST_ROWS = 5
+_RARE = 0.35
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A target as a recipe has it, and what one should know of it."""
+
+    target: Target
+    remarks: list[str]
+    rare: bool = False
+    """Whether the second of two labels is so rare that accuracy flatters."""
+
+
+def guess_target(table: Table, column: str, family: Family | None) -> Guess:
+    """Words are labels; so are a few whole numbers that keep coming again; else it is a quantity.
+
+    Args:
+        table: the whole table.
+        column: the target's name.
+        family: what the user wants to fit; None decides nothing.
+
+    Raises:
+        DataError: there is nothing to learn, or too many labels to learn.
+    """
+    known = table.column(column).drop_nulls()
+    counts = known.value_counts(sort=True).sort(column)
+    if len(counts) < _BINARY:
+        raise DataError(
+            f"{table.name}: the target {column!r} has "
+            f"{'one value' if len(counts) else 'no value'} in all rows; there is nothing to learn. "
+            "Choose another column with --target."
+        )
+    numbers = as_numbers(known, table.decimal)
+    if numbers.null_count() or family in ("logistic", "perceptron"):
+        return _labels(table, column, counts)
+    few = min(_MOST_CLASSES_OF_NUMBERS, len(known) // _LEAST_ROWS)
+    if len(counts) > few or family == "linear":
+        return _quantity(column, numbers)
+    return _labels(table, column, counts.sort(as_numbers(counts[column], table.decimal)))
+
+
+def _quantity(column: str, numbers: pl.Series) -> Guess:
+    if min(numbers) < 0 or _skewness(numbers) < 1 or _skewness(numbers.log1p()) > 1:
+        return Guess(Target(column=column), [])
+    remark = f"{column}: many small and few large values, so its logarithm is fitted."
+    return Guess(Target(column=column, log=True), [remark])
+
+
+def _skewness(numbers: pl.Series) -> float:
+    return float(numbers.skew() or 0.0)
+
+
+def _labels(table: Table, column: str, counts: pl.DataFrame) -> Guess:
+    total = int(counts["count"].sum())
+    kept = {word: count for word, count in counts.iter_rows() if count >= _LEAST_ROWS}
+    left_out = [word for word in counts[column] if word not in kept]
+    if len(counts) == _BINARY:
+        kept, left_out = dict(counts.iter_rows()), []
+    if not _BINARY <= len(kept) <= _MOST_CLASSES:
+        raise DataError(
+            f"{table.name}: the target {column!r} has {len(counts)} different values, of which "
+            f"{len(kept)} occur {_LEAST_ROWS} times or more; {_BINARY} to {_MOST_CLASSES} labels "
+            "can be learned. Choose another column with --target, or correct its cells."
+        )
+    shares = ", ".join(f"{word} {count / total:.1%}" for word, count in kept.items())
+    remarks = [f"{column}: {len(kept)} labels ({shares})."]
+    if left_out:
+        some = ", ".join(left_out[:10])
+        remarks.append(f"Labels of fewer than {_LEAST_ROWS} rows are left out: {some}.")
+    rarest = min(kept, key=lambda word: kept[word])
+    rare = len(kept) == _BINARY and kept[rarest] < _RARE * total
+    labels = sorted(kept, key=lambda word: word == rarest) if rare else list(kept)
+    others = "drop" if left_out else "refuse"
+    return Guess(Target(column=column, labels=labels, others=others), remarks, rare)
