@@ -1,7 +1,9 @@
 """``python -m service``: serve the models folder over HTTP."""
 
 import argparse
+import logging
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,12 +14,14 @@ from pydantic_core import ErrorDetails
 
 from service.app import create_app
 from service.engine.session import choose_device
-from service.errors import NoModels, OnwardError
+from service.errors import CannotStart, NoModels, OnwardError
 from service.logs import configure_logging
 from service.metrics import WORKERS_FOLDER
-from service.settings import Settings
+from service.settings import Settings, misspelt_variables
 
 _USAGE_ERROR = 2
+
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,11 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         return _refuse("\n".join(_problem(problem) for problem in error.errors()))
     configure_logging(settings.log_format, settings.log_level)
+    for sentence in misspelt_variables(os.environ):
+        _log.warning(sentence)
     try:
         _check_machine(settings)
+        _serve(settings)
     except OnwardError as error:
         return _refuse(str(error))
-    _serve(settings)
     return 0
 
 
@@ -59,6 +65,7 @@ def _check_machine(settings: Settings) -> None:
     choose_device(settings.device)
     if not settings.models.is_dir():
         raise NoModels(settings.models)
+    _check_port(settings.host, settings.port)
 
 
 def _serve(settings: Settings) -> None:
@@ -76,7 +83,7 @@ def _serve(settings: Settings) -> None:
     os.environ.update(
         {f"ONWARD_{name.upper()}": str(value) for name, value in settings.model_dump().items()}
     )
-    with tempfile.TemporaryDirectory(prefix="onward-metrics-") as folder:
+    with _shared_folder() as folder:
         os.environ[WORKERS_FOLDER] = folder
         uvicorn.run(
             "service.app:create_app_from_environment",
@@ -84,6 +91,30 @@ def _serve(settings: Settings) -> None:
             workers=settings.workers,
             **options,  # type: ignore[arg-type] # a dict of several types
         )
+
+
+def _shared_folder() -> "tempfile.TemporaryDirectory[str]":
+    """Where the workers keep the metrics that they add up."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="onward-metrics-")
+    except OSError as error:
+        raise CannotStart(
+            f"Several workers share their metrics through files, and no folder for them can be "
+            f"made ({error.strerror}); mount a writable /tmp, or use one worker."
+        ) from error
+
+
+def _check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CannotStart(
+                f"Cannot listen on {host} port {port}: {error.strerror}; end what listens there, "
+                "or choose another with --port or ONWARD_PORT."
+            ) from error
 
 
 def _problem(problem: ErrorDetails) -> str:

@@ -56,7 +56,7 @@ def create_app(settings: Settings) -> Onward:
         gc.freeze()
         yield
         await registry.close()
-        _log.info("stopped; everything that was accepted has been answered")
+        _log.info("stopped")
 
     app = Onward(
         registry,

@@ -15,8 +15,9 @@ OnwardError
 │   └── Draining
 ├── InferenceFailed           the model itself failed on these rows
 ├── LoadFailed                a model cannot be served; never reaches an HTTP caller by itself
-├── DeviceUnavailable         the demanded device cannot be used; the service does not start
-└── NoModels                  there is no models folder; the service does not start
+└── CannotStart               the machine does not allow what the settings ask
+    ├── DeviceUnavailable
+    └── NoModels
 """
 
 import difflib
@@ -187,7 +188,13 @@ class LoadFailed(OnwardError):
     code = "load_failed"
 
 
-class DeviceUnavailable(OnwardError):
+class CannotStart(OnwardError):
+    """The machine does not allow what the settings ask."""
+
+    code = "cannot_start"
+
+
+class DeviceUnavailable(CannotStart):
     """The device that was demanded cannot be used."""
 
     code = "device_unavailable"
@@ -199,7 +206,7 @@ class DeviceUnavailable(OnwardError):
         )
 
 
-class NoModels(OnwardError):
+class NoModels(CannotStart):
     """The models folder does not exist."""
 
     code = "no_models"

@@ -3,10 +3,11 @@
 import os
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 # prometheus_client reads this variable when it is imported; `service.__main__` sets it for workers.
@@ -115,6 +116,15 @@ class Metrics:
         """The Prometheus text; with several workers, that of all of them added up."""
         if WORKERS_FOLDER not in os.environ:
             return generate_latest(self._registry)
+        _forget_dead_workers(Path(os.environ[WORKERS_FOLDER]))
         shared = CollectorRegistry()
         MultiProcessCollector(shared)  # type: ignore[no-untyped-call] # the library leaves it untyped
         return generate_latest(shared)
+
+
+def _forget_dead_workers(folder: Path) -> None:
+    """Leave out the gauges of workers that were killed; their counters stay counted."""
+    for path in folder.glob("gauge_live*_*.db"):
+        process = path.stem.rpartition("_")[2]
+        if not Path("/proc", process).exists() and Path("/proc").exists():
+            mark_process_dead(int(process))  # type: ignore[no-untyped-call] # as above

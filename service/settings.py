@@ -4,11 +4,17 @@ Each field is a setting ``ONWARD_<NAME>`` and an option ``--<name>`` of ``python
 Its description is what ``--help`` and ``docs/operations.md`` say.
 """
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import nearest
+
+# Read by the training programs; a name that both may find in one environment.
+_NOT_OURS = {"ONWARD_DATA"}
 
 Device = Literal["auto", "cpu", "cuda"]
 Positive = Annotated[int, Field(ge=1)]
@@ -90,3 +96,13 @@ class Settings(BaseSettings):
         default="onward",
         description="Name told by GET /v2; set it where clients compare it.",
     )
+
+
+def misspelt_variables(names: Iterable[str]) -> Iterator[str]:
+    """A sentence for each variable that looks like a setting and is none."""
+    known = {f"ONWARD_{name.upper()}" for name in Settings.model_fields}
+    for name in sorted(names):
+        if name.startswith("ONWARD_") and name not in known | _NOT_OURS:
+            close = nearest(name, known)
+            advice = f"did you mean {close}?" if close else "python -m service --help lists them."
+            yield f"{name} is not a setting and has no effect; {advice}"

@@ -48,7 +48,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.errors": set(),
     "service.logs": set(),
     "service.metrics": set(),
-    "service.settings": set(),
+    "service.settings": {"service.errors"},
     "training": {"service.bundle"},
 }
 

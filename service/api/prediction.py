@@ -57,28 +57,31 @@ class Predictor:
         Raises:
             OnwardError: any of them; it has been counted.
         """
+        model = None
         try:
-            return await self._answer(dialect, request, name, version)
-        except OnwardError as error:
-            # An unknown name is the caller's invention and must not become a label.
-            known = ("", "") if isinstance(error, NotFound) else (name, version or "")
-            self._metrics.failed(*known, dialect.name, error.code)
-            raise
+            model = self._registry.get(name, version)
+            async with asyncio.timeout(self._deadline_seconds):
+                return await self._answer(dialect, request, model)
+        except TimeoutError:
+            error: OnwardError = DeadlineExceeded(self._deadline_seconds)
+        except OnwardError as raised:
+            error = raised
+        if model is not None:
+            version = model.version
+        # An unknown name is the caller's invention and must not become a label.
+        known = ("", "") if isinstance(error, NotFound) else (name, version or "")
+        self._metrics.failed(*known, dialect.name, error.code)
+        raise error
 
     async def _answer(
-        self, dialect: Dialect[Context], request: Request, name: str, version: str | None
+        self, dialect: Dialect[Context], request: Request, model: ServedModel
     ) -> Response:
-        model = self._registry.get(name, version)
         require_json(request)
         body = await read_body(request, self._max_body_bytes)
         started = perf_counter()
         decoded = dialect.decode(model, body)
         decode_seconds = perf_counter() - started
-        try:
-            async with asyncio.timeout(self._deadline_seconds):
-                prediction = await model.predict(decoded.inputs)
-        except TimeoutError:
-            raise DeadlineExceeded(self._deadline_seconds) from None
+        prediction = await model.predict(decoded.inputs)
         started = perf_counter()
         content = dialect.encode(model, prediction.outputs, decoded.context)
         phases = Phases(

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import Literal
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import error_response
@@ -16,6 +17,7 @@ from service.metrics import Metrics
 _HEADER = "x-request-id"
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 _FIRST_ERROR = 400
+_CLIENT_LEFT = 499  # by custom; it is counted and logged, never sent
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +55,8 @@ class RequestContext:
 
         try:
             await self._app(scope, receive, send_marked)
+        except ClientDisconnect:
+            status = _CLIENT_LEFT  # nobody is left to answer, and it is no fault of ours
         except Exception as error:
             _log.exception("request failed")
             if status:

@@ -16,9 +16,10 @@ def cuda_problem(provider: Path) -> str | None:
     Args:
         provider: ONNX Runtime's CUDA provider library; loading it loads what it needs.
     """
-    problems = [_driver_problem(), _load_problem(provider)]
-    found = [problem for problem in problems if problem is not None]
-    return "; ".join(found) or None
+    driver, libraries = _driver_problem(), _load_problem(provider)
+    if driver and libraries and _DRIVER in libraries:
+        libraries = None  # the provider misses nothing but the driver, which is told already
+    return "; ".join(problem for problem in (driver, libraries) if problem) or None
 
 
 def _driver_problem() -> str | None:
@@ -41,5 +42,8 @@ def _load_problem(provider: Path) -> str | None:
         ctypes.CDLL(str(provider.with_name("libonnxruntime_providers_shared.so")))
         ctypes.CDLL(str(provider))
     except OSError as error:
-        return f"a CUDA library is missing ({error}); pip install 'onward[cuda]' brings them"
+        return (
+            f"a CUDA library is missing ({error}); this package's extra 'cuda', or the image's "
+            "build argument EXTRAS=cuda, brings them"
+        )
     return None

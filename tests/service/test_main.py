@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -75,14 +76,14 @@ def refused(*options: str, **environment: str) -> str:
 
 
 def test_a_service_of_its_own_process_serves_and_stops_when_told(models: Path) -> None:
-    """SIGTERM ends it after everything accepted has been answered."""
+    """SIGTERM ends it in good order."""
     publish_price(models)
 
     with served("--models", str(models), "--device", "cpu") as service:
         answer = httpx.post(f"{service.address}/models/price/predict", json={"size": 2})
 
     assert answer.json()["value"] == 4.0
-    assert "stopped; everything that was accepted has been answered" in service.said
+    assert "info    stopped" in service.said
     assert service.process.returncode == -signal.SIGTERM
 
 
@@ -133,11 +134,34 @@ def test_auto_starts_quietly_on_the_cpu(models: Path) -> None:
         (("--port", "eighty"), "--port (ONWARD_PORT) is 'eighty'"),
         (("--device", "tpu"), "--device (ONWARD_DEVICE) is 'tpu'"),
         (("--models", "nowhere"), "folder 'nowhere' does not exist"),
+        (("--host", "192.0.2.1"), "Cannot listen on 192.0.2.1 port 8000"),
     ],
 )
 def test_wrong_options_are_named(option: tuple[str, str], sentence: str) -> None:
     """Exit code 2, the option, its setting and the value."""
     assert sentence in refused(*option)
+
+
+def test_a_taken_port_is_told_before_any_model_is_loaded(models: Path) -> None:
+    """The sentence names address and port, and the setting that changes it."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+
+        said = refused("--models", str(models), "--port", port)
+
+    assert f"port {port}" in said
+    assert "ONWARD_PORT" in said
+    assert "device chosen" not in said
+
+
+def test_a_misspelt_setting_is_told_with_the_nearest() -> None:
+    """A variable that has no effect does not pass in silence."""
+    said = refused("--models", "nowhere", ONWARD_WORKER="2", ONWARD_DATA="x")
+
+    assert "ONWARD_WORKER is not a setting and has no effect; did you mean ONWARD_WORKERS?" in said
+    assert "ONWARD_DATA" not in said
 
 
 def test_a_wrong_setting_is_named_by_its_variable() -> None:

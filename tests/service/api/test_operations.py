@@ -2,6 +2,9 @@
 
 import logging
 import re
+import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -127,3 +130,42 @@ def test_requests_are_logged_as_the_setting_says(
     assert len(logged) == lines
     if logged:
         assert (logged[-1]["path"], logged[-1]["status"]) == ("/nowhere", 404)
+
+
+def test_a_caller_that_leaves_in_the_middle_is_no_fault_of_ours(
+    models: Path, start: StartApp
+) -> None:
+    """Half a body and a closed connection are counted as 499, without a 500 or a trace."""
+    publish_price(models)
+    client = start()
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as caller:
+        head = "POST /models/price/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+        caller.sendall(head.encode() + b'{"size"')
+
+    def counted() -> str:
+        return client.get("/metrics").text
+
+    until(lambda: 'onward_responses_total{status="499"} 1.0' in counted())
+    assert 'status="500"' not in counted()
+
+
+def test_a_body_that_never_ends_meets_the_deadline(models: Path, start: StartApp) -> None:
+    """A caller that sends half a body and waits is answered 504, not held for ever."""
+    publish_price(models)
+    client = start(deadline_seconds=0.2)
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as caller:
+        head = "POST /models/price/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+        caller.sendall(head.encode() + b'{"size"')
+
+        answer = caller.recv(100)
+
+    assert answer.startswith(b"HTTP/1.1 504 ")
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what happens soon; fail if it does not."""
+    for _ in range(200):
+        if holds():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came")

@@ -1,0 +1,110 @@
+"""Servers started on one core and loaded by wrk on another."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_SERVER_CORE = 0
+_LOAD_CORE = 1
+_START_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of wrk: requests a second, and latencies in milliseconds."""
+
+    rate: float
+    median: float
+    p99: float
+
+
+@contextmanager
+def server(arguments: Sequence[str], probe: str) -> Iterator[str]:
+    """Start ``python …`` pinned to one core; gives its address once ``probe`` answers.
+
+    Args:
+        arguments: the command after the interpreter; ``{port}`` becomes a free port.
+        probe: a path that answers 200 when the server is ready.
+    """
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = [sys.executable, *(part.format(port=port) for part in arguments)]
+    process = subprocess.Popen(_pinned(_SERVER_CORE, command), stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait(address + probe)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def load(url: str, body: bytes, connections: int, seconds: int) -> Measured:
+    """Post ``body`` over and over from ``connections`` connections.
+
+    Raises:
+        RuntimeError: some answer was not 2xx, so the figure would be worth nothing.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "post.lua"
+        script.write_text(_lua(body))
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s"]
+        ended = subprocess.run(
+            _pinned(_LOAD_CORE, [*command, str(script), url]),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    if "Non-2xx" in ended.stdout or "Socket errors" in ended.stdout:
+        raise RuntimeError(f"{url} did not answer every request:\n{ended.stdout}")
+    return _parse(ended.stdout)
+
+
+def _parse(text: str) -> Measured:
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    quantiles = {q: _milliseconds(v) for q, v in re.findall(r"(50|99)%\s+(\S+)", text)}
+    if rate is None:
+        raise RuntimeError(f"wrk said what is not understood:\n{text}")
+    return Measured(float(rate[1]), quantiles["50"], quantiles["99"])
+
+
+def _milliseconds(text: str) -> float:
+    factors = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text).groups()  # type: ignore[union-attr] # wrk prints no other unit in seconds-long runs
+    return float(number) * factors[unit]
+
+
+def _lua(body: bytes) -> str:
+    # Byte by byte, because a JSON body may hold whatever ends a Lua string.
+    escaped = "".join(f"\\{byte:03d}" for byte in body)
+    return (
+        f'wrk.method = "POST"\nwrk.body = "{escaped}"\n'
+        'wrk.headers["Content-Type"] = "application/json"\n'
+    )
+
+
+def _pinned(core: int, command: list[str]) -> list[str]:
+    if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:  # noqa: PLR2004 - one core each
+        return command
+    return ["taskset", "-c", str(core), *command]
+
+
+def _wait(url: str) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - our own server's address
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError(f"{url} did not answer within {_START_SECONDS:g} s")

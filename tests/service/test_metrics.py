@@ -1,0 +1,36 @@
+"""Metrics of several workers: added up, and without the dead."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = (
+    "from service.metrics import Metrics, Phases\n"
+    "metrics = Metrics()\n"
+    "metrics.predicted('m', '1', 'plain', 3, Phases(0, 0, 0, 0))\n"
+    "metrics.model_state('m', '1', 'cpu', ready={ready})\n"
+    "print(metrics.exposition().decode())\n"
+)
+
+
+def worker(folder: Path, *, ready: bool) -> str:
+    """One worker's life; gives the metrics that it exposed last."""
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(ready=ready)],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_a_dead_workers_counts_stay_and_its_state_goes(tmp_path: Path) -> None:
+    """The next worker tells the rows of both, and its own readiness alone."""
+    worker(tmp_path, ready=False)
+
+    text = worker(tmp_path, ready=True)
+
+    assert 'onward_rows_total{model="m",version="1"} 6.0' in text
+    assert 'onward_model_ready{device="cpu",model="m",version="1"} 1.0' in text
