@@ -6,13 +6,15 @@ from pathlib import Path
 
 from service.bundle import manifest as contract
 from service.bundle.files import EXAMPLES, MODEL, to_json, write_bundle
-from training import describe, export
+from training import describe, export, report
 from training.assess import assess
 from training.predictor import learn
 from training.recipe import Recipe
 from training.sources import Folders, load
 from training.split import divide
 from training.tabular import encode, encode_target, with_target
+
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
     data = encode(table, recipe, parts.training)
 
     learned = learn(recipe, data, parts.training, parts.validation)
-    evaluation = assess(recipe, table, data, parts, learned)
+    assessment = assess(recipe, table, data, parts, learned)
 
     output = describe.output_of(recipe, learned.threshold)
     answer = contract.output_name(output)
@@ -57,9 +59,10 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
         input=describe.input_of(data, data.features[parts.training]),
         output=output,
         scaler=describe.scaler_of(recipe, data, learned.predictor),
-        evaluation=evaluation,
+        evaluation=assessment.evaluation,
         provenance=describe.provenance_of(recipe, table, len(target), parts, started),
         files={},
     )
-    files = {MODEL: graph, EXAMPLES: to_json(examples)}
+    page = report.render(manifest, table, data, learned, assessment)
+    files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: page}
     return Outcome(write_bundle(models, manifest, files), manifest)
