@@ -16,7 +16,7 @@ from service.api.operations import operations_router
 from service.api.plain import plain_router
 from service.api.prediction import Predictor
 from service.api.requests import RequestContext
-from service.api.v2 import v2_router
+from service.api.v2.routes import v2_routers
 from service.engine.registry import Registry
 from service.logs import configure_logging
 from service.metrics import Metrics
@@ -68,7 +68,8 @@ def create_app(settings: Settings) -> Onward:
     )
     predictor = Predictor(registry, metrics, settings)
     app.include_router(plain_router(registry, predictor))
-    app.include_router(v2_router(registry, predictor, settings.server_name, VERSION))
+    for router in v2_routers(registry, predictor, settings, VERSION):
+        app.include_router(router)
     app.include_router(operations_router(registry, metrics))
     add_error_handlers(app)
     app.add_middleware(RequestContext, metrics=metrics, log_requests=settings.log_requests)

@@ -4,17 +4,21 @@ OnwardError
 ├── InvalidRequest            the caller must change the request
 │   ├── InvalidInput          some values are wrong; `problems` says which, row by row
 │   ├── UnsupportedContent    a media type or encoding we do not read
-│   └── BodyTooLarge
+│   ├── BodyTooLarge
+│   └── InputRefused          a bare model's graph cannot compute these values
 ├── NotFound
 │   ├── ModelNotFound
 │   └── VersionNotFound
 ├── Unavailable               the same request may succeed later
 │   ├── ModelNotReady
+│   ├── ModelUnservable       … once its file has been mended
 │   ├── Overloaded
 │   ├── DeadlineExceeded
 │   └── Draining
+├── NotAllowed                the operator has not switched this on
 ├── InferenceFailed           the model itself failed on these rows
 ├── LoadFailed                a model cannot be served; never reaches an HTTP caller by itself
+│   └── GraphRefused
 └── CannotStart               the machine does not allow what the settings ask
     ├── DeviceUnavailable
     └── NoModels
@@ -93,6 +97,15 @@ class BodyTooLarge(InvalidRequest):
         )
 
 
+class InputRefused(InvalidRequest):
+    """The runtime cannot compute a bare model on this input; nothing else knows its rules."""
+
+    code = "input_refused"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"Model {name!r} cannot compute this input: {reason}")
+
+
 class NotFound(OnwardError):
     """There is no such thing here."""
 
@@ -142,6 +155,21 @@ class ModelNotReady(Unavailable):
         super().__init__(f"Model {name!r} version {version} is not ready: {reason}")
 
 
+class ModelUnservable(Unavailable):
+    """The model exists, and the runtime cannot serve its graph, now or later."""
+
+    code = "model_unservable"
+
+    def __init__(self, name: str, version: str, reason: str) -> None:
+        super().__init__(f"Model {name!r} version {version} cannot be served: {reason}")
+
+
+class NotAllowed(OnwardError):
+    """The operator has not switched this on."""
+
+    code = "not_allowed"
+
+
 class Overloaded(Unavailable):
     """More rows wait than the operator allows."""
 
@@ -186,6 +214,12 @@ class LoadFailed(OnwardError):
     """A model that cannot be served, with the reason."""
 
     code = "load_failed"
+
+
+class GraphRefused(LoadFailed):
+    """The runtime cannot serve a bare model's graph: its file, its operators, or its types."""
+
+    code = "graph_refused"
 
 
 class CannotStart(OnwardError):

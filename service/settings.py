@@ -57,6 +57,12 @@ class Settings(BaseSettings):
         description="ONNX Runtime threads a run, in each worker. 1 is best for small models; "
         "more than cores / workers makes every answer slower.",
     )
+    model_control: Literal["none", "explicit"] = Field(
+        default="none",
+        description="explicit lets any caller load and unload models by the repository calls; "
+        "none refuses them. Behind a proxy, keep those calls from strangers. One worker only: "
+        "the others would not hear of it.",
+    )
     max_body_bytes: Positive = Field(
         default=64 * 1024 * 1024,
         description="Largest request body in bytes; above it 413. Each request in flight may hold "

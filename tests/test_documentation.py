@@ -133,6 +133,7 @@ def test_every_error_code_is_documented() -> None:
         tree.extend(kind.__subclasses__())
     at_start_only = {
         errors.LoadFailed,
+        errors.GraphRefused,
         errors.CannotStart,
         errors.DeviceUnavailable,
         errors.NoModels,

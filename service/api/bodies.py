@@ -1,5 +1,7 @@
 """Request bodies: read within the operator's limit, checked for media type, parsed as JSON."""
 
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -8,14 +10,23 @@ from fastapi import Request
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedContent
 
 JSON = "application/json"
+_WORTH_COMPRESSING = 1024
+BINARY = "application/octet-stream"
+# gzip has a header of its own; deflate, as clients send it, that of zlib.
+_WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body.
+    """The whole body, decompressed.
 
     Raises:
-        BodyTooLarge: it is, or says that it is, above ``limit`` bytes.
+        BodyTooLarge: it is, says that it is, or unpacks to, more than ``limit`` bytes.
+        UnsupportedContent: it is compressed by another way than gzip and deflate.
+        InvalidRequest: it is not what its encoding says.
     """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in _WINDOW_BITS and encoding != "identity":
+        raise UnsupportedContent("Content-Encoding", encoding, ["gzip", "deflate", "nothing"])
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise BodyTooLarge(limit)
@@ -26,21 +37,48 @@ async def read_body(request: Request, limit: int) -> bytes:
         if size > limit:
             raise BodyTooLarge(limit)
         chunks.append(chunk)
-    return b"".join(chunks)
+    body = b"".join(chunks)
+    return body if encoding == "identity" else _decompressed(body, encoding, limit)
 
 
-def require_json(request: Request) -> None:
+def require_media_type(request: Request, accepted: Sequence[str]) -> None:
     """Refuse other media types; a request that names none is taken at its word.
 
     Raises:
-        UnsupportedContent: the body is said to be something else, or encoded.
+        UnsupportedContent: the body is said to be something else.
     """
-    media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    if media_type != JSON:
-        raise UnsupportedContent("Content-Type", media_type, [JSON])
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding != "identity":
-        raise UnsupportedContent("Content-Encoding", encoding, ["the body as it is"])
+    given = request.headers.get("content-type", accepted[0]).partition(";")[0].strip().lower()
+    if given not in accepted:
+        raise UnsupportedContent("Content-Type", given, accepted)
+
+
+def compressed(content: bytes, accepted: str) -> tuple[bytes, dict[str, str]]:
+    """The content as the caller accepts it, with the headers that say so; small ones stay plain."""
+    if len(content) < _WORTH_COMPRESSING:
+        return content, {}
+    offers = [offer.replace(" ", "").lower() for offer in accepted.split(",")]
+    for encoding, window_bits in _WINDOW_BITS.items():
+        if any(
+            offer.partition(";")[0] == encoding and not offer.endswith(";q=0") for offer in offers
+        ):
+            pack = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, window_bits)
+            headers = {"content-encoding": encoding, "vary": "accept-encoding"}
+            return pack.compress(content) + pack.flush(), headers
+    return content, {}
+
+
+def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    unpack = zlib.decompressobj(_WINDOW_BITS[encoding])
+    try:
+        # Never more than the limit is unpacked, however small the body looks.
+        content = unpack.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise InvalidRequest(f"The body is not {encoding}, as its header says: {error}.") from None
+    if len(content) > limit:
+        raise BodyTooLarge(limit)
+    if not unpack.eof:
+        raise InvalidRequest(f"The body's {encoding} data ends too early; send all of it.")
+    return content
 
 
 def parse_json(body: bytes, example: bytes) -> Any:  # noqa: ANN401 - JSON is any of its types

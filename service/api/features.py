@@ -194,6 +194,8 @@ def _breaks_rule(values: Matrix, feature: Feature) -> npt.NDArray[np.bool_]:
 
 def _rule_problem(feature: Feature, value: float, row: int | None) -> Problem:
     hint = None
+    if math.isnan(value):
+        return _value_problem(feature, "null", row, "It is required.")
     if math.isinf(value):
         hint = "It does not fit a 32-bit number."
     elif isinstance(feature, NumberFeature | IntegerFeature) and feature.unit:

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from fastapi import APIRouter, Request, Response
+from starlette.datastructures import Headers
 
-from service.api.bodies import parse_json
+from service.api.bodies import JSON, parse_json
 from service.api.features import FeatureCodec
-from service.api.prediction import Decoded, Predictor
+from service.api.prediction import Decoded, Encoded, Predictor
 from service.bundle.manifest import ClassesOutput, Manifest, ValueOutput
-from service.engine.batcher import Arrays
+from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
 from service.engine.registry import Entry, Registry
 from service.errors import InvalidRequest
@@ -28,23 +29,24 @@ class PlainDialect:
     """JSON objects by feature name; the context tells whether one row was sent bare."""
 
     name = "plain"
+    media_types = (JSON,)
 
     def __init__(self) -> None:
         self._codecs: WeakKeyDictionary[ServedModel, FeatureCodec] = WeakKeyDictionary()
 
-    def decode(self, model: ServedModel, body: bytes) -> Decoded[bool]:
+    def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Decoded[bool]:  # noqa: ARG002 - the protocol's own parameter
         """One object, an array of rows, or ``{"instances": [rows]}``."""
         codec = self._codec(model)
         document = parse_json(body, orjson.dumps(codec.example))
         rows, single = _rows(document, codec)
         return Decoded((codec.rows(rows),), single)
 
-    def encode(self, model: ServedModel, outputs: Arrays, context: bool) -> bytes:  # noqa: FBT001 - the protocol's own parameter
+    def encode(self, model: ServedModel, outputs: Arrays, context: bool) -> Encoded:  # noqa: FBT001 - the protocol's own parameter
         """One answer for a bare object, else ``{"predictions": [answers]}``."""
         answers = _answers(_manifest(model), outputs[0])
         version = {"model_version": model.version}
         body = answers[0] | version if context else {"predictions": answers} | version
-        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+        return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def _codec(self, model: ServedModel) -> FeatureCodec:
         codec = self._codecs.get(model)

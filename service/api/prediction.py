@@ -1,14 +1,17 @@
 """The one way from a request to a model and back; each dialect brings only its codec."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 
 from fastapi import Request, Response
+from starlette.datastructures import Headers
 
-from service.api.bodies import JSON, read_body, require_json
-from service.engine.batcher import Arrays, row_count
+from service.api.bodies import JSON, compressed, read_body, require_media_type
+from service.engine.batcher import row_count
+from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
 from service.engine.registry import Registry
 from service.errors import DeadlineExceeded, NotFound, OnwardError
@@ -26,6 +29,15 @@ class Decoded(Generic[Context]):
     context: Context
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """A body, what it is, and what else its headers say."""
+
+    content: bytes
+    media_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 class Dialect(Protocol[Context]):
     """How one protocol writes requests and answers."""
 
@@ -33,10 +45,14 @@ class Dialect(Protocol[Context]):
     def name(self) -> str:
         """As the metrics call it."""
 
-    def decode(self, model: ServedModel, body: bytes) -> Decoded[Context]:
+    @property
+    def media_types(self) -> Sequence[str]:
+        """What it reads."""
+
+    def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Decoded[Context]:
         """Turn a body into arrays the model can take; raises `InvalidRequest` where it cannot."""
 
-    def encode(self, model: ServedModel, outputs: Arrays, context: Context) -> bytes:
+    def encode(self, model: ServedModel, outputs: Arrays, context: Context) -> Encoded:
         """Turn the model's outputs into a body."""
 
 
@@ -58,6 +74,7 @@ class Predictor:
             OnwardError: any of them; it has been counted.
         """
         model = None
+        started = perf_counter()
         try:
             model = self._registry.get(name, version)
             async with asyncio.timeout(self._deadline_seconds):
@@ -71,19 +88,21 @@ class Predictor:
         # An unknown name is the caller's invention and must not become a label.
         known = ("", "") if isinstance(error, NotFound) else (name, version or "")
         self._metrics.failed(*known, dialect.name, error.code)
+        if model is not None:
+            model.statistics.fail.add(perf_counter() - started)
         raise error
 
     async def _answer(
         self, dialect: Dialect[Context], request: Request, model: ServedModel
     ) -> Response:
-        require_json(request)
+        require_media_type(request, dialect.media_types)
         body = await read_body(request, self._max_body_bytes)
         started = perf_counter()
-        decoded = dialect.decode(model, body)
+        decoded = dialect.decode(model, body, request.headers)
         decode_seconds = perf_counter() - started
         prediction = await model.predict(decoded.inputs)
         started = perf_counter()
-        content = dialect.encode(model, prediction.outputs, decoded.context)
+        encoded = dialect.encode(model, prediction.outputs, decoded.context)
         phases = Phases(
             decode_seconds,
             prediction.queue_seconds,
@@ -92,7 +111,10 @@ class Predictor:
         )
         rows = row_count(decoded.inputs)
         self._metrics.predicted(model.name, model.version, dialect.name, rows, phases)
-        return Response(content, headers={"server-timing": _timing(phases)}, media_type=JSON)
+        model.statistics.answered(phases.decode, phases.queue, phases.compute, phases.encode)
+        content, encoding = compressed(encoded.content, request.headers.get("accept-encoding", ""))
+        headers = {"server-timing": _timing(phases), **encoded.headers, **encoding}
+        return Response(content, headers=headers, media_type=encoded.media_type)
 
 
 def _timing(phases: Phases) -> str:

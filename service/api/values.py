@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import orjson
 
+from service.errors import nearest
+
 _FLOAT32_MAX = 3.4028235e38
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
@@ -57,6 +59,12 @@ def listed(words: Sequence[str], most: int = 12) -> str:
     """Words as a list that stays readable however many there are."""
     text = ", ".join(shown(word) for word in words[:most])
     return text if len(words) <= most else f"{text} and {len(words) - most} more"
+
+
+def nearest_of(word: str, known: Sequence[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest known one, or all of them."""
+    close = nearest(word, known)
+    return f"did you mean {close!r}?" if close else f"it takes {listed(known) or 'none'}."
 
 
 def shown(value: object, most: int = 60) -> str:

@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
-import numpy.typing as npt
 
+from service.engine.datatypes import Arrays
 from service.errors import Draining, Overloaded
 
-Array = npt.NDArray[np.generic]
-Arrays = tuple[Array, ...]
 Run = Callable[[Arrays], Arrays]
 
 
@@ -126,6 +124,10 @@ class Batcher:
                 await self._answer([call])
             return
         seconds = perf_counter() - started
+        if len(batch) == 1:
+            # Whole: the outputs of a lone call need not share their first axis with its inputs.
+            _settle(batch[0], BatchedAnswer(outputs, started - batch[0].arrived, seconds))
+            return
         start = 0
         for call in batch:
             own = tuple(output[start : start + call.rows] for output in outputs)

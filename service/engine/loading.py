@@ -14,7 +14,7 @@ from service.bundle.manifest import INPUT_NAME, Manifest, output_name, output_wi
 from service.engine.model import Execution, Limits, ServedModel
 from service.engine.repository import Candidate
 from service.engine.session import ActualDevice, Session, TensorSpec
-from service.errors import LoadFailed
+from service.errors import GraphRefused, LoadFailed
 from service.metrics import Metrics
 
 # Handing a call to a thread and back costs some 25 to 40 microseconds; a model a few times slower
@@ -60,7 +60,10 @@ def _open_bare(candidate: Candidate, device: ActualDevice, threads: int) -> Sess
         model = (candidate.folder / MODEL).read_bytes()
     except OSError as error:
         raise LoadFailed(f"{MODEL} cannot be read: {error.strerror}") from error
-    return Session.open(model, device, threads)
+    try:
+        return Session.open(model, device, threads, candidate.folder)
+    except LoadFailed as error:
+        raise GraphRefused(str(error)) from error
 
 
 def _prove(session: Session, bundle: Bundle) -> Execution:

@@ -6,9 +6,11 @@ from time import perf_counter
 from typing import Literal
 
 from service.bundle.manifest import Manifest
-from service.engine.batcher import Arrays, Batcher, row_count
+from service.engine.batcher import Batcher, row_count
+from service.engine.datatypes import Arrays
 from service.engine.session import ActualDevice, Session, TensorSpec
-from service.errors import InferenceFailed, OnwardError
+from service.engine.statistics import Statistics
+from service.errors import InferenceFailed, InputRefused, OnwardError
 from service.metrics import Metrics
 
 Execution = Literal["inline", "batched"]
@@ -61,11 +63,12 @@ class ServedModel:
         self.execution = execution
         self._session = session
         self._metrics = metrics
+        self.statistics = Statistics()
         # Only a bundle promises that its rows are independent, so only bundles are batched.
-        self._joins = manifest is not None
+        self.max_batch_rows = limits.max_batch_rows if manifest is not None else 1
         self._batcher = Batcher(
             self._run,
-            max_batch_rows=limits.max_batch_rows if self._joins else 1,
+            max_batch_rows=self.max_batch_rows,
             max_queued_rows=limits.max_queued_rows,
         )
 
@@ -88,7 +91,8 @@ class ServedModel:
         """Answer for checked arrays in the order of ``inputs``.
 
         Raises:
-            InferenceFailed: the runtime failed on these rows.
+            InferenceFailed: the runtime failed on rows that the manifest allows.
+            InputRefused: the runtime failed on the input of a bare model.
             Unavailable: too much waits, or the service is stopping.
         """
         try:
@@ -100,8 +104,11 @@ class ServedModel:
         except OnwardError:
             raise
         except Exception as error:
+            reason = str(error).partition("\n")[0]
+            if self.manifest is None:
+                raise InputRefused(self.name, reason) from error
             _log.exception("inference failed", extra={"model": self.name, "version": self.version})
-            raise InferenceFailed(self.name, str(error).partition("\n")[0]) from error
+            raise InferenceFailed(self.name, reason) from error
         return Prediction(answer.outputs, answer.queue_seconds, answer.compute_seconds)
 
     async def close(self) -> None:
@@ -109,6 +116,9 @@ class ServedModel:
         await self._batcher.close()
 
     def _run(self, inputs: Arrays) -> Arrays:
+        started = perf_counter()
         outputs = self._session.run(inputs)
-        self._metrics.ran(self.name, self.version, row_count(inputs))
+        rows = row_count(inputs)
+        self.statistics.ran(rows, perf_counter() - started)
+        self._metrics.ran(self.name, self.version, rows)
         return outputs

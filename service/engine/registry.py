@@ -1,5 +1,6 @@
 """Which models serve, which cannot and why: the one truth that every endpoint reads."""
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,15 @@ from service.engine.loading import load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate, scan
 from service.engine.session import DeviceChoice, choose_device
-from service.errors import LoadFailed, ModelNotFound, ModelNotReady, VersionNotFound
+from service.errors import (
+    GraphRefused,
+    LoadFailed,
+    ModelNotFound,
+    ModelNotReady,
+    ModelUnservable,
+    NotAllowed,
+    VersionNotFound,
+)
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -26,13 +35,17 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One version as the registry knows it; ``model`` is there exactly when it is ready."""
+    """One version as the registry knows it; ``model`` is there exactly when it is ready.
+
+    Not ``servable`` is a bare model whose graph the runtime refuses, today as tomorrow.
+    """
 
     name: str
     version: str
     state: State
     reason: str = ""
     model: ServedModel | None = None
+    servable: bool = True
 
 
 class Registry:
@@ -48,6 +61,7 @@ class Registry:
         self._entries: dict[str, list[Entry]] = {}
         self.device = DeviceChoice(settings.device, "cpu", "not asked yet")
         self._loaded = False
+        self._control = asyncio.Lock()
 
     def load(self) -> None:
         """Find the device and load every model of the folder; blocks while it does.
@@ -113,12 +127,56 @@ class Registry:
 
         Raises:
             NotFound: there is no such model or version.
-            ModelNotReady: there is, and it cannot serve; says why.
+            ModelNotReady: there is, and it does not serve; says why.
+            ModelUnservable: there is, and the runtime cannot serve it; says why.
         """
         entry = self.entry(name, version)
-        if entry.model is None:
-            raise ModelNotReady(name, entry.version, entry.reason)
-        return entry.model
+        if entry.model is not None:
+            return entry.model
+        if not entry.servable:
+            raise ModelUnservable(name, entry.version, entry.reason)
+        raise ModelNotReady(name, entry.version, entry.reason)
+
+    async def load_model(self, name: str) -> None:
+        """Open a model's newest version again, or for the first time; the old one serves meanwhile.
+
+        Whoever still computes with the old one keeps it until the answer is out.
+
+        Raises:
+            NotAllowed: the operator has not switched this on.
+            ModelNotFound: the folder has no such model.
+            ModelUnservable: no version proved itself; what served before still serves.
+        """
+        self._require_control()
+        async with self._control:
+            candidates = scan(self._settings.models).get(name)
+            if candidates is None:
+                raise ModelNotFound(name, self.names)
+            entries = await asyncio.to_thread(lambda: list(self._newest_that_serves(candidates)))
+            serves = any(entry.model for entry in entries)
+            if serves or not any(entry.model for entry in self._entries.get(name, ())):
+                self._entries[name] = entries
+            if not serves:
+                raise ModelUnservable(name, entries[0].version, entries[0].reason)
+
+    async def unload_model(self, name: str) -> None:
+        """Take a model out of service until it is loaded again.
+
+        Raises:
+            NotAllowed: the operator has not switched this on.
+            ModelNotFound: there is no such model.
+        """
+        self._require_control()
+        async with self._control:
+            gone = [
+                Entry(name, entry.version, State.UNAVAILABLE, entry.reason or "unloaded")
+                for entry in self.versions(name)
+            ]
+            for entry in self.versions(name):
+                if entry.model is not None:
+                    device = entry.model.device
+                    self._metrics.model_state(name, entry.version, device, ready=False)
+            self._entries[name] = gone
 
     async def close(self) -> None:
         """Let every model finish what waits."""
@@ -126,6 +184,13 @@ class Registry:
             for entry in entries:
                 if entry.model is not None:
                     await entry.model.close()
+
+    def _require_control(self) -> None:
+        if self._settings.model_control == "none":
+            raise NotAllowed(
+                "Models are not loaded and unloaded by calls here; the operator switches that on "
+                "with ONWARD_MODEL_CONTROL=explicit."
+            )
 
     def _newest_that_serves(self, candidates: list[Candidate]) -> Iterator[Entry]:
         for candidate in candidates:
@@ -140,10 +205,12 @@ class Registry:
         settings = self._settings
         limits = Limits(settings.max_batch_rows, settings.max_queued_rows)
         device = self.device.actual
+        servable = True
         try:
             model = load(candidate, device, settings.threads, limits, self._metrics)
         except (BundleError, LoadFailed) as error:
             reason = str(error)
+            servable = not isinstance(error, GraphRefused)
         except Exception as error:  # noqa: BLE001 - whatever one model does, the others serve
             _log.exception("model broke while loading", extra=facts)
             reason = f"{type(error).__name__} while loading: {error}"
@@ -153,4 +220,4 @@ class Registry:
             return Entry(name, version, State.READY, model=model)
         _log.error("model refused", extra=facts | {"reason": reason})
         self._metrics.model_state(name, version, device, ready=False)
-        return Entry(name, version, State.UNAVAILABLE, reason)
+        return Entry(name, version, State.UNAVAILABLE, reason, servable=servable)

@@ -3,14 +3,15 @@
 import contextlib
 import io
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from service.engine.cuda import cuda_problem
+from service.engine.datatypes import ABSENT, OF_RUNTIME, Array, Arrays
 from service.errors import DeviceUnavailable, LoadFailed
 from service.settings import Device
 
@@ -19,36 +20,28 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
 
-Array = npt.NDArray[np.generic]
-Arrays = tuple[Array, ...]
 ActualDevice = Literal["cpu", "cuda"]
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
-_ERRORS_ONLY = 3
-_DATATYPES = {
-    "tensor(bool)": "BOOL",
-    "tensor(uint8)": "UINT8",
-    "tensor(uint16)": "UINT16",
-    "tensor(uint32)": "UINT32",
-    "tensor(uint64)": "UINT64",
-    "tensor(int8)": "INT8",
-    "tensor(int16)": "INT16",
-    "tensor(int32)": "INT32",
-    "tensor(int64)": "INT64",
-    "tensor(float16)": "FP16",
-    "tensor(float)": "FP32",
-    "tensor(double)": "FP64",
-}
+_SILENT = 4  # what goes wrong is told by our own sentences
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+# A tensor, an optional tensor, or what scikit-learn's converters write for probabilities: a
+# sequence of maps from label to share.
+_TYPE = re.compile(r"(?:optional\()?tensor\((\w+)\)\)?|(seq\(map\(\w+,tensor\(float\)\)\))")
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output of a graph; -1 in the shape is an axis of any length."""
+    """An input or output of a graph; -1 in the shape is an axis of any length.
+
+    An empty shape is a scalar, or a tensor whose rank the graph does not tell.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,13 +81,16 @@ class Session:
         self._output_names = [spec.name for spec in self.outputs]
 
     @classmethod
-    def open(cls, model: bytes, device: ActualDevice, threads: int) -> Self:
+    def open(
+        cls, model: bytes, device: ActualDevice, threads: int, folder: Path | None = None
+    ) -> Self:
         """Load a serialised graph.
 
         Args:
             model: the content of ``model.onnx``.
             device: as `choose_device` found it.
             threads: ONNX Runtime threads within one run.
+            folder: where weights that the graph keeps outside itself may lie, and nowhere else.
 
         Raises:
             LoadFailed: ONNX Runtime refuses the graph, or silently took another device.
@@ -102,7 +98,9 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = _SILENT
+        if folder is not None:
+            options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
         providers = [_CUDA, _CPU] if device == "cuda" else [_CPU]
         try:
             session = onnxruntime.InferenceSession(model, options, providers=providers)
@@ -120,14 +118,24 @@ class Session:
             Exception: whatever ONNX Runtime raises; its errors share no narrower base.
         """
         feeds = dict(zip(self._input_names, arrays, strict=True))
-        return tuple(self._session.run(self._output_names, feeds))
+        return tuple(map(_plain, self._session.run(self._output_names, feeds)))
 
 
 def _spec(node: "onnxruntime.NodeArg") -> TensorSpec:
-    if node.type not in _DATATYPES:
-        raise LoadFailed(f"{node.name!r} is a {node.type}, which is not served yet")
+    found = _TYPE.fullmatch(node.type)
+    if found is None or (found[1] and found[1] not in OF_RUNTIME):
+        raise LoadFailed(f"{node.name!r} is a {node.type}, which no protocol here can carry")
+    if found[2]:
+        return TensorSpec(node.name, "FP32", (-1, -1))
     shape = tuple(axis if isinstance(axis, int) else -1 for axis in node.shape)
-    return TensorSpec(node.name, _DATATYPES[node.type], shape)
+    return TensorSpec(node.name, OF_RUNTIME[found[1]], shape, node.type.startswith("optional"))
+
+
+def _plain(output: Any) -> Array:  # noqa: ANN401 - the runtime answers several kinds
+    """An output as one array; a sequence of maps becomes a row of shares each, in their order."""
+    if isinstance(output, list):
+        return np.array([list(shares.values()) for shares in output], np.float32)
+    return ABSENT if output is None else np.asarray(output)
 
 
 def _cuda_problem() -> str | None:

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from service.engine.batcher import Arrays, BatchedAnswer, Batcher, Run
+from service.engine.batcher import BatchedAnswer, Batcher, Run
+from service.engine.datatypes import Arrays
 from service.errors import Draining, Overloaded
 
 T = TypeVar("T")

@@ -1,0 +1,128 @@
+"""What surrounds the tensors of a request: JSON and bytes apart, and the outputs wanted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.api.values import nearest_of, shown
+from service.engine.session import TensorSpec
+from service.errors import InvalidRequest
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One output: its place in the graph, its form, and how many classes where it is ranked."""
+
+    index: int
+    binary: bool = False
+    classes: int = 0
+
+
+class Payload:
+    """A body in two parts: a JSON document, or None where all is raw, and bytes taken in order."""
+
+    def __init__(self, document: bytes | None, binary: memoryview) -> None:
+        self.document = document
+        self._binary = binary
+        self._taken = 0
+
+    def take(self, size: object, name: str) -> memoryview:
+        """The next ``size`` bytes.
+
+        Raises:
+            InvalidRequest: ``size`` is no length, or more than is left.
+        """
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise InvalidRequest(
+                f"Input {name!r}: binary_data_size is {shown(size)}, not a number of bytes."
+            )
+        left = len(self._binary) - self._taken
+        if size > left:
+            raise InvalidRequest(
+                f"Input {name!r}: binary_data_size is {size}, and the body has {left} bytes left."
+            )
+        self._taken += size
+        return self._binary[self._taken - size : self._taken]
+
+    def rest(self) -> memoryview:
+        """All bytes that are left."""
+        return self._binary[self._taken :]
+
+    def require_consumed(self) -> None:
+        """Refuse bytes that no input has taken.
+
+        Raises:
+            InvalidRequest: some are left.
+        """
+        if left := len(self.rest()):
+            raise InvalidRequest(f"{left} bytes of the body belong to no input.")
+
+
+def split(body: bytes, json_length: str | None) -> Payload:
+    """Take a body apart where the header says that its JSON ends.
+
+    Args:
+        body: the whole body, decompressed.
+        json_length: the header's text; None is a body of JSON alone, 0 a body without JSON.
+
+    Raises:
+        InvalidRequest: the header is no length, or longer than the body.
+    """
+    if json_length is None:
+        return Payload(body, memoryview(b""))
+    if not json_length.isascii() or not json_length.isdecimal() or len(json_length) > 15:  # noqa: PLR2004 - longer than any body
+        raise InvalidRequest(
+            f"Inference-Header-Content-Length is {json_length[:60]!r}; it is the number of bytes "
+            "of the JSON part."
+        )
+    length = int(json_length)
+    if length > len(body):
+        raise InvalidRequest(
+            f"Inference-Header-Content-Length is {length}, and the body has {len(body)} bytes."
+        )
+    return Payload(body[:length] if length else None, memoryview(body)[length:])
+
+
+def wanted_outputs(document: Mapping[str, Any], specs: Sequence[TensorSpec]) -> tuple[Wanted, ...]:
+    """The outputs a request asks for, in its order; all of them where it names none.
+
+    Raises:
+        InvalidRequest: one is unknown, given twice, or asked for in a form that there is not.
+    """
+    binary = _parameters(document).get("binary_data_output") is True
+    given = document.get("outputs")
+    if given is None or given == []:
+        return tuple(Wanted(index, binary) for index in range(len(specs)))
+    if not isinstance(given, list):
+        raise InvalidRequest("'outputs' must be a list of objects, each with a 'name'.")
+    names = [spec.name for spec in specs]
+    found: dict[str, Wanted] = {}
+    for output in given:
+        name = output.get("name") if isinstance(output, dict) else None
+        if not isinstance(name, str):
+            raise InvalidRequest("Each output is an object with a 'name', a string.")
+        if name not in names:
+            raise InvalidRequest(f"Unknown output {name[:100]!r}; {nearest_of(name, names)}")
+        if name in found:
+            raise InvalidRequest(f"Output {name!r} is given twice.")
+        found[name] = _wanted(names.index(name), _parameters(output), binary=binary)
+    return tuple(found.values())
+
+
+def _wanted(index: int, parameters: Mapping[str, Any], *, binary: bool) -> Wanted:
+    classes = parameters.get("classification", 0)
+    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 0:
+        raise InvalidRequest(f"'classification' must be a number of classes, got {shown(classes)}.")
+    own = parameters.get("binary_data", binary)
+    if not isinstance(own, bool):
+        raise InvalidRequest(f"'binary_data' must be true or false, got {shown(own)}.")
+    return Wanted(index, own, classes)
+
+
+def _parameters(owner: Mapping[str, Any]) -> Mapping[str, Any]:
+    parameters = owner.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise InvalidRequest(f"'parameters' must be an object, got {shown(parameters)}.")
+    return parameters

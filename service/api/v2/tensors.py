@@ -1,0 +1,205 @@
+"""Tensors of the protocol: JSON or little-endian bytes to checked arrays, and back."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.api.values import shown
+from service.engine.datatypes import DTYPES, Array
+from service.engine.session import TensorSpec
+from service.errors import InvalidRequest
+
+Shape = tuple[int, ...]
+
+# Kinds of array that a list of JSON numbers may naturally become, by the kind that is wanted.
+_NATURAL_KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}
+_LENGTH_BYTES = 4
+
+
+def read_shape(shape: object, spec: TensorSpec, *, rows_needed: bool) -> Shape:
+    """The shape a request states, held against the graph's.
+
+    Args:
+        shape: what was sent.
+        spec: the graph's input.
+        rows_needed: whether a first axis of length nothing makes no sense.
+
+    Raises:
+        InvalidRequest: it is no shape, or not one that the graph takes.
+    """
+    if not isinstance(shape, list) or not all(map(_is_length, shape)):
+        raise InvalidRequest(
+            f"Input {spec.name!r} has shape {shown(shape)}; send a list of whole numbers, "
+            f"like {example_shape(spec)}."
+        )
+    # An empty shape may be the graph's way of not telling the rank; the runtime knows.
+    fits = not spec.shape or (
+        len(shape) == len(spec.shape)
+        and all(wanted in (-1, axis) for axis, wanted in zip(shape, spec.shape, strict=True))
+    )
+    if not fits:
+        raise InvalidRequest(
+            f"Input {spec.name!r} has shape {shown(shape)}; the model expects "
+            f"{list(spec.shape)}, where -1 is any length."
+        )
+    if rows_needed and shape and shape[0] == 0:
+        raise InvalidRequest(f"Input {spec.name!r} has no rows; send at least one.")
+    return tuple(shape)
+
+
+def read_json(data: object, shape: Shape, spec: TensorSpec, *, nulls: bool) -> Array:
+    """The array of JSON ``data``, flat or nested.
+
+    Args:
+        data: what was sent.
+        shape: its shape, already held against the graph's.
+        spec: the graph's input.
+        nulls: whether a null among floating-point numbers becomes NaN; whether a NaN may be there
+            is then for the model's rules.
+
+    Raises:
+        InvalidRequest: the data does not fit datatype or shape.
+    """
+    dtype = DTYPES[spec.datatype]
+    if spec.datatype == "FP16":
+        raise InvalidRequest(f"Input {spec.name!r} is FP16, which JSON cannot carry; send binary.")
+    if spec.datatype == "BYTES":
+        natural = _strings(data, spec)
+    else:
+        natural = _numbers(data, spec, nulls=nulls)
+        if natural.size and natural.dtype.kind not in _NATURAL_KINDS[dtype.kind]:
+            raise InvalidRequest(f"Input {spec.name!r}: data is not all {spec.datatype} values.")
+    nested = natural.ndim > 1
+    if natural.size != prod(shape) or (nested and natural.shape != shape):
+        form = f" nested as {list(natural.shape)}" if nested else ""
+        raise InvalidRequest(
+            f"Input {spec.name!r}: data has {natural.size} values{form}, shape {list(shape)} "
+            f"holds {prod(shape)}."
+        )
+    return _cast(natural, dtype, spec).reshape(shape)
+
+
+def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
+    """The array of raw little-endian bytes; strings each follow their length in four bytes.
+
+    Raises:
+        InvalidRequest: the bytes do not fill the shape exactly, or are not what they should be.
+    """
+    if spec.datatype == "BYTES":
+        strings = list(_split_strings(content, spec))
+        if len(strings) != prod(shape):
+            raise InvalidRequest(
+                f"Input {spec.name!r}: its bytes hold {len(strings)} strings, shape "
+                f"{list(shape)} holds {prod(shape)}."
+            )
+        return _objects(strings).reshape(shape)
+    dtype = DTYPES[spec.datatype].newbyteorder("<")
+    if len(content) != prod(shape) * dtype.itemsize:
+        raise InvalidRequest(
+            f"Input {spec.name!r}: {len(content)} bytes were sent, {spec.datatype} "
+            f"{list(shape)} takes {prod(shape) * dtype.itemsize}."
+        )
+    array = np.frombuffer(content, dtype).reshape(shape)
+    if spec.datatype == "BOOL" and array.size and array.view(np.uint8).max() > 1:
+        raise InvalidRequest(f"Input {spec.name!r}: a BOOL is a byte of 0 or 1.")
+    return array
+
+
+def write_json(array: Array, spec: TensorSpec) -> object:
+    """Flat data, row by row, as orjson writes it.
+
+    Raises:
+        InvalidRequest: it is FP16, which JSON cannot carry.
+    """
+    if spec.datatype == "FP16":
+        raise InvalidRequest(
+            f"Output {spec.name!r} is FP16, which JSON cannot carry; ask for binary_data."
+        )
+    flat = np.ascontiguousarray(array).ravel()
+    return flat.tolist() if spec.datatype == "BYTES" else flat
+
+
+def write_binary(array: Array, spec: TensorSpec) -> bytes:
+    """Raw little-endian bytes; strings each after their length in four bytes."""
+    if spec.datatype != "BYTES":
+        little = DTYPES[spec.datatype].newbyteorder("<")
+        return np.ascontiguousarray(array, little).tobytes()
+    encoded = [str(value).encode() for value in array.ravel()]
+    return b"".join(struct.pack("<I", len(text)) + text for text in encoded)
+
+
+def example_shape(spec: TensorSpec) -> list[int]:
+    """A shape that the graph takes."""
+    return [1 if axis == -1 else axis for axis in spec.shape]
+
+
+def _is_length(axis: object) -> bool:
+    return isinstance(axis, int) and not isinstance(axis, bool) and axis >= 0
+
+
+def _numbers(data: object, spec: TensorSpec, *, nulls: bool) -> npt.NDArray[Any]:
+    try:
+        natural = np.array(data)
+    except ValueError:
+        raise _ragged(spec) from None
+    if nulls and natural.dtype == np.object_ and DTYPES[spec.datatype].kind == "f":
+        known = all(value is None or type(value) in {int, float} for value in natural.ravel())
+        if known and natural.ndim:
+            return natural.astype(np.float64)
+    return natural
+
+
+def _strings(data: object, spec: TensorSpec) -> npt.NDArray[Any]:
+    try:
+        natural = np.array(data, np.object_)
+    except ValueError:
+        raise _ragged(spec) from None
+    if not all(isinstance(value, str) for value in natural.ravel()):
+        raise InvalidRequest(f"Input {spec.name!r}: data is not all strings.")
+    return natural
+
+
+def _ragged(spec: TensorSpec) -> InvalidRequest:
+    return InvalidRequest(
+        f"Input {spec.name!r}: data is ragged; nested lists must all have the same length."
+    )
+
+
+def _cast(natural: npt.NDArray[Any], dtype: np.dtype[Any], spec: TensorSpec) -> Array:
+    if natural.dtype == dtype:
+        return natural
+    with np.errstate(over="ignore"):
+        array = natural.astype(dtype)
+    if dtype.kind == "f":
+        fits = bool((np.isinf(array) == np.isinf(natural)).all())
+    else:
+        fits = np.array_equal(array, natural)
+    if not fits:
+        raise InvalidRequest(f"Input {spec.name!r}: a value does not fit {spec.datatype}.")
+    return array
+
+
+def _split_strings(content: memoryview, spec: TensorSpec) -> Iterator[str]:
+    place = 0
+    while place < len(content):
+        start = place + _LENGTH_BYTES
+        (length,) = struct.unpack("<I", content[place:start]) if start <= len(content) else (-1,)
+        place = start + length
+        if length < 0 or place > len(content):
+            raise InvalidRequest(f"Input {spec.name!r}: its bytes end within a string.")
+        try:
+            yield str(content[start:place], "utf-8")
+        except UnicodeDecodeError:
+            raise InvalidRequest(
+                f"Input {spec.name!r}: a string is not UTF-8, which ONNX strings are."
+            ) from None
+
+
+def _objects(values: Sequence[object]) -> Array:
+    array = np.empty(len(values), np.object_)
+    array[:] = values
+    return array
