@@ -51,12 +51,13 @@ def draft(table: Table, file: str, target: str, name: str, family: Family | None
     source = source_with_digest(table.sha256)
     document = {
         "name": name,
-        "title": f"{column} from {file}",
-        "description": f"Drafted from {file} by `python -m training new`.",
+        "title": f"{column}, from {table.name}",
+        "description": f"Drafted from {table.name} by `python -m training new`.",
         "data": {"source": source} if source else {"file": file, "decimal": table.decimal},
         "target": guess.target.model_dump() | ({"threshold": "f1"} if choose else {}),
         "features": [feature.model_dump() for feature in features],
         "split": split,
+        "preparation": {"turned": _coordinates(features)},
         "network": default_network(family, len(y), features, classes=classes),
         "training": default_training(family, len(y), classes=classes),
     }
@@ -87,6 +88,14 @@ def target_column(table: Table, target: str) -> str:
 def model_name(file_name: str) -> str:
     """A file's name made fit to be a model's."""
     return re.sub(r"[^a-z0-9]+", "_", file_name.lower()).strip("_") or "model"
+
+
+def _coordinates(features: list[Feature]) -> list[tuple[str, str]]:
+    """A longitude and a latitude, where the columns are called so."""
+    numbers = [feature.name for feature in features if feature.type == "number"]
+    longitudes = [name for name in numbers if name.lower() in ("longitude", "long", "lng", "lon")]
+    latitudes = [name for name in numbers if name.lower() in ("latitude", "lat")]
+    return list(zip(longitudes, latitudes, strict=False))[:1]
 
 
 def _remarks(table: Table, features: list[Feature], y: Floats, all_rows: int) -> list[str]:

@@ -95,7 +95,7 @@ def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> Le
     histories = []
     for member in range(recipe.network.members):
         torch.manual_seed(recipe.seed + member)
-        network = build(recipe.network, seen.x, len(preparation.numeric), outputs)
+        network = build(recipe.network, seen.x, preparation.numbers_width, outputs)
         histories.append(fit(network, loss_of(recipe), seen, watched, recipe.training))
         networks.append(network)
     predictor = Predictor(preparation, Ensemble(networks), head)

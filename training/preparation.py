@@ -1,5 +1,6 @@
 """From raw columns to what a network sees: modules, and as such part of the exported graph."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,9 @@ from training import recipe
 from training.errors import DataError
 from training.scaling import Scaler, fit_scaler
 from training.tabular import Column, Floats
+
+_ANGLES = [k * math.pi / 8 for k in (1, 2, 3, 5, 6, 7)]
+"""Between the axes, which the columns are themselves."""
 
 
 class Imputer(nn.Module):
@@ -60,11 +64,34 @@ class OneHot(nn.Module):
         return (x.unsqueeze(1) == self.words).to(x.dtype)
 
 
+class Turned(nn.Module):
+    """Pairs of columns as they look from other angles, after the columns themselves.
+
+    A network that sees each number in bins draws its lines along the axes. A coast runs slantwise:
+    turned coordinates let the same bins follow it.
+    """
+
+    first: Tensor
+    second: Tensor
+
+    def __init__(self, pairs: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        self.register_buffer("first", torch.tensor([pair[0] for pair in pairs]))
+        self.register_buffer("second", torch.tensor([pair[1] for pair in pairs]))
+        self.outputs = len(pairs) * len(_ANGLES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[rows, columns]``, scaled, to ``[rows, columns + outputs]``."""
+        first, second = x.index_select(1, self.first), x.index_select(1, self.second)
+        turns = [math.cos(angle) * first + math.sin(angle) * second for angle in _ANGLES]
+        return torch.cat([x, *turns], dim=1)
+
+
 class Preparation(nn.Module):
     """Numbers imputed, clipped and scaled; categories one-hot; and which values were missing.
 
-    The columns come out in this order: numbers and booleans, one block for each category, then
-    one indicator for each column that had missing cells in the training part.
+    The columns come out in this order: numbers and booleans, turned pairs, one block for each
+    category, then one indicator for each column that had missing cells in the training part.
     """
 
     numbers: Tensor
@@ -84,7 +111,8 @@ class Preparation(nn.Module):
         self.positions = [position for position, _ in categories]
         self.one_hots = nn.ModuleList(OneHot(words) for _, words in categories)
         self.register_buffer("indicated", torch.tensor(indicated, dtype=torch.long))
-        self.width = len(numeric) + sum(words for _, words in categories) + len(indicated)
+        turns = sum(step.outputs for step in steps if isinstance(step, Turned))
+        self.numbers_width = len(numeric) + turns
 
     def forward(self, x: Tensor) -> Tensor:
         """``[rows, columns]`` in raw units to ``[rows, width]`` without units."""
@@ -98,8 +126,7 @@ class Preparation(nn.Module):
     @property
     def scaler(self) -> Scaler | None:
         """The fitted scaler, where there are numbers to scale."""
-        last = self.steps[-1] if self.numeric else None
-        return last if isinstance(last, Scaler) else None
+        return next((step for step in self.steps if isinstance(step, Scaler)), None)
 
 
 def fit_preparation(
@@ -131,6 +158,9 @@ def fit_preparation(
     indicated = [int(k) for k in np.flatnonzero(missing.any(axis=0))] if plan.indicator else []
     impute = any(columns[k].feature.optional for k in numeric)
     steps = _numeric_steps(plan, x[:, numeric], impute=impute) if numeric else nn.Sequential()
+    if plan.turned:
+        place = {columns[k].feature.name: position for position, k in enumerate(numeric)}
+        steps.append(Turned([(place[first], place[second]) for first, second in plan.turned]))
     return Preparation(steps, numeric, categories, indicated)
 
 

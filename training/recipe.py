@@ -120,6 +120,9 @@ class Preparation(Section):
     clip: Annotated[Finite, Field(ge=0, lt=0.5)] = Field(
         default=0.0, description="share of extreme training values at each end to clip at"
     )
+    turned: list[tuple[str, str]] = Field(
+        default=[], description="pairs of numbers, such as coordinates, to see at angles as well"
+    )
 
 
 class Network(Section):
@@ -197,6 +200,8 @@ def contradictions(recipe: Recipe) -> list[str]:
     """What each key allows but the whole does not."""
     data, target, split, network = recipe.data, recipe.target, recipe.split, recipe.network
     names = [feature.name for feature in recipe.features]
+    numbers = [feature.name for feature in recipe.features if feature.type != "category"]
+    turned = [name for pair in recipe.preparation.turned for name in pair]
     classes = bool(target.labels)
     loss = recipe.training.loss
     checks = [
@@ -209,6 +214,10 @@ def contradictions(recipe: Recipe) -> list[str]:
             "data.columns: a table written as rows needs the names of its columns",
         ),
         (len(set(names)) != len(names), "features: two features have the same name"),
+        (
+            not set(turned) <= set(numbers),
+            f"preparation.turned: {', '.join(turned)} must be features that are numbers",
+        ),
         (target.column in names, f"features: {target.column} is the target, not a feature"),
         (len(target.labels) == 1, "target.labels: a class needs at least two labels"),
         (

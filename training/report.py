@@ -41,7 +41,7 @@ def render(
         scaler=manifest.scaler,
         threshold=learned.threshold if recipe.task == "binary" else None,
         columns=[feature.name for feature in recipe.features],
-        worst=_worst(recipe, table, target, assessment),
+        worst=_worst(recipe, table, target, assessment, learned.threshold),
         recipe=toml_of(recipe),
         command=f"python -m training {recipe.name}",
     )
@@ -119,7 +119,7 @@ def _class_pictures(
 
 
 def _worst(
-    recipe: Recipe, table: Table, target: Floats, assessment: Assessment
+    recipe: Recipe, table: Table, target: Floats, assessment: Assessment, threshold: float
 ) -> list[dict[str, Any]]:
     """The measured rows that were answered worst, with their cells as the table writes them."""
     if recipe.task == "regression":
@@ -128,7 +128,11 @@ def _worst(
     else:
         shares = probabilities(assessment.answers)
         errors = 1 - shares[np.arange(len(target)), target.astype(int)]
-        answered = [f"{recipe.target.labels[row.argmax()]} ({row.max():.0%})" for row in shares]
+        chosen = decide(assessment.answers, threshold)
+        answered = [
+            f"{recipe.target.labels[label]} ({row[label]:.0%})"
+            for label, row in zip(chosen, shares, strict=True)
+        ]
     cells = table.frame.select([feature.name for feature in recipe.features])
     truth = table.column(recipe.target.column)
     return [

@@ -76,7 +76,7 @@ def _recipe(family: str, task: str, seed: int, **preparation: object) -> Recipe:
             "target": {"column": "answer", "labels": labels, "log": not labels and seed % 2 == 0},
             "features": _FEATURES,
             "split": {"test": 0.2},
-            "preparation": preparation,
+            "preparation": preparation | {"turned": [("size", "rooms")] if seed % 2 else []},
             "network": network,
             "training": {"optimiser": "Adam", "learning_rate": 0.01, "epochs": 2, "batch_size": 8},
         },

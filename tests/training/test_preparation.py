@@ -72,3 +72,18 @@ def test_an_empty_column_is_refused() -> None:
 
     with pytest.raises(DataError, match="All training cells of 'n' are empty"):
         fit_preparation(recipe.Preparation(), [_NUMBER, _COLOUR], empty)
+
+
+def test_turned_pairs_are_rotations() -> None:
+    """At 45 degrees a point on the diagonal has its distance, and at 135 it has nothing."""
+    x, y = (Column(Feature(name=name, type="number")) for name in "xy")
+    plan = recipe.Preparation(scaler="none", turned=[("x", "y")])
+    rows = np.array([[1, 1], [2, 2]], dtype=np.float32)
+
+    preparation = fit_preparation(plan, [x, y], rows)
+    found = preparation(torch.from_numpy(rows).double()).numpy()
+
+    assert found.shape == (2, 8)
+    assert preparation.numbers_width == 8
+    np.testing.assert_allclose(found[:, 3], np.sqrt(2) * rows[:, 0])
+    np.testing.assert_allclose(found[:, 6], [0, 0], atol=1e-12)
