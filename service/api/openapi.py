@@ -41,7 +41,10 @@ ERROR: Schema = {
 
 _REFUSALS = {
     "400": "The body or a value in it is wrong.",
+    "403": "The operator has not switched this on.",
     "404": "There is no such model, version or path.",
+    "405": "The path does not take this verb.",
+    "409": "The runtime cannot serve this model's file.",
     "413": "The body is too large.",
     "415": "The body's media type or encoding is not read here.",
     "429": "Too many rows wait.",

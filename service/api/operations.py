@@ -2,7 +2,7 @@
 
 import orjson
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse
 
 from service.engine.registry import Registry
 from service.metrics import CONTENT_TYPE, Metrics
@@ -27,7 +27,7 @@ def operations_router(registry: Registry, metrics: Metrics) -> APIRouter:
     async def ready() -> Response:
         return _json({"ready": registry.ready}, 200 if registry.ready else 503)
 
-    @router.get("/metrics", summary="Prometheus metrics")
+    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def exposition() -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 

@@ -23,6 +23,14 @@ from service.engine.registry import Entry, Registry
 from service.errors import InvalidRequest
 
 _INSTANCES = "instances"
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "description": "An object by feature name, an array of rows, or an object of instances; "
+        "each model's own path tells its features.",
+        "content": {JSON: {"schema": {"type": ["object", "array"]}}},
+    }
+}
 
 
 class PlainDialect:
@@ -76,8 +84,12 @@ def plain_router(registry: Registry, predictor: Predictor) -> APIRouter:
         versions = [_version(known) for known in registry.versions(name)]
         return _json(_summary(entry) | _facts(entry) | {"versions": versions})
 
-    @router.post("/models/{name}/predict", summary="Predict one row or many")
-    @router.post("/models/{name}/versions/{version}/predict", summary="The same by one version")
+    @router.post("/models/{name}/predict", summary="Predict one row or many", openapi_extra=_BODY)
+    @router.post(
+        "/models/{name}/versions/{version}/predict",
+        summary="The same by one version",
+        openapi_extra=_BODY,
+    )
     async def predict(request: Request, name: str, version: str | None = None) -> Response:
         return await predictor.answer(dialect, request, name, version)
 
