@@ -67,18 +67,27 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     verb.add_argument("names", nargs="*", help="models (default: all)")
     _add_models(verb)
     verb.set_defaults(command=lambda options: commands.compare(options.models, options.names))
+
+    verb = verbs.add_parser("results", help="measure all shipped models beside their yardsticks")
+    verb.add_argument("--page", type=Path, default=Path("docs/results.md"), help="what to write")
+    _add_folders(verb)
+    verb.set_defaults(command=lambda o: commands.results(o.models, _folders(o), o.page))
     return parser, set(verbs.choices)
 
 
 def _train(options: Options) -> None:
     recipe = read_recipe(options.recipe, options.overrides)
-    commands.train(recipe, options.models, Folders(options.data, _CACHE))
+    commands.train(recipe, options.models, _folders(options))
 
 
 def _new(options: Options) -> None:
     recipe = commands.new(options.csv, options.target, options.name, options.family)
     commands.write_recipe(recipe, options.recipe or Path(f"{recipe.name}.toml"))
-    commands.train(recipe, options.models, Folders(options.data, _CACHE))
+    commands.train(recipe, options.models, _folders(options))
+
+
+def _folders(options: Options) -> Folders:
+    return Folders(options.data, _CACHE)
 
 
 def _add_folders(verb: argparse.ArgumentParser) -> None:

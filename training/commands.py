@@ -14,6 +14,7 @@ from training.errors import DataError
 from training.infer import decimal_of
 from training.published import measure_on, open_model, published_names
 from training.recipe import Family, Recipe
+from training.results import results_page
 from training.run import run
 from training.sources import Folders
 
@@ -97,6 +98,12 @@ def compare(models: Path, names: list[str]) -> None:
                     if metric in evaluation.metrics
                 )
             say(f"{name + '/' + str(version):<24} {data:<9} {measured:<22} {figures}")
+
+
+def results(models: Path, folders: Folders, page: Path) -> None:
+    """Measure every published model beside its yardstick and write the page."""
+    page.write_text(results_page(models, folders), encoding="utf-8")
+    say(f"Wrote {page}")
 
 
 def say(text: str) -> None:

@@ -1,0 +1,126 @@
+"""Every optimiser, loss, activation, scaler and schedule by name, on real tables."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from training.config import read_recipe
+from training.evaluate import measure
+from training.predictor import learn
+from training.recipe import Activation, Loss, Optimiser, ScalerKind, Schedule
+from training.sources import Folders, load
+from training.split import divide
+from training.tabular import encode, encode_target, with_target
+
+_RATES = {
+    "SGD": 0.1,
+    "RMSprop": 0.01,
+    "Adagrad": 0.1,
+    "Adadelta": 1.0,
+    "Adam": 0.01,
+    "AdamW": 0.01,
+    "Adamax": 0.02,
+    "NAdam": 0.01,
+    "Adafactor": 0.05,
+    "LBFGS": 1.0,
+}
+_MLP = (
+    "network.family=mlp",
+    "network.hidden=[16]",
+    "training.optimiser=Adam",
+    "training.learning_rate=0.02",
+    "training.epochs=30",
+    "training.batch_size=16",
+    "training.precision=32",
+    "split.folds=0",
+)
+
+
+def _measured(recipe_name: str, overrides: list[str], folders: Folders) -> dict[str, float]:
+    """The metrics on the test part of a recipe's fit, without exporting it."""
+    recipe = read_recipe(recipe_name, overrides)
+    table = with_target(load(recipe.data, folders), recipe.target)
+    target = encode_target(table, recipe.target)
+    parts = divide(target, recipe.split, recipe.seed, classes=recipe.task != "regression")
+    data = encode(table, recipe, parts.training)
+    learned = learn(recipe, data, parts.training, parts.validation)
+    answers = learned.predictor.predict(data.features[parts.test])
+    return measure(recipe, data.target[parts.test], answers, learned.threshold)
+
+
+@pytest.mark.parametrize("optimiser", get_args(Optimiser))
+def test_every_optimiser_learns_iris(optimiser: str, folders: Folders) -> None:
+    """By its torch name, each gets nine flowers of ten right."""
+    rate = f"training.learning_rate={_RATES[optimiser]}"
+    size = "training.batch_size=" + ("0" if optimiser == "LBFGS" else "16")
+    changes = [*_MLP, f"training.optimiser={optimiser}", rate, size]
+
+    assert _measured("iris", changes, folders)["accuracy"] >= 0.9
+
+
+@pytest.mark.parametrize("schedule", get_args(Schedule))
+def test_every_schedule_learns_iris(schedule: str, folders: Folders) -> None:
+    """However the learning rate moves, nine flowers of ten are right."""
+    assert _measured("iris", [*_MLP, f"training.schedule={schedule}"], folders)["accuracy"] >= 0.9
+
+
+@pytest.mark.parametrize("activation", get_args(Activation))
+def test_every_activation_learns_iris(activation: str, folders: Folders) -> None:
+    """With dropout and batch normalisation, nine flowers of ten are right."""
+    regularised = ["network.dropout=0.1", "network.batch_norm=true", "training.l1=1e-5"]
+    changes = [*_MLP, *regularised, f"network.activation={activation}"]
+
+    assert _measured("iris", changes, folders)["accuracy"] >= 0.9
+
+
+@pytest.mark.parametrize("scaler", get_args(ScalerKind))
+def test_every_scaler_serves_iris(scaler: str, folders: Folders) -> None:
+    """The logistic regression is as good on any scale."""
+    changes = [f"preparation.scaler={scaler}", "training.l2=0", "split.folds=0"]
+
+    assert _measured("iris", changes, folders)["accuracy"] >= 0.9
+
+
+@pytest.mark.parametrize("loss", get_args(Loss))
+def test_every_loss_has_its_task(loss: str, folders: Folders) -> None:
+    """Losses of quantities fit house values, losses of classes tell two irises apart."""
+    if loss in ("mse", "mae", "huber"):
+        found = _measured("california_linear", [f"training.loss={loss}"], folders)
+        assert found["r2"] > 0.55
+    else:
+        family = "perceptron" if loss == "perceptron" else "logistic"
+        changes = [f"training.loss={loss}", f"network.family={family}", "training.epochs=20"]
+        assert _measured("iris_perceptron", changes, folders)["accuracy"] == 1
+
+
+@pytest.mark.parametrize("embedding", ["none", "piecewise-linear", "periodic"])
+def test_every_embedding_learns_iris(embedding: str, folders: Folders) -> None:
+    """Whatever views of its numbers the network has, nine flowers of ten are right."""
+    changes = [*_MLP, f"network.embedding={embedding}", "network.bins=8"]
+
+    assert _measured("iris", changes, folders)["accuracy"] >= 0.9
+
+
+@pytest.mark.parametrize(("weights", "expected"), [("none", 0.1), ("balanced", 0.5)])
+def test_balanced_weights_give_both_labels_the_same_say(
+    weights: str, expected: float, folders: Folders
+) -> None:
+    """Of a column that tells nothing, one row in ten gives 0.1; with equal say it gives 0.5."""
+    cells = ", ".join(f"[{k % 2}, {int(k < 2)}]" for k in range(20))
+    recipe = read_recipe(
+        "xor",
+        [
+            f"data={{columns=['a', 'differ'], rows=[{cells}]}}",
+            "features=[{name='a', type='number'}]",
+            "network={family='logistic'}",
+            "training.l2=0",
+            f"training.class_weights={weights}",
+        ],
+    )
+    everything = np.arange(20)
+    data = encode(load(recipe.data, folders), recipe, everything)
+
+    learned = learn(recipe, data, everything, everything[:0])
+
+    np.testing.assert_allclose(learned.predictor.predict(data.features), expected, atol=1e-3)

@@ -1,0 +1,44 @@
+"""Killed while publishing: what is published is whole, and what was there before stays."""
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from service.bundle.files import read_bundle, versions_in
+from training.config import read_recipe
+from training.run import run
+from training.sources import Folders
+
+_PUBLISH_FOR_EVER = """
+import sys
+from pathlib import Path
+from service.bundle.files import read_bundle, write_bundle
+models = Path(sys.argv[1])
+bundle = read_bundle(models / "line" / "1")
+files = {name: (bundle.folder / name).read_bytes() for name in bundle.manifest.files}
+while True:
+    write_bundle(models, bundle.manifest, files)
+"""
+_KILLS = 12
+
+
+def test_a_killed_publisher_leaves_no_half_bundle(folders: Folders, tmp_path: Path) -> None:
+    """After each kill at a random moment, every version that can be seen is whole."""
+    run(read_recipe("line"), tmp_path, folders)
+    moments = random.Random(1)  # noqa: S311 - moments, no secrets
+
+    for _ in range(_KILLS):
+        before = len(versions_in(tmp_path / "line"))
+        publisher = subprocess.Popen([sys.executable, "-c", _PUBLISH_FOR_EVER, str(tmp_path)])
+        while len(versions_in(tmp_path / "line")) == before:
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.02))
+        publisher.kill()
+        publisher.wait()
+
+        for version in versions_in(tmp_path / "line")[-3:]:
+            read_bundle(tmp_path / "line" / str(version))
+
+    read_bundle(tmp_path / "line" / "1")

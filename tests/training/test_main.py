@@ -1,0 +1,149 @@
+"""The command line: what each command does, and that no mistake ends in a traceback."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.__main__ import main
+
+_HEADER = "size,colour,price\n"
+
+
+def _houses(rows: int = 120) -> str:
+    generator = np.random.default_rng(1)
+    size = generator.normal(100, 20, rows)
+    colour = generator.choice(["red", "blue"], rows)
+    lines = [
+        f"{s:.2f},{c},{3 * s + 10 * (c == 'red'):.2f}" for s, c in zip(size, colour, strict=True)
+    ]
+    return _HEADER + "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_list_names_recipes_and_versions(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each shipped recipe has a line, with what is published of it."""
+    assert main(["list", "--models", str(here)]) == 0
+
+    said = capsys.readouterr().out
+    assert "ice_cream" in said
+    assert "[published: none]" in said
+
+
+def test_a_recipes_name_alone_trains_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`key=value` changes the recipe, and the figures stand beside the naive ones."""
+    assert main(["line", "seed=5", "--models", "published"]) == 0
+
+    said = capsys.readouterr().out
+    assert "Published published/line/1" in said
+    assert "9-fold cross-validation" in said
+    assert '"seed": 5' in (here / "published/line/1/manifest.json").read_text()
+
+
+def test_a_csv_becomes_a_recipe_and_a_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`new` writes the recipe it inferred; the model can be measured and compared afterwards."""
+    (here / "houses.csv").write_text(_houses())
+
+    assert main(["new", "--csv", "houses.csv", "--target", "price"]) == 0
+    assert main(["evaluate", "houses", "--csv", "houses.csv"]) == 0
+    assert main(["houses.toml", "seed=2"]) == 0
+    assert main(["compare"]) == 0
+
+    said = capsys.readouterr().out
+    assert "houses.csv: 120 rows, 3 columns." in said
+    assert "Wrote houses.toml" in said
+    assert "houses on 120 rows of houses.csv:" in said
+    assert "houses/1" in said
+    assert "houses/2" in said
+
+
+def test_a_written_recipe_is_not_overwritten(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`new` keeps its hands off a recipe that may have been edited."""
+    (here / "houses.csv").write_text(_houses())
+    (here / "houses.toml").write_text("mine")
+
+    assert main(["new", "--csv", "houses.csv", "--target", "price"]) == 2
+
+    assert "houses.toml exists" in capsys.readouterr().err
+    assert (here / "houses.toml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "is empty"),
+        (_HEADER, "has a header and no rows"),
+        (_HEADER + "1,red,2\n", "has one value in all rows"),
+        (_HEADER + "1,red,same\n2,blue,same\n3,red,same\n", "has one value in all rows"),
+        ("size,colour\n1,red\n2,blue\n", "has no column 'price'"),
+        (_HEADER + ",,\n,,\n", "has no value in all rows"),
+        ("price,price\n1,2\n3,4\n", "two columns of the name 'price'"),
+        (_HEADER + "1,red,2\n1,red,2,4,5\n", "5 cells where the first row has 3"),
+    ],
+)
+def test_unusable_tables_end_in_a_sentence(
+    content: str, sentence: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, the trouble on standard error, and nothing published."""
+    (here / "table.csv").write_text(content)
+
+    assert main(["new", "--csv", "table.csv", "--target", "price"]) == 2
+
+    assert sentence in capsys.readouterr().err
+    assert not (here / "models").exists()
+
+
+def test_text_in_a_numeric_column_is_named_by_its_cell(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A recipe's number column refuses a word by row and column."""
+    (here / "houses.csv").write_text(_houses())
+    assert main(["new", "--csv", "houses.csv", "--target", "price"]) == 0
+    (here / "houses.csv").write_text(_houses().replace("\n", "\nbig,red,300\n", 1))
+
+    assert main(["houses.toml"]) == 2
+
+    assert "row 1, column 'size': 'big' is not a number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["admision"], "did you mean admission"),
+        (["ice_cream", "training.epoch=3"], "did you mean epochs"),
+        (["evaluate", "nothing", "--csv", "x.csv"], "There is no model 'nothing'"),
+        (["new", "--csv", ".", "--target", "y"], "is a folder"),
+        (["new", "--csv", "absent.csv", "--target", "y"], "No such file"),
+        (["absent.toml"], "absent.toml cannot be read"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_mistakes_end_in_a_sentence(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2 and the remedy, no traceback."""
+    assert main(words) == 2
+
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_bundle_that_was_changed_is_not_measured(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`evaluate` reads a bundle with every check of the contract."""
+    assert main(["line"]) == 0
+    model = here / "models/line/1/model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"\0")
+    (here / "points.csv").write_text("x,y\n1,3\n2,5\n")
+
+    assert main(["evaluate", "line", "--csv", "points.csv"]) == 2
+
+    assert "has changed: its sha256" in capsys.readouterr().err
