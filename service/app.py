@@ -17,6 +17,7 @@ from service.api.plain import plain_router
 from service.api.prediction import Predictor
 from service.api.requests import RequestContext
 from service.api.v2.routes import v2_routers
+from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
 from service.logs import configure_logging
 from service.metrics import Metrics
@@ -46,16 +47,20 @@ def create_app(settings: Settings) -> Onward:
     Starting raises `DeviceUnavailable` or `NoModels` where the settings cannot be met.
     """
     metrics = Metrics()
-    registry = Registry(settings, metrics)
+    registry = Registry(settings.device)
+    reconciler = Reconciler(settings, metrics, registry)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(registry.load)
+        await reconciler.start()
         # What start-up made lives as long as the process; the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        watching = asyncio.create_task(reconciler.watch()) if settings.poll_seconds else None
         yield
-        await registry.close()
+        if watching is not None:
+            watching.cancel()
+        await reconciler.close()
         _log.info("stopped")
 
     app = Onward(
@@ -68,7 +73,7 @@ def create_app(settings: Settings) -> Onward:
     )
     predictor = Predictor(registry, metrics, settings)
     app.include_router(plain_router(registry, predictor))
-    for router in v2_routers(registry, predictor, settings, VERSION):
+    for router in v2_routers(registry, reconciler, predictor, settings, VERSION):
         app.include_router(router)
     app.include_router(operations_router(registry, metrics))
     add_error_handlers(app)

@@ -108,6 +108,14 @@ class Metrics:
         """Say whether a version serves, and on which device."""
         self._ready.labels(model, version, device).set(1 if ready else 0)
 
+    def model_gone(self, model: str, version: str, device: str) -> None:
+        """Stop telling about a version that is no longer there; its counts stay.
+
+        Several workers share files in which nothing can be removed; there its last word stays.
+        """
+        if WORKERS_FOLDER not in os.environ:
+            self._ready.remove(model, version, device)
+
     def device(self, requested: str, actual: str) -> None:
         """Say which device was asked for and which one is used."""
         self._device.labels(requested, actual).set(1)

@@ -60,8 +60,15 @@ class Settings(BaseSettings):
     model_control: Literal["none", "explicit"] = Field(
         default="none",
         description="explicit lets any caller load and unload models by the repository calls; "
-        "none refuses them. Behind a proxy, keep those calls from strangers. One worker only: "
-        "the others would not hear of it.",
+        "none refuses them. Keep those calls from strangers. With several workers only the one "
+        "that takes the call hears of it.",
+    )
+    poll_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        description="Seconds between looks at the models folder; new, changed and removed versions "
+        "are taken over without a restart. 0 never looks again. Less notices sooner and reads the "
+        "folder more often.",
     )
     max_body_bytes: Positive = Field(
         default=64 * 1024 * 1024,

@@ -31,7 +31,7 @@ def start(models: Path) -> Iterator[StartApp]:
     with ExitStack() as stack:
 
         def start(**settings: object) -> httpx.Client:
-            given = {"models": models, "device": "cpu"} | settings
+            given = {"models": models, "device": "cpu", "poll_seconds": 0} | settings
             base = stack.enter_context(_serving(Settings.model_validate(given)))
             return stack.enter_context(httpx.Client(base_url=base, timeout=_PATIENCE_SECONDS))
 

@@ -76,9 +76,9 @@ class Predictor:
         model = None
         started = perf_counter()
         try:
-            model = self._registry.get(name, version)
-            async with asyncio.timeout(self._deadline_seconds):
-                return await self._answer(dialect, request, model)
+            with self._registry.get(name, version) as model:
+                async with asyncio.timeout(self._deadline_seconds):
+                    return await self._answer(dialect, request, model)
         except TimeoutError:
             error: OnwardError = DeadlineExceeded(self._deadline_seconds)
         except OnwardError as raised:

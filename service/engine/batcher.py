@@ -88,6 +88,12 @@ class Batcher:
             await self._worker
         self._thread.shutdown()
 
+    def abandon(self) -> None:
+        """Let go of runner and thread at once; only for a batcher that nobody waits for."""
+        self._closed = True
+        self._run = _gone
+        self._thread.shutdown(wait=False)
+
     async def _work(self) -> None:
         while batch := self._take():
             await self._answer(batch)
@@ -136,6 +142,10 @@ class Batcher:
 
     async def _execute(self, inputs: Arrays) -> Arrays:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, inputs)
+
+
+def _gone(_: Arrays) -> Arrays:
+    raise Draining
 
 
 def row_count(inputs: Arrays) -> int:

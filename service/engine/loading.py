@@ -46,7 +46,7 @@ def load(
         execution = _prove(session, bundle)
     return ServedModel(
         candidate.name,
-        str(candidate.version),
+        candidate.version,
         session,
         manifest=manifest,
         execution=execution,

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Literal
+from typing import Literal, Self
 
 from service.bundle.manifest import Manifest
 from service.engine.batcher import Batcher, row_count
@@ -64,6 +64,8 @@ class ServedModel:
         self._session = session
         self._metrics = metrics
         self.statistics = Statistics()
+        self._holders = 0
+        self._retired = False
         # Only a bundle promises that its rows are independent, so only bundles are batched.
         self.max_batch_rows = limits.max_batch_rows if manifest is not None else 1
         self._batcher = Batcher(
@@ -111,9 +113,28 @@ class ServedModel:
             raise InferenceFailed(self.name, reason) from error
         return Prediction(answer.outputs, answer.queue_seconds, answer.compute_seconds)
 
+    def __enter__(self) -> Self:
+        """Hold the model, so that it is not let go before the answer is out."""
+        self._holders += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._holders -= 1
+        self._let_go_if_free()
+
+    def retire(self) -> None:
+        """Let go of session and thread as soon as nobody holds the model any more."""
+        self._retired = True
+        self._let_go_if_free()
+
     async def close(self) -> None:
         """Answer what waits, then take no more."""
         await self._batcher.close()
+
+    def _let_go_if_free(self) -> None:
+        if self._retired and not self._holders:
+            # The batcher knows the model and the model the batcher; parted, both go at once.
+            self._batcher.abandon()
 
     def _run(self, inputs: Arrays) -> Arrays:
         started = perf_counter()

@@ -1,34 +1,20 @@
 """Which models serve, which cannot and why: the one truth that every endpoint reads."""
 
-import asyncio
-import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from service.bundle.errors import BundleError
-from service.engine.loading import load
-from service.engine.model import Limits, ServedModel
-from service.engine.repository import Candidate, scan
-from service.engine.session import DeviceChoice, choose_device
-from service.errors import (
-    GraphRefused,
-    LoadFailed,
-    ModelNotFound,
-    ModelNotReady,
-    ModelUnservable,
-    NotAllowed,
-    VersionNotFound,
-)
-from service.metrics import Metrics
-from service.settings import Settings
-
-_log = logging.getLogger(__name__)
+from service.engine.model import ServedModel
+from service.engine.repository import Fingerprint
+from service.engine.session import DeviceChoice
+from service.errors import ModelNotFound, ModelNotReady, ModelUnservable, VersionNotFound
+from service.settings import Device
 
 
 class State(StrEnum):
     """A version's state, in the words of the Open Inference Protocol's index."""
 
+    LOADING = "LOADING"
     READY = "READY"
     UNAVAILABLE = "UNAVAILABLE"
 
@@ -37,6 +23,7 @@ class State(StrEnum):
 class Entry:
     """One version as the registry knows it; ``model`` is there exactly when it is ready.
 
+    A ready version has a ``reason`` where its files have changed since, and were refused.
     Not ``servable`` is a bare model whose graph the runtime refuses, today as tomorrow.
     """
 
@@ -46,54 +33,43 @@ class Entry:
     reason: str = ""
     model: ServedModel | None = None
     servable: bool = True
+    fingerprint: Fingerprint = ()
 
 
 class Registry:
-    """The models of one app.
+    """The models of one app, each with its versions, newest first.
 
-    Of each model the newest version that proves itself serves; newer ones that failed are kept
-    with their reason.
+    Of each model the newest version that has proved itself serves; newer ones that failed are
+    kept with their reason. Only `service.engine.reconciler` changes it, on the event loop.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._settings = settings
-        self._metrics = metrics
-        self._entries: dict[str, list[Entry]] = {}
-        self.device = DeviceChoice(settings.device, "cpu", "not asked yet")
-        self._loaded = False
-        self._control = asyncio.Lock()
+    def __init__(self, requested: Device) -> None:
+        self._entries: dict[str, Sequence[Entry]] = {}
+        self.device = DeviceChoice(requested, "cpu", "not asked yet")
+        self.loaded = False
 
-    def load(self) -> None:
-        """Find the device and load every model of the folder; blocks while it does.
-
-        Raises:
-            DeviceUnavailable: the device that was demanded cannot be used.
-            NoModels: there is no models folder.
-        """
-        self.device = choose_device(self._settings.device)
-        self._metrics.device(self.device.requested, self.device.actual)
-        facts: dict[str, str] = {
-            "requested": self.device.requested,
-            "actual": self.device.actual,
-        }
-        if self.device.reason:
-            facts["reason"] = self.device.reason
-        _log.info("device chosen", extra=facts)
-        for name, candidates in scan(self._settings.models).items():
-            self._entries[name] = list(self._newest_that_serves(candidates))
-        self._loaded = True
+    def put(self, name: str, entries: Sequence[Entry]) -> None:
+        """Replace what is known of a model; no versions forget it."""
+        if entries:
+            self._entries = dict(sorted({**self._entries, name: entries}.items()))
+        else:
+            self._entries = {known: e for known, e in self._entries.items() if known != name}
 
     @property
     def ready(self) -> bool:
-        """Whether loading is over and at least one model serves."""
-        return self._loaded and any(self.serving(name) for name in self._entries)
+        """Whether the first loading is over and at least one model serves."""
+        return self.loaded and any(self.serving(name) for name in self._entries)
 
     @property
     def names(self) -> list[str]:
-        """Every model there is, ready or not."""
+        """Every model there is, ready or not, sorted."""
         return list(self._entries)
 
-    def versions(self, name: str) -> list[Entry]:
+    def known(self, name: str) -> Sequence[Entry]:
+        """What is known of a model's versions, newest first; nothing of an unknown one."""
+        return self._entries.get(name, ())
+
+    def versions(self, name: str) -> Sequence[Entry]:
         """What is known of a model's versions, newest first.
 
         Raises:
@@ -137,87 +113,7 @@ class Registry:
             raise ModelUnservable(name, entry.version, entry.reason)
         raise ModelNotReady(name, entry.version, entry.reason)
 
-    async def load_model(self, name: str) -> None:
-        """Open a model's newest version again, or for the first time; the old one serves meanwhile.
-
-        Whoever still computes with the old one keeps it until the answer is out.
-
-        Raises:
-            NotAllowed: the operator has not switched this on.
-            ModelNotFound: the folder has no such model.
-            ModelUnservable: no version proved itself; what served before still serves.
-        """
-        self._require_control()
-        async with self._control:
-            candidates = scan(self._settings.models).get(name)
-            if candidates is None:
-                raise ModelNotFound(name, self.names)
-            entries = await asyncio.to_thread(lambda: list(self._newest_that_serves(candidates)))
-            serves = any(entry.model for entry in entries)
-            if serves or not any(entry.model for entry in self._entries.get(name, ())):
-                self._entries[name] = entries
-            if not serves:
-                raise ModelUnservable(name, entries[0].version, entries[0].reason)
-
-    async def unload_model(self, name: str) -> None:
-        """Take a model out of service until it is loaded again.
-
-        Raises:
-            NotAllowed: the operator has not switched this on.
-            ModelNotFound: there is no such model.
-        """
-        self._require_control()
-        async with self._control:
-            gone = [
-                Entry(name, entry.version, State.UNAVAILABLE, entry.reason or "unloaded")
-                for entry in self.versions(name)
-            ]
-            for entry in self.versions(name):
-                if entry.model is not None:
-                    device = entry.model.device
-                    self._metrics.model_state(name, entry.version, device, ready=False)
-            self._entries[name] = gone
-
-    async def close(self) -> None:
-        """Let every model finish what waits."""
+    def models(self) -> Iterator[ServedModel]:
+        """Every model that serves."""
         for entries in self._entries.values():
-            for entry in entries:
-                if entry.model is not None:
-                    await entry.model.close()
-
-    def _require_control(self) -> None:
-        if self._settings.model_control == "none":
-            raise NotAllowed(
-                "Models are not loaded and unloaded by calls here; the operator switches that on "
-                "with ONWARD_MODEL_CONTROL=explicit."
-            )
-
-    def _newest_that_serves(self, candidates: list[Candidate]) -> Iterator[Entry]:
-        for candidate in candidates:
-            entry = self._opened(candidate)
-            yield entry
-            if entry.model is not None:
-                return
-
-    def _opened(self, candidate: Candidate) -> Entry:
-        name, version = candidate.name, str(candidate.version)
-        facts = {"model": name, "version": version}
-        settings = self._settings
-        limits = Limits(settings.max_batch_rows, settings.max_queued_rows)
-        device = self.device.actual
-        servable = True
-        try:
-            model = load(candidate, device, settings.threads, limits, self._metrics)
-        except (BundleError, LoadFailed) as error:
-            reason = str(error)
-            servable = not isinstance(error, GraphRefused)
-        except Exception as error:  # noqa: BLE001 - whatever one model does, the others serve
-            _log.exception("model broke while loading", extra=facts)
-            reason = f"{type(error).__name__} while loading: {error}"
-        else:
-            _log.info("model ready", extra=facts | {"device": device, "execution": model.execution})
-            self._metrics.model_state(name, version, device, ready=True)
-            return Entry(name, version, State.READY, model=model)
-        _log.error("model refused", extra=facts | {"reason": reason})
-        self._metrics.model_state(name, version, device, ready=False)
-        return Entry(name, version, State.UNAVAILABLE, reason, servable=servable)
+            yield from (entry.model for entry in entries if entry.model is not None)

@@ -1,10 +1,14 @@
 """The models folder as it lies on disk: which versions there are, before any is opened."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.bundle.files import versions_in
 from service.errors import NoModels
+
+# Name, size, time of change in nanoseconds and inode of each file: alike means untouched.
+Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -12,8 +16,9 @@ class Candidate:
     """A version that may be served once it has proved itself."""
 
     name: str
-    version: int
+    version: str
     folder: Path
+    fingerprint: Fingerprint
 
 
 def scan(models: Path) -> dict[str, list[Candidate]]:
@@ -30,9 +35,27 @@ def scan(models: Path) -> dict[str, list[Candidate]]:
     for home in sorted(models.iterdir()):
         if home.name.startswith("."):
             continue
-        versions = versions_in(home)
+        versions = [str(version) for version in reversed(versions_in(home))]
         if versions:
             found[home.name] = [
-                Candidate(home.name, version, home / str(version)) for version in reversed(versions)
+                Candidate(home.name, version, home / version, _fingerprint(home / version))
+                for version in versions
             ]
     return found
+
+
+def _fingerprint(folder: Path) -> Fingerprint:
+    """What changes when a file comes, goes or is written; unreadable files count as empty."""
+    facts = []
+    try:
+        with os.scandir(folder) as files:
+            for file in files:
+                try:
+                    stat = file.stat()
+                except OSError:
+                    facts.append((file.name, 0, 0, 0))
+                else:
+                    facts.append((file.name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    except OSError:
+        return ()
+    return tuple(sorted(facts))

@@ -1,5 +1,6 @@
 """What one model has done so far, as the Open Inference Protocol counts it."""
 
+import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -33,12 +34,15 @@ class Statistics:
     compute_output: Duration = field(default_factory=Duration)
     runs_by_rows: defaultdict[int, Duration] = field(default_factory=lambda: defaultdict(Duration))
 
+    _runs: threading.Lock = field(default_factory=threading.Lock)
+
     def ran(self, rows: int, seconds: float) -> None:
-        """Count one run of the graph."""
-        self.execution_count += 1
-        self.inference_count += rows
-        self.last_inference = time.time_ns() // 1_000_000
-        self.runs_by_rows[rows].add(seconds)
+        """Count one run of the graph; from the event loop and from the batcher's thread."""
+        with self._runs:
+            self.execution_count += 1
+            self.inference_count += rows
+            self.last_inference = time.time_ns() // 1_000_000
+            self.runs_by_rows[rows].add(seconds)
 
     def answered(self, decode: float, queue: float, compute: float, encode: float) -> None:
         """Count one request that was answered; seconds by phase."""

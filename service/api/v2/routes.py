@@ -7,6 +7,7 @@ from service.api.bodies import parse_json, read_body
 from service.api.prediction import Predictor
 from service.api.v2.describe import config, metadata, statistics
 from service.api.v2.dialect import V2Dialect
+from service.engine.reconciler import Reconciler
 from service.engine.registry import Entry, Registry
 from service.errors import InvalidRequest
 from service.settings import Settings
@@ -23,13 +24,17 @@ _SMALL = 64 * 1024
 
 
 def v2_routers(
-    registry: Registry, predictor: Predictor, settings: Settings, version: str
+    registry: Registry,
+    reconciler: Reconciler,
+    predictor: Predictor,
+    settings: Settings,
+    version: str,
 ) -> list[APIRouter]:
     """Every path of the protocol."""
     return [
         _server_router(registry, settings.server_name, version),
         _model_router(registry, predictor),
-        _repository_router(registry),
+        _repository_router(registry, reconciler),
     ]
 
 
@@ -92,7 +97,7 @@ def _model_router(registry: Registry, predictor: Predictor) -> APIRouter:
     return router
 
 
-def _repository_router(registry: Registry) -> APIRouter:
+def _repository_router(registry: Registry, reconciler: Reconciler) -> APIRouter:
     """The model repository extension."""
     router = APIRouter(prefix="/v2/repository", tags=[_TAG])
 
@@ -110,12 +115,12 @@ def _repository_router(registry: Registry) -> APIRouter:
 
     @router.post("/models/{name}/load", summary="Load a model, or load it again")
     async def load(name: str) -> Response:
-        await registry.load_model(name)
+        await reconciler.load_model(name)
         return _json({})
 
     @router.post("/models/{name}/unload", summary="Take a model out of service")
     async def unload(name: str) -> Response:
-        await registry.unload_model(name)
+        await reconciler.unload_model(name)
         return _json({})
 
     return router

@@ -18,6 +18,9 @@ Shape = tuple[int, ...]
 # Kinds of array that a list of JSON numbers may naturally become, by the kind that is wanted.
 _NATURAL_KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}
 _LENGTH_BYTES = 4
+# As numpy aligns what it allocates. On other addresses the runtime adds up in another order, and
+# the last bit of an answer would depend on where in the body a tensor happened to lie.
+_ALIGNMENT = 16
 
 
 def read_shape(shape: object, spec: TensorSpec, *, rows_needed: bool) -> Shape:
@@ -72,7 +75,7 @@ def read_json(data: object, shape: Shape, spec: TensorSpec, *, nulls: bool) -> A
     else:
         natural = _numbers(data, spec, nulls=nulls)
         if natural.size and natural.dtype.kind not in _NATURAL_KINDS[dtype.kind]:
-            raise InvalidRequest(f"Input {spec.name!r}: data is not all {spec.datatype} values.")
+            raise _not_all(natural, spec)
     nested = natural.ndim > 1
     if natural.size != prod(shape) or (nested and natural.shape != shape):
         form = f" nested as {list(natural.shape)}" if nested else ""
@@ -104,6 +107,8 @@ def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
             f"{list(shape)} takes {prod(shape) * dtype.itemsize}."
         )
     array = np.frombuffer(content, dtype).reshape(shape)
+    if array.ctypes.data % _ALIGNMENT:
+        array = array.copy()
     if spec.datatype == "BOOL" and array.size and array.view(np.uint8).max() > 1:
         raise InvalidRequest(f"Input {spec.name!r}: a BOOL is a byte of 0 or 1.")
     return array
@@ -161,6 +166,13 @@ def _strings(data: object, spec: TensorSpec) -> npt.NDArray[Any]:
     if not all(isinstance(value, str) for value in natural.ravel()):
         raise InvalidRequest(f"Input {spec.name!r}: data is not all strings.")
     return natural
+
+
+def _not_all(natural: npt.NDArray[Any], spec: TensorSpec) -> InvalidRequest:
+    sentence = f"Input {spec.name!r}: data is not all {spec.datatype} values."
+    if DTYPES[spec.datatype].kind == "f" and any(value is None for value in natural.flat):
+        sentence += " For NaN and infinity, which JSON does not have, send binary data."
+    return InvalidRequest(sentence)
 
 
 def _ragged(spec: TensorSpec) -> InvalidRequest:

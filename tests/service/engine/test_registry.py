@@ -1,5 +1,6 @@
 """The registry: what serves, what does not and why, and that one never disturbs the other."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.bundle.files import EXAMPLES, MANIFEST, MODEL, digest_of
+from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry, State
 from service.errors import ModelNotFound, ModelNotReady, NoModels, VersionNotFound
 from service.metrics import Metrics
@@ -22,8 +24,10 @@ from tests.models import (
 
 
 def loaded(models: Path) -> Registry:
-    registry = Registry(Settings(models=models, device="cpu"), Metrics())
-    registry.load()
+    """What an app knows of this folder when it has started."""
+    settings, metrics = Settings(models=models, device="cpu"), Metrics()
+    registry = Registry(settings.device)
+    asyncio.run(Reconciler(settings, metrics, registry).start())
     return registry
 
 

@@ -1,0 +1,220 @@
+"""Brings the registry in line with the models folder: at the start, on a call, and while watching.
+
+A version is opened, checked, proved and warmed in a thread while the one before it serves; the
+swap is one assignment on the event loop. What fails is kept with its reason, and tried again only
+when its files have changed.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from service.bundle.errors import BundleError
+from service.engine.loading import load
+from service.engine.model import Limits, ServedModel
+from service.engine.registry import Entry, Registry, State
+from service.engine.repository import Candidate, scan
+from service.engine.session import choose_device
+from service.errors import (
+    GraphRefused,
+    LoadFailed,
+    ModelNotFound,
+    ModelUnservable,
+    NotAllowed,
+)
+from service.metrics import Metrics
+from service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """The only writer of a registry."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, registry: Registry) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._registry = registry
+        self._limits = Limits(settings.max_batch_rows, settings.max_queued_rows)
+        self._one_at_a_time = asyncio.Lock()
+        self._unloaded: set[str] = set()
+
+    async def start(self) -> None:
+        """Find the device and load every model of the folder.
+
+        Raises:
+            DeviceUnavailable: the device that was demanded cannot be used.
+            NoModels: there is no models folder.
+        """
+        device = await asyncio.to_thread(choose_device, self._settings.device)
+        self._registry.device = device
+        self._metrics.device(device.requested, device.actual)
+        facts: dict[str, str] = {"requested": device.requested, "actual": device.actual}
+        _log.info(
+            "device chosen", extra=facts | ({"reason": device.reason} if device.reason else {})
+        )
+        await self.refresh()
+        self._registry.loaded = True
+
+    async def watch(self) -> None:
+        """Look at the folder over and over; a folder that cannot be read changes nothing."""
+        told = ""
+        while True:
+            await asyncio.sleep(self._settings.poll_seconds)
+            reason = ""
+            try:
+                await self.refresh()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may succeed
+                reason = str(error)
+            if reason and reason != told:
+                _log.error("models folder cannot be read", extra={"reason": reason})
+            told = reason
+
+    async def refresh(self) -> None:
+        """Load what is new or changed, and let go what is no longer there.
+
+        Raises:
+            NoModels: there is no models folder.
+        """
+        async with self._one_at_a_time:
+            found = await asyncio.to_thread(scan, self._settings.models)
+            for name in self._registry.names:
+                if name not in found:
+                    self._swap(name, [])
+            for name, candidates in found.items():
+                if name not in self._unloaded:
+                    await self._reconcile(name, candidates)
+
+    async def load_model(self, name: str) -> None:
+        """Look at one model again, or for the first time.
+
+        Raises:
+            NotAllowed: the operator has not switched this on.
+            ModelNotFound: the folder has no such model.
+            ModelUnservable: its newest version does not prove itself; what served before serves.
+        """
+        self._require_control()
+        async with self._one_at_a_time:
+            found = await asyncio.to_thread(scan, self._settings.models)
+            if name not in found:
+                raise ModelNotFound(name, list(found))
+            self._unloaded.discard(name)
+            await self._reconcile(name, found[name], again=True)
+            newest = self._registry.versions(name)[0]
+            if newest.model is None or newest.reason:
+                raise ModelUnservable(name, newest.version, newest.reason)
+
+    async def unload_model(self, name: str) -> None:
+        """Take a model out of service until it is loaded again.
+
+        Raises:
+            NotAllowed: the operator has not switched this on.
+            ModelNotFound: there is no such model.
+        """
+        self._require_control()
+        async with self._one_at_a_time:
+            newest = self._registry.versions(name)[0]
+            self._unloaded.add(name)
+            reason = "it was unloaded by a call"
+            self._swap(name, [Entry(name, newest.version, State.UNAVAILABLE, reason)])
+
+    async def close(self) -> None:
+        """Let every model finish what waits."""
+        for model in list(self._registry.models()):
+            await model.close()
+
+    async def _reconcile(
+        self, name: str, candidates: Sequence[Candidate], *, again: bool = False
+    ) -> None:
+        """Open the newest versions until one serves; the others are told with their reasons.
+
+        Args:
+            name: the model.
+            candidates: its versions on disk, newest first.
+            again: whether to open even what has not changed.
+        """
+        known = {entry.version: entry for entry in self._registry.known(name)}
+        result: list[Entry] = []
+        for candidate in candidates:
+            entry = known.get(candidate.version)
+            if entry is None or again or entry.fingerprint != candidate.fingerprint:
+                self._announce(candidate, result)
+                opened = await asyncio.to_thread(self._opened, candidate)
+                entry = _kept(entry, opened)
+            result.append(entry)
+            if entry.model is not None:
+                break
+        self._swap(name, result)
+
+    def _announce(self, candidate: Candidate, newer: Sequence[Entry]) -> None:
+        """Show a version as LOADING, unless it is one that serves while it is looked at again."""
+        known = self._registry.known(candidate.name)
+        if any(entry.version == candidate.version and entry.model for entry in known):
+            return
+        loading = Entry(candidate.name, candidate.version, State.LOADING, "it is being loaded")
+        seen = {entry.version for entry in (*newer, loading)}
+        older = [entry for entry in known if entry.version not in seen]
+        self._registry.put(candidate.name, [*newer, loading, *older])
+
+    def _swap(self, name: str, entries: Sequence[Entry]) -> None:
+        """Serve these from now on, and let go the models that are no longer among them."""
+        before = {entry.model for entry in self._registry.known(name) if entry.model}
+        self._registry.put(name, entries)
+        staying = {entry.model for entry in entries if entry.model}
+        for model in before - staying:
+            self._retire(model, replaced=bool(staying))
+
+    def _retire(self, model: ServedModel, *, replaced: bool) -> None:
+        facts = {"model": model.name, "version": model.version}
+        _log.info("model let go", extra=facts | {"replaced": replaced})
+        self._metrics.model_gone(model.name, model.version, model.device)
+        model.retire()
+
+    def _opened(self, candidate: Candidate) -> Entry:
+        name, version = candidate.name, candidate.version
+        facts = {"model": name, "version": version}
+        device = self._registry.device.actual
+        servable = True
+        try:
+            model = load(candidate, device, self._settings.threads, self._limits, self._metrics)
+        except (BundleError, LoadFailed) as error:
+            reason = str(error)
+            servable = not isinstance(error, GraphRefused)
+        except Exception as error:  # noqa: BLE001 - whatever one model does, the others serve
+            _log.exception("model broke while loading", extra=facts)
+            reason = f"{type(error).__name__} while loading: {error}"
+        else:
+            _log.info("model ready", extra=facts | {"device": device, "execution": model.execution})
+            self._metrics.model_state(name, version, device, ready=True)
+            return Entry(name, version, State.READY, model=model, fingerprint=candidate.fingerprint)
+        _log.error("model refused", extra=facts | {"reason": reason})
+        self._metrics.model_state(name, version, device, ready=False)
+        return Entry(
+            name,
+            version,
+            State.UNAVAILABLE,
+            reason,
+            servable=servable,
+            fingerprint=candidate.fingerprint,
+        )
+
+    def _require_control(self) -> None:
+        if self._settings.model_control == "none":
+            raise NotAllowed(
+                "Models are not loaded and unloaded by calls here; the operator switches that on "
+                "with ONWARD_MODEL_CONTROL=explicit."
+            )
+
+
+def _kept(before: Entry | None, opened: Entry) -> Entry:
+    """The new entry; where it was refused in place of a serving one, that one with the reason."""
+    if before is None or before.model is None or opened.model is not None:
+        return opened
+    return Entry(
+        before.name,
+        before.version,
+        State.READY,
+        f"its files have changed and are refused; what was loaded before serves: {opened.reason}",
+        before.model,
+        fingerprint=opened.fingerprint,
+    )

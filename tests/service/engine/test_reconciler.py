@@ -1,0 +1,255 @@
+"""The reconciler: models change while the service runs, and nobody notices but by the answers."""
+
+import asyncio
+import gc
+import shutil
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from service.bundle.files import MODEL
+from service.engine.reconciler import Reconciler
+from service.engine.registry import Registry, State
+from service.errors import ModelNotReady
+from service.metrics import Metrics
+from service.settings import Settings
+from tests.conftest import StartApp
+from tests.models import place_bare, publish_admission, publish_price, sum_and_difference
+
+Scenario = Callable[[Reconciler, Registry], Coroutine[Any, Any, None]]
+
+
+def play(models: Path, scenario: Scenario) -> None:
+    """Start on the folder and run the scenario on one event loop."""
+
+    async def run() -> None:
+        registry = Registry("cpu")
+        reconciler = Reconciler(Settings(models=models, device="cpu"), Metrics(), registry)
+        await reconciler.start()
+        await scenario(reconciler, registry)
+        await reconciler.close()
+
+    asyncio.run(run())
+
+
+def test_a_new_version_takes_over(models: Path) -> None:
+    """After a look at the folder the newest version serves, and the one before it is gone."""
+    publish_price(models, slope=2.0)
+
+    async def scenario(reconciler: Reconciler, registry: Registry) -> None:
+        publish_price(models, slope=3.0)
+        await reconciler.refresh()
+
+        assert registry.get("price").version == "2"
+        assert [entry.version for entry in registry.versions("price")] == ["2"]
+
+    play(models, scenario)
+
+
+def test_a_broken_version_changes_nothing_and_is_told(models: Path) -> None:
+    """The old version serves on, and the new one's reason is there to read."""
+    publish_price(models, slope=2.0)
+
+    async def scenario(reconciler: Reconciler, registry: Registry) -> None:
+        before = registry.get("price")
+        (publish_price(models, slope=3.0) / MODEL).write_bytes(b"broken")
+        await reconciler.refresh()
+
+        assert registry.get("price") is before
+        newest = registry.versions("price")[0]
+        assert (newest.version, newest.state) == ("2", State.UNAVAILABLE)
+        assert "model.onnx has 6 bytes" in newest.reason
+
+    play(models, scenario)
+
+
+def test_a_failed_version_is_tried_again_only_when_its_files_change(models: Path) -> None:
+    """Looking again keeps the very entry; mending the file makes it serve."""
+    folder = publish_price(models)
+    whole = (folder / MODEL).read_bytes()
+    (folder / MODEL).write_bytes(whole[:-1])
+
+    async def scenario(reconciler: Reconciler, registry: Registry) -> None:
+        failed = registry.entry("price")
+        await reconciler.refresh()
+        assert registry.entry("price") is failed
+
+        (folder / MODEL).write_bytes(whole)
+        await reconciler.refresh()
+        assert registry.get("price").version == "1"
+
+    play(models, scenario)
+
+
+def test_a_bundle_that_is_still_being_copied_waits_for_its_last_file(models: Path) -> None:
+    """File by file it is refused, and with the manifest, which comes last, it serves."""
+    source = publish_price(models)
+    elsewhere = models.parent / "elsewhere"
+    shutil.move(source, elsewhere)
+
+    async def scenario(reconciler: Reconciler, registry: Registry) -> None:
+        source.mkdir()
+        for name in ("examples.json", "model.onnx", "manifest.json"):
+            await reconciler.refresh()
+            with pytest.raises(ModelNotReady):
+                registry.get("price")
+            shutil.copy(elsewhere / name, source / name)
+        await reconciler.refresh()
+
+        assert registry.get("price").version == "1"
+
+    play(models, scenario)
+
+
+def test_a_serving_version_whose_files_are_spoilt_serves_on(models: Path) -> None:
+    """What was loaded and proved stays; the entry says that its files are refused now."""
+    folder = publish_price(models)
+
+    async def scenario(reconciler: Reconciler, registry: Registry) -> None:
+        before = registry.get("price")
+        (folder / MODEL).write_bytes(b"spoilt")
+        await reconciler.refresh()
+
+        assert registry.get("price") is before
+        assert "its files have changed and are refused" in registry.entry("price").reason
+
+    play(models, scenario)
+
+
+def test_removed_models_and_versions_go(models: Path) -> None:
+    """A removed model is forgotten; of a removed version the one before it serves again."""
+    publish_admission(models)
+    publish_price(models, slope=2.0)
+    second = publish_price(models, slope=3.0)
+
+    async def scenario(reconciler: Reconciler, registry: Registry) -> None:
+        shutil.rmtree(models / "admission")
+        shutil.rmtree(second)
+        await reconciler.refresh()
+
+        assert registry.names == ["price"]
+        assert registry.get("price").version == "1"
+
+    play(models, scenario)
+
+
+def test_a_folder_that_vanishes_changes_nothing(models: Path, start: StartApp) -> None:
+    """While the models folder is away the loaded ones serve; when it is back, so is the watch."""
+    publish_price(models, slope=2.0)
+    client = start(poll_seconds=0.02)
+    away = models.parent / "away"
+
+    models.rename(away)
+    until(lambda: value(client) == 20.0)
+    publish_price(away, slope=3.0)
+    away.rename(models)
+
+    until(lambda: value(client) == 30.0)
+
+
+def test_a_directory_loop_disturbs_nobody(models: Path) -> None:
+    """Links that lead in circles are no versions."""
+    publish_price(models)
+    (models / "loop").symlink_to(models)
+    (models / "price" / "2").symlink_to(models / "price" / "2")
+
+    async def scenario(reconciler: Reconciler, registry: Registry) -> None:
+        await reconciler.refresh()
+        assert registry.get("price").version == "1"
+
+    play(models, scenario)
+
+
+def test_a_replaced_model_leaves_no_memory_and_no_thread(models: Path) -> None:
+    """When its last holder has its answer, session and thread are gone without the collector."""
+    publish_price(models, slope=1.0)
+    rows = (np.ones((100, 1), np.float32),)
+
+    async def scenario(reconciler: Reconciler, registry: Registry) -> None:
+        gc.disable()
+        with registry.get("price") as held:
+            await held.predict(rows)
+            publish_price(models, slope=2.0)
+            await reconciler.refresh()
+            answer = await held.predict(rows)
+        assert answer.outputs[0][0, 0] == 1.0
+        seen = weakref.ref(held)
+        threads = [t for t in threading.enumerate() if t.name.startswith("batcher")]
+        del held
+        for thread in threads:
+            await asyncio.to_thread(thread.join, 10)
+        assert seen() is None
+        assert not any(thread.is_alive() for thread in threads)
+        gc.enable()
+
+    play(models, scenario)
+
+
+def test_swaps_under_load_fail_nobody_and_mix_nothing(models: Path, start: StartApp) -> None:
+    """Callers that never pause see version and number always belong together, and no error."""
+    publish_price(models, slope=1.0)
+    client = start(poll_seconds=0.01)
+    stop = threading.Event()
+    faults: list[str] = []
+    seen: set[str] = set()
+
+    def call() -> None:
+        with httpx.Client(base_url=client.base_url) as own:
+            while not stop.is_set():
+                body = [{"size": 1.0}] * 80  # above what runs inline, so the batcher takes part
+                answer = own.post("/models/price/predict", json=body)
+                told = answer.json()
+                values = {one["value"] for one in told.get("predictions", ())}
+                if answer.status_code != 200 or values != {float(told["model_version"])}:
+                    faults.append(answer.text[:200])
+                seen.add(told.get("model_version", ""))
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for slope in range(2, 22):
+        folder = publish_price(models, slope=float(slope))
+        if slope % 3 == 0:
+            (folder / MODEL).write_bytes(b"broken")
+        else:
+            until(partial(seen.__contains__, folder.name))
+    stop.set()
+    for caller in callers:
+        caller.join()
+
+    assert faults == []
+    assert {str(slope) for slope in range(2, 22) if slope % 3} <= seen
+
+
+def test_a_bare_model_is_let_go_like_a_bundle(models: Path) -> None:
+    """Someone else's graph comes and goes with its folder."""
+    folder = place_bare(models, "simple", sum_and_difference())
+
+    async def scenario(reconciler: Reconciler, registry: Registry) -> None:
+        shutil.rmtree(folder.parent)
+        await reconciler.refresh()
+        assert registry.names == []
+        assert not registry.ready
+
+    play(models, scenario)
+
+
+def value(client: httpx.Client) -> float:
+    answered: float = client.post("/models/price/predict", json={"size": 10}).json()["value"]
+    return answered
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what happens soon; fail if it does not."""
+    for _ in range(1000):
+        if holds():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it never came")
