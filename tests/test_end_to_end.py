@@ -82,7 +82,8 @@ def test_a_csv_becomes_a_service_that_answers_what_the_module_computes(
     table = with_target(load(recipe.data, folders), recipe.target)
     parts = divide(encode_target(table, recipe.target), recipe.split, recipe.seed, classes=False)
     data = encode(table, recipe, parts.training)
-    module = learn(recipe, data, parts.training, parts.validation).predictor.eval()
+    module = learn(recipe, data, parts.training, parts.validation).predictor
+    assert isinstance(module, torch.nn.Module)
     ages = np.array([[0.5], [7.0], [14.25]], np.float32)
     with torch.no_grad():
         expected = module(torch.from_numpy(ages)).numpy()[:, 0]

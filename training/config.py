@@ -9,8 +9,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from training.contradictions import contradictions
 from training.errors import RecipeError
-from training.recipe import Recipe, contradictions
+from training.recipe import Recipe
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from service.bundle import manifest as contract
+from training.estimators import Estimator
 from training.predictor import Predictor
-from training.recipe import Feature, Recipe
+from training.recipe import Card, Feature, Recipe
 from training.split import Parts
 from training.tabular import Column, Dataset, Float32s, Floats, Table
 
 _DIGITS = 7
-_LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scikit-learn", "polars")
+_LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scikit-learn", "skl2onnx", "polars")
 
 
 def input_of(data: Dataset, training: Float32s) -> contract.FeaturesInput:
@@ -32,11 +33,11 @@ def input_of(data: Dataset, training: Float32s) -> contract.FeaturesInput:
     )
 
 
-def output_of(recipe: Recipe, threshold: float) -> contract.ValueOutput | contract.ClassesOutput:
+def output_of(card: Card, threshold: float) -> contract.ValueOutput | contract.ClassesOutput:
     """The answer: a quantity in its unit, or labels."""
-    target = recipe.target
+    target = card.target
     name = target.name or target.column
-    if recipe.task == "regression":
+    if card.task == "regression":
         return contract.ValueOutput(
             kind="value", name=name, description=target.description, unit=target.unit
         )
@@ -45,12 +46,16 @@ def output_of(recipe: Recipe, threshold: float) -> contract.ValueOutput | contra
         name=name,
         description=target.description,
         labels=target.labels,
-        threshold=threshold if recipe.task == "binary" else None,
+        threshold=threshold if card.task == "binary" else None,
     )
 
 
-def scaler_of(recipe: Recipe, data: Dataset, predictor: Predictor) -> contract.Scaler | None:
-    """The fitted scaler in plain numbers."""
+def scaler_of(
+    recipe: Recipe, data: Dataset, predictor: Predictor | Estimator
+) -> contract.Scaler | None:
+    """The fitted scaler in plain numbers, where there is one."""
+    if isinstance(predictor, Estimator):
+        return None
     preparation = predictor.preparation
     if preparation.scaler is None:
         return None

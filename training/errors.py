@@ -4,7 +4,8 @@ TrainingError
 ├── RecipeError   the recipe cannot be followed
 ├── DataError     the table cannot be used
 ├── FitError      the fit gave no usable model
-└── ExportError   the exported graph does not compute what was trained
+├── ExportError   the exported graph does not compute what was trained
+└── ImportRefused a model made elsewhere cannot be made a bundle
 """
 
 from collections.abc import Sequence
@@ -32,3 +33,7 @@ class FitError(TrainingError):
 
 class ExportError(TrainingError):
     """An exported graph that PyTorch and ONNX Runtime do not agree on."""
+
+
+class ImportRefused(TrainingError):
+    """A model made elsewhere that cannot keep the contract."""

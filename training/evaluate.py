@@ -6,39 +6,35 @@ import numpy as np
 import numpy.typing as npt
 from sklearn import metrics
 
-from training.recipe import Recipe
+from training.recipe import Card
 from training.tabular import Float32s, Floats
 
 Ints = npt.NDArray[np.intp]
 _BINS = 10
 
 
-def measure(
-    recipe: Recipe, target: Floats, answers: Float32s, threshold: float
-) -> dict[str, float]:
+def measure(card: Card, target: Floats, answers: Float32s, threshold: float) -> dict[str, float]:
     """The task's metrics.
 
     Args:
-        recipe: names the labels.
+        card: names the labels.
         target: ``[rows]``, raw values or label positions.
         answers: ``[rows, outputs]`` as the graph gives them.
         threshold: of two labels the second is answered from this probability on.
     """
-    if recipe.task == "regression":
+    if card.task == "regression":
         return regression_metrics(target, answers[:, 0].astype(np.float64))
     shares = probabilities(answers)
-    return class_metrics(
-        target.astype(int), shares, decide(answers, threshold), recipe.target.labels
-    )
+    return class_metrics(target.astype(int), shares, decide(answers, threshold), card.target.labels)
 
 
-def naive_answers(recipe: Recipe, training: Floats, rows: int) -> tuple[str, Float32s]:
+def naive_answers(card: Card, training: Floats, rows: int) -> tuple[str, Float32s]:
     """What a predictor says that knows only the training part's target: its name and answers."""
-    if recipe.task == "regression":
+    if card.task == "regression":
         return "the training mean", np.full((rows, 1), training.mean(), dtype=np.float32)
-    counts = np.bincount(training.astype(int), minlength=len(recipe.target.labels))
+    counts = np.bincount(training.astype(int), minlength=len(card.target.labels))
     shares = (counts / counts.sum()).astype(np.float32)
-    chosen = shares[1:] if recipe.task == "binary" else shares
+    chosen = shares[1:] if card.task == "binary" else shares
     return "the training shares of the labels", np.tile(chosen, (rows, 1))
 
 

@@ -1,9 +1,10 @@
-"""One ONNX graph from raw units to the final answer, proved against PyTorch before it is used."""
+"""One ONNX graph from raw units to the final answer, proved against its maker before it is used."""
 
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -12,8 +13,10 @@ import torch
 from service.bundle.examples import Examples, Tensor, Tolerance
 from service.bundle.manifest import INPUT_NAME
 from training.errors import ExportError
+from training.estimators import Estimator
 from training.predictor import Predictor
 from training.runtime import Graph
+from training.strip import strip
 from training.tabular import Float32s
 
 _RELATIVE = 1e-4
@@ -25,11 +28,24 @@ _MOST_RUNS = 20_000
 _EXAMPLE_ROWS = 8
 
 
-def export(predictor: Predictor, output: str, columns: int) -> bytes:
+class Answering(Protocol):
+    """Whatever a graph is proved against."""
+
+    @property
+    def source(self) -> str:
+        """Whose answers these are, for people."""
+
+    def predict(self, features: Float32s) -> Float32s:
+        """``[rows, columns]`` in raw units to the answers, ``[rows, outputs]``."""
+
+
+def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes:
     """The predictor as an ONNX file's bytes: input ``features``, one output, any batch size.
 
     The same weights give the same bytes on any machine: nothing of where or when is left inside.
     """
+    if isinstance(predictor, Estimator):
+        return predictor.graph(output)
     probe = torch.zeros(3, columns)
     with _quiet():
         program = torch.onnx.export(
@@ -46,13 +62,13 @@ def export(predictor: Predictor, output: str, columns: int) -> bytes:
     if program is None:
         raise ExportError("PyTorch's exporter returned no graph; nothing was published.")
     graph: onnx.ModelProto = program.model_proto
-    _strip(graph)
+    strip(graph)
     onnx.checker.check_model(graph, full_check=True)
     return bytes(graph.SerializeToString(deterministic=True))
 
 
-def prove(model: bytes, predictor: Predictor, rows: Float32s) -> None:
-    """Refuse a graph whose answers differ from PyTorch's on these rows, batched in any way.
+def prove(model: bytes, predictor: Answering, rows: Float32s) -> None:
+    """Refuse a graph whose answers differ from the predictor's on these rows, batched in any way.
 
     Raises:
         ExportError: naming the row and both answers.
@@ -64,11 +80,11 @@ def prove(model: bytes, predictor: Predictor, rows: Float32s) -> None:
         parts = [
             graph.predict(tested[start : start + size]) for start in range(0, len(tested), size)
         ]
-        _compare(np.concatenate(parts), expected[: len(tested)], size)
+        _compare(np.concatenate(parts), expected[: len(tested)], size, predictor.source)
 
 
-def example_rows(predictor: Predictor, rows: Float32s, output: str) -> Examples:
-    """The first rows with PyTorch's answers, which the service replays before it serves."""
+def example_rows(predictor: Answering, rows: Float32s, output: str) -> Examples:
+    """The first rows with the predictor's answers, which the service replays before it serves."""
     chosen = rows[:_EXAMPLE_ROWS]
     return Examples(
         input=_tensor(INPUT_NAME, chosen),
@@ -79,7 +95,7 @@ def example_rows(predictor: Predictor, rows: Float32s, output: str) -> Examples:
     )
 
 
-def _compare(found: Float32s, expected: Float32s, size: int) -> None:
+def _compare(found: Float32s, expected: Float32s, size: int, source: str) -> None:
     bound = _absolute(expected) + _RELATIVE * np.abs(expected)
     # Written so that a NaN on either side counts as a difference.
     with np.errstate(invalid="ignore"):
@@ -87,8 +103,8 @@ def _compare(found: Float32s, expected: Float32s, size: int) -> None:
     if differ.any():
         row = int(np.flatnonzero(differ)[0])
         raise ExportError(
-            f"ONNX Runtime and PyTorch disagree on {int(differ.sum())} of {len(expected)} rows in "
-            f"batches of {size}: row {row + 1} is {found[row].tolist()}, PyTorch says "
+            f"ONNX Runtime and {source} disagree on {int(differ.sum())} of {len(expected)} rows in "
+            f"batches of {size}: row {row + 1} is {found[row].tolist()}, {source} says "
             f"{expected[row].tolist()}. Nothing was published."
         )
 
@@ -101,24 +117,6 @@ def _absolute(answers: Float32s) -> float:
 def _tensor(name: str, array: Float32s) -> Tensor:
     data = [None if np.isnan(number) else float(number) for number in array.ravel()]
     return Tensor(name=name, shape=list(array.shape), data=data)
-
-
-def _strip(graph: onnx.ModelProto) -> None:
-    """Remove stack traces, paths and descriptions that the exporter leaves in the file."""
-    del graph.metadata_props[:]
-    graph.ClearField("doc_string")
-    inner = graph.graph
-    inner.ClearField("doc_string")
-    for part in (
-        inner,
-        *inner.node,
-        *inner.input,
-        *inner.output,
-        *inner.value_info,
-        *inner.initializer,
-    ):
-        del part.metadata_props[:]
-        part.ClearField("doc_string")
 
 
 @contextmanager

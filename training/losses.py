@@ -19,7 +19,8 @@ def loss_of(recipe: Recipe) -> RowLoss:
     usual: dict[str, Loss] = {"regression": "mse"}
     if recipe.network.family == "perceptron":
         usual = {"binary": "perceptron"}
-    name = recipe.training.loss or usual.get(recipe.task, "cross-entropy")
+    wish = recipe.training.loss if recipe.training else None
+    name = wish or usual.get(recipe.task, "cross-entropy")
     if recipe.task == "multiclass":
         return _categorical_cross_entropy
     return _LOSSES[name]

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.estimators import Estimator, fit_estimator
 from training.evaluate import choose_threshold
 from training.fit import Examples, History, fit
 from training.losses import class_weights, loss_of
 from training.networks import Ensemble, build
 from training.preparation import Preparation, fit_preparation
-from training.recipe import Recipe
+from training.recipe import Recipe, Training
 from training.scaling import Scaler, fit_scaler
 from training.tabular import Dataset, Float32s, Floats, Rows
 
@@ -38,6 +39,8 @@ class ValueHead(nn.Module):
 class Predictor(nn.Module):
     """Preparation, networks and the final function, in one graph."""
 
+    source = "PyTorch"
+
     def __init__(self, preparation: Preparation, networks: Ensemble, head: nn.Module) -> None:
         super().__init__()
         self.preparation = preparation
@@ -60,7 +63,7 @@ class Predictor(nn.Module):
 class Learned:
     """A fitted predictor and how it came about."""
 
-    predictor: Predictor
+    predictor: Predictor | Estimator
     histories: list[History]
     threshold: float
     """Of two labels the second is answered from this probability on."""
@@ -75,12 +78,26 @@ def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> Le
         training: the rows to learn from.
         validation: the rows to watch; may be none.
     """
-    dtype = _PRECISION[recipe.training.precision]
+    predictor: Predictor | Estimator
+    histories: list[History] = []
+    if recipe.training is None:
+        predictor = fit_estimator(recipe, data, training)
+    else:
+        predictor, histories = _fit_networks(recipe, recipe.training, data, training, validation)
+    answers = predictor.predict(data.features[validation])
+    threshold = choose_threshold(recipe.target.threshold, data.target[validation], answers)
+    return Learned(predictor, histories, threshold)
+
+
+def _fit_networks(
+    recipe: Recipe, plan: Training, data: Dataset, training: Rows, validation: Rows
+) -> tuple[Predictor, list[History]]:
+    dtype = _PRECISION[plan.precision]
     preparation = fit_preparation(recipe.preparation, data.columns, data.features[training])
     preparation.to(dtype)
     head, wanted = _head(recipe, data.target, training)
     say = np.ones(len(wanted))
-    if recipe.training.class_weights == "balanced" and recipe.task != "regression":
+    if plan.class_weights == "balanced" and recipe.task != "regression":
         say = class_weights(data.target[training])[data.target.astype(int)]
 
     def examples(rows: Rows) -> Examples:
@@ -96,13 +113,11 @@ def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> Le
     for member in range(recipe.network.members):
         torch.manual_seed(recipe.seed + member)
         network = build(recipe.network, seen.x, preparation.numbers_width, outputs)
-        histories.append(fit(network, loss_of(recipe), seen, watched, recipe.training))
+        histories.append(fit(network, loss_of(recipe), seen, watched, plan))
         networks.append(network)
     predictor = Predictor(preparation, Ensemble(networks), head)
     predictor.float().eval()
-    answers = predictor.predict(data.features[validation])
-    threshold = choose_threshold(recipe.target.threshold, data.target[validation], answers)
-    return Learned(predictor, histories, threshold)
+    return predictor, histories
 
 
 def _head(recipe: Recipe, target: Floats, training: Rows) -> tuple[nn.Module, Floats]:

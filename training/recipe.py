@@ -1,6 +1,6 @@
 """The recipe of a model: everything that decides what it becomes, as one checked value."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,6 +8,8 @@ from service.bundle.manifest import Finite, Name, Text
 
 ScalerKind = Literal["min-max", "standard", "mean", "robust", "none"]
 Family = Literal["linear", "logistic", "perceptron", "mlp"]
+Estimator = Literal["decision-tree", "k-means"]
+"""Families that scikit-learn fits; they are converted to ONNX like any model from elsewhere."""
 Activation = Literal["sigmoid", "tanh", "relu", "leaky-relu", "elu", "gelu", "maxout"]
 Loss = Literal["mse", "mae", "huber", "cross-entropy", "hinge", "perceptron"]
 Optimiser = Literal[
@@ -128,7 +130,7 @@ class Preparation(Section):
 class Network(Section):
     """The learned part."""
 
-    family: Family
+    family: Family | Estimator
     hidden: list[Annotated[int, Field(ge=1, le=16_384)]] = []
     activation: Activation = "relu"
     dropout: Share = 0.0
@@ -168,20 +170,14 @@ class Training(Section):
     precision: Literal[32, 64] = Field(default=32, description="bits of a number while fitting")
 
 
-class Recipe(Section):
-    """Everything that decides what a model becomes."""
+class Card(Section):
+    """What a model is for: the questions it takes and the answer it gives."""
 
     name: Name
     title: Text
     description: str = ""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    data: Data
     target: Target
     features: Annotated[list[Feature], Field(min_length=1)]
-    split: Split = Split()
-    preparation: Preparation = Preparation()
-    network: Network
-    training: Training
 
     @property
     def task(self) -> Literal["regression", "binary", "multiclass"]:
@@ -196,72 +192,19 @@ class Recipe(Section):
         return self.target.values or self.target.labels
 
 
-def contradictions(recipe: Recipe) -> list[str]:
-    """What each key allows but the whole does not."""
-    data, target, split, network = recipe.data, recipe.target, recipe.split, recipe.network
-    names = [feature.name for feature in recipe.features]
-    numbers = [feature.name for feature in recipe.features if feature.type != "category"]
-    turned = [name for pair in recipe.preparation.turned for name in pair]
-    classes = bool(target.labels)
-    loss = recipe.training.loss
-    checks = [
-        (
-            sum(part is not None for part in (data.source, data.file, data.rows)) != 1,
-            "data: exactly one of source, file and rows says where the table comes from",
-        ),
-        (
-            data.rows is not None and data.columns is None,
-            "data.columns: a table written as rows needs the names of its columns",
-        ),
-        (len(set(names)) != len(names), "features: two features have the same name"),
-        (
-            not set(turned) <= set(numbers),
-            f"preparation.turned: {', '.join(turned)} must be features that are numbers",
-        ),
-        (target.column in names, f"features: {target.column} is the target, not a feature"),
-        (len(target.labels) == 1, "target.labels: a class needs at least two labels"),
-        (
-            bool(target.values) and len(target.values) != len(target.labels),
-            "target.values: there must be as many as labels",
-        ),
-        (
-            target.threshold in ("f1", "youden") and split.validation == 0,
-            f"target.threshold: {target.threshold} is chosen on split.validation, which is 0",
-        ),
-        (classes and target.log, "target.log: a class has no logarithm"),
-        (split.test + split.validation >= 1, "split: nothing is left to train on"),
-        (split.folds == 1, "split.folds: one fold leaves nothing to train on; use 2 or more"),
-        (
-            (split.test == 0 and split.folds == 0) != split.unmeasured,
-            "split: give test rows or folds to measure with, or else say unmeasured = true",
-        ),
-        (
-            not classes and network.family in ("logistic", "perceptron"),
-            f"network.family: {network.family} predicts classes; give target.labels",
-        ),
-        (
-            classes and network.family == "linear",
-            "network.family: linear predicts a quantity; logistic is its sibling for labels",
-        ),
-        (
-            network.family == "mlp" and not network.hidden,
-            "network.hidden: an mlp needs the widths of its layers",
-        ),
-        (
-            network.family != "mlp" and network.hidden != [],
-            f"network.hidden: {network.family} has no hidden layers",
-        ),
-        (
-            loss is not None and classes != (loss in ("cross-entropy", "hinge", "perceptron")),
-            f"training.loss: {loss} does not fit this target",
-        ),
-        (
-            loss in ("hinge", "perceptron") and recipe.task == "multiclass",
-            f"training.loss: {loss} needs exactly two labels",
-        ),
-        (
-            recipe.training.nesterov and recipe.training.momentum == 0,
-            "training.nesterov: needs momentum",
-        ),
-    ]
-    return [sentence for wrong, sentence in checks if wrong]
+class Recipe(Card):
+    """Everything that decides what a model becomes."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    data: Data
+    split: Split = Split()
+    preparation: Preparation = Preparation()
+    network: Network
+    training: Training | None = Field(
+        default=None, description="required, but for a family that scikit-learn fits"
+    )
+
+    @property
+    def fitted_by_scikit_learn(self) -> bool:
+        """Whether the family is scikit-learn's, so that there is no network and no loop."""
+        return self.network.family in get_args(Estimator)

@@ -96,11 +96,10 @@ def _pictures(recipe: Recipe, data: Dataset, learned: Learned, assessment: Asses
         pictures += _class_pictures(recipe, target, learned.threshold, assessment.answers)
     shown = assessment.rows if len(target) else np.arange(len(data.target))
     metric, importance = permutation_importance(recipe, data, learned, shown)
-    return [
-        *pictures,
-        figures.importance_bars(importance, metric.replace("_", " ")),
-        figures.learning_curves(learned.histories),
-    ]
+    pictures.append(figures.importance_bars(importance, metric.replace("_", " ")))
+    if learned.histories:
+        pictures.append(figures.learning_curves(learned.histories))
+    return pictures
 
 
 def _class_pictures(

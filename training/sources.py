@@ -97,10 +97,10 @@ def load(data: Data, folders: Folders) -> Table:
     if data.file is not None:
         return read_csv(Path(data.file), layout, data.columns)
     name = data.source or ""
-    if name == "iris":
-        return _iris()
+    if name in _FROM_SCIKIT_LEARN:
+        return _FROM_SCIKIT_LEARN[name]()
     if name not in SOURCES:
-        known = ", ".join(sorted([*SOURCES, "iris"]))
+        known = ", ".join(sorted([*SOURCES, *_FROM_SCIKIT_LEARN]))
         raise DataError(f"There is no public data set {name!r}; known: {known}.")
     source = SOURCES[name]
     columns = data.columns or list(source.columns) or None
@@ -167,8 +167,21 @@ def _iris() -> Table:
     columns = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
     frame = pl.DataFrame(np.asarray(iris.data), schema=columns).cast(pl.String)
     species = pl.Series("species", [str(iris.target_names[k]) for k in iris.target])
-    frame = frame.with_columns(species)
+    return _generated("iris: scikit-learn's own copy", frame.with_columns(species))
+
+
+def _blobs() -> Table:
+    """Three round clouds of a hundred points each, of scikit-learn's `make_blobs`."""
+    points, blob = datasets.make_blobs(300, n_features=2, centers=3, random_state=3)
+    frame = pl.DataFrame(points.round(4), schema=["x", "y"]).cast(pl.String)
+    frame = frame.with_columns(pl.Series("blob", [str(k) for k in blob]))
+    return _generated("blobs: 300 points of scikit-learn's make_blobs, random_state 3", frame)
+
+
+def _generated(name: str, frame: pl.DataFrame) -> Table:
     written = io.BytesIO()
     frame.write_csv(written)
-    digest = hashlib.sha256(written.getvalue()).hexdigest()
-    return Table("iris: scikit-learn's own copy", frame, digest)
+    return Table(name, frame, hashlib.sha256(written.getvalue()).hexdigest())
+
+
+_FROM_SCIKIT_LEARN = {"iris": _iris, "blobs": _blobs}

@@ -107,6 +107,7 @@ def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
         str(path), ["seed=7", "training.epochs=9", "preparation.scaler=robust", "network.hidden=[]"]
     )
 
+    assert recipe.training is not None
     assert (recipe.seed, recipe.training.epochs) == (7, 9)
     assert recipe.preparation.scaler == "robust"
     assert recipe.network.hidden == []

@@ -88,7 +88,9 @@ def _learned(recipe: Recipe) -> tuple[Predictor, Dataset]:
     table = table_of_rows(recipe.data.rows or [], recipe.data.columns or [])
     everything = np.arange(table.frame.height)
     data = encode(table, recipe, everything)
-    return learn(recipe, data, everything, everything[:0]).predictor, data
+    predictor = learn(recipe, data, everything, everything[:0]).predictor
+    assert isinstance(predictor, Predictor)
+    return predictor, data
 
 
 def _strange_rows() -> Float32s:
