@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from service.api.quick import QuickRows
 from service.api.values import Misfit, at, listed, number_of, shown
 from service.bundle.manifest import (
     BooleanFeature,
@@ -37,6 +38,7 @@ class FeatureCodec:
         self.features = features_input.features
         self._names = [feature.name for feature in self.features]
         self._known = set(self._names)
+        self._quick = QuickRows(self.features)
 
     @property
     def example(self) -> dict[str, object]:
@@ -49,6 +51,9 @@ class FeatureCodec:
         Raises:
             InvalidInput: every problem of every row.
         """
+        quick = self._quick.read(rows)
+        if quick is not None:
+            return quick
         matrix = np.full((len(rows), len(self.features)), np.nan, np.float32)
         read = np.zeros(matrix.shape, np.bool_)
         problems: list[Problem] = []
@@ -66,6 +71,8 @@ class FeatureCodec:
         Raises:
             InvalidInput: every value that breaks a rule.
         """
+        if self._quick.allows(matrix):
+            return
         read = np.ones(matrix.shape, np.bool_)
         _raise_any(list(self._rule_problems(matrix, read, numbered=len(matrix) > 1)))
 

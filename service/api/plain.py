@@ -120,13 +120,11 @@ def _answers(manifest: Manifest, output: npt.NDArray[Any]) -> list[dict[str, obj
     labels = manifest.output.labels
     probabilities = _per_label(output)
     chosen = _chosen(manifest.output, probabilities)
+    shares = [dict(zip(labels, row, strict=True)) for row in probabilities]
+    named = [labels[index] for index in chosen]
     return [
-        {
-            "label": labels[index],
-            "probability": row[index],
-            "probabilities": dict(zip(labels, row, strict=True)),
-        }
-        for index, row in zip(chosen, probabilities, strict=True)
+        {"label": label, "probability": share[label], "probabilities": share}
+        for label, share in zip(named, shares, strict=True)
     ]
 
 
@@ -138,11 +136,12 @@ def _per_label(output: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _chosen(output: ClassesOutput, probabilities: npt.NDArray[Any]) -> list[int]:
-    if output.threshold is not None:
-        return [int(second) for second in probabilities[:, 1] >= output.threshold]
-    if len(output.labels) == 2:  # noqa: PLR2004 - two labels share one probability
-        return [int(second) for second in probabilities[:, 1] >= 0.5]  # noqa: PLR2004 - even odds
-    return [int(index) for index in probabilities.argmax(axis=1)]
+    """The position of each row's label."""
+    if len(output.labels) > 2:  # noqa: PLR2004 - two labels have a threshold instead
+        chosen: list[int] = probabilities.argmax(axis=1).tolist()
+        return chosen
+    threshold = 0.5 if output.threshold is None else output.threshold
+    return [int(second) for second in probabilities[:, 1] >= np.float32(threshold)]
 
 
 def _manifest(model: ServedModel) -> Manifest:
