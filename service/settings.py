@@ -63,6 +63,12 @@ class Settings(BaseSettings):
         "none refuses them. Keep those calls from strangers. With several workers only the one "
         "that takes the call hears of it.",
     )
+    shared_memory: Literal["none", "system"] = Field(
+        default="none",
+        description="system lets any caller on this machine hand over tensors in POSIX shared "
+        "memory that it names; none refuses that. With system, whoever reaches the service can "
+        "have it read and overwrite any shared memory of the service's user. One worker only.",
+    )
     poll_seconds: float = Field(
         default=2.0,
         ge=0,

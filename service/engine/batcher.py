@@ -149,8 +149,8 @@ def _gone(_: Arrays) -> Arrays:
 
 
 def row_count(inputs: Arrays) -> int:
-    """Rows of a call; a call without a first axis counts as one."""
-    return len(inputs[0]) if inputs and inputs[0].ndim else 1
+    """Rows of a call; one without a first axis, or with an empty one, counts as one."""
+    return (len(inputs[0]) if inputs and inputs[0].ndim else 1) or 1
 
 
 def _joined(batch: list[_Call]) -> Arrays:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Arrays = tuple[Array, ...]
 
-# Stands, by identity, for an optional output that the graph left out.
+# Stands, by identity, for an optional input or output that is left out.
 ABSENT: Array = np.empty(0, np.object_)
 
 # BYTES holds text of any length, so its arrays are of Python's own strings.

@@ -1,7 +1,7 @@
 """From a folder to a model that has proved itself on the device it will really use."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import median
 from time import perf_counter
 
@@ -10,7 +10,14 @@ import numpy.typing as npt
 
 from service.bundle.examples import Examples, Tensor
 from service.bundle.files import EXAMPLES, MANIFEST, MODEL, Bundle, read_bundle
-from service.bundle.manifest import INPUT_NAME, Manifest, output_name, output_width
+from service.bundle.manifest import (
+    INPUT_NAME,
+    ClassesOutput,
+    Manifest,
+    output_name,
+    output_width,
+)
+from service.engine.foreign import labels_beside
 from service.engine.model import Execution, Limits, ServedModel
 from service.engine.repository import Candidate
 from service.engine.session import ActualDevice, Session, TensorSpec
@@ -36,12 +43,16 @@ def load(
     """
     bare = not any((candidate.folder / name).exists() for name in (MANIFEST, EXAMPLES))
     manifest: Manifest | None = None
+    labels: Sequence[str]
     execution: Execution = "batched"
     if bare:
         session = _open_bare(candidate, device, threads)
+        labels = labels_beside(candidate.folder.parent)
     else:
         bundle = read_bundle(candidate.folder)
         manifest = bundle.manifest
+        output = manifest.output
+        labels = output.labels if isinstance(output, ClassesOutput) else ()
         session = Session.open(bundle.model, device, threads)
         execution = _prove(session, bundle)
     return ServedModel(
@@ -49,6 +60,7 @@ def load(
         candidate.version,
         session,
         manifest=manifest,
+        labels=labels,
         execution=execution,
         limits=limits,
         metrics=metrics,

@@ -1,6 +1,7 @@
 """A model that serves: its facts, and the one way to ask it."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, Self
@@ -44,6 +45,7 @@ class ServedModel:
     Args:
         execution: ``inline`` runs small requests at once on the event loop, for models so quick
             that handing over to a thread would cost more; ``batched`` joins callers in a thread.
+        labels: what the classes of the output are called, where that is known.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a model; grouping them would only rename them
@@ -53,6 +55,7 @@ class ServedModel:
         session: Session,
         *,
         manifest: Manifest | None,
+        labels: Sequence[str] = (),
         execution: Execution,
         limits: Limits,
         metrics: Metrics,
@@ -60,6 +63,7 @@ class ServedModel:
         self.name = name
         self.version = version
         self.manifest = manifest
+        self.labels = labels
         self.execution = execution
         self._session = session
         self._metrics = metrics
@@ -67,10 +71,10 @@ class ServedModel:
         self._holders = 0
         self._retired = False
         # Only a bundle promises that its rows are independent, so only bundles are batched.
-        self.max_batch_rows = limits.max_batch_rows if manifest is not None else 1
+        self.max_batch_rows = limits.max_batch_rows
         self._batcher = Batcher(
             self._run,
-            max_batch_rows=self.max_batch_rows,
+            max_batch_rows=limits.max_batch_rows if manifest is not None else 1,
             max_queued_rows=limits.max_queued_rows,
         )
 

@@ -77,6 +77,7 @@ class Session:
         self.device = device
         self.inputs = tuple(_spec(node) for node in session.get_inputs())
         self.outputs = tuple(_spec(node) for node in session.get_outputs())
+        self._may_lack = any(spec.optional for spec in self.inputs)
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
 
@@ -114,10 +115,14 @@ class Session:
     def run(self, arrays: Arrays) -> Arrays:
         """Run the graph on arrays in the order of ``inputs``; answers in that of ``outputs``.
 
+        `ABSENT` stands for an optional tensor that is left out.
+
         Raises:
             Exception: whatever ONNX Runtime raises; its errors share no narrower base.
         """
         feeds = dict(zip(self._input_names, arrays, strict=True))
+        if self._may_lack:
+            feeds = {name: array for name, array in feeds.items() if array is not ABSENT}
         return tuple(map(_plain, self._session.run(self._output_names, feeds)))
 
 

@@ -6,6 +6,8 @@ from service.engine.session import TensorSpec
 from service.engine.statistics import Duration, Statistics
 
 _PLATFORM = "onnx_onnxv1"
+_PICTURE_AXES = 3
+_CHANNELS = {1, 3, 4}
 _CONFIGURED = {"BYTES": "TYPE_STRING"}
 
 
@@ -23,18 +25,18 @@ def metadata(model: ServedModel, registry: Registry) -> dict[str, object]:
 
 def config(model: ServedModel) -> dict[str, object]:
     """Triton's model configuration; with a batch size the first axis is not among the dims."""
-    tensors = (*model.inputs, *model.outputs)
-    batched = all(spec.shape and spec.shape[0] == -1 for spec in tensors)
-    size = model.max_batch_rows if batched else 0
+    size = _most_rows(model)
+    inputs = [
+        _configured(spec, batched=size > 0) | {"format": _format(spec, batched=size > 0)}
+        for spec in model.inputs
+    ]
     return {
         "name": model.name,
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
         "max_batch_size": size,
-        "input": [
-            _configured(spec, batched=batched) | {"format": "FORMAT_NONE"} for spec in model.inputs
-        ],
-        "output": [_configured(spec, batched=batched) for spec in model.outputs],
+        "input": inputs,
+        "output": [_configured(spec, batched=size > 0) for spec in model.outputs],
     }
 
 
@@ -80,6 +82,24 @@ def _duration(duration: Duration) -> dict[str, int]:
 
 def _tensor(spec: TensorSpec) -> dict[str, object]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+
+
+def _most_rows(model: ServedModel) -> int:
+    """The longest first axis that all tensors share: any, exactly one, or 0 where they do not."""
+    rows = {spec.shape[0] if spec.shape else 0 for spec in (*model.inputs, *model.outputs)}
+    if rows == {-1}:
+        return model.max_batch_rows
+    return 1 if rows == {1} else 0
+
+
+def _format(spec: TensorSpec, *, batched: bool) -> str:
+    """How a picture lies in a tensor, told by which axis has as many entries as colours."""
+    dims = spec.shape[1:] if batched else spec.shape
+    if len(dims) == _PICTURE_AXES and dims[0] in _CHANNELS:
+        return "FORMAT_NCHW"
+    if len(dims) == _PICTURE_AXES and dims[-1] in _CHANNELS:
+        return "FORMAT_NHWC"
+    return "FORMAT_NONE"
 
 
 def _configured(spec: TensorSpec, *, batched: bool) -> dict[str, object]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from service.api.v2.shared_memory import Place, place_of
 from service.api.values import nearest_of, shown
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
@@ -11,11 +12,12 @@ from service.errors import InvalidRequest
 
 @dataclass(frozen=True)
 class Wanted:
-    """One output: its place in the graph, its form, and how many classes where it is ranked."""
+    """One output: which it is, its form, how many classes where it is ranked, and where it goes."""
 
     index: int
     binary: bool = False
     classes: int = 0
+    place: Place | None = None
 
 
 class Payload:
@@ -89,7 +91,7 @@ def wanted_outputs(document: Mapping[str, Any], specs: Sequence[TensorSpec]) -> 
     Raises:
         InvalidRequest: one is unknown, given twice, or asked for in a form that there is not.
     """
-    binary = _parameters(document).get("binary_data_output") is True
+    binary = parameters_of(document).get("binary_data_output") is True
     given = document.get("outputs")
     if given is None or given == []:
         return tuple(Wanted(index, binary) for index in range(len(specs)))
@@ -105,21 +107,27 @@ def wanted_outputs(document: Mapping[str, Any], specs: Sequence[TensorSpec]) -> 
             raise InvalidRequest(f"Unknown output {name[:100]!r}; {nearest_of(name, names)}")
         if name in found:
             raise InvalidRequest(f"Output {name!r} is given twice.")
-        found[name] = _wanted(names.index(name), _parameters(output), binary=binary)
+        found[name] = _wanted(names.index(name), name, parameters_of(output), binary=binary)
     return tuple(found.values())
 
 
-def _wanted(index: int, parameters: Mapping[str, Any], *, binary: bool) -> Wanted:
+def _wanted(index: int, name: str, parameters: Mapping[str, Any], *, binary: bool) -> Wanted:
     classes = parameters.get("classification", 0)
     if not isinstance(classes, int) or isinstance(classes, bool) or classes < 0:
         raise InvalidRequest(f"'classification' must be a number of classes, got {shown(classes)}.")
     own = parameters.get("binary_data", binary)
     if not isinstance(own, bool):
         raise InvalidRequest(f"'binary_data' must be true or false, got {shown(own)}.")
-    return Wanted(index, own, classes)
+    place = place_of(parameters, name)
+    return Wanted(index, own and place is None, classes, place)
 
 
-def _parameters(owner: Mapping[str, Any]) -> Mapping[str, Any]:
+def parameters_of(owner: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters of a request, an input or an output.
+
+    Raises:
+        InvalidRequest: they are no object.
+    """
     parameters = owner.get("parameters")
     if parameters is None:
         return {}

@@ -1,0 +1,199 @@
+"""The system shared memory extension: tensors that lie in memory which the caller shares.
+
+Regions are POSIX shared memory, read and written as files rather than mapped: a caller that
+shortens one meanwhile gets an error, where a mapping would end the process.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.api.values import nearest_of, shown
+from service.errors import InvalidRequest, NotAllowed
+
+_FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux shows POSIX shared memory
+_KEY = re.compile(r"/?[A-Za-z0-9_-][A-Za-z0-9_.-]{0,200}")
+_MOST_REGIONS = 1000
+
+
+@dataclass(frozen=True)
+class Region:
+    """A part of one piece of shared memory, under the name that requests use."""
+
+    name: str
+    key: str
+    offset: int
+    byte_size: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where within a region a tensor lies."""
+
+    region: str
+    offset: int
+    byte_size: int
+
+
+def place_of(parameters: Mapping[str, Any], tensor: str) -> Place | None:
+    """The place that a tensor's parameters name, or None.
+
+    Raises:
+        InvalidRequest: they name one badly.
+    """
+    region = parameters.get("shared_memory_region")
+    if region is None:
+        return None
+    if not isinstance(region, str):
+        raise InvalidRequest(f"{tensor!r}: shared_memory_region is {shown(region)}, not a name.")
+    offset = _length(parameters.get("shared_memory_offset", 0), "shared_memory_offset")
+    size = _length(parameters.get("shared_memory_byte_size"), "shared_memory_byte_size")
+    return Place(region, offset, size)
+
+
+class Regions:
+    """The regions that callers have registered with this process.
+
+    Args:
+        allowed: whether the operator lets callers name this machine's shared memory.
+    """
+
+    def __init__(self, *, allowed: bool) -> None:
+        self._allowed = allowed
+        self._regions: dict[str, Region] = {}
+
+    def register(self, name: str, document: object) -> None:
+        """Take a region under a name.
+
+        Raises:
+            NotAllowed: the operator has not switched this on.
+            InvalidRequest: it is not described, not there, too short, or the name is taken.
+        """
+        self._require_allowed()
+        if not isinstance(document, dict) or not isinstance(document.get("key"), str):
+            raise InvalidRequest(
+                "Send an object with 'key', the name of the shared memory, and 'byte_size'."
+            )
+        region = Region(
+            name,
+            document["key"],
+            _length(document.get("offset", 0), "offset"),
+            _length(document.get("byte_size"), "byte_size"),
+        )
+        if name in self._regions:
+            raise InvalidRequest(f"Region {name!r} is registered already; unregister it first.")
+        if len(self._regions) >= _MOST_REGIONS:
+            raise InvalidRequest(f"{_MOST_REGIONS} regions are registered; unregister some first.")
+        os.close(_opened(region))
+        self._regions[name] = region
+
+    def unregister(self, name: str | None = None) -> None:
+        """Forget a region, or all of them; one that is not known is forgotten already.
+
+        Raises:
+            NotAllowed: the operator has not switched this on.
+        """
+        self._require_allowed()
+        if name is None:
+            self._regions.clear()
+        else:
+            self._regions.pop(name, None)
+
+    def registered(self, name: str | None = None) -> list[Region]:
+        """The regions there are, or the one of this name.
+
+        Raises:
+            NotAllowed: the operator has not switched this on.
+            InvalidRequest: there is none of this name.
+        """
+        self._require_allowed()
+        return list(self._regions.values()) if name is None else [self._region(name)]
+
+    def read(self, place: Place) -> memoryview:
+        """The bytes of a place.
+
+        Raises:
+            NotAllowed: the operator has not switched this on.
+            InvalidRequest: there is no such place, or it has gone.
+        """
+        file, start = self._open(place)
+        try:
+            content = os.pread(file, place.byte_size, start)
+        finally:
+            os.close(file)
+        if len(content) != place.byte_size:
+            raise InvalidRequest(f"Region {place.region!r} has become shorter; register it again.")
+        return memoryview(content)
+
+    def write(self, place: Place, content: bytes) -> None:
+        """Put bytes at the beginning of a place.
+
+        Raises:
+            NotAllowed: the operator has not switched this on.
+            InvalidRequest: there is no such place, it has gone, or it is too small.
+        """
+        if len(content) > place.byte_size:
+            raise InvalidRequest(
+                f"An output of {len(content)} bytes does not fit into the {place.byte_size} bytes "
+                f"asked for in region {place.region!r}."
+            )
+        file, start = self._open(place)
+        try:
+            os.pwrite(file, content, start)
+        finally:
+            os.close(file)
+
+    def _open(self, place: Place) -> tuple[int, int]:
+        self._require_allowed()
+        region = self._region(place.region)
+        if place.offset + place.byte_size > region.byte_size:
+            raise InvalidRequest(
+                f"Region {region.name!r} has {region.byte_size} bytes; {place.byte_size} from "
+                f"{place.offset} on do not lie within."
+            )
+        return _opened(region), region.offset + place.offset
+
+    def _region(self, name: str) -> Region:
+        if name not in self._regions:
+            raise InvalidRequest(
+                f"Unknown shared memory region {name[:100]!r}; "
+                f"{nearest_of(name, list(self._regions))}"
+            )
+        return self._regions[name]
+
+    def _require_allowed(self) -> None:
+        if not self._allowed:
+            raise NotAllowed(
+                "Shared memory is not read here; the operator switches that on with "
+                "ONWARD_SHARED_MEMORY=system. Send the tensors in the body."
+            )
+
+
+def _opened(region: Region) -> int:
+    """A descriptor of the region's memory, known to be long enough."""
+    if not _KEY.fullmatch(region.key):
+        raise InvalidRequest(f"{shown(region.key)} is no name of shared memory.")
+    try:
+        file = os.open(_FOLDER / region.key.lstrip("/"), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise InvalidRequest(
+            f"Shared memory {region.key!r} cannot be opened: {error.strerror}."
+        ) from None
+    facts = os.fstat(file)
+    if stat.S_ISREG(facts.st_mode) and facts.st_size >= region.offset + region.byte_size:
+        return file
+    os.close(file)
+    raise InvalidRequest(
+        f"Shared memory {region.key!r} has {facts.st_size} bytes, not {region.byte_size} from "
+        f"{region.offset} on."
+    )
+
+
+def _length(value: object, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidRequest(f"'{name}' must be a number of bytes, got {shown(value)}.")
+    return value
