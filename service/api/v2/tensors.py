@@ -3,11 +3,10 @@
 import struct
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from service.api.tensors import cast, read_natural
 from service.api.values import shown
 from service.engine.datatypes import DTYPES, Array
 from service.engine.session import TensorSpec
@@ -15,8 +14,6 @@ from service.errors import InvalidRequest
 
 Shape = tuple[int, ...]
 
-# Kinds of array that a list of JSON numbers may naturally become, by the kind that is wanted.
-_NATURAL_KINDS = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}
 _LENGTH_BYTES = 4
 # As numpy aligns what it allocates. On other addresses the runtime adds up in another order, and
 # the last bit of an answer would depend on where in the body a tensor happened to lie.
@@ -67,15 +64,9 @@ def read_json(data: object, shape: Shape, spec: TensorSpec, *, nulls: bool) -> A
     Raises:
         InvalidRequest: the data does not fit datatype or shape.
     """
-    dtype = DTYPES[spec.datatype]
     if spec.datatype == "FP16":
         raise InvalidRequest(f"Input {spec.name!r} is FP16, which JSON cannot carry; send binary.")
-    if spec.datatype == "BYTES":
-        natural = _strings(data, spec)
-    else:
-        natural = _numbers(data, spec, nulls=nulls)
-        if natural.size and natural.dtype.kind not in _NATURAL_KINDS[dtype.kind]:
-            raise _not_all(natural, spec)
+    natural = read_natural(data, spec, nulls=nulls)
     nested = natural.ndim > 1
     if natural.size != prod(shape) or (nested and natural.shape != shape):
         form = f" nested as {list(natural.shape)}" if nested else ""
@@ -83,7 +74,7 @@ def read_json(data: object, shape: Shape, spec: TensorSpec, *, nulls: bool) -> A
             f"Input {spec.name!r}: data has {natural.size} values{form}, shape {list(shape)} "
             f"holds {prod(shape)}."
         )
-    return _cast(natural, dtype, spec).reshape(shape)
+    return cast(natural, spec).reshape(shape)
 
 
 def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
@@ -144,55 +135,6 @@ def example_shape(spec: TensorSpec) -> list[int]:
 
 def _is_length(axis: object) -> bool:
     return isinstance(axis, int) and not isinstance(axis, bool) and axis >= 0
-
-
-def _numbers(data: object, spec: TensorSpec, *, nulls: bool) -> npt.NDArray[Any]:
-    try:
-        natural = np.array(data)
-    except ValueError:
-        raise _ragged(spec) from None
-    if nulls and natural.dtype == np.object_ and DTYPES[spec.datatype].kind == "f":
-        known = all(value is None or type(value) in {int, float} for value in natural.ravel())
-        if known and natural.ndim:
-            return natural.astype(np.float64)
-    return natural
-
-
-def _strings(data: object, spec: TensorSpec) -> npt.NDArray[Any]:
-    try:
-        natural = np.array(data, np.object_)
-    except ValueError:
-        raise _ragged(spec) from None
-    if not all(isinstance(value, str) for value in natural.ravel()):
-        raise InvalidRequest(f"Input {spec.name!r}: data is not all strings.")
-    return natural
-
-
-def _not_all(natural: npt.NDArray[Any], spec: TensorSpec) -> InvalidRequest:
-    sentence = f"Input {spec.name!r}: data is not all {spec.datatype} values."
-    if DTYPES[spec.datatype].kind == "f" and any(value is None for value in natural.flat):
-        sentence += " For NaN and infinity, which JSON does not have, send binary data."
-    return InvalidRequest(sentence)
-
-
-def _ragged(spec: TensorSpec) -> InvalidRequest:
-    return InvalidRequest(
-        f"Input {spec.name!r}: data is ragged; nested lists must all have the same length."
-    )
-
-
-def _cast(natural: npt.NDArray[Any], dtype: np.dtype[Any], spec: TensorSpec) -> Array:
-    if natural.dtype == dtype:
-        return natural
-    with np.errstate(over="ignore"):
-        array = natural.astype(dtype)
-    if dtype.kind == "f":
-        fits = bool((np.isinf(array) == np.isinf(natural)).all())
-    else:
-        fits = np.array_equal(array, natural)
-    if not fits:
-        raise InvalidRequest(f"Input {spec.name!r}: a value does not fit {spec.datatype}.")
-    return array
 
 
 def _split_strings(content: memoryview, spec: TensorSpec) -> Iterator[str]:
