@@ -4,6 +4,7 @@ import copy
 import math
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,6 +21,8 @@ from training.recipe import Training
 
 _NO_IMPROVEMENT = 1e-10
 """Relative; less than this is rounding, not learning."""
+_WORTH_DIVIDING = 1_000_000
+"""Products of a step; measured on two cores."""
 
 
 @dataclass(frozen=True)
@@ -70,30 +73,31 @@ def fit(
     history = History()
     best, weights = math.inf, copy.deepcopy(network.state_dict())
 
-    for epoch in _progress(plan.epochs):
-        network.train()
-        total = 0.0
-        for batch in _shuffled(training, batches):
-            total += float(optimiser.step(partial(_gradient, objective, optimiser, batch)))
-            schedule.step()
+    with _suitable_threads(network, len(training) // batches):
+        for epoch in _progress(plan.epochs):
+            network.train()
+            total = 0.0
+            for batch in _shuffled(training, batches):
+                total += float(optimiser.step(partial(_gradient, objective, optimiser, batch)))
+                schedule.step()
 
-        network.eval()
-        with torch.no_grad():
-            now = objective(watched, penalised=validation is None).item()
-        history.training.append(total / batches)
-        if validation is not None:
-            history.validation.append(now)
-        if not math.isfinite(now):
-            raise FitError(
-                f"The loss is no longer a number in epoch {epoch + 1}; set "
-                f"training.learning_rate below {plan.learning_rate:g}, or choose a scaler."
-            )
+            network.eval()
+            with torch.no_grad():
+                now = objective(watched, penalised=validation is None).item()
+            history.training.append(total / batches)
+            if validation is not None:
+                history.validation.append(now)
+            if not math.isfinite(now):
+                raise FitError(
+                    f"The loss is no longer a number in epoch {epoch + 1}; set "
+                    f"training.learning_rate below {plan.learning_rate:g}, or choose a scaler."
+                )
 
-        if best == math.inf or now < best - _NO_IMPROVEMENT * abs(best):
-            best, weights = now, copy.deepcopy(network.state_dict())
-            history.best_epoch = epoch
-        if now == 0 or epoch - history.best_epoch >= plan.patience:
-            break
+            if best == math.inf or now < best - _NO_IMPROVEMENT * abs(best):
+                best, weights = now, copy.deepcopy(network.state_dict())
+                history.best_epoch = epoch
+            if now == 0 or epoch - history.best_epoch >= plan.patience:
+                break
 
     network.load_state_dict(weights)
     return history
@@ -122,6 +126,18 @@ def _shuffled(training: Examples, batches: int) -> Iterator[Examples]:
         return
     for rows in torch.randperm(len(training)).tensor_split(batches):
         yield Examples(training.x[rows], training.y[rows], training.weight[rows])
+
+
+@contextmanager
+def _suitable_threads(network: nn.Module, rows: int) -> Iterator[None]:
+    """One thread where a step is so small that dividing it would cost more than it saves."""
+    usual = torch.get_num_threads()
+    products = rows * sum(parameter.numel() for parameter in network.parameters())
+    torch.set_num_threads(1 if products < _WORTH_DIVIDING else usual)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 def _progress(epochs: int) -> Iterator[int]:

@@ -14,6 +14,7 @@ _MOSTLY = 0.95
 _MOST_WORDS = 100
 _LEAST_ROWS_A_WORD = 2
 _STRONG = 0.995
+_COUNTED = 20
 _DATES = r"^\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{8}T\d{6})"
 _CODE = r"^0\d"
 _IDENTIFIER = re.compile(
@@ -96,6 +97,8 @@ def _numeric(name: str, known: pl.Series, numbers: pl.Series, missing: int) -> F
     note = f"{len(known) - count} cells are no numbers, taken as missing" if strays else ""
     if whole and distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
         return Finding(name, None, missing, distinct, "an identifier")
+    if whole and distinct == len(known) >= _COUNTED and numbers.is_sorted():
+        return Finding(name, None, missing, distinct, "a count of the rows")
     return Finding(
         name,
         "integer" if whole else "number",

@@ -48,10 +48,11 @@ def _made(model: Published) -> str:
 _HEAD = """\
 # Results
 
-Made by `python -m training results`, which measures every published model anew beside another
-solver or library on the same rows. Do not edit it by hand.
+Made by `python -m training results`, which measures every published model anew beside another \
+solver or library on the same rows.
+Do not edit it by hand.
 
-Gradient boosting is scikit-learn's `HistGradientBoostingRegressor` with its defaults, fitted on
+Gradient boosting is scikit-learn's `HistGradientBoostingRegressor` with its defaults, fitted on \
 every row outside the test part.
 
 | model | must reach | measured | holds |
@@ -60,9 +61,9 @@ every row outside the test part.
 _MADE = """
 ## How they were made
 
-The time is that of the whole run on one machine with two CPU cores: reading, fitting (with all its
-folds), measuring, exporting and proving. The digest is that of `model.onnx`: the same recipe, seed
-and machine give it again.
+The time is that of the whole run on one machine with two CPU cores: reading, fitting with all \
+its folds, measuring, exporting and proving.
+The digest is that of `model.onnx`: the same recipe, seed and machine give it again.
 
 | model | training rows | measured on | seed | time | sha256 of `model.onnx` |
 | --- | --- | --- | --- | --- | --- |"""

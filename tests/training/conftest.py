@@ -4,10 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from training.sources import Folders
 
 _BESIDE_THE_REPOSITORY = Path(__file__).parents[2].parent / "shared" / "datasets"
+
+# The networks of these tests are so small that a second thread costs more than it does.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,15 @@ def test_identifiers_are_left_out(tmp_path: Path) -> None:
     assert [feature.name for feature in drafted.recipe.features] == ["x"]
 
 
+def test_a_count_of_the_rows_is_left_out(tmp_path: Path) -> None:
+    """A whole number that rises from row to row and never comes again is the row's number."""
+    rows = "".join(f"{k},{k % 5},{k * 0.5}\n" for k in range(50))
+
+    drafted = _draft(tmp_path, "number,x,y\n" + rows)
+
+    assert drafted.findings[0].note == "a count of the rows"
+
+
 def test_words_and_few_whole_numbers_are_labels(tmp_path: Path) -> None:
     """Both make a classifier; many different numbers make a regression."""
     generator = np.random.default_rng(1)
