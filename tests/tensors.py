@@ -1,0 +1,77 @@
+"""Inference requests of the Open Inference Protocol, written by its reference client's own code."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import orjson
+import tritonclient.http as triton
+from tritonclient.utils import np_to_triton_dtype
+
+Array = npt.NDArray[Any]
+LENGTH = "inference-header-content-length"
+
+
+def datatype_of(array: Array) -> str:
+    """The protocol's name of an array's element type."""
+    return "BYTES" if array.dtype.kind in "OUS" else str(np_to_triton_dtype(array.dtype))
+
+
+def ask_in_binary(client: httpx.Client, model: str, inputs: Mapping[str, Array]) -> httpx.Response:
+    """Send every input as bytes, and ask for every output as bytes."""
+    tensors = []
+    for name, array in inputs.items():
+        tensor = triton.InferInput(name, array.shape, datatype_of(array))
+        tensor.set_data_from_numpy(array.astype(object) if array.dtype.kind == "U" else array)
+        tensors.append(tensor)
+    body, length = triton.InferenceServerClient.generate_request_body(tensors)
+    headers = {} if length is None else {LENGTH: str(length)}
+    return client.post(f"/v2/models/{model}/infer", content=body, headers=headers)
+
+
+def answer_in_binary(answer: httpx.Response, outputs: Sequence[str]) -> list[Array | None]:
+    """The arrays of an answer to `ask_in_binary`; None for an output that it leaves out."""
+    length = answer.headers.get(LENGTH)
+    result = triton.InferenceServerClient.parse_response_body(
+        answer.content, header_length=None if length is None else int(length)
+    )
+    return [result.as_numpy(name) for name in outputs]
+
+
+def ask_in_json(client: httpx.Client, model: str, inputs: Mapping[str, Array]) -> httpx.Response:
+    """Send every input as flat JSON data."""
+    tensors = [
+        {
+            "name": name,
+            "shape": list(array.shape),
+            "datatype": datatype_of(array),
+            "data": [_text(value) for value in array.ravel().tolist()],
+        }
+        for name, array in inputs.items()
+    ]
+    return client.post(f"/v2/models/{model}/infer", content=orjson.dumps({"inputs": tensors}))
+
+
+def answer_in_json(answer: httpx.Response, outputs: Sequence[str]) -> list[Array | None]:
+    """The arrays of a JSON answer, NaN where it has null; None for an output that it leaves out."""
+    tensors = {tensor["name"]: tensor for tensor in orjson.loads(answer.content)["outputs"]}
+    return [_array(tensors[name]) if name in tensors else None for name in outputs]
+
+
+def _array(tensor: Mapping[str, Any]) -> Array:
+    shape, datatype = tensor["shape"], tensor["datatype"]
+    if datatype == "BYTES":
+        return np.array([text.encode() for text in tensor["data"]], object).reshape(shape)
+    return np.array(tensor["data"], triton_dtype(datatype)).reshape(shape)
+
+
+def triton_dtype(datatype: str) -> Any:  # noqa: ANN401 - numpy's own
+    """The numpy type of a protocol's name."""
+    names = {"BOOL": "bool", "FP16": "float16", "FP32": "float32", "FP64": "float64"}
+    return np.dtype(names.get(datatype, datatype.lower()))
+
+
+def _text(value: object) -> object:
+    return value.decode() if isinstance(value, bytes) else value
