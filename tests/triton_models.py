@@ -1,0 +1,93 @@
+"""The example models of Triton's client project, made with the onnx helper."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, checker, helper, numpy_helper
+
+from tests.models import place_bare
+
+PICTURE = 8  # pixels a side
+LABELS = ("red", "green", "blue")
+
+
+def sum_and_difference(
+    element: int = TensorProto.INT32, rows: int | str = 1, columns: int = 16
+) -> bytes:
+    """Two inputs ``[rows, columns]``, their sum and their difference; strings hold numbers."""
+    is_text = element == TensorProto.STRING
+    names = ["INPUT0", "INPUT1"]
+    nodes = []
+    if is_text:
+        nodes = [
+            helper.make_node("Cast", [n], [f"{n}_number"], to=TensorProto.INT32) for n in names
+        ]
+        names = [f"{name}_number" for name in names]
+    suffix = "_number" if is_text else ""
+    nodes.append(helper.make_node("Add", names, [f"OUTPUT0{suffix}"]))
+    nodes.append(helper.make_node("Sub", names, [f"OUTPUT1{suffix}"]))
+    if is_text:
+        nodes += [
+            helper.make_node("Cast", [f"{name}_number"], [name], to=TensorProto.STRING)
+            for name in ("OUTPUT0", "OUTPUT1")
+        ]
+    inputs, outputs = (
+        [helper.make_tensor_value_info(f"{kind}{n}", element, [rows, columns]) for n in (0, 1)]
+        for kind in ("INPUT", "OUTPUT")
+    )
+    return _serialised(nodes, inputs, outputs)
+
+
+def identity(element: int, shape: list[int | str]) -> bytes:
+    """``OUTPUT0`` is ``INPUT0``."""
+    inputs = [helper.make_tensor_value_info("INPUT0", element, shape)]
+    outputs = [helper.make_tensor_value_info("OUTPUT0", element, shape)]
+    return _serialised([helper.make_node("Identity", ["INPUT0"], ["OUTPUT0"])], inputs, outputs)
+
+
+def picture_classifier(rows: int | str = "batch") -> bytes:
+    """The mean of each colour of pictures ``[rows, 3, PICTURE, PICTURE]``, as three scores."""
+    axes = numpy_helper.from_array(np.array([2, 3], np.int64), "axes")
+    node = helper.make_node("ReduceMean", ["data", "axes"], ["scores"], keepdims=0)
+    shape = [rows, 3, PICTURE, PICTURE]
+    inputs = [helper.make_tensor_value_info("data", TensorProto.FLOAT, shape)]
+    outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [rows, 3])]
+    return _serialised([node], inputs, outputs, [axes])
+
+
+def place_examples(models: Path) -> None:
+    """The example models under the names that the example programs use."""
+    place_bare(models, "simple", sum_and_difference())
+    place_bare(models, "simple_int8", sum_and_difference(TensorProto.INT8))
+    place_bare(models, "simple_string", sum_and_difference(TensorProto.STRING))
+    place_bare(models, "simple_batch", sum_and_difference(rows="batch"))
+    place_bare(models, "simple_identity", identity(TensorProto.STRING, ["batch", "strings"]))
+    place_bare(models, "custom_identity_int32", identity(TensorProto.INT32, ["batch", "values"]))
+    place_pictures(models)
+
+
+def place_pictures(models: Path) -> None:
+    """A classifier of pictures, with Triton's configuration and labels beside it."""
+    home = place_bare(models, "colours", picture_classifier()).parent
+    (home / "config.pbtxt").write_text(
+        'name: "colours"\nplatform: "onnxruntime_onnx"\nmax_batch_size: 8\n'
+        'output [\n  {\n    name: "scores"\n    label_filename: "colour_labels.txt"\n  }\n]\n'
+    )
+    (home / "colour_labels.txt").write_text("\n".join(LABELS) + "\n")
+
+
+def _serialised(
+    nodes: list[Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    weights: list[Any] | None = None,
+) -> bytes:
+    made = helper.make_model(
+        helper.make_graph(nodes, "example", inputs, outputs, weights or []),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    checker.check_model(made, full_check=True)
+    content: bytes = made.SerializeToString()
+    return content
