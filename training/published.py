@@ -7,7 +7,8 @@ from pathlib import Path
 from service.bundle.files import read_bundle, versions_in
 from service.bundle.manifest import CategoryFeature, ClassesOutput, Manifest
 from training.config import parse_recipe
-from training.csv_file import layout_of, read_csv
+from training.csv_file import read_csv
+from training.csv_layout import layout_of
 from training.errors import DataError
 from training.evaluate import measure
 from training.recipe import Data, Recipe

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 from sklearn import datasets
 
-from training.csv_file import layout_of, read_csv
+from training.csv_file import read_csv
+from training.csv_layout import layout_of
 from training.errors import DataError
 from training.recipe import Data
 from training.tabular import Table, table_of_rows

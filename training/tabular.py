@@ -116,7 +116,7 @@ def with_target(table: Table, target: Target) -> Table:
         DataError: no row is left.
     """
     cells = table.column(target.column)
-    keep = cells.is_not_null()
+    keep = cells.is_not_null() & ~cells.fill_null("").is_in(target.missing)
     if target.labels and target.others == "drop":
         keep &= cells.is_in(target.values or target.labels)
     if not keep.any():

@@ -13,6 +13,7 @@ _MOST_CLASSES = 50
 _MOST_CLASSES_OF_NUMBERS = 10
 _LEAST_ROWS = 5
 _RARE = 0.35
+_MOSTLY = 0.95
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,31 @@ def guess_target(table: Table, column: str, family: Family | None) -> Guess:
             "Choose another column with --target."
         )
     numbers = as_numbers(known, table.decimal)
+    if numbers.null_count() and _mostly_quantity(numbers):
+        return _quantity_with_strays(column, known, numbers)
     if numbers.null_count() or family in ("logistic", "perceptron"):
         return _labels(table, column, counts)
     few = min(_MOST_CLASSES_OF_NUMBERS, len(known) // _LEAST_ROWS)
     if len(counts) > few or family == "linear":
         return _quantity(column, numbers)
     return _labels(table, column, counts.sort(as_numbers(counts[column], table.decimal)))
+
+
+def _mostly_quantity(numbers: pl.Series) -> bool:
+    """Whether nearly all cells are numbers, and more different ones than labels would be."""
+    return (
+        numbers.count() >= _MOSTLY * len(numbers)
+        and numbers.drop_nulls().n_unique() > _MOST_CLASSES_OF_NUMBERS
+    )
+
+
+def _quantity_with_strays(column: str, known: pl.Series, numbers: pl.Series) -> Guess:
+    strays = known.filter(numbers.is_null()).unique().sort().to_list()
+    guess = _quantity(column, numbers.drop_nulls())
+    some = ", ".join(map(repr, strays[:5]))
+    remark = f"{column}: {numbers.null_count()} cells are no numbers ({some}), taken as missing."
+    target = guess.target.model_copy(update={"missing": strays})
+    return Guess(target, [remark, *guess.remarks])
 
 
 def _quantity(column: str, numbers: pl.Series) -> Guess:
@@ -68,7 +88,7 @@ def _labels(table: Table, column: str, counts: pl.DataFrame) -> Guess:
     total = int(counts["count"].sum())
     kept = {word: count for word, count in counts.iter_rows() if count >= _LEAST_ROWS}
     left_out = [word for word in counts[column] if word not in kept]
-    if len(counts) == _BINARY:
+    if len(counts) == _BINARY and counts["count"].min() != 1:
         kept, left_out = dict(counts.iter_rows()), []
     if not _BINARY <= len(kept) <= _MOST_CLASSES:
         raise DataError(

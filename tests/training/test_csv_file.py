@@ -5,7 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from training.csv_file import Layout, read_csv
+from training.csv_file import read_csv
+from training.csv_layout import Layout
 from training.errors import DataError
 
 
@@ -56,6 +57,35 @@ def test_a_file_without_a_header_gets_names(tmp_path: Path) -> None:
     assert table.frame.height == 2
 
 
+def test_a_header_may_hold_years(tmp_path: Path) -> None:
+    """Where a column of numbers begins with a word, the first row is a header."""
+    table = read_csv(_written(tmp_path, "2019,2020,y\n1,2,3\n4,5,6\n"))
+
+    assert table.frame.columns == ["2019", "2020", "y"]
+
+
+@pytest.mark.parametrize("line_end", ["\r", "\r\n"])
+def test_other_line_ends_are_found(tmp_path: Path, line_end: str) -> None:
+    """Old and Windows line ends divide rows."""
+    table = read_csv(_written(tmp_path, line_end.join(["a,b", "x,1", "y,2"]) + line_end))
+
+    assert table.frame.rows() == [("x", "1"), ("y", "2")]
+
+
+def test_a_declared_separator_is_no_row(tmp_path: Path) -> None:
+    """A spreadsheet's first line `sep=;` says how to read the others."""
+    table = read_csv(_written(tmp_path, "sep=;\na;b\nx,y;1\n"))
+
+    assert table.frame.rows() == [("x,y", "1")]
+
+
+def test_a_long_cell_is_a_cell(tmp_path: Path) -> None:
+    """A text of some hundred thousand letters is read."""
+    table = read_csv(_written(tmp_path, f"a,b\n{'x' * 300_000},1\n"))
+
+    assert len(table.frame["a"][0]) == 300_000
+
+
 def test_blanks_and_marks_mean_nothing(tmp_path: Path) -> None:
     """Blanks around cells go; blank cells and NA are no values."""
     table = read_csv(_written(tmp_path, "a,b\n x , \nNA,2\n"))
@@ -78,6 +108,7 @@ def test_decimal_commas_are_numbers_where_told(tmp_path: Path) -> None:
         (b"a,b\n", "has a header and no rows"),
         (b"a,a\n1,2\n", "two columns of the name 'a'"),
         (b"a,b\n1,2\n1,2,3\n", "line 3: 3 cells where the first row has 2"),
+        (b'a,b\n1,2\n"3,4\n5,6\n', "a quote that is opened and never closed"),
         (b"PK\x03\x04\x00\x00binary", "no CSV file"),
         (b"a" * (17 << 20), "a line of more than 16 MB"),
     ],

@@ -89,6 +89,18 @@ def test_words_and_few_whole_numbers_are_labels(tmp_path: Path) -> None:
     assert quantity.recipe.task == "regression"
 
 
+def test_strays_in_a_target_of_numbers_are_left_out(tmp_path: Path) -> None:
+    """A quantity with a few words stays a quantity; their rows teach nothing."""
+    cells = [f"{k * 0.37:.2f}" for k in range(60)] + ["unknown"]
+    text = "x,y\n" + "".join(f"{k % 7},{cell}\n" for k, cell in enumerate(cells))
+
+    drafted = _draft(tmp_path, text)
+
+    assert drafted.recipe.task == "regression"
+    assert drafted.recipe.target.missing == ["unknown"]
+    assert any("1 cells are no numbers ('unknown')" in remark for remark in drafted.remarks)
+
+
 def test_imbalance_is_noticed_and_handled(tmp_path: Path) -> None:
     """The rare label stands second, and the threshold is chosen for its F1."""
     rows = "".join(f"{k % 13},{'rare' if k % 20 == 0 else 'usual'}\n" for k in range(400))
