@@ -1,113 +1,97 @@
 """The report: one self-contained page that a reviewer reads before trusting a model."""
 
-import base64
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import numpy as np
 
-from service.bundle.manifest import CategoryFeature, Evaluation, Manifest
-from training import figures
+from service.bundle.manifest import CategoryFeature, Feature, Manifest, Range
+from training import figures, summary
 from training.assess import Assessment
-from training.config import parse_recipe, toml_of
-from training.evaluate import decide, measure, probabilities
+from training.config import parse_recipe, recipe_names, toml_of
+from training.drawing import Picture
+from training.evaluate import decide, probabilities
+from training.importance import permutation_importance
+from training.maps import learned_map
 from training.predictor import Learned
 from training.recipe import Recipe
-from training.tabular import Dataset, Float32s, Floats, Rows, Table
+from training.tabular import Dataset, Table
 
 _TEMPLATE = Path(__file__).parent / "report.html.j2"
-_WORST = 10
-_SHUFFLED_ROWS = 2000
-_SHUFFLES = 3
+_MOST_WORDS = 30
+_MOST_CELLS = 12
 
 
 def render(
     manifest: Manifest, table: Table, data: Dataset, learned: Learned, assessment: Assessment
 ) -> bytes:
-    """The page as HTML with its figures inside; it loads nothing."""
-    recipe = _recipe(manifest)
-    target = data.target[assessment.rows]
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    """The page as HTML with its figures inside; it loads nothing.
+
+    Args:
+        manifest: of the bundle, whose files are not yet digested.
+        table: the rows as text.
+        data: the same rows as numbers.
+        learned: the model.
+        assessment: what was measured.
+    """
+    recipe = parse_recipe(manifest.provenance.recipe if manifest.provenance else {}, manifest.name)
+    measured = len(assessment.rows) > 0
+    rows = assessment.rows if measured else np.arange(len(data.target))
+    metric, importance = permutation_importance(recipe, data, learned, rows)
+    pictures = [
+        learned_map(recipe, data, learned),
+        *_measured_pictures(recipe, data, assessment, learned),
+    ]
+    if len(importance) > 1:
+        where = "the measured rows" if measured else "its own training rows"
+        pictures.append(figures.importance_bars(importance, summary.METRICS[metric], where))
+    if learned.histories:
+        pictures.append(figures.learning_curves(learned.histories, "loss"))
+
+    shown = sorted(importance, key=lambda name: -importance[name])[:_MOST_CELLS]
+    columns = [feature.name for feature in recipe.features if feature.name in shown]
+    answers = assessment.answers if measured else learned.predictor.predict(data.features)
+    answered = summary.Answered(recipe, rows, data.target[rows], answers, learned.threshold)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = summary.number
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    page = template.render(
+    return template.render(
         manifest=manifest,
         provenance=manifest.provenance,
-        measured=_measured(manifest.evaluation),
-        metrics=_metric_rows(manifest.evaluation),
-        pictures=[_data_uri(svg) for svg in _pictures(recipe, data, learned, assessment)],
+        output=manifest.output,
+        measured=summary.measured(manifest.evaluation),
+        tiles=summary.tiles(manifest.evaluation, recipe),
+        metrics=summary.metric_rows(manifest.evaluation, recipe),
+        labels=summary.label_rows(manifest.evaluation, answered),
+        pictures=[picture for picture in pictures if picture is not None],
+        worst=summary.worst_rows(answered, table, columns),
+        worst_columns=columns,
+        left_out=len(importance) - len(columns),
+        was_measured=measured,
         features=[_feature_row(feature) for feature in manifest.input.features],
-        scaler=manifest.scaler,
         threshold=learned.threshold if recipe.task == "binary" else None,
-        columns=[feature.name for feature in recipe.features],
-        worst=_worst(recipe, table, target, assessment, learned.threshold),
+        command=_command(recipe),
         recipe=toml_of(recipe),
-        command=f"python -m training {recipe.name}",
-    )
-    return page.encode()
+    ).encode()
 
 
-def permutation_importance(
-    recipe: Recipe, data: Dataset, learned: Learned, rows: Rows
-) -> tuple[str, dict[str, float]]:
-    """How much worse the model answers when one column's cells are dealt out anew.
-
-    Breiman, "Random Forests" (2001), section 10.
-
-    Returns:
-        The metric, and its mean rise over a few shuffles for each column.
-    """
-    metric = "rmse" if recipe.task == "regression" else "log_loss"
-    generator = np.random.default_rng(recipe.seed)
-    rows = generator.permutation(rows)[:_SHUFFLED_ROWS]
-    features, target = data.features[rows], data.target[rows]
-
-    def error(seen: Float32s) -> float:
-        answers = learned.predictor.predict(seen)
-        return measure(recipe, target, answers, learned.threshold)[metric]
-
-    usual = error(features)
-    importance = {}
-    for k, column in enumerate(data.columns):
-        rises = []
-        for _ in range(_SHUFFLES):
-            shuffled = features.copy()
-            shuffled[:, k] = generator.permutation(shuffled[:, k])
-            rises.append(error(shuffled) - usual)
-        importance[column.feature.name] = float(np.mean(rises))
-    return metric, importance
-
-
-def _recipe(manifest: Manifest) -> Recipe:
-    return parse_recipe(manifest.provenance.recipe if manifest.provenance else {}, manifest.name)
-
-
-def _pictures(recipe: Recipe, data: Dataset, learned: Learned, assessment: Assessment) -> list[str]:
-    pictures = []
+def _measured_pictures(
+    recipe: Recipe, data: Dataset, assessment: Assessment, learned: Learned
+) -> list[Picture]:
     target = data.target[assessment.rows]
-    if len(target) and recipe.task == "regression":
+    if not len(target):
+        return []
+    if recipe.task == "regression":
         value = assessment.answers[:, 0].astype(np.float64)
-        pictures += [
+        return [
             figures.predicted_and_true(target, value, recipe.target.unit),
             figures.residuals(target, value, recipe.target.unit),
         ]
-    elif len(target):
-        pictures += _class_pictures(recipe, target, learned.threshold, assessment.answers)
-    shown = assessment.rows if len(target) else np.arange(len(data.target))
-    metric, importance = permutation_importance(recipe, data, learned, shown)
-    pictures.append(figures.importance_bars(importance, metric.replace("_", " ")))
-    if learned.histories:
-        pictures.append(figures.learning_curves(learned.histories))
-    return pictures
-
-
-def _class_pictures(
-    recipe: Recipe, target: Floats, threshold: float, answers: Float32s
-) -> list[str]:
     classes, labels = target.astype(np.intp), recipe.target.labels
-    shares = probabilities(answers)
-    pictures = [figures.confusion(classes, decide(answers, threshold), labels)]
+    shares = probabilities(assessment.answers)
+    pictures = [figures.confusion(classes, decide(assessment.answers, learned.threshold), labels)]
     if len(np.unique(classes)) == len(labels):
         pictures += [
             figures.roc_curves(classes, shares, labels),
@@ -117,78 +101,43 @@ def _class_pictures(
     return pictures
 
 
-def _worst(
-    recipe: Recipe, table: Table, target: Floats, assessment: Assessment, threshold: float
-) -> list[dict[str, Any]]:
-    """The measured rows that were answered worst, with their cells as the table writes them."""
-    if recipe.task == "regression":
-        answered = [f"{value:,.6g}" for value in assessment.answers[:, 0]]
-        errors = np.abs(assessment.answers[:, 0] - target)
-    else:
-        shares = probabilities(assessment.answers)
-        errors = 1 - shares[np.arange(len(target)), target.astype(int)]
-        chosen = decide(assessment.answers, threshold)
-        answered = [
-            f"{recipe.target.labels[label]} ({row[label]:.0%})"
-            for label, row in zip(chosen, shares, strict=True)
-        ]
-    cells = table.frame.select([feature.name for feature in recipe.features])
-    truth = table.column(recipe.target.column)
-    return [
-        {
-            "row": int(assessment.rows[k]) + 1,
-            "cells": ["" if cell is None else cell for cell in cells.row(int(assessment.rows[k]))],
-            "true": truth[int(assessment.rows[k])],
-            "answered": answered[k],
-        }
-        for k in np.argsort(-errors, kind="stable")[:_WORST]
-    ]
+def _command(recipe: Recipe) -> str:
+    """What makes the model again: a shipped recipe goes by its name, another one by its file."""
+    if recipe.name in recipe_names():
+        return f"python -m training {recipe.name}"
+    return f"python -m training {recipe.name}.toml    # the recipe below"
 
 
-def _measured(evaluation: Evaluation | None) -> str:
-    if evaluation is None:
-        return "Not measured: the table is complete, so there are no other rows to measure on."
-    if evaluation.part == "test":
-        return f"Measured on {evaluation.rows:,} test rows, set aside before anything was learned."
-    return (
-        f"Measured on all {evaluation.rows:,} rows by {evaluation.folds}-fold cross-validation: "
-        "each row was answered by a model that had not seen it."
-    )
-
-
-@dataclass(frozen=True)
-class _MetricRow:
-    name: str
-    model: str
-    naive: str
-
-
-def _metric_rows(evaluation: Evaluation | None) -> list[_MetricRow]:
-    if evaluation is None:
-        return []
-    naive = evaluation.baseline.metrics
-    return [
-        _MetricRow(
-            name.replace("_", " "), f"{value:,.5g}", f"{naive[name]:,.5g}" if name in naive else ""
-        )
-        for name, value in evaluation.metrics.items()
-    ]
-
-
-def _feature_row(feature: Any) -> dict[str, str]:  # noqa: ANN401 - any of the contract's features
+def _feature_row(feature: Feature) -> dict[str, str]:
     """One line of the model card."""
-    span = getattr(feature, "trained", None)
-    trained = f"{span.minimum:,.6g} to {span.maximum:,.6g}" if span else ""
-    if isinstance(feature, CategoryFeature):
-        trained = ", ".join(feature.categories)
-    return {
+    row = {
         "name": feature.name,
-        "type": feature.type + (", may be missing" if feature.optional else ""),
+        "type": feature.type,
         "unit": feature.unit or "",
-        "trained": trained,
+        "allowed": "",
+        "trained": "",
+        "missing": "may be missing" if feature.optional else "required",
         "description": feature.description,
     }
+    if isinstance(feature, CategoryFeature):
+        words = feature.categories
+        more = f" and {len(words) - _MOST_WORDS} more" if len(words) > _MOST_WORDS else ""
+        row["trained"] = ", ".join(words[:_MOST_WORDS]) + more
+        row["allowed"] = "any word" if feature.unseen == "other" else "these words"
+    elif feature.type == "boolean":
+        row["trained"] = row["allowed"] = "true, false"
+    else:
+        row["allowed"] = _span(feature.allowed) or "any"
+        row["trained"] = _span(feature.trained)
+        if feature.statistics is not None and feature.statistics.missing:
+            row["missing"] += f" (in {feature.statistics.missing:.1%})"
+    return row
 
 
-def _data_uri(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+def _span(span: Range | None) -> str:
+    if span is None:
+        return ""
+    if span.minimum is None or span.maximum is None:
+        ends = [("from", span.minimum), ("to", span.maximum)]
+        return " ".join(f"{word} {summary.number(end)}" for word, end in ends if end is not None)
+    return f"{summary.number(span.minimum)} to {summary.number(span.maximum)}"

@@ -1,0 +1,183 @@
+"""A report's tables: metrics, labels and single rows, each number as people write it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from service.bundle.manifest import Evaluation
+from training.evaluate import decide, probabilities
+from training.recipe import Recipe
+from training.tabular import Float32s, Floats, Rows, Table
+
+METRICS = {
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "mse": "MSE",
+    "sse": "SSE",
+    "r2": "R²",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "log_loss": "log loss",
+    "calibration_error": "calibration error",
+    "roc_auc": "ROC AUC",
+    "pr_auc": "PR AUC",
+    "brier": "Brier score",
+}
+_MEANINGS = {
+    "rmse": "root of the mean squared error",
+    "mae": "mean absolute error",
+    "mse": "mean squared error",
+    "sse": "sum of squared errors",
+    "r2": "share of the variance explained",
+    "accuracy": "share of rows answered right",
+    "balanced_accuracy": "mean of the labels' recalls",
+    "log_loss": "mean surprise at the true label, in nats",
+    "calibration_error": "mean gap between confidence and truth",
+    "roc_auc": "chance that a row of the label ranks above another",
+    "pr_auc": "average precision",
+    "brier": "mean squared error of the probability",
+}
+_HEADLINES = {
+    "regression": ("rmse", "mae", "r2"),
+    "binary": ("accuracy", "balanced_accuracy", "roc_auc", "log_loss"),
+    "multiclass": ("accuracy", "balanced_accuracy", "roc_auc", "log_loss"),
+}
+_IN_THE_UNIT = ("rmse", "mae")
+_CROSS = "cross_validated_"
+_LARGE = 1000
+_WORST = 10
+_SINGLE = 24
+"""Of so few rows all are shown."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Rows of the table with what the model says of them."""
+
+    recipe: Recipe
+    rows: Rows
+    target: Floats
+    answers: Float32s
+    """``[rows, outputs]``."""
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a table of metrics."""
+
+    name: str
+    meaning: str
+    model: str
+    naive: str
+    across: str
+    """In cross-validation, where it was done beside the test."""
+
+
+def number(value: float) -> str:
+    """Four digits that matter, thousands apart; large numbers without fractions."""
+    if abs(value) >= _LARGE:
+        return f"{value:,.0f}" if abs(value) < 1e12 else f"{value:.4g}"  # noqa: PLR2004 - too long
+    return f"{value:.4g}" if abs(value) >= 1e-6 else "0"  # noqa: PLR2004 - float32's rounding
+
+
+def measured(evaluation: Evaluation | None) -> str:
+    """On which rows the metrics were found."""
+    if evaluation is None:
+        return (
+            "Not measured: the table is complete, so there are no other rows to measure on. "
+            "The answers below are for the rows it learned from."
+        )
+    if evaluation.part == "test":
+        also = (
+            f" In {evaluation.folds}-fold cross-validation the same recipe was fitted anew for "
+            "each fold."
+            if evaluation.folds
+            else ""
+        )
+        return (
+            f"Measured on {evaluation.rows:,} test rows, set aside before anything was learned."
+            + also
+        )
+    kind = f"{evaluation.folds}-fold cross-validation"
+    if evaluation.folds == evaluation.rows:
+        kind = f"leaving one row out at a time ({kind})"
+    return (
+        f"Measured on all {evaluation.rows:,} rows by {kind}: "
+        "each row was answered by a model that had not seen it."
+    )
+
+
+def tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Line]:
+    """The few metrics to read first."""
+    lines = metric_rows(evaluation, recipe)
+    wanted = [METRICS[name] for name in _HEADLINES[recipe.task]]
+    return [line for name in wanted for line in lines if line.name.partition(" (")[0] == name]
+
+
+def metric_rows(evaluation: Evaluation | None, recipe: Recipe) -> list[Line]:
+    """Every metric of all rows together, beside the naive predictor's."""
+    if evaluation is None:
+        return []
+    found, naive, unit = evaluation.metrics, evaluation.baseline.metrics, recipe.target.unit
+    return [
+        Line(
+            f"{title} ({unit})" if unit and name in _IN_THE_UNIT else title,
+            _MEANINGS[name],
+            *(
+                number(values[key]) if key in values else ""
+                for values, key in ((found, name), (naive, name), (found, _CROSS + name))
+            ),
+        )
+        for name, title in METRICS.items()
+        if name in found
+    ]
+
+
+def label_rows(evaluation: Evaluation | None, answered: Answered) -> list[dict[str, str]]:
+    """Precision, recall, specificity and F1 of each label, with its number of rows."""
+    if evaluation is None or answered.recipe.task == "regression":
+        return []
+    counts = np.bincount(answered.target.astype(int), minlength=len(answered.recipe.target.labels))
+    rows = []
+    for label, count in zip(answered.recipe.target.labels, counts, strict=True):
+        keys = ("precision", "recall", "specificity", "f1")
+        shares = {key: evaluation.metrics.get(f"{key}[{label}]") for key in keys}
+        written = {key: "" if share is None else f"{share:.3f}" for key, share in shares.items()}
+        rows.append({"label": label, "rows": f"{count:,}", **written})
+    return rows
+
+
+def worst_rows(
+    answered: Answered, table: Table, columns: Sequence[str]
+) -> list[dict[str, str | list[str]]]:
+    """The rows that were answered worst, with their cells as the table writes them."""
+    errors, said = _errors(answered)
+    cells = table.frame.select(columns)
+    labels = answered.recipe.target.labels
+    count = len(errors) if len(errors) <= _SINGLE else _WORST
+    return [
+        {
+            "row": f"{answered.rows[k] + 1:,}",
+            "cells": [cell or "" for cell in cells.row(int(answered.rows[k]))],
+            "true": labels[int(answered.target[k])] if labels else number(answered.target[k]),
+            "answered": said[k],
+            "error": f"{errors[k]:.0%}" if labels else number(errors[k]),
+        }
+        for k in np.argsort(-errors, kind="stable")[:count]
+    ]
+
+
+def _errors(answered: Answered) -> tuple[Floats, list[str]]:
+    """How wrong each answer is, and the answer in words."""
+    labels = answered.recipe.target.labels
+    if not labels:
+        value = answered.answers[:, 0].astype(np.float64)
+        return np.abs(value - answered.target), [number(one) for one in value]
+    shares = probabilities(answered.answers)
+    chosen = decide(answered.answers, answered.threshold)
+    said = [
+        f"{labels[label]} ({row[label]:.0%})" for label, row in zip(chosen, shares, strict=True)
+    ]
+    return 1 - shares[np.arange(len(shares)), answered.target.astype(int)], said
