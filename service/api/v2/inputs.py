@@ -25,7 +25,8 @@ def read_inputs(
     """
     given = document.get("inputs")
     known = [spec.name for spec in model.inputs]
-    if not isinstance(given, list) or (not given and known):
+    required = [spec.name for spec in model.inputs if not spec.optional]
+    if not isinstance(given, list) or (not given and required):
         raise InvalidRequest(f"'inputs' must be a list of {', '.join(map(repr, known))}.")
     found: dict[str, Array] = {}
     for tensor in given:
@@ -40,9 +41,8 @@ def read_inputs(
         bundled = model.manifest is not None
         found[name] = _array(tensor, spec, payload, regions, bundled=bundled)
     payload.require_consumed()
-    for spec in model.inputs:
-        if spec.name not in found and not spec.optional:
-            raise InvalidRequest(f"Input {spec.name!r} is missing.")
+    if missing := [name for name in required if name not in found]:
+        raise InvalidRequest(f"Input {missing[0]!r} is missing.")
     return tuple(found.get(name, ABSENT) for name in known)
 
 

@@ -1,0 +1,97 @@
+"""Graphs that someone else might have made: every shape and kind, and every way to be wrong."""
+
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+FLOAT = TensorProto.FLOAT
+
+
+def serialised(
+    nodes: list[Any],
+    inputs: list[Any],
+    outputs: list[Any],
+    weights: list[Any] | None = None,
+    opset: int = 18,
+) -> bytes:
+    """A graph of these parts as the content of ``model.onnx``; nothing is checked."""
+    made = helper.make_model(
+        helper.make_graph(nodes, "foreign", inputs, outputs, weights or []),
+        opset_imports=[helper.make_opsetid("", opset)],
+        ir_version=9,
+    )
+    content: bytes = made.SerializeToString()
+    return content
+
+
+def tensor(name: str, shape: list[int | str] | None, element: int = FLOAT) -> Any:  # noqa: ANN401 - onnx has no types
+    """An input or output; without a shape its rank is not told."""
+    return helper.make_tensor_value_info(name, element, shape)
+
+
+def one_node(operator: str, opset: int = 18) -> bytes:
+    """A float graph of one operator from ``x`` to ``y``, whose ranks are not told."""
+    node = helper.make_node(operator, ["x"], ["y"])
+    return serialised([node], [tensor("x", None)], [tensor("y", None)], opset=opset)
+
+
+def constant() -> bytes:
+    """A graph without inputs, whose ``y`` is always ``[1, 2]``."""
+    node = helper.make_node("Constant", [], ["y"], value_floats=[1.0, 2.0])
+    return serialised([node], [], [tensor("y", [2])])
+
+
+def unknown_operator() -> bytes:
+    """A graph of an operator that nobody has."""
+    return one_node("Conjure")
+
+
+def optional_both_ways() -> bytes:
+    """``has`` says whether ``x`` was given; ``y`` is left out where ``x`` is."""
+    kind = helper.make_optional_type_proto(helper.make_tensor_type_proto(FLOAT, [2]))
+    x, y = (helper.make_value_info(name, kind) for name in ("x", "y"))
+    nodes = [
+        helper.make_node("OptionalHasElement", ["x"], ["has"]),
+        helper.make_node("Identity", ["x"], ["y"]),
+    ]
+    return serialised(nodes, [x], [tensor("has", [], TensorProto.BOOL), y])
+
+
+def with_weights_at(location: str) -> bytes:
+    """``y = x + [0, 1, 2, 3]``, whose second summand lies in the file named."""
+    weights = TensorProto(
+        name="weights", data_type=FLOAT, dims=[4], data_location=TensorProto.EXTERNAL
+    )
+    for key, value in (("location", location), ("offset", "0"), ("length", "16")):
+        weights.external_data.add(key=key, value=value)
+    node = helper.make_node("Add", ["x", "weights"], ["y"])
+    return serialised([node], [tensor("x", [4])], [tensor("y", [4])], [weights])
+
+
+def weights_file() -> bytes:
+    """What the file of `with_weights_at` holds."""
+    return np.arange(4, dtype="<f4").tobytes()
+
+
+def sequence_input() -> bytes:
+    """A graph whose input is a sequence of tensors, which no protocol here has."""
+    kind = helper.make_sequence_type_proto(helper.make_tensor_type_proto(FLOAT, [2]))
+    node = helper.make_node("SequenceLength", ["x"], ["y"])
+    return serialised(
+        [node], [helper.make_value_info("x", kind)], [tensor("y", [], TensorProto.INT64)]
+    )
+
+
+def brain_floats() -> bytes:
+    """A graph of an element type that the protocol has no name for."""
+    node = helper.make_node("Identity", ["x"], ["y"])
+    element = TensorProto.BFLOAT16
+    return serialised([node], [tensor("x", [2], element)], [tensor("y", [2], element)])
+
+
+def failing_shape() -> bytes:
+    """A graph that takes any length, and can compute only multiples of seven."""
+    sevens = numpy_helper.from_array(np.array([-1, 7], np.int64), "sevens")
+    node = helper.make_node("Reshape", ["x", "sevens"], ["y"])
+    return serialised([node], [tensor("x", ["n"])], [tensor("y", None)], [sevens])

@@ -1,0 +1,257 @@
+"""Any ONNX file is served as it is, or refused with the runtime's reason; bare, without bundle."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from tests.conftest import StartApp
+from tests.foreign import (
+    brain_floats,
+    constant,
+    failing_shape,
+    one_node,
+    optional_both_ways,
+    sequence_input,
+    unknown_operator,
+    weights_file,
+    with_weights_at,
+)
+from tests.models import place_bare, publish_admission
+from tests.tensors import (
+    Array,
+    answer_in_binary,
+    answer_in_json,
+    ask_in_binary,
+    ask_in_json,
+    triton_dtype,
+)
+from tests.triton_models import identity
+
+DATATYPES = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+}
+
+
+@pytest.mark.parametrize("datatype", DATATYPES)
+def test_the_extremes_of_every_datatype_come_back(
+    models: Path, start: StartApp, datatype: str
+) -> None:
+    """Smallest and largest values survive both forms to the last bit."""
+    place_bare(models, "same", identity(DATATYPES[datatype], ["n"]))
+    client = start()
+    dtype = triton_dtype(datatype)
+    facts = {"f": np.finfo, "i": np.iinfo, "u": np.iinfo}.get(dtype.kind)
+    ends = [False, True] if facts is None else [facts(dtype).min, facts(dtype).max]
+    array = {"INPUT0": np.array(ends, dtype)}
+
+    (binary,) = answer_in_binary(ask_in_binary(client, "same", array), ["OUTPUT0"])
+    (text,) = answer_in_json(ask_in_json(client, "same", array), ["OUTPUT0"])
+
+    for got in (binary, text):
+        assert got is not None
+        assert got.dtype == dtype
+        assert got.tobytes() == array["INPUT0"].tobytes()
+
+
+def test_numbers_that_are_not_finite_are_null_in_json_and_whole_in_binary(
+    models: Path, start: StartApp
+) -> None:
+    """JSON has no word for them; bytes keep even a NaN's own bits."""
+    place_bare(models, "same", identity(TensorProto.FLOAT, ["n"]))
+    client = start()
+    array = np.array([np.nan, np.inf, -np.inf, 1.5], np.float32)
+    array[0:1].view(np.uint32)[0] = 0x7FC0_1234
+
+    (binary,) = answer_in_binary(ask_in_binary(client, "same", {"INPUT0": array}), ["OUTPUT0"])
+    refused = ask_in_json(client, "same", {"INPUT0": array})
+
+    assert binary is not None
+    assert binary.tobytes() == array.tobytes()
+    assert "For NaN and infinity, which JSON does not have, send binary" in refused.json()["error"]
+
+
+def test_an_output_that_is_not_finite_is_null(models: Path, start: StartApp) -> None:
+    """The answer stays JSON."""
+    place_bare(models, "log", one_node("Log"))
+    client = start()
+
+    answer = ask_in_json(client, "log", {"x": np.array([0, -1, 1], np.float32)})
+
+    assert answer.json()["outputs"][0]["data"] == [None, None, 0.0]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (2, 0, 3), (2, 3), (1, 1, 1, 1, 2)])
+def test_a_rank_that_the_graph_does_not_tell_is_the_callers(
+    models: Path, start: StartApp, shape: tuple[int, ...]
+) -> None:
+    """Scalars, empty tensors and any number of axes; both forms answer what numpy computes."""
+    place_bare(models, "negative", one_node("Neg"))
+    client = start()
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+
+    (binary,) = answer_in_binary(ask_in_binary(client, "negative", {"x": x}), ["y"])
+    (text,) = answer_in_json(ask_in_json(client, "negative", {"x": x}), ["y"])
+
+    for got in (binary, text):
+        assert got is not None
+        assert got.shape == shape
+        np.testing.assert_array_equal(got, -x)
+
+
+def test_an_optional_input_may_be_left_out_and_an_optional_output_too(
+    models: Path, start: StartApp
+) -> None:
+    """What the graph calls optional need not be there."""
+    place_bare(models, "perhaps", optional_both_ways())
+    client = start()
+    two = np.array([1, 2], np.float32)
+
+    for read, ask in ((answer_in_binary, ask_in_binary), (answer_in_json, ask_in_json)):
+        has, y = read(ask(client, "perhaps", {"x": two}), ["has", "y"])
+        assert has is not None
+        assert y is not None
+        assert (bool(has), y.tolist()) == (True, [1, 2])
+    left_out = client.post("/v2/models/perhaps/infer", json={"inputs": []}).json()
+    assert [output["name"] for output in left_out["outputs"]] == ["has"]
+    assert left_out["outputs"][0]["data"] == [False]
+
+
+def test_a_model_without_inputs_answers(models: Path, start: StartApp) -> None:
+    """A constant graph takes an empty list."""
+    place_bare(models, "constant", constant())
+
+    answer = start().post("/v2/models/constant/infer", json={"inputs": []})
+
+    assert answer.json()["outputs"][0]["data"] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "parts/weights.bin", "parts/../weights.bin"])
+def test_weights_beside_the_graph_are_read(models: Path, start: StartApp, location: str) -> None:
+    """A graph may keep its weights in files of its own folder."""
+    folder = place_bare(models, "outside", with_weights_at(location))
+    (folder / "parts").mkdir()
+    (folder / location).write_bytes(weights_file())
+
+    answer = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+
+    assert answer.json()["outputs"][0]["data"] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("location", ["../weights.bin", "parts/../../weights.bin", "link", "/"])
+def test_weights_anywhere_else_are_refused(models: Path, start: StartApp, location: str) -> None:
+    """Neither a path upwards, nor an absolute one, nor a link leads out of the model's folder."""
+    absolute = str(models / "weights.bin") if location == "/" else location
+    folder = place_bare(models, "outside", with_weights_at(absolute))
+    for place in (folder.parent, models):
+        (place / "weights.bin").write_bytes(weights_file())
+    (folder / "parts").mkdir()
+    (folder / "link").symlink_to(models / "weights.bin")
+
+    answer = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+
+    assert answer.status_code == 409
+    assert "External data path validation failed" in answer.json()["error"]
+
+
+def test_weights_that_are_not_there_are_told(models: Path, start: StartApp) -> None:
+    """The reason names the file."""
+    place_bare(models, "outside", with_weights_at("weights.bin"))
+
+    answer = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+
+    assert answer.status_code == 409
+    assert "weights.bin" in answer.json()["error"]
+
+
+def test_tritons_configuration_beside_the_versions_is_tolerated(
+    models: Path, start: StartApp
+) -> None:
+    """Even one that is not text; the graph says all that matters."""
+    folder = place_bare(models, "same", identity(TensorProto.FLOAT, [2]))
+    (folder.parent / "config.pbtxt").write_bytes(os.urandom(100))
+    (folder.parent / "labels.txt").write_text("a\nb\n")
+
+    answer = ask_in_json(start(), "same", {"INPUT0": np.ones(2, np.float32)})
+
+    assert answer.json()["outputs"][0]["data"] == [1, 1]
+
+
+UNSERVABLE = [
+    (b"", "ONNX Runtime refuses model.onnx: "),
+    (b"not a model", "protobuf parsing failed"),
+    (identity(TensorProto.FLOAT, [2])[:-20], "ONNX Runtime refuses model.onnx: "),
+    (one_node("Neg", opset=999), "official support for domain ai.onnx is till opset"),
+    (unknown_operator(), "Conjure"),
+    (sequence_input(), "'x' is a seq(tensor(float)), which no protocol here can carry"),
+    (brain_floats(), "'x' is a tensor(bfloat16), which no protocol here can carry"),
+]
+
+
+@pytest.mark.parametrize(("model", "reason"), UNSERVABLE)
+def test_a_file_that_cannot_be_served_is_told_everywhere_with_the_reason(
+    models: Path, start: StartApp, model: bytes, reason: str
+) -> None:
+    """Index, description and prediction say the same; a neighbour serves all the same."""
+    place_bare(models, "foreign", model)
+    publish_admission(models)
+    client = start()
+
+    infer = client.post("/v2/models/foreign/infer", json={"inputs": []})
+    plain = client.post("/models/foreign/predict", json={})
+    (indexed,) = (
+        entry for entry in client.post("/v2/repository/index").json() if entry["name"] == "foreign"
+    )
+    described = client.get("/models/foreign").json()
+
+    assert (infer.status_code, plain.status_code) == (409, 409)
+    assert reason in infer.json()["error"]
+    assert reason in plain.json()["error"]
+    assert (indexed["state"], reason in indexed["reason"]) == ("UNAVAILABLE", True)
+    assert reason in str(described)
+    assert client.get("/v2/models/foreign/ready").status_code == 503
+    assert client.get("/v2/health/ready").json() == {"ready": True}
+
+
+def test_an_input_that_the_graph_cannot_compute_is_refused_with_the_reason(
+    models: Path, start: StartApp
+) -> None:
+    """Nothing but the runtime knows a bare graph's rules; it is the caller's 400, not our 500."""
+    place_bare(models, "sevens", failing_shape())
+    client = start()
+
+    wrong = ask_in_json(client, "sevens", {"x": np.zeros(8, np.float32)})
+    right = ask_in_json(client, "sevens", {"x": np.zeros(14, np.float32)})
+
+    assert (wrong.status_code, wrong.json()["code"]) == (400, "input_refused")
+    assert "Reshape" in wrong.json()["error"]
+    assert right.json()["outputs"][0]["shape"] == [2, 7]
+
+
+def test_half_floats_travel_in_binary_and_are_refused_in_json(
+    models: Path, start: StartApp
+) -> None:
+    """JSON has no number of that width."""
+    place_bare(models, "same", identity(TensorProto.FLOAT16, ["n"]))
+    client = start()
+    array: Array = np.array([1.5, -0.0, 65504, np.inf], np.float16)
+
+    (binary,) = answer_in_binary(ask_in_binary(client, "same", {"INPUT0": array}), ["OUTPUT0"])
+    refused = ask_in_json(client, "same", {"INPUT0": array})
+
+    assert binary is not None
+    assert binary.tobytes() == array.tobytes()
+    assert refused.status_code == 400
+    assert "FP16, which JSON cannot carry" in refused.json()["error"]
