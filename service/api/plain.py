@@ -5,7 +5,6 @@ GET /models · GET /models/{name} · POST /models/{name}/predict, each model als
 """
 
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.datastructures import Headers
 
 from service.api.bodies import JSON, parse_json
+from service.api.codecs import Codecs
 from service.api.features import FeatureCodec
 from service.api.prediction import Decoded, Encoded, Predictor
 from service.bundle.manifest import ClassesOutput, Manifest, ValueOutput
@@ -40,11 +40,11 @@ class PlainDialect:
     media_types = (JSON,)
 
     def __init__(self) -> None:
-        self._codecs: WeakKeyDictionary[ServedModel, FeatureCodec] = WeakKeyDictionary()
+        self._codecs = Codecs()
 
     def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Decoded[bool]:  # noqa: ARG002 - the protocol's own parameter
         """One object, an array of rows, or ``{"instances": [rows]}``."""
-        codec = self._codec(model)
+        codec = self._codecs.of(model, _manifest(model))
         document = parse_json(body, orjson.dumps(codec.example))
         rows, single = _rows(document, codec)
         return Decoded((codec.rows(rows),), single)
@@ -55,12 +55,6 @@ class PlainDialect:
         version = {"model_version": model.version}
         body = answers[0] | version if context else {"predictions": answers} | version
         return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
-
-    def _codec(self, model: ServedModel) -> FeatureCodec:
-        codec = self._codecs.get(model)
-        if codec is None:
-            codec = self._codecs[model] = FeatureCodec(_manifest(model).input)
-        return codec
 
 
 def plain_router(registry: Registry, predictor: Predictor) -> APIRouter:

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import orjson
 from starlette.datastructures import Headers
 
 from service.api.bodies import BINARY, JSON, parse_json
-from service.api.features import FeatureCodec
+from service.api.codecs import Codecs
 from service.api.prediction import Decoded, Encoded
 from service.api.v2.classification import classify
 from service.api.v2.inputs import read_inputs, read_raw
@@ -41,7 +40,7 @@ class V2Dialect:
 
     def __init__(self, regions: Regions) -> None:
         self._regions = regions
-        self._codecs: WeakKeyDictionary[ServedModel, FeatureCodec] = WeakKeyDictionary()
+        self._codecs = Codecs()
 
     def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Decoded[Asked]:
         """Read ``inputs``; a bundle's rows are also held against its features' rules."""
@@ -80,10 +79,7 @@ class V2Dialect:
 
     def _checked(self, model: ServedModel, inputs: Arrays) -> Arrays:
         if model.manifest is not None:
-            codec = self._codecs.get(model)
-            if codec is None:
-                codec = self._codecs[model] = FeatureCodec(model.manifest.input)
-            codec.check(inputs[0])
+            self._codecs.of(model, model.manifest).check(inputs[0])
         return inputs
 
     def _written(

@@ -1,0 +1,21 @@
+"""The codecs of models, each made when it is first needed and gone with its model."""
+
+from weakref import WeakKeyDictionary
+
+from service.api.features import FeatureCodec
+from service.bundle.manifest import Manifest
+from service.engine.model import ServedModel
+
+
+class Codecs:
+    """One codec a model."""
+
+    def __init__(self) -> None:
+        self._made: WeakKeyDictionary[ServedModel, FeatureCodec] = WeakKeyDictionary()
+
+    def of(self, model: ServedModel, manifest: Manifest) -> FeatureCodec:
+        """The codec of a model with this manifest."""
+        codec = self._made.get(model)
+        if codec is None:
+            codec = self._made[model] = FeatureCodec(manifest.input)
+        return codec
