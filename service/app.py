@@ -16,6 +16,7 @@ from service.api.operations import operations_router
 from service.api.plain import plain_router
 from service.api.prediction import Predictor
 from service.api.requests import RequestContext
+from service.api.v1.routes import v1_routers
 from service.api.v2.routes import v2_routers
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
@@ -73,7 +74,10 @@ def create_app(settings: Settings) -> Onward:
     )
     predictor = Predictor(registry, metrics, settings)
     app.include_router(plain_router(registry, predictor))
-    for router in v2_routers(registry, reconciler, predictor, settings, VERSION):
+    for router in (
+        *v1_routers(registry, predictor),
+        *v2_routers(registry, reconciler, predictor, settings, VERSION),
+    ):
         app.include_router(router)
     app.include_router(operations_router(registry, metrics))
     add_error_handlers(app)

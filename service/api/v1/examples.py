@@ -1,0 +1,152 @@
+"""``:classify`` and ``:regress``: examples by name in, labelled scores or single values out."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from starlette.datastructures import Headers
+
+from service.api.codecs import Codecs
+from service.api.prediction import Decoded, Encoded
+from service.api.v1.inputs import feature_rows, stacked
+from service.api.v1.request import MEDIA_TYPES, read_document, read_list
+from service.api.values import shown
+from service.bundle.manifest import ClassesOutput, ValueOutput
+from service.engine.datatypes import ABSENT, DTYPES, Array, Arrays
+from service.engine.model import ServedModel
+from service.engine.session import TensorSpec
+from service.errors import InvalidRequest
+
+_EXAMPLES, _CONTEXT = "examples", "context"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an answer is made of, and which bundles can give it."""
+
+    verb: str
+    output: type[ClassesOutput] | type[ValueOutput]
+    results: Callable[[ServedModel, Arrays, int], Sequence[object]]
+
+
+class ExamplesDialect:
+    """``examples``, each joined with ``context``, what they have in common."""
+
+    name = "v1"
+    media_types = MEDIA_TYPES
+
+    def __init__(self, codecs: Codecs, task: Task) -> None:
+        self._codecs = codecs
+        self._task = task
+
+    def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Decoded[int]:  # noqa: ARG002 - the protocol's own parameter
+        """Read the examples, whose number the answer needs."""
+        if model.manifest is None:
+            template: Mapping[str, object] = {spec.name: "…" for spec in model.inputs}
+            examples = _examples(read_document(body, {_EXAMPLES: [template]}))
+            rows = [_fitted(example, model.inputs) for example in examples]
+            return Decoded(stacked(model.inputs, rows).arrays, len(rows))
+        if not isinstance(model.manifest.output, self._task.output):
+            raise InvalidRequest(
+                f"Model {model.name!r} is a {model.manifest.task} model, which cannot "
+                f"{self._task.verb}; use :predict."
+            )
+        codec = self._codecs.of(model, model.manifest)
+        examples = _examples(read_document(body, {_EXAMPLES: [codec.example]}))
+        known = {feature.name for feature in codec.features}
+        rows = [_unlisted(example, known) for example in examples]
+        return Decoded((feature_rows(codec, model.inputs[0], rows),), len(rows))
+
+    def encode(self, model: ServedModel, outputs: Arrays, context: int) -> Encoded:
+        """``results``, one an example, in their order."""
+        results = self._task.results(model, outputs, context)
+        return Encoded(orjson.dumps({"results": results}, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def _examples(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Each example with the context's values."""
+    context = document.get(_CONTEXT, {})
+    if not isinstance(context, dict):
+        raise InvalidRequest(f"'context' must be an object by name, got {shown(context)}.")
+    for place, example in enumerate(read_list(document, _EXAMPLES)):
+        if not isinstance(example, dict):
+            raise InvalidRequest(f"Example {place} must be an object, got {shown(example)}.")
+        if twice := sorted(set(context) & set(example)):
+            raise InvalidRequest(
+                f"Example {place} and the context both have {shown(twice[0])}; send it in one."
+            )
+        yield {**context, **example}
+
+
+def _fitted(example: Mapping[str, Any], specs: Sequence[TensorSpec]) -> Mapping[str, Any]:
+    """The example with each value as the graph has it: an example's value is a list of one."""
+    ranks = {spec.name: len(spec.shape) for spec in specs}
+    return {name: _of_rank(value, ranks.get(name, 0) - 1) for name, value in example.items()}
+
+
+def _of_rank(value: object, rank: int) -> object:
+    if rank == 1 and not isinstance(value, list):
+        return [value]
+    if rank == 0 and isinstance(value, list) and len(value) == 1:
+        return value[0]
+    return value
+
+
+def _unlisted(example: Mapping[str, Any], known: set[str]) -> Mapping[str, Any]:
+    return {name: _of_rank(value, 0) if name in known else value for name, value in example.items()}
+
+
+def _classes(model: ServedModel, outputs: Arrays, count: int) -> Sequence[object]:
+    """``[[label, score], …]`` for each example, in the order of the model's classes."""
+    found = _numbers(model, outputs)
+    scores = found.reshape(-1, 1) if found.ndim == 1 else found
+    if scores.ndim != 2 or len(scores) != count:  # noqa: PLR2004 - examples and classes
+        raise _unfit(model, found, "a row of scores", count)
+    if scores.shape[1] == 1 and len(model.labels) == 2:  # noqa: PLR2004 - as above
+        # The graph of two labels gives the share of the second alone.
+        scores = np.concatenate([1 - scores, scores], axis=1)
+    labels = _labels(model, outputs, scores)
+    return [list(zip(names, row, strict=True)) for names, row in zip(labels, scores, strict=True)]
+
+
+def _values(model: ServedModel, outputs: Arrays, count: int) -> Sequence[object]:
+    """One number for each example."""
+    found = _numbers(model, outputs)
+    if found.size != count:
+        raise _unfit(model, found, "one number", count)
+    return list(found.ravel())
+
+
+CLASSIFY = Task("classify", ClassesOutput, _classes)
+REGRESS = Task("regress", ValueOutput, _values)
+
+
+def _numbers(model: ServedModel, outputs: Arrays) -> Array:
+    """The first floating-point output, which a bare model has nothing else to tell by."""
+    for spec, array in zip(model.outputs, outputs, strict=True):
+        if DTYPES[spec.datatype].kind == "f" and array is not ABSENT:
+            return array
+    raise InvalidRequest(
+        f"Model {model.name!r} answers no floating-point numbers, so it can neither classify nor "
+        "regress; use :predict."
+    )
+
+
+def _labels(model: ServedModel, outputs: Arrays, scores: Array) -> Sequence[Sequence[str]]:
+    """A string for each score: the model's, those that it answers beside them, or empty ones."""
+    if len(model.labels) == scores.shape[1]:
+        return [model.labels] * len(scores)
+    for spec, array in zip(model.outputs, outputs, strict=True):
+        if spec.datatype == "BYTES" and array.size == scores.size:
+            strings: Sequence[Sequence[str]] = array.reshape(scores.shape).tolist()
+            return strings
+    return [[""] * scores.shape[1]] * len(scores)
+
+
+def _unfit(model: ServedModel, found: Array, wanted: str, count: int) -> InvalidRequest:
+    return InvalidRequest(
+        f"Model {model.name!r} answers an array of shape {list(found.shape)}, not {wanted} for "
+        f"each of {count} examples; use :predict."
+    )

@@ -1,0 +1,83 @@
+"""``:predict``: rows in, rows out; or columns in, columns out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.datastructures import Headers
+
+from service.api.codecs import Codecs
+from service.api.prediction import Decoded, Encoded
+from service.api.v1.answers import by_column, by_row
+from service.api.v1.inputs import columns, feature_columns, feature_rows, stacked
+from service.api.v1.request import MEDIA_TYPES, read_document, read_list
+from service.engine.datatypes import Arrays
+from service.engine.model import ServedModel
+from service.errors import InvalidRequest, nearest
+
+_ROWS, _COLUMNS = "instances", "inputs"
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the values came, and so how the answer goes: the number of rows, or None for columns."""
+
+    rows: int | None = None
+    whole: bool = False
+
+
+class PredictDialect:
+    """Exactly one of ``instances`` and ``inputs``."""
+
+    name = "v1"
+    media_types = MEDIA_TYPES
+
+    def __init__(self, codecs: Codecs) -> None:
+        self._codecs = codecs
+
+    def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Decoded[Form]:  # noqa: ARG002 - the protocol's own parameter
+        """Read rows or columns; a bundle's are held against its features' rules."""
+        document = read_document(body, self._example(model))
+        if _form_of(document) == _COLUMNS:
+            return Decoded(self._columns(model, document[_COLUMNS]), Form())
+        rows = read_list(document, _ROWS)
+        if model.manifest is not None:
+            codec = self._codecs.of(model, model.manifest)
+            return Decoded((feature_rows(codec, model.inputs[0], rows),), Form(len(rows)))
+        read = stacked(model.inputs, rows)
+        return Decoded(read.arrays, Form(read.count, read.whole))
+
+    def encode(self, model: ServedModel, outputs: Arrays, context: Form) -> Encoded:
+        """``predictions`` for rows, ``outputs`` for columns."""
+        if context.rows is None:
+            body = {"outputs": by_column(model.outputs, outputs)}
+        else:
+            rows = by_row(model.outputs, outputs, context.rows, whole=context.whole)
+            body = {"predictions": rows}
+        return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
+
+    def _columns(self, model: ServedModel, given: object) -> Arrays:
+        if model.manifest is None:
+            return columns(model.inputs, given)
+        codec = self._codecs.of(model, model.manifest)
+        return (feature_columns(codec, model.inputs[0], given),)
+
+    def _example(self, model: ServedModel) -> Mapping[str, object]:
+        if model.manifest is not None:
+            return {_ROWS: [self._codecs.of(model, model.manifest).example]}
+        return {_ROWS: [{spec.name: ["…"] for spec in model.inputs}]}
+
+
+def _form_of(document: Mapping[str, Any]) -> str:
+    given = [key for key in (_ROWS, _COLUMNS) if key in document]
+    if len(given) == 1:
+        return given[0]
+    if given:
+        raise InvalidRequest("The request has both 'instances' and 'inputs'; send one of them.")
+    meant = {key: nearest(key, (_ROWS, _COLUMNS)) for key in document}
+    wrong = next((key for key, close in meant.items() if close), None)
+    advice = f" Did you mean {meant[wrong]!r} by {wrong!r}?" if wrong is not None else ""
+    raise InvalidRequest(
+        f"The request has neither 'instances', for rows, nor 'inputs', for columns.{advice}"
+    )

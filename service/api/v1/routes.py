@@ -1,0 +1,103 @@
+"""The protocol's paths."""
+
+from http import HTTPStatus
+
+import orjson
+from fastapi import APIRouter, HTTPException, Request, Response
+
+from service.api.codecs import Codecs
+from service.api.prediction import Predictor
+from service.api.v1.describe import metadata, status
+from service.api.v1.examples import CLASSIFY, REGRESS, ExamplesDialect
+from service.api.v1.predict import PredictDialect
+from service.engine.registry import Registry
+from service.errors import NotFound
+
+_TAG = "TensorFlow Serving and KServe, version 1"
+
+
+def v1_routers(registry: Registry, predictor: Predictor) -> list[APIRouter]:
+    """Every path of the protocol."""
+    return [_prediction_router(predictor), _refusing_router(registry), _model_router(registry)]
+
+
+def _prediction_router(predictor: Predictor) -> APIRouter:
+    """The three verbs."""
+    router = APIRouter(prefix="/v1", tags=[_TAG])
+    codecs = Codecs()
+    predict = PredictDialect(codecs)
+    classify = ExamplesDialect(codecs, CLASSIFY)
+    regress = ExamplesDialect(codecs, REGRESS)
+
+    @router.post("/models/{name}:predict", summary="Predict rows or columns")
+    @router.post("/models/{name}/versions/{version}:predict", summary="The same by one version")
+    async def predicted(request: Request, name: str, version: str | None = None) -> Response:
+        return await predictor.answer(predict, request, name, version)
+
+    @router.post("/models/{name}:classify", summary="Label examples")
+    @router.post("/models/{name}/versions/{version}:classify", summary="The same by one version")
+    async def classified(request: Request, name: str, version: str | None = None) -> Response:
+        return await predictor.answer(classify, request, name, version)
+
+    @router.post("/models/{name}:regress", summary="One number for each example")
+    @router.post("/models/{name}/versions/{version}:regress", summary="The same by one version")
+    async def regressed(request: Request, name: str, version: str | None = None) -> Response:
+        return await predictor.answer(regress, request, name, version)
+
+    return router
+
+
+def _model_router(registry: Registry) -> APIRouter:
+    """What there is."""
+    router = APIRouter(prefix="/v1", tags=[_TAG])
+
+    @router.get("/models", summary="The models' names")
+    async def models() -> Response:
+        return _json({"models": registry.names})
+
+    @router.get("/models/{name}", summary="Whether a model serves, and the state of its versions")
+    @router.get("/models/{name}/versions/{version}", summary="The state of one version")
+    async def model_status(name: str, version: str | None = None) -> Response:
+        known = registry.versions(name) if version is None else [registry.entry(name, version)]
+        return _json(status(name, known))
+
+    @router.get("/models/{name}/metadata", summary="A model's tensors")
+    @router.get("/models/{name}/versions/{version}/metadata", summary="The tensors of one version")
+    async def model_metadata(name: str, version: str | None = None) -> Response:
+        return _json(metadata(registry.get(name, version)))
+
+    return router
+
+
+def _refusing_router(registry: Registry) -> APIRouter:
+    """What the protocol's servers have and this one has not, told in a sentence."""
+    router = APIRouter(prefix="/v1", include_in_schema=False)
+
+    @router.get("/models/{name}:predict")
+    @router.get("/models/{name}:classify")
+    @router.get("/models/{name}:regress")
+    async def not_read(name: str) -> Response:  # noqa: ARG001 - the path's own parameter
+        # Otherwise the verb would be taken for part of a model's name.
+        raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
+
+    @router.api_route("/models/{name}/labels/{label}", methods=["GET", "POST"])
+    @router.get("/models/{name}/labels/{label}/metadata")
+    async def labelled(name: str, label: str) -> Response:
+        numbers = ", ".join(entry.version for entry in registry.versions(name))
+        raise NotFound(
+            f"Versions have no labels here, so model {name!r} has none called "
+            f"{label.partition(':')[0]!r}; ask for one by its number, available: {numbers}, or "
+            "for none."
+        )
+
+    @router.post("/models/{name}:{verb}")
+    @router.post("/models/{name}/versions/{version}:{verb}")
+    async def another_verb(name: str, verb: str) -> Response:
+        registry.versions(name)
+        raise NotFound(f"Model {name!r} cannot {verb!r}; use :predict, :classify or :regress.")
+
+    return router
+
+
+def _json(content: object) -> Response:
+    return Response(orjson.dumps(content), media_type="application/json")

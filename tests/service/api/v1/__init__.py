@@ -1,0 +1,1 @@
+"""Tests of the protocol of TensorFlow Serving and KServe, version 1."""

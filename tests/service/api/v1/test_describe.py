@@ -1,0 +1,75 @@
+"""What the protocol tells of models, ready or not."""
+
+from pathlib import Path
+
+import pytest
+from onnx import TensorProto
+
+from service.bundle.files import MODEL
+from tests.conftest import StartApp
+from tests.models import place_bare, publish_price
+from tests.service.api.v1.graphs import place_identity
+
+
+def test_the_list_holds_the_names(models: Path, start: StartApp) -> None:
+    """As KServe lists them, ready or not."""
+    publish_price(models)
+    place_bare(models, "broken", b"no graph")
+
+    assert start().get("/v1/models").json() == {"models": ["broken", "price"]}
+
+
+def test_a_model_that_does_not_serve_tells_its_state_and_why(models: Path, start: StartApp) -> None:
+    """TensorFlow Serving's word for it is END; KServe's, not ready."""
+    place_bare(models, "broken", b"no graph")
+
+    answer = start().get("/v1/models/broken")
+
+    (version,) = answer.json()["model_version_status"]
+    assert answer.status_code == 200
+    assert answer.json()["ready"] is False
+    assert (version["version"], version["state"]) == ("1", "END")
+    assert version["status"]["error_code"] == "UNAVAILABLE"
+    assert "ONNX Runtime refuses model.onnx" in version["status"]["error_message"]
+
+
+def test_every_version_has_its_own_state(models: Path, start: StartApp) -> None:
+    """A refused newest version does not take the model down, and each can be asked alone."""
+    publish_price(models)
+    (publish_price(models) / MODEL).write_bytes(b"tampered")
+    client = start()
+
+    together = client.get("/v1/models/price").json()
+    alone = client.get("/v1/models/price/versions/2").json()
+
+    states = [(v["version"], v["state"]) for v in together["model_version_status"]]
+    assert states == [("2", "END"), ("1", "AVAILABLE")]
+    assert together["ready"] is True
+    assert alone["ready"] is False
+    assert alone["model_version_status"] == together["model_version_status"][:1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (TensorProto.BOOL, "DT_BOOL"),
+        (TensorProto.UINT8, "DT_UINT8"),
+        (TensorProto.INT64, "DT_INT64"),
+        (TensorProto.FLOAT16, "DT_HALF"),
+        (TensorProto.FLOAT, "DT_FLOAT"),
+        (TensorProto.DOUBLE, "DT_DOUBLE"),
+        (TensorProto.STRING, "DT_STRING"),
+    ],
+)
+def test_element_types_have_tensorflows_names(
+    models: Path, start: StartApp, kind: int, name: str
+) -> None:
+    """Metadata calls each type as TensorFlow does."""
+    place_identity(models, "echo", {"x": (kind, ["n", 3])})
+
+    answer = start().get("/v1/models/echo/metadata").json()
+
+    signature = answer["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    sizes = [dim["size"] for dim in signature["inputs"]["x"]["tensor_shape"]["dim"]]
+    assert signature["inputs"]["x"]["dtype"] == signature["outputs"]["x_out"]["dtype"] == name
+    assert sizes == ["-1", "3"]

@@ -1,0 +1,141 @@
+"""``:classify`` and ``:regress``: examples, their context, and who can answer them."""
+
+from pathlib import Path
+
+import pytest
+from onnx import TensorProto, helper
+
+from tests.conftest import StartApp
+from tests.models import (
+    admission_probability,
+    place_bare,
+    publish_admission,
+    publish_iris,
+    publish_price,
+    sum_and_difference,
+)
+from tests.service.api.v1.graphs import FLOAT, Tensors, place, place_half_plus, place_identity
+
+
+def test_a_bundle_classifies_by_its_labels(models: Path, start: StartApp) -> None:
+    """Both labels of a binary model, its second with the graph's probability."""
+    publish_admission(models)
+    body = {"examples": [{"exam_1": 45, "exam_2": [85]}, {"exam_1": 30, "exam_2": 40}]}
+
+    answer = start().post("/v1/models/admission:classify", json=body).json()
+
+    for pairs, row in zip(answer["results"], ((45, 85), (30, 40)), strict=True):
+        second = admission_probability(*row)
+        assert pairs == [
+            ["not admitted", pytest.approx(1 - second, abs=1e-6)],
+            ["admitted", pytest.approx(second, abs=1e-6)],
+        ]
+
+
+def test_scores_are_those_of_the_plain_dialect(models: Path, start: StartApp) -> None:
+    """An answer never depends on the dialect."""
+    publish_iris(models)
+    client = start()
+    row = {"a": 0.5, "b": 2, "c": 1}
+
+    plain = client.post("/models/iris/predict", json=row).json()["probabilities"]
+    pairs = client.post("/v1/models/iris:classify", json={"examples": [row]}).json()["results"][0]
+
+    assert dict(pairs) == plain
+
+
+def test_a_bundle_regresses_to_its_value(models: Path, start: StartApp) -> None:
+    """One number for each example, in their order."""
+    publish_price(models)
+
+    answer = start().post("/v1/models/price:regress", json={"examples": [{"size": 3}, {"size": 1}]})
+
+    assert answer.json() == {"results": [6.0, 2.0]}
+
+
+def test_the_context_is_part_of_every_example(models: Path, start: StartApp) -> None:
+    """What examples have in common may be said once."""
+    publish_admission(models)
+    client = start()
+    path = "/v1/models/admission:classify"
+
+    said_once = {"context": {"exam_2": 85}, "examples": [{"exam_1": 45}, {"exam_1": 30}]}
+    said_twice = {"examples": [{"exam_1": 45, "exam_2": 85}, {"exam_1": 30, "exam_2": 85}]}
+
+    assert client.post(path, json=said_once).json() == client.post(path, json=said_twice).json()
+
+
+def test_classes_without_a_name_have_an_empty_one(models: Path, start: StartApp) -> None:
+    """A bare graph tells no labels; the protocol has the empty string for that."""
+    place_identity(models, "scores", {"x": (FLOAT, ["n", 2])})
+
+    answer = start().post("/v1/models/scores:classify", json={"examples": [{"x": [1, 2]}]})
+
+    assert answer.json() == {"results": [[["", 1.0], ["", 2.0]]]}
+
+
+def test_labels_beside_a_bare_model_name_its_classes(models: Path, start: StartApp) -> None:
+    """Those of the file that Triton's configuration names."""
+    place_identity(models, "scores", {"x": (FLOAT, ["n", 2])})
+    (models / "scores" / "config.pbtxt").write_text('output [{ label_filename: "labels.txt" }]')
+    (models / "scores" / "labels.txt").write_text("cat\ndog\n")
+
+    answer = start().post("/v1/models/scores:classify", json={"examples": [{"x": [1, 2]}]})
+
+    assert answer.json() == {"results": [[["cat", 1.0], ["dog", 2.0]]]}
+
+
+def test_one_score_an_example_is_one_class(models: Path, start: StartApp) -> None:
+    """A graph that answers a vector has one class."""
+    place_half_plus(models, "half", 0, ["n"])
+
+    answer = start().post("/v1/models/half:classify", json={"examples": [{"x": 1}, {"x": [3]}]})
+
+    assert answer.json() == {"results": [[["", 0.5]], [["", 1.5]]]}
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        ("admission:regress", "Model 'admission' is a binary model, which cannot regress"),
+        ("price:classify", "Model 'price' is a regression model, which cannot classify"),
+        ("simple:classify", "answers no floating-point numbers"),
+        ("square:classify", "answers an array of shape [1, 2, 2], not a row of scores for each"),
+        ("square:regress", "not one number for each of 1 examples"),
+    ],
+)
+def test_a_model_of_another_task_says_so(
+    models: Path, start: StartApp, call: str, sentence: str
+) -> None:
+    """400 tells what the model is, and that it can be asked by :predict."""
+    publish_admission(models)
+    publish_price(models)
+    place_bare(models, "simple", sum_and_difference())
+    place_identity(models, "square", {"x": (FLOAT, ["n", 2, 2])})
+    rows = {
+        "admission": {"exam_1": 45, "exam_2": 85},
+        "price": {"size": 3},
+        "simple": {"INPUT0": [1] * 16, "INPUT1": [1] * 16},
+        "square": {"x": [[1, 2], [3, 4]]},
+    }
+
+    body = {"examples": [rows[call.partition(":")[0]]]}
+    answer = start().post(f"/v1/models/{call}", json=body)
+
+    assert answer.status_code == 400
+    assert sentence in answer.json()["error"]
+    assert answer.json()["error"].endswith("use :predict.")
+
+
+def test_the_first_floating_point_output_is_the_score(models: Path, start: StartApp) -> None:
+    """Whole numbers before it, such as the label that scikit-learn's converters add, are not."""
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0),
+        helper.make_node("Identity", ["x"], ["probabilities"]),
+    ]
+    outputs: Tensors = {"label": (TensorProto.INT64, ["n"]), "probabilities": (FLOAT, ["n", 2])}
+    place(models, "trees", nodes, {"x": (FLOAT, ["n", 2])}, outputs)
+
+    answer = start().post("/v1/models/trees:classify", json={"examples": [{"x": [0.25, 0.75]}]})
+
+    assert answer.json() == {"results": [[["", 0.25], ["", 0.75]]]}
