@@ -1,6 +1,7 @@
 """Train models from recipes or CSV files and publish them as bundles that the service loads."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import get_args
 
 from service.bundle.errors import BundleError
 from training import commands
-from training.config import read_recipe
+from training.config import read_document, read_recipe
 from training.errors import TrainingError
 from training.recipe import Family
 from training.sources import Folders
@@ -68,6 +69,17 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     _add_models(verb)
     verb.set_defaults(command=lambda options: commands.compare(options.models, options.names))
 
+    verb = verbs.add_parser("import", help="wrap an ONNX model from elsewhere into a bundle")
+    verb.add_argument("onnx", type=Path, help="the ONNX file")
+    verb.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of the card")
+    verb.add_argument("--card", type=Path, help=".toml file: name, title, features, target …")
+    verb.add_argument("--features", help="names of the columns, in the graph's order: a,b,c")
+    verb.add_argument("--labels", help="names of the classes, in the graph's order: a,b,c")
+    verb.add_argument("--csv", type=Path, help="rows to prove the bundle on")
+    verb.add_argument("--target", help="column of the truth in these rows, to measure the model")
+    _add_models(verb)
+    verb.set_defaults(command=_import)
+
     verb = verbs.add_parser("results", help="measure all shipped models beside their yardsticks")
     verb.add_argument("--page", type=Path, default=Path("docs/results.md"), help="what to write")
     _add_folders(verb)
@@ -84,6 +96,19 @@ def _new(options: Options) -> None:
     recipe = commands.new(options.csv, options.target, options.name, options.family)
     commands.write_recipe(recipe, options.recipe or Path(f"{recipe.name}.toml"))
     commands.train(recipe, options.models, _folders(options))
+
+
+def _import(options: Options) -> None:
+    overrides = list(options.overrides)
+    if options.features:
+        names = [f"{{name = {json.dumps(name)}}}" for name in options.features.split(",")]
+        overrides.append(f"features=[{', '.join(names)}]")
+    if options.labels:
+        overrides.append(f"target.labels={json.dumps(options.labels.split(','))}")
+    if options.target:
+        overrides.append(f"target.column={json.dumps(options.target)}")
+    document = read_document(options.card, overrides)
+    commands.import_onnx(options.onnx, document, options.csv, options.models)
 
 
 def _folders(options: Options) -> Folders:

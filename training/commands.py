@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from service.bundle.files import versions_in
+from service.bundle.files import read_bundle, versions_in
 from service.bundle.manifest import Evaluation
 from training.config import read_recipe, recipe_names, toml_of
 from training.csv_file import read_csv
 from training.draft import Draft, draft, model_name
 from training.errors import DataError
+from training.importing import import_model
 from training.infer import decimal_of
 from training.published import measure_on, open_model, published_names
 from training.recipe import Family, Recipe
@@ -86,7 +88,7 @@ def compare(models: Path, names: list[str]) -> None:
     say(f"{'model':<24} {'data':<9} {'measured on':<22} metrics")
     for name in names or published_names(models):
         for version in versions_in(models / name):
-            manifest = open_model(models, f"{name}/{version}").manifest
+            manifest = read_bundle(models / name / str(version)).manifest
             data = manifest.provenance.data.sha256[:8] if manifest.provenance else "-"
             evaluation = manifest.evaluation
             measured, figures = "-", "-"
@@ -98,6 +100,16 @@ def compare(models: Path, names: list[str]) -> None:
                     if metric in evaluation.metrics
                 )
             say(f"{name + '/' + str(version):<24} {data:<9} {measured:<22} {figures}")
+
+
+def import_onnx(onnx: Path, document: dict[str, Any], csv: Path | None, models: Path) -> None:
+    """Wrap a model made elsewhere and say what became of it."""
+    imported = import_model(onnx, document, csv, models)
+    say(f"Published {imported.folder}")
+    for remark in imported.remarks:
+        say(f"  * {remark}")
+    if imported.manifest.evaluation is not None:
+        say(_summary(imported.manifest.evaluation))
 
 
 def results(models: Path, folders: Folders, page: Path) -> None:

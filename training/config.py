@@ -5,14 +5,16 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic_core import ErrorDetails
 
 from training.contradictions import contradictions
 from training.errors import RecipeError
-from training.recipe import Recipe
+from training.recipe import Card, Recipe
 
+T = TypeVar("T", bound=Card)
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -32,13 +34,24 @@ def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         path = RECIPES / f"{name_or_path}.toml"
         if name_or_path not in recipe_names():
             raise RecipeError(name_or_path, [_no_such_recipe(name_or_path)])
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(name_or_path, [f"{path.name} cannot be read: {error}"]) from None
+    return parse_recipe(read_document(path, overrides), name_or_path)
+
+
+def read_document(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a TOML file, or begin with nothing, and apply `key=value` overrides.
+
+    Raises:
+        RecipeError: it cannot be read.
+    """
+    document: dict[str, Any] = {}
+    if path is not None:
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise RecipeError(str(path), [f"{path.name} cannot be read: {error}"]) from None
     for override in overrides:
         _override(document, override)
-    return parse_recipe(document, name_or_path)
+    return document
 
 
 def parse_recipe(document: dict[str, Any], origin: str) -> Recipe:
@@ -47,14 +60,19 @@ def parse_recipe(document: dict[str, Any], origin: str) -> Recipe:
     Raises:
         RecipeError: with every problem found.
     """
-    try:
-        recipe = Recipe.model_validate(document)
-    except ValidationError as error:
-        problems = [_problem(p["type"], p["loc"], p["msg"], p["input"]) for p in error.errors()]
-        raise RecipeError(origin, problems) from None
+    recipe = _checked(Recipe, document, origin)
     if problems := contradictions(recipe):
         raise RecipeError(origin, problems)
     return recipe
+
+
+def parse_card(document: dict[str, Any], origin: str) -> Card:
+    """Check the description of a model that was made elsewhere.
+
+    Raises:
+        RecipeError: with every problem found.
+    """
+    return _checked(Card, document, origin)
 
 
 def toml_of(recipe: Recipe) -> str:
@@ -70,6 +88,14 @@ def toml_of(recipe: Recipe) -> str:
     for key, section in tables.items():
         lines += ["", f"[{key}]", *_lines(section)]
     return "\n".join(lines) + "\n"
+
+
+def _checked(kind: type[T], document: dict[str, Any], origin: str) -> T:
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        problems = [_problem(kind, p) for p in error.errors()]
+        raise RecipeError(origin, problems) from None
 
 
 def _no_such_recipe(name: str) -> str:
@@ -101,10 +127,11 @@ def _override(document: dict[str, Any], override: str) -> None:
     place[last] = value
 
 
-def _problem(kind: str, loc: tuple[int | str, ...], message: str, found: object) -> str:
+def _problem(document: type[BaseModel], error: ErrorDetails) -> str:
+    kind, loc, message, found = error["type"], error["loc"], error["msg"], error["input"]
     where = ".".join(str(step) for step in loc if not _is_branch(step))
     if kind == "extra_forbidden":
-        known = sorted(_section_at(loc[:-1]).model_fields)
+        known = sorted(_section_at(document, loc[:-1]).model_fields)
         near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
         meant = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
         return f"{where}: there is no such key; {meant}"
@@ -118,8 +145,7 @@ def _is_branch(step: int | str) -> bool:
     return isinstance(step, str) and any(mark in step for mark in "[(")
 
 
-def _section_at(loc: tuple[int | str, ...]) -> type[BaseModel]:
-    section: type[BaseModel] = Recipe
+def _section_at(section: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
     for step in loc:
         if isinstance(step, str) and step in section.model_fields:
             annotation = section.model_fields[step].annotation

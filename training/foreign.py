@@ -101,8 +101,8 @@ def _as_fed(part: Float32s, kind: int, columns: Sequence[Feature]) -> Array:
         return part.astype(_NUMBERS[kind])
     fed = np.empty(part.shape, dtype=object)
     for k, column in enumerate(columns):
-        words = [*column.categories, ""]  # the last is what -1, an unseen word, becomes
-        fed[:, k] = [words[int(position)] for position in part[:, k]]
+        words = [*column.categories, ""]  # the last is what -1, no known word, becomes
+        fed[:, k] = [words[place] for place in np.nan_to_num(part[:, k], nan=-1).astype(int)]
     return fed
 
 
