@@ -30,10 +30,11 @@ def tensor(name: str, shape: list[int | str] | None, element: int = FLOAT) -> An
     return helper.make_tensor_value_info(name, element, shape)
 
 
-def one_node(operator: str, opset: int = 18) -> bytes:
-    """A float graph of one operator from ``x`` to ``y``, whose ranks are not told."""
+def one_node(operator: str, element: int = FLOAT, opset: int = 18) -> bytes:
+    """A graph of one operator from ``x`` to ``y``, whose ranks are not told."""
     node = helper.make_node(operator, ["x"], ["y"])
-    return serialised([node], [tensor("x", None)], [tensor("y", None)], opset=opset)
+    ends = tensor("x", None, element), tensor("y", None, element)
+    return serialised([node], [ends[0]], [ends[1]], opset=opset)
 
 
 def constant() -> bytes:
