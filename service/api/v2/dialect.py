@@ -112,7 +112,8 @@ def _told(place: Place, size: int) -> dict[str, object]:
 def _object(document: object) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise InvalidRequest("An inference request is a JSON object with 'inputs'.")
-    known = {"id", "parameters", "inputs", "outputs"}
+    # KServe's client repeats the name that its path has already said.
+    known = {"id", "parameters", "inputs", "outputs", "model_name"}
     if unknown := sorted(set(document) - known):
         raise InvalidRequest(
             f"{unknown[0][:100]!r} is not part of an inference request; it has "
