@@ -5,10 +5,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from training.sources import Folders
 
 _BESIDE_THE_REPOSITORY = Path(__file__).parents[2].parent / "shared" / "datasets"
+
+# How long an example takes is the machine's affair.
+settings.register_profile("training", deadline=None)
+settings.load_profile("training")
 
 # The networks of these tests are so small that a second thread costs more than it does.
 torch.set_num_threads(1)
