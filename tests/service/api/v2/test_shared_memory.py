@@ -1,0 +1,202 @@
+"""Shared memory: off unless the operator allows it, and never more of it than was registered."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.utils.shared_memory as shm
+
+from tests.conftest import StartApp
+from tests.models import place_bare, sum_and_difference
+from tests.service.api.test_nonsense import assert_contract
+
+REGIONS = "/v2/systemsharedmemory"
+KEY = f"/onward_test_{os.getpid()}"
+VALUES = np.arange(32, dtype=np.int32)
+ALLOWED = {"shared_memory": "system"}
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """128 bytes of shared memory that hold 0 to 31."""
+    region = shm.create_shared_memory_region("values", KEY, VALUES.nbytes)
+    shm.set_shared_memory_region(region, [VALUES])
+    yield region
+    shm.destroy_shared_memory_region(region)
+
+
+def register(client: httpx.Client, **changes: object) -> httpx.Response:
+    document = {"key": KEY, "offset": 0, "byte_size": VALUES.nbytes} | changes
+    return client.post(f"{REGIONS}/region/values/register", json=document)
+
+
+def infer(client: httpx.Client, place: dict[str, object], **output: object) -> httpx.Response:
+    """Ask the simple model for its sum, its first input in shared memory."""
+    stated = {"shape": [1, 16], "datatype": "INT32"}
+    inputs = [
+        stated
+        | {"name": "INPUT0", "parameters": {f"shared_memory_{k}": v for k, v in place.items()}},
+        stated | {"name": "INPUT1", "data": [0] * 16},
+    ]
+    parameters = {f"shared_memory_{key}": value for key, value in output.items()}
+    wanted = {"name": "OUTPUT0", "parameters": parameters}
+    return client.post("/v2/models/simple/infer", json={"inputs": inputs, "outputs": [wanted]})
+
+
+def test_it_is_refused_unless_the_operator_allows_it(
+    models: Path,
+    start: StartApp,
+    memory: Any,  # noqa: ANN401 - the client has no types
+) -> None:
+    """Every call and every tensor that names shared memory is a 403 that names the setting."""
+    assert memory
+    place_bare(models, "simple", sum_and_difference())
+    client = start()
+
+    answers = [
+        register(client),
+        client.get(f"{REGIONS}/status"),
+        client.post(f"{REGIONS}/unregister"),
+        infer(client, {"region": "values", "byte_size": 64}),
+    ]
+
+    for answer in answers:
+        assert "ONWARD_SHARED_MEMORY=system" in assert_contract(answer, 403)["error"]
+    assert "system_shared_memory" not in client.get("/v2").json()["extensions"]
+
+
+def test_a_part_of_a_region_is_read_and_another_written(
+    models: Path,
+    start: StartApp,
+    memory: Any,  # noqa: ANN401 - the client has no types
+) -> None:
+    """Offsets count from the region's own; the answer says where the output lies."""
+    place_bare(models, "simple", sum_and_difference())
+    client = start(**ALLOWED)
+
+    registered = register(client)
+    place = {"region": "values", "byte_size": 64, "offset": 64}
+    answer = infer(client, place, region="values", byte_size=64)
+
+    assert registered.json() == {}
+    (output,) = answer.json()["outputs"]
+    assert output["parameters"] == {
+        "shared_memory_region": "values",
+        "shared_memory_offset": 0,
+        "shared_memory_byte_size": 64,
+    }
+    assert "data" not in output
+    found = shm.get_contents_as_numpy(memory, np.int32, [32])
+    np.testing.assert_array_equal(found, [*VALUES[16:], *VALUES[16:]])
+    assert "system_shared_memory" in client.get("/v2").json()["extensions"]
+
+
+WRONG_REGIONS: list[tuple[dict[str, object], str]] = [
+    ({"key": "/nothing_of_this_name"}, "cannot be opened: No such file"),
+    ({"key": "/../../etc/passwd"}, "is no name of shared memory"),
+    ({"key": "/.."}, "is no name of shared memory"),
+    ({"key": ""}, "is no name of shared memory"),
+    ({"key": "/a\0b"}, "is no name of shared memory"),
+    ({"key": 7}, "'key', the name of the shared memory"),
+    ({"byte_size": 129}, "has 128 bytes, not 129"),
+    ({"byte_size": 128, "offset": 1}, "has 128 bytes, not 128 from 1 on"),
+    ({"byte_size": -1}, "must be a number of bytes"),
+    ({"byte_size": 2**62, "offset": 2**62}, "has 128 bytes"),
+    ({"byte_size": None}, "must be a number of bytes, got null"),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), WRONG_REGIONS)
+def test_what_is_not_there_cannot_be_registered(
+    start: StartApp,
+    memory: Any,  # noqa: ANN401 - the client has no types
+    changes: dict[str, object],
+    sentence: str,
+) -> None:
+    """Only shared memory, by its plain name, and no more of it than there is."""
+    assert memory
+    client = start(**ALLOWED)
+
+    assert sentence in assert_contract(register(client, **changes), 400)["error"]
+    assert client.get(f"{REGIONS}/status").json() == []
+
+
+WRONG_PLACES: list[tuple[dict[str, object], str]] = [
+    ({"region": "value", "byte_size": 64}, "did you mean 'values'?"),
+    ({"region": 7, "byte_size": 64}, "is 7, not a name"),
+    ({"region": "values", "byte_size": 64, "offset": 65}, "do not lie within"),
+    ({"region": "values", "byte_size": 2**62, "offset": 2**62}, "do not lie within"),
+    ({"region": "values", "byte_size": 60}, "60 bytes were sent, INT32 [1, 16] takes 64"),
+]
+
+
+@pytest.mark.parametrize(("place", "sentence"), WRONG_PLACES)
+def test_a_place_outside_its_region_is_refused(
+    models: Path,
+    start: StartApp,
+    memory: Any,  # noqa: ANN401 - the client has no types
+    place: dict[str, object],
+    sentence: str,
+) -> None:
+    """Neither the region's end nor its beginning can be passed."""
+    assert memory
+    place_bare(models, "simple", sum_and_difference())
+    client = start(**ALLOWED)
+    register(client)
+
+    assert sentence in assert_contract(infer(client, place), 400)["error"]
+
+
+def test_memory_that_shrinks_or_is_too_small_harms_nobody(
+    models: Path,
+    start: StartApp,
+    memory: Any,  # noqa: ANN401 - the client has no types
+) -> None:
+    """An output that does not fit is refused; so is memory cut short after it was registered."""
+    assert memory
+    place_bare(models, "simple", sum_and_difference())
+    client = start(**ALLOWED)
+    register(client)
+    place: dict[str, object] = {"region": "values", "byte_size": 64}
+
+    small = infer(client, place, region="values", byte_size=60)
+    os.truncate(f"/dev/shm{KEY}", 8)  # noqa: S108 - where Linux shows it
+    gone = infer(client, place)
+
+    assert "64 bytes does not fit into the 60" in assert_contract(small, 400)["error"]
+    assert "has 8 bytes, not 128" in assert_contract(gone, 400)["error"]
+
+
+def test_a_region_is_told_once_registered_and_forgotten_by_name(
+    start: StartApp,
+    memory: Any,  # noqa: ANN401 - the client has no types
+) -> None:
+    """A name can be taken once; forgetting one that is not known is no error."""
+    assert memory
+    client = start(**ALLOWED)
+    register(client)
+    expected = [{"name": "values", "key": KEY, "offset": 0, "byte_size": 128}]
+
+    twice = register(client)
+
+    assert "registered already" in assert_contract(twice, 400)["error"]
+    assert client.get(f"{REGIONS}/region/values/status").json() == expected
+    for name in ("values", "values"):
+        assert client.post(f"{REGIONS}/region/{name}/unregister").json() == {}
+    assert_contract(client.get(f"{REGIONS}/region/values/status"), 400)
+
+
+def test_cuda_memory_is_refused_and_never_there(start: StartApp) -> None:
+    """Clients may clear what there is none of; registering says what to do instead."""
+    client = start()
+
+    registered = client.post("/v2/cudasharedmemory/region/a/register", json={})
+
+    assert "send the tensors in the body" in assert_contract(registered, 400)["error"]
+    assert client.get("/v2/cudasharedmemory/status").json() == []
+    assert client.post("/v2/cudasharedmemory/unregister").json() == {}
+    assert client.post("/v2/cudasharedmemory/region/a/unregister").json() == {}
