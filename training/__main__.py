@@ -26,7 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser, verbs = _parser()
     if words and not words[0].startswith("-") and words[0] not in verbs:
         words.insert(0, "train")  # a recipe's name alone means: train it
-    options = parser.parse_args(words)
+    options, rest = parser.parse_known_args(words)
+    strange = [word for word in rest if word.startswith("-") or "=" not in word]
+    if strange or (rest and "overrides" not in options):
+        parser.error(f"unrecognized arguments: {' '.join(strange or rest)}")
+    if rest:  # argparse leaves what stands behind an option
+        options.overrides = [*options.overrides, *rest]
     try:
         options.command(options)
     except (TrainingError, BundleError) as error:

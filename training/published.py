@@ -65,7 +65,10 @@ def open_model(models: Path, name: str) -> Published:
         raise DataError(f"Model {model!r} has no version {wish!r}; available: {known}.")
     bundle = read_bundle(models / model / str(version))
     if bundle.manifest.provenance is None:
-        raise DataError(f"{name} was not trained from a recipe, so its columns are not known.")
+        raise DataError(
+            f"{name} was imported, so how a table's cells become its columns is not "
+            "known. Import it again with --csv and --target to measure it."
+        )
     recipe = parse_recipe(bundle.manifest.provenance.recipe, f"in the manifest of {name}")
     return Published(bundle.manifest, version, recipe, Graph(bundle.model))
 

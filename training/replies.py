@@ -42,7 +42,8 @@ class Reply:
             found = found.reshape(-1, 1) == np.array(self.classes, dtype=found.dtype)
         if self.form in ("label", "probabilities") and self.width == 1:
             found = found[:, 1:]
-        return np.asarray(found.reshape(len(found), self.width), dtype=np.float32)
+        found = found.reshape(len(found), self.width).astype(np.float32)
+        return found.clip(0, 1) if self.form in ("probability", "probabilities") else found
 
 
 def find_reply(

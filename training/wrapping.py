@@ -127,7 +127,13 @@ def _answer(drawing: Drawing, reply: Reply, answer: str) -> None:
         found = drawing.add("Gather", found, drawing.constant(np.array([1])), axis=1)
     shape = drawing.constant(np.array([-1, reply.width]))
     found = drawing.add("Reshape", found, shape)
-    drawing.add("Cast", found, output=answer, to=TensorProto.FLOAT)
+    if reply.form not in ("probability", "probabilities"):
+        drawing.add("Cast", found, output=answer, to=TensorProto.FLOAT)
+        return
+    found = drawing.add("Cast", found, to=TensorProto.FLOAT)
+    # Sums over many trees stray beyond one in their last bit.
+    found = drawing.add("Min", found, drawing.constant(np.array(1, dtype=np.float32)))
+    drawing.add("Max", found, drawing.constant(np.array(0, dtype=np.float32)), output=answer)
 
 
 def _one_hot(drawing: Drawing, found: str, classes: Sequence[str] | Sequence[int]) -> str:

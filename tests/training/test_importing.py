@@ -18,7 +18,11 @@ from skl2onnx.common.data_types import (  # type: ignore[import-untyped]
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.ensemble import GradientBoostingClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import accuracy_score, root_mean_squared_error
 from sklearn.neural_network import MLPClassifier
@@ -78,9 +82,10 @@ def _answers(imported: Imported, rows: Float32s) -> Float32s:
         LogisticRegression(max_iter=500),
         DecisionTreeClassifier(max_depth=3, random_state=0),
         GradientBoostingClassifier(n_estimators=5, random_state=0),
+        RandomForestClassifier(20, random_state=0),
         make_pipeline(StandardScaler(), MLPClassifier((5,), max_iter=1500, random_state=0)),
     ],
-    ids=["logistic", "tree", "boosting", "pipeline"],
+    ids=["logistic", "tree", "boosting", "forest", "pipeline"],
 )
 def test_a_classifier_keeps_its_probabilities(
     classifier: Any,  # noqa: ANN401 - scikit-learn ships no types
@@ -95,8 +100,10 @@ def test_a_classifier_keeps_its_probabilities(
     imported = _imported(fitted, tmp_path, target=target, options={"zipmap": zipped})
 
     assert imported.manifest.task == "multiclass"
-    expected = fitted.predict_proba(_X)
-    np.testing.assert_allclose(_answers(imported, _X), expected, atol=1e-5)
+    found = _answers(imported, _X)
+    np.testing.assert_allclose(found, fitted.predict_proba(_X), atol=1e-5)
+    assert found.min() >= 0
+    assert found.max() <= 1
 
 
 def test_two_classes_answer_the_second_s_probability(tmp_path: Path) -> None:
@@ -345,7 +352,7 @@ def test_the_command_line_names_and_measures(
     models = str(tmp_path / "models")
     words = ["--features", ",".join(_COLUMNS), "--csv", str(csv), "--target", "species"]
 
-    code = main(["import", str(path), "name=irises", "title=Irises", *words, "--models", models])
+    code = main(["import", str(path), *words, "--models", models, "name=irises", "title=Irises"])
     compared = main(["compare", "--models", models])
 
     assert (code, compared) == (0, 0)
