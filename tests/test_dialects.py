@@ -1,0 +1,106 @@
+"""One model, every dialect: an answer never depends on how it was asked."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tritonclient.http as triton
+
+from tests.conftest import StartApp
+from tests.models import publish_admission, publish_iris, publish_price
+
+Values = npt.NDArray[np.float32]
+ROWS = 1000
+
+
+def posted(client: httpx.Client, path: str, body: object) -> Any:  # noqa: ANN401 - JSON is any of its types
+    answer = client.post(path, json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def array(answers: object) -> Values:
+    return np.array(answers, np.float32).reshape(ROWS, -1)
+
+
+def plain(client: httpx.Client, model: str, names: list[str], rows: Values) -> Values:
+    objects = [dict(zip(names, row, strict=True)) for row in rows.tolist()]
+    return array(_numbers(posted(client, f"/models/{model}/predict", objects)["predictions"]))
+
+
+def plain_arrays(client: httpx.Client, model: str, _: list[str], rows: Values) -> Values:
+    body = {"instances": rows.tolist()}
+    return array(_numbers(posted(client, f"/models/{model}/predict", body)["predictions"]))
+
+
+def one_by_one(client: httpx.Client, model: str, names: list[str], rows: Values) -> Values:
+    objects = [dict(zip(names, row, strict=True)) for row in rows.tolist()]
+    answers = [posted(client, f"/models/{model}/predict", one) for one in objects]
+    return array(_numbers(answers))
+
+
+def v1_rows(client: httpx.Client, model: str, _: list[str], rows: Values) -> Values:
+    body = {"instances": rows.tolist()}
+    return array(posted(client, f"/v1/models/{model}:predict", body)["predictions"])
+
+
+def v1_columns(client: httpx.Client, model: str, _: list[str], rows: Values) -> Values:
+    body = {"inputs": rows.tolist()}
+    return array(posted(client, f"/v1/models/{model}:predict", body)["outputs"])
+
+
+def v2_json(client: httpx.Client, model: str, _: list[str], rows: Values) -> Values:
+    tensor = {"name": "features", "datatype": "FP32", "shape": rows.shape, "data": rows.tolist()}
+    answer = posted(client, f"/v2/models/{model}/infer", {"inputs": [tensor]})
+    return array(answer["outputs"][0]["data"])
+
+
+def v2_binary(client: httpx.Client, model: str, _: list[str], rows: Values) -> Values:
+    address = f"{client.base_url.host}:{client.base_url.port}"
+    features = triton.InferInput("features", rows.shape, "FP32")
+    features.set_data_from_numpy(rows)
+    answer = triton.InferenceServerClient(address).infer(model, [features])
+    return array(answer.as_numpy(answer.get_response()["outputs"][0]["name"]))
+
+
+def _numbers(answers: list[dict[str, Any]]) -> list[list[float]]:
+    """The graph's own output: a value, the second label's probability, or every label's."""
+    if "value" in answers[0]:
+        return [[answer["value"]] for answer in answers]
+    shares = [list(answer["probabilities"].values()) for answer in answers]
+    return [share[1:] if len(share) == 2 else share for share in shares]
+
+
+WAYS = [plain, plain_arrays, one_by_one, v1_rows, v1_columns, v2_json, v2_binary]
+
+
+@pytest.mark.parametrize(
+    ("publish", "model", "names"),
+    [
+        (publish_admission, "admission", ["exam_1", "exam_2"]),
+        (publish_price, "price", ["size"]),
+        (publish_iris, "iris", ["a", "b", "c"]),
+    ],
+)
+def test_a_thousand_rows_get_the_same_bits_in_every_dialect(
+    models: Path,
+    start: StartApp,
+    publish: Callable[[Path], Path],
+    model: str,
+    names: list[str],
+) -> None:
+    """Plain, version 1 by rows and columns, version 2 in JSON and binary, and one by one."""
+    publish(models)
+    client = start()
+    rows = np.random.default_rng(3).uniform(0, 100, (ROWS, len(names))).astype(np.float32)
+    if model == "iris":
+        rows /= 20  # so that no probability is nought
+
+    answers = {way.__name__: way(client, model, names, rows) for way in WAYS}
+
+    for way, answer in answers.items():
+        np.testing.assert_array_equal(answer, answers["v2_binary"], err_msg=way)
