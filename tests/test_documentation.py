@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -80,6 +82,42 @@ def test_every_curl_command_gets_the_answer_printed_below_it(page: str, start: S
     for exchange in shown:
         answer = send(client, exchange.command).json()
         assert rounded(answer) == rounded(exchange.answer), exchange.command
+
+
+def followed_by(page: str, language: str) -> Iterator[tuple[str, str]]:
+    """Each block of a language with the text printed below it."""
+    for (found, program), (_, printed) in pairwise(blocks(page)):
+        if found == language:
+            yield program, printed
+
+
+def test_every_python_program_prints_what_the_page_says(start: StartApp) -> None:
+    """Saved to a file and run beside `make serve`, each does what the page says."""
+    address = str(start(models=ROOT / "models").base_url).removeprefix("http://").rstrip("/")
+    programs = list(followed_by("docs/http.md", "python"))
+
+    assert programs
+    for program, printed in programs:
+        seen = subprocess.run(
+            [sys.executable, "-c", program.replace(ADDRESS, address)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert seen.stdout == printed, program
+
+
+def test_every_fetch_in_javascript_is_answered_as_the_page_says(start: StartApp) -> None:
+    """What a program would send is sent: the machine may have nothing to run JavaScript with."""
+    client = start(models=ROOT / "models")
+    programs = list(followed_by("docs/http.md", "js"))
+
+    assert programs
+    for program, printed in programs:
+        (path,) = re.findall(rf'fetch\("http://{ADDRESS}([^"]+)"', program)
+        (body,) = re.findall(r"JSON\.stringify\((.+)\)", program)
+        answer = client.post(path, json=orjson.loads(body))
+        assert rounded(answer.json()) == rounded(orjson.loads(printed)), program
 
 
 def test_the_make_commands_of_the_readme_exist() -> None:

@@ -22,6 +22,8 @@ from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
 
 JSON_LENGTH = "inference-header-content-length"
+# What curl calls every body that is not called otherwise.
+_FORM = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class V2Dialect:
     """Named tensors in, named tensors out."""
 
     name = "v2"
-    media_types = (JSON, BINARY)
+    media_types = (JSON, BINARY, _FORM)
 
     def __init__(self, regions: Regions) -> None:
         self._regions = regions
