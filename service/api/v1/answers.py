@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from service.api.tensors import with_base64
-from service.engine.datatypes import ABSENT, Array, Arrays
+from service.engine.datatypes import ABSENT, DTYPES, Array, Arrays
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
 
@@ -68,4 +68,6 @@ def _written(array: Array, spec: TensorSpec) -> Any:  # noqa: ANN401 - an array,
             coded[:] = [with_base64(str(text)) for text in array.ravel()]
             array = coded.reshape(array.shape)
         return array.tolist()
-    return np.ascontiguousarray(array) if array.ndim else array[()]
+    # The runtime has two types for the same integer, and orjson knows one of them.
+    array = np.asarray(array, DTYPES[spec.datatype], order="C")
+    return array if array.ndim else array[()]

@@ -135,10 +135,17 @@ def _stack(values: Sequence[Any], spec: TensorSpec) -> tuple[Array, bool]:
 
 
 def _shaped(natural: Array, spec: TensorSpec) -> Array:
+    if not natural.size and _fits(natural.shape, spec.shape[: natural.ndim]):
+        # Of an array without values JSON tells only the axes up to the first empty one.
+        return cast(natural, spec).reshape(*natural.shape, *_shortest(spec.shape[natural.ndim :]))
     # An empty shape may also be the graph's way of not telling the rank; the runtime knows.
     if spec.shape and not _fits(natural.shape, spec.shape):
         raise _misshapen(natural, spec)
     return cast(natural, spec)
+
+
+def _shortest(axes: Sequence[int]) -> list[int]:
+    return [max(axis, 0) for axis in axes]
 
 
 def _natural(data: object, spec: TensorSpec) -> Array:
