@@ -2,13 +2,15 @@
 
 import io
 import re
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 # Colours that stand for the page's own: they are replaced by its variables.
 INK, SOFT, LINE, BLUE, ORANGE = "#010101", "#020202", "#030303", "#040404", "#050505"
@@ -61,12 +63,16 @@ def legend(axes: Axes, **options: Any) -> None:  # noqa: ANN401 - matplotlib's o
 def finish(axes: Axes, title: str, caption: str) -> Picture:
     """The figure as an SVG element for a page: no header, no address, no unused name."""
     for axis in (axes.xaxis, axes.yaxis):
-        if isinstance(axis.get_major_formatter(), ScalarFormatter):
+        if isinstance(axis.get_major_formatter(), ScalarFormatter | LogFormatter):
             axis.set_major_formatter(_short)
     file = io.StringIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # The page's own font has the glyphs that matplotlib's lacks.
+        warnings.filterwarnings("ignore", message="Glyph")
         figure = axes.get_figure(root=True)
         if figure is not None:
+            for text in figure.findobj(Text):
+                text.set_parse_math(parse_math=False)  # a label's dollars are dollars
             figure.savefig(file, format="svg", dpi=160, metadata={"Date": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]

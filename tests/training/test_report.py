@@ -52,6 +52,16 @@ def test_words_of_the_table_cannot_become_html(tmp_path: Path, folders: Folders)
     assert "&lt;b&gt;same" in page
 
 
+def test_any_script_and_sign_can_be_a_label(tmp_path: Path, folders: Folders) -> None:
+    """Dollars are no formula, and letters that the drawing library lacks are still written."""
+    recipe = read_recipe("xor", ['target.labels=["$x^$ & _y_", "不同"]'])
+
+    page = (run(recipe, tmp_path, folders).folder / "report.html").read_text(encoding="utf-8")
+
+    assert "$x^$ &amp; _y_</text>" in page
+    assert "不同</text>" in page
+
+
 def test_the_same_run_draws_the_same_page(folders: Folders, tmp_path: Path) -> None:
     """But for when it was made, nothing differs between two reports of one recipe."""
     pages = [_report("admission", folders, tmp_path / name) for name in ("first", "second")]
