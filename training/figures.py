@@ -17,6 +17,7 @@ _FEW_POINTS = 60
 _MOST_CURVES = len(SERIES)
 _MOST_LABELS_IN_A_MATRIX = 12
 _MOST_BARS = 15
+_FEW_LABELS = 6
 _HIDDEN_BELOW = 20
 _BINARY = 2
 
@@ -99,7 +100,8 @@ def confusion(target: Ints, answered: Ints, labels: Sequence[str]) -> Picture:
     axes.tick_params(length=0)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15, aspect="auto", rasterized=True)
-    axes.set_xticks(range(len(labels)), labels, rotation=25 if len(labels) > _BINARY else 0)
+    slant = 0 if len(labels) == _BINARY else 25 if len(labels) <= _FEW_LABELS else 90
+    axes.set_xticks(range(len(labels)), labels, rotation=slant)
     axes.set_yticks(range(len(labels)), labels)
     if len(labels) <= _MOST_LABELS_IN_A_MATRIX:
         for row, column in np.ndindex(*counts.shape):
@@ -129,7 +131,7 @@ def roc_curves(target: Ints, shares: Floats, labels: Sequence[str]) -> Picture:
         axes,
         "ROC curve",
         "What every threshold would find, and at the price of how many false alarms. "
-        "Guessing stays on the dashed line.",
+        f"Guessing stays on the dashed line.{_drawn(labels)}",
     )
 
 
@@ -145,12 +147,12 @@ def precision_recall_curves(target: Ints, shares: Floats, labels: Sequence[str])
     axes.set_ylim(0, 1.05)
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
-    legend(axes, loc="lower left")
+    legend(axes, loc="lower left" if len(labels) <= _FEW_LABELS else "upper right")
     return finish(
         axes,
         "Precision and recall",
         "How many of the rows it picks are right, against how many of the right ones it picks. "
-        "Guessing stays on the dotted line.",
+        f"Guessing stays on the dotted line.{_drawn(labels)}",
     )
 
 
@@ -171,7 +173,7 @@ def calibration(target: Ints, shares: Floats, labels: Sequence[str]) -> Picture:
         axes,
         "Calibration",
         "Of the rows answered with about this probability, so many came true; on the dashed line "
-        "the probability can be taken at its word.",
+        f"the probability can be taken at its word.{_drawn(labels)}",
     )
 
 
@@ -197,6 +199,10 @@ def _curves(target: Ints, labels: Sequence[str]) -> list[tuple[int, str]]:
     counts = np.bincount(target, minlength=len(labels))
     drawn = sorted(np.argsort(-counts, kind="stable")[:_MOST_CURVES].tolist())
     return list(zip(drawn, SERIES, strict=False))
+
+
+def _drawn(labels: Sequence[str]) -> str:
+    return f" The {_MOST_CURVES} commonest labels." * (len(labels) > _MOST_CURVES)
 
 
 def _some(rows: int) -> Ints:
