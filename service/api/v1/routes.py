@@ -86,7 +86,7 @@ def _refusing_router(registry: Registry) -> APIRouter:
         numbers = ", ".join(entry.version for entry in registry.versions(name))
         raise NotFound(
             f"Versions have no labels here, so model {name!r} has none called "
-            f"{label.partition(':')[0]!r}; ask for one by its number, available: {numbers}, or "
+            f"{label.partition(':')[0][:60]!r}; ask for one by its number, available: {numbers}, or "
             "for none."
         )
 
@@ -94,7 +94,7 @@ def _refusing_router(registry: Registry) -> APIRouter:
     @router.post("/models/{name}/versions/{version}:{verb}")
     async def another_verb(name: str, verb: str) -> Response:
         registry.versions(name)
-        raise NotFound(f"Model {name!r} cannot {verb!r}; use :predict, :classify or :regress.")
+        raise NotFound(f"Model {name!r} cannot {verb[:60]!r}; use :predict, :classify or :regress.")
 
     return router
 

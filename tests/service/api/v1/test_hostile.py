@@ -161,6 +161,11 @@ def test_a_body_that_cannot_be_read_is_told_so(
         ("GET /v1/models/admission/versions/9", 404, "no version '9'"),
         ("GET /v1/models/zebra/metadata", 404, "'zebra' is not found"),
         ("POST /v1/models/admission:explain", 404, "cannot 'explain'; use :predict, :classify or"),
+        (
+            "POST /v1/models/admission:" + "x" * 9000,
+            404,
+            "x'; use :predict, :classify or :regress.",
+        ),
         ("POST /v1/models/zebra:explain", 404, "'zebra' is not found"),
         ("POST /v1/models/admission/labels/stable:predict", 404, "none called 'stable'; ask for"),
         ("GET /v1/models/admission/labels/stable", 404, "by its number, available: 1, or for none"),
