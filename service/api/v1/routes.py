@@ -86,8 +86,8 @@ def _refusing_router(registry: Registry) -> APIRouter:
         numbers = ", ".join(entry.version for entry in registry.versions(name))
         raise NotFound(
             f"Versions have no labels here, so model {name!r} has none called "
-            f"{label.partition(':')[0][:60]!r}; ask for one by its number, available: {numbers}, or "
-            "for none."
+            f"{label.partition(':')[0][:60]!r}; ask for one by its number, available: "
+            f"{numbers}, or for none."
         )
 
     @router.post("/models/{name}:{verb}")
