@@ -134,17 +134,15 @@ def test_simple_http_async_infer_client(models: Path, start: StartApp) -> None:
             require_sum_and_difference(request.get_result(), LEFT, RIGHT)
 
 
-@pytest.mark.parametrize("binary", [True, False])
-def test_simple_int8(models: Path, start: StartApp, binary: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_simple_int8(models: Path, start: StartApp) -> None:
     """The simple model of bytes."""
     left, right = LEFT.astype(np.int8), RIGHT.astype(np.int8)
     with served(models, start) as client:
-        inputs = pair(left, right, binary=(binary, binary), datatype="INT8")
+        inputs = pair(left, right, binary=(True, False), datatype="INT8")
 
-        result = client.infer("simple_int8", inputs, outputs=wanted(binary, binary))
+        result = client.infer("simple_int8", inputs, outputs=wanted(False, True))  # noqa: FBT003 - binary or not
 
         require_sum_and_difference(result, left, right)
-        assert result.as_numpy("OUTPUT0").dtype == np.int8
 
 
 def test_simple_model_with_any_batch(models: Path, start: StartApp) -> None:
@@ -162,10 +160,7 @@ def test_simple_http_string_infer_client_adds_numbers_in_strings(
     models: Path, start: StartApp
 ) -> None:
     """Strings as bytes and as JSON in one request; both outputs are strings again."""
-    left, right = (
-        np.array([str(value).encode() for value in array.ravel()], object).reshape(1, 16)
-        for array in (LEFT, RIGHT)
-    )
+    left, right = (array.astype(str).astype(object) for array in (LEFT, RIGHT))
     with served(models, start) as client:
         inputs = pair(left, right, binary=(True, False), datatype="BYTES")
 

@@ -1,0 +1,218 @@
+"""Triton's extensions: bytes, raw bodies, packed answers, classification, statistics, config."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import orjson
+import pytest
+from onnx import TensorProto
+
+from service.api.v2.classification import classify
+from service.errors import InvalidRequest
+from tests.conftest import StartApp
+from tests.foreign import one_node
+from tests.models import (
+    admission_probability,
+    place_bare,
+    publish_admission,
+    sum_and_difference,
+)
+from tests.service.api.test_nonsense import assert_contract
+from tests.tensors import LENGTH
+from tests.triton_models import identity, picture_classifier
+
+RAW = {LENGTH: "0", "content-type": "application/octet-stream"}
+
+
+def split(answer: httpx.Response) -> tuple[dict[str, Any], bytes]:
+    """The JSON of an answer and the bytes behind it."""
+    length = int(answer.headers[LENGTH])
+    return orjson.loads(answer.content[:length]), answer.content[length:]
+
+
+def test_a_raw_body_is_the_one_input_of_a_batch_of_one(models: Path, start: StartApp) -> None:
+    """No JSON at all; the answer is in bytes."""
+    publish_admission(models)
+
+    answer = start().post(
+        "/v2/models/admission/infer", content=np.array([45, 85], "<f4").tobytes(), headers=RAW
+    )
+
+    document, content = split(answer)
+    (probability,) = np.frombuffer(content, "<f4")
+    assert probability == pytest.approx(admission_probability(45, 85), abs=1e-6)
+    assert document["outputs"] == [
+        {
+            "name": "probability",
+            "datatype": "FP32",
+            "shape": [1, 1],
+            "parameters": {"binary_data_size": 4},
+        }
+    ]
+
+
+def test_a_raw_body_fills_the_only_open_axis_and_a_raw_string_is_whole(
+    models: Path, start: StartApp
+) -> None:
+    """The bytes tell the length; a string has none of its own before it."""
+    place_bare(models, "numbers", identity(TensorProto.INT16, ["batch", "values"]))
+    place_bare(models, "text", identity(TensorProto.STRING, ["batch"]))
+    client = start()
+    five = np.arange(5, dtype="<i2").tobytes()
+
+    numbers = split(client.post("/v2/models/numbers/infer", content=five, headers=RAW))
+    text = split(client.post("/v2/models/text/infer", content="über".encode(), headers=RAW))
+
+    assert numbers[1] == five
+    assert "'shape': [1, 5]" in str(numbers[0])
+    assert text[1] == b"\x05\0\0\0" + "über".encode()
+
+
+@pytest.mark.parametrize(
+    ("model", "content", "sentence"),
+    [
+        ("admission", b"1234567", "7 bytes were sent, FP32 [1, 2] takes 8"),
+        ("simple", bytes(128), "a model with one input; 'simple' has 2"),
+        ("pairs", bytes(4), "a raw request cannot tell which"),
+    ],
+)
+def test_a_raw_body_that_does_not_fit_is_refused(
+    models: Path, start: StartApp, model: str, content: bytes, sentence: str
+) -> None:
+    """What cannot be told from the bytes alone is a 400."""
+    publish_admission(models)
+    place_bare(models, "simple", sum_and_difference())
+    place_bare(models, "pairs", identity(TensorProto.FLOAT, ["a", "b", "c"]))
+
+    answer = start().post(f"/v2/models/{model}/infer", content=content, headers=RAW)
+
+    assert sentence in assert_contract(answer, 400)["error"]
+
+
+def test_each_output_comes_in_the_form_and_order_asked_for(models: Path, start: StartApp) -> None:
+    """The output's own wish goes before the request's."""
+    place_bare(models, "simple", sum_and_difference())
+    inputs = [
+        {"name": name, "shape": [1, 16], "datatype": "INT32", "data": list(range(16))}
+        for name in ("INPUT0", "INPUT1")
+    ]
+    body = {
+        "inputs": inputs,
+        "parameters": {"binary_data_output": True, "unknown": 7},
+        "outputs": [
+            {"name": "OUTPUT1", "parameters": {"binary_data": False}},
+            {"name": "OUTPUT0"},
+        ],
+    }
+
+    document, content = split(start().post("/v2/models/simple/infer", json=body))
+
+    difference, total = document["outputs"]
+    assert (difference["name"], difference["data"]) == ("OUTPUT1", [0] * 16)
+    assert (total["name"], "data" in total) == ("OUTPUT0", False)
+    assert np.frombuffer(content, "<i4").tolist() == [2 * value for value in range(16)]
+
+
+@pytest.mark.parametrize("packing", ["gzip", "deflate"])
+@pytest.mark.parametrize("length", [10, 10_000])
+def test_an_answer_worth_packing_is_packed_where_the_caller_takes_it(
+    models: Path, start: StartApp, packing: str, length: int
+) -> None:
+    """The header of the bytes counts what is unpacked; a small answer stays as it is."""
+    place_bare(models, "same", identity(TensorProto.INT32, ["n"]))
+    values = np.arange(length, dtype="<i4")
+    raw = values.tobytes()
+    tensor = {
+        "name": "INPUT0",
+        "shape": [length],
+        "datatype": "INT32",
+        "parameters": {"binary_data_size": len(raw)},
+    }
+    document = orjson.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}})
+    client = start()
+    headers = {LENGTH: str(len(document)), "accept-encoding": f"br, {packing};q=0.5"}
+
+    packed = client.post("/v2/models/same/infer", content=document + raw, headers=headers)
+    plain = client.post(
+        "/v2/models/same/infer", content=document + raw, headers=headers | {"accept-encoding": ""}
+    )
+
+    assert packed.headers.get("content-encoding") == (packing if length > 1000 else None)
+    assert "content-encoding" not in plain.headers
+    assert split(packed) == split(plain)
+    assert split(plain)[1] == raw
+
+
+def test_classes_are_ranked_within_each_row_with_ties_in_order() -> None:
+    """Largest first; equal ones in the order of the classes; never more than there are."""
+    rows = np.array([[0.5, 0.25, 0.5], [-1, 7, 0]], np.float32)
+
+    ranked = classify(rows, 2, ["a", "b", "c"])
+
+    assert ranked.tolist() == [
+        ["0.500000:0:a", "0.500000:2:c"],
+        ["7.000000:1:b", "0.000000:2:c"],
+    ]
+    assert classify(rows[0], 9, []).tolist() == ["0.500000:0", "0.500000:2", "0.250000:1"]
+
+
+def test_a_single_probability_is_two_classes_where_it_has_two_labels() -> None:
+    """The first is the complement; without labels it stays one number."""
+    column = np.array([[0.25]], np.float32)
+
+    assert classify(column, 2, ["no", "yes"]).tolist() == [["0.750000:0:no", "0.250000:1:yes"]]
+    assert classify(column, 2, []).tolist() == [["0.250000:0"]]
+
+
+def test_strings_cannot_be_ranked() -> None:
+    """The sentence says what can."""
+    with pytest.raises(InvalidRequest, match="needs an output of numbers"):
+        classify(np.array(["a"], object), 1, [])
+
+
+def test_statistics_count_answers_failures_and_runs(models: Path, start: StartApp) -> None:
+    """Of one model and of all; a refused request is a failure and no run."""
+    publish_admission(models)
+    place_bare(models, "same", identity(TensorProto.FLOAT, ["n"]))
+    client = start()
+    tensor = {"name": "features", "shape": [3, 2], "datatype": "FP32", "data": [50] * 6}
+    for inputs in ([tensor], [tensor], []):
+        client.post("/v2/models/admission/infer", json={"inputs": inputs})
+
+    (told,) = client.get("/v2/models/admission/stats").json()["model_stats"]
+    everyone = client.get("/v2/models/stats").json()["model_stats"]
+
+    phases = {name: phase["count"] for name, phase in told["inference_stats"].items()}
+    assert (phases["success"], phases["fail"], phases["compute_infer"]) == (2, 1, 2)
+    assert (told["inference_count"], told["execution_count"]) == (6, 2)
+    assert [(runs["batch_size"], runs["compute_infer"]["count"]) for runs in told["batch_stats"]]
+    assert told["inference_stats"]["compute_infer"]["ns"] > 0
+    assert told["last_inference"] > 1.6e12
+    assert [stats["name"] for stats in everyone] == ["admission", "same"]
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "dims", "layout"),
+    [
+        (picture_classifier(), 1024, [3, 8, 8], "FORMAT_NCHW"),
+        (picture_classifier(1), 1, [3, 8, 8], "FORMAT_NCHW"),
+        (picture_classifier(2), 0, [2, 3, 8, 8], "FORMAT_NONE"),
+        (identity(TensorProto.UINT8, ["n", 28, 28, 1]), 1024, [28, 28, 1], "FORMAT_NHWC"),
+        (identity(TensorProto.FLOAT, ["n", 5]), 1024, [5], "FORMAT_NONE"),
+        (identity(TensorProto.FLOAT, [7, 5]), 0, [7, 5], "FORMAT_NONE"),
+        (one_node("Neg"), 0, [], "FORMAT_NONE"),
+    ],
+)
+def test_the_configuration_is_told_from_the_graph(  # noqa: PLR0913, PLR0917 - a row of the table
+    models: Path, start: StartApp, model: bytes, size: int, dims: list[int], layout: str
+) -> None:
+    """A batch size where every tensor has a first axis of any length or of one."""
+    place_bare(models, "foreign", model)
+
+    config = start().get("/v2/models/foreign/config").json()
+
+    (stated,) = config["input"]
+    assert (config["max_batch_size"], stated["dims"], stated["format"]) == (size, dims, layout)
+    assert config["backend"] == "onnxruntime"
