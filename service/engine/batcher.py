@@ -106,8 +106,11 @@ class Batcher:
         while self._waiting:
             call = self._waiting[0]
             gone = call.future.done()
+            # A call without rows runs alone: there is nothing to cut its answer by.
             joinable = not batch or (
-                rows + call.rows <= self._max_batch_rows and call.signature == batch[0].signature
+                min(rows, call.rows) > 0
+                and rows + call.rows <= self._max_batch_rows
+                and call.signature == batch[0].signature
             )
             if not gone and not joinable:
                 break
@@ -149,8 +152,8 @@ def _gone(_: Arrays) -> Arrays:
 
 
 def row_count(inputs: Arrays) -> int:
-    """Rows of a call; one without a first axis, or with an empty one, counts as one."""
-    return (len(inputs[0]) if inputs and inputs[0].ndim else 1) or 1
+    """Rows of a call; a call without a first axis counts as one."""
+    return len(inputs[0]) if inputs and inputs[0].ndim else 1
 
 
 def _joined(batch: list[_Call]) -> Arrays:

@@ -139,7 +139,9 @@ def _spec(node: "onnxruntime.NodeArg") -> TensorSpec:
 def _plain(output: Any) -> Array:  # noqa: ANN401 - the runtime answers several kinds
     """An output as one array; a sequence of maps becomes a row of shares each, in their order."""
     if isinstance(output, list):
-        return np.array([list(shares.values()) for shares in output], np.float32)
+        classes = len(output[0]) if output else 0
+        rows = [list(shares.values()) for shares in output]
+        return np.array(rows, np.float32).reshape(len(rows), classes)
     return ABSENT if output is None else np.asarray(output)
 
 

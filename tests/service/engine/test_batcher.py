@@ -128,6 +128,25 @@ def test_calls_of_different_shapes_are_not_joined() -> None:
     assert [answer.outputs[0].shape for answer in answers] == [(1, 1), (1, 1), (1, 2)]
 
 
+def test_a_call_without_rows_runs_alone() -> None:
+    """Neither before nor behind others is it joined with them."""
+    gate = Gate(opened=False)
+
+    async def scenario() -> list[BatchedAnswer]:
+        subject = batcher(gate)
+        first = asyncio.create_task(subject.submit(rows(1)))
+        await entered(gate)
+        others = [asyncio.create_task(subject.submit(rows(*v))) for v in ((), (2,), (), (3,))]
+        await asyncio.sleep(0)
+        gate.open()
+        return list(await asyncio.gather(first, *others))
+
+    answers = run(scenario())
+
+    assert [answered(answer) for answer in answers] == [[2], [], [4], [], [6]]
+    assert gate.batches == [[1], [], [2], [], [3]]
+
+
 def test_a_caller_that_leaves_the_queue_harms_nobody() -> None:
     """Its rows are not run, and the rows after them still reach their own caller."""
     gate = Gate(opened=False)

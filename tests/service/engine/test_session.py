@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from service.engine.cuda import cuda_problem
+from service.engine.datatypes import ABSENT
 from service.engine.session import Session, TensorSpec, choose_device
 from service.errors import DeviceUnavailable, LoadFailed
+from tests.foreign import optional_both_ways
 from tests.models import graph, sum_and_difference
 
 
@@ -31,6 +33,19 @@ def test_a_run_computes_what_numpy_computes() -> None:
 
     np.testing.assert_array_equal(total, left + right)
     np.testing.assert_array_equal(difference, left - right)
+
+
+def test_an_optional_input_that_is_absent_is_left_out() -> None:
+    """The graph is told by what it is not given; an optional output comes back absent."""
+    session = Session.open(optional_both_ways(), "cpu", 1)
+    given = np.array([1, 2], np.float32)
+
+    (has, y), (has_not, nothing) = session.run((given,)), session.run((ABSENT,))
+
+    assert (has.item(), has_not.item()) == (True, False)
+    np.testing.assert_array_equal(y, given)
+    assert nothing is ABSENT
+    assert session.inputs[0].optional
 
 
 def test_bytes_that_are_no_model_are_refused_with_the_runtimes_reason() -> None:

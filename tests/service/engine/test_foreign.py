@@ -1,0 +1,55 @@
+"""What is read beside a bare model: labels, from its own folder and from nowhere else."""
+
+from pathlib import Path
+
+import pytest
+
+from service.engine.foreign import labels_beside
+
+CONFIG = 'output [ { name: "scores" dims: [ 3 ] label_filename: %s } ]'
+
+
+def write(home: Path, named: str, labels: bytes = b"red\ngreen\n") -> None:
+    (home / "config.pbtxt").write_text(CONFIG % named)
+    (home / "colours.txt").write_bytes(labels)
+
+
+@pytest.mark.parametrize("named", ['"colours.txt"', "'colours.txt'", '   "colours.txt"'])
+def test_labels_are_the_lines_of_the_file_that_the_configuration_names(
+    tmp_path: Path, named: str
+) -> None:
+    """One label a line, in whatever quotes the name stands."""
+    write(tmp_path, named)
+
+    assert labels_beside(tmp_path) == ("red", "green")
+
+
+def test_without_a_configuration_there_are_no_labels(tmp_path: Path) -> None:
+    """A file of labels alone says nothing."""
+    (tmp_path / "colours.txt").write_text("red")
+
+    assert labels_beside(tmp_path) == ()
+
+
+@pytest.mark.parametrize("named", ['"../colours.txt"', '"/etc/hosts"', '"a/b.txt"', '".."', "7"])
+def test_a_name_that_leads_elsewhere_is_not_followed(tmp_path: Path, named: str) -> None:
+    """Only a plain file name is one."""
+    home = tmp_path / "model"
+    home.mkdir()
+    write(home, named)
+    (tmp_path / "colours.txt").write_text("elsewhere")
+
+    assert labels_beside(home) == ()
+
+
+def test_labels_that_cannot_be_read_are_told_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A missing file or one that is not text costs the labels, not the model."""
+    write(tmp_path, '"missing.txt"')
+    missing = labels_beside(tmp_path)
+    write(tmp_path, '"colours.txt"', b"\xff\xfe")
+    unreadable = labels_beside(tmp_path)
+
+    assert (missing, unreadable) == ((), ())
+    assert caplog.messages == ["labels cannot be read"] * 2
