@@ -1,128 +1,113 @@
-"""What KServe's `InferenceRESTClient` sends, to the byte, and what it reads of the answers.
+"""KServe's own client, unchanged, against a really running service."""
 
-Its package asks for other versions of two of our libraries, so the exchanges of version 0.21.0
-stand here instead: captured from the client, and read as its own code reads them.
-"""
-
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import httpx
 import numpy as np
-import orjson
 import pytest
+from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
 
 from tests.conftest import StartApp
-from tests.models import admission_probability, place_bare, publish_admission
+from tests.models import admission_probability, place_bare, publish_admission, sum_and_difference
 
 ROWS = [[45.0, 85.0], [30.0, 40.0]]
-JSON = {"content-type": "application/json"}
-LENGTH = "inference-header-content-length"
+Answer = TypeVar("Answer")
 
-IN_JSON = (
-    b'{"id":"7","model_name":"admission","inputs":[{"name":"features","shape":[2,2],'
-    b'"datatype":"FP32","data":[45.0,85.0,30.0,40.0]}],"parameters":{"binary_data_output":false}}'
-)
-IN_BINARY = (
-    b'{"id":"7","model_name":"admission","inputs":[{"name":"features","shape":[2,2],'
-    b'"datatype":"FP32","parameters":{"binary_data_size":16}}],'
-    b'"parameters":{"binary_data_output":true}}'
-)
-BINARY = {"content-type": "application/octet-stream", LENGTH: str(len(IN_BINARY))}
+
+def asked(protocol: str, question: Callable[[InferenceRESTClient], Awaitable[Answer]]) -> Answer:
+    """What a client of this protocol is answered."""
+
+    async def ask() -> Answer:
+        client = InferenceRESTClient(RESTConfig(protocol=protocol))
+        try:
+            return await question(client)
+        finally:
+            await client.close()
+
+    return asyncio.run(ask())
+
+
+def request(model: str, binary: bool) -> InferRequest:  # noqa: FBT001 - a parameter of the tests
+    features = InferInput("features", [2, 2], "FP32")
+    features.set_data_from_numpy(np.array(ROWS, np.float32), binary_data=binary)
+    return InferRequest(model, [features], "7", parameters={"binary_data_output": binary})
 
 
 def expected() -> list[list[object]]:
     return [[pytest.approx(admission_probability(*row), abs=1e-6)] for row in ROWS]
 
 
-def told(answer: httpx.Response) -> str:
-    """The words of the error that the client raises; it reads no other content type."""
-    assert answer.headers["content-type"] == "application/json"
-    return str(answer.json()["error"])
-
-
-def test_the_server_is_alive_and_ready_in_both_versions(models: Path, start: StartApp) -> None:
-    """`is_server_live` reads ``status`` of / or ``live``; `is_server_ready` reads ``ready``."""
-    publish_admission(models)
-    client = start()
-
-    assert client.get("/").json()["status"].lower() == "alive"
-    assert client.get("/v2/health/live").json().get("live") is True
-    assert client.get("/v2/health/ready").json().get("ready") is True
-
-
-def test_a_model_is_ready_or_not_in_both_versions(models: Path, start: StartApp) -> None:
-    """`is_model_ready` reads ``ready`` in version 1, and takes any error for no in version 2."""
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_it_finds_the_server_alive_and_its_models_ready_or_not(
+    models: Path, start: StartApp, protocol: str
+) -> None:
+    """Liveness, and readiness of a model that serves and of one that cannot."""
     publish_admission(models)
     place_bare(models, "broken", b"no graph")
-    client = start()
+    base = str(start().base_url)
 
-    assert client.get("/v1/models/admission").json().get("ready") is True
-    assert client.get("/v1/models/broken").json().get("ready") is False
-    assert client.get("/v2/models/admission/ready").is_success
-    assert not client.get("/v2/models/broken/ready").is_success
+    assert asked(protocol, lambda client: client.is_server_live(base))
+    assert asked(protocol, lambda client: client.is_model_ready(base, "admission"))
+    assert not asked(protocol, lambda client: client.is_model_ready(base, "broken"))
 
 
-def test_version_1_predicts(models: Path, start: StartApp) -> None:
-    """`infer` posts the caller's dictionary and gives back the answer's."""
+def test_it_finds_the_server_ready(models: Path, start: StartApp) -> None:
+    """Which only the second version asks."""
     publish_admission(models)
+    base = str(start().base_url)
 
-    answer = start().post(
-        "/v1/models/admission:predict", content=b'{"instances":[[45,85],[30,40]]}', headers=JSON
-    )
-
-    assert orjson.loads(answer.content) == {"predictions": expected()}
+    assert asked("v2", lambda client: client.is_server_ready(base))
 
 
-def test_version_2_infers_in_json(models: Path, start: StartApp) -> None:
-    """`infer` repeats the model's name in the body, which the protocol does not ask for."""
+def test_it_predicts_by_version_1(models: Path, start: StartApp) -> None:
+    """A dictionary goes out and comes back."""
     publish_admission(models)
+    base = str(start().base_url)
 
-    answer = start().post("/v2/models/admission/infer", content=IN_JSON, headers=JSON)
+    answer = asked("v1", lambda c: c.infer(base, {"instances": ROWS}, model_name="admission"))
 
-    body = orjson.loads(answer.content)
-    (output,) = body["outputs"]
-    assert (body["id"], body["model_name"], output["name"]) == ("7", "admission", "probability")
-    assert np.reshape(output["data"], output["shape"]).tolist() == expected()
+    assert answer == {"predictions": expected()}
 
 
-def test_version_2_infers_in_binary(models: Path, start: StartApp) -> None:
-    """The answer's header says where its JSON ends and the outputs' bytes begin."""
+@pytest.mark.parametrize("binary", [False, True])
+def test_it_infers_by_version_2(models: Path, start: StartApp, binary: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """In JSON and in bytes, both ways."""
     publish_admission(models)
-    content = IN_BINARY + np.array(ROWS, "<f4").tobytes()
+    base = str(start().base_url)
 
-    answer = start().post("/v2/models/admission/infer", content=content, headers=BINARY)
+    sent = request("admission", binary)
+    answer = asked("v2", lambda client: client.infer(base, sent, model_name="admission"))
 
-    length = int(answer.headers[LENGTH])
-    (output,) = orjson.loads(answer.content[:length])["outputs"]
-    assert output["parameters"] == {"binary_data_size": 8}
-    assert output["datatype"] == "FP32"
-    array = np.frombuffer(answer.content[length:], "<f4").reshape(output["shape"])
-    assert array.tolist() == expected()
+    assert (answer.id, answer.model_name) == ("7", "admission")
+    assert answer.outputs[0].as_numpy().tolist() == expected()
 
 
-@pytest.mark.parametrize(
-    ("path", "sent", "words"),
-    [
-        ("/v1/models/x:predict", (b'{"instances":[[1,2]]}', JSON), "unknown model: 'x'"),
-        ("/v1/models/admission:predict", (b'{"instances":[[1,200]]}', JSON), "'exam_2' must be"),
-        ("/v1/models/admission:explain", (b"{}", JSON), "cannot 'explain'; use :predict"),
-        ("/v2/models/x/infer", (IN_JSON, JSON), "unknown model: 'x'"),
-        ("/v2/models/admission/infer", (IN_BINARY, BINARY), "the body has 0 bytes left"),
-    ],
-)
-def test_an_error_reaches_the_caller_in_words(
-    models: Path,
-    start: StartApp,
-    path: str,
-    sent: tuple[bytes, Mapping[str, str]],
-    words: str,
-) -> None:
-    """The client puts the sentence of the contract into the exception that it raises."""
+@pytest.mark.parametrize("binary", [False, True])
+def test_it_infers_with_several_tensors(models: Path, start: StartApp, binary: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """The sum and the difference of a bare model."""
+    place_bare(models, "simple", sum_and_difference())
+    base = str(start().base_url)
+    left, right = np.arange(16, dtype=np.int32).reshape(1, 16), np.ones((1, 16), np.int32)
+    inputs = [InferInput(name, [1, 16], "INT32") for name in ("INPUT0", "INPUT1")]
+    for tensor, array in zip(inputs, (left, right), strict=True):
+        tensor.set_data_from_numpy(array, binary_data=binary)
+    sent = InferRequest("simple", inputs, parameters={"binary_data_output": binary})
+
+    answer = asked("v2", lambda c: c.infer(base, sent, model_name="simple"))
+
+    np.testing.assert_array_equal(answer.outputs[0].as_numpy(), left + right)
+    np.testing.assert_array_equal(answer.outputs[1].as_numpy(), left - right)
+
+
+@pytest.mark.parametrize("protocol", ["v1", "v2"])
+def test_it_raises_the_sentence_of_an_error(models: Path, start: StartApp, protocol: str) -> None:
+    """With the words of the contract."""
     publish_admission(models)
-    body, headers = sent
+    base = str(start().base_url)
+    data = {"instances": ROWS} if protocol == "v1" else request("x", binary=False)
 
-    answer = start().post(path, content=body, headers=headers)
-
-    assert not answer.is_success
-    assert words in told(answer)
+    with pytest.raises(httpx.HTTPStatusError, match="Request for unknown model: 'x' is not found"):
+        asked(protocol, lambda c: c.infer(base, data, model_name="x"))
