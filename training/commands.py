@@ -1,6 +1,5 @@
 """What each command of `python -m training` does and says."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ from service.bundle.files import read_bundle, versions_in
 from service.bundle.manifest import Evaluation
 from training.config import read_recipe, recipe_names, toml_of
 from training.csv_file import read_csv
+from training.csv_layout import UNKNOWN
 from training.draft import Draft, draft, model_name
 from training.errors import DataError
 from training.importing import import_model
-from training.infer import decimal_of
 from training.published import measure_on, open_model, published_names
 from training.recipe import Family, Recipe
 from training.results import results_page
@@ -44,8 +43,7 @@ def new(csv: Path, target: str, name: str | None, family: Family | None) -> Reci
     Raises:
         DataError: the file is no table that a model can learn from.
     """
-    table = read_csv(csv)
-    table = replace(table, decimal=decimal_of(table.frame))
+    table = read_csv(csv, UNKNOWN)
     drafted = draft(table, str(csv), target, name or model_name(csv.stem), family)
     say(f"{csv.name}: {table.frame.height:,} rows, {table.frame.width} columns.")
     say(_findings(drafted))

@@ -26,6 +26,10 @@ def _of_the_table(recipe: Recipe) -> Checks:
             data.rows is not None and data.columns is None,
             "data.columns: a table written as rows needs the names of its columns",
         ),
+        (
+            data.thousands == data.decimal,
+            f"data.thousands: {data.thousands!r} marks the decimals already",
+        ),
         (len(set(names)) != len(names), "features: two features have the same name"),
         (
             not set(turned) <= set(numbers),

@@ -10,7 +10,8 @@ import polars as pl
 
 from training.csv_layout import LONGEST_LINE, FoundLayout, Layout, find_layout
 from training.errors import DataError
-from training.tabular import Table, as_numbers, tidied
+from training.numerals import find_numerals, like_numbers
+from training.tabular import Reading, Table, tidied
 
 _CHUNK = 1 << 20
 _ROWS_BELOW = 20
@@ -33,17 +34,25 @@ def read_csv(
     """
     layout = layout or Layout()
     digest = _digest(path)
-    frame = _parse(path, find_layout(path, layout))
+    found = find_layout(path, layout)
+    frame = _parse(path, found)
+    header = False
     if columns is None:
         numbered = [f"column_{k}" for k in range(1, frame.width + 1)]
         columns = numbered
-        if _has_header(frame, layout.decimal):
+        header = _has_header(frame)
+        if header:
             first = zip(frame.row(0), numbered, strict=True)
             columns = [(cell or "").strip() or number for cell, number in first]
             frame = frame.slice(1)
     _check_header(columns, frame, path)
     frame = frame.rename(dict(zip(frame.columns, columns, strict=True)))
-    return Table(name or path.name, tidied(frame, layout.missing), digest, layout.decimal)
+    frame = tidied(frame, layout.missing)
+    numerals, doubtful = layout.numerals, ""
+    if numerals is None:
+        numerals, doubtful = find_numerals(frame, found.separator)
+    reading = Reading(found.separator, found.quote, found.encoding, header, doubtful)
+    return Table(name or path.name, frame, digest, numerals, reading)
 
 
 def _digest(path: Path) -> str:
@@ -107,10 +116,10 @@ def _what_is_uneven(path: Path, layout: FoundLayout) -> str:
     )
 
 
-def _has_header(frame: pl.DataFrame, decimal: str) -> bool:
+def _has_header(frame: pl.DataFrame) -> bool:
     rows = frame.head(1 + _ROWS_BELOW).get_columns()
-    first = [as_numbers(cells[:1], decimal).count() == 1 for cells in rows]
-    numbers = [as_numbers(cells[1:], decimal).count() > len(cells[1:]) / 2 for cells in rows]
+    first = [like_numbers(cells[:1]).item() is True for cells in rows]
+    numbers = [like_numbers(cells[1:]).sum() > len(cells[1:]) / 2 for cells in rows]
     named = any(not start and rest for start, rest in zip(first, numbers, strict=True))
     return named or not any(first)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.errors import DataError
+from training.numerals import POINT, Numerals
 from training.recipe import Data
 from training.tabular import MISSING
 
@@ -27,9 +28,13 @@ class Layout:
 
     separator: str | None = None
     quote: str | None = None
-    decimal: str = "."
+    numerals: Numerals | None = POINT
     encoding: str | None = None
     missing: tuple[str, ...] = MISSING
+
+
+UNKNOWN = Layout(numerals=None, missing=("",))
+"""Nothing is known of the file, not even which words mean: no value."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class FoundLayout:
 
 def layout_of(data: Data) -> Layout:
     """How a recipe says that its file writes cells."""
-    return Layout(data.separator, data.quote, data.decimal, data.encoding, tuple(data.missing))
+    numerals = Numerals(data.decimal, data.thousands)
+    return Layout(data.separator, data.quote, numerals, data.encoding, tuple(data.missing))
 
 
 def find_layout(path: Path, wish: Layout) -> FoundLayout:

@@ -1,16 +1,21 @@
 """Writing the recipe of an unknown table: everything inferred, and nothing left unsaid."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from training.config import parse_recipe
 from training.defaults import default_family, default_network, default_split, default_training
 from training.errors import DataError
 from training.infer import Finding, leakage, look
+from training.numerals import as_number
 from training.recipe import Family, Feature, Recipe
-from training.sources import source_with_digest
-from training.tabular import Floats, Table, as_number, encode_target, with_target
-from training.targets import guess_target
+from training.sources import public_data
+from training.tabular import MISSING, Floats, Table, encode_target, tidied, with_target
+from training.targets import guess_target, missing_words
+
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,9 @@ def draft(table: Table, file: str, target: str, name: str, family: Family | None
         DataError: the target cannot be predicted, or no column is left to predict it from.
     """
     column = target_column(table, target)
+    missing = missing_words(table, column)
+    absent = _absent(table, missing)
+    table = replace(table, frame=tidied(table.frame, missing))
     guess = guess_target(table, column, family)
     usable = with_target(table, guess.target)
     y = encode_target(usable, guess.target)
@@ -48,12 +56,15 @@ def draft(table: Table, file: str, target: str, name: str, family: Family | None
     family = family or default_family(len(y), classes=classes)
     split = default_split(y, classes=classes)
     choose = guess.rare and "validation" in split
-    source = source_with_digest(table.sha256)
+    data: dict[str, Any] = public_data(table) or {"file": file}
+    data |= asdict(table.numerals)
+    if missing != list(MISSING):
+        data["missing"] = missing
     document = {
         "name": name,
         "title": f"{column}, from {table.name}",
         "description": f"Drafted from {table.name} by `python -m training new`.",
-        "data": {"source": source} if source else {"file": file, "decimal": table.decimal},
+        "data": data,
         "target": guess.target.model_dump() | ({"threshold": "f1"} if choose else {}),
         "features": [feature.model_dump() for feature in features],
         "split": split,
@@ -61,7 +72,7 @@ def draft(table: Table, file: str, target: str, name: str, family: Family | None
         "network": default_network(family, len(y), features, classes=classes),
         "training": default_training(family, len(y), classes=classes),
     }
-    remarks = guess.remarks + _remarks(usable, features, y, table.frame.height)
+    remarks = absent + guess.remarks + _remarks(usable, features, y, table.frame.height)
     if guess.rare:
         remarks.append(_RARE_CHOSEN if choose else _RARE_ONLY)
     return Draft(parse_recipe(document, name), findings, remarks)
@@ -96,6 +107,21 @@ def _coordinates(features: list[Feature]) -> list[tuple[str, str]]:
     longitudes = [name for name in numbers if name.lower() in ("longitude", "long", "lng", "lon")]
     latitudes = [name for name in numbers if name.lower() in ("latitude", "lat")]
     return list(zip(longitudes, latitudes, strict=False))[:1]
+
+
+def _absent(table: Table, missing: Sequence[str]) -> list[str]:
+    """The words that are taken as missing, with the columns that they stand in."""
+    counts = {
+        column.name: column.filter(column.is_in(missing)).value_counts(sort=True)
+        for column in table.frame
+    }
+    places = [
+        f"{word!r} in {name} ({times:,})"
+        for name, words in counts.items()
+        for word, times in words.iter_rows()
+    ]
+    some = ", ".join(places[:_SHOWN]) + (" …" if len(places) > _SHOWN else "")
+    return [f"Words taken as missing: {some}."] if places else []
 
 
 def _remarks(table: Table, features: list[Feature], y: Floats, all_rows: int) -> list[str]:

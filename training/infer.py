@@ -7,8 +7,10 @@ from typing import Literal
 
 import polars as pl
 
+from training.numerals import as_numbers
+from training.quantities import Numbers, read_numbers
 from training.recipe import Feature
-from training.tabular import Floats, Table, as_numbers
+from training.tabular import Floats, Table
 
 _MOSTLY = 0.95
 _MOST_WORDS = 100
@@ -36,26 +38,20 @@ class Finding:
     note: str = ""
     strays: tuple[str, ...] = ()
     """Words in a column of numbers, which are taken for missing."""
+    affix: str | None = None
+    """What stands beside each number, such as a currency."""
 
     def feature(self) -> Feature:
         """The column as a recipe has it; only for one that has a type."""
         return Feature(
             name=self.name,
             type=self.kind or "category",
+            unit=self.affix,
+            affix=self.affix,
             unseen="other" if self.kind == "category" else "refuse",
             optional=self.missing > 0,
             missing=list(self.strays),
         )
-
-
-def decimal_of(frame: pl.DataFrame) -> str:
-    """The mark between whole and fraction with which more cells are numbers."""
-    head = frame.head(1000)
-
-    def numbers(mark: str) -> int:
-        return sum(as_numbers(cells, mark).count() for cells in head)
-
-    return "," if numbers(",") > numbers(".") else "."
 
 
 def look(table: Table, name: str) -> Finding:
@@ -69,11 +65,11 @@ def look(table: Table, name: str) -> Finding:
         return Finding(name, "boolean", missing, distinct)
     if known.str.contains(_DATES).sum() > _MOSTLY * len(known):
         return Finding(name, None, missing, distinct, "a date; give its parts as numbers to use it")
-    numbers = as_numbers(known, table.decimal)
+    column = read_numbers(known, table.numerals)
     codes = known.str.contains(_CODE).any()
-    if numbers.count() >= _MOSTLY * len(known) and not codes:
-        return _numeric(name, known, numbers, missing)
-    return _words(name, known, missing, distinct)
+    if column.plain and not codes:
+        return _numeric(name, known, column, missing)
+    return _words(name, known, column, missing)
 
 
 def leakage(table: Table, features: Sequence[Feature], target: Floats) -> list[str]:
@@ -82,7 +78,7 @@ def leakage(table: Table, features: Sequence[Feature], target: Floats) -> list[s
     for feature in features:
         if feature.type == "category":
             continue
-        numbers = as_numbers(table.column(feature.name), table.decimal)
+        numbers = as_numbers(table.column(feature.name), table.numerals, feature.affix)
         pair = pl.DataFrame({"x": numbers, "y": target}).drop_nulls()
         ranks = pair.select(pl.corr("x", "y", method="spearman")).item()
         if ranks is not None and abs(ranks) > _STRONG:
@@ -90,30 +86,29 @@ def leakage(table: Table, features: Sequence[Feature], target: Floats) -> list[s
     return suspects
 
 
-def _numeric(name: str, known: pl.Series, numbers: pl.Series, missing: int) -> Finding:
-    strays = tuple(known.filter(numbers.is_null()).unique().sort())
-    count, distinct = numbers.count(), numbers.drop_nulls().n_unique()
-    whole = bool((numbers.drop_nulls() % 1 == 0).all())
-    note = f"{len(known) - count} cells are no numbers, taken as missing" if strays else ""
+def _numeric(name: str, known: pl.Series, column: Numbers, missing: int) -> Finding:
+    numbers = column.cells.drop_nulls()
+    distinct = numbers.n_unique()
+    if distinct <= 1:
+        return Finding(name, None, missing, distinct, f"constant; {column.note}")
+    whole = bool((numbers % 1 == 0).all())
     if whole and distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
         return Finding(name, None, missing, distinct, "an identifier")
     if whole and distinct == len(known) >= _COUNTED and numbers.is_sorted():
         return Finding(name, None, missing, distinct, "a count of the rows")
-    return Finding(
-        name,
-        "integer" if whole else "number",
-        missing + len(known) - count,
-        distinct,
-        note,
-        strays,
-    )
+    missing += len(known) - len(numbers)
+    kind: Kind = "integer" if whole else "number"
+    return Finding(name, kind, missing, distinct, column.note, column.strays, column.affix)
 
 
-def _words(name: str, known: pl.Series, missing: int, distinct: int) -> Finding:
+def _words(name: str, known: pl.Series, column: Numbers, missing: int) -> Finding:
+    distinct = known.n_unique()
     if distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
         return Finding(name, None, missing, distinct, "an identifier")
     if distinct == len(known):
-        return Finding(name, None, missing, distinct, "all different: an identifier or free text")
+        note = "all different: an identifier or free text"
+        return Finding(name, None, missing, distinct, column.note or note)
     if distinct > _MOST_WORDS or distinct * _LEAST_ROWS_A_WORD > len(known):
-        return Finding(name, None, missing, distinct, f"{distinct} different words are too many")
-    return Finding(name, "category", missing, distinct)
+        note = f"{distinct} different words are too many"
+        return Finding(name, None, missing, distinct, "; ".join(filter(None, (note, column.note))))
+    return Finding(name, "category", missing, distinct, column.note)

@@ -48,6 +48,9 @@ class Data(Section):
     separator: str | None = Field(default=None, min_length=1, max_length=1)
     quote: str | None = Field(default=None, min_length=1, max_length=1)
     decimal: Literal[".", ","] = "."
+    thousands: Literal["", ",", ".", " ", "'"] = Field(
+        default="", description="what parts groups of three digits, where numbers have such a mark"
+    )
     encoding: str | None = None
     missing: list[str] = Field(
         default=["", "?", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None"],
@@ -62,6 +65,9 @@ class Target(Section):
     name: str | None = Field(default=None, description="what the answer is called; as the column")
     description: str = ""
     unit: str | None = None
+    affix: str | None = Field(
+        default=None, description="what the file writes beside each number: $, kg, %"
+    )
     log: bool = Field(default=False, description="fit the logarithm of (1 + target)")
     labels: list[Text] = Field(default=[], description="what each class is called")
     values: list[str] = Field(default=[], description="how the file writes each label; as labels")
@@ -81,6 +87,9 @@ class Feature(Section):
     name: Text
     type: Literal["number", "integer", "boolean", "category"]
     unit: str | None = None
+    affix: str | None = Field(
+        default=None, description="what the file writes beside each number: $, kg, %"
+    )
     description: str = ""
     minimum: Finite | None = Field(default=None, description="the service refuses values below")
     maximum: Finite | None = Field(default=None, description="the service refuses values above")

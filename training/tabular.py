@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from training.errors import DataError
+from training.numerals import POINT, Numerals, as_numbers
 from training.recipe import Feature, Recipe, Target
 
 MISSING = ("", "?", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None")
@@ -24,6 +24,19 @@ Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a file was found to write its cells."""
+
+    separator: str
+    quote: str
+    encoding: str
+    header: bool
+    """Whether its first line names the columns."""
+    doubtful: str = ""
+    """A cell of which nothing in the file says whether its mark is of decimals or of thousands."""
+
+
+@dataclass(frozen=True)
 class Table:
     """Named columns of text cells, null where a cell means nothing."""
 
@@ -31,7 +44,9 @@ class Table:
     """Where it is from, for people."""
     frame: pl.DataFrame
     sha256: str
-    decimal: str = "."
+    numerals: Numerals = POINT
+    reading: Reading | None = None
+    """Of a file."""
 
     def column(self, name: str) -> pl.Series:
         """The cells of a column.
@@ -46,7 +61,7 @@ class Table:
 
     def rows(self, keep: pl.Series) -> "Table":
         """The rows where `keep` is true, in their order."""
-        return Table(self.name, self.frame.filter(keep), self.sha256, self.decimal)
+        return replace(self, frame=self.frame.filter(keep))
 
 
 @dataclass(frozen=True)
@@ -93,22 +108,6 @@ def tidied(frame: pl.DataFrame, missing: Sequence[str]) -> pl.DataFrame:
     return frame.select(pl.when(cells.is_in(missing)).then(None).otherwise(cells).name.keep())
 
 
-def as_number(cell: str, decimal: str = ".") -> float | None:
-    """The finite number that a cell writes, or None."""
-    try:
-        number = float(cell.strip().replace(decimal, ".") if decimal != "." else cell)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def as_numbers(cells: pl.Series, decimal: str = ".") -> pl.Series:
-    """Each cell's finite number as Float64, null where it writes none."""
-    text = cells if decimal == "." else cells.str.replace_all(decimal, ".", literal=True)
-    numbers = text.cast(pl.Float64, strict=False)
-    return pl.select(pl.when(numbers.is_finite()).then(numbers)).to_series()
-
-
 def with_target(table: Table, target: Target) -> Table:
     """The rows that have a target; classes that the recipe drops are left out.
 
@@ -142,7 +141,7 @@ def encode_target(table: Table, target: Target) -> Floats:
     """
     cells = table.column(target.column)
     if not target.labels:
-        return _numbers(table, cells)
+        return _numbers(table, cells, target.affix)
     values = target.values or target.labels
     codes = cells.replace_strict(values, range(len(values)), default=None, return_dtype=pl.Float64)
     if codes.null_count():
@@ -201,7 +200,7 @@ def _encoded(table: Table, column: Column) -> Floats:
         return _nan_where_null(positions, cells)
     if feature.type == "boolean":
         return _booleans(table, cells)
-    return _numbers(table, cells)
+    return _numbers(table, cells, feature.affix)
 
 
 def _cells(table: Table, feature: Feature) -> pl.Series:
@@ -209,10 +208,16 @@ def _cells(table: Table, feature: Feature) -> pl.Series:
     return cells.set(cells.is_in(feature.missing), None) if feature.missing else cells
 
 
-def _numbers(table: Table, cells: pl.Series) -> Floats:
-    numbers = as_numbers(cells, table.decimal)
-    _refuse_strays(table, cells, numbers, "a number; correct the cell or leave it empty")
+def _numbers(table: Table, cells: pl.Series, affix: str | None) -> Floats:
+    numbers = as_numbers(cells, table.numerals, affix)
+    wanted = f"a number that 32 bits hold ({_marks(table.numerals)})"
+    _refuse_strays(table, cells, numbers, f"{wanted}; correct the cell or leave it empty")
     return _nan_where_null(numbers, cells)
+
+
+def _marks(numerals: Numerals) -> str:
+    thousands = f", thousands mark {numerals.thousands!r}" if numerals.thousands else ""
+    return f"decimal mark {numerals.decimal!r}{thousands}"
 
 
 def _booleans(table: Table, cells: pl.Series) -> Floats:

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 import polars as pl
 
 from training.errors import DataError
+from training.numerals import as_numbers
+from training.quantities import Numbers, read_numbers
 from training.recipe import Family, Target
-from training.tabular import Table, as_numbers
+from training.tabular import MISSING, Table
 
 _BINARY = 2
 _MOST_CLASSES = 50
 _MOST_CLASSES_OF_NUMBERS = 10
 _LEAST_ROWS = 5
+_NONE = "None"
 _RARE = 0.35
-_MOSTLY = 0.95
 
 
 @dataclass(frozen=True)
@@ -45,32 +47,40 @@ def guess_target(table: Table, column: str, family: Family | None) -> Guess:
             f"{'one value' if len(counts) else 'no value'} in all rows; there is nothing to learn. "
             "Choose another column with --target."
         )
-    numbers = as_numbers(known, table.decimal)
-    if numbers.null_count() and _mostly_quantity(numbers):
-        return _quantity_with_strays(column, known, numbers)
-    if numbers.null_count() or family in ("logistic", "perceptron"):
-        return _labels(table, column, counts)
+    read = read_numbers(known, table.numerals)
+    wordless = read.plain and not read.strays and not read.affix
+    distinct = read.cells.drop_nulls().n_unique()
+    if read.plain and not wordless and distinct > _MOST_CLASSES_OF_NUMBERS:
+        return _quantity_with_words(column, read)
+    if not wordless or family in ("logistic", "perceptron"):
+        return _labels(table, column, counts, read.note)
     few = min(_MOST_CLASSES_OF_NUMBERS, len(known) // _LEAST_ROWS)
     if len(counts) > few or family == "linear":
-        return _quantity(column, numbers)
-    return _labels(table, column, counts.sort(as_numbers(counts[column], table.decimal)))
+        return _quantity(column, read.cells)
+    return _labels(table, column, counts.sort(as_numbers(counts[column], table.numerals)))
 
 
-def _mostly_quantity(numbers: pl.Series) -> bool:
-    """Whether nearly all cells are numbers, and more different ones than labels would be."""
-    return (
-        numbers.count() >= _MOSTLY * len(numbers)
-        and numbers.drop_nulls().n_unique() > _MOST_CLASSES_OF_NUMBERS
+def missing_words(table: Table, column: str) -> list[str]:
+    """The words that mean: no value; `None` is none of them where it is a label among few.
+
+    Args:
+        table: the whole table, in which only blank cells are missing yet.
+        column: the target's name.
+    """
+    cells = table.column(column).drop_nulls()
+    known = cells.filter(~cells.is_in(MISSING))
+    label = (cells == _NONE).sum() >= _LEAST_ROWS and 0 < known.n_unique() <= _MOST_CLASSES
+    if label and not read_numbers(known, table.numerals).plain:
+        return [word for word in MISSING if word != _NONE]
+    return list(MISSING)
+
+
+def _quantity_with_words(column: str, read: Numbers) -> Guess:
+    guess = _quantity(column, read.cells.drop_nulls())
+    update = {"missing": list(read.strays), "affix": read.affix, "unit": read.affix}
+    return Guess(
+        guess.target.model_copy(update=update), [f"{column}: {read.note}.", *guess.remarks]
     )
-
-
-def _quantity_with_strays(column: str, known: pl.Series, numbers: pl.Series) -> Guess:
-    strays = known.filter(numbers.is_null()).unique().sort().to_list()
-    guess = _quantity(column, numbers.drop_nulls())
-    some = ", ".join(map(repr, strays[:5]))
-    remark = f"{column}: {numbers.null_count()} cells are no numbers ({some}), taken as missing."
-    target = guess.target.model_copy(update={"missing": strays})
-    return Guess(target, [remark, *guess.remarks])
 
 
 def _quantity(column: str, numbers: pl.Series) -> Guess:
@@ -84,7 +94,7 @@ def _skewness(numbers: pl.Series) -> float:
     return float(numbers.skew() or 0.0)
 
 
-def _labels(table: Table, column: str, counts: pl.DataFrame) -> Guess:
+def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> Guess:
     total = int(counts["count"].sum())
     kept = {word: count for word, count in counts.iter_rows() if count >= _LEAST_ROWS}
     left_out = [word for word in counts[column] if word not in kept]
@@ -94,7 +104,8 @@ def _labels(table: Table, column: str, counts: pl.DataFrame) -> Guess:
         raise DataError(
             f"{table.name}: the target {column!r} has {len(counts)} different values, of which "
             f"{len(kept)} occur {_LEAST_ROWS} times or more; {_BINARY} to {_MOST_CLASSES} labels "
-            "can be learned. Choose another column with --target, or correct its cells."
+            f"can be learned. {f'As a quantity: {note}. ' if note else ''}"
+            "Choose another column with --target, or correct its cells."
         )
     shares = ", ".join(f"{word} {count / total:.1%}" for word, count in kept.items())
     remarks = [f"{column}: {len(kept)} labels ({shares})."]

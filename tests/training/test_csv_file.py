@@ -8,6 +8,7 @@ import pytest
 from training.csv_file import read_csv
 from training.csv_layout import Layout
 from training.errors import DataError
+from training.numerals import Numerals
 
 
 def _written(folder: Path, content: str | bytes) -> Path:
@@ -95,9 +96,9 @@ def test_blanks_and_marks_mean_nothing(tmp_path: Path) -> None:
 
 def test_decimal_commas_are_numbers_where_told(tmp_path: Path) -> None:
     """The layout's decimal mark goes with the table."""
-    table = read_csv(_written(tmp_path, "a;b\n1,5;2\n"), Layout(decimal=","))
+    table = read_csv(_written(tmp_path, "a;b\n1,5;2\n"), Layout(numerals=Numerals(decimal=",")))
 
-    assert table.decimal == ","
+    assert table.numerals.decimal == ","
 
 
 @pytest.mark.parametrize(

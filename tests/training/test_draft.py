@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from training.config import read_recipe, recipe_names, toml_of
 from training.csv_file import read_csv
+from training.csv_layout import UNKNOWN
 from training.draft import Draft, draft, model_name
 from training.errors import DataError
 from training.recipe import Family, Recipe
@@ -18,7 +19,7 @@ from training.sources import Folders
 def _draft(folder: Path, text: str, target: str = "y", family: Family | None = None) -> Draft:
     path = folder / "table.csv"
     path.write_text(text, encoding="utf-8")
-    return draft(read_csv(path), "table.csv", target, "table", family)
+    return draft(read_csv(path, UNKNOWN), "table.csv", target, "table", family)
 
 
 def _column(cells: list[str]) -> str:
@@ -55,6 +56,57 @@ def test_strays_among_numbers_count_as_missing(tmp_path: Path) -> None:
     assert drafted.recipe.features[0].missing == ["unknown"]
     assert drafted.recipe.features[0].optional
     assert "1 cells are no numbers" in drafted.findings[0].note
+
+
+def test_units_are_read_over_and_kept(tmp_path: Path) -> None:
+    """A column of amounts with their currency is a column of numbers in that unit."""
+    drafted = _draft(tmp_path, _column([f'"${1000 + 13 * k:,}.50"' for k in range(40)]))
+
+    feature = drafted.recipe.features[0]
+    assert (feature.type, feature.unit, feature.affix) == ("number", "$", "$")
+    assert drafted.recipe.data.thousands == ","
+    assert drafted.findings[0].note == "read without '$'"
+
+
+def test_few_words_that_come_again_count_as_missing(tmp_path: Path) -> None:
+    """Where more than four fifths are numbers, a dash or two mean: no value."""
+    drafted = _draft(tmp_path, _column([*["1.5", "2.5"] * 20, *["-"] * 6]))
+
+    assert drafted.recipe.features[0].missing == ["-"]
+
+
+def test_what_stops_a_column_from_being_numbers_is_said(tmp_path: Path) -> None:
+    """A column of numbers and words is one of words, with the share and the words."""
+    finding = _draft(tmp_path, _column([*["1.5", "2.5"] * 20, *["low"] * 20])).findings[0]
+
+    assert finding.kind == "category"
+    assert finding.note == "67% of the cells are numbers, but 20 are not ('low')"
+
+
+def test_none_is_a_label_among_words(tmp_path: Path) -> None:
+    """Of the answers None, Low and High none is missing; of a number's, None is."""
+    rows = range(60)
+    words = "".join(f"{k % 7},{('None', 'Low', 'High')[k % 3]}\n" for k in rows)
+    numbers = "".join(f"{k % 7},{k * 0.37 if k % 6 else 'None'}\n" for k in rows)
+
+    labelled, measured = (_draft(tmp_path, "x,y\n" + text) for text in (words, numbers))
+
+    assert labelled.recipe.target.labels == ["High", "Low", "None"]
+    assert "None" not in labelled.recipe.data.missing
+    assert measured.recipe.task == "regression"
+    assert "Words taken as missing: 'None' in y (10)." in measured.remarks
+
+
+def test_a_target_that_nearly_is_a_quantity_says_what_stops_it(tmp_path: Path) -> None:
+    """Numbers among many words are counted, and some of the words named."""
+    rows = "".join(f"{k},{f'word {k}' if k % 3 else k * 0.37}\n" for k in range(60))
+    with pytest.raises(DataError, match="60 different values") as caught:
+        _draft(tmp_path, "x,y\n" + rows)
+    assert "As a quantity" not in str(caught.value)
+
+    rows = "".join(f"{k},{k * 0.37 if k % 3 else f'word {k}'}\n" for k in range(60))
+    with pytest.raises(DataError, match="67% of the cells are numbers, but 20 are not"):
+        _draft(tmp_path, "x,y\n" + rows)
 
 
 def test_identifiers_are_left_out(tmp_path: Path) -> None:
@@ -178,7 +230,7 @@ def test_a_public_set_is_recognised_by_its_digest(folders: Folders) -> None:
     assert folders.data is not None
     path = folders.data / "imbalanced" / "mammography.csv"
 
-    drafted = draft(read_csv(path), str(path), "7", "mammography", None)
+    drafted = draft(read_csv(path, UNKNOWN), str(path), "7", "mammography", None)
 
     assert drafted.recipe.data.source == "mammography"
     assert drafted.recipe.target.labels == ["-1", "1"]
