@@ -15,8 +15,6 @@ from training.errors import TrainingError
 from training.recipe import Family
 from training.sources import Folders
 
-_CACHE = Path.home() / ".cache" / "onward"
-
 Options = argparse.Namespace
 
 
@@ -100,7 +98,7 @@ def _train(options: Options) -> None:
 def _new(options: Options) -> None:
     recipe = commands.new(options.csv, options.target, options.name, options.family)
     commands.write_recipe(recipe, options.recipe or Path(f"{recipe.name}.toml"))
-    commands.train(recipe, options.models, _folders(options))
+    commands.train(recipe, options.models, _folders(options, given=options.csv))
 
 
 def _import(options: Options) -> None:
@@ -116,8 +114,8 @@ def _import(options: Options) -> None:
     commands.import_onnx(options.onnx, document, options.csv, options.models)
 
 
-def _folders(options: Options) -> Folders:
-    return Folders(options.data, _CACHE)
+def _folders(options: Options, given: Path | None = None) -> Folders:
+    return Folders(options.data, Path.home() / ".cache" / "onward", given)
 
 
 def _add_folders(verb: argparse.ArgumentParser) -> None:

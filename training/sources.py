@@ -1,5 +1,6 @@
 """Where tables come from: public data sets by name, CSV files, or rows written in the recipe."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -7,6 +8,7 @@ import tempfile
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -84,6 +86,8 @@ class Folders:
     """Copies of the public data sets, laid out by their `Source.path`."""
     cache: Path
     """Where downloads are kept."""
+    given: Path | None = None
+    """A file that the user names, which may be a copy of a public data set."""
 
 
 def load(data: Data, folders: Folders) -> Table:
@@ -109,11 +113,19 @@ def load(data: Data, folders: Folders) -> Table:
 
 
 def find(name: str, source: Source, folders: Folders) -> Path:
-    """The data set's file: from the data folder, the cache, or its publisher, in this order.
+    """The data set's file: the one given, or the data folder's, the cache's, its publisher's.
+
+    A copy of the given file goes to the cache, so that the recipe finds its table again.
 
     Raises:
         DataError: it is nowhere, or not the file it should be; the message says how to get it.
     """
+    if folders.given is not None:
+        content = folders.given.read_bytes()
+        if hashlib.sha256(content).hexdigest() == source.sha256:
+            with contextlib.suppress(OSError):  # without a cache, the next run looks elsewhere
+                _keep(content, folders.cache / source.path)
+            return folders.given
     for folder in (folders.data, folders.cache):
         if folder is not None and (folder / source.path).is_file():
             path = folder / source.path
@@ -124,9 +136,12 @@ def find(name: str, source: Source, folders: Folders) -> Path:
     return _keep(content, folders.cache / source.path)
 
 
-def source_with_digest(sha256: str) -> str | None:
-    """The public data set whose file has this digest, if there is one."""
-    return next((name for name, source in SOURCES.items() if source.sha256 == sha256), None)
+def public_data(table: Table) -> dict[str, Any] | None:
+    """How a recipe names the table, where its file is that of a public data set."""
+    for name, source in SOURCES.items():
+        if source.sha256 == table.sha256:
+            return {"source": name} | ({"columns": table.frame.columns} if source.columns else {})
+    return None
 
 
 def _download(name: str, source: Source, folders: Folders) -> bytes:

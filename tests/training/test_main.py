@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from training.__main__ import main
+from training.sources import Folders
 
 _HEADER = "size,colour,price\n"
 
@@ -61,6 +62,22 @@ def test_a_csv_becomes_a_recipe_and_a_model(here: Path, capsys: pytest.CaptureFi
     assert "houses on 120 rows of houses.csv:" in said
     assert "houses/1" in said
     assert "houses/2" in said
+
+
+def test_a_copy_of_a_public_set_is_trained_on_as_given(
+    here: Path, monkeypatch: pytest.MonkeyPatch, folders: Folders
+) -> None:
+    """Without a data folder and without a network, the file that the user names is the table."""
+    assert folders.data is not None
+    (here / "mine.csv").write_bytes((folders.data / "admissions" / "ex2data1.txt").read_bytes())
+    monkeypatch.delenv("ONWARD_DATA", raising=False)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("HOME", str(here))
+
+    assert main(["new", "--csv", "mine.csv", "--target", "3"]) == 0
+    assert main(["mine.toml", "split.folds=0"]) == 0
+
+    assert 'source = "admissions"' in (here / "mine.toml").read_text()
 
 
 def test_a_written_recipe_is_not_overwritten(
