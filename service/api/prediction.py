@@ -20,6 +20,9 @@ from service.settings import Settings
 
 Context = TypeVar("Context")
 
+# A larger body is decoded in a thread, so that it does not hold up everybody else's.
+_MOST_BYTES_AT_ONCE = 1024 * 1024
+
 
 @dataclass(frozen=True)
 class Decoded(Generic[Context]):
@@ -98,7 +101,10 @@ class Predictor:
         require_media_type(request, dialect.media_types)
         body = await read_body(request, self._max_body_bytes)
         started = perf_counter()
-        decoded = dialect.decode(model, body, request.headers)
+        if len(body) > _MOST_BYTES_AT_ONCE:
+            decoded = await asyncio.to_thread(dialect.decode, model, body, request.headers)
+        else:
+            decoded = dialect.decode(model, body, request.headers)
         decode_seconds = perf_counter() - started
         prediction = await model.predict(decoded.inputs)
         started = perf_counter()

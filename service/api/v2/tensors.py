@@ -66,14 +66,13 @@ def read_json(data: object, shape: Shape, spec: TensorSpec, *, nulls: bool) -> A
     """
     if spec.datatype == "FP16":
         raise InvalidRequest(f"Input {spec.name!r} is FP16, which JSON cannot carry; send binary.")
+    if isinstance(data, list) and data and not isinstance(data[0], list):
+        _require_count(len(data), "", shape, spec)  # before millions of them cost memory
     natural = read_natural(data, spec, nulls=nulls)
     nested = natural.ndim > 1
-    if natural.size != prod(shape) or (nested and natural.shape != shape):
-        form = f" nested as {list(natural.shape)}" if nested else ""
-        raise InvalidRequest(
-            f"Input {spec.name!r}: data has {natural.size} values{form}, shape {list(shape)} "
-            f"holds {prod(shape)}."
-        )
+    form = f" nested as {list(natural.shape)}" if nested else ""
+    if not nested or natural.shape != shape:
+        _require_count(natural.size, form, shape, spec)
     return cast(natural, spec).reshape(shape)
 
 
@@ -131,6 +130,14 @@ def write_binary(array: Array, spec: TensorSpec) -> bytes:
 def example_shape(spec: TensorSpec) -> list[int]:
     """A shape that the graph takes."""
     return [1 if axis == -1 else axis for axis in spec.shape]
+
+
+def _require_count(count: int, form: str, shape: Shape, spec: TensorSpec) -> None:
+    if form or count != prod(shape):
+        raise InvalidRequest(
+            f"Input {spec.name!r}: data has {count} values{form}, shape {list(shape)} "
+            f"holds {prod(shape)}."
+        )
 
 
 def _is_length(axis: object) -> bool:
