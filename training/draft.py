@@ -1,21 +1,20 @@
 """Writing the recipe of an unknown table: everything inferred, and nothing left unsaid."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from training.config import parse_recipe
 from training.defaults import default_family, default_network, default_split, default_training
 from training.errors import DataError
-from training.infer import Finding, leakage, look
+from training.infer import Finding, look
+from training.leakage import leakage
 from training.numerals import as_number
 from training.recipe import Family, Feature, Recipe
+from training.remarks import about_fit, about_leaks, about_missing, about_reading, about_rows
 from training.sources import public_data
-from training.tabular import MISSING, Floats, Table, encode_target, tidied, with_target
+from training.tabular import MISSING, Table, encode_target, tidied, with_target
 from training.targets import guess_target, missing_words
-
-_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def draft(table: Table, file: str, target: str, name: str, family: Family | None
     """
     column = target_column(table, target)
     missing = missing_words(table, column)
-    absent = _absent(table, missing)
+    absent = about_missing(table, missing)
     table = replace(table, frame=tidied(table.frame, missing))
     guess = guess_target(table, column, family)
     usable = with_target(table, guess.target)
@@ -72,10 +71,18 @@ def draft(table: Table, file: str, target: str, name: str, family: Family | None
         "network": default_network(family, len(y), features, classes=classes),
         "training": default_training(family, len(y), classes=classes),
     }
-    remarks = absent + guess.remarks + _remarks(usable, features, y, table.frame.height)
+    recipe = parse_recipe(document, name)
+    suspects = leakage(usable, features, y, len(guess.target.labels))
+    remarks = [
+        *about_reading(table),
+        *absent,
+        *guess.remarks,
+        *about_rows(usable, y, table.frame.height),
+        *about_leaks(suspects, classes=classes),
+    ]
     if guess.rare:
         remarks.append(_RARE_CHOSEN if choose else _RARE_ONLY)
-    return Draft(parse_recipe(document, name), findings, remarks)
+    return Draft(recipe, findings, [*remarks, *about_fit(recipe)])
 
 
 _RARE_ONLY = "The second label is rare: read recall and precision, accuracy flatters."
@@ -107,33 +114,3 @@ def _coordinates(features: list[Feature]) -> list[tuple[str, str]]:
     longitudes = [name for name in numbers if name.lower() in ("longitude", "long", "lng", "lon")]
     latitudes = [name for name in numbers if name.lower() in ("latitude", "lat")]
     return list(zip(longitudes, latitudes, strict=False))[:1]
-
-
-def _absent(table: Table, missing: Sequence[str]) -> list[str]:
-    """The words that are taken as missing, with the columns that they stand in."""
-    counts = {
-        column.name: column.filter(column.is_in(missing)).value_counts(sort=True)
-        for column in table.frame
-    }
-    places = [
-        f"{word!r} in {name} ({times:,})"
-        for name, words in counts.items()
-        for word, times in words.iter_rows()
-    ]
-    some = ", ".join(places[:_SHOWN]) + (" …" if len(places) > _SHOWN else "")
-    return [f"Words taken as missing: {some}."] if places else []
-
-
-def _remarks(table: Table, features: list[Feature], y: Floats, all_rows: int) -> list[str]:
-    remarks = []
-    if len(y) < all_rows:
-        remarks.append(f"{all_rows - len(y)} rows have no usable target and are left out.")
-    repeated = len(y) - table.frame.n_unique()
-    if repeated:
-        remarks.append(f"{repeated} rows repeat another; the test part may repeat training rows.")
-    remarks += [
-        f"{name} alone orders the rows almost as the target does. If it becomes known only "
-        "afterwards, take it out of the recipe."
-        for name in leakage(table, features, y)
-    ]
-    return remarks

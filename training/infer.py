@@ -1,21 +1,18 @@
 """Looking at an unknown table: what each column is, and what one should know of it."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import polars as pl
 
-from training.numerals import as_numbers
 from training.quantities import Numbers, read_numbers
 from training.recipe import Feature
-from training.tabular import Floats, Table
+from training.tabular import Table
 
 _MOSTLY = 0.95
 _MOST_WORDS = 100
 _LEAST_ROWS_A_WORD = 2
-_STRONG = 0.995
 _COUNTED = 20
 _DATES = r"^\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{8}T\d{6})"
 _CODE = r"^0\d"
@@ -70,20 +67,6 @@ def look(table: Table, name: str) -> Finding:
     if column.plain and not codes:
         return _numeric(name, known, column, missing)
     return _words(name, known, column, missing)
-
-
-def leakage(table: Table, features: Sequence[Feature], target: Floats) -> list[str]:
-    """Names of numeric columns that alone order the rows almost as the target does."""
-    suspects = []
-    for feature in features:
-        if feature.type == "category":
-            continue
-        numbers = as_numbers(table.column(feature.name), table.numerals, feature.affix)
-        pair = pl.DataFrame({"x": numbers, "y": target}).drop_nulls()
-        ranks = pair.select(pl.corr("x", "y", method="spearman")).item()
-        if ranks is not None and abs(ranks) > _STRONG:
-            suspects.append(feature.name)
-    return suspects
 
 
 def _numeric(name: str, known: pl.Series, column: Numbers, missing: int) -> Finding:

@@ -173,6 +173,32 @@ def test_a_column_that_knows_the_answer_is_suspected(tmp_path: Path) -> None:
     assert [remark for remark in drafted.remarks if remark.startswith("copy alone orders")]
 
 
+def test_how_the_file_was_read_and_what_is_fitted_is_said(tmp_path: Path) -> None:
+    """Separator, encoding, marks, header, family and split stand among the remarks."""
+    rows = "".join(f"{k % 13},5;{k * 1.1:.2f}\n".replace(".", ",") for k in range(400))
+
+    remarks = _draft(tmp_path, "x;y\n" + rows).remarks
+
+    assert remarks[0] == (
+        'Read as utf-8, cells separated by semicolons and quoted by ", decimal comma, '
+        "thousands not parted. The first line names the columns."
+    )
+    assert remarks[-1] == (
+        "Family linear, at most 100 epochs of LBFGS; the best epoch on the validation part is "
+        "kept. Measured on 20% of the rows."
+    )
+
+
+def test_a_doubtful_mark_is_said(tmp_path: Path) -> None:
+    """Where `1,405` may mean two numbers, the remark says which was taken, and the remedy."""
+    rows = "".join(f'"{k},405",{k % 7}.5\n' for k in range(10, 50)).replace(".", "")
+
+    remarks = _draft(tmp_path, "y,x\n" + rows).remarks
+
+    assert "'10,405' is one of decimals or of thousands; it is read as one of thou" in remarks[1]
+    assert "set data.decimal and data.thousands" in remarks[1]
+
+
 def test_the_target_may_be_given_by_its_place(tmp_path: Path) -> None:
     """In a file without a header, columns are counted from one."""
     rows = "".join(f"{k % 7}.5,{k * 0.5}\n" for k in range(50))

@@ -1,0 +1,81 @@
+"""What a person should know of an unknown table before trusting a model of it."""
+
+from collections.abc import Sequence
+
+from training.recipe import Recipe
+from training.tabular import Floats, Table
+
+_SHOWN = 10
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_MARKS = {".": "point", ",": "comma", " ": "blank", "'": "apostrophe"}
+_ENCODINGS = {"utf-8-sig": "utf-8 with a byte-order mark"}
+_LEAK = "If it becomes known only afterwards, take it out of the recipe."
+
+
+def about_reading(table: Table) -> list[str]:
+    """How the file was found to write its cells."""
+    reading, numerals = table.reading, table.numerals
+    if reading is None:
+        return []
+    separator = _SEPARATORS.get(reading.separator, repr(reading.separator))
+    encoding = _ENCODINGS.get(reading.encoding, reading.encoding)
+    thousands = f"parted by a {_MARKS[numerals.thousands]}" if numerals.thousands else "not parted"
+    header = "The first line names the columns."
+    if not reading.header:
+        header = f"There is no header, so the columns are column_1 to column_{table.frame.width}."
+    cells = f"cells separated by {separator} and quoted by {reading.quote}"
+    marks = f"decimal {_MARKS[numerals.decimal]}, thousands {thousands}"
+    remarks = [f"Read as {encoding}, {cells}, {marks}. {header}"]
+    if reading.doubtful:
+        meant = "decimals" if numerals.decimal in reading.doubtful else "thousands"
+        remarks.append(
+            f"Nothing in the file says whether the mark in {reading.doubtful!r} is one of decimals "
+            f"or of thousands; it is read as one of {meant}. If that is wrong, set data.decimal "
+            "and data.thousands in the recipe."
+        )
+    return remarks
+
+
+def about_missing(table: Table, missing: Sequence[str]) -> list[str]:
+    """The words that are taken as missing, with the columns that they stand in."""
+    counts = {
+        column.name: column.filter(column.is_in(missing)).value_counts(sort=True)
+        for column in table.frame
+    }
+    places = [
+        f"{word!r} in {name} ({times:,})"
+        for name, words in counts.items()
+        for word, times in words.iter_rows()
+    ]
+    some = ", ".join(places[:_SHOWN]) + (" …" if len(places) > _SHOWN else "")
+    return [f"Words taken as missing: {some}."] if places else []
+
+
+def about_rows(table: Table, target: Floats, all_rows: int) -> list[str]:
+    """Rows that teach nothing, or nothing new."""
+    remarks = []
+    if len(target) < all_rows:
+        remarks.append(f"{all_rows - len(target)} rows have no usable target and are left out.")
+    repeated = len(target) - table.frame.n_unique()
+    if repeated:
+        remarks.append(f"{repeated} rows repeat another; the test part may repeat training rows.")
+    return remarks
+
+
+def about_leaks(suspects: Sequence[str], *, classes: bool) -> list[str]:
+    """Columns that alone know the answer."""
+    knows = "tells the labels apart" if classes else "orders the rows as the target does"
+    return [f"{name} alone {knows}, almost without error. {_LEAK}" for name in suspects]
+
+
+def about_fit(recipe: Recipe) -> list[str]:
+    """What will be fitted, and how it will be measured."""
+    network, split, training = recipe.network, recipe.split, recipe.training
+    layers = f" with layers of {' and '.join(map(str, network.hidden))}" if network.hidden else ""
+    epochs = f", at most {training.epochs} epochs of {training.optimiser}" if training else ""
+    best = "validation part" if split.validation else "training part"
+    test = f"{split.test:.0%} of the rows" if split.test else ""
+    folds = f"{split.folds}-fold cross-validation" if split.folds else ""
+    measured = " and by ".join(filter(None, (test, folds)))
+    kept = f"the best epoch on the {best} is kept"
+    return [f"Family {network.family}{layers}{epochs}; {kept}. Measured on {measured}."]
