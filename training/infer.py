@@ -94,4 +94,7 @@ def _words(name: str, known: pl.Series, column: Numbers, missing: int) -> Findin
     if distinct > _MOST_WORDS or distinct * _LEAST_ROWS_A_WORD > len(known):
         note = f"{distinct} different words are too many"
         return Finding(name, None, missing, distinct, "; ".join(filter(None, (note, column.note))))
-    return Finding(name, "category", missing, distinct, column.note)
+    notes = [column.note]
+    if (alike := distinct - known.str.to_lowercase().n_unique()) > 0:
+        notes.append(f"{alike} words differ from another in case alone")
+    return Finding(name, "category", missing, distinct, "; ".join(filter(None, notes)))

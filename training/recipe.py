@@ -71,6 +71,7 @@ class Target(Section):
     log: bool = Field(default=False, description="fit the logarithm of (1 + target)")
     labels: list[Text] = Field(default=[], description="what each class is called")
     values: list[str] = Field(default=[], description="how the file writes each label; as labels")
+    ignore_case: bool = Field(default=False, description="Yes, yes and YES are one label")
     missing: list[str] = Field(default=[], description="words in this column for: no value")
     others: Literal["refuse", "drop"] = Field(
         default="refuse", description="rows whose class is not among the values"

@@ -39,7 +39,7 @@ def about_reading(table: Table) -> list[str]:
 def about_missing(table: Table, missing: Sequence[str]) -> list[str]:
     """The words that are taken as missing, with the columns that they stand in."""
     counts = {
-        column.name: column.filter(column.is_in(missing)).value_counts(sort=True)
+        column.name: column.filter(column.is_in(missing)).alias("word").value_counts(sort=True)
         for column in table.frame
     }
     places = [

@@ -117,7 +117,8 @@ def with_target(table: Table, target: Target) -> Table:
     cells = table.column(target.column)
     keep = cells.is_not_null() & ~cells.fill_null("").is_in(target.missing)
     if target.labels and target.others == "drop":
-        keep &= cells.is_in(target.values or target.labels)
+        spelt, values = _spelt(cells, target)
+        keep &= spelt.is_in(values)
     if not keep.any():
         raise DataError(f"{table.name}: no row has a usable value of the target {target.column!r}.")
     return table.rows(keep)
@@ -142,8 +143,8 @@ def encode_target(table: Table, target: Target) -> Floats:
     cells = table.column(target.column)
     if not target.labels:
         return _numbers(table, cells, target.affix)
-    values = target.values or target.labels
-    codes = cells.replace_strict(values, range(len(values)), default=None, return_dtype=pl.Float64)
+    spelt, values = _spelt(cells, target)
+    codes = spelt.replace_strict(values, range(len(values)), default=None, return_dtype=pl.Float64)
     if codes.null_count():
         row = int(codes.is_null().arg_true()[0])
         raise DataError(
@@ -152,6 +153,14 @@ def encode_target(table: Table, target: Target) -> Floats:
             'or set target.others = "drop".'
         )
     return codes.to_numpy()
+
+
+def _spelt(cells: pl.Series, target: Target) -> tuple[pl.Series, list[str]]:
+    """The cells and the labels' values, in lower case where the case means nothing."""
+    values = target.values or target.labels
+    if not target.ignore_case:
+        return cells, values
+    return cells.str.to_lowercase(), [value.lower() for value in values]
 
 
 def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> list[Column]:

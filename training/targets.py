@@ -15,6 +15,7 @@ _MOST_CLASSES = 50
 _MOST_CLASSES_OF_NUMBERS = 10
 _LEAST_ROWS = 5
 _NONE = "None"
+_LABEL = "label"
 _RARE = 0.35
 
 
@@ -39,8 +40,8 @@ def guess_target(table: Table, column: str, family: Family | None) -> Guess:
     Raises:
         DataError: there is nothing to learn, or too many labels to learn.
     """
-    known = table.column(column).drop_nulls()
-    counts = known.value_counts(sort=True).sort(column)
+    known = table.column(column).drop_nulls().alias(_LABEL)
+    counts = known.value_counts(sort=True).sort(_LABEL)
     if len(counts) < _BINARY:
         raise DataError(
             f"{table.name}: the target {column!r} has "
@@ -57,7 +58,7 @@ def guess_target(table: Table, column: str, family: Family | None) -> Guess:
     few = min(_MOST_CLASSES_OF_NUMBERS, len(known) // _LEAST_ROWS)
     if len(counts) > few or family == "linear":
         return _quantity(column, read.cells)
-    return _labels(table, column, counts.sort(as_numbers(counts[column], table.numerals)))
+    return _labels(table, column, counts.sort(as_numbers(counts[_LABEL], table.numerals)))
 
 
 def missing_words(table: Table, column: str) -> list[str]:
@@ -95,9 +96,10 @@ def _skewness(numbers: pl.Series) -> float:
 
 
 def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> Guess:
-    total = int(counts["count"].sum())
+    total, spellings = int(counts["count"].sum()), len(counts)
+    counts = _merged(counts)
     kept = {word: count for word, count in counts.iter_rows() if count >= _LEAST_ROWS}
-    left_out = [word for word in counts[column] if word not in kept]
+    left_out = [word for word in counts[_LABEL] if word not in kept]
     if len(counts) == _BINARY and counts["count"].min() != 1:
         kept, left_out = dict(counts.iter_rows()), []
     if not _BINARY <= len(kept) <= _MOST_CLASSES:
@@ -112,8 +114,26 @@ def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> 
     if left_out:
         some = ", ".join(left_out[:10])
         remarks.append(f"Labels of fewer than {_LEAST_ROWS} rows are left out: {some}.")
+    if len(counts) < spellings:
+        alike = f"{column}: {spellings} spellings, some of which differ in case alone"
+        remarks.append(f"{alike}, are read as {len(counts)} labels.")
     rarest = min(kept, key=lambda word: kept[word])
     rare = len(kept) == _BINARY and kept[rarest] < _RARE * total
     labels = sorted(kept, key=lambda word: word == rarest) if rare else list(kept)
-    others = "drop" if left_out else "refuse"
-    return Guess(Target(column=column, labels=labels, others=others), remarks, rare)
+    target = Target(
+        column=column,
+        labels=labels,
+        ignore_case=len(counts) < spellings,
+        others="drop" if left_out else "refuse",
+    )
+    return Guess(target, remarks, rare)
+
+
+def _merged(counts: pl.DataFrame) -> pl.DataFrame:
+    """Labels that differ in case alone as one, spelt as most rows spell it."""
+    most = pl.col(_LABEL).sort_by("count", descending=True).first()
+    return (
+        counts.group_by(pl.col(_LABEL).str.to_lowercase().alias("folded"), maintain_order=True)
+        .agg(most, pl.col("count").sum())
+        .select(_LABEL, "count")
+    )

@@ -97,6 +97,20 @@ def test_none_is_a_label_among_words(tmp_path: Path) -> None:
     assert "Words taken as missing: 'None' in y (10)." in measured.remarks
 
 
+def test_labels_that_differ_in_case_alone_are_one(tmp_path: Path) -> None:
+    """Yes, yes and YES are the label that most rows write, of words in columns it is only said."""
+    words = ["Yes", "yes", "YES", "no", "No", "no"]
+    rows = "".join(f"{words[k % 5]},{words[k % 6]}\n" for k in range(60))
+
+    drafted = _draft(tmp_path, "x,count\n" + rows, target="count")
+
+    target = drafted.recipe.target
+    assert (len(target.labels), target.labels[0], target.ignore_case) == (2, "no", True)
+    remark = "count: 5 spellings, some of which differ in case alone, are read as 2 labels."
+    assert remark in drafted.remarks
+    assert drafted.findings[0].note == "3 words differ from another in case alone"
+
+
 def test_a_target_that_nearly_is_a_quantity_says_what_stops_it(tmp_path: Path) -> None:
     """Numbers among many words are counted, and some of the words named."""
     rows = "".join(f"{k},{f'word {k}' if k % 3 else k * 0.37}\n" for k in range(60))

@@ -100,6 +100,14 @@ def test_an_unknown_label_is_named() -> None:
     assert with_target(table, dropping).frame.height == 2
 
 
+def test_case_means_nothing_where_the_recipe_says_so() -> None:
+    """With `ignore_case` every spelling is its label, and others are still dropped."""
+    table = _table(y=["YES", "no", "Maybe", "yes"])
+    target = Target(column="y", labels=["No", "Yes"], ignore_case=True, others="drop")
+
+    assert encode_target(with_target(table, target), target).tolist() == [1, 0, 1]
+
+
 def test_an_absent_column_is_named_with_those_there_are() -> None:
     """A misspelt column is refused beside the table's own names."""
     with pytest.raises(DataError, match="no column 'z'; its columns: y"):
