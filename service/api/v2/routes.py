@@ -13,7 +13,7 @@ from service.api.v2.shared_memory_routes import shared_memory_router
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Entry, Registry
 from service.errors import InvalidRequest
-from service.settings import Settings
+from service.settings import Settings, takes_shared_memory
 
 EXTENSIONS = [
     "binary_tensor_data",
@@ -32,7 +32,7 @@ def v2_routers(
     version: str,
 ) -> list[APIRouter]:
     """Every path of the protocol."""
-    shares = settings.shared_memory == "system"
+    shares = takes_shared_memory(settings)
     regions = Regions(allowed=shares)
     extensions = [*EXTENSIONS, "system_shared_memory"] if shares else EXTENSIONS
     about = {"name": settings.server_name, "version": version, "extensions": extensions}

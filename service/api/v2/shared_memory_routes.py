@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.v2.exchange import TAG, json_response, read_document
 from service.api.v2.shared_memory import Regions
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, NotAllowed
 
 
 def shared_memory_router(regions: Regions) -> APIRouter:
@@ -18,6 +18,9 @@ def shared_memory_router(regions: Regions) -> APIRouter:
 
     @router.post("/systemsharedmemory/region/{name}/register", summary="Register shared memory")
     async def register(request: Request, name: str) -> Response:
+        if "origin" in request.headers:
+            # A page of any site can post to this machine; every browser says so by this header.
+            raise NotAllowed("Shared memory is not registered from a browser.")
         example = b'{"key": "/tensors", "offset": 0, "byte_size": 64}'
         regions.register(name, await read_document(request, example))
         return json_response({})
