@@ -159,7 +159,7 @@ def worst_rows(
     count = len(errors) if len(errors) <= _SINGLE else _WORST
     return [
         {
-            "row": f"{answered.rows[k] + 1:,}",
+            "row": f"{table.row_number(int(answered.rows[k])):,}",
             "cells": [cell or "" for cell in cells.row(int(answered.rows[k]))],
             "true": labels[int(answered.target[k])] if labels else number(answered.target[k]),
             "answered": said[k],

@@ -47,6 +47,8 @@ class Table:
     numerals: Numerals = POINT
     reading: Reading | None = None
     """Of a file."""
+    kept: Rows | None = None
+    """Where the rows that are left stood in the whole table, from 0; None: it is whole."""
 
     def column(self, name: str) -> pl.Series:
         """The cells of a column.
@@ -61,7 +63,16 @@ class Table:
 
     def rows(self, keep: pl.Series) -> "Table":
         """The rows where `keep` is true, in their order."""
-        return replace(self, frame=self.frame.filter(keep))
+        kept = np.arange(self.frame.height) if self.kept is None else self.kept
+        return replace(self, frame=self.frame.filter(keep), kept=kept[keep.to_numpy()])
+
+    def row_number(self, row: int) -> int:
+        """How people call a row: the file's first row below the header is 1."""
+        return 1 + (row if self.kept is None else int(self.kept[row]))
+
+    def place(self, row: int) -> str:
+        """The row in a sentence."""
+        return f"{self.name}, row {self.row_number(row)}"
 
 
 @dataclass(frozen=True)
@@ -148,7 +159,7 @@ def encode_target(table: Table, target: Target) -> Floats:
     if codes.null_count():
         row = int(codes.is_null().arg_true()[0])
         raise DataError(
-            f"{table.name}, row {row + 1}: the target {target.column!r} is {cells[row]!r}, which "
+            f"{table.place(row)}: the target {target.column!r} is {cells[row]!r}, which "
             f"is none of {', '.join(values)}. Add it to target.values and target.labels, "
             'or set target.others = "drop".'
         )
@@ -196,7 +207,7 @@ def _encoded(table: Table, column: Column) -> Floats:
     if cells.null_count() and not feature.optional:
         row = int(cells.is_null().arg_true()[0])
         raise DataError(
-            f"{table.name}, row {row + 1}: {feature.name!r} is empty ({cells.null_count()} rows "
+            f"{table.place(row)}: {feature.name!r} is empty ({cells.null_count()} rows "
             "have no value); set optional = true for this feature, or fill the cells."
         )
     if feature.type == "category":
@@ -244,8 +255,7 @@ def _refuse_strays(table: Table, cells: pl.Series, encoded: pl.Series, wanted: s
         row = int(strays[0])
         more = f" ({len(strays)} such cells)" if len(strays) > 1 else ""
         raise DataError(
-            f"{table.name}, row {row + 1}, column {cells.name!r}: {cells[row]!r} is not "
-            f"{wanted}{more}."
+            f"{table.place(row)}, column {cells.name!r}: {cells[row]!r} is not {wanted}{more}."
         )
 
 

@@ -91,3 +91,14 @@ def test_an_unmeasured_model_shows_its_own_rows(folders: Folders, tmp_path: Path
     assert "Not measured" in page
     assert "Its answers for the rows it learned from" in page
     assert page.count("different (") == 2
+
+
+def test_rows_are_numbered_as_in_the_table(folders: Folders, tmp_path: Path) -> None:
+    """A row without a target teaches nothing, yet it counts."""
+    rows = 'data.rows=[[1, 1, ""], [0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]'
+
+    outcome = run(read_recipe("xor", [rows]), tmp_path, folders)
+
+    page = (outcome.folder / "report.html").read_text(encoding="utf-8")
+    found = re.findall(r'<tr><td class="number soft">([0-9]+)</td><td>(same|different)', page)
+    assert sorted(found) == [("2", "same"), ("3", "different"), ("4", "different"), ("5", "same")]

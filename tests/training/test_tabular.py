@@ -89,6 +89,17 @@ def test_rows_without_a_target_are_left_out() -> None:
     assert encode_target(kept, target).tolist() == [0, 1]
 
 
+def test_rows_are_numbered_as_in_the_file() -> None:
+    """Rows that are left out still count, so that a bad cell is found where the sentence says."""
+    table = _table(x=["1", "2", "old"], y=["no", None, "yes"])
+    target = Target(column="y", labels=["no", "yes"])
+    kept = with_target(table, target)
+
+    assert [kept.row_number(row) for row in range(2)] == [1, 3]
+    with pytest.raises(DataError, match="row 3, column 'x': 'old' is not a number"):
+        encode_features(kept, learn_columns(kept, [Feature(name="x", type="number")], _EVERYTHING))
+
+
 def test_an_unknown_label_is_named() -> None:
     """A class that the recipe does not know is refused, or dropped where it says so."""
     table = _table(y=["no", "perhaps", "yes"])
