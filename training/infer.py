@@ -14,10 +14,23 @@ _MOSTLY = 0.95
 _MOST_WORDS = 100
 _LEAST_ROWS_A_WORD = 2
 _COUNTED = 20
-_DATES = r"^\s*(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}|\d{8}T\d{6})"
+_LEAST_KNOWN = 10
+_MONTHS = (
+    "jan(?:uary|uar)?|feb(?:ruary|ruar)?|mar(?:ch)?|märz?|apr(?:il)?|may|mai|june?|juni|july?|juli|"
+    "aug(?:ust)?|sept?(?:ember)?|o[ck]t(?:ober)?|nov(?:ember)?|de[cz](?:ember)?"
+)
+_DATES = (
+    r"(?i)^(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{4}[-/]\d{1,2}$"
+    r"|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}\b)"
+    r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:T\d{6}|$)"
+    rf"|(?:[a-z]+,?\s+)?(?:\d{{1,2}}\.?[\s-])?(?:{_MONTHS})\.?[\s,-]+\d{{1,4}}"
+    r"|\d{1,2}:\d\d(?::\d\d)?(?:\s?[ap]m)?$)"
+)
+_DATE = "a date or time; give its parts as numbers to use it"
 _CODE = r"^0\d"
 _IDENTIFIER = re.compile(
-    r"(^|[_\s.-])(id|uuid|guid|index|key)$|[a-z]I[Dd]$|^unnamed", re.IGNORECASE
+    r"(^|[_\s.-])(id|uuid|guid|index|key|nr|no|num|row)\.?$|(number|nummer)$|[a-z]I[Dd]$|^unnamed",
+    re.IGNORECASE,
 )
 
 Kind = Literal["number", "integer", "boolean", "category"]
@@ -58,10 +71,12 @@ def look(table: Table, name: str) -> Finding:
     missing, distinct = cells.null_count(), known.n_unique()
     if distinct <= 1:
         return Finding(name, None, missing, distinct, "constant" if distinct else "empty")
+    if len(known) < min(_LEAST_KNOWN, missing):
+        return Finding(name, None, missing, distinct, f"only {len(known)} cells are filled")
     if set(known.str.to_lowercase().unique()) <= {"true", "false"}:
         return Finding(name, "boolean", missing, distinct)
     if known.str.contains(_DATES).sum() > _MOSTLY * len(known):
-        return Finding(name, None, missing, distinct, "a date; give its parts as numbers to use it")
+        return Finding(name, None, missing, distinct, _DATE)
     column = read_numbers(known, table.numerals)
     codes = known.str.contains(_CODE).any()
     if column.plain and not codes:

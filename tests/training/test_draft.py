@@ -39,6 +39,15 @@ def _column(cells: list[str]) -> str:
         (["only"] * 40, None),
         ([""] * 40, None),
         ([f"2024-01-{k % 28 + 1:02}" for k in range(40)], None),
+        ([f"2024-{k % 12 + 1:02}" for k in range(40)], None),
+        ([f"202401{k % 28 + 1:02}" for k in range(40)], None),
+        ([f"01/{k % 28 + 1:02}/24" for k in range(40)], None),
+        ([f"{k % 28 + 1} Jan 2024" for k in range(40)], None),
+        (["Jan-20", "Dez-20"] * 20, None),
+        ([f'"Sunday, {k % 28 + 1} May 2024"' for k in range(40)], None),
+        ([f"{k % 24}:30" for k in range(40)], None),
+        (["Marble 12", "Decor 20"] * 20, "category"),
+        (["1", "2", *[""] * 38], None),
         ([f"word {k}" for k in range(40)], None),
     ],
 )
@@ -123,11 +132,12 @@ def test_a_target_that_nearly_is_a_quantity_says_what_stops_it(tmp_path: Path) -
         _draft(tmp_path, "x,y\n" + rows)
 
 
-def test_identifiers_are_left_out(tmp_path: Path) -> None:
-    """A column called id, of numbers that do not come again, teaches nothing."""
-    rows = "".join(f"{1000 + 7 * k},{k % 5},{k * 0.5}\n" for k in range(50))
+@pytest.mark.parametrize("name", ["customer_id", "customer_nr", "Kundennummer", "row", "No."])
+def test_identifiers_are_left_out(tmp_path: Path, name: str) -> None:
+    """Numbers that do not come again teach nothing, in a column called so, in any order."""
+    rows = "".join(f"{1000 + 7 * (17 * k % 50)},{k % 5},{k * 0.5}\n" for k in range(50))
 
-    drafted = _draft(tmp_path, "customer_id,x,y\n" + rows)
+    drafted = _draft(tmp_path, f"{name},x,y\n" + rows)
 
     assert [feature.name for feature in drafted.recipe.features] == ["x"]
 
@@ -136,7 +146,7 @@ def test_a_count_of_the_rows_is_left_out(tmp_path: Path) -> None:
     """A whole number that rises from row to row and never comes again is the row's number."""
     rows = "".join(f"{k},{k % 5},{k * 0.5}\n" for k in range(50))
 
-    drafted = _draft(tmp_path, "number,x,y\n" + rows)
+    drafted = _draft(tmp_path, "count,x,y\n" + rows)
 
     assert drafted.findings[0].note == "a count of the rows"
 
