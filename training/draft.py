@@ -11,7 +11,14 @@ from training.infer import Finding, look
 from training.leakage import leakage
 from training.numerals import as_number
 from training.recipe import Family, Feature, Recipe
-from training.remarks import about_fit, about_leaks, about_missing, about_reading, about_rows
+from training.remarks import (
+    about_fit,
+    about_leaks,
+    about_missing,
+    about_rarity,
+    about_reading,
+    about_rows,
+)
 from training.sources import public_data
 from training.tabular import MISSING, Table, encode_target, tidied, with_target
 from training.targets import guess_target, missing_words
@@ -79,16 +86,10 @@ def draft(table: Table, file: str, target: str, name: str, family: Family | None
         *guess.remarks,
         *about_rows(usable, y, table.frame.height),
         *about_leaks(suspects, classes=classes),
+        *about_rarity(recipe, y),
+        *about_fit(recipe),
     ]
-    if guess.rare:
-        remarks.append(_RARE_CHOSEN if choose else _RARE_ONLY)
-    return Draft(recipe, findings, [*remarks, *about_fit(recipe)])
-
-
-_RARE_ONLY = "The second label is rare: read recall and precision, accuracy flatters."
-_RARE_CHOSEN = (
-    f"{_RARE_ONLY} The decision threshold is the one of the best F1 on the validation part."
-)
+    return Draft(recipe, findings, remarks)
 
 
 def target_column(table: Table, target: str) -> str:

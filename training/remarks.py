@@ -2,14 +2,42 @@
 
 from collections.abc import Sequence
 
-from training.recipe import Recipe
+import numpy as np
+
+from training.infer import look
+from training.leakage import leakage
+from training.recipe import Card, Recipe
 from training.tabular import Floats, Table
+from training.targets import RARE
 
 _SHOWN = 10
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _MARKS = {".": "point", ",": "comma", " ": "blank", "'": "apostrophe"}
 _ENCODINGS = {"utf-8-sig": "utf-8 with a byte-order mark"}
+_CHOSEN = {
+    "f1": "the best F1 on the validation part",
+    "youden": "the greatest TPR less FPR on the validation part",
+}
 _LEAK = "If it becomes known only afterwards, take it out of the recipe."
+
+
+def caveats(recipe: Recipe, whole: Table, table: Table, target: Floats) -> list[str]:
+    """What to know before one trusts the figures, the gravest first.
+
+    Args:
+        recipe: the model's.
+        whole: the table as it was read.
+        table: the rows that have a target.
+        target: ``[rows]``, raw values or label positions.
+    """
+    labels = len(recipe.target.labels)
+    suspects = leakage(table, recipe.features, target, labels)
+    return [
+        *about_leaks(suspects, classes=labels > 0),
+        *about_rarity(recipe, target),
+        *about_rows(table, target, whole.frame.height),
+        *about_columns(recipe, table),
+    ]
 
 
 def about_reading(table: Table) -> list[str]:
@@ -66,6 +94,45 @@ def about_leaks(suspects: Sequence[str], *, classes: bool) -> list[str]:
     """Columns that alone know the answer."""
     knows = "tells the labels apart" if classes else "orders the rows as the target does"
     return [f"{name} alone {knows}, almost without error. {_LEAK}" for name in suspects]
+
+
+def about_rarity(recipe: Recipe, target: Floats) -> list[str]:
+    """That accuracy flatters where one of two labels is rare, and what the recipe does for it."""
+    rare = rare_label(recipe, target)
+    if rare is None:
+        return []
+    share = (target == recipe.target.labels.index(rare)).mean()
+    remark = f"The label {rare!r} is rare ({share:.1%}): read its recall and precision, accuracy "
+    chosen = _CHOSEN.get(str(recipe.target.threshold))
+    remedy = f" The decision threshold is the one of {chosen}." if chosen else ""
+    if recipe.training is not None and recipe.training.class_weights == "balanced":
+        remedy += " Each label has the same weight in the loss."
+    return [f"{remark}flatters.{remedy}"]
+
+
+def rare_label(card: Card, target: Floats) -> str | None:
+    """The one of two labels that is so rare that accuracy flatters."""
+    if card.task != "binary":
+        return None
+    shares = np.bincount(target.astype(int), minlength=2) / len(target)
+    return card.target.labels[int(shares.argmin())] if shares.min() < RARE else None
+
+
+def about_columns(recipe: Recipe, table: Table) -> list[str]:
+    """The table's columns that the model does not see, by reason."""
+    seen = {recipe.target.column, *(feature.name for feature in recipe.features)}
+    reasons: dict[str, list[str]] = {}
+    for name in table.frame.columns:
+        if name not in seen:
+            finding = look(table, name)
+            reason = "not among the recipe's features" if finding.kind else finding.note
+            reasons.setdefault(reason, []).append(name)
+    return [
+        f"Left out: {', '.join(names[:_SHOWN])}"
+        + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        + f" ({reason})."
+        for reason, names in reasons.items()
+    ]
 
 
 def about_fit(recipe: Recipe) -> list[str]:

@@ -1,5 +1,6 @@
 """The report: one self-contained page that a reviewer reads before trusting a model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -22,8 +23,14 @@ _MOST_WORDS = 30
 _MOST_CELLS = 12
 
 
-def render(
-    manifest: Manifest, table: Table, data: Dataset, learned: Learned, assessment: Assessment
+def render(  # noqa: PLR0913 - a report shows all that a run has
+    manifest: Manifest,
+    table: Table,
+    data: Dataset,
+    learned: Learned,
+    assessment: Assessment,
+    *,
+    caveats: Sequence[str],
 ) -> bytes:
     """The page as HTML with its figures inside; it loads nothing.
 
@@ -33,6 +40,7 @@ def render(
         data: the same rows as numbers.
         learned: the model.
         assessment: what was measured.
+        caveats: what one should know of the table before one trusts the figures.
     """
     recipe = parse_recipe(manifest.provenance.recipe if manifest.provenance else {}, manifest.name)
     measured = len(assessment.rows) > 0
@@ -62,6 +70,7 @@ def render(
         provenance=manifest.provenance,
         output=manifest.output,
         measured=summary.measured(manifest.evaluation),
+        caveats=caveats,
         tiles=summary.tiles(manifest.evaluation, recipe),
         metrics=summary.metric_rows(manifest.evaluation, recipe),
         labels=summary.label_rows(manifest.evaluation, answered),

@@ -10,6 +10,7 @@ from training import describe, export, report
 from training.assess import assess
 from training.predictor import learn
 from training.recipe import Recipe
+from training.remarks import caveats
 from training.sources import Folders, load
 from training.split import divide
 from training.tabular import encode, encode_target, with_target
@@ -34,7 +35,8 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
     started = time.perf_counter()
     classes = recipe.task != "regression"
 
-    table = with_target(load(recipe.data, folders), recipe.target)
+    whole = load(recipe.data, folders)
+    table = with_target(whole, recipe.target)
     target = encode_target(table, recipe.target)
 
     parts = divide(target, recipe.split, recipe.seed, classes=classes)
@@ -63,6 +65,7 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
         provenance=describe.provenance_of(recipe, table, len(target), parts, started),
         files={},
     )
-    page = report.render(manifest, table, data, learned, assessment)
+    known = caveats(recipe, whole, table, target)
+    page = report.render(manifest, table, data, learned, assessment, caveats=known)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: page}
     return Outcome(write_bundle(models, manifest, files), manifest)

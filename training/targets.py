@@ -16,7 +16,7 @@ _MOST_CLASSES_OF_NUMBERS = 10
 _LEAST_ROWS = 5
 _NONE = "None"
 _LABEL = "label"
-_RARE = 0.35
+RARE = 0.35
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> 
         alike = f"{column}: {spellings} spellings, some of which differ in case alone"
         remarks.append(f"{alike}, are read as {len(counts)} labels.")
     rarest = min(kept, key=lambda word: kept[word])
-    rare = len(kept) == _BINARY and kept[rarest] < _RARE * total
+    rare = len(kept) == _BINARY and kept[rarest] < RARE * total
     labels = sorted(kept, key=lambda word: word == rarest) if rare else list(kept)
     target = Target(
         column=column,
