@@ -5,6 +5,7 @@ TrainingError
 ├── DataError     the table cannot be used
 ├── FitError      the fit gave no usable model
 ├── ExportError   the exported graph does not compute what was trained
+├── PublishError  the folder of models cannot be written to
 └── ImportRefused a model made elsewhere cannot be made a bundle
 """
 
@@ -33,6 +34,10 @@ class FitError(TrainingError):
 
 class ExportError(TrainingError):
     """An exported graph that PyTorch and ONNX Runtime do not agree on."""
+
+
+class PublishError(TrainingError):
+    """A folder of models that no bundle can be written into."""
 
 
 class ImportRefused(TrainingError):

@@ -7,13 +7,14 @@ from typing import Any
 import onnx
 
 from service.bundle import manifest as contract
-from service.bundle.files import EXAMPLES, MODEL, to_json, write_bundle
+from service.bundle.files import EXAMPLES, MODEL, to_json
 from training import describe, export
 from training.cards import complete_card, labelled, proof_rows
 from training.csv_file import read_csv
 from training.errors import ImportRefused
 from training.evaluate import measure, naive_answers
 from training.foreign import Foreign
+from training.publish import publish
 from training.recipe import Card
 from training.replies import Reply, find_reply
 from training.tabular import Dataset, Float32s, Table, encode_target
@@ -98,7 +99,7 @@ def _publish(
         files={},
     )
     files = {MODEL: graph, EXAMPLES: to_json(examples)}
-    folder = write_bundle(models, manifest, files)
+    folder = publish(models, manifest, files)
     remarks = [reply.remark] if reply.remark else []
     return Imported(folder, manifest, remarks)
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.bundle import manifest as contract
-from service.bundle.files import EXAMPLES, MODEL, to_json, write_bundle
+from service.bundle.files import EXAMPLES, MODEL, to_json
 from training import describe, export, report
 from training.assess import assess
 from training.predictor import learn
+from training.publish import check_folder, publish
 from training.recipe import Recipe
 from training.remarks import caveats
 from training.sources import Folders, load
@@ -34,6 +35,7 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
     """
     started = time.perf_counter()
     classes = recipe.task != "regression"
+    check_folder(models, recipe.name)
 
     whole = load(recipe.data, folders)
     table = with_target(whole, recipe.target)
@@ -68,4 +70,4 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
     known = caveats(recipe, whole, table, target)
     page = report.render(manifest, table, data, learned, assessment, caveats=known)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: page}
-    return Outcome(write_bundle(models, manifest, files), manifest)
+    return Outcome(publish(models, manifest, files), manifest)
