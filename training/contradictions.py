@@ -27,6 +27,10 @@ def _of_the_table(recipe: Recipe) -> Checks:
             "data.columns: a table written as rows needs the names of its columns",
         ),
         (
+            data.header is True and data.columns is not None,
+            "data.columns: a file with a header has names for its columns; leave out one of both",
+        ),
+        (
             data.thousands == data.decimal,
             f"data.thousands: {data.thousands!r} marks the decimals already",
         ),

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import polars as pl
 
+from training.csv_header import has_header, titles_above
 from training.csv_layout import LONGEST_LINE, FoundLayout, Layout, find_layout
 from training.errors import DataError
-from training.numerals import find_numerals, like_numbers
+from training.numerals import find_numerals
 from training.tabular import Reading, Table, tidied
 
 _CHUNK = 1 << 20
-_ROWS_BELOW = 20
 
 
 def read_csv(
@@ -26,8 +26,8 @@ def read_csv(
 ) -> Table:
     """Read a CSV file; `columns` names the columns of a file without a header.
 
-    A file without a header is known by a number in its first row and no column of numbers that
-    begins with a word; unless `columns` says otherwise, its columns are column_1, column_2 and on.
+    Unless the layout says so, `has_header` tells whether there is one; a file without has the
+    columns column_1, column_2 and on. Titles above the header are left out.
 
     Raises:
         DataError: it is missing, empty, no text, no table, or two columns have the same name.
@@ -36,22 +36,22 @@ def read_csv(
     digest = _digest(path)
     found = find_layout(path, layout)
     frame = _parse(path, found)
-    header = False
+    titles = titles_above(frame)
+    frame = frame.slice(titles)
+    header = columns is None and (has_header(frame) if layout.header is None else layout.header)
     if columns is None:
-        numbered = [f"column_{k}" for k in range(1, frame.width + 1)]
-        columns = numbered
-        header = _has_header(frame)
-        if header:
-            first = zip(frame.row(0), numbered, strict=True)
-            columns = [(cell or "").strip() or number for cell, number in first]
-            frame = frame.slice(1)
+        columns = [f"column_{k}" for k in range(1, frame.width + 1)]
+    if header:
+        first = zip(frame.row(0), columns, strict=True)
+        columns = [(cell or "").strip() or number for cell, number in first]
+        frame = frame.slice(1)
     _check_header(columns, frame, path)
     frame = frame.rename(dict(zip(frame.columns, columns, strict=True)))
     frame = tidied(frame, layout.missing)
     numerals, doubtful = layout.numerals, ""
     if numerals is None:
         numerals, doubtful = find_numerals(frame, found.separator)
-    reading = Reading(found.separator, found.quote, found.encoding, header, doubtful)
+    reading = Reading(found.separator, found.quote, found.encoding, header, titles, doubtful)
     return Table(name or path.name, frame, digest, numerals, reading)
 
 
@@ -114,14 +114,6 @@ def _what_is_uneven(path: Path, layout: FoundLayout) -> str:
         f"{path} is no table of cells separated by {layout.separator!r} and quoted by "
         f"{layout.quote}; look for a quote that is opened and never closed."
     )
-
-
-def _has_header(frame: pl.DataFrame) -> bool:
-    rows = frame.head(1 + _ROWS_BELOW).get_columns()
-    first = [like_numbers(cells[:1]).item() is True for cells in rows]
-    numbers = [like_numbers(cells[1:]).sum() > len(cells[1:]) / 2 for cells in rows]
-    named = any(not start and rest for start, rest in zip(first, numbers, strict=True))
-    return named or not any(first)
 
 
 def _check_header(columns: Sequence[str], frame: pl.DataFrame, path: Path) -> None:

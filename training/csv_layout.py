@@ -31,6 +31,7 @@ class Layout:
     numerals: Numerals | None = POINT
     encoding: str | None = None
     missing: tuple[str, ...] = MISSING
+    header: bool | None = None
 
 
 UNKNOWN = Layout(numerals=None, missing=("",))
@@ -52,7 +53,8 @@ class FoundLayout:
 def layout_of(data: Data) -> Layout:
     """How a recipe says that its file writes cells."""
     numerals = Numerals(data.decimal, data.thousands)
-    return Layout(data.separator, data.quote, numerals, data.encoding, tuple(data.missing))
+    missing = tuple(data.missing)
+    return Layout(data.separator, data.quote, numerals, data.encoding, missing, data.header)
 
 
 def find_layout(path: Path, wish: Layout) -> FoundLayout:

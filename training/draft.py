@@ -63,6 +63,8 @@ def draft(table: Table, file: str, target: str, name: str, family: Family | None
     split = default_split(y, classes=classes)
     choose = guess.rare and "validation" in split
     data: dict[str, Any] = public_data(table) or {"file": file}
+    if "file" in data and table.reading is not None:
+        data["header"] = table.reading.header
     data |= asdict(table.numerals)
     if missing != list(MISSING):
         data["missing"] = missing

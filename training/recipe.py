@@ -45,6 +45,9 @@ class Data(Section):
     columns: list[Text] | None = Field(
         default=None, description="names of the columns, for a file without a header and for rows"
     )
+    header: bool | None = Field(
+        default=None, description="whether the first line names the columns; else found out"
+    )
     separator: str | None = Field(default=None, min_length=1, max_length=1)
     quote: str | None = Field(default=None, min_length=1, max_length=1)
     decimal: Literal[".", ","] = "."

@@ -49,8 +49,13 @@ def about_reading(table: Table) -> list[str]:
     encoding = _ENCODINGS.get(reading.encoding, reading.encoding)
     thousands = f"parted by a {_MARKS[numerals.thousands]}" if numerals.thousands else "not parted"
     header = "The first line names the columns."
+    if reading.titles:
+        header = f"{reading.titles} lines of titles are left out; the next names the columns."
     if not reading.header:
-        header = f"There is no header, so the columns are column_1 to column_{table.frame.width}."
+        header = (
+            "The first line is taken for cells, so the columns are column_1 to "
+            f"column_{table.frame.width}; if it names them, set data.header = true in the recipe."
+        )
     cells = f"cells separated by {separator} and quoted by {reading.quote}"
     marks = f"decimal {_MARKS[numerals.decimal]}, thousands {thousands}"
     remarks = [f"Read as {encoding}, {cells}, {marks}. {header}"]

@@ -31,7 +31,9 @@ class Reading:
     quote: str
     encoding: str
     header: bool
-    """Whether its first line names the columns."""
+    """Whether a first line names the columns."""
+    titles: int = 0
+    """Lines above it that belong to no column."""
     doubtful: str = ""
     """A cell of which nothing in the file says whether its mark is of decimals or of thousands."""
 

@@ -65,6 +65,45 @@ def test_a_header_may_hold_years(tmp_path: Path) -> None:
     assert table.frame.columns == ["2019", "2020", "y"]
 
 
+@pytest.mark.parametrize(
+    ("first", "rows", "header"),
+    [
+        ("2019,2020,city,y", ["47,6.5,Rome,yes", "49,5.5,Oslo,no"], True),
+        ("Rome,m,yes", ["Rome,m,yes", "Oslo,s,no"], False),
+        ("17,Rome,yes", ["18,Rome,yes", "19,Oslo,no"], False),
+        ("4.5,Bern,maybe", ["18,Rome,yes", "19,Oslo,no"], False),
+        ("city,size", ["Rome,m", "Oslo,s"], True),
+        (",x,y", ["1,2,3", "4,5,6"], True),
+        ("?,1.5,red", ["3,2.5,red", "4,3.5,blue"], False),
+    ],
+)
+def test_words_tell_whether_there_is_a_header(
+    tmp_path: Path, first: str, rows: list[str], *, header: bool
+) -> None:
+    """A first cell that comes again below is a cell; one above other words is a name."""
+    table = read_csv(_written(tmp_path, "\n".join([first, *rows * 10])))
+
+    assert table.reading is not None
+    assert table.reading.header is header
+    assert table.frame.height == 20 + (not header)
+
+
+def test_a_recipe_can_say_whether_there_is_a_header(tmp_path: Path) -> None:
+    """What the layout says is not found out."""
+    path = _written(tmp_path, "1,2\n3,4\n")
+
+    assert read_csv(path, Layout(header=True)).frame.columns == ["1", "2"]
+    assert read_csv(path, Layout(header=False)).frame.height == 2
+
+
+def test_titles_above_the_header_are_left_out(tmp_path: Path) -> None:
+    """Lines with one cell above a wider table belong to no column."""
+    table = read_csv(_written(tmp_path, "Sales report;;\n\na;b;c\n1;2;3\n"))
+
+    assert table.frame.columns == ["a", "b", "c"]
+    assert table.frame.height == 1
+
+
 @pytest.mark.parametrize("line_end", ["\r", "\r\n"])
 def test_other_line_ends_are_found(tmp_path: Path, line_end: str) -> None:
     """Old and Windows line ends divide rows."""
