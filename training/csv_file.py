@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ def read_csv(
         columns = [f"column_{k}" for k in range(1, frame.width + 1)]
     if header:
         first = zip(frame.row(0), columns, strict=True)
-        columns = [(cell or "").strip() or number for cell, number in first]
+        columns = [_name(cell or "") or number for cell, number in first]
         frame = frame.slice(1)
     _check_header(columns, frame, path)
     frame = frame.rename(dict(zip(frame.columns, columns, strict=True)))
@@ -93,27 +94,44 @@ def _parse(path: Path, layout: FoundLayout) -> pl.DataFrame:
     except pl.exceptions.NoDataError:
         raise DataError(f"{path} is empty; a table needs a header and rows.") from None
     except pl.exceptions.PolarsError:
-        raise DataError(_what_is_uneven(path, layout)) from None
+        return _parse_row_by_row(path, layout)
 
 
-def _what_is_uneven(path: Path, layout: FoundLayout) -> str:
-    """The first row whose cells are more than the first row's."""
+def _parse_row_by_row(path: Path, layout: FoundLayout) -> pl.DataFrame:
+    """The same by Python's own reader: slow, but it leaves a quote inside an unquoted cell alone.
+
+    Raises:
+        DataError: with the line where the file stops being a table.
+    """
+    lines: list[list[str]] = []
     with path.open(encoding=layout.encoding, newline="", errors="replace") as file:
         if layout.declared:
             file.readline()
-        rows = csv.reader(file, delimiter=layout.separator, quotechar=layout.quote)
-        width = len(next(rows))
-        for row in rows:
-            if len(row) > width:
-                return (
-                    f"{path}, line {rows.line_num + layout.declared}: {len(row)} cells where the "
-                    f"first row has {width}; a cell that holds {layout.separator!r} must stand in "
-                    "quotes, and a title above the header must go."
-                )
-    return (
-        f"{path} is no table of cells separated by {layout.separator!r} and quoted by "
-        f"{layout.quote}; look for a quote that is opened and never closed."
-    )
+        rows = csv.reader(file, delimiter=layout.separator, quotechar=layout.quote, strict=True)
+        start = 1 + layout.declared
+        try:
+            for row in rows:
+                if lines and len(row) > len(lines[0]):
+                    raise DataError(
+                        f"{path}, line {start}: {len(row)} cells where the first row has "
+                        f"{len(lines[0])}; a cell that holds {layout.separator!r} must stand in "
+                        "quotes, and a title above the header must go."
+                    )
+                start = 1 + layout.declared + rows.line_num
+                lines.append(row)
+        except csv.Error:
+            raise DataError(
+                f"{path}, line {start}: a quote that is opened and never closed, or one inside a "
+                f"quoted cell; there it is written twice ({layout.quote * 2})."
+            ) from None
+    names = [f"column_{k}" for k in range(1, len(lines[0]) + 1)]
+    padded = [[*row, *[None] * (len(names) - len(row))] for row in lines]
+    return pl.DataFrame(padded, schema=dict.fromkeys(names, pl.String), orient="row")
+
+
+def _name(cell: str) -> str:
+    """A column's name on one line."""
+    return re.sub(r"\s*[\r\n]\s*", " ", cell.strip())
 
 
 def _check_header(columns: Sequence[str], frame: pl.DataFrame, path: Path) -> None:

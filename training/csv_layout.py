@@ -19,6 +19,14 @@ _SAMPLE_CHARACTERS = 1 << 18
 _SAMPLE_LINES = 50
 _CHUNK = 1 << 20
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_OTHER_FORMATS = {
+    b"\x1f\x8b": "packed by gzip; unpack it first",
+    b"PK\x03\x04": "a spreadsheet or a zip archive; save the table as CSV, or unpack it first",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet; save the table as CSV",
+    b"PAR1": "a Parquet file; save the table as CSV",
+}
+_SELDOM = 0.1
+_JSON = re.compile(r"\s*(\{\s*\"|\[\s*[\[{])")
 _DECLARATION = re.compile(r"^sep=(.)$", re.IGNORECASE)
 
 
@@ -80,11 +88,11 @@ def _encoding(path: Path) -> str:
         for mark, encoding in _MARKS.items():
             if start.startswith(mark):
                 return encoding
+        for signature, remedy in _OTHER_FORMATS.items():
+            if start.startswith(signature):
+                raise DataError(f"{path} is no CSV file but {remedy}.")
         if b"\0" in start:
-            raise DataError(
-                f"{path} holds bytes that are no text, so it is no CSV file. "
-                "Save the table as CSV (a spreadsheet's own format is not read)."
-            )
+            return _without_mark(path, start)
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:
             decoder.decode(start)
@@ -96,6 +104,17 @@ def _encoding(path: Path) -> str:
     return "utf-8"
 
 
+def _without_mark(path: Path, start: bytes) -> str:
+    """Text of two bytes for each letter has every second byte nought where letters are Latin."""
+    high, low = start[0::2].count(0), start[1::2].count(0)
+    if min(high, low) > _SELDOM * max(high, low) or max(high, low) < len(start) / 4:
+        raise DataError(
+            f"{path} holds bytes that are no text, so it is no CSV file. "
+            "Save the table as CSV (a spreadsheet's own format is not read)."
+        )
+    return "utf-16-le" if low > high else "utf-16-be"
+
+
 def _sample(path: Path, encoding: str) -> tuple[list[str], str]:
     """The first lines that hold something, and what ends a line."""
     try:
@@ -103,6 +122,11 @@ def _sample(path: Path, encoding: str) -> tuple[list[str], str]:
             text = file.read(_SAMPLE_CHARACTERS)
     except (LookupError, UnicodeError) as error:
         raise DataError(f"{path} cannot be read as {encoding}: {error}.") from None
+    if _JSON.match(text):
+        raise DataError(
+            f"{path} holds JSON, not cells between separators. Save the table as CSV, "
+            "with one line for each row and the names of the columns in the first."
+        )
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         raise DataError(f"{path} is empty; a table needs a header and rows.")

@@ -1,6 +1,7 @@
 """Writing the recipe of an unknown table: everything inferred, and nothing left unsaid."""
 
 import re
+import unicodedata
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -108,7 +109,8 @@ def target_column(table: Table, target: str) -> str:
 
 def model_name(file_name: str) -> str:
     """A file's name made fit to be a model's."""
-    return re.sub(r"[^a-z0-9]+", "_", file_name.lower()).strip("_") or "model"
+    letters = unicodedata.normalize("NFKD", file_name.casefold()).encode("ascii", "ignore")
+    return re.sub(r"[^a-z0-9]+", "_", letters.decode()).strip("_") or "model"
 
 
 def _coordinates(features: list[Feature]) -> list[tuple[str, str]]:

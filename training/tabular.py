@@ -1,5 +1,6 @@
 """Tables of text cells, and the numbers that a model sees in their place."""
 
+import difflib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -59,8 +60,10 @@ class Table:
             DataError: there is no such column.
         """
         if name not in self.frame.columns:
+            near = difflib.get_close_matches(name, self.frame.columns, n=1)
+            meant = f" (did you mean {near[0]!r}?)" if near else ""
             known = ", ".join(self.frame.columns[:20])
-            raise DataError(f"{self.name} has no column {name!r}; its columns: {known}.")
+            raise DataError(f"{self.name} has no column {name!r}{meant}; its columns: {known}.")
         return self.frame[name]
 
     def rows(self, keep: pl.Series) -> "Table":

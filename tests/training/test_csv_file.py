@@ -27,7 +27,9 @@ def test_the_separator_is_found(tmp_path: Path, separator: str) -> None:
     assert table.frame.equals(pl.DataFrame({"name": ["Ada", "Alan"], "age": ["36", "41"]}))
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"]
+)
 def test_the_encoding_is_found(tmp_path: Path, encoding: str) -> None:
     """Umlauts survive, and a byte-order mark does not become part of a name."""
     table = read_csv(_written(tmp_path, "ort,größe\nKöln,1\n".encode(encoding)))
@@ -41,6 +43,18 @@ def test_quoted_cells_may_hold_separators_and_line_ends(tmp_path: Path) -> None:
     table = read_csv(_written(tmp_path, '"a","b"\n"x, y","1"\n"p\nq","2"\n'))
 
     assert table.frame.rows() == [("x, y", "1"), ("p\nq", "2")]
+
+
+def test_a_quote_inside_an_unquoted_cell_is_part_of_it(tmp_path: Path) -> None:
+    """Inches survive, also beside quoted cells; short rows end in nothing."""
+    table = read_csv(_written(tmp_path, 'name,size\nTV 0",1\n"x, y",2\n"a ""b""",3\nTV 5"\n'))
+
+    assert table.frame.rows() == [('TV 0"', "1"), ("x, y", "2"), ('a "b"', "3"), ('TV 5"', None)]
+
+
+def test_a_name_has_one_line(tmp_path: Path) -> None:
+    """A line break in a quoted header becomes a blank."""
+    assert read_csv(_written(tmp_path, '"age\n(years)",b\n1,2\n')).frame.columns[0] == "age (years)"
 
 
 def test_single_quotes_are_found(tmp_path: Path) -> None:
@@ -148,8 +162,12 @@ def test_decimal_commas_are_numbers_where_told(tmp_path: Path) -> None:
         (b"a,b\n", "has a header and no rows"),
         (b"a,a\n1,2\n", "two columns of the name 'a'"),
         (b"a,b\n1,2\n1,2,3\n", "line 3: 3 cells where the first row has 2"),
-        (b'a,b\n1,2\n"3,4\n5,6\n', "a quote that is opened and never closed"),
-        (b"PK\x03\x04\x00\x00binary", "no CSV file"),
+        (b'a,b\n1,2\n"3,4\n5,6\n', "line 3: a quote that is opened and never closed"),
+        (b"PK\x03\x04\x00\x00binary", "no CSV file but a spreadsheet or a zip"),
+        (b"\x1f\x8b\x08\x00binary", "no CSV file but packed by gzip"),
+        (b"\x00\x01\x00\x00\x02\x00\x03\x00", "bytes that are no text"),
+        (b'[\n {"a": 1}\n]', "holds JSON"),
+        (b'{"a": 1}\n{"a": 2}\n', "holds JSON"),
         (b"a" * (17 << 20), "a line of more than 16 MB"),
     ],
 )

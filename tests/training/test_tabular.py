@@ -57,7 +57,7 @@ def test_a_bad_cell_is_named_by_row_and_column() -> None:
         )
 
 
-@pytest.mark.parametrize("cell", ["inf", "-Infinity", "NaN.", "1,5", "0x10"])
+@pytest.mark.parametrize("cell", ["inf", "-Infinity", "NaN.", "1,5", "0x10", "1e39"])
 def test_what_is_not_finite_is_no_number(cell: str) -> None:
     """Infinities and other spellings do not pass as numbers."""
     table = _table(age=["36", cell, "1"])
@@ -121,8 +121,12 @@ def test_case_means_nothing_where_the_recipe_says_so() -> None:
 
 def test_an_absent_column_is_named_with_those_there_are() -> None:
     """A misspelt column is refused beside the table's own names."""
-    with pytest.raises(DataError, match="no column 'z'; its columns: y"):
-        with_target(_table(y=["1", "2", "3"]), Target(column="z"))
+    table = _table(churned=["1", "2", "3"])
+
+    with pytest.raises(DataError, match="no column 'z'; its columns: churned"):
+        with_target(table, Target(column="z"))
+    with pytest.raises(DataError, match=r"no column 'Churn' \(did you mean 'churned'\?\)"):
+        with_target(table, Target(column="Churn"))
 
 
 def test_rows_of_a_recipe_must_be_even() -> None:
