@@ -11,15 +11,18 @@ from typing import get_args
 from service.bundle.errors import BundleError
 from training import commands
 from training.config import read_document, read_recipe
-from training.errors import TrainingError
+from training.errors import FitError, TrainingError
 from training.recipe import Family
 from training.sources import Folders
 
 Options = argparse.Namespace
 
+_INTERRUPTED = 130
+"""What a shell reports of a command that ^C has ended."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, or 2 with a sentence on standard error."""
+    """Run one command; the exit code is 0, or 2 or 130 with a sentence on standard error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser, verbs = _parser()
     if words and not words[0].startswith("-") and words[0] not in verbs:
@@ -35,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (TrainingError, BundleError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted; what was published before is untouched.\n")
+        return _INTERRUPTED
     return 0
 
 
@@ -97,8 +103,17 @@ def _train(options: Options) -> None:
 
 def _new(options: Options) -> None:
     recipe = commands.new(options.csv, options.target, options.name, options.family)
-    commands.write_recipe(recipe, options.recipe or Path(f"{recipe.name}.toml"))
-    commands.train(recipe, options.models, _folders(options, given=options.csv))
+    path = options.recipe or Path(f"{recipe.name}.toml")
+    fresh = not path.exists()
+    try:
+        commands.write_recipe(recipe, path)
+        commands.train(recipe, options.models, _folders(options, given=options.csv))
+    except FitError:
+        raise  # whose remedy is to edit the recipe
+    except (TrainingError, KeyboardInterrupt):
+        if fresh:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _import(options: Options) -> None:

@@ -51,18 +51,22 @@ def new(csv: Path, target: str, name: str | None, family: Family | None) -> Reci
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
-    """Write the recipe as TOML, replacing none that is there.
+    """Write the recipe as TOML, replacing no other that is there.
 
     Raises:
         DataError: the file exists or cannot be written.
     """
+    text = toml_of(recipe)
     try:
+        if path.is_file() and path.read_bytes() == text.encode():
+            say(f"{path} holds this recipe already")
+            return
         with path.open("x", encoding="utf-8") as file:
-            file.write(toml_of(recipe))
+            file.write(text)
     except FileExistsError:
         raise DataError(
-            f"{path} exists. Train it with `python -m training {path}`, remove it, "
-            "or choose another place with --recipe."
+            f"{path} exists and holds another recipe. Train that with `python -m training {path}`, "
+            "remove it, or choose another place with --recipe."
         ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}.") from None

@@ -1,5 +1,7 @@
 """The command line: what each command does, and that no mistake ends in a traceback."""
 
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +93,55 @@ def test_a_written_recipe_is_not_overwritten(
 
     assert "houses.toml exists" in capsys.readouterr().err
     assert (here / "houses.toml").read_text() == "mine"
+
+
+def test_the_same_command_trains_again(here: Path) -> None:
+    """A recipe as `new` would write it anew is no obstacle."""
+    (here / "houses.csv").write_text(_houses())
+
+    for _ in range(2):
+        assert main(["new", "--csv", "houses.csv", "--target", "price"]) == 0
+
+    assert (here / "models/houses/2").is_dir()
+
+
+def test_a_recipe_that_could_not_be_trained_is_taken_back(here: Path) -> None:
+    """What `new` wrote for nothing does not stay."""
+    (here / "houses.csv").write_text(_houses())
+    (here / "models").write_text("in the way")
+
+    assert main(["new", "--csv", "houses.csv", "--target", "price"]) == 2
+
+    assert not (here / "houses.toml").exists()
+
+
+def test_an_interrupted_run_ends_in_a_sentence(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """^C while a network is fitted: code 130, one line, no bundle, and no recipe left behind."""
+    (here / "houses.csv").write_text(_houses(4000))
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        while not ended.wait(0.01):
+            if (here / "houses.toml").exists():
+                signal.raise_signal(signal.SIGINT)
+                return
+
+    presser = threading.Thread(target=interrupt)
+    presser.start()
+    try:
+        code = main(["new", "--csv", "houses.csv", "--target", "price"])
+    finally:
+        ended.set()
+        presser.join()
+        signal.signal(signal.SIGINT, usual)
+
+    assert code == 130
+    assert capsys.readouterr().err == "Interrupted; what was published before is untouched.\n"
+    assert not (here / "houses.toml").exists()
+    assert not (here / "models").exists()
 
 
 @pytest.mark.parametrize(
