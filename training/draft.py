@@ -59,7 +59,8 @@ def draft(table: Table, file: str, target: str, name: str, family: Family | None
     if not features:
         raise DataError(f"{table.name}: no column is left to predict {column!r} from.")
 
-    classes = bool(guess.target.labels)
+    labels = len(guess.target.labels)
+    classes = labels > 0
     family = family or default_family(len(y), classes=classes)
     split = default_split(y, classes=classes)
     choose = guess.rare and "validation" in split
@@ -78,11 +79,11 @@ def draft(table: Table, file: str, target: str, name: str, family: Family | None
         "features": [feature.model_dump() for feature in features],
         "split": split,
         "preparation": {"turned": _coordinates(features)},
-        "network": default_network(family, len(y), features, classes=classes),
-        "training": default_training(family, len(y), classes=classes),
+        "network": default_network(family, len(y), features, labels),
+        "training": default_training(family, len(y), len(features), labels),
     }
     recipe = parse_recipe(document, name)
-    suspects = leakage(usable, features, y, len(guess.target.labels))
+    suspects = leakage(usable, features, y, labels)
     remarks = [
         *about_reading(table),
         *absent,
