@@ -27,7 +27,7 @@ def train(recipe: Recipe, models: Path, folders: Folders) -> None:
     outcome = run(recipe, models, folders)
     say(f"Published {outcome.folder}")
     if outcome.manifest.evaluation is not None:
-        say(_summary(outcome.manifest.evaluation))
+        say(_summary(outcome.manifest.evaluation, outcome.rare))
 
 
 def list_recipes(models: Path) -> None:
@@ -125,14 +125,15 @@ def say(text: str) -> None:
     print(text)  # noqa: T201 - a command line speaks by printing
 
 
-def _summary(evaluation: Evaluation) -> str:
+def _summary(evaluation: Evaluation, rare: str | None = None) -> str:
+    names = [*_HEADLINES, *([f"recall[{rare}]", f"precision[{rare}]"] if rare else [])]
     part = (
         f"{evaluation.rows} test rows"
         if evaluation.part == "test"
         else f"{evaluation.rows} rows, {evaluation.folds}-fold cross-validation"
     )
     lines = [f"Measured on {part}; in brackets {evaluation.baseline.name}:"]
-    for name in _HEADLINES:
+    for name in names:
         if name in evaluation.metrics:
             naive = evaluation.baseline.metrics.get(name, np.nan)
             lines.append(f"  {name:<18} {evaluation.metrics[name]:.4g}  ({naive:.4g})")

@@ -11,7 +11,7 @@ from training.assess import assess
 from training.predictor import learn
 from training.publish import check_folder, publish
 from training.recipe import Recipe
-from training.remarks import caveats
+from training.remarks import caveats, rare_label
 from training.sources import Folders, load
 from training.split import divide
 from training.tabular import encode, encode_target, with_target
@@ -25,6 +25,8 @@ class Outcome:
 
     folder: Path
     manifest: contract.Manifest
+    rare: str | None
+    """The label that is so rare that accuracy flatters, where there is one."""
 
 
 def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
@@ -70,4 +72,4 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
     known = caveats(recipe, whole, table, target)
     page = report.render(manifest, table, data, learned, assessment, caveats=known)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: page}
-    return Outcome(publish(models, manifest, files), manifest)
+    return Outcome(publish(models, manifest, files), manifest, rare_label(recipe, target))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.bundle.files import read_bundle
 from training.__main__ import main
 from training.sources import Folders
 
@@ -64,6 +65,25 @@ def test_a_csv_becomes_a_recipe_and_a_model(here: Path, capsys: pytest.CaptureFi
     assert "houses on 120 rows of houses.csv:" in said
     assert "houses/1" in said
     assert "houses/2" in said
+
+
+def test_a_rare_labels_recall_and_precision_are_said(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They stand below the accuracy that flatters, as the manifest has them."""
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=300)
+    rare = x + generator.normal(size=300) > 1.6
+    lines = [f"{a:.3f},{'ill' if b else 'well'}" for a, b in zip(x, rare, strict=True)]
+    (here / "people.csv").write_text("x,state\n" + "\n".join(lines) + "\n")
+
+    assert main(["new", "--csv", "people.csv", "--target", "state"]) == 0
+
+    said = capsys.readouterr().out
+    evaluation = read_bundle(here / "models/people/1").manifest.evaluation
+    assert evaluation is not None
+    for metric in ("recall[ill]", "precision[ill]"):
+        assert f"  {metric:<18} {evaluation.metrics[metric]:.4g}  (0)" in said
 
 
 def test_a_copy_of_a_public_set_is_trained_on_as_given(
