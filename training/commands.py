@@ -13,7 +13,7 @@ from training.csv_layout import UNKNOWN
 from training.draft import Draft, draft, model_name
 from training.errors import DataError
 from training.importing import import_model
-from training.published import measure_on, open_model, published_names
+from training.published import measure_on, open_model, published_names, versions_of
 from training.recipe import Family, Recipe
 from training.results import results_page
 from training.run import run
@@ -86,10 +86,14 @@ def compare(models: Path, names: list[str]) -> None:
 
     Models of one data set and one split can be compared row by row; where the data or the test
     rows differ, the table says so by their digest and number.
+
+    Raises:
+        DataError: there is no model of a name.
     """
+    published = {name: versions_of(models, name) for name in names or published_names(models)}
     say(f"{'model':<24} {'data':<9} {'measured on':<22} metrics")
-    for name in names or published_names(models):
-        for version in versions_in(models / name):
+    for name, versions in published.items():
+        for version in versions:
             manifest = read_bundle(models / name / str(version)).manifest
             data = manifest.provenance.data.sha256[:8] if manifest.provenance else "-"
             evaluation = manifest.evaluation

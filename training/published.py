@@ -1,5 +1,6 @@
 """Published models, read back: what they are, what they answer, how good they are elsewhere."""
 
+import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +56,7 @@ def open_model(models: Path, name: str) -> Published:
         BundleError: it breaks the contract.
     """
     model, _, wish = name.partition("/")
-    versions = versions_in(models / model)
-    if not versions:
-        there = ", ".join(published_names(models)) or "none"
-        raise DataError(f"There is no model {model!r} in {models}; there: {there}.")
+    versions = versions_of(models, model)
     version = int(wish) if re.fullmatch(r"[0-9]+", wish) else versions[-1]
     if version not in versions or (wish and not wish.isdecimal()):
         known = ", ".join(map(str, versions))
@@ -71,6 +69,22 @@ def open_model(models: Path, name: str) -> Published:
         )
     recipe = parse_recipe(bundle.manifest.provenance.recipe, f"in the manifest of {name}")
     return Published(bundle.manifest, version, recipe, Graph(bundle.model))
+
+
+def versions_of(models: Path, model: str) -> list[int]:
+    """The versions of a model, ascending.
+
+    Raises:
+        DataError: there is no such model; the message names the nearest one.
+    """
+    versions = versions_in(models / model)
+    if not versions:
+        names = published_names(models)
+        near = difflib.get_close_matches(model, names, n=1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        there = ", ".join(names) or "none"
+        raise DataError(f"There is no model {model!r} in {models}{meant}; there: {there}.")
+    return versions
 
 
 def published_names(models: Path) -> list[str]:

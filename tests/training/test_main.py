@@ -223,6 +223,19 @@ def test_mistakes_end_in_a_sentence(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("here")
+def test_an_unknown_model_is_not_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    """`compare` names the nearest one that there is, and prints no half of a table."""
+    assert main(["line"]) == 0
+    capsys.readouterr()
+
+    assert main(["compare", "line", "lime"]) == 2
+
+    said = capsys.readouterr()
+    assert "There is no model 'lime' in models (did you mean line?); there: line." in said.err
+    assert said.out == ""
+
+
 def test_a_bundle_that_was_changed_is_not_measured(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
