@@ -88,7 +88,8 @@ def _numeric(name: str, known: pl.Series, column: Numbers, missing: int) -> Find
     numbers = column.cells.drop_nulls()
     distinct = numbers.n_unique()
     if distinct <= 1:
-        return Finding(name, None, missing, distinct, f"constant; {column.note}")
+        note = "; ".join(filter(None, ("constant", column.note)))
+        return Finding(name, None, missing, distinct, note)
     whole = bool((numbers % 1 == 0).all())
     if whole and distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
         return Finding(name, None, missing, distinct, "an identifier")

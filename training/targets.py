@@ -51,7 +51,8 @@ def guess_target(table: Table, column: str, family: Family | None) -> Guess:
     read = read_numbers(known, table.numerals)
     wordless = read.plain and not read.strays and not read.affix
     distinct = read.cells.drop_nulls().n_unique()
-    if read.plain and not wordless and distinct > _MOST_CLASSES_OF_NUMBERS:
+    many = distinct > _MOST_CLASSES_OF_NUMBERS or family == "linear"
+    if read.plain and not wordless and many:
         return _quantity_with_words(column, read)
     if not wordless or family in ("logistic", "perceptron"):
         return _labels(table, column, counts, read.note)

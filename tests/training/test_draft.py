@@ -77,6 +77,18 @@ def test_units_are_read_over_and_kept(tmp_path: Path) -> None:
     assert drafted.findings[0].note == "read without '$'"
 
 
+def test_a_target_with_a_unit_is_a_quantity(tmp_path: Path) -> None:
+    """Many percentages are a quantity in percent, and few where a line is asked for."""
+    many = _draft(tmp_path, "x,y\n" + "".join(f"{k % 7},{k}%\n" for k in range(60)))
+    few = _draft(
+        tmp_path, "x,y\n" + "".join(f"{k % 7},{k % 4}%\n" for k in range(60)), family="linear"
+    )
+
+    for drafted in (many, few):
+        assert drafted.recipe.task == "regression"
+        assert (drafted.recipe.target.unit, drafted.recipe.target.affix) == ("%", "%")
+
+
 def test_few_words_that_come_again_count_as_missing(tmp_path: Path) -> None:
     """Where more than four fifths are numbers, a dash or two mean: no value."""
     drafted = _draft(tmp_path, _column([*["1.5", "2.5"] * 20, *["-"] * 6]))
