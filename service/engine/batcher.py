@@ -28,12 +28,14 @@ class BatchedAnswer:
     compute_seconds: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Call:
     inputs: Arrays
     rows: int
     future: "asyncio.Future[BatchedAnswer]"
     arrived: float = field(default_factory=perf_counter)
+    counted: bool = True
+    """Whether its rows are among those that wait."""
 
     @property
     def signature(self) -> tuple[tuple[int, ...], ...]:
@@ -72,14 +74,17 @@ class Batcher:
         rows = row_count(inputs)
         if self._closed:
             raise Draining
-        if self._waiting and self._queued_rows + rows > self._max_queued_rows:
+        if self._queued_rows and self._queued_rows + rows > self._max_queued_rows:
             raise Overloaded(self._queued_rows, self._max_queued_rows)
         call = _Call(inputs, rows, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         self._queued_rows += rows
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
-        return await call.future
+        try:
+            return await call.future
+        finally:
+            self._uncount(call)  # a caller that leaves waits no more
 
     async def close(self) -> None:
         """Take no new calls, answer those that wait, and end the thread."""
@@ -115,7 +120,7 @@ class Batcher:
             if not gone and not joinable:
                 break
             self._waiting.popleft()
-            self._queued_rows -= call.rows
+            self._uncount(call)
             if not gone:
                 batch.append(call)
                 rows += call.rows
@@ -130,7 +135,8 @@ class Batcher:
                 _settle(batch[0], error)
                 return
             for call in batch:
-                await self._answer([call])
+                if not call.future.done():
+                    await self._answer([call])
             return
         seconds = perf_counter() - started
         if len(batch) == 1:
@@ -142,6 +148,11 @@ class Batcher:
             own = tuple(output[start : start + call.rows] for output in outputs)
             _settle(call, BatchedAnswer(own, started - call.arrived, seconds))
             start += call.rows
+
+    def _uncount(self, call: _Call) -> None:
+        if call.counted:
+            call.counted = False
+            self._queued_rows -= call.rows
 
     async def _execute(self, inputs: Arrays) -> Arrays:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, inputs)

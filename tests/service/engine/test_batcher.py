@@ -22,17 +22,26 @@ class Gate:
         self.batches: list[list[float]] = []
         self.entered = threading.Event()
         self._open = threading.Event()
+        self._holds_next = False
         if opened:
             self._open.set()
 
     def open(self) -> None:
         self._open.set()
 
+    def hold_next(self) -> None:
+        """Shut again after the run that goes on now."""
+        self._holds_next = True
+
     def __call__(self, inputs: Arrays) -> Arrays:
         self.entered.set()
         assert self._open.wait(10)
         values = inputs[0].astype(np.float64)
         self.batches.append(values[:, 0].tolist())
+        if self._holds_next:
+            self._holds_next = False
+            self._open.clear()
+            self.entered.clear()
         if np.isnan(values).any():
             raise ValueError(f"cannot double {values[:, 0].tolist()}")
         return (values + values,)
@@ -253,6 +262,51 @@ def test_a_full_queue_says_so_at_once() -> None:
         return list(await asyncio.gather(first, waiting))
 
     assert [answered(answer) for answer in run(scenario())] == [[2], [4, 6, 8]]
+
+
+def test_rows_of_callers_who_left_do_not_fill_the_queue() -> None:
+    """A new caller is not refused for rows that nobody waits for any more."""
+    gate = Gate(opened=False)
+
+    async def scenario() -> BatchedAnswer:
+        subject = batcher(gate, queue=4)
+        first = asyncio.create_task(subject.submit(rows(1)))
+        await entered(gate)
+        leaver = asyncio.create_task(subject.submit(rows(2, 3, 4, 5)))
+        await asyncio.sleep(0)
+        leaver.cancel()
+        await asyncio.sleep(0)
+        newcomer = asyncio.create_task(subject.submit(rows(6, 7, 8)))
+        await asyncio.sleep(0)
+        gate.open()
+        await first
+        return await newcomer
+
+    assert answered(run(scenario())) == [12, 14, 16]
+
+
+def test_a_failed_batch_is_not_run_again_for_those_who_left() -> None:
+    """Only callers who still wait are worth another run."""
+    gate = Gate(opened=False)
+
+    async def scenario() -> None:
+        subject = batcher(gate)
+        blocker = asyncio.create_task(subject.submit(rows(0)))
+        await entered(gate)
+        calls = [asyncio.create_task(subject.submit(rows(v))) for v in (1, float("nan"), 2)]
+        await asyncio.sleep(0)
+        gate.hold_next()
+        gate.open()
+        await blocker
+        await entered(gate)
+        calls[2].cancel()
+        await asyncio.sleep(0)
+        gate.open()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    run(scenario())
+
+    assert [len(batch) for batch in gate.batches] == [1, 3, 1, 1]
 
 
 def test_the_wait_is_told_apart_from_the_run() -> None:
