@@ -65,6 +65,11 @@ def _check_machine(settings: Settings) -> None:
     choose_device(settings.device)
     if not settings.models.is_dir():
         raise NoModels(settings.models)
+    if settings.workers > 1 and settings.shared_memory == "system":
+        raise CannotStart(
+            "Shared memory is known only to the worker that registered it; use one worker, or "
+            "ONWARD_SHARED_MEMORY=none."
+        )
     _check_port(settings.host, settings.port)
 
 

@@ -1,5 +1,6 @@
 """Every counter, gauge and histogram: the only importer of prometheus_client."""
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -111,9 +112,11 @@ class Metrics:
     def model_gone(self, model: str, version: str, device: str) -> None:
         """Stop telling about a version that is no longer there; its counts stay.
 
-        Several workers share files in which nothing can be removed; there its last word stays.
+        Several workers share files in which nothing can be removed; there it is not a number.
         """
-        if WORKERS_FOLDER not in os.environ:
+        if WORKERS_FOLDER in os.environ:
+            self._ready.labels(model, version, device).set(math.nan)
+        else:
             self._ready.remove(model, version, device)
 
     def device(self, requested: str, actual: str) -> None:

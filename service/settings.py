@@ -15,7 +15,6 @@ from service.errors import nearest
 
 # Read by the training programs; a name that both may find in one environment.
 _NOT_OURS = {"ONWARD_DATA"}
-_THIS_MACHINE_ALONE = {"127.0.0.1", "::1", "localhost"}
 
 Device = Literal["auto", "cpu", "cuda"]
 Positive = Annotated[int, Field(ge=1)]
@@ -64,16 +63,16 @@ class Settings(BaseSettings):
         "none refuses them. Keep those calls from strangers. With several workers only the one "
         "that takes the call hears of it.",
     )
-    shared_memory: Literal["auto", "none", "system"] = Field(
-        default="auto",
+    shared_memory: Literal["none", "system"] = Field(
+        default="none",
         description="system lets callers on this machine hand over tensors in POSIX shared "
-        "memory that they name; none refuses that; auto is system where the host is this machine "
-        "alone. Whoever reaches the service can then have it read and overwrite any shared memory "
-        "of the service's user, so no browser may ask for it. One worker only.",
+        "memory that they name; none refuses that. With system, whoever reaches the service can "
+        "have it read and overwrite any shared memory of the service's user. One worker only.",
     )
     poll_seconds: float = Field(
         default=2.0,
         ge=0,
+        allow_inf_nan=False,
         description="Seconds between looks at the models folder; new, changed and removed versions "
         "are taken over without a restart. 0 never looks again. Less notices sooner and reads the "
         "folder more often.",
@@ -96,6 +95,7 @@ class Settings(BaseSettings):
     deadline_seconds: float = Field(
         default=30.0,
         gt=0,
+        allow_inf_nan=False,
         description="Seconds a prediction may take, waiting included; above it 504. Keep it below "
         "the caller's own timeout, so that the caller reads why.",
     )
@@ -117,13 +117,6 @@ class Settings(BaseSettings):
         default="onward",
         description="Name told by GET /v2; set it where clients compare it.",
     )
-
-
-def takes_shared_memory(settings: Settings) -> bool:
-    """Whether callers may name this machine's shared memory."""
-    if settings.shared_memory == "auto":
-        return settings.host in _THIS_MACHINE_ALONE
-    return settings.shared_memory == "system"
 
 
 def misspelt_variables(names: Iterable[str]) -> Iterator[str]:

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 
 from fastapi import Request, Response
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 
 from service.api.bodies import JSON, compressed, read_body, require_media_type
 from service.engine.batcher import row_count
@@ -20,8 +22,10 @@ from service.settings import Settings
 
 Context = TypeVar("Context")
 
-# A larger body is decoded in a thread, so that it does not hold up everybody else's.
+# A larger body is decoded, and a larger answer encoded, in a thread, so that it does not hold up
+# everybody else's. A number takes some ten times its four bytes' share of work on its way to text.
 _MOST_BYTES_AT_ONCE = 1024 * 1024
+_MOST_NUMBERS_AT_ONCE = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -74,23 +78,24 @@ class Predictor:
         """Predict what the request asks.
 
         Raises:
-            OnwardError: any of them; it has been counted.
+            Exception: whatever it was; it has been counted.
         """
         model = None
+        error: Exception
         started = perf_counter()
         try:
             with self._registry.get(name, version) as model:
                 async with asyncio.timeout(self._deadline_seconds):
                     return await self._answer(dialect, request, model)
         except TimeoutError:
-            error: OnwardError = DeadlineExceeded(self._deadline_seconds)
-        except OnwardError as raised:
+            error = DeadlineExceeded(self._deadline_seconds)
+        except Exception as raised:  # noqa: BLE001 - it is counted, and raised again
             error = raised
         if model is not None:
             version = model.version
         # An unknown name is the caller's invention and must not become a label.
         known = ("", "") if isinstance(error, NotFound) else (name, version or "")
-        self._metrics.failed(*known, dialect.name, error.code)
+        self._metrics.failed(*known, dialect.name, _outcome(error))
         if model is not None:
             model.statistics.fail.add(perf_counter() - started)
         raise error
@@ -108,7 +113,12 @@ class Predictor:
         decode_seconds = perf_counter() - started
         prediction = await model.predict(decoded.inputs)
         started = perf_counter()
-        encoded = dialect.encode(model, prediction.outputs, decoded.context)
+        accepted = request.headers.get("accept-encoding", "")
+        pack = partial(_packed, dialect, model, prediction.outputs, decoded.context, accepted)
+        if sum(output.nbytes for output in prediction.outputs) > _MOST_NUMBERS_AT_ONCE:
+            encoded = await asyncio.to_thread(pack)
+        else:
+            encoded = pack()
         phases = Phases(
             decode_seconds,
             prediction.queue_seconds,
@@ -118,9 +128,23 @@ class Predictor:
         rows = row_count(decoded.inputs)
         self._metrics.predicted(model.name, model.version, dialect.name, rows, phases)
         model.statistics.answered(phases.decode, phases.queue, phases.compute, phases.encode)
-        content, encoding = compressed(encoded.content, request.headers.get("accept-encoding", ""))
-        headers = {"server-timing": _timing(phases), **encoded.headers, **encoding}
-        return Response(content, headers=headers, media_type=encoded.media_type)
+        headers = {"server-timing": _timing(phases), **encoded.headers}
+        return Response(encoded.content, headers=headers, media_type=encoded.media_type)
+
+
+def _packed(
+    dialect: Dialect[Context], model: ServedModel, outputs: Arrays, context: Context, accepted: str
+) -> Encoded:
+    """The answer's body, compressed where it is large and the caller accepts that."""
+    encoded = dialect.encode(model, outputs, context)
+    content, headers = compressed(encoded.content, accepted)
+    return Encoded(content, encoded.media_type, {**encoded.headers, **headers})
+
+
+def _outcome(error: Exception) -> str:
+    if isinstance(error, OnwardError):
+        return error.code
+    return "client_left" if isinstance(error, ClientDisconnect) else "internal_error"
 
 
 def _timing(phases: Phases) -> str:

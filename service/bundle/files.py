@@ -132,6 +132,8 @@ def _parse(kind: type[T], content: bytes, name: str = MANIFEST) -> T:
 
 
 def _bytes_of(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise BundleError(f"{path.name} is not a regular file")  # a pipe would be waited for
     try:
         return path.read_bytes()
     except FileNotFoundError:

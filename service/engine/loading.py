@@ -68,8 +68,11 @@ def load(
 
 
 def _open_bare(candidate: Candidate, device: ActualDevice, threads: int) -> Session:
+    path = candidate.folder / MODEL
+    if path.exists() and not path.is_file():
+        raise LoadFailed(f"{MODEL} is not a regular file")  # a pipe would be waited for
     try:
-        model = (candidate.folder / MODEL).read_bytes()
+        model = path.read_bytes()
     except OSError as error:
         raise LoadFailed(f"{MODEL} cannot be read: {error.strerror}") from error
     try:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, Self
 
+import numpy as np
+
 from service.bundle.manifest import Manifest
 from service.engine.batcher import Batcher, row_count
-from service.engine.datatypes import Arrays
+from service.engine.datatypes import Array, Arrays
 from service.engine.session import ActualDevice, Session, TensorSpec
 from service.engine.statistics import Statistics
 from service.errors import InferenceFailed, InputRefused, OnwardError
@@ -98,15 +100,12 @@ class ServedModel:
 
         Raises:
             InferenceFailed: the runtime failed on rows that the manifest allows.
-            InputRefused: the runtime failed on the input of a bare model.
+            InputRefused: the runtime failed on the input of a bare model, or a bundle's answer
+                is not a number.
             Unavailable: too much waits, or the service is stopping.
         """
         try:
-            if self.execution == "inline" and row_count(inputs) <= _MOST_INLINE_ROWS:
-                started = perf_counter()
-                outputs = self._run(inputs)
-                return Prediction(outputs, 0.0, perf_counter() - started)
-            answer = await self._batcher.submit(inputs)
+            answer = await self._answer(inputs)
         except OnwardError:
             raise
         except Exception as error:
@@ -115,7 +114,27 @@ class ServedModel:
                 raise InputRefused(self.name, reason) from error
             _log.exception("inference failed", extra={"model": self.name, "version": self.version})
             raise InferenceFailed(self.name, reason) from error
-        return Prediction(answer.outputs, answer.queue_seconds, answer.compute_seconds)
+        if self.manifest is not None:
+            self._require_numbers(answer.outputs[0])
+        return answer
+
+    async def _answer(self, inputs: Arrays) -> Prediction:
+        if self.execution == "inline" and row_count(inputs) <= _MOST_INLINE_ROWS:
+            started = perf_counter()
+            outputs = self._run(inputs)
+            return Prediction(outputs, 0.0, perf_counter() - started)
+        batched = await self._batcher.submit(inputs)
+        return Prediction(batched.outputs, batched.queue_seconds, batched.compute_seconds)
+
+    def _require_numbers(self, output: Array) -> None:
+        """Refuse an answer that is no number; only values beyond all reason lead there."""
+        finite = np.isfinite(output).all(axis=1)
+        if not finite.all():
+            raise InputRefused(
+                self.name,
+                f"its answer to row {int(np.argmin(finite))} is not a finite number; "
+                "look for values far outside what it was trained on.",
+            )
 
     def __enter__(self) -> Self:
         """Hold the model, so that it is not let go before the answer is out."""

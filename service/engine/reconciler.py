@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from service.bundle.errors import BundleError
 from service.engine.loading import load
-from service.engine.model import Limits, ServedModel
+from service.engine.model import Limits
 from service.engine.registry import Entry, Registry, State
 from service.engine.repository import Candidate, scan
 from service.engine.session import choose_device
@@ -38,6 +38,8 @@ class Reconciler:
         self._limits = Limits(settings.max_batch_rows, settings.max_queued_rows)
         self._one_at_a_time = asyncio.Lock()
         self._unloaded: set[str] = set()
+        self._told: set[tuple[str, str]] = set()
+        self._problems: frozenset[str] = frozenset()
 
     async def start(self) -> None:
         """Find the device and load every model of the folder.
@@ -54,7 +56,6 @@ class Reconciler:
             "device chosen", extra=facts | ({"reason": device.reason} if device.reason else {})
         )
         await self.refresh()
-        self._registry.loaded = True
 
     async def watch(self) -> None:
         """Look at the folder over and over; a folder that cannot be read changes nothing."""
@@ -77,10 +78,11 @@ class Reconciler:
             NoModels: there is no models folder.
         """
         async with self._one_at_a_time:
-            found = await asyncio.to_thread(scan, self._settings.models)
+            found = await asyncio.to_thread(self._scanned)
             for name in self._registry.names:
                 if name not in found:
                     self._swap(name, [])
+            self._unloaded.intersection_update(found)
             for name, candidates in found.items():
                 if name not in self._unloaded:
                     await self._reconcile(name, candidates)
@@ -95,7 +97,7 @@ class Reconciler:
         """
         self._require_control()
         async with self._one_at_a_time:
-            found = await asyncio.to_thread(scan, self._settings.models)
+            found = await asyncio.to_thread(self._scanned)
             if name not in found:
                 raise ModelNotFound(name, list(found))
             self._unloaded.discard(name)
@@ -119,9 +121,11 @@ class Reconciler:
             self._swap(name, [Entry(name, newest.version, State.UNAVAILABLE, reason)])
 
     async def close(self) -> None:
-        """Let every model finish what waits."""
+        """Let every model finish what waits, and forget them."""
         for model in list(self._registry.models()):
             await model.close()
+        for name in self._registry.names:
+            self._swap(name, [])
 
     async def _reconcile(
         self, name: str, candidates: Sequence[Candidate], *, again: bool = False
@@ -135,7 +139,7 @@ class Reconciler:
         """
         known = {entry.version: entry for entry in self._registry.known(name)}
         result: list[Entry] = []
-        for candidate in candidates:
+        for place, candidate in enumerate(candidates):
             entry = known.get(candidate.version)
             if entry is None or again or entry.fingerprint != candidate.fingerprint:
                 self._announce(candidate, result)
@@ -143,6 +147,7 @@ class Reconciler:
                 entry = _kept(entry, opened)
             result.append(entry)
             if entry.model is not None:
+                result += [_superseded(older, entry.version) for older in candidates[place + 1 :]]
                 break
         self._swap(name, result)
 
@@ -158,17 +163,36 @@ class Reconciler:
 
     def _swap(self, name: str, entries: Sequence[Entry]) -> None:
         """Serve these from now on, and let go the models that are no longer among them."""
-        before = {entry.model for entry in self._registry.known(name) if entry.model}
+        before = self._registry.known(name)
         self._registry.put(name, entries)
+        self._tell(name, before, entries)
         staying = {entry.model for entry in entries if entry.model}
-        for model in before - staying:
-            self._retire(model, replaced=bool(staying))
+        for entry in before:
+            if entry.model is not None and entry.model not in staying:
+                facts = {"model": name, "version": entry.version, "replaced": bool(staying)}
+                _log.info("model let go", extra=facts)
+                entry.model.retire()
 
-    def _retire(self, model: ServedModel, *, replaced: bool) -> None:
-        facts = {"model": model.name, "version": model.version}
-        _log.info("model let go", extra=facts | {"replaced": replaced})
-        self._metrics.model_gone(model.name, model.version, model.device)
-        model.retire()
+    def _tell(self, name: str, before: Sequence[Entry], after: Sequence[Entry]) -> None:
+        """Bring the gauges in line: each version that was opened serves or does not."""
+        device = self._registry.device.actual
+        told = {entry.version: entry for entry in after if not entry.superseded}
+        for entry in told.values():
+            ready = entry.model is not None
+            self._metrics.model_state(name, entry.version, device, ready=ready)
+            self._told.add((name, entry.version))
+        for entry in before:
+            if entry.version not in told and (name, entry.version) in self._told:
+                self._told.discard((name, entry.version))
+                self._metrics.model_gone(name, entry.version, device)
+
+    def _scanned(self) -> dict[str, list[Candidate]]:
+        """What lies in the folder; what cannot be read there is told once."""
+        found, problems = scan(self._settings.models)
+        for problem in problems - self._problems:
+            _log.error("left out of the models folder", extra={"reason": problem})
+        self._problems = problems
+        return found
 
     def _opened(self, candidate: Candidate) -> Entry:
         name, version = candidate.name, candidate.version
@@ -185,10 +209,8 @@ class Reconciler:
             reason = f"{type(error).__name__} while loading: {error}"
         else:
             _log.info("model ready", extra=facts | {"device": device, "execution": model.execution})
-            self._metrics.model_state(name, version, device, ready=True)
             return Entry(name, version, State.READY, model=model, fingerprint=candidate.fingerprint)
         _log.error("model refused", extra=facts | {"reason": reason})
-        self._metrics.model_state(name, version, device, ready=False)
         return Entry(
             name,
             version,
@@ -204,6 +226,11 @@ class Reconciler:
                 "Models are not loaded and unloaded by calls here; the operator switches that on "
                 "with ONWARD_MODEL_CONTROL=explicit."
             )
+
+
+def _superseded(candidate: Candidate, by: str) -> Entry:
+    reason = f"version {by} serves in its place"
+    return Entry(candidate.name, candidate.version, State.UNAVAILABLE, reason, superseded=True)
 
 
 def _kept(before: Entry | None, opened: Entry) -> Entry:

@@ -25,6 +25,7 @@ class Entry:
 
     A ready version has a ``reason`` where its files have changed since, and were refused.
     Not ``servable`` is a bare model whose graph the runtime refuses, today as tomorrow.
+    ``superseded`` is a version that was not opened, because a newer one serves.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Entry:
     reason: str = ""
     model: ServedModel | None = None
     servable: bool = True
+    superseded: bool = False
     fingerprint: Fingerprint = ()
 
 
@@ -46,7 +48,6 @@ class Registry:
     def __init__(self, requested: Device) -> None:
         self._entries: dict[str, Sequence[Entry]] = {}
         self.device = DeviceChoice(requested, "cpu", "not asked yet")
-        self.loaded = False
 
     def put(self, name: str, entries: Sequence[Entry]) -> None:
         """Replace what is known of a model; no versions forget it."""
@@ -57,8 +58,8 @@ class Registry:
 
     @property
     def ready(self) -> bool:
-        """Whether the first loading is over and at least one model serves."""
-        return self.loaded and any(self.serving(name) for name in self._entries)
+        """Whether at least one model serves."""
+        return any(self.serving(name) for name in self._entries)
 
     @property
     def names(self) -> list[str]:

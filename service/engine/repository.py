@@ -1,10 +1,12 @@
 """The models folder as it lies on disk: which versions there are, before any is opened."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.bundle.files import versions_in
+from service.bundle.manifest import NAME_PATTERN
 from service.errors import NoModels
 
 # Name, size, time of change in nanoseconds and inode of each file: alike means untouched.
@@ -21,10 +23,13 @@ class Candidate:
     fingerprint: Fingerprint
 
 
-def scan(models: Path) -> dict[str, list[Candidate]]:
+def scan(models: Path) -> tuple[dict[str, list[Candidate]], frozenset[str]]:
     """Every ``<name>/<version>`` below the folder, names sorted, newest version first.
 
     Hidden folders and plain files are left alone, and so is a folder without a numbered version.
+
+    Returns:
+        The candidates by name, and a sentence for each folder that cannot be a model's.
 
     Raises:
         NoModels: there is no such folder.
@@ -32,16 +37,29 @@ def scan(models: Path) -> dict[str, list[Candidate]]:
     if not models.is_dir():
         raise NoModels(models)
     found: dict[str, list[Candidate]] = {}
+    problems: set[str] = set()
     for home in sorted(models.iterdir()):
-        if home.name.startswith("."):
+        if home.name.startswith(".") or home.is_file():
             continue
-        versions = [str(version) for version in reversed(versions_in(home))]
-        if versions:
-            found[home.name] = [
-                Candidate(home.name, version, home / version, _fingerprint(home / version))
-                for version in versions
-            ]
-    return found
+        if not re.fullmatch(NAME_PATTERN, home.name):
+            problems.add(f"{home.name!r} is no name for a model: letters, digits, '_', '.', '-'")
+            continue
+        try:
+            candidates = _candidates(home)
+        except OSError as error:
+            problems.add(f"{home.name!r} cannot be read: {error.strerror}")
+            continue
+        if candidates:
+            found[home.name] = candidates
+    return found, frozenset(problems)
+
+
+def _candidates(home: Path) -> list[Candidate]:
+    versions = [str(version) for version in reversed(versions_in(home))]
+    return [
+        Candidate(home.name, version, home / version, _fingerprint(home / version))
+        for version in versions
+    ]
 
 
 def _fingerprint(folder: Path) -> Fingerprint:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from fastapi import APIRouter, Request, Response
 
 from service.api.prediction import Predictor
+from service.api.v2.browsers import NOT_FROM_A_BROWSER
 from service.api.v2.describe import config, metadata, statistics
 from service.api.v2.dialect import V2Dialect
 from service.api.v2.exchange import TAG, json_response, read_document
@@ -13,7 +14,7 @@ from service.api.v2.shared_memory_routes import shared_memory_router
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Entry, Registry
 from service.errors import InvalidRequest
-from service.settings import Settings, takes_shared_memory
+from service.settings import Settings
 
 EXTENSIONS = [
     "binary_tensor_data",
@@ -32,7 +33,7 @@ def v2_routers(
     version: str,
 ) -> list[APIRouter]:
     """Every path of the protocol."""
-    shares = takes_shared_memory(settings)
+    shares = settings.shared_memory == "system"
     regions = Regions(allowed=shares)
     extensions = [*EXTENSIONS, "system_shared_memory"] if shares else EXTENSIONS
     about = {"name": settings.server_name, "version": version, "extensions": extensions}
@@ -116,12 +117,20 @@ def _repository_router(registry: Registry, reconciler: Reconciler) -> APIRouter:
             entries = [entry for entry in entries if entry.model]
         return json_response([_indexed(entry) for entry in entries])
 
-    @router.post("/models/{name}/load", summary="Load a model, or load it again")
+    @router.post(
+        "/models/{name}/load",
+        summary="Load a model, or load it again",
+        dependencies=NOT_FROM_A_BROWSER,
+    )
     async def load(name: str) -> Response:
         await reconciler.load_model(name)
         return json_response({})
 
-    @router.post("/models/{name}/unload", summary="Take a model out of service")
+    @router.post(
+        "/models/{name}/unload",
+        summary="Take a model out of service",
+        dependencies=NOT_FROM_A_BROWSER,
+    )
     async def unload(name: str) -> Response:
         await reconciler.unload_model(name)
         return json_response({})

@@ -2,9 +2,10 @@
 
 from fastapi import APIRouter, Request, Response
 
+from service.api.v2.browsers import NOT_FROM_A_BROWSER
 from service.api.v2.exchange import TAG, json_response, read_document
 from service.api.v2.shared_memory import Regions
-from service.errors import InvalidRequest, NotAllowed
+from service.errors import InvalidRequest
 
 
 def shared_memory_router(regions: Regions) -> APIRouter:
@@ -16,17 +17,26 @@ def shared_memory_router(regions: Regions) -> APIRouter:
     async def status(name: str | None = None) -> Response:
         return json_response(regions.registered(name))
 
-    @router.post("/systemsharedmemory/region/{name}/register", summary="Register shared memory")
+    @router.post(
+        "/systemsharedmemory/region/{name}/register",
+        summary="Register shared memory",
+        dependencies=NOT_FROM_A_BROWSER,
+    )
     async def register(request: Request, name: str) -> Response:
-        if "origin" in request.headers:
-            # A page of any site can post to this machine; every browser says so by this header.
-            raise NotAllowed("Shared memory is not registered from a browser.")
         example = b'{"key": "/tensors", "offset": 0, "byte_size": 64}'
         regions.register(name, await read_document(request, example))
         return json_response({})
 
-    @router.post("/systemsharedmemory/unregister", summary="Forget all regions")
-    @router.post("/systemsharedmemory/region/{name}/unregister", summary="Forget one region")
+    @router.post(
+        "/systemsharedmemory/unregister",
+        summary="Forget all regions",
+        dependencies=NOT_FROM_A_BROWSER,
+    )
+    @router.post(
+        "/systemsharedmemory/region/{name}/unregister",
+        summary="Forget one region",
+        dependencies=NOT_FROM_A_BROWSER,
+    )
     async def unregister(name: str | None = None) -> Response:
         regions.unregister(name)
         return json_response({})

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import os
+import re
 import shutil
 import threading
 import weakref
@@ -48,7 +50,8 @@ def test_a_new_version_takes_over(models: Path) -> None:
         await reconciler.refresh()
 
         assert registry.get("price").version == "2"
-        assert [entry.version for entry in registry.versions("price")] == ["2"]
+        with pytest.raises(ModelNotReady, match="version 2 serves in its place"):
+            registry.get("price", "1")
 
     play(models, scenario)
 
@@ -226,6 +229,81 @@ def test_swaps_under_load_fail_nobody_and_mix_nothing(models: Path, start: Start
 
     assert faults == []
     assert {str(slope) for slope in range(2, 22) if slope % 3} <= seen
+
+
+def test_the_ready_gauge_follows_every_turn(models: Path) -> None:
+    """Reloaded, spoilt, superseded, removed: the gauge says what serves, and no more."""
+    metrics = Metrics()
+    registry = Registry("cpu")
+    reconciler = Reconciler(Settings(models=models, device="cpu"), metrics, registry)
+
+    def gauges() -> dict[str, str]:
+        text = metrics.exposition().decode()
+        found = re.findall(r'^onward_model_ready\{.*version="(\d+)"\} (\S+)', text, re.MULTILINE)
+        return dict(found)
+
+    async def scenario() -> list[dict[str, str]]:
+        seen = []
+        first = publish_price(models)
+        await reconciler.start()
+        (first / "report.html").touch()
+        await reconciler.refresh()
+        seen.append(gauges())
+        second = publish_price(models)
+        (second / MODEL).write_bytes(b"broken")
+        await reconciler.refresh()
+        seen.append(gauges())
+        shutil.rmtree(second)
+        (first / MODEL).write_bytes(b"spoilt")
+        await reconciler.refresh()
+        seen.append(gauges())
+        publish_price(models)
+        await reconciler.refresh()
+        seen.append(gauges())
+        shutil.rmtree(models / "price")
+        await reconciler.refresh()
+        return [*seen, gauges()]
+
+    assert asyncio.run(scenario()) == [
+        {"1": "1.0"},
+        {"1": "1.0", "2": "0.0"},
+        {"1": "1.0"},
+        {"2": "1.0"},
+        {},
+    ]
+
+
+def test_a_folder_that_cannot_be_a_model_harms_nobody(models: Path, start: StartApp) -> None:
+    """A name that no URL can carry, a pipe in place of a file, a folder that may not be read."""
+    publish_price(models)
+    (models / os.fsdecode(b"caf\xe9") / "1").mkdir(parents=True)
+    pipe = models / "pipe" / "1"
+    pipe.mkdir(parents=True)
+    os.mkfifo(pipe / MODEL)
+    client = start()
+
+    listed = {model["name"]: model for model in client.get("/models").json()["models"]}
+
+    assert set(listed) == {"pipe", "price"}
+    assert "not a regular file" in listed["pipe"]["reason"]
+    assert listed["price"]["ready"]
+    assert client.get("/metrics").status_code == 200
+
+
+def test_an_app_can_be_started_again(models: Path) -> None:
+    """What one life closed is opened anew in the next."""
+    publish_price(models)
+    registry = Registry("cpu")
+    reconciler = Reconciler(Settings(models=models, device="cpu"), Metrics(), registry)
+    rows = (np.ones((100, 1), np.float32),)
+
+    async def live() -> float:
+        await reconciler.start()
+        answer = await registry.get("price").predict(rows)
+        await reconciler.close()
+        return float(answer.outputs[0][0, 0])
+
+    assert [asyncio.run(live()), asyncio.run(live())] == [2.0, 2.0]
 
 
 def test_a_bare_model_is_let_go_like_a_bundle(models: Path) -> None:

@@ -55,7 +55,7 @@ def test_it_is_refused_unless_the_operator_allows_it(
     """Every call and every tensor that names shared memory is a 403 that names the setting."""
     assert memory
     place_bare(models, "simple", sum_and_difference())
-    client = start(shared_memory="none")
+    client = start()
 
     answers = [
         register(client),
@@ -69,27 +69,27 @@ def test_it_is_refused_unless_the_operator_allows_it(
     assert "system_shared_memory" not in client.get("/v2").json()["extensions"]
 
 
-@pytest.mark.parametrize(("host", "allowed"), [("127.0.0.1", True), ("0.0.0.0", False)])
-def test_by_itself_it_is_allowed_where_only_this_machine_can_ask(
-    start: StartApp,
-    host: str,
-    allowed: bool,  # noqa: FBT001 - a parameter of the test
+@pytest.mark.parametrize(
+    "call",
+    [
+        f"{REGIONS}/region/values/register",
+        f"{REGIONS}/region/values/unregister",
+        f"{REGIONS}/unregister",
+        "/v2/repository/models/simple/load",
+        "/v2/repository/models/simple/unload",
+    ],
+)
+def test_no_page_in_a_browser_changes_what_is_served(
+    models: Path, start: StartApp, call: str
 ) -> None:
-    """A service that listens on the network does not take it unless told to."""
-    extensions = start(host=host).get("/v2").json()["extensions"]
+    """A post with the header that browsers add is refused, whatever the operator allows."""
+    place_bare(models, "simple", sum_and_difference())
+    client = start(model_control="explicit", **ALLOWED)
 
-    assert ("system_shared_memory" in extensions) is allowed
-
-
-def test_a_browser_cannot_register_memory(start: StartApp) -> None:
-    """A page that posts to this machine is told by its Origin header, and refused."""
-    document = {"key": "/values", "byte_size": 64}
-
-    answer = start().post(
-        f"{REGIONS}/region/values/register", json=document, headers={"origin": "null"}
-    )
+    answer = client.post(call, headers={"origin": "http://page.example"})
 
     assert "browser" in assert_contract(answer, 403)["error"]
+    assert client.get("/v2/models/simple/ready").json()["ready"] is True
 
 
 def test_a_part_of_a_region_is_read_and_another_written(
