@@ -60,30 +60,37 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     columns = [feature.name for feature in recipe.features if feature.name in shown]
     answers = assessment.answers if measured else learned.predictor.predict(data.features)
     answered = summary.Answered(recipe, rows, data.target[rows], answers, learned.threshold)
+    return (
+        _template()
+        .render(
+            manifest=manifest,
+            provenance=manifest.provenance,
+            output=manifest.output,
+            measured=summary.measured(manifest.evaluation),
+            caveats=caveats,
+            tiles=summary.tiles(manifest.evaluation, recipe),
+            metrics=summary.metric_rows(manifest.evaluation, recipe),
+            labels=summary.label_rows(manifest.evaluation, answered),
+            pictures=[picture for picture in pictures if picture is not None],
+            worst=summary.worst_rows(answered, table, columns),
+            worst_columns=columns,
+            left_out=len(importance) - len(columns),
+            was_measured=measured,
+            features=[_feature_row(feature) for feature in manifest.input.features],
+            threshold=learned.threshold if recipe.task == "binary" else None,
+            command=_command(recipe),
+            recipe=toml_of(recipe),
+        )
+        .encode()
+    )
+
+
+def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["number"] = summary.number
-    template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
-        manifest=manifest,
-        provenance=manifest.provenance,
-        output=manifest.output,
-        measured=summary.measured(manifest.evaluation),
-        caveats=caveats,
-        tiles=summary.tiles(manifest.evaluation, recipe),
-        metrics=summary.metric_rows(manifest.evaluation, recipe),
-        labels=summary.label_rows(manifest.evaluation, answered),
-        pictures=[picture for picture in pictures if picture is not None],
-        worst=summary.worst_rows(answered, table, columns),
-        worst_columns=columns,
-        left_out=len(importance) - len(columns),
-        was_measured=measured,
-        features=[_feature_row(feature) for feature in manifest.input.features],
-        threshold=learned.threshold if recipe.task == "binary" else None,
-        command=_command(recipe),
-        recipe=toml_of(recipe),
-    ).encode()
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
 
 
 def _measured_pictures(
