@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from training.numerals import Numerals, as_numbers, common_affix
+from training.numerals import Numerals, as_numbers, common_affix, like_numbers
 
 _MOSTLY = 0.95
 _MOSTLY_BUT_FOR_MARKS = 0.8
@@ -53,4 +53,6 @@ def read_numbers(known: pl.Series, numerals: Numerals) -> Numbers:
         notes.append(f"{len(others)} cells are no numbers ({some}), taken as missing")
     if not plain and share >= _HALF:
         notes.append(f"{share:.0%} of the cells are numbers, but {len(others)} are not ({some})")
+    if share < _HALF and like_numbers(known).sum() >= _MOSTLY_BUT_FOR_MARKS * len(known) > 0:
+        notes.append(f"numbers, but not with the table's marks: decimal {numerals.decimal!r}")
     return Numbers(numbers, plain, affix, strays if plain else (), "; ".join(notes))
