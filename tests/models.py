@@ -174,13 +174,33 @@ def publish_price(models: Path, name: str = "price", slope: float = 2.0) -> Path
 
 
 def publish_mixed(models: Path, name: str = "mixed") -> Path:
-    """Publish ``value = rooms + 10 garden + 100 quarter``, blind to the features that may miss."""
+    """Publish ``value = rooms + 10 garden + 100 quarter``, 1000 more without a size."""
     stated = manifest(name, mixed_features(), ValueOutput(kind="value", name="points"))
     rows = [[1.0, 3.0, 1.0, 0.0, 0.0], [2.0, 1.0, 0.0, 1.0, 1.0]]
-    weights = [[0.0], [1.0], [10.0], [100.0], [0.0]]
-    outputs = np.array(rows) @ np.array(weights)
-    proof = examples(rows, outputs, stated)
-    return publish(models, stated, graph(weights, [0.0], "value"), proof)
+    outputs = [[13.0], [101.0]]
+    return publish(models, stated, _mixed_graph(), examples(rows, outputs, stated))
+
+
+def _mixed_graph() -> bytes:
+    weights = [
+        numpy_helper.from_array(np.array([[w] for w in column], np.float32), name)
+        for name, column in (("known", [0, 1, 10, 100, 0]), ("gaps", [1000, 0, 0, 0, 0]))
+    ]
+    nought = numpy_helper.from_array(np.array(0, np.float32), "nought")
+    nodes = [
+        helper.make_node("IsNaN", ["features"], ["missing"]),
+        helper.make_node("Where", ["missing", "nought", "features"], ["filled"]),
+        helper.make_node("Cast", ["missing"], ["indicator"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["filled", "known"], ["sum"]),
+        helper.make_node("MatMul", ["indicator", "gaps"], ["more"]),
+        helper.make_node("Add", ["sum", "more"], ["value"]),
+    ]
+    return _model(
+        nodes,
+        [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 5])],
+        [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["batch", 1])],
+        [*weights, nought],
+    )
 
 
 def publish_iris(models: Path, name: str = "iris") -> Path:

@@ -81,21 +81,20 @@ def test_every_kind_of_feature_reaches_the_graph(models: Path, start: StartApp) 
 
     answers = [
         client.post("/models/mixed/predict", json=row | change).json()
-        for change in ({}, {"rooms": 4.0, "garden": 0, "quarter": "north"})
+        for change in ({}, {"rooms": 4.0, "garden": 0, "quarter": "north"}, {"size": None})
     ]
 
-    assert [answer["value"] for answer in answers] == [112.0, 4.0]
+    assert [answer["value"] for answer in answers] == [112.0, 4.0, 1112.0]
 
 
 def test_an_answer_that_is_no_number_is_refused(models: Path, start: StartApp) -> None:
-    """A missing value reaches this graph as NaN, which it cannot handle; nobody reads a null."""
-    publish_mixed(models)
-    row = {"rooms": 2, "garden": True, "quarter": "south"}
+    """A value beyond all reason overflows the graph; nobody reads a null or an invented label."""
+    publish_price(models)
 
-    answer = start().post("/models/mixed/predict", json=[row | {"size": 1}, row])
+    answer = start().post("/models/price/predict", json=[{"size": 1}, {"size": 3e38}])
 
-    assert answer.status_code == 400
-    assert answer.json()["code"] == "input_refused"
+    assert (answer.status_code, answer.json()["code"]) == (400, "input_refused")
+    assert "its answer to row 1 is not a finite number" in answer.json()["error"]
 
 
 def test_a_model_tells_its_features_and_how_it_is_served(models: Path, start: StartApp) -> None:
