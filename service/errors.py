@@ -29,7 +29,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_PROBLEMS_SHOWN = 100
+PROBLEMS_SHOWN = 100
 
 
 class OnwardError(Exception):
@@ -67,7 +67,7 @@ class InvalidInput(InvalidRequest):
     code = "invalid_input"
 
     def __init__(self, problems: Sequence[Problem], count: int | None = None) -> None:
-        self.problems = problems[:_PROBLEMS_SHOWN]
+        self.problems = problems[:PROBLEMS_SHOWN]
         self.count = count or len(problems)
         first = problems[0]
         text = first.sentence if first.hint is None else f"{first.sentence} {first.hint}"

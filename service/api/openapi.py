@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from service.api.features import FeatureCodec, describe
+from service.api.features import FeatureCodec
+from service.api.problems import describe
 from service.bundle.manifest import (
     BooleanFeature,
     CategoryFeature,

@@ -42,9 +42,10 @@ class QuickRows:
         flat = list(chain.from_iterable(cells))
         if len(flat) != len(rows) * self._width or not set(map(type, flat)) <= _NUMBERS:
             return None
+        sent = np.array(flat, np.float64).reshape(len(rows), self._width)
         with np.errstate(over="ignore"):
-            matrix = np.array(flat, np.float64).astype(np.float32).reshape(len(rows), self._width)
-        return matrix if self.allows(matrix) else None
+            matrix = sent.astype(np.float32)
+        return matrix if self._keeps(sent, matrix) and self.allows(matrix) else None
 
     def allows(self, matrix: npt.NDArray[np.float32]) -> bool:
         """Whether every value is finite, within its feature's bounds, and whole where it must."""
@@ -56,6 +57,13 @@ class QuickRows:
             return False
         whole = matrix[:, self._whole]
         return bool((whole == np.floor(whole)).all())
+
+    def _keeps(self, sent: npt.NDArray[np.float64], matrix: npt.NDArray[np.float32]) -> bool:
+        """Whether the whole numbers are still those that were sent."""
+        whole = sent[:, self._whole]
+        # Beyond 2^53 the 64-bit number may itself have been rounded already.
+        exact = (whole == matrix[:, self._whole]) & (np.abs(whole) < 2**53)
+        return bool(exact.all())
 
     def _cells(self, row: object) -> Sequence[object]:
         if isinstance(row, dict) and len(row) == self._width:

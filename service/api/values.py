@@ -2,39 +2,50 @@
 
 import re
 from collections.abc import Sequence
+from typing import TypeGuard
 
+import numpy as np
 import orjson
 
 from service.errors import nearest
 
 _FLOAT32_MAX = 3.4028235e38
+_EVERY_WHOLE = 2**24  # above it, a 32-bit number skips some
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
-class Misfit(Exception):
-    """A value that is not of its feature's kind; ``hint`` says what to do."""
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a JSON value is a number that fits 32 bits."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= _FLOAT32_MAX
 
-    def __init__(self, hint: str | None) -> None:
-        super().__init__(hint)
-        self.hint = hint
+
+def becomes_whole(value: float) -> bool:
+    """Whether rounding to 32 bits makes another number of this one, and a whole one."""
+    if isinstance(value, int) and abs(value) <= _EVERY_WHOLE:
+        return False
+    rounded = float(np.float32(value))
+    return rounded % 1 == 0 and rounded != value
 
 
-def number_of(value: object) -> float:
-    """A JSON number as a float that fits 32 bits.
-
-    Raises:
-        Misfit: it is something else, or too large.
-    """
+def not_a_number(value: object, *, whole: bool) -> str | None:
+    """What to send instead of a value that is not a number, or not a whole one."""
     if isinstance(value, bool):
-        raise Misfit("Send a number, not true or false.")
-    if isinstance(value, int | float):
-        if abs(value) > _FLOAT32_MAX:
-            raise Misfit("It does not fit a 32-bit number.")
-        return float(value)
+        return "Send a number, not true or false."
     if isinstance(value, str):
-        raise Misfit(_hint_for_text(value.strip()))
-    raise Misfit(None)
+        return _hint_for_text(value.strip())
+    if not isinstance(value, int | float):
+        return None
+    if not is_number(value):
+        return "It does not fit a 32-bit number."
+    if whole and value % 1 == 0:
+        return (
+            "A 32-bit number cannot hold it exactly; "
+            f"it can every whole number up to {_EVERY_WHOLE:,}."
+        )
+    return None
 
 
 def _hint_for_text(text: str) -> str:

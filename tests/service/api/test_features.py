@@ -1,6 +1,7 @@
 """Rows to matrices: the quick way and the careful way agree on everything."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ QUICK = QuickRows(FEATURES)
 
 CELLS = (
     st.floats()
+    | st.sampled_from([2.00000001, 2**24 + 1, 2**53 + 1, 2.5])
     | st.integers(min_value=-(2**70), max_value=2**70)
     | st.integers(min_value=0, max_value=10)
     | st.booleans()
@@ -52,7 +54,7 @@ def careful(row: object) -> list[float]:
     if any(type(cell) not in {int, float} or not abs(cell) <= 3.4028235e38 for cell in cells):
         raise ValueError("kind")
     size, rooms, _ = cells
-    if size < 0 or not 1 <= rooms <= 9 or float(np.float32(rooms)) % 1:
+    if size < 0 or not 1 <= rooms <= 9 or rooms % 1 or np.float32(rooms) != rooms:
         raise ValueError("rule")
     return [float(np.float32(cell)) for cell in cells]
 
@@ -108,3 +110,108 @@ def test_words_flags_and_gaps_go_the_careful_way() -> None:
 
     assert math.isnan(matrix[0, 0])
     assert matrix[0, 1:].tolist() == [2.0, 0.0, 1.0, -1.0]
+
+
+def test_a_flood_of_mistakes_is_counted_and_the_first_hundred_are_told() -> None:
+    """Across many blocks of rows the count is exact, and the details go on by row."""
+    rows: list[object] = [{}, {"size": 1, "rooms": 0, "level": "x"}, [1, 2], [1, 2, 3]] * 2500
+
+    with pytest.raises(InvalidInput) as refused:
+        CODEC.rows(rows)
+
+    assert refused.value.count == 2500 * (3 + 2 + 1)
+    assert str(refused.value).startswith("15000 problems. The first: Row 0: feature 'size' is")
+    places = [problem.row for problem in refused.value.problems]
+    assert places[:7] == [0, 0, 0, 1, 1, 2, 4]
+    assert len(places) == 100
+
+
+def test_a_flood_of_mistakes_keeps_memory_flat() -> None:
+    """A megabyte of empty objects takes less memory to refuse than its rows themselves do."""
+    rows: list[object] = [{} for _ in range(333_333)]
+    tracemalloc.start()
+
+    with pytest.raises(InvalidInput):
+        CODEC.rows(rows)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most < 4_000_000
+
+
+def test_mistakes_later_than_the_first_hundred_count_alike() -> None:
+    """A misspelt key is one mistake in every row, told or not."""
+    row = {"size": 1, "rooms": 2, "levle": 3}
+
+    with pytest.raises(InvalidInput) as refused:
+        CODEC.rows([row] * 5000)
+
+    assert refused.value.count == 5000
+    assert "did you mean 'level'?" in refused.value.problems[99].sentence
+
+
+def test_good_rows_of_many_blocks_keep_their_order() -> None:
+    """What the careful way reads block by block comes out as one matrix."""
+    codec = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
+    rows = [[None, place + 1, 1, "south", "red"] for place in range(3000)]
+
+    matrix = codec.rows(rows)
+
+    assert matrix[:, 1].tolist() == list(range(1, 3001))
+
+
+@pytest.mark.parametrize(
+    ("rooms", "sentence"),
+    [
+        (2.00000001, "got 2.00000001."),
+        (2**24 + 1, "got 16777217. A 32-bit number cannot hold it exactly"),
+        (2.5, "got 2.5."),
+    ],
+)
+@pytest.mark.parametrize("others", [{"size": 1}, {"size": None}])
+def test_whole_numbers_are_judged_as_they_were_sent(
+    rooms: float, sentence: str, others: dict[str, object]
+) -> None:
+    """Rounding to 32 bits makes nothing whole, and no whole number another one."""
+    whole = IntegerFeature(name="rooms", type="integer", example=3)
+    features = [number("size", optional=True), whole]
+    codec = FeatureCodec(FeaturesInput(kind="features", features=features))
+
+    with pytest.raises(InvalidInput) as refused:
+        codec.rows([{"rooms": rooms} | others])
+
+    assert "'rooms' must be a whole number, " + sentence in str(refused.value)
+
+
+def test_large_whole_numbers_that_fit_are_read() -> None:
+    """2^24 + 2 is a 32-bit number, and so is 2^60."""
+    whole = IntegerFeature(name="rooms", type="integer", example=3)
+    codec = FeatureCodec(FeaturesInput(kind="features", features=[whole]))
+
+    matrix = codec.rows([[2**24 + 2], [2**60], [-(2**24)]])
+
+    assert matrix.ravel().tolist() == [2**24 + 2, 2**60, -(2**24)]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "expected"),
+    [
+        (2, 99, "'garden' must be 0 or 1, got 99."),
+        (3, 99, """must be a position from 0 to 1: 0 is "north", 1 is "south", got 99."""),
+        (4, -2, """from 0 to 1: 0 is "red", 1 is "green", -1 is any other, got -2."""),
+        (1, 1.5, "'rooms' must be a whole number from 1, got 1.5."),
+        (3, math.nan, "got null. It is required."),
+    ],
+)
+def test_the_graphs_numbers_are_refused_in_the_graphs_terms(
+    column: int, value: float, expected: str
+) -> None:
+    """A matrix has positions for categories, and the sentence says which is what."""
+    codec = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
+    matrix = np.array([[1, 1, 1, 1, 1]], np.float32)
+    matrix[0, column] = value
+
+    with pytest.raises(InvalidInput) as refused:
+        codec.check(matrix)
+
+    assert expected in str(refused.value)

@@ -61,7 +61,7 @@ PREDICT: list[tuple[str, object, str]] = [
     ("admission", {"inputs": [[45, True]]}, "not all FP32 values"),
     ("admission", {"inputs": [[45, None]]}, "got null. It is required."),
     ("admission", {"inputs": [[45, 1e300]]}, "does not fit FP32"),
-    ("mixed", {"inputs": [[1, 1, 1, 7, 0]]}, "'quarter' must be one of"),
+    ("mixed", {"inputs": [[1, 1, 1, 7, 0]]}, "'quarter' must be a position from 0 to 1"),
     ("floats", {"instances": [[1, 2], [3]]}, "ragged"),
     ("floats", {"instances": [[1, 2], 3]}, "ragged"),
     ("floats", {"instances": [[1, 2, 3]]}, "shape [1, 3]; the model expects [-1, 2]"),
