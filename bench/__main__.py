@@ -1,4 +1,4 @@
-"""``python -m bench``: measure the service beside an empty ASGI app; write ``RESULTS.md``."""
+"""``python -m bench``: measure the service beside an empty ASGI app, into ``RESULTS.md``."""
 
 import json
 import platform
@@ -8,11 +8,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.metadata import version
-from pathlib import Path
 
 from bench.load import Measured, load, server
+from bench.page import replace_section
 
-_RESULTS = Path(__file__).parent / "RESULTS.md"
 _ROUNDS = 3
 _SECONDS = 3
 _CONNECTIONS = 32
@@ -51,19 +50,14 @@ def main() -> int:
             for name, (path, body) in _REQUESTS.items():
                 content = json.dumps(body).encode()
                 runs[name].append(load(service + path, content, _CONNECTIONS, _SECONDS))
-    text = "\n".join(_page(runs)) + "\n"
-    _RESULTS.write_text(text)
-    sys.stdout.write(text)
+    sys.stdout.write(replace_section("Serving", _lines(runs)))
     return 0
 
 
-def _page(runs: dict[str, list[Measured]]) -> Iterator[str]:
+def _lines(runs: dict[str, list[Measured]]) -> Iterator[str]:
     floor = _median(runs[_FLOOR]).rate
-    yield "# Results"
-    yield ""
     yield f"Made by `make bench`: wrk with {_CONNECTIONS} connections on one core, the server on"
     yield f"another, {_ROUNDS} rounds of {_SECONDS} s, medians by rate."
-    yield "Read the ratios; the machine's own speed is in every other figure."
     libraries = ("fastapi", "uvicorn", "onnxruntime-gpu", "orjson")
     named = ", ".join(f"{name} {version(name)}" for name in libraries)
     yield f"Python {platform.python_version()}, {named}; {platform.machine()}."

@@ -38,7 +38,7 @@ def test_a_report_says_what_the_draft_noticed(folders: Folders, tmp_path: Path) 
     before = page[: page.index("<th>metric</th>")]
     for sentence in (
         "4 rows have no usable target and are left out.",
-        "2 rows repeat another",
+        "Rows that repeat another: 2",
         "The label 'rare' is rare (16.9%)",
         "The decision threshold is the one of the best F1",
         "Left out: constant (constant).",

@@ -1,0 +1,18 @@
+"""RESULTS.md: each measurement replaces its own section and leaves the others."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+_RESULTS = Path(__file__).parent / "RESULTS.md"
+_HEAD = "# Results\n\nRead the ratios; the machine's own speed is in every other figure.\n"
+
+
+def replace_section(title: str, lines: Iterable[str]) -> str:
+    """Write the section of this title anew; gives its text."""
+    text = _RESULTS.read_text() if _RESULTS.exists() else _HEAD
+    section = "\n".join([f"## {title}", "", *lines]) + "\n"
+    others = re.split(r"(?m)^(?=## )", text)
+    kept = [part.rstrip() + "\n" for part in others if not part.startswith(f"## {title}\n")]
+    _RESULTS.write_text("\n".join([*kept, section]))
+    return section
