@@ -91,7 +91,9 @@ def about_rows(table: Table, target: Floats, all_rows: int) -> list[str]:
         remarks.append(f"{all_rows - len(target)} rows have no usable target and are left out.")
     repeated = len(target) - table.frame.n_unique()
     if repeated:
-        remarks.append(f"Rows that repeat another: {repeated}; the test part may repeat training rows.")
+        remarks.append(
+            f"Rows that repeat another: {repeated}; the test part may repeat training rows."
+        )
     return remarks
 
 
