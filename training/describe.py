@@ -194,15 +194,16 @@ def _runtime_version(distributions: Sequence[str]) -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The commit of the training code, with ``-dirty`` where files differ from it."""
+    """The commit of the training code, with ``-dirty`` where that code differs from it."""
+    commit = _git("rev-parse", "HEAD")
+    return f"{commit}-dirty" if commit and _git("status", "--porcelain", "--", ".") else commit
+
+
+def _git(*words: str) -> str | None:
     git = shutil.which("git")
     if git is None:
         return None
-    found = subprocess.run(  # noqa: S603 - a fixed command
-        [git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
+    found = subprocess.run(  # noqa: S603 - fixed commands
+        [git, *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
     return found.stdout.strip() or None
