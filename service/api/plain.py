@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from service.api.bodies import JSON, parse_json
 from service.api.codecs import Codecs
 from service.api.features import FeatureCodec
+from service.api.labels import scores_by_label
 from service.api.prediction import Decoded, Encoded, Predictor
 from service.bundle.manifest import ClassesOutput, Manifest, ValueOutput
 from service.engine.datatypes import Arrays
@@ -112,7 +113,7 @@ def _answers(manifest: Manifest, output: npt.NDArray[Any]) -> list[dict[str, obj
         unit = {} if manifest.output.unit is None else {"unit": manifest.output.unit}
         return [{"value": value, **unit} for value in output[:, 0]]
     labels = manifest.output.labels
-    probabilities = _per_label(output)
+    probabilities = scores_by_label(output, labels)
     chosen = _chosen(manifest.output, probabilities)
     shares = [dict(zip(labels, row, strict=True)) for row in probabilities]
     named = [labels[index] for index in chosen]
@@ -120,13 +121,6 @@ def _answers(manifest: Manifest, output: npt.NDArray[Any]) -> list[dict[str, obj
         {"label": label, "probability": share[label], "probabilities": share}
         for label, share in zip(named, shares, strict=True)
     ]
-
-
-def _per_label(output: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Probabilities ``[rows, labels]``; two labels' graph gives that of the second alone."""
-    if output.shape[1] > 1:
-        return output
-    return np.concatenate([1 - output, output], axis=1)
 
 
 def _chosen(output: ClassesOutput, probabilities: npt.NDArray[Any]) -> list[int]:

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,13 @@ def cast(natural: Array, spec: TensorSpec) -> Array:
     if not fits:
         raise InvalidRequest(f"Input {spec.name!r}: a value does not fit {spec.datatype}.")
     return array
+
+
+def shape_fits(shape: Sequence[int], expected: Sequence[int]) -> bool:
+    """Whether a shape is one of those a graph expects, where -1 is any length."""
+    return len(shape) == len(expected) and all(
+        wanted in (-1, axis) for axis, wanted in zip(shape, expected, strict=True)
+    )
 
 
 def is_base64(value: object) -> bool:

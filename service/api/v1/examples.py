@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import orjson
 from starlette.datastructures import Headers
 
 from service.api.codecs import Codecs
+from service.api.labels import scores_by_label
 from service.api.prediction import Decoded, Encoded
 from service.api.v1.inputs import feature_rows, stacked
 from service.api.v1.request import MEDIA_TYPES, read_document, read_list
@@ -104,9 +104,7 @@ def _classes(model: ServedModel, outputs: Arrays, count: int) -> Sequence[object
     scores = found.reshape(-1, 1) if found.ndim == 1 else found
     if scores.ndim != 2 or len(scores) != count:  # noqa: PLR2004 - examples and classes
         raise _unfit(model, found, "a row of scores", count)
-    if scores.shape[1] == 1 and len(model.labels) == 2:  # noqa: PLR2004 - as above
-        # The graph of two labels gives the share of the second alone.
-        scores = np.concatenate([1 - scores, scores], axis=1)
+    scores = scores_by_label(scores, model.labels)
     labels = _labels(model, outputs, scores)
     return [list(zip(names, row, strict=True)) for names, row in zip(labels, scores, strict=True)]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.api.features import FeatureCodec
-from service.api.tensors import cast, is_base64, read_natural, without_base64
+from service.api.tensors import cast, is_base64, read_natural, shape_fits, without_base64
 from service.api.v1.request import require_names
 from service.api.values import listed, shown
 from service.bundle.manifest import INPUT_NAME
@@ -98,7 +98,7 @@ def feature_matrix(codec: FeatureCodec, spec: TensorSpec, data: object) -> Array
         InvalidRequest: it is no matrix of the graph's width, or has no row.
     """
     natural = read_natural(data, spec, nulls=True)
-    if not _fits(natural.shape, spec.shape) or not len(natural):
+    if not shape_fits(natural.shape, spec.shape) or not len(natural):
         raise _misshapen(natural, spec)
     matrix = cast(natural, spec)
     codec.check(matrix)
@@ -129,17 +129,17 @@ def _by_input(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> Mapping[str, 
 def _stack(values: Sequence[Any], spec: TensorSpec) -> tuple[Array, bool]:
     """One array of an input's values, and whether it is a single value without an axis of rows."""
     natural = _natural(values, spec)
-    if len(values) == 1 and _fits(natural.shape[1:], spec.shape):
+    if len(values) == 1 and shape_fits(natural.shape[1:], spec.shape):
         return cast(natural, spec).reshape(natural.shape[1:]), True
     return _shaped(natural, spec), False
 
 
 def _shaped(natural: Array, spec: TensorSpec) -> Array:
-    if not natural.size and _fits(natural.shape, spec.shape[: natural.ndim]):
+    if not natural.size and shape_fits(natural.shape, spec.shape[: natural.ndim]):
         # Of an array without values JSON tells only the axes up to the first empty one.
         return cast(natural, spec).reshape(*natural.shape, *_shortest(spec.shape[natural.ndim :]))
     # An empty shape may also be the graph's way of not telling the rank; the runtime knows.
-    if spec.shape and not _fits(natural.shape, spec.shape):
+    if spec.shape and not shape_fits(natural.shape, spec.shape):
         raise _misshapen(natural, spec)
     return cast(natural, spec)
 
@@ -161,12 +161,6 @@ def _only_input(specs: Sequence[TensorSpec], what: str) -> TensorSpec:
             f"The model has {len(specs)} inputs, and {what}; send an object with {names}."
         )
     return specs[0]
-
-
-def _fits(shape: Sequence[int], expected: Sequence[int]) -> bool:
-    return len(shape) == len(expected) and all(
-        wanted in (-1, axis) for axis, wanted in zip(shape, expected, strict=True)
-    )
 
 
 def _misshapen(natural: Array, spec: TensorSpec) -> InvalidRequest:

@@ -1,10 +1,12 @@
 """The classification extension: the largest values of an output as ``value:index[:label]``."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
+from service.api.labels import scores_by_label
 from service.engine.datatypes import Array
 from service.errors import InvalidRequest
 
@@ -23,14 +25,15 @@ def classify(array: Array, count: int, labels: Sequence[str]) -> Array:
     """
     if array.dtype.kind not in "iuf":
         raise InvalidRequest("Classification needs an output of numbers.")
-    rows = array.reshape(1, -1) if array.ndim < 2 else array.reshape(len(array), -1)  # noqa: PLR2004 - rows and classes
-    if rows.shape[1] == 1 and len(labels) == 2:  # noqa: PLR2004 - the second's probability
-        rows = np.concatenate([1 - rows, rows], axis=1)
+    flat = array.ndim < 2  # noqa: PLR2004 - rows and classes
+    # Told in full, for of no rows numpy cannot work out how many classes they would have.
+    shape = (1, array.size) if flat else (len(array), prod(array.shape[1:]))
+    rows = scores_by_label(array.reshape(shape), labels)
     order = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
     named = np.empty(order.shape, np.object_)
     for place, index in np.ndenumerate(order):
         named[place] = _named(rows[place[0], index], int(index), labels)
-    return named.reshape(-1) if array.ndim < 2 else named  # noqa: PLR2004 - as above
+    return named.reshape(-1) if flat else named
 
 
 def _named(value: Any, index: int, labels: Sequence[str]) -> str:  # noqa: ANN401 - a numpy scalar

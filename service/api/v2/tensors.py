@@ -6,7 +6,7 @@ from math import prod
 
 import numpy as np
 
-from service.api.tensors import cast, read_natural
+from service.api.tensors import cast, read_natural, shape_fits
 from service.api.values import shown
 from service.engine.datatypes import DTYPES, Array
 from service.engine.session import TensorSpec
@@ -15,6 +15,9 @@ from service.errors import InvalidRequest
 Shape = tuple[int, ...]
 
 _LENGTH_BYTES = 4
+# What numpy can describe.
+_MOST_AXES = 64
+_MOST_ARRAY_BYTES = 2**63 - 1
 # As numpy aligns what it allocates. On other addresses the runtime adds up in another order, and
 # the last bit of an answer would depend on where in the body a tensor happened to lie.
 _ALIGNMENT = 16
@@ -37,15 +40,12 @@ def read_shape(shape: object, spec: TensorSpec, *, rows_needed: bool) -> Shape:
             f"like {example_shape(spec)}."
         )
     # An empty shape may be the graph's way of not telling the rank; the runtime knows.
-    fits = not spec.shape or (
-        len(shape) == len(spec.shape)
-        and all(wanted in (-1, axis) for axis, wanted in zip(shape, spec.shape, strict=True))
-    )
-    if not fits:
+    if spec.shape and not shape_fits(shape, spec.shape):
         raise InvalidRequest(
             f"Input {spec.name!r} has shape {shown(shape)}; the model expects "
             f"{list(spec.shape)}, where -1 is any length."
         )
+    _require_possible(shape, spec)
     if rows_needed and shape and shape[0] == 0:
         raise InvalidRequest(f"Input {spec.name!r} has no rows; send at least one.")
     return tuple(shape)
@@ -66,6 +66,8 @@ def read_json(data: object, shape: Shape, spec: TensorSpec, *, nulls: bool) -> A
     """
     if spec.datatype == "FP16":
         raise InvalidRequest(f"Input {spec.name!r} is FP16, which JSON cannot carry; send binary.")
+    if shape and not isinstance(data, list):
+        raise InvalidRequest(f"Input {spec.name!r}: data must be a list, got {shown(data)}.")
     if isinstance(data, list) and data and not isinstance(data[0], list):
         _require_count(len(data), "", shape, spec)  # before millions of them cost memory
     natural = read_natural(data, spec, nulls=nulls)
@@ -130,6 +132,21 @@ def write_binary(array: Array, spec: TensorSpec) -> bytes:
 def example_shape(spec: TensorSpec) -> list[int]:
     """A shape that the graph takes."""
     return [1 if axis == -1 else axis for axis in spec.shape]
+
+
+def _require_possible(shape: Sequence[int], spec: TensorSpec) -> None:
+    """Refuse what no array can be, even one that is empty."""
+    if len(shape) > _MOST_AXES:
+        raise InvalidRequest(
+            f"Input {spec.name!r} has a shape of {len(shape)} axes; {_MOST_AXES} are the most."
+        )
+    # An axis of length nothing makes an array empty, and not the others short.
+    size = prod(max(axis, 1) for axis in shape) * DTYPES[spec.datatype].itemsize
+    if size > _MOST_ARRAY_BYTES:
+        raise InvalidRequest(
+            f"Input {spec.name!r} has shape {shown(shape)}, longer than any memory; send the "
+            "shape of its data."
+        )
 
 
 def _require_count(count: int, form: str, shape: Shape, spec: TensorSpec) -> None:
