@@ -50,7 +50,7 @@ class V2Dialect:
         if payload.document is None:
             asked = Asked(None, tuple(Wanted(i, binary=True) for i in range(len(model.outputs))))
             return Decoded(self._checked(model, (read_raw(payload, model),)), asked)
-        document = _object(parse_json(payload.document, _example(model)))
+        document = _object(parse_json(payload.document, _example(model)), model)
         identity = document.get("id")
         if identity is not None and not isinstance(identity, str):
             raise InvalidRequest(f"'id' must be a string, got {shown(identity)}.")
@@ -111,7 +111,7 @@ def _told(place: Place, size: int) -> dict[str, object]:
     }
 
 
-def _object(document: object) -> Mapping[str, Any]:
+def _object(document: object, model: ServedModel) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise InvalidRequest("An inference request is a JSON object with 'inputs'.")
     # KServe's client repeats the name that its path has already said.
@@ -120,6 +120,11 @@ def _object(document: object) -> Mapping[str, Any]:
         raise InvalidRequest(
             f"{unknown[0][:100]!r} is not part of an inference request; it has "
             "'id', 'parameters', 'inputs' and 'outputs'."
+        )
+    named = document.get("model_name", model.name)
+    if named != model.name:
+        raise InvalidRequest(
+            f"'model_name' is {shown(named)}, and the path asks {model.name!r}; leave it out."
         )
     return document
 

@@ -91,7 +91,7 @@ def wanted_outputs(document: Mapping[str, Any], specs: Sequence[TensorSpec]) -> 
     Raises:
         InvalidRequest: one is unknown, given twice, or asked for in a form that there is not.
     """
-    binary = parameters_of(document).get("binary_data_output") is True
+    binary = _flag(parameters_of(document), "binary_data_output", default=False)
     given = document.get("outputs")
     if given is None or given == []:
         return tuple(Wanted(index, binary) for index in range(len(specs)))
@@ -115,11 +115,16 @@ def _wanted(index: int, name: str, parameters: Mapping[str, Any], *, binary: boo
     classes = parameters.get("classification", 0)
     if not isinstance(classes, int) or isinstance(classes, bool) or classes < 0:
         raise InvalidRequest(f"'classification' must be a number of classes, got {shown(classes)}.")
-    own = parameters.get("binary_data", binary)
-    if not isinstance(own, bool):
-        raise InvalidRequest(f"'binary_data' must be true or false, got {shown(own)}.")
+    own = _flag(parameters, "binary_data", default=binary)
     place = place_of(parameters, name)
     return Wanted(index, own and place is None, classes, place)
+
+
+def _flag(parameters: Mapping[str, Any], key: str, *, default: bool) -> bool:
+    value = parameters.get(key, default)
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{key!r} must be true or false, got {shown(value)}.")
+    return value
 
 
 def parameters_of(owner: Mapping[str, Any]) -> Mapping[str, Any]:
