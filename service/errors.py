@@ -86,15 +86,17 @@ class UnsupportedContent(InvalidRequest):
 
 
 class BodyTooLarge(InvalidRequest):
-    """The body is above the operator's limit."""
+    """The body is above the limit, by default the operator's for predictions."""
 
     code = "body_too_large"
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"The body is larger than the limit of {limit:,} bytes; send fewer rows a request, "
-            "or ask the operator to raise ONWARD_MAX_BODY_BYTES."
-        )
+    def __init__(
+        self,
+        limit: int,
+        advice: str = "send fewer rows a request, or ask the operator to raise "
+        "ONWARD_MAX_BODY_BYTES",
+    ) -> None:
+        super().__init__(f"The body is larger than the limit of {limit:,} bytes; {advice}.")
 
 
 class InputRefused(InvalidRequest):

@@ -1,8 +1,9 @@
 """Request bodies: read within the operator's limit, checked for media type, parsed as JSON."""
 
 import asyncio
+import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -14,38 +15,55 @@ JSON = "application/json"
 _WORTH_COMPRESSING = 1024
 # A larger packed body, which may hold a thousand times its size, is unpacked in a thread.
 _MOST_BYTES_AT_ONCE = 4096
+# What follows a member is copied, so a body of many small ones is unpacked piece by piece.
+_PIECE_BYTES = 16 * 1024
 BINARY = "application/octet-stream"
 # gzip has a header of its own; deflate, as clients send it, that of zlib.
 _WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+# RFC 9110: x-gzip is gzip's old name, and a header without a value says nothing.
+_SAME_ENCODING = {"x-gzip": "gzip", "": "identity"}
+_WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
+
+Refusal = Callable[[int], BodyTooLarge]
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def read_body(request: Request, limit: int, refusal: Refusal = BodyTooLarge) -> bytes:
     """The whole body, decompressed.
+
+    Args:
+        request: not yet read.
+        limit: in bytes, sent and decompressed.
+        refusal: makes the error of a body above the limit, which it is given.
 
     Raises:
         BodyTooLarge: it is, says that it is, or unpacks to, more than ``limit`` bytes.
         UnsupportedContent: it is compressed by another way than gzip and deflate.
         InvalidRequest: it is not what its encoding says.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    encoding = _SAME_ENCODING.get(encoding, encoding)
     if encoding not in _WINDOW_BITS and encoding != "identity":
         raise UnsupportedContent("Content-Encoding", encoding, ["gzip", "deflate", "nothing"])
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
-        raise BodyTooLarge(limit)
+        raise refusal(limit)
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
-            raise BodyTooLarge(limit)
+            raise refusal(limit)
         chunks.append(chunk)
     body = b"".join(chunks)
     if encoding == "identity":
         return body
     if size > _MOST_BYTES_AT_ONCE:
-        return await asyncio.to_thread(_decompressed, body, encoding, limit)
-    return _decompressed(body, encoding, limit)
+        content = await asyncio.to_thread(_decompressed, body, encoding, limit)
+    else:
+        content = _decompressed(body, encoding, limit)
+    if len(content) > limit:
+        raise refusal(limit)
+    return content
 
 
 def require_media_type(request: Request, accepted: Sequence[str]) -> None:
@@ -63,29 +81,52 @@ def compressed(content: bytes, accepted: str) -> tuple[bytes, dict[str, str]]:
     """The content as the caller accepts it, with the headers that say so; small ones stay plain."""
     if len(content) < _WORTH_COMPRESSING:
         return content, {}
-    offers = [offer.replace(" ", "").lower() for offer in accepted.split(",")]
+    offers = {_offered(offer) for offer in accepted.split(",")}
     for encoding, window_bits in _WINDOW_BITS.items():
-        if any(
-            offer.partition(";")[0] == encoding and not offer.endswith(";q=0") for offer in offers
-        ):
+        if encoding in offers:
             pack = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, window_bits)
             headers = {"content-encoding": encoding, "vary": "accept-encoding"}
             return pack.compress(content) + pack.flush(), headers
     return content, {}
 
 
+def _offered(offer: str) -> str | None:
+    """The encoding that a part of Accept-Encoding accepts; None where its weight is nothing."""
+    encoding, _, weight = offer.replace(" ", "").lower().partition(";")
+    stated = _WEIGHT.fullmatch(weight or "q=1")
+    if stated is None or not 0 < float(stated[1]) <= 1:
+        return None
+    return _SAME_ENCODING.get(encoding, encoding)
+
+
 def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """What a body unpacks to; a byte above the limit where that is more.
+
+    Raises:
+        InvalidRequest: it is not what its encoding says, ends too early, or is followed by more.
+    """
     unpack = zlib.decompressobj(_WINDOW_BITS[encoding])
-    try:
-        # Never more than the limit is unpacked, however small the body looks.
-        content = unpack.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise InvalidRequest(f"The body is not {encoding}, as its header says: {error}.") from None
-    if len(content) > limit:
-        raise BodyTooLarge(limit)
-    if not unpack.eof:
+    parts: list[bytes] = []
+    size = place = 0
+    while place < len(body) and size <= limit:
+        if unpack.eof:
+            if encoding != "gzip":
+                raise InvalidRequest(f"The body goes on after the end of its {encoding} data.")
+            # RFC 1952: a gzip file may have several members, one after the other.
+            unpack = zlib.decompressobj(_WINDOW_BITS[encoding])
+        piece = body[place : place + _PIECE_BYTES]
+        try:
+            # Never more than the limit is unpacked, however small the body looks.
+            parts.append(unpack.decompress(piece, limit + 1 - size))
+        except zlib.error as error:
+            raise InvalidRequest(
+                f"The body is not {encoding} to its end, as its header says: {error}."
+            ) from None
+        size += len(parts[-1])
+        place += len(piece) - len(unpack.unused_data)
+    if size <= limit and not unpack.eof:
         raise InvalidRequest(f"The body's {encoding} data ends too early; send all of it.")
-    return content
+    return b"".join(parts)
 
 
 def parse_json(body: bytes, example: bytes) -> Any:  # noqa: ANN401 - JSON is any of its types
