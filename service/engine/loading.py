@@ -1,7 +1,7 @@
 """From a folder to a model that has proved itself on the device it will really use."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from statistics import median
 from time import perf_counter
 
@@ -17,7 +17,7 @@ from service.bundle.manifest import (
     output_name,
     output_width,
 )
-from service.engine.foreign import labels_beside
+from service.engine.foreign import Labels, labels_beside
 from service.engine.model import Execution, Limits, ServedModel
 from service.engine.repository import Candidate
 from service.engine.session import ActualDevice, Session, TensorSpec
@@ -43,7 +43,7 @@ def load(
     """
     bare = not any((candidate.folder / name).exists() for name in (MANIFEST, EXAMPLES))
     manifest: Manifest | None = None
-    labels: Sequence[str]
+    labels: Labels
     execution: Execution = "batched"
     if bare:
         session = _open_bare(candidate, device, threads)
@@ -52,7 +52,7 @@ def load(
         bundle = read_bundle(candidate.folder)
         manifest = bundle.manifest
         output = manifest.output
-        labels = output.labels if isinstance(output, ClassesOutput) else ()
+        labels = {output_name(output): output.labels} if isinstance(output, ClassesOutput) else {}
         session = Session.open(bundle.model, device, threads)
         execution = _prove(session, bundle)
     return ServedModel(

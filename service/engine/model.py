@@ -1,7 +1,7 @@
 """A model that serves: its facts, and the one way to ask it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, Self
@@ -47,7 +47,7 @@ class ServedModel:
     Args:
         execution: ``inline`` runs small requests at once on the event loop, for models so quick
             that handing over to a thread would cost more; ``batched`` joins callers in a thread.
-        labels: what the classes of the output are called, where that is known.
+        labels: what the classes of an output are called, by its name, where that is known.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of a model; grouping them would only rename them
@@ -57,7 +57,7 @@ class ServedModel:
         session: Session,
         *,
         manifest: Manifest | None,
-        labels: Sequence[str] = (),
+        labels: Mapping[str, Sequence[str]],
         execution: Execution,
         limits: Limits,
         metrics: Metrics,

@@ -100,18 +100,19 @@ def _unlisted(example: Mapping[str, Any], known: set[str]) -> Mapping[str, Any]:
 
 def _classes(model: ServedModel, outputs: Arrays, count: int) -> Sequence[object]:
     """``[[label, score], …]`` for each example, in the order of the model's classes."""
-    found = _numbers(model, outputs)
+    spec, found = _numbers(model, outputs)
     scores = found.reshape(-1, 1) if found.ndim == 1 else found
     if scores.ndim != 2 or len(scores) != count:  # noqa: PLR2004 - examples and classes
         raise _unfit(model, found, "a row of scores", count)
-    scores = scores_by_label(scores, model.labels)
-    labels = _labels(model, outputs, scores)
+    named = model.labels.get(spec.name, ())
+    scores = scores_by_label(scores, named)
+    labels = _labels(model, outputs, scores, named)
     return [list(zip(names, row, strict=True)) for names, row in zip(labels, scores, strict=True)]
 
 
 def _values(model: ServedModel, outputs: Arrays, count: int) -> Sequence[object]:
     """One number for each example."""
-    found = _numbers(model, outputs)
+    _, found = _numbers(model, outputs)
     if found.size != count:
         raise _unfit(model, found, "one number", count)
     return list(found.ravel())
@@ -121,21 +122,23 @@ CLASSIFY = Task("classify", ClassesOutput, _classes)
 REGRESS = Task("regress", ValueOutput, _values)
 
 
-def _numbers(model: ServedModel, outputs: Arrays) -> Array:
+def _numbers(model: ServedModel, outputs: Arrays) -> tuple[TensorSpec, Array]:
     """The first floating-point output, which a bare model has nothing else to tell by."""
     for spec, array in zip(model.outputs, outputs, strict=True):
         if DTYPES[spec.datatype].kind == "f" and array is not ABSENT:
-            return array
+            return spec, array
     raise InvalidRequest(
         f"Model {model.name!r} answers no floating-point numbers, so it can neither classify nor "
         "regress; use :predict."
     )
 
 
-def _labels(model: ServedModel, outputs: Arrays, scores: Array) -> Sequence[Sequence[str]]:
+def _labels(
+    model: ServedModel, outputs: Arrays, scores: Array, named: Sequence[str]
+) -> Sequence[Sequence[str]]:
     """A string for each score: the model's, those that it answers beside them, or empty ones."""
-    if len(model.labels) == scores.shape[1]:
-        return [model.labels] * len(scores)
+    if len(named) == scores.shape[1]:
+        return [named] * len(scores)
     for spec, array in zip(model.outputs, outputs, strict=True):
         if spec.datatype == "BYTES" and array.size == scores.size:
             strings: Sequence[Sequence[str]] = array.reshape(scores.shape).tolist()

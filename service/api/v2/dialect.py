@@ -69,7 +69,7 @@ class V2Dialect:
             if array is ABSENT:
                 continue
             if wanted.classes:
-                array = classify(array, wanted.classes, model.labels)
+                array = classify(array, wanted.classes, model.labels.get(spec.name, ()))
                 spec = TensorSpec(spec.name, "BYTES", array.shape)
             tensors.append(self._written(array, spec, wanted, buffers))
         body["outputs"] = tensors

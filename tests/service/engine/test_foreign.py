@@ -21,14 +21,14 @@ def test_labels_are_the_lines_of_the_file_that_the_configuration_names(
     """One label a line, in whatever quotes the name stands."""
     write(tmp_path, named)
 
-    assert labels_beside(tmp_path) == ("red", "green")
+    assert labels_beside(tmp_path) == {"scores": ("red", "green")}
 
 
 def test_without_a_configuration_there_are_no_labels(tmp_path: Path) -> None:
     """A file of labels alone says nothing."""
     (tmp_path / "colours.txt").write_text("red")
 
-    assert labels_beside(tmp_path) == ()
+    assert labels_beside(tmp_path) == {}
 
 
 @pytest.mark.parametrize("named", ['"../colours.txt"', '"/etc/hosts"', '"a/b.txt"', '".."', "7"])
@@ -39,7 +39,7 @@ def test_a_name_that_leads_elsewhere_is_not_followed(tmp_path: Path, named: str)
     write(home, named)
     (tmp_path / "colours.txt").write_text("elsewhere")
 
-    assert labels_beside(home) == ()
+    assert labels_beside(home) == {}
 
 
 def test_labels_that_cannot_be_read_are_told_and_left_out(
@@ -51,5 +51,43 @@ def test_labels_that_cannot_be_read_are_told_and_left_out(
     write(tmp_path, '"colours.txt"', b"\xff\xfe")
     unreadable = labels_beside(tmp_path)
 
-    assert (missing, unreadable) == ((), ())
+    assert (missing, unreadable) == ({}, {})
     assert caplog.messages == ["labels cannot be read"] * 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        '# label_filename: "colours.txt"',
+        'output [ { name: "scores" # label_filename: "colours.txt"\n } ]',
+        'output { name: "label_filename: \\"colours.txt\\"" }',
+        'input [ { name: "scores" label_filename: "colours.txt" } ]',
+        'output { label_filename: "colours.txt" }',
+        'output { name: "scores" other { label_filename: "colours.txt" } }',
+        "} ] output",
+        "",
+    ],
+)
+def test_what_is_no_label_file_of_an_output_is_not_read_as_one(tmp_path: Path, config: str) -> None:
+    """Comments, strings, inputs, and an output without a name give no labels."""
+    write(tmp_path, '"colours.txt"')
+    (tmp_path / "config.pbtxt").write_text(config)
+
+    assert labels_beside(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        'output [ { name: "a" dims: [ 3 ] }, { label_filename: "colours.txt", name: "b" } ]',
+        'output { name: "a" } output: { name: "b"; label_filename: "colours.txt" }',
+        """# output {\noutput [ { name: "b" reshape { shape: [ ] }
+        label_filename: 'colours.txt' } ]""",
+    ],
+)
+def test_labels_belong_to_the_output_they_stand_under(tmp_path: Path, config: str) -> None:
+    """Another output has none."""
+    write(tmp_path, '"colours.txt"')
+    (tmp_path / "config.pbtxt").write_text(config)
+
+    assert labels_beside(tmp_path) == {"b": ("red", "green")}

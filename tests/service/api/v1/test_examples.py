@@ -77,7 +77,9 @@ def test_classes_without_a_name_have_an_empty_one(models: Path, start: StartApp)
 def test_labels_beside_a_bare_model_name_its_classes(models: Path, start: StartApp) -> None:
     """Those of the file that Triton's configuration names."""
     place_identity(models, "scores", {"x": (FLOAT, ["n", 2])})
-    (models / "scores" / "config.pbtxt").write_text('output [{ label_filename: "labels.txt" }]')
+    (models / "scores" / "config.pbtxt").write_text(
+        'output { name: "x_out" label_filename: "labels.txt" }'
+    )
     (models / "scores" / "labels.txt").write_text("cat\ndog\n")
 
     answer = start().post("/v1/models/scores:classify", json={"examples": [{"x": [1, 2]}]})
