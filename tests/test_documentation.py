@@ -147,8 +147,8 @@ def test_every_setting_is_documented() -> None:
     """docs/operations.md names each variable with its default."""
     text = (ROOT / "docs/operations.md").read_text()
 
-    for name in Settings.model_fields:
-        assert f"ONWARD_{name.upper()}" in text, name
+    for name, field in Settings.model_fields.items():
+        assert f"| `ONWARD_{name.upper()}` | `{field.default}` |" in text, name
 
 
 def test_every_metric_is_documented() -> None:
