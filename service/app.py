@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from service.api.codecs import Codecs
 from service.api.errors import add_error_handlers
 from service.api.openapi import complete
 from service.api.operations import operations_router
@@ -72,11 +73,12 @@ def create_app(settings: Settings) -> Onward:
         lifespan=lifespan,
         redirect_slashes=False,
     )
+    codecs = Codecs()
     predictor = Predictor(registry, metrics, settings)
-    app.include_router(plain_router(registry, predictor))
+    app.include_router(plain_router(registry, predictor, codecs))
     for router in (
-        *v1_routers(registry, predictor),
-        *v2_routers(registry, reconciler, predictor, settings, VERSION),
+        *v1_routers(registry, predictor, codecs),
+        *v2_routers(registry, reconciler, predictor, codecs, settings, VERSION),
     ):
         app.include_router(router)
     app.include_router(operations_router(registry, metrics))

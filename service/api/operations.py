@@ -1,9 +1,9 @@
 """What operators and probes ask: liveness, readiness, metrics, and the front door."""
 
-import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 
+from service.api.responses import json_response
 from service.engine.registry import Registry
 from service.metrics import CONTENT_TYPE, Metrics
 
@@ -17,22 +17,20 @@ def operations_router(registry: Registry, metrics: Metrics) -> APIRouter:
         # Clients of KServe's first protocol want this object; a browser asks for text/html.
         if "text/html" in request.headers.get("accept", ""):
             return RedirectResponse("docs")
-        return _json({"status": "alive", "models": "/models", "documentation": "/docs"})
+        return json_response({"status": "alive", "models": "/models", "documentation": "/docs"})
 
+    @router.head("/health/live", include_in_schema=False)
     @router.get("/health/live", summary="Whether the process answers")
     async def live() -> Response:
-        return _json({"live": True})
+        return json_response({"live": True})
 
+    @router.head("/health/ready", include_in_schema=False)
     @router.get("/health/ready", summary="Whether at least one model serves")
     async def ready() -> Response:
-        return _json({"ready": registry.ready}, 200 if registry.ready else 503)
+        return json_response({"ready": registry.ready}, 200 if registry.ready else 503)
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def exposition() -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
     return router
-
-
-def _json(content: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(content), status, media_type="application/json")

@@ -17,6 +17,7 @@ from service.api.codecs import Codecs
 from service.api.features import FeatureCodec
 from service.api.labels import scores_by_label
 from service.api.prediction import Decoded, Encoded, Predictor
+from service.api.responses import json_response
 from service.bundle.manifest import ClassesOutput, Manifest, ValueOutput
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
@@ -40,8 +41,8 @@ class PlainDialect:
     name = "plain"
     media_types = (JSON,)
 
-    def __init__(self) -> None:
-        self._codecs = Codecs()
+    def __init__(self, codecs: Codecs) -> None:
+        self._codecs = codecs
 
     def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Decoded[bool]:  # noqa: ARG002 - the protocol's own parameter
         """One object, an array of rows, or ``{"instances": [rows]}``."""
@@ -58,11 +59,12 @@ class PlainDialect:
         return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def plain_router(registry: Registry, predictor: Predictor) -> APIRouter:
+def plain_router(registry: Registry, predictor: Predictor, codecs: Codecs) -> APIRouter:
     """The plain dialect's paths."""
     router = APIRouter(tags=["models"])
-    dialect = PlainDialect()
+    dialect = PlainDialect(codecs)
 
+    @router.head("/models", include_in_schema=False)
     @router.get("/models", summary="Every model, and the device they run on")
     async def models() -> Response:
         device = registry.device
@@ -70,14 +72,14 @@ def plain_router(registry: Registry, predictor: Predictor) -> APIRouter:
         if device.reason:
             used["reason"] = device.reason
         listed = [_summary(registry.entry(name)) for name in registry.names]
-        return _json({"models": listed, "device": used})
+        return json_response({"models": listed, "device": used})
 
     @router.get("/models/{name}", summary="What a model takes, answers, and how good it is")
     @router.get("/models/{name}/versions/{version}", summary="The same of one version")
     async def model(name: str, version: str | None = None) -> Response:
         entry = registry.entry(name, version)
         versions = [_version(known) for known in registry.versions(name)]
-        return _json(_summary(entry) | _facts(entry) | {"versions": versions})
+        return json_response(_summary(entry) | _facts(entry) | {"versions": versions})
 
     @router.post("/models/{name}/predict", summary="Predict one row or many", openapi_extra=_BODY)
     @router.post(
@@ -177,7 +179,3 @@ def _facts(entry: Entry) -> dict[str, object]:
 def _version(entry: Entry) -> dict[str, object]:
     version: dict[str, object] = {"version": entry.version, "state": entry.state}
     return version | ({"reason": entry.reason} if entry.reason else {})
-
-
-def _json(content: object) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")

@@ -2,11 +2,11 @@
 
 from http import HTTPStatus
 
-import orjson
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from service.api.codecs import Codecs
 from service.api.prediction import Predictor
+from service.api.responses import json_response
 from service.api.v1.describe import metadata, status
 from service.api.v1.examples import CLASSIFY, REGRESS, ExamplesDialect
 from service.api.v1.predict import PredictDialect
@@ -16,15 +16,18 @@ from service.errors import NotFound
 _TAG = "TensorFlow Serving and KServe, version 1"
 
 
-def v1_routers(registry: Registry, predictor: Predictor) -> list[APIRouter]:
+def v1_routers(registry: Registry, predictor: Predictor, codecs: Codecs) -> list[APIRouter]:
     """Every path of the protocol."""
-    return [_prediction_router(predictor), _refusing_router(registry), _model_router(registry)]
+    return [
+        _prediction_router(predictor, codecs),
+        _refusing_router(registry),
+        _model_router(registry),
+    ]
 
 
-def _prediction_router(predictor: Predictor) -> APIRouter:
+def _prediction_router(predictor: Predictor, codecs: Codecs) -> APIRouter:
     """The three verbs."""
     router = APIRouter(prefix="/v1", tags=[_TAG])
-    codecs = Codecs()
     predict = PredictDialect(codecs)
     classify = ExamplesDialect(codecs, CLASSIFY)
     regress = ExamplesDialect(codecs, REGRESS)
@@ -53,18 +56,18 @@ def _model_router(registry: Registry) -> APIRouter:
 
     @router.get("/models", summary="The models' names")
     async def models() -> Response:
-        return _json({"models": registry.names})
+        return json_response({"models": registry.names})
 
     @router.get("/models/{name}", summary="Whether a model serves, and the state of its versions")
     @router.get("/models/{name}/versions/{version}", summary="The state of one version")
     async def model_status(name: str, version: str | None = None) -> Response:
         known = registry.versions(name) if version is None else [registry.entry(name, version)]
-        return _json(status(name, known))
+        return json_response(status(name, known))
 
     @router.get("/models/{name}/metadata", summary="A model's tensors")
     @router.get("/models/{name}/versions/{version}/metadata", summary="The tensors of one version")
     async def model_metadata(name: str, version: str | None = None) -> Response:
-        return _json(metadata(registry.get(name, version)))
+        return json_response(metadata(registry.get(name, version)))
 
     return router
 
@@ -97,7 +100,3 @@ def _refusing_router(registry: Registry) -> APIRouter:
         raise NotFound(f"Model {name!r} cannot {verb[:60]!r}; use :predict, :classify or :regress.")
 
     return router
-
-
-def _json(content: object) -> Response:
-    return Response(orjson.dumps(content), media_type="application/json")

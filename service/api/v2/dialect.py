@@ -40,9 +40,9 @@ class V2Dialect:
     name = "v2"
     media_types = (JSON, BINARY, _FORM)
 
-    def __init__(self, regions: Regions) -> None:
+    def __init__(self, regions: Regions, codecs: Codecs) -> None:
         self._regions = regions
-        self._codecs = Codecs()
+        self._codecs = codecs
 
     def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Decoded[Asked]:
         """Read ``inputs``; a bundle's rows are also held against its features' rules."""

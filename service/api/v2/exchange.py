@@ -1,9 +1,8 @@
-"""What the protocol's small calls share: the document sent, and the answer."""
+"""What the protocol's small calls share: their tag, and the document sent."""
 
 from typing import Any
 
-import orjson
-from fastapi import Request, Response
+from fastapi import Request
 
 from service.api.bodies import parse_json, read_body
 from service.errors import BodyTooLarge
@@ -16,11 +15,6 @@ async def read_document(request: Request, example: bytes) -> Any:  # noqa: ANN40
     """The JSON of a small body; an empty one, as clients post it, is an empty object."""
     body = await read_body(request, _MOST_BYTES, _too_large)
     return parse_json(body, example) if body.strip() else {}
-
-
-def json_response(content: object, status: int = 200) -> Response:
-    """The content as JSON."""
-    return Response(orjson.dumps(content), status, media_type="application/json")
 
 
 def _too_large(limit: int) -> BodyTooLarge:

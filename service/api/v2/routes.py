@@ -4,11 +4,13 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Request, Response
 
+from service.api.codecs import Codecs
 from service.api.prediction import Predictor
+from service.api.responses import json_response
 from service.api.v2.browsers import NOT_FROM_A_BROWSER
 from service.api.v2.describe import config, metadata, statistics
 from service.api.v2.dialect import V2Dialect
-from service.api.v2.exchange import TAG, json_response, read_document
+from service.api.v2.exchange import TAG, read_document
 from service.api.v2.shared_memory import Regions
 from service.api.v2.shared_memory_routes import shared_memory_router
 from service.engine.reconciler import Reconciler
@@ -25,10 +27,11 @@ EXTENSIONS = [
 ]
 
 
-def v2_routers(
+def v2_routers(  # noqa: PLR0913, PLR0917 - the parts that its calls reach
     registry: Registry,
     reconciler: Reconciler,
     predictor: Predictor,
+    codecs: Codecs,
     settings: Settings,
     version: str,
 ) -> list[APIRouter]:
@@ -39,7 +42,7 @@ def v2_routers(
     about = {"name": settings.server_name, "version": version, "extensions": extensions}
     return [
         _server_router(registry, about),
-        _model_router(registry, predictor, V2Dialect(regions)),
+        _model_router(registry, predictor, V2Dialect(regions, codecs)),
         _repository_router(registry, reconciler),
         shared_memory_router(regions),
     ]
@@ -54,10 +57,12 @@ def _server_router(registry: Registry, about: Mapping[str, object]) -> APIRouter
     async def server() -> Response:
         return json_response(about)
 
+    @router.head("/health/live", include_in_schema=False)
     @router.get("/health/live", summary="Whether the process answers")
     async def live() -> Response:
         return json_response({"live": True})
 
+    @router.head("/health/ready", include_in_schema=False)
     @router.get("/health/ready", summary="Whether at least one model serves")
     async def ready() -> Response:
         return json_response({"ready": registry.ready}, 200 if registry.ready else 503)

@@ -2,8 +2,9 @@
 
 from fastapi import APIRouter, Request, Response
 
+from service.api.responses import json_response
 from service.api.v2.browsers import NOT_FROM_A_BROWSER
-from service.api.v2.exchange import TAG, json_response, read_document
+from service.api.v2.exchange import TAG, read_document
 from service.api.v2.shared_memory import Regions
 from service.errors import InvalidRequest
 

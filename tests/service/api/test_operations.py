@@ -169,3 +169,18 @@ def until(holds: Callable[[], bool]) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("it never came")
+
+
+@pytest.mark.parametrize(
+    "path", ["/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/models"]
+)
+def test_a_probe_may_ask_without_wanting_the_body(models: Path, start: StartApp, path: str) -> None:
+    """HEAD has the status and the headers of GET, whether models serve or not, and no body."""
+    empty = start()
+    publish_price(models)
+
+    for client in (empty, start()):
+        head, got = client.head(path), client.get(path)
+
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        assert head.headers["content-length"] == got.headers["content-length"]
