@@ -147,7 +147,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"inputs": [ROW | {"data": [True, False]}]}, "not all FP32"),
     ({"inputs": [ROW | {"data": [1, None]}]}, "got null"),
     ({"inputs": [ROW | {"data": [1, 1e300]}]}, "does not fit FP32"),
-    ({"inputs": [ROW | {"data": {"a": 1}}]}, "not all FP32"),
+    ({"inputs": [ROW | {"data": {"a": 1}}]}, "must be a list"),
     ({"inputs": [ROW | {"data": [1, 101]}]}, "'exam_2' must be a number of points from 0 to 100"),
     ({"inputs": [ROW], "outputs": [{"name": "label"}]}, "Unknown output 'label'"),
     ({"inputs": [ROW], "outputs": {}}, "'outputs' must be a list"),
