@@ -10,15 +10,19 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from service.api import door
 from service.api.codecs import Codecs
+from service.api.door import Door
 from service.api.errors import add_error_handlers
 from service.api.openapi import complete
 from service.api.operations import operations_router
-from service.api.plain import plain_router
+from service.api.plain import PlainDialect, plain_router
 from service.api.prediction import Predictor
 from service.api.requests import RequestContext
 from service.api.v1.routes import v1_routers
+from service.api.v2.dialect import V2Dialect
 from service.api.v2.routes import v2_routers
+from service.api.v2.shared_memory import Regions
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
 from service.logs import configure_logging
@@ -75,14 +79,17 @@ def create_app(settings: Settings) -> Onward:
     )
     codecs = Codecs()
     predictor = Predictor(registry, metrics, settings)
-    app.include_router(plain_router(registry, predictor, codecs))
+    plain = PlainDialect(codecs)
+    v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), codecs)
+    app.include_router(plain_router(registry, predictor, plain))
     for router in (
         *v1_routers(registry, predictor, codecs),
-        *v2_routers(registry, reconciler, predictor, codecs, settings, VERSION),
+        *v2_routers(registry, reconciler, predictor, v2, settings, VERSION),
     ):
         app.include_router(router)
     app.include_router(operations_router(registry, metrics))
     add_error_handlers(app)
+    app.add_middleware(Door, predictor=predictor, dialects=((door.PLAIN, plain), (door.V2, v2)))
     app.add_middleware(RequestContext, metrics=metrics, log_requests=settings.log_requests)
     return app
 

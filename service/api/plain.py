@@ -59,10 +59,9 @@ class PlainDialect:
         return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def plain_router(registry: Registry, predictor: Predictor, codecs: Codecs) -> APIRouter:
+def plain_router(registry: Registry, predictor: Predictor, dialect: PlainDialect) -> APIRouter:
     """The plain dialect's paths."""
     router = APIRouter(tags=["models"])
-    dialect = PlainDialect(codecs)
 
     @router.head("/models", include_in_schema=False)
     @router.get("/models", summary="Every model, and the device they run on")

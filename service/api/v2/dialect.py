@@ -41,7 +41,7 @@ class V2Dialect:
     media_types = (JSON, BINARY, _FORM)
 
     def __init__(self, regions: Regions, codecs: Codecs) -> None:
-        self._regions = regions
+        self.regions = regions
         self._codecs = codecs
 
     def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Decoded[Asked]:
@@ -54,7 +54,7 @@ class V2Dialect:
         identity = document.get("id")
         if identity is not None and not isinstance(identity, str):
             raise InvalidRequest(f"'id' must be a string, got {shown(identity)}.")
-        inputs = self._checked(model, read_inputs(document, payload, model, self._regions))
+        inputs = self._checked(model, read_inputs(document, payload, model, self.regions))
         return Decoded(inputs, Asked(identity, wanted_outputs(document, model.outputs)))
 
     def encode(self, model: ServedModel, outputs: Arrays, context: Asked) -> Encoded:
@@ -95,7 +95,7 @@ class V2Dialect:
         }
         if wanted.place is not None:
             content = write_binary(array, spec)
-            self._regions.write(wanted.place, content)
+            self.regions.write(wanted.place, content)
             return tensor | {"parameters": _told(wanted.place, len(content))}
         if wanted.binary:
             buffers.append(write_binary(array, spec))

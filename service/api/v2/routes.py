@@ -4,14 +4,12 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Request, Response
 
-from service.api.codecs import Codecs
 from service.api.prediction import Predictor
 from service.api.responses import json_response
 from service.api.v2.browsers import NOT_FROM_A_BROWSER
 from service.api.v2.describe import config, metadata, statistics
 from service.api.v2.dialect import V2Dialect
 from service.api.v2.exchange import TAG, read_document
-from service.api.v2.shared_memory import Regions
 from service.api.v2.shared_memory_routes import shared_memory_router
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Entry, Registry
@@ -31,20 +29,19 @@ def v2_routers(  # noqa: PLR0913, PLR0917 - the parts that its calls reach
     registry: Registry,
     reconciler: Reconciler,
     predictor: Predictor,
-    codecs: Codecs,
+    dialect: V2Dialect,
     settings: Settings,
     version: str,
 ) -> list[APIRouter]:
     """Every path of the protocol."""
     shares = settings.shared_memory == "system"
-    regions = Regions(allowed=shares)
     extensions = [*EXTENSIONS, "system_shared_memory"] if shares else EXTENSIONS
     about = {"name": settings.server_name, "version": version, "extensions": extensions}
     return [
         _server_router(registry, about),
-        _model_router(registry, predictor, V2Dialect(regions, codecs)),
+        _model_router(registry, predictor, dialect),
         _repository_router(registry, reconciler),
-        shared_memory_router(regions),
+        shared_memory_router(dialect.regions),
     ]
 
 
