@@ -72,11 +72,15 @@ def main() -> int:
         "The plain network is the recipe's without its embedding, dropout and second member;",
         "the shipped one takes longer because its two networks see each number in 64 bins,",
         "which is what brings the error down.",
+        "On admission scikit-learn is quicker to the same optimum: its L-BFGS is compiled, and each",
+        "of our steps walks through PyTorch's interpreter and autograd; both are done in a blink.",
         "",
     ]
     lines += ["| task | who | seconds | times ours | reached |", "|---|---|---|---|---|"]
     lines += _rows("admission", "log loss", 5, _admission(admission))
-    lines += _rows("california_mlp", "test RMSE", 2, _california(california, shipped))
+    lines += _rows("california_mlp", "test RMSE", 2, _california(california))
+    ours = [Contestant("ours, the shipped recipe, beside itself", lambda: _ours(shipped))]
+    lines += _rows("california_mlp", "test RMSE", 1, ours)
     sys.stdout.write(replace_section("Training", lines))
     return 0
 
@@ -126,8 +130,8 @@ def _admission(task: Task) -> list[Contestant]:
     ]
 
 
-def _california(task: Task, shipped: Task) -> list[Contestant]:
-    plan = shipped.recipe.training
+def _california(task: Task) -> list[Contestant]:
+    plan = task.recipe.training
     if plan is None:
         raise TypeError("california_mlp is a network, and a network's recipe has a plan")
     x, y = task.prepared[task.training], task.data.target[task.training]
@@ -159,7 +163,6 @@ def _california(task: Task, shipped: Task) -> list[Contestant]:
         Contestant("ours, the same plain network", lambda: _ours(task)),
         Contestant("scikit-learn MLPRegressor", sklearn),
         Contestant("Keras Sequential", plain_keras),
-        Contestant("ours, the shipped recipe", lambda: _ours(shipped)),
     ]
 
 
