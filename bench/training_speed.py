@@ -72,8 +72,8 @@ def main() -> int:
         "The plain network is the recipe's without its embedding, dropout and second member;",
         "the shipped one takes longer because its two networks see each number in 64 bins,",
         "which is what brings the error down.",
-        "On admission scikit-learn is quicker to the same optimum: its L-BFGS is compiled, and each",
-        "of our steps walks through PyTorch's interpreter and autograd; both are done in a blink.",
+        "On admission scikit-learn is quicker to the same optimum: its L-BFGS is compiled, and",
+        "each of our steps walks through PyTorch's autograd; both are done in a blink.",
         "",
     ]
     lines += ["| task | who | seconds | times ours | reached |", "|---|---|---|---|---|"]
