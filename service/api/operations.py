@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 
+from service.api.health import add_health
 from service.api.responses import json_response
 from service.engine.registry import Registry
 from service.metrics import CONTENT_TYPE, Metrics
@@ -19,15 +20,7 @@ def operations_router(registry: Registry, metrics: Metrics) -> APIRouter:
             return RedirectResponse("docs")
         return json_response({"status": "alive", "models": "/models", "documentation": "/docs"})
 
-    @router.head("/health/live", include_in_schema=False)
-    @router.get("/health/live", summary="Whether the process answers")
-    async def live() -> Response:
-        return json_response({"live": True})
-
-    @router.head("/health/ready", include_in_schema=False)
-    @router.get("/health/ready", summary="Whether at least one model serves")
-    async def ready() -> Response:
-        return json_response({"ready": registry.ready}, 200 if registry.ready else 503)
+    add_health(router, registry)
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def exposition() -> Response:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Request, Response
 
+from service.api.health import add_health
 from service.api.prediction import Predictor
 from service.api.responses import json_response
 from service.api.v2.browsers import NOT_FROM_A_BROWSER
@@ -54,15 +55,7 @@ def _server_router(registry: Registry, about: Mapping[str, object]) -> APIRouter
     async def server() -> Response:
         return json_response(about)
 
-    @router.head("/health/live", include_in_schema=False)
-    @router.get("/health/live", summary="Whether the process answers")
-    async def live() -> Response:
-        return json_response({"live": True})
-
-    @router.head("/health/ready", include_in_schema=False)
-    @router.get("/health/ready", summary="Whether at least one model serves")
-    async def ready() -> Response:
-        return json_response({"ready": registry.ready}, 200 if registry.ready else 503)
+    add_health(router, registry)
 
     @router.get("/models/stats", summary="What every model has done so far")
     async def all_statistics() -> Response:
