@@ -8,20 +8,18 @@ import numpy.typing as npt
 from onnx import TensorProto, checker, helper, numpy_helper
 
 from service.bundle.examples import Examples, Tensor, Tolerance
-from service.bundle.files import EXAMPLES, MODEL, to_json, write_bundle
-from service.bundle.manifest import (
+from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
-    ClassesOutput,
     Feature,
     FeaturesInput,
     IntegerFeature,
-    Manifest,
     NumberFeature,
     Range,
-    ValueOutput,
-    output_name,
 )
+from service.bundle.files import EXAMPLES, MODEL, to_json, write_bundle
+from service.bundle.manifest import Manifest
+from service.bundle.outputs import ClassesOutput, ValueOutput, output_name
 
 # Proven in any test: probability = sigmoid(0.1 exam_1 + 0.2 exam_2 - 20), price = 2 size - 3 rooms.
 ADMISSION_WEIGHTS = [[0.1], [0.2]]

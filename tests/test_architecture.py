@@ -46,10 +46,11 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     "service.bundle": set(),
     "service.errors": set(),
+    "service.pictures": set(),
     "service.logs": set(),
     "service.metrics": set(),
     "service.settings": {"service.errors"},
-    "training": {"service.bundle"},
+    "training": {"service.bundle", "service.pictures"},
 }
 
 # Each heavy library, and the only modules that may import it.
@@ -61,6 +62,7 @@ OWNERS: Mapping[str, set[str]] = {
     "uvicorn": {"service.__main__"},
     "pydantic_settings": {"service.settings"},
     "torch": {"training"},
+    "PIL": {"service.pictures"},
     "sklearn": {"training"},
     "matplotlib": {"training"},
     "polars": {"training"},

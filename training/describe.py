@@ -12,6 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from service.bundle import manifest as contract
+from service.bundle.features import (
+    BooleanFeature,
+    CategoryFeature,
+    FeaturesInput,
+    IntegerFeature,
+    NumberFeature,
+    Range,
+    Statistics,
+)
+from service.bundle.outputs import ClassesOutput, ValueOutput
 from training.estimators import Estimator
 from training.predictor import Predictor
 from training.recipe import Card, Feature, Recipe
@@ -22,9 +32,9 @@ _DIGITS = 7
 _LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scikit-learn", "skl2onnx", "polars")
 
 
-def input_of(data: Dataset, training: Float32s) -> contract.FeaturesInput:
+def input_of(data: Dataset, training: Float32s) -> FeaturesInput:
     """Each feature as the service must check and explain it; statistics of the training part."""
-    return contract.FeaturesInput(
+    return FeaturesInput(
         kind="features",
         features=[
             _feature(column, training[:, k].astype(np.float64))
@@ -33,15 +43,15 @@ def input_of(data: Dataset, training: Float32s) -> contract.FeaturesInput:
     )
 
 
-def output_of(card: Card, threshold: float) -> contract.ValueOutput | contract.ClassesOutput:
+def output_of(card: Card, threshold: float) -> ValueOutput | ClassesOutput:
     """The answer: a quantity in its unit, or labels."""
     target = card.target
     name = target.name or target.column
     if card.task == "regression":
-        return contract.ValueOutput(
+        return ValueOutput(
             kind="value", name=name, description=target.description, unit=target.unit
         )
-    return contract.ClassesOutput(
+    return ClassesOutput(
         kind="classes",
         name=name,
         description=target.description,
@@ -102,32 +112,27 @@ def _portable(recipe: Recipe) -> Recipe:
 
 def _feature(
     column: Column, cells: Floats
-) -> (
-    contract.NumberFeature
-    | contract.IntegerFeature
-    | contract.BooleanFeature
-    | contract.CategoryFeature
-):
+) -> NumberFeature | IntegerFeature | BooleanFeature | CategoryFeature:
     feature = column.feature
     known = cells[~np.isnan(cells)]
     if feature.type == "category":
         return _category(column, known)
     if feature.type == "boolean":
-        return contract.BooleanFeature(
+        return BooleanFeature(
             type="boolean",
             name=feature.name,
             description=feature.description,
             optional=feature.optional,
             example=bool(np.median(known) if feature.example is None else feature.example),
         )
-    trained = contract.Range(minimum=_rounded(known.min()), maximum=_rounded(known.max()))
-    statistics = contract.Statistics(
+    trained = Range(minimum=_rounded(known.min()), maximum=_rounded(known.max()))
+    statistics = Statistics(
         mean=_rounded(known.mean()),
         standard_deviation=_rounded(known.std()),
         deciles=[_rounded(d) for d in np.quantile(known, np.linspace(0, 1, 11))],
         missing=_rounded(np.isnan(cells).mean()),
     )
-    kind = contract.NumberFeature if feature.type == "number" else contract.IntegerFeature
+    kind = NumberFeature if feature.type == "number" else IntegerFeature
     return kind.model_validate(
         {
             "type": feature.type,
@@ -143,11 +148,11 @@ def _feature(
     )
 
 
-def _category(column: Column, known: Floats) -> contract.CategoryFeature:
+def _category(column: Column, known: Floats) -> CategoryFeature:
     feature = column.feature
     counts = np.bincount(known[known >= 0].astype(int), minlength=len(column.categories))
     example = feature.example or column.categories[int(counts.argmax())]
-    return contract.CategoryFeature(
+    return CategoryFeature(
         type="category",
         name=feature.name,
         unit=feature.unit,
@@ -160,10 +165,10 @@ def _category(column: Column, known: Floats) -> contract.CategoryFeature:
     )
 
 
-def _allowed(feature: Feature) -> contract.Range | None:
+def _allowed(feature: Feature) -> Range | None:
     if feature.minimum is None and feature.maximum is None:
         return None
-    return contract.Range(minimum=feature.minimum, maximum=feature.maximum)
+    return Range(minimum=feature.minimum, maximum=feature.maximum)
 
 
 def _typical(feature: Feature, known: Floats) -> float:

@@ -11,7 +11,7 @@ import onnx
 import torch
 
 from service.bundle.examples import Examples, Tensor, Tolerance
-from service.bundle.manifest import INPUT_NAME
+from service.bundle.features import INPUT_NAME
 from training.errors import ExportError
 from training.estimators import Estimator
 from training.predictor import Predictor

@@ -7,7 +7,9 @@ from typing import Any
 import onnx
 
 from service.bundle import manifest as contract
+from service.bundle.features import FeaturesInput
 from service.bundle.files import EXAMPLES, MODEL, to_json
+from service.bundle.outputs import output_name
 from training import describe, export
 from training.cards import complete_card, labelled, proof_rows
 from training.csv_file import read_csv
@@ -77,7 +79,7 @@ def _publish(
     threshold = card.target.threshold if isinstance(card.target.threshold, float) else _HALF
     original = Original(foreign, reply, card)
     output = describe.output_of(card, threshold)
-    answer = contract.output_name(output)
+    answer = output_name(output)
 
     graph = wrap(foreign, card.features, reply, answer)
     export.prove(graph, original, data.features)
@@ -127,7 +129,7 @@ def _answering(card: Card, reply: Reply) -> Card:
     return card.model_copy(update={"target": card.target.model_copy(update=target)})
 
 
-def _input_of(data: Dataset) -> contract.FeaturesInput:
+def _input_of(data: Dataset) -> FeaturesInput:
     """The features without statistics: nobody knows which rows the model was trained on."""
     described = describe.input_of(data, data.features)
     unknown: dict[str, None] = dict.fromkeys(("trained", "statistics", "counts"))

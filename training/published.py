@@ -5,8 +5,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.bundle.features import CategoryFeature, FeaturesInput
 from service.bundle.files import read_bundle, versions_in
-from service.bundle.manifest import CategoryFeature, ClassesOutput, Manifest
+from service.bundle.manifest import Manifest
+from service.bundle.outputs import ClassesOutput
 from training.config import parse_recipe
 from training.csv_file import read_csv
 from training.csv_layout import layout_of
@@ -40,9 +42,11 @@ class Published:
     @property
     def columns(self) -> list[Column]:
         """The recipe's features with the categories that the graph knows."""
+        taken = self.manifest.input
+        features = taken.features if isinstance(taken, FeaturesInput) else []
         words = {
             feature.name: tuple(feature.categories)
-            for feature in self.manifest.input.features
+            for feature in features
             if isinstance(feature, CategoryFeature)
         }
         return [Column(feature, words.get(feature.name, ())) for feature in self.recipe.features]

@@ -4,7 +4,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.bundle.manifest import Finite, Name, Text
+from service.bundle.features import Finite, Text
+from service.bundle.manifest import Name
 
 ScalerKind = Literal["min-max", "standard", "mean", "robust", "none"]
 Family = Literal["linear", "logistic", "perceptron", "mlp"]

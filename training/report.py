@@ -6,7 +6,8 @@ from pathlib import Path
 import jinja2
 import numpy as np
 
-from service.bundle.manifest import CategoryFeature, Feature, Manifest, Range
+from service.bundle.features import CategoryFeature, Feature, FeaturesInput, Range
+from service.bundle.manifest import Manifest
 from training import figures, summary
 from training.assess import Assessment
 from training.config import parse_recipe, recipe_names, toml_of
@@ -56,6 +57,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     if learned.histories:
         pictures.append(figures.learning_curves(learned.histories, "loss"))
 
+    features = manifest.input.features if isinstance(manifest.input, FeaturesInput) else []
     shown = sorted(importance, key=lambda name: -importance[name])[:_MOST_CELLS]
     columns = [feature.name for feature in recipe.features if feature.name in shown]
     answers = assessment.answers if measured else learned.predictor.predict(data.features)
@@ -76,7 +78,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
             worst_columns=columns,
             left_out=len(importance) - len(columns),
             was_measured=measured,
-            features=[_feature_row(feature) for feature in manifest.input.features],
+            features=[_feature_row(feature) for feature in features],
             threshold=learned.threshold if recipe.task == "binary" else None,
             command=_command(recipe),
             recipe=toml_of(recipe),

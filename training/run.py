@@ -6,6 +6,7 @@ from pathlib import Path
 
 from service.bundle import manifest as contract
 from service.bundle.files import EXAMPLES, MODEL, to_json
+from service.bundle.outputs import output_name
 from training import describe, export, report
 from training.assess import assess
 from training.predictor import learn
@@ -50,7 +51,7 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
     assessment = assess(recipe, table, data, parts, learned)
 
     output = describe.output_of(recipe, learned.threshold)
-    answer = contract.output_name(output)
+    answer = output_name(output)
     proof = data.features[parts.test if len(parts.test) else parts.training]
     graph = export.export(learned.predictor, answer, len(data.columns))
     export.prove(graph, learned.predictor, proof)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from service.bundle.manifest import INPUT_NAME
+from service.bundle.features import INPUT_NAME
 from training.errors import ImportRefused
 from training.tabular import Float32s
 

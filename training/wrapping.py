@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
 
-from service.bundle.manifest import INPUT_NAME
+from service.bundle.features import INPUT_NAME
 from training.errors import ImportRefused
 from training.foreign import WORDS, Foreign
 from training.recipe import Feature

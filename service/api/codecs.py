@@ -3,8 +3,10 @@
 from weakref import WeakKeyDictionary
 
 from service.api.features import FeatureCodec
+from service.bundle.features import FeaturesInput
 from service.bundle.manifest import Manifest
 from service.engine.model import ServedModel
+from service.errors import InvalidRequest
 
 
 class Codecs:
@@ -17,5 +19,7 @@ class Codecs:
         """The codec of a model with this manifest."""
         codec = self._made.get(model)
         if codec is None:
+            if not isinstance(manifest.input, FeaturesInput):
+                raise InvalidRequest(f"Model {model.name!r} takes pictures, not features.")
             codec = self._made[model] = FeatureCodec(manifest.input)
         return codec

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from service.api.problems import Findings, describe, describe_number, rule_problem
 from service.api.quick import QuickRows
 from service.api.rows import UNSEEN, Columns, RowReader
-from service.bundle.manifest import (
+from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
     Feature,

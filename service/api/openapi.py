@@ -4,14 +4,15 @@ from typing import Any
 
 from service.api.features import FeatureCodec
 from service.api.problems import describe
-from service.bundle.manifest import (
+from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
-    ClassesOutput,
     Feature,
+    FeaturesInput,
     IntegerFeature,
-    Manifest,
 )
+from service.bundle.manifest import Manifest
+from service.bundle.outputs import ClassesOutput
 from service.engine.registry import Registry
 
 Schema = dict[str, Any]
@@ -66,12 +67,14 @@ def complete(document: Schema, registry: Registry) -> Schema:
         model = registry.serving(name)
         if model is not None and model.manifest is not None:
             path = f"/models/{name}/predict"
-            document["paths"][path] = {"post": _predict_operation(model.manifest)}
+            if isinstance(model.manifest.input, FeaturesInput):
+                operation = _predict_operation(model.manifest, model.manifest.input)
+                document["paths"][path] = {"post": operation}
     return document
 
 
-def _predict_operation(manifest: Manifest) -> Schema:
-    row = _row_schema(manifest)
+def _predict_operation(manifest: Manifest, taken: FeaturesInput) -> Schema:
+    row = _row_schema(manifest, taken)
     answer = _answer_schema(manifest)
     version = {"model_version": {"type": "string"}}
     many = {
@@ -90,7 +93,7 @@ def _predict_operation(manifest: Manifest) -> Schema:
         "properties": {"instances": rows},
         "additionalProperties": False,
     }
-    example = FeatureCodec(manifest.input).example
+    example = FeatureCodec(taken).example
     return {
         "tags": [manifest.title],
         "summary": manifest.title,
@@ -118,8 +121,8 @@ def _predict_operation(manifest: Manifest) -> Schema:
     }
 
 
-def _row_schema(manifest: Manifest) -> Schema:
-    features = manifest.input.features
+def _row_schema(manifest: Manifest, taken: FeaturesInput) -> Schema:
+    features = taken.features
     return {
         "type": "object",
         "title": manifest.title,

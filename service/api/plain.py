@@ -18,7 +18,8 @@ from service.api.features import FeatureCodec
 from service.api.labels import scores_by_label
 from service.api.prediction import Decoded, Encoded, Predictor
 from service.api.responses import json_response
-from service.bundle.manifest import ClassesOutput, Manifest, ValueOutput
+from service.bundle.manifest import Manifest
+from service.bundle.outputs import ClassesOutput, ValueOutput
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
 from service.engine.registry import Entry, Registry

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from service.api.values import at, listed, not_a_number, shown
-from service.bundle.manifest import (
+from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
     Feature,

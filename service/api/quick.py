@@ -11,7 +11,7 @@ from operator import itemgetter
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.manifest import Feature, IntegerFeature, NumberFeature
+from service.bundle.features import Feature, IntegerFeature, NumberFeature
 
 _NUMBERS = {int, float}
 

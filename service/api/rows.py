@@ -13,7 +13,7 @@ import orjson
 
 from service.api.problems import Findings, misfit_problem, missing_problem, unknown_problem
 from service.api.values import at, becomes_whole, is_number, listed, shown
-from service.bundle.manifest import BooleanFeature, CategoryFeature, Feature, IntegerFeature
+from service.bundle.features import BooleanFeature, CategoryFeature, Feature, IntegerFeature
 from service.errors import Problem, nearest
 
 UNSEEN = -1.0

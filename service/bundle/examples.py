@@ -5,21 +5,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from service.bundle.manifest import (
-    INPUT_NAME,
-    Finite,
-    Manifest,
-    Part,
-    output_name,
-    output_width,
-)
+from service.bundle.features import Finite, Part
+from service.bundle.inputs import input_datatype, input_name, input_shape
+from service.bundle.manifest import Manifest
+from service.bundle.outputs import output_name, output_width
+
+_BYTES = set(map(float, range(256)))
 
 
 class Tensor(Part):
     """A named array; ``data`` is flat, row by row, and null stands for NaN."""
 
     name: Annotated[str, Field(min_length=1)]
-    datatype: Literal["FP32"] = "FP32"
+    datatype: Literal["FP32", "UINT8"] = "FP32"
     shape: list[Annotated[int, Field(ge=0)]]
     data: list[Finite | None]
 
@@ -28,6 +26,9 @@ class Tensor(Part):
         if prod(self.shape) != len(self.data):
             msg = f"{self.name}: shape {self.shape} holds {prod(self.shape)} values, data has "
             raise ValueError(msg + str(len(self.data)))
+        if self.datatype == "UINT8" and not set(self.data) <= _BYTES:
+            msg = f"{self.name}: UINT8 holds whole numbers from 0 to 255"
+            raise ValueError(msg)
         return self
 
 
@@ -49,7 +50,12 @@ class Examples(Part):
         """What does not fit the manifest, or None."""
         rows = self.input.shape[0] if self.input.shape else 0
         expected = [
-            ("input", self.input, INPUT_NAME, [rows, len(manifest.input.features)]),
+            (
+                "input",
+                self.input,
+                input_name(manifest.input),
+                [rows, *input_shape(manifest.input)],
+            ),
             (
                 "output",
                 self.output,
@@ -59,6 +65,8 @@ class Examples(Part):
         ]
         if rows == 0:
             return "there is no example row"
+        if self.input.datatype != input_datatype(manifest.input):
+            return f"input is {self.input.datatype}, not {input_datatype(manifest.input)}"
         for role, tensor, name, shape in expected:
             if tensor.name != name or tensor.shape != shape:
                 return (

@@ -6,17 +6,13 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-import numpy.typing as npt
 
 from service.bundle.examples import Examples, Tensor
 from service.bundle.files import EXAMPLES, MANIFEST, MODEL, Bundle, read_bundle
-from service.bundle.manifest import (
-    INPUT_NAME,
-    ClassesOutput,
-    Manifest,
-    output_name,
-    output_width,
-)
+from service.bundle.inputs import input_datatype, input_name, input_shape
+from service.bundle.manifest import Manifest
+from service.bundle.outputs import ClassesOutput, output_name, output_width
+from service.engine.datatypes import DTYPES, Array
 from service.engine.foreign import Labels, labels_beside
 from service.engine.model import Execution, Limits, ServedModel
 from service.engine.repository import Candidate
@@ -96,10 +92,11 @@ def _prove(session: Session, bundle: Bundle) -> Execution:
 
 
 def _check_signature(session: Session, manifest: Manifest) -> None:
-    columns = len(manifest.input.features)
+    taken = manifest.input
+    shape = (-1, *input_shape(taken))
     width = output_width(manifest.output)
     declared = (
-        ("input", session.inputs, TensorSpec(INPUT_NAME, "FP32", (-1, columns))),
+        ("input", session.inputs, TensorSpec(input_name(taken), input_datatype(taken), shape)),
         ("output", session.outputs, TensorSpec(output_name(manifest.output), "FP32", (-1, width))),
     )
     for role, found, wanted in declared:
@@ -111,7 +108,7 @@ def _check_signature(session: Session, manifest: Manifest) -> None:
             )
 
 
-def _run(session: Session, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _run(session: Session, rows: Array) -> Array:
     try:
         (output,) = session.run((rows,))
     except Exception as error:  # ONNX Runtime's errors share no narrower base
@@ -121,8 +118,8 @@ def _run(session: Session, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.floa
 
 
 def _compare(
-    got: npt.NDArray[np.float32],
-    expected: npt.NDArray[np.float32],
+    got: Array,
+    expected: Array,
     examples: Examples,
     rows: slice,
 ) -> None:
@@ -139,13 +136,13 @@ def _compare(
         )
 
 
-def _timed(session: Session, row: npt.NDArray[np.float32]) -> Iterator[float]:
+def _timed(session: Session, row: Array) -> Iterator[float]:
     for _ in range(_TIMED_RUNS):
         started = perf_counter()
         session.run((row,))
         yield perf_counter() - started
 
 
-def _array(tensor: Tensor) -> npt.NDArray[np.float32]:
+def _array(tensor: Tensor) -> Array:
     values = [math.nan if value is None else value for value in tensor.data]
-    return np.array(values, np.float32).reshape(tensor.shape)
+    return np.array(values, DTYPES[tensor.datatype]).reshape(tensor.shape)

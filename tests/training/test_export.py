@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.bundle.manifest import output_name
+from service.bundle.outputs import output_name
 from training import describe
 from training.config import parse_recipe
 from training.errors import ExportError

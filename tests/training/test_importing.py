@@ -31,6 +31,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
+from service.bundle.features import FeaturesInput
 from service.bundle.files import read_bundle
 from training.__main__ import main
 from training.errors import ImportRefused, RecipeError
@@ -239,6 +240,7 @@ def test_columns_are_named_by_the_table(tmp_path: Path) -> None:
 
     imported = import_model(path, {"target": {"column": "progress"}}, csv, tmp_path / "models")
 
+    assert isinstance(imported.manifest.input, FeaturesInput)
     assert [feature.name for feature in imported.manifest.input.features] == names
     assert imported.manifest.evaluation is not None
     expected = root_mean_squared_error(y, fitted.predict(x))

@@ -13,7 +13,7 @@ from service.api.prediction import Decoded, Encoded
 from service.api.v1.inputs import feature_rows, stacked
 from service.api.v1.request import MEDIA_TYPES, read_document, read_list
 from service.api.values import shown
-from service.bundle.manifest import ClassesOutput, ValueOutput
+from service.bundle.outputs import ClassesOutput, ValueOutput
 from service.engine.datatypes import ABSENT, DTYPES, Array, Arrays
 from service.engine.model import ServedModel
 from service.engine.session import TensorSpec

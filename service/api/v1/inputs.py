@@ -8,7 +8,7 @@ from service.api.features import FeatureCodec
 from service.api.tensors import cast, is_base64, read_natural, shape_fits, without_base64
 from service.api.v1.request import require_names
 from service.api.values import listed, shown
-from service.bundle.manifest import INPUT_NAME
+from service.bundle.features import INPUT_NAME
 from service.engine.datatypes import ABSENT, Array, Arrays
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.api.features import FeatureCodec
 from service.api.quick import QuickRows
-from service.bundle.manifest import Feature, FeaturesInput, IntegerFeature, Range
+from service.bundle.features import Feature, FeaturesInput, IntegerFeature, Range
 from service.errors import InvalidInput
 from tests.models import mixed_features, number
 
