@@ -57,7 +57,6 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     if learned.histories:
         pictures.append(figures.learning_curves(learned.histories, "loss"))
 
-    features = manifest.input.features if isinstance(manifest.input, FeaturesInput) else []
     shown = sorted(importance, key=lambda name: -importance[name])[:_MOST_CELLS]
     columns = [feature.name for feature in recipe.features if feature.name in shown]
     answers = assessment.answers if measured else learned.predictor.predict(data.features)
@@ -78,7 +77,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
             worst_columns=columns,
             left_out=len(importance) - len(columns),
             was_measured=measured,
-            features=[_feature_row(feature) for feature in features],
+            features=_feature_rows(manifest),
             threshold=learned.threshold if recipe.task == "binary" else None,
             command=_command(recipe),
             recipe=toml_of(recipe),
@@ -124,6 +123,11 @@ def _command(recipe: Recipe) -> str:
     if recipe.name in recipe_names():
         return f"python -m training {recipe.name}"
     return f"python -m training {recipe.name}.toml    # the recipe below"
+
+
+def _feature_rows(manifest: Manifest) -> list[dict[str, str]]:
+    features = manifest.input.features if isinstance(manifest.input, FeaturesInput) else []
+    return [_feature_row(feature) for feature in features]
 
 
 def _feature_row(feature: Feature) -> dict[str, str]:
