@@ -1,0 +1,77 @@
+"""Below which probability an answer is called unsure, chosen where nothing was fitted."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating]
+Truths = npt.NDArray[np.bool_]
+
+LEAST_RATIO = 3.0
+"""How many times as often wrong as the others unsure answers must be, unless a caller asks more."""
+_MOST_UNSURE = 0.2
+_LEAST_WRONG = 5
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the flag is worth on some rows: shares between 0 and 1."""
+
+    unsure: float
+    """Share of the answers that are unsure."""
+    wrong_unsure: float
+    """Share of the unsure answers that are wrong; NaN where there are none."""
+    wrong_others: float
+    """Share of the other answers that are wrong; NaN where there are none."""
+
+
+def choose_unsure(
+    confidence: Floats, right: Truths, least_ratio: float = LEAST_RATIO
+) -> float | None:
+    """The probability below which an answer is unsure, or None where the flag would mean little.
+
+    Of the thresholds that call at most a fifth of the answers unsure, and whose unsure answers are
+    at least `least_ratio` times as often wrong as the others, it is the one of the greatest share
+    of wrong answers caught less the share of right answers flagged (Youden's index, 1950, of
+    finding what is wrong).
+
+    Args:
+        confidence: ``[rows]``, the probability of the label answered.
+        right: ``[rows]``, whether that label was true; of a part that was not fitted on. Fewer
+            than five wrong answers tell nothing.
+        least_ratio: what the flag must promise.
+    """
+    wrong_in_all = int((~right).sum())
+    if wrong_in_all < _LEAST_WRONG:
+        return None
+    order = np.argsort(confidence, kind="stable")
+    ascending, wrong = confidence[order].astype(np.float64), ~right[order]
+    # Flagging the first k answers: k from 1 to rows - 1, where the next is more probable.
+    flagged = np.flatnonzero(np.diff(ascending) > 0) + 1
+    caught = np.cumsum(wrong)[flagged - 1]
+    rows = len(right)
+    # One wrong answer more among the others, so that none seen is not taken for none to come.
+    ratio = (caught / flagged) / ((wrong_in_all - caught + 1) / (rows - flagged + 1))
+    index = caught / wrong_in_all - (flagged - caught) / max(rows - wrong_in_all, 1)
+    allowed = (ratio >= least_ratio) & (flagged <= _MOST_UNSURE * rows)
+    if not allowed.any():
+        return None
+    k = flagged[np.argmax(np.where(allowed, index, -np.inf))]
+    return float((ascending[k - 1] + ascending[k]) / 2)
+
+
+def told(confidence: Floats, right: Truths, threshold: float) -> Told:
+    """What the flag is worth on these rows.
+
+    Args:
+        confidence: ``[rows]``, the probability of the label answered.
+        right: ``[rows]``, whether that label was true.
+        threshold: an answer of a lesser probability is unsure.
+    """
+    unsure = confidence < threshold
+    return Told(float(unsure.mean()), _wrong(right[unsure]), _wrong(right[~unsure]))
+
+
+def _wrong(right: Truths) -> float:
+    return float((~right).mean()) if len(right) else float("nan")
