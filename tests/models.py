@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, checker, helper, numpy_helper
 
+from service.bundle.disk import to_json
 from service.bundle.examples import Examples, Tensor, Tolerance
 from service.bundle.features import (
     BooleanFeature,
@@ -17,7 +18,7 @@ from service.bundle.features import (
     NumberFeature,
     Range,
 )
-from service.bundle.files import EXAMPLES, MODEL, to_json, write_bundle
+from service.bundle.files import EXAMPLES, MODEL, write_bundle
 from service.bundle.manifest import Manifest
 from service.bundle.outputs import ClassesOutput, ValueOutput, output_name
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import get_args
 
 from service.bundle.errors import BundleError
+from service.bundle.policy import STABLE
 from training import commands
 from training.config import read_document, read_recipe
 from training.errors import FitError, TrainingError
+from training.labels import choose_versions, remove_label, roll_back, set_label
 from training.recipe import Family
 from training.sources import Folders
 
@@ -78,6 +80,8 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     _add_models(verb)
     verb.set_defaults(command=lambda options: commands.compare(options.models, options.names))
 
+    _add_label_verbs(verbs)
+
     verb = verbs.add_parser("import", help="wrap an ONNX model from elsewhere into a bundle")
     verb.add_argument("onnx", type=Path, help="the ONNX file")
     verb.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of the card")
@@ -94,6 +98,40 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     _add_folders(verb)
     verb.set_defaults(command=lambda o: commands.results(o.models, _folders(o), o.page))
     return parser, set(verbs.choices)
+
+
+def _add_label_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("publish", help="let a label name a published version")
+    verb.add_argument("name", help="of the model")
+    verb.add_argument("version", help="its number")
+    _add_label(verb)
+    verb.set_defaults(command=_publish)
+
+    verb = verbs.add_parser("rollback", help="let a label name the version that it named before")
+    verb.add_argument("name", help="of the model")
+    _add_label(verb)
+    verb.set_defaults(command=lambda o: commands.say(roll_back(o.models, o.name, o.label)))
+
+    verb = verbs.add_parser("withdraw", help="take a label away")
+    verb.add_argument("name", help="of the model")
+    verb.add_argument("--label", required=True, help="that is to go")
+    _add_models(verb)
+    verb.set_defaults(command=lambda o: commands.say(remove_label(o.models, o.name, o.label)))
+
+    verb = verbs.add_parser("versions", help="choose which versions of a model serve")
+    verb.add_argument("name", help="of the model")
+    verb.add_argument("choice", help="latest, latest:2 (the two newest), all, or numbers: 1,3")
+    _add_models(verb)
+    verb.set_defaults(command=lambda o: commands.say(choose_versions(o.models, o.name, o.choice)))
+
+
+def _publish(options: Options) -> None:
+    commands.say(set_label(options.models, options.name, options.version, options.label))
+
+
+def _add_label(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--label", default=STABLE, help=f"(default: {STABLE})")
+    _add_models(verb)
 
 
 def _train(options: Options) -> None:

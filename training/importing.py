@@ -7,8 +7,9 @@ from typing import Any
 import onnx
 
 from service.bundle import manifest as contract
+from service.bundle.disk import to_json
 from service.bundle.features import FeaturesInput
-from service.bundle.files import EXAMPLES, MODEL, to_json
+from service.bundle.files import EXAMPLES, MODEL
 from service.bundle.outputs import output_name
 from training import describe, export
 from training.cards import complete_card, labelled, proof_rows

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.bundle import manifest as contract
-from service.bundle.files import EXAMPLES, MODEL, to_json
+from service.bundle.disk import to_json
+from service.bundle.files import EXAMPLES, MODEL
 from service.bundle.outputs import output_name
 from training import describe, export, report
 from training.assess import assess

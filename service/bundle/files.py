@@ -2,17 +2,14 @@
 
 import contextlib
 import hashlib
-import os
 import shutil
 import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
-
+from service.bundle.disk import flush_folder, parse_document, read_file, to_json, write_flushed
 from service.bundle.errors import BundleError
 from service.bundle.examples import Examples
 from service.bundle.manifest import FileDigest, Manifest
@@ -20,8 +17,6 @@ from service.bundle.manifest import FileDigest, Manifest
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
 EXAMPLES = "examples.json"
-
-T = TypeVar("T", bound=BaseModel)
 
 _UNFINISHED = ".unfinished-"
 _ABANDONED_AFTER_SECONDS = 86_400
@@ -44,7 +39,7 @@ def read_bundle(folder: Path) -> Bundle:
         BundleError: the manifest is missing or wrong, a file is missing, truncated or changed,
             or the examples do not fit the manifest.
     """
-    manifest = _parse(Manifest, _bytes_of(folder / MANIFEST))
+    manifest = parse_document(Manifest, read_file(folder / MANIFEST), MANIFEST)
     if manifest.name != folder.parent.name:
         raise BundleError(
             f"{MANIFEST} is of model {manifest.name!r}, but its folder is {folder.parent.name!r}"
@@ -53,7 +48,7 @@ def read_bundle(folder: Path) -> Bundle:
         if required not in manifest.files:
             raise BundleError(f"{MANIFEST} lists no digest for {required}")
     contents = {name: _checked(folder, name, digest) for name, digest in manifest.files.items()}
-    examples = _parse(Examples, contents[EXAMPLES], EXAMPLES)
+    examples = parse_document(Examples, contents[EXAMPLES], EXAMPLES)
     if mismatch := examples.mismatch(manifest):
         raise BundleError(f"{EXAMPLES} does not fit {MANIFEST}: {mismatch}")
     return Bundle(folder, manifest, examples, contents[MODEL])
@@ -77,9 +72,9 @@ def write_bundle(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     try:
         unfinished.chmod(0o755)  # mkdtemp makes it private; the service may run as another user
         for name, content in files.items():
-            _write_flushed(unfinished / name, content)
-        _write_flushed(unfinished / MANIFEST, to_json(manifest))
-        _flush_folder(unfinished)
+            write_flushed(unfinished / name, content)
+        write_flushed(unfinished / MANIFEST, to_json(manifest))
+        flush_folder(unfinished)
         return _publish(unfinished, home)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -97,11 +92,6 @@ def digest_of(content: bytes) -> FileDigest:
     return FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
 
-def to_json(model: BaseModel) -> bytes:
-    """Indented JSON with a final newline, readable in a diff."""
-    return model.model_dump_json(indent=2, exclude_none=True).encode() + b"\n"
-
-
 def _is_version(name: str) -> bool:
     return name.isascii() and name.isdecimal() and str(int(name)) == name and int(name) > 0
 
@@ -116,58 +106,19 @@ def _publish(unfinished: Path, home: Path) -> Path:
             if not target.exists():
                 raise
             continue
-        _flush_folder(home)
+        flush_folder(home)
         return target
-
-
-def _parse(kind: type[T], content: bytes, name: str = MANIFEST) -> T:
-    try:
-        return kind.model_validate_json(content)
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join(map(str, problem['loc'])) or 'the whole file'}: {problem['msg']}"
-            for problem in error.errors(include_url=False)
-        ]
-        raise BundleError(f"{name} is not valid: {'; '.join(problems[:5])}") from None
-
-
-def _bytes_of(path: Path) -> bytes:
-    if path.exists() and not path.is_file():
-        raise BundleError(f"{path.name} is not a regular file")  # a pipe would be waited for
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise BundleError(f"{path.name} is missing") from None
-    except OSError as error:
-        raise BundleError(f"{path.name} cannot be read: {error.strerror}") from None
 
 
 def _checked(folder: Path, name: str, expected: FileDigest) -> bytes:
     if Path(name).name != name:
         raise BundleError(f"{MANIFEST} names {name!r}, which is not a file of the bundle's folder")
-    content = _bytes_of(folder / name)
+    content = read_file(folder / name)
     if len(content) != expected.bytes:
         raise BundleError(f"{name} has {len(content)} bytes, {MANIFEST} says {expected.bytes}")
     if digest_of(content) != expected:
         raise BundleError(f"{name} has changed: its sha256 is not the one in {MANIFEST}")
     return content
-
-
-def _write_flushed(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return  # Windows has no way to open a folder for flushing
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_abandoned(home: Path) -> None:

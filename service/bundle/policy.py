@@ -1,0 +1,103 @@
+"""What serves of a model, and what its labels mean: ``models/<name>/policy.json``.
+
+The file stands beside the versions, is written by one rename, and may be written by hand.
+Without it, or without its ``versions``, the service's own setting decides.
+"""
+
+from collections.abc import Collection
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from service.bundle.errors import BundleError
+from service.bundle.features import Part
+
+POLICY = "policy.json"
+STABLE = "stable"
+"""The label whose version answers where none is named."""
+
+# A label is told from a version by its first letter.
+LABEL_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+# The protocol of version 1 counts versions in 64 bits.
+HIGHEST_VERSION = 2**63 - 1
+_REMEMBERED = 20
+
+Number = Annotated[int, Field(ge=1, le=HIGHEST_VERSION, strict=True)]
+
+
+class Latest(Part):
+    """The newest versions that prove themselves."""
+
+    latest: Annotated[int, Field(ge=1, strict=True)] = 1
+
+
+Choice = Literal["latest", "all"] | Latest | tuple[Number, ...]
+
+
+class Label(Part):
+    """The version that a label names, and those that it named before, the last one first."""
+
+    version: Number
+    before: tuple[Number, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, given: object) -> object:
+        return {"version": given} if isinstance(given, int) else given
+
+
+class Policy(Part):
+    """Which versions serve, where the model says so, and its labels."""
+
+    versions: Choice | None = None
+    labels: dict[Annotated[str, Field(pattern=LABEL_PATTERN)], Label] = Field(default_factory=dict)
+
+    @field_validator("versions", mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:  # noqa: ANN401 - JSON is any of its types
+        numbers = isinstance(given, list | tuple) and given
+        if given is None or given in ("latest", "all") or numbers or _is_latest(given):
+            return given
+        msg = 'write "latest", "all", {"latest": 2}, or a list of numbers such as [1, 3]'
+        raise ValueError(msg)
+
+    def moved(self, label: str, version: int) -> Self:
+        """The policy with the label at this version; where it was is remembered."""
+        known = self.labels.get(label)
+        before: tuple[int, ...] = ()
+        if known is not None:
+            before = known.before
+            if known.version != version:
+                before = (known.version, *before)[:_REMEMBERED]
+        return self._with(label, Label(version=version, before=before))
+
+    def rolled_back(self, label: str, there: Collection[int]) -> Self:
+        """The policy with the label where it was before, passing over versions not in ``there``.
+
+        Raises:
+            BundleError: there is no such label, or nothing to go back to.
+        """
+        known = self.labels.get(label)
+        if known is None:
+            named = ", ".join(self.labels) or "none"
+            raise BundleError(f"there is no label {label!r}; there: {named}")
+        for place, version in enumerate(known.before):
+            if version in there:
+                return self._with(label, Label(version=version, before=known.before[place + 1 :]))
+        gone = f"; it was {', '.join(map(str, known.before))}, gone since" if known.before else ""
+        raise BundleError(
+            f"label {label!r} is version {known.version} and has nothing to go back to{gone}"
+        )
+
+    def without(self, label: str) -> Self:
+        """The policy without this label."""
+        return self.model_copy(
+            update={"labels": {name: at for name, at in self.labels.items() if name != label}}
+        )
+
+    def _with(self, label: str, at: Label) -> Self:
+        return self.model_copy(update={"labels": dict(sorted({**self.labels, label: at}.items()))})
+
+
+def _is_latest(given: object) -> bool:
+    return isinstance(given, Latest) or (isinstance(given, dict) and set(given) == {"latest"})
