@@ -99,13 +99,13 @@ def _serve(settings: Settings) -> None:
 
 
 def _shared_folder() -> "tempfile.TemporaryDirectory[str]":
-    """Where the workers keep the metrics that they add up."""
+    """Where the workers meet: their sockets, and the metrics that they add up."""
     try:
-        return tempfile.TemporaryDirectory(prefix="onward-metrics-")
+        return tempfile.TemporaryDirectory(prefix="onward-workers-")
     except OSError as error:
         raise CannotStart(
-            f"Several workers share their metrics through files, and no folder for them can be "
-            f"made ({error.strerror}); mount a writable /tmp, or use one worker."
+            f"Several workers share metrics and commands through files, and no folder for them "
+            f"can be made ({error.strerror}); mount a writable /tmp, or use one worker."
         ) from error
 
 

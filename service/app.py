@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableSet
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -26,8 +26,12 @@ from service.api.v2.shared_memory import Regions
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
 from service.logs import configure_logging
-from service.metrics import Metrics
+from service.metrics import Metrics, count_in_files, workers_folder
 from service.settings import Settings
+from service.workers.channel import Channel
+from service.workers.control import Control
+from service.workers.names import SharedNames
+from service.workers.slots import claim
 
 VERSION = version("onward")
 
@@ -47,18 +51,26 @@ class Onward(FastAPI):
         return complete(super().openapi(), self.registry)
 
 
-def create_app(settings: Settings) -> Onward:
+def create_app(
+    settings: Settings, channel: Channel | None = None, unloaded: MutableSet[str] | None = None
+) -> Onward:
     """The service as one ASGI application; models are loaded when its lifespan starts.
 
     Starting raises `DeviceUnavailable` or `NoModels` where the settings cannot be met.
+
+    Args:
+        settings: the service's options.
+        channel: the way to the other workers, where there are any.
+        unloaded: the models that no worker is to serve, kept where all workers find it.
     """
     metrics = Metrics()
     registry = Registry(settings.device)
-    reconciler = Reconciler(settings, metrics, registry)
+    reconciler = Reconciler(settings, metrics, registry, unloaded)
+    control = Control(reconciler, channel or Channel(), settings.worker_seconds)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await reconciler.start()
+        await control.start()
         # What start-up made lives as long as the process; the collector need not look at it again.
         gc.collect()
         gc.freeze()
@@ -66,7 +78,7 @@ def create_app(settings: Settings) -> Onward:
         yield
         if watching is not None:
             watching.cancel()
-        await reconciler.close()
+        await control.close()
         _log.info("stopped")
 
     app = Onward(
@@ -84,7 +96,7 @@ def create_app(settings: Settings) -> Onward:
     app.include_router(plain_router(registry, predictor, plain))
     for router in (
         *v1_routers(registry, predictor, codecs),
-        *v2_routers(registry, reconciler, predictor, v2, settings, VERSION),
+        *v2_routers(registry, control, predictor, v2, settings, VERSION),
     ):
         app.include_router(router)
     app.include_router(operations_router(registry, metrics))
@@ -98,4 +110,9 @@ def create_app_from_environment() -> Onward:
     """What each of several workers calls; their settings travel in the environment."""
     settings = Settings()
     configure_logging(settings.log_format, settings.log_level)
-    return create_app(settings)
+    folder = workers_folder()
+    if folder is None:
+        return create_app(settings)
+    slot = claim(folder)
+    count_in_files(slot.number)
+    return create_app(settings, Channel(slot), SharedNames(folder / "unloaded"))

@@ -14,7 +14,8 @@ OnwardError
 │   ├── ModelUnservable       … once its file has been mended
 │   ├── Overloaded
 │   ├── DeadlineExceeded
-│   └── Draining
+│   ├── Draining
+│   └── WorkerFailed          … of several workers, some did not follow a call
 ├── NotAllowed                the operator has not switched this on
 ├── InferenceFailed           the model itself failed on these rows
 ├── LoadFailed                a model cannot be served; never reaches an HTTP caller by itself
@@ -25,7 +26,7 @@ OnwardError
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -201,6 +202,24 @@ class Draining(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The service is stopping and takes no new work; send this elsewhere.")
+
+
+class WorkerFailed(Unavailable):
+    """A call has reached this worker and not every other.
+
+    Args:
+        reasons: by the id of the worker's process, why it has not followed.
+        workers: how many there are.
+    """
+
+    code = "worker_failed"
+
+    def __init__(self, name: str, reasons: Mapping[str, str], workers: int) -> None:
+        told = "; ".join(f"process {process}: {reason}" for process, reason in reasons.items())
+        super().__init__(
+            f"Model {name!r}: {len(reasons)} of {workers} workers did not follow, so answers may "
+            f"differ until the call is repeated. {told}"
+        )
 
 
 class InferenceFailed(OnwardError):

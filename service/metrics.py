@@ -2,17 +2,31 @@
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    values,
+)
 from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-# prometheus_client reads this variable when it is imported; `service.__main__` sets it for workers.
+# Where the workers of one service keep their files; `service.__main__` sets it before they start,
+# and prometheus_client reads it itself.
 WORKERS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+# What a gauge holds in shared files, where nothing can be removed, once it has nothing to say. The
+# least of all workers' values is told, so it loses against any that has.
+_SILENT = math.inf
 
 _SECONDS = (
     *(0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005),
@@ -31,12 +45,31 @@ class Phases:
     encode: float
 
 
+def workers_folder() -> Path | None:
+    """The folder that this process shares with the other workers, where there are several."""
+    folder = os.environ.get(WORKERS_FOLDER)
+    return Path(folder) if folder else None
+
+
+def count_in_files(slot: int) -> None:
+    """Keep what is counted from now on in the shared folder, as the worker of this place.
+
+    Counts go on from where the worker before it in this place left them; its states are dropped.
+    """
+    values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call] # the library leaves it untyped
+    mark_process_dead(slot)  # type: ignore[no-untyped-call] # as above
+
+
 class Metrics:
-    """One app's metrics; two apps in one process share nothing."""
+    """One app's metrics.
+
+    Two apps in one process share nothing; the workers of one service add theirs up.
+    """
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
         self._registry = registry
+        self._shared = workers_folder() is not None
         self._requests = Counter(
             "onward_requests_total",
             "Predictions asked for, by outcome: ok, or the error's code.",
@@ -110,12 +143,9 @@ class Metrics:
         self._ready.labels(model, version, device).set(1 if ready else 0)
 
     def model_gone(self, model: str, version: str, device: str) -> None:
-        """Stop telling about a version that is no longer there; its counts stay.
-
-        Several workers share files in which nothing can be removed; there it is not a number.
-        """
-        if WORKERS_FOLDER in os.environ:
-            self._ready.labels(model, version, device).set(math.nan)
+        """Stop telling about a version that is no longer there; its counts stay."""
+        if self._shared:
+            self._ready.labels(model, version, device).set(_SILENT)
         else:
             self._ready.remove(model, version, device)
 
@@ -125,17 +155,17 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The Prometheus text; with several workers, that of all of them added up."""
-        if WORKERS_FOLDER not in os.environ:
+        if not self._shared:
             return generate_latest(self._registry)
-        _forget_dead_workers(Path(os.environ[WORKERS_FOLDER]))
-        shared = CollectorRegistry()
-        MultiProcessCollector(shared)  # type: ignore[no-untyped-call] # the library leaves it untyped
-        return generate_latest(shared)
+        registry = CollectorRegistry()
+        registry.register(_OfAllWorkers())
+        return generate_latest(registry)
 
 
-def _forget_dead_workers(folder: Path) -> None:
-    """Leave out the gauges of workers that were killed; their counters stay counted."""
-    for path in folder.glob("gauge_live*_*.db"):
-        process = path.stem.rpartition("_")[2]
-        if not Path("/proc", process).exists() and Path("/proc").exists():
-            mark_process_dead(int(process))  # type: ignore[no-untyped-call] # as above
+class _OfAllWorkers(Collector):
+    """The workers' metrics added up, without those that have nothing to say."""
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in MultiProcessCollector(None).collect():  # type: ignore[no-untyped-call] # as above
+            metric.samples = [sample for sample in metric.samples if sample.value != _SILENT]
+            yield metric

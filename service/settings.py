@@ -52,6 +52,13 @@ class Settings(BaseSettings):
         description="Processes. One per core gives the most throughput; each loads every model, "
         "so memory grows with them.",
     )
+    worker_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds that a load or unload waits for each of several workers; above it "
+        "503, which names the worker. At least as long as the largest model takes to load.",
+    )
     threads: Positive = Field(
         default=1,
         description="ONNX Runtime threads a run, in each worker. 1 is best for small models; "
@@ -60,8 +67,7 @@ class Settings(BaseSettings):
     model_control: Literal["none", "explicit"] = Field(
         default="none",
         description="explicit lets any caller load and unload models by the repository calls; "
-        "none refuses them. Keep those calls from strangers. With several workers only the one "
-        "that takes the call hears of it.",
+        "none refuses them. Keep those calls from strangers.",
     )
     shared_memory: Literal["none", "system"] = Field(
         default="none",

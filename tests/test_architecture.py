@@ -29,6 +29,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.logs",
         "service.metrics",
         "service.settings",
+        "service.workers",
     },
     "service.api": {
         "service.engine",
@@ -37,7 +38,10 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.logs",
         "service.metrics",
         "service.settings",
+        "service.workers",
     },
+    # How several processes agree: above the engine that each of them runs, below HTTP.
+    "service.workers": {"service.engine", "service.errors"},
     "service.engine": {
         "service.bundle",
         "service.errors",

@@ -26,6 +26,7 @@ STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
     errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     errors.Draining: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.WorkerFailed: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.InferenceFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 

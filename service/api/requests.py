@@ -3,6 +3,7 @@
 import logging
 import re
 import uuid
+from collections.abc import Callable
 from time import perf_counter
 from typing import Literal
 
@@ -43,27 +44,18 @@ class RequestContext:
             return
         identity = _identity(Headers(scope=scope).get(_HEADER))
         token = request_id.set(identity)
-        started = perf_counter()
-        status = 0
-
-        async def send_marked(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)[_HEADER] = identity
-            await send(message)
-
+        answer = _Answer(scope, send, identity, self._account)
         try:
-            await self._app(scope, receive, send_marked)
+            await self._app(scope, receive, answer.send)
         except ClientDisconnect:
-            status = _CLIENT_LEFT  # nobody is left to answer, and it is no fault of ours
+            answer.status = _CLIENT_LEFT  # nobody is left to answer, and it is no fault of ours
         except Exception as error:
             _log.exception("request failed")
-            if status:
+            if answer.status:
                 raise  # half an answer is out; only closing the connection tells the caller
-            await error_response(error)(scope, receive, send_marked)
+            await error_response(error)(scope, receive, answer.send)
         finally:
-            self._account(scope, status, perf_counter() - started)
+            answer.account()
             request_id.reset(token)
 
     def _account(self, scope: Scope, status: int, seconds: float) -> None:
@@ -73,6 +65,37 @@ class RequestContext:
             return
         facts = {"method": scope["method"], "path": scope["path"], "status": status}
         _log.info("request", extra=facts | {"milliseconds": round(seconds * 1e3, 3)})
+
+
+class _Answer:
+    """What goes out for one request: marked with its id, and accounted for once."""
+
+    def __init__(
+        self, scope: Scope, send: Send, identity: str, account: Callable[[Scope, int, float], None]
+    ) -> None:
+        self.status = 0
+        self._scope = scope
+        self._send = send
+        self._identity = identity
+        self._account = account
+        self._started = perf_counter()
+        self._accounted = False
+
+    async def send(self, message: Message) -> None:
+        """Pass a part of the answer on."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message)[_HEADER] = self._identity
+        elif not message.get("more_body"):
+            # Before it is out, so that who has the answer finds it counted, whichever worker tells.
+            self.account()
+        await self._send(message)
+
+    def account(self) -> None:
+        """Count and log the request, unless that has been done."""
+        if not self._accounted:
+            self._accounted = True
+            self._account(self._scope, self.status, perf_counter() - self._started)
 
 
 def _identity(given: str | None) -> str:

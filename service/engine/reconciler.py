@@ -7,7 +7,7 @@ when its files have changed.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import MutableSet, Sequence
 
 from service.bundle.errors import BundleError
 from service.engine.loading import load
@@ -29,15 +29,25 @@ _log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """The only writer of a registry."""
+    """The only writer of a registry.
 
-    def __init__(self, settings: Settings, metrics: Metrics, registry: Registry) -> None:
+    Args:
+        unloaded: the models that calls have taken out of service; workers share it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        registry: Registry,
+        unloaded: MutableSet[str] | None = None,
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._registry = registry
         self._limits = Limits(settings.max_batch_rows, settings.max_queued_rows)
         self._one_at_a_time = asyncio.Lock()
-        self._unloaded: set[str] = set()
+        self._unloaded: MutableSet[str] = set() if unloaded is None else unloaded
         self._told: set[tuple[str, str]] = set()
         self._problems: frozenset[str] = frozenset()
 
@@ -82,9 +92,12 @@ class Reconciler:
             for name in self._registry.names:
                 if name not in found:
                     self._swap(name, [])
-            self._unloaded.intersection_update(found)
+            for name in set(self._unloaded).difference(found):
+                self._unloaded.discard(name)
             for name, candidates in found.items():
-                if name not in self._unloaded:
+                if name in self._unloaded:
+                    self._take_out(name, candidates[0].version)
+                else:
                     await self._reconcile(name, candidates)
 
     async def load_model(self, name: str) -> None:
@@ -96,11 +109,23 @@ class Reconciler:
             ModelUnservable: its newest version does not prove itself; what served before serves.
         """
         self._require_control()
+        self._unloaded.discard(name)
+        await self.reload_model(name)
+
+    async def reload_model(self, name: str) -> None:
+        """Open a model again, unless a call has taken it out of service.
+
+        Raises:
+            ModelNotFound: the folder has no such model.
+            ModelUnservable: its newest version does not prove itself; what served before serves.
+        """
         async with self._one_at_a_time:
             found = await asyncio.to_thread(self._scanned)
             if name not in found:
                 raise ModelNotFound(name, list(found))
-            self._unloaded.discard(name)
+            if name in self._unloaded:
+                self._take_out(name, found[name][0].version)
+                return
             await self._reconcile(name, found[name], again=True)
             newest = self._registry.versions(name)[0]
             if newest.model is None or newest.reason:
@@ -117,8 +142,7 @@ class Reconciler:
         async with self._one_at_a_time:
             newest = self._registry.versions(name)[0]
             self._unloaded.add(name)
-            reason = "it was unloaded by a call"
-            self._swap(name, [Entry(name, newest.version, State.UNAVAILABLE, reason)])
+            self._take_out(name, newest.version)
 
     async def close(self) -> None:
         """Let every model finish what waits, and forget them."""
@@ -126,6 +150,12 @@ class Reconciler:
             await model.close()
         for name in self._registry.names:
             self._swap(name, [])
+
+    def _take_out(self, name: str, version: str) -> None:
+        """Serve no version of a model, and say why."""
+        gone = Entry(name, version, State.UNAVAILABLE, "it was unloaded by a call")
+        if list(self._registry.known(name)) != [gone]:
+            self._swap(name, [gone])
 
     async def _reconcile(
         self, name: str, candidates: Sequence[Candidate], *, again: bool = False

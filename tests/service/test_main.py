@@ -6,58 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.models import publish_price
-
-ROOT = Path(__file__).parents[2]
-
-
-class Served:
-    """A service in a process of its own, with everything it said."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self.process = process
-        self.lines: list[str] = []
-        self.address = self._address()
-
-    def _address(self) -> str:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line)
-            if found := re.search(r"running on (http://\S+)", line):
-                return found[1]
-        raise AssertionError("".join(self.lines))
-
-    @property
-    def said(self) -> str:
-        return "".join(self.lines)
-
-
-@contextmanager
-def served(*options: str, **environment: str) -> Iterator[Served]:
-    """Serve on a free port until the block ends, then stop by SIGTERM."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service", "--port", "0", *options],
-        cwd=ROOT,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    service = Served(process)
-    try:
-        yield service
-    finally:
-        process.send_signal(signal.SIGTERM)
-        rest, _ = process.communicate(timeout=20)
-        service.lines.append(rest)
+from tests.processes import ROOT, served
 
 
 def refused(*options: str, **environment: str) -> str:
@@ -85,23 +40,6 @@ def test_a_service_of_its_own_process_serves_and_stops_when_told(models: Path) -
     assert answer.json()["value"] == 4.0
     assert "info    stopped" in service.said
     assert service.process.returncode == -signal.SIGTERM
-
-
-def test_several_workers_serve_and_add_their_metrics_up(models: Path) -> None:
-    """Whichever worker answers /metrics, it tells the requests of all."""
-    publish_price(models)
-    options = ("--models", str(models), "--device", "cpu", "--workers", "2")
-
-    with served(*options) as service:
-        address = service.address
-        until_ready(address)
-        for _ in range(40):
-            # A connection each, so that both workers take some.
-            assert httpx.post(f"{address}/models/price/predict", json={"size": 2}).is_success
-        texts = {httpx.get(f"{address}/metrics").text for _ in range(4)}
-
-    counts = [re.findall(r"onward_rows_total\{[^}]*\} (\S+)", text) for text in texts]
-    assert all(sum(map(float, found)) == 40 for found in counts)
 
 
 def test_a_demanded_gpu_that_is_missing_stops_the_start(models: Path) -> None:
@@ -167,15 +105,3 @@ def test_a_misspelt_setting_is_told_with_the_nearest() -> None:
 def test_a_wrong_setting_is_named_by_its_variable() -> None:
     """What came from the environment is told as such."""
     assert "(ONWARD_WORKERS) is '0'" in refused(ONWARD_WORKERS="0")
-
-
-def until_ready(address: str) -> None:
-    """Wait until a service whose workers start after it listens answers."""
-    for _ in range(200):
-        try:
-            if httpx.get(f"{address}/health/ready").is_success:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError("never ready")

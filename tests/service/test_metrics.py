@@ -6,7 +6,11 @@ import sys
 from pathlib import Path
 
 PROGRAM = (
-    "from service.metrics import Metrics, Phases\n"
+    "from pathlib import Path\n"
+    "from service.metrics import Metrics, Phases, count_in_files, workers_folder\n"
+    "from service.workers.slots import claim\n"
+    "slot = claim(workers_folder())\n"
+    "count_in_files(slot.number)\n"
     "metrics = Metrics()\n"
     "metrics.predicted('m', '1', 'plain', 3, Phases(0, 0, 0, 0))\n"
     "metrics.model_state('m', '1', 'cpu', ready={ready})\n"

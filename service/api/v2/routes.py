@@ -12,10 +12,10 @@ from service.api.v2.describe import config, metadata, statistics
 from service.api.v2.dialect import V2Dialect
 from service.api.v2.exchange import TAG, read_document
 from service.api.v2.shared_memory_routes import shared_memory_router
-from service.engine.reconciler import Reconciler
 from service.engine.registry import Entry, Registry
 from service.errors import InvalidRequest
 from service.settings import Settings
+from service.workers.control import Control
 
 EXTENSIONS = [
     "binary_tensor_data",
@@ -28,7 +28,7 @@ EXTENSIONS = [
 
 def v2_routers(  # noqa: PLR0913, PLR0917 - the parts that its calls reach
     registry: Registry,
-    reconciler: Reconciler,
+    control: Control,
     predictor: Predictor,
     dialect: V2Dialect,
     settings: Settings,
@@ -41,7 +41,7 @@ def v2_routers(  # noqa: PLR0913, PLR0917 - the parts that its calls reach
     return [
         _server_router(registry, about),
         _model_router(registry, predictor, dialect),
-        _repository_router(registry, reconciler),
+        _repository_router(registry, control),
         shared_memory_router(dialect.regions),
     ]
 
@@ -98,7 +98,7 @@ def _model_router(registry: Registry, predictor: Predictor, dialect: V2Dialect) 
     return router
 
 
-def _repository_router(registry: Registry, reconciler: Reconciler) -> APIRouter:
+def _repository_router(registry: Registry, control: Control) -> APIRouter:
     """The model repository extension."""
     router = APIRouter(prefix="/v2/repository", tags=[TAG])
 
@@ -118,7 +118,7 @@ def _repository_router(registry: Registry, reconciler: Reconciler) -> APIRouter:
         dependencies=NOT_FROM_A_BROWSER,
     )
     async def load(name: str) -> Response:
-        await reconciler.load_model(name)
+        await control.load_model(name)
         return json_response({})
 
     @router.post(
@@ -127,7 +127,7 @@ def _repository_router(registry: Registry, reconciler: Reconciler) -> APIRouter:
         dependencies=NOT_FROM_A_BROWSER,
     )
     async def unload(name: str) -> Response:
-        await reconciler.unload_model(name)
+        await control.unload_model(name)
         return json_response({})
 
     return router

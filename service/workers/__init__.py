@@ -1,0 +1,1 @@
+"""Several processes that are one service: who they are, and how they agree."""

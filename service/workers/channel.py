@@ -1,0 +1,136 @@
+"""The way from one worker of a service to the others: a Unix socket each, in their folder.
+
+A question is one JSON document and so is its answer; then the connection ends. A socket tells at
+once that its process has died, which a file of commands would not.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from service.errors import OnwardError
+from service.workers.slots import Slot, process_of
+
+Handler = Callable[[Any], Awaitable[object]]
+
+# An answer to what needs no work; a worker that takes longer hangs, and is soon replaced.
+QUICK_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What another worker said; ``error`` is a sentence where it could not do what was asked."""
+
+    worker: str
+    content: Any = None
+    error: str | None = None
+
+
+class Channel:
+    """One worker's end of it; without a slot there are no others, and nobody to ask.
+
+    Args:
+        slot: this worker's place among the workers of one service.
+    """
+
+    def __init__(self, slot: Slot | None = None) -> None:
+        self._slot = slot
+        self._handlers: dict[str, Handler] = {}
+        self._server: asyncio.Server | None = None
+        self._answering: set[asyncio.Task[None]] = set()
+
+    def on(self, question: str, handler: Handler) -> None:
+        """Answer a question of the others by what ``handler`` gives for its argument."""
+        self._handlers[question] = handler
+
+    async def open(self) -> None:
+        """Answer from now on."""
+        if self._slot is not None:
+            path = _socket(self._slot)
+            path.unlink(missing_ok=True)
+            self._server = await asyncio.start_unix_server(self._connected, path)
+
+    async def close(self) -> None:
+        """Answer no more."""
+        if self._server is not None and self._slot is not None:
+            self._server.close()
+            _socket(self._slot).unlink(missing_ok=True)
+        for answering in self._answering:
+            answering.cancel()
+
+    async def ask(
+        self, question: str, argument: object = None, *, seconds: float = QUICK_SECONDS
+    ) -> list[Answer]:
+        """What every other living worker answers; one that ends meanwhile has no say.
+
+        Args:
+            question: one that the others are `on`.
+            argument: anything that JSON can hold.
+            seconds: how long to wait for each; later is an error of that worker.
+        """
+        if self._slot is None:
+            return []
+        content = orjson.dumps([question, argument])
+        others = set(self._slot.folder.glob("*.sock")) - {_socket(self._slot)}
+        answers = await asyncio.gather(*(_asked(path, content, seconds) for path in others))
+        return [answer for answer in answers if answer is not None]
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answering = asyncio.create_task(self._serve(reader, writer))
+        self._answering.add(answering)
+        answering.add_done_callback(self._answering.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if asked := await reader.read():
+                writer.write(orjson.dumps(await self._reply(*orjson.loads(asked))))
+                await writer.drain()
+        except OSError:
+            pass  # who asked has gone
+        finally:
+            writer.close()
+
+    async def _reply(self, question: str, argument: object) -> dict[str, object]:
+        try:
+            return {"content": await self._handlers[question](argument)}
+        except OnwardError as error:
+            return {"error": str(error)}
+        except Exception as error:  # noqa: BLE001 - who asked is to hear of it, whatever it is
+            _log.exception("another worker's question failed", extra={"question": question})
+            return {"error": f"{type(error).__name__}: {error}"}
+
+
+async def _asked(path: Path, content: bytes, seconds: float) -> Answer | None:
+    worker = process_of(path.parent, int(path.stem))
+    try:
+        async with asyncio.timeout(seconds):
+            reply = await _exchange(path, content)
+    except TimeoutError:
+        return Answer(worker, error=f"it gave no answer within {seconds:g} s")
+    except OSError:
+        return None  # nobody listens there any more
+    try:
+        return Answer(worker, **orjson.loads(reply))
+    except orjson.JSONDecodeError:
+        return None  # it ended before it had answered
+
+
+async def _exchange(path: Path, content: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        writer.write(content)
+        writer.write_eof()
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+def _socket(slot: Slot) -> Path:
+    return slot.folder / f"{slot.number}.sock"

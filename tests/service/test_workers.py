@@ -1,0 +1,139 @@
+"""Several workers as operators start them: real processes, real sockets, real signals."""
+
+import os
+import re
+import signal
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.models import publish_admission, publish_price
+from tests.processes import Served, alone, several, until
+
+PREDICT = "/models/price/predict"
+STILL = ("--poll-seconds", "0", "--model-control", "explicit")
+
+
+def statuses(service: Served) -> list[int]:
+    """What each worker by itself answers to a prediction."""
+    found = []
+    for worker in service.workers:
+        with alone(service, worker) as client:
+            found.append(client.post(PREDICT, json={"size": 2}).status_code)
+    return found
+
+
+def call(service: Served, verb: str) -> None:
+    """Load or unload by whichever worker takes the call."""
+    path = f"{service.address}/v2/repository/models/price/{verb}"
+    assert httpx.post(path, timeout=30).json() == {}
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_a_load_and_an_unload_reach_every_worker(models: Path, workers: int) -> None:
+    """When the call has returned, each process by itself answers accordingly."""
+    publish_price(models)
+
+    with several(models, workers, *STILL) as service:
+        call(service, "unload")
+        without = statuses(service)
+        call(service, "load")
+        again = statuses(service)
+
+    assert (without, again) == ([503] * workers, [200] * workers)
+
+
+def test_a_worker_that_is_replaced_takes_over_what_was_unloaded(models: Path) -> None:
+    """Killed and started anew, it does not bring the model back."""
+    publish_price(models)
+
+    with several(models, 2, *STILL) as service:
+        call(service, "unload")
+        os.kill(service.workers[0], signal.SIGKILL)
+        service.until_said("Application startup complete", 3)
+        replaced = statuses(service)
+
+    assert replaced == [503, 503]
+
+
+def ask(client: httpx.Client, number: int) -> tuple[int, str, int]:
+    """One request of a mixed load; gives its status, dialect and the rows that were answered."""
+    rows = 1 + number % 3
+    if number % 10 == 0:
+        return client.post(PREDICT, json={"siez": 1}).status_code, "plain", 0
+    if number % 2:
+        return client.post(PREDICT, json=[{"size": 1.0}] * rows).status_code, "plain", rows
+    data = {"name": "features", "shape": [rows, 1], "datatype": "FP32", "data": [1.0] * rows}
+    answer = client.post("/v2/models/price/infer", json={"inputs": [data]})
+    return answer.status_code, "v2", rows
+
+
+def sums(text: str, metric: str, label: str) -> dict[str, float]:
+    """A metric's values by one label, the others added up."""
+    found: defaultdict[str, float] = defaultdict(float)
+    for labels, value in re.findall(rf"^{metric}{{(.*)}} (\S+)$", text, re.MULTILINE):
+        found[dict(re.findall(r'(\w+)="([^"]*)"', labels))[label]] += float(value)
+    return dict(found)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_metrics_equal_what_the_load_generator_counted(models: Path, workers: int) -> None:
+    """Exactly, whichever worker tells them, and with one of them killed in between."""
+    publish_price(models)
+    publish_admission(models)
+    answered: list[tuple[int, str, int]] = []
+
+    with (
+        several(models, workers) as service,
+        # A connection each, so that every worker takes some.
+        httpx.Client(
+            base_url=service.address, limits=httpx.Limits(max_keepalive_connections=0)
+        ) as client,
+        ThreadPoolExecutor(8) as callers,
+    ):
+        for _ in range(2):
+            answered += callers.map(partial(ask, client), range(200))
+            started = service.said.count("Application startup complete")
+            os.kill(service.workers[0], signal.SIGKILL)
+            service.until_said("Application startup complete", started + 1)
+        texts = []
+        for worker in service.workers:
+            with alone(service, worker) as own:
+                texts.append(own.get("/metrics").text)
+
+    rows = sum(count for _, _, count in answered)
+    dialects = Counter(dialect for _, dialect, _ in answered)
+    by_status = Counter(status for status, _, _ in answered)
+    for scrapes, text in enumerate(texts):
+        assert sums(text, "onward_requests_total", "dialect") == dialects
+        assert sums(text, "onward_requests_total", "outcome") == {
+            "ok": by_status[200],
+            "invalid_input": by_status[400],
+        }
+        assert sums(text, "onward_rows_total", "model") == {"price": rows}
+        assert sums(text, "onward_batch_rows_sum", "model") == {"price": rows}
+        assert sums(text, "onward_batch_rows_count", "model") == {"price": by_status[200]}
+        phases = ("decode", "queue", "compute", "encode")
+        counts = dict.fromkeys(phases, float(by_status[200]))
+        assert sums(text, "onward_phase_seconds_count", "phase") == counts
+        # Each scrape is itself an answer, which the next one counts.
+        expected = {"200": by_status[200] + scrapes, "400": by_status[400]}
+        assert sums(text, "onward_responses_total", "status") == expected
+        assert sums(text, "onward_model_ready", "model") == {"admission": 1, "price": 1}
+
+
+def test_the_ready_gauge_tells_of_no_version_that_has_gone(models: Path) -> None:
+    """After a swap on every worker, only what is there is told."""
+    publish_price(models)
+
+    with several(models, 2, "--poll-seconds", "0.1") as service:
+        publish_price(models, slope=3.0)
+
+        def told() -> str:
+            return httpx.get(f"{service.address}/metrics").text
+
+        until(lambda: sums(told(), "onward_model_ready", "version") == {"2": 1.0})
