@@ -1,0 +1,175 @@
+"""A picture file as the pixels that a model sees: one rule, in training and in serving alike.
+
+The filter is the triangle (bilinear) over all the pixels that a new one covers. What is more than
+six times too large is first averaged in whole blocks, to no less than three times the size, and a
+JPEG decoded no larger than that; neither can be seen in the result.
+"""
+
+from math import ceil
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, __version__
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+
+from service.digits import NoInk, normalised_digit
+from service.picture_files import SIDEWAYS, PictureRefused, open_picture, orientation, upright
+from service.picture_modes import Plain, flattened, has_transparency
+
+__all__ = ["DECODER", "MAX_PIXELS", "PictureRefused", "Rule", "read_picture"]
+
+DECODER = f"Pillow {__version__}, rule 1"
+MAX_PIXELS = 8192 * 8192
+
+# How many times the wanted size is left for the filter (see Pillow's reducing_gap).
+_GAP = 3.0
+# Pillow's sum over a block loses its last bit where that has many more pixels than this squared.
+_LARGEST_BLOCK = 128
+# The longer side at which ink is looked for; a pen's stroke is a few of these pixels.
+_DIGIT_SIDE = 400
+
+
+class Rule(Protocol):
+    """What a manifest says about pictures; `service.bundle.inputs.ImageInput` is one."""
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+
+    @property
+    def channels(self) -> Literal[1, 3]:
+        """Grey, or red, green and blue."""
+
+    @property
+    def fit(self) -> Literal["stretch", "crop", "pad"]:
+        """How a picture of another shape is fitted."""
+
+    @property
+    def background(self) -> int:
+        """The grey around a padded picture and behind transparent places, 0 to 255."""
+
+    @property
+    def normalise(self) -> Literal["none", "digit"]:
+        """Whether ink is found, scaled and centred as in MNIST."""
+
+
+class _Placement(NamedTuple):
+    """The part of a picture that is kept, as left, top, right, bottom, and the size it gets."""
+
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]
+
+    @property
+    def factors(self) -> tuple[float, float]:
+        """How many pixels of the picture make one, by width and height."""
+        left, top, right, bottom = self.box
+        return (right - left) / self.size[0], (bottom - top) / self.size[1]
+
+
+def read_picture(content: bytes, rule: Rule, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+    """The pixels of a picture file, uint8 ``[height, width, channels]``.
+
+    Args:
+        content: the whole file, of any format, mode, size and orientation that is read.
+        rule: the model's.
+        max_pixels: a picture whose header promises more is refused before it is decoded.
+
+    Raises:
+        PictureRefused: it is no picture, damaged, too large, or shows no digit where one is
+            looked for.
+    """
+    kind, file = open_picture(content, max_pixels)
+    if rule.normalise == "digit":
+        return _digit(kind, file, rule)
+    placed = _placement(_upright_size(file), rule)
+    _draft(file, placed)
+    image = upright(kind, file)
+    mode: Plain = "L" if rule.channels == 1 else "RGB"
+    # A draft's sides are rounded up, so what is kept is told from what was decoded.
+    fitted = _scaled(image, mode, rule.background, _placement(image.size, rule))
+    return np.asarray(_framed(fitted, rule)).reshape(rule.height, rule.width, rule.channels)
+
+
+def _upright_size(file: ImageFile) -> tuple[int, int]:
+    """The size once it is turned, where that is known before it is decoded."""
+    width, height = file.size
+    if isinstance(file, JpegImageFile) and orientation(file) in SIDEWAYS:
+        return height, width
+    return width, height
+
+
+def _placement(size: tuple[int, int], rule: Rule) -> _Placement:
+    width, height = size
+    whole = (0.0, 0.0, float(width), float(height))
+    ratios = rule.width / width, rule.height / height
+    if rule.fit == "pad":
+        scale = min(ratios)
+        inner = max(round(width * scale), 1), max(round(height * scale), 1)
+        return _Placement(whole, inner)
+    if rule.fit == "crop":
+        scale = max(ratios)
+        left = max((width - rule.width / scale) / 2, 0.0)
+        top = max((height - rule.height / scale) / 2, 0.0)
+        return _Placement((left, top, width - left, height - top), (rule.width, rule.height))
+    return _Placement(whole, (rule.width, rule.height))
+
+
+def _draft(file: ImageFile, placed: _Placement) -> None:
+    """Let a large JPEG be decoded at a half, a quarter or an eighth of its size, if that does."""
+    least = min(placed.factors) / _GAP
+    if isinstance(file, JpegImageFile) and least >= 2:  # noqa: PLR2004 - the first such step
+        file.draft(None, (ceil(file.width / least), ceil(file.height / least)))
+
+
+def _scaled(image: Image.Image, mode: Plain, background: int, placed: _Placement) -> Image.Image:
+    across, down = (min(max(int(factor / _GAP), 1), _LARGEST_BLOCK) for factor in placed.factors)
+    plain = flattened(image, mode, background, (across, down))
+    left, top, right, bottom = placed.box
+    box = (left / across, top / down, right / across, bottom / down)
+    whole = (0.0, 0.0, float(plain.width), float(plain.height))
+    if plain.size == placed.size and box == whole:
+        return plain
+    return plain.resize(placed.size, Image.Resampling.BILINEAR, box)
+
+
+def _framed(image: Image.Image, rule: Rule) -> Image.Image:
+    """The picture in the middle of the model's own size."""
+    if image.size == (rule.width, rule.height):
+        return image
+    behind = (rule.background,) * rule.channels if rule.channels > 1 else rule.background
+    framed = Image.new(image.mode, (rule.width, rule.height), behind)
+    framed.paste(image, ((rule.width - image.width) // 2, (rule.height - image.height) // 2))
+    return framed
+
+
+def _digit(kind: str, file: ImageFile, rule: Rule) -> npt.NDArray[np.uint8]:
+    whole = _within(file.size)
+    _draft(file, whole)
+    image = upright(kind, file)
+    # Behind a transparent drawing belongs whatever its ink stands out from.
+    behind = (rule.background, 255 - rule.background)[: 1 + has_transparency(image)]
+    for background in behind:
+        grey = np.asarray(_scaled(image, "L", background, _within(image.size)))
+        try:
+            digit = normalised_digit(grey, rule.height, rule.width)
+        except NoInk:
+            continue
+        return np.repeat(digit[:, :, None], rule.channels, axis=2)
+    raise PictureRefused(
+        "No ink is found in this picture; send one of a single digit that stands out from its "
+        "background."
+    )
+
+
+def _within(size: tuple[int, int]) -> _Placement:
+    """All of the picture, made smaller where it is larger than ink needs."""
+    width, height = size
+    scale = min(_DIGIT_SIDE / max(size), 1.0)
+    inner = max(round(width * scale), 1), max(round(height * scale), 1)
+    return _Placement((0.0, 0.0, float(width), float(height)), inner)

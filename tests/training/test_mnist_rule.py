@@ -1,0 +1,22 @@
+"""MNIST's own digits under the rule that the service applies to any picture."""
+
+import gzip
+
+import numpy as np
+
+from service.pictures import read_picture
+from tests.pictures import encoded, image_input
+from training.sources import Folders
+
+DIGIT = image_input(28, 28, channels=1, normalise="digit")
+
+
+def test_mnist_itself_stays_as_it_is(folders: Folders) -> None:
+    """All ten thousand test digits, saved as PNG, come out bit for bit."""
+    assert folders.data is not None
+    packed = (folders.data / "mnist" / "t10k-images-idx3-ubyte.gz").read_bytes()
+    digits = np.frombuffer(gzip.decompress(packed), np.uint8, offset=16).reshape(-1, 28, 28)
+
+    same = sum(np.array_equal(read_picture(encoded(d), DIGIT)[:, :, 0], d) for d in digits)
+
+    assert same == len(digits) == 10_000
