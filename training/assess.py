@@ -6,11 +6,20 @@ import numpy as np
 
 from service.bundle.manifest import Baseline, Evaluation
 from training.describe import rounded
-from training.evaluate import measure, naive_answers
+from training.evaluate import confidence, measure, naive_answers
 from training.predictor import Learned, learn
 from training.recipe import Recipe
 from training.split import Parts, folds, set_aside
 from training.tabular import Dataset, Float32s, Floats, Rows, Table, encode
+from training.unsure import unsure_metrics
+
+
+@dataclass(frozen=True)
+class Naive:
+    """What a predictor says that learned nothing but the training part's target."""
+
+    name: str
+    answers: Float32s
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,9 @@ def assess(
         return across
     name, naive = naive_answers(recipe, target[parts.training], len(test))
     found = measure(recipe, target[test], answers, learned.threshold)
+    if learned.unsure_below is not None:
+        seen = confidence(target[test], answers, learned.threshold)
+        found |= unsure_metrics(*seen, learned.unsure_below)
     if across is not None and across.evaluation is not None:
         metrics = across.evaluation.metrics.items()
         found |= {f"cross_validated_{metric}": value for metric, value in metrics}
@@ -56,23 +68,45 @@ def assess(
 
 def cross_validate(recipe: Recipe, table: Table, target: Floats) -> Assessment:
     """Fit the recipe once for each fold, from its columns on, and measure all answers together."""
-    classes = recipe.task != "regression"
-    width = len(recipe.target.labels) if recipe.task == "multiclass" else 1
-    answers = np.zeros((len(target), width), dtype=np.float32)
-    naive = np.zeros_like(answers)
-    name = ""
-    for rest, measured in folds(target, recipe.split.folds, recipe.seed, classes=classes):
-        share = recipe.split.validation
-        training, validation = set_aside(rest, target, share, recipe.seed, classes=classes)
-        data = encode(table, recipe, training)
-        learned = learn(recipe, data, training, validation)
-        answers[measured] = learned.predictor.predict(data.features[measured])
-        name, naive[measured] = naive_answers(recipe, target[training], len(measured))
+    everything = np.arange(len(target))
+    answers, naive = out_of_fold(recipe, table, target, everything, recipe.split.folds)
     evaluation = Evaluation(
         part="cross-validation",
         folds=recipe.split.folds,
         rows=len(target),
         metrics=rounded(measure(recipe, target, answers, 0.5)),
-        baseline=Baseline(name=name, metrics=rounded(measure(recipe, target, naive, 0.5))),
+        baseline=Baseline(
+            name=naive.name, metrics=rounded(measure(recipe, target, naive.answers, 0.5))
+        ),
     )
-    return Assessment(np.arange(len(target)), answers, evaluation)
+    return Assessment(everything, answers, evaluation)
+
+
+def out_of_fold(
+    recipe: Recipe, table: Table, target: Floats, rows: Rows, count: int
+) -> tuple[Float32s, Naive]:
+    """Answers to some rows, each by a model that was fitted to the other folds of these rows.
+
+    Args:
+        recipe: what is fitted, from its columns on.
+        table: all rows.
+        target: of all rows.
+        rows: those to divide into folds; no other row takes part.
+        count: how many folds.
+
+    Returns:
+        The answers, ``[len(rows), outputs]``, and those of a predictor that learned nothing.
+    """
+    classes = recipe.task != "regression"
+    width = len(recipe.target.labels) if recipe.task == "multiclass" else 1
+    answers = np.zeros((len(rows), width), dtype=np.float32)
+    naive = np.zeros_like(answers)
+    name = ""
+    share = recipe.split.validation * len(target) / len(rows)
+    for rest, measured in folds(target[rows], count, recipe.seed, classes=classes):
+        training, validation = set_aside(rows[rest], target, share, recipe.seed, classes=classes)
+        data = encode(table, recipe, training)
+        learned = learn(recipe, data, training, validation)
+        answers[measured] = learned.predictor.predict(data.features[rows[measured]])
+        name, naive[measured] = naive_answers(recipe, target[training], len(measured))
+    return answers, Naive(name, naive)

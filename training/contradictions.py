@@ -53,6 +53,14 @@ def _of_the_table(recipe: Recipe) -> Checks:
         (split.test + split.validation >= 1, "split: nothing is left to train on"),
         (split.folds == 1, "split.folds: one fold leaves nothing to train on; use 2 or more"),
         (
+            split.interval_folds == 1,
+            "split.interval_folds: one fold leaves nothing to train on; use 2 or more",
+        ),
+        (
+            bool(target.labels) and split.interval_folds > 0,
+            "split.interval_folds: intervals are for quantities, and this target has labels",
+        ),
+        (
             (split.test == 0 and split.folds == 0) != split.unmeasured,
             "split: give test rows or folds to measure with, or else say unmeasured = true",
         ),

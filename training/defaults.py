@@ -11,6 +11,7 @@ from training.tabular import Floats
 _FEW_ROWS = 30
 _SMALL_TABLE = 200
 _MLP_FROM_ROWS = 1000
+_INTERVAL_FOLDS = 5
 _MEDIUM_TABLE = 10_000
 _LARGE_TABLE = 100_000
 _BINARY = 2
@@ -31,15 +32,23 @@ def default_family(rows: int, *, classes: bool) -> Family:
 
 
 def default_split(target: Floats, *, classes: bool) -> dict[str, Any]:
-    """A fifth for the test; of a small table folds as well, of a tiny one folds alone."""
+    """A fifth for the test; of a small table folds as well, of a tiny one folds alone.
+
+    Where the validation part is too small to tell how far the truth may lie from a quantity, the
+    network is so small that fitting it a few times more costs little.
+    """
     rows = len(target)
     most_folds = int(np.bincount(target.astype(int)).min()) if classes else rows
     folds = max(min(_FOLDS, most_folds), 2)
     if rows < _FEW_ROWS:
         return {"test": 0.0, "folds": folds if classes else rows}
     if rows < _SMALL_TABLE:
-        return {"test": 0.2, "folds": folds}
-    return {"test": 0.2, "validation": 0.1}
+        split: dict[str, Any] = {"test": 0.2, "folds": folds}
+    else:
+        split = {"test": 0.2, "validation": 0.1}
+    if not classes and rows < _MLP_FROM_ROWS:
+        split["interval_folds"] = _INTERVAL_FOLDS
+    return split
 
 
 def default_network(

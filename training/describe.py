@@ -21,6 +21,7 @@ from service.bundle.features import (
     Range,
     Statistics,
 )
+from service.bundle.interval import Interval
 from service.bundle.outputs import ClassesOutput, ValueOutput
 from training.estimators import Estimator
 from training.predictor import Predictor
@@ -43,13 +44,23 @@ def input_of(data: Dataset, training: Float32s) -> FeaturesInput:
     )
 
 
-def output_of(card: Card, threshold: float) -> ValueOutput | ClassesOutput:
-    """The answer: a quantity in its unit, or labels."""
+def output_of(
+    card: Card,
+    threshold: float,
+    *,
+    unsure_below: float | None = None,
+    interval: Interval | None = None,
+) -> ValueOutput | ClassesOutput:
+    """The answer: a quantity in its unit, or labels, with what is known of its doubt."""
     target = card.target
     name = target.name or target.column
     if card.task == "regression":
         return ValueOutput(
-            kind="value", name=name, description=target.description, unit=target.unit
+            kind="value",
+            name=name,
+            description=target.description,
+            unit=target.unit,
+            interval=interval,
         )
     return ClassesOutput(
         kind="classes",
@@ -57,6 +68,7 @@ def output_of(card: Card, threshold: float) -> ValueOutput | ClassesOutput:
         description=target.description,
         labels=target.labels,
         threshold=threshold if card.task == "binary" else None,
+        unsure_below=unsure_below,
     )
 
 

@@ -53,6 +53,21 @@ def probabilities(answers: Float32s) -> Floats:
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
+def confidence(
+    target: Floats, answers: Float32s, threshold: float
+) -> tuple[Float32s, npt.NDArray[np.bool_]]:
+    """The probability of each row's answered label, and whether that label is true.
+
+    Args:
+        target: ``[rows]``, label positions.
+        answers: ``[rows, outputs]`` as the graph gives them.
+        threshold: of two labels the second is answered from this probability on.
+    """
+    answered = decide(answers, threshold)
+    shares = np.hstack([1 - answers, answers]) if answers.shape[1] == 1 else answers
+    return shares[np.arange(len(shares)), answered], answered == target.astype(np.intp)
+
+
 def choose_threshold(wish: str | float, target: Floats, answers: Float32s) -> float:
     """The decision threshold that the recipe asks for.
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from training.estimators import Estimator, fit_estimator
-from training.evaluate import choose_threshold
+from training.evaluate import choose_threshold, confidence
 from training.fit import Examples, History, fit
 from training.losses import class_weights, loss_of
 from training.networks import Ensemble, build
@@ -15,6 +15,7 @@ from training.preparation import Preparation, fit_preparation
 from training.recipe import Recipe, Training
 from training.scaling import Scaler, fit_scaler
 from training.tabular import Dataset, Float32s, Floats, Rows
+from training.unsure import choose_unsure
 
 _CHUNK = 65_536
 _LARGEST_LOGARITHM = 80.0
@@ -67,10 +68,15 @@ class Learned:
     histories: list[History]
     threshold: float
     """Of two labels the second is answered from this probability on."""
+    unsure_below: float | None = None
+    """An answer of a lesser probability is unsure, where the validation part could tell."""
 
 
 def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> Learned:
-    """Fit preparation and networks on the training rows; validation rows only decide when to stop.
+    """Fit preparation and networks on the training rows; validation rows only decide.
+
+    They decide when to stop, from which probability on the second of two labels is answered, and
+    below which an answer is unsure.
 
     Args:
         recipe: what to fit and how.
@@ -86,7 +92,10 @@ def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> Le
         predictor, histories = _fit_networks(recipe, recipe.training, data, training, validation)
     answers = predictor.predict(data.features[validation])
     threshold = choose_threshold(recipe.target.threshold, data.target[validation], answers)
-    return Learned(predictor, histories, threshold)
+    unsure = None
+    if recipe.task != "regression":
+        unsure = choose_unsure(*confidence(data.target[validation], answers, threshold))
+    return Learned(predictor, histories, threshold, unsure)
 
 
 def _fit_networks(

@@ -121,6 +121,11 @@ class Split(Section):
     folds: Annotated[int, Field(ge=0)] = Field(
         default=0, description="cross-validate with so many folds; as many as rows: leave one out"
     )
+    interval_folds: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="fit the recipe so many times more, each time without one fold of the rows "
+        "outside the test part, to learn prediction intervals from answers to unseen rows",
+    )
     unmeasured: bool = Field(
         default=False, description="publish without any measurement, for a table that is complete"
     )

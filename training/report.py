@@ -71,6 +71,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
             caveats=caveats,
             tiles=summary.tiles(manifest.evaluation, recipe),
             metrics=summary.metric_rows(manifest.evaluation, recipe),
+            intervals=summary.interval_rows(manifest.output),
             labels=summary.label_rows(manifest.evaluation, answered),
             pictures=[picture for picture in pictures if picture is not None],
             worst=summary.worst_rows(answered, table, columns),

@@ -10,6 +10,7 @@ from service.bundle.files import EXAMPLES, MODEL
 from service.bundle.outputs import output_name
 from training import describe, export, report
 from training.assess import assess
+from training.intervals import interval_of
 from training.predictor import learn
 from training.publish import check_folder, publish
 from training.recipe import Recipe
@@ -51,7 +52,10 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
     learned = learn(recipe, data, parts.training, parts.validation)
     assessment = assess(recipe, table, data, parts, learned)
 
-    output = describe.output_of(recipe, learned.threshold)
+    interval = interval_of(recipe, table, data, parts, learned=learned, assessment=assessment)
+    output = describe.output_of(
+        recipe, learned.threshold, unsure_below=learned.unsure_below, interval=interval
+    )
     answer = output_name(output)
     proof = data.features[parts.test if len(parts.test) else parts.training]
     graph = export.export(learned.predictor, answer, len(data.columns))

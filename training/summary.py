@@ -1,11 +1,14 @@
 """A report's tables: metrics, labels and single rows, each number as people write it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from service.bundle.interval import Interval
 from service.bundle.manifest import Evaluation
+from service.bundle.outputs import Output, ValueOutput
 from training.evaluate import decide, probabilities
 from training.recipe import Recipe
 from training.tabular import Float32s, Floats, Rows, Table
@@ -23,6 +26,9 @@ METRICS = {
     "roc_auc": "ROC AUC",
     "pr_auc": "PR AUC",
     "brier": "Brier score",
+    "unsure_share": "unsure",
+    "wrong[unsure]": "wrong where unsure",
+    "wrong[others]": "wrong elsewhere",
 }
 _MEANINGS = {
     "rmse": "root of the mean squared error",
@@ -37,6 +43,9 @@ _MEANINGS = {
     "roc_auc": "chance that a row of the label ranks above another",
     "pr_auc": "average precision",
     "brier": "mean squared error of the probability",
+    "unsure_share": "share of answers whose probability is so low that they are called unsure",
+    "wrong[unsure]": "share of wrong answers among those",
+    "wrong[others]": "share of wrong answers among the others",
 }
 _HEADLINES = {
     "regression": ("rmse", "mae", "r2"),
@@ -133,6 +142,32 @@ def metric_rows(evaluation: Evaluation | None, recipe: Recipe) -> list[Line]:
         for name, title in METRICS.items()
         if name in found
     ]
+
+
+def interval_rows(output: Output) -> list[dict[str, str]]:
+    """Each level of the prediction intervals with what it held on the test part."""
+    if not isinstance(output, ValueOutput) or output.interval is None:
+        return []
+    interval = output.interval
+    unit = f" {output.unit}" if output.unit else ""
+    rows = []
+    for one in interval.levels:
+        ends = [_margin(interval, margin, unit) for margin in (min(one.margins), max(one.margins))]
+        rows.append(
+            {
+                "level": f"{one.level:.0%}",
+                "coverage": "" if one.coverage is None else f"{one.coverage:.1%}",
+                "width": "" if one.mean_width is None else number(one.mean_width),
+                "margin": " to ".join(dict.fromkeys(ends)),
+            }
+        )
+    return rows
+
+
+def _margin(interval: Interval, margin: float, unit: str) -> str:
+    if interval.scale == "value":
+        return f"± {number(margin)}{unit}"
+    return f"+{math.expm1(margin):.1%} -{-math.expm1(-margin):.1%}"
 
 
 def label_rows(evaluation: Evaluation | None, answered: Answered) -> list[dict[str, str]]:

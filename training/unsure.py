@@ -1,7 +1,5 @@
 """Below which probability an answer is called unsure, chosen where nothing was fitted."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
@@ -12,18 +10,6 @@ LEAST_RATIO = 3.0
 """How many times as often wrong as the others unsure answers must be, unless a caller asks more."""
 _MOST_UNSURE = 0.2
 _LEAST_WRONG = 5
-
-
-@dataclass(frozen=True)
-class Told:
-    """What the flag is worth on some rows: shares between 0 and 1."""
-
-    unsure: float
-    """Share of the answers that are unsure."""
-    wrong_unsure: float
-    """Share of the unsure answers that are wrong; NaN where there are none."""
-    wrong_others: float
-    """Share of the other answers that are wrong; NaN where there are none."""
 
 
 def choose_unsure(
@@ -61,8 +47,11 @@ def choose_unsure(
     return float((ascending[k - 1] + ascending[k]) / 2)
 
 
-def told(confidence: Floats, right: Truths, threshold: float) -> Told:
+def unsure_metrics(confidence: Floats, right: Truths, threshold: float) -> dict[str, float]:
     """What the flag is worth on these rows.
+
+    ``unsure_share`` of the answers bear it; ``wrong[unsure]`` and ``wrong[others]`` are the shares
+    of wrong answers with and without it, left out where there is no such answer.
 
     Args:
         confidence: ``[rows]``, the probability of the label answered.
@@ -70,8 +59,8 @@ def told(confidence: Floats, right: Truths, threshold: float) -> Told:
         threshold: an answer of a lesser probability is unsure.
     """
     unsure = confidence < threshold
-    return Told(float(unsure.mean()), _wrong(right[unsure]), _wrong(right[~unsure]))
-
-
-def _wrong(right: Truths) -> float:
-    return float((~right).mean()) if len(right) else float("nan")
+    found = {"unsure_share": float(unsure.mean())}
+    for name, rows in (("wrong[unsure]", unsure), ("wrong[others]", ~unsure)):
+        if rows.any():
+            found[name] = float((~right[rows]).mean())
+    return found

@@ -14,7 +14,9 @@ from sklearn.metrics import r2_score, roc_auc_score, root_mean_squared_error
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from service.bundle.outputs import ValueOutput
 from training.evaluate import decide
+from training.intervals import bounds
 from training.published import Published, open_model
 from training.sources import Folders, load
 from training.split import Parts, divide
@@ -29,6 +31,7 @@ from training.tabular import (
 
 _CLOSE = 1e-4
 _CLOSE_PROBABILITY = 1e-3
+_TESTED_LEVEL = 0.9
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ def _california_linear(trial: Trial) -> Iterator[Figure]:
         f"{found:,.0f}",
         bool(abs(found / expected - 1) < 1e-3),  # noqa: PLR2004 - the claim's own number
     )
+    yield from _covered(trial)
 
 
 def _california_mlp(trial: Trial) -> Iterator[Figure]:
@@ -134,6 +138,7 @@ def _california_mlp(trial: Trial) -> Iterator[Figure]:
         f"{found:,.0f} ({found / expected - 1:+.1%})",
         bool(found <= expected),
     )
+    yield from _covered(trial)
 
 
 def _king_county(trial: Trial) -> Iterator[Figure]:
@@ -147,6 +152,24 @@ def _king_county(trial: Trial) -> Iterator[Figure]:
             f"{found:.4f}",
             bool(found >= expected),
         )
+    yield from _covered(trial)
+
+
+def _covered(trial: Trial) -> Iterator[Figure]:
+    """What the 90 % intervals hold of the test part."""
+    output = trial.model.manifest.output
+    interval = output.interval if isinstance(output, ValueOutput) else None
+    if interval is None:
+        return
+    level = next(one for one in interval.levels if one.level == _TESTED_LEVEL)
+    target = trial.data.target[trial.parts.test]
+    low, high = bounds(interval, level, trial.answers(trial.parts.test)[:, 0].astype(np.float64))
+    coverage = ((low <= target) & (target <= high)).mean()
+    yield Figure(
+        "90 % intervals that hold 88 % to 92 % of the test part",
+        f"{coverage:.1%}, {(high - low).mean():,.0f} wide in the mean",
+        bool(abs(coverage - _TESTED_LEVEL) <= 0.02),  # noqa: PLR2004 - the claim's own number
+    )
 
 
 def _boosted(trial: Trial, target: Floats) -> Floats:

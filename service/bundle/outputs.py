@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from service.bundle.features import Finite, Part, Text
+from service.bundle.interval import Interval
 
 
 class ValueOutput(Part):
@@ -14,6 +15,7 @@ class ValueOutput(Part):
     name: Text
     description: str = ""
     unit: str | None = None
+    interval: Interval | None = None
 
 
 class Calibration(Part):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.unsure import choose_unsure, told
+from training.unsure import choose_unsure, unsure_metrics
 
 
 def answers(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -18,9 +18,9 @@ def test_unsure_answers_are_ten_times_as_often_wrong_on_other_rows() -> None:
     threshold = choose_unsure(*answers(5000, seed=1), least_ratio=10)
 
     assert threshold is not None
-    found = told(*answers(50_000, seed=2), threshold)
-    assert found.wrong_unsure >= 10 * found.wrong_others
-    assert found.unsure <= 0.2
+    found = unsure_metrics(*answers(50_000, seed=2), threshold)
+    assert found["wrong[unsure]"] >= 10 * found["wrong[others]"]
+    assert found["unsure_share"] <= 0.2
 
 
 def test_the_threshold_is_that_of_the_greatest_index() -> None:
@@ -56,8 +56,8 @@ def test_no_threshold_where_it_would_mean_little(
 
 def test_an_answer_at_the_threshold_is_not_unsure() -> None:
     """The contract says: of a lesser probability."""
-    found = told(np.array([0.4, 0.5, 0.6]), np.array([False, True, True]), 0.5)
+    found = unsure_metrics(np.array([0.4, 0.5, 0.6]), np.array([False, True, True]), 0.5)
 
-    assert found.unsure == pytest.approx(1 / 3)
-    assert found.wrong_unsure == 1
-    assert found.wrong_others == 0
+    assert found["unsure_share"] == pytest.approx(1 / 3)
+    assert found["wrong[unsure]"] == 1
+    assert found["wrong[others]"] == 0
