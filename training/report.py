@@ -1,6 +1,6 @@
 """The report: one self-contained page that a reviewer reads before trusting a model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jinja2
@@ -57,8 +57,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     if learned.histories:
         pictures.append(figures.learning_curves(learned.histories, "loss"))
 
-    shown = sorted(importance, key=lambda name: -importance[name])[:_MOST_CELLS]
-    columns = [feature.name for feature in recipe.features if feature.name in shown]
+    columns = _most_telling(recipe, importance)
     answers = assessment.answers if measured else learned.predictor.predict(data.features)
     answered = summary.Answered(recipe, rows, data.target[rows], answers, learned.threshold)
     return (
@@ -117,6 +116,12 @@ def _measured_pictures(
             figures.calibration(classes, shares, labels),
         ]
     return pictures
+
+
+def _most_telling(recipe: Recipe, importance: Mapping[str, float]) -> list[str]:
+    """The columns that matter most, in the recipe's order."""
+    shown = sorted(importance, key=lambda name: -importance[name])[:_MOST_CELLS]
+    return [feature.name for feature in recipe.features if feature.name in shown]
 
 
 def _command(recipe: Recipe) -> str:
