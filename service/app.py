@@ -66,7 +66,8 @@ def create_app(
     metrics = Metrics()
     registry = Registry(settings.device)
     reconciler = Reconciler(settings, metrics, registry, unloaded)
-    control = Control(reconciler, channel or Channel(), settings.worker_seconds)
+    channel = channel or Channel()
+    control = Control(reconciler, channel, settings.worker_seconds)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -96,7 +97,7 @@ def create_app(
     app.include_router(plain_router(registry, predictor, plain))
     for router in (
         *v1_routers(registry, predictor, codecs),
-        *v2_routers(registry, control, predictor, v2, settings, VERSION),
+        *v2_routers(registry, control, channel, predictor, v2, settings, VERSION),
     ):
         app.include_router(router)
     app.include_router(operations_router(registry, metrics))

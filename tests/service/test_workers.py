@@ -126,6 +126,33 @@ def test_metrics_equal_what_the_load_generator_counted(models: Path, workers: in
         assert sums(text, "onward_model_ready", "model") == {"admission": 1, "price": 1}
 
 
+def test_statistics_are_those_of_all_workers(models: Path) -> None:
+    """Whichever worker is asked; rows, requests, runs by size, and failures add up."""
+    publish_price(models)
+    publish_admission(models)
+
+    with several(models, 2) as service:
+        for worker in service.workers:
+            with alone(service, worker) as client:
+                for number in range(1, 4):
+                    ask(client, number)
+                ask(client, 0)
+        paths = ("/v2/models/price/stats", "/v2/models/stats") * 4
+        told = [httpx.get(f"{service.address}{path}").json()["model_stats"] for path in paths]
+
+    for *_, price in told:
+        assert (price["name"], price["inference_count"], price["execution_count"]) == (
+            "price",
+            2 * (2 + 3 + 1),
+            2 * 3,
+        )
+        stats = price["inference_stats"]
+        assert (stats["success"]["count"], stats["fail"]["count"]) == (6, 2)
+        sizes = [(run["batch_size"], run["compute_infer"]["count"]) for run in price["batch_stats"]]
+        assert sizes == [(1, 2), (2, 2), (3, 2)]
+    assert [len(models) for models in told] == [1, 2] * 4
+
+
 def test_the_ready_gauge_tells_of_no_version_that_has_gone(models: Path) -> None:
     """After a swap on every worker, only what is there is told."""
     publish_price(models)

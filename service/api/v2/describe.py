@@ -1,9 +1,8 @@
-"""What the protocol tells of a model: metadata, configuration, statistics."""
+"""What the protocol tells of a model: metadata and configuration."""
 
 from service.engine.model import ServedModel
 from service.engine.registry import Registry
 from service.engine.session import TensorSpec
-from service.engine.statistics import Duration, Statistics
 
 _PLATFORM = "onnx_onnxv1"
 _PICTURE_AXES = 3
@@ -38,46 +37,6 @@ def config(model: ServedModel) -> dict[str, object]:
         "input": inputs,
         "output": [_configured(spec, batched=size > 0) for spec in model.outputs],
     }
-
-
-def statistics(model: ServedModel) -> dict[str, object]:
-    """What this process counted since it loaded the model."""
-    counted = model.statistics
-    return {
-        "name": model.name,
-        "version": model.version,
-        "last_inference": counted.last_inference,
-        "inference_count": counted.inference_count,
-        "execution_count": counted.execution_count,
-        "inference_stats": _phases(counted),
-        "batch_stats": [
-            {
-                "batch_size": rows,
-                "compute_input": _duration(Duration(runs.count)),
-                "compute_infer": _duration(runs),
-                "compute_output": _duration(Duration(runs.count)),
-            }
-            for rows, runs in sorted(counted.runs_by_rows.items())
-        ],
-    }
-
-
-def _phases(counted: Statistics) -> dict[str, object]:
-    phases = {
-        "success": counted.success,
-        "fail": counted.fail,
-        "queue": counted.queue,
-        "compute_input": counted.compute_input,
-        "compute_infer": counted.compute_infer,
-        "compute_output": counted.compute_output,
-        "cache_hit": Duration(),
-        "cache_miss": Duration(),
-    }
-    return {name: _duration(duration) for name, duration in phases.items()}
-
-
-def _duration(duration: Duration) -> dict[str, int]:
-    return {"count": duration.count, "ns": duration.ns}
 
 
 def _tensor(spec: TensorSpec) -> dict[str, object]:

@@ -8,13 +8,15 @@ from service.api.health import add_health
 from service.api.prediction import Predictor
 from service.api.responses import json_response
 from service.api.v2.browsers import NOT_FROM_A_BROWSER
-from service.api.v2.describe import config, metadata, statistics
+from service.api.v2.describe import config, metadata
 from service.api.v2.dialect import V2Dialect
 from service.api.v2.exchange import TAG, read_document
 from service.api.v2.shared_memory_routes import shared_memory_router
+from service.api.v2.statistics import StatisticsOfWorkers
 from service.engine.registry import Entry, Registry
 from service.errors import InvalidRequest
 from service.settings import Settings
+from service.workers.channel import Channel
 from service.workers.control import Control
 
 EXTENSIONS = [
@@ -29,6 +31,7 @@ EXTENSIONS = [
 def v2_routers(  # noqa: PLR0913, PLR0917 - the parts that its calls reach
     registry: Registry,
     control: Control,
+    channel: Channel,
     predictor: Predictor,
     dialect: V2Dialect,
     settings: Settings,
@@ -38,15 +41,18 @@ def v2_routers(  # noqa: PLR0913, PLR0917 - the parts that its calls reach
     shares = settings.shared_memory == "system"
     extensions = [*EXTENSIONS, "system_shared_memory"] if shares else EXTENSIONS
     about = {"name": settings.server_name, "version": version, "extensions": extensions}
+    statistics = StatisticsOfWorkers(registry, channel)
     return [
-        _server_router(registry, about),
-        _model_router(registry, predictor, dialect),
+        _server_router(registry, about, statistics),
+        _model_router(registry, predictor, dialect, statistics),
         _repository_router(registry, control),
         shared_memory_router(dialect.regions),
     ]
 
 
-def _server_router(registry: Registry, about: Mapping[str, object]) -> APIRouter:
+def _server_router(
+    registry: Registry, about: Mapping[str, object], statistics: StatisticsOfWorkers
+) -> APIRouter:
     """The server, its health, and what all its models have done."""
     router = APIRouter(prefix="/v2", tags=[TAG])
 
@@ -59,13 +65,17 @@ def _server_router(registry: Registry, about: Mapping[str, object]) -> APIRouter
 
     @router.get("/models/stats", summary="What every model has done so far")
     async def all_statistics() -> Response:
-        serving = [registry.serving(name) for name in registry.names]
-        return json_response({"model_stats": [statistics(model) for model in serving if model]})
+        return json_response({"model_stats": await statistics.of()})
 
     return router
 
 
-def _model_router(registry: Registry, predictor: Predictor, dialect: V2Dialect) -> APIRouter:
+def _model_router(
+    registry: Registry,
+    predictor: Predictor,
+    dialect: V2Dialect,
+    statistics: StatisticsOfWorkers,
+) -> APIRouter:
     """One model, or one version of it."""
     router = APIRouter(prefix="/v2", tags=[TAG])
 
@@ -88,7 +98,7 @@ def _model_router(registry: Registry, predictor: Predictor, dialect: V2Dialect) 
     @router.get("/models/{name}/stats", summary="What a model has done so far")
     @router.get("/models/{name}/versions/{version}/stats", summary="The same of one version")
     async def model_statistics(name: str, version: str | None = None) -> Response:
-        return json_response({"model_stats": [statistics(registry.get(name, version))]})
+        return json_response({"model_stats": await statistics.of([registry.get(name, version)])})
 
     @router.post("/models/{name}/infer", summary="Infer")
     @router.post("/models/{name}/versions/{version}/infer", summary="Infer by one version")
