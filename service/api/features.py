@@ -13,6 +13,7 @@ import numpy.typing as npt
 from service.api.problems import Findings, describe, describe_number, rule_problem
 from service.api.quick import QuickRows
 from service.api.rows import UNSEEN, Columns, RowReader
+from service.api.trained_range import TrainedRange
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
@@ -36,6 +37,7 @@ class FeatureCodec:
         self.features = features_input.features
         self._columns = Columns(self.features)
         self._quick = QuickRows(self.features)
+        self.trained = TrainedRange(self.features)
 
     @property
     def example(self) -> dict[str, object]:

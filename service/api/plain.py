@@ -4,25 +4,27 @@ GET /models · GET /models/{name} · POST /models/{name}/predict, each model als
 /models/{name}/versions/{version}.
 """
 
+import asyncio
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import orjson
 from fastapi import APIRouter, Request, Response
-from starlette.datastructures import Headers
+from fastapi.responses import HTMLResponse
 
+from service.api.answers import answers, require_labels
 from service.api.bodies import JSON, parse_json
 from service.api.codecs import Codecs
+from service.api.facts import evaluation, facts, report, summary, versions
 from service.api.features import FeatureCodec
-from service.api.labels import scores_by_label
+from service.api.parameters import Parameters, read_parameters
 from service.api.prediction import Decoded, Encoded, Predictor
 from service.api.responses import json_response
+from service.api.trained_range import NO_WARNINGS, Warnings
 from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput, ValueOutput
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
-from service.engine.registry import Entry, Registry
+from service.engine.registry import Registry
 from service.errors import InvalidRequest
 
 _INSTANCES = "instances"
@@ -34,10 +36,27 @@ _BODY = {
         "content": {JSON: {"schema": {"type": ["object", "array"]}}},
     }
 }
+# A report is one file with its own style and pictures; nothing in it runs or fetches anything.
+_REPORT_HEADERS = {
+    "content-security-policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "
+    "img-src data:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+_PAGE: dict[str, Any] = {"response_class": HTMLResponse}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the answer's form depends on: whether one row was sent bare, and what is wanted."""
+
+    single: bool
+    parameters: Parameters
+    warnings: Warnings
 
 
 class PlainDialect:
-    """JSON objects by feature name; the context tells whether one row was sent bare."""
+    """JSON objects by feature name."""
 
     name = "plain"
     media_types = (JSON,)
@@ -45,18 +64,25 @@ class PlainDialect:
     def __init__(self, codecs: Codecs) -> None:
         self._codecs = codecs
 
-    def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Decoded[bool]:  # noqa: ARG002 - the protocol's own parameter
+    def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[Asked]:
         """One object, an array of rows, or ``{"instances": [rows]}``."""
-        codec = self._codecs.of(model, _manifest(model))
+        manifest = _manifest(model)
+        parameters = read_parameters(request.scope["query_string"])
+        require_labels(manifest.output, parameters)
+        codec = self._codecs.of(model, manifest)
         document = parse_json(body, orjson.dumps(codec.example))
         rows, single = _rows(document, codec)
-        return Decoded((codec.rows(rows),), single)
+        matrix = codec.rows(rows)
+        warned = NO_WARNINGS if parameters.warnings is False else codec.trained.warnings(matrix)
+        return Decoded((matrix,), Asked(single, parameters, warned))
 
-    def encode(self, model: ServedModel, outputs: Arrays, context: bool) -> Encoded:  # noqa: FBT001 - the protocol's own parameter
+    def encode(self, model: ServedModel, outputs: Arrays, context: Asked) -> Encoded:
         """One answer for a bare object, else ``{"predictions": [answers]}``."""
-        answers = _answers(_manifest(model), outputs[0])
+        read = answers(_manifest(model).output, outputs[0], context.parameters)
+        for row, sentences in context.warnings.items():
+            read[row]["warnings"] = sentences
         version = {"model_version": model.version}
-        body = answers[0] | version if context else {"predictions": answers} | version
+        body = read[0] | version if context.single else {"predictions": read} | version
         return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
@@ -71,15 +97,28 @@ def plain_router(registry: Registry, predictor: Predictor, dialect: PlainDialect
         used: dict[str, str] = {"requested": device.requested, "actual": device.actual}
         if device.reason:
             used["reason"] = device.reason
-        listed = [_summary(registry.entry(name)) for name in registry.names]
+        listed = [summary(registry.entry(name)) for name in registry.names]
         return json_response({"models": listed, "device": used})
 
     @router.get("/models/{name}", summary="What a model takes, answers, and how good it is")
     @router.get("/models/{name}/versions/{version}", summary="The same of one version")
     async def model(name: str, version: str | None = None) -> Response:
         entry = registry.entry(name, version)
-        versions = [_version(known) for known in registry.versions(name)]
-        return json_response(_summary(entry) | _facts(entry) | {"versions": versions})
+        told = summary(entry) | facts(entry) | {"versions": versions(registry, name)}
+        return json_response(told)
+
+    @router.get("/models/{name}/metrics", summary="How good a model is on rows it never saw")
+    @router.get("/models/{name}/versions/{version}/metrics", summary="The same of one version")
+    async def model_metrics(name: str, version: str | None = None) -> Response:
+        return json_response(evaluation(registry.get(name, version)))
+
+    @router.get("/models/{name}/report", summary="What training wrote for a reviewer", **_PAGE)
+    @router.get(
+        "/models/{name}/versions/{version}/report", summary="The same of one version", **_PAGE
+    )
+    async def model_report(name: str, version: str | None = None) -> Response:
+        page = await asyncio.to_thread(report, registry.get(name, version))
+        return HTMLResponse(page, headers=_REPORT_HEADERS)
 
     @router.post("/models/{name}/predict", summary="Predict one row or many", openapi_extra=_BODY)
     @router.post(
@@ -110,30 +149,6 @@ def _rows(document: Any, codec: FeatureCodec) -> tuple[list[Any], bool]:  # noqa
     return document, False
 
 
-def _answers(manifest: Manifest, output: npt.NDArray[Any]) -> list[dict[str, object]]:
-    if isinstance(manifest.output, ValueOutput):
-        unit = {} if manifest.output.unit is None else {"unit": manifest.output.unit}
-        return [{"value": value, **unit} for value in output[:, 0]]
-    labels = manifest.output.labels
-    probabilities = scores_by_label(output, labels)
-    chosen = _chosen(manifest.output, probabilities)
-    shares = [dict(zip(labels, row, strict=True)) for row in probabilities]
-    named = [labels[index] for index in chosen]
-    return [
-        {"label": label, "probability": share[label], "probabilities": share}
-        for label, share in zip(named, shares, strict=True)
-    ]
-
-
-def _chosen(output: ClassesOutput, probabilities: npt.NDArray[Any]) -> list[int]:
-    """The position of each row's label."""
-    if len(output.labels) > 2:  # noqa: PLR2004 - two labels have a threshold instead
-        chosen: list[int] = probabilities.argmax(axis=1).tolist()
-        return chosen
-    threshold = 0.5 if output.threshold is None else output.threshold
-    return [int(second) for second in probabilities[:, 1] >= np.float32(threshold)]
-
-
 def _manifest(model: ServedModel) -> Manifest:
     if model.manifest is None:
         raise InvalidRequest(
@@ -141,41 +156,3 @@ def _manifest(model: ServedModel) -> Manifest:
             f"use POST /v2/models/{model.name}/infer."
         )
     return model.manifest
-
-
-def _summary(entry: Entry) -> dict[str, object]:
-    """What a person needs to choose a model."""
-    summary: dict[str, object] = {"name": entry.name, "version": entry.version}
-    summary |= {"ready": entry.model is not None}
-    if entry.model is None:
-        return summary | {"reason": entry.reason}
-    manifest = entry.model.manifest
-    if manifest is not None:
-        summary |= {
-            "title": manifest.title,
-            "description": manifest.description,
-            "task": manifest.task,
-        }
-    return summary | {"device": entry.model.device}
-
-
-def _facts(entry: Entry) -> dict[str, object]:
-    """Everything the manifest says, and how the model is served."""
-    if entry.model is None:
-        return {}
-    facts: dict[str, object] = {"execution": entry.model.execution}
-    manifest = entry.model.manifest
-    if manifest is None:
-        return facts
-    stated = manifest.model_dump(mode="json", exclude_none=True)
-    facts |= {"features": stated["input"]["features"]}
-    return facts | {
-        key: stated[key]
-        for key in ("output", "scaler", "evaluation", "provenance")
-        if key in stated
-    }
-
-
-def _version(entry: Entry) -> dict[str, object]:
-    version: dict[str, object] = {"version": entry.version, "state": entry.state}
-    return version | ({"reason": entry.reason} if entry.reason else {})

@@ -8,7 +8,6 @@ from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 
 from fastapi import Request, Response
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 
 from service.api.bodies import JSON, compressed, read_body, require_media_type
@@ -56,8 +55,14 @@ class Dialect(Protocol[Context]):
     def media_types(self) -> Sequence[str]:
         """What it reads."""
 
-    def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Decoded[Context]:
-        """Turn a body into arrays the model can take; raises `InvalidRequest` where it cannot."""
+    def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[Context]:
+        """Turn a body into arrays the model can take; raises `InvalidRequest` where it cannot.
+
+        Args:
+            model: that shall answer.
+            body: what was sent, unpacked.
+            request: for its headers and its query; its body has been read.
+        """
 
     def encode(self, model: ServedModel, outputs: Arrays, context: Context) -> Encoded:
         """Turn the model's outputs into a body."""
@@ -107,9 +112,9 @@ class Predictor:
         body = await read_body(request, self._max_body_bytes)
         started = perf_counter()
         if len(body) > _MOST_BYTES_AT_ONCE:
-            decoded = await asyncio.to_thread(dialect.decode, model, body, request.headers)
+            decoded = await asyncio.to_thread(dialect.decode, model, body, request)
         else:
-            decoded = dialect.decode(model, body, request.headers)
+            decoded = dialect.decode(model, body, request)
         decode_seconds = perf_counter() - started
         prediction = await model.predict(decoded.inputs)
         started = perf_counter()

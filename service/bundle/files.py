@@ -17,6 +17,7 @@ from service.bundle.manifest import FileDigest, Manifest
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
 EXAMPLES = "examples.json"
+REPORT = "report.html"
 
 _UNFINISHED = ".unfinished-"
 _ABANDONED_AFTER_SECONDS = 86_400
@@ -52,6 +53,15 @@ def read_bundle(folder: Path) -> Bundle:
     if mismatch := examples.mismatch(manifest):
         raise BundleError(f"{EXAMPLES} does not fit {MANIFEST}: {mismatch}")
     return Bundle(folder, manifest, examples, contents[MODEL])
+
+
+def read_file(folder: Path, manifest: Manifest, name: str) -> bytes:
+    """One of the bundle's files, as it was digested.
+
+    Raises:
+        BundleError: it is missing, truncated or changed.
+    """
+    return _checked(folder, name, manifest.files[name])
 
 
 def write_bundle(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:

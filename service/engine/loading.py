@@ -55,6 +55,7 @@ def load(
         candidate.name,
         candidate.version,
         session,
+        folder=candidate.folder,
         manifest=manifest,
         labels=labels,
         execution=execution,

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Literal, Self
 
@@ -47,6 +48,7 @@ class ServedModel:
     Args:
         execution: ``inline`` runs small requests at once on the event loop, for models so quick
             that handing over to a thread would cost more; ``batched`` joins callers in a thread.
+        folder: of its files.
         labels: what the classes of an output are called, by its name, where that is known.
     """
 
@@ -56,6 +58,7 @@ class ServedModel:
         version: str,
         session: Session,
         *,
+        folder: Path,
         manifest: Manifest | None,
         labels: Mapping[str, Sequence[str]],
         execution: Execution,
@@ -64,6 +67,7 @@ class ServedModel:
     ) -> None:
         self.name = name
         self.version = version
+        self.folder = folder
         self.manifest = manifest
         self.labels = labels
         self.execution = execution

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from starlette.datastructures import Headers
+from fastapi import Request
 
 from service.api.codecs import Codecs
 from service.api.labels import scores_by_label
@@ -41,7 +41,7 @@ class ExamplesDialect:
         self._codecs = codecs
         self._task = task
 
-    def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Decoded[int]:  # noqa: ARG002 - the protocol's own parameter
+    def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[int]:  # noqa: ARG002 - the protocol's own parameter
         """Read the examples, whose number the answer needs."""
         if model.manifest is None:
             template: Mapping[str, object] = {spec.name: "…" for spec in model.inputs}

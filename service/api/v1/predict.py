@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from starlette.datastructures import Headers
+from fastapi import Request
 
 from service.api.codecs import Codecs
 from service.api.prediction import Decoded, Encoded
@@ -36,7 +36,7 @@ class PredictDialect:
     def __init__(self, codecs: Codecs) -> None:
         self._codecs = codecs
 
-    def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Decoded[Form]:  # noqa: ARG002 - the protocol's own parameter
+    def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[Form]:  # noqa: ARG002 - the protocol's own parameter
         """Read rows or columns; a bundle's are held against its features' rules."""
         document = read_document(body, self._example(model))
         if _form_of(document) == _COLUMNS:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from starlette.datastructures import Headers
+from fastapi import Request
 
 from service.api.bodies import BINARY, JSON, parse_json
 from service.api.codecs import Codecs
@@ -44,9 +44,9 @@ class V2Dialect:
         self.regions = regions
         self._codecs = codecs
 
-    def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Decoded[Asked]:
+    def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[Asked]:
         """Read ``inputs``; a bundle's rows are also held against its features' rules."""
-        payload = split(body, headers.get(JSON_LENGTH))
+        payload = split(body, request.headers.get(JSON_LENGTH))
         if payload.document is None:
             asked = Asked(None, tuple(Wanted(i, binary=True) for i in range(len(model.outputs))))
             return Decoded(self._checked(model, (read_raw(payload, model),)), asked)

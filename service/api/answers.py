@@ -1,0 +1,91 @@
+"""What a person reads: a value with its unit, or a label with probabilities."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.api.labels import scores_by_label
+from service.api.parameters import Parameters
+from service.bundle.outputs import ClassesOutput, Output, ValueOutput
+from service.engine.datatypes import Array
+from service.errors import InvalidRequest
+
+Answer = dict[str, object]
+
+
+def require_labels(output: Output, parameters: Parameters) -> None:
+    """Refuse to choose labels of a model that has none.
+
+    Raises:
+        InvalidRequest: the model answers a value.
+    """
+    if isinstance(output, ValueOutput) and parameters.top is not None:
+        raise InvalidRequest("Parameter 'top' chooses among labels; this model answers a value.")
+
+
+def answers(output: Output, scores: Array, parameters: Parameters) -> list[Answer]:
+    """One answer for each row of the graph's output, its numbers as numpy's own.
+
+    Args:
+        output: what the manifest says of it.
+        scores: ``[rows, columns]``.
+        parameters: what the caller wants to read.
+    """
+    if isinstance(output, ValueOutput):
+        unit = {} if output.unit is None else {"unit": output.unit}
+        return [{"value": value, **unit} for value in scores[:, 0]]
+    probabilities = scores_by_label(scores, output.labels)
+    chosen = chosen_labels(output, probabilities)
+    named = [output.labels[place] for place in chosen]
+    if not parameters.probabilities:
+        own = probabilities[np.arange(len(chosen)), chosen]
+        return [
+            {"label": label, "probability": share} for label, share in zip(named, own, strict=True)
+        ]
+    shares = _shares(output.labels, probabilities, parameters.top)
+    rows = zip(named, probabilities, chosen, shares, strict=True)
+    return [
+        {"label": label, "probability": row[place], "probabilities": share}
+        for label, row, place, share in rows
+    ]
+
+
+def chosen_labels(output: ClassesOutput, probabilities: Array) -> list[int]:
+    """The position of each row's label.
+
+    Args:
+        output: with the threshold that two labels have.
+        probabilities: ``[rows, labels]``.
+    """
+    if len(output.labels) > 2:  # noqa: PLR2004 - two labels have a threshold instead
+        chosen: list[int] = probabilities.argmax(axis=1).tolist()
+        return chosen
+    threshold = 0.5 if output.threshold is None else output.threshold
+    return [int(second) for second in probabilities[:, 1] >= np.float32(threshold)]
+
+
+def most_probable(probabilities: Array, top: int) -> npt.NDArray[np.intp]:
+    """Each row's most probable labels by position, the first of equals first.
+
+    Args:
+        probabilities: ``[rows, labels]``.
+        top: how many; all, where there are fewer.
+
+    Returns:
+        ``[rows, top]``.
+    """
+    return np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+
+
+def _shares(
+    labels: Sequence[str], probabilities: Array, top: int | None
+) -> Sequence[Mapping[str, Any]]:
+    if top is None:
+        return [dict(zip(labels, row, strict=True)) for row in probabilities]
+    order = most_probable(probabilities, top).tolist()
+    return [
+        {labels[place]: row[place] for place in places}
+        for row, places in zip(probabilities, order, strict=True)
+    ]

@@ -1,0 +1,109 @@
+"""What a model tells of itself: enough to choose one, to use it, and to judge it."""
+
+from service.bundle.errors import BundleError
+from service.bundle.files import REPORT, read_file
+from service.bundle.inputs import ImageInput
+from service.bundle.manifest import Evaluation, Manifest
+from service.bundle.outputs import ValueOutput
+from service.engine.model import ServedModel
+from service.engine.registry import Entry, Registry
+from service.errors import NotFound
+
+# The figure that people compare first, by task; where a model lacks it, its own first one.
+_MAIN_METRIC = {"regression": "rmse", "binary": "accuracy", "multiclass": "accuracy"}
+
+
+def summary(entry: Entry) -> dict[str, object]:
+    """What a person needs to choose a model."""
+    told: dict[str, object] = {"name": entry.name, "version": entry.version}
+    told |= {"ready": entry.model is not None}
+    if entry.model is None:
+        return told | {"reason": entry.reason}
+    if entry.model.manifest is not None:
+        told |= _choice(entry.model.manifest)
+    return told | {"device": entry.model.device}
+
+
+def facts(entry: Entry) -> dict[str, object]:
+    """Everything the manifest says, and how the model is served."""
+    if entry.model is None:
+        return {}
+    told: dict[str, object] = {"execution": entry.model.execution}
+    manifest = entry.model.manifest
+    if manifest is None:
+        return told
+    stated = manifest.model_dump(mode="json", exclude_none=True)
+    if isinstance(manifest.input, ImageInput):
+        told |= {"image": stated["input"]}
+    else:
+        told |= {"features": stated["input"]["features"]}
+    return told | {
+        key: stated[key]
+        for key in ("output", "scaler", "evaluation", "provenance")
+        if key in stated
+    }
+
+
+def versions(registry: Registry, name: str) -> list[dict[str, object]]:
+    """Each version of a model with its state, and the reason where there is one."""
+    told: list[dict[str, object]] = []
+    for entry in registry.versions(name):
+        reason = {"reason": entry.reason} if entry.reason else {}
+        told.append({"version": entry.version, "state": entry.state, **reason})
+    return told
+
+
+def evaluation(model: ServedModel) -> dict[str, object]:
+    """How good a model is on rows that it never saw, beside a naive baseline.
+
+    Raises:
+        NotFound: nobody measured it.
+    """
+    manifest = model.manifest
+    if manifest is None or manifest.evaluation is None:
+        raise NotFound(f"Nobody measured model {model.name!r}: it has no evaluation to tell.")
+    told: dict[str, object] = {"name": model.name, "version": model.version}
+    told |= {"metric": _main_metric(manifest, manifest.evaluation)}
+    return told | manifest.evaluation.model_dump(mode="json", exclude_none=True)
+
+
+def report(model: ServedModel) -> bytes:
+    """The report that training wrote, as it was digested.
+
+    Raises:
+        NotFound: the model has none, or the file has changed since.
+    """
+    if model.manifest is None or REPORT not in model.manifest.files:
+        raise NotFound(f"Model {model.name!r} has no report; training writes one into a bundle.")
+    try:
+        return read_file(model.folder, model.manifest, REPORT)
+    except BundleError as error:
+        raise NotFound(f"The report of model {model.name!r} cannot be shown: {error}.") from None
+
+
+def _choice(manifest: Manifest) -> dict[str, object]:
+    """What it is about, what it takes and answers, and how good it is."""
+    output = manifest.output
+    answered: dict[str, object] = {"name": output.name}
+    if not isinstance(output, ValueOutput):
+        answered |= {"labels": output.labels}
+    elif output.unit is not None:
+        answered |= {"unit": output.unit}
+    told: dict[str, object] = {
+        "title": manifest.title,
+        "description": manifest.description,
+        "task": manifest.task,
+        "input": manifest.input.kind,
+        "output": answered,
+    }
+    measured = manifest.evaluation
+    return told if measured is None else told | {"metric": _main_metric(manifest, measured)}
+
+
+def _main_metric(manifest: Manifest, measured: Evaluation) -> dict[str, object]:
+    name = _MAIN_METRIC[manifest.task]
+    if name not in measured.metrics:
+        name = next(iter(measured.metrics))
+    baseline = measured.baseline.metrics.get(name)
+    told: dict[str, object] = {"name": name, "value": measured.metrics[name]}
+    return told | ({} if baseline is None else {"baseline": baseline})

@@ -1,0 +1,62 @@
+"""Values that a model takes and was never trained on: worth a warning, not a refusal."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from service.api.values import listed
+from service.bundle.features import CategoryFeature, Feature, IntegerFeature, NumberFeature
+
+Warnings = Mapping[int, Sequence[str]]
+
+NO_WARNINGS: Warnings = {}
+
+
+class TrainedRange:
+    """What the training part spanned, feature by feature."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self._features = features
+        low, high = zip(*map(_span, features), strict=True)
+        # In 32 bits, as the rows are: rounding must not put an end of the range outside itself.
+        self._low = np.array(low, np.float32)
+        self._high = np.array(high, np.float32)
+
+    def warnings(self, matrix: npt.NDArray[np.float32]) -> Warnings:
+        """A sentence for each value beyond what training saw, by row; a gap is none.
+
+        Args:
+            matrix: ``[rows, columns]``, checked.
+        """
+        beyond = (matrix < self._low) | (matrix > self._high)
+        if not np.count_nonzero(beyond):
+            return NO_WARNINGS
+        found: dict[int, list[str]] = {}
+        for row, column in np.argwhere(beyond).tolist():
+            sentence = _sentence(self._features[column], float(matrix[row, column]))
+            found.setdefault(row, []).append(sentence)
+        return found
+
+
+def _span(feature: Feature) -> tuple[float, float]:
+    if isinstance(feature, NumberFeature | IntegerFeature):
+        if feature.trained is not None:
+            return feature.trained.low, feature.trained.high
+    elif isinstance(feature, CategoryFeature):
+        return 0.0, np.inf
+    return -np.inf, np.inf
+
+
+def _sentence(feature: Feature, value: float) -> str:
+    if isinstance(feature, CategoryFeature):
+        return (
+            f"Feature {feature.name!r} is a word that training did not see; "
+            f"it saw {listed(feature.categories)}."
+        )
+    low, high = _span(feature)
+    unit = f" {feature.unit}" if feature.unit else ""
+    return (
+        f"Feature {feature.name!r} is {value:.7g}{unit}, and training saw only "
+        f"{low:.7g} to {high:.7g}; the answer is a guess beyond it."
+    )
