@@ -1,7 +1,7 @@
 """What a model tells of itself: enough to choose one, to use it, and to judge it."""
 
 from service.bundle.errors import BundleError
-from service.bundle.files import REPORT, read_file
+from service.bundle.files import REPORT, read_part
 from service.bundle.inputs import ImageInput
 from service.bundle.manifest import Evaluation, Manifest
 from service.bundle.outputs import ValueOutput
@@ -76,7 +76,7 @@ def report(model: ServedModel) -> bytes:
     if model.manifest is None or REPORT not in model.manifest.files:
         raise NotFound(f"Model {model.name!r} has no report; training writes one into a bundle.")
     try:
-        return read_file(model.folder, model.manifest, REPORT)
+        return read_part(model.folder, model.manifest, REPORT)
     except BundleError as error:
         raise NotFound(f"The report of model {model.name!r} cannot be shown: {error}.") from None
 

@@ -55,7 +55,7 @@ def read_bundle(folder: Path) -> Bundle:
     return Bundle(folder, manifest, examples, contents[MODEL])
 
 
-def read_file(folder: Path, manifest: Manifest, name: str) -> bytes:
+def read_part(folder: Path, manifest: Manifest, name: str) -> bytes:
     """One of the bundle's files, as it was digested.
 
     Raises:

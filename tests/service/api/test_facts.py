@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.files import EXAMPLES, MODEL, to_json, write_bundle
+from service.bundle.disk import to_json
+from service.bundle.files import EXAMPLES, MODEL, write_bundle
 from service.bundle.manifest import Baseline, Evaluation
 from service.bundle.outputs import ValueOutput
 from tests.conftest import StartApp
