@@ -13,6 +13,7 @@ from training.assess import assess
 from training.intervals import interval_of
 from training.predictor import learn
 from training.publish import check_folder, publish
+from training.reasons import reasons_of
 from training.recipe import Recipe
 from training.remarks import caveats, rare_label
 from training.sources import Folders, load
@@ -71,6 +72,7 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
         input=describe.input_of(data, data.features[parts.training]),
         output=output,
         scaler=describe.scaler_of(recipe, data, learned.predictor),
+        reasons=reasons_of(recipe, data, data.features[parts.training], learned.predictor),
         evaluation=assessment.evaluation,
         provenance=describe.provenance_of(recipe, table, len(target), parts, started),
         files={},

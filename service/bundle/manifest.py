@@ -8,12 +8,19 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
-from service.bundle.features import Finite, Part, Text
+from service.bundle.features import CategoryFeature, FeaturesInput, Finite, Part, Text
 from service.bundle.inputs import Input
-from service.bundle.outputs import Output, task_of
+from service.bundle.outputs import Output, output_width, task_of
+from service.bundle.reasons import Additive, CategoryTerm
 
 FORMAT_VERSION = 1
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
+
+_SCORES = {
+    "regression": ("value", "log1p"),
+    "binary": ("log-odds", "hard-sigmoid"),
+    "multiclass": ("log-probability",),
+}
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
@@ -101,6 +108,9 @@ class Manifest(Part):
     input: Input
     output: Output
     scaler: Scaler | None = None
+    reasons: Additive | None = Field(
+        default=None, description="of a linear or logistic model: what each feature adds"
+    )
     evaluation: Evaluation | None = None
     provenance: Provenance | None = None
     files: dict[str, FileDigest]
@@ -110,4 +120,23 @@ class Manifest(Part):
         if self.task != task_of(self.output):
             msg = f"task {self.task!r} does not fit the output, which is {task_of(self.output)}"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _reasons_fit(self) -> Self:
+        if self.reasons is None:
+            return self
+        features = self.input.features if isinstance(self.input, FeaturesInput) else []
+        words = [
+            len(feature.categories) if isinstance(feature, CategoryFeature) else None
+            for feature in features
+        ]
+        terms = self.reasons.terms
+        if [len(t.words) if isinstance(t, CategoryTerm) else None for t in terms] != words:
+            raise ValueError("reasons: the terms are not those of the features")
+        if self.reasons.score not in _SCORES[self.task]:
+            msg = f"reasons: a {self.task} model has no score {self.reasons.score!r}"
+            raise ValueError(msg)
+        if len(self.reasons.base) != output_width(self.output):
+            raise ValueError("reasons: there must be as many scores as the graph has outputs")
         return self
