@@ -72,7 +72,7 @@ class Probe:
     def held(self, place: int, cells: Floats) -> Floats:
         """A column's cells within the bounds that the preparation holds it in."""
         low, high = self.bounds.get(place, (-np.inf, np.inf))
-        return np.asarray(np.clip(cells, low, high))
+        return np.minimum(np.maximum(cells, low), high)
 
     def scores(self, rows: Floats) -> Floats:
         """``[rows, columns]`` in raw units to ``[rows, scores]``."""
@@ -91,7 +91,7 @@ class Probe:
         """What each of some values in one column adds to the row's scores, ``[values, scores]``."""
         rows = np.tile(self.row, (len(values), 1))
         rows[:, place] = values
-        return self.scores(rows) - self.base
+        return np.asarray(self.scores(rows) - self.base)
 
 
 def _number(probe: Probe, place: int, cells: Floats, *, optional: bool) -> NumberTerm:
