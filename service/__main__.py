@@ -7,6 +7,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import uvicorn
 from pydantic import ValidationError
@@ -18,6 +19,7 @@ from service.errors import CannotStart, NoModels, OnwardError
 from service.logs import configure_logging
 from service.metrics import WORKERS_FOLDER
 from service.settings import Settings, misspelt_variables
+from service.workers.supervisor import Supervisor
 
 _USAGE_ERROR = 2
 
@@ -90,12 +92,13 @@ def _serve(settings: Settings) -> None:
     )
     with _shared_folder() as folder:
         os.environ[WORKERS_FOLDER] = folder
-        uvicorn.run(
+        config = uvicorn.Config(
             "service.app:create_app_from_environment",
             factory=True,
             workers=settings.workers,
             **options,  # type: ignore[arg-type] # a dict of several types
         )
+        Supervisor(config, [config.bind_socket()], Path(folder)).run()
 
 
 def _shared_folder() -> "tempfile.TemporaryDirectory[str]":

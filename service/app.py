@@ -3,8 +3,8 @@
 import asyncio
 import gc
 import logging
-from collections.abc import AsyncIterator, MutableSet
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -23,15 +23,13 @@ from service.api.v1.routes import v1_routers
 from service.api.v2.dialect import V2Dialect
 from service.api.v2.routes import v2_routers
 from service.api.v2.shared_memory import Regions
-from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
 from service.logs import configure_logging
 from service.metrics import Metrics, count_in_files, workers_folder
 from service.settings import Settings
-from service.workers.channel import Channel
-from service.workers.control import Control
-from service.workers.names import SharedNames
+from service.signals import Signals
 from service.workers.slots import claim
+from service.workers.worker import Place, Worker
 
 VERSION = version("onward")
 
@@ -51,59 +49,44 @@ class Onward(FastAPI):
         return complete(super().openapi(), self.registry)
 
 
-def create_app(
-    settings: Settings, channel: Channel | None = None, unloaded: MutableSet[str] | None = None
-) -> Onward:
+def create_app(settings: Settings, place: Place | None = None) -> Onward:
     """The service as one ASGI application; models are loaded when its lifespan starts.
 
     Starting raises `DeviceUnavailable` or `NoModels` where the settings cannot be met.
 
     Args:
         settings: the service's options.
-        channel: the way to the other workers, where there are any.
-        unloaded: the models that no worker is to serve, kept where all workers find it.
+        place: where this process stands among the workers, if there are several.
     """
     metrics = Metrics()
-    registry = Registry(settings.device)
-    reconciler = Reconciler(settings, metrics, registry, unloaded)
-    channel = channel or Channel()
-    control = Control(reconciler, channel, settings.worker_seconds)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await control.start()
-        # What start-up made lives as long as the process; the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        watching = asyncio.create_task(reconciler.watch()) if settings.poll_seconds else None
-        yield
-        if watching is not None:
-            watching.cancel()
-        await control.close()
-        _log.info("stopped")
-
+    worker = Worker(settings, metrics, place or Place())
     app = Onward(
-        registry,
+        worker.registry,
         title="Onward",
         version=VERSION,
         description="Predictions from tables and pictures. Train small, serve fast.",
-        lifespan=lifespan,
+        lifespan=_lifespan(worker, settings),
         redirect_slashes=False,
     )
     codecs = Codecs()
-    predictor = Predictor(registry, metrics, settings)
+    predictor = Predictor(worker.registry, metrics, settings)
     plain = PlainDialect(codecs)
     v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), codecs)
-    app.include_router(plain_router(registry, predictor, plain))
     for router in (
-        *v1_routers(registry, predictor, codecs),
-        *v2_routers(registry, control, channel, predictor, v2, settings, VERSION),
+        plain_router(worker.registry, predictor, plain),
+        *v1_routers(worker, predictor, codecs),
+        *v2_routers(worker, predictor, v2, settings, VERSION),
+        operations_router(worker.readiness, metrics),
     ):
         app.include_router(router)
-    app.include_router(operations_router(registry, metrics))
     add_error_handlers(app)
     app.add_middleware(Door, predictor=predictor, dialects=((door.PLAIN, plain), (door.V2, v2)))
-    app.add_middleware(RequestContext, metrics=metrics, log_requests=settings.log_requests)
+    app.add_middleware(
+        RequestContext,
+        metrics=metrics,
+        readiness=worker.readiness,
+        log_requests=settings.log_requests,
+    )
     return app
 
 
@@ -116,4 +99,30 @@ def create_app_from_environment() -> Onward:
         return create_app(settings)
     slot = claim(folder)
     count_in_files(slot.number)
-    return create_app(settings, Channel(slot), SharedNames(folder / "unloaded"))
+    return create_app(settings, Place.among(folder, slot))
+
+
+def _lifespan(
+    worker: Worker, settings: Settings
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """From the loading of the models until the last answer is out."""
+    signals = Signals(worker.readiness, worker.control, settings.drain_seconds)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await worker.start()
+        signals.install()
+        # What start-up made lives as long as the process; the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        watches = settings.poll_seconds > 0
+        watching = asyncio.create_task(worker.reconciler.watch()) if watches else None
+        yield
+        worker.readiness.drain()
+        signals.remove()
+        if watching is not None:
+            watching.cancel()
+        await worker.control.close()
+        _log.info("stopped")
+
+    return lifespan

@@ -98,6 +98,20 @@ class Settings(BaseSettings):
         description="Most rows waiting per model; above it 429 at once. More rides out bursts, "
         "and makes the last caller wait longer.",
     )
+    readiness: Literal["lenient", "strict"] = Field(
+        default="lenient",
+        description="lenient is ready when at least one model serves; strict also asks that every "
+        "model which was in the folder at the start has served, so that a rollout with a broken "
+        "model stops.",
+    )
+    drain_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds after SIGTERM in which readiness is false and requests are still "
+        "taken, so that load balancers notice before the port closes. Longer than their probes' "
+        "period times the failures they wait for; 0 closes at once.",
+    )
     deadline_seconds: float = Field(
         default=30.0,
         gt=0,

@@ -73,7 +73,7 @@ def served(*options: str, **environment: str) -> Iterator[Served]:
     process = subprocess.Popen(
         [sys.executable, "-m", "service", "--port", "0", *options],
         cwd=ROOT,
-        env=os.environ | environment,
+        env=os.environ | {"ONWARD_DRAIN_SECONDS": "0"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

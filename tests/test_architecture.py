@@ -22,6 +22,8 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.logs",
         "service.metrics",
         "service.settings",
+        # Its supervisor alone.
+        "service.workers",
     },
     "service.app": {
         "service.api",
@@ -29,8 +31,10 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.logs",
         "service.metrics",
         "service.settings",
+        "service.signals",
         "service.workers",
     },
+    "service.signals": {"service.engine", "service.workers"},
     "service.api": {
         "service.engine",
         "service.bundle",
@@ -41,7 +45,12 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.workers",
     },
     # How several processes agree: above the engine that each of them runs, below HTTP.
-    "service.workers": {"service.engine", "service.errors"},
+    "service.workers": {
+        "service.engine",
+        "service.errors",
+        "service.metrics",
+        "service.settings",
+    },
     "service.engine": {
         "service.bundle",
         "service.errors",
@@ -67,7 +76,7 @@ OWNERS: Mapping[str, set[str]] = {
     "prometheus_client": {"service.metrics"},
     "fastapi": {"service.api", "service.app"},
     "starlette": {"service.api"},
-    "uvicorn": {"service.__main__"},
+    "uvicorn": {"service.__main__", "service.workers.supervisor"},
     "pydantic_settings": {"service.settings"},
     "torch": {"training"},
     "PIL": {

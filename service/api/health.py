@@ -3,10 +3,10 @@
 from fastapi import APIRouter, Response
 
 from service.api.responses import json_response
-from service.engine.registry import Registry
+from service.engine.readiness import Readiness
 
 
-def add_health(router: APIRouter, registry: Registry) -> None:
+def add_health(router: APIRouter, readiness: Readiness) -> None:
     """Answer ``/health/live`` and ``/health/ready`` below the router's prefix."""
 
     @router.head("/health/live", include_in_schema=False)
@@ -15,6 +15,8 @@ def add_health(router: APIRouter, registry: Registry) -> None:
         return json_response({"live": True})
 
     @router.head("/health/ready", include_in_schema=False)
-    @router.get("/health/ready", summary="Whether at least one model serves")
+    @router.get("/health/ready", summary="Whether requests should be sent here")
     async def ready() -> Response:
-        return json_response({"ready": registry.ready}, 200 if registry.ready else 503)
+        if (obstacle := readiness.obstacle) is not None:
+            return json_response({"ready": False, "reason": obstacle}, 503)
+        return json_response({"ready": True})

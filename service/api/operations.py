@@ -5,11 +5,11 @@ from fastapi.responses import PlainTextResponse, RedirectResponse
 
 from service.api.health import add_health
 from service.api.responses import json_response
-from service.engine.registry import Registry
+from service.engine.readiness import Readiness
 from service.metrics import CONTENT_TYPE, Metrics
 
 
-def operations_router(registry: Registry, metrics: Metrics) -> APIRouter:
+def operations_router(readiness: Readiness, metrics: Metrics) -> APIRouter:
     """Liveness, readiness, metrics, and ``/``."""
     router = APIRouter(tags=["operations"])
 
@@ -20,7 +20,7 @@ def operations_router(registry: Registry, metrics: Metrics) -> APIRouter:
             return RedirectResponse("docs")
         return json_response({"status": "alive", "models": "/models", "documentation": "/docs"})
 
-    add_health(router, registry)
+    add_health(router, readiness)
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def exposition() -> Response:

@@ -3,7 +3,7 @@
 import logging
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Literal
 
@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import error_response
+from service.engine.readiness import Readiness
 from service.logs import request_id
 from service.metrics import Metrics
 
@@ -27,14 +28,20 @@ class RequestContext:
     """ASGI middleware, written without Starlette's base class, which costs several requests' time.
 
     Args:
+        readiness: tells when the service is stopping, and callers are to reconnect elsewhere.
         log_requests: which requests get a log line.
     """
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, log_requests: Literal["all", "errors", "none"]
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        readiness: Readiness,
+        log_requests: Literal["all", "errors", "none"],
     ) -> None:
         self._app = app
         self._metrics = metrics
+        self._readiness = readiness
         self._log_requests = log_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +51,10 @@ class RequestContext:
             return
         identity = _identity(Headers(scope=scope).get(_HEADER))
         token = request_id.set(identity)
-        answer = _Answer(scope, send, identity, self._account)
+        marks = {_HEADER: identity}
+        if self._readiness.draining:
+            marks["connection"] = "close"
+        answer = _Answer(scope, send, marks, self._account)
         try:
             await self._app(scope, receive, answer.send)
         except ClientDisconnect:
@@ -68,15 +78,19 @@ class RequestContext:
 
 
 class _Answer:
-    """What goes out for one request: marked with its id, and accounted for once."""
+    """What goes out for one request: marked by headers, and accounted for once."""
 
     def __init__(
-        self, scope: Scope, send: Send, identity: str, account: Callable[[Scope, int, float], None]
+        self,
+        scope: Scope,
+        send: Send,
+        marks: Mapping[str, str],
+        account: Callable[[Scope, int, float], None],
     ) -> None:
         self.status = 0
         self._scope = scope
         self._send = send
-        self._identity = identity
+        self._marks = marks
         self._account = account
         self._started = perf_counter()
         self._accounted = False
@@ -85,7 +99,7 @@ class _Answer:
         """Pass a part of the answer on."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)[_HEADER] = self._identity
+            MutableHeaders(scope=message).update(self._marks)
         elif not message.get("more_body"):
             # Before it is out, so that who has the answer finds it counted, whichever worker tells.
             self.account()

@@ -5,7 +5,9 @@ once that its process has died, which a file of commands would not.
 """
 
 import asyncio
+import contextlib
 import logging
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +107,16 @@ class Channel:
         except Exception as error:  # noqa: BLE001 - who asked is to hear of it, whatever it is
             _log.exception("another worker's question failed", extra={"question": question})
             return {"error": f"{type(error).__name__}: {error}"}
+
+
+def tell(folder: Path, question: str) -> None:
+    """Ask every worker, from outside of them and of any event loop, and wait for no answer."""
+    content = orjson.dumps([question, None])
+    for path in folder.glob("*.sock"):
+        with socket.socket(socket.AF_UNIX) as line, contextlib.suppress(OSError):
+            line.settimeout(QUICK_SECONDS)
+            line.connect(str(path))
+            line.sendall(content)
 
 
 async def _asked(path: Path, content: bytes, seconds: float) -> Answer | None:

@@ -1,5 +1,6 @@
 """Loads, unloads and looks at the models folder that every worker of a service follows."""
 
+import contextlib
 import logging
 
 from service.engine.reconciler import Reconciler
@@ -47,12 +48,11 @@ class Control:
         await self._reconciler.close()
 
     async def rescan(self) -> None:
-        """Have every worker look at the folder; what one of them says against it is logged."""
-        await self._reconciler.refresh()
-        for answer in await self._channel.ask(LOOK, seconds=self._seconds):
-            if answer.error is not None:
-                facts = {"worker": answer.worker, "reason": answer.error}
-                _log.error("worker did not look at the models folder", extra=facts)
+        """Have every worker look at the folder; one that cannot says so in the log."""
+        with contextlib.suppress(Exception):
+            await self._look(None)
+        await self._channel.ask(LOOK)
+        _log.info("models folder looked at")
 
     async def load_model(self, name: str) -> None:
         """Load a model on every worker, or load it again.
@@ -88,4 +88,9 @@ class Control:
             raise WorkerFailed(name, failed, len(answers) + 1)
 
     async def _look(self, _: object) -> None:
-        await self._reconciler.refresh()
+        try:
+            await self._reconciler.refresh()
+        except Exception as error:
+            # Whoever asked may not wait for the answer; what serves serves on.
+            _log.error("models folder cannot be read", extra={"reason": str(error)})
+            raise

@@ -16,11 +16,11 @@ _TYPES = {
 }
 
 
-def status(name: str, entries: Sequence[Entry]) -> dict[str, object]:
+def status(name: str, entries: Sequence[Entry], *, draining: bool) -> dict[str, object]:
     """TensorFlow Serving's ``model_version_status`` and KServe's ``ready`` in one object."""
     return {
         "name": name,
-        "ready": any(entry.model is not None for entry in entries),
+        "ready": not draining and any(entry.model is not None for entry in entries),
         "model_version_status": [_version_status(entry) for entry in entries],
     }
 

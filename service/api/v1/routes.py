@@ -10,18 +10,20 @@ from service.api.responses import json_response
 from service.api.v1.describe import metadata, status
 from service.api.v1.examples import CLASSIFY, REGRESS, ExamplesDialect
 from service.api.v1.predict import PredictDialect
+from service.engine.readiness import Readiness
 from service.engine.registry import Registry
 from service.errors import NotFound
+from service.workers.worker import Worker
 
 _TAG = "TensorFlow Serving and KServe, version 1"
 
 
-def v1_routers(registry: Registry, predictor: Predictor, codecs: Codecs) -> list[APIRouter]:
+def v1_routers(worker: Worker, predictor: Predictor, codecs: Codecs) -> list[APIRouter]:
     """Every path of the protocol."""
     return [
         _prediction_router(predictor, codecs),
-        _refusing_router(registry),
-        _model_router(registry),
+        _refusing_router(worker.registry),
+        _model_router(worker.registry, worker.readiness),
     ]
 
 
@@ -50,7 +52,7 @@ def _prediction_router(predictor: Predictor, codecs: Codecs) -> APIRouter:
     return router
 
 
-def _model_router(registry: Registry) -> APIRouter:
+def _model_router(registry: Registry, readiness: Readiness) -> APIRouter:
     """What there is."""
     router = APIRouter(prefix="/v1", tags=[_TAG])
 
@@ -62,7 +64,7 @@ def _model_router(registry: Registry) -> APIRouter:
     @router.get("/models/{name}/versions/{version}", summary="The state of one version")
     async def model_status(name: str, version: str | None = None) -> Response:
         known = registry.versions(name) if version is None else [registry.entry(name, version)]
-        return json_response(status(name, known))
+        return json_response(status(name, known, draining=readiness.draining))
 
     @router.get("/models/{name}/metadata", summary="A model's tensors")
     @router.get("/models/{name}/versions/{version}/metadata", summary="The tensors of one version")

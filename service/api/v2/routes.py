@@ -13,11 +13,12 @@ from service.api.v2.dialect import V2Dialect
 from service.api.v2.exchange import TAG, read_document
 from service.api.v2.shared_memory_routes import shared_memory_router
 from service.api.v2.statistics import StatisticsOfWorkers
+from service.engine.readiness import Readiness
 from service.engine.registry import Entry, Registry
 from service.errors import InvalidRequest
 from service.settings import Settings
-from service.workers.channel import Channel
 from service.workers.control import Control
+from service.workers.worker import Worker
 
 EXTENSIONS = [
     "binary_tensor_data",
@@ -28,30 +29,24 @@ EXTENSIONS = [
 ]
 
 
-def v2_routers(  # noqa: PLR0913, PLR0917 - the parts that its calls reach
-    registry: Registry,
-    control: Control,
-    channel: Channel,
-    predictor: Predictor,
-    dialect: V2Dialect,
-    settings: Settings,
-    version: str,
+def v2_routers(
+    worker: Worker, predictor: Predictor, dialect: V2Dialect, settings: Settings, version: str
 ) -> list[APIRouter]:
     """Every path of the protocol."""
     shares = settings.shared_memory == "system"
     extensions = [*EXTENSIONS, "system_shared_memory"] if shares else EXTENSIONS
     about = {"name": settings.server_name, "version": version, "extensions": extensions}
-    statistics = StatisticsOfWorkers(registry, channel)
+    statistics = StatisticsOfWorkers(worker.registry, worker.channel)
     return [
-        _server_router(registry, about, statistics),
-        _model_router(registry, predictor, dialect, statistics),
-        _repository_router(registry, control),
+        _server_router(worker.readiness, about, statistics),
+        _model_router(worker, predictor, dialect, statistics),
+        _repository_router(worker.registry, worker.control),
         shared_memory_router(dialect.regions),
     ]
 
 
 def _server_router(
-    registry: Registry, about: Mapping[str, object], statistics: StatisticsOfWorkers
+    readiness: Readiness, about: Mapping[str, object], statistics: StatisticsOfWorkers
 ) -> APIRouter:
     """The server, its health, and what all its models have done."""
     router = APIRouter(prefix="/v2", tags=[TAG])
@@ -61,7 +56,7 @@ def _server_router(
     async def server() -> Response:
         return json_response(about)
 
-    add_health(router, registry)
+    add_health(router, readiness)
 
     @router.get("/models/stats", summary="What every model has done so far")
     async def all_statistics() -> Response:
@@ -71,12 +66,13 @@ def _server_router(
 
 
 def _model_router(
-    registry: Registry,
+    worker: Worker,
     predictor: Predictor,
     dialect: V2Dialect,
     statistics: StatisticsOfWorkers,
 ) -> APIRouter:
     """One model, or one version of it."""
+    registry = worker.registry
     router = APIRouter(prefix="/v2", tags=[TAG])
 
     @router.get("/models/{name}", summary="A model's tensors")
@@ -87,7 +83,8 @@ def _model_router(
     @router.get("/models/{name}/ready", summary="Whether a model serves")
     @router.get("/models/{name}/versions/{version}/ready", summary="Whether one version serves")
     async def model_ready(name: str, version: str | None = None) -> Response:
-        is_ready = registry.entry(name, version).model is not None
+        serves = registry.entry(name, version).model is not None
+        is_ready = serves and not worker.readiness.draining
         return json_response({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
     @router.get("/models/{name}/config", summary="A model's configuration, as Triton tells it")

@@ -20,7 +20,8 @@ def test_ready_is_false_with_nothing_to_serve(start: StartApp) -> None:
     assert client.get("/health/live").status_code == 200
     for path in ("/health/ready", "/v2/health/ready"):
         answer = client.get(path)
-        assert (answer.status_code, answer.json()) == (503, {"ready": False})
+        assert answer.status_code == 503
+        assert answer.json() == {"ready": False, "reason": "No model serves."}
 
 
 def test_ready_is_true_while_one_model_serves(models: Path, start: StartApp) -> None:

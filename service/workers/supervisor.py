@@ -1,0 +1,40 @@
+"""The parent of several workers."""
+
+import logging
+from pathlib import Path
+from socket import socket
+
+from uvicorn import Config
+from uvicorn.supervisors import Multiprocess
+
+from service.workers.channel import tell
+from service.workers.control import LOOK
+
+_log = logging.getLogger(__name__)
+
+
+class Supervisor(Multiprocess):
+    """Starts the workers, replaces those that die, and passes on what it is told.
+
+    Where it differs from uvicorn's: SIGHUP, and that the port closes with the last worker's.
+
+    Args:
+        config: the server's.
+        sockets: bound, shared by all workers.
+        folder: where the workers listen to each other.
+    """
+
+    def __init__(self, config: Config, sockets: list[socket], folder: Path) -> None:
+        super().__init__(config, sockets)
+        self._folder = folder
+
+    def handle_hup(self) -> None:
+        """Have every worker look at the models folder; uvicorn would replace each of them."""
+        tell(self._folder, LOOK)
+        _log.info("workers told to look at the models folder")
+
+    def terminate_all(self) -> None:
+        """Stop the workers; what comes after them is refused, not left waiting for nobody."""
+        super().terminate_all()
+        for listening in self.sockets:
+            listening.close()
