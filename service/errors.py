@@ -25,10 +25,11 @@ OnwardError
     └── NoModels
 """
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from service.spelling import nearest
 
 PROBLEMS_SHOWN = 100
 
@@ -133,13 +134,39 @@ class ModelNotFound(NotFound):
 
 
 class VersionNotFound(NotFound):
-    """The model exists, this version of it does not."""
+    """The model exists, this version of it does not.
+
+    Args:
+        name: the model.
+        version: what was asked for, or what a label is set to.
+        available: the versions that are there.
+        labels: the model's labels.
+        label: the one that was asked for, where that is why.
+    """
 
     code = "version_not_found"
 
-    def __init__(self, name: str, version: str, available: Sequence[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        version: str,
+        available: Sequence[str],
+        labels: Sequence[str] = (),
+        label: str | None = None,
+    ) -> None:
+        there = ", ".join(available) or "none"
+        if label is not None:
+            super().__init__(
+                f"Label {label!r} of model {name!r} is set to version {version}, which is not "
+                f"there; available: {there}."
+            )
+            return
+        named = f"; labels: {', '.join(labels)}" if labels else ""
+        close = nearest(version, labels)
+        meant = f"; did you mean the label {close!r}?" if close else "."
+        kind = "version" if version.isdecimal() else "version or label"
         super().__init__(
-            f"Model {name!r} has no version {version!r}; available: {', '.join(available)}."
+            f"Model {name!r} has no {kind} {version[:60]!r}; available: {there}{named}{meant}"
         )
 
 
@@ -155,6 +182,7 @@ class ModelNotReady(Unavailable):
     code = "model_not_ready"
 
     def __init__(self, name: str, version: str, reason: str) -> None:
+        self.version = version
         super().__init__(f"Model {name!r} version {version} is not ready: {reason}")
 
 
@@ -164,6 +192,7 @@ class ModelUnservable(Unavailable):
     code = "model_unservable"
 
     def __init__(self, name: str, version: str, reason: str) -> None:
+        self.version = version
         super().__init__(f"Model {name!r} version {version} cannot be served: {reason}")
 
 
@@ -271,10 +300,3 @@ class NoModels(CannotStart):
             f"The models folder {str(folder)!r} does not exist; name one with --models or "
             "ONWARD_MODELS."
         )
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that ``word`` is most likely a misspelling of, if any is close enough."""
-    by_folded = {name.casefold(): name for name in known}
-    matches = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
-    return by_folded[matches[0]] if matches else None

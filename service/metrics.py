@@ -27,6 +27,8 @@ WORKERS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 # What a gauge holds in shared files, where nothing can be removed, once it has nothing to say. The
 # least of all workers' values is told, so it loses against any that has.
 _SILENT = math.inf
+_READY = "READY"
+_STATE = "onward_model_state"
 
 _SECONDS = (
     *(0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005),
@@ -103,6 +105,14 @@ class Metrics:
             multiprocess_mode="livemin",
             registry=registry,
         )
+        self._state = Gauge(
+            _STATE,
+            "How many workers have this version in this state; states that none has are not told.",
+            ["model", "version", "state"],
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._states: dict[tuple[str, str], str] = {}
         self._device = Gauge(
             "onward_device_info",
             "Always 1; the device that was asked for and the one really used.",
@@ -138,16 +148,29 @@ class Metrics:
         """Count one HTTP response."""
         self._responses_of(str(status)).inc()
 
-    def model_state(self, model: str, version: str, device: str, *, ready: bool) -> None:
-        """Say whether a version serves, and on which device."""
-        self._ready.labels(model, version, device).set(1 if ready else 0)
+    def model_state(self, model: str, version: str, device: str, state: str) -> None:
+        """Say in which state a version is, and so whether it serves, and on which device."""
+        self._ready.labels(model, version, device).set(1 if state == _READY else 0)
+        self._leave_state(model, version)
+        self._states[model, version] = state
+        self._state.labels(model, version, state).set(1)
 
     def model_gone(self, model: str, version: str, device: str) -> None:
         """Stop telling about a version that is no longer there; its counts stay."""
+        self._leave_state(model, version)
         if self._shared:
             self._ready.labels(model, version, device).set(_SILENT)
         else:
             self._ready.remove(model, version, device)
+
+    def _leave_state(self, model: str, version: str) -> None:
+        before = self._states.pop((model, version), None)
+        if before is None:
+            return
+        if self._shared:
+            self._state.labels(model, version, before).set(0)
+        else:
+            self._state.remove(model, version, before)
 
     def device(self, requested: str, actual: str) -> None:
         """Say which device was asked for and which one is used."""
@@ -167,5 +190,6 @@ class _OfAllWorkers(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for metric in MultiProcessCollector(None).collect():  # type: ignore[no-untyped-call] # as above
-            metric.samples = [sample for sample in metric.samples if sample.value != _SILENT]
+            silent = 0 if metric.name == _STATE else _SILENT
+            metric.samples = [sample for sample in metric.samples if sample.value != silent]
             yield metric

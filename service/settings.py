@@ -11,12 +11,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.errors import nearest
+from service.spelling import nearest
 
 # Read by the training programs; a name that both may find in one environment.
 _NOT_OURS = {"ONWARD_DATA"}
 
 Device = Literal["auto", "cpu", "cuda"]
+VersionPolicy = Literal["latest", "all"]
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -41,6 +42,11 @@ class Settings(BaseSettings):
         default=Path("models"),
         description="Folder of models, each <name>/<version>/model.onnx. It must exist; a model "
         "that cannot be served is reported and the others serve.",
+    )
+    version_policy: VersionPolicy = Field(
+        default="latest",
+        description="Which versions of a model serve, where its own policy.json does not say: "
+        "latest, the newest that proves itself; all, which takes memory for each.",
     )
     device: Device = Field(
         default="auto",

@@ -42,6 +42,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.logs",
         "service.metrics",
         "service.settings",
+        "service.spelling",
         "service.workers",
     },
     # How several processes agree: above the engine that each of them runs, below HTTP.
@@ -58,7 +59,8 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.settings",
     },
     "service.bundle": set(),
-    "service.errors": set(),
+    "service.spelling": set(),
+    "service.errors": {"service.spelling"},
     # One leaf in four files, which only its first is asked by others.
     "service.pictures": {"service.digits", "service.picture_files", "service.picture_modes"},
     "service.digits": set(),
@@ -66,7 +68,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.picture_modes": set(),
     "service.logs": set(),
     "service.metrics": set(),
-    "service.settings": {"service.errors"},
+    "service.settings": {"service.spelling"},
     "training": {"service.bundle", "service.pictures"},
 }
 

@@ -53,6 +53,17 @@ def versions(registry: Registry, name: str) -> list[dict[str, object]]:
     return told
 
 
+def labels(registry: Registry, name: str) -> dict[str, object]:
+    """By label, the version that answers, and the one that it waits for where that is another."""
+    offer = registry.offer(name)
+    told: dict[str, object] = {}
+    for label, version in offer.labels.items():
+        answering = offer.routes.get(label)
+        waits = {"waits_for": version} if answering != version else {}
+        told[label] = {"version": answering} | waits
+    return told
+
+
 def evaluation(model: ServedModel) -> dict[str, object]:
     """How good a model is on rows that it never saw, beside a naive baseline.
 

@@ -6,7 +6,8 @@ from typing import Literal, TypeVar
 from urllib.parse import parse_qsl
 
 from service.api.values import shown
-from service.errors import InvalidRequest, nearest
+from service.errors import InvalidRequest
+from service.spelling import nearest
 
 Decimal = Literal[".", ","]
 T = TypeVar("T")

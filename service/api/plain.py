@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse
 from service.api.answers import answers, require_labels
 from service.api.bodies import JSON, parse_json
 from service.api.codecs import Codecs
-from service.api.facts import evaluation, facts, report, summary, versions
+from service.api.facts import evaluation, facts, labels, report, summary, versions
 from service.api.features import FeatureCodec
 from service.api.parameters import Parameters, read_parameters
 from service.api.prediction import Decoded, Encoded, Predictor
@@ -104,8 +104,8 @@ def plain_router(registry: Registry, predictor: Predictor, dialect: PlainDialect
     @router.get("/models/{name}/versions/{version}", summary="The same of one version")
     async def model(name: str, version: str | None = None) -> Response:
         entry = registry.entry(name, version)
-        told = summary(entry) | facts(entry) | {"versions": versions(registry, name)}
-        return json_response(told)
+        told = {"versions": versions(registry, name), "labels": labels(registry, name)}
+        return json_response(summary(entry) | facts(entry) | told)
 
     @router.get("/models/{name}/metrics", summary="How good a model is on rows it never saw")
     @router.get("/models/{name}/versions/{version}/metrics", summary="The same of one version")

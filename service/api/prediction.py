@@ -15,7 +15,12 @@ from service.engine.batcher import row_count
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
 from service.engine.registry import Registry
-from service.errors import DeadlineExceeded, NotFound, OnwardError
+from service.errors import (
+    DeadlineExceeded,
+    ModelNotReady,
+    ModelUnservable,
+    OnwardError,
+)
 from service.metrics import Metrics, Phases
 from service.settings import Settings
 
@@ -78,9 +83,15 @@ class Predictor:
         self._deadline_seconds = settings.deadline_seconds
 
     async def answer(
-        self, dialect: Dialect[Context], request: Request, name: str, version: str | None
+        self, dialect: Dialect[Context], request: Request, name: str, asked: str | None
     ) -> Response:
         """Predict what the request asks.
+
+        Args:
+            dialect: how request and answer are written.
+            request: the request.
+            name: the model.
+            asked: a version or a label; None for whichever serves.
 
         Raises:
             Exception: whatever it was; it has been counted.
@@ -89,7 +100,7 @@ class Predictor:
         error: Exception
         started = perf_counter()
         try:
-            with self._registry.get(name, version) as model:
+            with self._registry.get(name, asked) as model:
                 async with asyncio.timeout(self._deadline_seconds):
                     return await self._answer(dialect, request, model)
         except TimeoutError:
@@ -97,10 +108,12 @@ class Predictor:
         except Exception as raised:  # noqa: BLE001 - it is counted, and raised again
             error = raised
         if model is not None:
-            version = model.version
-        # An unknown name is the caller's invention and must not become a label.
-        known = ("", "") if isinstance(error, NotFound) else (name, version or "")
-        self._metrics.failed(*known, dialect.name, _outcome(error))
+            told = (name, model.version)
+        elif isinstance(error, ModelNotReady | ModelUnservable):
+            told = (name, error.version)
+        else:  # what is not there is the caller's invention, and must not become a label
+            told = ("", "")
+        self._metrics.failed(*told, dialect.name, _outcome(error))
         if model is not None:
             model.statistics.fail.add(perf_counter() - started)
         raise error

@@ -12,7 +12,8 @@ from service.bundle.features import (
     IntegerFeature,
     NumberFeature,
 )
-from service.errors import PROBLEMS_SHOWN, InvalidInput, Problem, nearest
+from service.errors import PROBLEMS_SHOWN, InvalidInput, Problem
+from service.spelling import nearest
 
 _NAME_SHOWN = 100
 

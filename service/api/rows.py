@@ -14,7 +14,8 @@ import orjson
 from service.api.problems import Findings, misfit_problem, missing_problem, unknown_problem
 from service.api.values import at, becomes_whole, is_number, listed, shown
 from service.bundle.features import BooleanFeature, CategoryFeature, Feature, IntegerFeature
-from service.errors import Problem, nearest
+from service.errors import Problem
+from service.spelling import nearest
 
 UNSEEN = -1.0
 _MOST_LAYOUTS = 256

@@ -7,7 +7,7 @@ from typing import TypeGuard
 import numpy as np
 import orjson
 
-from service.errors import nearest
+from service.spelling import nearest
 
 _FLOAT32_MAX = 3.4028235e38
 _EVERY_WHOLE = 2**24  # above it, a 32-bit number skips some

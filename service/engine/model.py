@@ -1,7 +1,7 @@
 """A model that serves: its facts, and the one way to ask it."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -75,7 +75,7 @@ class ServedModel:
         self._metrics = metrics
         self.statistics = Statistics()
         self._holders = 0
-        self._retired = False
+        self._then: Callable[[], None] | None = None
         # Only a bundle promises that its rows are independent, so only bundles are batched.
         self.max_batch_rows = limits.max_batch_rows
         self._batcher = Batcher(
@@ -149,9 +149,18 @@ class ServedModel:
         self._holders -= 1
         self._let_go_if_free()
 
-    def retire(self) -> None:
-        """Let go of session and thread as soon as nobody holds the model any more."""
-        self._retired = True
+    @property
+    def held(self) -> bool:
+        """Whether somebody waits for its answer."""
+        return self._holders > 0
+
+    def retire(self, then: Callable[[], None]) -> None:
+        """Let go of session and thread as soon as nobody holds the model any more.
+
+        Args:
+            then: called when that is done.
+        """
+        self._then = then
         self._let_go_if_free()
 
     async def close(self) -> None:
@@ -159,9 +168,11 @@ class ServedModel:
         await self._batcher.close()
 
     def _let_go_if_free(self) -> None:
-        if self._retired and not self._holders:
+        if self._then is not None and not self._holders:
+            then, self._then = self._then, None
             # The batcher knows the model and the model the batcher; parted, both go at once.
             self._batcher.abandon()
+            then()
 
     def _run(self, inputs: Arrays) -> Arrays:
         started = perf_counter()

@@ -51,5 +51,5 @@ class Readiness:
         return None
 
     def _failed(self, name: str) -> bool:
-        entries = self._registry.known(name)
+        entries = self._registry.offer(name).entries
         return bool(entries) and all(entry.state is State.UNAVAILABLE for entry in entries)

@@ -1,27 +1,19 @@
 """Brings the registry in line with the models folder: at the start, on a call, and while watching.
 
-A version is opened, checked, proved and warmed in a thread while the one before it serves; the
-swap is one assignment on the event loop. What fails is kept with its reason, and tried again only
-when its files have changed.
+Each model goes its own way, told in `service.engine.lifecycle`, so that one that takes long, fails
+or breaks holds up no other.
 """
 
 import asyncio
 import logging
-from collections.abc import MutableSet, Sequence
+from collections.abc import Coroutine, MutableSet
 
-from service.bundle.errors import BundleError
-from service.engine.loading import load
-from service.engine.model import Limits
-from service.engine.registry import Entry, Registry, State
-from service.engine.repository import Candidate, scan
+from service.engine.lifecycle import Lifecycle
+from service.engine.opener import Opener
+from service.engine.registry import Registry
+from service.engine.repository import Home, Repository, Scan
 from service.engine.session import choose_device
-from service.errors import (
-    GraphRefused,
-    LoadFailed,
-    ModelNotFound,
-    ModelUnservable,
-    NotAllowed,
-)
+from service.errors import ModelNotFound, ModelUnservable, NotAllowed
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -45,10 +37,13 @@ class Reconciler:
         self._settings = settings
         self._metrics = metrics
         self._registry = registry
-        self._limits = Limits(settings.max_batch_rows, settings.max_queued_rows)
-        self._one_at_a_time = asyncio.Lock()
+        self._repository = Repository(settings.models)
+        self._opener = Opener(settings, metrics)
+        self._lifecycles: dict[str, Lifecycle] = {}
+        self._followed: dict[str, tuple[Home, bool]] = {}
+        self._following: set[asyncio.Task[None]] = set()
+        self._one_look = asyncio.Lock()
         self._unloaded: MutableSet[str] = set() if unloaded is None else unloaded
-        self._told: set[tuple[str, str]] = set()
         self._problems: frozenset[str] = frozenset()
 
     async def start(self) -> None:
@@ -60,6 +55,7 @@ class Reconciler:
         """
         device = await asyncio.to_thread(choose_device, self._settings.device)
         self._registry.device = device
+        self._opener.device = device.actual
         self._metrics.device(device.requested, device.actual)
         facts: dict[str, str] = {"requested": device.requested, "actual": device.actual}
         _log.info(
@@ -74,7 +70,7 @@ class Reconciler:
             await asyncio.sleep(self._settings.poll_seconds)
             reason = ""
             try:
-                await self.refresh()
+                await self._look()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next look may succeed
                 reason = str(error)
             if reason and reason != told:
@@ -82,23 +78,13 @@ class Reconciler:
             told = reason
 
     async def refresh(self) -> None:
-        """Load what is new or changed, and let go what is no longer there.
+        """Load what is new or changed, let go what is no longer there, and wait for all of it.
 
         Raises:
             NoModels: there is no models folder.
         """
-        async with self._one_at_a_time:
-            found = await asyncio.to_thread(self._scanned)
-            for name in self._registry.names:
-                if name not in found:
-                    self._swap(name, [])
-            for name in set(self._unloaded).difference(found):
-                self._unloaded.discard(name)
-            for name, candidates in found.items():
-                if name in self._unloaded:
-                    self._take_out(name, candidates[0].version)
-                else:
-                    await self._reconcile(name, candidates)
+        await self._look()
+        await asyncio.gather(*self._following)
 
     async def load_model(self, name: str) -> None:
         """Look at one model again, or for the first time.
@@ -106,7 +92,8 @@ class Reconciler:
         Raises:
             NotAllowed: the operator has not switched this on.
             ModelNotFound: the folder has no such model.
-            ModelUnservable: its newest version does not prove itself; what served before serves.
+            ModelUnservable: a version of it that is to serve does not prove itself; what served
+                before serves.
         """
         self._require_control()
         self._unloaded.discard(name)
@@ -117,19 +104,16 @@ class Reconciler:
 
         Raises:
             ModelNotFound: the folder has no such model.
-            ModelUnservable: its newest version does not prove itself; what served before serves.
+            ModelUnservable: a version of it that is to serve does not prove itself; what served
+                before serves.
         """
-        async with self._one_at_a_time:
-            found = await asyncio.to_thread(self._scanned)
-            if name not in found:
-                raise ModelNotFound(name, list(found))
-            if name in self._unloaded:
-                self._take_out(name, found[name][0].version)
-                return
-            await self._reconcile(name, found[name], again=True)
-            newest = self._registry.versions(name)[0]
-            if newest.model is None or newest.reason:
-                raise ModelUnservable(name, newest.version, newest.reason)
+        home, serves = await self._looked_at(name)
+        if not serves:
+            await self._lifecycle(name).unload(home)
+            return
+        for entry in await self._lifecycle(name).follow(home, again=True):
+            if entry.reason and not entry.superseded and not entry.absent:
+                raise ModelUnservable(name, entry.version, entry.reason)
 
     async def unload_model(self, name: str) -> None:
         """Take a model out of service until it is loaded again.
@@ -139,116 +123,65 @@ class Reconciler:
             ModelNotFound: there is no such model.
         """
         self._require_control()
-        async with self._one_at_a_time:
-            newest = self._registry.versions(name)[0]
-            self._unloaded.add(name)
-            self._take_out(name, newest.version)
+        self._registry.versions(name)
+        self._unloaded.add(name)
+        home, _ = await self._looked_at(name)
+        await self._lifecycle(name).unload(home)
 
     async def close(self) -> None:
         """Let every model finish what waits, and forget them."""
-        for model in list(self._registry.models()):
-            await model.close()
-        for name in self._registry.names:
-            self._swap(name, [])
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
+        for lifecycle in self._lifecycles.values():
+            await lifecycle.close()
+        self._lifecycles.clear()
+        self._followed.clear()
 
-    def _take_out(self, name: str, version: str) -> None:
-        """Serve no version of a model, and say why."""
-        gone = Entry(name, version, State.UNAVAILABLE, "it was unloaded by a call")
-        if list(self._registry.known(name)) != [gone]:
-            self._swap(name, [gone])
+    async def _look(self) -> None:
+        """Set out to bring in line every model whose folder is not as it was."""
+        async with self._one_look:
+            homes = (await self._scan()).homes
+            for name in set(self._unloaded).difference(homes):
+                self._unloaded.discard(name)
+            for name in self._followed.keys() - homes.keys():
+                del self._followed[name]
+                self._set_out(self._lifecycle(name).leave())
+            for name, home in homes.items():
+                serves = name not in self._unloaded
+                if self._followed.get(name) != (home, serves):
+                    self._followed[name] = (home, serves)
+                    way = self._lifecycle(name)
+                    self._set_out(way.follow(home) if serves else way.unload(home))
 
-    async def _reconcile(
-        self, name: str, candidates: Sequence[Candidate], *, again: bool = False
-    ) -> None:
-        """Open the newest versions until one serves; the others are told with their reasons.
+    async def _looked_at(self, name: str) -> tuple[Home, bool]:
+        """One model's folder as it is now, and whether it is to serve."""
+        async with self._one_look:
+            homes = (await self._scan()).homes
+            if name not in homes:
+                raise ModelNotFound(name, list(homes))
+            self._followed[name] = (homes[name], name not in self._unloaded)
+            return self._followed[name]
 
-        Args:
-            name: the model.
-            candidates: its versions on disk, newest first.
-            again: whether to open even what has not changed.
-        """
-        known = {entry.version: entry for entry in self._registry.known(name)}
-        result: list[Entry] = []
-        for place, candidate in enumerate(candidates):
-            entry = known.get(candidate.version)
-            if entry is None or again or entry.fingerprint != candidate.fingerprint:
-                self._announce(candidate, result)
-                opened = await asyncio.to_thread(self._opened, candidate)
-                entry = _kept(entry, opened)
-            result.append(entry)
-            if entry.model is not None:
-                result += [_superseded(older, entry.version) for older in candidates[place + 1 :]]
-                break
-        self._swap(name, result)
+    def _set_out(self, way: Coroutine[None, None, object]) -> None:
+        task = asyncio.create_task(_guarded(way))
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
 
-    def _announce(self, candidate: Candidate, newer: Sequence[Entry]) -> None:
-        """Show a version as LOADING, unless it is one that serves while it is looked at again."""
-        known = self._registry.known(candidate.name)
-        if any(entry.version == candidate.version and entry.model for entry in known):
-            return
-        loading = Entry(candidate.name, candidate.version, State.LOADING, "it is being loaded")
-        seen = {entry.version for entry in (*newer, loading)}
-        older = [entry for entry in known if entry.version not in seen]
-        self._registry.put(candidate.name, [*newer, loading, *older])
-
-    def _swap(self, name: str, entries: Sequence[Entry]) -> None:
-        """Serve these from now on, and let go the models that are no longer among them."""
-        before = self._registry.known(name)
-        self._registry.put(name, entries)
-        self._tell(name, before, entries)
-        staying = {entry.model for entry in entries if entry.model}
-        for entry in before:
-            if entry.model is not None and entry.model not in staying:
-                facts = {"model": name, "version": entry.version, "replaced": bool(staying)}
-                _log.info("model let go", extra=facts)
-                entry.model.retire()
-
-    def _tell(self, name: str, before: Sequence[Entry], after: Sequence[Entry]) -> None:
-        """Bring the gauges in line: each version that was opened serves or does not."""
-        device = self._registry.device.actual
-        told = {entry.version: entry for entry in after if not entry.superseded}
-        for entry in told.values():
-            ready = entry.model is not None
-            self._metrics.model_state(name, entry.version, device, ready=ready)
-            self._told.add((name, entry.version))
-        for entry in before:
-            if entry.version not in told and (name, entry.version) in self._told:
-                self._told.discard((name, entry.version))
-                self._metrics.model_gone(name, entry.version, device)
-
-    def _scanned(self) -> dict[str, list[Candidate]]:
-        """What lies in the folder; what cannot be read there is told once."""
-        found, problems = scan(self._settings.models)
-        for problem in problems - self._problems:
+    async def _scan(self) -> Scan:
+        """What lies in the folder; what cannot be used there is told once."""
+        scan = await asyncio.to_thread(self._repository.scan)
+        for problem in sorted(scan.problems - self._problems):
             _log.error("left out of the models folder", extra={"reason": problem})
-        self._problems = problems
-        return found
+        self._problems = scan.problems
+        return scan
 
-    def _opened(self, candidate: Candidate) -> Entry:
-        name, version = candidate.name, candidate.version
-        facts = {"model": name, "version": version}
-        device = self._registry.device.actual
-        servable = True
-        try:
-            model = load(candidate, device, self._settings.threads, self._limits, self._metrics)
-        except (BundleError, LoadFailed) as error:
-            reason = str(error)
-            servable = not isinstance(error, GraphRefused)
-        except Exception as error:  # noqa: BLE001 - whatever one model does, the others serve
-            _log.exception("model broke while loading", extra=facts)
-            reason = f"{type(error).__name__} while loading: {error}"
-        else:
-            _log.info("model ready", extra=facts | {"device": device, "execution": model.execution})
-            return Entry(name, version, State.READY, model=model, fingerprint=candidate.fingerprint)
-        _log.error("model refused", extra=facts | {"reason": reason})
-        return Entry(
-            name,
-            version,
-            State.UNAVAILABLE,
-            reason,
-            servable=servable,
-            fingerprint=candidate.fingerprint,
-        )
+    def _lifecycle(self, name: str) -> Lifecycle:
+        if name not in self._lifecycles:
+            self._lifecycles[name] = Lifecycle(
+                name, self._opener, self._registry, self._metrics, self._settings.version_policy
+            )
+        return self._lifecycles[name]
 
     def _require_control(self) -> None:
         if self._settings.model_control == "none":
@@ -258,20 +191,9 @@ class Reconciler:
             )
 
 
-def _superseded(candidate: Candidate, by: str) -> Entry:
-    reason = f"version {by} serves in its place"
-    return Entry(candidate.name, candidate.version, State.UNAVAILABLE, reason, superseded=True)
-
-
-def _kept(before: Entry | None, opened: Entry) -> Entry:
-    """The new entry; where it was refused in place of a serving one, that one with the reason."""
-    if before is None or before.model is None or opened.model is not None:
-        return opened
-    return Entry(
-        before.name,
-        before.version,
-        State.READY,
-        f"its files have changed and are refused; what was loaded before serves: {opened.reason}",
-        before.model,
-        fingerprint=opened.fingerprint,
-    )
+async def _guarded(way: Coroutine[None, None, object]) -> None:
+    """One model's way; a fault of ours on it is told, and stops no other's."""
+    try:
+        await way
+    except Exception:  # noqa: BLE001 - whatever happens to one model, the others go on
+        _log.exception("model could not be brought in line")

@@ -1,11 +1,13 @@
 """Which models serve, which cannot and why: the one truth that every endpoint reads."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from service.bundle.policy import STABLE
 from service.engine.model import ServedModel
 from service.engine.repository import Fingerprint
+from service.engine.selection import Routes
 from service.engine.session import DeviceChoice
 from service.errors import ModelNotFound, ModelNotReady, ModelUnservable, VersionNotFound
 from service.settings import Device
@@ -16,6 +18,7 @@ class State(StrEnum):
 
     LOADING = "LOADING"
     READY = "READY"
+    UNLOADING = "UNLOADING"
     UNAVAILABLE = "UNAVAILABLE"
 
 
@@ -25,7 +28,8 @@ class Entry:
 
     A ready version has a ``reason`` where its files have changed since, and were refused.
     Not ``servable`` is a bare model whose graph the runtime refuses, today as tomorrow.
-    ``superseded`` is a version that was not opened, because a newer one serves.
+    ``superseded`` is a version that was not opened, because another serves in its place.
+    ``absent`` is one that a label or the policy names, without a folder.
     """
 
     name: str
@@ -35,40 +39,81 @@ class Entry:
     model: ServedModel | None = None
     servable: bool = True
     superseded: bool = False
+    absent: bool = False
     fingerprint: Fingerprint = ()
 
 
-class Registry:
-    """The models of one app, each with its versions, newest first.
+@dataclass(frozen=True)
+class Offer:
+    """What one model offers: its versions, newest first, and which of them answers to what.
 
-    Of each model the newest version that has proved itself serves; newer ones that failed are
-    kept with their reason. Only `service.engine.reconciler` changes it, on the event loop.
+    ``labels`` has the version that each label is set to, as the routes have the one that answers
+    to it meanwhile.
     """
 
+    entries: Sequence[Entry]
+    routes: Routes = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+_NOTHING = Offer(())
+
+
+class Registry:
+    """The models of one app. Only the reconciler's lifecycles change it, on the event loop."""
+
     def __init__(self, requested: Device) -> None:
-        self._entries: dict[str, Sequence[Entry]] = {}
+        self._offers: dict[str, Offer] = {}
+        self._leaving: dict[tuple[str, str], Entry] = {}
+        self._answering: dict[tuple[str, str | None], ServedModel] = {}
         self.device = DeviceChoice(requested, "cpu", "not asked yet")
 
-    def put(self, name: str, entries: Sequence[Entry]) -> None:
-        """Replace what is known of a model; no versions forget it."""
-        if entries:
-            self._entries = dict(sorted({**self._entries, name: entries}.items()))
+    def put(self, name: str, offer: Offer) -> None:
+        """Replace what a model offers; one without versions is forgotten."""
+        for asked in _asked(self._offers.get(name, _NOTHING)):
+            self._answering.pop((name, asked), None)
+        if not offer.entries:
+            self._offers.pop(name, None)
+            return
+        if name in self._offers:
+            self._offers[name] = offer
         else:
-            self._entries = {known: e for known, e in self._entries.items() if known != name}
+            self._offers = dict(sorted({**self._offers, name: offer}.items()))
+        models = {entry.version: entry.model for entry in offer.entries}
+        for asked, version in _asked(offer).items():
+            if model := models.get(version):
+                self._answering[name, asked] = model
+
+    def leave(self, entry: Entry) -> None:
+        """Tell of a version that answers its last callers."""
+        self._leaving[entry.name, entry.version] = entry
+
+    def left(self, entry: Entry) -> None:
+        """Tell no more of it."""
+        if self._leaving.get((entry.name, entry.version)) is entry:
+            del self._leaving[entry.name, entry.version]
+
+    def find(self, name: str, asked: str | None) -> ServedModel | None:
+        """The model that answers to a version, a label, or neither; None where `get` says why.
+
+        This is the only place where a request meets a version.
+        """
+        return self._answering.get((name, asked))
 
     @property
     def ready(self) -> bool:
         """Whether at least one model serves."""
-        return any(self.serving(name) for name in self._entries)
+        return any(self.serving(name) for name in self._offers)
 
     @property
     def names(self) -> list[str]:
         """Every model there is, ready or not, sorted."""
-        return list(self._entries)
+        leaving = {name for name, _ in self._leaving if name not in self._offers}
+        return sorted({*self._offers, *leaving}) if leaving else list(self._offers)
 
-    def known(self, name: str) -> Sequence[Entry]:
-        """What is known of a model's versions, newest first; nothing of an unknown one."""
-        return self._entries.get(name, ())
+    def offer(self, name: str) -> Offer:
+        """What a model offers; nothing where there is no such model."""
+        return self._offers.get(name, _NOTHING)
 
     def versions(self, name: str) -> Sequence[Entry]:
         """What is known of a model's versions, newest first.
@@ -76,45 +121,75 @@ class Registry:
         Raises:
             ModelNotFound: there is no such model.
         """
-        if name not in self._entries:
+        entries = self.shown(name)
+        if not entries:
             raise ModelNotFound(name, self.names)
-        return self._entries[name]
+        return entries
+
+    def shown(self, name: str) -> Sequence[Entry]:
+        """The same; nothing where there is no such model."""
+        entries = self.offer(name).entries
+        leaving = {version: e for (model, version), e in self._leaving.items() if model == name}
+        if not leaving:
+            return entries
+        shown = [entry if entry.model else leaving.pop(entry.version, entry) for entry in entries]
+        known = {entry.version for entry in shown}
+        return [*shown, *(entry for version, entry in leaving.items() if version not in known)]
 
     def serving(self, name: str) -> ServedModel | None:
-        """The version that answers where none is named, or None."""
-        return next((entry.model for entry in self.versions(name) if entry.model), None)
+        """The model that answers where no version is named, or None."""
+        return self._answering.get((name, None))
 
-    def entry(self, name: str, version: str | None = None) -> Entry:
-        """The entry of a version; without one, of the version that serves, else of the newest.
+    def entry(self, name: str, asked: str | None = None) -> Entry:
+        """The entry of a version or of a label's; without one, of what serves, else of the newest.
+
+        Where nothing answers to a label, it is the entry of the version that it is set to.
 
         Raises:
             ModelNotFound: there is no such model.
-            VersionNotFound: the model has no such version.
+            VersionNotFound: the model has no such version or label.
         """
-        entries = self.versions(name)
+        entries, offer = self.versions(name), self.offer(name)
+        version = offer.routes.get(asked, asked)
         if version is None:
-            return next((entry for entry in entries if entry.model), entries[0])
+            version = offer.labels.get(STABLE, entries[0].version)
+        elif version == asked:
+            version = offer.labels.get(version, version)
         for entry in entries:
             if entry.version == version:
                 return entry
-        raise VersionNotFound(name, version, [entry.version for entry in reversed(entries)])
+        raise VersionNotFound(name, version, _there(entries), list(offer.labels))
 
-    def get(self, name: str, version: str | None = None) -> ServedModel:
+    def get(self, name: str, asked: str | None = None) -> ServedModel:
         """The model that answers.
 
         Raises:
-            NotFound: there is no such model or version.
+            NotFound: there is no such model, version or label.
             ModelNotReady: there is, and it does not serve; says why.
             ModelUnservable: there is, and the runtime cannot serve it; says why.
         """
-        entry = self.entry(name, version)
-        if entry.model is not None:
-            return entry.model
+        model = self.find(name, asked)
+        if model is not None:
+            return model
+        entry = self.entry(name, asked)
+        if entry.absent:
+            entries, labels = self.versions(name), list(self.offer(name).labels)
+            label = asked if asked in labels else None
+            raise VersionNotFound(name, entry.version, _there(entries), labels, label)
         if not entry.servable:
             raise ModelUnservable(name, entry.version, entry.reason)
         raise ModelNotReady(name, entry.version, entry.reason)
 
     def models(self) -> Iterator[ServedModel]:
         """Every model that serves."""
-        for entries in self._entries.values():
-            yield from (entry.model for entry in entries if entry.model is not None)
+        for offer in self._offers.values():
+            yield from (entry.model for entry in offer.entries if entry.model is not None)
+
+
+def _asked(offer: Offer) -> Mapping[str | None, str]:
+    """The version that answers to each thing that can be asked for."""
+    return {entry.version: entry.version for entry in offer.entries} | dict(offer.routes)
+
+
+def _there(entries: Sequence[Entry]) -> list[str]:
+    return [entry.version for entry in reversed(entries) if not entry.absent]

@@ -13,7 +13,7 @@ PROGRAM = (
     "count_in_files(slot.number)\n"
     "metrics = Metrics()\n"
     "metrics.predicted('m', '1', 'plain', 3, Phases(0, 0, 0, 0))\n"
-    "metrics.model_state('m', '1', 'cpu', ready={ready})\n"
+    "metrics.model_state('m', '1', 'cpu', 'READY' if {ready} else 'LOADING')\n"
     "print(metrics.exposition().decode())\n"
 )
 

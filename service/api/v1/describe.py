@@ -6,7 +6,12 @@ from service.engine.model import ServedModel
 from service.engine.registry import Entry
 from service.engine.session import TensorSpec
 
-_STATES = {"READY": "AVAILABLE", "LOADING": "LOADING", "UNAVAILABLE": "END"}
+_STATES = {
+    "LOADING": "LOADING",
+    "READY": "AVAILABLE",
+    "UNLOADING": "UNLOADING",
+    "UNAVAILABLE": "END",
+}
 _TYPES = {
     "BOOL": "DT_BOOL",
     "FP16": "DT_HALF",

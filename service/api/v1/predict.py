@@ -14,7 +14,8 @@ from service.api.v1.inputs import columns, feature_columns, feature_rows, stacke
 from service.api.v1.request import MEDIA_TYPES, read_document, read_list
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
-from service.errors import InvalidRequest, nearest
+from service.errors import InvalidRequest
+from service.spelling import nearest
 
 _ROWS, _COLUMNS = "instances", "inputs"
 

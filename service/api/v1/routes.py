@@ -36,18 +36,27 @@ def _prediction_router(predictor: Predictor, codecs: Codecs) -> APIRouter:
 
     @router.post("/models/{name}:predict", summary="Predict rows or columns")
     @router.post("/models/{name}/versions/{version}:predict", summary="The same by one version")
-    async def predicted(request: Request, name: str, version: str | None = None) -> Response:
-        return await predictor.answer(predict, request, name, version)
+    @router.post("/models/{name}/labels/{label}:predict", summary="The same by a label's version")
+    async def predicted(
+        request: Request, name: str, version: str | None = None, label: str | None = None
+    ) -> Response:
+        return await predictor.answer(predict, request, name, _asked(version, label))
 
     @router.post("/models/{name}:classify", summary="Label examples")
     @router.post("/models/{name}/versions/{version}:classify", summary="The same by one version")
-    async def classified(request: Request, name: str, version: str | None = None) -> Response:
-        return await predictor.answer(classify, request, name, version)
+    @router.post("/models/{name}/labels/{label}:classify", summary="The same by a label's version")
+    async def classified(
+        request: Request, name: str, version: str | None = None, label: str | None = None
+    ) -> Response:
+        return await predictor.answer(classify, request, name, _asked(version, label))
 
     @router.post("/models/{name}:regress", summary="One number for each example")
     @router.post("/models/{name}/versions/{version}:regress", summary="The same by one version")
-    async def regressed(request: Request, name: str, version: str | None = None) -> Response:
-        return await predictor.answer(regress, request, name, version)
+    @router.post("/models/{name}/labels/{label}:regress", summary="The same by a label's version")
+    async def regressed(
+        request: Request, name: str, version: str | None = None, label: str | None = None
+    ) -> Response:
+        return await predictor.answer(regress, request, name, _asked(version, label))
 
     return router
 
@@ -62,14 +71,21 @@ def _model_router(registry: Registry, readiness: Readiness) -> APIRouter:
 
     @router.get("/models/{name}", summary="Whether a model serves, and the state of its versions")
     @router.get("/models/{name}/versions/{version}", summary="The state of one version")
-    async def model_status(name: str, version: str | None = None) -> Response:
-        known = registry.versions(name) if version is None else [registry.entry(name, version)]
+    @router.get("/models/{name}/labels/{label}", summary="The state of a label's version")
+    async def model_status(
+        name: str, version: str | None = None, label: str | None = None
+    ) -> Response:
+        asked = _asked(version, label)
+        known = registry.versions(name) if asked is None else [registry.entry(name, asked)]
         return json_response(status(name, known, draining=readiness.draining))
 
     @router.get("/models/{name}/metadata", summary="A model's tensors")
     @router.get("/models/{name}/versions/{version}/metadata", summary="The tensors of one version")
-    async def model_metadata(name: str, version: str | None = None) -> Response:
-        return json_response(metadata(registry.get(name, version)))
+    @router.get("/models/{name}/labels/{label}/metadata", summary="Those of a label's version")
+    async def model_metadata(
+        name: str, version: str | None = None, label: str | None = None
+    ) -> Response:
+        return json_response(metadata(registry.get(name, _asked(version, label))))
 
     return router
 
@@ -85,20 +101,18 @@ def _refusing_router(registry: Registry) -> APIRouter:
         # Otherwise the verb would be taken for part of a model's name.
         raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
 
-    @router.api_route("/models/{name}/labels/{label}", methods=["GET", "POST"])
-    @router.get("/models/{name}/labels/{label}/metadata")
-    async def labelled(name: str, label: str) -> Response:
-        numbers = ", ".join(entry.version for entry in registry.versions(name))
-        raise NotFound(
-            f"Versions have no labels here, so model {name!r} has none called "
-            f"{label.partition(':')[0][:60]!r}; ask for one by its number, available: "
-            f"{numbers}, or for none."
-        )
-
     @router.post("/models/{name}:{verb}")
     @router.post("/models/{name}/versions/{version}:{verb}")
+    @router.post("/models/{name}/labels/{label}:{verb}")
     async def another_verb(name: str, verb: str) -> Response:
         registry.versions(name)
         raise NotFound(f"Model {name!r} cannot {verb[:60]!r}; use :predict, :classify or :regress.")
 
     return router
+
+
+def _asked(version: str | None, label: str | None) -> str | None:
+    """What a path asks for; a number is no label, whatever version there is."""
+    if label is not None and label.isdecimal():
+        return f"labels/{label}"
+    return version if label is None else label

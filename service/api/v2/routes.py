@@ -14,7 +14,7 @@ from service.api.v2.exchange import TAG, read_document
 from service.api.v2.shared_memory_routes import shared_memory_router
 from service.api.v2.statistics import StatisticsOfWorkers
 from service.engine.readiness import Readiness
-from service.engine.registry import Entry, Registry
+from service.engine.registry import Entry, Offer, Registry
 from service.errors import InvalidRequest
 from service.settings import Settings
 from service.workers.control import Control
@@ -117,7 +117,7 @@ def _repository_router(registry: Registry, control: Control) -> APIRouter:
         entries = [entry for name in registry.names for entry in registry.versions(name)]
         if asked.get("ready"):
             entries = [entry for entry in entries if entry.model]
-        return json_response([_indexed(entry) for entry in entries])
+        return json_response([_indexed(entry, registry.offer(entry.name)) for entry in entries])
 
     @router.post(
         "/models/{name}/load",
@@ -140,10 +140,12 @@ def _repository_router(registry: Registry, control: Control) -> APIRouter:
     return router
 
 
-def _indexed(entry: Entry) -> dict[str, object]:
+def _indexed(entry: Entry, offer: Offer) -> dict[str, object]:
+    """The protocol's four facts, and the labels to which this version answers, where it has any."""
+    labels = [label for label in offer.labels if offer.routes.get(label) == entry.version]
     return {
         "name": entry.name,
         "version": entry.version,
         "state": entry.state,
         "reason": entry.reason,
-    }
+    } | ({"labels": labels} if labels else {})

@@ -170,7 +170,7 @@ def test_unknown_models_and_versions_are_told_with_what_there_is(models: Path) -
 def test_only_numbered_folders_are_versions(models: Path) -> None:
     """Hidden folders, unfinished publications and stray files are left alone."""
     folder = publish_price(models)
-    for stray in (".hidden", ".unfinished-x", "draft", "01", "0", "-1"):
+    for stray in (".hidden", ".unfinished-x", "draft", "-1", "1.0"):
         folder.rename(folder.parent / stray)
         (folder.parent / stray).rename(folder)
         (folder.parent / stray).mkdir()

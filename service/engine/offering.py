@@ -1,0 +1,92 @@
+"""What a selection amounts to for callers: every version with its state and its reason."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from service.bundle.policy import POLICY, Policy
+from service.engine.registry import Entry, Offer, State
+from service.engine.repository import Candidate, Home
+from service.engine.selection import Selection
+
+
+def offer(
+    policy: Policy,
+    selection: Selection,
+    home: Home,
+    known: Mapping[str, Entry],
+) -> Offer:
+    """What the model offers once all is open that is to serve.
+
+    Args:
+        policy: what holds, which is not what the folder says where that has a problem.
+        selection: what became of it.
+        home: the model's folder.
+        known: the versions that were opened, or refused.
+    """
+    candidates = home.candidates or ()
+    labels = {label: str(at.version) for label, at in policy.labels.items()}
+    entries = [
+        known[candidate.version]
+        if candidate.version in selection.examined or candidate.refused
+        else _superseded(candidate, policy, selection)
+        for candidate in candidates
+    ]
+    there = {candidate.version for candidate in candidates}
+    entries += _absent(home.name, policy, labels, there)
+    entries = newest_first(_waiting(entry, labels, selection) for entry in entries)
+    if home.problem:
+        told = [entries[0].reason, home.problem, "what it said before holds"]
+        entries[0] = replace(entries[0], reason="; ".join(filter(None, told)))
+    return Offer(entries, selection.routes, labels)
+
+
+def refused(candidate: Candidate, reason: str, *, servable: bool = True) -> Entry:
+    """The entry of a version that cannot serve as it lies on disk."""
+    return Entry(
+        candidate.name,
+        candidate.version,
+        State.UNAVAILABLE,
+        reason,
+        servable=servable,
+        fingerprint=candidate.fingerprint,
+    )
+
+
+def newest_first(entries: Iterable[Entry]) -> list[Entry]:
+    """By version, the highest first; folders that only look like versions come last."""
+    return sorted(entries, key=lambda entry: (-_rank(entry.version), entry.version))
+
+
+def _rank(version: str) -> int:
+    return int(version) if str(int(version)) == version else -1
+
+
+def _superseded(candidate: Candidate, policy: Policy, selection: Selection) -> Entry:
+    if isinstance(policy.versions, tuple):
+        listed = ", ".join(map(str, policy.versions))
+        reason = f"{POLICY} chooses {listed}"
+    else:
+        reason = f"version {selection.chosen[0]} serves in its place"
+    return Entry(candidate.name, candidate.version, State.UNAVAILABLE, reason, superseded=True)
+
+
+def _absent(
+    name: str, policy: Policy, labels: Mapping[str, str], there: set[str]
+) -> Iterable[Entry]:
+    """An entry for each version that a label or the policy names, and that has no folder."""
+    named = {version: f"label {label!r} is set to it" for label, version in labels.items()}
+    if isinstance(policy.versions, tuple):
+        named |= {str(version): f"{POLICY} chooses it" for version in policy.versions}
+    for version in named.keys() - there:
+        reason = f"{named[version]}, and it has no folder"
+        yield Entry(name, version, State.UNAVAILABLE, reason, absent=True)
+
+
+def _waiting(entry: Entry, labels: Mapping[str, str], selection: Selection) -> Entry:
+    """The entry, with what answers for the labels that wait for it."""
+    instead = [
+        f"version {selection.routes[label]} answers for label {label!r}"
+        for label, version in labels.items()
+        if version == entry.version and selection.routes.get(label, version) != version
+    ]
+    return replace(entry, reason="; ".join([entry.reason, *instead])) if instead else entry
