@@ -134,15 +134,7 @@ class ModelNotFound(NotFound):
 
 
 class VersionNotFound(NotFound):
-    """The model exists, this version of it does not.
-
-    Args:
-        name: the model.
-        version: what was asked for, or what a label is set to.
-        available: the versions that are there.
-        labels: the model's labels.
-        label: the one that was asked for, where that is why.
-    """
+    """The model exists, this version of it does not, or ``label`` is set to one that does not."""
 
     code = "version_not_found"
 
