@@ -12,7 +12,7 @@ from service.bundle.features import (
     IntegerFeature,
 )
 from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput
+from service.bundle.outputs import ClassesOutput, ValueOutput
 from service.engine.registry import Registry
 
 Schema = dict[str, Any]
@@ -39,6 +39,13 @@ ERROR: Schema = {
             },
         },
     },
+}
+
+_INTERVAL: Schema = {
+    "type": "object",
+    "description": "Where the parameter 'interval' asks for it.",
+    "required": ["level", "low", "high"],
+    "properties": {key: {"type": "number"} for key in ("level", "low", "high")},
 }
 
 _REFUSALS = {
@@ -99,6 +106,7 @@ def _predict_operation(manifest: Manifest, taken: FeaturesInput) -> Schema:
         "summary": manifest.title,
         "description": manifest.description,
         "operationId": f"predict_{manifest.name}",
+        "parameters": _parameters(manifest),
         "requestBody": {
             "required": True,
             "content": {
@@ -169,11 +177,27 @@ def _answer_schema(manifest: Manifest) -> Schema:
             "probability": share | {"description": "That of the label answered."},
             "probabilities": shares | {"required": output.labels},
         }
+        if output.unsure_below is not None:
+            doubt = f"Whether the probability is below {output.unsure_below:.4g}."
+            properties["unsure"] = {"type": "boolean", "description": doubt}
     else:
         properties = {"value": {"type": "number", "description": output.description}}
         if output.unit is not None:
             properties["unit"] = {"type": "string", "const": output.unit}
-    return {"type": "object", "required": list(properties), "properties": properties}
+    required = list(properties)
+    if isinstance(output, ValueOutput) and output.interval is not None:
+        properties["interval"] = _INTERVAL
+    return {"type": "object", "required": required, "properties": properties}
+
+
+def _parameters(manifest: Manifest) -> list[Schema]:
+    output = manifest.output
+    if not isinstance(output, ValueOutput) or output.interval is None:
+        return []
+    levels = [one.level for one in output.interval.levels]
+    asked = "Give each value the interval that holds this share of the truths."
+    schema = {"type": "number", "enum": levels}
+    return [{"name": "interval", "in": "query", "description": asked, "schema": schema}]
 
 
 def _refusals(present: Schema) -> Schema:

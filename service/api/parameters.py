@@ -1,5 +1,6 @@
 """What the query string of a plain prediction may ask for."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -12,17 +13,19 @@ from service.spelling import nearest
 Decimal = Literal[".", ","]
 T = TypeVar("T")
 
-_KNOWN = ("top", "probabilities", "warnings", "decimal")
+_KNOWN = ("top", "probabilities", "warnings", "decimal", "interval")
 _ALL_OR_NONE = {"all": True, "none": False}
 _TRUE_OR_FALSE = {"true": True, "false": False}
 _MARKS: Mapping[str, Decimal] = {"point": ".", "comma": ","}
 _MOST_DIGITS = 9
+_SHARE = re.compile(r"0?\.[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
 class Parameters:
     """What an answer shall hold, and how a table writes its numbers.
 
+    ``interval`` is the share of truths that an interval around a value shall hold; None is none.
     ``top`` is how many labels, the most probable first; None is all, in the manifest's order.
     ``warnings`` None leaves it to the form of the answer, ``decimal`` None to the table itself.
     """
@@ -31,6 +34,7 @@ class Parameters:
     probabilities: bool = True
     warnings: bool | None = None
     decimal: Decimal | None = None
+    interval: float | None = None
 
 
 _USUAL = Parameters()
@@ -61,6 +65,7 @@ def read_parameters(query: bytes) -> Parameters:
         probabilities is not False,
         _choice(given, "warnings", _TRUE_OR_FALSE),
         _choice(given, "decimal", _MARKS),
+        _share(given, "interval"),
     )
 
 
@@ -73,6 +78,17 @@ def _count(given: Mapping[str, str], name: str) -> int | None:
             f"Parameter {name!r} must be a whole number from 1, got {shown(text)}."
         )
     return int(text[:_MOST_DIGITS])
+
+
+def _share(given: Mapping[str, str], name: str) -> float | None:
+    text = given.get(name)
+    if text is None:
+        return None
+    if not _SHARE.fullmatch(text):
+        raise InvalidRequest(
+            f"Parameter {name!r} must be a share between 0 and 1, such as 0.9, got {shown(text)}."
+        )
+    return float(text)
 
 
 def _choice(given: Mapping[str, str], name: str, choices: Mapping[str, T]) -> T | None:

@@ -12,7 +12,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from service.api.answers import answers, require_labels
+from service.api.answers import answers, require_offered
 from service.api.bodies import JSON, parse_json
 from service.api.codecs import Codecs
 from service.api.facts import evaluation, facts, labels, report, summary, versions
@@ -68,7 +68,7 @@ class PlainDialect:
         """One object, an array of rows, or ``{"instances": [rows]}``."""
         manifest = _manifest(model)
         parameters = read_parameters(request.scope["query_string"])
-        require_labels(manifest.output, parameters)
+        require_offered(manifest.output, parameters)
         codec = self._codecs.of(model, manifest)
         document = parse_json(body, orjson.dumps(codec.example))
         rows, single = _rows(document, codec)

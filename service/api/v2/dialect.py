@@ -9,13 +9,14 @@ from fastapi import Request
 
 from service.api.bodies import BINARY, JSON, parse_json
 from service.api.codecs import Codecs
+from service.api.intervals import interval_ends, require_interval
 from service.api.prediction import Decoded, Encoded
 from service.api.v2.classification import classify
 from service.api.v2.inputs import read_inputs, read_raw
-from service.api.v2.request import Wanted, split, wanted_outputs
+from service.api.v2.request import Wanted, parameters_of, split, wanted_outputs
 from service.api.v2.shared_memory import Place, Regions
 from service.api.v2.tensors import example_shape, write_binary, write_json
-from service.api.values import shown
+from service.api.values import is_number, shown
 from service.engine.datatypes import ABSENT, Array, Arrays
 from service.engine.model import ServedModel
 from service.engine.session import TensorSpec
@@ -24,6 +25,7 @@ from service.errors import InvalidRequest
 JSON_LENGTH = "inference-header-content-length"
 # What curl calls every body that is not called otherwise.
 _FORM = "application/x-www-form-urlencoded"
+_ENDS = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("low", "high"))
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Asked:
 
     id: str | None
     outputs: tuple[Wanted, ...]
+    level: float | None = None
+    """Of the interval's ends, which follow the graph's own outputs."""
 
 
 class V2Dialect:
@@ -54,18 +58,25 @@ class V2Dialect:
         identity = document.get("id")
         if identity is not None and not isinstance(identity, str):
             raise InvalidRequest(f"'id' must be a string, got {shown(identity)}.")
+        level = _level(document, model)
+        specs = (*model.outputs, *_ENDS) if level is not None else model.outputs
+        wanted = wanted_outputs(document, specs)
         inputs = self._checked(model, read_inputs(document, payload, model, self.regions))
-        return Decoded(inputs, Asked(identity, wanted_outputs(document, model.outputs)))
+        return Decoded(inputs, Asked(identity, wanted, level))
 
     def encode(self, model: ServedModel, outputs: Arrays, context: Asked) -> Encoded:
         """The outputs asked for, in that order; binary ones after the JSON, in the same order."""
         body: dict[str, object] = {"model_name": model.name, "model_version": model.version}
         if context.id is not None:
             body["id"] = context.id
+        specs = model.outputs
+        if context.level is not None and model.manifest is not None:
+            ends = interval_ends(model.manifest.output, context.level, outputs[0])
+            outputs, specs = (*outputs, *ends), (*specs, *_ENDS)
         tensors: list[dict[str, object]] = []
         buffers: list[bytes] = []
         for wanted in context.outputs:
-            array, spec = outputs[wanted.index], model.outputs[wanted.index]
+            array, spec = outputs[wanted.index], specs[wanted.index]
             if array is ABSENT:
                 continue
             if wanted.classes:
@@ -101,6 +112,20 @@ class V2Dialect:
             buffers.append(write_binary(array, spec))
             return tensor | {"parameters": {"binary_data_size": len(buffers[-1])}}
         return tensor | {"data": write_json(array, spec)}
+
+
+def _level(document: Mapping[str, Any], model: ServedModel) -> float | None:
+    """The level of the interval that a request's parameters ask for."""
+    level = parameters_of(document).get("interval")
+    if level is None or model.manifest is None:
+        return None  # an unknown parameter, which the protocol lets pass
+    if not is_number(level):
+        raise InvalidRequest(
+            "Parameter 'interval' must be a share between 0 and 1, such as 0.9, "
+            f"got {shown(level)}."
+        )
+    require_interval(model.manifest.output, level)
+    return float(level)
 
 
 def _told(place: Place, size: int) -> dict[str, object]:
