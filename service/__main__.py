@@ -88,7 +88,10 @@ def _serve(settings: Settings) -> None:
         uvicorn.run(create_app(settings), **options)  # type: ignore[arg-type] # a dict of several types
         return
     os.environ.update(
-        {f"ONWARD_{name.upper()}": str(value) for name, value in settings.model_dump().items()}
+        {
+            f"ONWARD_{name.upper()}": str(value)
+            for name, value in settings.model_dump(exclude_none=True).items()
+        }
     )
     with _shared_folder() as folder:
         os.environ[WORKERS_FOLDER] = folder

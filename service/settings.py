@@ -104,6 +104,17 @@ class Settings(BaseSettings):
         description="Most rows waiting per model; above it 429 at once. More rides out bursts, "
         "and makes the last caller wait longer.",
     )
+    sticky_header: str = Field(
+        default="x-caller-id",
+        description="Header of requests that tells who asks, for models whose policy.json splits "
+        "their requests: the same value is answered by the same version. Requests without it are "
+        "split by chance.",
+    )
+    split_seed: int | None = Field(
+        default=None,
+        description="Seed of the chance by which requests are split, for tests that are to be "
+        "repeated. Several workers draw the same numbers, each for its own requests.",
+    )
     readiness: Literal["lenient", "strict"] = Field(
         default="lenient",
         description="lenient is ready when at least one model serves; strict also asks that every "

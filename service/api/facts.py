@@ -54,13 +54,17 @@ def versions(registry: Registry, name: str) -> list[dict[str, object]]:
 
 
 def labels(registry: Registry, name: str) -> dict[str, object]:
-    """By label, the version that answers, and the one that it waits for where that is another."""
+    """By label, the version that answers, and the one that it waits for where that is another.
+
+    A label that the traffic is split by has its share of the requests without a version.
+    """
     offer = registry.offer(name)
     told: dict[str, object] = {}
     for label, version in offer.labels.items():
         answering = offer.routes.get(label)
         waits = {"waits_for": version} if answering != version else {}
-        told[label] = {"version": answering} | waits
+        share = {"share": offer.split[label]} if label in offer.split else {}
+        told[label] = {"version": answering} | waits | share
     return told
 
 

@@ -15,6 +15,7 @@ from service.engine.batcher import row_count
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
 from service.engine.registry import Registry
+from service.engine.traffic import Traffic
 from service.errors import (
     DeadlineExceeded,
     ModelNotReady,
@@ -81,6 +82,8 @@ class Predictor:
         self._metrics = metrics
         self._max_body_bytes = settings.max_body_bytes
         self._deadline_seconds = settings.deadline_seconds
+        self._traffic = Traffic(registry, settings.split_seed)
+        self._sticky_header = settings.sticky_header
 
     async def answer(
         self, dialect: Dialect[Context], request: Request, name: str, asked: str | None
@@ -100,6 +103,8 @@ class Predictor:
         error: Exception
         started = perf_counter()
         try:
+            if asked is None and self._registry.split(name):
+                asked = self._traffic.label(name, request.headers.get(self._sticky_header))
             with self._registry.get(name, asked) as model:
                 async with asyncio.timeout(self._deadline_seconds):
                     return await self._answer(dialect, request, model)
@@ -146,7 +151,11 @@ class Predictor:
         rows = row_count(decoded.inputs)
         self._metrics.predicted(model.name, model.version, dialect.name, rows, phases)
         model.statistics.answered(phases.decode, phases.queue, phases.compute, phases.encode)
-        headers = {"server-timing": _timing(phases), **encoded.headers}
+        headers = {
+            "server-timing": _timing(phases),
+            "x-model-version": model.version,
+            **encoded.headers,
+        }
         return Response(encoded.content, headers=headers, media_type=encoded.media_type)
 
 

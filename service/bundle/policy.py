@@ -4,6 +4,7 @@ The file stands beside the versions, is written by one rename, and may be writte
 Without it, or without its ``versions``, the service's own setting decides.
 """
 
+import math
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
@@ -46,11 +47,30 @@ class Label(Part):
         return {"version": given} if isinstance(given, int) else given
 
 
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+LabelName = Annotated[str, Field(pattern=LABEL_PATTERN)]
+
+
 class Policy(Part):
-    """Which versions serve, where the model says so, and its labels."""
+    """Which versions serve, where the model says so, its labels, and what these get of the traffic.
+
+    ``split`` has, by label, the share of the requests without a version that it answers.
+    """
 
     versions: Choice | None = None
-    labels: dict[Annotated[str, Field(pattern=LABEL_PATTERN)], Label] = Field(default_factory=dict)
+    labels: dict[LabelName, Label] = Field(default_factory=dict)
+    split: dict[LabelName, Share] = Field(default_factory=dict)
+
+    @field_validator("split")
+    @classmethod
+    def _leaves_the_rest(cls, given: dict[str, float]) -> dict[str, float]:
+        if STABLE in given:
+            msg = f"{STABLE!r} answers what the other labels leave; give it no share"
+            raise ValueError(msg)
+        if math.fsum(given.values()) > 1:
+            msg = f"the shares add up to {math.fsum(given.values()):g}, more than 1"
+            raise ValueError(msg)
+        return given
 
     @field_validator("versions", mode="before")
     @classmethod

@@ -131,7 +131,7 @@ class Lifecycle:
         before = self._registry.offer(self._name)
         others = [entry for entry in before.entries if entry.version != candidate.version]
         entries = newest_first([loading, *others])
-        self._registry.put(self._name, Offer(entries, before.routes, before.labels))
+        self._registry.put(self._name, replace(before, entries=entries))
         self._tell()
 
     def _publish(self, offered: Offer) -> None:

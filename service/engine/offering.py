@@ -37,7 +37,7 @@ def offer(
     if home.problem:
         told = [entries[0].reason, home.problem, "what it said before holds"]
         entries[0] = replace(entries[0], reason="; ".join(filter(None, told)))
-    return Offer(entries, selection.routes, labels)
+    return Offer(entries, selection.routes, labels, dict(sorted(policy.split.items())))
 
 
 def refused(candidate: Candidate, reason: str, *, servable: bool = True) -> Entry:

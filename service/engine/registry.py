@@ -48,12 +48,13 @@ class Offer:
     """What one model offers: its versions, newest first, and which of them answers to what.
 
     ``labels`` has the version that each label is set to, as the routes have the one that answers
-    to it meanwhile.
+    to it meanwhile. ``split`` has the share of the requests without a version that it answers.
     """
 
     entries: Sequence[Entry]
     routes: Routes = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    split: Mapping[str, float] = field(default_factory=dict)
 
 
 _NOTHING = Offer(())
@@ -110,6 +111,10 @@ class Registry:
         """Every model there is, ready or not, sorted."""
         leaving = {name for name, _ in self._leaving if name not in self._offers}
         return sorted({*self._offers, *leaving}) if leaving else list(self._offers)
+
+    def split(self, name: str) -> Mapping[str, float]:
+        """The share of a model's requests without a version that goes to each label's."""
+        return self._offers.get(name, _NOTHING).split
 
     def offer(self, name: str) -> Offer:
         """What a model offers; nothing where there is no such model."""

@@ -1,0 +1,176 @@
+"""Split traffic: a share of the requests without a version goes to a label's, in every dialect."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.bundle.policy import POLICY
+from tests.conftest import StartApp
+from tests.models import publish_price
+from tests.processes import several
+
+ROW = {"inputs": [{"name": "features", "shape": [1, 1], "datatype": "FP32", "data": [1]}]}
+PREDICT = "/models/price/predict"
+UNNAMED = [
+    (PREDICT, {"size": 1}),
+    ("/v1/models/price:predict", {"instances": [[1]]}),
+    ("/v2/models/price/infer", ROW),
+]
+
+
+def publish(models: Path, **policy: object) -> None:
+    """Two versions whose slopes are their numbers, the second a canary."""
+    publish_price(models, slope=1.0)
+    publish_price(models, slope=2.0)
+    labels = {"labels": {"stable": 1, "canary": 2}}
+    (models / "price" / POLICY).write_text(json.dumps(labels | policy))
+
+
+def version(client: httpx.Client, caller: str | None = None, place: int = 0) -> str:
+    path, body = UNNAMED[place]
+    headers = {} if caller is None else {"x-caller-id": caller}
+    return client.post(path, json=body, headers=headers).headers["x-model-version"]
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_share_goes_to_the_canary(models: Path, start: StartApp, place: int) -> None:
+    """One in four of 400 by chance, within four standard deviations; the numbers are its own."""
+    publish(models, split={"canary": 0.25})
+    client = start(split_seed=1)
+
+    seen = Counter(version(client, place=place) for _ in range(400))
+
+    assert set(seen) == {"1", "2"}
+    assert abs(seen["2"] - 100) < 4 * (400 * 0.25 * 0.75) ** 0.5
+
+
+def test_chance_can_be_repeated(models: Path, start: StartApp) -> None:
+    """The same seed splits alike; another does not."""
+    publish(models, split={"canary": 0.5})
+    runs = [start(split_seed=seed) for seed in (7, 7, 8)]
+
+    first, again, other = ([version(client) for _ in range(60)] for client in runs)
+
+    assert first == again != other
+
+
+def test_a_caller_stays_with_its_version(models: Path, start: StartApp) -> None:
+    """Whatever the dialect and the process; and who was the canary's is so when its share grows."""
+    publish(models, split={"canary": 0.2})
+    callers = [f"user-{number}" for number in range(200)]
+    client, other = start(), start()
+
+    before = {caller: version(client, caller, place=0) for caller in callers}
+    same = {caller: version(other, caller, place=2) for caller in callers[:20]}
+    (models / "price" / POLICY).write_text(
+        json.dumps({"labels": {"stable": 1, "canary": 2}, "split": {"canary": 0.6}})
+    )
+    grown = start()
+    after = {caller: version(grown, caller) for caller in callers}
+    canarys, canarys_then = ({c for c in callers if at[c] == "2"} for at in (before, after))
+
+    assert same.items() <= before.items()
+    assert 20 < len(canarys) < 60
+    assert 80 < len(canarys_then) < 160
+    assert canarys < canarys_then
+
+
+def test_the_header_is_the_operators_choice(models: Path, start: StartApp) -> None:
+    """Named by the setting, it and no other makes an answer sticky."""
+    publish(models, split={"canary": 0.5})
+    client = start(sticky_header="X-Session")
+
+    def seen(header: str) -> set[str]:
+        answers = [
+            client.post(PREDICT, json={"size": 1}, headers={header: "me"}) for _ in range(30)
+        ]
+        return {answer.headers["x-model-version"] for answer in answers}
+
+    assert (len(seen("x-session")), len(seen("x-caller-id"))) == (1, 2)
+
+
+def test_who_names_a_version_or_a_label_gets_it(models: Path, start: StartApp) -> None:
+    """The split is for those who do not ask."""
+    publish(models, split={"canary": 1.0})
+    client = start()
+
+    asked = [
+        client.post(f"/models/price/versions/{name}/predict", json={"size": 1}).json()["value"]
+        for name in ("1", "stable", "2", "canary")
+    ]
+
+    assert asked == [1.0, 1.0, 2.0, 2.0]
+    assert version(client) == "2"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"labels": {"stable": 1}, "split": {"canary": 1.0}},
+        {"labels": {"stable": 1, "canary": 9}, "split": {"canary": 1.0}},
+    ],
+)
+def test_a_canary_that_is_not_there_gets_nothing(
+    models: Path, start: StartApp, policy: dict[str, object]
+) -> None:
+    """A label that was removed, or whose version is missing, leaves its share to the stable one."""
+    publish(models, **policy)
+
+    client = start()
+
+    assert {version(client) for _ in range(10)} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("split", "reason"),
+    [
+        ({"stable": 0.1}, "'stable' answers what the other labels leave"),
+        ({"canary": 0.6, "next": 0.6}, "the shares add up to 1.2, more than 1"),
+        ({"canary": 0}, "greater than 0"),
+        ({"canary": 10}, "less than or equal to 1"),
+        ({"2": 0.5}, "match pattern"),
+    ],
+)
+def test_a_split_that_makes_no_sense_is_told(
+    models: Path, start: StartApp, split: dict[str, float], reason: str
+) -> None:
+    """The model's page tells what is wrong with the file."""
+    publish(models, split=split)
+
+    assert reason in start().get("/models/price").json()["reason"]
+
+
+def test_the_split_is_shown_and_counted_by_version(models: Path, start: StartApp) -> None:
+    """The model's page has the share, /metrics what became of it."""
+    publish(models, split={"canary": 0.3})
+    client = start()
+
+    seen = Counter(version(client) for _ in range(50))
+    told = client.get("/models/price").json()["labels"]
+    counted = re.findall(
+        r'onward_requests_total{.*version="(\d)"} (\S+)', client.get("/metrics").text
+    )
+
+    assert told == {"canary": {"version": "2", "share": 0.3}, "stable": {"version": "1"}}
+    assert {number: float(count) for number, count in counted} == seen
+
+
+def test_every_worker_splits_callers_alike(models: Path) -> None:
+    """Over two processes, a connection each, nobody changes sides."""
+    publish(models, split={"canary": 0.5})
+
+    with several(models, 2) as service:
+        limits = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(base_url=service.address, limits=limits) as client:
+            seen = {
+                (caller, version(client, caller))
+                for caller in (f"user-{number}" for number in range(10))
+                for _ in range(6)
+            }
+
+    assert len(seen) == 10
+    assert {answered for _, answered in seen} == {"1", "2"}
