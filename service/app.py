@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from service.api import door
 from service.api.codecs import Codecs
+from service.api.copies import Copies
 from service.api.door import Door
 from service.api.errors import add_error_handlers
 from service.api.openapi import complete
@@ -19,6 +20,7 @@ from service.api.operations import operations_router
 from service.api.plain import PlainDialect, plain_router
 from service.api.prediction import Predictor
 from service.api.requests import RequestContext
+from service.api.shadow import shadow_router
 from service.api.v1.routes import v1_routers
 from service.api.v2.dialect import V2Dialect
 from service.api.v2.routes import v2_routers
@@ -27,6 +29,7 @@ from service.engine.registry import Registry
 from service.logs import configure_logging
 from service.metrics import Metrics, count_in_files, workers_folder
 from service.settings import Settings
+from service.shadow.shadows import Shadows
 from service.signals import Signals
 from service.workers.slots import claim
 from service.workers.worker import Place, Worker
@@ -60,20 +63,22 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     """
     metrics = Metrics()
     worker = Worker(settings, metrics, place or Place())
+    shadows = Shadows(metrics)
     app = Onward(
         worker.registry,
         title="Onward",
         version=VERSION,
         description="Predictions from tables and pictures. Train small, serve fast.",
-        lifespan=_lifespan(worker, settings),
+        lifespan=_lifespan(worker, shadows, settings),
         redirect_slashes=False,
     )
     codecs = Codecs()
-    predictor = Predictor(worker.registry, metrics, settings)
+    predictor = Predictor(worker.registry, metrics, Copies(worker.registry, shadows), settings)
     plain = PlainDialect(codecs)
     v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), codecs)
     for router in (
         plain_router(worker.registry, predictor, plain),
+        shadow_router(worker.registry, shadows, worker.channel),
         *v1_routers(worker, predictor, codecs),
         *v2_routers(worker, predictor, v2, settings, VERSION),
         operations_router(worker.readiness, metrics),
@@ -103,7 +108,7 @@ def create_app_from_environment() -> Onward:
 
 
 def _lifespan(
-    worker: Worker, settings: Settings
+    worker: Worker, shadows: Shadows, settings: Settings
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """From the loading of the models until the last answer is out."""
     signals = Signals(worker.readiness, worker.control, settings.drain_seconds)
@@ -122,6 +127,7 @@ def _lifespan(
         signals.remove()
         if watching is not None:
             watching.cancel()
+        shadows.close()
         await worker.control.close()
         _log.info("stopped")
 

@@ -120,7 +120,16 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
-        # Looking a label set up costs more than observing it, so each is looked up once.
+        self._shadows = Counter(
+            "onward_shadow_requests_total",
+            "Copies of requests for a candidate version: compared, dropped or failed.",
+            ["model", "version", "outcome"],
+            registry=registry,
+        )
+        self._look_up_once()
+
+    def _look_up_once(self) -> None:
+        """Remember each label set, because looking one up costs more than observing it."""
         self._requests_of = cache(self._requests.labels)
         self._rows_of = cache(self._rows.labels)
         self._phase_of = cache(self._phases.labels)
@@ -147,6 +156,10 @@ class Metrics:
     def responded(self, status: int) -> None:
         """Count one HTTP response."""
         self._responses_of(str(status)).inc()
+
+    def shadowed(self, model: str, version: str, outcome: str, times: int) -> None:
+        """Count copies of requests that a candidate version was to answer."""
+        self._shadows.labels(model, version, outcome).inc(times)
 
     def model_state(self, model: str, version: str, device: str, state: str) -> None:
         """Say in which state a version is, and so whether it serves, and on which device."""

@@ -31,6 +31,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.logs",
         "service.metrics",
         "service.settings",
+        "service.shadow",
         "service.signals",
         "service.workers",
     },
@@ -44,7 +45,10 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.settings",
         "service.spelling",
         "service.workers",
+        "service.shadow",
     },
+    # What a candidate answers beside the serving version, without HTTP.
+    "service.shadow": {"service.bundle", "service.engine", "service.metrics"},
     # How several processes agree: above the engine that each of them runs, below HTTP.
     "service.workers": {
         "service.engine",

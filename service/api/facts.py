@@ -56,7 +56,8 @@ def versions(registry: Registry, name: str) -> list[dict[str, object]]:
 def labels(registry: Registry, name: str) -> dict[str, object]:
     """By label, the version that answers, and the one that it waits for where that is another.
 
-    A label that the traffic is split by has its share of the requests without a version.
+    A label that the traffic is split by has its share of the requests without a version, and one
+    that shadows the serving version the share of them that it gets copies of.
     """
     offer = registry.offer(name)
     told: dict[str, object] = {}
@@ -64,7 +65,8 @@ def labels(registry: Registry, name: str) -> dict[str, object]:
         answering = offer.routes.get(label)
         waits = {"waits_for": version} if answering != version else {}
         share = {"share": offer.split[label]} if label in offer.split else {}
-        told[label] = {"version": answering} | waits | share
+        shadow = {"shadow": offer.shadow[label].share} if label in offer.shadow else {}
+        told[label] = {"version": answering} | waits | share | shadow
     return told
 
 

@@ -11,6 +11,7 @@ from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
 from service.api.bodies import JSON, compressed, read_body, require_media_type
+from service.api.copies import Copies
 from service.engine.batcher import row_count
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
@@ -77,7 +78,10 @@ class Dialect(Protocol[Context]):
 class Predictor:
     """Answers predictions of every dialect, and measures each phase."""
 
-    def __init__(self, registry: Registry, metrics: Metrics, settings: Settings) -> None:
+    def __init__(
+        self, registry: Registry, metrics: Metrics, copies: Copies, settings: Settings
+    ) -> None:
+        self._copies = copies
         self._registry = registry
         self._metrics = metrics
         self._max_body_bytes = settings.max_body_bytes
@@ -107,7 +111,7 @@ class Predictor:
                 asked = self._traffic.label(name, request.headers.get(self._sticky_header))
             with self._registry.get(name, asked) as model:
                 async with asyncio.timeout(self._deadline_seconds):
-                    return await self._answer(dialect, request, model)
+                    return await self._answer(dialect, request, model, live=asked is None)
         except TimeoutError:
             error = DeadlineExceeded(self._deadline_seconds)
         except Exception as raised:  # noqa: BLE001 - it is counted, and raised again
@@ -124,8 +128,9 @@ class Predictor:
         raise error
 
     async def _answer(
-        self, dialect: Dialect[Context], request: Request, model: ServedModel
+        self, dialect: Dialect[Context], request: Request, model: ServedModel, *, live: bool
     ) -> Response:
+        """Answer by this model; a ``live`` request, which named no version, may be copied."""
         require_media_type(request, dialect.media_types)
         body = await read_body(request, self._max_body_bytes)
         started = perf_counter()
@@ -156,7 +161,8 @@ class Predictor:
             "x-model-version": model.version,
             **encoded.headers,
         }
-        return Response(encoded.content, headers=headers, media_type=encoded.media_type)
+        after = self._copies.after(model, decoded.inputs, prediction.outputs) if live else None
+        return Response(encoded.content, 200, headers, encoded.media_type, after)
 
 
 def _packed(

@@ -51,15 +51,42 @@ Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 LabelName = Annotated[str, Field(pattern=LABEL_PATTERN)]
 
 
+class Shadow(Part):
+    """How a label's version is compared with the one that answers.
+
+    ``share`` of the requests without a version is copied to it. A number that it answers is the
+    same where it lies within ``absolute + relative * |number of the serving version|``.
+    """
+
+    share: Share = 1.0
+    absolute: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    relative: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_share(cls, given: object) -> object:
+        return {"share": given} if isinstance(given, int | float) else given
+
+
 class Policy(Part):
     """Which versions serve, where the model says so, its labels, and what these get of the traffic.
 
-    ``split`` has, by label, the share of the requests without a version that it answers.
+    ``split`` has, by label, the share of the requests without a version that it answers, and
+    ``shadow`` what it gets copies of.
     """
 
     versions: Choice | None = None
     labels: dict[LabelName, Label] = Field(default_factory=dict)
     split: dict[LabelName, Share] = Field(default_factory=dict)
+    shadow: dict[LabelName, Shadow] = Field(default_factory=dict)
+
+    @field_validator("shadow")
+    @classmethod
+    def _is_another(cls, given: dict[str, Shadow]) -> dict[str, Shadow]:
+        if STABLE in given:
+            msg = f"{STABLE!r} answers; it is no shadow of itself"
+            raise ValueError(msg)
+        return given
 
     @field_validator("split")
     @classmethod

@@ -37,7 +37,8 @@ def offer(
     if home.problem:
         told = [entries[0].reason, home.problem, "what it said before holds"]
         entries[0] = replace(entries[0], reason="; ".join(filter(None, told)))
-    return Offer(entries, selection.routes, labels, dict(sorted(policy.split.items())))
+    split = dict(sorted(policy.split.items()))
+    return Offer(entries, selection.routes, labels, split, policy.shadow)
 
 
 def refused(candidate: Candidate, reason: str, *, servable: bool = True) -> Entry:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from service.bundle.policy import STABLE
+from service.bundle.policy import STABLE, Shadow
 from service.engine.model import ServedModel
 from service.engine.repository import Fingerprint
 from service.engine.selection import Routes
@@ -48,13 +48,15 @@ class Offer:
     """What one model offers: its versions, newest first, and which of them answers to what.
 
     ``labels`` has the version that each label is set to, as the routes have the one that answers
-    to it meanwhile. ``split`` has the share of the requests without a version that it answers.
+    to it meanwhile. ``split`` has the share of the requests without a version that it answers,
+    ``shadow`` how it is compared with what answers them.
     """
 
     entries: Sequence[Entry]
     routes: Routes = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     split: Mapping[str, float] = field(default_factory=dict)
+    shadow: Mapping[str, Shadow] = field(default_factory=dict)
 
 
 _NOTHING = Offer(())
@@ -67,12 +69,14 @@ class Registry:
         self._offers: dict[str, Offer] = {}
         self._leaving: dict[tuple[str, str], Entry] = {}
         self._answering: dict[tuple[str, str | None], ServedModel] = {}
+        self._shadowing: dict[str, Sequence[tuple[ServedModel, Shadow]]] = {}
         self.device = DeviceChoice(requested, "cpu", "not asked yet")
 
     def put(self, name: str, offer: Offer) -> None:
         """Replace what a model offers; one without versions is forgotten."""
         for asked in _asked(self._offers.get(name, _NOTHING)):
             self._answering.pop((name, asked), None)
+        self._shadowing.pop(name, None)
         if not offer.entries:
             self._offers.pop(name, None)
             return
@@ -84,6 +88,11 @@ class Registry:
         for asked, version in _asked(offer).items():
             if model := models.get(version):
                 self._answering[name, asked] = model
+        serving = self.find(name, None)
+        candidates = [(self.find(name, label), how) for label, how in offer.shadow.items()]
+        beside = [(it, how) for it, how in candidates if it is not None and it is not serving]
+        if serving is not None and beside:
+            self._shadowing[name] = beside
 
     def leave(self, entry: Entry) -> None:
         """Tell of a version that answers its last callers."""
@@ -115,6 +124,10 @@ class Registry:
     def split(self, name: str) -> Mapping[str, float]:
         """The share of a model's requests without a version that goes to each label's."""
         return self._offers.get(name, _NOTHING).split
+
+    def shadowing(self, name: str) -> Sequence[tuple[ServedModel, Shadow]]:
+        """The versions that get copies of the requests that `serving` answers."""
+        return self._shadowing.get(name, ())
 
     def offer(self, name: str) -> Offer:
         """What a model offers; nothing where there is no such model."""

@@ -1,0 +1,152 @@
+"""How a candidate version fares beside the serving one: its report, over all workers."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+from fastapi import APIRouter, Response
+
+from service.api.responses import json_response
+from service.engine.registry import Registry
+from service.errors import NotFound
+from service.shadow.shadows import Shadows
+from service.shadow.tally import MOST_TIMES, Tally
+from service.workers.channel import Channel
+
+_TALLY = "shadow tally"
+_RESET = "shadow reset"
+
+
+def shadow_router(registry: Registry, shadows: Shadows, channel: Channel) -> APIRouter:
+    """The report's path."""
+    router = APIRouter(tags=["models"])
+    reports = _Reports(registry, shadows, channel)
+
+    @router.get(
+        "/models/{name}/versions/{version}/shadow",
+        summary="How a candidate version fares on copies of live requests",
+    )
+    async def report(name: str, version: str) -> Response:
+        return json_response(await reports.of(name, registry.get(name, version).version))
+
+    @router.delete("/models/{name}/versions/{version}/shadow", summary="Begin that comparison anew")
+    async def reset(name: str, version: str) -> Response:
+        await reports.reset(name, registry.get(name, version).version)
+        return json_response({})
+
+    return router
+
+
+class _Reports:
+    """The tallies of every worker as one."""
+
+    def __init__(self, registry: Registry, shadows: Shadows, channel: Channel) -> None:
+        self._registry = registry
+        self._shadows = shadows
+        self._channel = channel
+        channel.on(_TALLY, self._own)
+        channel.on(_RESET, self._forget)
+
+    async def of(self, name: str, version: str) -> dict[str, object]:
+        """The report.
+
+        Raises:
+            NotFound: this version gets no copies.
+        """
+        serving = self._registry.get(name).version
+        answers = await self._channel.ask(_TALLY, [name, version])
+        told = [await self._own([name, version]), *(answer.content for answer in answers)]
+        tallies = [Tally.from_json(tally) for tally in told if tally is not None]
+        total = Tally(serving, min((tally.since for tally in tallies), default=0.0))
+        # Just after a promotion a worker may still count beside the version before.
+        for tally in tallies:
+            if tally.serving == serving:
+                total.add(tally, most_times=MOST_TIMES * len(tallies))
+        if not tallies and not self._is_shadow(name, version):
+            raise NotFound(
+                f"Version {version} of model {name!r} gets no copies of requests; give its label "
+                'a share under "shadow" in policy.json.'
+            )
+        return {"name": name, "version": version} | _report(total)
+
+    async def reset(self, name: str, version: str) -> None:
+        """Forget what every worker has counted."""
+        await self._forget([name, version])
+        await self._channel.ask(_RESET, [name, version])
+
+    async def _own(self, which: Sequence[str]) -> dict[str, object] | None:
+        tally = self._shadows.tally(*which)
+        return None if tally is None else tally.to_json()
+
+    async def _forget(self, which: Sequence[str]) -> None:
+        self._shadows.reset(*which)
+
+    def _is_shadow(self, name: str, version: str) -> bool:
+        return any(it.version == version for it, _ in self._registry.shadowing(name))
+
+
+def _report(tally: Tally) -> dict[str, object]:
+    told: dict[str, object] = {
+        "serving_version": tally.serving,
+        "since": datetime.fromtimestamp(tally.since, UTC).isoformat() if tally.since else None,
+        "requests": {
+            "compared": tally.compared,
+            "dropped": tally.dropped,
+            "failed": tally.failed,
+        },
+    }
+    if tally.reason:
+        told["failure"] = tally.reason
+    told |= {"rows": tally.rows, "agreement": _share(tally.same, tally.rows)}
+    if tally.pairs:
+        told["labels"] = _labels(tally)
+    return told | {
+        "mean_difference": _share(tally.difference_sum, tally.rows),
+        "largest_differences": [
+            {
+                "difference": one.amount,
+                "serving": one.serving,
+                "candidate": one.candidate,
+                "row": one.row,
+                "row_number": one.place,
+                "request_id": one.request,
+            }
+            for one in tally.largest
+        ],
+        "milliseconds": _milliseconds(tally),
+    }
+
+
+def _labels(tally: Tally) -> list[dict[str, object]]:
+    """For each label of the serving version, how often the candidate said it too, or what else."""
+    told = []
+    for label in sorted({serving for serving, _ in tally.pairs}):
+        said = {other: count for (one, other), count in tally.pairs.items() if one == label}
+        rows = sum(said.values())
+        same = said.pop(label, 0)
+        told.append(
+            {
+                "label": label,
+                "rows": rows,
+                "agreement": _share(same, rows),
+                "instead": dict(sorted(said.items(), key=lambda item: -item[1])),
+            }
+        )
+    return told
+
+
+def _milliseconds(tally: Tally) -> dict[str, object]:
+    """Of the same requests, run singly by both versions in the thread of the comparison."""
+    told: dict[str, object] = {"runs": len(tally.serving_seconds)}
+    for who, seconds in (
+        ("serving", tally.serving_seconds),
+        ("candidate", tally.candidate_seconds),
+    ):
+        if seconds:
+            median, p99 = np.quantile(seconds, [0.5, 0.99]) * 1000
+            told[who] = {"median": round(float(median), 4), "p99": round(float(p99), 4)}
+    return told
+
+
+def _share(part: float, whole: int) -> float | None:
+    return part / whole if whole else None

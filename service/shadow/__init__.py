@@ -1,0 +1,1 @@
+"""A candidate version beside the one that serves: copies of live requests, compared."""
