@@ -73,11 +73,12 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         redirect_slashes=False,
     )
     codecs = Codecs()
-    predictor = Predictor(worker.registry, metrics, Copies(worker.registry, shadows), settings)
+    copies = Copies(worker.registry, shadows)
+    predictor = Predictor(worker.registry, worker.reconciler, metrics, copies, settings)
     plain = PlainDialect(codecs)
     v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), codecs)
     for router in (
-        plain_router(worker.registry, predictor, plain),
+        plain_router(worker, predictor, plain),
         shadow_router(worker.registry, shadows, worker.channel),
         *v1_routers(worker, predictor, codecs),
         *v2_routers(worker, predictor, v2, settings, VERSION),

@@ -34,6 +34,7 @@ _SECONDS = (
     *(0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005),
     *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
+_LOAD_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16_384, 65_536)
 
 
@@ -72,6 +73,14 @@ class Metrics:
         registry = CollectorRegistry()
         self._registry = registry
         self._shared = workers_folder() is not None
+        self._responses = Counter(
+            "onward_responses_total", "HTTP responses by status.", ["status"], registry=registry
+        )
+        self._make_those_of_predictions(registry)
+        self._make_those_of_models(registry)
+        self._look_up_once()
+
+    def _make_those_of_predictions(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
             "onward_requests_total",
             "Predictions asked for, by outcome: ok, or the error's code.",
@@ -95,9 +104,8 @@ class Metrics:
             buckets=_ROWS,
             registry=registry,
         )
-        self._responses = Counter(
-            "onward_responses_total", "HTTP responses by status.", ["status"], registry=registry
-        )
+
+    def _make_those_of_models(self, registry: CollectorRegistry) -> None:
         self._ready = Gauge(
             "onward_model_ready",
             "1 where this version serves, 0 where it cannot; device is the one really used.",
@@ -120,13 +128,30 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
+        self._memory = Gauge(
+            "onward_memory_bytes",
+            "Memory that the models take, as told from their files.",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._evictions = Counter(
+            "onward_evictions_total",
+            "Models put out of memory to make room for others.",
+            registry=registry,
+        )
+        self._loads = Histogram(
+            "onward_load_seconds",
+            "Time to open, check, prove and warm a version, by outcome: ready or refused.",
+            ["outcome"],
+            buckets=_LOAD_SECONDS,
+            registry=registry,
+        )
         self._shadows = Counter(
             "onward_shadow_requests_total",
             "Copies of requests for a candidate version: compared, dropped or failed.",
             ["model", "version", "outcome"],
             registry=registry,
         )
-        self._look_up_once()
 
     def _look_up_once(self) -> None:
         """Remember each label set, because looking one up costs more than observing it."""
@@ -184,6 +209,18 @@ class Metrics:
             self._state.labels(model, version, before).set(0)
         else:
             self._state.remove(model, version, before)
+
+    def loaded(self, seconds: float, *, ready: bool) -> None:
+        """Tell how long the opening of a version took."""
+        self._loads.labels("ready" if ready else "refused").observe(seconds)
+
+    def memory(self, size: int) -> None:
+        """Say how many bytes the models take."""
+        self._memory.set(size)
+
+    def evicted(self) -> None:
+        """Count a model that left for another."""
+        self._evictions.inc()
 
     def device(self, requested: str, actual: str) -> None:
         """Say which device was asked for and which one is used."""

@@ -65,6 +65,19 @@ class Settings(BaseSettings):
         description="Seconds that a load or unload waits for each of several workers; above it "
         "503, which names the worker. At least as long as the largest model takes to load.",
     )
+    memory_budget_mib: int = Field(
+        default=0,
+        ge=0,
+        description="Most mebibytes that models take in each worker, as told from their files. "
+        "With it a model is loaded by its first request, and the least recently used leaves for "
+        "it. 0 loads every model at the start and keeps it.",
+    )
+    max_loaded_models: int = Field(
+        default=0,
+        ge=0,
+        description="Most models in memory in each worker; with it they are loaded and leave as "
+        "with a budget. 0 is no such limit.",
+    )
     threads: Positive = Field(
         default=1,
         description="ONNX Runtime threads a run, in each worker. 1 is best for small models; "

@@ -5,7 +5,7 @@ from service.bundle.files import REPORT, read_part
 from service.bundle.inputs import ImageInput
 from service.bundle.manifest import Evaluation, Manifest
 from service.bundle.outputs import ValueOutput
-from service.engine.model import ServedModel
+from service.engine.about import About
 from service.engine.registry import Entry, Registry
 from service.errors import NotFound
 
@@ -16,22 +16,26 @@ _MAIN_METRIC = {"regression": "rmse", "binary": "accuracy", "multiclass": "accur
 def summary(entry: Entry) -> dict[str, object]:
     """What a person needs to choose a model."""
     told: dict[str, object] = {"name": entry.name, "version": entry.version}
-    told |= {"ready": entry.model is not None}
-    if entry.model is None:
+    told |= {"ready": entry.serves}
+    if not entry.serves:
         return told | {"reason": entry.reason}
-    if entry.model.manifest is not None:
-        told |= _choice(entry.model.manifest)
-    return told | {"device": entry.model.device}
+    if entry.asleep:
+        told |= {"in_memory": False}
+    if entry.about is None:
+        return told
+    if entry.about.manifest is not None:
+        told |= _choice(entry.about.manifest)
+    return told | {"device": entry.about.device}
 
 
 def facts(entry: Entry) -> dict[str, object]:
     """Everything the manifest says, and how the model is served."""
-    if entry.model is None:
-        return {}
-    told: dict[str, object] = {"execution": entry.model.execution}
-    manifest = entry.model.manifest
-    if manifest is None:
+    told: dict[str, object] = {}
+    if entry.model is not None:
+        told |= {"execution": entry.model.execution}
+    if entry.about is None or entry.about.manifest is None:
         return told
+    manifest = entry.about.manifest
     stated = manifest.model_dump(mode="json", exclude_none=True)
     if isinstance(manifest.input, ImageInput):
         told |= {"image": stated["input"]}
@@ -70,32 +74,32 @@ def labels(registry: Registry, name: str) -> dict[str, object]:
     return told
 
 
-def evaluation(model: ServedModel) -> dict[str, object]:
+def evaluation(about: About) -> dict[str, object]:
     """How good a model is on rows that it never saw, beside a naive baseline.
 
     Raises:
         NotFound: nobody measured it.
     """
-    manifest = model.manifest
+    manifest = about.manifest
     if manifest is None or manifest.evaluation is None:
-        raise NotFound(f"Nobody measured model {model.name!r}: it has no evaluation to tell.")
-    told: dict[str, object] = {"name": model.name, "version": model.version}
+        raise NotFound(f"Nobody measured model {about.name!r}: it has no evaluation to tell.")
+    told: dict[str, object] = {"name": about.name, "version": about.version}
     told |= {"metric": _main_metric(manifest, manifest.evaluation)}
     return told | manifest.evaluation.model_dump(mode="json", exclude_none=True)
 
 
-def report(model: ServedModel) -> bytes:
+def report(about: About) -> bytes:
     """The report that training wrote, as it was digested.
 
     Raises:
         NotFound: the model has none, or the file has changed since.
     """
-    if model.manifest is None or REPORT not in model.manifest.files:
-        raise NotFound(f"Model {model.name!r} has no report; training writes one into a bundle.")
+    if about.manifest is None or REPORT not in about.manifest.files:
+        raise NotFound(f"Model {about.name!r} has no report; training writes one into a bundle.")
     try:
-        return read_part(model.folder, model.manifest, REPORT)
+        return read_part(about.folder, about.manifest, REPORT)
     except BundleError as error:
-        raise NotFound(f"The report of model {model.name!r} cannot be shown: {error}.") from None
+        raise NotFound(f"The report of model {about.name!r} cannot be shown: {error}.") from None
 
 
 def _choice(manifest: Manifest) -> dict[str, object]:

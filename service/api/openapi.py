@@ -71,11 +71,11 @@ def complete(document: Schema, registry: Registry) -> Schema:
             operation["responses"].pop("422", None)  # the contract answers 400
             operation["responses"] |= _refusals(operation["responses"])
     for name in registry.names:
-        model = registry.serving(name)
-        if model is not None and model.manifest is not None:
+        about = registry.entry(name).about
+        if about is not None and about.manifest is not None:
             path = f"/models/{name}/predict"
-            if isinstance(model.manifest.input, FeaturesInput):
-                operation = _predict_operation(model.manifest, model.manifest.input)
+            if isinstance(about.manifest.input, FeaturesInput):
+                operation = _predict_operation(about.manifest, about.manifest.input)
                 document["paths"][path] = {"post": operation}
     return document
 

@@ -24,8 +24,8 @@ from service.api.trained_range import NO_WARNINGS, Warnings
 from service.bundle.manifest import Manifest
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
-from service.engine.registry import Registry
 from service.errors import InvalidRequest
+from service.workers.worker import Worker
 
 _INSTANCES = "instances"
 _BODY = {
@@ -86,9 +86,10 @@ class PlainDialect:
         return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def plain_router(registry: Registry, predictor: Predictor, dialect: PlainDialect) -> APIRouter:
+def plain_router(worker: Worker, predictor: Predictor, dialect: PlainDialect) -> APIRouter:
     """The plain dialect's paths."""
     router = APIRouter(tags=["models"])
+    registry, reconciler = worker.registry, worker.reconciler
 
     @router.head("/models", include_in_schema=False)
     @router.get("/models", summary="Every model, and the device they run on")
@@ -110,14 +111,14 @@ def plain_router(registry: Registry, predictor: Predictor, dialect: PlainDialect
     @router.get("/models/{name}/metrics", summary="How good a model is on rows it never saw")
     @router.get("/models/{name}/versions/{version}/metrics", summary="The same of one version")
     async def model_metrics(name: str, version: str | None = None) -> Response:
-        return json_response(evaluation(registry.get(name, version)))
+        return json_response(evaluation(await reconciler.about(name, version)))
 
     @router.get("/models/{name}/report", summary="What training wrote for a reviewer", **_PAGE)
     @router.get(
         "/models/{name}/versions/{version}/report", summary="The same of one version", **_PAGE
     )
     async def model_report(name: str, version: str | None = None) -> Response:
-        page = await asyncio.to_thread(report, registry.get(name, version))
+        page = await asyncio.to_thread(report, await reconciler.about(name, version))
         return HTMLResponse(page, headers=_REPORT_HEADERS)
 
     @router.post("/models/{name}/predict", summary="Predict one row or many", openapi_extra=_BODY)

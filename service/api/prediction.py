@@ -15,12 +15,14 @@ from service.api.copies import Copies
 from service.engine.batcher import row_count
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
+from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
 from service.engine.traffic import Traffic
 from service.errors import (
     DeadlineExceeded,
     ModelNotReady,
     ModelUnservable,
+    NotFound,
     OnwardError,
 )
 from service.metrics import Metrics, Phases
@@ -79,10 +81,16 @@ class Predictor:
     """Answers predictions of every dialect, and measures each phase."""
 
     def __init__(
-        self, registry: Registry, metrics: Metrics, copies: Copies, settings: Settings
+        self,
+        registry: Registry,
+        reconciler: Reconciler,
+        metrics: Metrics,
+        copies: Copies,
+        settings: Settings,
     ) -> None:
         self._copies = copies
         self._registry = registry
+        self._reconciler = reconciler
         self._metrics = metrics
         self._max_body_bytes = settings.max_body_bytes
         self._deadline_seconds = settings.deadline_seconds
@@ -107,10 +115,13 @@ class Predictor:
         error: Exception
         started = perf_counter()
         try:
-            if asked is None and self._registry.split(name):
-                asked = self._traffic.label(name, request.headers.get(self._sticky_header))
-            with self._registry.get(name, asked) as model:
-                async with asyncio.timeout(self._deadline_seconds):
+            async with asyncio.timeout(self._deadline_seconds):
+                if asked is None and self._registry.split(name):
+                    asked = self._traffic.label(name, request.headers.get(self._sticky_header))
+                model = self._registry.find(name, asked)
+                if model is None:
+                    model = await self._reconciler.wake(name, asked)
+                with model:
                     return await self._answer(dialect, request, model, live=asked is None)
         except TimeoutError:
             error = DeadlineExceeded(self._deadline_seconds)
@@ -120,8 +131,8 @@ class Predictor:
             told = (name, model.version)
         elif isinstance(error, ModelNotReady | ModelUnservable):
             told = (name, error.version)
-        else:  # what is not there is the caller's invention, and must not become a label
-            told = ("", "")
+        else:  # a name that is not there is the caller's invention, and must not become a label
+            told = ("", "") if isinstance(error, NotFound) else (name, "")
         self._metrics.failed(*told, dialect.name, _outcome(error))
         if model is not None:
             model.statistics.fail.add(perf_counter() - started)

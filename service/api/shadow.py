@@ -27,11 +27,11 @@ def shadow_router(registry: Registry, shadows: Shadows, channel: Channel) -> API
         summary="How a candidate version fares on copies of live requests",
     )
     async def report(name: str, version: str) -> Response:
-        return json_response(await reports.of(name, registry.get(name, version).version))
+        return json_response(await reports.of(name, registry.require(name, version).version))
 
     @router.delete("/models/{name}/versions/{version}/shadow", summary="Begin that comparison anew")
     async def reset(name: str, version: str) -> Response:
-        await reports.reset(name, registry.get(name, version).version)
+        await reports.reset(name, registry.require(name, version).version)
         return json_response({})
 
     return router
@@ -53,7 +53,7 @@ class _Reports:
         Raises:
             NotFound: this version gets no copies.
         """
-        serving = self._registry.get(name).version
+        serving = self._registry.require(name).version
         answers = await self._channel.ask(_TALLY, [name, version])
         told = [await self._own([name, version]), *(answer.content for answer in answers)]
         tallies = [Tally.from_json(tally) for tally in told if tally is not None]

@@ -40,6 +40,20 @@ def read_bundle(folder: Path) -> Bundle:
         BundleError: the manifest is missing or wrong, a file is missing, truncated or changed,
             or the examples do not fit the manifest.
     """
+    manifest = read_manifest(folder)
+    contents = {name: _checked(folder, name, digest) for name, digest in manifest.files.items()}
+    examples = parse_document(Examples, contents[EXAMPLES], EXAMPLES)
+    if mismatch := examples.mismatch(manifest):
+        raise BundleError(f"{EXAMPLES} does not fit {MANIFEST}: {mismatch}")
+    return Bundle(folder, manifest, examples, contents[MODEL])
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read what ``models/<name>/<version>`` says of itself.
+
+    Raises:
+        BundleError: the manifest is missing or wrong, or of another model.
+    """
     manifest = parse_document(Manifest, read_file(folder / MANIFEST), MANIFEST)
     if manifest.name != folder.parent.name:
         raise BundleError(
@@ -48,11 +62,24 @@ def read_bundle(folder: Path) -> Bundle:
     for required in (MODEL, EXAMPLES):
         if required not in manifest.files:
             raise BundleError(f"{MANIFEST} lists no digest for {required}")
-    contents = {name: _checked(folder, name, digest) for name, digest in manifest.files.items()}
-    examples = parse_document(Examples, contents[EXAMPLES], EXAMPLES)
-    if mismatch := examples.mismatch(manifest):
-        raise BundleError(f"{EXAMPLES} does not fit {MANIFEST}: {mismatch}")
-    return Bundle(folder, manifest, examples, contents[MODEL])
+    return manifest
+
+
+def require_sizes(folder: Path, manifest: Manifest) -> None:
+    """See that every file is there, as long as it should be; its content is not read.
+
+    Raises:
+        BundleError: one is missing or of another length.
+    """
+    for name, expected in manifest.files.items():
+        _require_own(name)
+        path = folder / name
+        try:
+            _require_size(name, path.stat().st_size, expected)
+        except FileNotFoundError:
+            raise BundleError(f"{name} is missing") from None
+        except OSError as error:
+            raise BundleError(f"{name} cannot be read: {error.strerror}") from None
 
 
 def read_part(folder: Path, manifest: Manifest, name: str) -> bytes:
@@ -121,14 +148,22 @@ def _publish(unfinished: Path, home: Path) -> Path:
 
 
 def _checked(folder: Path, name: str, expected: FileDigest) -> bytes:
-    if Path(name).name != name:
-        raise BundleError(f"{MANIFEST} names {name!r}, which is not a file of the bundle's folder")
+    _require_own(name)
     content = read_file(folder / name)
-    if len(content) != expected.bytes:
-        raise BundleError(f"{name} has {len(content)} bytes, {MANIFEST} says {expected.bytes}")
+    _require_size(name, len(content), expected)
     if digest_of(content) != expected:
         raise BundleError(f"{name} has changed: its sha256 is not the one in {MANIFEST}")
     return content
+
+
+def _require_own(name: str) -> None:
+    if Path(name).name != name:
+        raise BundleError(f"{MANIFEST} names {name!r}, which is not a file of the bundle's folder")
+
+
+def _require_size(name: str, size: int, expected: FileDigest) -> None:
+    if size != expected.bytes:
+        raise BundleError(f"{name} has {size} bytes, {MANIFEST} says {expected.bytes}")
 
 
 def _remove_abandoned(home: Path) -> None:

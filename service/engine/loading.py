@@ -2,21 +2,21 @@
 
 import math
 from collections.abc import Iterator
-from statistics import median
 from time import perf_counter
 
 import numpy as np
 
 from service.bundle.examples import Examples, Tensor
 from service.bundle.files import EXAMPLES, MANIFEST, MODEL, Bundle, read_bundle
-from service.bundle.inputs import input_datatype, input_name, input_shape
 from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput, output_name, output_width
+from service.engine.about import About
 from service.engine.datatypes import DTYPES, Array
-from service.engine.foreign import Labels, labels_beside
+from service.engine.foreign import labels_beside
 from service.engine.model import Execution, Limits, ServedModel
+from service.engine.peeking import input_spec, is_bare, labels_of, output_spec
 from service.engine.repository import Candidate
-from service.engine.session import ActualDevice, Session, TensorSpec
+from service.engine.session import ActualDevice, Session
+from service.engine.statistics import Statistics
 from service.errors import GraphRefused, LoadFailed
 from service.metrics import Metrics
 
@@ -26,8 +26,13 @@ _INLINE_BELOW_SECONDS = 0.000_15
 _TIMED_RUNS = 15
 
 
-def load(
-    candidate: Candidate, device: ActualDevice, threads: int, limits: Limits, metrics: Metrics
+def load(  # noqa: PLR0913, PLR0917 - what a model is made of
+    candidate: Candidate,
+    device: ActualDevice,
+    threads: int,
+    limits: Limits,
+    metrics: Metrics,
+    statistics: Statistics | None = None,
 ) -> ServedModel:
     """Open a version, prove it, and warm it.
 
@@ -37,31 +42,30 @@ def load(
         BundleError: the bundle breaks the contract.
         LoadFailed: the runtime refuses the graph, or it does not compute what was trained.
     """
-    bare = not any((candidate.folder / name).exists() for name in (MANIFEST, EXAMPLES))
     manifest: Manifest | None = None
-    labels: Labels
     execution: Execution = "batched"
-    if bare:
+    if is_bare(candidate):
         session = _open_bare(candidate, device, threads)
         labels = labels_beside(candidate.folder.parent)
     else:
         bundle = read_bundle(candidate.folder)
         manifest = bundle.manifest
-        output = manifest.output
-        labels = {output_name(output): output.labels} if isinstance(output, ClassesOutput) else {}
+        labels = labels_of(manifest)
         session = Session.open(bundle.model, device, threads)
         execution = _prove(session, bundle)
-    return ServedModel(
-        candidate.name,
-        candidate.version,
-        session,
+    about = About(
+        name=candidate.name,
+        version=candidate.version,
         folder=candidate.folder,
+        device=session.device,
         manifest=manifest,
+        inputs=session.inputs,
+        outputs=session.outputs,
         labels=labels,
-        execution=execution,
-        limits=limits,
-        metrics=metrics,
+        max_batch_rows=limits.max_batch_rows,
+        statistics=statistics or Statistics(),
     )
+    return ServedModel(about, session, execution=execution, limits=limits, metrics=metrics)
 
 
 def _open_bare(candidate: Candidate, device: ActualDevice, threads: int) -> Session:
@@ -88,17 +92,15 @@ def _prove(session: Session, bundle: Bundle) -> Execution:
     for row in range(len(rows)):
         one = slice(row, row + 1)
         _compare(_run(session, rows[one]), expected[one], examples, one)
-    seconds = median(_timed(session, rows[:1]))
+    # The least of them: others are served meanwhile, and what they take is not the model's.
+    seconds = min(_timed(session, rows[:1]))
     return "inline" if seconds < _INLINE_BELOW_SECONDS else "batched"
 
 
 def _check_signature(session: Session, manifest: Manifest) -> None:
-    taken = manifest.input
-    shape = (-1, *input_shape(taken))
-    width = output_width(manifest.output)
     declared = (
-        ("input", session.inputs, TensorSpec(input_name(taken), input_datatype(taken), shape)),
-        ("output", session.outputs, TensorSpec(output_name(manifest.output), "FP32", (-1, width))),
+        ("input", session.inputs, input_spec(manifest)),
+        ("output", session.outputs, output_spec(manifest)),
     )
     for role, found, wanted in declared:
         if found != (wanted,):

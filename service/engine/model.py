@@ -1,19 +1,17 @@
 """A model that serves: its facts, and the one way to ask it."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Literal, Self
 
 import numpy as np
 
-from service.bundle.manifest import Manifest
+from service.engine.about import About
 from service.engine.batcher import Batcher, row_count
 from service.engine.datatypes import Array, Arrays
-from service.engine.session import ActualDevice, Session, TensorSpec
-from service.engine.statistics import Statistics
+from service.engine.session import Session
 from service.errors import InferenceFailed, InputRefused, OnwardError
 from service.metrics import Metrics
 
@@ -46,58 +44,41 @@ class ServedModel:
     """One version of one model, proved and ready.
 
     Args:
+        about: what is known of it; its most frequent facts are attributes of the model's own.
+        session: what computes.
         execution: ``inline`` runs small requests at once on the event loop, for models so quick
             that handing over to a thread would cost more; ``batched`` joins callers in a thread.
-        folder: of its files.
-        labels: what the classes of an output are called, by its name, where that is known.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of a model; grouping them would only rename them
+    def __init__(
         self,
-        name: str,
-        version: str,
+        about: About,
         session: Session,
         *,
-        folder: Path,
-        manifest: Manifest | None,
-        labels: Mapping[str, Sequence[str]],
         execution: Execution,
         limits: Limits,
         metrics: Metrics,
     ) -> None:
-        self.name = name
-        self.version = version
-        self.folder = folder
-        self.manifest = manifest
-        self.labels = labels
+        self.about = about
+        self.name = about.name
+        self.version = about.version
+        self.manifest = about.manifest
+        self.inputs = about.inputs
+        self.outputs = about.outputs
+        self.labels = about.labels
+        self.statistics = about.statistics
         self.execution = execution
         self._session = session
         self._metrics = metrics
-        self.statistics = Statistics()
+        self.last_used = monotonic()
         self._holders = 0
         self._then: Callable[[], None] | None = None
         # Only a bundle promises that its rows are independent, so only bundles are batched.
-        self.max_batch_rows = limits.max_batch_rows
         self._batcher = Batcher(
             self._run,
-            max_batch_rows=limits.max_batch_rows if manifest is not None else 1,
+            max_batch_rows=limits.max_batch_rows if about.manifest is not None else 1,
             max_queued_rows=limits.max_queued_rows,
         )
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The graph's inputs."""
-        return self._session.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The graph's outputs."""
-        return self._session.outputs
-
-    @property
-    def device(self) -> ActualDevice:
-        """Where it really runs."""
-        return self._session.device
 
     async def predict(self, inputs: Arrays) -> Prediction:
         """Answer for checked arrays in the order of ``inputs``.
@@ -151,6 +132,7 @@ class ServedModel:
     def __enter__(self) -> Self:
         """Hold the model, so that it is not let go before the answer is out."""
         self._holders += 1
+        self.last_used = monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:

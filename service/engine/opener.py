@@ -2,14 +2,19 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Collection
+from time import perf_counter
 
 from service.bundle.errors import BundleError
 from service.engine.loading import load
-from service.engine.model import Limits
+from service.engine.memory import Memory, Occupant
+from service.engine.model import Limits, ServedModel
 from service.engine.offering import refused
+from service.engine.peeking import peek
 from service.engine.registry import Entry, State
 from service.engine.repository import Candidate, fingerprint
 from service.engine.session import ActualDevice
+from service.engine.statistics import Statistics
 from service.errors import GraphRefused, LoadFailed
 from service.metrics import Metrics
 from service.settings import Settings
@@ -26,35 +31,101 @@ class Opener:
     device: ActualDevice = "cpu"
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.memory = Memory(settings.memory_budget_mib, settings.max_loaded_models, metrics)
         self._threads = settings.threads
         self._limits = Limits(settings.max_batch_rows, settings.max_queued_rows)
         self._metrics = metrics
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def open(self, candidate: Candidate) -> Entry:
-        """The version as READY, or as UNAVAILABLE with the reason; nothing is raised."""
-        async with self._turns:
-            return await asyncio.to_thread(self._opened, candidate)
+    async def open(
+        self,
+        candidate: Candidate,
+        statistics: Statistics,
+        occupant: Callable[[ServedModel], Occupant],
+        beside: Collection[ServedModel] = (),
+    ) -> Entry:
+        """The version as READY, or as UNAVAILABLE with the reason; nothing is raised.
 
-    def _opened(self, candidate: Candidate) -> Entry:
-        name, version = candidate.name, candidate.version
-        facts = {"model": name, "version": version}
+        Args:
+            candidate: the version.
+            statistics: where it goes on counting.
+            occupant: how its model is to leave memory.
+            beside: the models that stay in memory until it is open.
+        """
+        room = await self.memory.enter(candidate, beside)
+        model = None
+        try:
+            async with self._turns:
+                entry = await asyncio.to_thread(self._tried, self._opened, candidate, statistics)
+            model = entry.model
+        finally:
+            if model is None:
+                self.memory.leave(room)
+        if model is not None:
+            self.memory.settle(room, candidate, occupant(model))
+        return entry
+
+    async def peek(self, candidate: Candidate) -> Entry:
+        """The version as READY, to be loaded by its first request, or as UNAVAILABLE."""
+        return await asyncio.to_thread(self._tried, self._peeked, candidate)
+
+    def _tried(self, attempt: Callable[..., Entry], candidate: Candidate, *rest: object) -> Entry:
+        """What an attempt gives, or the entry that tells why it failed."""
+        facts = {"model": candidate.name, "version": candidate.version}
         servable = True
         try:
-            model = load(candidate, self.device, self._threads, self._limits, self._metrics)
-            _require_untouched(candidate)
+            self.memory.require_possible(candidate)
+            return attempt(candidate, *rest)
         except (BundleError, LoadFailed) as error:
             reason = str(error)
             servable = not isinstance(error, GraphRefused)
         except Exception as error:  # noqa: BLE001 - whatever one model does, the others serve
             _log.exception("model broke while loading", extra=facts)
             reason = f"{type(error).__name__} while loading: {error}"
-        else:
-            facts |= {"device": self.device, "execution": model.execution}
-            _log.info("model ready", extra=facts)
-            return Entry(name, version, State.READY, model=model, fingerprint=candidate.fingerprint)
         _log.error("model refused", extra=facts | {"reason": reason})
         return refused(candidate, reason, servable=servable)
+
+    def _opened(self, candidate: Candidate, statistics: Statistics) -> Entry:
+        name, version = candidate.name, candidate.version
+        started = perf_counter()
+        ready = False
+        try:
+            model = load(
+                candidate, self.device, self._threads, self._limits, self._metrics, statistics
+            )
+            _require_untouched(candidate)
+            ready = True
+        finally:
+            seconds = perf_counter() - started
+            self._metrics.loaded(seconds, ready=ready)
+            if self.memory.limited:
+                self.memory.heap.give_back()
+        facts: dict[str, object] = {"model": name, "version": version, "device": self.device}
+        facts |= {"execution": model.execution, "milliseconds": round(seconds * 1e3)}
+        _log.info("model ready", extra=facts)
+        return Entry(
+            name,
+            version,
+            State.READY,
+            model=model,
+            about=model.about,
+            fingerprint=candidate.fingerprint,
+        )
+
+    def _peeked(self, candidate: Candidate) -> Entry:
+        about = peek(candidate, self.device, self._limits.max_batch_rows)
+        return Entry(
+            candidate.name,
+            candidate.version,
+            State.READY,
+            ASLEEP,
+            asleep=True,
+            about=about,
+            fingerprint=candidate.fingerprint,
+        )
+
+
+ASLEEP = "its first request loads it"
 
 
 def _require_untouched(candidate: Candidate) -> None:

@@ -8,8 +8,11 @@ import asyncio
 import logging
 from collections.abc import Coroutine, MutableSet
 
+from service.engine.about import About
 from service.engine.lifecycle import Lifecycle
+from service.engine.model import ServedModel
 from service.engine.opener import Opener
+from service.engine.publisher import Publisher
 from service.engine.registry import Registry
 from service.engine.repository import Home, Repository, Scan
 from service.engine.session import choose_device
@@ -112,7 +115,8 @@ class Reconciler:
             await self._lifecycle(name).unload(home)
             return
         for entry in await self._lifecycle(name).follow(home, again=True):
-            if entry.reason and not entry.superseded and not entry.absent:
+            failed = entry.reason if entry.model else not entry.serves
+            if failed and not entry.superseded and not entry.absent:
                 raise ModelUnservable(name, entry.version, entry.reason)
 
     async def unload_model(self, name: str) -> None:
@@ -127,6 +131,31 @@ class Reconciler:
         self._unloaded.add(name)
         home, _ = await self._looked_at(name)
         await self._lifecycle(name).unload(home)
+
+    async def wake(self, name: str, asked: str | None) -> ServedModel:
+        """The model that answers, loaded first where it is asleep.
+
+        Raises:
+            NotFound: there is no such model, version or label.
+            ModelNotReady: there is, and it does not serve; says why.
+            ModelUnservable: there is, and the runtime cannot serve it; says why.
+        """
+        while True:
+            entry = self._registry.require(name, asked)
+            if entry.model is not None:
+                return entry.model
+            await self._lifecycle(name).wake(entry.version)
+
+    async def about(self, name: str, asked: str | None) -> About:
+        """What is known of the version that answers; a bare model is opened to tell it.
+
+        Raises:
+            NotFound: there is no such model, version or label.
+            ModelNotReady: there is, and it does not serve; says why.
+            ModelUnservable: there is, and the runtime cannot serve it; says why.
+        """
+        about = self._registry.require(name, asked).about
+        return (await self.wake(name, asked)).about if about is None else about
 
     async def close(self) -> None:
         """Let every model finish what waits, and forget them."""
@@ -178,8 +207,9 @@ class Reconciler:
 
     def _lifecycle(self, name: str) -> Lifecycle:
         if name not in self._lifecycles:
+            publisher = Publisher(name, self._registry, self._metrics, self._opener.memory)
             self._lifecycles[name] = Lifecycle(
-                name, self._opener, self._registry, self._metrics, self._settings.version_policy
+                name, self._opener, publisher, self._settings.version_policy
             )
         return self._lifecycles[name]
 

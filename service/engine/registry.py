@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from service.bundle.policy import STABLE, Shadow
+from service.engine.about import About
 from service.engine.model import ServedModel
 from service.engine.repository import Fingerprint
 from service.engine.selection import Routes
@@ -24,9 +25,11 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One version as the registry knows it; ``model`` is there exactly when it is ready.
+    """One version as the registry knows it; ``model`` is there when it serves from memory.
 
-    A ready version has a ``reason`` where its files have changed since, and were refused.
+    One that is ``asleep`` serves too, once a request has loaded it. ``about`` is there for what
+    serves, unless it is a bare model that was never loaded. A ready version in memory has a
+    ``reason`` where its files have changed since, and were refused.
     Not ``servable`` is a bare model whose graph the runtime refuses, today as tomorrow.
     ``superseded`` is a version that was not opened, because another serves in its place.
     ``absent`` is one that a label or the policy names, without a folder.
@@ -37,10 +40,17 @@ class Entry:
     state: State
     reason: str = ""
     model: ServedModel | None = None
+    asleep: bool = False
+    about: About | None = None
     servable: bool = True
     superseded: bool = False
     absent: bool = False
     fingerprint: Fingerprint = ()
+
+    @property
+    def serves(self) -> bool:
+        """Whether requests are answered, at once or after a load."""
+        return self.model is not None or self.asleep
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,7 @@ class Registry:
     @property
     def ready(self) -> bool:
         """Whether at least one model serves."""
-        return any(self.serving(name) for name in self._offers)
+        return any(None in offer.routes for offer in self._offers.values())
 
     @property
     def names(self) -> list[str]:
@@ -150,7 +160,7 @@ class Registry:
         leaving = {version: e for (model, version), e in self._leaving.items() if model == name}
         if not leaving:
             return entries
-        shown = [entry if entry.model else leaving.pop(entry.version, entry) for entry in entries]
+        shown = [entry if entry.serves else leaving.pop(entry.version, entry) for entry in entries]
         known = {entry.version for entry in shown}
         return [*shown, *(entry for version, entry in leaving.items() if version not in known)]
 
@@ -179,17 +189,30 @@ class Registry:
         raise VersionNotFound(name, version, _there(entries), list(offer.labels))
 
     def get(self, name: str, asked: str | None = None) -> ServedModel:
-        """The model that answers.
+        """The model that answers, from memory.
+
+        Raises:
+            NotFound: there is no such model, version or label.
+            ModelNotReady: there is, and it does not serve, or not yet; says why.
+            ModelUnservable: there is, and the runtime cannot serve it; says why.
+        """
+        model = self.find(name, asked)
+        if model is None:
+            entry = self.require(name, asked)
+            raise ModelNotReady(name, entry.version, entry.reason)
+        return model
+
+    def require(self, name: str, asked: str | None = None) -> Entry:
+        """The entry of what answers, in memory or asleep.
 
         Raises:
             NotFound: there is no such model, version or label.
             ModelNotReady: there is, and it does not serve; says why.
             ModelUnservable: there is, and the runtime cannot serve it; says why.
         """
-        model = self.find(name, asked)
-        if model is not None:
-            return model
         entry = self.entry(name, asked)
+        if entry.serves:
+            return entry
         if entry.absent:
             entries, labels = self.versions(name), list(self.offer(name).labels)
             label = asked if asked in labels else None
@@ -198,10 +221,10 @@ class Registry:
             raise ModelUnservable(name, entry.version, entry.reason)
         raise ModelNotReady(name, entry.version, entry.reason)
 
-    def models(self) -> Iterator[ServedModel]:
-        """Every model that serves."""
+    def abouts(self) -> Iterator[About]:
+        """What is known of every version that serves."""
         for offer in self._offers.values():
-            yield from (entry.model for entry in offer.entries if entry.model is not None)
+            yield from (entry.about for entry in offer.entries if entry.serves and entry.about)
 
 
 def _asked(offer: Offer) -> Mapping[str | None, str]:

@@ -110,6 +110,8 @@ class Session:
         if session.get_providers()[0] != providers[0]:
             raise LoadFailed(f"ONNX Runtime took {session.get_providers()[0]}, not {providers[0]}")
         session.disable_fallback()
+        # It keeps the file for a fallback to another device, and with it twice the memory.
+        session._model_bytes = None  # noqa: SLF001 - the library has no other way, and says so
         return cls(session, device)
 
     def run(self, arrays: Arrays) -> Arrays:

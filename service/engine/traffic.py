@@ -35,7 +35,7 @@ class Traffic:
         for label, share in shares.items():
             if place < share:
                 # Where nothing answers to the label, its share gets what everybody gets.
-                return label if self._registry.find(name, label) else None
+                return label if label in self._registry.offer(name).routes else None
             place -= share
         return None
 

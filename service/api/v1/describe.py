@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from service.engine.model import ServedModel
+from service.engine.about import About
 from service.engine.registry import Entry
 from service.engine.session import TensorSpec
 
@@ -25,27 +25,27 @@ def status(name: str, entries: Sequence[Entry], *, draining: bool) -> dict[str, 
     """TensorFlow Serving's ``model_version_status`` and KServe's ``ready`` in one object."""
     return {
         "name": name,
-        "ready": not draining and any(entry.model is not None for entry in entries),
+        "ready": not draining and any(entry.serves for entry in entries),
         "model_version_status": [_version_status(entry) for entry in entries],
     }
 
 
-def metadata(model: ServedModel) -> dict[str, object]:
+def metadata(about: About) -> dict[str, object]:
     """The graph's tensors as the one signature that a model here has."""
     signature = {
-        "inputs": {spec.name: _tensor(spec) for spec in model.inputs},
-        "outputs": {spec.name: _tensor(spec) for spec in model.outputs},
+        "inputs": {spec.name: _tensor(spec) for spec in about.inputs},
+        "outputs": {spec.name: _tensor(spec) for spec in about.outputs},
         "method_name": "tensorflow/serving/predict",
     }
     return {
-        "model_spec": {"name": model.name, "signature_name": "", "version": model.version},
+        "model_spec": {"name": about.name, "signature_name": "", "version": about.version},
         # The signatures are one field of a message that is itself so called.
         "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
     }
 
 
 def _version_status(entry: Entry) -> dict[str, object]:
-    failed = entry.model is None and bool(entry.reason)
+    failed = not entry.serves and bool(entry.reason)
     return {
         "version": entry.version,
         "state": _STATES.get(entry.state, "UNKNOWN"),

@@ -10,7 +10,6 @@ from service.api.responses import json_response
 from service.api.v1.describe import metadata, status
 from service.api.v1.examples import CLASSIFY, REGRESS, ExamplesDialect
 from service.api.v1.predict import PredictDialect
-from service.engine.readiness import Readiness
 from service.engine.registry import Registry
 from service.errors import NotFound
 from service.workers.worker import Worker
@@ -23,7 +22,7 @@ def v1_routers(worker: Worker, predictor: Predictor, codecs: Codecs) -> list[API
     return [
         _prediction_router(predictor, codecs),
         _refusing_router(worker.registry),
-        _model_router(worker.registry, worker.readiness),
+        _model_router(worker),
     ]
 
 
@@ -61,9 +60,10 @@ def _prediction_router(predictor: Predictor, codecs: Codecs) -> APIRouter:
     return router
 
 
-def _model_router(registry: Registry, readiness: Readiness) -> APIRouter:
+def _model_router(worker: Worker) -> APIRouter:
     """What there is."""
     router = APIRouter(prefix="/v1", tags=[_TAG])
+    registry, readiness = worker.registry, worker.readiness
 
     @router.get("/models", summary="The models' names")
     async def models() -> Response:
@@ -85,7 +85,7 @@ def _model_router(registry: Registry, readiness: Readiness) -> APIRouter:
     async def model_metadata(
         name: str, version: str | None = None, label: str | None = None
     ) -> Response:
-        return json_response(metadata(registry.get(name, _asked(version, label))))
+        return json_response(metadata(await worker.reconciler.about(name, _asked(version, label))))
 
     return router
 

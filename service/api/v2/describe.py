@@ -1,6 +1,6 @@
 """What the protocol tells of a model: metadata and configuration."""
 
-from service.engine.model import ServedModel
+from service.engine.about import About
 from service.engine.registry import Registry
 from service.engine.session import TensorSpec
 
@@ -10,32 +10,32 @@ _CHANNELS = {1, 3, 4}
 _CONFIGURED = {"BYTES": "TYPE_STRING"}
 
 
-def metadata(model: ServedModel, registry: Registry) -> dict[str, object]:
+def metadata(about: About, registry: Registry) -> dict[str, object]:
     """Versions that serve, and the graph's tensors."""
-    ready = [entry.version for entry in registry.versions(model.name) if entry.model]
+    ready = [entry.version for entry in registry.versions(about.name) if entry.serves]
     return {
-        "name": model.name,
+        "name": about.name,
         "versions": sorted(ready, key=int),
         "platform": _PLATFORM,
-        "inputs": [_tensor(spec) for spec in model.inputs],
-        "outputs": [_tensor(spec) for spec in model.outputs],
+        "inputs": [_tensor(spec) for spec in about.inputs],
+        "outputs": [_tensor(spec) for spec in about.outputs],
     }
 
 
-def config(model: ServedModel) -> dict[str, object]:
+def config(about: About) -> dict[str, object]:
     """Triton's model configuration; with a batch size the first axis is not among the dims."""
-    size = _most_rows(model)
+    size = _most_rows(about)
     inputs = [
         _configured(spec, batched=size > 0) | {"format": _format(spec, batched=size > 0)}
-        for spec in model.inputs
+        for spec in about.inputs
     ]
     return {
-        "name": model.name,
+        "name": about.name,
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
         "max_batch_size": size,
         "input": inputs,
-        "output": [_configured(spec, batched=size > 0) for spec in model.outputs],
+        "output": [_configured(spec, batched=size > 0) for spec in about.outputs],
     }
 
 
@@ -43,11 +43,11 @@ def _tensor(spec: TensorSpec) -> dict[str, object]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
 
 
-def _most_rows(model: ServedModel) -> int:
+def _most_rows(about: About) -> int:
     """The longest first axis that all tensors share: any, exactly one, or 0 where they do not."""
-    rows = {spec.shape[0] if spec.shape else 0 for spec in (*model.inputs, *model.outputs)}
+    rows = {spec.shape[0] if spec.shape else 0 for spec in (*about.inputs, *about.outputs)}
     if rows == {-1}:
-        return model.max_batch_rows
+        return about.max_batch_rows
     return 1 if rows == {1} else 0
 
 

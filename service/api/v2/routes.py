@@ -78,24 +78,26 @@ def _model_router(
     @router.get("/models/{name}", summary="A model's tensors")
     @router.get("/models/{name}/versions/{version}", summary="The tensors of one version")
     async def model_metadata(name: str, version: str | None = None) -> Response:
-        return json_response(metadata(registry.get(name, version), registry))
+        return json_response(metadata(await worker.reconciler.about(name, version), registry))
 
     @router.get("/models/{name}/ready", summary="Whether a model serves")
     @router.get("/models/{name}/versions/{version}/ready", summary="Whether one version serves")
     async def model_ready(name: str, version: str | None = None) -> Response:
-        serves = registry.entry(name, version).model is not None
+        serves = registry.entry(name, version).serves
         is_ready = serves and not worker.readiness.draining
         return json_response({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
     @router.get("/models/{name}/config", summary="A model's configuration, as Triton tells it")
     @router.get("/models/{name}/versions/{version}/config", summary="The same of one version")
     async def model_config(name: str, version: str | None = None) -> Response:
-        return json_response(config(registry.get(name, version)))
+        return json_response(config(await worker.reconciler.about(name, version)))
 
     @router.get("/models/{name}/stats", summary="What a model has done so far")
     @router.get("/models/{name}/versions/{version}/stats", summary="The same of one version")
     async def model_statistics(name: str, version: str | None = None) -> Response:
-        return json_response({"model_stats": await statistics.of([registry.get(name, version)])})
+        return json_response(
+            {"model_stats": await statistics.of([await worker.reconciler.about(name, version)])}
+        )
 
     @router.post("/models/{name}/infer", summary="Infer")
     @router.post("/models/{name}/versions/{version}/infer", summary="Infer by one version")
@@ -116,7 +118,7 @@ def _repository_router(registry: Registry, control: Control) -> APIRouter:
             raise InvalidRequest("Send nothing, or an object with 'ready', true or false.")
         entries = [entry for name in registry.names for entry in registry.versions(name)]
         if asked.get("ready"):
-            entries = [entry for entry in entries if entry.model]
+            entries = [entry for entry in entries if entry.serves]
         return json_response([_indexed(entry, registry.offer(entry.name)) for entry in entries])
 
     @router.post(

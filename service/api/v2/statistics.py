@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
-from service.engine.model import ServedModel
+from service.engine.about import About
 from service.engine.registry import Registry
 from service.engine.statistics import Duration, Statistics
 from service.workers.channel import Channel
@@ -47,7 +47,7 @@ class StatisticsOfWorkers:
         self._channel = channel
         channel.on(_QUESTION, self._own_of)
 
-    async def of(self, models: Iterable[ServedModel] | None = None) -> list[ModelStatistics]:
+    async def of(self, models: Iterable[About] | None = None) -> list[ModelStatistics]:
         """Counted by the workers that live, since each of them loaded the model.
 
         Args:
@@ -67,12 +67,12 @@ class StatisticsOfWorkers:
     def _own(self, wanted: Sequence[tuple[str, str]] | None) -> list[ModelStatistics]:
         return [
             _statistics(model)
-            for model in self._registry.models()
+            for model in self._registry.abouts()
             if wanted is None or (model.name, model.version) in wanted
         ]
 
 
-def _statistics(model: ServedModel) -> ModelStatistics:
+def _statistics(model: About) -> ModelStatistics:
     counted = model.statistics
     return {
         "name": model.name,
