@@ -15,6 +15,8 @@ from service.api.codecs import Codecs
 from service.api.copies import Copies
 from service.api.door import Door
 from service.api.errors import add_error_handlers
+from service.api.explain.explainer import Explainer
+from service.api.explain.routes import explain_router
 from service.api.openapi import complete
 from service.api.operations import operations_router
 from service.api.plain import PlainDialect, plain_router
@@ -80,6 +82,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     for router in (
         plain_router(worker, predictor, plain),
         shadow_router(worker.registry, shadows, worker.channel),
+        explain_router(Explainer(worker.registry, plain, metrics, settings)),
         *v1_routers(worker, predictor, codecs),
         *v2_routers(worker, predictor, v2, settings, VERSION),
         operations_router(worker.readiness, metrics),

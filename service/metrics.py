@@ -77,6 +77,7 @@ class Metrics:
             "onward_responses_total", "HTTP responses by status.", ["status"], registry=registry
         )
         self._make_those_of_predictions(registry)
+        self._make_those_of_explanations(registry)
         self._make_those_of_models(registry)
         self._look_up_once()
 
@@ -102,6 +103,21 @@ class Metrics:
             "Rows of each run of the model.",
             ["model", "version"],
             buckets=_ROWS,
+            registry=registry,
+        )
+
+    def _make_those_of_explanations(self, registry: CollectorRegistry) -> None:
+        self._explanations = Counter(
+            "onward_explanations_total",
+            "Explanations asked for, by outcome: ok, or the error's code.",
+            ["model", "version", "outcome"],
+            registry=registry,
+        )
+        self._explaining = Histogram(
+            "onward_explanation_seconds",
+            "Time of an explanation, its prediction and all that the model was asked included.",
+            ["model", "version"],
+            buckets=_SECONDS,
             registry=registry,
         )
 
@@ -173,6 +189,11 @@ class Metrics:
     def failed(self, model: str, version: str, dialect: str, code: str) -> None:
         """Count one prediction that was refused or failed."""
         self._requests_of(model, version, dialect, code).inc()
+
+    def explained(self, model: str, version: str, outcome: str, seconds: float) -> None:
+        """Count one explanation that was asked for."""
+        self._explanations.labels(model, version, outcome).inc()
+        self._explaining.labels(model, version).observe(seconds)
 
     def ran(self, model: str, version: str, rows: int) -> None:
         """Count one run of a model over ``rows`` rows."""

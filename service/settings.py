@@ -107,6 +107,11 @@ class Settings(BaseSettings):
         description="Largest request body in bytes; above it 413. Each request in flight may hold "
         "several times this in memory.",
     )
+    max_explained_rows: Positive = Field(
+        default=100,
+        description="Most rows or pictures of one explanation; above it 400. Where a model is "
+        "asked for its reasons, each costs some hundred predictions.",
+    )
     max_batch_rows: Positive = Field(
         default=1024,
         description="Most rows joined into one run. More raises throughput under load and the "

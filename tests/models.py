@@ -40,7 +40,7 @@ def graph(
     nodes = [helper.make_node("Gemm", ["features", "weights", "bias"], [last])]
     if activation:
         nodes.append(helper.make_node(activation, [last], [output]))
-    return _model(
+    return assembled(
         nodes,
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", columns])],
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["batch", width])],
@@ -60,7 +60,7 @@ def sum_and_difference() -> bytes:
         helper.make_node("Add", ["INPUT0", "INPUT1"], ["OUTPUT0"]),
         helper.make_node("Sub", ["INPUT0", "INPUT1"], ["OUTPUT1"]),
     ]
-    return _model(nodes, inputs, outputs, [])
+    return assembled(nodes, inputs, outputs, [])
 
 
 def failing_graph() -> bytes:
@@ -75,7 +75,7 @@ def failing_graph() -> bytes:
     ]
     inputs = [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 2])]
     outputs = [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n", 1])]
-    return _model(nodes, inputs, outputs, constants)
+    return assembled(nodes, inputs, outputs, constants)
 
 
 def number(name: str, **options: Any) -> NumberFeature:  # noqa: ANN401 - the class checks them
@@ -194,7 +194,7 @@ def _mixed_graph() -> bytes:
         helper.make_node("MatMul", ["indicator", "gaps"], ["more"]),
         helper.make_node("Add", ["sum", "more"], ["value"]),
     ]
-    return _model(
+    return assembled(
         nodes,
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 5])],
         [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["batch", 1])],
@@ -227,7 +227,8 @@ def _tensor(name: str, values: npt.NDArray[Any]) -> Tensor:
     return Tensor(name=name, shape=list(values.shape), data=data)
 
 
-def _model(nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: list[Any]) -> bytes:
+def assembled(nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: list[Any]) -> bytes:
+    """A checked graph of these parts as a file's bytes."""
     made = helper.make_model(
         helper.make_graph(nodes, "tiny", inputs, outputs, weights),
         opset_imports=[helper.make_opsetid("", 17)],

@@ -23,3 +23,17 @@ class Codecs:
                 raise InvalidRequest(f"Model {model.name!r} takes pictures, not features.")
             codec = self._made[model] = FeatureCodec(manifest.input)
         return codec
+
+
+def require_manifest(model: ServedModel) -> Manifest:
+    """What names the features of a model.
+
+    Raises:
+        InvalidRequest: it is a bare graph, and nobody knows their names.
+    """
+    if model.manifest is None:
+        raise InvalidRequest(
+            f"Model {model.name!r} has no manifest, so its features have no names here; "
+            f"use POST /v2/models/{model.name}/infer."
+        )
+    return model.manifest

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from service.api.explain.openapi import explain_operation
 from service.api.features import FeatureCodec
 from service.api.problems import describe
 from service.bundle.features import (
@@ -77,6 +78,8 @@ def complete(document: Schema, registry: Registry) -> Schema:
             if isinstance(about.manifest.input, FeaturesInput):
                 operation = _predict_operation(about.manifest, about.manifest.input)
                 document["paths"][path] = {"post": operation}
+                explained = explain_operation(model.manifest, operation)
+                document["paths"][f"/models/{name}/explain"] = {"post": explained}
     return document
 
 

@@ -5,6 +5,7 @@ GET /models · GET /models/{name} · POST /models/{name}/predict, each model als
 """
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,23 +13,22 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from service.api.answers import answers, require_offered
+from service.api.answers import Answer, answers, require_offered
 from service.api.bodies import JSON, parse_json
-from service.api.codecs import Codecs
+from service.api.codecs import Codecs, require_manifest
 from service.api.facts import evaluation, facts, labels, report, summary, versions
 from service.api.features import FeatureCodec
 from service.api.parameters import Parameters, read_parameters
 from service.api.prediction import Decoded, Encoded, Predictor
 from service.api.responses import json_response
 from service.api.trained_range import NO_WARNINGS, Warnings
-from service.bundle.manifest import Manifest
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
 from service.workers.worker import Worker
 
 _INSTANCES = "instances"
-_BODY = {
+BODY = {
     "requestBody": {
         "required": True,
         "description": "An object by feature name, an array of rows, or an object of instances; "
@@ -66,7 +66,7 @@ class PlainDialect:
 
     def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[Asked]:
         """One object, an array of rows, or ``{"instances": [rows]}``."""
-        manifest = _manifest(model)
+        manifest = require_manifest(model)
         parameters = read_parameters(request.scope["query_string"])
         require_offered(manifest.output, parameters)
         codec = self._codecs.of(model, manifest)
@@ -78,12 +78,21 @@ class PlainDialect:
 
     def encode(self, model: ServedModel, outputs: Arrays, context: Asked) -> Encoded:
         """One answer for a bare object, else ``{"predictions": [answers]}``."""
-        read = answers(_manifest(model).output, outputs[0], context.parameters)
+        about = {"model_version": model.version}
+        body = together(self.read(model, outputs, context), about, single=context.single)
+        return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
+
+    def read(self, model: ServedModel, outputs: Arrays, context: Asked) -> list[Answer]:
+        """One answer for each row, its numbers as numpy's own."""
+        read = answers(require_manifest(model).output, outputs[0], context.parameters)
         for row, sentences in context.warnings.items():
             read[row]["warnings"] = sentences
-        version = {"model_version": model.version}
-        body = read[0] | version if context.single else {"predictions": read} | version
-        return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
+        return read
+
+
+def together(read: list[Answer], about: Mapping[str, object], *, single: bool) -> dict[str, object]:
+    """A body: a bare object's one answer, or all, with what is said of all of them."""
+    return {**read[0], **about} if single else {"predictions": read, **about}
 
 
 def plain_router(worker: Worker, predictor: Predictor, dialect: PlainDialect) -> APIRouter:
@@ -121,11 +130,11 @@ def plain_router(worker: Worker, predictor: Predictor, dialect: PlainDialect) ->
         page = await asyncio.to_thread(report, await reconciler.about(name, version))
         return HTMLResponse(page, headers=_REPORT_HEADERS)
 
-    @router.post("/models/{name}/predict", summary="Predict one row or many", openapi_extra=_BODY)
+    @router.post("/models/{name}/predict", summary="Predict one row or many", openapi_extra=BODY)
     @router.post(
         "/models/{name}/versions/{version}/predict",
         summary="The same by one version",
-        openapi_extra=_BODY,
+        openapi_extra=BODY,
     )
     async def predict(request: Request, name: str, version: str | None = None) -> Response:
         return await predictor.answer(dialect, request, name, version)
@@ -148,12 +157,3 @@ def _rows(document: Any, codec: FeatureCodec) -> tuple[list[Any], bool]:  # noqa
     if not document:
         raise InvalidRequest(f"There is no row to predict; send at least one: {example}")
     return document, False
-
-
-def _manifest(model: ServedModel) -> Manifest:
-    if model.manifest is None:
-        raise InvalidRequest(
-            f"Model {model.name!r} has no manifest, so its features have no names here; "
-            f"use POST /v2/models/{model.name}/infer."
-        )
-    return model.manifest

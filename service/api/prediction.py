@@ -133,7 +133,7 @@ class Predictor:
             told = (name, error.version)
         else:  # a name that is not there is the caller's invention, and must not become a label
             told = ("", "") if isinstance(error, NotFound) else (name, "")
-        self._metrics.failed(*told, dialect.name, _outcome(error))
+        self._metrics.failed(*told, dialect.name, outcome_of(error))
         if model is not None:
             model.statistics.fail.add(perf_counter() - started)
         raise error
@@ -185,7 +185,8 @@ def _packed(
     return Encoded(content, encoded.media_type, {**encoded.headers, **headers})
 
 
-def _outcome(error: Exception) -> str:
+def outcome_of(error: Exception) -> str:
+    """What came of a request, as the metrics call it."""
     if isinstance(error, OnwardError):
         return error.code
     return "client_left" if isinstance(error, ClientDisconnect) else "internal_error"

@@ -1,0 +1,75 @@
+"""The OpenAPI operation of explanations: that of predictions, with what reasons add."""
+
+import copy
+from typing import Any
+
+from service.bundle.features import FeaturesInput
+from service.bundle.manifest import Manifest
+from service.bundle.outputs import ClassesOutput
+
+Schema = dict[str, Any]
+
+_NUMBER: Schema = {"type": "number"}
+
+
+def explain_operation(manifest: Manifest, predicted: Schema) -> Schema:
+    """The operation of a model's explanations.
+
+    Args:
+        manifest: the model's.
+        predicted: the operation of its predictions, which stays as it is.
+    """
+    operation = copy.deepcopy(predicted)
+    operation["operationId"] = f"explain_{manifest.name}"
+    operation["summary"] = f"{manifest.title}: why"
+    operation["parameters"] = [*operation.get("parameters", []), *_parameters(manifest)]
+    answer = operation["responses"]["200"]["content"]
+    one, many = answer["application/json"]["schema"]["anyOf"]
+    reasons = _reasons(manifest)
+    about = _about(manifest)
+    for schema in (one, many["properties"]["predictions"]["items"]):
+        schema["properties"]["explanation"] = reasons
+        schema["required"] = [*schema["required"], "explanation"]
+    for schema in (one, many):
+        schema["properties"] |= about
+        schema["required"] = [*schema["required"], "method", "meaning"]
+    operation["responses"]["200"]["content"] = {"application/json": answer["application/json"]}
+    return operation
+
+
+def _parameters(manifest: Manifest) -> list[Schema]:
+    found: list[Schema] = []
+    if isinstance(manifest.output, ClassesOutput):
+        schema = {"type": "string", "enum": manifest.output.labels}
+        asked = "The label to explain, instead of the one answered."
+        found.append({"name": "label", "in": "query", "description": asked, "schema": schema})
+    return found
+
+
+def _about(manifest: Manifest) -> Schema:
+    methods = ["shapley"] if manifest.reasons is None else ["additive"]
+    about: Schema = {
+        "method": {"type": "string", "enum": methods},
+        "meaning": {"type": "string", "description": "What the numbers are, in a sentence."},
+    }
+    if manifest.reasons is None:
+        about["reference"] = {"type": "object", "description": "The row that base is of."}
+    return about
+
+
+def _reasons(manifest: Manifest) -> Schema:
+    taken = manifest.input
+    names = [feature.name for feature in taken.features] if isinstance(taken, FeaturesInput) else []
+    contributions = {
+        "type": "object",
+        "required": names,
+        "properties": dict.fromkeys(names, _NUMBER),
+        "additionalProperties": False,
+    }
+    properties = {
+        "of": {"type": "string", "description": "What the numbers are of."},
+        "base": _NUMBER,
+        "contributions": contributions,
+        "score": _NUMBER,
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}

@@ -1,0 +1,106 @@
+"""What shipped models promise of their answers, held against rows that nobody has fitted on."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.bundle.features import BooleanFeature, CategoryFeature, Feature, FeaturesInput
+from service.bundle.files import read_bundle
+from tests.conftest import StartApp
+from training.published import open_model
+from training.sources import Folders
+from training.tabular import Float32s
+from training.yardsticks import Trial, trial_of
+
+MODELS = Path(__file__).parents[2] / "models"
+ADDITIVE = [
+    path.parts[-3]
+    for path in sorted(MODELS.glob("*/1/manifest.json"))
+    if read_bundle(path.parent).manifest.reasons is not None
+]
+
+
+def trial(name: str, folders: Folders) -> Trial:
+    """A shipped model with its table, divided as in training."""
+    return trial_of(open_model(MODELS, name), MODELS, folders)
+
+
+@pytest.mark.parametrize("name", ["california_mlp", "king_county", "california_linear"])
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.9, 0.95])
+def test_intervals_cover_their_share_of_the_untouched_test_part(
+    name: str, level: float, folders: Folders, start: StartApp
+) -> None:
+    """As served: 90 % hold 88 to 92 % of the truths, and so does every other level its own."""
+    made = trial(name, folders)
+    rows, target = made.data.features[made.parts.test], made.data.target[made.parts.test]
+    given = {
+        "name": "features",
+        "datatype": "FP32",
+        "shape": rows.shape,
+        "data": [[None if np.isnan(x) else x for x in row] for row in rows.tolist()],
+    }
+    body = {"inputs": [given], "parameters": {"interval": level}}
+
+    outputs = start(models=MODELS).post(f"/v2/models/{name}/infer", json=body).json()["outputs"]
+
+    value, low, high = (np.array(output["data"]) for output in outputs)
+    assert ((low <= value) & (value <= high)).all()
+    assert ((low <= target) & (target <= high)).mean() == pytest.approx(level, abs=0.02)
+
+
+def test_the_linear_and_logistic_models_that_are_shipped_have_reasons() -> None:
+    """The list below is not empty by accident."""
+    assert {"admission", "california_linear", "house_price", "ice_cream", "iris"} <= set(ADDITIVE)
+
+
+def as_sent(features: list[Feature], row: Float32s) -> list[Any]:
+    """A row of the graph's numbers as people send it: words, truth values and gaps."""
+    sent: list[Any] = []
+    for feature, number in zip(features, row.tolist(), strict=True):
+        if np.isnan(number):
+            sent.append(None)
+        elif isinstance(feature, CategoryFeature):
+            sent.append(feature.categories[int(number)])
+        else:
+            sent.append(bool(number) if isinstance(feature, BooleanFeature) else number)
+    return sent
+
+
+@pytest.mark.parametrize("name", ADDITIVE)
+def test_contributions_add_up_exactly_to_the_score(
+    name: str, folders: Folders, start: StartApp
+) -> None:
+    """On a hundred rows of the model's own table, or all that it has; the score is the answer's."""
+    made = trial(name, folders)
+    taken = made.model.manifest.input
+    assert isinstance(taken, FeaturesInput)
+    rows = [as_sent(taken.features, row) for row in made.data.features[:100]]
+
+    answers = start(models=MODELS).post(f"/models/{name}/explain", json=rows).json()
+
+    assert answers["method"] == "additive"
+    for answer in answers["predictions"]:
+        told = answer["explanation"]
+        assert sum(told["contributions"].values()) + told["base"] == told["score"]
+        assert sum([told["base"], *reversed(told["contributions"].values())]) == told["score"]
+        assert answered(answer, told) == pytest.approx(of(answer), rel=1e-5, abs=1e-6)
+
+
+def of(answer: dict[str, Any]) -> float:
+    """The number that is explained."""
+    return float(answer["probability"] if "label" in answer else answer["value"])
+
+
+def answered(answer: dict[str, Any], told: dict[str, Any]) -> float:
+    """What the score says that the answer is."""
+    score = float(told["score"])
+    if told["of"].startswith("log-odds"):
+        return float(1 / (1 + np.exp(-score)))
+    if told["of"].startswith("log-probability"):
+        others = np.log(list(answer["probabilities"].values())).mean()
+        return float(np.exp(score + others))
+    if "1/2 + score / 6" in told["of"]:
+        return float(np.clip(0.5 + score / 6, 0, 1))
+    return score
