@@ -78,7 +78,7 @@ def complete(document: Schema, registry: Registry) -> Schema:
             if isinstance(about.manifest.input, FeaturesInput):
                 operation = _predict_operation(about.manifest, about.manifest.input)
                 document["paths"][path] = {"post": operation}
-                explained = explain_operation(model.manifest, operation)
+                explained = explain_operation(about.manifest, operation)
                 document["paths"][f"/models/{name}/explain"] = {"post": explained}
     return document
 
