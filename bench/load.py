@@ -16,6 +16,8 @@ from pathlib import Path
 _SERVER_CORE = 0
 _LOAD_CORE = 1
 _START_SECONDS = 30.0
+# At a line's start: shares within other lines may end in 99 as well.
+_QUANTILE = re.compile(r"^\s*(50|99)%\s+(\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,25 @@ def server(arguments: Sequence[str], probe: str) -> Iterator[str]:
         process.wait()
 
 
-def load(url: str, body: bytes, connections: int, seconds: int) -> Measured:
+def load(
+    url: str, body: bytes, connections: int, seconds: int, pause_milliseconds: int = 0
+) -> Measured:
     """Post ``body`` over and over from ``connections`` connections.
+
+    Args:
+        url: where.
+        body: JSON.
+        connections: each sends its next request when it has the answer.
+        seconds: how long.
+        pause_milliseconds: and when it has rested for so long.
 
     Raises:
         RuntimeError: some answer was not 2xx, so the figure would be worth nothing.
     """
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
-        script.write_text(_lua(body))
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s"]
+        script.write_text(_lua(body, pause_milliseconds))
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "--latency", "-s"]
         ended = subprocess.run(
             _pinned(_LOAD_CORE, [*command, str(script), url]),
             capture_output=True,
@@ -72,7 +83,7 @@ def load(url: str, body: bytes, connections: int, seconds: int) -> Measured:
 
 def _parse(text: str) -> Measured:
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
-    quantiles = {q: _milliseconds(v) for q, v in re.findall(r"(50|99)%\s+(\S+)", text)}
+    quantiles = {q: _milliseconds(v) for q, v in _QUANTILE.findall(text)}
     if rate is None:
         raise RuntimeError(f"wrk said what is not understood:\n{text}")
     return Measured(float(rate[1]), quantiles["50"], quantiles["99"])
@@ -84,12 +95,13 @@ def _milliseconds(text: str) -> float:
     return float(number) * factors[unit]
 
 
-def _lua(body: bytes) -> str:
+def _lua(body: bytes, pause_milliseconds: int) -> str:
     # Byte by byte, because a JSON body may hold whatever ends a Lua string.
     escaped = "".join(f"\\{byte:03d}" for byte in body)
     return (
         f'wrk.method = "POST"\nwrk.body = "{escaped}"\n'
         'wrk.headers["Content-Type"] = "application/json"\n'
+        + (f"function delay() return {pause_milliseconds} end\n" if pause_milliseconds else "")
     )
 
 

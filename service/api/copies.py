@@ -1,16 +1,16 @@
 """Copies of live requests for the versions that are tried out beside the serving one."""
 
 import random
+from collections.abc import Sequence
 
 from starlette.background import BackgroundTask
 
+from service.bundle.policy import Shadow
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
 from service.engine.registry import Registry
 from service.logs import request_id
-from service.shadow.comparing import Tolerance
-from service.shadow.shadows import Shadows
-from service.shadow.trial import Copied
+from service.shadow.shadows import Asked, Shadows
 
 
 class Copies:
@@ -28,12 +28,29 @@ class Copies:
             inputs: what it was asked.
             outputs: what it said.
         """
-        if not self._registry.shadowing(model.name):
+        candidates = self._registry.shadowing(model.name)
+        if not candidates:
             return None
-        return BackgroundTask(self._copy, Copied(model, inputs, outputs, request_id.get() or ""))
+        chosen = [it for it in candidates if it[1].share == 1 or random.random() < it[1].share]  # noqa: S311 - nothing secret depends on it
+        return _Copying(self._shadows, model, chosen, (inputs, outputs)) if chosen else None
 
-    async def _copy(self, copied: Copied) -> None:
-        for candidate, how in self._registry.shadowing(copied.serving.name):
-            if random.random() < how.share:  # noqa: S311 - nothing secret depends on it
-                tolerance = Tolerance(how.absolute, how.relative)
-                self._shadows.offer(copied, candidate, tolerance)
+
+class _Copying(BackgroundTask):
+    """Starlette's own finds out on every request what it was given; this one knows."""
+
+    def __init__(
+        self,
+        shadows: Shadows,
+        serving: ServedModel,
+        candidates: Sequence[tuple[ServedModel, Shadow]],
+        asked: Asked,
+    ) -> None:
+        self._shadows = shadows
+        self._serving = serving
+        self._candidates = candidates
+        self._asked = asked
+
+    async def __call__(self) -> None:
+        request = request_id.get() or ""
+        for candidate, how in self._candidates:
+            self._shadows.offer((self._serving, candidate), how, self._asked, request)

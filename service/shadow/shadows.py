@@ -11,12 +11,17 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Literal
 
+from service.bundle.policy import Shadow
+from service.engine.batcher import row_count
+from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
 from service.metrics import Metrics
-from service.shadow.comparing import Tolerance, obstacle
+from service.shadow.comparing import obstacle
 from service.shadow.tally import Tally
-from service.shadow.trial import Copied, Trial, try_out
+from service.shadow.trial import Copy, Pairing, try_out
 
+# The inputs of a request, and the outputs that it was answered with.
+Asked = tuple[Arrays, Arrays]
 Outcome = Literal["compared", "dropped", "failed"]
 
 # Between two turns of work: long enough for requests to gather, which makes each of them cheap.
@@ -33,25 +38,35 @@ class Shadows:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._tallies: dict[tuple[str, str], Tally] = {}
-        self._waiting: deque[Trial] = deque()
+        self._pairings: dict[ServedModel, Pairing] = {}
+        self._waiting: deque[Copy] = deque()
         self._rows = 0
         self._bytes = 0
         self._working: asyncio.Task[None] | None = None
 
-    def offer(self, copied: Copied, candidate: ServedModel, tolerance: Tolerance) -> None:
-        """Queue a copy, or count that it cannot be compared or has no room; returns at once."""
-        tally = self._tally_of(copied.serving, candidate)
-        trial = Trial(copied, candidate, tolerance, tally)
-        if reason := obstacle(copied.serving, candidate):
-            tally.failed += 1
-            tally.reason = reason
-            self._count(candidate, "failed")
-        elif not self._has_room_for(copied):
-            tally.dropped += 1
-            self._count(candidate, "dropped")
+    def offer(
+        self, pair: tuple[ServedModel, ServedModel], how: Shadow, asked: Asked, request: str
+    ) -> None:
+        """Queue a copy, or count that it cannot be compared or has no room; returns at once.
+
+        Args:
+            pair: the serving version, and the candidate.
+            how: what the policy says of the candidate.
+            asked: what the serving version was asked, and what it said.
+            request: the request's id.
+        """
+        pairing = self._pairing_of(pair, how)
+        inputs, outputs = asked
+        rows = row_count(inputs)
+        size = sum([array.nbytes for array in inputs + outputs])
+        if pairing.obstacle is not None:
+            self._refused(pairing, "failed")
+        elif self._waiting and not self._has_room_for(rows, size):
+            self._refused(pairing, "dropped")
         else:
-            self._waiting.append(trial)
-            self._entered(trial)
+            self._waiting.append(Copy(pairing, inputs, outputs, request, rows, size))
+            self._rows += rows
+            self._bytes += size
             if self._working is None:
                 self._working = asyncio.create_task(self._work())
 
@@ -62,13 +77,24 @@ class Shadows:
     def reset(self, name: str, version: str) -> None:
         """Forget what has been counted; what still waits will be told nowhere."""
         self._tallies.pop((name, version), None)
+        self._pairings.clear()
 
     def close(self) -> None:
         """Compare no more."""
         if self._working is not None:
             self._working.cancel()
         self._waiting.clear()
+        self._pairings.clear()
         self._rows = self._bytes = 0
+
+    def _pairing_of(self, pair: tuple[ServedModel, ServedModel], how: Shadow) -> Pairing:
+        serving, candidate = pair
+        pairing = self._pairings.get(candidate)
+        if pairing is None or pairing.serving is not serving or pairing.how is not how:
+            tally = self._tally_of(serving, candidate)
+            reason = obstacle(serving, candidate)
+            pairing = self._pairings[candidate] = Pairing(serving, candidate, how, tally, reason)
+        return pairing
 
     def _tally_of(self, serving: ServedModel, candidate: ServedModel) -> Tally:
         """The tally of these two; what was counted beside another version is of no use now."""
@@ -78,10 +104,19 @@ class Shadows:
             tally = self._tallies[key] = Tally(serving.version, time.time())
         return tally
 
-    def _has_room_for(self, copied: Copied) -> bool:
-        """Whether the queue takes one more; an empty one takes any."""
-        rows, size = self._rows + copied.rows, self._bytes + copied.size
-        return not self._waiting or (rows <= _MOST_WAITING_ROWS and size <= _MOST_WAITING_BYTES)
+    def _has_room_for(self, rows: int, size: int) -> bool:
+        """Whether the queue takes so much more; an empty one takes any."""
+        rows, size = self._rows + rows, self._bytes + size
+        return rows <= _MOST_WAITING_ROWS and size <= _MOST_WAITING_BYTES
+
+    def _refused(self, pairing: Pairing, outcome: Literal["dropped", "failed"]) -> None:
+        tally = pairing.tally
+        if outcome == "failed":
+            tally.failed += 1
+            tally.reason = pairing.obstacle or ""
+        else:
+            tally.dropped += 1
+        self._count(pairing, outcome, 1)
 
     async def _work(self) -> None:
         try:
@@ -92,34 +127,34 @@ class Shadows:
                 await asyncio.sleep(_REST * (perf_counter() - started))
         finally:
             self._working = None
+            self._pairings.clear()  # versions that are let go must not be held on to
 
-    async def _turn(self, trials: Sequence[Trial]) -> None:
-        done, counted = await asyncio.to_thread(try_out, trials)
-        for trial in reversed(trials[done:]):
-            self._waiting.appendleft(trial)
-            self._entered(trial)
-        trials[0].tally.add(counted)
-        self._count(trials[0].candidate, "compared", counted.compared)
-        self._count(trials[0].candidate, "failed", counted.failed)
+    async def _turn(self, copies: Sequence[Copy]) -> None:
+        done, counted = await asyncio.to_thread(try_out, copies)
+        for copy in reversed(copies[done:]):
+            self._waiting.appendleft(copy)
+            self._rows += copy.rows
+            self._bytes += copy.size
+        pairing = copies[0].pairing
+        pairing.tally.add(counted)
+        self._count(pairing, "compared", counted.compared)
+        self._count(pairing, "failed", counted.failed)
 
-    def _take(self) -> list[Trial]:
-        """The next trials that belong together."""
-        taken = [self._waiting.popleft()]
-        rows = taken[0].copied.rows
+    def _take(self) -> list[Copy]:
+        """The next copies that belong together."""
+        taken: list[Copy] = []
+        rows = 0
         while self._waiting:
-            trial = self._waiting[0]
-            rows += trial.copied.rows
-            if not trial.is_like(taken[0]) or rows > _MOST_ROWS_AT_ONCE:
+            copy = self._waiting[0]
+            rows += copy.rows
+            if taken and (copy.pairing is not taken[0].pairing or rows > _MOST_ROWS_AT_ONCE):
                 break
             taken.append(self._waiting.popleft())
-        for trial in taken:
-            self._entered(trial, -1)
+            self._rows -= copy.rows
+            self._bytes -= copy.size
         return taken
 
-    def _entered(self, trial: Trial, sign: Literal[1, -1] = 1) -> None:
-        self._rows += sign * trial.copied.rows
-        self._bytes += sign * trial.copied.size
-
-    def _count(self, candidate: ServedModel, outcome: Outcome, times: int = 1) -> None:
+    def _count(self, pairing: Pairing, outcome: Outcome, times: int) -> None:
         if times:
+            candidate = pairing.candidate
             self._metrics.shadowed(candidate.name, candidate.version, outcome, times)

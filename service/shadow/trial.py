@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
-from service.engine.batcher import row_count
+from service.bundle.policy import Shadow
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
 from service.shadow.comparing import Compared, Tolerance, compare, shown_answer, shown_row
@@ -22,130 +23,120 @@ _TURN_SECONDS = 0.005
 
 
 @dataclass(frozen=True, eq=False)
-class Copied:
-    """A request that has been answered: by whom, what was asked, what was said, and its id."""
+class Pairing:
+    """A candidate beside a serving version, and where their comparison is counted.
+
+    ``obstacle`` is why they cannot be compared, where they cannot.
+    """
 
     serving: ServedModel
+    candidate: ServedModel
+    how: Shadow
+    tally: Tally
+    obstacle: str | None
+
+
+class Copy(NamedTuple):
+    """A request that the serving version has answered: what was asked, what was said, its id.
+
+    Made for every request of a model with a shadow, so it must cost next to nothing.
+    """
+
+    pairing: Pairing
     inputs: Arrays
     outputs: Arrays
     request: str
-
-    @property
-    def rows(self) -> int:
-        """How many there are."""
-        return row_count(self.inputs)
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return sum(array.nbytes for array in (*self.inputs, *self.outputs))
+    rows: int
+    size: int
+    """Bytes."""
 
 
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """A copy that a candidate is to answer, and where the outcome is counted."""
-
-    copied: Copied
-    candidate: ServedModel
-    tolerance: Tolerance
-    tally: Tally
-
-    def is_like(self, other: "Trial") -> bool:
-        """Whether both are of the same two models, and counted alike."""
-        return (
-            self.tally is other.tally
-            and self.candidate is other.candidate
-            and self.copied.serving is other.copied.serving
-            and self.tolerance == other.tolerance
-        )
-
-
-def try_out(trials: Sequence[Trial]) -> tuple[int, Tally]:
+def try_out(copies: Sequence[Copy]) -> tuple[int, Tally]:
     """Have the candidate answer, and hold its answers beside those that went out.
 
     Args:
-        trials: of the same two versions and the same tolerance.
+        copies: of one pairing.
 
     Returns:
         How many were tried, from the first on, and what they add to their tally.
     """
-    first = trials[0]
-    counted = Tally(first.copied.serving.version, time.time())
-    _time(first, counted)
+    serving = copies[0].pairing.serving
+    counted = Tally(serving.version, time.time())
+    _time(copies[0], counted)
     # Only a bundle promises that its rows are independent.
-    if first.copied.serving.manifest is not None and len(trials) > 1:
+    if serving.manifest is not None and len(copies) > 1:
         # Where some row breaks the run, one by one it shows which.
         with contextlib.suppress(Exception):
-            _try(trials, counted)
-            return len(trials), counted
+            _try(copies, counted)
+            return len(copies), counted
     started = perf_counter()
-    for done, trial in enumerate(trials, start=1):
-        _try_alone(trial, counted)
+    for done, copy in enumerate(copies, start=1):
+        _try_alone(copy, counted)
         if perf_counter() - started > _TURN_SECONDS:
             return done, counted
-    return len(trials), counted
+    return len(copies), counted
 
 
-def _time(trial: Trial, counted: Tally) -> None:
+def _time(copy: Copy, counted: Tally) -> None:
     """Run one request by both versions in this very thread, so that their times compare."""
-    if trial.copied.rows > _MOST_TIMED_ROWS:
+    if copy.rows > _MOST_TIMED_ROWS:
         return
-    models = trial.copied.serving, trial.candidate
     seconds = []
     try:
-        for model in models:
+        for model in (copy.pairing.serving, copy.pairing.candidate):
             started = perf_counter()
-            model.trial(trial.copied.inputs)
+            model.trial(copy.inputs)
             seconds.append(perf_counter() - started)
     except Exception:  # noqa: BLE001 - it is counted where the answers are compared
         return
     counted.serving_seconds, counted.candidate_seconds = seconds[:1], seconds[1:]
 
 
-def _try_alone(trial: Trial, counted: Tally) -> None:
+def _try_alone(copy: Copy, counted: Tally) -> None:
     try:
-        _try([trial], counted)
+        _try([copy], counted)
     except Exception as error:  # noqa: BLE001 - whatever it is, the candidate has failed
         counted.failed += 1
         counted.reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-def _try(trials: Sequence[Trial], counted: Tally) -> None:
+def _try(copies: Sequence[Copy], counted: Tally) -> None:
     """Run requests as one, and count; nothing is counted where the run fails."""
-    first = trials[0]
-    inputs = _joined([trial.copied.inputs for trial in trials])
-    said = _joined([trial.copied.outputs for trial in trials])
-    answered = first.candidate.trial(inputs)
-    models = first.copied.serving, first.candidate
-    found = compare(models, inputs, (said, answered), first.tolerance)
-    counted.compared += len(trials)
+    pairing = copies[0].pairing
+    inputs = _joined([copy.inputs for copy in copies])
+    said = _joined([copy.outputs for copy in copies])
+    answered = pairing.candidate.trial(inputs)
+    models = pairing.serving, pairing.candidate
+    tolerance = Tolerance(pairing.how.absolute, pairing.how.relative)
+    found = compare(models, inputs, (said, answered), tolerance)
+    counted.compared += len(copies)
     counted.rows += len(found.same)
     counted.same += int(found.same.sum())
     counted.difference_sum += float(found.apart.sum())
     if found.labels is not None:
         counted.pairs.update(Counter(zip(*found.labels, strict=True)))
-    counted.keep(_largest(trials, found, answered))
+    counted.keep(_largest(copies, found, answered))
 
 
-def _largest(trials: Sequence[Trial], found: Compared, answered: Arrays) -> list[Difference]:
+def _largest(copies: Sequence[Copy], found: Compared, answered: Arrays) -> list[Difference]:
     """The rows that are furthest apart, as far as they are among the furthest of all."""
-    known = trials[0].tally.largest
+    pairing = copies[0].pairing
+    known = pairing.tally.largest
     least = known[-1].amount if len(known) == MOST_DIFFERENCES else 0.0
     places = np.argsort(-found.apart, kind="stable")[:MOST_DIFFERENCES]
-    starts = np.cumsum([0, *(trial.copied.rows for trial in trials)])
+    starts = np.cumsum([0, *(copy.rows for copy in copies)])
     differences = []
     for place in map(int, places[found.apart[places] > least]):
         which = int(np.searchsorted(starts, place, side="right")) - 1
-        trial, row = trials[which], place - int(starts[which])
-        copied = trial.copied
+        copy, row = copies[which], place - int(starts[which])
         differences.append(
             Difference(
                 float(found.apart[place]),
-                shown_answer(copied.serving, copied.outputs, row),
-                shown_answer(trial.candidate, answered, place),
-                shown_row(copied.serving, copied.inputs, row),
+                shown_answer(pairing.serving, copy.outputs, row),
+                shown_answer(pairing.candidate, answered, place),
+                shown_row(pairing.serving, copy.inputs, row),
                 row,
-                copied.request,
+                copy.request,
             )
         )
     return differences

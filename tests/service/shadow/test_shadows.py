@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.bundle.policy import Shadow
 from service.engine.model import ServedModel
 from service.metrics import Metrics
-from service.shadow.comparing import Tolerance
 from service.shadow.shadows import Shadows
 from service.shadow.tally import Tally
-from service.shadow.trial import Copied
 from tests.models import (
     failing_graph,
     graph,
@@ -22,7 +21,7 @@ from tests.models import (
 )
 from tests.service.shadow.loading import loaded
 
-TOLERANCE = Tolerance(0.0, 0.01)
+HOW = Shadow()
 
 
 def play(scenario: Callable[[Shadows, Metrics], Awaitable[None]]) -> None:
@@ -44,10 +43,16 @@ async def done(shadows: Shadows, candidate: ServedModel, requests: int) -> Tally
         await asyncio.sleep(0.01)
 
 
-def copied(model: ServedModel, *values: float, request: str = "") -> Copied:
-    """A request of one column, answered by the model itself."""
-    rows = np.array(values, np.float32).reshape(-1, 1)
-    return Copied(model, (rows,), model.trial((rows,)), request)
+def offer(
+    shadows: Shadows,
+    pair: tuple[ServedModel, ServedModel],
+    *values: float,
+    columns: int = 1,
+    request: str = "",
+) -> None:
+    """Offer a copy of a request that the first of two models has answered."""
+    inputs = (np.array(values, np.float32).reshape(-1, columns),)
+    shadows.offer(pair, HOW, (inputs, pair[0].trial(inputs)), request)
 
 
 def test_every_copy_is_compared_with_what_was_answered(models: Path) -> None:
@@ -57,8 +62,7 @@ def test_every_copy_is_compared_with_what_was_answered(models: Path) -> None:
 
     async def scenario(shadows: Shadows, metrics: Metrics) -> None:
         for number in range(20):
-            request = copied(serving, 0.0, float(number), request=f"id-{number}")
-            shadows.offer(request, candidate, TOLERANCE)
+            offer(shadows, (serving, candidate), 0.0, float(number), request=f"id-{number}")
         tally = await done(shadows, candidate, 20)
 
         assert (tally.serving, tally.compared, tally.rows, tally.same) == ("1", 20, 40, 21)
@@ -80,7 +84,7 @@ def test_what_has_no_room_is_dropped_and_counted(models: Path) -> None:
 
     async def scenario(shadows: Shadows, metrics: Metrics) -> None:
         for _ in range(5):
-            shadows.offer(copied(serving, *[1.0] * 15_000), candidate, TOLERANCE)
+            offer(shadows, (serving, candidate), *[1.0] * 15_000)
         tally = await done(shadows, candidate, 5)
 
         assert (tally.compared, tally.dropped, tally.rows) == (1, 4, 15_000)
@@ -99,9 +103,7 @@ def test_a_candidate_that_fails_is_told_and_harms_nobody(models: Path) -> None:
 
     async def scenario(shadows: Shadows, _: Metrics) -> None:
         for count in (1, 7, 2):
-            rows = (np.ones((count, 2), np.float32),)
-            request = Copied(serving, rows, serving.trial(rows), "")
-            shadows.offer(request, candidate, TOLERANCE)
+            offer(shadows, (serving, candidate), *[1.0] * 2 * count, columns=2)
         tally = await done(shadows, candidate, 3)
 
         assert (tally.compared, tally.failed) == (1, 2)
@@ -116,7 +118,7 @@ def test_versions_that_take_other_features_are_not_compared(models: Path) -> Non
     candidate = loaded(place_bare(models, "bare", sum_and_difference()))
 
     async def scenario(shadows: Shadows, _: Metrics) -> None:
-        shadows.offer(copied(serving, 1.0), candidate, TOLERANCE)
+        offer(shadows, (serving, candidate), 1.0)
         tally = await done(shadows, candidate, 1)
 
         assert (tally.compared, tally.failed) == (0, 1)
@@ -130,9 +132,9 @@ def test_a_new_serving_version_begins_a_new_tally(models: Path) -> None:
     first, second, candidate = (loaded(publish_price(models)) for _ in range(3))
 
     async def scenario(shadows: Shadows, _: Metrics) -> None:
-        shadows.offer(copied(first, 1.0), candidate, TOLERANCE)
+        offer(shadows, (first, candidate), 1.0)
         await done(shadows, candidate, 1)
-        shadows.offer(copied(second, 1.0), candidate, TOLERANCE)
+        offer(shadows, (second, candidate), 1.0)
         tally = await done(shadows, candidate, 1)
 
         assert (tally.serving, tally.compared) == ("2", 1)
@@ -145,9 +147,9 @@ def test_after_a_reset_nothing_of_before_is_told(models: Path) -> None:
     serving, candidate = loaded(publish_price(models)), loaded(publish_price(models))
 
     async def scenario(shadows: Shadows, _: Metrics) -> None:
-        shadows.offer(copied(serving, 1.0), candidate, TOLERANCE)
+        offer(shadows, (serving, candidate), 1.0)
         shadows.reset("price", "2")
-        shadows.offer(copied(serving, 1.0, 2.0), candidate, TOLERANCE)
+        offer(shadows, (serving, candidate), 1.0, 2.0)
         tally = await done(shadows, candidate, 1)
 
         assert (tally.compared, tally.rows) == (1, 2)
