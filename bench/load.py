@@ -69,7 +69,16 @@ def load(
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
         script.write_text(_lua(body, pause_milliseconds))
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "--latency", "-s"]
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--timeout",
+            "20s",
+            "--latency",
+            "-s",
+        ]
         ended = subprocess.run(
             _pinned(_LOAD_CORE, [*command, str(script), url]),
             capture_output=True,
