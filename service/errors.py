@@ -5,6 +5,7 @@ OnwardError
 │   ├── InvalidInput          some values are wrong; `problems` says which, row by row
 │   ├── UnsupportedContent    a media type or encoding we do not read
 │   ├── BodyTooLarge
+│   ├── BodyStalled
 │   └── InputRefused          a bare model's graph cannot compute these values
 ├── NotFound
 │   ├── ModelNotFound
@@ -99,6 +100,12 @@ class BodyTooLarge(InvalidRequest):
         "ONWARD_MAX_BODY_BYTES",
     ) -> None:
         super().__init__(f"The body is larger than the limit of {limit:,} bytes; {advice}.")
+
+
+class BodyStalled(InvalidRequest):
+    """A body that streams has stopped arriving."""
+
+    code = "body_stalled"
 
 
 class InputRefused(InvalidRequest):

@@ -127,15 +127,10 @@ class Predictor:
             error = DeadlineExceeded(self._deadline_seconds)
         except Exception as raised:  # noqa: BLE001 - it is counted, and raised again
             error = raised
-        if model is not None:
-            told = (name, model.version)
-        elif isinstance(error, ModelNotReady | ModelUnservable):
-            told = (name, error.version)
-        else:  # a name that is not there is the caller's invention, and must not become a label
-            told = ("", "") if isinstance(error, NotFound) else (name, "")
-        self._metrics.failed(*told, dialect.name, outcome_of(error))
-        if model is not None:
-            model.statistics.fail.add(perf_counter() - started)
+        seconds = perf_counter() - started
+        count_failure(
+            self._metrics, error, dialect=dialect.name, name=name, model=model, seconds=seconds
+        )
         raise error
 
     async def _answer(
@@ -183,6 +178,35 @@ def _packed(
     encoded = dialect.encode(model, outputs, context)
     content, headers = compressed(encoded.content, accepted)
     return Encoded(content, encoded.media_type, {**encoded.headers, **headers})
+
+
+def count_failure(  # noqa: PLR0913 - the facts of a failure; grouping them would only rename them
+    metrics: Metrics,
+    error: Exception,
+    *,
+    dialect: str,
+    name: str,
+    model: ServedModel | None,
+    seconds: float,
+) -> None:
+    """Count a prediction that came to nothing.
+
+    Args:
+        metrics: where.
+        error: why.
+        dialect: as the metrics call it.
+        name: of the model that was asked for.
+        model: that answered; None where none did.
+        seconds: that it took.
+    """
+    if model is not None:
+        told = (name, model.version)
+        model.statistics.fail.add(seconds)
+    elif isinstance(error, ModelNotReady | ModelUnservable):
+        told = (name, error.version)
+    else:  # a name that is not there is the caller's invention, and must not become a label
+        told = ("", "") if isinstance(error, NotFound) else (name, "")
+    metrics.failed(*told, dialect, outcome_of(error))
 
 
 def outcome_of(error: Exception) -> str:
