@@ -79,7 +79,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     codecs = Codecs()
     copies = Copies(worker.registry, shadows)
     predictor = Predictor(worker.registry, worker.reconciler, metrics, copies, settings)
-    exchange = TableExchange(worker.registry, codecs, metrics, settings)
+    exchange = TableExchange(predictor, codecs, metrics, settings)
     plain = PlainPredictions(predictor, PlainDialect(codecs), exchange)
     v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), codecs)
     for router in (

@@ -207,9 +207,7 @@ class Overloaded(Unavailable):
     code = "overloaded"
 
     def __init__(self, waiting: int, limit: int) -> None:
-        super().__init__(
-            f"{waiting:,} rows are waiting and the limit is {limit:,}; try again in a moment."
-        )
+        super().__init__(f"{waiting:,} rows are waiting and the limit is {limit:,}; try again.")
 
 
 class DeadlineExceeded(Unavailable):

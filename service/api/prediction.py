@@ -116,11 +116,8 @@ class Predictor:
         started = perf_counter()
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                if asked is None and self._registry.split(name):
-                    asked = self._traffic.label(name, request.headers.get(self._sticky_header))
-                model = self._registry.find(name, asked)
-                if model is None:
-                    model = await self._reconciler.wake(name, asked)
+                asked = self.route(request, name, asked)
+                model = await self.find(name, asked)
                 with model:
                     return await self._answer(dialect, request, model, live=asked is None)
         except TimeoutError:
@@ -132,6 +129,21 @@ class Predictor:
             self._metrics, error, dialect=dialect.name, name=name, model=model, seconds=seconds
         )
         raise error
+
+    def route(self, request: Request, name: str, asked: str | None) -> str | None:
+        """The version or label that the request goes to, as `answer` has its parameters."""
+        if asked is None and self._registry.split(name):
+            return self._traffic.label(name, request.headers.get(self._sticky_header))
+        return asked
+
+    async def find(self, name: str, asked: str | None) -> ServedModel:
+        """The model that answers to a version, a label, or neither; one that rests is woken.
+
+        Raises:
+            OnwardError: none answers; says why.
+        """
+        model = self._registry.find(name, asked)
+        return await self._reconciler.wake(name, asked) if model is None else model
 
     async def _answer(
         self, dialect: Dialect[Context], request: Request, model: ServedModel, *, live: bool

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import orjson
 
-from service.api.answers import chosen_labels, most_probable
+from service.api.answers import chosen_labels, most_probable, unsure
+from service.api.intervals import interval_ends
 from service.api.labels import scores_by_label
 from service.api.parameters import Parameters
 from service.api.tables.block import Block, Fault
@@ -90,10 +91,10 @@ class CsvAnswers:
 
     def _answers(self, scores: Array) -> Sequence[str]:
         """The cells of each answer, before those of its warnings and its error."""
+        if not len(scores):
+            return []
         if isinstance(self._output, ValueOutput):
-            unit = self._output.unit
-            end = "" if unit is None else f"{self._separator}{self._cell(unit)}"
-            return [f"{value}{end}" for value in self._numbers(scores[:, :1])]
+            return self._values(self._output, scores[:, :1])
         probabilities = scores_by_label(scores, self._labels)
         chosen = chosen_labels(self._output, probabilities)
         own = probabilities[np.arange(len(chosen)), np.array(chosen, np.intp)][:, np.newaxis]
@@ -107,9 +108,22 @@ class CsvAnswers:
             numbers = self._numbers(np.concatenate([own, probabilities], axis=1))
         else:
             numbers = self._numbers(own)
+        if (flags := unsure(self._output, probabilities, chosen)) is not None:
+            pairs = zip(numbers, flags, strict=True)
+            numbers = [f"{row}{self._separator}{str(flag).lower()}" for row, flag in pairs]
         labels = self._labels
         rows = zip(chosen, numbers, strict=True)
         return [f"{labels[place]}{self._separator}{shares}" for place, shares in rows]
+
+    def _values(self, output: ValueOutput, values: Array) -> list[str]:
+        """Each value with its unit and its interval, values being ``[rows, 1]``."""
+        unit = "" if output.unit is None else f"{self._separator}{self._cell(output.unit)}"
+        cells = [f"{value}{unit}" for value in self._numbers(values)]
+        if self._parameters.interval is None:
+            return cells
+        ends = np.stack(interval_ends(output, self._parameters.interval, values[:, 0]), axis=1)
+        pairs = zip(cells, self._numbers(ends), strict=True)
+        return [f"{cell}{self._separator}{both}" for cell, both in pairs]
 
     def _top(self, probabilities: Array, top: int) -> Iterator[str]:
         """The most probable labels of each row, each with its probability."""
@@ -123,8 +137,6 @@ class CsvAnswers:
 
     def _numbers(self, table: Array) -> list[str]:
         """The numbers of each row, as JSON answers write them but for the marks."""
-        if not len(table):
-            return []
         text = orjson.dumps(np.ascontiguousarray(table), option=orjson.OPT_SERIALIZE_NUMPY)
         rows = text[2:-2].decode().replace("],[", "\n")
         if self._separator != ",":
@@ -141,17 +153,25 @@ class CsvAnswers:
 
 
 def _column_names(output: Output, parameters: Parameters) -> Iterator[str]:
-    if isinstance(output, ValueOutput):
+    if isinstance(output, ClassesOutput):
+        yield from _label_names(output, parameters)
+    else:
         yield "value"
         if output.unit is not None:
             yield "unit"
-    else:
-        yield from ("label", "probability")
-        if parameters.top is not None:
-            for place in range(1, 1 + min(parameters.top, len(output.labels))):
-                yield from (f"label_{place}", f"probability_{place}")
-        elif parameters.probabilities:
-            yield from (f"probability_{label}" for label in output.labels)
+        if parameters.interval is not None:
+            yield from ("interval_low", "interval_high")
     if parameters.warnings:
         yield "warnings"
     yield "error"
+
+
+def _label_names(output: ClassesOutput, parameters: Parameters) -> Iterator[str]:
+    yield from ("label", "probability")
+    if parameters.top is not None:
+        for place in range(1, 1 + min(parameters.top, len(output.labels))):
+            yield from (f"label_{place}", f"probability_{place}")
+    elif parameters.probabilities:
+        yield from (f"probability_{label}" for label in output.labels)
+    if output.unsure_below is not None:
+        yield "unsure"

@@ -14,7 +14,7 @@ from service.api.bodies import content_encoding
 from service.api.codecs import Codecs
 from service.api.errors import error_response
 from service.api.parameters import read_parameters
-from service.api.prediction import count_failure
+from service.api.prediction import Predictor, count_failure
 from service.api.tables.arrival import Arrival, begun, received
 from service.api.tables.layout import SAMPLE_BYTES
 from service.api.tables.negotiation import TableForm, answer_form, charset_of
@@ -23,8 +23,7 @@ from service.api.tables.spool import Spool
 from service.api.tables.table import Tables, Wish
 from service.api.tables.unpacking import unpacked
 from service.engine.model import ServedModel
-from service.engine.registry import Registry
-from service.errors import OnwardError
+from service.errors import DeadlineExceeded, OnwardError
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -32,12 +31,16 @@ _log = logging.getLogger(__name__)
 
 
 class TableExchange:
-    """Answers the tables of one app, and measures each."""
+    """Answers the tables of one app, and measures each.
+
+    Args:
+        predictor: finds their models as it finds those of other requests.
+    """
 
     def __init__(
-        self, registry: Registry, codecs: Codecs, metrics: Metrics, settings: Settings
+        self, predictor: Predictor, codecs: Codecs, metrics: Metrics, settings: Settings
     ) -> None:
-        self._registry = registry
+        self._predictor = predictor
         self._metrics = metrics
         self._patience_seconds = settings.deadline_seconds
         self._max_spool_bytes = settings.max_spool_bytes
@@ -55,13 +58,18 @@ class TableExchange:
         error: Exception
         started = perf_counter()
         try:
-            with self._registry.get(name, asked) as model:
+            async with asyncio.timeout(self._patience_seconds):
+                asked = self._predictor.route(request, name, asked)
+                model = await self._predictor.find(name, asked)
+            with model:
                 scoring, arrival = await self._begun(request, model, form)
                 await self._start(scoring, model, send)
                 await self._stream(scoring, arrival, send)
                 self._count(model, scoring, form)
                 await send({"type": "http.response.body", "body": b""})
                 return
+        except TimeoutError:
+            error = DeadlineExceeded(self._patience_seconds)
         except Exception as raised:  # noqa: BLE001 - it is counted, and told or raised again
             error = raised
         seconds = perf_counter() - started

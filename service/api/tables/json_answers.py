@@ -59,7 +59,7 @@ class JsonLines:
         self, block: Block, scores: Array, warnings: Mapping[int, Sequence[str]]
     ) -> Iterator[Answer]:
         """One answer for each row of a block."""
-        read = iter(answers(self._output, scores, self._parameters))
+        read = iter(answers(self._output, scores, self._parameters) if len(scores) else ())
         for row in range(len(block.lines)):
             if row in block.faults:
                 yield _error(block.faults[row])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from service.api.answers import require_labels
+from service.api.answers import require_offered
 from service.api.codecs import Codecs, require_manifest
 from service.api.features import FeatureCodec
 from service.api.parameters import Parameters
@@ -56,7 +56,7 @@ class Tables:
             InvalidRequest: it is no table, or none for this model; nothing has been scored.
         """
         manifest = require_manifest(model)
-        require_labels(manifest.output, wish.parameters)
+        require_offered(manifest.output, wish.parameters)
         codec = self._codecs.of(model, manifest)
         reader, form = _reader(codec, wish, arrival)
         asked = wish.parameters.warnings
