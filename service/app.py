@@ -80,10 +80,11 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     copies = Copies(worker.registry, shadows)
     predictor = Predictor(worker.registry, worker.reconciler, metrics, copies, settings)
     exchange = TableExchange(predictor, codecs, metrics, settings)
-    plain = PlainPredictions(predictor, PlainDialect(codecs), exchange)
+    plain = PlainDialect(codecs)
+    predictions = PlainPredictions(predictor, plain, exchange)
     v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), codecs)
     for router in (
-        plain_router(worker, plain),
+        plain_router(worker, predictions),
         shadow_router(worker.registry, shadows, worker.channel),
         explain_router(Explainer(worker.registry, plain, metrics, settings)),
         *v1_routers(worker, predictor, codecs),
@@ -92,7 +93,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     ):
         app.include_router(router)
     add_error_handlers(app)
-    answers = ((door.PLAIN, plain.answer), (door.V2, partial(predictor.answer, v2)))
+    answers = ((door.PLAIN, predictions.answer), (door.V2, partial(predictor.answer, v2)))
     app.add_middleware(Door, answers=answers)
     app.add_middleware(
         RequestContext,
