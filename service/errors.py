@@ -160,12 +160,12 @@ class VersionNotFound(NotFound):
                 f"there; available: {there}."
             )
             return
-        named = f"; labels: {', '.join(labels)}" if labels else ""
+        if labels or not version.isdecimal():
+            there += f"; labels: {', '.join(labels) or 'none'}"
         close = nearest(version, labels)
         meant = f"; did you mean the label {close!r}?" if close else "."
-        kind = "version" if version.isdecimal() else "version or label"
         super().__init__(
-            f"Model {name!r} has no {kind} {version[:60]!r}; available: {there}{named}{meant}"
+            f"Model {name!r} has no version {version[:60]!r}; available: {there}{meant}"
         )
 
 
