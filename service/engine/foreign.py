@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-_CONFIG = "config.pbtxt"
+from service.bundle.policy import Choice, Latest
+
+CONFIG = "config.pbtxt"
 # The words of a text-format file; a comment is one too, and strings are not looked into.
 _WORD = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|[\w.+-]+|[][{}:,;]""")
 # A plain file name: labels are read from the model's own folder and from nowhere else.
@@ -22,7 +24,7 @@ def labels_beside(home: Path) -> Labels:
 
     The rest of that file is not needed, for the graph says it.
     """
-    config = home / _CONFIG
+    config = home / CONFIG
     if not config.is_file():
         return {}
     labels = {}
@@ -32,6 +34,42 @@ def labels_beside(home: Path) -> Labels:
     except (OSError, UnicodeDecodeError) as error:
         _log.warning("labels cannot be read", extra={"model": home.name, "reason": str(error)})
     return labels
+
+
+def versions_beside(home: Path) -> Choice | None:
+    """Which versions serve by Triton's ``config.pbtxt``, or None where it does not say.
+
+    It was written for another server, so what cannot be read there is no reason to refuse a model.
+    """
+    config = home / CONFIG
+    if not config.is_file():
+        return None
+    try:
+        words = _block(_read(config), "version_policy")
+        if "specific" in words:
+            return tuple(int(word) for word in words if word.isdecimal()) or None
+        if "latest" in words:
+            counts = [int(word) for word in words if word.isdecimal()]
+            return Latest(latest=counts[0] if counts else 1)
+    except (OSError, ValueError) as error:  # of which the decoder's and pydantic's errors are two
+        _log.warning("versions cannot be read", extra={"model": home.name, "reason": str(error)})
+        return None
+    return "all" if "all" in words else None
+
+
+def _block(config: str, name: str) -> Sequence[str]:
+    """The words within the braces of a field; none where it is not there."""
+    words = [word for word in _WORD.findall(config) if not word.startswith("#")]
+    if name not in words:
+        return ()
+    depth = 0
+    within = []
+    for word in words[words.index(name) + 1 :]:
+        depth += (word == "{") - (word == "}")
+        if depth == 0 and word == "}":
+            break
+        within.append(word)
+    return within
 
 
 def _label_files(config: str) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from service.bundle.policy import POLICY, Policy
+from service.bundle.policy import Policy
 from service.engine.registry import Entry, Offer, State
 from service.engine.repository import Candidate, Home
 from service.engine.selection import Selection
@@ -65,7 +65,7 @@ def _rank(version: str) -> int:
 def _superseded(candidate: Candidate, policy: Policy, selection: Selection) -> Entry:
     if isinstance(policy.versions, tuple):
         listed = ", ".join(map(str, policy.versions))
-        reason = f"{POLICY} chooses {listed}"
+        reason = f"its policy chooses {listed}"
     else:
         reason = f"version {selection.chosen[0]} serves in its place"
     return Entry(candidate.name, candidate.version, State.UNAVAILABLE, reason, superseded=True)
@@ -77,7 +77,7 @@ def _absent(
     """An entry for each version that a label or the policy names, and that has no folder."""
     named = {version: f"label {label!r} is set to it" for label, version in labels.items()}
     if isinstance(policy.versions, tuple):
-        named |= {str(version): f"{POLICY} chooses it" for version in policy.versions}
+        named |= {str(version): "its policy chooses it" for version in policy.versions}
     for version in named.keys() - there:
         reason = f"{named[version]}, and it has no folder"
         yield Entry(name, version, State.UNAVAILABLE, reason, absent=True)

@@ -10,6 +10,7 @@ from service.bundle.errors import BundleError
 from service.bundle.manifest import NAME_PATTERN
 from service.bundle.policy import HIGHEST_VERSION, POLICY, Policy
 from service.bundle.policy_file import read_policy
+from service.engine.foreign import CONFIG, versions_beside
 from service.errors import NoModels
 
 # Name, size, time of change in nanoseconds, inode and mode of each file. They are compared for
@@ -96,16 +97,23 @@ class Repository:
         return Home(path.name, candidates, policy, problem)
 
     def _policy(self, path: Path) -> tuple[Policy | None, str]:
-        """The model's policy, read again only where its file has changed."""
-        fingerprint = _facts(POLICY, path / POLICY)
+        """The model's policy, read again only where its files have changed."""
+        facts = _facts(POLICY, path / POLICY) + _facts(CONFIG, path / CONFIG)
         known = self._policies.get(path.name)
-        if known is None or known[0] != fingerprint:
-            try:
-                known = (fingerprint, read_policy(path) or Policy(), "")
-            except BundleError as error:
-                known = (fingerprint, None, str(error))
-            self._policies[path.name] = known
+        if known is None or known[0] != facts:
+            known = self._policies[path.name] = (facts, *_read_policy(path))
         return known[1:]
+
+
+def _read_policy(home: Path) -> tuple[Policy | None, str]:
+    """The policy, or why it is unknown; versions that it does not choose another server's may."""
+    try:
+        policy = read_policy(home) or Policy()
+    except BundleError as error:
+        return None, str(error)
+    if policy.versions is None:
+        policy = policy.model_copy(update={"versions": versions_beside(home)})
+    return policy, ""
 
 
 def _candidates(home: Path) -> tuple[Candidate, ...]:

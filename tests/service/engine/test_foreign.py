@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.foreign import labels_beside
+from service.bundle.policy import Choice, Latest
+from service.engine.foreign import labels_beside, versions_beside
 
 CONFIG = 'output [ { name: "scores" dims: [ 3 ] label_filename: %s } ]'
 
@@ -91,3 +92,29 @@ def test_labels_belong_to_the_output_they_stand_under(tmp_path: Path, config: st
     (tmp_path / "config.pbtxt").write_text(config)
 
     assert labels_beside(tmp_path) == {"b": ("red", "green")}
+
+
+@pytest.mark.parametrize(
+    ("config", "versions"),
+    [
+        ("version_policy: { all { }}", "all"),
+        ("version_policy { latest { num_versions: 2 } }", Latest(latest=2)),
+        ("version_policy: { latest: { } }", Latest(latest=1)),
+        ("version_policy: { specific: { versions: [1, 3] } }", (1, 3)),
+        ("version_policy {\n specific {\n versions: 1\n versions: 3\n }\n}\ninput [ ]", (1, 3)),
+        ('name: "m" max_batch_size: 8 version_policy: { all { } } output [ ]', "all"),
+        ("# version_policy: { all { } }\nmax_batch_size: 8", None),
+        ('name: "version_policy { all { } }"', None),
+        ("version_policy", None),
+        ("version_policy: { latest { num_versions: 0 } }", None),
+        ("version_policy: { specific { versions: [" + "9" * 5000 + "] } }", None),
+        ("version_policy { specific { } }", None),
+    ],
+)
+def test_the_versions_that_serve_elsewhere_serve_here(
+    tmp_path: Path, config: str, versions: Choice | None
+) -> None:
+    """Triton's three policies in the ways that its files write them; what is none is left alone."""
+    (tmp_path / "config.pbtxt").write_text(config)
+
+    assert versions_beside(tmp_path) == versions
