@@ -1,5 +1,7 @@
 """What a model tells of itself: enough to choose one, to use it, and to judge it."""
 
+from collections.abc import Sequence
+
 from service.bundle.errors import BundleError
 from service.bundle.files import REPORT, read_part
 from service.bundle.inputs import ImageInput
@@ -48,10 +50,10 @@ def facts(entry: Entry) -> dict[str, object]:
     }
 
 
-def versions(registry: Registry, name: str) -> list[dict[str, object]]:
+def versions(entries: Sequence[Entry]) -> list[dict[str, object]]:
     """Each version of a model with its state, and the reason where there is one."""
     told: list[dict[str, object]] = []
-    for entry in registry.versions(name):
+    for entry in entries:
         reason = {"reason": entry.reason} if entry.reason else {}
         told.append({"version": entry.version, "state": entry.state, **reason})
     return told

@@ -141,7 +141,8 @@ def plain_router(worker: Worker, predictions: PlainPredictions) -> APIRouter:
     @router.get("/models/{name}/versions/{version}", summary="The same of one version")
     async def model(name: str, version: str | None = None) -> Response:
         entry = registry.entry(name, version)
-        told = {"versions": versions(registry, name), "labels": labels(registry, name)}
+        seen = await worker.index.entries(name)
+        told = {"versions": versions(seen), "labels": labels(registry, name)}
         return json_response(summary(entry) | facts(entry) | told)
 
     @router.get("/models/{name}/metrics", summary="How good a model is on rows it never saw")

@@ -11,6 +11,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.workers.channel import Channel
 from service.workers.control import Control
+from service.workers.index import Index
 from service.workers.names import SharedNames
 from service.workers.slots import Slot
 
@@ -39,6 +40,7 @@ class Worker:
         self.registry = Registry(settings.device)
         self.readiness = Readiness(self.registry, settings.readiness)
         self.reconciler = Reconciler(settings, metrics, self.registry, place.unloaded)
+        self.index = Index(self.registry, self.channel)
         self.control = Control(self.reconciler, self.channel, settings.worker_seconds)
 
     async def start(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from service.engine.about import About
-from service.engine.registry import Entry
+from service.engine.registry import Entry, State
 from service.engine.session import TensorSpec
 
 _STATES = {
@@ -25,7 +25,7 @@ def status(name: str, entries: Sequence[Entry], *, draining: bool) -> dict[str, 
     """TensorFlow Serving's ``model_version_status`` and KServe's ``ready`` in one object."""
     return {
         "name": name,
-        "ready": not draining and any(entry.serves for entry in entries),
+        "ready": not draining and any(entry.state is State.READY for entry in entries),
         "model_version_status": [_version_status(entry) for entry in entries],
     }
 
@@ -45,7 +45,7 @@ def metadata(about: About) -> dict[str, object]:
 
 
 def _version_status(entry: Entry) -> dict[str, object]:
-    failed = not entry.serves and bool(entry.reason)
+    failed = entry.state is not State.READY and bool(entry.reason)
     return {
         "version": entry.version,
         "state": _STATES.get(entry.state, "UNKNOWN"),

@@ -76,7 +76,10 @@ def _model_router(worker: Worker) -> APIRouter:
         name: str, version: str | None = None, label: str | None = None
     ) -> Response:
         asked = _asked(version, label)
-        known = registry.versions(name) if asked is None else [registry.entry(name, asked)]
+        known = await worker.index.entries(name)
+        if asked is not None:
+            version = registry.entry(name, asked).version
+            known = [entry for entry in known if entry.version == version]
         return json_response(status(name, known, draining=readiness.draining))
 
     @router.get("/models/{name}/metadata", summary="A model's tensors")

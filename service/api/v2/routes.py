@@ -14,10 +14,9 @@ from service.api.v2.exchange import TAG, read_document
 from service.api.v2.shared_memory_routes import shared_memory_router
 from service.api.v2.statistics import StatisticsOfWorkers
 from service.engine.readiness import Readiness
-from service.engine.registry import Entry, Offer, Registry
+from service.engine.registry import Entry, Offer, State
 from service.errors import InvalidRequest
 from service.settings import Settings
-from service.workers.control import Control
 from service.workers.worker import Worker
 
 EXTENSIONS = [
@@ -40,7 +39,7 @@ def v2_routers(
     return [
         _server_router(worker.readiness, about, statistics),
         _model_router(worker, predictor, dialect, statistics),
-        _repository_router(worker.registry, worker.control),
+        _repository_router(worker),
         shared_memory_router(dialect.regions),
     ]
 
@@ -107,8 +106,9 @@ def _model_router(
     return router
 
 
-def _repository_router(registry: Registry, control: Control) -> APIRouter:
+def _repository_router(worker: Worker) -> APIRouter:
     """The model repository extension."""
+    registry, control = worker.registry, worker.control
     router = APIRouter(prefix="/v2/repository", tags=[TAG])
 
     @router.post("/index", summary="Every version, its state, and why")
@@ -116,9 +116,9 @@ def _repository_router(registry: Registry, control: Control) -> APIRouter:
         asked = await read_document(request, b'{"ready": true}')
         if not isinstance(asked, dict) or not isinstance(asked.get("ready", False), bool):
             raise InvalidRequest("Send nothing, or an object with 'ready', true or false.")
-        entries = [entry for name in registry.names for entry in registry.versions(name)]
+        entries = await worker.index.entries()
         if asked.get("ready"):
-            entries = [entry for entry in entries if entry.serves]
+            entries = [entry for entry in entries if entry.state is State.READY]
         return json_response([_indexed(entry, registry.offer(entry.name)) for entry in entries])
 
     @router.post(
