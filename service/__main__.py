@@ -1,4 +1,4 @@
-"""``python -m service``: serve the models folder over HTTP."""
+"""``python -m service``: serve the models folder over HTTP, or tell what a service serves."""
 
 import argparse
 import logging
@@ -16,19 +16,24 @@ from pydantic_core import ErrorDetails
 from service.app import create_app
 from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
+from service.listing import list_models
 from service.logs import configure_logging
 from service.metrics import WORKERS_FOLDER
 from service.settings import Settings, misspelt_variables
 from service.workers.supervisor import Supervisor
 
 _USAGE_ERROR = 2
+_LIST = "models"
 
 _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until told to stop; 2 where the options or the machine do not allow it."""
-    options = vars(_parser().parse_args(arguments))
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == [_LIST]:
+        return list_models(words[1:])
+    options = vars(_parser().parse_args(words))
     given = {name: value for name, value in options.items() if value is not None}
     try:
         settings = Settings(**given)
@@ -49,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve every model of a folder over HTTP.",
-        epilog="Each option is also a setting ONWARD_<NAME>; the option wins.",
+        epilog="Each option is also a setting ONWARD_<NAME>; the option wins. "
+        f"`python -m service {_LIST}` tells what a running service serves.",
     )
     for name, field in Settings.model_fields.items():
         shown = str(field.default).replace("%", "%%")

@@ -19,12 +19,15 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.app",
         "service.engine",
         "service.errors",
+        "service.listing",
         "service.logs",
         "service.metrics",
         "service.settings",
         # Its supervisor alone.
         "service.workers",
     },
+    # A client of a running service, which it knows by its answers alone.
+    "service.listing": {"service.settings"},
     "service.app": {
         "service.api",
         "service.engine",
