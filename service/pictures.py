@@ -14,7 +14,8 @@ from PIL import Image, __version__
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from service.digits import NoInk, normalised_digit
+from service.digits import normalised_digit
+from service.ink import NoInk
 from service.picture_files import SIDEWAYS, PictureRefused, open_picture, orientation, upright
 from service.picture_modes import Plain, flattened, has_transparency
 
