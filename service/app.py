@@ -86,7 +86,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     for router in (
         plain_router(worker, predictions),
         shadow_router(worker.registry, shadows, worker.channel),
-        explain_router(Explainer(worker.registry, plain, metrics, settings)),
+        explain_router(Explainer(predictor, plain, metrics, settings)),
         *v1_routers(worker, predictor, codecs),
         *v2_routers(worker, predictor, v2, settings, VERSION),
         operations_router(worker.readiness, metrics),

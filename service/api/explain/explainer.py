@@ -13,26 +13,27 @@ from service.api.explain.pictures import explain_pictures
 from service.api.explain.subject import subject_of
 from service.api.explain.tables import explain_rows
 from service.api.plain import PlainDialect, together
-from service.api.prediction import outcome_of
+from service.api.prediction import Predictor, outcome_of
 from service.bundle.features import FeaturesInput
 from service.engine.model import ServedModel
-from service.engine.registry import Registry
-from service.engine.traffic import Traffic
 from service.errors import DeadlineExceeded, InvalidRequest
 from service.metrics import Metrics
 from service.settings import Settings
 
 
 class Explainer:
-    """Answers as the plain dialect does, each answer with its reasons."""
+    """Answers as the plain dialect does, each answer with its reasons.
+
+    Args:
+        predictor: finds the models as it finds those of predictions.
+    """
 
     def __init__(
-        self, registry: Registry, dialect: PlainDialect, metrics: Metrics, settings: Settings
+        self, predictor: Predictor, dialect: PlainDialect, metrics: Metrics, settings: Settings
     ) -> None:
-        self._registry = registry
+        self._predictor = predictor
         self._dialect = dialect
         self._metrics = metrics
-        self._traffic = Traffic(registry, settings.split_seed)
         self._settings = settings
 
     async def answer(self, request: Request, name: str, asked: str | None) -> Response:
@@ -50,11 +51,10 @@ class Explainer:
         outcome = "client_left"  # nothing else ends it without an exception that is caught here
         started = perf_counter()
         try:
-            if asked is None and self._registry.split(name):
-                caller = request.headers.get(self._settings.sticky_header)
-                asked = self._traffic.label(name, caller)
-            with self._registry.get(name, asked) as model:
-                async with asyncio.timeout(self._settings.deadline_seconds):
+            async with asyncio.timeout(self._settings.deadline_seconds):
+                asked = self._predictor.route(request, name, asked)
+                model = await self._predictor.find(name, asked)
+                with model:
                     response = await self._answer(request, model)
             outcome = "ok"
         except TimeoutError:
