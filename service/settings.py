@@ -78,6 +78,12 @@ class Settings(BaseSettings):
         description="Most models in memory in each worker; with it they are loaded and leave as "
         "with a budget. 0 is no such limit.",
     )
+    load_isolation: Literal["none", "process"] = Field(
+        default="none",
+        description="process opens each new version in a process of its own first, so that one "
+        "whose load crashes the runtime or never ends is refused; it takes about a second and "
+        "that version's memory once more. none trusts that loads end.",
+    )
     threads: Positive = Field(
         default=1,
         description="ONNX Runtime threads a run, in each worker. 1 is best for small models; "

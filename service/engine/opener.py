@@ -12,6 +12,7 @@ from service.engine.model import Limits, ServedModel
 from service.engine.offering import refused
 from service.engine.peeking import peek
 from service.engine.registry import Entry, State
+from service.engine.rehearsal import Rehearsal
 from service.engine.repository import Candidate, fingerprint
 from service.engine.session import ActualDevice
 from service.engine.statistics import Statistics
@@ -36,6 +37,8 @@ class Opener:
         self._limits = Limits(settings.max_batch_rows, settings.max_queued_rows)
         self._metrics = metrics
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        isolated = settings.load_isolation == "process"
+        self._rehearsal = Rehearsal(settings.threads) if isolated else None
 
     async def open(
         self,
@@ -65,6 +68,11 @@ class Opener:
             self.memory.settle(room, candidate, occupant(model))
         return entry
 
+    async def close(self) -> None:
+        """End what is needed no more."""
+        if self._rehearsal is not None:
+            await asyncio.to_thread(self._rehearsal.close)
+
     async def peek(self, candidate: Candidate) -> Entry:
         """The version as READY, to be loaded by its first request, or as UNAVAILABLE."""
         return await asyncio.to_thread(self._tried, self._peeked, candidate)
@@ -90,6 +98,8 @@ class Opener:
         started = perf_counter()
         ready = False
         try:
+            if self._rehearsal is not None:
+                self._rehearsal.try_out(candidate, self.device)
             model = load(
                 candidate, self.device, self._threads, self._limits, self._metrics, statistics
             )

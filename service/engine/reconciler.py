@@ -166,6 +166,7 @@ class Reconciler:
             await lifecycle.close()
         self._lifecycles.clear()
         self._followed.clear()
+        await self._opener.close()
 
     async def _look(self) -> None:
         """Set out to bring in line every model whose folder is not as it was."""
