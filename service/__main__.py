@@ -5,9 +5,7 @@ import logging
 import os
 import socket
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 import uvicorn
 from pydantic import ValidationError
@@ -20,6 +18,7 @@ from service.listing import list_models
 from service.logs import configure_logging
 from service.metrics import WORKERS_FOLDER
 from service.settings import Settings, misspelt_variables
+from service.workers.slots import meeting_place
 from service.workers.supervisor import Supervisor
 
 _USAGE_ERROR = 2
@@ -99,26 +98,15 @@ def _serve(settings: Settings) -> None:
             for name, value in settings.model_dump(exclude_none=True).items()
         }
     )
-    with _shared_folder() as folder:
-        os.environ[WORKERS_FOLDER] = folder
+    with meeting_place() as folder:
+        os.environ[WORKERS_FOLDER] = str(folder)
         config = uvicorn.Config(
             "service.app:create_app_from_environment",
             factory=True,
             workers=settings.workers,
             **options,  # type: ignore[arg-type] # a dict of several types
         )
-        Supervisor(config, [config.bind_socket()], Path(folder)).run()
-
-
-def _shared_folder() -> "tempfile.TemporaryDirectory[str]":
-    """Where the workers meet: their sockets, and the metrics that they add up."""
-    try:
-        return tempfile.TemporaryDirectory(prefix="onward-workers-")
-    except OSError as error:
-        raise CannotStart(
-            f"Several workers share metrics and commands through files, and no folder for them "
-            f"can be made ({error.strerror}); mount a writable /tmp, or use one worker."
-        ) from error
+        Supervisor(config, [config.bind_socket()], folder).serve()
 
 
 def _check_port(host: str, port: int) -> None:

@@ -86,6 +86,21 @@ def served(*options: str, **environment: str) -> Iterator[Served]:
         service.end()
 
 
+def refused(*options: str, **environment: str) -> str:
+    """What the service says when it does not start, with exit code 2 and no traceback."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "service", *options],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
 @contextmanager
 def several(models: Path, workers: int, *options: str) -> Iterator[Served]:
     """Serve a folder by several workers, all of them ready."""

@@ -6,11 +6,19 @@ dead one counted in. So there are never more files than there were workers at on
 
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.errors import CannotStart
+
 if sys.platform != "win32":
     import fcntl
+
+# A socket's whole path may have some hundred bytes: 107 on Linux, 103 on macOS.
+_LONGEST_FOLDER = 90
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,35 @@ def claim(folder: Path) -> Slot:
         os.truncate(held, 0)
         os.write(held, str(os.getpid()).encode())
         return Slot(folder, number, held)
+
+
+@contextmanager
+def meeting_place() -> Iterator[Path]:
+    """A folder for the workers of one service, only for them, until the block ends.
+
+    Raises:
+        CannotStart: none can be made, or not where a socket may be.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix="onward-workers-")
+    except OSError as error:
+        raise CannotStart(
+            f"Several workers share metrics and commands through files, and no folder for them "
+            f"can be made ({error.strerror}); mount a writable /tmp, or use one worker."
+        ) from error
+    with made as name:
+        if len(name) > _LONGEST_FOLDER:
+            raise CannotStart(
+                f"Several workers meet in a folder, and the path {name!r} is too long for their "
+                f"sockets; set TMPDIR to a shorter one, or use one worker."
+            )
+        held = os.open(name, os.O_RDONLY)
+        try:
+            # By this lock the system's cleaners of temporary files know that it is in use.
+            fcntl.flock(held, fcntl.LOCK_SH)
+            yield Path(name)
+        finally:
+            os.close(held)
 
 
 def process_of(folder: Path, number: int) -> str:

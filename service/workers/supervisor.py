@@ -5,8 +5,10 @@ from pathlib import Path
 from socket import socket
 
 from uvicorn import Config
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
+from service.errors import CannotStart
 from service.workers.channel import tell
 from service.workers.control import LOOK
 
@@ -27,6 +29,16 @@ class Supervisor(Multiprocess):
     def __init__(self, config: Config, sockets: list[socket], folder: Path) -> None:
         super().__init__(config, sockets)
         self._folder = folder
+
+    def serve(self) -> None:
+        """Serve until told to stop.
+
+        Raises:
+            CannotStart: a worker could not start, and no other would.
+        """
+        self.run()
+        if any(process.exitcode == STARTUP_FAILURE for process in self.processes):
+            raise CannotStart("A worker could not start; the log above says why.")
 
     def handle_hup(self) -> None:
         """Have every worker look at the models folder; uvicorn would replace each of them."""

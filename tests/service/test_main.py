@@ -1,33 +1,15 @@
 """``python -m service`` as an operator starts it."""
 
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.models import publish_price
-from tests.processes import ROOT, served
-
-
-def refused(*options: str, **environment: str) -> str:
-    """What the service says when it does not start, with exit code 2 and no traceback."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "service", *options],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 2
-    assert "Traceback" not in ended.stderr
-    return ended.stderr
+from tests.processes import refused, served
 
 
 def test_a_service_of_its_own_process_serves_and_stops_when_told(models: Path) -> None:

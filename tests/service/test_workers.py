@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.models import publish_admission, publish_price
-from tests.processes import Served, alone, several, until
+from tests.processes import Served, alone, refused, served, several, until
 
 PREDICT = "/models/price/predict"
 STILL = ("--poll-seconds", "0", "--model-control", "explicit")
@@ -164,3 +164,31 @@ def test_the_ready_gauge_tells_of_no_version_that_has_gone(models: Path) -> None
             return httpx.get(f"{service.address}/metrics").text
 
         until(lambda: sums(told(), "onward_model_ready", "version") == {"2": 1.0})
+
+
+def test_workers_that_cannot_start_end_the_service(models: Path) -> None:
+    """The log has the reason, and the code is not 0."""
+    with served("--models", str(models), "--device", "cpu", "--workers", "2") as service:
+        models.rmdir()
+        service.end()
+
+    assert service.process.returncode == 2
+    assert "does not exist; name one with --models" in service.said
+    assert "A worker could not start; the log above says why." in service.said
+
+
+def test_a_folder_too_deep_for_sockets_stops_the_start(models: Path, tmp_path: Path) -> None:
+    """The sentence names the folder and the variable."""
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+
+    said = refused("--models", str(models), "--workers", "2", TMPDIR=str(deep))
+
+    assert "too long for their sockets; set TMPDIR" in said
+
+
+def test_shared_memory_with_several_workers_stops_the_start(models: Path) -> None:
+    """A region is known only to the worker that registered it."""
+    said = refused("--models", str(models), "--workers", "2", "--shared-memory", "system")
+
+    assert "known only to the worker that registered it" in said
