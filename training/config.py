@@ -12,9 +12,10 @@ from pydantic_core import ErrorDetails
 
 from training.contradictions import contradictions
 from training.errors import RecipeError
-from training.recipe import Card, Recipe
+from training.images.recipe import ImageRecipe
+from training.recipe import Card, Purpose, Recipe
 
-T = TypeVar("T", bound=Card)
+T = TypeVar("T", bound=Purpose)
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -23,8 +24,10 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
-def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a shipped recipe by its name, or any `.toml` file, and apply `key=value` overrides.
+def read_any(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe | ImageRecipe:
+    """Read a recipe for tables or for pictures: a shipped one by its name, or any `.toml` file.
+
+    Each override ``key=value`` changes a key of it.
 
     Raises:
         RecipeError: with every problem found, unknown keys with the nearest known one.
@@ -34,7 +37,22 @@ def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
         path = RECIPES / f"{name_or_path}.toml"
         if name_or_path not in recipe_names():
             raise RecipeError(name_or_path, [_no_such_recipe(name_or_path)])
-    return parse_recipe(read_document(path, overrides), name_or_path)
+    document = read_document(path, overrides)
+    if "image" in document:
+        return parse_image_recipe(document, name_or_path)
+    return parse_recipe(document, name_or_path)
+
+
+def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe for tables as `read_any` does.
+
+    Raises:
+        RecipeError: with every problem found, or because it is for pictures.
+    """
+    recipe = read_any(name_or_path, overrides)
+    if isinstance(recipe, ImageRecipe):
+        raise RecipeError(name_or_path, ["image: a recipe for a table has no such section"])
+    return recipe
 
 
 def read_document(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -66,6 +84,15 @@ def parse_recipe(document: dict[str, Any], origin: str) -> Recipe:
     return recipe
 
 
+def parse_image_recipe(document: dict[str, Any], origin: str) -> ImageRecipe:
+    """Check a recipe for pictures that has been read.
+
+    Raises:
+        RecipeError: with every problem found.
+    """
+    return _checked(ImageRecipe, document, origin)
+
+
 def parse_card(document: dict[str, Any], origin: str) -> Card:
     """Check the description of a model that was made elsewhere.
 
@@ -75,11 +102,11 @@ def parse_card(document: dict[str, Any], origin: str) -> Card:
     return _checked(Card, document, origin)
 
 
-def toml_of(recipe: Recipe) -> str:
+def toml_of(recipe: Recipe | ImageRecipe) -> str:
     """The recipe as a complete TOML file, which reads back as itself."""
     document = recipe.model_dump(mode="json", exclude_defaults=True)
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}
-    features = document.pop("features")
+    features = document.pop("features", [])
     lines = _lines({key: value for key, value in document.items() if key not in tables})
     for key in ("data", "target"):
         lines += ["", f"[{key}]", *_lines(tables.pop(key))]

@@ -25,7 +25,7 @@ from service.bundle.interval import Interval
 from service.bundle.outputs import ClassesOutput, ValueOutput
 from training.estimators import Estimator
 from training.predictor import Predictor
-from training.recipe import Card, Feature, Recipe
+from training.recipe import Card, Feature, Recipe, Seeded
 from training.split import Parts
 from training.tabular import Column, Dataset, Float32s, Floats, Table
 
@@ -95,13 +95,22 @@ def provenance_of(
     recipe: Recipe, table: Table, rows: int, parts: Parts, started: float
 ) -> contract.Provenance:
     """How to make the model again; `started` is `time.perf_counter()` at the run's beginning."""
+    sizes = contract.SplitSizes(
+        training=len(parts.training), validation=len(parts.validation), test=len(parts.test)
+    )
+    origin = contract.DataOrigin(source=table.name, sha256=table.sha256, rows=rows)
+    return provenance(_portable(recipe), origin, sizes, started)
+
+
+def provenance(
+    recipe: Seeded, origin: contract.DataOrigin, sizes: contract.SplitSizes, started: float
+) -> contract.Provenance:
+    """How to make any model again; `started` is `time.perf_counter()` at the run's beginning."""
     return contract.Provenance(
-        recipe=_portable(recipe).model_dump(mode="json", exclude_defaults=True),
+        recipe=recipe.model_dump(mode="json", exclude_defaults=True),
         seed=recipe.seed,
-        data=contract.DataOrigin(source=table.name, sha256=table.sha256, rows=rows),
-        split=contract.SplitSizes(
-            training=len(parts.training), validation=len(parts.validation), test=len(parts.test)
-        ),
+        data=origin,
+        split=sizes,
         versions=_versions(),
         commit=_commit(),
         created=datetime.now(UTC).replace(microsecond=0),

@@ -10,6 +10,7 @@ from training.recipe import Card
 from training.tabular import Float32s, Floats
 
 Ints = npt.NDArray[np.intp]
+Positions = npt.NDArray[np.int64]
 _BINS = 10
 
 
@@ -54,7 +55,7 @@ def probabilities(answers: Float32s) -> Floats:
 
 
 def confidence(
-    target: Floats, answers: Float32s, threshold: float
+    target: Floats | Positions, answers: Float32s, threshold: float
 ) -> tuple[Float32s, npt.NDArray[np.bool_]]:
     """The probability of each row's answered label, and whether that label is true.
 

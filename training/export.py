@@ -4,18 +4,19 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import onnx
 import torch
+from torch import nn
 
 from service.bundle.examples import Examples, Tensor, Tolerance
 from service.bundle.features import INPUT_NAME
 from training.errors import ExportError
 from training.estimators import Estimator
 from training.predictor import Predictor
-from training.runtime import Graph
+from training.runtime import Array, Graph
 from training.strip import strip
 from training.tabular import Float32s
 
@@ -26,6 +27,7 @@ _OPSET = 18
 _LARGEST_BATCH = 16_384
 _MOST_RUNS = 20_000
 _EXAMPLE_ROWS = 8
+_MOST_EXAMPLE_VALUES = 100_000
 
 
 class Answering(Protocol):
@@ -35,8 +37,8 @@ class Answering(Protocol):
     def source(self) -> str:
         """Whose answers these are, for people."""
 
-    def predict(self, features: Float32s) -> Float32s:
-        """``[rows, columns]`` in raw units to the answers, ``[rows, outputs]``."""
+    def predict(self, rows: Array) -> Float32s:
+        """Rows in raw units, or pictures as bytes, to the answers, ``[rows, outputs]``."""
 
 
 def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes:
@@ -46,14 +48,25 @@ def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes
     """
     if isinstance(predictor, Estimator):
         return predictor.graph(output)
-    probe = torch.zeros(3, columns)
+    return to_graph(predictor, torch.zeros(3, columns), INPUT_NAME, output)
+
+
+def to_graph(module: nn.Module, probe: torch.Tensor, taken: str, given: str) -> bytes:
+    """A module as an ONNX file's bytes, for any batch size.
+
+    Args:
+        module: fitted and in its state for answering.
+        probe: some input, whose first dimension is the batch.
+        taken: what its input is called.
+        given: what its output is called.
+    """
     with _quiet():
         program = torch.onnx.export(
-            predictor,
+            module,
             (probe,),
             dynamo=True,
-            input_names=[INPUT_NAME],
-            output_names=[output],
+            input_names=[taken],
+            output_names=[given],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=_OPSET,
             external_data=False,
@@ -67,7 +80,7 @@ def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes
     return bytes(graph.SerializeToString(deterministic=True))
 
 
-def prove(model: bytes, predictor: Answering, rows: Float32s) -> None:
+def prove(model: bytes, predictor: Answering, rows: Array) -> None:
     """Refuse a graph whose answers differ from the predictor's on these rows, batched in any way.
 
     Raises:
@@ -83,11 +96,14 @@ def prove(model: bytes, predictor: Answering, rows: Float32s) -> None:
         _compare(np.concatenate(parts), expected[: len(tested)], size, predictor.source)
 
 
-def example_rows(predictor: Answering, rows: Float32s, output: str) -> Examples:
+def example_rows(
+    predictor: Answering, rows: Array, output: str, taken: str = INPUT_NAME
+) -> Examples:
     """The first rows with the predictor's answers, which the service replays before it serves."""
-    chosen = rows[:_EXAMPLE_ROWS]
+    size = int(np.prod(rows.shape[1:]))
+    chosen = rows[: min(_EXAMPLE_ROWS, max(_MOST_EXAMPLE_VALUES // size, 2))]
     return Examples(
-        input=_tensor(INPUT_NAME, chosen),
+        input=_tensor(taken, chosen),
         output=_tensor(output, predictor.predict(chosen)),
         tolerance=Tolerance(
             absolute=min(_absolute(predictor.predict(rows)), 1e-2), relative=_RELATIVE
@@ -114,9 +130,10 @@ def _absolute(answers: Float32s) -> float:
     return _ABSOLUTE * max(1.0, float(np.abs(answers).mean()))
 
 
-def _tensor(name: str, array: Float32s) -> Tensor:
-    data = [None if np.isnan(number) else float(number) for number in array.ravel()]
-    return Tensor(name=name, shape=list(array.shape), data=data)
+def _tensor(name: str, array: Array) -> Tensor:
+    kind: Literal["FP32", "UINT8"] = "UINT8" if array.dtype == np.uint8 else "FP32"
+    data = [None if number != number else number for number in array.ravel().tolist()]  # noqa: PLR0124 - NaN alone differs from itself
+    return Tensor(name=name, datatype=kind, shape=list(array.shape), data=data)
 
 
 @contextmanager

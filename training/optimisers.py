@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
-from training.recipe import Schedule, Training
+from training.recipe import Descent, Schedule
 
 
-def build_optimiser(plan: Training, network: nn.Module) -> Optimizer:
+def build_optimiser(plan: Descent, network: nn.Module) -> Optimizer:
     """The recipe's optimiser over the network's parameters."""
     parameters = list(network.parameters())
     if plan.optimiser == "LBFGS":
@@ -37,30 +37,30 @@ def build_optimiser(plan: Training, network: nn.Module) -> Optimizer:
     return build(parameters, lr=rate, weight_decay=weight_decay)
 
 
-def build_schedule(plan: Training, optimiser: Optimizer, batches: int) -> lr_scheduler.LRScheduler:
+def build_schedule(plan: Descent, optimiser: Optimizer, batches: int) -> lr_scheduler.LRScheduler:
     """How the learning rate moves with each of ``epochs * batches`` steps."""
     return _SCHEDULES[plan.schedule](plan, optimiser, plan.epochs * batches)
 
 
-def _constant(_: Training, optimiser: Optimizer, __: int) -> lr_scheduler.LRScheduler:
+def _constant(_: Descent, optimiser: Optimizer, __: int) -> lr_scheduler.LRScheduler:
     return lr_scheduler.LambdaLR(optimiser, lambda _: 1.0)
 
 
-def _step(plan: Training, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+def _step(plan: Descent, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
     """Times ``decay`` after one third and after two thirds."""
     return lr_scheduler.StepLR(optimiser, step_size=max(steps // 3, 1), gamma=plan.decay)
 
 
-def _exponential(plan: Training, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+def _exponential(plan: Descent, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
     """Evenly in the logarithm, to ``decay`` times the first rate at the end."""
     return lr_scheduler.ExponentialLR(optimiser, gamma=plan.decay ** (1 / steps))
 
 
-def _cosine(_: Training, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+def _cosine(_: Descent, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
     return lr_scheduler.CosineAnnealingLR(optimiser, T_max=steps)
 
 
-def _one_cycle(plan: Training, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+def _one_cycle(plan: Descent, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
     """Up to the learning rate and down to almost nought (Smith, 2018)."""
     return lr_scheduler.OneCycleLR(
         optimiser,
@@ -71,13 +71,13 @@ def _one_cycle(plan: Training, optimiser: Optimizer, steps: int) -> lr_scheduler
     )
 
 
-def _inverse_time(plan: Training, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+def _inverse_time(plan: Descent, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
     """``1 / (1 + decay * epoch)``."""
     batches = steps // plan.epochs
     return lr_scheduler.LambdaLR(optimiser, lambda step: 1 / (1 + plan.decay * step / batches))
 
 
-_SCHEDULES: dict[Schedule, Callable[[Training, Optimizer, int], lr_scheduler.LRScheduler]] = {
+_SCHEDULES: dict[Schedule, Callable[[Descent, Optimizer, int], lr_scheduler.LRScheduler]] = {
     "constant": _constant,
     "step": _step,
     "exponential": _exponential,

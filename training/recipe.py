@@ -166,10 +166,9 @@ class Network(Section):
     )
 
 
-class Training(Section):
-    """How the network is fitted."""
+class Descent(Section):
+    """How a network goes downhill."""
 
-    loss: Loss | None = Field(default=None, description="else mse, or cross-entropy for classes")
     optimiser: Optimiser
     learning_rate: Annotated[Finite, Field(gt=0)]
     momentum: Share = 0.0
@@ -184,18 +183,35 @@ class Training(Section):
     patience: Annotated[int, Field(ge=1)] = Field(
         default=10, description="epochs without improvement after which the fit ends"
     )
+
+
+class Training(Descent):
+    """How the network is fitted."""
+
+    loss: Loss | None = Field(default=None, description="else mse, or cross-entropy for classes")
     l1: NotNegative = Field(default=0.0, description="penalty on the weights' absolute values")
     l2: NotNegative = Field(default=0.0, description="penalty on the weights' squares")
     class_weights: Literal["none", "balanced"] = "none"
     precision: Literal[32, 64] = Field(default=32, description="bits of a number while fitting")
 
 
-class Card(Section):
-    """What a model is for: the questions it takes and the answer it gives."""
+class Purpose(Section):
+    """What a model is for."""
 
     name: Name
     title: Text
     description: str = ""
+
+
+class Seeded(Purpose):
+    """What a model is for, and where all its chances begin."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+
+
+class Card(Purpose):
+    """What a model is for: the questions it takes and the answer it gives."""
+
     target: Target
     features: Annotated[list[Feature], Field(min_length=1)]
 
@@ -212,10 +228,9 @@ class Card(Section):
         return self.target.values or self.target.labels
 
 
-class Recipe(Card):
+class Recipe(Card, Seeded):
     """Everything that decides what a model becomes."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     data: Data
     split: Split = Split()
     preparation: Preparation = Preparation()

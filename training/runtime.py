@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy.typing as npt
 
-from service.bundle.features import INPUT_NAME
 from training.errors import ImportRefused
 from training.tabular import Float32s
 
@@ -41,7 +40,9 @@ class Graph:
     def __init__(self, model: bytes) -> None:
         self._session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
 
-    def predict(self, features: Float32s) -> Float32s:
-        """``[rows, columns]`` in raw units to the answers, ``[rows, outputs]``."""
-        answers: Float32s = self._session.run(None, {INPUT_NAME: features})[0]
+        self._input = self._session.get_inputs()[0].name
+
+    def predict(self, rows: Array) -> Float32s:
+        """Rows in raw units, or pictures as bytes, to the answers, ``[rows, outputs]``."""
+        answers: Float32s = self._session.run(None, {self._input: rows})[0]
         return answers

@@ -19,7 +19,7 @@ class Tensor(Part):
     name: Annotated[str, Field(min_length=1)]
     datatype: Literal["FP32", "UINT8"] = "FP32"
     shape: list[Annotated[int, Field(ge=0)]]
-    data: list[Finite | None]
+    data: list[int | Finite | None]
 
     @model_validator(mode="after")
     def _sizes_agree(self) -> Self:

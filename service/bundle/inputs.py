@@ -6,6 +6,9 @@ from pydantic import Field
 
 from service.bundle.features import INPUT_NAME, FeaturesInput, Part, Text
 
+IMAGE_NAME = "image"
+"""The graph's input tensor for pictures."""
+
 Side = Annotated[int, Field(ge=1, le=1024)]
 
 
@@ -39,7 +42,7 @@ Input = Annotated[FeaturesInput | ImageInput, Field(discriminator="kind")]
 
 def input_name(taken: Input) -> str:
     """The graph's input tensor."""
-    return INPUT_NAME if isinstance(taken, FeaturesInput) else "image"
+    return INPUT_NAME if isinstance(taken, FeaturesInput) else IMAGE_NAME
 
 
 def input_datatype(taken: Input) -> Literal["FP32", "UINT8"]:
