@@ -11,10 +11,12 @@ from typing import get_args
 from service.bundle.errors import BundleError
 from service.bundle.policy import STABLE
 from training import commands
-from training.config import read_document, read_recipe
-from training.errors import FitError, TrainingError
+from training.config import read_any, read_document
+from training.errors import DataError, FitError, TrainingError
+from training.images.checkpoint import Keeping
+from training.images.recipe import ImageRecipe
 from training.labels import choose_versions, remove_label, roll_back, set_label
-from training.recipe import Family
+from training.recipe import Family, Recipe
 from training.sources import Folders
 
 Options = argparse.Namespace
@@ -54,19 +56,24 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     verb.add_argument("recipe", help="a shipped recipe's name, or the path of a .toml file")
     verb.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of it")
     _add_folders(verb)
+    _add_keeping(verb)
     verb.set_defaults(command=_train)
 
     verb = verbs.add_parser("list", help="name the shipped recipes and their published versions")
     _add_models(verb)
     verb.set_defaults(command=lambda options: commands.list_recipes(options.models))
 
-    verb = verbs.add_parser("new", help="infer a recipe from a CSV file, write it and train it")
-    verb.add_argument("--csv", type=Path, required=True, help="the table")
-    verb.add_argument("--target", required=True, help="column to predict: name, or place from 1")
+    verb = verbs.add_parser("new", help="infer a recipe from one's own data, write it and train it")
+    data = verb.add_mutually_exclusive_group(required=True)
+    data.add_argument("--csv", type=Path, help="a table")
+    data.add_argument("--images", type=Path, help="a folder that holds a folder for each class")
+    verb.add_argument("--target", help="with --csv: column to predict, its name or place from 1")
+    verb.add_argument("--size", type=int, help="with --images: pixels of a side (default: 112)")
     verb.add_argument("--name", help="of the model (default: the file's)")
     verb.add_argument("--family", choices=get_args(Family), help="(default: by the table)")
     verb.add_argument("--recipe", type=Path, help="where to write it (default: NAME.toml)")
     _add_folders(verb)
+    _add_keeping(verb)
     verb.set_defaults(command=_new)
 
     verb = verbs.add_parser("evaluate", help="measure a published model on a CSV file")
@@ -135,23 +142,36 @@ def _add_label(verb: argparse.ArgumentParser) -> None:
 
 
 def _train(options: Options) -> None:
-    recipe = read_recipe(options.recipe, options.overrides)
-    commands.train(recipe, options.models, _folders(options))
+    recipe = read_any(options.recipe, options.overrides)
+    commands.train(recipe, options.models, _folders(options), _keeping(options))
 
 
 def _new(options: Options) -> None:
-    recipe = commands.new(options.csv, options.target, options.name, options.family)
+    recipe = _drafted(options)
     path = options.recipe or Path(f"{recipe.name}.toml")
     fresh = not path.exists()
     try:
         commands.write_recipe(recipe, path)
-        commands.train(recipe, options.models, _folders(options, given=options.csv))
+        folders = _folders(options, given=options.csv)
+        commands.train(recipe, options.models, folders, _keeping(options))
     except FitError:
         raise  # whose remedy is to edit the recipe
     except (TrainingError, KeyboardInterrupt):
         if fresh:
             path.unlink(missing_ok=True)
         raise
+
+
+def _drafted(options: Options) -> Recipe | ImageRecipe:
+    if options.images:
+        if options.target or options.family:
+            raise DataError("--target and --family belong to --csv; the folders name the classes.")
+        return commands.new_pictures(options.images, options.name, options.size)
+    if not options.target:
+        raise DataError("--target is missing: name the column of the table to predict.")
+    if options.size:
+        raise DataError("--size belongs to --images; a table has no size to choose.")
+    return commands.new(options.csv, options.target, options.name, options.family)
 
 
 def _import(options: Options) -> None:
@@ -178,6 +198,19 @@ def _add_folders(verb: argparse.ArgumentParser) -> None:
         type=Path,
         default=os.environ.get("ONWARD_DATA"),
         help="folder of public data sets, before any download (setting ONWARD_DATA)",
+    )
+
+
+def _keeping(options: Options) -> Keeping:
+    return Keeping(options.runs, resume=options.resume)
+
+
+def _add_keeping(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--resume", action="store_true", help="pictures: go on where an earlier run was ended"
+    )
+    verb.add_argument(
+        "--runs", type=Path, default=Path("runs"), help="pictures: where each epoch is kept"
     )
 
 

@@ -7,11 +7,15 @@ import numpy as np
 
 from service.bundle.files import read_bundle, versions_in
 from service.bundle.manifest import Evaluation
-from training.config import read_recipe, recipe_names, toml_of
+from training.config import read_any, recipe_names, toml_of
 from training.csv_file import read_csv
 from training.csv_layout import UNKNOWN
 from training.draft import Draft, draft, model_name
 from training.errors import DataError
+from training.images.checkpoint import Keeping
+from training.images.draft import draft_pictures
+from training.images.recipe import ImageRecipe
+from training.images.run import run as run_pictures
 from training.importing import import_model
 from training.published import measure_on, open_model, published_names, versions_of
 from training.recipe import Family, Recipe
@@ -22,9 +26,12 @@ from training.sources import Folders
 _HEADLINES = ("rmse", "mae", "r2", "accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 
 
-def train(recipe: Recipe, models: Path, folders: Folders) -> None:
+def train(recipe: Recipe | ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -> None:
     """Run the recipe and say how good its model is."""
-    outcome = run(recipe, models, folders)
+    if isinstance(recipe, ImageRecipe):
+        outcome = run_pictures(recipe, models, folders, keeping)
+    else:
+        outcome = run(recipe, models, folders)
     say(f"Published {outcome.folder}")
     if outcome.manifest.evaluation is not None:
         say(_summary(outcome.manifest.evaluation, outcome.rare))
@@ -34,7 +41,7 @@ def list_recipes(models: Path) -> None:
     """Name the shipped recipes with their published versions."""
     for name in recipe_names():
         versions = ", ".join(map(str, versions_in(models / name))) or "none"
-        say(f"{name:<18} {read_recipe(name).title}  [published: {versions}]")
+        say(f"{name:<18} {read_any(name).title}  [published: {versions}]")
 
 
 def new(csv: Path, target: str, name: str | None, family: Family | None) -> Recipe:
@@ -50,7 +57,18 @@ def new(csv: Path, target: str, name: str | None, family: Family | None) -> Reci
     return drafted.recipe
 
 
-def write_recipe(recipe: Recipe, path: Path) -> None:
+def new_pictures(folder: Path, name: str | None, side: int | None) -> ImageRecipe:
+    """Infer a recipe for a folder of pictures, and say all that was inferred.
+
+    Raises:
+        DataError: the folder holds no pictures that a model can learn from.
+    """
+    drafted = draft_pictures(folder, name or model_name(folder.resolve().name), side)
+    say("\n".join(drafted.remarks))
+    return drafted.recipe
+
+
+def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
     """Write the recipe as TOML, replacing no other that is there.
 
     Raises:

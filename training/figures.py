@@ -11,12 +11,17 @@ from training.drawing import BLUE, INK, ORANGE, SERIES, SOFT, Picture, canvas, f
 from training.evaluate import Ints
 from training.fit import History
 from training.tabular import Floats
+from training.unsure import Truths
 
 _MOST_POINTS = 3000
 _FEW_POINTS = 60
 _MOST_CURVES = len(SERIES)
 _MOST_LABELS_IN_A_MATRIX = 12
+_MOST_NAMES_AT_AN_AXIS = 36
+_POINTS_OF_AN_AXIS = 170
+_LONGEST_NAME = 22
 _MOST_BARS = 15
+_BINS = 10
 _FEW_LABELS = 6
 _HIDDEN_BELOW = 20
 _BINARY = 2
@@ -101,8 +106,11 @@ def confusion(target: Ints, answered: Ints, labels: Sequence[str]) -> Picture:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15, aspect="auto", rasterized=True)
     slant = 0 if len(labels) == _BINARY else 25 if len(labels) <= _FEW_LABELS else 90
-    axes.set_xticks(range(len(labels)), labels, rotation=slant)
-    axes.set_yticks(range(len(labels)), labels)
+    if len(labels) <= _MOST_NAMES_AT_AN_AXIS:
+        names = [_shortened(label) for label in labels]
+        size = min(10.0, _POINTS_OF_AN_AXIS / len(labels))
+        axes.set_xticks(range(len(labels)), names, rotation=slant, fontsize=size)
+        axes.set_yticks(range(len(labels)), names, fontsize=size)
     if len(labels) <= _MOST_LABELS_IN_A_MATRIX:
         for row, column in np.ndindex(*counts.shape):
             colour = "white" if shares[row, column] > 0.6 else "black"  # noqa: PLR2004 - legible on its cell
@@ -113,6 +121,34 @@ def confusion(target: Ints, answered: Ints, labels: Sequence[str]) -> Picture:
     axes.set_ylabel("true")
     return finish(
         axes, "Confusion matrix", "Rows by their true label, and what they were answered."
+    )
+
+
+def reliability(spans: Mapping[str, tuple[Floats, Truths]]) -> Picture:
+    """How often answers of about the same probability are right, over ten bins.
+
+    Args:
+        spans: by what it is of, ``[answers]`` probabilities of the label answered, and whether
+            that label is true.
+    """
+    axes = canvas()
+    for (name, (confidence, right)), colour in zip(spans.items(), SERIES, strict=False):
+        place = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+        bins = np.unique(place)
+        said = [confidence[place == k].mean() for k in bins]
+        came = [right[place == k].mean() for k in bins]
+        share = np.array([(place == k).mean() for k in bins])
+        axes.plot(said, came, lw=1.3, color=colour, label=name)
+        axes.scatter(said, came, s=10 + 190 * share, color=colour, alpha=0.6, lw=0)
+    axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls="--")
+    axes.set_xlabel("probability of the label answered")
+    axes.set_ylabel("share that was right")
+    legend(axes, loc="upper left")
+    return finish(
+        axes,
+        "Calibration",
+        "On the dashed line the probability can be taken at its word. The larger a point, the more "
+        "answers it stands for.",
     )
 
 
@@ -151,7 +187,7 @@ def precision_recall_curves(target: Ints, shares: Floats, labels: Sequence[str])
     return finish(
         axes,
         "Precision and recall",
-        "How many of the rows it picks are right, against how many of the right ones it picks. "
+        "How many of those it picks are right, against how many of the right ones it picks. "
         f"Guessing stays on the dotted line.{_drawn(labels)}",
     )
 
@@ -172,7 +208,7 @@ def calibration(target: Ints, shares: Floats, labels: Sequence[str]) -> Picture:
     return finish(
         axes,
         "Calibration",
-        "Of the rows answered with about this probability, so many came true; on the dashed line "
+        "Of the answers with about this probability, so many came true; on the dashed line "
         f"the probability can be taken at its word.{_drawn(labels)}",
     )
 
@@ -199,6 +235,11 @@ def _curves(target: Ints, labels: Sequence[str]) -> list[tuple[int, str]]:
     counts = np.bincount(target, minlength=len(labels))
     drawn = sorted(np.argsort(-counts, kind="stable")[:_MOST_CURVES].tolist())
     return list(zip(drawn, SERIES, strict=False))
+
+
+def _shortened(label: str) -> str:
+    """A label for a figure, where a long one would leave no place for what is drawn."""
+    return label if len(label) <= _LONGEST_NAME else label[: _LONGEST_NAME - 1] + "…"
 
 
 def _drawn(labels: Sequence[str]) -> str:

@@ -71,6 +71,8 @@ def open_model(models: Path, name: str) -> Published:
             f"{name} was imported, so how a table's cells become its columns is not "
             "known. Import it again with --csv and --target to measure it."
         )
+    if not isinstance(bundle.manifest.input, FeaturesInput):
+        raise DataError(f"{name} takes pictures; a CSV file holds rows of a table.")
     recipe = parse_recipe(bundle.manifest.provenance.recipe, f"in the manifest of {name}")
     return Published(bundle.manifest, version, recipe, Graph(bundle.model))
 

@@ -1,25 +1,23 @@
 """The report: one self-contained page that a reviewer reads before trusting a model."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from service.bundle.features import CategoryFeature, Feature, FeaturesInput, Range
 from service.bundle.manifest import Manifest
 from training import figures, summary
 from training.assess import Assessment
-from training.config import parse_recipe, recipe_names, toml_of
+from training.config import parse_recipe, toml_of
 from training.drawing import Picture
 from training.evaluate import decide, probabilities
 from training.importance import permutation_importance
 from training.maps import learned_map
+from training.page import command_of, render_page
 from training.predictor import Learned
 from training.recipe import Recipe
 from training.tabular import Dataset, Table
 
-_TEMPLATE = Path(__file__).parent / "report.html.j2"
 _MOST_WORDS = 30
 _MOST_CELLS = 12
 
@@ -60,38 +58,28 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     columns = _most_telling(recipe, importance)
     answers = assessment.answers if measured else learned.predictor.predict(data.features)
     answered = summary.Answered(recipe, rows, data.target[rows], answers, learned.threshold)
-    return (
-        _template()
-        .render(
-            manifest=manifest,
-            provenance=manifest.provenance,
-            output=manifest.output,
-            measured=summary.measured(manifest.evaluation),
-            caveats=caveats,
-            tiles=summary.tiles(manifest.evaluation, recipe),
-            metrics=summary.metric_rows(manifest.evaluation, recipe),
-            intervals=summary.interval_rows(manifest.output),
-            labels=summary.label_rows(manifest.evaluation, answered),
-            pictures=[picture for picture in pictures if picture is not None],
-            worst=summary.worst_rows(answered, table, columns),
-            worst_columns=columns,
-            left_out=len(importance) - len(columns),
-            was_measured=measured,
-            features=_feature_rows(manifest),
-            threshold=learned.threshold if recipe.task == "binary" else None,
-            command=_command(recipe),
-            recipe=toml_of(recipe),
-        )
-        .encode()
+    return render_page(
+        "report.html.j2",
+        things="rows",
+        manifest=manifest,
+        provenance=manifest.provenance,
+        output=manifest.output,
+        measured=summary.measured(manifest.evaluation),
+        caveats=caveats,
+        tiles=summary.tiles(manifest.evaluation, recipe),
+        metrics=summary.metric_rows(manifest.evaluation, recipe.target.unit),
+        intervals=summary.interval_rows(manifest.output),
+        labels=summary.label_rows(manifest.evaluation, recipe.target.labels, answered.target),
+        pictures=[picture for picture in pictures if picture is not None],
+        worst=summary.worst_rows(answered, table, columns),
+        worst_columns=columns,
+        left_out=len(importance) - len(columns),
+        was_measured=measured,
+        features=_feature_rows(manifest),
+        threshold=learned.threshold if recipe.task == "binary" else None,
+        command=command_of(recipe),
+        recipe=toml_of(recipe),
     )
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["number"] = summary.number
-    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
 
 
 def _measured_pictures(
@@ -122,13 +110,6 @@ def _most_telling(recipe: Recipe, importance: Mapping[str, float]) -> list[str]:
     """The columns that matter most, in the recipe's order."""
     shown = sorted(importance, key=lambda name: -importance[name])[:_MOST_CELLS]
     return [feature.name for feature in recipe.features if feature.name in shown]
-
-
-def _command(recipe: Recipe) -> str:
-    """What makes the model again: a shipped recipe goes by its name, another one by its file."""
-    if recipe.name in recipe_names():
-        return f"python -m training {recipe.name}"
-    return f"python -m training {recipe.name}.toml    # the recipe below"
 
 
 def _feature_rows(manifest: Manifest) -> list[dict[str, str]]:

@@ -1,8 +1,12 @@
 """The results page: every published model beside what it must reach, measured anew."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from training.published import Published, open_model, published_names
+from service.bundle.files import read_bundle, versions_in
+from service.bundle.manifest import Manifest
+from training.images.yardsticks import picture_bundle, picture_figures
+from training.published import open_model, published_names
 from training.sources import Folders
 from training.yardsticks import FIGURES, Figure, trial_of
 
@@ -15,13 +19,21 @@ def results_page(models: Path, folders: Folders) -> str:
     """
     lines = [_HEAD]
     for name in published_names(models):
-        model = open_model(models, name)
-        if name in FIGURES:
-            figures = FIGURES[name](trial_of(model, models, folders))
-            lines += [_row(name, figure) for figure in figures]
+        figures = _figures(models, name, folders)
+        lines += [_row(name, figure) for figure in figures]
     lines.append(_MADE)
-    lines += [_made(open_model(models, name)) for name in published_names(models)]
+    newest = {name: versions_in(models / name)[-1] for name in published_names(models)}
+    bundles = [read_bundle(models / name / str(version)) for name, version in newest.items()]
+    lines += [_made(bundle.manifest) for bundle in bundles]
     return "\n".join(lines) + "\n"
+
+
+def _figures(models: Path, name: str, folders: Folders) -> Iterator[Figure]:
+    pictures = picture_bundle(models, name)
+    if pictures is not None:
+        yield from picture_figures(pictures, folders)
+    elif name in FIGURES:
+        yield from FIGURES[name](trial_of(open_model(models, name), models, folders))
 
 
 def _row(name: str, figure: Figure) -> str:
@@ -29,18 +41,18 @@ def _row(name: str, figure: Figure) -> str:
     return f"| `{name}` | {figure.claim} | {figure.measured} | {holds} |"
 
 
-def _made(model: Published) -> str:
-    made, evaluation = model.manifest.provenance, model.manifest.evaluation
+def _made(manifest: Manifest) -> str:
+    made, evaluation = manifest.provenance, manifest.evaluation
     if made is None:
-        return f"| `{model.manifest.name}` | | | | | |"
+        return f"| `{manifest.name}` | | | | | |"
     measured = "not measured"
     if evaluation is not None and evaluation.part == "test":
         measured = f"{evaluation.rows:,} test rows"
     elif evaluation is not None:
         measured = f"{evaluation.folds} folds"
-    digest = model.manifest.files["model.onnx"]
+    digest = manifest.files["model.onnx"]
     return (
-        f"| `{model.manifest.name}` | {made.split.training:,} | {measured} | {made.seed} "
+        f"| `{manifest.name}` | {made.split.training:,} | {measured} | {made.seed} "
         f"| {made.duration_seconds:g} s | `{digest.sha256[:16]}`, {digest.bytes / 1024:,.0f} KiB |"
     )
 

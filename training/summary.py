@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from service.bundle.interval import Interval
 from service.bundle.manifest import Evaluation
@@ -36,11 +37,11 @@ _MEANINGS = {
     "mse": "mean squared error",
     "sse": "sum of squared errors",
     "r2": "share of the variance explained",
-    "accuracy": "share of rows answered right",
+    "accuracy": "share of answers that are right",
     "balanced_accuracy": "mean of the labels' recalls",
     "log_loss": "mean surprise at the true label, in nats",
     "calibration_error": "mean gap between confidence and truth",
-    "roc_auc": "chance that a row of the label ranks above another",
+    "roc_auc": "chance that one of the label ranks above another",
     "pr_auc": "average precision",
     "brier": "mean squared error of the probability",
     "unsure_share": "share of answers whose probability is so low that they are called unsure",
@@ -84,6 +85,15 @@ class Line:
     """In cross-validation, where it was done beside the test."""
 
 
+@dataclass(frozen=True)
+class Tile:
+    """A metric to read first."""
+
+    name: str
+    value: str
+    note: str
+
+
 def number(value: float) -> str:
     """Four digits that matter, thousands apart; large numbers without fractions."""
     if abs(value) >= _LARGE:
@@ -118,18 +128,23 @@ def measured(evaluation: Evaluation | None) -> str:
     )
 
 
-def tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Line]:
+def tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Tile]:
     """The few metrics to read first."""
-    lines = metric_rows(evaluation, recipe)
+    lines = metric_rows(evaluation, recipe.target.unit)
     wanted = [METRICS[name] for name in _HEADLINES[recipe.task]]
-    return [line for name in wanted for line in lines if line.name.partition(" (")[0] == name]
+    return [
+        Tile(line.name, line.model, f"{line.naive} without a model" if line.naive else "")
+        for name in wanted
+        for line in lines
+        if line.name.partition(" (")[0] == name
+    ]
 
 
-def metric_rows(evaluation: Evaluation | None, recipe: Recipe) -> list[Line]:
-    """Every metric of all rows together, beside the naive predictor's."""
+def metric_rows(evaluation: Evaluation | None, unit: str | None = None) -> list[Line]:
+    """Every metric of all answers together, beside the naive predictor's; `unit`: the target's."""
     if evaluation is None:
         return []
-    found, naive, unit = evaluation.metrics, evaluation.baseline.metrics, recipe.target.unit
+    found, naive = evaluation.metrics, evaluation.baseline.metrics
     return [
         Line(
             f"{title} ({unit})" if unit and name in _IN_THE_UNIT else title,
@@ -170,13 +185,23 @@ def _margin(interval: Interval, margin: float, unit: str) -> str:
     return f"+{math.expm1(margin):.1%} -{-math.expm1(-margin):.1%}"
 
 
-def label_rows(evaluation: Evaluation | None, answered: Answered) -> list[dict[str, str]]:
-    """Precision, recall, specificity and F1 of each label, with its number of rows."""
-    if evaluation is None or answered.recipe.task == "regression":
+def label_rows(
+    evaluation: Evaluation | None,
+    labels: Sequence[str],
+    target: npt.NDArray[np.integer | np.float64],
+) -> list[dict[str, str]]:
+    """Precision, recall, specificity and F1 of each label, with its number of rows.
+
+    Args:
+        evaluation: has the shares.
+        labels: none for a quantity.
+        target: ``[rows]``, positions of labels.
+    """
+    if evaluation is None or not labels:
         return []
-    counts = np.bincount(answered.target.astype(int), minlength=len(answered.recipe.target.labels))
+    counts = np.bincount(target.astype(int), minlength=len(labels))
     rows = []
-    for label, count in zip(answered.recipe.target.labels, counts, strict=True):
+    for label, count in zip(labels, counts, strict=True):
         keys = ("precision", "recall", "specificity", "f1")
         shares = {key: evaluation.metrics.get(f"{key}[{label}]") for key in keys}
         written = {key: "" if share is None else f"{share:.3f}" for key, share in shares.items()}

@@ -1,0 +1,138 @@
+"""Changing training pictures at random."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from training.images.augment import augment, mix
+from training.images.recipe import Augmentation
+
+
+def _spots(count: int = 64, side: int = 41) -> Tensor:
+    """Pictures of one light spot right of the middle, ``[count, 1, side, side]``."""
+    y, x = np.mgrid[:side, :side] - side // 2
+    spot = np.exp(-((x - 10) ** 2 + y**2) / 8).astype(np.float32)
+    return torch.from_numpy(spot).expand(count, 1, side, side).clone()
+
+
+def _centres(pictures: Tensor) -> Tensor:
+    """Each picture's centre of light, ``[count, 2]``: x and y from the middle, in pixels."""
+    side = pictures.shape[-1]
+    place = torch.arange(side) - side // 2
+    light = pictures[:, 0]
+    total = light.sum((1, 2))
+    x = (light.sum(1) * place).sum(1) / total
+    y = (light.sum(2) * place).sum(1) / total
+    return torch.stack([x, y], 1)
+
+
+def test_the_same_seed_changes_alike() -> None:
+    """All chances come from the generator, and two of them differ."""
+    plan = Augmentation(shift=0.1, rotation=20, elastic=0.02, stroke=0.5, blur=0.5, erasing=0.5)
+
+    first, again, other = (
+        augment(_spots(), plan, Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_nothing_asked_changes_nothing() -> None:
+    """A recipe without augmentation sees the pictures as they are."""
+    pictures = _spots()
+
+    assert torch.equal(augment(pictures, Augmentation(), Generator()), pictures)
+
+
+def test_a_rotation_keeps_the_distance_from_the_middle() -> None:
+    """The spot moves along a circle, no further than the angle asked for."""
+    turned = augment(_spots(), Augmentation(rotation=30), Generator().manual_seed(1))
+
+    x, y = _centres(turned).T
+    angles = torch.rad2deg(torch.atan2(y, x))
+    assert torch.allclose(torch.hypot(x, y), torch.tensor(10.0), atol=0.1)
+    assert angles.abs().max() <= 30.5
+    assert angles.abs().max() > 25
+
+
+def test_a_shift_is_a_share_of_the_side() -> None:
+    """A tenth of 41 pixels is 4.1 at most, in both directions."""
+    shifted = augment(_spots(), Augmentation(shift=0.1), Generator().manual_seed(1))
+
+    moved = _centres(shifted) - torch.tensor([10.0, 0.0])
+    assert moved.abs().max() <= 4.2
+    assert moved.min() < -3
+    assert moved.max() > 3
+
+
+def test_a_scale_makes_larger_and_smaller() -> None:
+    """The spot comes nearer to the middle or goes further away, by the share asked for."""
+    scaled = augment(_spots(), Augmentation(scale=0.2), Generator().manual_seed(1))
+
+    distance = _centres(scaled)[:, 0]
+    assert distance.min() == pytest.approx(8, abs=0.4)
+    assert distance.max() == pytest.approx(12, abs=0.4)
+
+
+def test_a_flip_mirrors_about_half_of_the_pictures() -> None:
+    """The spot is right of the middle, or as far left of it."""
+    flipped = augment(_spots(), Augmentation(flip=True), Generator().manual_seed(1))
+
+    x = _centres(flipped)[:, 0]
+    assert torch.allclose(x.abs(), torch.tensor(10.0), atol=0.1)
+    assert 16 < int((x < 0).sum()) < 48
+
+
+def test_strokes_become_thicker_and_thinner() -> None:
+    """Of a line three pixels wide, more or less ink is left; never outside one more pixel."""
+    line = torch.zeros(64, 1, 21, 21)
+    line[:, :, :, 9:12] = 1
+
+    changed = augment(line, Augmentation(stroke=1.0), Generator().manual_seed(1))
+
+    ink = changed[:, 0, 10].sum(1)
+    assert ink.min() < 2
+    assert ink.max() > 4
+    assert changed[:, :, :, :8].max() == 0
+
+
+def test_erasing_takes_a_rectangle_of_the_mean() -> None:
+    """What is gone is the batch's mean, in about the share of the pictures asked for."""
+    pictures = torch.rand(200, 3, 32, 32, generator=Generator().manual_seed(1))
+
+    erased = augment(pictures, Augmentation(erasing=0.5), Generator().manual_seed(2))
+
+    gone = (erased != pictures).all(1)
+    mean = pictures.mean((0, 2, 3))
+    hit = gone.flatten(1).any(1)
+    assert 60 < int(hit.sum()) < 130
+    assert torch.allclose(erased.permute(0, 2, 3, 1)[gone], mean)
+    assert gone.flatten(1).float().mean(1).max() <= 0.25
+
+
+def test_colours_stay_within_bounds() -> None:
+    """Brightness, contrast and saturation move the values, and never out of 0 to 1."""
+    pictures = torch.rand(32, 3, 8, 8, generator=Generator().manual_seed(1))
+    plan = Augmentation(brightness=0.5, contrast=0.5, saturation=0.9)
+
+    changed = augment(pictures, plan, Generator().manual_seed(2))
+
+    assert not torch.allclose(changed, pictures)
+    assert float(changed.min()) >= 0
+    assert float(changed.max()) <= 1
+
+
+def test_mixup_blends_pictures_and_answers_by_one_share() -> None:
+    """A picture that is one part of one class and the rest of another says so in its target."""
+    pictures = torch.stack([torch.full((1, 4, 4), float(k)) for k in (0, 1)])
+    target = torch.eye(2)
+    torch.manual_seed(3)
+
+    mixed, wanted = mix(pictures, target, 1.0)
+
+    assert torch.allclose(mixed[:, 0, 0, 0], wanted[:, 1])
+    assert math.isclose(float(wanted.sum()), 2.0, rel_tol=1e-6)

@@ -1,0 +1,133 @@
+"""Folders of photographs."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.pictures import read_picture
+from tests.pictures import encoded, image_input, photograph, turned
+from training.errors import DataError
+from training.images.folder import LEAST, read_folder
+
+_RULE = image_input(8, 8, fit="crop")
+
+
+def _fill(home: Path, count: int = LEAST, seed: int = 0) -> None:
+    home.mkdir(parents=True)
+    for k in range(count):
+        (home / f"{k:02}.png").write_bytes(encoded(photograph(10, 14, seed + k)))
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """Two classes of ten pictures each."""
+    _fill(tmp_path / "pets" / "cat")
+    _fill(tmp_path / "pets" / "dog", seed=100)
+    return tmp_path / "pets"
+
+
+def test_each_folder_is_a_class_and_each_file_a_picture(pets: Path) -> None:
+    """Pixels are those that the service would see, in the order of names."""
+    parts = read_folder(pets, [], _RULE)
+
+    expected = [read_picture(path.read_bytes(), _RULE) for path in sorted(pets.rglob("*.png"))]
+    assert parts.training.labels == ["cat", "dog"]
+    assert parts.training.target.tolist() == [0] * LEAST + [1] * LEAST
+    assert np.array_equal(parts.training.pixels(slice(None)), np.stack(expected))
+    assert parts.left_out == []
+
+
+def test_what_is_no_picture_is_left_out_and_named(pets: Path) -> None:
+    """A broken file, a text and a second copy stay out, each with its reason; litter is nothing."""
+    whole = encoded(photograph(60, 80), "JPEG")
+    (pets / "cat" / "broken.jpg").write_bytes(whole[: len(whole) // 2])
+    (pets / "dog" / "notes.txt").write_text("walk at five")
+    shutil.copy(pets / "dog" / "00.png", pets / "dog" / "same.png")
+    (pets / "readme.md").write_text("my pets")
+    (pets / ".DS_Store").write_bytes(b"")
+    (pets / "dog" / "Thumbs.db").write_bytes(b"")
+
+    parts = read_folder(pets, [], _RULE)
+
+    reasons = {one.file: one.reason for one in parts.left_out}
+    assert set(reasons) == {"cat/broken.jpg", "dog/notes.txt", "dog/same.png", "readme.md"}
+    assert reasons["dog/same.png"] == "the same file as dog/00.png"
+    assert len(parts.training) == 2 * LEAST
+
+
+def test_a_rotated_photograph_stands_upright(pets: Path) -> None:
+    """The camera's note of how it was held is heeded."""
+    upright = photograph(10, 14, 5)
+    lying = np.rot90(upright).copy()  # a quarter to the left
+    (pets / "cat" / "held.png").write_bytes(encoded(lying, exif=turned(6)))
+
+    parts = read_folder(pets, [], _RULE)
+
+    place = list(parts.training.names).index("cat/held.png")
+    seen = parts.training.pixels(np.array([place]))[0]
+    assert np.array_equal(seen, read_picture(encoded(upright), _RULE))
+
+
+def test_a_folder_beside_train_is_the_test_part(tmp_path: Path) -> None:
+    """With validation/ alone that is it; with both, each is what it is called."""
+    for part, seed in (("train", 0), ("validation", 1000)):
+        for k, label in enumerate(("cat", "dog")):
+            _fill(tmp_path / part / label, seed=seed + 100 * k)
+
+    parts = read_folder(tmp_path, [], _RULE)
+    assert parts.validation is None
+    assert parts.test is not None
+    assert parts.test.names[0] == "validation/cat/00.png"
+
+    for k, label in enumerate(("cat", "dog")):
+        _fill(tmp_path / "test" / label, seed=2000 + 100 * k)
+    parts = read_folder(tmp_path, [], _RULE)
+    assert parts.validation is not None
+    assert parts.test is not None
+    assert parts.test.names[0] == "test/cat/00.png"
+
+
+def test_a_picture_of_the_test_part_is_not_learned_from(tmp_path: Path) -> None:
+    """A file that lies in both parts stays in the test part alone."""
+    for k, label in enumerate(("cat", "dog")):
+        _fill(tmp_path / "train" / label, LEAST + 1, seed=100 * k)
+        _fill(tmp_path / "test" / label, seed=2000 + 100 * k)
+    shutil.copy(tmp_path / "train" / "cat" / "03.png", tmp_path / "test" / "cat" / "leak.png")
+
+    parts = read_folder(tmp_path, [], _RULE)
+
+    assert "train/cat/03.png" not in parts.training.names
+    assert parts.left_out[0].reason == "the same file as test/cat/leak.png"
+
+
+@pytest.mark.parametrize(
+    ("classes", "sentence"),
+    [
+        ({}, "holds no folders of classes. Put the pictures of each class into a folder"),
+        ({"cat": LEAST}, "holds one class, 'cat'"),
+        ({"cat": 2, "dog": 1}, "too few pictures to learn from: cat has 2, dog has 1"),
+        ({"cat": LEAST, "dog": 0}, "too few pictures to learn from: dog has 0"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path: Path, classes: dict[str, int], sentence: str) -> None:
+    """Nothing is learned from too little."""
+    home = tmp_path / "pictures"
+    home.mkdir()
+    for k, (label, count) in enumerate(classes.items()):
+        _fill(home / label, count, seed=100 * k)
+
+    with pytest.raises(DataError, match=sentence):
+        read_folder(home, [], _RULE)
+
+
+def test_the_digest_knows_the_files_and_their_places(pets: Path) -> None:
+    """The same pictures give the same digest; one changed or moved, another."""
+    first = read_folder(pets, [], _RULE).sha256
+    again = read_folder(pets, [], _RULE).sha256
+
+    (pets / "cat" / "00.png").rename(pets / "cat" / "moved.png")
+
+    assert first == again
+    assert read_folder(pets, [], _RULE).sha256 != first

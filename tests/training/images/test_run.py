@@ -1,0 +1,134 @@
+"""A whole run on pictures: fitted, calibrated, proved, published."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.bundle.files import MODEL, read_bundle
+from service.bundle.inputs import ImageInput
+from service.bundle.outputs import ClassesOutput
+from service.pictures import DECODER, read_picture
+from tests.conftest import StartApp
+from training.config import toml_of
+from training.errors import DataError
+from training.images.checkpoint import Keeping
+from training.images.recipe import ImageRecipe
+from training.images.run import run
+from training.runtime import Graph
+from training.sources import Folders
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_run_publishes_what_it_learned(
+    recipe: ImageRecipe, folders: Folders, tmp_path: Path
+) -> None:
+    """The bundle tells stripes apart, and its manifest says how a picture becomes pixels."""
+    outcome = run(recipe, tmp_path / "models", folders, Keeping(tmp_path / "runs"))
+
+    manifest = outcome.manifest
+    assert manifest.evaluation is not None
+    assert manifest.evaluation.metrics["accuracy"] == 1
+    assert manifest.evaluation.baseline.metrics["accuracy"] == pytest.approx(0.5)
+    assert isinstance(manifest.input, ImageInput)
+    assert manifest.input.decoder == DECODER
+    assert isinstance(manifest.output, ClassesOutput)
+    assert manifest.output.labels == ["lying", "standing"]
+    assert manifest.output.calibration is not None
+    assert manifest.provenance is not None
+    assert manifest.provenance.recipe["data"] == {"folder": "stripes"}
+
+
+def test_a_run_is_repeatable(recipe: ImageRecipe, folders: Folders, tmp_path: Path) -> None:
+    """The same recipe, seed and pictures give the same graph, to the bit."""
+    first, again = (
+        run(recipe, tmp_path / name, folders, Keeping(tmp_path / "runs")) for name in "ab"
+    )
+
+    assert (first.folder / MODEL).read_bytes() == (again.folder / MODEL).read_bytes()
+
+
+def test_the_service_answers_a_file_as_training_did(
+    recipe: ImageRecipe, stripes: Path, folders: Folders, tmp_path: Path, start: StartApp
+) -> None:
+    """A file posted to the service gets the graph's answer for its pixels."""
+    outcome = run(recipe, tmp_path / "models", folders, Keeping(tmp_path / "runs"))
+    content = (stripes / "standing" / "07.png").read_bytes()
+    bundle = read_bundle(outcome.folder)
+    assert isinstance(bundle.manifest.input, ImageInput)
+    pixels = read_picture(content, bundle.manifest.input)
+    expected = Graph(bundle.model).predict(pixels[np.newaxis])[0, 0]
+
+    client = start(models=tmp_path / "models")
+    answer = client.post(
+        "/models/stripes/predict", content=content, headers={"content-type": "image/png"}
+    ).json()
+
+    assert answer["label"] == "standing"
+    assert answer["probability"] == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_a_killed_fit_goes_on_to_the_same_end(
+    recipe: ImageRecipe, folders: Folders, tmp_path: Path
+) -> None:
+    """``kill -9`` after the second epoch, then --resume: the graph of an uninterrupted run."""
+    whole = run(recipe, tmp_path / "whole", folders, Keeping(tmp_path / "other"))
+    path = tmp_path / "stripes.toml"
+    path.write_text(toml_of(recipe))
+    command = [sys.executable, "-m", "training", str(path), "--models", str(tmp_path / "models")]
+    command += ["--runs", str(tmp_path / "runs")]
+
+    first = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert first.stderr is not None
+    for line in first.stderr:
+        if line.startswith("epoch 2/"):
+            first.send_signal(signal.SIGKILL)
+            break
+    first.wait()
+    first.stderr.close()
+    assert not (tmp_path / "models" / "stripes").exists()
+    second = subprocess.run(
+        [*command, "--resume"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert "epoch 1/" not in second.stderr
+    resumed = tmp_path / "models" / "stripes" / "1" / MODEL
+    assert resumed.read_bytes() == (whole.folder / MODEL).read_bytes()
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(
+    recipe: ImageRecipe, folders: Folders, tmp_path: Path
+) -> None:
+    """Going on with other settings would be neither run."""
+    keeping = Keeping(tmp_path / "runs")
+    run(recipe, tmp_path / "models", folders, keeping)
+    other = recipe.model_copy(update={"seed": 2})
+
+    with pytest.raises(DataError, match="another recipe or other pictures"):
+        run(other, tmp_path / "models", folders, Keeping(tmp_path / "runs", resume=True))
+
+
+def test_new_writes_trains_and_publishes_from_a_folder(stripes: Path, tmp_path: Path) -> None:
+    """One command makes a recipe, says what it left out, and publishes a model that works."""
+    (stripes / "lying" / "notes.txt").write_text("not a picture")
+    words = ["new", "--images", str(stripes), "--size", "16", "--models", str(tmp_path / "m")]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "training", *words, "--runs", str(tmp_path / "runs")],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert "lying/notes.txt: " in done.stdout
+    assert (tmp_path / "stripes.toml").exists()
+    manifest = json.loads((tmp_path / "m" / "stripes" / "1" / "manifest.json").read_text())
+    assert manifest["input"]["channels"] == 1
+    assert manifest["evaluation"]["metrics"]["accuracy"] > 0.9

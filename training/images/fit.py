@@ -1,0 +1,190 @@
+"""The training loop for pictures, whole and visible."""
+
+import math
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
+from torch.optim.swa_utils import AveragedModel
+
+from training.errors import FitError
+from training.fit import History
+from training.images.augment import augment, mix
+from training.images.checkpoint import Checkpoint
+from training.images.clock import Clock
+from training.images.dataset import PictureSet
+from training.images.networks import Classifier
+from training.images.recipe import ImageRecipe, ImageTraining
+from training.optimisers import build_optimiser, build_schedule
+
+_SEEDS_APART = 1_000_003
+"""More than there are epochs, so that no two of them meet."""
+_AT_ONCE = 500
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def fit(
+    classifier: Classifier,
+    recipe: ImageRecipe,
+    training: PictureSet,
+    validation: PictureSet,
+    checkpoint: Checkpoint,
+) -> History:
+    """Fit the classifier in place and leave it with the weights of its best epoch.
+
+    The best epoch is that of the least cross-entropy on the validation part. With averaging, what
+    is measured and kept is the moving average. Every epoch draws its chances from the seed and its
+    own number, so a fit that goes on from a checkpoint ends as one that was never interrupted.
+    ``^C`` ends the fit with the best epoch so far.
+
+    Raises:
+        FitError: the loss is no longer a number.
+        KeyboardInterrupt: before there was a first epoch to keep.
+    """
+    plan, device = recipe.training, best_device()
+    network = convert_conv2d_weight_memory_format(
+        classifier.to(device).network, torch.channels_last
+    )
+    averaged = AveragedModel(network, multi_avg_fn=_average(plan.averaging), use_buffers=True)
+    batches = math.ceil(len(training) / plan.batch_size) if plan.batch_size else 1
+    optimiser = build_optimiser(plan, network)
+    schedule = build_schedule(plan, optimiser, batches)
+    state = checkpoint.begin(network, averaged, optimiser, schedule)
+    clock = Clock(state.epoch, plan.epochs)
+
+    try:
+        for epoch in range(state.epoch, plan.epochs):
+            network.train()
+            total = 0.0
+            for x, wanted in _changed(classifier, recipe, training, batches, epoch):
+                with torch.autocast(device.type, torch.bfloat16, enabled=_lower(plan)):
+                    scores = network(x)
+                loss = _loss(scores.float(), wanted, plan.label_smoothing)
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                optimiser.step()
+                schedule.step()
+                averaged.update_parameters(network)
+                total += loss.item()
+
+            now, wrong = _watch(classifier, averaged.module, validation)
+            if not math.isfinite(now):
+                raise FitError(
+                    f"The loss is no longer a number in epoch {epoch + 1}; set "
+                    f"training.learning_rate below {plan.learning_rate:g}."
+                )
+            state.note(total / batches, now, averaged.module)
+            checkpoint.save(epoch + 1)
+            _say(
+                f"{clock.after(epoch)}: loss {total / batches:.4f}, {now:.4f} and {wrong:.2%} "
+                "wrong on the validation part"
+            )
+            if epoch - state.history.best_epoch >= plan.patience:
+                break
+    except KeyboardInterrupt:
+        if not state.weights:
+            raise
+        _say(f"Stopped; keeping epoch {state.history.best_epoch + 1}, the best so far.")
+
+    network.load_state_dict(state.weights)
+    classifier.to("cpu").eval()
+    return state.history
+
+
+def scores_of(classifier: Classifier, network: nn.Module, pictures: PictureSet) -> Tensor:
+    """The network's scores for all pictures in order, ``[pictures, outputs]``, on the CPU."""
+    device = classifier.temperature.device
+    network.eval()
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(pictures), _AT_ONCE):
+            image = torch.from_numpy(pictures.pixels(slice(start, start + _AT_ONCE)))
+            parts.append(network(classifier.pixels(image.to(device))).float().cpu())
+    return torch.cat(parts)
+
+
+def best_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _watch(classifier: Classifier, kept: nn.Module, validation: PictureSet) -> tuple[float, float]:
+    """Cross-entropy and share of wrong answers on the validation part."""
+    scores = scores_of(classifier, kept, validation)
+    target = torch.from_numpy(validation.target)
+    if scores.shape[1] == 1:
+        loss = functional.binary_cross_entropy_with_logits(scores[:, 0], target.float())
+        wrong = (scores[:, 0] >= 0).long() != target
+    else:
+        loss = functional.cross_entropy(scores, target)
+        wrong = scores.argmax(1) != target
+    return loss.item(), wrong.float().mean().item()
+
+
+def _loss(scores: Tensor, wanted: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy with the shares wanted of each class, ``[batch, classes]``."""
+    classes = wanted.shape[1]
+    wanted = wanted * (1 - smoothing) + smoothing / classes
+    if scores.shape[1] == 1:
+        return functional.binary_cross_entropy_with_logits(scores[:, 0], wanted[:, 1])
+    return functional.cross_entropy(scores, wanted)
+
+
+def _changed(
+    classifier: Classifier, recipe: ImageRecipe, training: PictureSet, batches: int, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Every picture once, changed by this epoch's chances.
+
+    Yields:
+        Normed pixels, ``[batch, channels, height, width]``, and the share wanted of each class,
+        ``[batch, classes]``.
+    """
+    device = classifier.temperature.device
+    seed = recipe.seed * _SEEDS_APART + epoch
+    chances = Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    order = torch.randperm(len(training)).tensor_split(batches)
+    hidden = not sys.stderr.isatty()
+    bar = track(order, "", console=Console(stderr=True), transient=True, disable=hidden)
+    for drawn in bar:
+        rows = np.sort(drawn.numpy())  # in the order of the disk
+        image = torch.from_numpy(training.pixels(rows)).to(device)
+        pictures = image.permute(0, 3, 1, 2).float() / 255
+        changed = augment(pictures, recipe.augmentation, chances)
+        target = torch.from_numpy(training.target[rows]).to(device)
+        wanted = functional.one_hot(target, training.classes).float()
+        if recipe.training.mixup:
+            changed, wanted = mix(changed, wanted, recipe.training.mixup)
+        x = classifier.pixels.scaled(changed)
+        yield x.contiguous(memory_format=torch.channels_last), wanted
+
+
+def _average(keeps: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """A moving average that at first follows quickly, when there is little to remember yet."""
+
+    @torch.no_grad()
+    def update(averages: Tensors, currents: Tensors, count: Tensor | int) -> None:
+        share = 1 - min(keeps, (1 + int(count)) / (10 + int(count)) if keeps else 0.0)
+        for average, current in zip(averages, currents, strict=True):
+            if average.is_floating_point():
+                average.lerp_(current, share)
+            else:
+                average.copy_(current)
+
+    return update
+
+
+def _lower(plan: ImageTraining) -> bool:
+    return plan.precision == "bfloat16"
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,154 @@
+"""Networks for pictures: the course's layers in a row, and a small residual network."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from training.images.recipe import Image, ImageRecipe, Network
+from training.recipe import Activation
+
+
+class Pixels(nn.Module):
+    """Bytes as they come from a file, made numbers of mean nought and deviation one."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, mean: Tensor, deviation: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.view(1, -1, 1, 1))
+        self.register_buffer("deviation", deviation.view(1, -1, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``[batch, height, width, channels]``, uint8, to ``[batch, channels, height, width]``."""
+        return self.scaled(image.permute(0, 3, 1, 2).float() / 255)
+
+    def scaled(self, pictures: Tensor) -> Tensor:
+        """``[batch, channels, height, width]``, 0 to 1, to the same without units."""
+        return (pictures - self.mean) / self.deviation
+
+
+class Block(nn.Module):
+    """Two convolutions around which the input passes unchanged (He and others, 2015)."""
+
+    def __init__(self, width: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.first = _normed(width, width, activation)
+        norm = nn.BatchNorm2d(width)
+        # Each block starts as nothing but its shortcut, so that depth does no harm at first.
+        nn.init.zeros_(norm.weight)
+        self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), norm)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[batch, width, rows, columns]``, the same shape out."""
+        passed: Tensor = self.activation(x + self.second(self.first(x)))
+        return passed
+
+
+class Classifier(nn.Module):
+    """Pixels to probabilities: what is exported."""
+
+    source = "PyTorch"
+    temperature: Tensor
+
+    def __init__(self, pixels: Pixels, network: nn.Module, *, binary: bool) -> None:
+        super().__init__()
+        self.pixels = pixels
+        self.network = network
+        self.binary = binary
+        self.register_buffer("temperature", torch.ones(()))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``[batch, height, width, channels]``, uint8, to ``[batch, classes]``, or ``[batch, 1]``.
+
+        Of two classes the one column is the second's probability.
+        """
+        scores: Tensor = self.network(self.pixels(image)) / self.temperature
+        return torch.sigmoid(scores) if self.binary else torch.softmax(scores, 1)
+
+
+def build(recipe: ImageRecipe, classes: int) -> nn.Module:
+    """An unfitted network from normed pixels to scores.
+
+    Args:
+        recipe: the network's family and the picture's size.
+        classes: how many; of two there is one score, the second's.
+    """
+    outputs = 1 if classes == 2 else classes  # noqa: PLR2004 - two are told apart by one score
+    plan, image = recipe.network, recipe.image
+    network = _residual(plan, image, outputs) if plan.widths else _layers(plan, image, outputs)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return network
+
+
+def _layers(plan: Network, image: Image, outputs: int) -> nn.Module:
+    modules: list[nn.Module] = []
+    width: int = image.channels
+    rows, columns = image.height, image.width
+    flat = False
+    for layer in plan.layers:
+        kind, _, number = layer.partition(" ")
+        if kind in ("flatten", "dense") and not flat:
+            modules.append(nn.Flatten())
+            width, flat = width * rows * columns, True
+        if kind == "conv":
+            pad = plan.kernel // 2 if plan.padding == "same" else 0
+            lost = 0 if plan.padding == "same" else plan.kernel - 1
+            modules.append(nn.Conv2d(width, int(number), plan.kernel, padding=pad))
+            width, rows, columns = int(number), rows - lost, columns - lost
+            modules += _after(plan, nn.BatchNorm2d(width))
+        elif kind == "pool":
+            modules.append(nn.MaxPool2d(2))
+            rows, columns = rows // 2, columns // 2
+        elif kind == "dropout":
+            modules.append(nn.Dropout(float(number)))
+        elif kind == "dense":
+            modules.append(nn.Linear(width, int(number)))
+            width = int(number)
+            modules += _after(plan, nn.BatchNorm1d(width))
+    if not flat:
+        modules.append(nn.Flatten())
+        width *= rows * columns
+    return nn.Sequential(*modules, nn.Dropout(plan.dropout), nn.Linear(width, outputs))
+
+
+def _after(plan: Network, norm: nn.Module) -> list[nn.Module]:
+    activation = _ACTIVATIONS[plan.activation]()
+    return [norm, activation] if plan.batch_norm else [activation]
+
+
+def _residual(plan: Network, image: Image, outputs: int) -> nn.Module:
+    blocks = plan.blocks or [1] * len(plan.widths)
+    modules: list[nn.Module] = []
+    before: int = image.channels
+    for stage, (width, count) in enumerate(zip(plan.widths, blocks, strict=True)):
+        if stage:
+            modules.append(nn.MaxPool2d(2))
+        if stage == 0 and plan.stem > 1:
+            stem = nn.Conv2d(before, width, plan.stem + 1, plan.stem, plan.stem // 2, bias=False)
+            modules += [stem, nn.BatchNorm2d(width), _ACTIVATIONS[plan.activation]()]
+        else:
+            modules.append(_normed(before, width, _ACTIVATIONS[plan.activation]()))
+        modules += [Block(width, _ACTIVATIONS[plan.activation]()) for _ in range(count)]
+        before = width
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(plan.dropout)]
+    return nn.Sequential(*modules, *head, nn.Linear(before, outputs))
+
+
+def _normed(inputs: int, outputs: int, activation: nn.Module) -> nn.Module:
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), activation)
+
+
+_ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky-relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+}

@@ -1,0 +1,204 @@
+"""One training run on pictures, top to bottom: from a recipe to a published bundle."""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from service.bundle import manifest as contract
+from service.bundle.disk import to_json
+from service.bundle.files import EXAMPLES, MODEL
+from service.bundle.inputs import IMAGE_NAME, ImageInput
+from service.bundle.outputs import Calibration, ClassesOutput, output_name, task_of
+from service.pictures import DECODER
+from training import describe, export
+from training.evaluate import class_metrics, confidence, decide, probabilities
+from training.images import calibrate, report
+from training.images.checkpoint import Checkpoint, Keeping
+from training.images.dataset import Bytes, PictureSet
+from training.images.fit import fit, scores_of
+from training.images.networks import Classifier, Pixels, build
+from training.images.recipe import ImageRecipe, Pictures
+from training.images.sources import Found, load_pictures
+from training.publish import check_folder, publish
+from training.run import REPORT, Outcome
+from training.runtime import Array
+from training.sources import Folders
+from training.split import set_aside
+from training.tabular import Float32s
+from training.unsure import choose_unsure, unsure_metrics
+
+_MOST_FOR_STATISTICS = 10_000
+_UNSURE_RATIO = 10.0
+_AT_ONCE = 256
+_HALF = 0.5
+_LEAST_DEVIATION = 1e-3
+
+
+def run(recipe: ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -> Outcome:
+    """Train the recipe's model and publish it as the next version below `models`.
+
+    Args:
+        recipe: what to train.
+        models: where bundles are published.
+        folders: where public data sets may lie.
+        keeping: where each epoch leaves what a later run needs to go on.
+
+    Raises:
+        TrainingError: the run cannot go on; nothing has been published.
+    """
+    started = time.perf_counter()
+    check_folder(models, recipe.name)
+    image = ImageInput(kind="image", decoder=DECODER, **recipe.image.model_dump())
+    found = load_pictures(recipe.data, recipe.target.labels, image, folders)
+    training, validation, test = divide(found, recipe)
+
+    classifier = unfitted(recipe, training)
+    file = keeping.folder / f"{recipe.name}.pt"
+    keeper = Checkpoint(file, _fingerprint(recipe, found), resume=keeping.resume)
+    history = fit(classifier, recipe, training, validation, keeper)
+    started -= keeper.earlier_seconds
+    output = _calibrated(classifier, recipe, validation, test)
+
+    proof = test.pixels(slice(None))
+    answers = predict(classifier, proof)
+    prover = Prover(classifier)
+    name = output_name(output)
+    graph = export.to_graph(classifier, torch.from_numpy(proof[:3]), IMAGE_NAME, name)
+    export.prove(graph, prover, proof)
+    examples = export.example_rows(prover, proof, name, IMAGE_NAME)
+
+    sizes = contract.SplitSizes(training=len(training), validation=len(validation), test=len(test))
+    origin = contract.DataOrigin(source=found.name, sha256=found.sha256, rows=found.pictures)
+    manifest = contract.Manifest(
+        format_version=contract.FORMAT_VERSION,
+        name=recipe.name,
+        title=recipe.title,
+        description=recipe.description,
+        task=task_of(output),
+        input=image,
+        output=output,
+        evaluation=evaluate(answers, training, test, output.unsure_below),
+        provenance=describe.provenance(_portable(recipe), origin, sizes, started),
+        files={},
+    )
+    page = report.render(manifest, recipe, report.Tested(test, answers), history, found.left_out)
+    files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: page}
+    return Outcome(publish(models, manifest, files), manifest, None)
+
+
+def divide(found: Found, recipe: ImageRecipe) -> tuple[PictureSet, PictureSet, PictureSet]:
+    """Training, validation and test part; those that the data set lacks are cut from training.
+
+    Raises:
+        DataError: there are too few pictures of a class.
+    """
+    training, validation, test = found.training, found.validation, found.test
+    share = recipe.split.validation
+    if test is None:
+        training, test = _cut(training, recipe.split.test, recipe.seed)
+        share /= 1 - recipe.split.test
+    if validation is None:
+        training, validation = _cut(training, share, recipe.seed)
+    return training, validation, test
+
+
+def unfitted(recipe: ImageRecipe, training: PictureSet) -> Classifier:
+    """The network before its first step; the same seed and pictures give the same."""
+    some = np.linspace(0, len(training) - 1, min(len(training), _MOST_FOR_STATISTICS)).astype(int)
+    pixels = training.pixels(np.unique(some)).reshape(-1, recipe.image.channels) / 255
+    mean, deviation = (
+        torch.tensor(values, dtype=torch.float32)
+        for values in (pixels.mean(0), pixels.std(0) + _LEAST_DEVIATION)
+    )
+    torch.manual_seed(recipe.seed)
+    network = build(recipe, training.classes)
+    return Classifier(Pixels(mean, deviation), network, binary=training.classes == 2)  # noqa: PLR2004
+
+
+def predict(classifier: Classifier, pixels: Bytes) -> Float32s:
+    """The answers to ``[pictures, height, width, channels]``, as the exported graph gives them."""
+    with torch.no_grad():
+        parts = [classifier(part) for part in torch.split(torch.from_numpy(pixels), _AT_ONCE)]
+    return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
+
+
+def evaluate(
+    answers: Float32s, training: PictureSet, test: PictureSet, unsure_below: float | None
+) -> contract.Evaluation:
+    """Metrics on the test part, beside always answering with the training part's shares."""
+    counts = np.bincount(training.target, minlength=training.classes)
+    chosen = decide(answers, _HALF)
+    found = class_metrics(test.target, probabilities(answers), chosen, test.labels)
+    if unsure_below is not None:
+        found |= unsure_metrics(*confidence(test.target, answers, _HALF), unsure_below)
+    shares = np.tile(counts / counts.sum(), (len(test), 1))
+    naive = class_metrics(test.target, shares, shares.argmax(1), test.labels)
+    return contract.Evaluation(
+        part="test",
+        rows=len(test),
+        metrics=describe.rounded(found),
+        baseline=contract.Baseline(
+            name="the training shares of the labels", metrics=describe.rounded(naive)
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Prover:
+    """The classifier as an export is proved against it."""
+
+    classifier: Classifier
+    source = "PyTorch"
+
+    def predict(self, rows: Array) -> Float32s:
+        """``[pictures, height, width, channels]``, uint8, to the answers."""
+        return predict(self.classifier, rows)
+
+
+def _calibrated(
+    classifier: Classifier, recipe: ImageRecipe, validation: PictureSet, test: PictureSet
+) -> ClassesOutput:
+    """The answer's description, once the probabilities have been set right in the graph itself."""
+    before = predict(classifier, test.pixels(slice(None)))
+    scores = scores_of(classifier, classifier.network, validation)
+    temperature = calibrate.best_temperature(scores, validation.target)
+    classifier.temperature.fill_(temperature)
+    after = predict(classifier, test.pixels(slice(None)))
+    watched = predict(classifier, validation.pixels(slice(None)))
+    threshold = choose_unsure(
+        *confidence(validation.target, watched, _HALF), least_ratio=_UNSURE_RATIO
+    )
+    errors = [calibrate.error_of(answers, test.target) for answers in (before, after)]
+    return ClassesOutput(
+        kind="classes",
+        name=recipe.target.name,
+        description=recipe.target.description,
+        labels=list(test.labels),
+        unsure_below=threshold,
+        calibration=Calibration(
+            temperature=temperature, error_before=errors[0], error_after=errors[1]
+        ),
+    )
+
+
+def _cut(pictures: PictureSet, share: float, seed: int) -> tuple[PictureSet, PictureSet]:
+    rows = np.arange(len(pictures))
+    kept, aside = set_aside(rows, pictures.target.astype(np.float64), share, seed, classes=True)
+    return pictures.chosen(kept), pictures.chosen(aside)
+
+
+def _fingerprint(recipe: ImageRecipe, found: Found) -> str:
+    said = recipe.model_dump_json(exclude={"title", "description"})
+    return hashlib.sha256((said + found.sha256).encode()).hexdigest()
+
+
+def _portable(recipe: ImageRecipe) -> ImageRecipe:
+    """Without the way to the folder: that is this machine's affair."""
+    if recipe.data.folder is None:
+        return recipe
+    name = Path(recipe.data.folder).resolve().name
+    return recipe.model_copy(update={"data": Pictures(folder=name)})
