@@ -25,6 +25,9 @@ class Pictures(Section):
         description="a folder of each class's pictures; or with train/, and validation/ or test/, "
         "each holding such folders",
     )
+    private: bool = Field(
+        default=False, description="whether the bundle must hold none of the pictures"
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:

@@ -58,7 +58,8 @@ def render(
     public = parse_image_recipe(origin.recipe, manifest.name) if origin else recipe
     calibration = output.calibration if isinstance(output, ClassesOutput) else None
     chosen = decide(tested.answers, _HALF)
-    moved = recipe.augmentation != Augmentation()
+    shown = not recipe.data.private
+    moved = shown and recipe.augmentation != Augmentation()
     return render_page(
         "pictures.html.j2",
         things="pictures",
@@ -74,9 +75,10 @@ def render(
         worth=evaluation.metrics if evaluation else {},
         pairs=summary.confused(pictures, chosen),
         pictures=_figures(tested, calibration, history, recipe),
-        worst=gallery.worst(pictures, tested.answers),
-        examples=gallery.examples(pictures),
+        worst=gallery.worst(pictures, tested.answers) if shown else [],
+        examples=gallery.examples(pictures) if shown else [],
         changed=gallery.changed(pictures, recipe.augmentation, recipe.seed) if moved else [],
+        private=recipe.data.private,
         exact=max(recipe.image.height, recipe.image.width) <= gallery.EXACT_SIDE,
         left_out=left_out[:_MOST_LEFT_OUT],
         left_out_in_all=len(left_out),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from service.bundle import manifest as contract
 from service.bundle.disk import to_json
@@ -35,6 +36,8 @@ _MOST_FOR_STATISTICS = 10_000
 _UNSURE_RATIO = 10.0
 _AT_ONCE = 256
 _HALF = 0.5
+_STAND_INS = 8
+_COARSE = 6
 _LEAST_DEVIATION = 1e-3
 
 
@@ -69,7 +72,8 @@ def run(recipe: ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -
     name = output_name(output)
     graph = export.to_graph(classifier, torch.from_numpy(proof[:3]), IMAGE_NAME, name)
     export.prove(graph, prover, proof)
-    examples = export.example_rows(prover, proof, name, IMAGE_NAME)
+    replayed = stand_ins(proof.shape, recipe.seed) if recipe.data.private else proof
+    examples = export.example_rows(prover, replayed, name, IMAGE_NAME)
 
     sizes = contract.SplitSizes(training=len(training), validation=len(validation), test=len(test))
     origin = contract.DataOrigin(source=found.name, sha256=found.sha256, rows=found.pictures)
@@ -124,6 +128,20 @@ def predict(classifier: Classifier, pixels: Bytes) -> Float32s:
     with torch.no_grad():
         parts = [classifier(part) for part in torch.split(torch.from_numpy(pixels), _AT_ONCE)]
     return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
+
+
+def stand_ins(shape: tuple[int, ...], seed: int) -> Bytes:
+    """Pictures of smooth noise, for a proof that shows none of those that were learned from.
+
+    Args:
+        shape: of the pictures, ``(pictures, height, width, channels)``; a few are made.
+        seed: the same seed makes the same.
+    """
+    _, height, width, channels = shape
+    draw = np.random.default_rng(seed)
+    coarse = torch.from_numpy(draw.uniform(0, 255, (_STAND_INS, channels, _COARSE, _COARSE)))
+    smooth = functional.interpolate(coarse, (height, width), mode="bilinear")
+    return smooth.permute(0, 2, 3, 1).round().to(torch.uint8).numpy()
 
 
 def evaluate(
@@ -192,7 +210,8 @@ def _cut(pictures: PictureSet, share: float, seed: int) -> tuple[PictureSet, Pic
 
 
 def _fingerprint(recipe: ImageRecipe, found: Found) -> str:
-    said = recipe.model_dump_json(exclude={"title", "description"})
+    # Where the pictures lie may change on the way; what they are may not.
+    said = recipe.model_dump_json(exclude={"title", "description", "data"})
     return hashlib.sha256((said + found.sha256).encode()).hexdigest()
 
 
@@ -201,4 +220,4 @@ def _portable(recipe: ImageRecipe) -> ImageRecipe:
     if recipe.data.folder is None:
         return recipe
     name = Path(recipe.data.folder).resolve().name
-    return recipe.model_copy(update={"data": Pictures(folder=name)})
+    return recipe.model_copy(update={"data": Pictures(folder=name, private=recipe.data.private)})

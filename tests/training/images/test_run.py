@@ -12,8 +12,7 @@ import pytest
 from service.bundle.files import MODEL, read_bundle
 from service.bundle.inputs import ImageInput
 from service.bundle.outputs import ClassesOutput
-from service.pictures import DECODER, read_picture
-from tests.conftest import StartApp
+from service.pictures import DECODER
 from training.config import toml_of
 from training.errors import DataError
 from training.images.checkpoint import Keeping
@@ -53,30 +52,27 @@ def test_a_run_is_repeatable(recipe: ImageRecipe, folders: Folders, tmp_path: Pa
     assert (first.folder / MODEL).read_bytes() == (again.folder / MODEL).read_bytes()
 
 
-def test_the_service_answers_a_file_as_training_did(
-    recipe: ImageRecipe, stripes: Path, folders: Folders, tmp_path: Path, start: StartApp
+def test_private_pictures_stay_out_of_the_bundle(
+    recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
-    """A file posted to the service gets the graph's answer for its pixels."""
-    outcome = run(recipe, tmp_path / "models", folders, Keeping(tmp_path / "runs"))
-    content = (stripes / "standing" / "07.png").read_bytes()
-    bundle = read_bundle(outcome.folder)
-    assert isinstance(bundle.manifest.input, ImageInput)
-    pixels = read_picture(content, bundle.manifest.input)
-    expected = Graph(bundle.model).predict(pixels[np.newaxis])[0, 0]
+    """The report shows no picture, and the examples are noise; the model is the same."""
+    data = recipe.data.model_copy(update={"private": True})
+    kept = Keeping(tmp_path / "runs")
+    shown = run(recipe, tmp_path / "shown", folders, kept)
 
-    client = start(models=tmp_path / "models")
-    answer = client.post(
-        "/models/stripes/predict", content=content, headers={"content-type": "image/png"}
-    ).json()
+    hidden = run(recipe.model_copy(update={"data": data}), tmp_path / "hidden", folders, kept)
 
-    assert answer["label"] == "standing"
-    assert answer["probability"] == pytest.approx(float(expected), abs=1e-6)
+    report = (hidden.folder / "report.html").read_text()
+    assert "<img" in (shown.folder / "report.html").read_text()
+    assert "<img" not in report
+    assert (hidden.folder / MODEL).read_bytes() == (shown.folder / MODEL).read_bytes()
+    assert read_bundle(hidden.folder).examples.input != read_bundle(shown.folder).examples.input
 
 
 def test_a_killed_fit_goes_on_to_the_same_end(
     recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
-    """``kill -9`` after the second epoch, then --resume: the graph of an uninterrupted run."""
+    """``kill -9`` after the second epoch, then --resume: the answers of an uninterrupted run."""
     whole = run(recipe, tmp_path / "whole", folders, Keeping(tmp_path / "other"))
     path = tmp_path / "stripes.toml"
     path.write_text(toml_of(recipe))
@@ -97,8 +93,13 @@ def test_a_killed_fit_goes_on_to_the_same_end(
     )
 
     assert "epoch 1/" not in second.stderr
-    resumed = tmp_path / "models" / "stripes" / "1" / MODEL
-    assert resumed.read_bytes() == (whole.folder / MODEL).read_bytes()
+    resumed, expected = (
+        read_bundle(folder) for folder in (tmp_path / "models" / "stripes" / "1", whole.folder)
+    )
+    assert resumed.manifest.evaluation == expected.manifest.evaluation
+    pixels = np.random.default_rng(1).integers(0, 256, (50, 12, 12, 1), np.uint8)
+    answers = [Graph(bundle.model).predict(pixels) for bundle in (resumed, expected)]
+    assert np.array_equal(*answers)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(
