@@ -98,8 +98,8 @@ def test_a_killed_fit_goes_on_to_the_same_end(
     )
     assert resumed.manifest.evaluation == expected.manifest.evaluation
     pixels = np.random.default_rng(1).integers(0, 256, (50, 12, 12, 1), np.uint8)
-    answers = [Graph(bundle.model).predict(pixels) for bundle in (resumed, expected)]
-    assert np.array_equal(*answers)
+    found, wanted = (Graph(bundle.model).predict(pixels) for bundle in (resumed, expected))
+    assert np.array_equal(found, wanted)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(
