@@ -5,6 +5,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -19,10 +20,11 @@ from service.api.explain.explainer import Explainer
 from service.api.explain.routes import explain_router
 from service.api.openapi import complete
 from service.api.operations import operations_router
-from service.api.plain import PlainDialect, plain_router
+from service.api.plain import PlainDialect, PlainPredictions, plain_router
 from service.api.prediction import Predictor
 from service.api.requests import RequestContext
 from service.api.shadow import shadow_router
+from service.api.tables.exchange import TableExchange
 from service.api.v1.routes import v1_routers
 from service.api.v2.dialect import V2Dialect
 from service.api.v2.routes import v2_routers
@@ -77,10 +79,12 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     codecs = Codecs()
     copies = Copies(worker.registry, shadows)
     predictor = Predictor(worker.registry, worker.reconciler, metrics, copies, settings)
+    exchange = TableExchange(predictor, codecs, metrics, settings)
     plain = PlainDialect(codecs)
+    predictions = PlainPredictions(predictor, plain, exchange)
     v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), codecs)
     for router in (
-        plain_router(worker, predictor, plain),
+        plain_router(worker, predictions),
         shadow_router(worker.registry, shadows, worker.channel),
         explain_router(Explainer(predictor, plain, metrics, settings)),
         *v1_routers(worker, predictor, codecs),
@@ -89,7 +93,8 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     ):
         app.include_router(router)
     add_error_handlers(app)
-    app.add_middleware(Door, predictor=predictor, dialects=((door.PLAIN, plain), (door.V2, v2)))
+    answers = ((door.PLAIN, predictions.answer), (door.V2, partial(predictor.answer, v2)))
+    app.add_middleware(Door, answers=answers)
     app.add_middleware(
         RequestContext,
         metrics=metrics,

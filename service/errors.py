@@ -5,6 +5,7 @@ OnwardError
 │   ├── InvalidInput          some values are wrong; `problems` says which, row by row
 │   ├── UnsupportedContent    a media type or encoding we do not read
 │   ├── BodyTooLarge
+│   ├── BodyStalled
 │   └── InputRefused          a bare model's graph cannot compute these values
 ├── NotFound
 │   ├── ModelNotFound
@@ -101,6 +102,12 @@ class BodyTooLarge(InvalidRequest):
         super().__init__(f"The body is larger than the limit of {limit:,} bytes; {advice}.")
 
 
+class BodyStalled(InvalidRequest):
+    """A body that streams has stopped arriving."""
+
+    code = "body_stalled"
+
+
 class InputRefused(InvalidRequest):
     """The runtime cannot compute a bare model on this input; nothing else knows its rules."""
 
@@ -153,12 +160,12 @@ class VersionNotFound(NotFound):
                 f"there; available: {there}."
             )
             return
-        named = f"; labels: {', '.join(labels)}" if labels else ""
+        if labels or not version.isdecimal():
+            there += f"; labels: {', '.join(labels) or 'none'}"
         close = nearest(version, labels)
         meant = f"; did you mean the label {close!r}?" if close else "."
-        kind = "version" if version.isdecimal() else "version or label"
         super().__init__(
-            f"Model {name!r} has no {kind} {version[:60]!r}; available: {there}{named}{meant}"
+            f"Model {name!r} has no version {version[:60]!r}; available: {there}{meant}"
         )
 
 
@@ -200,9 +207,7 @@ class Overloaded(Unavailable):
     code = "overloaded"
 
     def __init__(self, waiting: int, limit: int) -> None:
-        super().__init__(
-            f"{waiting:,} rows are waiting and the limit is {limit:,}; try again in a moment."
-        )
+        super().__init__(f"{waiting:,} rows are waiting and the limit is {limit:,}; try again.")
 
 
 class DeadlineExceeded(Unavailable):

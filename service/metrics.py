@@ -36,6 +36,7 @@ _SECONDS = (
 )
 _LOAD_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16_384, 65_536)
+_VERSION = ["model", "version"]
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ class Metrics:
             ["model", "version", "dialect", "outcome"],
             registry=registry,
         )
-        self._rows = Counter(
-            "onward_rows_total", "Rows predicted.", ["model", "version"], registry=registry
+        self._rows = Counter("onward_rows_total", "Rows predicted.", _VERSION, registry=registry)
+        self._refused_rows = Counter(
+            "onward_refused_rows_total", "Rows of tables that failed.", _VERSION, registry=registry
         )
         self._phases = Histogram(
             "onward_phase_seconds",
@@ -99,11 +101,7 @@ class Metrics:
             registry=registry,
         )
         self._batches = Histogram(
-            "onward_batch_rows",
-            "Rows of each run of the model.",
-            ["model", "version"],
-            buckets=_ROWS,
-            registry=registry,
+            "onward_batch_rows", "Rows of each run.", _VERSION, buckets=_ROWS, registry=registry
         )
 
     def _make_those_of_explanations(self, registry: CollectorRegistry) -> None:
@@ -185,6 +183,10 @@ class Metrics:
         self._phase_of(model, version, "queue").observe(phases.queue)
         self._phase_of(model, version, "compute").observe(phases.compute)
         self._phase_of(model, version, "encode").observe(phases.encode)
+
+    def refused_rows(self, model: str, version: str, rows: int) -> None:
+        """Count rows of a table that got an error in their place."""
+        self._refused_rows.labels(model, version).inc(rows)
 
     def failed(self, model: str, version: str, dialect: str, code: str) -> None:
         """Count one prediction that was refused or failed."""

@@ -111,7 +111,13 @@ class Settings(BaseSettings):
     max_body_bytes: Positive = Field(
         default=64 * 1024 * 1024,
         description="Largest request body in bytes; above it 413. Each request in flight may hold "
-        "several times this in memory.",
+        "several times this in memory. Tables stream and may be of any size.",
+    )
+    max_spool_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=4 * 1024**3,
+        description="Most bytes of one table's answer kept in a temporary file while its caller "
+        "still sends and does not read. 0 keeps none; a large table then needs a caller that "
+        "reads while it sends, as curl does.",
     )
     max_explained_rows: Positive = Field(
         default=100,

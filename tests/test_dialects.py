@@ -1,5 +1,6 @@
 """One model, every dialect: an answer never depends on how it was asked."""
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import httpx
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pytest
 import tritonclient.http as triton
 
@@ -67,6 +69,32 @@ def v2_binary(client: httpx.Client, model: str, _: list[str], rows: Values) -> V
     return array(answer.as_numpy(answer.get_response()["outputs"][0]["name"]))
 
 
+def table(client: httpx.Client, model: str, names: list[str], rows: Values) -> Values:
+    lines = [",".join(names), *(",".join(map(str, row)) for row in rows.tolist())]
+    answer = client.post(
+        f"/models/{model}/predict",
+        content="\n".join(lines),
+        headers={"content-type": "text/csv"},
+    )
+    assert answer.status_code == 200, answer.text
+    answers = list(csv.DictReader(answer.text.splitlines()))
+    assert not any(row["error"] for row in answers)
+    column = "value" if "value" in answers[0] else "probability_"
+    numbers = [[share for key, share in row.items() if key.startswith(column)] for row in answers]
+    return array([row[1:] if len(row) == 2 else row for row in numbers])
+
+
+def lines(client: httpx.Client, model: str, names: list[str], rows: Values) -> Values:
+    objects = [dict(zip(names, row, strict=True)) for row in rows.tolist()]
+    answer = client.post(
+        f"/models/{model}/predict",
+        content=b"\n".join(map(orjson.dumps, objects)),
+        headers={"content-type": "application/x-ndjson"},
+    )
+    assert answer.status_code == 200, answer.text
+    return array(_numbers([orjson.loads(line) for line in answer.content.splitlines()]))
+
+
 def _numbers(answers: list[dict[str, Any]]) -> list[list[float]]:
     """The graph's own output: a value, the second label's probability, or every label's."""
     if "value" in answers[0]:
@@ -75,7 +103,7 @@ def _numbers(answers: list[dict[str, Any]]) -> list[list[float]]:
     return [share[1:] if len(share) == 2 else share for share in shares]
 
 
-WAYS = [plain, plain_arrays, one_by_one, v1_rows, v1_columns, v2_json, v2_binary]
+WAYS = [plain, plain_arrays, one_by_one, table, lines, v1_rows, v1_columns, v2_json, v2_binary]
 
 
 @pytest.mark.parametrize(
@@ -93,7 +121,7 @@ def test_a_thousand_rows_get_the_same_bits_in_every_dialect(
     model: str,
     names: list[str],
 ) -> None:
-    """Plain, version 1 by rows and columns, version 2 in JSON and binary, and one by one."""
+    """In JSON at once and singly, as a table, as lines, and by both protocols' forms."""
     publish(models)
     client = start()
     rows = np.random.default_rng(3).uniform(0, 100, (ROWS, len(names))).astype(np.float32)

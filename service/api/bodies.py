@@ -19,7 +19,7 @@ _MOST_BYTES_AT_ONCE = 4096
 _PIECE_BYTES = 16 * 1024
 BINARY = "application/octet-stream"
 # gzip has a header of its own; deflate, as clients send it, that of zlib.
-_WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 # RFC 9110: x-gzip is gzip's old name, and a header without a value says nothing.
 _SAME_ENCODING = {"x-gzip": "gzip", "": "identity"}
 _WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
@@ -40,10 +40,7 @@ async def read_body(request: Request, limit: int, refusal: Refusal = BodyTooLarg
         UnsupportedContent: it is compressed by another way than gzip and deflate.
         InvalidRequest: it is not what its encoding says.
     """
-    encoding = request.headers.get("content-encoding", "").strip().lower()
-    encoding = _SAME_ENCODING.get(encoding, encoding)
-    if encoding not in _WINDOW_BITS and encoding != "identity":
-        raise UnsupportedContent("Content-Encoding", encoding, ["gzip", "deflate", "nothing"])
+    encoding = content_encoding(request)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limit:
         raise refusal(limit)
@@ -66,6 +63,19 @@ async def read_body(request: Request, limit: int, refusal: Refusal = BodyTooLarg
     return content
 
 
+def content_encoding(request: Request) -> str:
+    """``gzip``, ``deflate`` or ``identity``.
+
+    Raises:
+        UnsupportedContent: the body is compressed by another way.
+    """
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    encoding = _SAME_ENCODING.get(encoding, encoding)
+    if encoding not in WINDOW_BITS and encoding != "identity":
+        raise UnsupportedContent("Content-Encoding", encoding, ["gzip", "deflate", "nothing"])
+    return encoding
+
+
 def require_media_type(request: Request, accepted: Sequence[str]) -> None:
     """Refuse other media types; a request that names none is taken at its word.
 
@@ -82,7 +92,7 @@ def compressed(content: bytes, accepted: str) -> tuple[bytes, dict[str, str]]:
     if len(content) < _WORTH_COMPRESSING:
         return content, {}
     offers = {_offered(offer) for offer in accepted.split(",")}
-    for encoding, window_bits in _WINDOW_BITS.items():
+    for encoding, window_bits in WINDOW_BITS.items():
         if encoding in offers:
             pack = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, window_bits)
             headers = {"content-encoding": encoding, "vary": "accept-encoding"}
@@ -105,7 +115,7 @@ def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     Raises:
         InvalidRequest: it is not what its encoding says, ends too early, or is followed by more.
     """
-    unpack = zlib.decompressobj(_WINDOW_BITS[encoding])
+    unpack = zlib.decompressobj(WINDOW_BITS[encoding])
     parts: list[bytes] = []
     size = place = 0
     while place < len(body) and size <= limit:
@@ -113,7 +123,7 @@ def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
             if encoding != "gzip":
                 raise InvalidRequest(f"The body goes on after the end of its {encoding} data.")
             # RFC 1952: a gzip file may have several members, one after the other.
-            unpack = zlib.decompressobj(_WINDOW_BITS[encoding])
+            unpack = zlib.decompressobj(WINDOW_BITS[encoding])
         piece = body[place : place + _PIECE_BYTES]
         try:
             # Never more than the limit is unpacked, however small the body looks.

@@ -16,6 +16,7 @@ STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
     errors.InvalidInput: HTTPStatus.BAD_REQUEST,
     errors.UnsupportedContent: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     errors.BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.BodyStalled: HTTPStatus.REQUEST_TIMEOUT,
     errors.InputRefused: HTTPStatus.BAD_REQUEST,
     errors.NotAllowed: HTTPStatus.FORBIDDEN,
     errors.NotFound: HTTPStatus.NOT_FOUND,
@@ -45,6 +46,19 @@ def error_response(error: Exception) -> Response:
         "x-request-id of this answer.",
         "internal_error",
     )
+
+
+def error_document(
+    sentence: str, code: str, problems: Sequence[errors.Problem] = ()
+) -> dict[str, object]:
+    """The one shape of an error, of a request or of a row."""
+    body: dict[str, object] = {"error": sentence, "code": code}
+    if problems:
+        body["details"] = [
+            {key: value for key, value in dataclasses.asdict(problem).items() if value is not None}
+            for problem in problems
+        ]
+    return body
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -84,11 +98,6 @@ def _framework_response(request: Request, error: HTTPException) -> Response:
 def _response(
     status: HTTPStatus, sentence: str, code: str, problems: Sequence[errors.Problem] = ()
 ) -> Response:
-    body: dict[str, object] = {"error": sentence, "code": code}
-    if problems:
-        body["details"] = [
-            {key: value for key, value in dataclasses.asdict(problem).items() if value is not None}
-            for problem in problems
-        ]
+    body = error_document(sentence, code, problems)
     headers = {"retry-after": _RETRY_AFTER[status]} if status in _RETRY_AFTER else None
     return Response(orjson.dumps(body), status, headers, media_type="application/json")

@@ -10,9 +10,15 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from service.api.problems import Findings, describe, describe_number, rule_problem
+from service.api.problems import (
+    Findings,
+    describe,
+    describe_number,
+    misfit_problem,
+    rule_problem,
+)
 from service.api.quick import QuickRows
-from service.api.rows import UNSEEN, Columns, RowReader
+from service.api.rows import UNSEEN, Columns, Misfit, RowReader
 from service.api.trained_range import TrainedRange
 from service.bundle.features import (
     BooleanFeature,
@@ -28,6 +34,8 @@ Mask = npt.NDArray[np.bool_]
 
 # Rows are read so many at a time, so that a body of mistakes never becomes a matrix.
 _BLOCK_ROWS = 1024
+# From here on a 64-bit number may itself have been rounded already.
+_EXACT = 2**53
 
 
 class FeatureCodec:
@@ -37,6 +45,7 @@ class FeatureCodec:
         self.features = features_input.features
         self._columns = Columns(self.features)
         self._quick = QuickRows(self.features)
+        self._whole = [i for i, f in enumerate(self.features) if isinstance(f, IntegerFeature)]
         self.trained = TrainedRange(self.features)
 
     @property
@@ -44,8 +53,12 @@ class FeatureCodec:
         """A row that this model takes."""
         return self._columns.example
 
-    def rows(self, rows: Sequence[object]) -> Matrix:
+    def rows(self, rows: Sequence[object], misfit: Misfit = misfit_problem) -> Matrix:
         """Rows as ``[rows, columns]``; an object by names, or an array in the features' order.
+
+        Args:
+            rows: what was sent.
+            misfit: says what is wrong with a value that is not of its feature's kind.
 
         Raises:
             InvalidInput: the first problems of all rows, and how many there are.
@@ -53,7 +66,7 @@ class FeatureCodec:
         quick = self._quick.read(rows)
         if quick is not None:
             return quick
-        reader = RowReader(self._columns)
+        reader = RowReader(self._columns, misfit)
         found = Findings()
         blocks: list[Matrix] = []
         for start in range(0, len(rows), _BLOCK_ROWS):
@@ -75,11 +88,28 @@ class FeatureCodec:
         found = Findings()
         for start in range(0, len(matrix), _BLOCK_ROWS):
             block = matrix[start : start + _BLOCK_ROWS]
-            broken = _broken(block, self.features)
+            broken = broken_rules(block, self.features)
             first = start if len(matrix) > 1 else None
             problems = self._rule_problems(block, broken, first, describe_number)
             found.add(int(broken.sum()), problems)
         found.raise_any()
+
+    def sift(self, sent: npt.NDArray[np.float64]) -> tuple[Matrix, npt.NDArray[np.intp]]:
+        """Numbers in 32 bits, and the rows that must be read singly to say what they are.
+
+        Those break a rule, or hold a whole number that 32 bits would change.
+
+        Args:
+            sent: ``[rows, columns]``, NaN where a value is missing.
+        """
+        with np.errstate(over="ignore"):
+            matrix = sent.astype(np.float32)
+        doubtful = broken_rules(matrix, self.features).any(axis=1)
+        if self._whole:
+            whole = sent[:, self._whole]
+            kept = (whole == matrix[:, self._whole]) & (np.abs(whole) < _EXACT)
+            doubtful |= ~(kept | np.isnan(whole)).all(axis=1)
+        return matrix, np.flatnonzero(doubtful)
 
     def _read_block(
         self, reader: RowReader, rows: Sequence[object], start: int | None, found: Findings
@@ -88,7 +118,7 @@ class FeatureCodec:
         numbers = reader.read(rows, start, unread)
         matrix = np.array(numbers, np.float64).astype(np.float32)
         # What is missing and must not be has been told as such.
-        broken = _broken(matrix, self.features) & ~np.isnan(matrix)
+        broken = broken_rules(matrix, self.features) & ~np.isnan(matrix)
         ruled = islice(self._rule_problems(matrix, broken, start, describe), found.room)
         problems = sorted([*unread.problems, *ruled], key=lambda problem: problem.row or 0)
         found.add(unread.count + int(broken.sum()), problems)
@@ -103,7 +133,7 @@ class FeatureCodec:
             yield rule_problem(feature, say(feature), float(matrix[row, column]), place)
 
 
-def _broken(matrix: Matrix, features: Sequence[Feature]) -> Mask:
+def broken_rules(matrix: Matrix, features: Sequence[Feature]) -> Mask:
     """Which values break their features' rules."""
     broken = np.empty(matrix.shape, np.bool_)
     for column, feature in enumerate(features):

@@ -54,6 +54,7 @@ _REFUSALS = {
     "403": "The operator has not switched this on.",
     "404": "There is no such model, version or path.",
     "405": "The path does not take this verb.",
+    "408": "The body stopped arriving.",
     "409": "The runtime cannot serve this model's file.",
     "413": "The body is too large.",
     "415": "The body's media type or encoding is not read here.",

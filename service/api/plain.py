@@ -21,6 +21,8 @@ from service.api.features import FeatureCodec
 from service.api.parameters import Parameters, read_parameters
 from service.api.prediction import Decoded, Encoded, Predictor
 from service.api.responses import json_response
+from service.api.tables.exchange import TableExchange, TableResponse
+from service.api.tables.negotiation import TABLE_TYPES, media_type_of
 from service.api.trained_range import NO_WARNINGS, Warnings
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
@@ -95,7 +97,32 @@ def together(read: list[Answer], about: Mapping[str, object], *, single: bool) -
     return {**read[0], **about} if single else {"predictions": read, **about}
 
 
-def plain_router(worker: Worker, predictor: Predictor, dialect: PlainDialect) -> APIRouter:
+class PlainPredictions:
+    """Predictions by feature name: rows in JSON, or a table that streams."""
+
+    def __init__(
+        self, predictor: Predictor, dialect: PlainDialect, exchange: TableExchange
+    ) -> None:
+        self._predictor = predictor
+        self._dialect = dialect
+        self._exchange = exchange
+
+    async def answer(self, request: Request, name: str, asked: str | None) -> Response:
+        """Predict what the request asks.
+
+        Args:
+            request: the request.
+            name: the model.
+            asked: a version or a label; None for whichever serves.
+        """
+        given = request.headers.get("content-type", JSON)
+        form = None if given == JSON else TABLE_TYPES.get(media_type_of(given))
+        if form is not None:
+            return TableResponse(self._exchange, request, name, asked, form)
+        return await self._predictor.answer(self._dialect, request, name, asked)
+
+
+def plain_router(worker: Worker, predictions: PlainPredictions) -> APIRouter:
     """The plain dialect's paths."""
     router = APIRouter(tags=["models"])
     registry, reconciler = worker.registry, worker.reconciler
@@ -138,7 +165,7 @@ def plain_router(worker: Worker, predictor: Predictor, dialect: PlainDialect) ->
         openapi_extra=BODY,
     )
     async def predict(request: Request, name: str, version: str | None = None) -> Response:
-        return await predictor.answer(dialect, request, name, version)
+        return await predictions.answer(request, name, version)
 
     return router
 

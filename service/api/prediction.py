@@ -116,27 +116,34 @@ class Predictor:
         started = perf_counter()
         try:
             async with asyncio.timeout(self._deadline_seconds):
-                if asked is None and self._registry.split(name):
-                    asked = self._traffic.label(name, request.headers.get(self._sticky_header))
-                model = self._registry.find(name, asked)
-                if model is None:
-                    model = await self._reconciler.wake(name, asked)
+                asked = self.route(request, name, asked)
+                model = await self.find(name, asked)
                 with model:
                     return await self._answer(dialect, request, model, live=asked is None)
         except TimeoutError:
             error = DeadlineExceeded(self._deadline_seconds)
         except Exception as raised:  # noqa: BLE001 - it is counted, and raised again
             error = raised
-        if model is not None:
-            told = (name, model.version)
-        elif isinstance(error, ModelNotReady | ModelUnservable):
-            told = (name, error.version)
-        else:  # a name that is not there is the caller's invention, and must not become a label
-            told = ("", "") if isinstance(error, NotFound) else (name, "")
-        self._metrics.failed(*told, dialect.name, outcome_of(error))
-        if model is not None:
-            model.statistics.fail.add(perf_counter() - started)
+        seconds = perf_counter() - started
+        count_failure(
+            self._metrics, error, dialect=dialect.name, name=name, model=model, seconds=seconds
+        )
         raise error
+
+    def route(self, request: Request, name: str, asked: str | None) -> str | None:
+        """The version or label that the request goes to, as `answer` has its parameters."""
+        if asked is None and self._registry.split(name):
+            return self._traffic.label(name, request.headers.get(self._sticky_header))
+        return asked
+
+    async def find(self, name: str, asked: str | None) -> ServedModel:
+        """The model that answers to a version, a label, or neither; one that rests is woken.
+
+        Raises:
+            OnwardError: none answers; says why.
+        """
+        model = self._registry.find(name, asked)
+        return await self._reconciler.wake(name, asked) if model is None else model
 
     async def _answer(
         self, dialect: Dialect[Context], request: Request, model: ServedModel, *, live: bool
@@ -183,6 +190,35 @@ def _packed(
     encoded = dialect.encode(model, outputs, context)
     content, headers = compressed(encoded.content, accepted)
     return Encoded(content, encoded.media_type, {**encoded.headers, **headers})
+
+
+def count_failure(  # noqa: PLR0913 - the facts of a failure; grouping them would only rename them
+    metrics: Metrics,
+    error: Exception,
+    *,
+    dialect: str,
+    name: str,
+    model: ServedModel | None,
+    seconds: float,
+) -> None:
+    """Count a prediction that came to nothing.
+
+    Args:
+        metrics: where.
+        error: why.
+        dialect: as the metrics call it.
+        name: of the model that was asked for.
+        model: that answered; None where none did.
+        seconds: that it took.
+    """
+    if model is not None:
+        told = (name, model.version)
+        model.statistics.fail.add(seconds)
+    elif isinstance(error, ModelNotReady | ModelUnservable):
+        told = (name, error.version)
+    else:  # a name that is not there is the caller's invention, and must not become a label
+        told = ("", "") if isinstance(error, NotFound) else (name, "")
+    metrics.failed(*told, dialect, outcome_of(error))
 
 
 def outcome_of(error: Exception) -> str:

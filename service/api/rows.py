@@ -24,6 +24,7 @@ _MOST_SEARCHES = 10
 _MOST_LETTERS = 100
 
 Convert = Callable[[object], float | None]
+Misfit = Callable[[Feature, object, int | None], Problem]
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,16 @@ class Columns:
 
 
 class RowReader:
-    """Reads the rows of one request."""
+    """Reads the rows of one request.
 
-    def __init__(self, columns: Columns) -> None:
+    Args:
+        columns: that the rows have.
+        misfit: says what is wrong with a value that is not of its feature's kind.
+    """
+
+    def __init__(self, columns: Columns, misfit: Misfit = misfit_problem) -> None:
         self._columns = columns
+        self._misfit = misfit
         self._layouts: dict[tuple[str, ...], Layout] = {}
         self._searches = _MOST_SEARCHES
         self._blank = [math.nan] * len(columns.features)
@@ -128,7 +135,7 @@ class RowReader:
             yield missing_problem(features[column], place)
         for column in wrong:
             value = row[self._columns.names[column] if isinstance(row, dict) else column]
-            yield misfit_problem(features[column], value, place)
+            yield self._misfit(features[column], value, place)
 
     def _layout(self, row: object, found: Findings) -> Layout | None:
         """What a row's keys are; None where it is neither an object nor an array of its width."""

@@ -1,6 +1,7 @@
 """A model that serves: its facts, and the one way to ask it."""
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, perf_counter
@@ -17,8 +18,9 @@ from service.metrics import Metrics
 
 Execution = Literal["inline", "batched"]
 
-# Above this many rows a run may hold up the event loop, however quick the model is.
+# Above this many rows a run is timed before another of its size may hold up the event loop.
 _MOST_INLINE_ROWS = 64
+_LONGEST_INLINE_SECONDS = 0.000_5
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +73,7 @@ class ServedModel:
         self._session = session
         self._metrics = metrics
         self.last_used = monotonic()
+        self._row_seconds = math.inf  # of the last large run
         self._holders = 0
         self._then: Callable[[], None] | None = None
         # Only a bundle promises that its rows are independent, so only bundles are batched.
@@ -112,21 +115,26 @@ class ServedModel:
         return self._session.run(inputs)
 
     async def _answer(self, inputs: Arrays) -> Prediction:
-        if self.execution == "inline" and row_count(inputs) <= _MOST_INLINE_ROWS:
+        if self.execution == "inline" and self._is_short(row_count(inputs)):
             started = perf_counter()
             outputs = self._run(inputs)
             return Prediction(outputs, 0.0, perf_counter() - started)
         batched = await self._batcher.submit(inputs)
         return Prediction(batched.outputs, batched.queue_seconds, batched.compute_seconds)
 
+    def _is_short(self, rows: int) -> bool:
+        """Whether handing so many rows over to the thread would cost more than it spares others."""
+        return rows <= _MOST_INLINE_ROWS or rows * self._row_seconds < _LONGEST_INLINE_SECONDS
+
     def _require_numbers(self, output: Array) -> None:
         """Refuse an answer that is no number; only values beyond all reason lead there."""
         finite = np.isfinite(output).all(axis=1)
         if not finite.all():
+            place = f" to row {int(np.argmin(finite))}" if finite.size > 1 else ""
             raise InputRefused(
                 self.name,
-                f"its answer to row {int(np.argmin(finite))} is not a finite number; "
-                "look for values far outside what it was trained on.",
+                f"its answer{place} is not a finite number; look for values far outside what it "
+                "was trained on.",
             )
 
     def __enter__(self) -> Self:
@@ -167,7 +175,10 @@ class ServedModel:
     def _run(self, inputs: Arrays) -> Arrays:
         started = perf_counter()
         outputs = self._session.run(inputs)
+        seconds = perf_counter() - started
         rows = row_count(inputs)
-        self.statistics.ran(rows, perf_counter() - started)
+        if rows > _MOST_INLINE_ROWS:
+            self._row_seconds = seconds / rows
+        self.statistics.ran(rows, seconds)
         self._metrics.ran(self.name, self.version, rows)
         return outputs

@@ -1,0 +1,1 @@
+"""Tables that are scored as they stream: CSV and newline-delimited JSON, in and out."""

@@ -1,0 +1,70 @@
+"""Some rows of a table: their numbers, or what is wrong with each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from service.errors import InvalidInput, OnwardError, Problem
+
+Matrix = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why one row has no answer."""
+
+    sentence: str
+    code: str
+    problems: Sequence[Problem] = ()
+
+    @classmethod
+    def of(cls, error: OnwardError, place: str) -> "Fault":
+        """The same error as that of a row.
+
+        Args:
+            error: about one row alone.
+            place: of the row, such as "Line 7".
+        """
+        problems = error.problems if isinstance(error, InvalidInput) else ()
+        sentences = [_whole(problem) for problem in problems] or [str(error)]
+        text = " ".join(sentences)
+        return cls(f"{place}: {text[0].lower()}{text[1:]}", error.code, problems)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that came one after the other.
+
+    ``numbers`` is ``[rows, columns]``, checked; those of a row with a fault mean nothing.
+    ``lines`` are their places in the file, from 1.
+    ``cells`` are the rows as they came and without their line ends, where they were cells.
+    """
+
+    numbers: Matrix
+    faults: Mapping[int, Fault]
+    lines: Sequence[int]
+    cells: Sequence[str] | None = None
+
+
+class Reader(Protocol):
+    """Rows of one format, taken from bytes as they arrive."""
+
+    @property
+    def line(self) -> int:
+        """The line that is read next, from 1."""
+
+    def feed(self, data: bytes) -> None:
+        """Take in what has arrived; raises `InvalidRequest` where it can be no table."""
+
+    def end(self) -> None:
+        """Nothing more will arrive."""
+
+    def take(self, most: int) -> Block | None:
+        """The next rows that have arrived whole, at most so many; None where there is none."""
+
+
+def _whole(problem: Problem) -> str:
+    return problem.sentence if problem.hint is None else f"{problem.sentence} {problem.hint}"

@@ -1,0 +1,179 @@
+"""Tables over HTTP: a body of any length in, an answer of any length out, and little in memory."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from time import perf_counter
+
+from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from service.api.bodies import content_encoding
+from service.api.codecs import Codecs
+from service.api.errors import error_response
+from service.api.parameters import read_parameters
+from service.api.prediction import Predictor, count_failure
+from service.api.tables.arrival import Arrival, begun, received
+from service.api.tables.layout import SAMPLE_BYTES
+from service.api.tables.negotiation import TableForm, answer_form, charset_of
+from service.api.tables.scoring import Scoring
+from service.api.tables.spool import Spool
+from service.api.tables.table import Tables, Wish
+from service.api.tables.unpacking import unpacked
+from service.engine.model import ServedModel
+from service.errors import DeadlineExceeded, OnwardError
+from service.metrics import Metrics
+from service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class TableExchange:
+    """Answers the tables of one app, and measures each.
+
+    Args:
+        predictor: finds their models as it finds those of other requests.
+    """
+
+    def __init__(
+        self, predictor: Predictor, codecs: Codecs, metrics: Metrics, settings: Settings
+    ) -> None:
+        self._predictor = predictor
+        self._metrics = metrics
+        self._patience_seconds = settings.deadline_seconds
+        self._max_spool_bytes = settings.max_spool_bytes
+        self._tables = Tables(codecs, settings.deadline_seconds)
+
+    async def answer(
+        self, request: Request, name: str, asked: str | None, form: TableForm, send: Send
+    ) -> None:
+        """Answer one table, from its first byte to its last.
+
+        Raises:
+            Exception: whatever it was that broke an answer which had begun; it has been counted.
+        """
+        model = None
+        error: Exception
+        started = perf_counter()
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                asked = self._predictor.route(request, name, asked)
+                model = await self._predictor.find(name, asked)
+            with model:
+                scoring, arrival = await self._begun(request, model, form)
+                await self._start(scoring, model, send)
+                await self._stream(scoring, arrival, send)
+                self._count(model, scoring, form)
+                await send({"type": "http.response.body", "body": b""})
+                return
+        except TimeoutError:
+            error = DeadlineExceeded(self._patience_seconds)
+        except Exception as raised:  # noqa: BLE001 - it is counted, and told or raised again
+            error = raised
+        seconds = perf_counter() - started
+        count_failure(self._metrics, error, dialect=form, name=name, model=model, seconds=seconds)
+        if not isinstance(error, OnwardError):
+            raise error
+        await error_response(error)(request.scope, request.receive, send)
+
+    async def _begun(
+        self, request: Request, model: ServedModel, form: TableForm
+    ) -> tuple[Scoring, Arrival]:
+        """Everything that can be wrong with a whole table is found here, before it is answered."""
+        headers = request.headers
+        wish = Wish(
+            form,
+            answer_form(headers.get("accept", "*/*"), form),
+            read_parameters(request.scope["query_string"]),
+            charset_of(headers.get("content-type", "")),
+        )
+        pieces = received(request, self._patience_seconds)
+        enough = SAMPLE_BYTES if form == "csv" else 1
+        arrival = await begun(unpacked(pieces, content_encoding(request)), enough)
+        return self._tables.open(model, wish, arrival), arrival
+
+    async def _start(self, scoring: Scoring, model: ServedModel, send: Send) -> None:
+        headers = {"x-model-version": model.version, "vary": "accept"}
+        head = Response(headers=headers, media_type=scoring.media_type)
+        del head.headers["content-length"]
+        status = head.status_code
+        await send({"type": "http.response.start", "status": status, "headers": head.raw_headers})
+
+    async def _stream(self, scoring: Scoring, arrival: Arrival, send: Send) -> None:
+        """Read, score and send, all at once."""
+        spool = Spool(self._max_spool_bytes)
+        filling = asyncio.create_task(self._filled(spool, scoring.run(arrival.rest)))
+        try:
+            while (piece := await spool.get()) is not None:
+                await self._sent(piece, send, filling)
+            await filling
+        finally:
+            filling.cancel()
+            await asyncio.gather(filling, return_exceptions=True)
+            spool.close()
+
+    async def _filled(self, spool: Spool, pieces: AsyncGenerator[bytes, None]) -> None:
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    async with asyncio.timeout(self._patience_seconds):
+                        await spool.put(piece)
+        except TimeoutError:
+            limit = self._max_spool_bytes
+            _log.warning("an answer is not read, and its file is full", extra={"bytes": limit})
+            raise ClientDisconnect from None
+        finally:
+            await spool.end()
+
+    async def _sent(self, piece: bytes, send: Send, filling: "asyncio.Task[None]") -> None:
+        """Send a piece; who has sent everything and reads nothing has left.
+
+        Raises:
+            ClientDisconnect: so it is.
+        """
+        message = {"type": "http.response.body", "body": piece, "more_body": True}
+        loop, sending = asyncio.get_running_loop(), True
+        try:
+            async with asyncio.timeout(None) as limit:
+
+                def hurry(_: object) -> None:
+                    if sending:
+                        limit.reschedule(loop.time() + self._patience_seconds)
+
+                filling.add_done_callback(hurry)
+                try:
+                    await send(message)
+                finally:
+                    sending = False
+                    filling.remove_done_callback(hurry)
+        except TimeoutError:
+            raise ClientDisconnect from None
+
+    def _count(self, model: ServedModel, scoring: Scoring, form: TableForm) -> None:
+        tally = scoring.tally
+        phases = tally.phases
+        self._metrics.predicted(model.name, model.version, form, tally.rows, phases)
+        self._metrics.refused_rows(model.name, model.version, tally.faults)
+        model.statistics.answered(phases.decode, phases.queue, phases.compute, phases.encode)
+
+
+class TableResponse(Response):
+    """The answer to one table, made while it is sent."""
+
+    def __init__(
+        self,
+        exchange: TableExchange,
+        request: Request,
+        name: str,
+        asked: str | None,
+        form: TableForm,
+    ) -> None:
+        super().__init__()
+        self._exchange = exchange
+        self._arguments = request, name, asked, form
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's own parameters
+        """Read the body and send the answer, both at once."""
+        await self._exchange.answer(*self._arguments, send)

@@ -1,0 +1,102 @@
+"""A table that has begun to arrive: who reads its rows, and who writes their answers."""
+
+import asyncio
+from dataclasses import dataclass
+
+import orjson
+
+from service.api.answers import require_offered
+from service.api.codecs import Codecs, require_manifest
+from service.api.features import FeatureCodec
+from service.api.parameters import Parameters
+from service.api.signatures import recognised
+from service.api.tables.arrival import Arrival
+from service.api.tables.block import Reader
+from service.api.tables.csv_answers import CsvAnswers
+from service.api.tables.json_answers import JsonDocument, JsonLines
+from service.api.tables.json_rows import JsonRows
+from service.api.tables.negotiation import Form, TableForm
+from service.api.tables.opening import CsvForm, open_csv
+from service.api.tables.scoring import Answers, Scoring
+from service.bundle.manifest import Manifest
+from service.engine.model import ServedModel
+from service.errors import InvalidRequest
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How a table comes, and how it shall be answered.
+
+    ``charset`` is what the caller says of a CSV file's encoding.
+    """
+
+    form: TableForm
+    answer: Form
+    parameters: Parameters
+    charset: str | None = None
+
+
+class Tables:
+    """Opens the tables of one app.
+
+    Args:
+        codecs: of its models.
+        patience_seconds: how long a block of rows may take, waiting included.
+    """
+
+    def __init__(self, codecs: Codecs, patience_seconds: float) -> None:
+        self._codecs = codecs
+        self._patience_seconds = patience_seconds
+        self._turns = asyncio.Lock()
+
+    def open(self, model: ServedModel, wish: Wish, arrival: Arrival) -> Scoring:
+        """Read how the table is written and what its columns are.
+
+        Raises:
+            InvalidRequest: it is no table, or none for this model; nothing has been scored.
+        """
+        manifest = require_manifest(model)
+        require_offered(manifest.output, wish.parameters)
+        codec = self._codecs.of(model, manifest)
+        reader, form = _reader(codec, wish, arrival)
+        asked = wish.parameters.warnings
+        return Scoring(
+            model,
+            codec,
+            reader,
+            _answers(manifest, model, wish, form),
+            warn=wish.answer != "csv" if asked is None else asked,
+            turns=self._turns,
+            patience_seconds=self._patience_seconds,
+        )
+
+
+def _reader(codec: FeatureCodec, wish: Wish, arrival: Arrival) -> tuple[Reader, CsvForm | None]:
+    if wish.form == "ndjson":
+        return _json_rows(arrival, codec), None
+    return open_csv(
+        arrival.sample,
+        codec,
+        whole=arrival.whole,
+        charset=wish.charset,
+        decimal=wish.parameters.decimal,
+    )
+
+
+def _json_rows(arrival: Arrival, codec: FeatureCodec) -> JsonRows:
+    example = orjson.dumps(codec.example).decode()
+    if arrival.whole and not arrival.sample.strip():
+        raise InvalidRequest(f"The body is empty. Send one object a line, for example {example}")
+    if (kind := recognised(arrival.sample)) is not None:
+        raise InvalidRequest(f"The body is {kind}. Send one object a line, for example {example}")
+    reader = JsonRows(codec)
+    reader.feed(arrival.sample)
+    return reader
+
+
+def _answers(manifest: Manifest, model: ServedModel, wish: Wish, form: CsvForm | None) -> Answers:
+    if wish.answer == "csv":
+        return CsvAnswers(manifest.output, wish.parameters, form)
+    if wish.answer == "ndjson":
+        return JsonLines(manifest.output, wish.parameters)
+    return JsonDocument(manifest.output, wish.parameters, model.version)

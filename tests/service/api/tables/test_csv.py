@@ -1,0 +1,320 @@
+"""CSV in, CSV out: by name, in any order, whatever else the rows hold, errors in their place."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import StartApp
+from tests.models import (
+    admission_probability,
+    publish_admission,
+    publish_iris,
+    publish_mixed,
+    publish_price,
+)
+
+Post = Callable[..., httpx.Response]
+
+
+@pytest.fixture
+def post(models: Path, start: StartApp) -> Post:
+    """Post a table to one of four models."""
+    for publish in (publish_admission, publish_price, publish_iris, publish_mixed):
+        publish(models)
+    client = start()
+
+    def post(
+        model: str, table: str | bytes, query: str = "", kind: str = "text/csv", **headers: str
+    ) -> httpx.Response:
+        content = table.encode() if isinstance(table, str) else table
+        sent = {"content-type": kind} | headers
+        return client.post(f"/models/{model}/predict{query}", content=content, headers=sent)
+
+    return post
+
+
+def rows_of(answer: httpx.Response, separator: str = ",") -> list[dict[str, str]]:
+    """The rows of a table that was answered."""
+    assert answer.status_code == 200, answer.text
+    text = answer.content.decode("utf-8-sig")
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
+
+
+def errors_of(answer: httpx.Response, separator: str = ",") -> list[str]:
+    return [row["error"] for row in rows_of(answer, separator)]
+
+
+def test_a_table_comes_back_with_its_answers(post: Post) -> None:
+    """Columns in any order are found by name; others are carried; the answer's follow."""
+    answer = post("admission", "id,exam_2,exam_1\nx 1,85,45\nx 2,40,30\n")
+
+    lines = answer.text.split("\n")
+    first, second = rows_of(answer)
+    assert lines[0] == (
+        "id,exam_2,exam_1,label,probability,probability_not admitted,probability_admitted,error"
+    )
+    assert lines[1].startswith("x 1,85,45,admitted,0.817")
+    assert (first["label"], second["label"]) == ("admitted", "not admitted")
+    assert float(first["probability"]) == pytest.approx(admission_probability(45, 85), abs=1e-6)
+    assert float(second["probability_admitted"]) == pytest.approx(
+        admission_probability(30, 40), abs=1e-6
+    )
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8; header=present"
+    assert answer.headers["x-model-version"] == "1"
+
+
+def test_a_value_is_answered_with_its_unit(post: Post) -> None:
+    """The columns have the names that JSON answers have."""
+    answer = post("price", "size\n3\n4.5\n")
+
+    assert answer.text == "size,value,unit,error\n3,6.0,euros,\n4.5,9.0,euros,\n"
+
+
+def test_every_kind_of_feature_is_read_from_cells(post: Post) -> None:
+    """Words, flags, whole numbers and gaps; a column that may be missing may be left out."""
+    table = (
+        "size,rooms,garden,quarter,colour\n"
+        "7,2,true,south,violet\n"
+        " 7 , 4.0 ,No, north ,\n"
+        ",2,1,south,red\n"
+        "NA,2,y,south,?\n"
+    )
+
+    answers = rows_of(post("mixed", table))
+    without = rows_of(post("mixed", "rooms,garden,quarter\n2,yes,south\n"))
+
+    assert [row["value"] for row in answers] == ["112.0", "4.0", "1112.0", "1112.0"]
+    assert without[0]["value"] == "1112.0"
+
+
+def test_cells_in_quotes_hold_anything(post: Post) -> None:
+    """Separators, quotes and line ends within a cell are carried as they came."""
+    note = 'a "small", odd\r\nthing\nwith lines'
+    quoted = '"' + note.replace('"', '""') + '"'
+
+    answers = rows_of(post("price", f'note,size\n{quoted},3\nplain,"4"\n,"5"'))
+
+    assert [row["note"] for row in answers] == [note, "plain", ""]
+    assert [row["value"] for row in answers] == ["6.0", "8.0", "10.0"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_separators_and_line_ends_are_found_and_kept(post: Post, separator: str, end: str) -> None:
+    """The answer is written as the table was."""
+    rows = [["exam_1", "note", "exam_2"], ["45", "hello", "85"], ["30", "", "40"]]
+
+    answer = post("admission", end.join(separator.join(row) for row in rows) + end)
+
+    labels = [row["label"] for row in rows_of(answer, separator)]
+    assert labels == ["admitted", "not admitted"]
+    assert answer.text.count(end) == 3
+
+
+def test_spreadsheets_of_half_the_world_write_commas(post: Post) -> None:
+    """Behind semicolons a comma marks the decimals, in the answer too."""
+    answer = post("price", "size;note\n1,5;1.000\n2,25;x\n10;y\n")
+
+    assert answer.text == (
+        "size;note;value;unit;error\n1,5;1.000;3,0;euros;\n2,25;x;4,5;euros;\n10;y;20,0;euros;\n"
+    )
+
+
+def test_the_decimal_mark_can_be_said(post: Post) -> None:
+    """Where a table shows only what may be either, the caller decides."""
+    table = "size;note\n1.500;a\n2.250;b\n"
+
+    doubtful = post("price", table)
+    point = rows_of(post("price", table, "?decimal=point"), ";")
+
+    assert doubtful.status_code == 400
+    assert doubtful.json()["error"] == (
+        'Line 2: "1.500" may be 1.500 or 1500. Say which mark the decimals have by the parameter '
+        "decimal=point or decimal=comma; nothing may part the thousands."
+    )
+    assert [row["value"] for row in point] == ["3.0", "4.5"]
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_byte_order_mark_is_kept(post: Post, mark: bytes) -> None:
+    """Spreadsheets want it back; the first column's name is found behind it."""
+    answer = post("price", mark + b"size,caf\xc3\xa9\n3,\xe2\x82\xac\n")
+
+    assert answer.content == mark + "size,café,value,unit,error\n3,€,6.0,euros,\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "kind"),
+    [
+        ("utf-16", "text/csv"),
+        ("cp1252", "text/csv; charset=windows-1252"),
+        ("latin-1", 'text/csv;charset="ISO-8859-1"'),
+        ("utf-16-le", "text/csv; charset=utf-16le"),
+    ],
+)
+def test_an_encoding_that_is_said_is_read(post: Post, encoding: str, kind: str) -> None:
+    """The answer is UTF-8."""
+    answer = post("price", "size\tcafé\n3\tü\n".encode(encoding), kind=kind)
+
+    assert [(row["café"], row["value"]) for row in rows_of(answer, "\t")] == [("ü", "6.0")]
+
+
+def test_names_that_are_taken_get_a_prefix(post: Post) -> None:
+    """A table with the truth in it, or one that was scored before, loses nothing."""
+    answer = post("admission", "exam_1,exam_2,label,error,predicted_label\n45,85,yes,0,no\n")
+
+    (row,) = rows_of(answer)
+    assert (row["label"], row["error"], row["predicted_label"]) == ("yes", "0", "no")
+    assert row["predicted_predicted_label"] == "admitted"
+    assert row["predicted_error"] == ""
+
+
+def test_rows_that_fail_say_why_and_the_rest_is_scored(post: Post) -> None:
+    """Each sentence names the line, the feature, what came and what to do."""
+    table = (
+        "exam_1,exam_2,name\n"
+        "45,85,a\n"
+        "abc,85,b\n"
+        '"45,5",85,c\n'
+        "45 %,85,d\n"
+        ",85,e\n"
+        "45,850,f\n"
+        "45,85\n"
+        "45,85,g,h\n"
+        '4"5,85,i\n'
+        "\n"
+        "x,y,j\n"
+        "45,85,k\n"
+    )
+
+    answers = rows_of(post("admission", table))
+
+    wanted = "feature 'exam_1' must be a number of points from 0 to 100, got"
+    assert [row["name"] for row in answers] == [
+        "a",
+        "b",
+        "c",
+        "d",
+        "e",
+        "f",
+        "",
+        "g",
+        "i",
+        "j",
+        "k",
+    ]
+    assert [row["error"] for row in answers] == [
+        "",
+        f'Line 3: {wanted} "abc". Write a number.',
+        f'Line 4: {wanted} "45,5". Write 45.5: a point marks the decimals of this table.',
+        f'Line 5: {wanted} "45 %". Write 45, without the percent sign.',
+        f"Line 6: {wanted} an empty cell. Every row needs it.",
+        (
+            "Line 7: feature 'exam_2' must be a number of points from 0 to 100, got 850. "
+            "Check the unit: it is points."
+        ),
+        "Line 8: 2 cells where the header has 3 columns; leave a cell empty rather than out.",
+        (
+            'Line 9: 4 cells where the header has 3 columns; a cell that holds "," must stand in '
+            'quotes, and a point marks the decimals. Left over: "h".'
+        ),
+        f'Line 10: {wanted} "4\\"5". Write a number.',
+        (
+            f'Line 12: {wanted} "x". Write a number. '
+            "Feature 'exam_2' must be a number of points from 0 to 100, got \"y\". Write a number."
+        ),
+        "",
+    ]
+    assert [row["label"] for row in answers if not row["error"]] == ["admitted", "admitted"]
+
+
+def test_a_quote_that_is_never_closed_costs_its_own_line(post: Post) -> None:
+    """What it swallowed is read again."""
+    table = 'note,size\n"open,1\nplain,2\n"fine",3\n"bro"ken",4\nlast,5\n'
+
+    answers = rows_of(post("price", table))
+
+    assert [row["value"] for row in answers] == ["", "4.0", "6.0", "", "10.0"]
+    assert answers[3]["error"] == (
+        "Line 5: a quote stands inside a cell in quotes; write it twice there."
+    )
+    assert errors_of(post("price", 'note,size\nplain,2\n"open,1\nlast,5\n')) == [
+        "",
+        "Line 3: a quote is opened here and never closed; close it, or write it twice.",
+        "",
+    ]
+
+
+def test_values_that_the_model_cannot_compute_are_errors_of_their_rows(post: Post) -> None:
+    """An answer that is no number costs its own row alone."""
+    answers = rows_of(post("price", "size\n1\n3e38\n2\n"))
+
+    assert [row["value"] for row in answers] == ["2.0", "", "4.0"]
+    assert answers[1]["error"].startswith("Line 3: model 'price' cannot compute this input")
+    assert "its answer is not a finite number" in answers[1]["error"]
+
+
+def test_bytes_that_are_no_text_are_an_error_of_their_row(post: Post) -> None:
+    """Far behind the first lines nothing can be refused any more, but named."""
+    table = b"size,note\n" + b"1,plain text\n" * 9000 + b"2,caf\xe9\n" + b"3,end\n"
+
+    answers = rows_of(post("price", table))
+
+    assert len(answers) == 9002
+    assert answers[9000]["error"].startswith("Line 9002: the row holds bytes that are not UTF-8")
+    assert answers[9000]["note"] == "caf\ufffd"
+    assert answers[9001]["value"] == "6.0"
+
+
+@pytest.mark.parametrize(
+    ("query", "header"),
+    [
+        ("?top=2", "label,probability,label_1,probability_1,label_2,probability_2,error"),
+        ("?probabilities=none", "label,probability,error"),
+        ("?warnings=true&probabilities=none", "label,probability,warnings,error"),
+    ],
+)
+def test_parameters_choose_the_columns(post: Post, query: str, header: str) -> None:
+    """As they choose what JSON answers hold."""
+    answer = post("iris", "a,b,c\n1,3,2\n", query)
+
+    assert answer.text.split("\n")[0] == f"a,b,c,{header}"
+    (row,) = rows_of(answer)
+    assert row["label"] == "versicolor"
+    if "top" in query:
+        assert (row["label_1"], row["label_2"]) == ("versicolor", "virginica")
+        assert row["probability_1"] == row["probability"] > row["probability_2"]
+
+
+def test_a_table_may_be_answered_in_json(post: Post) -> None:
+    """By the header Accept: as posted rows are answered, an error in its row's place."""
+    answer = post("price", "size\n3\nx\n4\n", accept="application/json")
+
+    told = answer.json()
+    assert answer.headers["content-type"] == "application/json"
+    assert [told["predictions"][row] for row in (0, 2)] == [
+        {"value": 6.0, "unit": "euros"},
+        {"value": 8.0, "unit": "euros"},
+    ]
+    assert told["predictions"][1]["code"] == "invalid_input"
+    assert told["predictions"][1]["error"].startswith("Line 3: feature 'size' must be a number")
+    assert told["predictions"][1]["details"][0]["feature"] == "size"
+    assert told["model_version"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("*/*", "text/csv; charset=utf-8; header=present"),
+        ("application/json;q=0.5, text/csv", "text/csv; charset=utf-8; header=present"),
+        ("text/html, application/x-ndjson;q=0.9, */*;q=0.1", "application/x-ndjson"),
+        ("image/png", "text/csv; charset=utf-8; header=present"),
+    ],
+)
+def test_accept_is_weighed(post: Post, accept: str, kind: str) -> None:
+    """The form liked best wins; where none of ours is liked, that of the table."""
+    assert post("price", "size\n3\n", accept=accept).headers["content-type"] == kind

@@ -1,0 +1,184 @@
+"""What is wrong with a whole table is told before anything is scored: the place, and the remedy."""
+
+import gzip
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import StartApp
+from tests.models import (
+    place_bare,
+    publish_admission,
+    publish_mixed,
+    sum_and_difference,
+)
+
+
+def refused(answer: httpx.Response, status: int = 400) -> str:
+    """The sentence of a refusal in the one shape that errors have."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["code"]
+    sentence: str = answer.json()["error"]
+    return sentence
+
+
+def post(
+    client: httpx.Client, content: bytes, model: str = "admission", kind: str = "text/csv"
+) -> httpx.Response:
+    headers = {"content-type": kind}
+    return client.post(f"/models/{model}/predict", content=content, headers=headers)
+
+
+TABLES: list[tuple[bytes, str]] = [
+    (b"", "The table is empty; it needs a first line with the columns' names"),
+    (b" \r\n\r\n", "The table is empty"),
+    (b"exam_1,exam_2\n", "Line 1 names the columns, and no row follows"),
+    (b"\n\nexam_1,exam_2\n\n", "Line 3 names the columns, and no row follows"),
+    (b"45,85\n30,40\n", 'Line 1 holds values ("45", "85") where the columns must be named. Put'),
+    (b"45,85\n30,40\n", "such as exam_1,exam_2"),
+    (b"exam1,exam_2\n45,85\n", "Line 1 has no column 'exam_1'; did you mean it by \"exam1\"?"),
+    (b"exam1,exam_2\n45,85\n", "Rename that column to exam_1."),
+    (b"Exam_1;Exam_2\n45;85\n", "2 problems. The first: Line 1 has no column 'exam_1'"),
+    (b"exam_1,age\n45,8\n", 'no column \'exam_2\'; its columns are "exam_1", "age". Add'),
+    (b"exam_1,exam_2,exam_1\n4,5,6\n", "Line 1 names 'exam_1' in columns 1 and 3. Rename"),
+    (b"exam_1:exam_2\n45:85\n", 'did you mean it by "exam_1:exam_2"?'),
+    (b'"exam_1,exam_2\n45,85\n', "Line 1 opens a quote and never closes it"),
+    (b'{"exam_1": 45, "exam_2": 85}', "The body is JSON and its Content-Type says text/csv"),
+    (b"%PDF-1.7\n...", "The body is a PDF document, not a table of text. Save the table as CSV"),
+    (b"PK\x03\x04....", "a zip archive or a spreadsheet (.xlsx, .ods)"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet of an old Excel (.xls)"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+    (b"<!DOCTYPE html><html>", "a web page"),
+    (gzip.compress(b"exam_1,exam_2\n45,85\n"), "say so by the header Content-Encoding: gzip"),
+    (b"exam_1,exam_2\n45,\x0085\n", "bytes that are no text, the first at 17"),
+    (b"exam_1,exam_2\n45,85\ncaf\xe9,1\n", "Line 3 holds the byte 0xE9, which is not utf-8."),
+    (b"exam_1,exam_2\n45,85\ncaf\xe9,1\n", "charset=windows-1252"),
+    (b"exam_1;exam_2\n4,5;85\n4.5;85\n", 'by a comma and by a point: "4,5" in line 2 and "4.5"'),
+    (b"exam_1\texam_2\n1,234\t85\n", "may be 1.234 or 1234. Say which mark"),
+]
+
+
+@pytest.mark.parametrize(("content", "sentence"), TABLES)
+def test_a_table_that_cannot_be_read_is_told_why(
+    models: Path, start: StartApp, content: bytes, sentence: str
+) -> None:
+    """Empty, headless, misspelt, of another format, separator or encoding."""
+    publish_admission(models)
+
+    assert sentence in refused(post(start(), content))
+
+
+def test_a_wrong_charset_is_told(models: Path, start: StartApp) -> None:
+    """An unknown name, one of no text, and one that the bytes are not in."""
+    publish_admission(models)
+    client = start()
+    table = b"exam_1,exam_2\n45,85\n"
+
+    for charset in ("utf-9", "base64", "rot13", "unicode_escape", "a b"):
+        kind = f"text/csv; charset={charset}"
+        assert "is not known here" in refused(post(client, table, kind=kind))
+    answer = post(client, table + b"\xc3", kind="text/csv; charset=us-ascii")
+    assert answer.status_code == 200
+
+
+def test_a_misspelt_optional_column_is_not_carried_by_mistake(
+    models: Path, start: StartApp
+) -> None:
+    """One that is very near is asked about; another is somebody's own."""
+    publish_mixed(models)
+    client = start()
+    rest = b",rooms,garden,quarter\nred,2,true,north\n"
+
+    near = post(client, b"Colour" + rest, "mixed")
+    other = post(client, b"column" + rest, "mixed")
+
+    assert "no column 'colour'; did you mean it by \"Colour\"?" in refused(near)
+    assert other.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "sentence"),
+    [
+        ("admision", 404, "did you mean 'admission'?"),
+        ("simple", 400, "use POST /v2/models/simple/infer"),
+    ],
+)
+def test_a_model_that_takes_no_table_says_so(
+    models: Path, start: StartApp, model: str, status: int, sentence: str
+) -> None:
+    """An unknown one, and one whose features have no names."""
+    publish_admission(models)
+    place_bare(models, "simple", sum_and_difference())
+
+    answer = post(start(), b"exam_1,exam_2\n45,85\n", model)
+
+    assert sentence in refused(answer, status)
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("top=0", "Parameter 'top' must be a whole number from 1"),
+        ("warning=true", "did you mean 'warnings'?"),
+        ("decimal=.", "must be 'point' or 'comma'"),
+    ],
+)
+def test_a_wrong_parameter_is_told_before_anything_is_scored(
+    models: Path, start: StartApp, query: str, sentence: str
+) -> None:
+    """As for rows in JSON."""
+    publish_admission(models)
+    url, headers = f"/models/admission/predict?{query}", {"content-type": "text/csv"}
+
+    answer = start().post(url, content=b"exam_1,exam_2\n45,85\n", headers=headers)
+
+    assert sentence in refused(answer)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_a_body_that_is_not_packed_as_it_says_is_refused(
+    models: Path, start: StartApp, encoding: str
+) -> None:
+    """At its very start nothing has been scored yet."""
+    publish_admission(models)
+    headers = {"content-type": "text/csv", "content-encoding": encoding}
+
+    answer = start().post("/models/admission/predict", content=b"exam_1,exam_2", headers=headers)
+
+    assert f"The body is not {encoding} to its end" in refused(answer)
+
+
+def test_an_unknown_packing_is_refused_by_name(models: Path, start: StartApp) -> None:
+    """415, as for every body."""
+    publish_admission(models)
+    headers = {"content-type": "text/csv", "content-encoding": "br"}
+
+    answer = start().post("/models/admission/predict", content=b"exam_1", headers=headers)
+
+    assert "'br'" in refused(answer, 415)
+
+
+def test_a_table_too_wide_for_its_first_line_is_refused(models: Path, start: StartApp) -> None:
+    """A first line that never ends is not kept for ever."""
+    publish_admission(models)
+
+    assert "longer than 1,048,576 characters" in refused(post(start(), b"x" * 3_000_000))
+
+
+NDJSON: list[tuple[bytes, str]] = [
+    (b"", 'The body is empty. Send one object a line, for example {"exam_1":'),
+    (b"\n \n", "The body is empty"),
+    (b"%PDF-1.7\n", "The body is a PDF document. Send one object a line"),
+]
+
+
+@pytest.mark.parametrize(("content", "sentence"), NDJSON)
+def test_lines_that_cannot_be_read_are_told_why(
+    models: Path, start: StartApp, content: bytes, sentence: str
+) -> None:
+    """The same for newline-delimited JSON."""
+    publish_admission(models)
+
+    assert sentence in refused(post(start(), content, kind="application/x-ndjson"))

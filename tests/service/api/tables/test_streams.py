@@ -1,0 +1,214 @@
+"""Tables as streams: of any length, in any pieces, and ended in any way."""
+
+import gzip
+import json
+import re
+import socket
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import StartApp
+from tests.models import publish_admission, publish_price
+
+PATH = "/models/price/predict"
+CSV = {"content-type": "text/csv"}
+NDJSON = {"content-type": "application/x-ndjson"}
+LONG = 120_000
+
+
+@contextmanager
+def connected(client: httpx.Client, headers: dict[str, str]) -> Iterator[socket.socket]:
+    """A connection on which a request with a body in chunks has begun."""
+    address = (client.base_url.host, client.base_url.port or 80)
+    lines = [f"POST {PATH} HTTP/1.1", "host: test", "transfer-encoding: chunked"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        yield connection
+
+
+def send(connection: socket.socket, data: bytes) -> None:
+    connection.sendall(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+
+def read_until(connection: socket.socket, wanted: bytes) -> bytes:
+    """What arrives, as far as the wanted bytes or the end."""
+    seen = b""
+    while wanted not in seen and (data := connection.recv(65536)):
+        seen += data
+    return seen
+
+
+def long_table() -> bytes:
+    """Some megabytes: more than all the buffers between a client and a server hold."""
+    note = "n" * 60
+    return b"size,note\n" + "".join(f"{row},{note}\n" for row in range(LONG)).encode()
+
+
+def outcomes(client: httpx.Client, outcome: str) -> int:
+    """How often this has been counted."""
+    text = client.get("/metrics").text
+    counts = re.findall(rf'onward_requests_total{{.*outcome="{outcome}".*}} (\S+)', text)
+    return int(sum(map(float, counts)))
+
+
+def unnamed_files() -> int:
+    """How many files without a name this process holds open."""
+    links = Path("/proc/self/fd").iterdir()
+    return sum("(deleted)" in str(link.readlink()) for link in links if link.exists())
+
+
+def test_a_client_that_sends_all_before_it_reads_gets_everything(
+    models: Path, start: StartApp
+) -> None:
+    """Neither side waits for the other for ever, and the order is kept."""
+    publish_price(models)
+    client = start(max_body_bytes=1000)
+    before = unnamed_files()
+
+    answer = client.post(PATH, content=long_table(), headers=CSV)
+
+    lines = answer.text.splitlines()
+    assert len(lines) == 1 + LONG
+    assert [line.split(",")[2] for line in lines[1:]] == [f"{2.0 * row}" for row in range(LONG)]
+    assert unnamed_files() == before
+
+
+def test_a_client_that_never_reads_is_let_go_where_no_file_is_allowed(
+    models: Path, start: StartApp
+) -> None:
+    """Nothing is kept for it but what fits into memory."""
+    publish_price(models)
+    client = start(max_spool_bytes=0, deadline_seconds=1)
+
+    with pytest.raises(httpx.TransportError):
+        client.post(PATH, content=iter([long_table()] * 20), headers=CSV)
+
+    assert client.get("/health/live").status_code == 200
+
+
+def test_answers_come_while_rows_still_arrive(models: Path, start: StartApp) -> None:
+    """Each line is answered before the next one is sent."""
+    publish_price(models)
+
+    with connected(start(), NDJSON) as connection:
+        for size in (1, 2, 3):
+            send(connection, json.dumps({"size": size}).encode() + b"\n")
+            assert b'{"value":%d.0,"unit":"euros"}\n' % (2 * size) in read_until(
+                connection, b"euros"
+            )
+
+
+def test_pieces_of_any_size_make_the_same_answer(models: Path, start: StartApp) -> None:
+    """Letters, cells and lines may be cut anywhere."""
+    publish_price(models)
+    client = start()
+    table = 'note,size\r\n"é, ""ü""\r\nö",3\r\n€,x\r\nz,4'.encode()
+
+    whole = client.post(PATH, content=table, headers=CSV)
+    single = client.post(PATH, content=iter([bytes([b]) for b in table]), headers=CSV)
+
+    assert whole.status_code == 200
+    assert single.content == whole.content
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "x-gzip"])
+def test_a_packed_table_is_unpacked_as_it_arrives(
+    models: Path, start: StartApp, encoding: str
+) -> None:
+    """Also a gzip file of several members."""
+    publish_price(models)
+    table = b"size\n" + b"1\n" * 100_000
+    packed = zlib.compress(table) if encoding == "deflate" else gzip.compress(table[:7])
+    packed += b"" if encoding == "deflate" else gzip.compress(table[7:])
+    pieces = [packed[at : at + 7] for at in range(0, len(packed), 7)]
+
+    answer = start().post(PATH, content=iter(pieces), headers=CSV | {"content-encoding": encoding})
+
+    assert answer.text == "size,value,unit,error\n" + "1,2.0,euros,\n" * 100_000
+
+
+def test_a_stream_that_is_spoilt_says_so_in_its_last_row(models: Path, start: StartApp) -> None:
+    """What came before is answered; nothing pretends to be whole."""
+    publish_price(models)
+    packed = gzip.compress(b"size,note\n" + b"".join(b"1,%d\n" % row for row in range(50_000)))
+    headers = CSV | {"content-encoding": "gzip"}
+
+    answer = start().post(PATH, content=packed[:-40], headers=headers)
+
+    *rows, last = answer.text.splitlines()
+    assert len(rows) > 40_000
+    assert last.startswith(",,,,Line ")
+    assert last.endswith(
+        "The body's gzip data ends too early; send all of it. Nothing from here on was scored."
+    )
+
+
+def test_a_line_that_never_ends_ends_the_table(models: Path, start: StartApp) -> None:
+    """It is named, and what came before it is answered."""
+    publish_price(models)
+    table = b"size,note\n1,a\n2," + b"x" * 2_000_000 + b"\n3,c\n"
+
+    answer = start().post(PATH, content=table, headers=CSV)
+
+    lines = answer.text.splitlines()
+    assert lines[1] == "1,a,2.0,euros,"
+    assert lines[2].startswith(',,,,"Line 3: Line 3 is longer than 1,048,576 characters')
+    assert len(lines) == 3
+
+
+def test_a_body_that_stops_arriving_is_told(models: Path, start: StartApp) -> None:
+    """408 before the first row; behind it, in the last one."""
+    publish_price(models)
+    client = start(deadline_seconds=0.3)
+
+    with connected(client, CSV) as connection:
+        send(connection, b"size\n")
+        early = read_until(connection, b"}")
+    with connected(client, NDJSON) as connection:
+        send(connection, b'{"size": 1}\n')
+        late = read_until(connection, b"0\r\n\r\n")
+
+    assert early.startswith(b"HTTP/1.1 408 ")
+    assert b"Nothing more of the body arrived for 0.3 s" in early
+    assert b'"code":"body_stalled"' in late
+    assert b'{"value":2.0' in late
+
+
+def test_a_client_that_leaves_leaves_nothing_behind(models: Path, start: StartApp) -> None:
+    """It is counted, its file is gone, and the model answers on."""
+    publish_price(models)
+    client = start()
+    before = unnamed_files()
+
+    with connected(client, CSV) as connection:
+        send(connection, long_table())
+        read_until(connection, b"euros")
+    patience = time.monotonic() + 20
+    while not outcomes(client, "client_left") and time.monotonic() < patience:
+        time.sleep(0.01)
+
+    assert outcomes(client, "client_left") == 1
+    assert unnamed_files() == before
+    assert client.post(PATH, json={"size": 1}).status_code == 200
+
+
+def test_a_table_is_counted_once_with_all_its_rows(models: Path, start: StartApp) -> None:
+    """Rows that failed are counted beside those that were predicted."""
+    publish_admission(models)
+    client = start()
+    table = b"exam_1,exam_2\n45,85\nx,y\n30,40\n"
+
+    client.post("/models/admission/predict", content=table, headers=CSV)
+
+    text = client.get("/metrics").text
+    labels = '{model="admission",version="1"}'
+    assert f"onward_rows_total{labels} 2.0" in text
+    assert f"onward_refused_rows_total{labels} 1.0" in text
+    assert 'dialect="csv",model="admission",outcome="ok",version="1"} 1.0' in text
