@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_SERVER_CORE = 0
-_LOAD_CORE = 1
+SERVER_CORE = 0
+LOAD_CORE = 1
 _START_SECONDS = 30.0
 # At a line's start: shares within other lines may end in 99 as well.
 _QUANTILE = re.compile(r"^\s*(50|99)%\s+(\S+)", re.MULTILINE)
@@ -29,9 +29,24 @@ class Measured:
     p99: float
 
 
+@dataclass(frozen=True)
+class Running:
+    """A server's address, and the id of its process."""
+
+    address: str
+    process: int
+
+
 @contextmanager
 def server(arguments: Sequence[str], probe: str) -> Iterator[str]:
-    """Start ``python …`` pinned to one core; gives its address once ``probe`` answers.
+    """The address of what `running` starts."""
+    with running(arguments, probe) as started:
+        yield started.address
+
+
+@contextmanager
+def running(arguments: Sequence[str], probe: str) -> Iterator[Running]:
+    """Start ``python …`` pinned to one core, until ``probe`` answers.
 
     Args:
         arguments: the command after the interpreter; ``{port}`` becomes a free port.
@@ -41,11 +56,11 @@ def server(arguments: Sequence[str], probe: str) -> Iterator[str]:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     command = [sys.executable, *(part.format(port=port) for part in arguments)]
-    process = subprocess.Popen(_pinned(_SERVER_CORE, command), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(pinned(SERVER_CORE, command), stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
         _wait(address + probe)
-        yield address
+        yield Running(address, process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -80,7 +95,7 @@ def load(
             "-s",
         ]
         ended = subprocess.run(
-            _pinned(_LOAD_CORE, [*command, str(script), url]),
+            pinned(LOAD_CORE, [*command, str(script), url]),
             capture_output=True,
             text=True,
             check=True,
@@ -114,7 +129,8 @@ def _lua(body: bytes, pause_milliseconds: int) -> str:
     )
 
 
-def _pinned(core: int, command: list[str]) -> list[str]:
+def pinned(core: int, command: list[str]) -> list[str]:
+    """The command on one core, where there are two or more to choose from."""
     if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:  # noqa: PLR2004 - one core each
         return command
     return ["taskset", "-c", str(core), *command]
