@@ -8,40 +8,50 @@ import sys
 from collections.abc import Sequence
 
 import uvicorn
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from service.app import create_app
+from service.commands.check import check
+from service.commands.options import add_settings, read_settings
+from service.commands.score import score
 from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
 from service.listing import list_models
 from service.logs import configure_logging
 from service.metrics import WORKERS_FOLDER
 from service.settings import Settings, misspelt_variables
+from service.spelling import nearest
 from service.workers.slots import meeting_place
 from service.workers.supervisor import Supervisor
 
 _USAGE_ERROR = 2
-_LIST = "models"
+_COMMANDS = {"score": score, "check": check, "models": list_models}
 
 _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop; 2 where the options or the machine do not allow it."""
-    words = sys.argv[1:] if arguments is None else list(arguments)
-    if words[:1] == [_LIST]:
-        return list_models(words[1:])
-    options = vars(_parser().parse_args(words))
-    given = {name: value for name, value in options.items() if value is not None}
+    """Serve until told to stop, or do what the first word says.
+
+    Returns:
+        2 where the options or the machine do not allow it.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    command, rest = (given[0], given[1:]) if given else ("", [])
+    if command in _COMMANDS:
+        return _COMMANDS[command](rest)
+    if command and not command.startswith("-"):
+        close = nearest(command, _COMMANDS)
+        meant = f"did you mean {close!r}?" if close else "there are score, check and models."
+        return _refuse(f"There is no command {command!r}; {meant} Without one, it serves.")
+    return _serve_as_told(given)
+
+
+def _serve_as_told(arguments: Sequence[str]) -> int:
     try:
-        settings = Settings(**given)
-    except ValidationError as error:
-        return _refuse("\n".join(_problem(problem) for problem in error.errors()))
-    configure_logging(settings.log_format, settings.log_level)
-    for sentence in misspelt_variables(os.environ):
-        _log.warning(sentence)
-    try:
+        settings = read_settings(vars(_parser().parse_args(arguments)))
+        configure_logging(settings.log_format, settings.log_level)
+        for sentence in misspelt_variables(os.environ):
+            _log.warning(sentence)
         _check_machine(settings)
         _serve(settings)
     except OnwardError as error:
@@ -53,17 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service",
         description="Serve every model of a folder over HTTP.",
-        epilog="Each option is also a setting ONWARD_<NAME>; the option wins. "
-        f"`python -m service {_LIST}` tells what a running service serves.",
+        epilog="Each option is also a setting ONWARD_<NAME>; the option wins. Other commands: "
+        "'score' scores a file without a server, 'check' proves every model of a folder, 'models' "
+        "tells what a running service serves.",
     )
-    for name, field in Settings.model_fields.items():
-        shown = str(field.default).replace("%", "%%")
-        parser.add_argument(
-            f"--{name.replace('_', '-')}",
-            dest=name,
-            metavar="VALUE",
-            help=f"{(field.description or '').replace('%', '%%')} (default: {shown})",
-        )
+    add_settings(parser)
     return parser
 
 
@@ -120,12 +124,6 @@ def _check_port(host: str, port: int) -> None:
                 f"Cannot listen on {host} port {port}: {error.strerror}; end what listens there, "
                 "or choose another with --port or ONWARD_PORT."
             ) from error
-
-
-def _problem(problem: ErrorDetails) -> str:
-    name = str(problem["loc"][0]) if problem["loc"] else "settings"
-    option = f"--{name.replace('_', '-')} (ONWARD_{name.upper()})"
-    return f"{option} is {problem['input']!r}: {problem['msg']}."
 
 
 def _refuse(reason: str) -> int:

@@ -16,6 +16,7 @@ PACKAGES = ("service", "training")
 # Each part of the project, and the parts it may import. A part is the longest prefix named here.
 ALLOWED: Mapping[str, set[str]] = {
     "service.__main__": {
+        "service.commands",
         "service.app",
         "service.engine",
         "service.errors",
@@ -23,11 +24,22 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.logs",
         "service.metrics",
         "service.settings",
+        "service.spelling",
         # Its supervisor alone.
         "service.workers",
     },
     # A client of a running service, which it knows by its answers alone.
     "service.listing": {"service.settings"},
+    # The same parts without a server: a command passes files where HTTP passes bodies.
+    "service.commands": {
+        "service.api",
+        "service.bundle",
+        "service.engine",
+        "service.errors",
+        "service.logs",
+        "service.metrics",
+        "service.settings",
+    },
     "service.app": {
         "service.api",
         "service.engine",

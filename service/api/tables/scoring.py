@@ -49,7 +49,10 @@ class Answers(Protocol):
 
 @dataclass
 class Tally:
-    """What has been done, and how long its parts took in seconds."""
+    """What has been done, and how long its parts took in seconds.
+
+    ``rows`` have an answer, ``faults`` an error.
+    """
 
     rows: int = 0
     faults: int = 0
@@ -57,6 +60,11 @@ class Tally:
     queue: float = 0.0
     compute: float = 0.0
     encode: float = 0.0
+
+    @property
+    def seen(self) -> int:
+        """All rows."""
+        return self.rows + self.faults
 
     @property
     def phases(self) -> Phases:
@@ -97,6 +105,8 @@ class Scoring:
         self._patience_seconds = patience_seconds
         self._most_rows = _FIRST_ROWS
         self.tally = Tally()
+        # What made it impossible to go on.
+        self.broken: OnwardError | None = None
 
     @property
     def media_type(self) -> str:
@@ -123,6 +133,7 @@ class Scoring:
             async for piece in self._drained():
                 yield piece
         except OnwardError as error:
+            self.broken = error
             place = f"Line {self._reader.line}"
             sentence = f"{place}: {error} Nothing from here on was scored."
             yield self._answers.refuse(Fault(sentence, error.code))

@@ -1,0 +1,48 @@
+"""Options of a command line that are settings too."""
+
+import argparse
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from service.errors import CannotStart
+from service.settings import Settings
+
+
+def add_settings(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -> None:
+    """Offer settings as options; without names, all of them."""
+    for name, field in Settings.model_fields.items():
+        if names is not None and name not in names:
+            continue
+        shown = str(field.default).replace("%", "%%")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            metavar="VALUE",
+            help=f"{(field.description or '').replace('%', '%%')} (default: {shown})",
+        )
+
+
+def read_settings(options: Mapping[str, Any]) -> Settings:
+    """The settings, from the environment where an option is not given.
+
+    Raises:
+        CannotStart: a value cannot be used; names every such value.
+    """
+    given = {
+        name: value
+        for name, value in options.items()
+        if name in Settings.model_fields and value is not None
+    }
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise CannotStart("\n".join(map(_problem, error.errors()))) from None
+
+
+def _problem(problem: ErrorDetails) -> str:
+    name = str(problem["loc"][0]) if problem["loc"] else "settings"
+    option = f"--{name.replace('_', '-')} (ONWARD_{name.upper()})"
+    return f"{option} is {problem['input']!r}: {problem['msg']}."
