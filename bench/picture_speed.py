@@ -1,0 +1,132 @@
+"""``python -m bench.picture_speed``: an epoch of the course's networks, ours and plain Keras 3.
+
+The same pictures, layers, optimiser and batch; each contestant in its turn, several times over, so
+that the machine's moods fall on all alike. Keras runs on PyTorch, as ours does.
+"""
+
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bench.page import replace_section
+from service.bundle.inputs import ImageInput
+from service.pictures import DECODER
+from training.config import read_any
+from training.images.checkpoint import Checkpoint
+from training.images.dataset import PictureSet
+from training.images.fit import fit
+from training.images.recipe import Augmentation, ImageRecipe
+from training.images.run import unfitted
+from training.images.sources import load_pictures
+from training.sources import Folders
+
+# Keras reads its backend when it is imported; PyTorch is the one that we use ourselves.
+os.environ["KERAS_BACKEND"] = "torch"
+os.environ["KERAS_HOME"] = os.devnull
+
+import keras
+
+_CACHE = Path.home() / ".cache" / "onward"
+_PICTURES = 20_000
+_WATCHED = 500
+_ROUNDS = 3
+
+
+def main() -> int:
+    """Measure both networks, and write the table into ``RESULTS.md``."""
+    data = Path(os.environ["ONWARD_DATA"]) if "ONWARD_DATA" in os.environ else None
+    folders = Folders(data, _CACHE)
+    torch.set_num_threads(os.cpu_count() or 1)
+    lines = [
+        f"Made by `python -m bench.picture_speed`: one epoch over {_PICTURES:,} pictures of MNIST,",
+        f"float32, medians of {_ROUNDS} turns, {os.cpu_count()} cores. The second line of ours",
+        "changes every picture anew (shift, rotation, scale, shear, elastic, stroke, blur).",
+        "",
+        "| network | who | seconds an epoch | times ours |",
+        "|---|---|---|---|",
+    ]
+    for name, batch in (("digits_mlp", 100), ("digits_conv", 128)):
+        recipe = _plain(name, batch)
+        pictures = _pictures(recipe, folders)
+        changed = read_any("digits_mlp")
+        assert isinstance(changed, ImageRecipe)  # noqa: S101 - so that the types know, too
+        moved = recipe.model_copy(update={"augmentation": changed.augmentation})
+        contestants = {
+            "ours": lambda r=recipe, p=pictures: _ours(r, p),
+            "ours, with augmentation": lambda r=moved, p=pictures: _ours(r, p),
+            "Keras": lambda n=name, p=pictures, b=batch: _keras(n, p, b),
+        }
+        lines += _rows(name, contestants)
+    sys.stdout.write(replace_section("Training on pictures", lines))
+    return 0
+
+
+def _plain(name: str, batch: int) -> ImageRecipe:
+    recipe = read_any(name)
+    assert isinstance(recipe, ImageRecipe)  # noqa: S101 - so that the types know, too
+    changes = {"epochs": 1, "batch_size": batch, "averaging": 0.0, "schedule": "constant"}
+    training = recipe.training.model_copy(update=changes)
+    return recipe.model_copy(update={"training": training, "augmentation": Augmentation()})
+
+
+def _pictures(recipe: ImageRecipe, folders: Folders) -> PictureSet:
+    image = ImageInput(kind="image", decoder=DECODER, **recipe.image.model_dump())
+    found = load_pictures(recipe.data, recipe.target.labels, image, folders)
+    return found.training.chosen(np.arange(_PICTURES))
+
+
+def _ours(recipe: ImageRecipe, pictures: PictureSet) -> None:
+    watched = pictures.chosen(np.arange(_WATCHED))
+    fit(unfitted(recipe, pictures), recipe, pictures, watched, Checkpoint(None, "", resume=False))
+
+
+def _keras(name: str, pictures: PictureSet, batch: int) -> None:
+    layers, optimiser = _KERAS[name]()
+    model = keras.Sequential([*layers, keras.layers.Dense(10, activation="softmax")])
+    model.compile(optimizer=optimiser, loss="sparse_categorical_crossentropy")
+    x = pictures.pixels(slice(None)).astype(np.float32) / 255
+    watched = (x[:_WATCHED], pictures.target[:_WATCHED])
+    model.fit(x, pictures.target, epochs=1, batch_size=batch, validation_data=watched, verbose=0)
+
+
+def _dense() -> tuple[list[keras.Layer], keras.Optimizer]:
+    hidden = [keras.layers.Dense(1024, activation="relu") for _ in range(3)]
+    return [keras.layers.Flatten(), *hidden], keras.optimizers.SGD(0.1, momentum=0.9)
+
+
+def _convolutional() -> tuple[list[keras.Layer], keras.Optimizer]:
+    stage = [
+        layer
+        for _ in range(2)
+        for layer in (keras.layers.Conv2D(32, 3, activation="relu"), keras.layers.MaxPooling2D())
+    ]
+    layers = [*stage, keras.layers.Flatten(), keras.layers.Dense(128, activation="relu")]
+    return layers, keras.optimizers.Adam(0.001)
+
+
+_KERAS = {"digits_mlp": _dense, "digits_conv": _convolutional}
+
+
+def _rows(network: str, contestants: Mapping[str, Callable[[], None]]) -> list[str]:
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(_ROUNDS):
+        for name, run in contestants.items():
+            started = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - started)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    ours = medians["ours"]
+    return [
+        f"| {network} | {name} | {median:.3g} | {median / ours:.2g} |"
+        for name, median in medians.items()
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
