@@ -102,8 +102,9 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
 
     verb = verbs.add_parser("results", help="measure all shipped models beside their yardsticks")
     verb.add_argument("--page", type=Path, default=Path("docs/results.md"), help="what to write")
+    verb.add_argument("--also", type=Path, help="a folder of models that are not shipped")
     _add_folders(verb)
-    verb.set_defaults(command=lambda o: commands.results(o.models, _folders(o), o.page))
+    verb.set_defaults(command=lambda o: commands.results(o.models, _folders(o), o.page, o.also))
     return parser, set(verbs.choices)
 
 

@@ -136,9 +136,9 @@ def import_onnx(onnx: Path, document: dict[str, Any], csv: Path | None, models: 
         say(_summary(imported.manifest.evaluation))
 
 
-def results(models: Path, folders: Folders, page: Path) -> None:
+def results(models: Path, folders: Folders, page: Path, also: Path | None) -> None:
     """Measure every published model beside its yardstick and write the page."""
-    page.write_text(results_page(models, folders), encoding="utf-8")
+    page.write_text(results_page(models, folders, also), encoding="utf-8")
     say(f"Wrote {page}")
 
 

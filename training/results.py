@@ -11,20 +11,27 @@ from training.sources import Folders
 from training.yardsticks import FIGURES, Figure, trial_of
 
 
-def results_page(models: Path, folders: Folders) -> str:
+def results_page(models: Path, folders: Folders, also: Path | None = None) -> str:
     """The page in Markdown.
+
+    Args:
+        models: the published models.
+        folders: where data may lie.
+        also: models that are too large to ship, measured all the same.
 
     Raises:
         TrainingError: a model or its data set cannot be read.
     """
     lines = [_HEAD]
-    for name in published_names(models):
-        figures = _figures(models, name, folders)
-        lines += [_row(name, figure) for figure in figures]
+    homes = {name: models for name in published_names(models)}
+    if also is not None:
+        homes = {name: also for name in published_names(also)} | homes
+    for name, home in sorted(homes.items()):
+        lines += [_row(name, figure) for figure in _figures(home, name, folders)]
     lines.append(_MADE)
-    newest = {name: versions_in(models / name)[-1] for name in published_names(models)}
-    bundles = [read_bundle(models / name / str(version)) for name, version in newest.items()]
-    lines += [_made(bundle.manifest) for bundle in bundles]
+    for name, home in sorted(homes.items()):
+        newest = home / name / str(versions_in(home / name)[-1])
+        lines.append(_made(read_bundle(newest).manifest))
     return "\n".join(lines) + "\n"
 
 
