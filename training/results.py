@@ -23,9 +23,9 @@ def results_page(models: Path, folders: Folders, also: Path | None = None) -> st
         TrainingError: a model or its data set cannot be read.
     """
     lines = [_HEAD]
-    homes = {name: models for name in published_names(models)}
+    homes = dict.fromkeys(published_names(models), models)
     if also is not None:
-        homes = {name: also for name in published_names(also)} | homes
+        homes = dict.fromkeys(published_names(also), also) | homes
     for name, home in sorted(homes.items()):
         lines += [_row(name, figure) for figure in _figures(home, name, folders)]
     lines.append(_MADE)
