@@ -96,7 +96,7 @@ def test_metrics_equal_what_the_load_generator_counted(models: Path, workers: in
         ThreadPoolExecutor(8) as callers,
     ):
         for _ in range(2):
-            answered += callers.map(partial(ask, client), range(200))
+            answered += callers.map(partial(ask, client), range(80))
             started = service.said.count("Application startup complete")
             os.kill(service.workers[0], signal.SIGKILL)
             service.until_said("Application startup complete", started + 1)
