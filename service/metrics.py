@@ -1,5 +1,6 @@
 """Every counter, gauge and histogram: the only importer of prometheus_client."""
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ WORKERS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 # least of all workers' values is told, so it loses against any that has.
 _SILENT = math.inf
 _READY = "READY"
+_PHASES = ("decode", "queue", "compute", "encode")
 _STATE = "onward_model_state"
 
 _SECONDS = (
@@ -223,6 +225,25 @@ class Metrics:
             self._ready.labels(model, version, device).set(_SILENT)
         else:
             self._ready.remove(model, version, device)
+
+    def version_removed(self, model: str, version: str) -> None:
+        """Drop the histograms of a version whose folder is gone; what was counted stays.
+
+        They take most of the room, and who publishes every hour would never have enough of it.
+        Files that workers share cannot shrink.
+        """
+        if self._shared:
+            return
+        for phase in _PHASES:
+            self._drop(self._phases, model, version, phase)
+        self._drop(self._batches, model, version)
+        self._phase_of.cache_clear()
+        self._batches_of.cache_clear()
+
+    @staticmethod
+    def _drop(histogram: Histogram, *labels: str) -> None:
+        with contextlib.suppress(KeyError):  # nobody asked that version
+            histogram.remove(*labels)
 
     def _leave_state(self, model: str, version: str) -> None:
         before = self._states.pop((model, version), None)

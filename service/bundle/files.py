@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import shutil
 import tempfile
 import time
@@ -135,12 +136,14 @@ def _is_version(name: str) -> bool:
 
 def _publish(unfinished: Path, home: Path) -> Path:
     while True:
-        target = home / str(max(versions_in(home), default=0) + 1)
+        # Also what is numbered and no folder, such as a link to nowhere, is in the way.
+        taken = [int(path.name) for path in home.iterdir() if _is_version(path.name)]
+        target = home / str(max(taken, default=0) + 1)
         try:
             # Renaming onto a folder that holds files fails: of two publishers each gets a number.
             unfinished.rename(target)
         except OSError:
-            if not target.exists():
+            if not os.path.lexists(target):
                 raise
             continue
         flush_folder(home)

@@ -37,6 +37,8 @@ class Publisher:
         """Serve this from now on, and let go the models that are no longer in it."""
         before = self.offer.entries
         self._registry.put(self._name, offer)
+        for version in {e.version for e in before} - {e.version for e in offer.entries}:
+            self._metrics.version_removed(self._name, version)
         staying = {entry.model for entry in offer.entries if entry.model}
         for entry in before:
             if entry.model is not None and entry.model not in staying:

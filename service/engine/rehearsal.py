@@ -81,6 +81,7 @@ class Rehearsal:
                 stderr=subprocess.DEVNULL,
                 env=environment | {"PYTHONPATH": os.pathsep.join(paths)},
             )
+            _heard(self._process)  # that it is there; its start is not the model's time
         return self._process
 
     def _end_when_idle(self) -> None:
@@ -107,11 +108,16 @@ def _asked(
 ) -> bool:
     """Whether the process is still there when it has tried."""
     question = [candidate.name, candidate.version, str(candidate.folder), device, threads]
-    if process.stdin is None or process.stdout is None:
+    if process.stdin is None:
         return False
     try:
         process.stdin.write(json.dumps(question).encode() + b"\n")
         process.stdin.flush()
-        return bool(process.stdout.readline())
     except OSError:
         return False
+    return _heard(process)
+
+
+def _heard(process: "subprocess.Popen[bytes]") -> bool:
+    """Whether the process says something before it ends."""
+    return process.stdout is not None and bool(process.stdout.readline())

@@ -1,6 +1,7 @@
 """``python -m service.engine.rehearsing``: the other process of `service.engine.rehearsal`.
 
-A line of JSON names a version; a line comes back when it has been tried, however that ended.
+A line says that it is there. Then a line of JSON names a version, and an empty one comes back when
+that has been tried, however it ended.
 """
 
 import contextlib
@@ -20,13 +21,13 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the runtime may print
     _offer_itself()
+    print(file=answers, flush=True)
     for line in sys.stdin:
         name, version, folder, device, threads = json.loads(line)
         candidate = Candidate(name, version, Path(folder), ())
         with contextlib.suppress(Exception):
             load(candidate, device, threads, Limits(1, 1), Metrics())
-        answers.write("\n")
-        answers.flush()
+        print(file=answers, flush=True)
 
 
 def _offer_itself() -> None:

@@ -44,6 +44,15 @@ def test_each_publication_gets_the_next_number(models: Path) -> None:
     assert versions_in(models / "price") == list(range(1, 12))
 
 
+def test_what_is_numbered_and_no_folder_is_passed_over(models: Path) -> None:
+    """A file and a link in a circle keep their numbers; the next publication has one above."""
+    home = publish_price(models).parent
+    (home / "2").write_text("")
+    (home / "7").symlink_to(home / "7")
+
+    assert publish_price(models).name == "8"
+
+
 def test_publishers_at_the_same_time_get_a_number_each(models: Path) -> None:
     """No version is lost, doubled or mixed."""
     slopes = [float(slope) for slope in range(1, 21)]

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.bundle.files import MODEL
+from service.bundle.files import MANIFEST, MODEL
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry, State
 from service.errors import ModelNotReady
@@ -195,32 +195,74 @@ def test_a_replaced_model_leaves_no_memory_and_no_thread(models: Path) -> None:
     play(models, scenario)
 
 
+# How each dialect is asked for 80 rows, above what runs inline, so that the batcher takes part; and
+# how the answer tells its version and its numbers, which are the same here.
+_ROWS = 80
+CALLS: list[tuple[str, dict[str, Any], Callable[[Any], set[float]]]] = [
+    (
+        "/models/price/predict",
+        {"instances": [{"size": 1}] * _ROWS},
+        lambda told: {float(told["model_version"]), *(row["value"] for row in told["predictions"])},
+    ),
+    (
+        "/v1/models/price:predict",
+        {"instances": [[1]] * _ROWS},
+        lambda told: {row[0] for row in told["predictions"]},
+    ),
+    (
+        "/v2/models/price/infer",
+        {
+            "inputs": [
+                {"name": "features", "shape": [_ROWS, 1], "datatype": "FP32", "data": [1] * _ROWS}
+            ]
+        },
+        lambda told: {float(told["model_version"]), *told["outputs"][0]["data"]},
+    ),
+]
+
+
+def remove_the_manifest(folder: Path) -> None:
+    (folder / MANIFEST).unlink()
+
+
+def spoil_the_graph(folder: Path) -> None:
+    content = bytearray((folder / MODEL).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / MODEL).write_bytes(content)
+
+
+def make_it_a_loop(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.symlink_to(folder)
+
+
+BREAKINGS: list[Callable[[Path], None]] = [remove_the_manifest, spoil_the_graph, make_it_a_loop]
+
+
 def test_swaps_under_load_fail_nobody_and_mix_nothing(models: Path, start: StartApp) -> None:
-    """Callers that never pause see version and number always belong together, and no error."""
+    """In every dialect version and number belong together; broken ones only the index notices."""
     publish_price(models, slope=1.0)
     client = start(poll_seconds=0.01)
     stop = threading.Event()
     faults: list[str] = []
     seen: set[str] = set()
 
-    def call() -> None:
+    def call(path: str, body: dict[str, Any], read: Callable[[Any], set[float]]) -> None:
         with httpx.Client(base_url=client.base_url) as own:
             while not stop.is_set():
-                body = [{"size": 1.0}] * 80  # above what runs inline, so the batcher takes part
-                answer = own.post("/models/price/predict", json=body)
-                told = answer.json()
-                values = {one["value"] for one in told.get("predictions", ())}
-                if answer.status_code != 200 or values != {float(told["model_version"])}:
+                answer = own.post(path, json=body)
+                told = read(answer.json()) if answer.status_code == 200 else set()
+                if len(told) != 1:
                     faults.append(answer.text[:200])
-                seen.add(told.get("model_version", ""))
+                seen.update(str(int(version)) for version in told)
 
-    callers = [threading.Thread(target=call) for _ in range(4)]
+    callers = [threading.Thread(target=call, args=how) for how in CALLS]
     for caller in callers:
         caller.start()
     for slope in range(2, 22):
         folder = publish_price(models, slope=float(slope))
         if slope % 3 == 0:
-            (folder / MODEL).write_bytes(b"broken")
+            BREAKINGS[slope // 3 % len(BREAKINGS)](folder)
         else:
             until(partial(seen.__contains__, folder.name))
     stop.set()

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.models import place_bare, publish_price, sum_and_difference
 ISOLATED = {"load_isolation": "process"}
 
 
+@cache
 def nested_functions(depth: int, width: int) -> bytes:
     """A graph of functions that each call the next ``width`` times, ``depth`` deep.
 
@@ -74,7 +76,7 @@ def _read(path: Path) -> bytes:
 
 def test_a_model_that_crashes_the_runtime_is_refused(models: Path, start: StartApp) -> None:
     """Without the other process this service would be gone; with it, the others serve."""
-    place_bare(models, "bomb", nested_functions(8_000, 1))
+    place_bare(models, "bomb", nested_functions(6_000, 1))
     publish_price(models)
     client = start(**ISOLATED)
 
@@ -87,7 +89,7 @@ def test_a_model_that_crashes_the_runtime_is_refused(models: Path, start: StartA
 
 def test_such_a_model_really_ends_a_process(models: Path) -> None:
     """Or the test above would show nothing."""
-    path = place_bare(models, "bomb", nested_functions(8_000, 1)) / "model.onnx"
+    path = place_bare(models, "bomb", nested_functions(6_000, 1)) / "model.onnx"
     program = "import onnxruntime, sys; onnxruntime.InferenceSession(sys.argv[1])"
 
     ended = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
@@ -99,10 +101,10 @@ def test_a_load_without_end_is_ended(models: Path) -> None:
     """A few kilobytes that the runtime would unfold for ever."""
     place_bare(models, "endless", nested_functions(60, 2))
     place_bare(models, "fine", sum_and_difference())
-    rehearsal = Rehearsal(threads=1, patience_seconds=5.0)
+    rehearsal = Rehearsal(threads=1, patience_seconds=2.0)
 
     rehearsal.try_out(candidate(models, "fine"), "cpu")
-    with pytest.raises(LoadFailed, match="not loaded after 5 s, tried in its own process"):
+    with pytest.raises(LoadFailed, match="not loaded after 2 s, tried in its own process"):
         rehearsal.try_out(candidate(models, "endless"), "cpu")
     rehearsal.close()
 
@@ -158,8 +160,8 @@ def test_the_other_process_ends_with_the_service(models: Path) -> None:
 
 
 def test_a_service_that_tries_first_serves_as_ever(models: Path, start: StartApp) -> None:
-    """Versions come and are answered, also where they are loaded by their first request."""
+    """Here by a load that its first request begins."""
     publish_price(models, slope=1.0)
-    for limits in ({}, {"max_loaded_models": 1}):
-        client = start(poll_seconds=0.02, **ISOLATED, **limits)
-        assert client.post("/models/price/predict", json={"size": 1}).json()["value"] == 1.0
+    client = start(max_loaded_models=1, **ISOLATED)
+
+    assert client.post("/models/price/predict", json={"size": 1}).json()["value"] == 1.0

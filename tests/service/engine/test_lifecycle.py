@@ -1,0 +1,278 @@
+"""A version's way through its states, as index and metric tell it while it happens."""
+
+import asyncio
+import re
+import shutil
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service.bundle.files import MODEL
+from service.bundle.policy import Policy
+from service.bundle.policy_file import change_policy
+from service.engine.reconciler import Reconciler
+from service.engine.registry import Registry
+from service.errors import ModelNotFound, ModelNotReady, VersionNotFound
+from service.metrics import Metrics
+from service.settings import Settings
+from tests.models import publish_price
+
+ONE = (np.ones((1, 1), np.float32),)
+
+
+class Service:
+    """The engine of a service on a folder, and how it shows itself."""
+
+    def __init__(self, models: Path, **settings: object) -> None:
+        given = {"models": models, "device": "cpu", "model_control": "explicit"} | settings
+        self.metrics = Metrics()
+        self.registry = Registry("cpu")
+        self.reconciler = Reconciler(Settings.model_validate(given), self.metrics, self.registry)
+
+    @property
+    def index(self) -> dict[str, str]:
+        """The state of each version of the one model."""
+        return {entry.version: str(entry.state) for entry in self.registry.shown("price")}
+
+    @property
+    def gauge(self) -> dict[str, str]:
+        """The same by the metric, which leaves out what was never opened."""
+        text = self.metrics.exposition().decode()
+        found = re.findall(
+            r'^onward_model_state\{.*state="(\w+)",version="(\d+)"\} 1\.0$', text, re.MULTILINE
+        )
+        return {version: state for state, version in found}
+
+    async def seen_during(self, change: Coroutine[Any, Any, object]) -> list[dict[str, str]]:
+        """Each index that callers could read while something changed, and the last."""
+        changing = asyncio.ensure_future(change)
+        seen: list[dict[str, str]] = []
+        while not changing.done():
+            await asyncio.sleep(0)
+            if self.index not in seen[-1:]:
+                seen.append(self.index)
+        await changing
+        return seen
+
+
+def play(
+    models: Path, scenario: Callable[[Service], Coroutine[Any, Any, None]], **settings: object
+) -> None:
+    async def run() -> None:
+        service = Service(models, **settings)
+        await service.reconciler.start()
+        await scenario(service)
+        await service.reconciler.close()
+
+    asyncio.run(run())
+
+
+def label(models: Path, name: str, version: int) -> None:
+    def moved(policy: Policy) -> Policy:
+        return policy.moved(name, version)
+
+    change_policy(models / "price", moved)
+
+
+def test_a_version_comes_by_loading(models: Path) -> None:
+    """LOADING while it is opened, then READY; index and metric agree at the end."""
+
+    async def scenario(service: Service) -> None:
+        publish_price(models)
+        seen = await service.seen_during(service.reconciler.refresh())
+
+        assert seen == [{}, {"1": "LOADING"}, {"1": "READY"}]
+        assert service.gauge == {"1": "READY"}
+
+    play(models, scenario)
+
+
+def test_the_old_version_is_ready_until_the_new_one_is(models: Path) -> None:
+    """At no moment is there none; the old one is told as superseded afterwards."""
+    publish_price(models)
+
+    async def scenario(service: Service) -> None:
+        publish_price(models)
+        seen = await service.seen_during(service.reconciler.refresh())
+
+        assert seen == [
+            {"1": "READY"},
+            {"2": "LOADING", "1": "READY"},
+            {"2": "READY", "1": "UNAVAILABLE"},
+        ]
+        assert service.gauge == {"2": "READY"}
+
+    play(models, scenario)
+
+
+def test_a_refused_version_ends_unavailable_beside_the_old_one(models: Path) -> None:
+    """And comes back by LOADING when its files are mended."""
+    publish_price(models)
+
+    async def scenario(service: Service) -> None:
+        folder = publish_price(models)
+        whole = (folder / MODEL).read_bytes()
+        (folder / MODEL).write_bytes(b"broken")
+        await service.reconciler.refresh()
+        assert service.gauge == {"2": "UNAVAILABLE", "1": "READY"}
+
+        (folder / MODEL).write_bytes(whole)
+        seen = await service.seen_during(service.reconciler.refresh())
+        assert seen[1:] == [{"2": "LOADING", "1": "READY"}, {"2": "READY", "1": "UNAVAILABLE"}]
+
+    play(models, scenario)
+
+
+@pytest.mark.parametrize(
+    ("change", "index", "afterwards"),
+    [
+        (publish_price, {"2": "READY", "1": "UNLOADING"}, {"2": "READY", "1": "UNAVAILABLE"}),
+        (lambda models: shutil.rmtree(models / "price"), {"1": "UNLOADING"}, {}),
+    ],
+    ids=["replaced", "removed"],
+)
+def test_a_version_with_callers_is_unloading_until_they_have_their_answers(
+    models: Path,
+    change: Callable[[Path], object],
+    index: dict[str, str],
+    afterwards: dict[str, str],
+) -> None:
+    """It answers those it has, and nobody else."""
+    publish_price(models, slope=5.0)
+
+    async def scenario(service: Service) -> None:
+        with service.registry.get("price") as held:
+            change(models)
+            await service.reconciler.refresh()
+            assert service.index == service.gauge == index
+            with pytest.raises(ModelNotReady, match="it answers its last callers"):
+                service.registry.get("price", "1")
+            assert float((await held.predict(ONE)).outputs[0][0, 0]) == 5.0
+        assert service.index == afterwards
+
+    play(models, scenario)
+
+
+def test_an_unloaded_model_says_so_until_it_is_loaded(models: Path) -> None:
+    """With callers left it is UNLOADING first."""
+    publish_price(models)
+
+    async def scenario(service: Service) -> None:
+        with service.registry.get("price"):
+            await service.reconciler.unload_model("price")
+            assert service.index == {"1": "UNLOADING"}
+        assert service.gauge == {"1": "UNAVAILABLE"}
+        await service.reconciler.refresh()
+        assert service.index == {"1": "UNAVAILABLE"}
+
+        seen = await service.seen_during(service.reconciler.load_model("price"))
+        assert seen == [{"1": "UNAVAILABLE"}, {"1": "LOADING"}, {"1": "READY"}]
+
+    play(models, scenario)
+
+
+def test_asleep_is_ready_and_awake_is_ready(models: Path) -> None:
+    """In between LOADING, while requests wait and `ready` stays true."""
+    publish_price(models)
+
+    async def scenario(service: Service) -> None:
+        assert service.gauge == {"1": "READY"}
+        waiting = service.reconciler.wake("price", None)
+        ready = service.registry.ready
+        seen = await service.seen_during(waiting)
+
+        assert (ready, seen) == (True, [{"1": "READY"}, {"1": "LOADING"}, {"1": "READY"}])
+
+    play(models, scenario, max_loaded_models=1)
+
+
+def test_a_label_moves_when_its_new_version_has_proved_itself(models: Path) -> None:
+    """Until then it stays; a version that fails it does not reach; back it goes at once."""
+    for slope in (1.0, 2.0):
+        publish_price(models, slope=slope)
+    label(models, "stable", 1)
+
+    async def scenario(service: Service) -> None:
+        (publish_price(models, slope=3.0) / MODEL).write_bytes(b"broken")
+        answering = []
+        for version in (2, 3, 1, 7):
+            label(models, "stable", version)
+            await service.reconciler.refresh()
+            answering.append(service.registry.get("price", "stable").version)
+            assert service.registry.get("price").version == answering[-1]
+
+        assert answering == ["2", "2", "1", "1"]
+
+    play(models, scenario)
+
+
+def test_after_a_restart_a_label_goes_back_to_what_it_was(models: Path) -> None:
+    """The file remembers, so a process that was killed serves what it served."""
+    for slope in (1.0, 2.0):
+        publish_price(models, slope=slope)
+    for version in (1, 2, 3):
+        label(models, "stable", version)
+    (publish_price(models, slope=3.0) / MODEL).write_bytes(b"broken")
+
+    async def scenario(service: Service) -> None:
+        assert service.registry.get("price").version == "2"
+        assert service.index == {"3": "UNAVAILABLE", "2": "READY", "1": "UNAVAILABLE"}
+
+    play(models, scenario)
+
+
+def test_a_label_that_is_taken_away_is_gone(models: Path) -> None:
+    """Its version is let go, unless something else chooses it."""
+    publish_price(models, slope=1.0)
+    publish_price(models, slope=2.0)
+    label(models, "canary", 1)
+
+    async def scenario(service: Service) -> None:
+        assert service.index == {"2": "READY", "1": "READY"}
+        change_policy(models / "price", partial(Policy.without, label="canary"))
+        await service.reconciler.refresh()
+
+        assert service.index == {"2": "READY", "1": "UNAVAILABLE"}
+        with pytest.raises(VersionNotFound, match="no version 'canary'"):
+            service.registry.get("price", "canary")
+
+    play(models, scenario)
+
+
+def test_a_folder_that_cannot_be_read_lets_nothing_go(models: Path) -> None:
+    """A link in a circle where the model was: what is in memory serves, and comes back."""
+    home = publish_price(models).parent
+
+    async def scenario(service: Service) -> None:
+        before = service.registry.get("price")
+        away = home.rename(models.parent / "away")
+        home.symlink_to(home)
+        await service.reconciler.refresh()
+        assert service.registry.get("price") is before
+
+        home.unlink()
+        away.rename(home)
+        await service.reconciler.refresh()
+        assert service.registry.get("price") is before
+
+    play(models, scenario)
+
+
+def test_a_model_that_is_gone_leaves_no_histogram(models: Path) -> None:
+    """Its counters stay, so that what was counted adds up; the states go."""
+    publish_price(models)
+
+    async def scenario(service: Service) -> None:
+        await service.registry.get("price").predict(ONE)
+        shutil.rmtree(models / "price")
+        await service.reconciler.refresh()
+
+        assert "onward_batch_rows_count{" not in service.metrics.exposition().decode()
+        with pytest.raises(ModelNotFound):
+            service.registry.get("price")
+
+    play(models, scenario)
