@@ -57,6 +57,8 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.errors",
         "service.logs",
         "service.metrics",
+        # A picture for an answer.
+        "service.overlays",
         "service.settings",
         "service.spelling",
         "service.workers",
@@ -91,6 +93,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.ink": set(),
     "service.picture_files": set(),
     "service.picture_modes": set(),
+    "service.overlays": set(),
     "service.logs": set(),
     "service.metrics": set(),
     "service.settings": {"service.spelling"},
@@ -108,6 +111,7 @@ OWNERS: Mapping[str, set[str]] = {
     "torch": {"training"},
     "PIL": {
         "service.digits",
+        "service.overlays",
         "service.picture_files",
         "service.picture_modes",
         "service.pictures",

@@ -9,7 +9,13 @@ from fastapi import Request, Response
 from service.api.bodies import compressed, read_body, require_media_type
 from service.api.codecs import require_manifest
 from service.api.explain.parameters import read_wishes
-from service.api.explain.pictures import explain_pictures
+from service.api.explain.pictures import (
+    PNG,
+    explain_pictures,
+    overlaid,
+    require_one_picture,
+    wants_png,
+)
 from service.api.explain.subject import subject_of
 from service.api.explain.tables import explain_rows
 from service.api.plain import PlainDialect, together
@@ -81,6 +87,9 @@ class Explainer:
                 "the operator to raise ONWARD_MAX_EXPLAINED_ROWS."
             )
         manifest = require_manifest(model)
+        as_picture = wants_png(request.headers.get("accept", ""))
+        if as_picture:
+            require_one_picture(manifest.input, len(rows))
         prediction = await model.predict(decoded.inputs)
         answers = prediction.outputs[0]
         subject = subject_of(manifest.output, answers, wishes.label)
@@ -89,6 +98,10 @@ class Explainer:
         else:
             found = await explain_pictures(model, rows, answers, subject, wishes.resolution)
         reasons, about = found
+        if as_picture:
+            content = await asyncio.to_thread(overlaid, rows[0], reasons[0])
+            headers = {"x-model-version": model.version, "vary": "accept"}
+            return Response(content, headers=headers, media_type=PNG)
         read = self._dialect.read(model, prediction.outputs, decoded.context)
         for answer, reason in zip(read, reasons, strict=True):
             answer["explanation"] = reason

@@ -11,7 +11,7 @@ from service.spelling import nearest
 _KNOWN = ("label", "resolution")
 _LEAST_CELLS = 2
 MOST_CELLS = 32
-USUAL_CELLS = 14
+USUAL_CELLS = 10
 
 
 @dataclass(frozen=True)

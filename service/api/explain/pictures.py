@@ -1,13 +1,19 @@
 """What each place of a picture does for the answer."""
 
+import numpy as np
+
 from service.api.explain.parameters import USUAL_CELLS
 from service.api.explain.subject import Subject
+from service.bundle.inputs import ImageInput, Input
 from service.engine.datatypes import Array
 from service.engine.model import ServedModel
 from service.engine.occlusion import occluded
 from service.errors import InvalidRequest
+from service.overlays import overlay
 
 Reason = dict[str, object]
+
+PNG = "image/png"
 
 _OCCLUSION = (
     "Each number of drops is how much the explained number falls when a patch around that cell of "
@@ -44,3 +50,36 @@ async def explain_pictures(
         drops = [(whole - subject.numbers(row, line)).tolist() for line in grid]
         found.append({"of": subject.of(row), "score": whole, "drops": drops})
     return found, {"method": "occlusion", "meaning": _OCCLUSION}
+
+
+def wants_png(accept: str) -> bool:
+    """Whether an Accept header asks for a picture of the reasons rather than for their numbers."""
+    offers = [offer.partition(";")[0].strip().lower() for offer in accept.split(",")]
+    return PNG in offers and "application/json" not in offers
+
+
+def require_one_picture(taken: Input, rows: int) -> None:
+    """Refuse to draw what is no picture, or several.
+
+    Raises:
+        InvalidRequest: with what to send instead.
+    """
+    if not isinstance(taken, ImageInput):
+        raise InvalidRequest(
+            "Accept asks for a picture, and the reasons of a table's rows are numbers; leave "
+            f"{PNG} out of it."
+        )
+    if rows != 1:
+        raise InvalidRequest(
+            f"An answer is one picture, and {rows} were sent; send one, or ask for JSON."
+        )
+
+
+def overlaid(picture: Array, reason: Reason) -> bytes:
+    """The picture with its reason laid over, as a PNG file.
+
+    Args:
+        picture: uint8 ``[height, width, channels]``, as the model sees it.
+        reason: of `explain_pictures`.
+    """
+    return overlay(picture, np.array(reason["drops"]))
