@@ -85,7 +85,8 @@ class UnsupportedContent(InvalidRequest):
     code = "unsupported_content"
 
     def __init__(self, header: str, got: str, accepted: Iterable[str]) -> None:
-        super().__init__(f"{header} {got!r} is not read here; send {' or '.join(accepted)}.")
+        sheet = " Save a spreadsheet as CSV and send text/csv." if "sheet" in got else ""
+        super().__init__(f"{header} {got!r} is not read here; send {' or '.join(accepted)}.{sheet}")
 
 
 class BodyTooLarge(InvalidRequest):

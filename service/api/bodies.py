@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from fastapi import Request
 
+from service.api.signatures import recognised
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedContent
 
 JSON = "application/json"
@@ -22,6 +23,8 @@ BINARY = "application/octet-stream"
 WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 # RFC 9110: x-gzip is gzip's old name, and a header without a value says nothing.
 _SAME_ENCODING = {"x-gzip": "gzip", "": "identity"}
+# A first line of words between separators, and another line.
+_TABLE = re.compile(rb"[\w ]+(?:[,;\t][\w ]*)+\r?\n.")
 _WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 
 Refusal = Callable[[int], BodyTooLarge]
@@ -155,7 +158,10 @@ def parse_json(body: bytes, example: bytes) -> Any:  # noqa: ANN401 - JSON is an
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        reason = f"The body is not JSON: {error}."
+        kind = recognised(body)
+        reason = f"The body is {kind}, not JSON." if kind else f"The body is not JSON: {error}."
+        if _TABLE.match(body):
+            reason += " A table is sent with the header Content-Type: text/csv."
         if any(token in body for token in (b"NaN", b"Infinity")):
             reason += " JSON has no NaN or Infinity; send null where a value may be missing."
         raise InvalidRequest(f"{reason} {wanted}") from None

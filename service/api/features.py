@@ -19,7 +19,7 @@ from service.api.problems import (
 )
 from service.api.quick import QuickRows
 from service.api.rows import UNSEEN, Columns, Misfit, RowReader
-from service.api.trained_range import TrainedRange
+from service.api.trained_range import TrainedRange, swap_hint
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
@@ -130,7 +130,9 @@ class FeatureCodec:
         for row, column in np.argwhere(broken):
             feature = self.features[column]
             place = None if start is None else start + int(row)
-            yield rule_problem(feature, say(feature), float(matrix[row, column]), place)
+            value = float(matrix[row, column])
+            hint = swap_hint(self.features, matrix[row].tolist(), int(column))
+            yield rule_problem(feature, say(feature), value, place, hint)
 
 
 def broken_rules(matrix: Matrix, features: Sequence[Feature]) -> Mask:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from itertools import islice
 
-from service.api.values import at, listed, not_a_number, shown
+from service.api.values import at, listed, not_a_number, shown, shown_number
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
@@ -97,16 +97,21 @@ def misfit_problem(feature: Feature, value: object, place: int | None) -> Proble
     return _value_problem(feature, describe(feature), shown(value), place, hint)
 
 
-def rule_problem(feature: Feature, expected: str, value: float, place: int | None) -> Problem:
+def rule_problem(
+    feature: Feature,
+    expected: str,
+    value: float,
+    place: int | None,
+    hint: str | None = None,
+) -> Problem:
     """A number that breaks its feature's rule, which ``expected`` says in words."""
-    hint = None
     if math.isnan(value):
         return _value_problem(feature, expected, "null", place, "It is required.")
     if math.isinf(value):
         hint = "It does not fit a 32-bit number."
-    elif isinstance(feature, NumberFeature | IntegerFeature) and feature.unit:
+    elif hint is None and isinstance(feature, NumberFeature | IntegerFeature) and feature.unit:
         hint = f"Check the unit: it is {feature.unit}."
-    return _value_problem(feature, expected, f"{value:.9g}", place, hint)
+    return _value_problem(feature, expected, shown_number(value), place, hint)
 
 
 def _value_problem(

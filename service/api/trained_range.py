@@ -39,6 +39,29 @@ class TrainedRange:
         return found
 
 
+def swap_hint(features: Sequence[Feature], row: Sequence[float], column: int) -> str | None:
+    """Whether a value was probably meant for another feature, and that one's for it.
+
+    Args:
+        features: of the row.
+        row: their numbers.
+        column: of a value that breaks its rule.
+    """
+    own = features[column]
+    if not _fits(own, row[column]):
+        for other, value in zip(features, row, strict=True):
+            if _fits(other, row[column]) and _fits(own, value):
+                return f"Are {own.name!r} and {other.name!r} swapped?"
+    return None
+
+
+def _fits(feature: Feature, value: float) -> bool:
+    """Whether training saw numbers like this; not where nobody knows what it saw."""
+    if not isinstance(feature, NumberFeature | IntegerFeature) or feature.trained is None:
+        return False
+    return feature.trained.low <= value <= feature.trained.high
+
+
 def _span(feature: Feature) -> tuple[float, float]:
     if isinstance(feature, NumberFeature | IntegerFeature):
         if feature.trained is not None:

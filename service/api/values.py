@@ -13,6 +13,8 @@ _FLOAT32_MAX = 3.4028235e38
 _EVERY_WHOLE = 2**24  # above it, a 32-bit number skips some
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
+_BESIDE = re.compile(r"([+-]?\d+(?:\.\d+)?) ?(%|[^\W\d]+)")
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -49,15 +51,24 @@ def not_a_number(value: object, *, whole: bool) -> str | None:
 
 
 def _hint_for_text(text: str) -> str:
-    if _NUMBER.fullmatch(text):
-        return f"Send {text} without the quotes."
-    if _DECIMAL_COMMA.fullmatch(text):
-        return f"Send {text.replace(',', '.')}: a point marks the decimals, and no quotes."
-    if text.endswith("%") and _NUMBER.fullmatch(text[:-1].strip()):
-        return f"Send {text[:-1].strip()} without the percent sign and the quotes."
     if text.casefold() in {"nan", "inf", "-inf", "infinity", "-infinity"}:
         return "NaN and infinity are not numbers here; send null where a value may be missing."
-    return "Send a JSON number, without quotes or unit."
+    return _hint_for_digits(text) or "Send a JSON number, without quotes or unit."
+
+
+def _hint_for_digits(text: str) -> str | None:
+    if _NUMBER.fullmatch(text):
+        return f"Send {text} without the quotes."
+    point = text.replace(",", ".")
+    if _THOUSANDS.fullmatch(text):
+        perhaps = f", or {point} if that is meant" if _DECIMAL_COMMA.fullmatch(text) else ""
+        return f"Send {text.replace(',', '')}{perhaps}; nothing parts the thousands, and no quotes."
+    if _DECIMAL_COMMA.fullmatch(text):
+        return f"Send {point}: a point marks the decimals, and no quotes."
+    if beside := _BESIDE.fullmatch(text):
+        what = "percent sign" if beside[2] == "%" else "unit"
+        return f"Send {beside[1]} without the {what} and the quotes."
+    return None
 
 
 def at(row: int | None, sentence: str) -> str:
@@ -85,3 +96,9 @@ def shown(value: object, most: int = 60) -> str:
     except orjson.JSONEncodeError:
         text = repr(value)
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def shown_number(value: float) -> str:
+    """A 32-bit number in as few digits as tell it from every other."""
+    texts = (f"{value:.{digits}g}" for digits in range(6, 9))
+    return next((text for text in texts if np.float32(text) == value), f"{value:.9g}")

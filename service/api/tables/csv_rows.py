@@ -155,13 +155,14 @@ class CsvRows:
     def _uneven(self, cells: Sequence[str], line: int) -> Fault:
         """A row of more or fewer cells than there are columns."""
         columns = f"{self._width} column{'' if self._width == 1 else 's'}"
-        sentence = f"Line {line}: {len(cells)} cells where the header has {columns};"
+        came = f"{len(cells)} cell{'' if len(cells) == 1 else 's'}"
+        sentence = f"Line {line}: {came} where the header has {columns};"
         if len(cells) < self._width:
             return Fault(f"{sentence} leave a cell empty rather than out.", _INVALID)
         surplus = listed(cells[self._width :], 3)
-        advice = f"a cell that holds {shown(self._separator)} must stand in quotes"
+        advice = f"put a cell that holds {shown(self._separator)} into quotes"
         if self._separator == ",":
-            advice += ", and a point marks the decimals"
+            advice += ", and mark decimals by a point"
         return Fault(f"{sentence} {advice}. Left over: {surplus}.", _INVALID)
 
     def _fitted(self, cells: Sequence[str]) -> str:

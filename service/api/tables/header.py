@@ -43,6 +43,9 @@ def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -
     if len(lacking) == len(features) and _holds_values(names):
         found.add(1, [_headless(names, features, line)])
         found.raise_any()
+    if len(names) == 1 and len(lacking) == len(features) > 1:
+        found.add(1, [_undivided(names[0], line)])
+        found.raise_any()
     repeated = [feature for feature in features if counts[feature.name] > 1]
     found.add(len(repeated), (_twice(feature, names, line) for feature in repeated))
     free = [name for name in counts if name not in {feature.name for feature in features}]
@@ -67,6 +70,13 @@ def _headless(names: Sequence[str], features: Sequence[Feature], line: int) -> P
     return Problem(
         f"Line {line} holds values ({listed(names, 4)}) where the columns must be named.",
         hint=f"Put a line with the names above it, such as {wanted}",
+    )
+
+
+def _undivided(name: str, line: int) -> Problem:
+    return Problem(
+        f"Line {line} is a single cell, {shown(name)}.",
+        hint="Cells are separated by a comma, a semicolon, a tab or |; write the table so.",
     )
 
 

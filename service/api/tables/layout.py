@@ -25,7 +25,7 @@ _MARKS = {
 _OF_TEXT = re.compile(r"ascii|utf-.+|iso8859-\d+|cp\w+|mac-.+|koi8-.|gb.+|big5.*|shift_.+|euc_.+")
 _DECLARATION = re.compile(r"sep=(.)\r?", re.IGNORECASE)
 _SAVE = "Save the table as CSV, in UTF-8, and send that."
-_EMPTY = "The table is empty; it needs a first line with the columns' names, and rows below it."
+_EMPTY = "The table is empty; send a first line with the columns' names, and rows below it."
 
 
 @dataclass(frozen=True)

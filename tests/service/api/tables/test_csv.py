@@ -219,8 +219,8 @@ def test_rows_that_fail_say_why_and_the_rest_is_scored(post: Post) -> None:
         ),
         "Line 8: 2 cells where the header has 3 columns; leave a cell empty rather than out.",
         (
-            'Line 9: 4 cells where the header has 3 columns; a cell that holds "," must stand in '
-            'quotes, and a point marks the decimals. Left over: "h".'
+            'Line 9: 4 cells where the header has 3 columns; put a cell that holds "," into '
+            'quotes, and mark decimals by a point. Left over: "h".'
         ),
         f'Line 10: {wanted} "4\\"5". Write a number.',
         (

@@ -32,7 +32,7 @@ def post(
 
 
 TABLES: list[tuple[bytes, str]] = [
-    (b"", "The table is empty; it needs a first line with the columns' names"),
+    (b"", "The table is empty; send a first line with the columns' names"),
     (b" \r\n\r\n", "The table is empty"),
     (b"exam_1,exam_2\n", "Line 1 names the columns, and no row follows"),
     (b"\n\nexam_1,exam_2\n\n", "Line 3 names the columns, and no row follows"),
@@ -43,7 +43,7 @@ TABLES: list[tuple[bytes, str]] = [
     (b"Exam_1;Exam_2\n45;85\n", "2 problems. The first: Line 1 has no column 'exam_1'"),
     (b"exam_1,age\n45,8\n", 'no column \'exam_2\'; its columns are "exam_1", "age". Add'),
     (b"exam_1,exam_2,exam_1\n4,5,6\n", "Line 1 names 'exam_1' in columns 1 and 3. Rename"),
-    (b"exam_1:exam_2\n45:85\n", 'did you mean it by "exam_1:exam_2"?'),
+    (b"exam_1:exam_2\n45:85\n", 'Line 1 is a single cell, "exam_1:exam_2". Cells are'),
     (b'"exam_1,exam_2\n45,85\n', "Line 1 opens a quote and never closes it"),
     (b'{"exam_1": 45, "exam_2": 85}', "The body is JSON and its Content-Type says text/csv"),
     (b"%PDF-1.7\n...", "The body is a PDF document, not a table of text. Save the table as CSV"),

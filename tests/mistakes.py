@@ -1,0 +1,171 @@
+"""Mistakes that people make, and the sentences that they are answered.
+
+``python -m tests.mistakes`` makes them all at the shipped models, and writes the list into
+``docs/http.md``; a test compares.
+"""
+
+import gzip
+import json
+import re
+import sys
+from dataclasses import dataclass
+
+import httpx
+
+from tests.processes import ROOT, served
+
+PAGE = ROOT / "docs" / "http.md"
+HEADING = "### Mistakes and what they are told\n"
+
+ADMISSION = "/models/admission/predict"
+HOUSES = "/models/california_linear/predict"
+HOUSE = {
+    "longitude": -122.23,
+    "latitude": 37.88,
+    "housing_median_age": 41,
+    "total_rooms": 880,
+    "total_bedrooms": 129,
+    "population": 322,
+    "households": 126,
+    "median_income": 8.3252,
+    "ocean_proximity": "NEAR BAY",
+}
+GOOD = {"exam_1": 45, "exam_2": 85}
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What somebody does wrong, and the request."""
+
+    what: str
+    path: str
+    body: bytes
+    kind: str = "application/json"
+    verb: str = "POST"
+    row: bool = False
+    """Whether the answer is 200, and the sentence that of a row."""
+
+
+def of_values(what: str, path: str, body: object) -> Mistake:
+    return Mistake(what, path, json.dumps(body).encode())
+
+
+def of_table(what: str, table: bytes | str, *, row: bool = False) -> Mistake:
+    body = table if isinstance(table, bytes) else table.encode()
+    return Mistake(what, ADMISSION, body, "text/csv", row=row)
+
+
+MISTAKES = [
+    of_values("a misspelt field", ADMISSION, {"exam1": 45, "exam_2": 85}),
+    of_values("a field left out", ADMISSION, {"exam_1": 45}),
+    of_values("a field too many", ADMISSION, {**GOOD, "name": "Ada"}),
+    of_values("a number in quotes", ADMISSION, {**GOOD, "exam_1": "45"}),
+    of_values("a decimal comma", ADMISSION, {**GOOD, "exam_1": "45,5"}),
+    of_values("a mark between thousands", HOUSES, {**HOUSE, "total_rooms": "1,880"}),
+    of_values("a percent sign", ADMISSION, {**GOOD, "exam_1": "45 %"}),
+    of_values("a unit beside the number", ADMISSION, {**GOOD, "exam_1": "45 points"}),
+    of_values("a value in another unit", ADMISSION, {**GOOD, "exam_1": 450}),
+    of_values("two fields swapped", HOUSES, {**HOUSE, "longitude": 37.88, "latitude": -122.23}),
+    of_values("null where a value is required", ADMISSION, {**GOOD, "exam_1": None}),
+    of_values("true for a number", ADMISSION, {**GOOD, "exam_1": True}),
+    of_values("a misspelt word", HOUSES, {**HOUSE, "ocean_proximity": "near bai"}),
+    of_values("too few values in a row", ADMISSION, [[45, 85], [45]]),
+    of_values("no row at all", ADMISSION, []),
+    of_values("the fields of another model", "/models/iris/predict", GOOD),
+    Mistake("NaN in JSON", ADMISSION, b'{"exam_1": NaN, "exam_2": 85}'),
+    Mistake("a brace left out", ADMISSION, b'{"exam_1": 45, "exam_2": 85'),
+    Mistake("an empty body", ADMISSION, b""),
+    Mistake("a form", ADMISSION, b"exam_1=45&exam_2=85", "application/x-www-form-urlencoded"),
+    Mistake("a table sent as JSON", ADMISSION, b"exam_1,exam_2\n45,85\n"),
+    Mistake("a PDF sent as JSON", ADMISSION, b"%PDF-1.7 ..."),
+    Mistake("an Excel file", ADMISSION, b"PK\x03\x04...", XLSX),
+    of_table("an Excel file called CSV", b"PK\x03\x04..."),
+    of_table("a PDF called CSV", b"%PDF-1.7 ..."),
+    of_table("a packed table without saying so", gzip.compress(b"exam_1,exam_2\n45,85\n", mtime=0)),
+    of_table("an empty table", ""),
+    of_table("a table without rows", "exam_1,exam_2\n"),
+    of_table("a table without a header", "45,85\n60,60\n"),
+    of_table("a misspelt column", "exam 1,exam_2\n45,85\n"),
+    of_table("a column left out", "name,exam_2\nAda,85\n"),
+    of_table("a column twice", "exam_1,exam_2,exam_1\n45,85,46\n"),
+    of_table("a separator that is none", "exam_1 exam_2\n45 85\n"),
+    of_table("decimals by comma and by point", "exam_1;exam_2\n45,5;85\n60.5;60\n"),
+    of_table("another encoding", "exam_1,exam_2,name\n45,85,Zoë\n".encode("cp1252")),
+    of_table("decimal commas between commas", "exam_1,exam_2\n45,5,85\n", row=True),
+    of_table("a word for a number", "exam_1,exam_2\n45,85\nsixty,60\n", row=True),
+    of_table("an empty cell", "exam_1,exam_2\n45,\n", row=True),
+    of_table("an error of the spreadsheet", "exam_1,exam_2\n45,#DIV/0!\n", row=True),
+    of_table("a currency in a cell", "exam_1,exam_2\n45,85 €\n", row=True),
+    of_table("a cell left out", "exam_1,exam_2\n45\n", row=True),
+    of_table("a quote that is not closed", 'exam_1,exam_2\n"45,85\n60,60\n', row=True),
+    Mistake(
+        "JSON over several lines",
+        ADMISSION,
+        b'{\n"exam_1": 45, "exam_2": 85}',
+        "application/x-ndjson",
+        row=True,
+    ),
+    Mistake("a misspelt model", "/models/admision/predict", b"{}"),
+    Mistake("a version that is not there", "/models/admission/versions/9/predict", b"{}"),
+    Mistake("a misspelt parameter", f"{ADMISSION}?topp=1", b"{}"),
+    Mistake("labels of a value", "/models/ice_cream/predict?top=2", b'{"temperature": 20}'),
+    Mistake("GET for a prediction", ADMISSION, b"", verb="GET"),
+    Mistake("a path that is none", "/predict/admission", b"{}"),
+]
+
+
+def sentence(client: httpx.Client, mistake: Mistake) -> tuple[int, str]:
+    """The status, and what is told: of a request, or of its first row that failed."""
+    headers = {"content-type": mistake.kind}
+    if mistake.row:
+        headers["accept"] = "application/json"
+    answer = client.request(mistake.verb, mistake.path, content=mistake.body, headers=headers)
+    told = answer.json()
+    if mistake.row:
+        told = next(row for row in told["predictions"] if "error" in row)
+    return answer.status_code, told["error"]
+
+
+def section(client: httpx.Client) -> str:
+    """The list as it stands on the page."""
+    lines = [
+        HEADING,
+        "Each was made at the shipped models; `python -m tests.mistakes` makes them anew.",
+        "200 stands where a table is answered, and the sentence in the row that failed.",
+        "",
+        "| mistake | sent | status | sentence |",
+        "|---|---|---|---|",
+    ]
+    for mistake in MISTAKES:
+        status, told = sentence(client, mistake)
+        cells = (mistake.what, _shown(mistake), str(status), told)
+        lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def on_page() -> str:
+    """The list that the page has."""
+    found = re.search(rf"^{re.escape(HEADING)}(?:(?!^##).*\n)*", PAGE.read_text(), re.MULTILINE)
+    return found[0].rstrip("\n") + "\n" if found else ""
+
+
+def _shown(mistake: Mistake) -> str:
+    if mistake.verb == "GET" or mistake.body == b"{}":
+        return f"`{mistake.verb} {mistake.path}`"
+    text = mistake.body.decode("utf-8", "backslashreplace").replace("\n", "⏎")
+    text = "".join(letter if letter.isprintable() else "·" for letter in text)
+    return f"`{text[:60]}{'…' if len(text) > 60 else ''}`" if text else "nothing"
+
+
+def main() -> int:
+    """Write the list into the page."""
+    with served("--device", "cpu") as service, httpx.Client(base_url=service.address) as client:
+        made = section(client)
+    page, before = PAGE.read_text(), on_page()
+    PAGE.write_text(page.replace(before, made) if before else f"{page.rstrip()}\n\n{made}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

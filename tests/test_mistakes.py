@@ -1,0 +1,25 @@
+"""Thirty kinds of mistake, and more: each gets a sentence with the place and the remedy."""
+
+from tests.conftest import StartApp
+from tests.mistakes import MISTAKES, on_page, section, sentence
+from tests.processes import ROOT
+
+
+def test_the_page_has_what_each_mistake_is_told(start: StartApp) -> None:
+    """The list in docs/http.md is the one that `python -m tests.mistakes` makes."""
+    assert section(start(models=ROOT / "models")) == on_page()
+
+
+def test_no_sentence_is_left_without_a_remedy(start: StartApp) -> None:
+    """Each says what to do, or what would be right."""
+    client = start(models=ROOT / "models")
+    remedies = (
+        *("send", "write", "add", "put", "rename", "use", "save", "say", "leave", "check"),
+        *("did you mean", "available", "remove", "give", "close", "mend", "list", "required"),
+        *("needs it", "it takes", "must be", "chooses among", "swapped?"),
+    )
+
+    assert len(MISTAKES) >= 30
+    for mistake in MISTAKES:
+        _, told = sentence(client, mistake)
+        assert any(remedy in told.lower() for remedy in remedies), (mistake.what, told)
