@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +59,9 @@ def main() -> int:
         assert isinstance(changed, ImageRecipe)  # noqa: S101 - so that the types know, too
         moved = recipe.model_copy(update={"augmentation": changed.augmentation})
         contestants = {
-            "ours": lambda r=recipe, p=pictures: _ours(r, p),
-            "ours, with augmentation": lambda r=moved, p=pictures: _ours(r, p),
-            "Keras": lambda n=name, p=pictures, b=batch: _keras(n, p, b),
+            "ours": partial(_ours, recipe, pictures),
+            "ours, with augmentation": partial(_ours, moved, pictures),
+            "Keras": partial(_keras, name, pictures, batch),
         }
         lines += _rows(name, contestants)
     sys.stdout.write(replace_section("Training on pictures", lines))
