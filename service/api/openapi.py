@@ -5,6 +5,7 @@ from typing import Any
 from service.api.explain.openapi import explain_operation
 from service.api.features import FeatureCodec
 from service.api.problems import describe
+from service.api.tables.documents import table_answers, table_requests
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
@@ -13,7 +14,7 @@ from service.bundle.features import (
     IntegerFeature,
 )
 from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput, ValueOutput
+from service.bundle.outputs import ClassesOutput
 from service.engine.registry import Registry
 
 Schema = dict[str, Any]
@@ -47,6 +48,16 @@ _INTERVAL: Schema = {
     "description": "Where the parameter 'interval' asks for it.",
     "required": ["level", "low", "high"],
     "properties": {key: {"type": "number"} for key in ("level", "low", "high")},
+}
+
+_FAILED: Schema = {
+    "$ref": "#/components/schemas/Error",
+    "description": "Of a table's row that failed.",
+}
+_WARNINGS = {
+    "type": "array",
+    "items": {"type": "string"},
+    "description": "Values that training did not see.",
 }
 
 _REFUSALS = {
@@ -93,6 +104,8 @@ def _predict_operation(manifest: Manifest, taken: FeaturesInput) -> Schema:
         "required": ["predictions", "model_version"],
         "properties": {"predictions": {"type": "array", "items": answer}} | version,
     }
+    rows_of_table = {"type": "array", "items": {"anyOf": [answer, _FAILED]}}
+    table = many | {"properties": {"predictions": rows_of_table} | version}
     one = answer | {
         "required": [*answer["required"], "model_version"],
         "properties": answer["properties"] | version,
@@ -104,7 +117,8 @@ def _predict_operation(manifest: Manifest, taken: FeaturesInput) -> Schema:
         "properties": {"instances": rows},
         "additionalProperties": False,
     }
-    example = FeatureCodec(taken).example
+    codec = FeatureCodec(taken)
+    example = codec.example
     return {
         "tags": [manifest.title],
         "summary": manifest.title,
@@ -121,12 +135,14 @@ def _predict_operation(manifest: Manifest, taken: FeaturesInput) -> Schema:
                         "several rows": {"value": {"instances": [example, example]}},
                     },
                 }
-            },
+            }
+            | table_requests(codec),
         },
         "responses": {
             "200": {
-                "description": "One answer for an object, else one a row.",
-                "content": {"application/json": {"schema": {"anyOf": [one, many]}}},
+                "description": "One answer for an object, else one a row; a table for a table.",
+                "content": {"application/json": {"schema": {"anyOf": [one, many, table]}}}
+                | table_answers(),
             }
         }
         | _refusals({}),
@@ -179,7 +195,6 @@ def _answer_schema(manifest: Manifest) -> Schema:
         properties = {
             "label": {"type": "string", "enum": output.labels},
             "probability": share | {"description": "That of the label answered."},
-            "probabilities": shares | {"required": output.labels},
         }
         if output.unsure_below is not None:
             doubt = f"Whether the probability is below {output.unsure_below:.4g}."
@@ -189,19 +204,34 @@ def _answer_schema(manifest: Manifest) -> Schema:
         if output.unit is not None:
             properties["unit"] = {"type": "string", "const": output.unit}
     required = list(properties)
-    if isinstance(output, ValueOutput) and output.interval is not None:
+    if isinstance(output, ClassesOutput):
+        told = "Of every label, or as the parameters top and probabilities say."
+        properties["probabilities"] = shares | {"description": told}
+    elif output.interval is not None:
         properties["interval"] = _INTERVAL
+    properties["warnings"] = _WARNINGS
     return {"type": "object", "required": required, "properties": properties}
 
 
 def _parameters(manifest: Manifest) -> list[Schema]:
     output = manifest.output
-    if not isinstance(output, ValueOutput) or output.interval is None:
-        return []
-    levels = [one.level for one in output.interval.levels]
-    asked = "Give each value the interval that holds this share of the truths."
-    schema = {"type": "number", "enum": levels}
-    return [{"name": "interval", "in": "query", "description": asked, "schema": schema}]
+    flag: Schema = {"type": "string", "enum": ["true", "false"]}
+    mark: Schema = {"type": "string", "enum": ["point", "comma"]}
+    known: dict[str, tuple[str, Schema]] = {
+        "warnings": ("Whether values that training did not see are warned of.", flag),
+        "decimal": ("What marks the decimals of a table; else it is found out.", mark),
+    }
+    if isinstance(output, ClassesOutput):
+        count = {"type": "integer", "minimum": 1, "maximum": len(output.labels)}
+        known["top"] = ("How many labels have a probability, the most probable first.", count)
+    elif output.interval is not None:
+        levels = [one.level for one in output.interval.levels]
+        asked = "Give each value the interval that holds this share of the truths."
+        known["interval"] = (asked, {"type": "number", "enum": levels})
+    return [
+        {"name": name, "in": "query", "description": description, "schema": schema}
+        for name, (description, schema) in known.items()
+    ]
 
 
 def _refusals(present: Schema) -> Schema:

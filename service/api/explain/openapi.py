@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+from service.api.bodies import JSON
 from service.bundle.features import FeaturesInput
 from service.bundle.manifest import Manifest
 from service.bundle.outputs import ClassesOutput
@@ -22,9 +23,12 @@ def explain_operation(manifest: Manifest, predicted: Schema) -> Schema:
     operation = copy.deepcopy(predicted)
     operation["operationId"] = f"explain_{manifest.name}"
     operation["summary"] = f"{manifest.title}: why"
-    operation["parameters"] = [*operation.get("parameters", []), *_parameters(manifest)]
-    answer = operation["responses"]["200"]["content"]
-    one, many = answer["application/json"]["schema"]["anyOf"]
+    kept = [known for known in operation["parameters"] if known["name"] != "decimal"]
+    operation["parameters"] = [*kept, *_parameters(manifest)]
+    # Tables are predicted, not explained.
+    asked = operation["requestBody"]["content"]
+    operation["requestBody"]["content"] = {JSON: asked[JSON]}
+    one, many, *_ = operation["responses"]["200"]["content"][JSON]["schema"]["anyOf"]
     reasons = _reasons(manifest)
     about = _about(manifest)
     for schema in (one, many["properties"]["predictions"]["items"]):
@@ -33,7 +37,7 @@ def explain_operation(manifest: Manifest, predicted: Schema) -> Schema:
     for schema in (one, many):
         schema["properties"] |= about
         schema["required"] = [*schema["required"], "method", "meaning"]
-    operation["responses"]["200"]["content"] = {"application/json": answer["application/json"]}
+    operation["responses"]["200"]["content"] = {JSON: {"schema": {"anyOf": [one, many]}}}
     return operation
 
 
