@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -297,12 +297,14 @@ def _free_port() -> int:
         return port
 
 
-def _family(process: int) -> Iterator[int]:
+def _family(process: int) -> list[int]:
     """A process and all that come from it."""
-    yield process
+    family = [process]
     for task in Path(f"/proc/{process}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            yield from _family(int(child))
+        with contextlib.suppress(OSError):  # the thread has just ended
+            for child in (task / "children").read_text().split():
+                family += _family(int(child))
+    return family
 
 
 def _taken(service: "subprocess.Popen[bytes]") -> tuple[int, int]:

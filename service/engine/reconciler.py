@@ -56,6 +56,9 @@ class Reconciler:
             DeviceUnavailable: the device that was demanded cannot be used.
             NoModels: there is no models folder.
         """
+        # What waits on one event loop cannot wait on another, if the app is started again.
+        self._opener = Opener(self._settings, self._metrics)
+        self._one_look = asyncio.Lock()
         device = await asyncio.to_thread(choose_device, self._settings.device)
         self._registry.device = device
         self._opener.device = device.actual

@@ -63,7 +63,9 @@ class Rehearsal:
             self._end_when_idle()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and with it whatever it is trying."""
+        if (process := self._process) is not None:
+            process.kill()
         with self._one_at_a_time:
             self._end()
 
@@ -91,7 +93,6 @@ class Rehearsal:
 
     def _end(self) -> None:
         if self._process is not None:
-            # Without input it ends by itself, as it does when the service is killed.
             with contextlib.suppress(OSError):
                 self._process.communicate()
             self._process = None

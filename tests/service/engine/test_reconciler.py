@@ -333,19 +333,21 @@ def test_a_folder_that_cannot_be_a_model_harms_nobody(models: Path, start: Start
 
 
 def test_an_app_can_be_started_again(models: Path) -> None:
-    """What one life closed is opened anew in the next."""
-    publish_price(models)
+    """What one life closed is opened anew in the next, where as many wait for their turn."""
+    for name in ("price", *"abcde"):
+        publish_price(models, name)
     registry = Registry("cpu")
     reconciler = Reconciler(Settings(models=models, device="cpu"), Metrics(), registry)
     rows = (np.ones((100, 1), np.float32),)
 
-    async def live() -> float:
+    async def live() -> tuple[float, int]:
         await reconciler.start()
         answer = await registry.get("price").predict(rows)
+        serving = [name for name in registry.names if registry.find(name, None)]
         await reconciler.close()
-        return float(answer.outputs[0][0, 0])
+        return float(answer.outputs[0][0, 0]), len(serving)
 
-    assert [asyncio.run(live()), asyncio.run(live())] == [2.0, 2.0]
+    assert [asyncio.run(live()), asyncio.run(live())] == [(2.0, 6), (2.0, 6)]
 
 
 def test_a_bare_model_is_let_go_like_a_bundle(models: Path) -> None:
