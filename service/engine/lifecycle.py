@@ -134,7 +134,11 @@ class Lifecycle:
             return
         there = {candidate.version: candidate for candidate in candidates}
         self._entries = {version: e for version, e in self._entries.items() if version in there}
-        self._entries |= {it.version: refused(it, it.refused) for it in candidates if it.refused}
+        for it in candidates:
+            if it.refused:
+                self._entries[it.version] = _kept(
+                    self._entries.get(it.version), refused(it, it.refused)
+                )
         tried = {it.version for it in candidates if it.refused}
         while True:
             hopeful = there.keys() - tried if again else set()

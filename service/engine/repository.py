@@ -3,10 +3,11 @@
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.bundle.errors import BundleError
+from service.bundle.files import MANIFEST
 from service.bundle.manifest import NAME_PATTERN
 from service.bundle.policy import HIGHEST_VERSION, POLICY, Policy
 from service.bundle.policy_file import read_policy
@@ -16,6 +17,10 @@ from service.errors import NoModels
 # Name, size, time of change in nanoseconds, inode and mode of each file. They are compared for
 # equality only: alike means untouched, whichever way a clock was moved meanwhile.
 Fingerprint = tuple[tuple[str, int, int, int, int], ...]
+
+
+# A bundle whose graph is copied first would otherwise be served as a bare model for a moment.
+_NOT_WHOLE = f"{MANIFEST} is missing, and a version before it has one"
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,18 @@ def _candidates(home: Path) -> tuple[Candidate, ...]:
                 version = Candidate(home.name, child.name, home / child.name, facts, refused)
                 found.append((rank, version))
     found.sort(key=lambda ranked: (-ranked[0], ranked[1].version))
-    return tuple(candidate for _, candidate in found)
+    bundles = [number for number, candidate in found if _has_manifest(candidate)]
+    first = min(bundles, default=HIGHEST_VERSION)
+    return tuple(
+        replace(candidate, refused=_NOT_WHOLE)
+        if number > first and not _has_manifest(candidate)
+        else candidate
+        for number, candidate in found
+    )
+
+
+def _has_manifest(candidate: Candidate) -> bool:
+    return any(name == MANIFEST for name, *_ in candidate.fingerprint)
 
 
 def _refusal(child: "os.DirEntry[str]") -> str:

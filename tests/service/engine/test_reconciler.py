@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.bundle.files import MANIFEST, MODEL
+from service.bundle.files import EXAMPLES, MANIFEST, MODEL
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry, State
 from service.errors import ModelNotReady
@@ -122,6 +122,26 @@ def test_a_serving_version_whose_files_are_spoilt_serves_on(models: Path) -> Non
 
         assert registry.get("price") is before
         assert "its files have changed and are refused" in registry.entry("price").reason
+
+    play(models, scenario)
+
+
+@pytest.mark.parametrize("files", [[MANIFEST], [MANIFEST, EXAMPLES]])
+def test_a_serving_version_that_loses_its_manifest_serves_on(
+    models: Path, files: list[str]
+) -> None:
+    """Whatever is left looks like: half a bundle above a whole one, or someone's bare model."""
+    publish_price(models, slope=2.0)
+    folder = publish_price(models, slope=3.0)
+
+    async def scenario(reconciler: Reconciler, registry: Registry) -> None:
+        before = registry.get("price")
+        for name in files:
+            (folder / name).unlink()
+        await reconciler.refresh()
+
+        assert registry.get("price") is before
+        assert "manifest.json is missing" in registry.entry("price").reason
 
     play(models, scenario)
 

@@ -61,6 +61,23 @@ def test_what_is_numbered_and_no_folder_is_told(models: Path) -> None:
     }
 
 
+def test_a_graph_without_a_manifest_above_a_bundle_is_half_a_bundle(models: Path) -> None:
+    """It is not taken for a bare model; below a bundle it is one, which somebody wrapped since."""
+    bundle = publish_price(models)
+    bundle.rename(bundle.with_name("2"))
+    for version in ("1", "3"):
+        (bundle.parent / version).mkdir()
+        shutil.copy(bundle.with_name("2") / MODEL, bundle.parent / version / MODEL)
+
+    reasons = {it.version: it.refused for it in scanned(models).candidates or ()}
+
+    assert reasons == {
+        "3": "manifest.json is missing, and a version before it has one",
+        "2": "",
+        "1": "",
+    }
+
+
 def test_links_that_lead_up_are_followed_once(models: Path) -> None:
     """A model that holds its own folder, and one that holds all of them, end nowhere."""
     home = publish_price(models).parent
