@@ -27,6 +27,7 @@ from typing import Any
 
 from bench.page import replace_section
 from service.bundle.files import EXAMPLES, MANIFEST, MODEL, digest_of
+from service.bundle.policy_file import change_policy
 from tests.models import publish_price
 
 _CONNECTIONS = 64
@@ -52,12 +53,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.swaps", description=__doc__)
     parser.add_argument("--swaps", type=int, default=500)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--two", action="store_true", help="the same two versions by turns")
     parser.add_argument("--broken", action="store_true", help="every third publication is broken")
     parser.add_argument("--kills", type=int, default=0, help="times the service is killed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         told = asyncio.run(_measure(Path(folder), options))
     kind = f"{options.swaps} swaps, {options.workers} worker(s)"
+    kind += ", two versions by turns" if options.two else ""
     kind += ", every third broken" if options.broken else ""
     kind += f", killed {options.kills} times" if options.kills else ""
     sys.stdout.write(replace_section(f"Swaps: {kind}", told.lines))
@@ -73,7 +76,7 @@ class Told:
 
 
 async def _measure(models: Path, options: argparse.Namespace) -> Told:
-    published = _dated(publish_price(models, slope=1.0))
+    _dated(publish_price(models, slope=1.0))
     port = _free_port()
     service = _started(models, port, options.workers)
     seen = Seen()
@@ -84,8 +87,8 @@ async def _measure(models: Path, options: argparse.Namespace) -> Told:
     memory: list[tuple[int, int]] = []
     started = time.perf_counter()
     for swap in range(1, options.swaps + 1):
-        number = int(published.name) + 1
-        published = _dated(publish_price(models, slope=float(number)))
+        published = _come(models, swap, seen, two=options.two)
+        number = int(published.name)
         broken = options.broken and swap % 3 == 0
         if broken:
             slow = next(breaking)(published)
@@ -122,6 +125,20 @@ async def _measure(models: Path, options: argparse.Namespace) -> Told:
         f"| at the end | {handles_after} |",
     ]
     return Told([*lines, *seen.faults[:10]], seen.faults)
+
+
+def _come(models: Path, swap: int, seen: Seen, *, two: bool) -> Path:
+    """The next version: a new one, or of two the other one."""
+    number = 1 + swap % 2 if two else 1 + swap
+    seen.versions.discard(number)
+    folder = models / "price" / str(number)
+    if not folder.exists():
+        folder = _dated(publish_price(models, slope=float(number)))
+    if two:
+        change_policy(
+            models / "price", lambda policy: policy.model_copy(update={"versions": (number,)})
+        )
+    return folder
 
 
 async def _call(port: int, place: int, seen: Seen) -> None:
