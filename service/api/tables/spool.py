@@ -39,19 +39,23 @@ class Spool:
     async def put(self, piece: bytes) -> None:
         """Hand a piece over; waits while there is no room for it."""
         async with self._moved:
-            while not await self._placed(piece):
+            while not self._kept(piece):
+                if not self._in_file and await self._reading():
+                    continue
+                if await self._filed(piece):
+                    break
                 await self._moved.wait()
             self._moved.notify_all()
 
     async def get(self) -> bytes | None:
         """The next bytes, or None after the last ones."""
         async with self._moved:
-            while not self._pieces and self._read == self._written and not self._ended:
+            while not self._pieces and not self._in_file and not self._ended:
                 await self._moved.wait()
             if self._pieces:
                 data = self._pieces.popleft()
                 self._held -= len(data)
-            elif self._read < self._written:
+            elif self._in_file:
                 data = await asyncio.to_thread(self._from_file)
             else:
                 return None
@@ -69,14 +73,19 @@ class Spool:
         if self._file is not None:
             self._file.close()
 
-    async def _placed(self, piece: bytes) -> bool:
-        if self._read == self._written:
-            if not self._held or self._held + len(piece) <= _MEMORY_BYTES:
-                self._pieces.append(piece)
-                self._held += len(piece)
-                return True
-            if await self._reading():
-                return False
+    @property
+    def _in_file(self) -> bool:
+        return self._read < self._written
+
+    def _kept(self, piece: bytes) -> bool:
+        """Keep the piece in memory, where there is room and nothing in the file before it."""
+        if self._in_file or (self._held and self._held + len(piece) > _MEMORY_BYTES):
+            return False
+        self._pieces.append(piece)
+        self._held += len(piece)
+        return True
+
+    async def _filed(self, piece: bytes) -> bool:
         if self._written + len(piece) > self._most_bytes:
             return False
         return await asyncio.to_thread(self._to_file, piece)
