@@ -19,10 +19,10 @@ from service.engine.model import ServedModel
 from service.errors import DeadlineExceeded, InferenceFailed, InputRefused, OnwardError, Overloaded
 from service.metrics import Phases
 
-# A block is so large that reading it, or writing its answers, takes about as long: a small request
-# that arrives meanwhile waits no longer than that.
+# A block is so large that reading and answering it takes about as long: a small request that
+# arrives meanwhile passes between two.
 _SHORTEST_SECONDS = 0.001
-_LONGEST_SECONDS = 0.003
+_LONGEST_SECONDS = 0.002_5
 _FEWEST_ROWS, _FIRST_ROWS, _MOST_ROWS = 16, 256, 4096
 _PAUSE_SECONDS = 0.02
 
@@ -157,7 +157,7 @@ class Scoring:
                 piece = self._answers.write(block, scores, self._warnings(block))
                 encode = perf_counter() - started
             self._count(block, decode, encode)
-            self._pace(max(decode, compute, encode))
+            self._pace(max(decode + encode, compute))
             if piece:
                 yield piece
 
