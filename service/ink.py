@@ -45,7 +45,7 @@ def ink_of(grey: Grey) -> Plane:
     """
     values = grey.astype(np.float32)
     if min(grey.shape) < _UNEVEN_FROM:
-        difference = values - border(values)
+        difference = values - float(np.median(_outermost(values)))
         light = difference * _polarity(difference)
         return _strokes(light, light, tops=100)
     soft = _smoothed(values)
@@ -55,11 +55,6 @@ def ink_of(grey: Grey) -> Plane:
     light = _light(paper)
     paper = np.maximum(paper, light + _background(soft * polarity - light))
     return _strokes(values * polarity - paper, soft * polarity - paper, tops=75)
-
-
-def border(values: npt.NDArray[np.generic]) -> float:
-    """What the outermost pixels mostly are."""
-    return float(np.median(_outermost(values).astype(np.float32)))
 
 
 def extent(mask: Mask) -> tuple[int, int, int, int]:

@@ -19,7 +19,7 @@ from service.ink import NoInk
 from service.picture_files import SIDEWAYS, PictureRefused, open_picture, orientation, upright
 from service.picture_modes import Plain, flattened, has_transparency
 
-__all__ = ["DECODER", "MAX_PIXELS", "PictureRefused", "Rule", "read_picture"]
+__all__ = ["DECODER", "MAX_PIXELS", "Picture", "PictureRefused", "Rule", "read_picture"]
 
 DECODER = f"Pillow {__version__}, rule 1"
 MAX_PIXELS = 8192 * 8192
@@ -66,6 +66,10 @@ class _Placement(NamedTuple):
     box: tuple[float, float, float, float]
     size: tuple[int, int]
 
+    def is_whole(self, size: tuple[int, int]) -> bool:
+        """Whether all of a picture of this size is kept."""
+        return self.box == (0.0, 0.0, *size)
+
     @property
     def factors(self) -> tuple[float, float]:
         """How many pixels of the picture make one, by width and height."""
@@ -74,27 +78,47 @@ class _Placement(NamedTuple):
 
 
 def read_picture(content: bytes, rule: Rule, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
-    """The pixels of a picture file, uint8 ``[height, width, channels]``.
+    """The pixels of a picture file, as `Picture` reads them."""
+    return Picture(content, max_pixels).read(rule)
+
+
+class Picture:
+    """A picture file of any format, mode, size and orientation, its header read.
 
     Args:
-        content: the whole file, of any format, mode, size and orientation that is read.
-        rule: the model's.
+        content: the whole file.
         max_pixels: a picture whose header promises more is refused before it is decoded.
 
     Raises:
-        PictureRefused: it is no picture, damaged, too large, or shows no digit where one is
-            looked for.
+        PictureRefused: it is no picture that is read here, damaged, or too large.
     """
-    kind, file = open_picture(content, max_pixels)
-    if rule.normalise == "digit":
-        return _digit(kind, file, rule)
-    placed = _placement(_upright_size(file), rule)
-    _draft(file, placed)
-    image = upright(kind, file)
-    mode: Plain = "L" if rule.channels == 1 else "RGB"
-    # A draft's sides are rounded up, so what is kept is told from what was decoded.
-    fitted = _scaled(image, mode, rule.background, _placement(image.size, rule))
-    return np.asarray(_framed(fitted, rule)).reshape(rule.height, rule.width, rule.channels)
+
+    def __init__(self, content: bytes, max_pixels: int = MAX_PIXELS) -> None:
+        self._kind, self._file = open_picture(content, max_pixels)
+
+    @property
+    def pixels(self) -> int:
+        """As its header promises."""
+        return self._file.width * self._file.height
+
+    def read(self, rule: Rule) -> npt.NDArray[np.uint8]:
+        """What a model of this rule sees, uint8 ``[height, width, channels]``; to be called once.
+
+        Raises:
+            PictureRefused: it is damaged, or shows no digit where one is looked for.
+        """
+        digit = rule.normalise == "digit"
+        size = _upright_size(self._file)
+        _draft(self._file, _within(size) if digit else _placement(size, rule))
+        image = upright(self._kind, self._file)
+        if digit:
+            pixels = _digit(image, rule)[:, :, None]
+            return pixels if rule.channels == 1 else pixels.repeat(rule.channels, axis=2)
+        mode: Plain = "L" if rule.channels == 1 else "RGB"
+        # A draft's sides are rounded up, so what is kept is told from what was decoded.
+        fitted = _scaled(image, mode, rule.background, _placement(image.size, rule))
+        pixels = np.asarray(_framed(fitted, rule))
+        return pixels.reshape(rule.height, rule.width, rule.channels)
 
 
 def _upright_size(file: ImageFile) -> tuple[int, int]:
@@ -129,13 +153,12 @@ def _draft(file: ImageFile, placed: _Placement) -> None:
 
 
 def _scaled(image: Image.Image, mode: Plain, background: int, placed: _Placement) -> Image.Image:
+    if image.size == placed.size and placed.is_whole(image.size):
+        return flattened(image, mode, background, (1, 1))
     across, down = (min(max(int(factor / _GAP), 1), _LARGEST_BLOCK) for factor in placed.factors)
     plain = flattened(image, mode, background, (across, down))
     left, top, right, bottom = placed.box
     box = (left / across, top / down, right / across, bottom / down)
-    whole = (0.0, 0.0, float(plain.width), float(plain.height))
-    if plain.size == placed.size and box == whole:
-        return plain
     return plain.resize(placed.size, Image.Resampling.BILINEAR, box)
 
 
@@ -149,19 +172,16 @@ def _framed(image: Image.Image, rule: Rule) -> Image.Image:
     return framed
 
 
-def _digit(kind: str, file: ImageFile, rule: Rule) -> npt.NDArray[np.uint8]:
-    whole = _within(file.size)
-    _draft(file, whole)
-    image = upright(kind, file)
+def _digit(image: Image.Image, rule: Rule) -> npt.NDArray[np.uint8]:
     # Behind a transparent drawing belongs whatever its ink stands out from.
     behind = (rule.background, 255 - rule.background)[: 1 + has_transparency(image)]
+    placed = _within(image.size)
     for background in behind:
-        grey = np.asarray(_scaled(image, "L", background, _within(image.size)))
+        grey = np.asarray(_scaled(image, "L", background, placed))
         try:
-            digit = normalised_digit(grey, rule.height, rule.width)
+            return normalised_digit(grey, rule.height, rule.width)
         except NoInk:
             continue
-        return np.repeat(digit[:, :, None], rule.channels, axis=2)
     raise PictureRefused(
         "No ink is found in this picture; send one of a single digit that stands out from its "
         "background."
