@@ -6,6 +6,7 @@ and a pencil's line is not.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import numpy.typing as npt
 Grey = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
+Number = TypeVar("Number", np.float32, np.bool_, np.int64)
 
 # In a smaller picture a stroke is a large part of it, and its light is even.
 _UNEVEN_FROM = 48
@@ -68,7 +70,7 @@ def highest(values: Plane, size: int) -> Plane:
     return -_lowest(-values, size)
 
 
-def _outermost(values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _outermost(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
     return np.concatenate((values[0], values[-1], values[:, 0], values[:, -1]))
 
 

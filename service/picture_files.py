@@ -115,7 +115,7 @@ def orientation(image: Image.Image) -> int:
     return stated if stated in _TURNS else 1
 
 
-def upright(kind: str, image: ImageFile) -> Image.Image:
+def upright(kind: str, image: Image.Image) -> Image.Image:
     """The decoded picture, turned as EXIF says; the first of several frames.
 
     Raises:

@@ -5,13 +5,13 @@ six times too large is first averaged in whole blocks, to no less than three tim
 JPEG decoded no larger than that; neither can be seen in the result.
 """
 
+from io import BytesIO
 from math import ceil
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, __version__
-from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from service.digits import normalised_digit
@@ -19,7 +19,15 @@ from service.ink import NoInk
 from service.picture_files import SIDEWAYS, PictureRefused, open_picture, orientation, upright
 from service.picture_modes import Plain, flattened, has_transparency
 
-__all__ = ["DECODER", "MAX_PIXELS", "Picture", "PictureRefused", "Rule", "read_picture"]
+__all__ = [
+    "DECODER",
+    "MAX_PIXELS",
+    "Picture",
+    "PictureRefused",
+    "Rule",
+    "example_picture",
+    "read_picture",
+]
 
 DECODER = f"Pillow {__version__}, rule 1"
 MAX_PIXELS = 8192 * 8192
@@ -79,27 +87,44 @@ class _Placement(NamedTuple):
 
 def read_picture(content: bytes, rule: Rule, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """The pixels of a picture file, as `Picture` reads them."""
-    return Picture(content, max_pixels).read(rule)
+    return Picture.open(content, max_pixels).read(rule)
 
 
 class Picture:
-    """A picture file of any format, mode, size and orientation, its header read.
+    """A picture of any format, mode, size and orientation, not yet decoded.
 
     Args:
-        content: the whole file.
-        max_pixels: a picture whose header promises more is refused before it is decoded.
-
-    Raises:
-        PictureRefused: it is no picture that is read here, damaged, or too large.
+        kind: what sentences call its file.
+        image: opened.
     """
 
-    def __init__(self, content: bytes, max_pixels: int = MAX_PIXELS) -> None:
-        self._kind, self._file = open_picture(content, max_pixels)
+    def __init__(self, kind: str, image: Image.Image) -> None:
+        self._kind = kind
+        self._image = image
+
+    @classmethod
+    def open(cls, content: bytes, max_pixels: int = MAX_PIXELS) -> Self:
+        """A picture of this file, whose header is read and held against the limit.
+
+        Args:
+            content: the whole file.
+            max_pixels: a picture whose header promises more is refused.
+
+        Raises:
+            PictureRefused: it is no picture that is read here, damaged, or too large.
+        """
+        return cls(*open_picture(content, max_pixels))
+
+    @classmethod
+    def of(cls, pixels: npt.NDArray[np.uint8]) -> Self:
+        """A picture of pixels, ``[height, width]`` or with 1, 3 or 4 channels (grey to RGBA)."""
+        plain = pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels
+        return cls("pixels", Image.fromarray(np.ascontiguousarray(plain)))
 
     @property
     def pixels(self) -> int:
         """As its header promises."""
-        return self._file.width * self._file.height
+        return self._image.width * self._image.height
 
     def read(self, rule: Rule) -> npt.NDArray[np.uint8]:
         """What a model of this rule sees, uint8 ``[height, width, channels]``; to be called once.
@@ -108,9 +133,9 @@ class Picture:
             PictureRefused: it is damaged, or shows no digit where one is looked for.
         """
         digit = rule.normalise == "digit"
-        size = _upright_size(self._file)
-        _draft(self._file, _within(size) if digit else _placement(size, rule))
-        image = upright(self._kind, self._file)
+        size = _upright_size(self._image)
+        _draft(self._image, _within(size) if digit else _placement(size, rule))
+        image = upright(self._kind, self._image)
         if digit:
             pixels = _digit(image, rule)[:, :, None]
             return pixels if rule.channels == 1 else pixels.repeat(rule.channels, axis=2)
@@ -121,7 +146,17 @@ class Picture:
         return pixels.reshape(rule.height, rule.width, rule.channels)
 
 
-def _upright_size(file: ImageFile) -> tuple[int, int]:
+def example_picture(rule: Rule) -> bytes:
+    """A PNG file that a model of this rule takes: a light bar, a one, on dark."""
+    pixels = np.zeros((rule.height, rule.width), np.uint8)
+    left, top = rule.width * 12 // 28, rule.height * 4 // 28
+    pixels[top : rule.height - top, left : rule.width - left] = 255
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def _upright_size(file: Image.Image) -> tuple[int, int]:
     """The size once it is turned, where that is known before it is decoded."""
     width, height = file.size
     if isinstance(file, JpegImageFile) and orientation(file) in SIDEWAYS:
@@ -145,7 +180,7 @@ def _placement(size: tuple[int, int], rule: Rule) -> _Placement:
     return _Placement(whole, (rule.width, rule.height))
 
 
-def _draft(file: ImageFile, placed: _Placement) -> None:
+def _draft(file: Image.Image, placed: _Placement) -> None:
     """Let a large JPEG be decoded at a half, a quarter or an eighth of its size, if that does."""
     least = min(placed.factors) / _GAP
     if isinstance(file, JpegImageFile) and least >= 2:  # noqa: PLR2004 - the first such step

@@ -119,6 +119,12 @@ class Settings(BaseSettings):
         "still sends and does not read. 0 keeps none; a large table then needs a caller that "
         "reads while it sends, as curl does.",
     )
+    max_picture_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = Field(
+        default=8192 * 8192,
+        description="Most pixels of a picture, as its header promises; above it 400, before "
+        "anything is decoded. Two large ones are decoded at a time in each worker, and each may "
+        "take six bytes a pixel.",
+    )
     max_explained_rows: Positive = Field(
         default=100,
         description="Most rows or pictures of one explanation; above it 400. Where a model is "

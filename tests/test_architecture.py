@@ -59,6 +59,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.metrics",
         # A picture for an answer.
         "service.overlays",
+        "service.pictures",
         "service.settings",
         "service.spelling",
         "service.workers",

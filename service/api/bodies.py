@@ -19,6 +19,8 @@ _MOST_BYTES_AT_ONCE = 4096
 # What follows a member is copied, so a body of many small ones is unpacked piece by piece.
 _PIECE_BYTES = 16 * 1024
 BINARY = "application/octet-stream"
+# What curl calls every body that is not called otherwise.
+FORM = "application/x-www-form-urlencoded"
 # gzip has a header of its own; deflate, as clients send it, that of zlib.
 WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 # RFC 9110: x-gzip is gzip's old name, and a header without a value says nothing.
@@ -82,12 +84,21 @@ def content_encoding(request: Request) -> str:
 def require_media_type(request: Request, accepted: Sequence[str]) -> None:
     """Refuse other media types; a request that names none is taken at its word.
 
+    Args:
+        request: for its headers.
+        accepted: a type, or all of a kind, as in ``image/*``.
+
     Raises:
         UnsupportedContent: the body is said to be something else.
     """
-    given = request.headers.get("content-type", accepted[0]).partition(";")[0].strip().lower()
-    if given not in accepted:
+    given = media_type_of(request.headers.get("content-type", accepted[0]))
+    if given not in accepted and f"{given.partition('/')[0]}/*" not in accepted:
         raise UnsupportedContent("Content-Type", given, accepted)
+
+
+def media_type_of(content_type: str) -> str:
+    """The type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def compressed(content: bytes, accepted: str) -> tuple[bytes, dict[str, str]]:

@@ -3,25 +3,50 @@
 from weakref import WeakKeyDictionary
 
 from service.api.features import FeatureCodec
+from service.api.pictures.codec import Decoding, PictureCodec
 from service.bundle.features import FeaturesInput
+from service.bundle.inputs import ImageInput
 from service.bundle.manifest import Manifest
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
 
 
 class Codecs:
-    """One codec a model."""
+    """One codec a model.
 
-    def __init__(self) -> None:
-        self._made: WeakKeyDictionary[ServedModel, FeatureCodec] = WeakKeyDictionary()
+    Args:
+        decoding: what pictures may take.
+    """
+
+    def __init__(self, decoding: Decoding) -> None:
+        self._decoding = decoding
+        self._features: WeakKeyDictionary[ServedModel, FeatureCodec] = WeakKeyDictionary()
+        self._pictures: WeakKeyDictionary[ServedModel, PictureCodec] = WeakKeyDictionary()
 
     def of(self, model: ServedModel, manifest: Manifest) -> FeatureCodec:
-        """The codec of a model with this manifest."""
-        codec = self._made.get(model)
+        """The codec of a table's model with this manifest.
+
+        Raises:
+            InvalidRequest: it takes pictures.
+        """
+        codec = self._features.get(model)
         if codec is None:
             if not isinstance(manifest.input, FeaturesInput):
-                raise InvalidRequest(f"Model {model.name!r} takes pictures, not features.")
-            codec = self._made[model] = FeatureCodec(manifest.input)
+                raise InvalidRequest(
+                    f"Model {model.name!r} takes pictures, not a table's rows; send a picture's "
+                    f"file to POST /models/{model.name}/predict, with its own Content-Type."
+                )
+            codec = self._features[model] = FeatureCodec(manifest.input)
+        return codec
+
+    def of_pictures(self, model: ServedModel) -> PictureCodec | None:
+        """The codec of a model whose manifest says that it takes pictures; of others none."""
+        if model.manifest is None or not isinstance(model.manifest.input, ImageInput):
+            return None
+        codec = self._pictures.get(model)
+        if codec is None:
+            codec = PictureCodec(model.manifest.input, self._decoding)
+            self._pictures[model] = codec
         return codec
 
 

@@ -5,7 +5,7 @@ GET /models · GET /models/{name} · POST /models/{name}/predict, each model als
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,16 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from service.api.answers import Answer, answers, require_offered
-from service.api.bodies import JSON, parse_json
+from service.api.bodies import JSON, media_type_of, parse_json
 from service.api.codecs import Codecs, require_manifest
 from service.api.facts import evaluation, facts, labels, report, summary, versions
 from service.api.features import FeatureCodec
 from service.api.parameters import Parameters, read_parameters
+from service.api.pictures.posted import PICTURE_TYPES, read_posted
 from service.api.prediction import Decoded, Encoded, Predictor
 from service.api.responses import json_response
 from service.api.tables.exchange import TableExchange, TableResponse
-from service.api.tables.negotiation import TABLE_TYPES, media_type_of
+from service.api.tables.negotiation import TABLE_TYPES
 from service.api.trained_range import NO_WARNINGS, Warnings
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
@@ -55,22 +56,32 @@ class Asked:
     single: bool
     parameters: Parameters
     warnings: Warnings
+    files: Sequence[str] = ()
+    """Their names, where pictures came as files of a form."""
 
 
 class PlainDialect:
-    """JSON objects by feature name."""
+    """JSON objects by feature name, and pictures in any form."""
 
     name = "plain"
-    media_types = (JSON,)
 
     def __init__(self, codecs: Codecs) -> None:
         self._codecs = codecs
 
+    def media_types(self, model: ServedModel) -> Sequence[str]:
+        """JSON, and what pictures come as where the model takes them."""
+        return (JSON,) if self._codecs.of_pictures(model) is None else PICTURE_TYPES
+
     def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[Asked]:
-        """One object, an array of rows, or ``{"instances": [rows]}``."""
+        """One object, an array of rows, or ``{"instances": [rows]}``; or pictures."""
         manifest = require_manifest(model)
         parameters = read_parameters(request.scope["query_string"])
         require_offered(manifest.output, parameters)
+        pictures = self._codecs.of_pictures(model)
+        if pictures is not None:
+            posted = read_posted(pictures, body, request.headers.get("content-type", JSON))
+            asked = Asked(posted.single, parameters, NO_WARNINGS, posted.files)
+            return Decoded(pictures.read(posted.given, posted.place), asked)
         codec = self._codecs.of(model, manifest)
         document = parse_json(body, orjson.dumps(codec.example))
         rows, single = _rows(document, codec)
@@ -89,6 +100,8 @@ class PlainDialect:
         read = answers(require_manifest(model).output, outputs[0], context.parameters)
         for row, sentences in context.warnings.items():
             read[row]["warnings"] = sentences
+        for row, file in enumerate(context.files):
+            read[row]["file"] = file
         return read
 
 

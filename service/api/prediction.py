@@ -1,7 +1,7 @@
 """The one way from a request to a model and back; each dialect brings only its codec."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -36,11 +36,15 @@ _MOST_BYTES_AT_ONCE = 1024 * 1024
 _MOST_NUMBERS_AT_ONCE = 64 * 1024
 
 
+# Checked arrays in the order of the model's inputs, or what will have made them.
+Inputs = Arrays | Callable[[], Awaitable[Arrays]]
+
+
 @dataclass(frozen=True)
 class Decoded(Generic[Context]):
-    """Checked arrays in the order of the model's inputs, and what the answer's form depends on."""
+    """What the model shall be asked, and what the answer's form depends on."""
 
-    inputs: Arrays
+    inputs: Inputs
     context: Context
 
 
@@ -60,9 +64,8 @@ class Dialect(Protocol[Context]):
     def name(self) -> str:
         """As the metrics call it."""
 
-    @property
-    def media_types(self) -> Sequence[str]:
-        """What it reads."""
+    def media_types(self, model: ServedModel) -> Sequence[str]:
+        """What it reads for this model."""
 
     def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[Context]:
         """Turn a body into arrays the model can take; raises `InvalidRequest` where it cannot.
@@ -149,15 +152,16 @@ class Predictor:
         self, dialect: Dialect[Context], request: Request, model: ServedModel, *, live: bool
     ) -> Response:
         """Answer by this model; a ``live`` request, which named no version, may be copied."""
-        require_media_type(request, dialect.media_types)
+        require_media_type(request, dialect.media_types(model))
         body = await read_body(request, self._max_body_bytes)
         started = perf_counter()
         if len(body) > _MOST_BYTES_AT_ONCE:
             decoded = await asyncio.to_thread(dialect.decode, model, body, request)
         else:
             decoded = dialect.decode(model, body, request)
+        inputs = await made(decoded.inputs)
         decode_seconds = perf_counter() - started
-        prediction = await model.predict(decoded.inputs)
+        prediction = await model.predict(inputs)
         started = perf_counter()
         accepted = request.headers.get("accept-encoding", "")
         pack = partial(_packed, dialect, model, prediction.outputs, decoded.context, accepted)
@@ -171,7 +175,7 @@ class Predictor:
             prediction.compute_seconds,
             perf_counter() - started,
         )
-        rows = row_count(decoded.inputs)
+        rows = row_count(inputs)
         self._metrics.predicted(model.name, model.version, dialect.name, rows, phases)
         model.statistics.answered(phases.decode, phases.queue, phases.compute, phases.encode)
         headers = {
@@ -179,8 +183,13 @@ class Predictor:
             "x-model-version": model.version,
             **encoded.headers,
         }
-        after = self._copies.after(model, decoded.inputs, prediction.outputs) if live else None
+        after = self._copies.after(model, inputs, prediction.outputs) if live else None
         return Response(encoded.content, 200, headers, encoded.media_type, after)
+
+
+async def made(inputs: Inputs) -> Arrays:
+    """The arrays, once they are there."""
+    return inputs if isinstance(inputs, tuple) else await inputs()
 
 
 def _packed(

@@ -19,7 +19,7 @@ from service.api.explain.pictures import (
 from service.api.explain.subject import subject_of
 from service.api.explain.tables import explain_rows
 from service.api.plain import PlainDialect, together
-from service.api.prediction import Predictor, outcome_of
+from service.api.prediction import Predictor, made, outcome_of
 from service.bundle.features import FeaturesInput
 from service.engine.model import ServedModel
 from service.errors import DeadlineExceeded, InvalidRequest
@@ -76,11 +76,12 @@ class Explainer:
             self._metrics.explained(*known, outcome, perf_counter() - started)
 
     async def _answer(self, request: Request, model: ServedModel) -> Response:
-        require_media_type(request, self._dialect.media_types)
+        require_media_type(request, self._dialect.media_types(model))
         body = await read_body(request, self._settings.max_body_bytes)
         wishes = read_wishes(request.scope["query_string"])
         decoded = await asyncio.to_thread(self._dialect.decode, model, body, request)
-        rows, most = decoded.inputs[0], self._settings.max_explained_rows
+        inputs = await made(decoded.inputs)
+        rows, most = inputs[0], self._settings.max_explained_rows
         if len(rows) > most:
             raise InvalidRequest(
                 f"An explanation takes at most {most} rows, got {len(rows)}; send fewer, or ask "
@@ -90,7 +91,7 @@ class Explainer:
         as_picture = wants_png(request.headers.get("accept", ""))
         if as_picture:
             require_one_picture(manifest.input, len(rows))
-        prediction = await model.predict(decoded.inputs)
+        prediction = await model.predict(inputs)
         answers = prediction.outputs[0]
         subject = subject_of(manifest.output, answers, wishes.label)
         if isinstance(manifest.input, FeaturesInput):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Literal
 
+from service.api.bodies import media_type_of
+
 TableForm = Literal["csv", "ndjson"]
 Form = TableForm | Literal["json"]
 
@@ -19,11 +21,6 @@ TABLE_TYPES: Mapping[str, TableForm] = {
     "application/jsonlines": "ndjson",
 }
 _ANSWER_TYPES: Mapping[str, Form] = {**TABLE_TYPES, "application/json": "json"}
-
-
-def media_type_of(content_type: str) -> str:
-    """The type without its parameters, in lower case."""
-    return content_type.partition(";")[0].strip().lower()
 
 
 def charset_of(content_type: str) -> str | None:

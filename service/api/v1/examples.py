@@ -9,8 +9,10 @@ from fastapi import Request
 
 from service.api.codecs import Codecs
 from service.api.labels import scores_by_label
+from service.api.pictures.sources import KEY
 from service.api.prediction import Decoded, Encoded
 from service.api.v1.inputs import feature_rows, stacked
+from service.api.v1.pictures import instance
 from service.api.v1.request import MEDIA_TYPES, read_document, read_list
 from service.api.values import shown
 from service.bundle.outputs import ClassesOutput, ValueOutput
@@ -35,11 +37,14 @@ class ExamplesDialect:
     """``examples``, each joined with ``context``, what they have in common."""
 
     name = "v1"
-    media_types = MEDIA_TYPES
 
     def __init__(self, codecs: Codecs, task: Task) -> None:
         self._codecs = codecs
         self._task = task
+
+    def media_types(self, _: ServedModel) -> Sequence[str]:
+        """JSON, however it is called."""
+        return MEDIA_TYPES
 
     def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[int]:  # noqa: ARG002 - the protocol's own parameter
         """Read the examples, whose number the answer needs."""
@@ -53,6 +58,10 @@ class ExamplesDialect:
                 f"Model {model.name!r} is a {model.manifest.task} model, which cannot "
                 f"{self._task.verb}; use :predict."
             )
+        if (pictures := self._codecs.of_pictures(model)) is not None:
+            template = {KEY: {"b64": "the picture's file in base64"}}
+            shown_pictures = list(_examples(read_document(body, {_EXAMPLES: [template]})))
+            return Decoded(pictures.read(shown_pictures, instance), len(shown_pictures))
         codec = self._codecs.of(model, model.manifest)
         examples = _examples(read_document(body, {_EXAMPLES: [codec.example]}))
         known = {feature.name for feature in codec.features}

@@ -1,6 +1,6 @@
 """``:predict``: rows in, rows out; or columns in, columns out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +8,10 @@ import orjson
 from fastapi import Request
 
 from service.api.codecs import Codecs
-from service.api.prediction import Decoded, Encoded
+from service.api.prediction import Decoded, Encoded, Inputs
 from service.api.v1.answers import by_column, by_row
 from service.api.v1.inputs import columns, feature_columns, feature_rows, stacked
+from service.api.v1.pictures import instance, picture_column
 from service.api.v1.request import MEDIA_TYPES, read_document, read_list
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
@@ -32,10 +33,13 @@ class PredictDialect:
     """Exactly one of ``instances`` and ``inputs``."""
 
     name = "v1"
-    media_types = MEDIA_TYPES
 
     def __init__(self, codecs: Codecs) -> None:
         self._codecs = codecs
+
+    def media_types(self, _: ServedModel) -> Sequence[str]:
+        """JSON, however it is called."""
+        return MEDIA_TYPES
 
     def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[Form]:  # noqa: ARG002 - the protocol's own parameter
         """Read rows or columns; a bundle's are held against its features' rules."""
@@ -43,6 +47,8 @@ class PredictDialect:
         if _form_of(document) == _COLUMNS:
             return Decoded(self._columns(model, document[_COLUMNS]), Form())
         rows = read_list(document, _ROWS)
+        if (pictures := self._codecs.of_pictures(model)) is not None:
+            return Decoded(pictures.read(rows, instance), Form(len(rows)))
         if model.manifest is not None:
             codec = self._codecs.of(model, model.manifest)
             return Decoded((feature_rows(codec, model.inputs[0], rows),), Form(len(rows)))
@@ -58,13 +64,17 @@ class PredictDialect:
             body = {"predictions": rows}
         return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    def _columns(self, model: ServedModel, given: object) -> Arrays:
+    def _columns(self, model: ServedModel, given: object) -> Inputs:
+        if (pictures := self._codecs.of_pictures(model)) is not None:
+            return pictures.read(picture_column(given), instance)
         if model.manifest is None:
             return columns(model.inputs, given)
         codec = self._codecs.of(model, model.manifest)
         return (feature_columns(codec, model.inputs[0], given),)
 
     def _example(self, model: ServedModel) -> Mapping[str, object]:
+        if self._codecs.of_pictures(model) is not None:
+            return {_ROWS: [{"b64": "the picture's file in base64"}]}
         if model.manifest is not None:
             return {_ROWS: [self._codecs.of(model, model.manifest).example]}
         return {_ROWS: [{spec.name: ["…"] for spec in model.inputs}]}

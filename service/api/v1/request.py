@@ -5,13 +5,13 @@ from typing import Any
 
 import orjson
 
-from service.api.bodies import JSON, parse_json
+from service.api.bodies import FORM, JSON, parse_json
 from service.api.values import nearest_of, shown
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
 
 # The documented examples of TensorFlow Serving use curl, which calls every body a form.
-MEDIA_TYPES = (JSON, "application/x-www-form-urlencoded")
+MEDIA_TYPES = (JSON, FORM)
 
 
 def read_document(body: bytes, example: Mapping[str, object]) -> Mapping[str, Any]:

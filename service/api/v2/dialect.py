@@ -1,19 +1,20 @@
 """Inference requests and responses, in JSON and with the binary tensor extension."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from fastapi import Request
 
-from service.api.bodies import BINARY, JSON, parse_json
+from service.api.bodies import BINARY, FORM, JSON, parse_json
 from service.api.codecs import Codecs
 from service.api.intervals import interval_ends, require_interval
-from service.api.prediction import Decoded, Encoded
+from service.api.prediction import Decoded, Encoded, Inputs
 from service.api.v2.classification import classify
 from service.api.v2.inputs import read_inputs, read_raw
-from service.api.v2.request import Wanted, parameters_of, split, wanted_outputs
+from service.api.v2.pictures import read_picture_inputs, read_raw_picture
+from service.api.v2.request import Payload, Wanted, parameters_of, split, wanted_outputs
 from service.api.v2.shared_memory import Place, Regions
 from service.api.v2.tensors import example_shape, write_binary, write_json
 from service.api.values import is_number, shown
@@ -23,8 +24,6 @@ from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
 
 JSON_LENGTH = "inference-header-content-length"
-# What curl calls every body that is not called otherwise.
-_FORM = "application/x-www-form-urlencoded"
 _ENDS = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("low", "high"))
 
 
@@ -42,18 +41,21 @@ class V2Dialect:
     """Named tensors in, named tensors out."""
 
     name = "v2"
-    media_types = (JSON, BINARY, _FORM)
 
     def __init__(self, regions: Regions, codecs: Codecs) -> None:
         self.regions = regions
         self._codecs = codecs
+
+    def media_types(self, _: ServedModel) -> Sequence[str]:
+        """JSON, however it is called, and JSON with bytes behind it."""
+        return (JSON, BINARY, FORM)
 
     def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[Asked]:
         """Read ``inputs``; a bundle's rows are also held against its features' rules."""
         payload = split(body, request.headers.get(JSON_LENGTH))
         if payload.document is None:
             asked = Asked(None, tuple(Wanted(i, binary=True) for i in range(len(model.outputs))))
-            return Decoded(self._checked(model, (read_raw(payload, model),)), asked)
+            return Decoded(self._raw(model, payload), asked)
         document = _object(parse_json(payload.document, _example(model)), model)
         identity = document.get("id")
         if identity is not None and not isinstance(identity, str):
@@ -61,7 +63,7 @@ class V2Dialect:
         level = _level(document, model)
         specs = (*model.outputs, *_ENDS) if level is not None else model.outputs
         wanted = wanted_outputs(document, specs)
-        inputs = self._checked(model, read_inputs(document, payload, model, self.regions))
+        inputs = self._inputs(document, payload, model)
         return Decoded(inputs, Asked(identity, wanted, level))
 
     def encode(self, model: ServedModel, outputs: Arrays, context: Asked) -> Encoded:
@@ -89,6 +91,18 @@ class V2Dialect:
             return Encoded(content)
         headers = {JSON_LENGTH: str(len(content))}
         return Encoded(b"".join([content, *buffers]), BINARY, headers)
+
+    def _raw(self, model: ServedModel, payload: Payload) -> Inputs:
+        pictures = self._codecs.of_pictures(model)
+        if pictures is not None:
+            return read_raw_picture(payload, model, pictures)
+        return self._checked(model, (read_raw(payload, model),))
+
+    def _inputs(self, document: Mapping[str, Any], payload: Payload, model: ServedModel) -> Inputs:
+        pictures = self._codecs.of_pictures(model)
+        if pictures is not None:
+            return read_picture_inputs(document, payload, model, self.regions, pictures)
+        return self._checked(model, read_inputs(document, payload, model, self.regions))
 
     def _checked(self, model: ServedModel, inputs: Arrays) -> Arrays:
         if model.manifest is not None:

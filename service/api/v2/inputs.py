@@ -81,7 +81,7 @@ def _array(
             f"{spec.datatype}."
         )
     shape = read_shape(tensor.get("shape"), spec, rows_needed=bundled)
-    content = _binary(tensor, spec, payload, regions)
+    content = bytes_of(tensor, spec, payload, regions)
     if content is None:
         if "data" not in tensor:
             raise InvalidRequest(f"Input {spec.name!r} has no data.")
@@ -91,10 +91,14 @@ def _array(
     return read_binary(content, shape, spec)
 
 
-def _binary(
+def bytes_of(
     tensor: Mapping[str, Any], spec: TensorSpec, payload: Payload, regions: Regions
 ) -> memoryview | None:
-    """The input's bytes, wherever they are; None where it has JSON data."""
+    """The input's bytes, wherever they are; None where it has JSON data.
+
+    Raises:
+        InvalidRequest: they are not where it says, or in two places.
+    """
     parameters = parameters_of(tensor)
     size = parameters.get("binary_data_size")
     place = place_of(parameters, spec.name)

@@ -1,0 +1,1 @@
+"""Pictures over HTTP: files, forms, text in JSON, and pixels."""

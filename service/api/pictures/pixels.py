@@ -1,0 +1,61 @@
+"""Pixels as numbers in JSON."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.api.values import shown
+from service.pictures import PictureRefused
+
+Pixels = npt.NDArray[np.uint8]
+
+_WHITE = 255
+
+
+def read_pixels(data: Sequence[Any]) -> Pixels:
+    """An array of nested lists, in the shape of their nesting.
+
+    Raises:
+        PictureRefused: they are ragged, or hold other than numbers from 0 to 255.
+    """
+    try:
+        return np.frombuffer(bytes(data), np.uint8)
+    except (TypeError, ValueError):
+        return _checked(_numbers(data))
+
+
+def _numbers(data: Sequence[Any]) -> npt.NDArray[Any]:
+    try:
+        numbers = np.array(data)
+    except ValueError:
+        raise PictureRefused(
+            "Its pixels are ragged; send rows of the same length, or the picture's file in base64."
+        ) from None
+    if numbers.dtype.kind not in "iuf":
+        odd = next(
+            (value for value in np.array(data, np.object_).ravel() if not _is_number(value)), data
+        )
+        raise PictureRefused(f"A pixel is {shown(odd)}; pixels are numbers from 0 to {_WHITE}.")
+    return numbers
+
+
+def _checked(numbers: npt.NDArray[Any]) -> Pixels:
+    if not numbers.size:
+        raise PictureRefused("It holds no pixels; send numbers from 0 to 255, row by row.")
+    low, high = float(numbers.min()), float(numbers.max())
+    if not (low >= 0 and high <= _WHITE):
+        odd = high if low >= 0 else low
+        raise PictureRefused(f"A pixel is {odd:g}; pixels are numbers from 0 to {_WHITE}.")
+    rounded = np.rint(numbers)
+    if high <= 1 and (rounded != numbers).any():
+        raise PictureRefused(
+            f"Its pixels lie between 0 and 1; send them from 0 to {_WHITE}, as files have them."
+        )
+    pixels: Pixels = rounded.astype(np.uint8)
+    return pixels
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

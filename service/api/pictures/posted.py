@@ -1,0 +1,60 @@
+"""The pictures of a request in the plain dialect: one file, a form of several, or JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.api.bodies import BINARY, FORM, JSON, media_type_of, parse_json
+from service.api.pictures.codec import PictureCodec
+from service.api.pictures.multipart import MULTIPART, read_files
+from service.api.pictures.sources import KEY
+from service.api.values import shown
+from service.errors import InvalidRequest
+
+PICTURE_TYPES = (JSON, "image/*", MULTIPART, BINARY, FORM)
+_INSTANCES = "instances"
+_EXAMPLE = f'{{"{KEY}": "the picture\'s file in base64"}}'
+
+
+@dataclass(frozen=True)
+class Posted:
+    """Pictures in any form, whether it was one that was sent bare, and the names of files."""
+
+    given: Sequence[Any]
+    single: bool
+    files: Sequence[str] = ()
+
+    def place(self, number: int) -> str:
+        """How a sentence about one of them begins."""
+        if self.files:
+            return f"File {shown(self.files[number])}: "
+        return "" if self.single else f"Picture {number}: "
+
+
+def read_posted(codec: PictureCodec, body: bytes, content_type: str) -> Posted:
+    """The pictures of a body, none of them decoded yet.
+
+    Raises:
+        InvalidRequest: the body is not what its type says, or holds no picture.
+    """
+    media_type = media_type_of(content_type)
+    if media_type == MULTIPART:
+        names, contents = zip(*read_files(body, content_type), strict=True)
+        return Posted(contents, single=False, files=names)
+    if media_type == JSON or (media_type == FORM and body.lstrip()[:1] in (b"{", b"[")):
+        return _of_document(parse_json(body, _EXAMPLE.encode()), codec)
+    return Posted([body], single=True)
+
+
+def _of_document(document: Any, codec: PictureCodec) -> Posted:  # noqa: ANN401 - JSON is any of its types
+    if isinstance(document, dict) and _INSTANCES in document:
+        if extra := sorted(set(document) - {_INSTANCES}):
+            raise InvalidRequest(f"{extra[0]!r} is not known beside 'instances'; remove it.")
+        document = document[_INSTANCES]
+        if not isinstance(document, list):
+            raise InvalidRequest(f"'instances' must be a list of pictures, each like {_EXAMPLE}.")
+    elif not isinstance(document, list) or codec.is_single(document):
+        return Posted([document], single=True)
+    if not document:
+        raise InvalidRequest(f"There is no picture to look at; send at least one: [{_EXAMPLE}].")
+    return Posted(document, single=False)

@@ -1,0 +1,66 @@
+"""A picture in any form that people send one: a file's bytes, text in base64, or pixels."""
+
+import base64
+import binascii
+import re
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from service.api.pictures.pixels import Pixels, read_pixels
+from service.api.values import listed, shown
+from service.pictures import PictureRefused
+
+KEY = "image"
+_BASE64 = "b64"
+_DATA_URL = re.compile(r"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
+_WEB = re.compile(r"(?:https?|ftp|file|blob):", re.IGNORECASE)
+# White space between the lines of an e-mail, and the alphabet for addresses (RFC 4648).
+_PLAIN = str.maketrans("-_", "+/", " \t\r\n")
+
+
+def read_source(given: Any) -> bytes | Pixels:  # noqa: ANN401 - JSON is any of its types
+    """The bytes of a picture's file, or its pixels.
+
+    Raises:
+        PictureRefused: it is neither, or its text cannot be read.
+    """
+    if isinstance(given, bytes):
+        return given
+    if isinstance(given, str):
+        return _file(given)
+    if isinstance(given, list):
+        return read_pixels(given)
+    if isinstance(given, dict) and len(given) == 1:
+        ((key, value),) = given.items()
+        if key in (KEY, _BASE64):
+            return read_source(value)
+    if isinstance(given, dict):
+        got = f"an object of {listed(list(given)) or 'nothing'}"
+    else:
+        got = shown(given)
+    raise PictureRefused(f'Send {{"{KEY}": "the file in base64"}}, or its pixels; got {got}.')
+
+
+def weight(given: Any) -> int:  # noqa: ANN401 - as above
+    """About how many bytes of files there are to decode."""
+    if isinstance(given, dict):
+        return sum(map(weight, given.values()))
+    return len(given) if isinstance(given, bytes | str) else 0
+
+
+def _file(text: str) -> bytes:
+    if url := _DATA_URL.match(text):
+        text = text[url.end() :]
+        if not url[1]:
+            return unquote_to_bytes(text)
+    elif _WEB.match(text):
+        raise PictureRefused(
+            f"Addresses are not fetched, got {shown(text)}; send the picture's file in base64."
+        )
+    text = text.translate(_PLAIN).rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (ValueError, binascii.Error):
+        raise PictureRefused(
+            f"Its text is not base64, got {shown(text)}; send the picture's file in base64."
+        ) from None

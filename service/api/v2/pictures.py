@@ -1,0 +1,94 @@
+"""Pictures by the protocol: pixels as UINT8, or whole files as BYTES."""
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from service.api.pictures.codec import PictureCodec
+from service.api.prediction import Inputs
+from service.api.v2.inputs import bytes_of, read_inputs, read_raw
+from service.api.v2.request import Payload
+from service.api.v2.shared_memory import Regions
+from service.api.values import shown
+from service.engine.model import ServedModel
+from service.errors import InvalidRequest
+
+_LENGTH_BYTES = 4
+
+
+def read_picture_inputs(
+    document: Mapping[str, Any],
+    payload: Payload,
+    model: ServedModel,
+    regions: Regions,
+    codec: PictureCodec,
+) -> Inputs:
+    """The graph's own pixels, or the pictures of a BYTES tensor, each element a file.
+
+    Raises:
+        InvalidRequest: the tensor is neither.
+        InvalidInput: some files are no pictures that are read here; says which.
+    """
+    spec = model.inputs[0]
+    given = document.get("inputs")
+    tensor = given[0] if isinstance(given, list) and len(given) == 1 else None
+    if not (
+        isinstance(tensor, dict)
+        and tensor.get("datatype") == "BYTES"
+        and tensor.get("name") == spec.name
+    ):
+        return read_inputs(document, payload, model, regions)
+    count = _count(tensor.get("shape"), spec.name)
+    content = bytes_of(tensor, spec, payload, regions)
+    payload.require_consumed()
+    if content is not None:
+        files: Sequence[Any] = list(_split(content, spec.name))
+    else:
+        files = _flat(tensor.get("data"))
+    if len(files) != count:
+        raise InvalidRequest(
+            f"Input {spec.name!r}: {len(files)} pictures were sent, and its shape holds {count}."
+        )
+    return codec.read(files, _place)
+
+
+def read_raw_picture(payload: Payload, model: ServedModel, codec: PictureCodec) -> Inputs:
+    """A body that is one picture: the graph's own pixels, or a file."""
+    content = payload.rest()
+    if codec.is_raw(content):
+        return (read_raw(payload, model),)
+    return codec.read([bytes(content)], _place)
+
+
+def _place(number: int) -> str:
+    return f"Element {number}: "
+
+
+def _count(shape: object, name: str) -> int:
+    """How many files there are: one axis, or a second of length one."""
+    if isinstance(shape, list) and shape and all(type(axis) is int for axis in shape):
+        count, *rest = shape
+        if count > 0 and all(axis == 1 for axis in rest):
+            return int(count)
+    raise InvalidRequest(
+        f"Input {name!r} has shape {shown(shape)}; BYTES are files of pictures, so send [how many]."
+    )
+
+
+def _flat(data: object) -> list[Any]:
+    """The elements of nested lists; each is text in base64."""
+    if not isinstance(data, list):
+        return [data]
+    return [one for item in data for one in (_flat(item) if isinstance(item, list) else [item])]
+
+
+def _split(content: memoryview, name: str) -> Iterator[bytes]:
+    """The elements, each after its length in four bytes."""
+    place = 0
+    while place < len(content):
+        start = place + _LENGTH_BYTES
+        (length,) = struct.unpack("<I", content[place:start]) if start <= len(content) else (-1,)
+        place = start + length
+        if length < 0 or place > len(content):
+            raise InvalidRequest(f"Input {name!r}: its bytes end within a picture.")
+        yield bytes(content[start:place])
