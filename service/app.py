@@ -20,7 +20,6 @@ from service.api.explain.explainer import Explainer
 from service.api.explain.routes import explain_router
 from service.api.openapi import complete
 from service.api.operations import operations_router
-from service.api.pictures.codec import Decoding
 from service.api.plain import PlainDialect, PlainPredictions, plain_router
 from service.api.prediction import Predictor
 from service.api.requests import RequestContext
@@ -77,7 +76,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         lifespan=_lifespan(worker, shadows, settings),
         redirect_slashes=False,
     )
-    codecs = Codecs(Decoding(settings.max_picture_pixels, settings.max_body_bytes))
+    codecs = Codecs(settings)
     copies = Copies(worker.registry, shadows)
     predictor = Predictor(worker.registry, worker.reconciler, metrics, copies, settings)
     exchange = TableExchange(predictor, codecs, metrics, settings)

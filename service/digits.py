@@ -16,6 +16,9 @@ _EDGE = 0.1
 # Strokes are measured at this many pixels for one of the result, and made at least this thick.
 _FINE = 4
 _THINNEST = 6.0
+# Smaller ink is drawn at so many pixels for one of its own, with an empty margin around.
+_FINER = 8
+_MARGIN = 2
 _SHARPEST = 1.5
 
 
@@ -59,16 +62,15 @@ def _centre(values: Plane) -> tuple[float, float]:
 
 def _boxed(ink: Plane, longest: int) -> Plane:
     """The ink's bounding box scaled to ``longest`` pixels, thin strokes thickened, 0 to 1."""
-    top, bottom, left, right = extent(ink > _EDGE)
-    box = ink[top:bottom, left:right]
+    box = _cropped(ink)
+    if max(box.shape) < longest:
+        box = _cropped(_enlarged(box, longest / max(box.shape)))
+    else:
+        box = np.minimum(box / np.percentile(box[box > _EDGE], 75), 1)
     scale = longest / max(box.shape)
     height, width = (max(round(side * scale), 1) for side in box.shape)
-    fine = _resized(box, height * _FINE, width * _FINE)
-    if scale < 1:
-        fine = np.minimum(fine / np.percentile(fine[fine > _EDGE / 2], 75), 1)
-    else:
-        # Enlarging widens a stroke's soft edge; the power draws it back.
-        fine **= min(1 + (scale - 1) / 2, _SHARPEST)
+    fine = _resized(box, height * _FINE, width * _FINE, Image.Resampling.BILINEAR)
+    fine /= fine.max()
     for _ in range(_FINE):
         if _thickness(fine > 0.5) >= _THINNEST:  # noqa: PLR2004 - the middle of an edge
             break
@@ -78,12 +80,25 @@ def _boxed(ink: Plane, longest: int) -> Plane:
     return full
 
 
-def _resized(values: Plane, height: int, width: int) -> Plane:
-    image = Image.fromarray(np.ascontiguousarray(values))
-    enlarging = height > values.shape[0]
-    filtered = Image.Resampling.BICUBIC if enlarging else Image.Resampling.BILINEAR
-    resized: Plane = np.clip(np.asarray(image.resize((width, height), filtered)), 0, 1)
-    return resized
+def _cropped(ink: Plane) -> Plane:
+    top, bottom, left, right = extent(ink > _EDGE)
+    return ink[top:bottom, left:right]
+
+
+def _enlarged(box: Plane, scale: float) -> Plane:
+    """Ink of few pixels on a fine grid, its strokes no wider than they were."""
+    padded = np.pad(box, _MARGIN)
+    height, width = (side * _FINER for side in padded.shape)
+    smooth = _resized(padded, height, width, Image.Resampling.LANCZOS)
+    # The filter widens a stroke's soft edge; the power draws it back.
+    drawn: Plane = smooth ** min(1 + (scale - 1) / 4, _SHARPEST)
+    return drawn
+
+
+def _resized(values: Plane, height: int, width: int, by: Image.Resampling) -> Plane:
+    resized = Image.fromarray(np.ascontiguousarray(values)).resize((width, height), by)
+    within: Plane = np.clip(np.asarray(resized), 0, 1)
+    return within
 
 
 def _thickness(mask: Mask) -> float:

@@ -9,17 +9,14 @@ from service.bundle.inputs import ImageInput
 from service.bundle.manifest import Manifest
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
+from service.settings import Settings
 
 
 class Codecs:
-    """One codec a model.
+    """One codec a model."""
 
-    Args:
-        decoding: what pictures may take.
-    """
-
-    def __init__(self, decoding: Decoding) -> None:
-        self._decoding = decoding
+    def __init__(self, settings: Settings) -> None:
+        self._decoding = Decoding(settings.max_picture_pixels, settings.max_body_bytes)
         self._features: WeakKeyDictionary[ServedModel, FeatureCodec] = WeakKeyDictionary()
         self._pictures: WeakKeyDictionary[ServedModel, PictureCodec] = WeakKeyDictionary()
 

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from service.api.bodies import JSON
 from service.api.explain.openapi import explain_operation
 from service.api.features import FeatureCodec
+from service.api.pictures.openapi import picture_body
 from service.api.problems import describe
 from service.api.tables.documents import table_answers, table_requests
 from service.bundle.features import (
@@ -13,6 +15,7 @@ from service.bundle.features import (
     FeaturesInput,
     IntegerFeature,
 )
+from service.bundle.inputs import ImageInput
 from service.bundle.manifest import Manifest
 from service.bundle.outputs import ClassesOutput
 from service.engine.registry import Registry
@@ -87,16 +90,16 @@ def complete(document: Schema, registry: Registry) -> Schema:
         about = registry.entry(name).about
         if about is not None and about.manifest is not None:
             path = f"/models/{name}/predict"
-            if isinstance(about.manifest.input, FeaturesInput):
-                operation = _predict_operation(about.manifest, about.manifest.input)
-                document["paths"][path] = {"post": operation}
-                explained = explain_operation(about.manifest, operation)
-                document["paths"][f"/models/{name}/explain"] = {"post": explained}
+            operation = _predict_operation(about.manifest)
+            document["paths"][path] = {"post": operation}
+            explained = explain_operation(about.manifest, operation)
+            document["paths"][f"/models/{name}/explain"] = {"post": explained}
     return document
 
 
-def _predict_operation(manifest: Manifest, taken: FeaturesInput) -> Schema:
-    row = _row_schema(manifest, taken)
+def _predict_operation(manifest: Manifest) -> Schema:
+    taken = manifest.input
+    body = picture_body(taken) if isinstance(taken, ImageInput) else _rows_body(manifest, taken)
     answer = _answer_schema(manifest)
     version = {"model_version": {"type": "string"}}
     many = {
@@ -104,12 +107,34 @@ def _predict_operation(manifest: Manifest, taken: FeaturesInput) -> Schema:
         "required": ["predictions", "model_version"],
         "properties": {"predictions": {"type": "array", "items": answer}} | version,
     }
-    rows_of_table = {"type": "array", "items": {"anyOf": [answer, _FAILED]}}
-    table = many | {"properties": {"predictions": rows_of_table} | version}
+    tables: list[Schema] = []
+    others: Schema = {}
+    if isinstance(taken, FeaturesInput):
+        rows = {"type": "array", "items": {"anyOf": [answer, _FAILED]}}
+        tables, others = [many | {"properties": {"predictions": rows} | version}], table_answers()
     one = answer | {
         "required": [*answer["required"], "model_version"],
         "properties": answer["properties"] | version,
     }
+    return {
+        "tags": [manifest.title],
+        "summary": manifest.title,
+        "description": manifest.description,
+        "operationId": f"predict_{manifest.name}",
+        "parameters": _parameters(manifest),
+        "requestBody": body,
+        "responses": {
+            "200": {
+                "description": "One answer for what was sent bare, else one for each.",
+                "content": {JSON: {"schema": {"anyOf": [one, many, *tables]}}} | others,
+            }
+        }
+        | _refusals({}),
+    }
+
+
+def _rows_body(manifest: Manifest, taken: FeaturesInput) -> Schema:
+    row = _row_schema(manifest, taken)
     rows = {"type": "array", "items": row, "minItems": 1}
     instances = {
         "type": "object",
@@ -120,32 +145,17 @@ def _predict_operation(manifest: Manifest, taken: FeaturesInput) -> Schema:
     codec = FeatureCodec(taken)
     example = codec.example
     return {
-        "tags": [manifest.title],
-        "summary": manifest.title,
-        "description": manifest.description,
-        "operationId": f"predict_{manifest.name}",
-        "parameters": _parameters(manifest),
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"anyOf": [row, rows, instances]},
-                    "examples": {
-                        "one row": {"value": example},
-                        "several rows": {"value": {"instances": [example, example]}},
-                    },
-                }
-            }
-            | table_requests(codec),
-        },
-        "responses": {
-            "200": {
-                "description": "One answer for an object, else one a row; a table for a table.",
-                "content": {"application/json": {"schema": {"anyOf": [one, many, table]}}}
-                | table_answers(),
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"anyOf": [row, rows, instances]},
+                "examples": {
+                    "one row": {"value": example},
+                    "several rows": {"value": {"instances": [example, example]}},
+                },
             }
         }
-        | _refusals({}),
+        | table_requests(codec),
     }
 
 
@@ -209,7 +219,10 @@ def _answer_schema(manifest: Manifest) -> Schema:
         properties["probabilities"] = shares | {"description": told}
     elif output.interval is not None:
         properties["interval"] = _INTERVAL
-    properties["warnings"] = _WARNINGS
+    if isinstance(manifest.input, ImageInput):
+        properties["file"] = {"type": "string", "description": "Its name, in a form's answers."}
+    else:
+        properties["warnings"] = _WARNINGS
     return {"type": "object", "required": required, "properties": properties}
 
 
@@ -217,10 +230,10 @@ def _parameters(manifest: Manifest) -> list[Schema]:
     output = manifest.output
     flag: Schema = {"type": "string", "enum": ["true", "false"]}
     mark: Schema = {"type": "string", "enum": ["point", "comma"]}
-    known: dict[str, tuple[str, Schema]] = {
-        "warnings": ("Whether values that training did not see are warned of.", flag),
-        "decimal": ("What marks the decimals of a table; else it is found out.", mark),
-    }
+    known: dict[str, tuple[str, Schema]] = {}
+    if isinstance(manifest.input, FeaturesInput):
+        known["warnings"] = ("Whether values that training did not see are warned of.", flag)
+        known["decimal"] = ("What marks the decimals of a table; else it is found out.", mark)
     if isinstance(output, ClassesOutput):
         count = {"type": "integer", "minimum": 1, "maximum": len(output.labels)}
         known["top"] = ("How many labels have a probability, the most probable first.", count)

@@ -96,7 +96,7 @@ async def _score(options: argparse.Namespace) -> int:
             encoding = "gzip" if options.source.endswith(_PACKED) else "identity"
             arriving = unpacked(pieces(file, progress.begin), encoding)
             arrival = await begun(arriving, SAMPLE_BYTES if wish.form == "csv" else 1)
-            scoring = Tables(Codecs(), settings.deadline_seconds).open(model, wish, arrival)
+            scoring = Tables(Codecs(settings), settings.deadline_seconds).open(model, wish, arrival)
             with target(options.output) as written:
                 async for piece in scoring.run(arrival.rest):
                     written.write(piece)

@@ -4,7 +4,9 @@ import copy
 from typing import Any
 
 from service.api.bodies import JSON
+from service.api.explain.parameters import LEAST_CELLS, MOST_CELLS
 from service.bundle.features import FeaturesInput
+from service.bundle.inputs import ImageInput
 from service.bundle.manifest import Manifest
 from service.bundle.outputs import ClassesOutput
 
@@ -25,9 +27,10 @@ def explain_operation(manifest: Manifest, predicted: Schema) -> Schema:
     operation["summary"] = f"{manifest.title}: why"
     kept = [known for known in operation["parameters"] if known["name"] != "decimal"]
     operation["parameters"] = [*kept, *_parameters(manifest)]
-    # Tables are predicted, not explained.
-    asked = operation["requestBody"]["content"]
-    operation["requestBody"]["content"] = {JSON: asked[JSON]}
+    if isinstance(manifest.input, FeaturesInput):
+        # Tables are predicted, not explained.
+        asked = operation["requestBody"]["content"]
+        operation["requestBody"]["content"] = {JSON: asked[JSON]}
     one, many, *_ = operation["responses"]["200"]["content"][JSON]["schema"]["anyOf"]
     reasons = _reasons(manifest)
     about = _about(manifest)
@@ -37,7 +40,10 @@ def explain_operation(manifest: Manifest, predicted: Schema) -> Schema:
     for schema in (one, many):
         schema["properties"] |= about
         schema["required"] = [*schema["required"], "method", "meaning"]
-    operation["responses"]["200"]["content"] = {JSON: {"schema": {"anyOf": [one, many]}}}
+    content: Schema = {JSON: {"schema": {"anyOf": [one, many]}}}
+    if isinstance(manifest.input, ImageInput):
+        content["image/png"] = {"schema": {"type": "string", "format": "binary"}}
+    operation["responses"]["200"]["content"] = content
     return operation
 
 
@@ -47,33 +53,38 @@ def _parameters(manifest: Manifest) -> list[Schema]:
         schema = {"type": "string", "enum": manifest.output.labels}
         asked = "The label to explain, instead of the one answered."
         found.append({"name": "label", "in": "query", "description": asked, "schema": schema})
+    if isinstance(manifest.input, ImageInput):
+        cells = {"type": "integer", "minimum": LEAST_CELLS, "maximum": MOST_CELLS}
+        asked = "The cells of the grid along either side."
+        found.append({"name": "resolution", "in": "query", "description": asked, "schema": cells})
     return found
 
 
 def _about(manifest: Manifest) -> Schema:
-    methods = ["shapley"] if manifest.reasons is None else ["additive"]
+    by_nature = "occlusion" if isinstance(manifest.input, ImageInput) else "shapley"
+    method = by_nature if manifest.reasons is None else "additive"
     about: Schema = {
-        "method": {"type": "string", "enum": methods},
+        "method": {"type": "string", "enum": [method]},
         "meaning": {"type": "string", "description": "What the numbers are, in a sentence."},
     }
-    if manifest.reasons is None:
+    if method == "shapley":
         about["reference"] = {"type": "object", "description": "The row that base is of."}
     return about
 
 
 def _reasons(manifest: Manifest) -> Schema:
     taken = manifest.input
-    names = [feature.name for feature in taken.features] if isinstance(taken, FeaturesInput) else []
-    contributions = {
-        "type": "object",
-        "required": names,
-        "properties": dict.fromkeys(names, _NUMBER),
-        "additionalProperties": False,
-    }
-    properties = {
-        "of": {"type": "string", "description": "What the numbers are of."},
-        "base": _NUMBER,
-        "contributions": contributions,
-        "score": _NUMBER,
-    }
+    of: Schema = {"type": "string", "description": "What the numbers are of."}
+    if isinstance(taken, FeaturesInput):
+        names = [feature.name for feature in taken.features]
+        contributions = {
+            "type": "object",
+            "required": names,
+            "properties": dict.fromkeys(names, _NUMBER),
+            "additionalProperties": False,
+        }
+        properties = {"of": of, "base": _NUMBER, "contributions": contributions, "score": _NUMBER}
+    else:
+        grid = {"type": "array", "items": {"type": "array", "items": _NUMBER}}
+        properties = {"of": of, "score": _NUMBER, "drops": grid}
     return {"type": "object", "required": list(properties), "properties": properties}

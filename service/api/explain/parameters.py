@@ -9,7 +9,7 @@ from service.errors import InvalidRequest
 from service.spelling import nearest
 
 _KNOWN = ("label", "resolution")
-_LEAST_CELLS = 2
+LEAST_CELLS = 2
 MOST_CELLS = 32
 USUAL_CELLS = 10
 
@@ -40,9 +40,9 @@ def _resolution(given: Mapping[str, str]) -> int | None:
     text = given.get("resolution")
     if text is None:
         return None
-    if text.isascii() and text.isdecimal() and _LEAST_CELLS <= int(text[:3]) <= MOST_CELLS:
+    if text.isascii() and text.isdecimal() and LEAST_CELLS <= int(text[:3]) <= MOST_CELLS:
         return int(text)
     raise InvalidRequest(
-        f"Parameter 'resolution' must be a whole number from {_LEAST_CELLS} to {MOST_CELLS}, "
+        f"Parameter 'resolution' must be a whole number from {LEAST_CELLS} to {MOST_CELLS}, "
         f"got {shown(text)}."
     )

@@ -20,6 +20,8 @@ def read_pixels(data: Sequence[Any]) -> Pixels:
     Raises:
         PictureRefused: they are ragged, or hold other than numbers from 0 to 255.
     """
+    if not data:
+        raise PictureRefused("It holds no pixels; send numbers from 0 to 255, row by row.")
     try:
         return np.frombuffer(bytes(data), np.uint8)
     except (TypeError, ValueError):

@@ -12,7 +12,7 @@ from service.api.values import shown
 from service.errors import InvalidRequest
 
 PICTURE_TYPES = (JSON, "image/*", MULTIPART, BINARY, FORM)
-_INSTANCES = "instances"
+INSTANCES = "instances"
 _EXAMPLE = f'{{"{KEY}": "the picture\'s file in base64"}}'
 
 
@@ -47,10 +47,10 @@ def read_posted(codec: PictureCodec, body: bytes, content_type: str) -> Posted:
 
 
 def _of_document(document: Any, codec: PictureCodec) -> Posted:  # noqa: ANN401 - JSON is any of its types
-    if isinstance(document, dict) and _INSTANCES in document:
-        if extra := sorted(set(document) - {_INSTANCES}):
+    if isinstance(document, dict) and INSTANCES in document:
+        if extra := sorted(set(document) - {INSTANCES}):
             raise InvalidRequest(f"{extra[0]!r} is not known beside 'instances'; remove it.")
-        document = document[_INSTANCES]
+        document = document[INSTANCES]
         if not isinstance(document, list):
             raise InvalidRequest(f"'instances' must be a list of pictures, each like {_EXAMPLE}.")
     elif not isinstance(document, list) or codec.is_single(document):

@@ -1,5 +1,6 @@
 """What the protocol tells of a model: metadata and configuration."""
 
+from service.bundle.inputs import ImageInput
 from service.engine.about import About
 from service.engine.registry import Registry
 from service.engine.session import TensorSpec
@@ -26,7 +27,7 @@ def config(about: About) -> dict[str, object]:
     """Triton's model configuration; with a batch size the first axis is not among the dims."""
     size = _most_rows(about)
     inputs = [
-        _configured(spec, batched=size > 0) | {"format": _format(spec, batched=size > 0)}
+        _configured(spec, batched=size > 0) | {"format": _format(about, spec, batched=size > 0)}
         for spec in about.inputs
     ]
     return {
@@ -51,8 +52,10 @@ def _most_rows(about: About) -> int:
     return 1 if rows == {1} else 0
 
 
-def _format(spec: TensorSpec, *, batched: bool) -> str:
+def _format(about: About, spec: TensorSpec, *, batched: bool) -> str:
     """How a picture lies in a tensor, told by which axis has as many entries as colours."""
+    if about.manifest is not None:
+        return "FORMAT_NHWC" if isinstance(about.manifest.input, ImageInput) else "FORMAT_NONE"
     dims = spec.shape[1:] if batched else spec.shape
     if len(dims) == _PICTURE_AXES and dims[0] in _CHANNELS:
         return "FORMAT_NCHW"

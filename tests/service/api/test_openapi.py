@@ -11,6 +11,8 @@ import pytest
 
 from tests.conftest import StartApp
 from tests.models import publish_admission, publish_iris, publish_mixed, publish_price
+from tests.picture_models import publish_mirror
+from tests.pictures import image_input
 
 
 @pytest.fixture
@@ -62,6 +64,7 @@ def test_every_example_is_answered_as_documented(models: Path, start: StartApp) 
     """Each example fits its schema, is answered with 200, and the answer fits its own schema."""
     for publish in (publish_admission, publish_price, publish_iris, publish_mixed):
         publish(models)
+    publish_mirror(models, image_input(4, 5, fit="pad"))
     client = start()
     document = client.get("/openapi.json").json()
 
@@ -80,7 +83,7 @@ def test_every_example_is_answered_as_documented(models: Path, start: StartApp) 
             assert '"error":' not in answer.text
             posted += 1
 
-    assert posted == 24
+    assert posted == 28
 
 
 def test_examples_of_tables_are_answered_row_by_row(models: Path, start: StartApp) -> None:

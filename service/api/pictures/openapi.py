@@ -1,0 +1,74 @@
+"""What OpenAPI says of a picture model's requests."""
+
+import base64
+from typing import Any
+
+from service.api.pictures.multipart import MULTIPART
+from service.api.pictures.posted import INSTANCES
+from service.api.pictures.sources import KEY
+from service.bundle.inputs import ImageInput
+from service.pictures import example_picture
+
+Schema = dict[str, Any]
+
+_FILE: Schema = {"type": "string", "format": "binary"}
+_FITS = {
+    "stretch": "both of its sides are scaled to",
+    "crop": "scaled to cover, its middle becomes",
+    "pad": "all of it, with background around, becomes",
+}
+
+
+def picture_body(rule: ImageInput) -> Schema:
+    """The request body of predictions: a file, a form of files, or JSON."""
+    text = base64.b64encode(example_picture(rule)).decode()
+    picture = _picture(rule)
+    one = {
+        "type": "object",
+        "required": [KEY],
+        "properties": {KEY: picture},
+        "additionalProperties": False,
+    }
+    several = {"type": "array", "items": {"anyOf": [one, picture]}, "minItems": 1}
+    instances = {
+        "type": "object",
+        "required": [INSTANCES],
+        "properties": {INSTANCES: several},
+        "additionalProperties": False,
+    }
+    form = {
+        "type": "object",
+        "required": [KEY],
+        "properties": {KEY: {"type": "array", "items": _FILE, "minItems": 1}},
+    }
+    return {
+        "required": True,
+        "description": f"A picture of any size: {_FITS[rule.fit]} {rule.width} x {rule.height} "
+        "pixels. The file itself, several as a form's files, or JSON.",
+        "content": {
+            "application/json": {
+                "schema": {"anyOf": [one, instances, several]},
+                "examples": {
+                    "one picture": {"value": {KEY: text}},
+                    "several pictures": {"value": {INSTANCES: [{KEY: text}, {KEY: text}]}},
+                },
+            },
+            "image/*": {"schema": _FILE},
+            MULTIPART: {"schema": form},
+        },
+    }
+
+
+def _picture(rule: ImageInput) -> Schema:
+    pixels = rule.height * rule.width * rule.channels
+    encoded = {
+        "type": "string",
+        "description": "A picture's file in base64, or a data URL.",
+        "contentEncoding": "base64",
+    }
+    numbers = {
+        "type": "array",
+        "description": f"Pixels from 0 to 255: {pixels} of them, or rows of "
+        + ("numbers." if rule.channels == 1 else "red, green and blue."),
+    }
+    return {"anyOf": [encoded, numbers]}
