@@ -180,7 +180,7 @@ def test_json_that_is_no_picture_is_told_what_to_send(
         (b"", "image/png", 400, "The file is empty; send a picture as PNG"),
         (b"{}", "image/png", 400, "This is JSON; send it as application/json"),
         (PHOTO, "application/pdf", 415, "send application/json or image/* or multipart/form-data"),
-        (PHOTO, "application/json", 400, "The body is not JSON"),
+        (PHOTO, "application/json", 400, "a JPEG picture, not JSON"),
         (PHOTO, "multipart/form-data", 400, "The form's Content-Type has no boundary"),
         (PHOTO, "multipart/form-data; boundary=x", 400, "The form cannot be read"),
         (b"--x\r\n\r\n", "multipart/form-data; boundary=x", 400, "The form is cut short"),
