@@ -58,6 +58,9 @@ def fit(
     schedule = build_schedule(plan, optimiser, batches)
     state = checkpoint.begin(network, averaged, optimiser, schedule)
     clock = Clock(state.epoch, plan.epochs)
+    # Without averaging, the weights are copied once an epoch: a copy a step would be felt.
+    after_a_step = averaged.update_parameters if plan.averaging else _nothing
+    after_an_epoch = _nothing if plan.averaging else averaged.update_parameters
 
     try:
         for epoch in range(state.epoch, plan.epochs):
@@ -71,9 +74,10 @@ def fit(
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 optimiser.step()
                 schedule.step()
-                averaged.update_parameters(network)
+                after_a_step(network)
                 total += loss.item()
 
+            after_an_epoch(network)
             now, wrong = _watch(classifier, averaged.module, validation)
             if not math.isfinite(now):
                 raise FitError(
@@ -183,6 +187,10 @@ def _average(keeps: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
 
 def _lower(plan: ImageTraining) -> bool:
     return plan.precision == "bfloat16"
+
+
+def _nothing(_: nn.Module) -> None:
+    """What is done where nothing is to be."""
 
 
 def _say(line: str) -> None:

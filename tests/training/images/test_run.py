@@ -12,7 +12,8 @@ import pytest
 from service.bundle.files import MODEL, read_bundle
 from service.bundle.inputs import ImageInput
 from service.bundle.outputs import ClassesOutput
-from service.pictures import DECODER
+from service.pictures import DECODER, read_picture
+from tests.conftest import StartApp
 from training.config import toml_of
 from training.errors import DataError
 from training.images.checkpoint import Keeping
@@ -50,6 +51,26 @@ def test_a_run_is_repeatable(recipe: ImageRecipe, folders: Folders, tmp_path: Pa
     )
 
     assert (first.folder / MODEL).read_bytes() == (again.folder / MODEL).read_bytes()
+
+
+def test_the_service_answers_a_file_as_training_did(
+    recipe: ImageRecipe, stripes: Path, folders: Folders, tmp_path: Path, start: StartApp
+) -> None:
+    """A file posted to the service gets the graph's answer for its pixels."""
+    outcome = run(recipe, tmp_path / "models", folders, Keeping(tmp_path / "runs"))
+    content = (stripes / "standing" / "07.png").read_bytes()
+    bundle = read_bundle(outcome.folder)
+    assert isinstance(bundle.manifest.input, ImageInput)
+    pixels = read_picture(content, bundle.manifest.input)
+    expected = Graph(bundle.model).predict(pixels[np.newaxis])[0, 0]
+
+    client = start(models=tmp_path / "models")
+    answer = client.post(
+        "/models/stripes/predict", content=content, headers={"content-type": "image/png"}
+    ).json()
+
+    assert answer["label"] == "standing"
+    assert answer["probability"] == pytest.approx(float(expected), abs=1e-6)
 
 
 def test_private_pictures_stay_out_of_the_bundle(
