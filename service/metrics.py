@@ -15,6 +15,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     Metric,
+    disable_created_metrics,
     values,
 )
 from prometheus_client.exposition import generate_latest
@@ -73,6 +74,8 @@ class Metrics:
     """
 
     def __init__(self) -> None:
+        # Else each counter brings a gauge of its first moment.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped
         registry = CollectorRegistry()
         self._registry = registry
         self._shared = workers_folder() is not None
