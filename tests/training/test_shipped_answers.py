@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from service.bundle.features import BooleanFeature, CategoryFeature, Feature, FeaturesInput
 from service.bundle.files import read_bundle
+from service.bundle.outputs import ClassesOutput
 from service.engine.datatypes import Array
 from service.engine.loading import load
 from service.engine.model import Limits, ServedModel
@@ -19,8 +21,10 @@ from service.engine.repository import Candidate
 from service.metrics import Metrics
 from tests.conftest import StartApp
 from training.published import open_model
+from training.runtime import Graph
 from training.sources import Folders
 from training.tabular import Float32s
+from training.unsure import unsure_metrics
 from training.yardsticks import Trial, trial_of
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -118,11 +122,31 @@ def answered(answer: dict[str, Any], told: dict[str, Any]) -> float:
     return score
 
 
+def test_unsure_digits_are_wrong_ten_times_as_often_as_the_others(folders: Folders) -> None:
+    """On the untouched test part, by the published graph and the manifest's own threshold."""
+    bundle = read_bundle(MODELS / "digits_small" / "1")
+    output = bundle.manifest.output
+    assert isinstance(output, ClassesOutput)
+    assert output.unsure_below is not None
+
+    shares = Graph(bundle.model).predict(mnist(folders, "images", offset=16).reshape(-1, 28, 28, 1))
+    right = shares.argmax(axis=1) == mnist(folders, "labels", offset=8)
+    found = unsure_metrics(shares.max(axis=1), right, output.unsure_below)
+
+    assert found["wrong[unsure]"] >= 10 * found["wrong[others]"]
+    assert found["unsure_share"] < 0.1
+
+
+def mnist(folders: Folders, kind: str, offset: int) -> npt.NDArray[np.uint8]:
+    """A file of MNIST's test part, without its header."""
+    assert folders.data is not None
+    (path,) = (folders.data / "mnist").glob(f"t10k-{kind}*")
+    return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=offset)
+
+
 def test_the_occlusion_map_of_a_digit_falls_most_where_the_ink_is(folders: Folders) -> None:
     """Of ten digits that nobody fitted on, the place that matters most always has ink."""
-    assert folders.data is not None
-    content = gzip.decompress((folders.data / "mnist/t10k-images-idx3-ubyte.gz").read_bytes())
-    digits = np.frombuffer(content, np.uint8, offset=16).reshape(-1, 28, 28, 1)[:10]
+    digits = mnist(folders, "images", offset=16).reshape(-1, 28, 28, 1)[:10]
     limits = Limits(max_batch_rows=64, max_queued_rows=10_000)
     candidate = Candidate("digits_cnn", "1", MODELS / "digits_cnn" / "1", ())
 
