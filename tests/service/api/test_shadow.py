@@ -18,11 +18,10 @@ from tests.models import (
     graph,
     manifest,
     number,
-    place_bare,
     publish,
     publish_iris,
+    publish_mixed,
     publish_price,
-    sum_and_difference,
 )
 from tests.processes import several
 from tests.service.api.test_nonsense import assert_contract
@@ -163,7 +162,7 @@ def test_a_share_of_the_requests_is_copied(models: Path, start: StartApp) -> Non
 def test_a_candidate_of_other_inputs_disturbs_no_caller(models: Path, start: StartApp) -> None:
     """Callers are answered as ever; the report says why nothing is compared."""
     publish_price(models)
-    (place_bare(models, "elsewhere", sum_and_difference())).rename(models / "price" / "2")
+    publish_mixed(models, "price")
     shadow(models, "price")
     client = start()
 
