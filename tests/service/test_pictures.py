@@ -1,7 +1,6 @@
 """service.pictures: from a file's bytes to the pixels that a model sees."""
 
 import io
-import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,8 @@ import pytest
 from PIL import Image
 
 from service.pictures import DECODER, PictureRefused, read_picture
-from tests.pictures import Pixels, encoded, image_input, photograph, png_of_size, turned
+from tests.odd_pictures import bombs
+from tests.pictures import Pixels, encoded, image_input, photograph, turned
 
 COLOUR = image_input(12, 16)
 GREY = image_input(12, 16, channels=1)
@@ -285,35 +285,6 @@ def test_a_file_cut_short_is_refused(kind: str, share: float) -> None:
 
     with pytest.raises(PictureRefused, match="damaged or cut short"):
         read_picture(whole[: int(len(whole) * share)], COLOUR)
-
-
-def bombs() -> list[bytes]:
-    """Small files whose headers promise pictures of thousands of millions of pixels."""
-    huge = 60_000
-    gif = b"GIF89a" + struct.pack("<HHBBB", huge, huge, 0x80, 0, 0) + bytes(6)
-    frame = b"," + struct.pack("<HHHHB", 0, 0, huge, huge, 0) + b"\x02\x02\x4c\x01\x00;"
-    jpeg = bytearray(encoded(SEEN, "JPEG"))
-    place = jpeg.index(b"\xff\xc0") + 5
-    jpeg[place : place + 4] = struct.pack(">HH", huge, huge)
-    tiff = bytearray(encoded(SEEN, "TIFF"))
-    for tag in (256, 257):
-        place = tiff.index(struct.pack("<H", tag), 8)
-        tiff[place + 2 : place + 12] = struct.pack("<HII", 4, 1, huge)
-    webp = b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff\x3f\0\xff\x3f\0"
-    icon = encoded(Image.new("RGBA", (16, 16)), "ICO", bitmap_format="bmp")
-    icon = icon[:26] + struct.pack("<ii", huge, huge) + icon[34:]
-    bmp = bytearray(encoded(SEEN, "BMP"))
-    bmp[18:26] = struct.pack("<ii", huge, huge)
-    return [
-        png_of_size(huge, huge, bytes(1_000_000)),
-        gif + frame,
-        bytes(jpeg),
-        bytes(tiff),
-        webp,
-        icon,
-        bytes(bmp),
-        b"P5 60000 60000 255\n",
-    ]
 
 
 @pytest.mark.parametrize("bomb", bombs())

@@ -1,0 +1,53 @@
+"""Training and serving see the same pixels."""
+
+import base64
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.bundle.inputs import ImageInput
+from tests.conftest import StartApp
+from tests.odd_pictures import odd_pictures
+from tests.picture_models import pixels_of, publish_mirror
+from tests.pictures import image_input
+from training.images.folder import read_folder
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        image_input(9, 12, fit="crop"),
+        image_input(12, 9, channels=1, fit="pad", background=0),
+        image_input(14, 14, channels=1, normalise="digit"),
+    ],
+)
+def test_three_hundred_pictures_are_the_same_to_the_bit(
+    rule: ImageInput, tmp_path: Path, models: Path, start: StartApp
+) -> None:
+    """A folder's pictures as training reads them are those that the service's model sees."""
+    pictures = odd_pictures()
+    for number, one in enumerate(pictures):
+        home = tmp_path / "pictures" / ("even", "odd")[number % 2]
+        home.mkdir(parents=True, exist_ok=True)
+        (home / f"{number:03}.picture").write_bytes(one.content)
+    publish_mirror(models, rule)
+    client = start()
+
+    parts = read_folder(tmp_path / "pictures", [], rule)
+
+    refused = {Path(one.file).name for one in parts.left_out}
+    files = [p for p in sorted((tmp_path / "pictures").rglob("*.picture")) if p.name not in refused]
+    trained = parts.training.pixels(slice(None))
+    assert len(files) == len(trained)
+    for path, pixels in zip(files, trained, strict=True):
+        content = path.read_bytes()
+        plain = client.post(
+            "/models/mirror/predict", content=content, headers={"content-type": "image/*"}
+        ).json()["probabilities"]
+        text = base64.b64encode(content).decode()
+        tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [text]}
+        infer = client.post("/v2/models/mirror/infer", json={"inputs": [tensor]})
+        assert np.array_equal(pixels_of(list(plain.values()), rule), pixels), path.name
+        assert np.array_equal(pixels_of(infer.json()["outputs"][0]["data"], rule), pixels)
+    assert len(files) >= (100 if rule.normalise == "digit" else 300)
