@@ -65,6 +65,8 @@ _OTHERS = (
 )  # fmt: skip
 _OTHER_KINDS = [(re.compile(pattern, re.DOTALL), what) for pattern, what in _OTHERS]
 
+# Decoders that take several times the memory of the others' four bytes a pixel, and how many.
+_HUNGRY = {"WebP": 4, "JPEG 2000": 4, "AVIF": 2}
 # A progressive JPEG has about ten scans; one of hundreds exists to keep a decoder busy.
 _MOST_SCANS = 100
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -88,12 +90,18 @@ class PictureRefused(ValueError):
 def open_picture(content: bytes, max_pixels: int) -> tuple[str, ImageFile]:
     """The format's name, and the picture with its header read and nothing else.
 
+    Args:
+        content: the whole file.
+        max_pixels: the most that the header may promise; of formats whose decoders take more
+            memory, a half or a quarter.
+
     Raises:
         PictureRefused: it is no picture, of no format that is read here, damaged, or too large.
     """
     kind = _kind_of(content)
     if kind == "ICO":
         content, kind = _largest_icon(content, max_pixels)
+    max_pixels //= _HUNGRY.get(kind, 1)
     if kind == "WebP":
         _require_pixels(_webp_size(content), max_pixels)  # opening it makes its canvas
     if kind == "JPEG" and (scans := content.count(b"\xff\xda")) > _MOST_SCANS:
@@ -152,7 +160,7 @@ def _require_pixels(size: tuple[int, int], most: int) -> None:
     if width * height > most:
         raise PictureRefused(
             f"This picture has {width:,} x {height:,} pixels, and at most {most:,} in all are "
-            "read here; send a smaller copy of it."
+            "read here of its format; send a smaller copy of it, or a JPEG."
         )
 
 

@@ -253,12 +253,7 @@ def _bombs() -> Iterator[tuple[str, bytes]]:
     packed = png_of_size(huge, huge, bytes(1_000_000))
     yield (
         "ICO of a PNG bomb",
-        (
-            b"\0\0\1\0\1\0"
-             b"\x10\x10\0\0\1\0\x20\0"
-            + struct.pack("<II", len(packed), 22)
-            + packed
-        ),
+        (b"\0\0\1\0\1\0\x10\x10\0\0\1\0\x20\0" + struct.pack("<II", len(packed), 22) + packed),
     )
 
 
