@@ -4,6 +4,8 @@ Whatever its polarity, thickness and place, it becomes light on dark, its boundi
 pixels and its centre of mass the middle of twenty-eight.
 """
 
+from operator import mul
+
 import numpy as np
 from PIL import Image
 
@@ -47,8 +49,7 @@ def _is_normalised(digit: Grey) -> bool:
         return False
     total = sum(sides[0])
     return all(
-        round(sum(place * sum_ for place, sum_ in enumerate(side)) / total) == len(side) // 2
-        for side in sides
+        round(sum(map(mul, side, range(len(side)))) / total) == len(side) // 2 for side in sides
     )
 
 

@@ -132,11 +132,10 @@ class Picture:
         Raises:
             PictureRefused: it is damaged, or shows no digit where one is looked for.
         """
-        digit = rule.normalise == "digit"
-        size = _upright_size(self._image)
-        _draft(self._image, _within(size) if digit else _placement(size, rule))
+        if isinstance(self._image, JpegImageFile):
+            _draft(self._image, rule)
         image = upright(self._kind, self._image)
-        if digit:
+        if rule.normalise == "digit":
             pixels = _digit(image, rule)[:, :, None]
             return pixels if rule.channels == 1 else pixels.repeat(rule.channels, axis=2)
         mode: Plain = "L" if rule.channels == 1 else "RGB"
@@ -156,14 +155,6 @@ def example_picture(rule: Rule) -> bytes:
     return file.getvalue()
 
 
-def _upright_size(file: Image.Image) -> tuple[int, int]:
-    """The size once it is turned, where that is known before it is decoded."""
-    width, height = file.size
-    if isinstance(file, JpegImageFile) and orientation(file) in SIDEWAYS:
-        return height, width
-    return width, height
-
-
 def _placement(size: tuple[int, int], rule: Rule) -> _Placement:
     width, height = size
     whole = (0.0, 0.0, float(width), float(height))
@@ -180,10 +171,13 @@ def _placement(size: tuple[int, int], rule: Rule) -> _Placement:
     return _Placement(whole, (rule.width, rule.height))
 
 
-def _draft(file: Image.Image, placed: _Placement) -> None:
+def _draft(file: JpegImageFile, rule: Rule) -> None:
     """Let a large JPEG be decoded at a half, a quarter or an eighth of its size, if that does."""
+    sideways = orientation(file) in SIDEWAYS
+    size = (file.height, file.width) if sideways else file.size
+    placed = _within(size) if rule.normalise == "digit" else _placement(size, rule)
     least = min(placed.factors) / _GAP
-    if isinstance(file, JpegImageFile) and least >= 2:  # noqa: PLR2004 - the first such step
+    if least >= 2:  # noqa: PLR2004 - the first such step
         file.draft(None, (ceil(file.width / least), ceil(file.height / least)))
 
 
@@ -210,9 +204,8 @@ def _framed(image: Image.Image, rule: Rule) -> Image.Image:
 def _digit(image: Image.Image, rule: Rule) -> npt.NDArray[np.uint8]:
     # Behind a transparent drawing belongs whatever its ink stands out from.
     behind = (rule.background, 255 - rule.background)[: 1 + has_transparency(image)]
-    placed = _within(image.size)
     for background in behind:
-        grey = np.asarray(_scaled(image, "L", background, placed))
+        grey = np.asarray(_scaled(image, "L", background, _within(image.size)))
         try:
             return normalised_digit(grey, rule.height, rule.width)
         except NoInk:

@@ -93,7 +93,7 @@ class PictureCodec:
         opened = each(self._opened, given, place)
         if sum(map(_pixels_of, opened)) > self._most_pixels_at_once:
             return partial(self._in_thread, self._finished, opened, place)
-        return (np.stack(each(self._finished, opened, place)),)
+        return (_stacked(each(self._finished, opened, place)),)
 
     def is_raw(self, content: memoryview) -> bool:
         """Whether bytes are the model's own pixels, rather than a picture's file."""
@@ -109,7 +109,7 @@ class PictureCodec:
             )
         finally:
             gone.set()
-        return (np.stack(pixels),)
+        return (_stacked(pixels),)
 
     def _taken(self, given: Any) -> Pixels:  # noqa: ANN401 - JSON is any of its types
         return self._finished(self._opened(given))
@@ -174,6 +174,11 @@ def each(
             found.add(1, [Problem(f"{place(number)}{error}", row)])
     found.raise_any()
     return made
+
+
+def _stacked(pixels: Sequence[Pixels]) -> Pixels:
+    # A batch of one needs no copy.
+    return pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
 
 
 def _pixels_of(opened: Picture | Pixels) -> int:
