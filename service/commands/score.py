@@ -3,13 +3,13 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import get_args
 from urllib.parse import urlencode
 
 from service.api.codecs import Codecs
-from service.api.parameters import read_parameters
+from service.api.parameters import Parameters, read_parameters
 from service.api.tables.arrival import begun
 from service.api.tables.layout import SAMPLE_BYTES
 from service.api.tables.negotiation import Form, TableForm
@@ -19,6 +19,7 @@ from service.commands.files import STANDARD, pieces, size_of, source, target
 from service.commands.one_model import one_model
 from service.commands.options import add_settings, read_settings
 from service.commands.progress import Progress
+from service.commands.score_pictures import score_pictures
 from service.errors import InvalidRequest, OnwardError
 from service.logs import configure_logging
 
@@ -43,7 +44,7 @@ def score(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     configure_logging("text", "critical")  # what is wrong is told in a sentence below
     try:
-        return _FAILED if asyncio.run(_score(options)) else 0
+        return _FAILED if asyncio.run(_scoring(options)) else 0
     except OnwardError as error:
         reason = str(error)
     except OSError as error:
@@ -57,13 +58,16 @@ def score(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m service score",
-        description="Score a table by a model of the models folder, without a server. The answer "
-        "is the same as over HTTP.",
+        description="Score a table, or a folder of pictures, by a model of the models folder, "
+        "without a server. The answer is the same as over HTTP.",
         epilog="Ends with 0 where every row has an answer, 1 where some have an error in their "
         "place, 2 where nothing was scored; then nothing is written.",
     )
     parser.add_argument("model", help="name of the model")
-    parser.add_argument("source", help="file to read, also packed (.gz); - is standard input")
+    parser.add_argument(
+        "source",
+        help="file to read, also packed (.gz), or a folder of pictures; - is standard input",
+    )
     parser.add_argument("-o", "--output", default=STANDARD, help="file to write (default: -)")
     parser.add_argument("--version", help="of the model, or a label (default: what serves)")
     forms = get_args(TableForm)
@@ -79,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _answer_forms() -> list[Form]:
     return list(dict.fromkeys(_FORMS.values()))
+
+
+def _scoring(options: argparse.Namespace) -> Coroutine[None, None, int]:
+    if Path(options.source).is_dir():
+        return score_pictures(options, read_settings(vars(options)), _parameters(options))
+    return _score(options)
 
 
 async def _score(options: argparse.Namespace) -> int:
@@ -115,15 +125,19 @@ def _wish(options: argparse.Namespace) -> Wish:
     Raises:
         InvalidRequest: a parameter is wrong, or the file is of a form that is not read.
     """
-    given = {name: getattr(options, name) for name in _PARAMETERS}
-    query = urlencode({name: value for name, value in given.items() if value is not None})
     form = options.form or _form_of(options.source)
     if form == "json":
         raise InvalidRequest(
             f"{options.source} is JSON; a table is CSV, or JSON with one object a line (.ndjson)."
         )
     answer = options.to or (form if options.output == STANDARD else _form_of(options.output))
-    return Wish(form, answer, read_parameters(query.encode()), options.charset)
+    return Wish(form, answer, _parameters(options), options.charset)
+
+
+def _parameters(options: argparse.Namespace) -> Parameters:
+    given = {name: getattr(options, name) for name in _PARAMETERS}
+    query = urlencode({name: value for name, value in given.items() if value is not None})
+    return read_parameters(query.encode())
 
 
 def _form_of(path: str) -> Form:

@@ -39,7 +39,7 @@ class CsvAnswers:
         self._decimal = "," if comma else "."
         labels = output.labels if isinstance(output, ClassesOutput) else ()
         self._labels = [quoted(label, self._separator) for label in labels]
-        self._names = list(_column_names(output, parameters))
+        self._names = list(column_names(output, parameters))
         # The separators of a row that has no answer, before its error.
         self._blank = self._separator * (len(self._names) - 1)
 
@@ -152,7 +152,8 @@ class CsvAnswers:
         return quoted(text, self._separator)
 
 
-def _column_names(output: Output, parameters: Parameters) -> Iterator[str]:
+def column_names(output: Output, parameters: Parameters) -> Iterator[str]:
+    """The columns that an answer adds, in their order."""
     if isinstance(output, ClassesOutput):
         yield from _label_names(output, parameters)
     else:
