@@ -85,8 +85,10 @@ class UnsupportedContent(InvalidRequest):
     code = "unsupported_content"
 
     def __init__(self, header: str, got: str, accepted: Iterable[str]) -> None:
-        sheet = " Save a spreadsheet as CSV and send text/csv." if "sheet" in got else ""
-        super().__init__(f"{header} {got!r} is not read here; send {' or '.join(accepted)}.{sheet}")
+        hint = " Save a spreadsheet as CSV and send text/csv." if "sheet" in got else ""
+        if got.startswith("image/"):
+            hint = " A picture goes to a model of pictures; GET /models tells which take an image."
+        super().__init__(f"{header} {got!r} is not read here; send {' or '.join(accepted)}.{hint}")
 
 
 class BodyTooLarge(InvalidRequest):

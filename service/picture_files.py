@@ -146,9 +146,9 @@ def _kind_of(content: bytes) -> str:
     text = content[:2048].removeprefix(b"\xef\xbb\xbf").lstrip()
     for pattern, what in _OTHER_KINDS:
         if pattern.match(text):
-            raise PictureRefused(f"This is {what}; pictures are read as {READ}.")
+            raise PictureRefused(f"This is {what}. Send a picture as {READ}.")
     what = "text" if _is_text(text) else "no picture that is read here"
-    raise PictureRefused(f"This is {what}; send a picture as {READ}.")
+    raise PictureRefused(f"This is {what}. Send one as {READ}.")
 
 
 def _is_text(start: bytes) -> bool:

@@ -264,8 +264,8 @@ def test_a_line_of_millions_of_pixels_needs_little() -> None:
         (b"PK\x03\x04" + bytes(26) + b"a.png", "This is a zip archive; unpack it"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "This is a HEIC photograph; save it as JPEG"),
         (b'{"image": "x"}', "This is JSON; send it as application/json"),
-        (b"size,rooms\n1,2\n", "This is text; send a picture as PNG"),
-        (bytes(range(256)), "This is no picture that is read here; send a picture as PNG"),
+        (b"size,rooms\n1,2\n", "This is text. Send one as PNG"),
+        (bytes(range(256)), "This is no picture that is read here. Send one as PNG"),
     ],
 )
 def test_what_is_no_picture_is_told_what_it_is(content: bytes, said: str) -> None:

@@ -87,13 +87,27 @@ class PictureCodec:
             InvalidInput: some are no pictures that are read here; says which.
             InvalidRequest: they are too many.
         """
-        self._require_room(len(given))
+        self.require_room(len(given))
         if sum(map(weight, given)) > _MOST_BYTES_AT_ONCE:
             return partial(self._in_thread, self._taken, given, place)
         opened = each(self._opened, given, place)
         if sum(map(_pixels_of, opened)) > self._most_pixels_at_once:
             return partial(self._in_thread, self._finished, opened, place)
         return (_stacked(each(self._finished, opened, place)),)
+
+    def require_room(self, count: int) -> None:
+        """Refuse more pictures than a request may hold.
+
+        Raises:
+            InvalidRequest: this count is more.
+        """
+        most = self._decoding.max_bytes // prod(self._shape)
+        if count > most:
+            raise InvalidRequest(
+                f"{count:,} pictures are too many for a request to this model, which takes "
+                f"{most:,}; send fewer at a time, or ask the operator to raise "
+                "ONWARD_MAX_BODY_BYTES."
+            )
 
     def is_raw(self, content: memoryview) -> bool:
         """Whether bytes are the model's own pixels, rather than a picture's file."""
@@ -137,15 +151,6 @@ class PictureCodec:
         return shape in (self._shape, (prod(self._shape),)) or (
             channels == 1 and shape == (height, width)
         )
-
-    def _require_room(self, count: int) -> None:
-        most = self._decoding.max_bytes // prod(self._shape)
-        if count > most:
-            raise InvalidRequest(
-                f"{count:,} pictures are too many for a request to this model, which takes "
-                f"{most:,}; send fewer at a time, or ask the operator to raise "
-                "ONWARD_MAX_BODY_BYTES."
-            )
 
 
 def each(

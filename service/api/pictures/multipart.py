@@ -1,5 +1,6 @@
 """The files of a form (RFC 7578)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
@@ -29,25 +30,36 @@ class _Part:
         return _text(name), None if file is None else _text(file)
 
 
-def read_files(body: bytes, content_type: str) -> list[tuple[str, bytes]]:
+def read_files(
+    body: bytes, content_type: str, require_room: Callable[[int], None]
+) -> list[tuple[str, bytes]]:
     """The name and the content of each file of a form, in its order.
 
+    Args:
+        body: the whole form.
+        content_type: which tells its boundary.
+        require_room: refuses so many files, as soon as they are too many.
+
     Raises:
-        InvalidRequest: it is no form, is cut short, or holds something else.
+        InvalidRequest: it is no form, is cut short, or holds something else, or too many files.
     """
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if not boundary:
         raise InvalidRequest(f"The form's Content-Type has no boundary; {_HINT}.")
-    parts = _parts(body, boundary)
+    parts = _parts(body, boundary, require_room)
     if not parts:
         raise InvalidRequest(f"The form holds no file; {_HINT}.")
     return [_file(part) for part in parts]
 
 
-def _parts(body: bytes, boundary: bytes) -> list[_Part]:
+def _parts(body: bytes, boundary: bytes, require_room: Callable[[int], None]) -> list[_Part]:
     parts: list[_Part] = []
     ended: list[bool] = []
+
+    def begin() -> None:
+        parts.append(_Part())
+        require_room(len(parts))
 
     def take_field(data: bytes, start: int, end: int) -> None:
         part = parts[-1]
@@ -69,7 +81,7 @@ def _parts(body: bytes, boundary: bytes) -> list[_Part]:
         parser = MultipartParser(
             boundary,
             {
-                "on_part_begin": lambda: parts.append(_Part()),
+                "on_part_begin": begin,
                 "on_header_field": take_field,
                 "on_header_value": take_value,
                 "on_header_end": end_header,

@@ -221,15 +221,20 @@ def test_a_tables_model_refuses_pictures(models: Path, start: StartApp) -> None:
 def test_pictures_above_the_operators_limit_are_refused(models: Path, start: StartApp) -> None:
     """The limit on pixels holds for files, and that on bodies for what files become."""
     publish_mirror(models, RULE)
-    client = start(max_picture_pixels=100, max_body_bytes=600)
+    client = start(max_picture_pixels=100, max_body_bytes=659)
     image = {"content-type": "image/png"}
 
     large = client.post(PATH, content=png_of_size(11, 10, bytes(120)), headers=image)
     many = client.post(PATH, json=[[9] * 60] * 3, headers={})
     more = client.post(PATH, json=[""] * 11)
+    parts = b"--x\r\ncontent-disposition: form-data; name=image\r\n\r\n\r\n" * 11
+    form = client.post(
+        PATH, content=parts, headers={"content-type": "multipart/form-data; boundary=x"}
+    )
 
     assert "11 x 10 pixels, and at most 100 in all" in large.json()["error"]
     assert many.status_code == 200
+    assert "11 pictures are too many" in form.json()["error"]
     assert (
         "11 pictures are too many for a request to this model, which takes 10"
         in (more.json()["error"])
@@ -241,3 +246,18 @@ def test_parameters_hold_for_pictures(client: httpx.Client) -> None:
     answer = client.post(f"{PATH}?top=2", content=PHOTO, headers={"content-type": "image/jpeg"})
 
     assert len(answer.json()["probabilities"]) == 2
+
+
+def test_a_picture_is_explained_as_it_is_predicted(client: httpx.Client) -> None:
+    """Reasons are asked by any form of a picture, and come as numbers or as a picture."""
+    path = "/models/mirror/explain?resolution=2"
+    jpeg = {"content-type": "image/jpeg"}
+
+    by_file = client.post(path, content=PHOTO, headers=jpeg)
+    by_text = client.post(path, json={"image": text(PHOTO)})
+    laid_over = client.post(path, content=PHOTO, headers=jpeg | {"accept": "image/png"})
+
+    assert by_file.status_code == 200, by_file.text
+    assert by_file.json() == by_text.json()
+    assert np.shape(by_file.json()["explanation"]["drops"]) == (2, 2)
+    assert laid_over.content.startswith(b"\x89PNG")
