@@ -84,10 +84,7 @@ class UnsupportedContent(InvalidRequest):
 
     code = "unsupported_content"
 
-    def __init__(self, header: str, got: str, accepted: Iterable[str]) -> None:
-        hint = " Save a spreadsheet as CSV and send text/csv." if "sheet" in got else ""
-        if got.startswith("image/"):
-            hint = " A picture goes to a model of pictures; GET /models tells which take an image."
+    def __init__(self, header: str, got: str, accepted: Iterable[str], hint: str = "") -> None:
         super().__init__(f"{header} {got!r} is not read here; send {' or '.join(accepted)}.{hint}")
 
 

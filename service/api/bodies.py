@@ -27,6 +27,11 @@ WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _SAME_ENCODING = {"x-gzip": "gzip", "": "identity"}
 # A first line of words between separators, and another line.
 _TABLE = re.compile(rb"[\w ]+(?:[,;\t][\w ]*)+\r?\n.")
+# What else to do with media types that hold these words.
+_HINTS = {
+    "sheet": " Save a spreadsheet as CSV and send text/csv.",
+    "image/": " A picture goes to a model of pictures; GET /models tells which take an image.",
+}
 _WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 
 Refusal = Callable[[int], BodyTooLarge]
@@ -93,7 +98,8 @@ def require_media_type(request: Request, accepted: Sequence[str]) -> None:
     """
     given = media_type_of(request.headers.get("content-type", accepted[0]))
     if given not in accepted and f"{given.partition('/')[0]}/*" not in accepted:
-        raise UnsupportedContent("Content-Type", given, accepted)
+        hint = next((what for sign, what in _HINTS.items() if sign in given), "")
+        raise UnsupportedContent("Content-Type", given, accepted, hint)
 
 
 def media_type_of(content_type: str) -> str:
