@@ -28,7 +28,7 @@ def test_a_folder_of_pictures_gets_the_answers_of_http(
     assert done.returncode == 1
     lines = list(csv.DictReader(io.StringIO(done.stdout.decode())))
     assert [line["file"] for line in lines] == ["a.png", "deep/b.jpg", "notes.txt"]
-    assert "send a picture" in lines[2]["error"]
+    assert "This is text" in lines[2]["error"]
     client = start(models=models)
     for line in lines[:2]:
         content = (folder / line["file"]).read_bytes()
