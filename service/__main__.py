@@ -17,8 +17,9 @@ from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
 from service.listing import list_models
 from service.logs import configure_logging
-from service.metrics import WORKERS_FOLDER
+from service.protocol import DoorProtocol
 from service.settings import Settings, misspelt_variables
+from service.shared_metrics import WORKERS_FOLDER
 from service.spelling import nearest
 from service.workers.slots import meeting_place
 from service.workers.supervisor import Supervisor
@@ -91,6 +92,9 @@ def _serve(settings: Settings) -> None:
         "log_config": None,
         "access_log": False,
         "server_header": False,
+        # Nothing here asks who called, or by which scheme.
+        "proxy_headers": False,
+        "http": DoorProtocol,
         "timeout_graceful_shutdown": int(settings.deadline_seconds) + 1,
     }
     if settings.workers == 1:

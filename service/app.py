@@ -11,10 +11,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.api import door
 from service.api.codecs import Codecs
 from service.api.copies import Copies
-from service.api.door import Door
+from service.api.door import PLAIN, V1, V2, AsgiDoor, Door, Way
 from service.api.errors import add_error_handlers
 from service.api.explain.explainer import Explainer
 from service.api.explain.routes import explain_router
@@ -22,18 +21,20 @@ from service.api.openapi import complete
 from service.api.operations import operations_router
 from service.api.plain import PlainDialect, PlainPredictions, plain_router
 from service.api.prediction import Predictor
-from service.api.requests import RequestContext
+from service.api.requests import Ledger, RequestContext
 from service.api.shadow import shadow_router
 from service.api.tables.exchange import TableExchange
+from service.api.v1.predict import PredictDialect
 from service.api.v1.routes import v1_routers
 from service.api.v2.dialect import V2Dialect
 from service.api.v2.routes import v2_routers
 from service.api.v2.shared_memory import Regions
 from service.engine.registry import Registry
 from service.logs import configure_logging
-from service.metrics import Metrics, count_in_files, workers_folder
+from service.metrics import Metrics
 from service.settings import Settings
 from service.shadow.shadows import Shadows
+from service.shared_metrics import count_in_files, workers_folder
 from service.signals import Signals
 from service.workers.slots import claim
 from service.workers.worker import Place, Worker
@@ -49,6 +50,8 @@ class Onward(FastAPI):
     def __init__(self, registry: Registry, **options: Any) -> None:  # noqa: ANN401 - FastAPI's own
         super().__init__(**options)
         self.registry = registry
+        self.door: Door | None = None
+        """Where `service.protocol` hands over predictions; other servers know nothing of it."""
 
     def openapi(self) -> dict[str, Any]:
         """The document, made anew each time: models come and go."""
@@ -82,25 +85,27 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     exchange = TableExchange(predictor, codecs, metrics, settings)
     plain = PlainDialect(codecs)
     predictions = PlainPredictions(predictor, plain, exchange)
+    v1 = PredictDialect(codecs)
     v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), codecs)
     for router in (
         plain_router(worker, predictions),
         shadow_router(worker.registry, shadows, worker.channel),
         explain_router(Explainer(predictor, plain, metrics, settings)),
-        *v1_routers(worker, predictor, codecs),
+        *v1_routers(worker, predictor, v1, codecs),
         *v2_routers(worker, predictor, v2, settings, VERSION),
         operations_router(worker.readiness, metrics),
     ):
         app.include_router(router)
     add_error_handlers(app)
-    answers = ((door.PLAIN, predictions.answer), (door.V2, partial(predictor.answer, v2)))
-    app.add_middleware(Door, answers=answers)
-    app.add_middleware(
-        RequestContext,
-        metrics=metrics,
-        readiness=worker.readiness,
-        log_requests=settings.log_requests,
+    ways = (
+        Way(PLAIN, plain, predictions.answer),
+        Way(V1, v1, partial(predictor.answer, v1)),
+        Way(V2, v2, partial(predictor.answer, v2)),
     )
+    ledger = Ledger(metrics, worker.readiness, settings.log_requests)
+    app.door = Door(predictor, ways, ledger, settings.max_body_bytes)
+    app.add_middleware(AsgiDoor, ways=ways)
+    app.add_middleware(RequestContext, ledger=ledger)
     return app
 
 

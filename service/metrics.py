@@ -1,12 +1,8 @@
-"""Every counter, gauge and histogram: the only importer of prometheus_client."""
+"""Every counter, gauge and histogram."""
 
 import contextlib
 import math
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -14,23 +10,15 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
-    Metric,
     disable_created_metrics,
-    values,
 )
 from prometheus_client.exposition import generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
-from prometheus_client.registry import Collector
+
+from service.counting import Answered, Bins, Phases
+from service.shared_metrics import SILENT, OfAllWorkers, workers_folder
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-# Where the workers of one service keep their files; `service.__main__` sets it before they start,
-# and prometheus_client reads it itself.
-WORKERS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-# What a gauge holds in shared files, where nothing can be removed, once it has nothing to say. The
-# least of all workers' values is told, so it loses against any that has.
-_SILENT = math.inf
 _READY = "READY"
-_PHASES = ("decode", "queue", "compute", "encode")
 _STATE = "onward_model_state"
 
 _SECONDS = (
@@ -40,31 +28,8 @@ _SECONDS = (
 _LOAD_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16_384, 65_536)
 _VERSION = ["model", "version"]
-
-
-@dataclass(frozen=True)
-class Phases:
-    """How long one prediction spent where, in seconds."""
-
-    decode: float
-    queue: float
-    compute: float
-    encode: float
-
-
-def workers_folder() -> Path | None:
-    """The folder that this process shares with the other workers, where there are several."""
-    folder = os.environ.get(WORKERS_FOLDER)
-    return Path(folder) if folder else None
-
-
-def count_in_files(slot: int) -> None:
-    """Keep what is counted from now on in the shared folder, as the worker of this place.
-
-    Counts go on from where the worker before it in this place left them; its states are dropped.
-    """
-    values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call] # the library leaves it untyped
-    mark_process_dead(slot)  # type: ignore[no-untyped-call] # as above
+# What the histograms of phases have besides what they are given.
+_BOUNDS = (*_SECONDS, math.inf)
 
 
 class Metrics:
@@ -85,7 +50,7 @@ class Metrics:
         self._make_those_of_predictions(registry)
         self._make_those_of_explanations(registry)
         self._make_those_of_models(registry)
-        self._look_up_once()
+        self._count_first()
 
     def _make_those_of_predictions(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -172,22 +137,43 @@ class Metrics:
             registry=registry,
         )
 
-    def _look_up_once(self) -> None:
-        """Remember each label set, because looking one up costs more than observing it."""
-        self._requests_of = cache(self._requests.labels)
-        self._rows_of = cache(self._rows.labels)
-        self._phase_of = cache(self._phases.labels)
+    def _count_first(self) -> None:
+        """Make room for what is counted in plain numbers, and look up other label sets once."""
+        self._answered: dict[tuple[str, str], Answered] = {}
+        self._statuses: dict[int, int] = {}
         self._batches_of = cache(self._batches.labels)
-        self._responses_of = cache(self._responses.labels)
 
     def predicted(self, model: str, version: str, dialect: str, rows: int, phases: Phases) -> None:
-        """Count one prediction that was answered."""
-        self._requests_of(model, version, dialect, "ok").inc()
-        self._rows_of(model, version).inc(rows)
-        self._phase_of(model, version, "decode").observe(phases.decode)
-        self._phase_of(model, version, "queue").observe(phases.queue)
-        self._phase_of(model, version, "compute").observe(phases.compute)
-        self._phase_of(model, version, "encode").observe(phases.encode)
+        """Count one prediction that was answered; on the event loop."""
+        answered = self._answered.get((model, version))
+        if answered is None:
+            answered = self._answered[model, version] = Answered(_BOUNDS)
+        answered.add(dialect, rows, phases)
+
+    def responded(self, status: int) -> None:
+        """Count one HTTP response; on the event loop."""
+        self._statuses[status] = self._statuses.get(status, 0) + 1
+
+    def settle(self) -> None:
+        """Take over what was counted in plain numbers.
+
+        Workers, any of which may die or be asked for all of them, do so before an answer is out.
+        """
+        statuses, self._statuses = self._statuses, {}
+        for status, times in statuses.items():
+            self._responses.labels(str(status)).inc(times)
+        answers, self._answered = self._answered, {}
+        for (model, version), answered in answers.items():
+            self._rows.labels(model, version).inc(answered.rows)
+            for dialect, times in answered.by_dialect.items():
+                self._requests.labels(model, version, dialect, "ok").inc(times)
+            for phase, bins in answered.by_phase:
+                _observe(self._phases.labels(model, version, phase), bins)
+
+    def settle_if_shared(self) -> None:
+        """The same where there are several workers; alone, what is read is settled first."""
+        if self._shared:
+            self.settle()
 
     def refused_rows(self, model: str, version: str, rows: int) -> None:
         """Count rows of a table that got an error in their place."""
@@ -195,7 +181,7 @@ class Metrics:
 
     def failed(self, model: str, version: str, dialect: str, code: str) -> None:
         """Count one prediction that was refused or failed."""
-        self._requests_of(model, version, dialect, code).inc()
+        self._requests.labels(model, version, dialect, code).inc()
 
     def explained(self, model: str, version: str, outcome: str, seconds: float) -> None:
         """Count one explanation that was asked for."""
@@ -205,10 +191,6 @@ class Metrics:
     def ran(self, model: str, version: str, rows: int) -> None:
         """Count one run of a model over ``rows`` rows."""
         self._batches_of(model, version).observe(rows)
-
-    def responded(self, status: int) -> None:
-        """Count one HTTP response."""
-        self._responses_of(str(status)).inc()
 
     def shadowed(self, model: str, version: str, outcome: str, times: int) -> None:
         """Count copies of requests that a candidate version was to answer."""
@@ -225,7 +207,7 @@ class Metrics:
         """Stop telling about a version that is no longer there; its counts stay."""
         self._leave_state(model, version)
         if self._shared:
-            self._ready.labels(model, version, device).set(_SILENT)
+            self._ready.labels(model, version, device).set(SILENT)
         else:
             self._ready.remove(model, version, device)
 
@@ -237,10 +219,10 @@ class Metrics:
         """
         if self._shared:
             return
-        for phase in _PHASES:
+        self.settle()
+        for phase in Phases._fields:
             self._drop(self._phases, model, version, phase)
         self._drop(self._batches, model, version)
-        self._phase_of.cache_clear()
         self._batches_of.cache_clear()
 
     @staticmethod
@@ -275,18 +257,18 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """The Prometheus text; with several workers, that of all of them added up."""
+        self.settle()
         if not self._shared:
             return generate_latest(self._registry)
         registry = CollectorRegistry()
-        registry.register(_OfAllWorkers())
+        registry.register(OfAllWorkers(_STATE))
         return generate_latest(registry)
 
 
-class _OfAllWorkers(Collector):
-    """The workers' metrics added up, without those that have nothing to say."""
-
-    def collect(self) -> Iterator[Metric]:
-        for metric in MultiProcessCollector(None).collect():  # type: ignore[no-untyped-call] # as above
-            silent = 0 if metric.name == _STATE else _SILENT
-            metric.samples = [sample for sample in metric.samples if sample.value != silent]
-            yield metric
+def _observe(histogram: Histogram, bins: Bins) -> None:
+    """Many observations at once, for which the library has no call; a bucket has its own alone."""
+    counts, total = bins.taken()
+    for bucket, times in zip(histogram._buckets, counts, strict=True):  # noqa: SLF001 - as above
+        if times:
+            bucket.inc(times)
+    histogram._sum.inc(total)  # noqa: SLF001 - as above

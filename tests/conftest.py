@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 
 from service.app import create_app
+from service.protocol import DoorProtocol
 from service.settings import Settings
 
 StartApp = Callable[..., httpx.Client]
@@ -41,7 +42,14 @@ def start(models: Path) -> Iterator[StartApp]:
 @contextmanager
 def _serving(settings: Settings) -> Iterator[str]:
     """A uvicorn server in a thread; gives its address."""
-    config = uvicorn.Config(create_app(settings), port=0, log_config=None, access_log=False)
+    config = uvicorn.Config(
+        create_app(settings),
+        port=0,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        http=DoorProtocol,
+    )
     server = uvicorn.Server(config)
     ended = threading.Event()
 

@@ -59,7 +59,8 @@ def chosen_labels(output: ClassesOutput, probabilities: Array) -> list[int]:
         chosen: list[int] = probabilities.argmax(axis=1).tolist()
         return chosen
     threshold = 0.5 if output.threshold is None else output.threshold
-    return [int(second) for second in probabilities[:, 1] >= np.float32(threshold)]
+    seconds: list[int] = (probabilities[:, 1] >= np.float32(threshold)).astype(np.intp).tolist()
+    return seconds
 
 
 def most_probable(probabilities: Array, top: int) -> npt.NDArray[np.intp]:

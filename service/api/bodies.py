@@ -3,7 +3,7 @@
 import asyncio
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -32,6 +32,7 @@ _HINTS = {
     "sheet": " Save a spreadsheet as CSV and send text/csv.",
     "image/": " A picture goes to a model of pictures; GET /models tells which take an image.",
 }
+_NO_HEADERS: Mapping[str, str] = {}
 _WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 
 Refusal = Callable[[int], BodyTooLarge]
@@ -86,20 +87,28 @@ def content_encoding(request: Request) -> str:
     return encoding
 
 
-def require_media_type(request: Request, accepted: Sequence[str]) -> None:
+def require_media_type(content_type: str | None, accepted: Sequence[str]) -> None:
     """Refuse other media types; a request that names none is taken at its word.
 
     Args:
-        request: for its headers.
+        content_type: the header.
         accepted: a type, or all of a kind, as in ``image/*``.
 
     Raises:
         UnsupportedContent: the body is said to be something else.
     """
-    given = media_type_of(request.headers.get("content-type", accepted[0]))
-    if given not in accepted and f"{given.partition('/')[0]}/*" not in accepted:
+    if content_type is not None and not is_accepted(content_type, accepted):
+        given = media_type_of(content_type)
         hint = next((what for sign, what in _HINTS.items() if sign in given), "")
         raise UnsupportedContent("Content-Type", given, accepted, hint)
+
+
+def is_accepted(content_type: str, accepted: Sequence[str]) -> bool:
+    """Whether a header names a media type that is read, as `require_media_type` has it."""
+    if content_type in accepted:
+        return True
+    given = media_type_of(content_type)
+    return given in accepted or f"{given.partition('/')[0]}/*" in accepted
 
 
 def media_type_of(content_type: str) -> str:
@@ -107,17 +116,22 @@ def media_type_of(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def compressed(content: bytes, accepted: str) -> tuple[bytes, dict[str, str]]:
-    """The content as the caller accepts it, with the headers that say so; small ones stay plain."""
-    if len(content) < _WORTH_COMPRESSING:
-        return content, {}
+def compressed(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str, str]]:
+    """The content as the caller accepts it, with the headers that say so; small ones stay plain.
+
+    Args:
+        content: of the answer.
+        accepted: the header ``Accept-Encoding``.
+    """
+    if accepted is None or len(content) < _WORTH_COMPRESSING:
+        return content, _NO_HEADERS
     offers = {_offered(offer) for offer in accepted.split(",")}
     for encoding, window_bits in WINDOW_BITS.items():
         if encoding in offers:
             pack = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, window_bits)
             headers = {"content-encoding": encoding, "vary": "accept-encoding"}
             return pack.compress(content) + pack.flush(), headers
-    return content, {}
+    return content, _NO_HEADERS
 
 
 def _offered(offer: str) -> str | None:
@@ -159,22 +173,27 @@ def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def parse_json(body: bytes, example: bytes) -> Any:  # noqa: ANN401 - JSON is any of its types
+def may_hold_booleans(body: bytes) -> bool:
+    """Whether a boolean can be among the values of a JSON body."""
+    return b"true" in body or b"false" in body
+
+
+def parse_json(body: bytes, example: Callable[[], bytes]) -> Any:  # noqa: ANN401 - JSON is any of its types
     """Parse, or say what is wrong and what would be right.
 
     Args:
         body: what was sent.
-        example: a body that this endpoint takes.
+        example: makes a body that this endpoint takes.
 
     Raises:
         InvalidRequest: it is empty or not JSON.
     """
-    wanted = f"Send for example {example.decode()}"
-    if not body.strip():
-        raise InvalidRequest(f"The body is empty. {wanted}")
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        wanted = f"Send for example {example().decode()}"
+        if not body.strip():
+            raise InvalidRequest(f"The body is empty. {wanted}") from None
         kind = recognised(body)
         reason = f"The body is {kind}, not JSON." if kind else f"The body is not JSON: {error}."
         if _TABLE.match(body):

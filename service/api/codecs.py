@@ -4,6 +4,7 @@ from weakref import WeakKeyDictionary
 
 from service.api.features import FeatureCodec
 from service.api.pictures.codec import Decoding, PictureCodec
+from service.api.writing import AnswerWriter, answer_writer
 from service.bundle.features import FeaturesInput
 from service.bundle.inputs import ImageInput
 from service.bundle.manifest import Manifest
@@ -18,7 +19,8 @@ class Codecs:
     def __init__(self, settings: Settings) -> None:
         self._decoding = Decoding(settings.max_picture_pixels, settings.max_body_bytes)
         self._features: WeakKeyDictionary[ServedModel, FeatureCodec] = WeakKeyDictionary()
-        self._pictures: WeakKeyDictionary[ServedModel, PictureCodec] = WeakKeyDictionary()
+        self._writers: WeakKeyDictionary[ServedModel, AnswerWriter] = WeakKeyDictionary()
+        self._pictures: WeakKeyDictionary[ServedModel, PictureCodec | None] = WeakKeyDictionary()
 
     def of(self, model: ServedModel, manifest: Manifest) -> FeatureCodec:
         """The codec of a table's model with this manifest.
@@ -36,15 +38,23 @@ class Codecs:
             codec = self._features[model] = FeatureCodec(manifest.input)
         return codec
 
+    def writer(self, model: ServedModel) -> AnswerWriter:
+        """What writes the usual answers of a model that has a manifest."""
+        writer = self._writers.get(model)
+        if writer is None:
+            output = require_manifest(model).output
+            writer = self._writers[model] = answer_writer(output, model.version)
+        return writer
+
     def of_pictures(self, model: ServedModel) -> PictureCodec | None:
         """The codec of a model whose manifest says that it takes pictures; of others none."""
-        if model.manifest is None or not isinstance(model.manifest.input, ImageInput):
-            return None
-        codec = self._pictures.get(model)
-        if codec is None:
-            codec = PictureCodec(model.manifest.input, self._decoding)
+        try:
+            return self._pictures[model]
+        except KeyError:
+            taken = None if model.manifest is None else model.manifest.input
+            codec = PictureCodec(taken, self._decoding) if isinstance(taken, ImageInput) else None
             self._pictures[model] = codec
-        return codec
+            return codec
 
 
 def require_manifest(model: ServedModel) -> Manifest:

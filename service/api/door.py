@@ -1,53 +1,237 @@
-"""The quick way to a prediction: its paths are matched before the router walks through all others.
+"""The hot door: predictions are known by their path, before any middleware and the router.
 
-The router's routes stay, for the documentation and for every other verb; both end in the same
-`service.api.prediction.Predictor`, so there is no second implementation of anything.
+It comes in two forms that end in the same dialects. `Door` is asked by the protocol
+(`service.protocol`) with a whole request and tells it the answer, without a task, a response
+object or a thread. `AsgiDoor` is a middleware for whatever goes the long way: bodies that arrive
+by and by, models that run in a thread, pictures that take long to decode, tables. The router's
+routes stay, for the documentation and for every other verb.
 """
 
+import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from time import perf_counter
+from typing import Any, NamedTuple
 
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.asking import Answer, Dialect
+from service.api.bodies import is_accepted
 from service.api.errors import error_response
+from service.api.head import Fields, Head
+from service.api.prediction import Predictor
+from service.api.requests import Ledger, identity_of
+from service.engine.batcher import row_count
+from service.engine.inline import Prediction
+from service.engine.model import ServedModel
 from service.errors import OnwardError
 
-Answer = Callable[[Request, str, str | None], Awaitable[Response]]
+Long = Callable[[Request, str, str | None], Awaitable[Response]]
+Told = Callable[[Answer, bytes], None]
 
-_MODEL = r"/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?"
-PLAIN = re.compile(f"{_MODEL}/predict")
-V2 = re.compile(f"/v2{_MODEL}/infer")
+_log = logging.getLogger(__name__)
+
+_MODEL = r"/models/(?P<name>[^/:]+)"
+_VERSION = rf"{_MODEL}(?:/versions/(?P<version>[^/:]+))?"
+PLAIN = re.compile(rf"{_VERSION}/predict")
+V1 = re.compile(rf"/v1{_VERSION}:predict")
+V2 = re.compile(rf"/v2{_VERSION}/infer")
+
+# A larger body is read by and by, decoded where it holds up nobody, and gains nothing here.
+_MOST_BODY_BYTES = 64 * 1024
+# So many addresses are remembered; a caller may invent as many queries as he likes.
+_MOST_TARGETS = 1000
+
+
+class Way(NamedTuple):
+    """The paths of one dialect, what reads and writes it, and what answers it the long way."""
+
+    paths: re.Pattern[str]
+    dialect: Dialect[Any]
+    long: Long
+
+
+class Target(NamedTuple):
+    """What an address asks for."""
+
+    dialect: Dialect[Any]
+    path: str
+    name: str
+    asked: str | None
+    query: bytes
 
 
 class Door:
+    """Answers whole requests for models that are at hand and quick.
+
+    Args:
+        predictor: finds the models.
+        ways: by dialect.
+        ledger: counts and logs what goes out.
+        max_body_bytes: the operator's limit.
+    """
+
+    def __init__(
+        self, predictor: Predictor, ways: Sequence[Way], ledger: Ledger, max_body_bytes: int
+    ) -> None:
+        self.predictor = predictor
+        self._ways = ways
+        self.ledger = ledger
+        self._most_bytes = min(_MOST_BODY_BYTES, max_body_bytes)
+        self._targets: dict[bytes, Target | None] = {}
+
+    def target(self, url: bytes) -> Target | None:
+        """What a prediction's address asks for; None where it is anything else.
+
+        Args:
+            url: path and query as they were sent.
+        """
+        try:
+            return self._targets[url]
+        except KeyError:
+            if len(self._targets) >= _MOST_TARGETS:
+                self._targets.clear()
+            found = self._targets[url] = self._found(url)
+            return found
+
+    def ask(self, target: Target, fields: Fields, body: bytes, told: Told) -> bool:
+        """Have a request answered within this turn of the event loop, or soon after.
+
+        Args:
+            target: what it asks for.
+            fields: its headers, names in lower case.
+            body: all of it.
+            told: called with the answer, and with the id that its header is to bear.
+
+        Returns:
+            Whether it will be; where not, nothing has been done, and the long way must be gone.
+        """
+        dialect, _, name, asked, query = target
+        model = self.predictor.at_hand(name, asked)
+        if (
+            model is None
+            or model.execution != "inline"
+            or len(body) > self._most_bytes
+            or self.ledger.draining
+        ):
+            return False
+        head = Head(fields, query)
+        if head.get(b"content-encoding") is not None:
+            return False
+        given = head.get(b"content-type")
+        if given is not None and not is_accepted(given, dialect.media_types(model)):
+            return False
+        return _Visit(self, target, model, head, told).begin(body)
+
+    def _found(self, url: bytes) -> Target | None:
+        path, _, query = url.partition(b"?")
+        if b"%" in path or not path.isascii():
+            return None  # the router decodes it
+        text = path.decode()
+        for way in self._ways:
+            if found := way.paths.fullmatch(text):
+                return Target(way.dialect, text, found["name"], found["version"], query)
+        return None
+
+
+class _Visit:
+    """One request that is answered here."""
+
+    __slots__ = ("_asking", "_door", "_head", "_inputs", "_model", "_started", "_target", "_told")
+
+    def __init__(
+        self, door: Door, target: Target, model: ServedModel, head: Head, told: Told
+    ) -> None:
+        self._door = door
+        self._target = target
+        self._model = model
+        self._head = head
+        self._told = told
+        self._started = perf_counter()
+        self._asking = door.predictor.asking(target.dialect, model, head)
+
+    def begin(self, body: bytes) -> bool:
+        """Set out; False where it must be done the long way, and nothing has been done."""
+        try:
+            inputs = self._asking.decode(body)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
+            self._tell(self._failed(error))
+            self._door.ledger.settle()
+            return True
+        if not isinstance(inputs, tuple) or not self._model.joins(row_count(inputs)):
+            return False
+        self._inputs = inputs
+        self._model.__enter__()
+        try:
+            self._model.join(inputs, self._answered)
+        except OnwardError as error:
+            self._answered(error)
+            self._door.ledger.settle()
+        return True
+
+    def _answered(self, prediction: Prediction | Exception) -> None:
+        """Write the answer, and let the model go."""
+        if isinstance(prediction, Exception):
+            answer = self._failed(prediction)
+        else:
+            try:
+                encoded = self._asking.encode(prediction.outputs)
+                answer = self._asking.answer(self._inputs, prediction, encoded)
+            except Exception as error:  # noqa: BLE001 - as above
+                answer = self._failed(error)
+        self._model.__exit__()
+        self._tell(answer)
+
+    def _failed(self, error: Exception) -> Answer:
+        """The error contract's answer, counted."""
+        seconds = perf_counter() - self._started
+        self._door.predictor.failed(
+            error,
+            dialect=self._target.dialect.name,
+            name=self._target.name,
+            model=self._model,
+            seconds=seconds,
+        )
+        if not isinstance(error, OnwardError):
+            _log.error("request failed", exc_info=error)
+        response = error_response(error)
+        return Answer(response.status_code, response.raw_headers, bytes(response.body))
+
+    def _tell(self, answer: Answer) -> None:
+        identity = identity_of(self._head.get(b"x-request-id"))
+        seconds = perf_counter() - self._started
+        self._door.ledger.enter("POST", self._target.path, answer.status, seconds)
+        self._told(answer, identity.encode())
+
+
+class AsgiDoor:
     """ASGI middleware that answers predictions and passes everything else on.
 
     Args:
-        answers: what answers a request for a model, and for a version or label of it or neither,
-            on which paths.
+        ways: as the protocol's door has them.
     """
 
-    def __init__(self, app: ASGIApp, answers: Sequence[tuple[re.Pattern[str], Answer]]) -> None:
+    def __init__(self, app: ASGIApp, ways: Sequence[Way]) -> None:
         self._app = app
-        self._answers = answers
+        self._ways = ways
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http" and scope["method"] == "POST":
-            for paths, answer in self._answers:
-                if found := paths.fullmatch(scope["path"]):
-                    await _answered(answer, found, scope, receive, send)
+            for way in self._ways:
+                if found := way.paths.fullmatch(scope["path"]):
+                    await _answered(way.long, found, scope, receive, send)
                     return
         await self._app(scope, receive, send)
 
 
 async def _answered(
-    answer: Answer, found: re.Match[str], scope: Scope, receive: Receive, send: Send
+    long: Long, found: re.Match[str], scope: Scope, receive: Receive, send: Send
 ) -> None:
     request = Request(scope, receive)
     try:
-        response = await answer(request, found["name"], found["version"])
+        response = await long(request, found["name"], found["version"])
     except OnwardError as error:
         response = error_response(error)
     await response(scope, receive, send)

@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from service.api.nested import flat_instances
 from service.api.problems import (
     Findings,
     describe,
@@ -44,6 +45,8 @@ class FeatureCodec:
     def __init__(self, features_input: FeaturesInput) -> None:
         self.features = features_input.features
         self._columns = Columns(self.features)
+        self.names = frozenset(feature.name for feature in self.features)
+        self._width = len(self.features)
         self._quick = QuickRows(self.features)
         self._whole = [i for i, f in enumerate(self.features) if isinstance(f, IntegerFeature)]
         self.trained = TrainedRange(self.features)
@@ -53,17 +56,38 @@ class FeatureCodec:
         """A row that this model takes."""
         return self._columns.example
 
-    def rows(self, rows: Sequence[object], misfit: Misfit = misfit_problem) -> Matrix:
+    def usual_row(self, row: object) -> Matrix | None:
+        """One row as `rows` reads it; None unless it is surely allowed and as in training."""
+        return self._quick.read_usual(row)
+
+    def instances(self, body: bytes) -> Matrix | None:
+        """A body of many arrays of numbers under ``instances``, as `rows` reads them.
+
+        None where it may be anything else, and each row must be looked at by itself.
+        """
+        if not self._quick.is_plain or "instances" in self.names:
+            return None
+        found = flat_instances(body, self._width)
+        return None if found is None else self._quick.read_flat(*found, booleans=False)
+
+    def rows(
+        self,
+        rows: Sequence[object],
+        misfit: Misfit = misfit_problem,
+        *,
+        booleans: bool = True,
+    ) -> Matrix:
         """Rows as ``[rows, columns]``; an object by names, or an array in the features' order.
 
         Args:
             rows: what was sent.
             misfit: says what is wrong with a value that is not of its feature's kind.
+            booleans: whether there may be some in the rows.
 
         Raises:
             InvalidInput: the first problems of all rows, and how many there are.
         """
-        quick = self._quick.read(rows)
+        quick = self._quick.read(rows, booleans=booleans)
         if quick is not None:
             return quick
         reader = RowReader(self._columns, misfit)

@@ -18,4 +18,7 @@ def scores_by_label(scores: Array, labels: Sized) -> Array:
     """
     if scores.shape[1] != 1 or len(labels) != _TWO:
         return scores
-    return np.concatenate([1 - scores, scores], axis=1)
+    both = np.empty((len(scores), _TWO), scores.dtype)
+    np.subtract(1, scores[:, 0], out=both[:, 0])
+    both[:, 1] = scores[:, 0]
+    return both

@@ -37,7 +37,7 @@ class Parameters:
     interval: float | None = None
 
 
-_USUAL = Parameters()
+USUAL = Parameters()
 
 
 def read_parameters(query: bytes) -> Parameters:
@@ -47,7 +47,7 @@ def read_parameters(query: bytes) -> Parameters:
         InvalidRequest: a parameter is misspelt, or its value is not one that it takes.
     """
     if not query:
-        return _USUAL
+        return USUAL
     given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     for name in given:
         close = None if name in _KNOWN else nearest(name, _KNOWN)

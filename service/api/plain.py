@@ -6,21 +6,22 @@ GET /models · GET /models/{name} · POST /models/{name}/predict, each model als
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from service.api.answers import Answer, answers, require_offered
-from service.api.bodies import JSON, media_type_of, parse_json
+from service.api.asking import Decoded, Encoded
+from service.api.bodies import JSON, may_hold_booleans, media_type_of, parse_json
 from service.api.codecs import Codecs, require_manifest
 from service.api.facts import evaluation, facts, labels, report, summary, versions
 from service.api.features import FeatureCodec
-from service.api.parameters import Parameters, read_parameters
+from service.api.head import Head
+from service.api.parameters import USUAL, Parameters, read_parameters
 from service.api.pictures.posted import PICTURE_TYPES, read_posted
-from service.api.prediction import Decoded, Encoded, Predictor
+from service.api.prediction import Predictor
 from service.api.responses import json_response
 from service.api.tables.exchange import TableExchange, TableResponse
 from service.api.tables.negotiation import TABLE_TYPES
@@ -49,15 +50,21 @@ _REPORT_HEADERS = {
 _PAGE: dict[str, Any] = {"response_class": HTMLResponse}
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What the answer's form depends on: whether one row was sent bare, and what is wanted."""
+class Asked(NamedTuple):
+    """What the answer's form depends on: whether one row was sent bare, and what is wanted.
+
+    ``files`` are the names of pictures that came as files of a form.
+    """
 
     single: bool
     parameters: Parameters
-    warnings: Warnings
+    warnings: Warnings = NO_WARNINGS
     files: Sequence[str] = ()
-    """Their names, where pictures came as files of a form."""
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether there is nothing to say of a row but what its model answers."""
+        return self.parameters is USUAL and not self.warnings and not self.files
 
 
 class PlainDialect:
@@ -72,25 +79,33 @@ class PlainDialect:
         """JSON, and what pictures come as where the model takes them."""
         return (JSON,) if self._codecs.of_pictures(model) is None else PICTURE_TYPES
 
-    def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[Asked]:
+    def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Asked]:
         """One object, an array of rows, or ``{"instances": [rows]}``; or pictures."""
         manifest = require_manifest(model)
-        parameters = read_parameters(request.scope["query_string"])
-        require_offered(manifest.output, parameters)
+        parameters = read_parameters(head.query)
+        if parameters is not USUAL:
+            require_offered(manifest.output, parameters)
         pictures = self._codecs.of_pictures(model)
         if pictures is not None:
-            posted = read_posted(pictures, body, request.headers.get("content-type", JSON))
-            asked = Asked(posted.single, parameters, NO_WARNINGS, posted.files)
+            posted = read_posted(pictures, body, head.get(b"content-type") or JSON)
+            asked = Asked(posted.single, parameters, files=posted.files)
             return Decoded(pictures.read(posted.given, posted.place), asked)
         codec = self._codecs.of(model, manifest)
-        document = parse_json(body, orjson.dumps(codec.example))
-        rows, single = _rows(document, codec)
-        matrix = codec.rows(rows)
+        single = False
+        matrix = codec.instances(body)
+        if matrix is None:
+            document = parse_json(body, lambda: orjson.dumps(codec.example))
+            rows, single = _rows(document, codec)
+            if len(rows) == 1 and (usual := codec.usual_row(rows[0])) is not None:
+                return Decoded((usual,), Asked(single, parameters))
+            matrix = codec.rows(rows, booleans=may_hold_booleans(body))
         warned = NO_WARNINGS if parameters.warnings is False else codec.trained.warnings(matrix)
         return Decoded((matrix,), Asked(single, parameters, warned))
 
     def encode(self, model: ServedModel, outputs: Arrays, context: Asked) -> Encoded:
         """One answer for a bare object, else ``{"predictions": [answers]}``."""
+        if context.is_usual:
+            return Encoded(self._codecs.writer(model).write(outputs[0], single=context.single))
         about = {"model_version": model.version}
         body = together(self.read(model, outputs, context), about, single=context.single)
         return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
@@ -186,15 +201,14 @@ def plain_router(worker: Worker, predictions: PlainPredictions) -> APIRouter:
 def _rows(document: Any, codec: FeatureCodec) -> tuple[list[Any], bool]:  # noqa: ANN401 - JSON is any of its types
     """The rows of a body, and whether it was one bare object."""
     if isinstance(document, dict):
-        names = {feature.name for feature in codec.features}
-        if _INSTANCES not in document or _INSTANCES in names:
+        if _INSTANCES not in document or _INSTANCES in codec.names:
             return [document], True
         if extra := sorted(set(document) - {_INSTANCES}):
             raise InvalidRequest(f"{extra[0]!r} is not known beside 'instances'; remove it.")
         document = document[_INSTANCES]
+    if isinstance(document, list) and document:
+        return document, False
     example = orjson.dumps([codec.example]).decode()
     if not isinstance(document, list):
         raise InvalidRequest(f"Expected an object, an array of objects, or instances: {example}")
-    if not document:
-        raise InvalidRequest(f"There is no row to predict; send at least one: {example}")
-    return document, False
+    raise InvalidRequest(f"There is no row to predict; send at least one: {example}")

@@ -4,8 +4,10 @@ It knows no sentences: at the first doubt it gives up, and `service.api.features
 way, which reads every cell by itself and tells what is wrong.
 """
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterable, Sequence
 from itertools import chain
+from math import isfinite
 from operator import itemgetter
 
 import numpy as np
@@ -13,7 +15,14 @@ import numpy.typing as npt
 
 from service.bundle.features import Feature, IntegerFeature, NumberFeature
 
+Matrix = npt.NDArray[np.float32]
+
 _NUMBERS = {int, float}
+# Beyond 2^53 a 64-bit number may itself have been rounded already.
+_EXACT = 2**53
+# Above it, numpy's fixed costs are less than those of looking at each number.
+_NARROW = 16
+_HIGHEST = float(np.finfo(np.float32).max)
 
 
 class QuickRows:
@@ -30,27 +39,68 @@ class QuickRows:
         self._low = np.array([-np.inf if b is None else b.low for b in bounds], np.float32)
         self._high = np.array([np.inf if b is None else b.high for b in bounds], np.float32)
         self._whole = [i for i, feature in enumerate(features) if feature.type == "integer"]
+        self._unbounded = not self._whole and all(bound is None for bound in bounds)
+        # Rows of one number each can be read from its text, whatever the others are.
+        self.is_plain = self._possible and not self._whole
+        self._usual = [_usual(feature) for feature in numeric]
+        self._is_narrow = self.is_plain and self._width <= _NARROW
 
-    def read(self, rows: Sequence[object]) -> npt.NDArray[np.float32] | None:
-        """The matrix ``[rows, columns]``, or None where a row is anything but plain and allowed."""
+    def read_usual(self, row: object) -> Matrix | None:
+        """A single row ``[1, columns]`` that is allowed, and like those of training.
+
+        None where it is anything else, or nobody can tell so quickly.
+        """
+        if not self._is_narrow:
+            return None
+        try:
+            cells = self._cells(row)
+        except (KeyError, TypeError):
+            return None
+        for value, (low, high) in zip(cells, self._usual, strict=True):
+            if type(value) not in _NUMBERS or not low <= value <= high:  # type: ignore[operator] # it is a number
+                return None
+        return np.array((cells,), np.float32)
+
+    def read(self, rows: Sequence[object], *, booleans: bool = True) -> Matrix | None:
+        """The matrix ``[rows, columns]``, or None where a row is anything but plain and allowed.
+
+        Args:
+            rows: what was sent.
+            booleans: whether there may be some among the cells, which must not pass for numbers.
+        """
         if not self._possible:
             return None
         try:
             cells = [self._cells(row) for row in rows]
         except (KeyError, TypeError):
             return None
-        flat = list(chain.from_iterable(cells))
-        if len(flat) != len(rows) * self._width or not set(map(type, flat)) <= _NUMBERS:
-            return None
-        sent = np.array(flat, np.float64).reshape(len(rows), self._width)
-        with np.errstate(over="ignore"):
-            matrix = sent.astype(np.float32)
-        return matrix if self._keeps(sent, matrix) and self.allows(matrix) else None
+        flat = cells[0] if len(cells) == 1 else list(chain.from_iterable(cells))
+        return self.read_flat(flat, len(rows), booleans=booleans)
 
-    def allows(self, matrix: npt.NDArray[np.float32]) -> bool:
+    def read_flat(
+        self, flat: Sequence[object], rows: int, *, booleans: bool = True
+    ) -> Matrix | None:
+        """The same of the cells one after the other."""
+        if len(flat) != rows * self._width:
+            return None
+        if booleans and not set(map(type, flat)) <= _NUMBERS:
+            return None
+        try:
+            matrix = self._exact(flat) if self._whole else packed(flat)
+        except (struct.error, OverflowError):
+            return None
+        if matrix is None:
+            return None
+        shaped = matrix.reshape(rows, self._width)
+        return shaped if self.allows(shaped) else None
+
+    def allows(self, matrix: Matrix) -> bool:
         """Whether every value is finite, within its feature's bounds, and whole where it must."""
         if not self._possible:
             return False
+        # One number that is not finite makes the sum so; so may large ones, looked at below.
+        if self._unbounded and isfinite(np.vdot(matrix, matrix)):
+            return True
         # A NaN is within no bounds.
         within = (matrix >= self._low) & (matrix <= self._high) & (np.abs(matrix) != np.inf)
         # Counting takes a third of the time of numpy's own all().
@@ -61,14 +111,14 @@ class QuickRows:
         whole = matrix[:, self._whole]
         return bool((whole == np.floor(whole)).all())
 
-    def _keeps(self, sent: npt.NDArray[np.float64], matrix: npt.NDArray[np.float32]) -> bool:
-        """Whether the whole numbers are still those that were sent."""
-        if not self._whole:
-            return True
+    def _exact(self, flat: Sequence[object]) -> Matrix | None:
+        """The numbers in 32 bits, where the whole ones are still those that were sent."""
+        sent = np.frombuffer(struct.pack(f"{len(flat)}d", *flat)).reshape(-1, self._width)
+        with np.errstate(over="ignore"):
+            matrix = sent.astype(np.float32)
         whole = sent[:, self._whole]
-        # Beyond 2^53 the 64-bit number may itself have been rounded already.
-        exact = (whole == matrix[:, self._whole]) & (np.abs(whole) < 2**53)
-        return bool(exact.all())
+        exact = (whole == matrix[:, self._whole]) & (np.abs(whole) < _EXACT)
+        return matrix if exact.all() else None
 
     def _cells(self, row: object) -> Sequence[object]:
         if isinstance(row, dict) and len(row) == self._width:
@@ -77,3 +127,21 @@ class QuickRows:
         if isinstance(row, list) and len(row) == self._width:
             return row
         raise TypeError(row)
+
+
+def packed(flat: Iterable[object]) -> Matrix:
+    """Numbers in 32 bits; three times as quick as numpy's own way from a list.
+
+    Raises:
+        struct.error: there is something else among them; a boolean passes for a number.
+        OverflowError: one does not fit.
+    """
+    cells = tuple(flat)
+    return np.frombuffer(struct.pack(f"{len(cells)}f", *cells), np.float32)
+
+
+def _usual(feature: NumberFeature | IntegerFeature) -> tuple[float, float]:
+    """Between which ends a value is both allowed and like those of training, in 32 bits."""
+    spans = [span for span in (feature.allowed, feature.trained) if span is not None]
+    low = max([-_HIGHEST, *(float(np.float32(span.low)) for span in spans)])
+    return low, min([_HIGHEST, *(float(np.float32(span.high)) for span in spans)])

@@ -2,8 +2,8 @@
 
 import logging
 import re
-import uuid
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Literal
 
@@ -19,13 +19,14 @@ from service.metrics import Metrics
 _HEADER = "x-request-id"
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 _FIRST_ERROR = 400
+_NO_STATUS = 1000  # above all of them
 _CLIENT_LEFT = 499  # by custom; it is counted and logged, never sent
 
 _log = logging.getLogger(__name__)
 
 
-class RequestContext:
-    """ASGI middleware, written without Starlette's base class, which costs several requests' time.
+class Ledger:
+    """What is noted of every request, whichever door it came in by.
 
     Args:
         readiness: tells when the service is stopping, and callers are to reconnect elsewhere.
@@ -34,27 +35,53 @@ class RequestContext:
 
     def __init__(
         self,
-        app: ASGIApp,
         metrics: Metrics,
         readiness: Readiness,
         log_requests: Literal["all", "errors", "none"],
     ) -> None:
-        self._app = app
         self._metrics = metrics
         self._readiness = readiness
-        self._log_requests = log_requests
+        self._log_from = {"all": 0, "errors": _FIRST_ERROR, "none": _NO_STATUS}[log_requests]
+
+    @property
+    def draining(self) -> bool:
+        """Whether the service is stopping."""
+        return self._readiness.draining
+
+    def enter(self, method: str, path: str, status: int, seconds: float) -> None:
+        """Count an answer, and log it if that is wanted; nought is none at all."""
+        self._metrics.responded(status)
+        if status >= self._log_from or (status == 0 and self._log_from < _NO_STATUS):
+            facts = {"method": method, "path": path, "status": status}
+            _log.info("request", extra=facts | {"milliseconds": round(seconds * 1e3, 3)})
+
+    def settle(self) -> None:
+        """Make sure, where there are several workers, that any of them tells what was entered."""
+        self._metrics.settle_if_shared()
+
+
+class RequestContext:
+    """ASGI middleware, written without Starlette's base class, which costs several requests' time.
+
+    Args:
+        ledger: where each request is entered.
+    """
+
+    def __init__(self, app: ASGIApp, ledger: Ledger) -> None:
+        self._app = app
+        self._ledger = ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; other kinds of connection pass through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        identity = _identity(Headers(scope=scope).get(_HEADER))
+        identity = identity_of(Headers(scope=scope).get(_HEADER))
         token = request_id.set(identity)
         marks = {_HEADER: identity}
-        if self._readiness.draining:
+        if self._ledger.draining:
             marks["connection"] = "close"
-        answer = _Answer(scope, send, marks, self._account)
+        answer = _Answer(scope, send, marks, self._ledger)
         try:
             await self._app(scope, receive, answer.send)
         except ClientDisconnect:
@@ -68,14 +95,6 @@ class RequestContext:
             answer.account()
             request_id.reset(token)
 
-    def _account(self, scope: Scope, status: int, seconds: float) -> None:
-        self._metrics.responded(status)
-        wanted = self._log_requests
-        if wanted == "none" or (wanted == "errors" and 0 < status < _FIRST_ERROR):
-            return
-        facts = {"method": scope["method"], "path": scope["path"], "status": status}
-        _log.info("request", extra=facts | {"milliseconds": round(seconds * 1e3, 3)})
-
 
 class _Answer:
     """What goes out for one request: marked by headers, and accounted for once."""
@@ -85,13 +104,13 @@ class _Answer:
         scope: Scope,
         send: Send,
         marks: Mapping[str, str],
-        account: Callable[[Scope, int, float], None],
+        ledger: Ledger,
     ) -> None:
         self.status = 0
         self._scope = scope
         self._send = send
         self._marks = marks
-        self._account = account
+        self._ledger = ledger
         self._started = perf_counter()
         self._accounted = False
 
@@ -109,11 +128,13 @@ class _Answer:
         """Count and log the request, unless that has been done."""
         if not self._accounted:
             self._accounted = True
-            self._account(self._scope, self.status, perf_counter() - self._started)
+            seconds = perf_counter() - self._started
+            self._ledger.enter(self._scope["method"], self._scope["path"], self.status, seconds)
+            self._ledger.settle()
 
 
-def _identity(given: str | None) -> str:
+def identity_of(given: str | None) -> str:
     """The caller's id where it is safe to repeat in a header and a log, else a new one."""
     if given is not None and _ACCEPTABLE.fullmatch(given):
         return given
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)

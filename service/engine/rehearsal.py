@@ -16,7 +16,7 @@ from pathlib import Path
 from service.engine.repository import Candidate, Fingerprint
 from service.engine.session import ActualDevice
 from service.errors import LoadFailed
-from service.metrics import WORKERS_FOLDER
+from service.shared_metrics import WORKERS_FOLDER
 
 _PATIENCE_SECONDS = 300.0
 _IDLE_SECONDS = 10.0

@@ -5,18 +5,27 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from service.counting import Phases
 
-@dataclass
+_NONE = Phases(0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(slots=True)
 class Duration:
-    """How often, and how long in all, in nanoseconds."""
+    """How often, and how long in all."""
 
     count: int = 0
-    ns: int = 0
+    seconds: float = 0.0
+
+    @property
+    def ns(self) -> int:
+        """How long in all, in nanoseconds."""
+        return round(self.seconds * 1e9)
 
     def add(self, seconds: float) -> None:
         """Count one more of this length."""
         self.count += 1
-        self.ns += round(seconds * 1e9)
+        self.seconds += seconds
 
 
 @dataclass
@@ -26,14 +35,11 @@ class Statistics:
     last_inference: int = 0
     inference_count: int = 0
     execution_count: int = 0
-    success: Duration = field(default_factory=Duration)
     fail: Duration = field(default_factory=Duration)
-    queue: Duration = field(default_factory=Duration)
-    compute_input: Duration = field(default_factory=Duration)
-    compute_infer: Duration = field(default_factory=Duration)
-    compute_output: Duration = field(default_factory=Duration)
     runs_by_rows: defaultdict[int, Duration] = field(default_factory=lambda: defaultdict(Duration))
 
+    _answers: int = 0
+    _spent: Phases = _NONE
     _runs: threading.Lock = field(default_factory=threading.Lock)
 
     def ran(self, rows: int, seconds: float) -> None:
@@ -44,10 +50,38 @@ class Statistics:
             self.last_inference = time.time_ns() // 1_000_000
             self.runs_by_rows[rows].add(seconds)
 
-    def answered(self, decode: float, queue: float, compute: float, encode: float) -> None:
-        """Count one request that was answered; seconds by phase."""
-        self.success.add(decode + queue + compute + encode)
-        self.compute_input.add(decode)
-        self.queue.add(queue)
-        self.compute_infer.add(compute)
-        self.compute_output.add(encode)
+    def answered(self, phases: Phases) -> None:
+        """Count one request that was answered; on the event loop."""
+        decode, queue, compute, encode = self._spent
+        self._answers += 1
+        self._spent = Phases(
+            decode + phases.decode,
+            queue + phases.queue,
+            compute + phases.compute,
+            encode + phases.encode,
+        )
+
+    @property
+    def success(self) -> Duration:
+        """Requests that were answered."""
+        return Duration(self._answers, sum(self._spent))
+
+    @property
+    def compute_input(self) -> Duration:
+        """Their decoding."""
+        return Duration(self._answers, self._spent.decode)
+
+    @property
+    def queue(self) -> Duration:
+        """Their waiting."""
+        return Duration(self._answers, self._spent.queue)
+
+    @property
+    def compute_infer(self) -> Duration:
+        """Their models' runs."""
+        return Duration(self._answers, self._spent.compute)
+
+    @property
+    def compute_output(self) -> Duration:
+        """The writing of their answers."""
+        return Duration(self._answers, self._spent.encode)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 PROGRAM = (
     "from pathlib import Path\n"
-    "from service.metrics import Metrics, Phases, count_in_files, workers_folder\n"
+    "from service.counting import Phases\n"
+    "from service.metrics import Metrics\n"
+    "from service.shared_metrics import count_in_files, workers_folder\n"
     "from service.workers.slots import claim\n"
     "slot = claim(workers_folder())\n"
     "count_in_files(slot.number)\n"

@@ -6,6 +6,7 @@ from time import perf_counter
 import orjson
 from fastapi import Request, Response
 
+from service.api.asking import made
 from service.api.bodies import compressed, read_body, require_media_type
 from service.api.codecs import require_manifest
 from service.api.explain.parameters import read_wishes
@@ -18,8 +19,9 @@ from service.api.explain.pictures import (
 )
 from service.api.explain.subject import subject_of
 from service.api.explain.tables import explain_rows
+from service.api.head import Head
 from service.api.plain import PlainDialect, together
-from service.api.prediction import Predictor, made, outcome_of
+from service.api.prediction import Predictor, outcome_of
 from service.bundle.features import FeaturesInput
 from service.engine.model import ServedModel
 from service.errors import DeadlineExceeded, InvalidRequest
@@ -76,10 +78,11 @@ class Explainer:
             self._metrics.explained(*known, outcome, perf_counter() - started)
 
     async def _answer(self, request: Request, model: ServedModel) -> Response:
-        require_media_type(request, self._dialect.media_types(model))
+        head = Head(request.scope["headers"], request.scope["query_string"])
+        require_media_type(head.get(b"content-type"), self._dialect.media_types(model))
         body = await read_body(request, self._settings.max_body_bytes)
         wishes = read_wishes(request.scope["query_string"])
-        decoded = await asyncio.to_thread(self._dialect.decode, model, body, request)
+        decoded = await asyncio.to_thread(self._dialect.decode, model, body, head)
         inputs = await made(decoded.inputs)
         rows, most = inputs[0], self._settings.max_explained_rows
         if len(rows) > most:
@@ -116,4 +119,5 @@ class Explainer:
 
 
 def _packed(whole: dict[str, object], accepted: str) -> tuple[bytes, dict[str, str]]:
-    return compressed(orjson.dumps(whole, option=orjson.OPT_SERIALIZE_NUMPY), accepted)
+    content, headers = compressed(orjson.dumps(whole, option=orjson.OPT_SERIALIZE_NUMPY), accepted)
+    return content, dict(headers)

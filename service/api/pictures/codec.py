@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from service.api.asking import Inputs
 from service.api.pictures.pixels import Pixels
 from service.api.pictures.sources import KEY, read_source, weight
-from service.api.prediction import Inputs
 from service.api.problems import Findings
 from service.bundle.inputs import ImageInput, input_shape
 from service.engine.datatypes import Arrays

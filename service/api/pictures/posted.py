@@ -42,7 +42,7 @@ def read_posted(codec: PictureCodec, body: bytes, content_type: str) -> Posted:
         names, contents = zip(*read_files(body, content_type, codec.require_room), strict=True)
         return Posted(contents, single=False, files=names)
     if media_type == JSON or (media_type == FORM and body.lstrip()[:1] in (b"{", b"[")):
-        return _of_document(parse_json(body, _EXAMPLE.encode()), codec)
+        return _of_document(parse_json(body, _EXAMPLE.encode), codec)
     return Posted([body], single=True)
 
 

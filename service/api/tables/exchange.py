@@ -156,7 +156,7 @@ class TableExchange:
         phases = tally.phases
         self._metrics.predicted(model.name, model.version, form, tally.rows, phases)
         self._metrics.refused_rows(model.name, model.version, tally.faults)
-        model.statistics.answered(phases.decode, phases.queue, phases.compute, phases.encode)
+        model.statistics.answered(phases)
 
 
 class TableResponse(Response):

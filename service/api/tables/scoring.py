@@ -14,10 +14,10 @@ import numpy as np
 from service.api.features import FeatureCodec
 from service.api.tables.block import Block, Fault, Matrix, Reader
 from service.api.trained_range import NO_WARNINGS, Warnings
+from service.counting import Phases
 from service.engine.datatypes import Array
 from service.engine.model import ServedModel
 from service.errors import DeadlineExceeded, InferenceFailed, InputRefused, OnwardError, Overloaded
-from service.metrics import Phases
 
 # A block is so large that reading and answering it takes about as long: a small request that
 # arrives meanwhile passes between two.

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from fastapi import Request
 
+from service.api.asking import Decoded, Encoded
 from service.api.codecs import Codecs
+from service.api.head import Head
 from service.api.labels import scores_by_label
 from service.api.pictures.sources import KEY
-from service.api.prediction import Decoded, Encoded
 from service.api.v1.inputs import feature_rows, stacked
 from service.api.v1.pictures import instance
 from service.api.v1.request import MEDIA_TYPES, read_document, read_list
@@ -46,11 +46,11 @@ class ExamplesDialect:
         """JSON, however it is called."""
         return MEDIA_TYPES
 
-    def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[int]:  # noqa: ARG002 - the protocol's own parameter
+    def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[int]:  # noqa: ARG002 - the protocol's own parameter
         """Read the examples, whose number the answer needs."""
         if model.manifest is None:
             template: Mapping[str, object] = {spec.name: "…" for spec in model.inputs}
-            examples = _examples(read_document(body, {_EXAMPLES: [template]}))
+            examples = _examples(read_document(body, lambda: {_EXAMPLES: [template]}))
             rows = [_fitted(example, model.inputs) for example in examples]
             return Decoded(stacked(model.inputs, rows).arrays, len(rows))
         if not isinstance(model.manifest.output, self._task.output):
@@ -60,10 +60,10 @@ class ExamplesDialect:
             )
         if (pictures := self._codecs.of_pictures(model)) is not None:
             template = {KEY: {"b64": "the picture's file in base64"}}
-            shown_pictures = list(_examples(read_document(body, {_EXAMPLES: [template]})))
+            shown_pictures = list(_examples(read_document(body, lambda: {_EXAMPLES: [template]})))
             return Decoded(pictures.read(shown_pictures, instance), len(shown_pictures))
         codec = self._codecs.of(model, model.manifest)
-        examples = _examples(read_document(body, {_EXAMPLES: [codec.example]}))
+        examples = _examples(read_document(body, lambda: {_EXAMPLES: [codec.example]}))
         known = {feature.name for feature in codec.features}
         rows = [_unlisted(example, known) for example in examples]
         return Decoded((feature_rows(codec, model.inputs[0], rows),), len(rows))

@@ -56,16 +56,24 @@ def columns(specs: Sequence[TensorSpec], given: object) -> Arrays:
     )
 
 
-def feature_rows(codec: FeatureCodec, spec: TensorSpec, rows: Sequence[Any]) -> Array:
+def feature_rows(
+    codec: FeatureCodec, spec: TensorSpec, rows: Sequence[Any], *, booleans: bool = True
+) -> Array:
     """The rows of a bundle: as the plain dialect has them, or ``{"features": [the graph's row]}``.
+
+    Args:
+        codec: of the bundle.
+        spec: its graph's input.
+        rows: what was sent.
+        booleans: whether there may be some in the rows.
 
     Raises:
         InvalidInput: values break the rules of their features.
         InvalidRequest: a row of the graph is not as wide as the graph's.
     """
-    if all(_is_tensor(row, codec) for row in rows):
+    if isinstance(rows[0], dict) and all(_is_tensor(row, codec) for row in rows):
         return feature_matrix(codec, spec, [row[INPUT_NAME] for row in rows])
-    return codec.rows(rows)
+    return codec.rows(rows, booleans=booleans)
 
 
 def feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object) -> Array:
@@ -108,7 +116,7 @@ def feature_matrix(codec: FeatureCodec, spec: TensorSpec, data: object) -> Array
 def _is_tensor(row: object, codec: FeatureCodec) -> bool:
     if not isinstance(row, dict) or set(row) != {INPUT_NAME}:
         return False
-    return all(feature.name != INPUT_NAME for feature in codec.features)
+    return INPUT_NAME not in codec.names
 
 
 def _by_input(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> Mapping[str, Sequence[Any]]:

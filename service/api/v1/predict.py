@@ -1,14 +1,14 @@
 """``:predict``: rows in, rows out; or columns in, columns out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
-from fastapi import Request
 
+from service.api.asking import Decoded, Encoded, Inputs
+from service.api.bodies import may_hold_booleans
 from service.api.codecs import Codecs
-from service.api.prediction import Decoded, Encoded, Inputs
+from service.api.head import Head
 from service.api.v1.answers import by_column, by_row
 from service.api.v1.inputs import columns, feature_columns, feature_rows, stacked
 from service.api.v1.pictures import instance, picture_column
@@ -21,8 +21,7 @@ from service.spelling import nearest
 _ROWS, _COLUMNS = "instances", "inputs"
 
 
-@dataclass(frozen=True)
-class Form:
+class Form(NamedTuple):
     """How the values came, and so how the answer goes: the number of rows, or None for columns."""
 
     rows: int | None = None
@@ -41,17 +40,24 @@ class PredictDialect:
         """JSON, however it is called."""
         return MEDIA_TYPES
 
-    def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[Form]:  # noqa: ARG002 - the protocol's own parameter
+    def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Form]:  # noqa: ARG002 - the protocol's own parameter
         """Read rows or columns; a bundle's are held against its features' rules."""
-        document = read_document(body, self._example(model))
+        pictures = self._codecs.of_pictures(model)
+        codec = None
+        if pictures is None and model.manifest is not None:
+            codec = self._codecs.of(model, model.manifest)
+            if (matrix := codec.instances(body)) is not None:
+                return Decoded((matrix,), Form(len(matrix)))
+        document = read_document(body, lambda: self._example(model))
         if _form_of(document) == _COLUMNS:
             return Decoded(self._columns(model, document[_COLUMNS]), Form())
         rows = read_list(document, _ROWS)
-        if (pictures := self._codecs.of_pictures(model)) is not None:
+        if pictures is not None:
             return Decoded(pictures.read(rows, instance), Form(len(rows)))
-        if model.manifest is not None:
-            codec = self._codecs.of(model, model.manifest)
-            return Decoded((feature_rows(codec, model.inputs[0], rows),), Form(len(rows)))
+        if codec is not None:
+            booleans = may_hold_booleans(body)
+            matrix = feature_rows(codec, model.inputs[0], rows, booleans=booleans)
+            return Decoded((matrix,), Form(len(rows)))
         read = stacked(model.inputs, rows)
         return Decoded(read.arrays, Form(read.count, read.whole))
 
@@ -60,8 +66,9 @@ class PredictDialect:
         if context.rows is None:
             body = {"outputs": by_column(model.outputs, outputs)}
         else:
-            rows = by_row(model.outputs, outputs, context.rows, whole=context.whole)
-            body = {"predictions": rows}
+            body = {
+                "predictions": by_row(model.outputs, outputs, context.rows, whole=context.whole)
+            }
         return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def _columns(self, model: ServedModel, given: object) -> Inputs:

@@ -1,6 +1,6 @@
 """What surrounds the values of a request: the document, and inputs by name."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -13,23 +13,25 @@ from service.errors import InvalidRequest
 # The documented examples of TensorFlow Serving use curl, which calls every body a form.
 MEDIA_TYPES = (JSON, FORM)
 
+Example = Callable[[], Mapping[str, object]]
 
-def read_document(body: bytes, example: Mapping[str, object]) -> Mapping[str, Any]:
+
+def read_document(body: bytes, example: Example) -> Mapping[str, Any]:
     """The JSON object of a request.
 
     Keys that a call does not know are left alone, as both families of servers do.
 
     Args:
         body: what was sent.
-        example: a request that this call takes.
+        example: makes a request that this call takes.
 
     Raises:
         InvalidRequest: it is no object, or its ``signature_name`` is no string.
     """
-    text = orjson.dumps(example)
-    document = parse_json(body, text)
+    document = parse_json(body, lambda: orjson.dumps(example()))
     if not isinstance(document, dict):
-        raise InvalidRequest(f"Expected an object, got {shown(document)}. Send {text.decode()}")
+        text = orjson.dumps(example()).decode()
+        raise InvalidRequest(f"Expected an object, got {shown(document)}. Send {text}")
     signature = document.get("signature_name")
     if signature is not None and not isinstance(signature, str):
         raise InvalidRequest(f"'signature_name' must be a string, got {shown(signature)}.")

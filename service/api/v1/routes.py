@@ -17,19 +17,20 @@ from service.workers.worker import Worker
 _TAG = "TensorFlow Serving and KServe, version 1"
 
 
-def v1_routers(worker: Worker, predictor: Predictor, codecs: Codecs) -> list[APIRouter]:
+def v1_routers(
+    worker: Worker, predictor: Predictor, predict: PredictDialect, codecs: Codecs
+) -> list[APIRouter]:
     """Every path of the protocol."""
     return [
-        _prediction_router(predictor, codecs),
+        _prediction_router(predictor, predict, codecs),
         _refusing_router(worker.registry),
         _model_router(worker),
     ]
 
 
-def _prediction_router(predictor: Predictor, codecs: Codecs) -> APIRouter:
+def _prediction_router(predictor: Predictor, predict: PredictDialect, codecs: Codecs) -> APIRouter:
     """The three verbs."""
     router = APIRouter(prefix="/v1", tags=[_TAG])
-    predict = PredictDialect(codecs)
     classify = ExamplesDialect(codecs, CLASSIFY)
     regress = ExamplesDialect(codecs, REGRESS)
 

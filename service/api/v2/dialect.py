@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from fastapi import Request
 
+from service.api.asking import Decoded, Encoded, Inputs
 from service.api.bodies import BINARY, FORM, JSON, parse_json
 from service.api.codecs import Codecs
+from service.api.head import Head
 from service.api.intervals import interval_ends, require_interval
-from service.api.prediction import Decoded, Encoded, Inputs
 from service.api.v2.classification import classify
 from service.api.v2.inputs import read_inputs, read_raw
 from service.api.v2.pictures import read_picture_inputs, read_raw_picture
@@ -50,13 +50,13 @@ class V2Dialect:
         """JSON, however it is called, and JSON with bytes behind it."""
         return (JSON, BINARY, FORM)
 
-    def decode(self, model: ServedModel, body: bytes, request: Request) -> Decoded[Asked]:
+    def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Asked]:
         """Read ``inputs``; a bundle's rows are also held against its features' rules."""
-        payload = split(body, request.headers.get(JSON_LENGTH))
+        payload = split(body, head.get(JSON_LENGTH.encode()))
         if payload.document is None:
             asked = Asked(None, tuple(Wanted(i, binary=True) for i in range(len(model.outputs))))
             return Decoded(self._raw(model, payload), asked)
-        document = _object(parse_json(payload.document, _example(model)), model)
+        document = _object(parse_json(payload.document, lambda: _example(model)), model)
         identity = document.get("id")
         if identity is not None and not isinstance(identity, str):
             raise InvalidRequest(f"'id' must be a string, got {shown(identity)}.")

@@ -4,8 +4,8 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from service.api.asking import Inputs
 from service.api.pictures.codec import PictureCodec
-from service.api.prediction import Inputs
 from service.api.v2.inputs import bytes_of, read_inputs, read_raw
 from service.api.v2.request import Payload
 from service.api.v2.shared_memory import Regions

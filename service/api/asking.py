@@ -1,0 +1,159 @@
+"""One request to one model: its body to arrays, and the model's outputs to its answer.
+
+Both doors go through here: the protocol's (`service.api.door`), which is told when the answer is
+there, and ASGI's (`service.api.prediction`), which waits for it.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import perf_counter
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from service.api.bodies import JSON, compressed
+from service.api.head import Head
+from service.counting import Phases
+from service.engine.batcher import row_count
+from service.engine.datatypes import Arrays
+from service.engine.inline import Prediction
+from service.engine.model import ServedModel
+from service.metrics import Metrics
+
+Context = TypeVar("Context")
+Context_co = TypeVar("Context_co", covariant=True)
+
+# Checked arrays in the order of the model's inputs, or what will have made them.
+Inputs = Arrays | Callable[[], Awaitable[Arrays]]
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+class Decoded(NamedTuple, Generic[Context]):
+    """What the model shall be asked, and what the answer's form depends on."""
+
+    inputs: Inputs
+    context: Context
+
+
+class Encoded(NamedTuple):
+    """A body, what it is, and what else its headers say."""
+
+    content: bytes
+    media_type: str = JSON
+    headers: Mapping[str, str] = _NO_HEADERS
+
+
+class Dialect(Protocol[Context]):
+    """How one protocol writes requests and answers."""
+
+    @property
+    def name(self) -> str:
+        """As the metrics call it."""
+
+    def media_types(self, model: ServedModel) -> Sequence[str]:
+        """What it reads for this model."""
+
+    def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Context]:
+        """Turn a body into arrays the model can take; raises `InvalidRequest` where it cannot.
+
+        Args:
+            model: that shall answer.
+            body: what was sent, unpacked.
+            head: what was said before it.
+        """
+
+    def encode(self, model: ServedModel, outputs: Arrays, context: Context) -> Encoded:
+        """Turn the model's outputs into a body."""
+
+
+class Answer(NamedTuple):
+    """What goes out: a status, header lines by name and value, and a body."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    content: bytes
+
+
+class Asking(Generic[Context]):
+    """A prediction under way.
+
+    Args:
+        dialect: how request and answer are written.
+        model: that shall answer.
+        head: of the request.
+        metrics: told of the answer.
+    """
+
+    __slots__ = (
+        "_context",
+        "_decode_seconds",
+        "_dialect",
+        "_encode_seconds",
+        "_head",
+        "_metrics",
+        "model",
+    )
+
+    def __init__(
+        self, dialect: Dialect[Context], model: ServedModel, head: Head, metrics: Metrics
+    ) -> None:
+        self.model = model
+        self._dialect = dialect
+        self._head = head
+        self._metrics = metrics
+        self._decode_seconds = self._encode_seconds = 0.0
+
+    def decode(self, body: bytes) -> Inputs:
+        """What the model shall be asked, or what will have made it.
+
+        Raises:
+            InvalidRequest: the body is not what the dialect or the model takes.
+        """
+        started = perf_counter()
+        decoded = self._dialect.decode(self.model, body, self._head)
+        self._context = decoded.context
+        self._decode_seconds = perf_counter() - started
+        return decoded.inputs
+
+    async def made(self, inputs: Inputs) -> Arrays:
+        """The arrays, once they are there."""
+        started = perf_counter()
+        arrays = await made(inputs)
+        self._decode_seconds += perf_counter() - started
+        return arrays
+
+    def encode(self, outputs: Arrays) -> Encoded:
+        """The answer's body, compressed where it is large and the caller accepts that."""
+        started = perf_counter()
+        encoded = self._dialect.encode(self.model, outputs, self._context)
+        content, packing = compressed(encoded.content, self._head.get(b"accept-encoding"))
+        if packing:
+            encoded = Encoded(content, encoded.media_type, {**encoded.headers, **packing})
+        self._encode_seconds = perf_counter() - started
+        return encoded
+
+    def answer(self, inputs: Arrays, prediction: Prediction, encoded: Encoded) -> Answer:
+        """The answer, counted; on the event loop."""
+        model = self.model
+        _, queue, compute = prediction
+        phases = Phases(self._decode_seconds, queue, compute, self._encode_seconds)
+        rows = row_count(inputs)
+        self._metrics.predicted(model.name, model.version, self._dialect.name, rows, phases)
+        model.statistics.answered(phases)
+        content, media_type, headers = encoded
+        lines = [
+            (b"content-type", media_type.encode()),
+            (b"content-length", b"%d" % len(content)),
+            (b"server-timing", _TIMING % tuple([1e3 * seconds for seconds in phases])),
+            (b"x-model-version", model.version.encode()),
+        ]
+        for name, value in headers.items():
+            lines.append((name.encode(), value.encode()))
+        return Answer(200, lines, content)
+
+
+async def made(inputs: Inputs) -> Arrays:
+    """The arrays, once they are there."""
+    return inputs if isinstance(inputs, tuple) else await inputs()
+
+
+# The phases as a Server-Timing header, in milliseconds.
+_TIMING = b"decode;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f, encode;dur=%.3f"

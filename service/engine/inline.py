@@ -1,0 +1,153 @@
+"""Joins the calls that one turn of the event loop brought, and runs them there, with no timer.
+
+A lone call runs as soon as the loop has looked at the other connections, which costs it nothing;
+calls that arrived together share one run, and none of them a thread's hand-over. It knows asyncio
+and numpy, neither HTTP nor ONNX.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+
+from service.engine.datatypes import Arrays
+from service.errors import Draining, Overloaded
+
+Run = Callable[[Arrays], Arrays]
+
+
+class Prediction(NamedTuple):
+    """What a model answered, and how long its parts took in seconds."""
+
+    outputs: Arrays
+    queue_seconds: float
+    compute_seconds: float
+
+
+Told = Callable[[Prediction | Exception], None]
+
+
+class _Call(NamedTuple):
+    inputs: Arrays
+    rows: int
+    told: Told
+    arrived: float
+
+
+class InlineBatcher:
+    """One model's calls of this turn, counted in rows.
+
+    Args:
+        run: called on the event loop with arrays that share their first axis; returns arrays with
+            the same first axis.
+        max_batch_rows: most rows joined, and so how long the loop is held; a single larger call
+            runs whole.
+        max_queued_rows: most rows waiting; a call that would exceed it is refused at once.
+        settled: called when the callers of a run have their answers.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        max_batch_rows: int,
+        max_queued_rows: int,
+        settled: Callable[[], None],
+    ) -> None:
+        self._run = run
+        self.max_batch_rows = max_batch_rows
+        self._max_queued_rows = max_queued_rows
+        self._settled = settled
+        self._waiting: deque[_Call] = deque()
+        self._queued_rows = 0
+        self._closed = False
+
+    def submit(self, inputs: Arrays, rows: int, told: Told) -> None:
+        """Have these rows answered in this turn of the event loop.
+
+        Args:
+            inputs: arrays that share their first axis; those of all calls agree in the others.
+            rows: their first axis.
+            told: called with the answer, or with what ``run`` raised for these very rows.
+
+        Raises:
+            Overloaded: too many rows wait.
+            Draining: the batcher is closed.
+        """
+        if self._closed:
+            raise Draining
+        if self._queued_rows and self._queued_rows + rows > self._max_queued_rows:
+            raise Overloaded(self._queued_rows, self._max_queued_rows)
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._work)
+        self._waiting.append(_Call(inputs, rows, told, perf_counter()))
+        self._queued_rows += rows
+
+    def close(self) -> None:
+        """Take no new calls, and answer those that wait."""
+        self._closed = True
+        while self._waiting:
+            self._answer(self._take())
+
+    def abandon(self) -> None:
+        """Let go of the runner; only for a batcher that nobody waits for."""
+        self._closed = True
+        self._run = _gone
+
+    def _work(self) -> None:
+        if not self._waiting:
+            return  # closed meanwhile
+        batch = self._take()
+        if self._waiting:
+            # Other connections get their turn between two runs.
+            asyncio.get_running_loop().call_soon(self._work)
+        self._answer(batch)
+        self._settled()
+
+    def _take(self) -> list[_Call]:
+        """The next calls, as many as fit into a run; at least one."""
+        waiting = self._waiting
+        batch = [waiting.popleft()]
+        rows = batch[0].rows
+        while waiting and rows + waiting[0].rows <= self.max_batch_rows:
+            call = waiting.popleft()
+            batch.append(call)
+            rows += call.rows
+        self._queued_rows -= rows
+        return batch
+
+    def _answer(self, batch: list[_Call]) -> None:
+        started = perf_counter()
+        try:
+            outputs = self._run(_joined(batch))
+        except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
+            if len(batch) == 1:
+                batch[0].told(error)
+                return
+            for call in batch:
+                self._answer([call])
+            return
+        seconds = perf_counter() - started
+        if len(batch) == 1:
+            batch[0].told(Prediction(outputs, started - batch[0].arrived, seconds))
+            return
+        start = 0
+        for call in batch:
+            end = start + call.rows
+            own = tuple([output[start:end] for output in outputs])
+            call.told(Prediction(own, started - call.arrived, seconds))
+            start = end
+
+
+def _gone(_: Arrays) -> Arrays:
+    raise Draining
+
+
+def _joined(batch: list[_Call]) -> Arrays:
+    if len(batch) == 1:
+        return batch[0].inputs
+    columns = zip(*[call.inputs for call in batch], strict=True)
+    return tuple([np.concatenate(column) for column in columns])

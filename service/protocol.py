@@ -1,0 +1,133 @@
+"""HTTP/1.1 as uvicorn speaks it, with a door for predictions before its ASGI machinery.
+
+A request that has arrived whole, for a model that is at hand and quick, is answered without a
+task, a scope or a response object (docs/decisions/0020-door.md). Everything else goes uvicorn's
+own way, as if this were not here.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from service.api.asking import Answer
+from service.api.door import Door, Target
+
+
+class _Nobody:
+    """Stands for the event that a request's task would wait for."""
+
+    def set(self) -> None:
+        """Wake nobody."""
+
+
+class _Turn:
+    """A request under way here, in the place where uvicorn keeps its own."""
+
+    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
+
+    def __init__(self) -> None:
+        self.response_complete = True
+        self.keep_alive = True
+        self.disconnected = False
+        self.message_event = _Nobody()
+
+
+class DoorProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        door = getattr(self.app, "door", None)
+        self._door = door if isinstance(door, Door) else None
+        self._target: Target | None = None
+        self._body = b""
+        self._turn = _Turn()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has arrived; a body that is not whole by then is waited for the long way."""
+        super().data_received(data)
+        if self._target is not None:
+            self._begin_long_way()
+
+    def on_headers_complete(self) -> None:
+        """Keep a prediction back until its body is there."""
+        if self._door is not None and self._is_free() and self.parser.get_method() == b"POST":
+            self._target = self._door.target(self.url)
+        if self._target is None:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Add to the body."""
+        if self._target is None:
+            super().on_body(body)
+        else:
+            self._body += body
+
+    def on_message_complete(self) -> None:
+        """Have the request answered, one way or the other."""
+        target, door = self._target, self._door
+        if target is None or door is None:
+            super().on_message_complete()
+            return
+        body = self._body
+        if self._is_plain():
+            self._turn.response_complete = False
+            before = self.cycle
+            self.cycle = self._turn  # type: ignore[assignment] # all that is asked of it is there
+            self._target, self._body = None, b""
+            if door.ask(target, self.headers, body, self._answered):
+                return
+            self._turn.response_complete = True
+            self.cycle = before
+            self._target, self._body = target, body
+        self._begin_long_way()
+        super().on_message_complete()
+
+    def _is_free(self) -> bool:
+        """Whether nothing is under way, and the caller reads what it is answered."""
+        cycle = self.cycle
+        return (cycle is None or cycle.response_complete) and not self.flow.write_paused
+
+    def _is_plain(self) -> bool:
+        """Whether the request asks for nothing but an answer on a connection that stays."""
+        parser = self.parser
+        return (
+            not self.expect_100_continue
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and parser.get_http_version() == "1.1"
+        )
+
+    def _begin_long_way(self) -> None:
+        """Give back what was kept."""
+        body, self._target, self._body = self._body, None, b""
+        super().on_headers_complete()
+        if body:
+            super().on_body(body)
+
+    def _answered(self, answer: Answer, identity: bytes) -> None:
+        turn = self._turn
+        turn.response_complete = True
+        transport = self.transport
+        if transport.is_closing():
+            return
+        status, headers, content = answer
+        lines = [STATUS_LINE[status]]
+        for name, value in self.server_state.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        for name, value in headers:
+            lines += (name, b": ", value, b"\r\n")
+        lines += (b"x-request-id: ", identity, b"\r\n\r\n", content)
+        transport.write(b"".join(lines))
+        if not turn.keep_alive:
+            transport.close()
+        self.on_response_complete()
