@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Sequence
 from functools import cache
 
 from prometheus_client import (
@@ -14,7 +15,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import generate_latest
 
-from service.counting import Answered, Bins, Phases
+from service.counting import Answered, Phases
 from service.shared_metrics import SILENT, OfAllWorkers, workers_folder
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -167,8 +168,9 @@ class Metrics:
             self._rows.labels(model, version).inc(answered.rows)
             for dialect, times in answered.by_dialect.items():
                 self._requests.labels(model, version, dialect, "ok").inc(times)
-            for phase, bins in answered.by_phase:
-                _observe(self._phases.labels(model, version, phase), bins)
+            told = zip(Phases._fields, answered.counts, answered.seconds, strict=True)
+            for phase, counts, seconds in told:
+                _observe(self._phases.labels(model, version, phase), counts, seconds)
 
     def settle_if_shared(self) -> None:
         """The same where there are several workers; alone, what is read is settled first."""
@@ -265,9 +267,8 @@ class Metrics:
         return generate_latest(registry)
 
 
-def _observe(histogram: Histogram, bins: Bins) -> None:
+def _observe(histogram: Histogram, counts: Sequence[int], total: float) -> None:
     """Many observations at once, for which the library has no call; a bucket has its own alone."""
-    counts, total = bins.taken()
     for bucket, times in zip(histogram._buckets, counts, strict=True):  # noqa: SLF001 - as above
         if times:
             bucket.inc(times)

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from PIL import Image, __version__
 from PIL.JpegImagePlugin import JpegImageFile
 
-from service.digits import normalised_digit
+from service.digits import normalised_already, normalised_digit
 from service.ink import NoInk
 from service.picture_files import SIDEWAYS, PictureRefused, open_picture, orientation, upright
 from service.picture_modes import Plain, flattened, has_transparency
+from service.plain_png import plain_png
 
 __all__ = [
     "DECODER",
@@ -27,6 +28,7 @@ __all__ = [
     "Rule",
     "example_picture",
     "read_picture",
+    "read_plain",
 ]
 
 DECODER = f"Pillow {__version__}, rule 1"
@@ -36,6 +38,8 @@ MAX_PIXELS = 8192 * 8192
 _GAP = 3.0
 # Pillow's sum over a block loses its last bit where that has many more pixels than this squared.
 _LARGEST_BLOCK = 128
+# Above it, decoding takes longer than everything around it.
+_SMALL_PIXELS = 64 * 64
 # The longer side at which ink is looked for; a pen's stroke is a few of these pixels.
 _DIGIT_SIDE = 400
 
@@ -87,7 +91,24 @@ class _Placement(NamedTuple):
 
 def read_picture(content: bytes, rule: Rule, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
     """The pixels of a picture file, as `Picture` reads them."""
-    return Picture.open(content, max_pixels).read(rule)
+    plain = read_plain(content, rule, max_pixels)
+    return Picture.open(content, max_pixels).read(rule) if plain is None else plain
+
+
+def read_plain(
+    content: bytes, rule: Rule, max_pixels: int = MAX_PIXELS
+) -> npt.NDArray[np.uint8] | None:
+    """The same of a small grey file that is as the model wants it already, in a third of the time.
+
+    None where it is anything else.
+    """
+    if rule.channels != 1 or rule.height * rule.width > min(max_pixels, _SMALL_PIXELS):
+        return None
+    grey = plain_png(content, rule.height, rule.width)
+    if grey is None or rule.normalise == "none":
+        return None if grey is None else grey[:, :, None]
+    as_it_is = normalised_already(grey)
+    return None if as_it_is is None else as_it_is[:, :, None]
 
 
 class Picture:

@@ -12,7 +12,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service.api.asking import Answer
+from service.api.asking import Answer, header_lines
 from service.api.door import Door, Target
 
 
@@ -120,14 +120,9 @@ class DoorProtocol(HttpToolsProtocol):
         transport = self.transport
         if transport.is_closing():
             return
-        status, headers, content = answer
-        lines = [STATUS_LINE[status]]
-        for name, value in self.server_state.default_headers:
-            lines += (name, b": ", value, b"\r\n")
-        for name, value in headers:
-            lines += (name, b": ", value, b"\r\n")
-        lines += (b"x-request-id: ", identity, b"\r\n\r\n", content)
-        transport.write(b"".join(lines))
+        ours = (answer.lines, b"x-request-id: ", identity, b"\r\n\r\n", answer.content)
+        date = header_lines(self.server_state.default_headers)
+        transport.write(b"".join((STATUS_LINE[answer.status], date, *ours)))
         if not turn.keep_alive:
             transport.close()
         self.on_response_complete()

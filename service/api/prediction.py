@@ -150,7 +150,9 @@ class AnswerResponse(Response):
     """An answer whose headers are written already."""
 
     def __init__(self, answer: Answer, after: BackgroundTask | None = None) -> None:
-        self.status_code, self.raw_headers, self.body = answer
+        self.status_code = answer.status
+        self.raw_headers = answer.headers
+        self.body = answer.content
         self.background = after
 
 

@@ -36,8 +36,11 @@ class QuickRows:
         names = [feature.name for feature in features]
         self._values = itemgetter(*names, names[0])
         bounds = [feature.allowed for feature in numeric]
-        self._low = np.array([-np.inf if b is None else b.low for b in bounds], np.float32)
-        self._high = np.array([np.inf if b is None else b.high for b in bounds], np.float32)
+        low = [-np.inf if b is None else b.low for b in bounds]
+        high = [np.inf if b is None else b.high for b in bounds]
+        self._low = np.maximum(np.array(low, np.float32), -_HIGHEST)
+        self._high = np.minimum(np.array(high, np.float32), _HIGHEST)
+        self._ends = list(zip(self._low.tolist(), self._high.tolist(), strict=True))
         self._whole = [i for i, feature in enumerate(features) if feature.type == "integer"]
         self._unbounded = not self._whole and all(bound is None for bound in bounds)
         # Rows of one number each can be read from its text, whatever the others are.
@@ -96,13 +99,15 @@ class QuickRows:
 
     def allows(self, matrix: Matrix) -> bool:
         """Whether every value is finite, within its feature's bounds, and whole where it must."""
+        if self._is_narrow and len(matrix) == 1:
+            return self._allows_cells(matrix[0].tolist())
         if not self._possible:
             return False
         # One number that is not finite makes the sum so; so may large ones, looked at below.
         if self._unbounded and isfinite(np.vdot(matrix, matrix)):
             return True
-        # A NaN is within no bounds.
-        within = (matrix >= self._low) & (matrix <= self._high) & (np.abs(matrix) != np.inf)
+        # A NaN is within no bounds, and infinity beyond all of them.
+        within = (matrix >= self._low) & (matrix <= self._high)
         # Counting takes a third of the time of numpy's own all().
         if np.count_nonzero(within) < within.size:
             return False
@@ -110,6 +115,13 @@ class QuickRows:
             return True
         whole = matrix[:, self._whole]
         return bool((whole == np.floor(whole)).all())
+
+    def _allows_cells(self, cells: Sequence[float]) -> bool:
+        """The same of the few cells of one row."""
+        for value, (low, high) in zip(cells, self._ends, strict=True):
+            if not low <= value <= high:
+                return False
+        return True
 
     def _exact(self, flat: Sequence[object]) -> Matrix | None:
         """The numbers in 32 bits, where the whole ones are still those that were sent."""

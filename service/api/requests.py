@@ -1,8 +1,8 @@
 """Around every request: its id, its log line, its count, and the answer to a fault of ours."""
 
 import logging
+import os
 import re
-import secrets
 from collections.abc import Mapping
 from time import perf_counter
 from typing import Literal
@@ -137,4 +137,4 @@ def identity_of(given: str | None) -> str:
     """The caller's id where it is safe to repeat in a header and a log, else a new one."""
     if given is not None and _ACCEPTABLE.fullmatch(given):
         return given
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()

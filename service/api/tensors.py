@@ -2,7 +2,9 @@
 
 import base64
 import binascii
+import struct
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,27 @@ _TAKEN: Mapping[str, set[type]] = {
     "O": {str},
 }
 _BASE64 = "b64"
+
+
+def pack(data: Sequence[Any], spec: TensorSpec) -> Array | None:
+    """A flat list of JSON numbers as the graph's own element type, in one pass.
+
+    None where there is anything else among them, or a number does not fit: `read_natural` and
+    `cast` say what.
+
+    Args:
+        data: without booleans, which would pass for numbers.
+        spec: the graph's input.
+    """
+    dtype = DTYPES[spec.datatype]
+    if dtype.kind not in "fiu" or dtype.char == "e":
+        return None
+    try:
+        array = np.frombuffer(struct.pack(f"{len(data)}{dtype.char}", *data), dtype)
+    except (struct.error, OverflowError):
+        return None
+    # JSON has no infinity, so one here was too large a number.
+    return None if dtype.kind == "f" and not isfinite(np.vdot(array, array)) else array
 
 
 def read_natural(data: object, spec: TensorSpec, *, nulls: bool = False) -> Array:

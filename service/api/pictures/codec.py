@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from service.api.asking import Inputs
-from service.api.pictures.pixels import Pixels
+from service.api.pictures.pixels import Pixels, flat_pixels
 from service.api.pictures.sources import KEY, read_source, weight
 from service.api.problems import Findings
 from service.bundle.inputs import ImageInput, input_shape
 from service.engine.datatypes import Arrays
 from service.errors import InvalidRequest, Problem
-from service.pictures import Picture, PictureRefused, example_picture
+from service.pictures import Picture, PictureRefused, example_picture, read_plain
 
 # What takes longer to decode than a thread's hand-over costs, and holds up the event loop.
 _MOST_BYTES_AT_ONCE = 64 * 1024
@@ -60,6 +60,7 @@ class PictureCodec:
     def __init__(self, rule: ImageInput, decoding: Decoding) -> None:
         self._rule = rule
         self._shape = input_shape(rule)
+        self._count = prod(self._shape)
         self._decoding = decoding
         digits = rule.normalise == "digit"
         self._most_pixels_at_once = _MOST_DIGIT_PIXELS_AT_ONCE if digits else _MOST_PIXELS_AT_ONCE
@@ -87,6 +88,8 @@ class PictureCodec:
             InvalidInput: some are no pictures that are read here; says which.
             InvalidRequest: they are too many.
         """
+        if len(given) == 1 and (pixels := self._plain(given[0])) is not None:
+            return (pixels[None],)
         self.require_room(len(given))
         if sum(map(weight, given)) > _MOST_BYTES_AT_ONCE:
             return partial(self._in_thread, self._taken, given, place)
@@ -94,6 +97,17 @@ class PictureCodec:
         if sum(map(_pixels_of, opened)) > self._most_pixels_at_once:
             return partial(self._in_thread, self._finished, opened, place)
         return (_stacked(each(self._finished, opened, place)),)
+
+    def _plain(self, given: Any) -> Pixels | None:  # noqa: ANN401 - JSON is any of its types
+        """Pixels that need neither a decoder nor a rule; None where `_opened` must look closer."""
+        if isinstance(given, bytes):
+            return read_plain(given, self._rule, self._decoding.max_pixels)
+        if isinstance(given, dict) and len(given) == 1:
+            given = given.get(KEY)
+        if not isinstance(given, list) or len(given) != self._count:
+            return None
+        pixels = flat_pixels(given)
+        return None if pixels is None else pixels.reshape(self._shape)
 
     def require_room(self, count: int) -> None:
         """Refuse more pictures than a request may hold.

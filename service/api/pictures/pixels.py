@@ -1,5 +1,6 @@
 """Pixels as numbers in JSON."""
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,10 +23,22 @@ def read_pixels(data: Sequence[Any]) -> Pixels:
     """
     if not data:
         raise PictureRefused("It holds no pixels; send numbers from 0 to 255, row by row.")
+    pixels = flat_pixels(data)
+    return _checked(_numbers(data)) if pixels is None else pixels
+
+
+def flat_pixels(data: Sequence[Any]) -> Pixels | None:
+    """A flat list of whole numbers from 0 to 255, however written; None where it is not."""
     try:
-        return np.frombuffer(bytes(data), np.uint8)
-    except (TypeError, ValueError):
-        return _checked(_numbers(data))
+        if type(data[0]) is int:
+            return np.frombuffer(bytes(data), np.uint8)
+        numbers = np.frombuffer(struct.pack(f"{len(data)}f", *data), np.float32)
+    except (TypeError, ValueError, OverflowError, struct.error):
+        return None
+    if not (numbers.min() >= 0 and numbers.max() <= _WHITE):
+        return None
+    pixels = numbers.astype(np.uint8)
+    return pixels if np.count_nonzero(pixels == numbers) == len(data) else None
 
 
 def _numbers(data: Sequence[Any]) -> npt.NDArray[Any]:

@@ -73,6 +73,8 @@ def feature_rows(
     """
     if isinstance(rows[0], dict) and all(_is_tensor(row, codec) for row in rows):
         return feature_matrix(codec, spec, [row[INPUT_NAME] for row in rows])
+    if len(rows) == 1 and (usual := codec.usual_row(rows[0])) is not None:
+        return usual
     return codec.rows(rows, booleans=booleans)
 
 

@@ -1,8 +1,7 @@
 """Inference requests and responses, in JSON and with the binary tensor extension."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -23,12 +22,14 @@ from service.engine.model import ServedModel
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
 
+# KServe's client repeats the model's name, which its path has already said.
+_KNOWN = frozenset({"id", "parameters", "inputs", "outputs", "model_name"})
 JSON_LENGTH = "inference-header-content-length"
+_JSON_LENGTH = JSON_LENGTH.encode()
 _ENDS = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("low", "high"))
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """What a request says about its answer."""
 
     id: str | None
@@ -52,7 +53,7 @@ class V2Dialect:
 
     def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Asked]:
         """Read ``inputs``; a bundle's rows are also held against its features' rules."""
-        payload = split(body, head.get(JSON_LENGTH.encode()))
+        payload = split(body, head.get(_JSON_LENGTH))
         if payload.document is None:
             asked = Asked(None, tuple(Wanted(i, binary=True) for i in range(len(model.outputs))))
             return Decoded(self._raw(model, payload), asked)
@@ -78,7 +79,7 @@ class V2Dialect:
         tensors: list[dict[str, object]] = []
         buffers: list[bytes] = []
         for wanted in context.outputs:
-            array, spec = outputs[wanted.index], specs[wanted.index]
+            array, spec = outputs[wanted.output], specs[wanted.output]
             if array is ABSENT:
                 continue
             if wanted.classes:
@@ -153,9 +154,8 @@ def _told(place: Place, size: int) -> dict[str, object]:
 def _object(document: object, model: ServedModel) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise InvalidRequest("An inference request is a JSON object with 'inputs'.")
-    # KServe's client repeats the name that its path has already said.
-    known = {"id", "parameters", "inputs", "outputs", "model_name"}
-    if unknown := sorted(set(document) - known):
+    if not document.keys() <= _KNOWN:
+        unknown = sorted(document.keys() - _KNOWN)
         raise InvalidRequest(
             f"{unknown[0][:100]!r} is not part of an inference request; it has "
             "'id', 'parameters', 'inputs' and 'outputs'."

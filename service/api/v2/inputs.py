@@ -85,7 +85,8 @@ def _array(
     if content is None:
         if "data" not in tensor:
             raise InvalidRequest(f"Input {spec.name!r} has no data.")
-        return read_json(tensor["data"], shape, spec, nulls=bundled)
+        booleans = payload.may_hold_booleans
+        return read_json(tensor["data"], shape, spec, nulls=bundled, booleans=booleans)
     if "data" in tensor:
         raise InvalidRequest(f"Input {spec.name!r} has both data and bytes; send one of them.")
     return read_binary(content, shape, spec)

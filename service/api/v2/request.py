@@ -1,20 +1,20 @@
 """What surrounds the tensors of a request: JSON and bytes apart, and the outputs wanted."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+from service.api.bodies import may_hold_booleans
 from service.api.v2.shared_memory import Place, place_of
 from service.api.values import nearest_of, shown
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """One output: which it is, its form, how many classes where it is ranked, and where it goes."""
 
-    index: int
+    output: int
     binary: bool = False
     classes: int = 0
     place: Place | None = None
@@ -27,6 +27,11 @@ class Payload:
         self.document = document
         self._binary = binary
         self._taken = 0
+
+    @property
+    def may_hold_booleans(self) -> bool:
+        """Whether a boolean can be among the document's values."""
+        return self.document is not None and may_hold_booleans(self.document)
 
     def take(self, size: object, name: str) -> memoryview:
         """The next ``size`` bytes.
@@ -94,7 +99,7 @@ def wanted_outputs(document: Mapping[str, Any], specs: Sequence[TensorSpec]) -> 
     binary = _flag(parameters_of(document), "binary_data_output", default=False)
     given = document.get("outputs")
     if given is None or given == []:
-        return tuple(Wanted(index, binary) for index in range(len(specs)))
+        return _all_of(len(specs), binary=binary)
     if not isinstance(given, list):
         raise InvalidRequest("'outputs' must be a list of objects, each with a 'name'.")
     names = [spec.name for spec in specs]
@@ -109,6 +114,11 @@ def wanted_outputs(document: Mapping[str, Any], specs: Sequence[TensorSpec]) -> 
             raise InvalidRequest(f"Output {name!r} is given twice.")
         found[name] = _wanted(names.index(name), name, parameters_of(output), binary=binary)
     return tuple(found.values())
+
+
+@lru_cache(maxsize=64)
+def _all_of(count: int, *, binary: bool) -> tuple[Wanted, ...]:
+    return tuple(Wanted(index, binary) for index in range(count))
 
 
 def _wanted(index: int, name: str, parameters: Mapping[str, Any], *, binary: bool) -> Wanted:

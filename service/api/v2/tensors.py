@@ -6,7 +6,7 @@ from math import prod
 
 import numpy as np
 
-from service.api.tensors import cast, read_natural, shape_fits
+from service.api.tensors import cast, pack, read_natural, shape_fits
 from service.api.values import shown
 from service.engine.datatypes import DTYPES, Array
 from service.engine.session import TensorSpec
@@ -51,19 +51,26 @@ def read_shape(shape: object, spec: TensorSpec, *, rows_needed: bool) -> Shape:
     return tuple(shape)
 
 
-def read_json(data: object, shape: Shape, spec: TensorSpec, *, nulls: bool) -> Array:
+def read_json(
+    data: object, shape: Shape, spec: TensorSpec, *, nulls: bool, booleans: bool = True
+) -> Array:
     """The array of JSON ``data``, flat or nested.
 
     Args:
         data: what was sent.
         shape: its shape, already held against the graph's.
         spec: the graph's input.
+        booleans: whether there may be some in it.
         nulls: whether a null among floating-point numbers becomes NaN; whether a NaN may be there
             is then for the model's rules.
 
     Raises:
         InvalidRequest: the data does not fit datatype or shape.
     """
+    if not booleans and isinstance(data, list) and len(data) == prod(shape):
+        array = pack(data, spec)
+        if array is not None:
+            return array.reshape(shape)
     if spec.datatype == "FP16":
         raise InvalidRequest(f"Input {spec.name!r} is FP16, which JSON cannot carry; send binary.")
     if shape and not isinstance(data, list):
