@@ -13,6 +13,7 @@ from service.app import create_app
 from service.commands.check import check
 from service.commands.options import add_settings, read_settings
 from service.commands.score import score
+from service.engine.cores import available_cores
 from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
 from service.listing import list_models
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve_as_told(arguments: Sequence[str]) -> int:
     try:
         settings = read_settings(vars(_parser().parse_args(arguments)))
+        if settings.workers == 0:
+            settings = settings.model_copy(update={"workers": available_cores()})
         configure_logging(settings.log_format, settings.log_level)
         for sentence in misspelt_variables(os.environ):
             _log.warning(sentence)
