@@ -30,7 +30,8 @@ def _allowed() -> int:
 def _limits(process: Path, groups: Path) -> Iterator[float]:
     """The limit, in cores, of each group that holds the process, where it has one."""
     for line in _text(process).splitlines():
-        number, controllers, path = line.split(":", 2)
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
             for folder in _upwards(groups, path):
                 yield from _of_version_2(folder)
