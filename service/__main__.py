@@ -13,6 +13,8 @@ from service.app import create_app
 from service.commands.check import check
 from service.commands.options import add_settings, read_settings
 from service.commands.score import score
+from service.commands.tune import tune
+from service.engine.cores import available_cores
 from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
 from service.listing import list_models
@@ -25,7 +27,7 @@ from service.workers.slots import meeting_place
 from service.workers.supervisor import Supervisor
 
 _USAGE_ERROR = 2
-_COMMANDS = {"score": score, "check": check, "models": list_models}
+_COMMANDS = {"score": score, "check": check, "tune": tune, "models": list_models}
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _COMMANDS[command](rest)
     if command and not command.startswith("-"):
         close = nearest(command, _COMMANDS)
-        meant = f"did you mean {close!r}?" if close else "there are score, check and models."
+        meant = f"did you mean {close!r}?" if close else "there are score, check, tune and models."
         return _refuse(f"There is no command {command!r}; {meant} Without one, it serves.")
     return _serve_as_told(given)
 
@@ -50,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve_as_told(arguments: Sequence[str]) -> int:
     try:
         settings = read_settings(vars(_parser().parse_args(arguments)))
+        if settings.workers == 0:
+            settings = settings.model_copy(update={"workers": available_cores()})
         configure_logging(settings.log_format, settings.log_level)
         for sentence in misspelt_variables(os.environ):
             _log.warning(sentence)
@@ -65,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m service",
         description="Serve every model of a folder over HTTP.",
         epilog="Each option is also a setting ONWARD_<NAME>; the option wins. Other commands: "
-        "'score' scores a file without a server, 'check' proves every model of a folder, 'models' "
+        "'score' scores a file without a server, 'check' proves every model of a folder, 'tune' "
+        "measures how one is best run here, 'models' "
         "tells what a running service serves.",
     )
     add_settings(parser)

@@ -281,6 +281,7 @@ class DeviceUnavailable(CannotStart):
     code = "device_unavailable"
 
     def __init__(self, device: str, reason: str) -> None:
+        self.reason = reason
         super().__init__(
             f"Device {device!r} was demanded and cannot be used: {reason}. "
             "Mend that, or start with --device auto (or cpu)."

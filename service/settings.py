@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.spelling import nearest
@@ -16,7 +16,32 @@ from service.spelling import nearest
 # Read by the training programs; a name that both may find in one environment.
 _NOT_OURS = {"ONWARD_DATA"}
 
-Device = Literal["auto", "cpu", "cuda"]
+
+def _short(name: object) -> object:
+    """ONNX Runtime's name of a device as ours: ``TensorrtExecutionProvider`` is ``tensorrt``."""
+    return name.lower().removesuffix("executionprovider") if isinstance(name, str) else name
+
+
+Device = Annotated[
+    Literal[
+        "auto",
+        "cpu",
+        "cuda",
+        "tensorrt",
+        "migraphx",
+        "rocm",
+        "openvino",
+        "dnnl",
+        "xnnpack",
+        "coreml",
+        "dml",
+        "qnn",
+        "cann",
+        "vitisai",
+    ],
+    BeforeValidator(_short),
+]
+Execution = Literal["auto", "inline", "batched"]
 VersionPolicy = Literal["latest", "all"]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -50,13 +75,25 @@ class Settings(BaseSettings):
     )
     device: Device = Field(
         default="auto",
-        description="auto uses the GPU where one works and says so; cpu never does; cuda refuses "
-        "to start without one and names what is missing.",
+        description="auto uses an NVIDIA GPU where one works and says so; cpu never does; cuda, "
+        "tensorrt, migraphx, rocm, openvino, dnnl, xnnpack, coreml, dml, qnn, cann and vitisai, or "
+        "ONNX Runtime's own names of them, refuse to start where they do not work and say why.",
     )
-    workers: Positive = Field(
+    gpu_memory_mib: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="Most mebibytes that each model's runs take on an NVIDIA GPU, weights "
+        "included; 0 is no limit. Too little fails runs with 500.",
+    )
+    cuda_graphs: Literal["off", "on"] = Field(
+        default="off",
+        description="on captures each size of batch once on an NVIDIA GPU and replays it, which "
+        "spares small models most of their launches; runs on the GPU then go one at a time, over "
+        "all models. It was never measured on a GPU; compare before you keep it.",
+    )
+    workers: Annotated[int, Field(ge=0)] = Field(
         default=1,
-        description="Processes. One per core gives the most throughput; each loads every model, "
-        "so memory grows with them.",
+        description="Processes; 0 is one for each core that the process may use. One per core "
+        "gives the most throughput; each loads every model, so memory grows with them.",
     )
     worker_seconds: float = Field(
         default=60.0,
@@ -84,10 +121,17 @@ class Settings(BaseSettings):
         "whose load crashes the runtime or never ends is refused; it takes about a second and "
         "that version's memory once more. none trusts that loads end.",
     )
-    threads: Positive = Field(
-        default=1,
-        description="ONNX Runtime threads a run, in each worker. 1 is best for small models; "
-        "more than cores / workers makes every answer slower.",
+    threads: Annotated[int, Field(ge=0)] = Field(
+        default=0,
+        description="ONNX Runtime threads a run, in each worker. 0 chooses for each model: 1, and "
+        "for a slow one cores / workers where that is measured to be quicker when it is loaded. "
+        "More than cores / workers makes every answer slower.",
+    )
+    execution: Execution = Field(
+        default="auto",
+        description="How models run: inline, at once on the event loop; batched, joined in a "
+        "thread; auto times each when it is loaded. inline for a slow model holds up every "
+        "caller of the service.",
     )
     model_control: Literal["none", "explicit"] = Field(
         default="none",

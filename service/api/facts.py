@@ -8,6 +8,7 @@ from service.bundle.inputs import ImageInput
 from service.bundle.manifest import Evaluation, Manifest
 from service.bundle.outputs import ValueOutput
 from service.engine.about import About
+from service.engine.plan import Execution
 from service.engine.registry import Entry, Registry
 from service.errors import NotFound
 
@@ -35,6 +36,8 @@ def facts(entry: Entry) -> dict[str, object]:
     told: dict[str, object] = {}
     if entry.model is not None:
         told |= {"execution": entry.model.execution}
+    if entry.model is not None and entry.about is not None and entry.about.execution is not None:
+        told |= {"execution_details": _details(entry.about, entry.about.execution)}
     if entry.about is None or entry.about.manifest is None:
         return told
     manifest = entry.about.manifest
@@ -48,6 +51,18 @@ def facts(entry: Entry) -> dict[str, object]:
         for key in ("output", "scaler", "evaluation", "provenance")
         if key in stated
     }
+
+
+def _details(about: About, execution: Execution) -> dict[str, object]:
+    """How a version is run, why so, and what was measured when it was loaded."""
+    told: dict[str, object] = {"mode": execution.mode, "chosen_by": execution.chosen_by}
+    told |= {"threads": execution.threads, "max_batch_rows": about.max_batch_rows}
+    if execution.graphs:
+        told |= {"cuda_graphs": True}
+    if execution.row_seconds is not None:
+        told |= {"row_microseconds": round(execution.row_seconds * 1e6, 1)}
+        told |= {"batch_rows_bitwise": execution.rows_bitwise}
+    return told
 
 
 def versions(entries: Sequence[Entry]) -> list[dict[str, object]]:

@@ -1,9 +1,10 @@
-"""``python -m service.bundle.schema`` prints the JSON Schema that models/ publishes."""
+"""``python -m service.bundle.schema`` prints the JSON Schemas that models/ publishes."""
 
 import json
 import sys
 
 from service.bundle.manifest import Manifest
+from service.bundle.tuning import Tuning
 
 
 def manifest_schema() -> str:
@@ -11,5 +12,10 @@ def manifest_schema() -> str:
     return json.dumps(Manifest.model_json_schema(), indent=2) + "\n"
 
 
+def tuning_schema() -> str:
+    """The schema of ``tuning.json``, likewise."""
+    return json.dumps(Tuning.model_json_schema(), indent=2) + "\n"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(manifest_schema())
+    sys.stdout.write(tuning_schema() if sys.argv[1:] == ["tuning"] else manifest_schema())

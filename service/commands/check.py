@@ -9,8 +9,10 @@ from service.bundle.errors import BundleError
 from service.commands.options import add_settings, read_settings
 from service.engine.loading import load
 from service.engine.model import Limits
+from service.engine.plan import plan_for
+from service.engine.providers import ActualDevice
 from service.engine.repository import Candidate, Repository
-from service.engine.session import ActualDevice, choose_device
+from service.engine.session import choose_device
 from service.errors import LoadFailed, OnwardError
 from service.metrics import Metrics
 from service.settings import Settings
@@ -66,7 +68,7 @@ def _reason(candidate: Candidate, device: ActualDevice, settings: Settings) -> s
         return candidate.refused
     limits = Limits(settings.max_batch_rows, settings.max_queued_rows)
     try:
-        load(candidate, device, settings.threads, limits, Metrics())
+        load(candidate, plan_for(settings, device), limits, Metrics())
     except (BundleError, LoadFailed) as error:
         return str(error)
     return None

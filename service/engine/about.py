@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.bundle.manifest import Manifest
-from service.engine.session import ActualDevice, TensorSpec
+from service.engine.plan import Execution
+from service.engine.providers import ActualDevice
+from service.engine.session import TensorSpec
 from service.engine.statistics import Statistics
 
 
@@ -14,8 +16,8 @@ class About:
     """The facts that every list and description tells.
 
     ``labels`` are what the classes of an output are called, by its name, where that is known;
-    ``device`` is where the version runs when it does. The statistics go on from one load of the
-    same files to the next.
+    ``device`` is where the version runs when it does, and ``execution`` how, once that is known.
+    The statistics go on from one load of the same files to the next.
     """
 
     name: str
@@ -27,4 +29,10 @@ class About:
     outputs: tuple[TensorSpec, ...]
     labels: Mapping[str, Sequence[str]]
     max_batch_rows: int
+    execution: Execution | None = None
     statistics: Statistics = field(default_factory=Statistics)
+
+    @property
+    def rows_bitwise(self) -> bool:
+        """Whether a row's answer was the same to the bit alone and among others."""
+        return self.execution is not None and self.execution.rows_bitwise

@@ -42,6 +42,8 @@ def _load_problem(provider: Path) -> str | None:
         ctypes.CDLL(str(provider.with_name("libonnxruntime_providers_shared.so")))
         ctypes.CDLL(str(provider))
     except OSError as error:
+        if "tensorrt" in provider.name:
+            return f"a library is missing ({error}); TensorRT is NVIDIA's own package to install"
         return (
             f"a CUDA library is missing ({error}); this package's extra 'cuda', or the image's "
             "build argument EXTRAS=cuda, brings them"

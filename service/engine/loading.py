@@ -1,21 +1,18 @@
 """From a folder to a model that has proved itself on the device it will really use."""
 
-import math
-from collections.abc import Iterator
-from time import perf_counter
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-import numpy as np
-
-from service.bundle.examples import Examples, Tensor
-from service.bundle.files import EXAMPLES, MANIFEST, MODEL, Bundle, read_bundle
-from service.bundle.manifest import Manifest
+from service.bundle.files import MODEL, Bundle, read_bundle
 from service.engine.about import About
-from service.engine.datatypes import DTYPES, Array
 from service.engine.foreign import labels_beside
-from service.engine.model import Execution, Limits, ServedModel
-from service.engine.peeking import input_spec, is_bare, labels_of, output_spec
+from service.engine.model import Limits, ServedModel
+from service.engine.peeking import is_bare, labels_of
+from service.engine.plan import ChosenBy, Execution, Mode, Plan, planned
+from service.engine.proving import as_rows, prove, row_seconds
 from service.engine.repository import Candidate
-from service.engine.session import ActualDevice, Session
+from service.engine.session import Opening, Session
 from service.engine.statistics import Statistics
 from service.errors import GraphRefused, LoadFailed
 from service.metrics import Metrics
@@ -23,13 +20,23 @@ from service.metrics import Metrics
 # Handing a call to a thread and back costs some 25 to 40 microseconds; a model a few times slower
 # than that is better off there, where callers are joined and the event loop stays free.
 _INLINE_BELOW_SECONDS = 0.000_15
-_TIMED_RUNS = 15
+# Below this more threads gain less than the second opening that trying them takes.
+_THREADS_ABOVE_SECONDS = 0.000_5
+# More threads take more time of all cores together, so they have to be worth it.
+_WORTH_THREADS = 0.8
+
+_log = logging.getLogger(__name__)
 
 
-def load(  # noqa: PLR0913, PLR0917 - what a model is made of
+@dataclass(frozen=True)
+class _Opened:
+    session: Session
+    execution: Execution
+
+
+def load(
     candidate: Candidate,
-    device: ActualDevice,
-    threads: int,
+    plan: Plan,
     limits: Limits,
     metrics: Metrics,
     statistics: Statistics | None = None,
@@ -42,17 +49,19 @@ def load(  # noqa: PLR0913, PLR0917 - what a model is made of
         BundleError: the bundle breaks the contract.
         LoadFailed: the runtime refuses the graph, or it does not compute what was trained.
     """
-    manifest: Manifest | None = None
-    execution: Execution = "batched"
+    plan = planned(plan, candidate.folder.parent)
+    if plan.max_batch_rows is not None:
+        limits = replace(limits, max_batch_rows=plan.max_batch_rows)
+    manifest = None
     if is_bare(candidate):
-        session = _open_bare(candidate, device, threads)
+        opened = _open_bare(candidate, plan, limits)
         labels = labels_beside(candidate.folder.parent)
     else:
         bundle = read_bundle(candidate.folder)
         manifest = bundle.manifest
         labels = labels_of(manifest)
-        session = Session.open(bundle.model, device, threads)
-        execution = _prove(session, bundle)
+        opened = _open_bundle(bundle, plan, limits)
+    session = opened.session
     about = About(
         name=candidate.name,
         version=candidate.version,
@@ -63,12 +72,14 @@ def load(  # noqa: PLR0913, PLR0917 - what a model is made of
         outputs=session.outputs,
         labels=labels,
         max_batch_rows=limits.max_batch_rows,
+        execution=opened.execution,
         statistics=statistics or Statistics(),
     )
+    execution = opened.execution.mode
     return ServedModel(about, session, execution=execution, limits=limits, metrics=metrics)
 
 
-def _open_bare(candidate: Candidate, device: ActualDevice, threads: int) -> Session:
+def _open_bare(candidate: Candidate, plan: Plan, limits: Limits) -> _Opened:
     path = candidate.folder / MODEL
     if path.exists() and not path.is_file():
         raise LoadFailed(f"{MODEL} is not a regular file")  # a pipe would be waited for
@@ -77,75 +88,59 @@ def _open_bare(candidate: Candidate, device: ActualDevice, threads: int) -> Sess
     except OSError as error:
         raise LoadFailed(f"{MODEL} cannot be read: {error.strerror}") from error
     try:
-        return Session.open(model, device, threads, candidate.folder)
+        session = _session(model, plan, limits, plan.threads or 1, candidate.folder)
     except LoadFailed as error:
         raise GraphRefused(str(error)) from error
+    # Nothing can be timed where nobody knows what it takes.
+    mode, chosen_by = _mode(plan, None)
+    return _Opened(session, Execution(mode, chosen_by, session.opening.threads))
 
 
-def _prove(session: Session, bundle: Bundle) -> Execution:
-    """Compare with the examples, all rows at once and one by one; tell how it is best run."""
-    _check_signature(session, bundle.manifest)
-    examples = bundle.examples
-    rows = _array(examples.input)
-    expected = _array(examples.output)
-    _compare(_run(session, rows), expected, examples, slice(None))
-    for row in range(len(rows)):
-        one = slice(row, row + 1)
-        _compare(_run(session, rows[one]), expected[one], examples, one)
-    # The least of them: others are served meanwhile, and what they take is not the model's.
-    seconds = min(_timed(session, rows[:1]))
-    return "inline" if seconds < _INLINE_BELOW_SECONDS else "batched"
+def _open_bundle(bundle: Bundle, plan: Plan, limits: Limits) -> _Opened:
+    """The session with as many threads as are quickest, proved, and how it is best run."""
+    session = _session(bundle.model, plan, limits, plan.threads or 1)
+    bitwise = prove(session, bundle)
+    rows = as_rows(bundle.examples.input)
+    seconds = row_seconds(session, rows)
+    tried = plan.most_threads if not plan.threads and plan.device == "cpu" else 1
+    if tried > 1 and seconds > _THREADS_ABOVE_SECONDS:
+        del session  # two at a time would take twice the memory
+        session = _session(bundle.model, plan, limits, tried)
+        threaded = row_seconds(session, rows)
+        if threaded < seconds * _WORTH_THREADS:
+            seconds = threaded
+        else:
+            del session
+            session = _session(bundle.model, plan, limits, 1)
+        bitwise = prove(session, bundle)
+    session.bind()
+    seconds = min(seconds, row_seconds(session, rows))
+    mode, chosen_by = _mode(plan, seconds)
+    opening = session.opening
+    told = Execution(mode, chosen_by, opening.threads, seconds, bitwise, opening.graphs)
+    return _Opened(session, told)
 
 
-def _check_signature(session: Session, manifest: Manifest) -> None:
-    declared = (
-        ("input", session.inputs, input_spec(manifest)),
-        ("output", session.outputs, output_spec(manifest)),
+def _mode(plan: Plan, seconds: float | None) -> tuple[Mode, ChosenBy]:
+    """Where the model runs, and who says so."""
+    if plan.mode is not None:
+        return plan.mode, plan.mode_by
+    if seconds is None:
+        return "batched", "graph"
+    return ("inline" if seconds < _INLINE_BELOW_SECONDS else "batched"), "warm-up"
+
+
+def _session(
+    model: bytes, plan: Plan, limits: Limits, threads: int, folder: Path | None = None
+) -> Session:
+    """Open the graph; with captured runs where that was asked for and can be."""
+    opening = Opening(
+        threads=threads, kept_rows=limits.max_batch_rows, gpu_memory_mib=plan.gpu_memory_mib
     )
-    for role, found, wanted in declared:
-        if found != (wanted,):
-            got = ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in found)
-            raise LoadFailed(
-                f"{MODEL} does not fit {MANIFEST}: its {role} is {got or 'absent'}, not "
-                f"{wanted.name} {wanted.datatype} {list(wanted.shape)}"
-            )
-
-
-def _run(session: Session, rows: Array) -> Array:
-    try:
-        (output,) = session.run((rows,))
-    except Exception as error:  # ONNX Runtime's errors share no narrower base
-        reason = str(error).partition("\n")[0]
-        raise LoadFailed(f"self-test failed: the graph fails on its examples: {reason}") from error
-    return output.astype(np.float32, copy=False)
-
-
-def _compare(
-    got: Array,
-    expected: Array,
-    examples: Examples,
-    rows: slice,
-) -> None:
-    """Refuse where an output strays further than the bundle allows."""
-    tolerance = examples.tolerance
-    if got.shape != expected.shape:
-        raise LoadFailed(f"self-test failed: output is {got.shape}, not {expected.shape}")
-    close = np.isclose(got, expected, rtol=tolerance.relative, atol=tolerance.absolute)
-    if not close.all():
-        row, column = map(int, np.argwhere(~close)[0])
-        raise LoadFailed(
-            f"self-test failed: example {(rows.start or 0) + row}, column {column} gives "
-            f"{got[row, column]:.6g}, {EXAMPLES} says {expected[row, column]:.6g}"
-        )
-
-
-def _timed(session: Session, row: Array) -> Iterator[float]:
-    for _ in range(_TIMED_RUNS):
-        started = perf_counter()
-        session.run((row,))
-        yield perf_counter() - started
-
-
-def _array(tensor: Tensor) -> Array:
-    values = [math.nan if value is None else value for value in tensor.data]
-    return np.array(values, DTYPES[tensor.datatype]).reshape(tensor.shape)
+    if plan.graphs and plan.device == "cuda" and folder is None:
+        try:
+            captured = replace(opening, graphs=True)
+            return Session.open(model, plan.device, threads, opening=captured)
+        except LoadFailed as error:
+            _log.warning("runs are not captured", extra={"reason": str(error)})
+    return Session.open(model, plan.device, threads, folder, opening)

@@ -11,10 +11,11 @@ from service.engine.memory import Memory, Occupant
 from service.engine.model import Limits, ServedModel
 from service.engine.offering import refused
 from service.engine.peeking import peek
+from service.engine.plan import plan_for
+from service.engine.providers import ActualDevice
 from service.engine.registry import Entry, State
 from service.engine.rehearsal import Rehearsal
 from service.engine.repository import Candidate, fingerprint
-from service.engine.session import ActualDevice
 from service.engine.statistics import Statistics
 from service.errors import GraphRefused, LoadFailed
 from service.metrics import Metrics
@@ -33,12 +34,12 @@ class Opener:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.memory = Memory(settings.memory_budget_mib, settings.max_loaded_models, metrics)
-        self._threads = settings.threads
+        self._settings = settings
         self._limits = Limits(settings.max_batch_rows, settings.max_queued_rows)
         self._metrics = metrics
         self._turns = asyncio.Semaphore(_AT_ONCE)
         isolated = settings.load_isolation == "process"
-        self._rehearsal = Rehearsal(settings.threads) if isolated else None
+        self._rehearsal = Rehearsal(settings.threads or 1) if isolated else None
 
     async def open(
         self,
@@ -100,9 +101,8 @@ class Opener:
         try:
             if self._rehearsal is not None:
                 self._rehearsal.try_out(candidate, self.device)
-            model = load(
-                candidate, self.device, self._threads, self._limits, self._metrics, statistics
-            )
+            plan = plan_for(self._settings, self.device)
+            model = load(candidate, plan, self._limits, self._metrics, statistics)
             _require_untouched(candidate)
             ready = True
         finally:
@@ -110,8 +110,9 @@ class Opener:
             self._metrics.loaded(seconds, ready=ready)
             if self.memory.limited:
                 self.memory.heap.give_back()
-        facts: dict[str, object] = {"model": name, "version": version, "device": self.device}
-        facts |= {"execution": model.execution, "milliseconds": round(seconds * 1e3)}
+        facts: dict[str, object] = {"model": name, "version": version}
+        facts |= {"device": model.about.device, "execution": model.execution}
+        facts |= {"milliseconds": round(seconds * 1e3)}
         _log.info("model ready", extra=facts)
         return Entry(
             name,

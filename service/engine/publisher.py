@@ -22,7 +22,7 @@ class Publisher:
         self._registry = registry
         self._metrics = metrics
         self._memory = memory
-        self._told: Mapping[str, State] = {}
+        self._told: Mapping[str, tuple[State, str]] = {}
 
     @property
     def offer(self) -> Offer:
@@ -72,14 +72,18 @@ class Publisher:
     def _tell(self) -> None:
         """Bring the gauges in line with the index; versions that were not opened have none."""
         states = {
-            entry.version: entry.state
+            entry.version: (entry.state, self._device(entry))
             for entry in self._registry.shown(self._name)
             if not entry.superseded and not entry.absent
         }
-        device = self._registry.device.actual
-        for version in self._told.keys() - states.keys():
-            self._metrics.model_gone(self._name, version, device)
-        for version, state in states.items():
-            if self._told.get(version) != state:
+        for version, (state, device) in self._told.items():
+            if states.get(version, (state, ""))[1] != device:
+                self._metrics.model_gone(self._name, version, device)
+        for version, (state, device) in states.items():
+            if self._told.get(version) != (state, device):
                 self._metrics.model_state(self._name, version, device, state)
         self._told = states
+
+    def _device(self, entry: Entry) -> str:
+        """Where a version runs, which its tuning.json may have chosen."""
+        return entry.about.device if entry.about else self._registry.device.actual

@@ -13,8 +13,8 @@ import sys
 import threading
 from pathlib import Path
 
+from service.engine.providers import ActualDevice
 from service.engine.repository import Candidate, Fingerprint
-from service.engine.session import ActualDevice
 from service.errors import LoadFailed
 from service.shared_metrics import WORKERS_FOLDER
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from service.engine.loading import load
 from service.engine.model import Limits
+from service.engine.plan import Plan
 from service.engine.repository import Candidate
 from service.metrics import Metrics
 
@@ -26,7 +27,7 @@ def main() -> None:
         name, version, folder, device, threads = json.loads(line)
         candidate = Candidate(name, version, Path(folder), ())
         with contextlib.suppress(Exception):
-            load(candidate, device, threads, Limits(1, 1), Metrics())
+            load(candidate, Plan(device, threads), Limits(1, 1), Metrics())
         print(file=answers, flush=True)
 
 

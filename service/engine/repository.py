@@ -11,6 +11,7 @@ from service.bundle.files import MANIFEST
 from service.bundle.manifest import NAME_PATTERN
 from service.bundle.policy import HIGHEST_VERSION, POLICY, Policy
 from service.bundle.policy_file import read_policy
+from service.bundle.tuning import TUNING
 from service.engine.foreign import CONFIG, versions_beside
 from service.errors import NoModels
 
@@ -163,8 +164,12 @@ def _refusal(child: "os.DirEntry[str]") -> str:
 
 
 def fingerprint(folder: str | Path) -> Fingerprint:
-    """What changes when a file comes, goes or is written; unreadable files count as empty."""
-    facts: list[tuple[str, int, int, int, int]] = []
+    """What changes when a file comes, goes or is written; unreadable files count as empty.
+
+    How the model is run is told beside its versions, and each is opened by it.
+    """
+    tuning = Path(folder).parent / TUNING
+    facts = [*_facts(f"../{TUNING}", tuning)] if tuning.exists() else []
     try:
         with os.scandir(folder) as files:
             for file in files:

@@ -4,14 +4,26 @@ import contextlib
 import io
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Self
 
 import numpy as np
 
+from service.engine.bound import BoundRuns
 from service.engine.cuda import cuda_problem
-from service.engine.datatypes import ABSENT, OF_RUNTIME, Array, Arrays
+from service.engine.datatypes import (
+    ABSENT,
+    OF_RUNTIME,
+    Arrays,
+    Rows,
+    as_array,
+    without_rows,
+)
+from service.engine.graphs import GRAPH_ID, NO_GRAPH, ONE_AT_A_TIME, GraphRuns
+from service.engine.providers import ActualDevice, known_devices, provider_name, providers
 from service.errors import DeviceUnavailable, LoadFailed
 from service.settings import Device
 
@@ -20,11 +32,19 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime
 
-ActualDevice = Literal["cpu", "cuda"]
+RUNTIME_VERSION: str = onnxruntime.__version__
 
-_CUDA = "CUDAExecutionProvider"
-_CPU = "CPUExecutionProvider"
 _SILENT = 4  # what goes wrong is told by our own sentences
+# y = x + x: whether a device opens anything at all.
+_SMALLEST = (
+    b'\x08\x08:5\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
+    b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+# The arena for what a run computes grows with the largest run and keeps it; with this it gives
+# back what is free when the run ends. Small runs keep theirs, for asking the system anew takes time
+# (docs/decisions/0019-runtime.md).
+_SHRINK = "memory.enable_memory_arena_shrinkage"
+_KEPT_BYTES = 16 * 1024 * 1024
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 # A tensor, an optional tensor, or what scikit-learn's converters write for probabilities: a
 # sequence of maps from label to share.
@@ -45,6 +65,21 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """How a graph is opened.
+
+    ``threads`` compute within one run; a run of more rows than ``kept_rows`` gives back the memory
+    that it took; ``gpu_memory_mib`` bounds what a session takes on the GPU, 0 leaves it free;
+    ``graphs`` captures runs on a GPU and replays them.
+    """
+
+    threads: int = 1
+    kept_rows: int = 1024
+    gpu_memory_mib: int = 0
+    graphs: bool = False
+
+
+@dataclass(frozen=True)
 class DeviceChoice:
     """The device asked for and the one that is used, with the reason where they differ."""
 
@@ -57,62 +92,79 @@ def choose_device(requested: Device) -> DeviceChoice:
     """Find out which device can be used, without ONNX Runtime's own attempt and its noise.
 
     Raises:
-        DeviceUnavailable: ``cuda`` was demanded and cannot be used.
+        DeviceUnavailable: a device was demanded and cannot be used.
     """
     if requested == "cpu":
         return DeviceChoice(requested, "cpu")
-    problem = _cuda_problem()
+    wanted: ActualDevice = "cuda" if requested == "auto" else requested
+    problem = _problem(wanted)
     if problem is None:
-        return DeviceChoice(requested, "cuda")
-    if requested == "cuda":
-        raise DeviceUnavailable(requested, problem)
-    return DeviceChoice(requested, "cpu", problem)
+        return DeviceChoice(requested, wanted)
+    if requested == "auto":
+        return DeviceChoice(requested, "cpu", problem)
+    raise DeviceUnavailable(requested, problem)
+
+
+def built_devices() -> Sequence[ActualDevice]:
+    """The devices that this build of ONNX Runtime was made for, whether or not they work here."""
+    return known_devices(onnxruntime.get_available_providers())
 
 
 class Session:
     """One graph, ready to run on one device. Safe to call from several threads."""
 
-    def __init__(self, session: "onnxruntime.InferenceSession", device: ActualDevice) -> None:
+    def __init__(
+        self, session: "onnxruntime.InferenceSession", device: ActualDevice, opening: Opening
+    ) -> None:
         self._session = session
         self.device = device
+        self.opening = opening
         self.inputs = tuple(_spec(node) for node in session.get_inputs())
         self.outputs = tuple(_spec(node) for node in session.get_outputs())
         self._may_lack = any(spec.optional for spec in self.inputs)
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
+        self._giving_back = _run_options(_SHRINK, "cpu:0")
+        self._not_captured = _run_options(GRAPH_ID, NO_GRAPH)
+        self._graphs = self._graph_runs() if opening.graphs else None
+        self._bound: BoundRuns | None = None
 
     @classmethod
     def open(
-        cls, model: bytes, device: ActualDevice, threads: int, folder: Path | None = None
+        cls,
+        model: bytes,
+        device: ActualDevice,
+        threads: int,
+        folder: Path | None = None,
+        opening: Opening | None = None,
     ) -> Self:
         """Load a serialised graph.
 
         Args:
             model: the content of ``model.onnx``.
             device: as `choose_device` found it.
-            threads: ONNX Runtime threads within one run.
+            threads: ONNX Runtime threads within one run, where ``opening`` does not say.
             folder: where weights that the graph keeps outside itself may lie, and nowhere else.
+            opening: how.
 
         Raises:
             LoadFailed: ONNX Runtime refuses the graph, or silently took another device.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = _SILENT
+        opening = opening or Opening(threads)
+        options = _session_options(opening.threads)
         if folder is not None:
             options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
-        providers = [_CUDA, _CPU] if device == "cuda" else [_CPU]
+        wanted = providers(device, gpu_memory_mib=opening.gpu_memory_mib, graphs=opening.graphs)
         try:
-            session = onnxruntime.InferenceSession(model, options, providers=providers)
+            session = onnxruntime.InferenceSession(model, options, providers=wanted)
         except Exception as error:
             raise LoadFailed(f"ONNX Runtime refuses model.onnx: {_first_line(error)}") from error
-        if session.get_providers()[0] != providers[0]:
-            raise LoadFailed(f"ONNX Runtime took {session.get_providers()[0]}, not {providers[0]}")
+        if session.get_providers()[0] != wanted[0][0]:
+            raise LoadFailed(f"ONNX Runtime took {session.get_providers()[0]}, not {wanted[0][0]}")
         session.disable_fallback()
         # It keeps the file for a fallback to another device, and with it twice the memory.
         session._model_bytes = None  # noqa: SLF001 - the library has no other way, and says so
-        return cls(session, device)
+        return cls(session, device, opening)
 
     def run(self, arrays: Arrays) -> Arrays:
         """Run the graph on arrays in the order of ``inputs``; answers in that of ``outputs``.
@@ -122,10 +174,95 @@ class Session:
         Raises:
             Exception: whatever ONNX Runtime raises; its errors share no narrower base.
         """
+        if self._bound is not None:
+            answer = self._bound.run(arrays)
+            if answer is not None:
+                return answer
+        if self._graphs is not None:
+            return self._graphs.run(arrays) or self._run_uncaptured(arrays)
+        options = self._giving_back if self._is_large(arrays) else None
+        return self._run(arrays, options)
+
+    def bind(self) -> None:
+        """Answer small batches from fixed buffers, which is quicker, from now on.
+
+        Only for graphs that answer as many rows as they are given.
+        """
+        rows = self._rows()
+        if self.device != "cpu" or rows is None:
+            return
+        taken, made = rows
+        if len(taken) == len(made) == 1:
+            self._bound = BoundRuns(self._session, taken[0], made[0])
+
+    def _run(self, arrays: Arrays, options: "onnxruntime.RunOptions | None") -> Arrays:
         feeds = dict(zip(self._input_names, arrays, strict=True))
         if self._may_lack:
             feeds = {name: array for name, array in feeds.items() if array is not ABSENT}
-        return tuple(map(_plain, self._session.run(self._output_names, feeds)))
+        return tuple(map(as_array, self._session.run(self._output_names, feeds, options)))
+
+    def _run_uncaptured(self, arrays: Arrays) -> Arrays:
+        with ONE_AT_A_TIME:
+            return self._run(arrays, self._not_captured)
+
+    def _is_large(self, arrays: Arrays) -> bool:
+        """Whether a run takes more memory than is to be kept for the next."""
+        if self.device != "cpu":
+            return False
+        first = arrays[0] if arrays else ABSENT
+        rows = len(first) if first.ndim else 1
+        return rows > self.opening.kept_rows or first.nbytes > _KEPT_BYTES
+
+    def _rows(self) -> tuple[Rows, Rows] | None:
+        """Names and rows of inputs and outputs; None where one has another free axis."""
+        inputs, outputs = (
+            [(spec.name, without_rows(spec.shape, spec.datatype)) for spec in group]
+            for group in (self.inputs, self.outputs)
+        )
+        taken = [(name, row) for name, row in inputs if row is not None]
+        made = [(name, row) for name, row in outputs if row is not None]
+        known = len(taken) == len(inputs) and len(made) == len(outputs)
+        return (taken, made) if known and not self._may_lack else None
+
+    def _graph_runs(self) -> GraphRuns:
+        """Capture the smallest batch, and see that it can be.
+
+        Raises:
+            LoadFailed: this graph cannot be captured.
+        """
+        rows = self._rows()
+        if rows is None:
+            raise LoadFailed("its tensors have other axes of any length than that of the rows")
+        make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+        runs = GraphRuns(
+            self._session,
+            rows,
+            lambda shape, kind: make(shape, kind, self.device, 0),
+            partial(_run_options, GRAPH_ID),
+        )
+        try:
+            runs.run(tuple(np.zeros((1, *row.shape[1:]), row.dtype) for _, row in rows[0]))
+        except Exception as error:
+            raise LoadFailed(f"it cannot be captured: {_first_line(error)}") from error
+        return runs
+
+
+def _session_options(threads: int) -> "onnxruntime.SessionOptions":
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _SILENT
+    # A thread that spins while it waits takes the core from the event loop, the other workers, or
+    # whoever shares the machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    return options
+
+
+def _run_options(key: str, value: str) -> "onnxruntime.RunOptions":
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry(key, value)
+    return options
 
 
 def _spec(node: "onnxruntime.NodeArg") -> TensorSpec:
@@ -138,23 +275,25 @@ def _spec(node: "onnxruntime.NodeArg") -> TensorSpec:
     return TensorSpec(node.name, OF_RUNTIME[found[1]], shape, node.type.startswith("optional"))
 
 
-def _plain(output: Any) -> Array:  # noqa: ANN401 - the runtime answers several kinds
-    """An output as one array; a sequence of maps becomes a row of shares each, in their order."""
-    if isinstance(output, list):
-        classes = len(output[0]) if output else 0
-        rows = [list(shares.values()) for shares in output]
-        return np.array(rows, np.float32).reshape(len(rows), classes)
-    return ABSENT if output is None else np.asarray(output)
-
-
-def _cuda_problem() -> str | None:
-    if _CUDA not in onnxruntime.get_available_providers():
-        return "this build of ONNX Runtime has no CUDA (onnxruntime-gpu is for Linux x86-64)"
-    # It prints what it does not find; our own probe tells that in a sentence.
-    with contextlib.redirect_stdout(io.StringIO()):
-        onnxruntime.preload_dlls()
-    folder = Path(onnxruntime.__file__).parent / "capi"
-    return cuda_problem(folder / "libonnxruntime_providers_cuda.so")
+def _problem(device: ActualDevice) -> str | None:
+    """Why a device cannot be used; None where it can."""
+    name = provider_name(device)
+    if name not in onnxruntime.get_available_providers():
+        if device == "cuda":
+            return "this build of ONNX Runtime has no CUDA (onnxruntime-gpu is for Linux x86-64)"
+        return f"this build of ONNX Runtime has no {name}; it has {', '.join(built_devices())}"
+    if device in {"cuda", "tensorrt"}:
+        # It prints what it does not find; our own probe tells that in a sentence.
+        with contextlib.redirect_stdout(io.StringIO()):
+            onnxruntime.preload_dlls()
+        folder = Path(onnxruntime.__file__).parent / "capi"
+        return cuda_problem(folder / f"libonnxruntime_providers_{device}.so")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            Session.open(_SMALLEST, device, 1)
+    except LoadFailed as error:
+        return str(error)
+    return None
 
 
 def _first_line(error: Exception) -> str:

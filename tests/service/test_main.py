@@ -86,4 +86,4 @@ def test_a_misspelt_setting_is_told_with_the_nearest() -> None:
 
 def test_a_wrong_setting_is_named_by_its_variable() -> None:
     """What came from the environment is told as such."""
-    assert "(ONWARD_WORKERS) is '0'" in refused(ONWARD_WORKERS="0")
+    assert "(ONWARD_WORKERS) is '-1'" in refused(ONWARD_WORKERS="-1")

@@ -22,7 +22,7 @@ def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"port": 70_000}, {"device": "tpu"}, {"workers": 0}, {"prot": 8000}]
+    "wrong", [{"port": 70_000}, {"device": "tpu"}, {"workers": -1}, {"prot": 8000}]
 )
 def test_what_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     """Out of range, unknown words and misspelt names are errors, not defaults."""

@@ -17,6 +17,7 @@ from service.engine.datatypes import Array
 from service.engine.loading import load
 from service.engine.model import Limits, ServedModel
 from service.engine.occlusion import occluded
+from service.engine.plan import Plan
 from service.engine.repository import Candidate
 from service.metrics import Metrics
 from tests.conftest import StartApp
@@ -154,7 +155,7 @@ def test_the_occlusion_map_of_a_digit_falls_most_where_the_ink_is(folders: Folde
         whole = (await model.predict((digits,))).outputs[0]
         return whole, await occluded(model, digits, 7)
 
-    with load(candidate, "cpu", 1, limits, Metrics()) as model:
+    with load(candidate, Plan(), limits, Metrics()) as model:
         whole, without = asyncio.run(asked(model))
         asyncio.run(model.close())
 

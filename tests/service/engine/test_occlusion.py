@@ -10,6 +10,7 @@ import pytest
 from service.engine.loading import load
 from service.engine.model import Limits, ServedModel
 from service.engine.occlusion import background_of, occluded
+from service.engine.plan import Plan
 from service.engine.repository import Candidate
 from service.metrics import Metrics
 from tests.explained import ink_probability, publish_ink
@@ -30,7 +31,7 @@ def ink(models: Path, weights: np.ndarray) -> Iterator[ServedModel]:
     """The model that weighs ink, loaded."""
     folder = publish_ink(models, weights)
     limits = Limits(max_batch_rows=64, max_queued_rows=10_000)
-    with load(Candidate("ink", "1", folder, ()), "cpu", 1, limits, Metrics()) as model:
+    with load(Candidate("ink", "1", folder, ()), Plan(), limits, Metrics()) as model:
         yield model
         asyncio.run(model.close())
 

@@ -1,0 +1,106 @@
+"""How a model is to be run, before it is opened: by its tuning.json, the settings, or timing."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from service.bundle.errors import BundleError
+from service.bundle.tuning import TUNING, Tuning, read_tuning
+from service.engine.cores import available_cores
+from service.engine.machine import difference, this_machine
+from service.engine.providers import ActualDevice
+from service.settings import Settings
+
+Mode = Literal["inline", "batched"]
+ChosenBy = Literal["warm-up", "setting", "tuning.json", "graph"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is decided before a model is opened.
+
+    ``threads`` is 0, and ``mode`` None, where timing is to choose; no more threads than
+    ``most_threads`` are then tried. ``max_batch_rows`` is a model's own, where it has one.
+    """
+
+    device: ActualDevice = "cpu"
+    threads: int = 1
+    most_threads: int = 1
+    mode: Mode | None = None
+    mode_by: ChosenBy = "warm-up"
+    max_batch_rows: int | None = None
+    gpu_memory_mib: int = 0
+    graphs: bool = False
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a model is run, and who chose that.
+
+    ``row_seconds`` is the least time of a run of one row, and ``rows_bitwise`` whether the examples
+    gave the same bits together as one by one; of a model without examples neither is known.
+    """
+
+    mode: Mode
+    chosen_by: ChosenBy
+    threads: int
+    row_seconds: float | None = None
+    rows_bitwise: bool = False
+    graphs: bool = False
+
+
+def plan_for(settings: Settings, device: ActualDevice) -> Plan:
+    """What the settings say of every model that has no tuning.json."""
+    cores = available_cores()
+    mode = None if settings.execution == "auto" else settings.execution
+    return Plan(
+        device=device,
+        threads=settings.threads,
+        # No more than this worker's share; several workers take all cores without.
+        most_threads=max(1, cores // (settings.workers or cores)),
+        mode=mode,
+        mode_by="setting" if mode else "warm-up",
+        gpu_memory_mib=settings.gpu_memory_mib,
+        graphs=settings.cuda_graphs == "on",
+    )
+
+
+def planned(plan: Plan, home: Path) -> Plan:
+    """The service's plan with what a model's own tuning.json says instead.
+
+    A file that cannot be used refuses no model: it is told, and the service's plan holds.
+    """
+    facts = {"model": home.name}
+    try:
+        tuning = read_tuning(home)
+    except BundleError as error:
+        _log.warning("tuning not used", extra=facts | {"reason": str(error)})
+        return plan
+    if tuning is None:
+        return plan
+    if tuning.machine and (differs := difference(tuning.machine, this_machine())):
+        reason = f"{TUNING} was measured elsewhere ({differs}); it holds, but tune here"
+        _log.warning("tuning of another machine", extra=facts | {"reason": reason})
+    device = _device(tuning, plan.device)
+    if tuning.device is not None and device != tuning.device:
+        reason = f"{TUNING} asks for {tuning.device}, and the service uses {plan.device}"
+        _log.warning("tuning not used", extra=facts | {"reason": reason})
+        return plan  # what was measured there does not hold here
+    return replace(
+        plan,
+        device=device,
+        threads=tuning.threads or plan.threads,
+        mode=tuning.execution or plan.mode,
+        mode_by="tuning.json" if tuning.execution else plan.mode_by,
+        max_batch_rows=tuning.max_batch_rows or plan.max_batch_rows,
+    )
+
+
+def _device(tuning: Tuning, used: ActualDevice) -> ActualDevice:
+    """The CPU works everywhere; any other device only where the service chose it."""
+    known: tuple[ActualDevice, ...] = get_args(ActualDevice)
+    asked = [device for device in known if device == tuning.device]
+    return asked[0] if asked and asked[0] in {"cpu", used} else used
