@@ -60,6 +60,8 @@ ALLOWED: Mapping[str, set[str]] = {
         # A picture for an answer.
         "service.overlays",
         "service.pictures",
+        # Large pictures are decoded behind small requests.
+        "service.priority",
         "service.settings",
         "service.spelling",
         "service.workers",
@@ -96,6 +98,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.picture_modes": set(),
     "service.overlays": set(),
     "service.logs": set(),
+    "service.priority": set(),
     "service.metrics": set(),
     "service.settings": {"service.spelling"},
     "training": {"service.bundle", "service.pictures"},
