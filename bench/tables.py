@@ -56,7 +56,7 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "table.csv"
-        _write(table)
+        write_table(table)
         reading = _pandas_seconds(table)
         sys.stdout.write(replace_section("Tables", _lines(table, reading)))
     return 0
@@ -96,8 +96,8 @@ def _row(who: str, passage: Passage, reading: float) -> str:
     return f"| {who} | {passage.seconds:.1f} | {rate:,.0f} | {times:.1f} | {memory} |"
 
 
-def _write(path: Path) -> None:
-    """Rows within what the models were trained on, and some cells that are no number."""
+def write_table(path: Path) -> None:
+    """A million rows within what the models were trained on, and some cells that are no number."""
     random = np.random.default_rng(1)
     places = ["<1H OCEAN", "INLAND", "NEAR OCEAN", "NEAR BAY"]
     bad = set(random.choice(_ROWS, _BAD_CELLS, replace=False).tolist())
