@@ -18,6 +18,7 @@ LOAD_CORE = 1
 _START_SECONDS = 30.0
 # At a line's start: shares within other lines may end in 99 as well.
 _QUANTILE = re.compile(r"^\s*(50|99)%\s+(\S+)", re.MULTILINE)
+_WORST = re.compile(r"^\s*Latency\s+\S+\s+\S+\s+(\d\S*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Measured:
     rate: float
     median: float
     p99: float
+    worst: float
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,21 @@ def server(arguments: Sequence[str], probe: str) -> Iterator[str]:
 
 
 @contextmanager
-def running(arguments: Sequence[str], probe: str) -> Iterator[Running]:
+def running(
+    arguments: Sequence[str], probe: str, core: int | None = SERVER_CORE
+) -> Iterator[Running]:
     """Start ``python …`` pinned to one core, until ``probe`` answers.
 
     Args:
         arguments: the command after the interpreter; ``{port}`` becomes a free port.
         probe: a path that answers 200 when the server is ready.
+        core: None lets it run on all of them.
     """
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     command = [sys.executable, *(part.format(port=port) for part in arguments)]
-    process = subprocess.Popen(pinned(SERVER_CORE, command), stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(pinned(core, command), stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
         _wait(address + probe)
@@ -66,8 +71,14 @@ def running(arguments: Sequence[str], probe: str) -> Iterator[Running]:
         process.wait()
 
 
-def load(
-    url: str, body: bytes, connections: int, seconds: int, pause_milliseconds: int = 0
+def load(  # noqa: PLR0913 - what wrk is told; grouping it would only rename it
+    url: str,
+    body: bytes,
+    connections: int,
+    seconds: int,
+    pause_milliseconds: int = 0,
+    *,
+    core: int | None = LOAD_CORE,
 ) -> Measured:
     """Post ``body`` over and over from ``connections`` connections.
 
@@ -77,6 +88,7 @@ def load(
         connections: each sends its next request when it has the answer.
         seconds: how long.
         pause_milliseconds: and when it has rested for so long.
+        core: of the load generator; None lets it run on all of them.
 
     Raises:
         RuntimeError: some answer was not 2xx, so the figure would be worth nothing.
@@ -95,7 +107,7 @@ def load(
             "-s",
         ]
         ended = subprocess.run(
-            pinned(LOAD_CORE, [*command, str(script), url]),
+            pinned(core, [*command, str(script), url]),
             capture_output=True,
             text=True,
             check=True,
@@ -108,9 +120,10 @@ def load(
 def _parse(text: str) -> Measured:
     rate = re.search(r"Requests/sec:\s+([\d.]+)", text)
     quantiles = {q: _milliseconds(v) for q, v in _QUANTILE.findall(text)}
-    if rate is None:
+    worst = _WORST.search(text)
+    if rate is None or worst is None:
         raise RuntimeError(f"wrk said what is not understood:\n{text}")
-    return Measured(float(rate[1]), quantiles["50"], quantiles["99"])
+    return Measured(float(rate[1]), quantiles["50"], quantiles["99"], _milliseconds(worst[1]))
 
 
 def _milliseconds(text: str) -> float:
@@ -129,9 +142,10 @@ def _lua(body: bytes, pause_milliseconds: int) -> str:
     )
 
 
-def pinned(core: int, command: list[str]) -> list[str]:
+def pinned(core: int | None, command: list[str]) -> list[str]:
     """The command on one core, where there are two or more to choose from."""
-    if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:  # noqa: PLR2004 - one core each
+    many = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
+    if core is None or not many:
         return command
     return ["taskset", "-c", str(core), *command]
 

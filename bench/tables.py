@@ -56,7 +56,7 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "table.csv"
-        _write(table)
+        write_table(table)
         reading = _pandas_seconds(table)
         sys.stdout.write(replace_section("Tables", _lines(table, reading)))
     return 0
@@ -96,8 +96,8 @@ def _row(who: str, passage: Passage, reading: float) -> str:
     return f"| {who} | {passage.seconds:.1f} | {rate:,.0f} | {times:.1f} | {memory} |"
 
 
-def _write(path: Path) -> None:
-    """Rows within what the models were trained on, and some cells that are no number."""
+def write_table(path: Path) -> None:
+    """A million rows within what the models were trained on, and some cells that are no number."""
     random = np.random.default_rng(1)
     places = ["<1H OCEAN", "INLAND", "NEAR OCEAN", "NEAR BAY"]
     bad = set(random.choice(_ROWS, _BAD_CELLS, replace=False).tolist())
@@ -139,7 +139,7 @@ def _passed(
     """
     answer = table.with_suffix(".answer")
     Path(f"/proc/{service.process}/clear_refs").write_text(_FORGET_THE_PEAK)
-    before = _memory(service, "VmRSS")
+    before = memory(service, "VmRSS")
     started = time.perf_counter()
     send(f"{service.address}/models/{model}/predict", table, answer)
     seconds = time.perf_counter() - started
@@ -150,7 +150,7 @@ def _passed(
             failed += "Line " in line
     if (lines, failed) != (1 + _ROWS, _BAD_CELLS):
         raise RuntimeError(f"{lines} lines came back, {failed} of them with an error")
-    return Passage(seconds, before, _memory(service, "VmHWM"))
+    return Passage(seconds, before, memory(service, "VmHWM"))
 
 
 def _by_curl(url: str, table: Path, answer: Path) -> None:
@@ -194,7 +194,7 @@ def _asked(service: Running) -> Iterator[list[float]]:
         asking.join()
 
 
-def _memory(service: Running, kind: str) -> float:
+def memory(service: Running, kind: str) -> float:
     """Resident memory now (``VmRSS``), or at most (``VmHWM``), in MiB."""
     status = Path(f"/proc/{service.process}/status").read_text()
     (line,) = [line for line in status.splitlines() if line.startswith(f"{kind}:")]

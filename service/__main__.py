@@ -1,9 +1,9 @@
 """``python -m service``: serve the models folder over HTTP, or tell what a service serves."""
 
 import argparse
+import contextlib
 import logging
 import os
-import socket
 import sys
 from collections.abc import Sequence
 
@@ -17,6 +17,7 @@ from service.commands.tune import tune
 from service.engine.cores import available_cores
 from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
+from service.listening import Server, bound, takers
 from service.listing import list_models
 from service.logs import configure_logging
 from service.protocol import DoorProtocol
@@ -87,7 +88,7 @@ def _check_machine(settings: Settings) -> None:
             "Shared memory is known only to the worker that registered it; use one worker, or "
             "ONWARD_SHARED_MEMORY=none."
         )
-    _check_port(settings.host, settings.port)
+    bound(settings.host, settings.port).close()
 
 
 def _serve(settings: Settings) -> None:
@@ -103,7 +104,9 @@ def _serve(settings: Settings) -> None:
         "timeout_graceful_shutdown": int(settings.deadline_seconds) + 1,
     }
     if settings.workers == 1:
-        uvicorn.run(create_app(settings), **options)  # type: ignore[arg-type] # a dict of several types
+        config = uvicorn.Config(create_app(settings), **options)  # type: ignore[arg-type] # a dict of several types
+        with contextlib.suppress(KeyboardInterrupt):
+            Server(config).serve_on(bound(settings.host, settings.port))
         return
     os.environ.update(
         {
@@ -119,20 +122,7 @@ def _serve(settings: Settings) -> None:
             workers=settings.workers,
             **options,  # type: ignore[arg-type] # a dict of several types
         )
-        Supervisor(config, [config.bind_socket()], folder).serve()
-
-
-def _check_port(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise CannotStart(
-                f"Cannot listen on {host} port {port}: {error.strerror}; end what listens there, "
-                "or choose another with --port or ONWARD_PORT."
-            ) from error
+        Supervisor(config, takers(config.bind_socket()), folder).serve()
 
 
 def _refuse(reason: str) -> int:

@@ -20,6 +20,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.app",
         "service.engine",
         "service.errors",
+        "service.listening",
         "service.listing",
         "service.logs",
         "service.metrics",
@@ -28,6 +29,8 @@ ALLOWED: Mapping[str, set[str]] = {
         # Its supervisor alone.
         "service.workers",
     },
+    # The server's sockets, whatever is served.
+    "service.listening": {"service.errors"},
     # A client of a running service, which it knows by its answers alone.
     "service.listing": {"service.settings"},
     # The same parts without a server: a command passes files where HTTP passes bodies.
@@ -60,6 +63,8 @@ ALLOWED: Mapping[str, set[str]] = {
         # A picture for an answer.
         "service.overlays",
         "service.pictures",
+        # Large pictures are decoded behind small requests.
+        "service.priority",
         "service.settings",
         "service.spelling",
         "service.workers",
@@ -96,6 +101,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.picture_modes": set(),
     "service.overlays": set(),
     "service.logs": set(),
+    "service.priority": set(),
     "service.metrics": set(),
     "service.settings": {"service.spelling"},
     "training": {"service.bundle", "service.pictures"},
@@ -107,7 +113,7 @@ OWNERS: Mapping[str, set[str]] = {
     "prometheus_client": {"service.metrics"},
     "fastapi": {"service.api", "service.app"},
     "starlette": {"service.api"},
-    "uvicorn": {"service.__main__", "service.workers.supervisor"},
+    "uvicorn": {"service.__main__", "service.listening", "service.workers.supervisor"},
     "pydantic_settings": {"service.settings"},
     "torch": {"training"},
     "PIL": {

@@ -23,6 +23,7 @@ from service.bundle.inputs import ImageInput, input_shape
 from service.engine.datatypes import Arrays
 from service.errors import InvalidRequest, Problem
 from service.pictures import Picture, PictureRefused, example_picture, read_plain
+from service.priority import step_back
 
 # What takes longer to decode than a thread's hand-over costs, and holds up the event loop.
 _MOST_BYTES_AT_ONCE = 64 * 1024
@@ -51,7 +52,7 @@ class Decoding:
     def __init__(self, max_pixels: int, max_bytes: int) -> None:
         self.max_pixels = max_pixels
         self.max_bytes = max_bytes
-        self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pictures")
+        self.threads = ThreadPoolExecutor(_THREADS, "pictures", step_back)
 
 
 class PictureCodec:

@@ -41,6 +41,23 @@ def test_a_body_is_unpacked_as_its_header_says(
     assert answer.json()["value"] == pytest.approx(6)
 
 
+def test_a_body_of_many_pieces_is_read_in_their_order(models: Path, start: StartApp) -> None:
+    """Three megabytes of rows, each another, come back in their places."""
+    publish_price(models)
+    sizes = list(range(200_000))
+    pieces = (f'{"," if size else "["}{{"size": {size}}}'.encode() for size in sizes)
+    body = b"".join(pieces) + b"]"
+
+    answer = start().post(
+        "/models/price/predict", content=body, headers={"content-type": "application/json"}
+    )
+
+    assert len(body) > 3_000_000
+    assert [one["value"] for one in answer.json()["predictions"]] == pytest.approx(
+        [2.0 * size for size in sizes]
+    )
+
+
 @pytest.mark.parametrize(
     ("accepted", "encoding"),
     [

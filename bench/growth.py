@@ -1,0 +1,278 @@
+"""``python -m bench.growth``: what more rows, more connections and more models cost.
+
+Three curves, one plot beside the page. Each point is a measurement of the whole service on one
+core, the client on another.
+"""
+
+import json
+import os
+import shutil
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from bench.load import LOAD_CORE, Measured, Running, load, running
+from bench.page import replace_section
+from bench.tables import memory
+
+_MODEL = "admission"
+_BUNDLE = Path("models") / _MODEL / "1"
+_PLOT = Path(__file__).parent / "growth.svg"
+_SIZE_INCHES = (10.0, 3.2)
+_ROWS = (1, 10, 100, 1_000, 10_000, 100_000)
+_CONNECTIONS = (1, 3, 10, 32, 100, 316, 1_000)
+_MODELS = (1, 10, 50, 100, 200)
+_SECONDS_A_POINT = 3
+_FEWEST = 5
+_AT_ONCE = 32
+_SMALL_BYTES = 16 * 1024
+_RECEIVED_AT_ONCE = 256 * 1024
+_ROW = json.dumps({"exam_1": 45, "exam_2": 85}).encode()
+_OPTIONS = ["-m", "service", "--device", "cpu", "--port", "{port}", "--drain-seconds", "0"]
+
+Columns = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A service of some models: seconds until it is ready, memory in MiB, requests to one."""
+
+    ready: float
+    memory: float
+    one: Measured
+
+
+def main() -> int:
+    """Measure the three curves, and write table, sentences and plot."""
+    if shutil.which("wrk") is None:
+        sys.stderr.write("The load generator wrk is missing; Debian's package is 'wrk'.\n")
+        return 2
+    with running(_OPTIONS, "/health/ready") as service:
+        rows = {name: _row_curve(service, *form) for name, form in _FORMS.items()}
+        url = f"{service.address}/models/{_MODEL}/predict"
+        crowds = {c: load(url, _ROW, c, _SECONDS_A_POINT) for c in _CONNECTIONS}
+    fleets = {count: _fleet(count) for count in _MODELS}
+    _draw(rows, crowds, fleets)
+    lines = [*_about_rows(rows), *_about_connections(crowds), *_about_models(fleets)]
+    sys.stdout.write(replace_section("Growth", lines))
+    return 0
+
+
+def _plain(rows: Columns) -> tuple[bytes, Mapping[str, str]]:
+    names = ("exam_1", "exam_2")
+    instances = [dict(zip(names, row, strict=True)) for row in rows.astype(float).tolist()]
+    return json.dumps({"instances": instances}).encode(), {"content-type": "application/json"}
+
+
+def _binary(rows: Columns) -> tuple[bytes, Mapping[str, str]]:
+    size = {"binary_data_size": rows.nbytes}
+    tensor = {"name": "features", "datatype": "FP32", "shape": rows.shape, "parameters": size}
+    document = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
+    head = json.dumps(document).encode()
+    length = {"inference-header-content-length": str(len(head))}
+    return head + rows.tobytes(), {"content-type": "application/octet-stream", **length}
+
+
+def _csv(rows: Columns) -> tuple[bytes, Mapping[str, str]]:
+    lines = ["exam_1,exam_2", *(f"{one:g},{two:g}" for one, two in rows.tolist())]
+    return "\n".join(lines).encode(), {"content-type": "text/csv"}
+
+
+_FORMS: Mapping[str, tuple[str, Callable[[Columns], tuple[bytes, Mapping[str, str]]]]] = {
+    "plain JSON": (f"/models/{_MODEL}/predict", _plain),
+    "v2 binary": (f"/v2/models/{_MODEL}/infer", _binary),
+    "CSV": (f"/models/{_MODEL}/predict", _csv),
+}
+
+
+def _row_curve(
+    service: Running, path: str, write: Callable[[Columns], tuple[bytes, Mapping[str, str]]]
+) -> list[float]:
+    """The median milliseconds of a request, by its number of rows."""
+    random = np.random.default_rng(1)
+    curve = []
+    place = urlsplit(service.address)
+    with socket.create_connection((place.hostname or "", place.port or 0)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for count in _ROWS:
+            body, headers = write(random.uniform(30, 100, (count, 2)).round(2).astype(np.float32))
+            told = {"host": place.netloc, "content-length": str(len(body)), **headers}
+            head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+            request = f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
+            times: list[float] = []
+            deadline = time.monotonic() + _SECONDS_A_POINT / 2
+            while len(times) < _FEWEST or time.monotonic() < deadline:
+                times.append(_exchanged(connection, request) * 1e3)
+            curve.append(statistics.median(times))
+    return curve
+
+
+def _exchanged(connection: socket.socket, request: bytes) -> float:
+    """Send a request and read its whole answer, at the same time where it is large; in seconds.
+
+    Raises:
+        RuntimeError: the answer is not 200, or ends early.
+    """
+    started = time.perf_counter()
+    if len(request) < _SMALL_BYTES:
+        connection.sendall(request)
+        _receive(connection)
+        return time.perf_counter() - started
+    # A table's answer begins while the table is sent.
+    sending = threading.Thread(target=connection.sendall, args=(request,))
+    sending.start()
+    _receive(connection)
+    sending.join()
+    return time.perf_counter() - started
+
+
+def _receive(connection: socket.socket) -> None:
+    """Read one answer: as long as it says, or up to the last of its chunks."""
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += _received(connection)
+    head, _, begun = answer.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200 "):
+        raise RuntimeError(answer.decode())
+    (length,) = [
+        int(line.partition(b":")[2])
+        for line in head.lower().split(b"\r\n")
+        if line.startswith(b"content-length:")
+    ] or [-1]
+    size, end = len(begun), begun[-5:]
+    while size < length if length >= 0 else end != b"0\r\n\r\n":
+        piece = _received(connection)
+        size += len(piece)
+        end = (end + piece)[-5:]
+
+
+def _received(connection: socket.socket) -> bytes:
+    piece = connection.recv(_RECEIVED_AT_ONCE)
+    if not piece:
+        raise RuntimeError("the service ended the connection within an answer")
+    return piece
+
+
+def _fleet(count: int) -> Fleet:
+    """A service of so many copies of one model."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(1, count + 1):
+            home = Path(folder) / f"m{number}" / "1"
+            shutil.copytree(_BUNDLE, home)
+            manifest = json.loads((home / "manifest.json").read_text())
+            (home / "manifest.json").write_text(json.dumps(manifest | {"name": f"m{number}"}))
+        started = time.perf_counter()
+        with running([*_OPTIONS, "--models", folder], "/health/ready") as service:
+            ready = time.perf_counter() - started
+            taken = memory(service, "VmRSS")
+            one = load(f"{service.address}/models/m1/predict", _ROW, _AT_ONCE, _SECONDS_A_POINT)
+    return Fleet(ready, taken, one)
+
+
+def _about_rows(rows: Mapping[str, Sequence[float]]) -> Iterator[str]:
+    yield "Made by `python -m bench.growth`: the service on one core, the client on another."
+    yield ""
+    yield "![Cost as work grows: rows a request, connections, models](growth.svg)"
+    yield ""
+    yield "### Rows a request"
+    yield ""
+    yield f"Milliseconds of a request to {_MODEL} over one connection, medians."
+    yield ""
+    yield f"| rows | {' | '.join(rows)} |"
+    yield f"|{'---|' * (1 + len(rows))}"
+    for place, count in enumerate(_ROWS):
+        cells = " | ".join(f"{curve[place]:,.3g}" for curve in rows.values())
+        yield f"| {count:,} | {cells} |"
+    yield ""
+    last = ", ".join(f"{c[-1] / _ROWS[-1] * 1e3:.2g} µs in {name}" for name, c in rows.items())
+    yield "Up to some ten rows a request costs what it costs without any, and from a thousand on"
+    yield f"only its rows: {last}."
+    yield "A row's cost does not grow with their number, since each is read and written once; what"
+    yield "differs is how much text a number is. Binary has none, so its cost is the model's."
+    yield ""
+
+
+def _about_connections(crowds: Mapping[int, Measured]) -> Iterator[str]:
+    yield "### Connections"
+    yield ""
+    yield "One row a request, each connection sending its next when it has the answer."
+    yield ""
+    yield "| connections | requests/s | p50 ms | p99 ms | worst ms |"
+    yield "|---|---|---|---|---|"
+    for count, found in crowds.items():
+        times = f"{found.median:.2f} | {found.p99:.1f} | {found.worst:.1f}"
+        yield f"| {count:,} | {found.rate:,.0f} | {times} |"
+    yield ""
+    yield "A few connections fill the core; from there on the rate stays and the latency grows with"
+    yield "their number, for each waits for all others. Where p50 grows less, not all"
+    yield "had come in when the measurement ended: the loop takes sixteen new connections in each of"
+    yield "its turns, and a turn answers all that wait. So the worst are first requests."
+    yield ""
+
+
+def _about_models(fleets: Mapping[int, Fleet]) -> Iterator[str]:
+    yield "### Models"
+    yield ""
+    yield f"Copies of {_MODEL}, all loaded and proved; {_AT_ONCE} connections ask one of them."
+    yield ""
+    yield "| models | ready after s | memory MiB | requests/s of one | p99 ms |"
+    yield "|---|---|---|---|---|"
+    for count, fleet in fleets.items():
+        asked = f"{fleet.one.rate:,.0f} | {fleet.one.p99:.1f}"
+        yield f"| {count} | {fleet.ready:.2f} | {fleet.memory:.0f} | {asked} |"
+    yield ""
+    few, many = fleets[_MODELS[0]], fleets[_MODELS[-1]]
+    added = _MODELS[-1] - _MODELS[0]
+    each = (many.memory - few.memory) / added * 1024
+    start = (many.ready - few.ready) / added * 1e3
+    yield f"An idle model of this size takes {each:,.0f} KiB, ONNX Runtime's session half of it,"
+    yield f"and {start:.1f} ms of the start; a larger one takes its weights besides."
+    yield "A request finds its model by name in a dictionary, so how many others there are is"
+    yield "nothing to it, but for the look at each one's folder every two seconds."
+
+
+def _draw(
+    rows: Mapping[str, Sequence[float]],
+    crowds: Mapping[int, Measured],
+    fleets: Mapping[int, Fleet],
+) -> None:
+    # Text stays text, and two runs of the same figures give the same file.
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "onward", "font.size": 8})
+    figure = Figure(figsize=_SIZE_INCHES, layout="constrained")
+    by_rows, by_connections, by_models = figure.subplots(1, 3)
+    for name, curve in rows.items():
+        by_rows.plot(_ROWS, curve, marker=".", label=name)
+    by_rows.set(xscale="log", yscale="log", xlabel="rows a request", ylabel="ms")
+    for name, figures in (
+        ("p50", [found.median for found in crowds.values()]),
+        ("p99", [found.p99 for found in crowds.values()]),
+    ):
+        by_connections.plot(list(crowds), figures, marker=".", label=name)
+    by_connections.set(xscale="log", yscale="log", xlabel="connections", ylabel="ms")
+    taken = [fleet.memory for fleet in fleets.values()]
+    by_models.plot(list(fleets), taken, marker=".", label="memory, MiB")
+    rates = [fleet.one.rate / 100 for fleet in fleets.values()]
+    by_models.plot(list(fleets), rates, marker=".", label="hundred requests/s of one")
+    by_models.set(xlabel="models", ylim=(0, None))
+    for axes in (by_rows, by_connections, by_models):
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.savefig(_PLOT, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    if hasattr(os, "sched_setaffinity") and LOAD_CORE in os.sched_getaffinity(0):
+        os.sched_setaffinity(0, {LOAD_CORE})
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""``python -m bench.mixed``: small predictions beside a table that streams and large photographs.
+
+32 connections ask the course's picture network for one digit at a time, while one client streams a
+million rows and another uploads photographs of twelve megapixels, both without a pause. What those
+get done meanwhile stands beside the latencies, for nothing is easier than to let them wait.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.load import LOAD_CORE, SERVER_CORE, Measured, load, pinned, running
+from bench.page import replace_section
+from bench.tables import write_table
+
+_CONNECTIONS = 32
+_SECONDS = 6
+# A server takes one new connection in a turn of its loop; that is no part of what is asked here.
+_AHEAD_SECONDS = 0.5
+_BAR_MILLISECONDS = 25
+_MODEL, _PHOTOGRAPHS_MODEL = "digits_conv", "cats_dogs"
+_WIDTH, _HEIGHT = 4000, 3000
+_LIGHTS = (60, 80)
+_GRAIN = 4.0
+_AGAIN = 2000
+# On the clients' core they are to hold up each other, never those whose latencies are measured.
+_LAST = ["nice", "-n", "19"]
+_TABLES = ("california_linear", "california_mlp")
+_FORMATS = ("JPEG", "PNG")
+_CORES: dict[str, tuple[str, int | None]] = {
+    "one": ("Long work beside short", SERVER_CORE),
+    "both": ("Long work beside short, the service on both cores", None),
+}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What else the service has to do: a table through a model, photographs of a format."""
+
+    table: str | None = None
+    photographs: str | None = None
+
+    def __str__(self) -> str:
+        """As the page calls it."""
+        parts = [f"a table through {self.table}"] if self.table else []
+        parts += [f"photographs as {self.photographs}"] if self.photographs else []
+        return " and ".join(parts) or "nothing"
+
+
+_SITUATIONS = (
+    Beside(),
+    *(Beside(table) for table in _TABLES),
+    *(Beside(photographs=kind) for kind in _FORMATS),
+    *(Beside(table, kind) for table in _TABLES for kind in _FORMATS),
+)
+
+
+def main() -> int:
+    """Measure each situation in turn, and write a section for each choice of cores."""
+    parser = argparse.ArgumentParser(prog="python -m bench.mixed", description=main.__doc__)
+    parser.add_argument("cores", nargs="*", help="of the service: one, both (default: each)")
+    cores = parser.parse_args().cores or list(_CORES)
+    if missing := [tool for tool in ("curl", "wrk") if shutil.which(tool) is None]:
+        sys.stderr.write(f"Missing: {', '.join(missing)}.\n")
+        return 2
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_table(folder / "table.csv")
+        _write_photographs(folder)
+        for which in cores:
+            title, core = _CORES[which]
+            sys.stdout.write(replace_section(title, _lines(folder, core)))
+    return 0
+
+
+def _write_photographs(folder: Path) -> None:
+    """Soft shapes with a grain, which neither format packs to less than a camera's files have."""
+    random = np.random.default_rng(1)
+    lights = random.integers(0, 256, (*_LIGHTS, 3), np.uint8)
+    soft = Image.fromarray(lights).resize((_WIDTH, _HEIGHT), Image.Resampling.BICUBIC)
+    grain = random.normal(0, _GRAIN, (_HEIGHT, _WIDTH, 1)).astype(np.float32)
+    photograph = Image.fromarray((np.asarray(soft) + grain).clip(0, 255).astype(np.uint8))
+    photograph.save(folder / "JPEG", "JPEG", quality=90)
+    photograph.save(folder / "PNG", "PNG", compress_level=1)
+
+
+def _lines(folder: Path, core: int | None) -> Iterator[str]:
+    sizes = " and ".join(f"{(folder / kind).stat().st_size / 1e6:.1f} MB" for kind in _FORMATS)
+    where = "both cores" if core is None else "one core"
+    yield f"Made by `python -m bench.mixed`: wrk with {_CONNECTIONS} connections, each sending one"
+    yield f"digit a request to {_MODEL}, {_SECONDS} s each; the service on {where}, the clients on"
+    yield "one. One client sends a million-row CSV after the other and reads what comes back;"
+    yield f"another uploads photographs of {_WIDTH} x {_HEIGHT} to {_PHOTOGRAPHS_MODEL}, one after"
+    yield f"the other ({sizes} as {' and '.join(_FORMATS)})."
+    yield f"The bar is a p99 below {_BAR_MILLISECONDS} ms."
+    yield ""
+    yield "| beside | requests/s | p50 ms | p99 ms | worst ms | rows/s | photographs/s |"
+    yield "|---|---|---|---|---|---|---|"
+    command = ["-m", "service", "--device", "cpu", "--port", "{port}"]
+    with running(command, "/health/ready", core) as service:
+        for beside in _SITUATIONS:
+            yield _measured(service.address, beside, folder)
+
+
+def _measured(address: str, beside: Beside, folder: Path) -> str:
+    url, digit = f"{address}/models/{_MODEL}/predict", json.dumps(_digit()).encode()
+    with ThreadPoolExecutor() as thread:
+        loading = thread.submit(load, url, digit, _CONNECTIONS, _SECONDS)
+        time.sleep(_AHEAD_SECONDS)
+        with ExitStack() as stack:
+            rows = photographs = None
+            if beside.table:
+                rows = stack.enter_context(_streaming(address, beside.table, folder))
+            if beside.photographs:
+                photographs = stack.enter_context(_uploading(address, beside.photographs, folder))
+            found = loading.result()
+    return _line(beside, found, rows, photographs)
+
+
+def _line(
+    beside: Beside,
+    found: Measured,
+    rows: Sequence[float] | None,
+    photographs: Sequence[float] | None,
+) -> str:
+    done = (f"{rows[0]:,.0f}" if rows else "", f"{photographs[0]:.1f}" if photographs else "")
+    return (
+        f"| {beside} | {found.rate:,.0f} | {found.median:.1f} | {found.p99:.1f} "
+        f"| {found.worst:.1f} | {done[0]} | {done[1]} |"
+    )
+
+
+def _digit() -> dict[str, list[list[int]]]:
+    """A one of 28 x 28 pixels, light on dark."""
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[4:24, 12:16] = 255
+    return {"instances": [pixels.reshape(-1).tolist()]}
+
+
+@contextmanager
+def _streaming(address: str, model: str, folder: Path) -> Iterator[list[float]]:
+    """Send the table over and over; gives, when it has ended, the rows answered a second."""
+    request = ["-T", str(folder / "table.csv"), "-X", "POST", "-H", "content-type: text/csv"]
+    request.append(f"{address}/models/{model}/predict")
+    with _repeated(request, folder / "rows") as rates:
+        yield rates
+
+
+@contextmanager
+def _uploading(address: str, kind: str, folder: Path) -> Iterator[list[float]]:
+    """Send the photograph over and over; gives, when it has ended, how many a second."""
+    request = ["-T", str(folder / kind), "-X", "POST", "-H", f"content-type: image/{kind.lower()}"]
+    # One line for each that is answered; without Expect, curl would wait before each body.
+    request += ["-H", "expect:", "-w", "\\n"]
+    request.append(f"{address}/models/{_PHOTOGRAPHS_MODEL}/predict")
+    with _repeated(request, folder / "photographs") as rates:
+        yield rates
+
+
+@contextmanager
+def _repeated(request: Sequence[str], answers: Path) -> Iterator[list[float]]:
+    """Have curl send a request again and again.
+
+    Gives an empty list that holds, when the block has ended, how many lines of answers came a
+    second.
+
+    Raises:
+        RuntimeError: the client ended early, or a request was refused.
+    """
+    # Without -N what has been answered waits in curl, and is lost with it.
+    again = ["--next", "-s", "-S", "-f", "-N", *request]
+    rates: list[float] = []
+    started = time.perf_counter()
+    with answers.open("wb") as file:
+        command = ["curl", *(again[1:] + again * _AGAIN)]
+        client = subprocess.Popen(pinned(LOAD_CORE, [*_LAST, *command]), stdout=file)
+        try:
+            yield rates
+            if client.poll() is not None:
+                raise RuntimeError(f"{request[-1]}: the client ended with {client.returncode}")
+        finally:
+            client.terminate()
+            client.wait()
+    seconds = time.perf_counter() - started
+    with answers.open("rb") as file:
+        rates.append(sum(piece.count(b"\n") for piece in file) / seconds)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

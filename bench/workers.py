@@ -1,0 +1,162 @@
+"""``python -m bench.workers``: what a second worker brings on two cores, and whether it agrees.
+
+Nothing is pinned: two workers and the load generator share the cores, as they would in a container
+of two. One worker may use both cores as well, but its interpreter uses one at a time.
+"""
+
+import json
+import os
+import shutil
+import signal
+import statistics
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from bench.load import Measured, Running, load, running
+from bench.page import replace_section
+
+_WORKERS = (1, 2)
+_ROUNDS = 3
+_SECONDS = 4
+_CONNECTIONS = 32
+_BAR = 1.3
+_ASKED = 20
+_PATIENCE_SECONDS = 30.0
+_ADMISSION, _DIGITS = "/models/admission/predict", "/models/digits_conv/predict"
+_ROW = {"exam_1": 45, "exam_2": 85}
+
+
+def main() -> int:
+    """Measure each request by turns, and compare the answers of all workers."""
+    if shutil.which("wrk") is None:
+        sys.stderr.write("The load generator wrk is missing; Debian's package is 'wrk'.\n")
+        return 2
+    requests = _requests()
+    runs: dict[str, dict[int, list[Measured]]] = {
+        name: {workers: [] for workers in _WORKERS} for name in requests
+    }
+    with ExitStack() as stack:
+        services = {}
+        for workers in _WORKERS:
+            command = ["-m", "service", "--device", "cpu", "--port", "{port}"]
+            command += ["--workers", str(workers)]
+            services[workers] = stack.enter_context(running(command, "/health/ready", None))
+            _until_all_serve(services[workers], workers)
+        same = {name: _same(services, *request) for name, request in requests.items()}
+        for _ in range(_ROUNDS):
+            for name, (path, body) in requests.items():
+                for workers, service in services.items():
+                    found = load(service.address + path, body, _CONNECTIONS, _SECONDS, core=None)
+                    runs[name][workers].append(found)
+    sys.stdout.write(replace_section("Workers", _lines(runs, same)))
+    return 0
+
+
+def _requests() -> Mapping[str, tuple[str, bytes]]:
+    random = np.random.default_rng(1)
+    rows = random.uniform(30, 100, (256, 2)).round(2).tolist()
+    table = [dict(zip(("exam_1", "exam_2"), row, strict=True)) for row in rows]
+    digit = random.integers(0, 256, 784).tolist()
+    bodies: dict[str, tuple[str, object]] = {
+        "admission, one row": (_ADMISSION, _ROW),
+        "admission, 256 rows": (_ADMISSION, {"instances": table}),
+        "digits_conv, one picture": (_DIGITS, {"instances": [digit]}),
+    }
+    return {name: (path, json.dumps(body).encode()) for name, (path, body) in bodies.items()}
+
+
+def _until_all_serve(service: Running, workers: int) -> None:
+    """Wait for the last worker; the first that is ready answers for the service.
+
+    Raises:
+        RuntimeError: it does not come.
+    """
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    wanted = f'onward_model_state{{model="digits_conv",state="READY",version="1"}} {workers}.0'
+    while time.monotonic() < deadline:
+        with urllib.request.urlopen(f"{service.address}/metrics") as answer:  # noqa: S310 - our own server's address
+            if wanted in answer.read().decode():
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"not all of {workers} workers serve")
+
+
+def _same(services: Mapping[int, Running], path: str, body: bytes) -> int:
+    """How many answers of all workers were compared.
+
+    Raises:
+        RuntimeError: some differ, by as little as a bit.
+    """
+    answers = []
+    for service in services.values():
+        workers = _workers_of(service)
+        for worker in workers or [service.process]:
+            with _alone(worker, workers):
+                answers += [_answer(service.address, path, body) for _ in range(_ASKED)]
+    if len(set(answers)) != 1:
+        raise RuntimeError(f"{path} is answered in {len(set(answers))} ways: {set(answers)}")
+    return len(answers)
+
+
+def _workers_of(service: Running) -> list[int]:
+    """The processes that a service has started to answer for it; none where it does so itself."""
+    children = Path(f"/proc/{service.process}/task/{service.process}/children").read_text().split()
+    return [
+        int(child)
+        for child in children
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+@contextmanager
+def _alone(worker: int, workers: Sequence[int]) -> Iterator[None]:
+    """Have all others stand still, so that new connections are this worker's."""
+    others = [other for other in workers if other != worker]
+    for other in others:
+        os.kill(other, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for other in others:
+            os.kill(other, signal.SIGCONT)
+
+
+def _answer(address: str, path: str, body: bytes) -> bytes:
+    request = urllib.request.Request(  # noqa: S310 - our own server's address
+        address + path, body, {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as answer:  # noqa: S310 - as above
+        content: bytes = answer.read()
+        return content
+
+
+def _lines(
+    runs: Mapping[str, Mapping[int, list[Measured]]], same: Mapping[str, int]
+) -> Iterator[str]:
+    yield f"Made by `python -m bench.workers`: wrk with {_CONNECTIONS} connections shares the cores"
+    yield f"with the service, nothing pinned; {_ROUNDS} rounds of {_SECONDS} s by turns, medians."
+    yield f"The bar is {_BAR} times one worker. {sum(same.values())} answers, in turn of one alone,"
+    yield "the first and the second, were compared: those to each request are the same to the bit."
+    yield ""
+    yield "| request | one worker, requests/s | p99 ms | two workers, requests/s | p99 ms | ratio |"
+    yield "|---|---|---|---|---|---|"
+    for name, measured in runs.items():
+        rates, tails = (
+            {
+                workers: statistics.median(getattr(run, figure) for run in found)
+                for workers, found in measured.items()
+            }
+            for figure in ("rate", "p99")
+        )
+        cells = " | ".join(f"{rates[w]:,.0f} | {tails[w]:.1f}" for w in _WORKERS)
+        yield f"| {name} | {cells} | {rates[2] / rates[1]:.2f} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""One port, and many that take callers from it."""
+
+import socket
+from contextlib import ExitStack
+
+import pytest
+
+from service.errors import CannotStart
+from service.listening import bound, takers
+
+HOST = "127.0.0.1"
+
+
+def test_every_taker_takes_from_the_same_callers() -> None:
+    """Whoever calls the one port is met by whichever of them asks, and by one alone."""
+    with ExitStack() as stack:
+        listening = bound(HOST, 0)
+        several = [stack.enter_context(one) for one in takers(listening)]
+        listening.listen()
+        address = listening.getsockname()
+
+        for taker in several:
+            caller = stack.enter_context(socket.create_connection(address))
+            met, place = taker.accept()
+            stack.enter_context(met)
+            assert place == caller.getsockname()
+
+    assert len(several) > 1
+
+
+def test_a_bound_port_refuses_callers_and_a_listening_one_other_servers() -> None:
+    """While models are loaded nobody is left waiting; afterwards nobody else gets the port."""
+    with bound(HOST, 0) as held:
+        port = held.getsockname()[1]
+
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((HOST, port))
+        held.listen()
+        with pytest.raises(CannotStart, match=f"Cannot listen on {HOST} port {port}"):
+            bound(HOST, port)
