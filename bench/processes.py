@@ -44,7 +44,7 @@ class Running:
     @property
     def memory_mib(self) -> float:
         """What its processes take by themselves, and their share of what they have in common."""
-        return sum(_proportional(process) for process in _session(self.process)) / 1024
+        return sum(_proportional(process) for process in _family(self.process)) / 1024
 
 
 @dataclass(frozen=True)
@@ -137,23 +137,32 @@ def _wait(process: subprocess.Popen[bytes], address: str, probe: str | Post) -> 
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    family = _family(process.pid)
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_SECONDS)
-    # Whatever it started and left behind; the session is its own.
-    for left in _session(process.pid):
+    # Whatever it started and left behind.
+    for left in family | _family(process.pid):
         with suppress(ProcessLookupError):
             os.kill(left, signal.SIGKILL)
     process.wait()
 
 
-def _session(leader: int) -> Iterator[int]:
-    """The processes of a session, by which those are found whose parent is gone."""
+def _family(first: int) -> set[int]:
+    """A process, those of its session, and what any of them started that is still there."""
+    parents: dict[int, int] = {}
+    family = set()
     for entry in Path("/proc").glob("[0-9]*"):
         process = int(entry.name)
-        with suppress(ProcessLookupError, PermissionError):
-            if os.getsid(process) == leader:
-                yield process
+        with suppress(OSError):
+            # Behind the name, which may hold anything: the state, the parent, group and session.
+            _, parent, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
+            parents[process] = int(parent)
+            if int(session) == first:
+                family.add(process)
+    while found := {it for it, parent in parents.items() if parent in family} - family:
+        family |= found
+    return family
 
 
 def _proportional(process: int) -> int:

@@ -15,6 +15,7 @@ sys.argv[1:] = ["--http_port", str(_given.port), "--enable_grpc", "false"]
 sys.argv += ["--enable_latency_logging", "false", "--configure_logging", "false"]
 
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer  # noqa: E402
+from kserve.utils.utils import generate_uuid  # noqa: E402
 
 
 class OnnxModel(Model):
@@ -31,7 +32,13 @@ class OnnxModel(Model):
             answer = self._graph.predict(payload.inputs[0].as_numpy())
             output = InferOutput(self._graph.given.name, list(answer.shape), "FP32")
             output.set_data_from_numpy(answer, binary_data=payload.use_binary_outputs)
-            return InferResponse(payload.id, self.name, [output])
+            return InferResponse(
+                payload.id or generate_uuid(),
+                self.name,
+                [output],
+                use_binary_outputs=payload.use_binary_outputs,
+                requested_outputs=payload.request_outputs,
+            )
         rows = payload["instances"]
         if isinstance(rows[0], dict):
             files = [io.BytesIO(b64decode(row["b64"])) for row in rows]

@@ -56,7 +56,9 @@ def main() -> None:
             "parameters": {"uri": str(path)},
         }
         (folder / name / "model-settings.json").write_text(json.dumps(settings))
-    os.execv(sys.executable, [sys.executable, "-m", "mlserver.cli", "start", str(folder)])  # noqa: S606
+    os.environ["PYTHONPATH"] = str(Path.cwd())
+    program = Path(sys.executable).parent / "mlserver"
+    os.execv(program, [program, "start", folder])  # noqa: S606
 
 
 if __name__ == "__main__":

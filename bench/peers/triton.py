@@ -1,15 +1,31 @@
 """Triton by pytriton: its own front end, a Python function behind its dynamic batcher."""
 
-import os
 import socket
 from pathlib import Path
 
 import numpy as np
+import pytriton
 from pytriton.decorators import batch
 from pytriton.model_config import ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
 from bench.peers.sessions import Graph, options, paths
+
+
+# The interpreter inside Triton has locks without a method that Python 3.11.7's library calls.
+_MENDED = """\
+import threading
+if not hasattr(threading.RLock(), "_recursion_count"):
+    threading.RLock = threading._PyRLock
+"""
+
+
+def _mend() -> None:
+    """Put those lines before a module that pytriton hands to Triton; nothing else is changed."""
+    module = Path(pytriton.__file__).parent / "proxy" / "data.py"
+    text = module.read_text()
+    if not text.startswith(_MENDED):
+        module.write_text(_MENDED + text)
 
 
 def _infer(graph):
@@ -31,8 +47,7 @@ def _free_port() -> int:
 def main() -> None:
     """Bind every graph."""
     given = options()
-    # The interpreter in Triton is older than the library that it finds; sitecustomize mends it.
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent / "triton_site")
+    _mend()
     config = TritonConfig(
         http_address="127.0.0.1",
         http_port=given.port,
