@@ -84,12 +84,12 @@ def _contestant(name: str, models: Path) -> Contestant:
     if name == FLOOR:
         return Contestant(name, _uvicorn("bench.floor:app"), tuple(_of_floor()))
     if name == OURSELVES:
-        command = ("-m", "service", "--device", "cpu", "--port", "{port}", "--models", str(models))
-        return Contestant(name, command, tuple(_of_ours()))
+        service = ("-m", "service", "--device", "cpu", "--port", "{port}", "--models", str(models))
+        return Contestant(name, service, tuple(_of_ours()))
     if name == NAIVE:
         environment = {"BENCH_MODELS": str(models)}
-        command = _uvicorn("bench.naive:app")
-        return Contestant(name, command, tuple(_of_naive()), environment=environment)
+        app = _uvicorn("bench.naive:app")
+        return Contestant(name, app, tuple(_of_naive()), environment=environment)
     command = ("-m", f"bench.peers.{name}", "--models", str(models), "--port", "{port}")
     # TorchServe's front end is Java's, which needs its time to be compiled.
     return Contestant(name, command, tuple(_of_peer(name)), 6 if name == "torchserve" else 1)
@@ -138,7 +138,7 @@ def _one_by_name() -> Dialect:
 
 def _of_peer(name: str) -> Iterable[Ask]:
     """Each in what it speaks."""
-    if name in {"kserve"}:
+    if name == "kserve":
         yield from _asks(V1, _NUMBERS)
         yield Ask("P", V1_PICTURE, "D", OURS[V1_PICTURE])
     if name in {"kserve", "mlserver", "triton"}:

@@ -20,7 +20,8 @@ def fallen(kept: Results, now: Results, tolerance: float) -> list[str]:
 def _sentences(kept: Results, now: Results, tolerance: float) -> Iterator[str]:
     before, after = kept.server(OURSELVES), now.server(OURSELVES)
     if before is None or after is None:
-        yield f"One of the runs has no figures of ours: {now.missing.get(OURSELVES, 'the kept one')}"
+        reason = now.missing.get(OURSELVES, "the kept run was of others")
+        yield f"There is nothing to compare: {reason}"
         return
     for was in before.figures:
         found = after.figure(was.request, was.dialect)

@@ -5,6 +5,7 @@ what is left of the whole is the way there and back: sockets, HTTP, finding the 
 """
 
 import http.client
+import os
 import re
 import statistics
 import sys
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 from bench.contestants import OURSELVES, Ask, contestants
 from bench.dialects import BINARY, PICTURE, PLAIN
 from bench.page import replace_section
-from bench.processes import Post, Start, started
+from bench.processes import LOAD_CORE, Post, Start, started
 from bench.workloads import Workload, make_models, workloads
 
 _PHASES = ("decode", "queue", "compute", "encode")
@@ -42,6 +43,8 @@ class Spent:
 
 def main() -> int:
     """Ask each request in turn, and write the section."""
+    if hasattr(os, "sched_setaffinity") and LOAD_CORE in os.sched_getaffinity(0):
+        os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder) / "models"
         make_models(models)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.contestants import FLOOR, Ask, Contestant
+from bench.contestants import Ask, Contestant
 from bench.environments import interpreter, versions
 from bench.load import Measured, load
 from bench.processes import Post, Running, Start, ask, started
@@ -22,7 +22,7 @@ from bench.workloads import Workload
 _BESIDE = 8
 _PATIENCE_SECONDS = 15.0
 _LOOKS_EVERY_SECONDS = 0.02
-_CLOSE = {"rtol": 1e-3, "atol": 1e-4}
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-4
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ class Race:
             with started(self._start(contestant, runs.python)) as running:
                 runs.ready.append(running.ready_seconds + self._rest(running, contestant))
                 first = self._post(contestant.asks[0])
-                self._load(running.address, first, self._plan.connections[0], contestant.warm_seconds)
+                self._load(
+                    running.address, first, self._plan.connections[0], contestant.warm_seconds
+                )
                 for place in range(0, len(contestant.asks), _BESIDE):
                     self._some(running, runs, contestant.asks[place : place + _BESIDE], number)
                 runs.memory.append(running.memory_mib)
@@ -141,7 +143,7 @@ class Race:
         asked = self._asked[one.letter]
         body, headers = ask(running.address, self._post(one))
         found = one.how.read(body, headers, asked)
-        if not np.allclose(found, asked.expected, **_CLOSE):
+        if not np.allclose(found, asked.expected, rtol=_RELATIVE, atol=_ABSOLUTE):
             raise ValueError(f"answers {found.ravel()[:3]}, not {asked.expected.ravel()[:3]}")
 
     def _measure(

@@ -26,7 +26,6 @@ _TITLES: Mapping[str, str] = {
     "D*": "the digit to `digits_cnn`, twelve times the products",
 }
 _DIALECTS = (PLAIN, OBJECTS, V1, V2, BINARY, CSV, PICTURE, V1_PICTURE)
-_KEPT_BUSY = (32, 1, 256)
 
 
 def lines(results: Results) -> Iterator[str]:
@@ -48,12 +47,12 @@ def dialect_of(request: str) -> str:
 def _head(results: Results) -> Iterator[str]:
     yield f"Made by `make bench` on {results.date}, {results.machine}, Python {results.python}."
     yield "The server is on one core and wrk on another; every server loads the same ONNX files, by"
-    yield f"one thread but in the naive FastAPI; {results.rounds} rounds by turns, {results.seconds} s"
-    yield f"for each request, medians at {results.connections} connections."
+    yield f"one thread but in the naive FastAPI; {results.rounds} rounds by turns, each request"
+    yield f"{results.seconds} s, medians at {results.connections} connections."
     yield "A share is the rate to that of an empty ASGI app that reads its body, of 30 bytes, under"
     yield "the same uvicorn (uvloop, httptools, no log, no server's and date's header), measured in"
     yield "the same turn; multiples are quotients of shares."
-    yield "An answer that is not the raw session's, one error or one broken connection voids a figure."
+    yield "An answer unlike the raw session's, one error or one broken connection voids a figure."
     yield ""
     for letter, title in _TITLES.items():
         yield f"- {letter}: {title}"
@@ -64,7 +63,11 @@ def _shares(results: Results) -> Iterator[str]:
     ours = results.server(OURSELVES)
     if ours is None:
         return
-    yield from ("", "| request | share of the floor | bar | aim | p99 ms at 32 |", "|---|---|---|---|---|")
+    yield from (
+        "",
+        "| request | share of the floor | bar | aim | p99 ms at 32 |",
+        "|---|---|---|---|---|",
+    )
     for request, (bar, aim) in _BARS.items():
         figure = ours.figure(request, dialect_of(request))
         if figure is None:
@@ -160,5 +163,3 @@ def _left_out(results: Results) -> Iterator[str]:
 
 def _row(first: str, cells: list[str] | tuple[str, ...]) -> str:
     return f"| {' | '.join((first, *cells))} |"
-
-

@@ -11,7 +11,6 @@ from pytriton.triton import Triton, TritonConfig
 
 from bench.peers.sessions import Graph, options, paths
 
-
 # The interpreter inside Triton has locks without a method that Python 3.11.7's library calls.
 _MENDED = """\
 import threading
