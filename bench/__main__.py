@@ -1,78 +1,99 @@
-"""``python -m bench``: measure the service beside an empty ASGI app, into ``RESULTS.md``."""
+"""``python -m bench``: ours beside the floor, a naive FastAPI and every peer, into ``RESULTS.md``.
 
-import json
-import platform
-import shutil
-import statistics
+``python -m bench guard`` compares a short run with the last one that was kept.
+"""
+
+import argparse
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
-from importlib.metadata import version
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 
-from bench.load import Measured, load, server
+from bench.contestants import NAMES, OURSELVES, contestants
+from bench.guard import fallen
+from bench.load import have_wrk
 from bench.page import replace_section
+from bench.plot import draw
+from bench.race import Plan, Race
+from bench.results import Results, read_results, write_results
+from bench.serving import lines
+from bench.workloads import make_models, workloads
 
-_ROUNDS = 3
-_SECONDS = 3
-_CONNECTIONS = 32
-_FLOOR = "empty ASGI app"
-
-_ROW = {"exam_1": 45, "exam_2": 85}
-_TENSOR = {"name": "features", "datatype": "FP32"}
-_REQUESTS = {
-    "plain, one row": ("/models/admission/predict", _ROW),
-    "plain, 256 rows": ("/models/admission/predict", {"instances": [_ROW] * 256}),
-    "v2 JSON, one row": (
-        "/v2/models/admission/infer",
-        {"inputs": [_TENSOR | {"shape": [1, 2], "data": [45, 85]}]},
-    ),
-    "v2 JSON, 256 rows": (
-        "/v2/models/admission/infer",
-        {"inputs": [_TENSOR | {"shape": [256, 2], "data": [45, 85] * 256}]},
-    ),
-}
+_CONNECTIONS = (32, 1, 256)
+_GUARDED = (OURSELVES,)
 
 
-def main() -> int:
-    """Measure every request in turn, round by round, so that drift falls on all alike."""
-    if shutil.which("wrk") is None:
-        sys.stderr.write("The load generator wrk is missing; Debian's package is 'wrk'.\n")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure as told; 2 where wrk is missing, 1 where the guard found a loss."""
+    options = _parser().parse_args(arguments)
+    if not have_wrk():
         return 2
-    runs: dict[str, list[Measured]] = {name: [] for name in (_FLOOR, *_REQUESTS)}
-    floor_command = ["-m", "uvicorn", "bench.floor:app", "--no-access-log", "--port", "{port}"]
-    service_command = ["-m", "service", "--device", "cpu", "--port", "{port}"]
-    with ExitStack() as stack:
-        floor = stack.enter_context(server(floor_command, "/"))
-        service = stack.enter_context(server(service_command, "/health/ready"))
-        for _ in range(_ROUNDS):
-            row = json.dumps(_ROW).encode()
-            runs[_FLOOR].append(load(floor, row, _CONNECTIONS, _SECONDS))
-            for name, (path, body) in _REQUESTS.items():
-                content = json.dumps(body).encode()
-                runs[name].append(load(service + path, content, _CONNECTIONS, _SECONDS))
-    sys.stdout.write(replace_section("Serving", _lines(runs)))
+    if options.what == "guard":
+        return _guard(options)
+    results = _run(options, options.only)
+    section = "\n".join(lines(results))
+    if options.dry:
+        sys.stdout.write(section + "\n")
+        return 0
+    write_results(results)
+    draw(results)
+    sys.stdout.write(replace_section("Serving", [section]))
     return 0
 
 
-def _lines(runs: dict[str, list[Measured]]) -> Iterator[str]:
-    floor = _median(runs[_FLOOR]).rate
-    yield f"Made by `make bench`: wrk with {_CONNECTIONS} connections on one core, the server on"
-    yield f"another, {_ROUNDS} rounds of {_SECONDS} s, medians by rate."
-    libraries = ("fastapi", "uvicorn", "onnxruntime-gpu", "orjson")
-    named = ", ".join(f"{name} {version(name)}" for name in libraries)
-    yield f"Python {platform.python_version()}, {named}; {platform.machine()}."
-    yield ""
-    yield "| request | share of the empty app | requests/s | p50 ms | p99 ms |"
-    yield "|---|---|---|---|---|"
-    for name, measured in runs.items():
-        middle = _median(measured)
-        share = f"{middle.rate / floor:.0%}"
-        yield f"| {name} | {share} | {middle.rate:,.0f} | {middle.median:.2f} | {middle.p99:.1f} |"
+def _guard(options: argparse.Namespace) -> int:
+    """Ours again, shortly; 1 where a share of the floor has fallen."""
+    lost = fallen(read_results(), _run(options, _GUARDED), options.tolerance)
+    sys.stdout.write("".join(f"{line}\n" for line in lost or ["No request has fallen."]))
+    return 1 if lost else 0
 
 
-def _median(runs: list[Measured]) -> Measured:
-    middle = statistics.median_low(run.rate for run in runs)
-    return next(run for run in runs if run.rate == middle)
+def _run(options: argparse.Namespace, names: Sequence[str]) -> Results:
+    with tempfile.TemporaryDirectory() as folder:
+        models = Path(folder) / "models"
+        make_models(models)
+        plan = Plan(options.rounds, options.seconds, options.connections, options.cache.resolve())
+        return Race(workloads(models), plan).run(contestants(names, models))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("what", nargs="?", default="race", choices=("race", "guard"))
+    parser.add_argument("--only", type=_names, default=NAMES, help="such as ours,naive,kserve")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=2, help="each request in each round")
+    parser.add_argument(
+        "--connections",
+        type=_numbers,
+        default=_CONNECTIONS,
+        help="the first in every round, the others in the first: 32,1,256",
+    )
+    parser.add_argument("--dry", action="store_true", help="print, and write no file")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.1,
+        help="of the guard: by how much of itself a share may fall",
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path(os.environ.get("BENCH_CACHE", ".bench")),
+        help="where the peers are installed (setting BENCH_CACHE)",
+    )
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := sorted(set(names) - set(NAMES)):
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(NAMES)}")
+    return names
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
 
 
 if __name__ == "__main__":

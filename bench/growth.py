@@ -216,9 +216,9 @@ def _about_connections(crowds: Mapping[int, Measured]) -> Iterator[str]:
         yield f"| {count:,} | {found.rate:,.0f} | {times} |"
     yield ""
     yield "A few connections fill the core; from there on the rate stays and the latency grows with"
-    yield "their number, for each waits for all others. Where p50 grows less, not all"
-    yield "had come in when the measurement ended: the loop takes sixteen new connections in each of"
-    yield "its turns, and a turn answers all that wait. So the worst are first requests."
+    yield "their number, for each waits for all others. Where p50 grows less, not all had come in"
+    yield "when the measurement ended: the loop takes sixteen new connections in each of its turns,"
+    yield "and a turn answers all that wait. So the worst are first requests."
     yield ""
 
 

@@ -1,21 +1,29 @@
-"""Servers started on one core and loaded by wrk on another."""
+"""Servers on one core loaded by wrk on another."""
 
-import os
 import re
-import socket
+import shutil
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-SERVER_CORE = 0
-LOAD_CORE = 1
-_START_SECONDS = 30.0
+from bench.processes import JSON, LOAD_CORE, SERVER_CORE, Running, Start, pinned, started
+
+__all__ = [
+    "LOAD_CORE",
+    "SERVER_CORE",
+    "Measured",
+    "Running",
+    "have_wrk",
+    "load",
+    "pinned",
+    "running",
+    "server",
+]
+
 # At a line's start: shares within other lines may end in 99 as well.
 _QUANTILE = re.compile(r"^\s*(50|99)%\s+(\S+)", re.MULTILINE)
 _WORST = re.compile(r"^\s*Latency\s+\S+\s+\S+\s+(\d\S*)", re.MULTILINE)
@@ -31,19 +39,19 @@ class Measured:
     worst: float
 
 
-@dataclass(frozen=True)
-class Running:
-    """A server's address, and the id of its process."""
-
-    address: str
-    process: int
+def have_wrk() -> bool:
+    """Whether the load generator is there; says so where it is not."""
+    if shutil.which("wrk") is None:
+        sys.stderr.write("The load generator wrk is missing; Debian's package is 'wrk'.\n")
+        return False
+    return True
 
 
 @contextmanager
 def server(arguments: Sequence[str], probe: str) -> Iterator[str]:
     """The address of what `running` starts."""
-    with running(arguments, probe) as started:
-        yield started.address
+    with running(arguments, probe) as found:
+        yield found.address
 
 
 @contextmanager
@@ -57,18 +65,8 @@ def running(
         probe: a path that answers 200 when the server is ready.
         core: None lets it run on all of them.
     """
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    command = [sys.executable, *(part.format(port=port) for part in arguments)]
-    process = subprocess.Popen(pinned(core, command), stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        _wait(address + probe)
-        yield Running(address, process.pid)
-    finally:
-        process.terminate()
-        process.wait()
+    with started(Start(arguments, probe, core=core)) as found:
+        yield found
 
 
 def load(  # noqa: PLR0913 - what wrk is told; grouping it would only rename it
@@ -78,16 +76,18 @@ def load(  # noqa: PLR0913 - what wrk is told; grouping it would only rename it
     seconds: int,
     pause_milliseconds: int = 0,
     *,
+    headers: Mapping[str, str] = JSON,
     core: int | None = LOAD_CORE,
 ) -> Measured:
     """Post ``body`` over and over from ``connections`` connections.
 
     Args:
         url: where.
-        body: JSON.
+        body: what the headers say it is.
         connections: each sends its next request when it has the answer.
         seconds: how long.
         pause_milliseconds: and when it has rested for so long.
+        headers: sent with each.
         core: of the load generator; None lets it run on all of them.
 
     Raises:
@@ -95,25 +95,17 @@ def load(  # noqa: PLR0913 - what wrk is told; grouping it would only rename it
     """
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
-        script.write_text(_lua(body, pause_milliseconds))
-        command = [
-            "wrk",
-            "-t1",
-            f"-c{connections}",
-            f"-d{seconds}s",
-            "--timeout",
-            "20s",
-            "--latency",
-            "-s",
-        ]
+        script.write_text(_lua(body, pause_milliseconds, headers))
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s"]
         ended = subprocess.run(
-            pinned(core, [*command, str(script), url]),
+            pinned(core, [*command, "--latency", "-s", str(script), url]),
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
-    if "Non-2xx" in ended.stdout or "Socket errors" in ended.stdout:
-        raise RuntimeError(f"{url} did not answer every request:\n{ended.stdout}")
+    if ended.returncode or "Non-2xx" in ended.stdout or "Socket errors" in ended.stdout:
+        said = ended.stdout + ended.stderr
+        raise RuntimeError(f"{url} did not answer every request:\n{said}")
     return _parse(ended.stdout)
 
 
@@ -132,30 +124,15 @@ def _milliseconds(text: str) -> float:
     return float(number) * factors[unit]
 
 
-def _lua(body: bytes, pause_milliseconds: int) -> str:
-    # Byte by byte, because a JSON body may hold whatever ends a Lua string.
-    escaped = "".join(f"\\{byte:03d}" for byte in body)
-    return (
-        f'wrk.method = "POST"\nwrk.body = "{escaped}"\n'
-        'wrk.headers["Content-Type"] = "application/json"\n'
-        + (f"function delay() return {pause_milliseconds} end\n" if pause_milliseconds else "")
-    )
+def _lua(body: bytes, pause_milliseconds: int, headers: Mapping[str, str]) -> str:
+    lines = ['wrk.method = "POST"', f'wrk.body = "{_escaped(body)}"']
+    for name, value in headers.items():
+        lines.append(f'wrk.headers["{_escaped(name.encode())}"] = "{_escaped(value.encode())}"')
+    if pause_milliseconds:
+        lines.append(f"function delay() return {pause_milliseconds} end")
+    return "\n".join(lines) + "\n"
 
 
-def pinned(core: int | None, command: list[str]) -> list[str]:
-    """The command on one core, where there are two or more to choose from."""
-    many = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
-    if core is None or not many:
-        return command
-    return ["taskset", "-c", str(core), *command]
-
-
-def _wait(url: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(url, timeout=1):  # noqa: S310 - our own server's address
-                return
-        except OSError:
-            time.sleep(0.05)
-    raise RuntimeError(f"{url} did not answer within {_START_SECONDS:g} s")
+def _escaped(content: bytes) -> str:
+    """Byte by byte, because a body may hold whatever ends a Lua string."""
+    return "".join(f"\\{byte:03d}" for byte in content)

@@ -1,0 +1,59 @@
+"""A virtual environment for each peer, made once, of its own requirements."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.contestants import FLOOR, NAIVE, PEERS
+
+_REQUIREMENTS = Path(__file__).parent / "peers"
+_OURS = ("fastapi", "uvicorn", "uvloop", "httptools", "onnxruntime-gpu", "orjson", "pydantic")
+_NAIVES = ("fastapi", "uvicorn", "onnxruntime-gpu", "pydantic", "pillow", "python-multipart")
+_FLOORS = ("uvicorn", "uvloop", "httptools")
+_VERSIONS = (
+    "import importlib.metadata as m, json, sys; "
+    "print(json.dumps({n: m.version(n) for n in sys.argv[1:]}))"
+)
+
+
+def interpreter(name: str, cache: Path) -> str:
+    """The Python that runs a server; a peer's environment is made where it is not there.
+
+    Raises:
+        RuntimeError: pip could not install it; says what pip said last.
+    """
+    if name not in PEERS:
+        return sys.executable
+    folder = cache / "peers" / name
+    python = folder / "bin" / "python"
+    done = folder / "installed.txt"
+    wanted = (_REQUIREMENTS / f"{name}.txt").read_text()
+    if not done.exists() or done.read_text() != wanted:
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        command += ["-r", str(_REQUIREMENTS / f"{name}.txt")]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ended.returncode:
+            raise RuntimeError(f"pip cannot install it: {ended.stderr.strip().splitlines()[-1]}")
+        done.write_text(wanted)
+    return str(python)
+
+
+def versions(name: str, python: str) -> dict[str, str]:
+    """The packages that matter for a server's speed, as installed for this interpreter."""
+    if name in PEERS:
+        lines = (_REQUIREMENTS / f"{name}.txt").read_text().splitlines()
+        named = [line.partition("==")[0] for line in lines if line and not line.startswith("#")]
+    else:
+        named = list(_FLOORS if name == FLOOR else _NAIVES if name == NAIVE else _OURS)
+    ended = subprocess.run(
+        [python, "-c", _VERSIONS, *named],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": ""},
+    )
+    found: dict[str, str] = json.loads(ended.stdout)
+    return found

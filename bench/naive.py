@@ -1,0 +1,60 @@
+"""A model behind FastAPI as tutorials write it: pydantic in, ``session.run``, a dict out."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from fastapi import FastAPI, UploadFile
+from PIL import Image
+from pydantic import BaseModel
+
+_models = Path(os.environ["BENCH_MODELS"])
+_sessions = {
+    home.name: onnxruntime.InferenceSession(home / "1" / "model.onnx")
+    for home in _models.iterdir()
+    if home.is_dir()
+}
+
+app = FastAPI()
+
+
+class Applicant(BaseModel):
+    """One row by name."""
+
+    exam_1: float
+    exam_2: float
+
+
+class Instances(BaseModel):
+    """Many rows in the features' order."""
+
+    instances: list[list[float]]
+
+
+@app.post("/admission/one")
+async def admission(applicant: Applicant) -> dict[str, list[list[float]]]:
+    """One applicant."""
+    row = np.array([[applicant.exam_1, applicant.exam_2]], np.float32)
+    return {"predictions": _sessions["admission"].run(None, {"features": row})[0].tolist()}
+
+
+@app.post("/{model}")
+async def predict(model: str, body: Instances) -> dict[str, list[list[float]]]:
+    """Rows of numbers, or of a picture's pixels."""
+    session = _sessions[model]
+    taken = session.get_inputs()[0]
+    if taken.name == "image":
+        rows = np.array(body.instances, np.uint8).reshape(-1, 28, 28, 1)
+    else:
+        rows = np.array(body.instances, np.float32)
+    return {"predictions": session.run(None, {taken.name: rows})[0].tolist()}
+
+
+@app.post("/{model}/picture")
+async def picture(model: str, file: UploadFile) -> dict[str, list[list[float]]]:
+    """An uploaded picture."""
+    image = Image.open(io.BytesIO(await file.read())).convert("L")
+    pixels = np.array(image, np.uint8).reshape(1, 28, 28, 1)
+    return {"predictions": _sessions[model].run(None, {"image": pixels})[0].tolist()}

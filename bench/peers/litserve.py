@@ -1,0 +1,42 @@
+"""LitServe: an API for each graph, its queue by ZeroMQ as the documentation has it for speed."""
+
+import io
+
+import litserve
+import numpy as np
+from PIL import Image
+
+from bench.peers.sessions import Graph, options, paths
+
+
+class OnnxApi(litserve.LitAPI):
+    """One graph, in a process of its own."""
+
+    def __init__(self, path, **settings):
+        super().__init__(**settings)
+        self._path = path
+
+    def setup(self, device):  # noqa: ARG002
+        """Open it."""
+        self._graph = Graph(self._path)
+
+    def decode_request(self, request):
+        """Rows of numbers, or a form with a picture."""
+        if "file" in request:
+            return np.array(Image.open(io.BytesIO(request["file"].file.read())).convert("L"))
+        return request["instances"]
+
+    def predict(self, rows):
+        """Rows to rows."""
+        return self._graph.predict(rows)
+
+    def encode_response(self, output):
+        """As JSON."""
+        return {"predictions": output.tolist()}
+
+
+if __name__ == "__main__":
+    given = options()
+    apis = [OnnxApi(path, api_path=f"/{name}") for name, path in paths(given.models).items()]
+    server = litserve.LitServer(apis, accelerator="cpu", devices=1, fast_queue=True)
+    server.run("127.0.0.1", given.port, generate_client_file=False, log_level="warning")

@@ -1,0 +1,73 @@
+"""Requests a second relative to the floor, ours among the others, as a picture for the README."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Sheet
+
+from bench.contestants import FLOOR, OURSELVES
+from bench.dialects import PICTURE, PLAIN, V1, V1_PICTURE, V2
+from bench.results import Results, Server
+
+_FILE = Path(__file__).parent / "serving.svg"
+_PANELS = (
+    ("A", "one row of 2"),
+    ("B", "one row of 784"),
+    ("C", "256 rows of 2"),
+    ("D", "a digit's pixels"),
+    ("P", "a digit as PNG"),
+)
+_OURS = "#2f81f7"
+_OTHERS = "#8b949e"
+# Grey of a lightness that can be read on white and on black alike; nothing is painted behind it.
+_INK = "#7d8590"
+_DRAWN = (PLAIN, V1, V2, PICTURE, V1_PICTURE)
+
+
+def draw(results: Results) -> None:
+    """Write ``serving.svg``: a panel for each request, a bar for each server's best dialect."""
+    servers = [it for it in results.servers if it.name != FLOOR]
+    with mpl.rc_context(
+        {
+            "font.size": 9,
+            "svg.hashsalt": "onward",
+            "text.color": _INK,
+            "axes.edgecolor": _INK,
+            "ytick.color": _INK,
+        }
+    ):
+        sheet = Sheet(figsize=(10, 0.9 + 0.24 * len(servers)), layout="constrained")
+        panels = sheet.subplots(1, len(_PANELS), sharey=True)
+        for panel, (request, title) in zip(panels, _PANELS, strict=True):
+            _panel(panel, servers, request)
+            panel.set_title(f"{request}: {title}", fontsize=9)
+        sheet.supxlabel("requests/s, % of an empty ASGI app on the same core", color=_INK)
+        sheet.savefig(_FILE, transparent=True, metadata={"Date": None})
+
+
+def _panel(panel: Axes, servers: list[Server], request: str) -> None:
+    for place, server in enumerate(reversed(servers)):
+        share = _best(server, request)
+        if share is None:
+            panel.text(0, place, " not spoken", va="center")
+            continue
+        ours = server.name == OURSELVES
+        panel.barh(place, share * 100, color=_OURS if ours else _OTHERS, height=0.7)
+        panel.text(share * 100, place, f" {share * 100:.3g}", va="center", color=_INK)
+    panel.set_yticks(range(len(servers)), [server.name for server in reversed(servers)])
+    panel.set_xlim(0, 105)
+    panel.tick_params(length=0)
+    panel.set_xticks([])
+    for edge in ("top", "right", "bottom"):
+        panel.spines[edge].set_visible(False)
+
+
+def _best(server: Server, request: str) -> float | None:
+    """The share of its quickest dialect of JSON, or with a picture; bytes have a table."""
+    shares = [
+        figure.share
+        for figure in server.figures
+        if figure.request == request and figure.dialect in _DRAWN
+    ]
+    return max(shares, default=None)

@@ -1,0 +1,220 @@
+"""Servers by turns, round by round, the floor beside each of them."""
+
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bench.contestants import Ask, Contestant
+from bench.environments import interpreter, versions
+from bench.load import Measured, load
+from bench.processes import Post, Running, Start, ask, started
+from bench.results import Figure, Latency, Results, Server
+from bench.workloads import Workload
+
+# So many requests are measured before the floor is measured again.
+_BESIDE = 8
+_PATIENCE_SECONDS = 15.0
+_LOOKS_EVERY_SECONDS = 0.02
+_RELATIVE, _ABSOLUTE = 1e-3, 1e-4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, how often, and with how many connections.
+
+    ``shares`` are measured at ``connections[0]`` in every round, the others in the first.
+    """
+
+    rounds: int
+    seconds: int
+    connections: Sequence[int]
+    cache: Path
+
+
+@dataclass
+class Runs:
+    """What was measured of one server so far."""
+
+    versions: dict[str, str]
+    python: str
+    measured: dict[str, dict[int, list[Measured]]] = field(default_factory=dict)
+    shares: dict[str, list[float]] = field(default_factory=dict)
+    ready: list[float] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+class Race:
+    """One run over all servers."""
+
+    def __init__(self, asked: Mapping[str, Workload], plan: Plan) -> None:
+        self._asked = asked
+        self._plan = plan
+        self._runs: dict[str, Runs] = {}
+        self._missing: dict[str, str] = {}
+        self._floor = ""
+
+    def run(self, contestants: Sequence[Contestant]) -> Results:
+        """Measure every server in turn, round by round, so that drift falls on all alike."""
+        (floor, *_) = contestants
+        with started(self._start(floor, sys.executable)) as running:
+            self._floor = running.address
+            for number in range(self._plan.rounds):
+                for contestant in contestants:
+                    if contestant.name not in self._missing:
+                        self._turn(contestant, number)
+        return self._results(contestants)
+
+    def _turn(self, contestant: Contestant, number: int) -> None:
+        """One server's turn in one round; one that does not start has no further."""
+        _say(f"round {number + 1}: {contestant.name}")
+        try:
+            runs = self._runs_of(contestant)
+            with started(self._start(contestant, runs.python)) as running:
+                runs.ready.append(running.ready_seconds + self._rest(running, contestant))
+                first = self._post(contestant.asks[0])
+                self._load(
+                    running.address, first, self._plan.connections[0], contestant.warm_seconds
+                )
+                for place in range(0, len(contestant.asks), _BESIDE):
+                    self._some(running, runs, contestant.asks[place : place + _BESIDE], number)
+                runs.memory.append(running.memory_mib)
+        except RuntimeError as error:
+            _say(f"{contestant.name} is left out: {error}")
+            self._missing[contestant.name] = str(error)
+
+    def _rest(self, running: Running, contestant: Contestant) -> float:
+        """Seconds until the models behind the first answer as well, or no longer look like it."""
+        began = time.monotonic()
+        for one in [it for it in contestant.asks if it.dialect == contestant.asks[0].dialect]:
+            while time.monotonic() - began < _PATIENCE_SECONDS:
+                with suppress(RuntimeError, OSError):
+                    ask(running.address, self._post(one))
+                    break
+                time.sleep(_LOOKS_EVERY_SECONDS)
+        return time.monotonic() - began
+
+    def _runs_of(self, contestant: Contestant) -> Runs:
+        name = contestant.name
+        if name not in self._runs:
+            python = interpreter(name, self._plan.cache)
+            self._runs[name] = Runs(versions(name, python), python)
+        return self._runs[name]
+
+    def _start(self, contestant: Contestant, python: str) -> Start:
+        self._plan.cache.mkdir(parents=True, exist_ok=True)
+        return Start(
+            contestant.arguments,
+            self._post(contestant.asks[0]),
+            python,
+            {"ORT_DISABLE_TELEMETRY": "1", **(contestant.environment or {})},
+            self._plan.cache / f"{contestant.name}.log",
+        )
+
+    def _post(self, one: Ask) -> Post:
+        return one.how.write(self._asked[one.letter])
+
+    def _some(self, running: Running, runs: Runs, asks: Iterable[Ask], number: int) -> None:
+        """Some requests, and the floor before them."""
+        beside = self._load(self._floor, self._post_to_floor(), self._plan.connections[0])
+        for one in asks:
+            if one.key in runs.refused:
+                continue
+            try:
+                self._check(running, one)
+                self._measure(running, runs, one, beside, number)
+            except (RuntimeError, ValueError, KeyError, OSError) as error:
+                _say(f"  {one.key} is void: {error}")
+                runs.refused[one.key] = str(error).strip().partition("\n")[0]
+                runs.measured.pop(one.key, None)
+
+    def _post_to_floor(self) -> Post:
+        return Post("/", b'{"exam_1":45.0,"exam_2":85.0}')
+
+    def _check(self, running: Running, one: Ask) -> None:
+        """Refuse a server whose answer is not the raw session's."""
+        asked = self._asked[one.letter]
+        body, headers = ask(running.address, self._post(one))
+        found = one.how.read(body, headers, asked)
+        if not np.allclose(found, asked.expected, rtol=_RELATIVE, atol=_ABSOLUTE):
+            raise ValueError(f"answers {found.ravel()[:3]}, not {asked.expected.ravel()[:3]}")
+
+    def _measure(
+        self, running: Running, runs: Runs, one: Ask, beside: Measured, number: int
+    ) -> None:
+        main, *others = self._plan.connections
+        found = runs.measured.setdefault(one.key, {})
+        for connections in [main, *others] if number == 0 else [main]:
+            measured = self._load(running.address, self._post(one), connections)
+            found.setdefault(connections, []).append(measured)
+            if connections == main:
+                runs.shares.setdefault(one.key, []).append(measured.rate / beside.rate)
+
+    def _load(
+        self, address: str, post: Post, connections: int, seconds: int | None = None
+    ) -> Measured:
+        """At some connections, for as long as planned or for so many seconds."""
+        lasting = seconds or self._plan.seconds
+        return load(address + post.path, post.body, connections, lasting, headers=post.headers)
+
+    def _results(self, contestants: Iterable[Contestant]) -> Results:
+        present = [it for it in contestants if it.name not in self._missing]
+        return Results(
+            date=time.strftime("%Y-%m-%d", time.gmtime()),
+            machine=f"{_processor()}, {platform.system()} {platform.release()}",
+            python=platform.python_version(),
+            rounds=self._plan.rounds,
+            seconds=self._plan.seconds,
+            connections=self._plan.connections[0],
+            servers=[_server(it, self._runs[it.name]) for it in present],
+            missing=self._missing,
+        )
+
+
+def _server(contestant: Contestant, runs: Runs) -> Server:
+    return Server(
+        name=contestant.name,
+        versions=runs.versions,
+        ready_seconds=round(statistics.median(runs.ready), 2),
+        memory_mib=round(statistics.median(runs.memory)),
+        figures=[
+            Figure(
+                request=one.request,
+                dialect=one.dialect,
+                share=round(statistics.median(runs.shares[one.key]), 4),
+                by_connections={
+                    number: _latency(measured)
+                    for number, measured in runs.measured[one.key].items()
+                },
+            )
+            for one in contestant.asks
+            if one.key in runs.measured
+        ],
+        refused=runs.refused,
+    )
+
+
+def _latency(runs: Sequence[Measured]) -> Latency:
+    """The middle one by rate."""
+    rate = statistics.median_low(run.rate for run in runs)
+    middle = next(run for run in runs if run.rate == rate)
+    return Latency(rate=rate, p50=round(middle.median, 3), p99=round(middle.p99, 2))
+
+
+def _processor() -> str:
+    """What Linux calls the processor, and how many cores there are."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(named)} cores of {named[0]}" if named else platform.machine()
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"{sentence}\n")

@@ -1,0 +1,165 @@
+"""The section of ``RESULTS.md`` about serving: shares, multiples, latencies, memory, starts."""
+
+from collections.abc import Iterator, Mapping
+
+from bench.contestants import FLOOR, OURSELVES
+from bench.dialects import BINARY, CSV, OBJECTS, PICTURE, PLAIN, V1, V1_PICTURE, V2
+from bench.results import Figure, Results, Server
+
+# The shares that issue 8 asks for, and those it aims at.
+_BARS: Mapping[str, tuple[float, float]] = {
+    "A": (0.60, 0.75),
+    "B": (0.40, 0.55),
+    "Bb": (0.58, 0.65),
+    "C": (0.24, 0.40),
+    "Cb": (0.52, 0.60),
+    "D": (0.28, 0.40),
+    "Db": (0.40, 0.45),
+    "P": (0.36, 0.45),
+}
+_TITLES: Mapping[str, str] = {
+    "A": "a row of two numbers, logistic regression",
+    "B": "a row of 784, dense network of 128 units",
+    "C": "256 rows of two",
+    "D": "a digit of 784 pixels, the course's convolutional network",
+    "P": "the same digit as a PNG file",
+    "D*": "the digit to `digits_cnn`, twelve times the products",
+}
+_DIALECTS = (PLAIN, OBJECTS, V1, V2, BINARY, CSV, PICTURE, V1_PICTURE)
+
+
+def lines(results: Results) -> Iterator[str]:
+    """The whole section but its title."""
+    yield from _head(results)
+    yield from _shares(results)
+    yield from _multiples(results)
+    yield from _table_of_rates(results)
+    yield from _latencies(results)
+    yield from _costs(results)
+    yield from _left_out(results)
+
+
+def dialect_of(request: str) -> str:
+    """The dialect that stands for a request: bytes, a file, or else the plain one."""
+    return BINARY if request.endswith("b") else PICTURE if request == "P" else PLAIN
+
+
+def _head(results: Results) -> Iterator[str]:
+    yield f"Made by `make bench` on {results.date}, {results.machine}, Python {results.python}."
+    yield "The server is on one core and wrk on another; every server loads the same ONNX files, by"
+    yield f"one thread but in the naive FastAPI; {results.rounds} rounds by turns, each request"
+    yield f"{results.seconds} s, medians at {results.connections} connections."
+    yield "A share is the rate to that of an empty ASGI app that reads its body, of 30 bytes, under"
+    yield "the same uvicorn (uvloop, httptools, no log, no server's and date's header), measured in"
+    yield "the same turn; multiples are quotients of shares."
+    yield "An answer unlike the raw session's, one error or one broken connection voids a figure."
+    yield ""
+    for letter, title in _TITLES.items():
+        yield f"- {letter}: {title}"
+    yield "- b behind a letter: version 2 in bytes"
+
+
+def _shares(results: Results) -> Iterator[str]:
+    ours = results.server(OURSELVES)
+    if ours is None:
+        return
+    yield from (
+        "",
+        "| request | share of the floor | bar | aim | p99 ms at 32 |",
+        "|---|---|---|---|---|",
+    )
+    for request, (bar, aim) in _BARS.items():
+        figure = ours.figure(request, dialect_of(request))
+        if figure is None:
+            yield f"| {request} | not measured | {bar:.0%} | {aim:.0%} | |"
+            continue
+        at = figure.by_connections[results.connections]
+        yield f"| {request} | {figure.share:.0%} | {bar:.0%} | {aim:.0%} | {at.p99:.1f} |"
+    yield ""
+    yield "| ours, share of the floor | A | B | C | D | D* | P |"
+    yield "|---|---|---|---|---|---|---|"
+    for dialect in _DIALECTS:
+        mark = "b" if dialect == BINARY else ""
+        cells = [ours.figure(letter + mark, dialect) for letter in ("A", "B", "C", "D", "D*", "P")]
+        yield _row(dialect, [f"{it.share:.0%}" if it else "" for it in cells])
+
+
+def _multiples(results: Results) -> Iterator[str]:
+    """How many times ours is as fast as another in the like dialect."""
+    ours = results.server(OURSELVES)
+    others = [it for it in results.servers if it.name not in {OURSELVES, FLOOR}]
+    if ours is None or not others:
+        return
+    requests = ("A", "B", "C", "D", "D*", "P")
+    yield from ("", _row("ours, times as fast as", requests), "|---" * (len(requests) + 1) + "|")
+    for server in others:
+        for dialect in _spoken(server):
+            mark = "b" if dialect == BINARY else ""
+            cells = []
+            for letter in requests:
+                spoken = _picture_of(dialect) if letter == "P" else dialect
+                theirs = server.figure(letter + mark, spoken) if spoken else None
+                mine = ours.figure(letter + mark, spoken) if spoken else None
+                cells.append(f"{mine.share / theirs.share:.1f}" if mine and theirs else "")
+            yield _row(f"{server.name}, {dialect}", cells)
+
+
+def _picture_of(dialect: str) -> str | None:
+    """The dialect in which a picture goes beside this one."""
+    return {PLAIN: PICTURE, V1: V1_PICTURE}.get(dialect)
+
+
+def _spoken(server: Server) -> list[str]:
+    spoken = {figure.dialect for figure in server.figures}
+    return [dialect for dialect in (PLAIN, V1, V2, BINARY) if dialect in spoken]
+
+
+def _table_of_rates(results: Results) -> Iterator[str]:
+    connections = results.connections
+    yield ""
+    yield f"| server, dialect | requests/s at {connections}: A | B | C | D | D* | P |"
+    yield "|---|---|---|---|---|---|---|"
+    for server in results.servers:
+        for dialect in [it for it in _DIALECTS if any(f.dialect == it for f in server.figures)]:
+            mark = "b" if dialect == BINARY else ""
+            cells = [server.figure(it + mark, dialect) for it in ("A", "B", "C", "D", "D*", "P")]
+            rates = [f"{it.by_connections[connections].rate:,.0f}" if it else "" for it in cells]
+            yield _row(f"{server.name}, {dialect}", rates)
+
+
+def _latencies(results: Results) -> Iterator[str]:
+    counts = sorted({n for s in results.servers for f in s.figures for n in f.by_connections})
+    for letter in ("A", "B", "C", "D", "P"):
+        heads = [f"p50 / p99 ms at {count}" for count in counts]
+        yield from ("", _row(letter, heads), "|---" * (len(heads) + 1) + "|")
+        for server in results.servers:
+            for figure in server.figures:
+                if figure.request in {letter, letter + "b"}:
+                    yield _row(f"{server.name}, {figure.dialect}", _times(figure, counts))
+
+
+def _times(figure: Figure, counts: list[int]) -> list[str]:
+    found = [figure.by_connections.get(count) for count in counts]
+    return [f"{it.p50:.2f} / {it.p99:.1f}" if it else "" for it in found]
+
+
+def _costs(results: Results) -> Iterator[str]:
+    yield from ("", "| server | ready after s | memory MiB | versions |", "|---|---|---|---|")
+    for server in results.servers:
+        named = ", ".join(f"{name} {version}" for name, version in server.versions.items())
+        yield f"| {server.name} | {server.ready_seconds:.1f} | {server.memory_mib:.0f} | {named} |"
+    yield ""
+    yield "Memory is the proportional set size of all its processes after the load."
+
+
+def _left_out(results: Results) -> Iterator[str]:
+    reasons = [f"{name}: {reason}" for name, reason in results.missing.items()]
+    for server in results.servers:
+        reasons += [f"{server.name}, {key}: {reason}" for key, reason in server.refused.items()]
+    if reasons:
+        yield from ("", "Not measured:", "")
+        yield from (f"- {reason}" for reason in reasons)
+
+
+def _row(first: str, cells: list[str] | tuple[str, ...]) -> str:
+    return f"| {' | '.join((first, *cells))} |"

@@ -1,0 +1,144 @@
+"""What is asked: models in a folder, rows, and what the raw session answers to them."""
+
+import gzip
+import io
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from service.bundle.features import Feature, NumberFeature, Range
+from service.bundle.outputs import ClassesOutput
+from tests.models import assembled, examples, manifest, publish
+
+Array = npt.NDArray[Any]
+
+MLP = "mlp784"
+_SHIPPED = ("admission", "digits_conv", "digits_cnn")
+_PIXELS = 784
+_HIDDEN = 128
+_LABELS = 10
+_MANY_ROWS = 256
+_DATA = Path(os.environ.get("ONWARD_DATA", "../shared/datasets"))
+_DIGITS = "mnist/t10k-images-idx3-ubyte.gz"
+_HEADER_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One of the requests A to D.
+
+    Args:
+        letter: what it is called.
+        model: that answers it.
+        rows: the graph's input, ``[batch, …]``.
+        columns: the features' names; none where the input is a picture.
+        expected: what ONNX Runtime itself answers, ``[batch, outputs]``.
+    """
+
+    letter: str
+    model: str
+    rows: Array
+    columns: Sequence[str]
+    expected: Array
+
+
+def make_models(folder: Path) -> None:
+    """Put the models that are measured into a folder: three shipped ones, and a dense network."""
+    for name in _SHIPPED:
+        shutil.copytree(Path("models") / name / "1", folder / name / "1")
+    _publish_mlp(folder)
+
+
+def workloads(models: Path) -> dict[str, Workload]:
+    """The requests by letter; ``D*`` is D to the larger network."""
+    random = np.random.default_rng(1)
+    row = np.array([[45.0, 85.0]])
+    many = random.uniform(0, 100, (_MANY_ROWS, 2)).round(4)
+    shares = random.uniform(0, 1, (1, _PIXELS)).round(3)
+    digit = _digit().reshape(1, 28, 28, 1)
+    exams = ("exam_1", "exam_2")
+    asked: dict[str, tuple[str, Array, Sequence[str]]] = {
+        "A": ("admission", row, exams),
+        "B": (MLP, shares, _names()),
+        "C": ("admission", many, exams),
+        "D": ("digits_conv", digit, ()),
+        "D*": ("digits_cnn", digit, ()),
+    }
+    return {
+        letter: Workload(letter, model, rows, columns, _answer(models, model, rows))
+        for letter, (model, rows, columns) in asked.items()
+    }
+
+
+def png(rows: Array) -> bytes:
+    """The one picture of these rows as a file."""
+    file = io.BytesIO()
+    Image.fromarray(rows[0, :, :, 0]).save(file, "PNG")
+    return file.getvalue()
+
+
+def _answer(models: Path, model: str, rows: Array) -> Array:
+    session = onnxruntime.InferenceSession(models / model / "1" / "model.onnx")
+    (taken,) = session.get_inputs()
+    given = rows if rows.dtype == np.uint8 else rows.astype(np.float32)
+    answer: Array = session.run(None, {taken.name: given})[0]
+    return answer
+
+
+def _digit() -> Array:
+    """A digit of MNIST's test part; where the data set is missing, a ring of its size."""
+    path = _DATA / _DIGITS
+    if path.exists():
+        with gzip.open(path) as file:
+            content = file.read(_HEADER_BYTES + _PIXELS)[_HEADER_BYTES:]
+        return np.frombuffer(content, np.uint8)
+    y, x = np.mgrid[:28, :28] - 13.5
+    ring: Array = (255 * np.exp(-((np.hypot(x, y) - 7) ** 2) / 2)).astype(np.uint8)
+    return ring
+
+
+def _names() -> list[str]:
+    return [f"p{place}" for place in range(_PIXELS)]
+
+
+def _publish_mlp(folder: Path) -> None:
+    """A dense network of 784 numbers, 128 units and 10 labels, weights by chance, as a bundle."""
+    limits = Range(minimum=0, maximum=1)
+    features: list[Feature] = [
+        NumberFeature(name=name, type="number", allowed=limits, trained=limits, example=0.5)
+        for name in _names()
+    ]
+    labels = [str(label) for label in range(_LABELS)]
+    stated = manifest(MLP, features, ClassesOutput(kind="classes", name="digit", labels=labels))
+    model = _mlp()
+    rows = np.random.default_rng(2).uniform(0, 1, (2, _PIXELS)).round(3)
+    session = onnxruntime.InferenceSession(model)
+    outputs = session.run(None, {"features": rows.astype(np.float32)})[0]
+    publish(folder, stated, model, examples(rows.tolist(), outputs, stated))
+
+
+def _mlp() -> bytes:
+    random = np.random.default_rng(3)
+    sizes = {"w1": (_PIXELS, _HIDDEN), "b1": (_HIDDEN,), "w2": (_HIDDEN, _LABELS), "b2": (_LABELS,)}
+    weights = [
+        numpy_helper.from_array(random.normal(0, 0.05, size).astype(np.float32), name)
+        for name, size in sizes.items()
+    ]
+    nodes = [
+        helper.make_node("Gemm", ["features", "w1", "b1"], ["hidden"]),
+        helper.make_node("Relu", ["hidden"], ["active"]),
+        helper.make_node("Gemm", ["active", "w2", "b2"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["probabilities"]),
+    ]
+    taken = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", _PIXELS])
+    given = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", _LABELS])
+    return assembled(nodes, [taken], [given], weights)
