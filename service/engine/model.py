@@ -22,6 +22,7 @@ Execution = Literal["inline", "batched"]
 # Above this many rows a run is timed before another of its size may hold up the event loop.
 _MOST_INLINE_ROWS = 64
 _LONGEST_INLINE_SECONDS = 0.000_5
+_SLOWER = 1.25
 
 _log = logging.getLogger(__name__)
 
@@ -209,7 +210,8 @@ class ServedModel:
         seconds = perf_counter() - started
         rows = row_count(inputs)
         if rows > _MOST_INLINE_ROWS:
-            self._row_seconds = seconds / rows
+            # A run that the machine interrupted says little of the next.
+            self._row_seconds = min(seconds / rows, _SLOWER * self._row_seconds)
             self._inline.max_batch_rows = self._most_joined_rows()
         self.statistics.ran(rows, seconds)
         self._metrics.ran(self.name, self.version, rows)

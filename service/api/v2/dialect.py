@@ -88,7 +88,7 @@ class V2Dialect:
             tensors.append(self._written(array, spec, wanted, buffers))
         body["outputs"] = tensors
         content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-        if not any(wanted.binary for wanted in context.outputs):
+        if not buffers and not any(wanted.binary for wanted in context.outputs):
             return Encoded(content)
         headers = {JSON_LENGTH: str(len(content))}
         return Encoded(b"".join([content, *buffers]), BINARY, headers)

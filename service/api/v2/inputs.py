@@ -24,6 +24,10 @@ def read_inputs(
         InvalidRequest: an input is missing, unknown, given twice, or not what the graph takes.
     """
     given = document.get("inputs")
+    if (only := _only(given, model)) is not None:
+        array = _array(only, model.inputs[0], payload, regions, bundled=model.manifest is not None)
+        payload.require_consumed()
+        return (array,)
     known = [spec.name for spec in model.inputs]
     required = [spec.name for spec in model.inputs if not spec.optional]
     if not isinstance(given, list) or (not given and required):
@@ -44,6 +48,16 @@ def read_inputs(
     if missing := [name for name in required if name not in found]:
         raise InvalidRequest(f"Input {missing[0]!r} is missing.")
     return tuple(found.get(name, ABSENT) for name in known)
+
+
+def _only(given: object, model: ServedModel) -> Mapping[str, Any] | None:
+    """The one tensor that was sent, where the model has one input and this is its name."""
+    if not isinstance(given, list) or len(given) != 1 or len(model.inputs) != 1:
+        return None
+    tensor = given[0]
+    if not isinstance(tensor, dict) or tensor.get("name") != model.inputs[0].name:
+        return None
+    return tensor
 
 
 def read_raw(payload: Payload, model: ServedModel) -> Array:

@@ -21,6 +21,10 @@ _MOST_ARRAY_BYTES = 2**63 - 1
 # As numpy aligns what it allocates. On other addresses the runtime adds up in another order, and
 # the last bit of an answer would depend on where in the body a tensor happened to lie.
 _ALIGNMENT = 16
+_SMALL_BYTES = 16 * 1024
+# More elements than this are counted by the careful way.
+_MOST_USUAL = 2**31
+_LITTLE = {name: dtype.newbyteorder("<") for name, dtype in DTYPES.items()}
 
 
 def read_shape(shape: object, spec: TensorSpec, *, rows_needed: bool) -> Shape:
@@ -34,6 +38,8 @@ def read_shape(shape: object, spec: TensorSpec, *, rows_needed: bool) -> Shape:
     Raises:
         InvalidRequest: it is no shape, or not one that the graph takes.
     """
+    if isinstance(shape, list) and _is_usual(shape, spec):
+        return tuple(shape)
     if not isinstance(shape, list) or not all(map(_is_length, shape)):
         raise InvalidRequest(
             f"Input {spec.name!r} has shape {shown(shape)}; send a list of whole numbers, "
@@ -99,14 +105,15 @@ def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
                 f"{list(shape)} holds {prod(shape)}."
             )
         return _objects(strings).reshape(shape)
-    dtype = DTYPES[spec.datatype].newbyteorder("<")
+    dtype = _LITTLE[spec.datatype]
     if len(content) != prod(shape) * dtype.itemsize:
         raise InvalidRequest(
             f"Input {spec.name!r}: {len(content)} bytes were sent, {spec.datatype} "
             f"{list(shape)} takes {prod(shape) * dtype.itemsize}."
         )
     array = np.frombuffer(content, dtype).reshape(shape)
-    if array.ctypes.data % _ALIGNMENT:
+    # Asking where it lies takes longer than copying a small one.
+    if len(content) <= _SMALL_BYTES or array.ctypes.data % _ALIGNMENT:
         array = array.copy()
     if spec.datatype == "BOOL" and array.size and array.view(np.uint8).max() > 1:
         raise InvalidRequest(f"Input {spec.name!r}: a BOOL is a byte of 0 or 1.")
@@ -130,8 +137,7 @@ def write_json(array: Array, spec: TensorSpec) -> object:
 def write_binary(array: Array, spec: TensorSpec) -> bytes:
     """Raw little-endian bytes; strings each after their length in four bytes."""
     if spec.datatype != "BYTES":
-        little = DTYPES[spec.datatype].newbyteorder("<")
-        return np.ascontiguousarray(array, little).tobytes()
+        return np.ascontiguousarray(array, _LITTLE[spec.datatype]).tobytes()
     encoded = [str(value).encode() for value in array.ravel()]
     return b"".join(struct.pack("<I", len(text)) + text for text in encoded)
 
@@ -162,6 +168,18 @@ def _require_count(count: int, form: str, shape: Shape, spec: TensorSpec) -> Non
             f"Input {spec.name!r}: data has {count} values{form}, shape {list(shape)} "
             f"holds {prod(shape)}."
         )
+
+
+def _is_usual(shape: Sequence[object], spec: TensorSpec) -> bool:
+    """Whether a shape is surely one that the graph takes, with something in it."""
+    if not shape or len(shape) != len(spec.shape):
+        return False
+    size = 1
+    for axis, wanted in zip(shape, spec.shape, strict=True):
+        if type(axis) is not int or axis < 1 or wanted not in (-1, axis):
+            return False
+        size *= axis
+    return size <= _MOST_USUAL
 
 
 def _is_length(axis: object) -> bool:
