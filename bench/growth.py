@@ -217,8 +217,8 @@ def _about_connections(crowds: Mapping[int, Measured]) -> Iterator[str]:
     yield ""
     yield "A few connections fill the core; from there on the rate stays and the latency grows with"
     yield "their number, for each waits for all others. Where p50 does not grow as they do, not all"
-    yield "had come in when the measurement ended: the loop takes sixteen new connections in each of"
-    yield "its turns, and a turn answers all that wait. So the worst are first requests."
+    yield "had come in when the measurement ended: a turn of the loop takes sixteen new ones, and"
+    yield "answers all that wait. So the worst are first requests."
     yield ""
 
 

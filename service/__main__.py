@@ -15,7 +15,7 @@ from service.commands.options import add_settings, read_settings
 from service.commands.score import score
 from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
-from service.listening import Server, bound, takers
+from service.listening import Server, bound
 from service.listing import list_models
 from service.logs import configure_logging
 from service.metrics import WORKERS_FOLDER
@@ -113,7 +113,8 @@ def _serve(settings: Settings) -> None:
             workers=settings.workers,
             **options,  # type: ignore[arg-type] # a dict of several types
         )
-        Supervisor(config, takers(config.bind_socket()), folder).serve()
+        # One taker each: with more, the first worker to wake takes all of a burst.
+        Supervisor(config, [config.bind_socket()], folder).serve()
 
 
 def _refuse(reason: str) -> int:
