@@ -17,7 +17,7 @@ from service.commands.tune import tune
 from service.engine.cores import available_cores
 from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
-from service.listening import Server, bound, takers
+from service.listening import Server, bound
 from service.listing import list_models
 from service.logs import configure_logging
 from service.protocol import DoorProtocol
@@ -122,7 +122,8 @@ def _serve(settings: Settings) -> None:
             workers=settings.workers,
             **options,  # type: ignore[arg-type] # a dict of several types
         )
-        Supervisor(config, takers(config.bind_socket()), folder).serve()
+        # One taker each: with more, the first worker to wake takes all of a burst.
+        Supervisor(config, [config.bind_socket()], folder).serve()
 
 
 def _refuse(reason: str) -> int:

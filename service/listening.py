@@ -2,7 +2,8 @@
 
 The event loop takes one new connection from a socket in each of its turns, and a turn answers all
 that wait; while the loop is busy, a hundred callers that come at once would come in one by one,
-over seconds. So one port has several sockets in the loop, and each takes one.
+over seconds. So one port has several sockets in the loop, and each takes one. Not where several
+workers share a port: there the first to wake would take them all.
 """
 
 import socket
