@@ -114,7 +114,8 @@ def _open_bundle(bundle: Bundle, plan: Plan, limits: Limits) -> _Opened:
             session = _session(bundle.model, plan, limits, 1)
         bitwise = prove(session, bundle)
     session.bind()
-    seconds = min(seconds, row_seconds(session, rows))
+    if seconds < _THREADS_ABOVE_SECONDS:  # else nothing is seen of it
+        seconds = min(seconds, row_seconds(session, rows))
     mode, chosen_by = _mode(plan, seconds)
     opening = session.opening
     told = Execution(mode, chosen_by, opening.threads, seconds, bitwise, opening.graphs)
