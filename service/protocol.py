@@ -15,6 +15,8 @@ from uvicorn.server import ServerState
 from service.api.asking import Answer, header_lines
 from service.api.door import Door, Target
 
+_LOOK_AGAIN_SECONDS = 1.0
+
 
 class _Nobody:
     """Stands for the event that a request's task would wait for."""
@@ -51,6 +53,20 @@ class DoorProtocol(HttpToolsProtocol):
         self._target: Target | None = None
         self._body = b""
         self._turn = _Turn()
+        self._last_answer = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Begin a request; what only the long way needs is made when that is gone."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived; a body that is not whole by then is waited for the long way."""
@@ -63,7 +79,7 @@ class DoorProtocol(HttpToolsProtocol):
         if self._door is not None and self._is_free() and self.parser.get_method() == b"POST":
             self._target = self._door.target(self.url)
         if self._target is None:
-            super().on_headers_complete()
+            self._begin_long_way()
 
     def on_body(self, body: bytes) -> None:
         """Add to the body."""
@@ -110,6 +126,10 @@ class DoorProtocol(HttpToolsProtocol):
     def _begin_long_way(self) -> None:
         """Give back what was kept."""
         body, self._target, self._body = self._body, None, b""
+        url, fields, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(fields)
         super().on_headers_complete()
         if body:
             super().on_body(body)
@@ -125,4 +145,27 @@ class DoorProtocol(HttpToolsProtocol):
         transport.write(b"".join((STATUS_LINE[answer.status], date, *ours)))
         if not turn.keep_alive:
             transport.close()
-        self.on_response_complete()
+        if self.pipeline or not turn.keep_alive:
+            self.on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        # One timer for many answers: setting one for each takes as long as reading the request.
+        self._last_answer = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+
+    def on_response_complete(self) -> None:
+        """Note that an answer of the long way is out."""
+        self._last_answer = self.loop.time()
+        super().on_response_complete()
+
+    def _close_if_idle(self) -> None:
+        """Close the connection if nothing has come for so long, else look again later."""
+        self._idle_timer = None
+        idle = self.loop.time() - self._last_answer
+        cycle = self.cycle
+        if (cycle is None or cycle.response_complete) and idle >= self.timeout_keep_alive:
+            self.timeout_keep_alive_handler()
+        else:
+            later = max(self.timeout_keep_alive - idle, _LOOK_AGAIN_SECONDS)
+            self._idle_timer = self.loop.call_later(later, self._close_if_idle)

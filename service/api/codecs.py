@@ -1,7 +1,5 @@
 """The codecs of models, each made when it is first needed and gone with its model."""
 
-from weakref import WeakKeyDictionary
-
 from service.api.features import FeatureCodec
 from service.api.pictures.codec import Decoding, PictureCodec
 from service.api.writing import AnswerWriter, answer_writer
@@ -12,15 +10,14 @@ from service.engine.model import ServedModel
 from service.errors import InvalidRequest
 from service.settings import Settings
 
+_FEATURES, _PICTURES, _WRITER = "features", "pictures", "writer"
+
 
 class Codecs:
     """One codec a model."""
 
     def __init__(self, settings: Settings) -> None:
         self._decoding = Decoding(settings.max_picture_pixels, settings.max_body_bytes)
-        self._features: WeakKeyDictionary[ServedModel, FeatureCodec] = WeakKeyDictionary()
-        self._writers: WeakKeyDictionary[ServedModel, AnswerWriter] = WeakKeyDictionary()
-        self._pictures: WeakKeyDictionary[ServedModel, PictureCodec | None] = WeakKeyDictionary()
 
     def of(self, model: ServedModel, manifest: Manifest) -> FeatureCodec:
         """The codec of a table's model with this manifest.
@@ -28,33 +25,33 @@ class Codecs:
         Raises:
             InvalidRequest: it takes pictures.
         """
-        codec = self._features.get(model)
+        codec: FeatureCodec | None = model.kept.get(_FEATURES)
         if codec is None:
             if not isinstance(manifest.input, FeaturesInput):
                 raise InvalidRequest(
                     f"Model {model.name!r} takes pictures, not a table's rows; send a picture's "
                     f"file to POST /models/{model.name}/predict, with its own Content-Type."
                 )
-            codec = self._features[model] = FeatureCodec(manifest.input)
+            codec = model.kept[_FEATURES] = FeatureCodec(manifest.input)
         return codec
 
     def writer(self, model: ServedModel) -> AnswerWriter:
         """What writes the usual answers of a model that has a manifest."""
-        writer = self._writers.get(model)
+        writer: AnswerWriter | None = model.kept.get(_WRITER)
         if writer is None:
             output = require_manifest(model).output
-            writer = self._writers[model] = answer_writer(output, model.version)
+            writer = model.kept[_WRITER] = answer_writer(output, model.version)
         return writer
 
     def of_pictures(self, model: ServedModel) -> PictureCodec | None:
         """The codec of a model whose manifest says that it takes pictures; of others none."""
-        try:
-            return self._pictures[model]
-        except KeyError:
-            taken = None if model.manifest is None else model.manifest.input
-            codec = PictureCodec(taken, self._decoding) if isinstance(taken, ImageInput) else None
-            self._pictures[model] = codec
-            return codec
+        if model.manifest is None or not isinstance(model.manifest.input, ImageInput):
+            return None
+        codec: PictureCodec | None = model.kept.get(_PICTURES)
+        if codec is None:
+            codec = PictureCodec(model.manifest.input, self._decoding)
+            model.kept[_PICTURES] = codec
+        return codec
 
 
 def require_manifest(model: ServedModel) -> Manifest:

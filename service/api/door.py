@@ -17,7 +17,7 @@ from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.asking import Answer, Dialect, header_lines
-from service.api.bodies import is_accepted
+from service.api.bodies import JSON, is_accepted
 from service.api.errors import error_response
 from service.api.head import Fields, Head
 from service.api.prediction import Predictor
@@ -31,6 +31,8 @@ Long = Callable[[Request, str, str | None], Awaitable[Response]]
 Told = Callable[[Answer, bytes], None]
 
 _log = logging.getLogger(__name__)
+
+_JSON_OR_NOTHING = (JSON, None)
 
 _MODEL = r"/models/(?P<name>[^/:]+)"
 _VERSION = rf"{_MODEL}(?:/versions/(?P<version>[^/:]+))?"
@@ -120,7 +122,8 @@ class Door:
         if head.get(b"content-encoding") is not None:
             return False
         given = head.get(b"content-type")
-        if given is not None and not is_accepted(given, dialect.media_types(model)):
+        # Every dialect reads JSON.
+        if given not in _JSON_OR_NOTHING and not is_accepted(given, dialect.media_types(model)):
             return False
         return _Visit(self, target, model, head, told).begin(body)
 

@@ -32,6 +32,8 @@ def flat_instances(body: bytes, width: int) -> tuple[list[float], int] | None:
     if found is None:
         return None
     text = found[1]
+    if text.find(b"]") > len(text) // _FEWEST_ROWS:
+        return None  # its first row is too long for that many
     rows = text.count(b"[") - 1
     if rows < _FEWEST_ROWS or text.translate(None, _IN_NUMBERS) != _shape(rows, width):
         return None

@@ -63,8 +63,8 @@ class Asked(NamedTuple):
 
     @property
     def is_usual(self) -> bool:
-        """Whether there is nothing to say of a row but what its model answers."""
-        return self.parameters is USUAL and not self.warnings and not self.files
+        """Whether the form of the answer is the usual one."""
+        return self.parameters is USUAL and not self.files
 
 
 class PlainDialect:
@@ -105,7 +105,8 @@ class PlainDialect:
     def encode(self, model: ServedModel, outputs: Arrays, context: Asked) -> Encoded:
         """One answer for a bare object, else ``{"predictions": [answers]}``."""
         if context.is_usual:
-            return Encoded(self._codecs.writer(model).write(outputs[0], single=context.single))
+            writer = self._codecs.writer(model)
+            return Encoded(writer.write(outputs[0], context.warnings, single=context.single))
         about = {"model_version": model.version}
         body = together(self.read(model, outputs, context), about, single=context.single)
         return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))

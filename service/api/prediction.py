@@ -108,10 +108,7 @@ class Predictor:
 
     def at_hand(self, name: str, asked: str | None) -> ServedModel | None:
         """The model that answers, where nothing needs to be looked up, woken, split or copied."""
-        registry = self._registry
-        if asked is None and (registry.split(name) or registry.shadowing(name)):
-            return None
-        return registry.find(name, asked)
+        return self._registry.at_hand(name, asked)
 
     async def find(self, name: str, asked: str | None) -> ServedModel:
         """The model that answers to a version, a label, or neither; one that rests is woken.

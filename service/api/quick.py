@@ -22,6 +22,8 @@ _NUMBERS = {int, float}
 _EXACT = 2**53
 # Above it, numpy's fixed costs are less than those of looking at each number.
 _NARROW = 16
+# So many bounds are kept ready for a model, at most.
+_MOST_BOUNDS = 16_384
 _HIGHEST = float(np.finfo(np.float32).max)
 
 
@@ -40,6 +42,7 @@ class QuickRows:
         high = [np.inf if b is None else b.high for b in bounds]
         self._low = np.maximum(np.array(low, np.float32), -_HIGHEST)
         self._high = np.minimum(np.array(high, np.float32), _HIGHEST)
+        self._lows, self._highs = self._low[None], self._high[None]
         self._ends = list(zip(self._low.tolist(), self._high.tolist(), strict=True))
         self._whole = [i for i, feature in enumerate(features) if feature.type == "integer"]
         self._unbounded = not self._whole and all(bound is None for bound in bounds)
@@ -107,7 +110,8 @@ class QuickRows:
         if self._unbounded and isfinite(np.vdot(matrix, matrix)):
             return True
         # A NaN is within no bounds, and infinity beyond all of them.
-        within = (matrix >= self._low) & (matrix <= self._high)
+        low, high = self._bounds_of(matrix)
+        within = (matrix >= low) & (matrix <= high)
         # Counting takes a third of the time of numpy's own all().
         if np.count_nonzero(within) < within.size:
             return False
@@ -115,6 +119,20 @@ class QuickRows:
             return True
         whole = matrix[:, self._whole]
         return bool((whole == np.floor(whole)).all())
+
+    def _bounds_of(self, matrix: Matrix) -> tuple[Matrix, Matrix]:
+        """The bounds of each number, in the matrix' own shape where that is small.
+
+        For numpy compares a few long rows five times as fast as many short ones.
+        """
+        rows = len(matrix)
+        if rows == 1 or matrix.size > _MOST_BOUNDS:
+            return self._low, self._high
+        if rows > len(self._lows):
+            self._lows, self._highs = (
+                np.tile(bound, (rows, 1)) for bound in (self._low, self._high)
+            )
+        return self._lows[:rows], self._highs[:rows]
 
     def _allows_cells(self, cells: Sequence[float]) -> bool:
         """The same of the few cells of one row."""

@@ -12,6 +12,7 @@ import orjson
 
 from service.api.answers import chosen_labels, unsure
 from service.api.labels import scores_by_label
+from service.api.trained_range import Warnings
 from service.bundle.outputs import ClassesOutput, Output, ValueOutput
 from service.engine.datatypes import Array
 
@@ -22,11 +23,12 @@ _FLAGS = (b"false", b"true")
 class AnswerWriter(Protocol):
     """Writes a model's answers, each with all that is known of it."""
 
-    def write(self, scores: Array, *, single: bool) -> bytes:
+    def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
         """A body: a bare row's one answer, or ``predictions``.
 
         Args:
             scores: ``[rows, columns]`` of the graph, finite.
+            warnings: sentences for some of the rows.
             single: whether it is one row that was sent bare.
         """
 
@@ -49,16 +51,17 @@ class _ValueWriter:
 
     def __init__(self, output: ValueOutput, about: bytes) -> None:
         self._unit = b"" if output.unit is None else b',"unit":' + orjson.dumps(output.unit)
-        self._single_end = self._unit + about
-        self._all_end = b"]" + about
+        self._about = about
 
-    def write(self, scores: Array, *, single: bool) -> bytes:
+    def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
         """As `AnswerWriter` has it."""
         if single:
-            return b'{"value":%b%b' % (orjson.dumps(scores[0, 0], option=_NUMPY), self._single_end)
-        numbers = _written(scores[:, 0])
-        rows = (b"%b},{" % self._unit + b'"value":').join(numbers)
-        return b'{"predictions":[{"value":%b%b}%b' % (rows, self._unit, self._all_end)
+            value, warned = orjson.dumps(scores[0, 0], option=_NUMPY), _warned(warnings, 0)
+            return b'{"value":%b%b%b%b' % (value, self._unit, warned, self._about)
+        rows = [b'{"value":%b%b' % (number, self._unit) for number in _written(scores[:, 0])]
+        for row in warnings:
+            rows[row] += _warned(warnings, row)
+        return b'{"predictions":[%b}]%b' % (b"},".join(rows), self._about)
 
 
 class _ClassesWriter:
@@ -78,13 +81,11 @@ class _ClassesWriter:
         self._row = [b"", b"", *(piece for key in self._keys for piece in (key, b"")), b"}}"]
         if self._unsure_below is not None:
             self._row[-1:] = [b'},"unsure":', b"", b"}"]
-        # What follows a bare row's answer belongs to the same object.
-        self._single_end = self._row[-1][:-1] + about
 
-    def write(self, scores: Array, *, single: bool) -> bytes:
+    def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
         """As `AnswerWriter` has it."""
         if single:
-            return self._single(scores[0])
+            return self._single(scores[0], _warned(warnings, 0))
         probabilities = scores_by_label(scores, self._output.labels)
         chosen = chosen_labels(self._output, probabilities)
         pieces = self._pieces(_written(probabilities), chosen)
@@ -93,13 +94,19 @@ class _ClassesWriter:
             pieces[len(self._row) - 2 :: len(self._row)] = [_FLAGS[flag] for flag in flags]
         ends = slice(len(self._row) - 1, -1, len(self._row))
         pieces[ends] = [self._row[-1] + b","] * (len(chosen) - 1)
+        for row in warnings:
+            place = (row + 1) * len(self._row) - 1
+            # The last brace is the row's own.
+            inner, brace, comma = pieces[place].rpartition(b"}")
+            pieces[place] = inner + _warned(warnings, row) + brace + comma
         return b"".join((b'{"predictions":[', *pieces, b"]", self._about))
 
-    def _single(self, row: Array) -> bytes:
+    def _single(self, row: Array, warned: bytes) -> bytes:
         """Most requests have one row, for which numpy's ways with many take several times as long.
 
         Args:
             row: ``[columns]`` of the graph.
+            warned: what is to be added.
         """
         if row.size < len(self._keys):
             second = row[0]
@@ -113,7 +120,8 @@ class _ClassesWriter:
         pieces[3 : 3 + 2 * len(numbers) : 2] = numbers
         if self._unsure_below is not None:
             pieces[-2] = _FLAGS[float(shares[place]) < self._unsure_below]
-        pieces[-1] = self._single_end
+        # What follows belongs to the same object.
+        pieces[-1] = self._row[-1][:-1] + warned + self._about
         return b"".join(pieces)
 
     def _pieces(self, numbers: list[bytes], chosen: Sequence[int]) -> list[bytes]:
@@ -128,6 +136,10 @@ class _ClassesWriter:
         for column in range(width):
             pieces[3 + 2 * column :: count] = numbers[column::width]
         return pieces
+
+
+def _warned(warnings: Warnings, row: int) -> bytes:
+    return b',"warnings":' + orjson.dumps(warnings[row]) if row in warnings else b""
 
 
 def _written(numbers: Array) -> list[bytes]:

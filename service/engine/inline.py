@@ -16,6 +16,9 @@ import numpy as np
 from service.engine.datatypes import Arrays
 from service.errors import Draining, Overloaded
 
+# Then the event loop looks at other connections; a run that has begun ends first.
+_LONGEST_SECONDS = 0.001
+
 Run = Callable[[Arrays], Arrays]
 
 
@@ -98,14 +101,13 @@ class InlineBatcher:
         self._run = _gone
 
     def _work(self) -> None:
-        if not self._waiting:
-            return  # closed meanwhile
-        batch = self._take()
-        if self._waiting:
-            # Other connections get their turn between two runs.
-            asyncio.get_running_loop().call_soon(self._work)
-        self._answer(batch)
+        deadline = perf_counter() + _LONGEST_SECONDS
+        while self._waiting and perf_counter() < deadline:
+            self._answer(self._take())
         self._settled()
+        if self._waiting:
+            # Other connections get their turn.
+            asyncio.get_running_loop().call_soon(self._work)
 
     def _take(self) -> list[_Call]:
         """The next calls, as many as fit into a run; at least one."""

@@ -79,6 +79,8 @@ class Registry:
         self._offers: dict[str, Offer] = {}
         self._leaving: dict[tuple[str, str], Entry] = {}
         self._answering: dict[tuple[str, str | None], ServedModel] = {}
+        # Models whose requests without a version are split, or copied.
+        self._special: set[str] = set()
         self._shadowing: dict[str, Sequence[tuple[ServedModel, Shadow]]] = {}
         self.device = DeviceChoice(requested, "cpu", "not asked yet")
 
@@ -87,6 +89,9 @@ class Registry:
         for asked in _asked(self._offers.get(name, _NOTHING)):
             self._answering.pop((name, asked), None)
         self._shadowing.pop(name, None)
+        self._special.discard(name)
+        if offer.split or offer.shadow:
+            self._special.add(name)
         if not offer.entries:
             self._offers.pop(name, None)
             return
@@ -112,6 +117,12 @@ class Registry:
         """Tell no more of it."""
         if self._leaving.get((entry.name, entry.version)) is entry:
             del self._leaving[entry.name, entry.version]
+
+    def at_hand(self, name: str, asked: str | None) -> ServedModel | None:
+        """The same where its requests are neither split nor copied; None where more is to do."""
+        if asked is None and name in self._special:
+            return None
+        return self._answering.get((name, asked))
 
     def find(self, name: str, asked: str | None) -> ServedModel | None:
         """The model that answers to a version, a label, or neither; None where `get` says why.

@@ -116,7 +116,8 @@ def test_metrics_equal_what_the_load_generator_counted(models: Path, workers: in
         }
         assert sums(text, "onward_rows_total", "model") == {"price": rows}
         assert sums(text, "onward_batch_rows_sum", "model") == {"price": rows}
-        assert sums(text, "onward_batch_rows_count", "model") == {"price": by_status[200]}
+        # Requests that arrive together share a run.
+        assert 1 <= sums(text, "onward_batch_rows_count", "model")["price"] <= by_status[200]
         phases = ("decode", "queue", "compute", "encode")
         counts = dict.fromkeys(phases, float(by_status[200]))
         assert sums(text, "onward_phase_seconds_count", "phase") == counts

@@ -20,6 +20,28 @@ class Wanted(NamedTuple):
     place: Place | None = None
 
 
+# The answer's document by the shapes of its arrays.
+Written = dict[tuple[tuple[int, ...], ...], bytes]
+
+
+class Asked(NamedTuple):
+    """What a request says about its answer.
+
+    ``level`` is that of the interval's ends, which follow the graph's own outputs; ``written`` has
+    the documents of answers to the very same words.
+    """
+
+    id: str | None
+    outputs: tuple[Wanted, ...]
+    level: float | None = None
+    written: Written | None = None
+
+    @property
+    def all_binary(self) -> bool:
+        """Whether the answer's document depends on nothing but shapes."""
+        return self.level is None and all(wanted.binary for wanted in self.outputs)
+
+
 class Payload:
     """A body in two parts: a JSON document, or None where all is raw, and bytes taken in order."""
 
