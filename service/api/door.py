@@ -113,7 +113,7 @@ class Door:
         model = self.predictor.at_hand(name, asked)
         if (
             model is None
-            or model.execution != "inline"
+            or not model.is_quick
             or len(body) > self._most_bytes
             or self.ledger.draining
         ):

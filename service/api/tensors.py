@@ -4,6 +4,7 @@ import base64
 import binascii
 import struct
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from math import isfinite
 from typing import Any
 
@@ -57,6 +58,8 @@ def read_natural(data: object, spec: TensorSpec, *, nulls: bool = False) -> Arra
     Raises:
         InvalidRequest: it is ragged, or holds values of another kind.
     """
+    if (usual := _rows_of_numbers(data, spec)) is not None:
+        return usual
     # As objects, because numpy would otherwise make strings of numbers that stand beside one,
     # each as long as the longest.
     natural = np.array(data, np.object_)
@@ -78,6 +81,22 @@ def read_natural(data: object, spec: TensorSpec, *, nulls: bool = False) -> Arra
             "Inference Protocol."
         )
     raise InvalidRequest(sentence)
+
+
+def _rows_of_numbers(data: object, spec: TensorSpec) -> Array | None:
+    """What `read_natural` reads, of a list of numbers or of lists of as many; None of all else."""
+    if not isinstance(data, list) or not data:
+        return None
+    flat: list[Any] = data
+    shape: tuple[int, ...] = (len(data),)
+    if isinstance(data[0], list):
+        if set(map(type, data)) != {list} or len(set(map(len, data))) != 1:
+            return None
+        flat, shape = list(chain.from_iterable(data)), (len(data), len(data[0]))
+    if not set(map(type, flat)) <= _TAKEN[DTYPES[spec.datatype].kind]:
+        return None
+    array = pack(flat, spec)
+    return None if array is None else array.reshape(shape)
 
 
 def cast(natural: Array, spec: TensorSpec) -> Array:

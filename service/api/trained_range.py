@@ -22,6 +22,7 @@ class TrainedRange:
         # In 32 bits, as the rows are: rounding must not put an end of the range outside itself.
         self._low = np.array(low, np.float32)
         self._high = np.array(high, np.float32)
+        self._is_bounded = bool(np.isfinite(self._low).any() or np.isfinite(self._high).any())
 
     def warnings(self, matrix: npt.NDArray[np.float32]) -> Warnings:
         """A sentence for each value beyond what training saw, by row; a gap is none.
@@ -29,6 +30,8 @@ class TrainedRange:
         Args:
             matrix: ``[rows, columns]``, checked.
         """
+        if not self._is_bounded:
+            return NO_WARNINGS
         beyond = (matrix < self._low) | (matrix > self._high)
         if not np.count_nonzero(beyond):
             return NO_WARNINGS

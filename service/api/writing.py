@@ -84,8 +84,9 @@ class _ClassesWriter:
 
     def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
         """As `AnswerWriter` has it."""
-        if single:
-            return self._single(scores[0], _warned(warnings, 0))
+        if len(scores) == 1:
+            row = self._row_of(scores[0]) + _warned(warnings, 0)
+            return row + self._about if single else b'{"predictions":[%b}]%b' % (row, self._about)
         probabilities = scores_by_label(scores, self._output.labels)
         chosen = chosen_labels(self._output, probabilities)
         pieces = self._pieces(_written(probabilities), chosen)
@@ -101,12 +102,13 @@ class _ClassesWriter:
             pieces[place] = inner + _warned(warnings, row) + brace + comma
         return b"".join((b'{"predictions":[', *pieces, b"]", self._about))
 
-    def _single(self, row: Array, warned: bytes) -> bytes:
-        """Most requests have one row, for which numpy's ways with many take several times as long.
+    def _row_of(self, row: Array) -> bytes:
+        """One row's answer but for its last brace.
+
+        Most requests have one row, for which numpy's ways with many take several times as long.
 
         Args:
             row: ``[columns]`` of the graph.
-            warned: what is to be added.
         """
         if row.size < len(self._keys):
             second = row[0]
@@ -120,8 +122,7 @@ class _ClassesWriter:
         pieces[3 : 3 + 2 * len(numbers) : 2] = numbers
         if self._unsure_below is not None:
             pieces[-2] = _FLAGS[float(shares[place]) < self._unsure_below]
-        # What follows belongs to the same object.
-        pieces[-1] = self._row[-1][:-1] + warned + self._about
+        pieces[-1] = self._row[-1][:-1]
         return b"".join(pieces)
 
     def _pieces(self, numbers: list[bytes], chosen: Sequence[int]) -> list[bytes]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from service.bundle.files import MODEL, Bundle, read_bundle
 from service.engine.about import About
 from service.engine.foreign import labels_beside
-from service.engine.model import Limits, ServedModel
+from service.engine.model import QUICK_SECONDS, Limits, ServedModel
 from service.engine.peeking import is_bare, labels_of
 from service.engine.plan import ChosenBy, Execution, Mode, Plan, planned
 from service.engine.proving import as_rows, prove, row_seconds
@@ -17,9 +17,6 @@ from service.engine.statistics import Statistics
 from service.errors import GraphRefused, LoadFailed
 from service.metrics import Metrics
 
-# Handing a call to a thread and back costs some 25 to 40 microseconds; a model a few times slower
-# than that is better off there, where callers are joined and the event loop stays free.
-_INLINE_BELOW_SECONDS = 0.000_15
 # Below this more threads gain less than the second opening that trying them takes.
 _THREADS_ABOVE_SECONDS = 0.000_5
 # More threads take more time of all cores together, so they have to be worth it.
@@ -128,7 +125,7 @@ def _mode(plan: Plan, seconds: float | None) -> tuple[Mode, ChosenBy]:
         return plan.mode, plan.mode_by
     if seconds is None:
         return "batched", "graph"
-    return ("inline" if seconds < _INLINE_BELOW_SECONDS else "batched"), "warm-up"
+    return ("inline" if seconds < QUICK_SECONDS else "batched"), "warm-up"
 
 
 def _session(

@@ -19,6 +19,9 @@ from service.metrics import Metrics
 
 Execution = Literal["inline", "batched"]
 
+# Handing a call to a thread and back costs some 25 to 60 microseconds; a model a few times slower
+# than that is better off there, where callers are joined and the event loop stays free.
+QUICK_SECONDS = 0.000_15
 # Above this many rows a run is timed before another of its size may hold up the event loop.
 _MOST_INLINE_ROWS = 64
 _LONGEST_INLINE_SECONDS = 0.000_5
@@ -69,6 +72,9 @@ class ServedModel:
         self._metrics = metrics
         self.last_used = monotonic()
         self._row_seconds = math.inf  # of the last large run
+        # Of a run of a bare model; the operator's word or another's stands above it.
+        self._learns = about.execution is not None and about.execution.chosen_by == "graph"
+        self._bare_seconds = math.inf
         self._holders = 0
         self._then: Callable[[], None] | None = None
         # Only a bundle promises that its rows are independent, so only bundles are batched.
@@ -101,9 +107,17 @@ class ServedModel:
         except Exception as error:
             raise self._meant(error) from error
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether small requests are answered on the event loop, by `join`.
+
+        A bare model, which has no examples to be timed by, once its callers' runs have shown it.
+        """
+        return self.execution == "inline" or self._bare_seconds < QUICK_SECONDS
+
     def joins(self, rows: int) -> bool:
-        """Whether a request of so many rows is answered on the event loop, by `join`."""
-        return self.execution == "inline" and self._is_short(rows)
+        """Whether a quick model answers so many rows there."""
+        return self.is_quick and self._is_short(rows)
 
     def join(self, inputs: Arrays, told: Told) -> None:
         """Have checked arrays answered together with what else this turn of the loop brought.
@@ -215,6 +229,8 @@ class ServedModel:
             # A run that the machine interrupted says little of the next.
             self._row_seconds = min(seconds / rows, _SLOWER * self._row_seconds)
             self._inline.max_batch_rows = self._most_joined_rows()
+        if self._learns:
+            self._bare_seconds = min(seconds, _SLOWER * self._bare_seconds)
         self.statistics.ran(rows, seconds)
         self._metrics.ran(self.name, self.version, rows)
         if self.manifest is not None:
