@@ -85,8 +85,8 @@ class _ClassesWriter:
     def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
         """As `AnswerWriter` has it."""
         if len(scores) == 1:
-            row = self._row_of(scores[0]) + _warned(warnings, 0)
-            return row + self._about if single else b'{"predictions":[%b}]%b' % (row, self._about)
+            one = self._row_of(scores[0]) + _warned(warnings, 0)
+            return one + self._about if single else b'{"predictions":[%b}]%b' % (one, self._about)
         probabilities = scores_by_label(scores, self._output.labels)
         chosen = chosen_labels(self._output, probabilities)
         pieces = self._pieces(_written(probabilities), chosen)
