@@ -71,7 +71,11 @@ class DoorProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take what has arrived; a body that is not whole by then is waited for the long way."""
         super().data_received(data)
-        if self._target is not None:
+        if self._target is None:
+            return
+        if self.transport.is_closing():  # what arrived was no HTTP
+            self._target = None
+        else:
             self._begin_long_way()
 
     def on_headers_complete(self) -> None:

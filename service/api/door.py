@@ -9,7 +9,8 @@ routes stay, for the documentation and for every other verb.
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from service.engine.batcher import row_count
 from service.engine.inline import Prediction
 from service.engine.model import ServedModel
 from service.errors import OnwardError
+from service.logs import request_id
 
 Long = Callable[[Request, str, str | None], Awaitable[Response]]
 Told = Callable[[Answer, bytes], None]
@@ -44,6 +46,7 @@ V2 = re.compile(rf"/v2{_VERSION}/infer")
 _MOST_BODY_BYTES = 64 * 1024
 # So many addresses are remembered; a caller may invent as many queries as he likes.
 _MOST_TARGETS = 1000
+_LONGEST_TARGET = 256
 
 
 class Way(NamedTuple):
@@ -92,9 +95,11 @@ class Door:
         try:
             return self._targets[url]
         except KeyError:
-            if len(self._targets) >= _MOST_TARGETS:
-                self._targets.clear()
-            found = self._targets[url] = self._found(url)
+            found = self._found(url)
+            if len(url) <= _LONGEST_TARGET:
+                if len(self._targets) >= _MOST_TARGETS:
+                    self._targets.clear()
+                self._targets[url] = found
             return found
 
     def ask(self, target: Target, fields: Fields, body: bytes, told: Told) -> bool:
@@ -141,7 +146,16 @@ class Door:
 class _Visit:
     """One request that is answered here."""
 
-    __slots__ = ("_asking", "_door", "_head", "_inputs", "_model", "_started", "_target", "_told")
+    __slots__ = (
+        "_asking",
+        "_door",
+        "_identity",
+        "_inputs",
+        "_model",
+        "_started",
+        "_target",
+        "_told",
+    )
 
     def __init__(
         self, door: Door, target: Target, model: ServedModel, head: Head, told: Told
@@ -149,7 +163,7 @@ class _Visit:
         self._door = door
         self._target = target
         self._model = model
-        self._head = head
+        self._identity = identity_of(head.get(b"x-request-id"))
         self._told = told
         self._started = perf_counter()
         self._asking = door.predictor.asking(target.dialect, model, head)
@@ -197,16 +211,29 @@ class _Visit:
             seconds=seconds,
         )
         if not isinstance(error, OnwardError):
-            _log.error("request failed", exc_info=error)
+            with _logged_as(self._identity):
+                _log.error("request failed", exc_info=error)
         response = error_response(error)
         lines = header_lines(response.raw_headers)
         return Answer(response.status_code, lines, bytes(response.body))
 
     def _tell(self, answer: Answer) -> None:
-        identity = identity_of(self._head.get(b"x-request-id"))
-        seconds = perf_counter() - self._started
-        self._door.ledger.enter("POST", self._target.path, answer.status, seconds)
-        self._told(answer, identity.encode())
+        ledger, status = self._door.ledger, answer.status
+        ledger.count(status)
+        if ledger.logs(status):
+            with _logged_as(self._identity):
+                ledger.log("POST", self._target.path, status, perf_counter() - self._started)
+        self._told(answer, self._identity.encode())
+
+
+@contextmanager
+def _logged_as(identity: str) -> Iterator[None]:
+    """Put the request's id on what is logged meanwhile."""
+    token = request_id.set(identity)
+    try:
+        yield
+    finally:
+        request_id.reset(token)
 
 
 class AsgiDoor:

@@ -42,7 +42,7 @@ class QuickRows:
         high = [np.inf if b is None else b.high for b in bounds]
         self._low = np.maximum(np.array(low, np.float32), -_HIGHEST)
         self._high = np.minimum(np.array(high, np.float32), _HIGHEST)
-        self._lows, self._highs = self._low[None], self._high[None]
+        self._repeated = self._low[None], self._high[None]
         self._ends = list(zip(self._low.tolist(), self._high.tolist(), strict=True))
         self._whole = [i for i, feature in enumerate(features) if feature.type == "integer"]
         self._unbounded = not self._whole and all(bound is None for bound in bounds)
@@ -128,11 +128,11 @@ class QuickRows:
         rows = len(matrix)
         if rows == 1 or matrix.size > _MOST_BOUNDS:
             return self._low, self._high
-        if rows > len(self._lows):
-            self._lows, self._highs = (
-                np.tile(bound, (rows, 1)) for bound in (self._low, self._high)
-            )
-        return self._lows[:rows], self._highs[:rows]
+        low, high = self._repeated
+        if rows > len(low):
+            low, high = np.tile(self._low, (rows, 1)), np.tile(self._high, (rows, 1))
+            self._repeated = low, high  # at once, for rows are read in threads too
+        return low[:rows], high[:rows]
 
     def _allows_cells(self, cells: Sequence[float]) -> bool:
         """The same of the few cells of one row."""

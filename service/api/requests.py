@@ -48,12 +48,18 @@ class Ledger:
         """Whether the service is stopping."""
         return self._readiness.draining
 
-    def enter(self, method: str, path: str, status: int, seconds: float) -> None:
-        """Count an answer, and log it if that is wanted; nought is none at all."""
+    def count(self, status: int) -> None:
+        """Count an answer; nought is none at all."""
         self._metrics.responded(status)
-        if status >= self._log_from or (status == 0 and self._log_from < _NO_STATUS):
-            facts = {"method": method, "path": path, "status": status}
-            _log.info("request", extra=facts | {"milliseconds": round(seconds * 1e3, 3)})
+
+    def logs(self, status: int) -> bool:
+        """Whether such an answer gets a line in the log."""
+        return status >= self._log_from or (status == 0 and self._log_from < _NO_STATUS)
+
+    def log(self, method: str, path: str, status: int, seconds: float) -> None:
+        """Write that line."""
+        facts = {"method": method, "path": path, "status": status}
+        _log.info("request", extra=facts | {"milliseconds": round(seconds * 1e3, 3)})
 
     def settle(self) -> None:
         """Make sure, where there are several workers, that any of them tells what was entered."""
@@ -128,8 +134,10 @@ class _Answer:
         """Count and log the request, unless that has been done."""
         if not self._accounted:
             self._accounted = True
-            seconds = perf_counter() - self._started
-            self._ledger.enter(self._scope["method"], self._scope["path"], self.status, seconds)
+            seconds, scope = perf_counter() - self._started, self._scope
+            self._ledger.count(self.status)
+            if self._ledger.logs(self.status):
+                self._ledger.log(scope["method"], scope["path"], self.status, seconds)
             self._ledger.settle()
 
 

@@ -6,6 +6,7 @@ and numpy, neither HTTP nor ONNX.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
@@ -18,6 +19,8 @@ from service.errors import Draining, Overloaded
 
 # Then the event loop looks at other connections; a run that has begun ends first.
 _LONGEST_SECONDS = 0.001
+
+_log = logging.getLogger(__name__)
 
 Run = Callable[[Arrays], Arrays]
 
@@ -127,21 +130,29 @@ class InlineBatcher:
             outputs = self._run(_joined(batch))
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
             if len(batch) == 1:
-                batch[0].told(error)
+                _tell(batch[0], error)
                 return
             for call in batch:
                 self._answer([call])
             return
         seconds = perf_counter() - started
         if len(batch) == 1:
-            batch[0].told(Prediction(outputs, started - batch[0].arrived, seconds))
+            _tell(batch[0], Prediction(outputs, started - batch[0].arrived, seconds))
             return
         start = 0
         for call in batch:
             end = start + call.rows
             own = tuple([output[start:end] for output in outputs])
-            call.told(Prediction(own, started - call.arrived, seconds))
+            _tell(call, Prediction(own, started - call.arrived, seconds))
             start = end
+
+
+def _tell(call: _Call, answer: Prediction | Exception) -> None:
+    """Tell one caller; what breaks there must not keep the others from their answers."""
+    try:
+        call.told(answer)
+    except Exception:
+        _log.exception("an answer could not be handed over")
 
 
 def _gone(_: Arrays) -> Arrays:
