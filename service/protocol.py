@@ -104,7 +104,8 @@ class DoorProtocol(HttpToolsProtocol):
             before = self.cycle
             self.cycle = self._turn  # type: ignore[assignment] # all that is asked of it is there
             self._target, self._body = None, b""
-            if door.ask(target, self.headers, body, self._answered):
+            alone = len(self.connections) == 1
+            if door.ask(target, self.headers, body, self._answered, alone=alone):
                 return
             self._turn.response_complete = True
             self.cycle = before

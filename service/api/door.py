@@ -102,7 +102,9 @@ class Door:
                 self._targets[url] = found
             return found
 
-    def ask(self, target: Target, fields: Fields, body: bytes, told: Told) -> bool:
+    def ask(
+        self, target: Target, fields: Fields, body: bytes, told: Told, *, alone: bool = False
+    ) -> bool:
         """Have a request answered within this turn of the event loop, or soon after.
 
         Args:
@@ -110,6 +112,7 @@ class Door:
             fields: its headers, names in lower case.
             body: all of it.
             told: called with the answer, and with the id that its header is to bear.
+            alone: whether there is no other caller to share a run with.
 
         Returns:
             Whether it will be; where not, nothing has been done, and the long way must be gone.
@@ -130,7 +133,7 @@ class Door:
         # Every dialect reads JSON.
         if given not in _JSON_OR_NOTHING and not is_accepted(given, dialect.media_types(model)):
             return False
-        return _Visit(self, target, model, head, told).begin(body)
+        return _Visit(self, target, model, head, told).begin(body, alone=alone)
 
     def _found(self, url: bytes) -> Target | None:
         path, _, query = url.partition(b"?")
@@ -168,7 +171,7 @@ class _Visit:
         self._started = perf_counter()
         self._asking = door.predictor.asking(target.dialect, model, head)
 
-    def begin(self, body: bytes) -> bool:
+    def begin(self, body: bytes, *, alone: bool) -> bool:
         """Set out; False where it must be done the long way, and nothing has been done."""
         try:
             inputs = self._asking.decode(body)
@@ -181,7 +184,7 @@ class _Visit:
         self._inputs = inputs
         self._model.__enter__()
         try:
-            self._model.join(inputs, self._answered)
+            self._model.join(inputs, self._answered, alone=alone)
         except OnwardError as error:
             self._answered(error)
             self._door.ledger.settle()

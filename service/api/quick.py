@@ -5,7 +5,7 @@ way, which reads every cell by itself and tells what is wrong.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from math import isfinite
 from operator import itemgetter
@@ -159,15 +159,14 @@ class QuickRows:
         raise TypeError(row)
 
 
-def packed(flat: Iterable[object]) -> Matrix:
+def packed(flat: Sequence[object]) -> Matrix:
     """Numbers in 32 bits; three times as quick as numpy's own way from a list.
 
     Raises:
         struct.error: there is something else among them; a boolean passes for a number.
         OverflowError: one does not fit.
     """
-    cells = tuple(flat)
-    return np.frombuffer(struct.pack(f"{len(cells)}f", *cells), np.float32)
+    return np.frombuffer(struct.pack(f"{len(flat)}f", *flat), np.float32)
 
 
 def _usual(feature: NumberFeature | IntegerFeature) -> tuple[float, float]:

@@ -17,7 +17,8 @@ class TrainedRange:
     """What the training part spanned, feature by feature."""
 
     def __init__(self, features: Sequence[Feature]) -> None:
-        self._features = features
+        # Bodies may be full of such values, so each has only its number put in.
+        self._sentences = [_sentence(feature) for feature in features]
         low, high = zip(*map(_span, features), strict=True)
         # In 32 bits, as the rows are: rounding must not put an end of the range outside itself.
         self._low = np.array(low, np.float32)
@@ -36,8 +37,10 @@ class TrainedRange:
         if not np.count_nonzero(beyond):
             return NO_WARNINGS
         found: dict[int, list[str]] = {}
-        for row, column in np.argwhere(beyond).tolist():
-            sentence = _sentence(self._features[column], float(matrix[row, column]))
+        values = matrix[beyond].tolist()
+        for (row, column), value in zip(np.argwhere(beyond).tolist(), values, strict=True):
+            before, after = self._sentences[column]
+            sentence = before if after is None else f"{before}{value:.7g}{after}"
             found.setdefault(row, []).append(sentence)
         return found
 
@@ -74,15 +77,17 @@ def _span(feature: Feature) -> tuple[float, float]:
     return -np.inf, np.inf
 
 
-def _sentence(feature: Feature, value: float) -> str:
+def _sentence(feature: Feature) -> tuple[str, str | None]:
+    """What comes before and after the value; or the whole of it, where that is not told."""
     if isinstance(feature, CategoryFeature):
-        return (
+        sentence = (
             f"Feature {feature.name!r} is a word that training did not see; "
             f"it saw {listed(feature.categories)}."
         )
+        return sentence, None
     low, high = _span(feature)
     unit = f" {feature.unit}" if feature.unit else ""
     return (
-        f"Feature {feature.name!r} is {value:.7g}{unit}, and training saw only "
-        f"{low:.7g} to {high:.7g}; the answer is a guess beyond it."
+        f"Feature {feature.name!r} is ",
+        f"{unit}, and training saw only {low:.7g} to {high:.7g}; the answer is a guess beyond it.",
     )

@@ -71,13 +71,14 @@ class InlineBatcher:
         self._queued_rows = 0
         self._closed = False
 
-    def submit(self, inputs: Arrays, rows: int, told: Told) -> None:
+    def submit(self, inputs: Arrays, rows: int, told: Told, *, alone: bool = False) -> None:
         """Have these rows answered in this turn of the event loop.
 
         Args:
             inputs: arrays that share their first axis; those of all calls agree in the others.
             rows: their first axis.
             told: called with the answer, or with what ``run`` raised for these very rows.
+            alone: nobody else can come in this turn, so that they are run at once.
 
         Raises:
             Overloaded: too many rows wait.
@@ -87,10 +88,13 @@ class InlineBatcher:
             raise Draining
         if self._queued_rows and self._queued_rows + rows > self._max_queued_rows:
             raise Overloaded(self._queued_rows, self._max_queued_rows)
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._work)
+        first = not self._waiting
         self._waiting.append(_Call(inputs, rows, told, perf_counter()))
         self._queued_rows += rows
+        if first and alone:
+            self._work()
+        elif first:
+            asyncio.get_running_loop().call_soon(self._work)
 
     def close(self) -> None:
         """Take no new calls, and answer those that wait."""
@@ -151,7 +155,7 @@ def _tell(call: _Call, answer: Prediction | Exception) -> None:
     """Tell one caller; what breaks there must not keep the others from their answers."""
     try:
         call.told(answer)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, it is this caller's
         _log.exception("an answer could not be handed over")
 
 
