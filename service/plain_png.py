@@ -31,7 +31,7 @@ def plain_png(content: bytes, height: int, width: int) -> npt.NDArray[np.uint8] 
         width: of it.
 
     Returns:
-        None where the file is of another size or kind, has anything more to it, or is damaged.
+        None where the file is of another size or kind, has a chunk that may matter, or is damaged.
     """
     if not content.startswith(_START):
         return None
