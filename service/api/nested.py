@@ -10,9 +10,12 @@ from functools import lru_cache
 import orjson
 
 # A body that has nothing but rows under this key.
-_INSTANCES = re.compile(rb'\s*\{\s*"instances"\s*:(.*)\}\s*', re.DOTALL)
+_SPACE = b" \t\r\n"
+_INSTANCES = re.compile(rb'[%b]*\{[%b]*"instances"[%b]*:(.*)\}[%b]*' % ((_SPACE,) * 4), re.DOTALL)
 # What numbers are made of, and white space; what is left is the shape.
-_IN_NUMBERS = b"0123456789+-.eE \t\r\n"
+_IN_NUMBERS = b"0123456789+-.eE" + _SPACE
+# Between two rows, as writers of JSON have it: no number can stand outside its brackets there.
+_BETWEEN = (b"],[", b"], [")
 _WITHOUT_BRACKETS = bytes.maketrans(b"[]", b"  ")
 # With fewer rows, nothing is gained.
 _FEWEST_ROWS = 8
@@ -37,8 +40,13 @@ def flat_instances(body: bytes, width: int) -> tuple[list[float], int] | None:
     rows = text.count(b"[") - 1
     if rows < _FEWEST_ROWS or text.translate(None, _IN_NUMBERS) != _shape(rows, width):
         return None
+    text = text.strip(_SPACE)
+    if not (text.startswith(b"[[") and text.endswith(b"]]")) or all(
+        text.count(between) != rows - 1 for between in _BETWEEN
+    ):
+        return None
     # Brackets become white space, so that numbers on both sides of one do not become one; that
-    # each stands where it must has been seen, and that there is a number between two commas is
+    # each stands where it must has been seen, and that there is one number between two commas is
     # seen by the reader of the flat array.
     try:
         return orjson.loads(b"[%b]" % text.translate(_WITHOUT_BRACKETS)), rows
