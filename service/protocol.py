@@ -55,6 +55,7 @@ class DoorProtocol(HttpToolsProtocol):
         self._turn = _Turn()
         self._last_answer = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._in_head = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -67,6 +68,7 @@ class DoorProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
+        self._in_head = True
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived; a body that is not whole by then is waited for the long way."""
@@ -80,6 +82,7 @@ class DoorProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Keep a prediction back until its body is there."""
+        self._in_head = False
         if self._door is not None and self._is_free() and self.parser.get_method() == b"POST":
             self._target = self._door.target(self.url)
         if self._target is None:
@@ -169,7 +172,9 @@ class DoorProtocol(HttpToolsProtocol):
         self._idle_timer = None
         idle = self.loop.time() - self._last_answer
         cycle = self.cycle
-        if (cycle is None or cycle.response_complete) and idle >= self.timeout_keep_alive:
+        # A head that has come in part is a request, which uvicorn waits for.
+        free = (cycle is None or cycle.response_complete) and not self._in_head
+        if free and idle >= self.timeout_keep_alive:
             self.timeout_keep_alive_handler()
         else:
             later = max(self.timeout_keep_alive - idle, _LOOK_AGAIN_SECONDS)

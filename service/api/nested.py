@@ -14,8 +14,8 @@ _SPACE = b" \t\r\n"
 _INSTANCES = re.compile(rb'[%b]*\{[%b]*"instances"[%b]*:(.*)\}[%b]*' % ((_SPACE,) * 4), re.DOTALL)
 # What numbers are made of, and white space; what is left is the shape.
 _IN_NUMBERS = b"0123456789+-.eE" + _SPACE
-# What a bracket has beside it where its number stands on its other side.
-_BESIDE = (b"[,", b",]", b"[]")
+# Between two rows, as writers of JSON have it: no number can stand outside its brackets there.
+_BETWEEN = (b"],[", b"], [")
 _WITHOUT_BRACKETS = bytes.maketrans(b"[]", b"  ")
 # With fewer rows, nothing is gained.
 _FEWEST_ROWS = 8
@@ -35,13 +35,15 @@ def flat_instances(body: bytes, width: int) -> tuple[list[float], int] | None:
     if found is None:
         return None
     text = found[1]
-    if text.find(b"]") > len(text) // 2:
-        return None  # its first row is most of it
+    if text.find(b"]") > len(text) // _FEWEST_ROWS:
+        return None  # its first row is too long for that many
     rows = text.count(b"[") - 1
     if rows < _FEWEST_ROWS or text.translate(None, _IN_NUMBERS) != _shape(rows, width):
         return None
-    bare = text.translate(None, _SPACE)
-    if any(beside in bare for beside in _BESIDE):
+    text = text.strip(_SPACE)
+    if not (text.startswith(b"[[") and text.endswith(b"]]")) or all(
+        text.count(between) != rows - 1 for between in _BETWEEN
+    ):
         return None
     # Brackets become white space, so that numbers on both sides of one do not become one; that
     # each stands where it must has been seen, and that there is one number between two commas is

@@ -121,7 +121,12 @@ class InlineBatcher:
         waiting = self._waiting
         batch = [waiting.popleft()]
         rows = batch[0].rows
-        while waiting and rows + waiting[0].rows <= self.max_batch_rows:
+        # A call without rows runs alone: there is nothing to cut its answer by.
+        while (
+            waiting
+            and min(rows, waiting[0].rows) > 0
+            and rows + waiting[0].rows <= self.max_batch_rows
+        ):
             call = waiting.popleft()
             batch.append(call)
             rows += call.rows

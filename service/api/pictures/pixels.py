@@ -32,7 +32,10 @@ def flat_pixels(data: Sequence[Any]) -> Pixels | None:
     try:
         if type(data[0]) is int:
             return np.frombuffer(bytes(data), np.uint8)
-        numbers = np.frombuffer(struct.pack(f"{len(data)}f", *data), np.float32)
+        if type(data[0]) is not float:
+            return None  # a list of booleans would pass for one of numbers
+        # In 64 bits, for 32 round what is a little beyond an end to that end.
+        numbers = np.frombuffer(struct.pack(f"{len(data)}d", *data))
     except (TypeError, ValueError, OverflowError, struct.error):
         return None
     if not (numbers.min() >= 0 and numbers.max() <= _WHITE):

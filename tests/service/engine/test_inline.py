@@ -1,8 +1,7 @@
-"""Calls of one turn of the event loop share a run, and nobody pays for a neighbour."""
+"""The batcher on the event loop: one run a turn, and what happens when something goes wrong."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,172 +10,176 @@ from service.engine.datatypes import Arrays
 from service.engine.inline import InlineBatcher, Prediction
 from service.errors import Draining, Overloaded
 
-T = TypeVar("T")
+Result = Prediction | Exception
 
 
-class Runs:
-    """A runner that doubles its rows, records each run, and fails on NaN."""
+class Doubler:
+    """A runner that doubles its rows and records each batch; a NaN makes a run fail."""
 
     def __init__(self) -> None:
-        self.seen: list[list[float]] = []
-        self.settled = 0
+        self.batches: list[list[float]] = []
 
     def __call__(self, inputs: Arrays) -> Arrays:
-        values = inputs[0][:, 0].tolist()
-        self.seen.append(values)
+        values = inputs[0].astype(np.float64)
+        self.batches.append(values[:, 0].tolist())
         if np.isnan(values).any():
-            raise ValueError(f"cannot double {values}")
-        return (inputs[0] * 2,)
-
-    def settle(self) -> None:
-        self.settled += 1
+            raise ValueError(f"cannot double {values[:, 0].tolist()}")
+        return (values + values,)
 
 
-class Caller:
-    """Keeps what it is told."""
+class Calls:
+    """What each call was told, in the order of the calls, and how often runs were settled."""
 
-    def __init__(self) -> None:
-        self.told: list[Prediction | Exception] = []
+    def __init__(self, run: Doubler, *, batch: int = 100, queue: int = 1000) -> None:
+        self.told: dict[int, Result] = {}
+        self.settled: list[int] = []
+        self.batcher = InlineBatcher(
+            run,
+            max_batch_rows=batch,
+            max_queued_rows=queue,
+            settled=lambda: self.settled.append(len(self.told)),
+        )
 
-    def __call__(self, answer: Prediction | Exception) -> None:
-        self.told.append(answer)
+    def submit(self, *values: float) -> None:
+        number = len(self.told) + self.waiting
+        self.waiting += 1
+        inputs = (np.array(values, np.float32).reshape(-1, 1),)
+        try:
+            self.batcher.submit(inputs, len(values), self._teller(number))
+        except Exception:
+            self.waiting -= 1
+            raise
+
+    waiting = 0
+
+    def _teller(self, number: int) -> Callable[[Result], None]:
+        def told(result: Result) -> None:
+            assert number not in self.told
+            self.waiting -= 1
+            self.told[number] = result
+
+        return told
 
     @property
-    def values(self) -> list[float] | str:
-        (answer,) = self.told
-        if isinstance(answer, Exception):
-            return str(answer)
-        return [float(value) for value in answer.outputs[0][:, 0]]
+    def answers(self) -> list[list[float] | str]:
+        results = [self.told[number] for number in sorted(self.told)]
+        return [
+            str(result) if isinstance(result, Exception) else result.outputs[0][:, 0].tolist()
+            for result in results
+        ]
 
 
-def batcher(runs: Runs, *, batch: int = 100, queue: int = 1000) -> InlineBatcher:
-    return InlineBatcher(runs, max_batch_rows=batch, max_queued_rows=queue, settled=runs.settle)
+async def turns() -> None:
+    """Let the loop go round until everything has run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
 
 
-def submit(to: InlineBatcher, *values: float, alone: bool = False) -> Caller:
-    caller = Caller()
-    rows = np.array(values, np.float32).reshape(-1, 1)
-    to.submit((rows,), len(values), caller, alone=alone)
-    return caller
+def submitted(calls: Calls, *rows: tuple[float, ...]) -> Calls:
+    """The calls of one turn, answered."""
+
+    async def scenario() -> None:
+        for values in rows:
+            calls.submit(*values)
+        assert not calls.told
+        await turns()
+
+    asyncio.run(scenario())
+    return calls
 
 
-def run(scenario: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(scenario)
+def test_calls_of_one_turn_share_a_run_and_get_their_own_rows() -> None:
+    """In the order in which they came; their callers are settled once."""
+    run = Doubler()
+
+    calls = submitted(Calls(run), (1,), (2, 3), (4,))
+
+    assert run.batches == [[1, 2, 3, 4]]
+    assert calls.answers == [[2], [4, 6], [8]]
+    assert calls.settled == [3]
 
 
-async def turn() -> None:
-    """Let the event loop do what it has been asked to."""
-    await asyncio.sleep(0)
+def test_calls_of_different_turns_do_not_wait_for_each_other() -> None:
+    """There is no timer: what has arrived runs."""
+    run = Doubler()
+    calls = Calls(run)
+
+    submitted(calls, (1,))
+    asyncio.run(another(calls))
+
+    assert run.batches == [[1], [2]]
 
 
-def test_calls_of_one_turn_share_a_run() -> None:
-    """Each gets its own rows, in their order, and those of the next turn run by themselves."""
-    runs = Runs()
-
-    async def scenario() -> list[Caller]:
-        to = batcher(runs)
-        first = [submit(to, 1), submit(to, 2, 3), submit(to, 4)]
-        assert runs.seen == []
-        await turn()
-        later = submit(to, 5)
-        await turn()
-        return [*first, later]
-
-    callers = run(scenario())
-
-    assert runs.seen == [[1, 2, 3, 4], [5]]
-    assert [caller.values for caller in callers] == [[2], [4, 6], [8], [10]]
-    assert runs.settled == 2
+async def another(calls: Calls) -> None:
+    calls.submit(2)
+    await turns()
 
 
-def test_one_who_is_alone_does_not_wait_for_the_loop() -> None:
-    """Its answer is there when it has asked."""
-    runs = Runs()
+def test_rows_are_counted_not_calls() -> None:
+    """A run ends before the call whose rows would exceed it; a larger call runs whole."""
+    run = Doubler()
 
-    async def scenario() -> Caller:
-        return submit(batcher(runs), 1, alone=True)
+    calls = submitted(Calls(run, batch=3), (1, 1), (2, 2), (3,), (4, 4, 4, 4), (5,))
 
-    assert run(scenario()).values == [2]
-
-
-def test_a_run_has_no_more_rows_than_it_may() -> None:
-    """A call that is larger runs by itself, and whole."""
-    runs = Runs()
-
-    async def scenario() -> list[Caller]:
-        to = batcher(runs, batch=3)
-        callers = [submit(to, 1, 2), submit(to, 3, 4), submit(to, 5), submit(to, 6, 7, 8, 9)]
-        await turn()
-        await turn()
-        return callers
-
-    callers = run(scenario())
-
-    assert runs.seen == [[1, 2], [3, 4, 5], [6, 7, 8, 9]]
-    assert callers[3].values == [12, 14, 16, 18]
+    assert run.batches == [[1, 1], [2, 2, 3], [4] * 4, [5]]
+    assert calls.answers == [[2, 2], [4, 4], [6], [8] * 4, [10]]
 
 
-def test_a_run_that_fails_is_done_again_for_each() -> None:
-    """Only the one whose rows are at fault is told so."""
-    runs = Runs()
+def test_a_call_without_rows_runs_alone() -> None:
+    """Neither before nor behind others is it joined with them."""
+    run = Doubler()
 
-    async def scenario() -> list[Caller]:
-        to = batcher(runs)
-        callers = [submit(to, 1), submit(to, np.nan), submit(to, 3)]
-        await turn()
-        return callers
+    calls = submitted(Calls(run), (), (1,), (), (2,), (3,))
 
-    good, bad, other = run(scenario())
-
-    assert (good.values, other.values) == ([2], [6])
-    assert bad.values == "cannot double [nan]"
+    assert run.batches == [[], [1], [], [2, 3]]
+    assert calls.answers == [[], [2], [], [4], [6]]
 
 
-def test_a_caller_whose_telling_breaks_harms_nobody() -> None:
-    """The others of its run have their answers."""
-    runs = Runs()
+def test_a_failing_run_tells_each_caller_its_own_fate() -> None:
+    """Good neighbours get their answers; each bad one gets an exception of its own rows."""
+    nan = float("nan")
+    run = Doubler()
 
-    def broken(_: Prediction | Exception) -> None:
-        raise RuntimeError("the line is dead")
+    calls = submitted(Calls(run), (1,), (nan, 7), (2,), (nan, 8))
 
-    async def scenario() -> list[Caller]:
-        to = batcher(runs)
-        first = submit(to, 1)
-        to.submit((np.ones((1, 1), np.float32),), 1, broken)
-        last = submit(to, 3)
-        await turn()
-        return [first, last]
-
-    assert [caller.values for caller in run(scenario())] == [[2], [6]]
+    assert calls.answers == [[2], "cannot double [nan, 7.0]", [4], "cannot double [nan, 8.0]"]
+    assert calls.told[1] is not calls.told[3]
+    assert [len(batch) for batch in run.batches] == [6, 1, 2, 1, 2]
 
 
-def test_too_many_rows_are_refused_at_once() -> None:
-    """Those that wait are answered, and a single call may be of any size."""
-    runs = Runs()
+def test_a_full_queue_says_so_at_once() -> None:
+    """The refused caller learns how much waits; a lone call of any size is taken."""
+    run = Doubler()
+    calls = Calls(run, queue=4)
 
-    async def scenario() -> list[Caller]:
-        to = batcher(runs, queue=3)
-        callers = [submit(to, 1, 2, 3, 4)]
-        with pytest.raises(Overloaded, match="4 rows are waiting and the limit is 3"):
-            submit(to, 5)
-        await turn()
-        return [*callers, submit(to, 6, alone=True)]
+    async def scenario() -> None:
+        calls.submit(1, 1, 1)
+        with pytest.raises(Overloaded, match=r"3 rows are waiting and the limit is 4"):
+            calls.submit(2, 2)
+        calls.submit(3)
+        await turns()
+        calls.submit(4, 4, 4, 4, 4)
+        await turns()
 
-    assert [caller.values for caller in run(scenario())] == [[2, 4, 6, 8], [12]]
+    asyncio.run(scenario())
+
+    assert calls.answers == [[2, 2, 2], [6], [8] * 5]
 
 
-def test_closing_answers_those_that_wait() -> None:
-    """And takes no more."""
-    runs = Runs()
+def test_closing_answers_those_who_wait_and_takes_no_more() -> None:
+    """Each of them once, although the loop still has its turn to come."""
+    run = Doubler()
+    calls = Calls(run)
 
-    async def scenario() -> Caller:
-        to = batcher(runs)
-        waiting = submit(to, 1)
-        to.close()
+    async def scenario() -> None:
+        calls.submit(1)
+        calls.submit(2)
+        calls.batcher.close()
+        assert calls.answers == [[2], [4]]
         with pytest.raises(Draining):
-            submit(to, 2)
-        await turn()
-        return waiting
+            calls.submit(3)
+        await turns()
 
-    assert run(scenario()).values == [2]
-    assert runs.seen == [[1]]
+    asyncio.run(scenario())
+
+    assert run.batches == [[1, 2]]
