@@ -17,7 +17,7 @@ from service.commands.tune import tune
 from service.engine.cores import available_cores
 from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
-from service.listening import Server, bound
+from service.listening import Server, bound, port_of_workers
 from service.listing import list_models
 from service.logs import configure_logging
 from service.protocol import DoorProtocol
@@ -122,8 +122,7 @@ def _serve(settings: Settings) -> None:
             workers=settings.workers,
             **options,  # type: ignore[arg-type] # a dict of several types
         )
-        # One taker each: with more, the first worker to wake takes all of a burst.
-        Supervisor(config, [config.bind_socket()], folder).serve()
+        Supervisor(config, port_of_workers(settings.host, settings.port), folder).serve()
 
 
 def _refuse(reason: str) -> int:

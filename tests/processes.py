@@ -1,5 +1,6 @@
 """Services in processes of their own, as operators start them."""
 
+import contextlib
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -110,18 +112,64 @@ def several(models: Path, workers: int, *options: str) -> Iterator[Served]:
         yield service
 
 
+class _Line(httpx.BaseTransport):
+    """Sends every request over one connection."""
+
+    def __init__(self, connection: HTTPConnection) -> None:
+        self._connection = connection
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Send it, and wait for the answer."""
+        path = request.url.raw_path.decode()
+        line = self._connection
+        line.request(request.method, path, request.read(), dict(request.headers))
+        answer = line.getresponse()
+        return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._connection.close()
+
+
 @contextmanager
 def alone(service: Served, worker: int) -> Iterator[httpx.Client]:
-    """A client that only this worker can answer, because the others sleep; be quick."""
-    others = [other for other in service.workers if other != worker]
-    for other in others:
-        os.kill(other, signal.SIGSTOP)
-    try:
-        with httpx.Client(base_url=service.address) as client:
-            yield client
-    finally:
-        for other in others:
-            os.kill(other, signal.SIGCONT)
+    """A client that only this worker answers, over a connection which it has taken."""
+    with httpx.Client(base_url=service.address, transport=_Line(_line_to(service, worker))) as own:
+        yield own
+
+
+def _line_to(service: Served, worker: int) -> HTTPConnection:
+    """Connect until the worker is the one that takes the call; nothing is sent to the others."""
+    url = httpx.URL(service.address)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        line = HTTPConnection(url.host, url.port, timeout=PATIENCE_SECONDS)
+        line.connect()
+        if _taker(service, line.sock.getsockname()[1]) == worker:
+            return line
+        line.close()
+    raise AssertionError(f"process {worker} takes no connection")
+
+
+def _taker(service: Served, caller: int) -> int:
+    """The worker that has taken the connection from a port of ours."""
+    port = httpx.URL(service.address).port
+    ends = re.compile(rf":{port:04X} \w+:{caller:04X} 01 (?:\S+ +){{3}}\d+ +\d+ (?!0 )(\d+)")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if found := ends.search(Path("/proc/net/tcp").read_text()):
+            for worker in service.workers:
+                if f"socket:[{found[1]}]" in _open_files(worker):
+                    return worker
+    raise AssertionError("nobody has taken the connection")
+
+
+def _open_files(process: int) -> set[str]:
+    found = set()
+    for file in Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.add(str(file.readlink()))
+    return found
 
 
 def until(holds: Callable[[], bool]) -> None:

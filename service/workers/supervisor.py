@@ -22,12 +22,12 @@ class Supervisor(Multiprocess):
 
     Args:
         config: the server's.
-        sockets: bound, shared by all workers.
+        listening: bound; what each worker is given to listen at.
         folder: where the workers listen to each other.
     """
 
-    def __init__(self, config: Config, sockets: list[socket], folder: Path) -> None:
-        super().__init__(config, sockets)
+    def __init__(self, config: Config, listening: socket, folder: Path) -> None:
+        super().__init__(config, [listening])
         self._folder = folder
 
     def serve(self) -> None:
@@ -36,6 +36,9 @@ class Supervisor(Multiprocess):
         Raises:
             CannotStart: a worker could not start, and no other would.
         """
+        host, port = self.sockets[0].getsockname()[:2]
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        _log.info("Uvicorn running on http://%s (Press CTRL+C to quit)", where)
         self.run()
         if any(process.exitcode == STARTUP_FAILURE for process in self.processes):
             raise CannotStart("A worker could not start; the log above says why.")
