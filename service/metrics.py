@@ -143,6 +143,10 @@ class Metrics:
         self._answered: dict[tuple[str, str], Answered] = {}
         self._statuses: dict[int, int] = {}
         self._batches_of = cache(self._batches.labels)
+        self._phase_of = cache(self._phases.labels)
+        self._requests_of = cache(self._requests.labels)
+        self._rows_of = cache(self._rows.labels)
+        self._responses_of = cache(self._responses.labels)
 
     def predicted(self, model: str, version: str, dialect: str, rows: int, phases: Phases) -> None:
         """Count one prediction that was answered; on the event loop."""
@@ -162,15 +166,15 @@ class Metrics:
         """
         statuses, self._statuses = self._statuses, {}
         for status, times in statuses.items():
-            self._responses.labels(str(status)).inc(times)
+            self._responses_of(str(status)).inc(times)
         answers, self._answered = self._answered, {}
         for (model, version), answered in answers.items():
-            self._rows.labels(model, version).inc(answered.rows)
+            self._rows_of(model, version).inc(answered.rows)
             for dialect, times in answered.by_dialect.items():
-                self._requests.labels(model, version, dialect, "ok").inc(times)
+                self._requests_of(model, version, dialect, "ok").inc(times)
             told = zip(Phases._fields, answered.counts, answered.seconds, strict=True)
             for phase, counts, seconds in told:
-                _observe(self._phases.labels(model, version, phase), counts, seconds)
+                _observe(self._phase_of(model, version, phase), counts, seconds)
 
     def settle_if_shared(self) -> None:
         """The same where there are several workers; alone, what is read is settled first."""
@@ -226,6 +230,7 @@ class Metrics:
             self._drop(self._phases, model, version, phase)
         self._drop(self._batches, model, version)
         self._batches_of.cache_clear()
+        self._phase_of.cache_clear()
 
     @staticmethod
     def _drop(histogram: Histogram, *labels: str) -> None:

@@ -14,8 +14,8 @@ from PIL import Image
 _START = b"\x89PNG\r\n\x1a\n"
 # Eight bits of grey, deflated, filtered by row, not interlaced.
 _PLAIN = struct.pack(">5B", 8, 0, 0, 0, 0)
-# Of the others, these change no pixel.
-_HARMLESS = {b"sRGB", b"gAMA", b"cHRM", b"pHYs"}
+# Of the others, these change no pixel, where they are as long as they are to be.
+_HARMLESS = {(b"sRGB", 1), (b"gAMA", 4), (b"cHRM", 32), (b"pHYs", 9)}
 _LENGTH_AND_KIND = struct.Struct(">I4s")
 _CHECK = struct.Struct(">I")
 _OVERHEAD = 12
@@ -51,7 +51,7 @@ def _rows(content: bytes, header: bytes) -> bytes | None:
     if len(chunks) < _FEWEST or chunks[0] != (b"IHDR", header) or chunks[-1] != (b"IEND", b""):
         return None
     between = chunks[1:-1]
-    if any(kind != b"IDAT" and kind not in _HARMLESS for kind, _ in between):
+    if any(kind != b"IDAT" and (kind, len(data)) not in _HARMLESS for kind, data in between):
         return None
     return b"".join([data for kind, data in between if kind == b"IDAT"])
 
