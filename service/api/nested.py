@@ -14,9 +14,8 @@ _SPACE = b" \t\r\n"
 _INSTANCES = re.compile(rb'[%b]*\{[%b]*"instances"[%b]*:(.*)\}[%b]*' % ((_SPACE,) * 4), re.DOTALL)
 # What numbers are made of, and white space; what is left is the shape.
 _IN_NUMBERS = b"0123456789+-.eE" + _SPACE
-# Between two rows, as writers of JSON have it: no number can stand outside its brackets there.
+# What writers of JSON have between two rows.
 _BETWEEN = (b"],[", b"], [")
-_WITHOUT_BRACKETS = bytes.maketrans(b"[]", b"  ")
 # With fewer rows, nothing is gained.
 _FEWEST_ROWS = 8
 
@@ -34,22 +33,21 @@ def flat_instances(body: bytes, width: int) -> tuple[list[float], int] | None:
     found = _INSTANCES.fullmatch(body)
     if found is None:
         return None
-    text = found[1]
-    if text.find(b"]") > len(text) // _FEWEST_ROWS:
-        return None  # its first row is too long for that many
-    rows = text.count(b"[") - 1
-    if rows < _FEWEST_ROWS or text.translate(None, _IN_NUMBERS) != _shape(rows, width):
+    text = found[1].strip(_SPACE)
+    end = text.find(b"]")
+    if not text.startswith(b"[[") or not text.endswith(b"]]") or end > len(text) // _FEWEST_ROWS:
+        return None  # no rows, or the first is too long for many
+    # Where every two rows have the same between them, no number stands outside its brackets.
+    between = text[end : text.find(b"[", end) + 1]
+    if between not in _BETWEEN:
         return None
-    text = text.strip(_SPACE)
-    if not (text.startswith(b"[[") and text.endswith(b"]]")) or all(
-        text.count(between) != rows - 1 for between in _BETWEEN
-    ):
+    flat = text[1:-1].replace(between, b",")[1:-1]
+    rows = 1 + (len(text) - 4 - len(flat)) // (len(between) - 1)
+    if b"[" in flat or b"]" in flat or text.translate(None, _IN_NUMBERS) != _shape(rows, width):
         return None
-    # Brackets become white space, so that numbers on both sides of one do not become one; that
-    # each stands where it must has been seen, and that there is one number between two commas is
-    # seen by the reader of the flat array.
+    # That there is one number between two commas is seen by the reader of the flat array.
     try:
-        return orjson.loads(b"[%b]" % text.translate(_WITHOUT_BRACKETS)), rows
+        return orjson.loads(b"[%b]" % flat), rows
     except orjson.JSONDecodeError:
         return None
 

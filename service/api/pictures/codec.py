@@ -17,7 +17,7 @@ import numpy as np
 
 from service.api.asking import Inputs
 from service.api.pictures.pixels import Pixels, flat_pixels
-from service.api.pictures.sources import KEY, read_source, weight
+from service.api.pictures.sources import KEY, bare, read_source, weight
 from service.api.problems import Findings
 from service.bundle.inputs import ImageInput, input_shape
 from service.engine.datatypes import Arrays
@@ -28,6 +28,8 @@ from service.priority import step_back
 # What takes longer to decode than a thread's hand-over costs, and holds up the event loop.
 _MOST_BYTES_AT_ONCE = 64 * 1024
 _MOST_PIXELS_AT_ONCE = 300_000
+# A plain file of the few pixels that `read_plain` reads is no longer than this, in base64 too.
+_MOST_PLAIN_BYTES = 16 * 1024
 # Looking for ink takes longer than any decoding.
 _MOST_DIGIT_PIXELS_AT_ONCE = 4096
 # Each may hold a decoded picture and a copy of a part of it.
@@ -89,8 +91,10 @@ class PictureCodec:
             InvalidInput: some are no pictures that are read here; says which.
             InvalidRequest: they are too many.
         """
-        if len(given) == 1 and (pixels := self._plain(given[0])) is not None:
-            return (pixels[None],)
+        if len(given) == 1 and weight(given[0]) <= _MOST_PLAIN_BYTES:
+            pixels = self._plain(given[0])
+            if pixels is not None:
+                return (pixels[None],)
         self.require_room(len(given))
         if sum(map(weight, given)) > _MOST_BYTES_AT_ONCE:
             return partial(self._in_thread, self._taken, given, place)
@@ -101,10 +105,9 @@ class PictureCodec:
 
     def _plain(self, given: Any) -> Pixels | None:  # noqa: ANN401 - JSON is any of its types
         """Pixels that need neither a decoder nor a rule; None where `_opened` must look closer."""
+        given = bare(given)
         if isinstance(given, bytes):
             return read_plain(given, self._rule, self._decoding.max_pixels)
-        if isinstance(given, dict) and len(given) == 1:
-            given = given.get(KEY)
         if not isinstance(given, list) or len(given) != self._count:
             return None
         pixels = flat_pixels(given)

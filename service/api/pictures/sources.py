@@ -41,6 +41,19 @@ def read_source(given: Any) -> bytes | Pixels:  # noqa: ANN401 - JSON is any of 
     raise PictureRefused(f'Send {{"{KEY}": "the file in base64"}}, or its pixels; got {got}.')
 
 
+def bare(given: Any) -> Any:  # noqa: ANN401 - as above
+    """A file's bytes or a list, taken out of what may be around it; anything else as it is."""
+    if isinstance(given, dict) and len(given) == 1:
+        ((key, value),) = given.items()
+        given = value if key in (KEY, _BASE64) else given
+    if not isinstance(given, str):
+        return given
+    try:
+        return _file(given)
+    except PictureRefused:
+        return given
+
+
 def weight(given: Any) -> int:  # noqa: ANN401 - as above
     """About how many bytes of files there are to decode."""
     if isinstance(given, dict):
