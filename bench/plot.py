@@ -50,7 +50,7 @@ def _panel(panel: Axes, servers: list[Server], request: str) -> None:
     for place, server in enumerate(reversed(servers)):
         share = _best(server, request)
         if share is None:
-            panel.text(0, place, " not spoken", va="center")
+            panel.text(0, place, " no figure", va="center")
             continue
         ours = server.name == OURSELVES
         panel.barh(place, share * 100, color=_OURS if ours else _OTHERS, height=0.7)
