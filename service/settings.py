@@ -22,25 +22,22 @@ def _short(name: object) -> object:
     return name.lower().removesuffix("executionprovider") if isinstance(name, str) else name
 
 
-Device = Annotated[
-    Literal[
-        "auto",
-        "cpu",
-        "cuda",
-        "tensorrt",
-        "migraphx",
-        "rocm",
-        "openvino",
-        "dnnl",
-        "xnnpack",
-        "coreml",
-        "dml",
-        "qnn",
-        "cann",
-        "vitisai",
-    ],
-    BeforeValidator(_short),
+ActualDevice = Literal[
+    "cpu",
+    "cuda",
+    "tensorrt",
+    "migraphx",
+    "rocm",
+    "openvino",
+    "dnnl",
+    "xnnpack",
+    "coreml",
+    "dml",
+    "qnn",
+    "cann",
+    "vitisai",
 ]
+Device = Annotated[Literal["auto", ActualDevice], BeforeValidator(_short)]
 Execution = Literal["auto", "inline", "batched"]
 VersionPolicy = Literal["latest", "all"]
 Positive = Annotated[int, Field(ge=1)]

@@ -18,7 +18,6 @@ from service.engine.model import ServedModel
 from service.metrics import Metrics
 
 Context = TypeVar("Context")
-Context_co = TypeVar("Context_co", covariant=True)
 
 # Checked arrays in the order of the model's inputs, or what will have made them.
 Inputs = Arrays | Callable[[], Awaitable[Arrays]]

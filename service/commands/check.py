@@ -10,12 +10,11 @@ from service.commands.options import add_settings, read_settings
 from service.engine.loading import load
 from service.engine.model import Limits
 from service.engine.plan import plan_for
-from service.engine.providers import ActualDevice
 from service.engine.repository import Candidate, Repository
 from service.engine.session import choose_device
 from service.errors import LoadFailed, OnwardError
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings import ActualDevice, Settings
 
 _FAILED, _USAGE_ERROR = 1, 2
 

@@ -12,11 +12,10 @@ from service.commands.options import add_settings, read_settings
 from service.engine.machine import this_machine
 from service.engine.measuring import Absent, curve, hand_over_seconds, usable_devices
 from service.engine.plan import plan_for
-from service.engine.providers import ActualDevice
 from service.engine.repository import Candidate, Repository
 from service.errors import CannotStart, LoadFailed, ModelNotFound, OnwardError, VersionNotFound
 from service.logs import configure_logging
-from service.settings import Settings
+from service.settings import ActualDevice, Settings
 
 _USAGE_ERROR = 2
 _HEADINGS = ("device", "threads", "rows", "ms (p50)", "rows/s")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from service.bundle.manifest import Manifest
 from service.engine.plan import Execution
-from service.engine.providers import ActualDevice
 from service.engine.session import TensorSpec
 from service.engine.statistics import Statistics
+from service.settings import ActualDevice
 
 
 @dataclass(frozen=True)

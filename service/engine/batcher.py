@@ -6,7 +6,7 @@ that arrive during a run form the next batch. It knows asyncio and numpy, neithe
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -96,7 +96,7 @@ class Batcher:
     def abandon(self) -> None:
         """Let go of runner and thread at once; only for a batcher that nobody waits for."""
         self._closed = True
-        self._run = _gone
+        self._run = gone
         self._thread.shutdown(wait=False)
 
     async def _work(self) -> None:
@@ -129,7 +129,7 @@ class Batcher:
     async def _answer(self, batch: list[_Call]) -> None:
         started = perf_counter()
         try:
-            outputs = await self._execute(_joined(batch))
+            outputs = await self._execute(joined([call.inputs for call in batch]))
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
             if len(batch) == 1:
                 _settle(batch[0], error)
@@ -158,7 +158,8 @@ class Batcher:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, inputs)
 
 
-def _gone(_: Arrays) -> Arrays:
+def gone(_: Arrays) -> Arrays:
+    """Stands for a runner that was let go."""
     raise Draining
 
 
@@ -167,11 +168,11 @@ def row_count(inputs: Arrays) -> int:
     return len(inputs[0]) if inputs and inputs[0].ndim else 1
 
 
-def _joined(batch: list[_Call]) -> Arrays:
-    if len(batch) == 1:
-        return batch[0].inputs
-    columns = zip(*(call.inputs for call in batch), strict=True)
-    return tuple(np.concatenate(column) for column in columns)
+def joined(calls: Sequence[Arrays]) -> Arrays:
+    """The rows of all calls, one after the other."""
+    if len(calls) == 1:
+        return calls[0]
+    return tuple([np.concatenate(column) for column in zip(*calls, strict=True)])
 
 
 def _settle(call: _Call, result: BatchedAnswer | Exception) -> None:

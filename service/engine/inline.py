@@ -12,8 +12,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import NamedTuple
 
-import numpy as np
-
+from service.engine.batcher import Run, gone, joined
 from service.engine.datatypes import Arrays
 from service.errors import Draining, Overloaded
 
@@ -21,8 +20,6 @@ from service.errors import Draining, Overloaded
 _LONGEST_SECONDS = 0.001
 
 _log = logging.getLogger(__name__)
-
-Run = Callable[[Arrays], Arrays]
 
 
 class Prediction(NamedTuple):
@@ -105,7 +102,7 @@ class InlineBatcher:
     def abandon(self) -> None:
         """Let go of the runner; only for a batcher that nobody waits for."""
         self._closed = True
-        self._run = _gone
+        self._run = gone
 
     def _work(self) -> None:
         deadline = perf_counter() + _LONGEST_SECONDS
@@ -136,7 +133,7 @@ class InlineBatcher:
     def _answer(self, batch: list[_Call]) -> None:
         started = perf_counter()
         try:
-            outputs = self._run(_joined(batch))
+            outputs = self._run(joined([call.inputs for call in batch]))
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
             if len(batch) == 1:
                 _tell(batch[0], error)
@@ -162,14 +159,3 @@ def _tell(call: _Call, answer: Prediction | Exception) -> None:
         call.told(answer)
     except Exception:  # noqa: BLE001 - whatever it is, it is this caller's
         _log.exception("an answer could not be handed over")
-
-
-def _gone(_: Arrays) -> Arrays:
-    raise Draining
-
-
-def _joined(batch: list[_Call]) -> Arrays:
-    if len(batch) == 1:
-        return batch[0].inputs
-    columns = zip(*[call.inputs for call in batch], strict=True)
-    return tuple([np.concatenate(column) for column in columns])

@@ -12,10 +12,10 @@ import numpy as np
 from service.bundle.files import Bundle
 from service.bundle.tuning import Measured
 from service.engine.datatypes import Array
-from service.engine.providers import ActualDevice
 from service.engine.proving import as_rows, prove
 from service.engine.session import Opening, Session, built_devices, choose_device
 from service.errors import DeviceUnavailable
+from service.settings import ActualDevice
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 

@@ -12,14 +12,13 @@ from service.engine.model import Limits, ServedModel
 from service.engine.offering import refused
 from service.engine.peeking import peek
 from service.engine.plan import plan_for
-from service.engine.providers import ActualDevice
 from service.engine.registry import Entry, State
 from service.engine.rehearsal import Rehearsal
 from service.engine.repository import Candidate, fingerprint
 from service.engine.statistics import Statistics
 from service.errors import GraphRefused, LoadFailed
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings import ActualDevice, Settings
 
 # Two, so that one model's long load does not hold up another's, and the start is not a stampede.
 _AT_ONCE = 2

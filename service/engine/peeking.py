@@ -6,10 +6,10 @@ from service.bundle.manifest import Manifest
 from service.bundle.outputs import ClassesOutput, output_name, output_width
 from service.engine.about import About
 from service.engine.foreign import Labels
-from service.engine.providers import ActualDevice
 from service.engine.repository import Candidate
 from service.engine.session import TensorSpec
 from service.errors import LoadFailed
+from service.settings import ActualDevice
 
 
 def peek(candidate: Candidate, device: ActualDevice, max_batch_rows: int) -> About | None:

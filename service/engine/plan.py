@@ -9,8 +9,7 @@ from service.bundle.errors import BundleError
 from service.bundle.tuning import TUNING, Tuning, read_tuning
 from service.engine.cores import available_cores
 from service.engine.machine import difference, this_machine
-from service.engine.providers import ActualDevice
-from service.settings import Settings
+from service.settings import ActualDevice, Settings
 
 Mode = Literal["inline", "batched"]
 ChosenBy = Literal["warm-up", "setting", "tuning.json", "graph"]

@@ -1,23 +1,8 @@
 """The devices that ONNX Runtime can compute on, by its names and by ours, and how each is set."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
-ActualDevice = Literal[
-    "cpu",
-    "cuda",
-    "tensorrt",
-    "migraphx",
-    "rocm",
-    "openvino",
-    "dnnl",
-    "xnnpack",
-    "coreml",
-    "dml",
-    "qnn",
-    "cann",
-    "vitisai",
-]
+from service.settings import ActualDevice
 
 Options = Mapping[str, str]
 

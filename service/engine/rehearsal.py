@@ -13,9 +13,9 @@ import sys
 import threading
 from pathlib import Path
 
-from service.engine.providers import ActualDevice
 from service.engine.repository import Candidate, Fingerprint
 from service.errors import LoadFailed
+from service.settings import ActualDevice
 from service.shared_metrics import WORKERS_FOLDER
 
 _PATIENCE_SECONDS = 300.0

@@ -23,9 +23,9 @@ from service.engine.datatypes import (
     without_rows,
 )
 from service.engine.graphs import GRAPH_ID, NO_GRAPH, ONE_AT_A_TIME, GraphRuns
-from service.engine.providers import ActualDevice, known_devices, provider_name, providers
+from service.engine.providers import known_devices, provider_name, providers
 from service.errors import DeviceUnavailable, LoadFailed
-from service.settings import Device
+from service.settings import ActualDevice, Device
 
 # Builds since 1.29 send telemetry unless this is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
