@@ -13,7 +13,9 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.api.asking import Answer, header_lines
-from service.api.door import Door, Target
+from service.api.door import Door
+from service.api.head import Head
+from service.api.heads import Opened, Target
 
 _LOOK_AGAIN_SECONDS = 1.0
 
@@ -56,6 +58,9 @@ class DoorProtocol(HttpToolsProtocol):
         self._last_answer = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._in_head = False
+        self._in_message = False
+        self._asked: Opened | None = None
+        self._dated: tuple[list[tuple[bytes, bytes]], bytes] = [], b""
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -68,11 +73,18 @@ class DoorProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self._in_head = True
+        self._in_head = self._in_message = True
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived; a body that is not whole by then is waited for the long way."""
+        begins = not self._in_message
+        if begins and self._ask_known(data):
+            return
         super().data_received(data)
+        if self._asked is not None:
+            asked, self._asked = self._asked, None
+            if begins and self._door is not None:
+                self._door.heads.learn(data, asked)
         if self._target is None:
             return
         if self.transport.is_closing():  # what arrived was no HTTP
@@ -97,24 +109,42 @@ class DoorProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Have the request answered, one way or the other."""
-        target, door = self._target, self._door
-        if target is None or door is None:
+        self._in_message = False
+        target, body = self._target, self._body
+        if target is None:
             super().on_message_complete()
             return
-        body = self._body
         if self._is_plain():
-            self._turn.response_complete = False
-            before = self.cycle
-            self.cycle = self._turn  # type: ignore[assignment] # all that is asked of it is there
+            opened = Opened(target, Head(self.headers, target.query), body)
             self._target, self._body = None, b""
-            alone = len(self.connections) == 1
-            if door.ask(target, self.headers, body, self._answered, alone=alone):
+            if self._ask(opened):
+                self._asked = opened
                 return
-            self._turn.response_complete = True
-            self.cycle = before
             self._target, self._body = target, body
         self._begin_long_way()
         super().on_message_complete()
+
+    def _ask_known(self, data: bytes) -> bool:
+        """Have a whole request answered whose head has come before; False of any other."""
+        if self._door is None or not self._is_free() or self.transport.is_closing():
+            return False
+        opened = self._door.heads.opened(data)
+        if opened is None:
+            return False
+        self._unset_keepalive_if_required()
+        return self._ask(opened)
+
+    def _ask(self, opened: Opened) -> bool:
+        """Have a plain request answered; False where it must go the long way."""
+        door, turn, before = self._door, self._turn, self.cycle
+        turn.response_complete = False
+        self.cycle = turn  # type: ignore[assignment] # all that is asked of it is there
+        alone = len(self.connections) == 1
+        if door is not None and door.ask(opened, self._answered, alone=alone):
+            return True
+        turn.response_complete = True
+        self.cycle = before
+        return False
 
     def _is_free(self) -> bool:
         """Whether nothing is under way, and the caller reads what it is answered."""
@@ -149,8 +179,7 @@ class DoorProtocol(HttpToolsProtocol):
         if transport.is_closing():
             return
         ours = (answer.lines, b"x-request-id: ", identity, b"\r\n\r\n", answer.content)
-        date = header_lines(self.server_state.default_headers)
-        transport.write(b"".join((STATUS_LINE[answer.status], date, *ours)))
+        transport.write(b"".join((STATUS_LINE[answer.status], self._date_lines(), *ours)))
         if not turn.keep_alive:
             transport.close()
         if self.pipeline or not turn.keep_alive:
@@ -161,6 +190,13 @@ class DoorProtocol(HttpToolsProtocol):
         self._last_answer = self.loop.time()
         if self._idle_timer is None:
             self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._close_if_idle)
+
+    def _date_lines(self) -> bytes:
+        """The server's own headers, which uvicorn makes anew each second."""
+        headers = self.server_state.default_headers
+        if headers is not self._dated[0]:
+            self._dated = headers, header_lines(headers)
+        return self._dated[1]
 
     def on_response_complete(self) -> None:
         """Note that an answer of the long way is out."""

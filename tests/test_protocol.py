@@ -260,3 +260,101 @@ def test_what_is_no_http_closes_the_connection(models: Path, start: StartApp) ->
 
     assert said.startswith(b"HTTP/1.1 400")
     assert answer.status_code == 200
+
+
+def test_a_head_that_comes_again_says_the_same(models: Path, start: StartApp) -> None:
+    """With other bodies of its length, on other connections, and for good and bad ones."""
+    publish_price(models)
+    client = start()
+    path = "/models/price/predict"
+    rows = [b'{"size": %d}' % size for size in range(1, 9)]
+    wrong, unread = b'{"size": x}', b'{"siza": 1}'
+
+    found = []
+    for _ in range(2):
+        with connected(client) as line:
+            for row in (*rows, wrong, unread, rows[0] + b" "):
+                line.sendall(message(path, row))
+                found += answers(line)
+
+    values = [json.loads(answer.content).get("value") for answer in found]
+    assert values == [2, 4, 6, 8, 10, 12, 14, 16, None, None, 2] * 2
+    assert [answer.status for answer in found[8:11]] == [400, 400, 200]
+    assert len({answer.headers["x-request-id"] for answer in found}) == len(found)
+    assert counts(client)["ok"] == 18
+
+
+def test_a_head_that_comes_again_before_another_body_is_read_anew(
+    models: Path, start: StartApp
+) -> None:
+    """Whose body is cut short, or followed by a second request."""
+    publish_price(models)
+    client = start()
+    path, row = "/models/price/predict", b'{"size": 3}'
+    known = message(path, row)
+
+    with connected(client) as line:
+        line.sendall(known)
+        (first,) = answers(line)
+        line.sendall(known[:-4])
+        time.sleep(0.05)
+        line.sendall(known[-4:])
+        (second,) = answers(line)
+        line.sendall(known + message(path, b'{"size": 40}'))
+        third, fourth = answers(line, 2)
+
+    values = [json.loads(answer.content)["value"] for answer in (first, second, third, fourth)]
+    assert values == [6, 6, 6, 80]
+
+
+@pytest.mark.parametrize("place", [20, 45, 70])
+def test_the_end_of_a_head_is_no_head(models: Path, start: StartApp, place: int) -> None:
+    """Though a request once arrived in two parts, and was answered."""
+    publish_price(models)
+    client = start()
+    whole = message("/models/price/predict", b'{"size": 3}')
+
+    with connected(client) as line:
+        line.sendall(whole[:place])
+        time.sleep(0.05)
+        line.sendall(whole[place:])
+        (taken,) = answers(line)
+        line.sendall(whole[place:])
+        said = line.recv(1000)
+
+    assert taken.status == 200
+    assert said.startswith(b"HTTP/1.1 400")
+
+
+def test_a_chunked_body_teaches_no_head(models: Path, start: StartApp) -> None:
+    """What stands between its pieces is no row, however often it comes."""
+    publish_price(models)
+    client = start()
+    whole = message("/models/price/predict", chunked(b'{"size": 3}'), "Transfer-Encoding: chunked")
+
+    with connected(client) as line:
+        for _ in range(3):
+            line.sendall(whole)
+            (answer,) = answers(line)
+            assert json.loads(answer.content)["value"] == 6
+
+
+def test_what_serves_now_answers_a_head_from_before(models: Path, start: StartApp) -> None:
+    """A head is remembered, not which version it met."""
+    publish_price(models)
+    client = start(poll_seconds=0.05)
+    whole = message("/models/price/predict", b'{"size": 3}')
+
+    with connected(client) as line:
+        line.sendall(whole)
+        (before,) = answers(line)
+        publish_price(models, slope=3)
+        for _ in range(100):
+            time.sleep(0.05)
+            line.sendall(whole)
+            (after,) = answers(line)
+            if after.headers["x-model-version"] == "2":
+                break
+
+    told = [(a.headers["x-model-version"], json.loads(a.content)["value"]) for a in (before, after)]
+    assert told == [("1", 6), ("2", 9)]

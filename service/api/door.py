@@ -20,7 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.asking import Answer, Dialect, header_lines
 from service.api.bodies import JSON, is_accepted
 from service.api.errors import error_response
-from service.api.head import Fields, Head
+from service.api.head import Head
+from service.api.heads import Heads, Opened, Target
 from service.api.prediction import Predictor
 from service.api.requests import Ledger, identity_of
 from service.engine.batcher import row_count
@@ -57,16 +58,6 @@ class Way(NamedTuple):
     long: Long
 
 
-class Target(NamedTuple):
-    """What an address asks for."""
-
-    dialect: Dialect[Any]
-    path: str
-    name: str
-    asked: str | None
-    query: bytes
-
-
 class Door:
     """Answers whole requests for models that are at hand and quick.
 
@@ -85,6 +76,7 @@ class Door:
         self.ledger = ledger
         self._most_bytes = min(_MOST_BODY_BYTES, max_body_bytes)
         self._targets: dict[bytes, Target | None] = {}
+        self.heads = Heads()
 
     def target(self, url: bytes) -> Target | None:
         """What a prediction's address asks for; None where it is anything else.
@@ -102,22 +94,19 @@ class Door:
                 self._targets[url] = found
             return found
 
-    def ask(
-        self, target: Target, fields: Fields, body: bytes, told: Told, *, alone: bool = False
-    ) -> bool:
+    def ask(self, opened: Opened, told: Told, *, alone: bool = False) -> bool:
         """Have a request answered within this turn of the event loop, or soon after.
 
         Args:
-            target: what it asks for.
-            fields: its headers, names in lower case.
-            body: all of it.
+            opened: the request.
             told: called with the answer, and with the id that its header is to bear.
             alone: whether there is no other caller to share a run with.
 
         Returns:
             Whether it will be; where not, nothing has been done, and the long way must be gone.
         """
-        dialect, _, name, asked, query = target
+        target, head, body = opened
+        dialect, _, name, asked, _ = target
         model = self.predictor.at_hand(name, asked)
         if (
             model is None
@@ -126,7 +115,6 @@ class Door:
             or self.ledger.draining
         ):
             return False
-        head = Head(fields, query)
         if head.get(b"content-encoding") is not None:
             return False
         given = head.get(b"content-type")
