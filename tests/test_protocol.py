@@ -270,7 +270,7 @@ def test_a_head_that_comes_again_says_the_same(models: Path, start: StartApp) ->
     rows = [b'{"size": %d}' % size for size in range(1, 9)]
     wrong, unread = b'{"size": x}', b'{"siza": 1}'
 
-    found = []
+    found: list[Answer] = []
     for _ in range(2):
         with connected(client) as line:
             for row in (*rows, wrong, unread, rows[0] + b" "):

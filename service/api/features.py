@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from service.api.nested import flat_instances
+from service.api.numbers import fitted, rows_of_numbers
 from service.api.problems import (
     Findings,
     describe,
@@ -61,14 +61,17 @@ class FeatureCodec:
         return self._quick.read_usual(row)
 
     def instances(self, body: bytes) -> Matrix | None:
-        """A body of many arrays of numbers under ``instances``, as `rows` reads them.
+        """A body of arrays of numbers, bare or under ``instances``, as `rows` reads them.
 
         None where it may be anything else, and each row must be looked at by itself.
         """
         if not self._quick.is_plain or "instances" in self.names:
             return None
-        found = flat_instances(body, self._width)
-        return None if found is None else self._quick.read_flat(*found, booleans=False)
+        numbers = rows_of_numbers(body)
+        if numbers is None or numbers.shape[1] != self._width:
+            return None
+        matrix = fitted(numbers, "FP32")
+        return matrix if matrix is not None and self._quick.allows(matrix) else None
 
     def rows(
         self,

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from service.api.asking import Inputs
-from service.api.pictures.pixels import Pixels, flat_pixels
+from service.api.numbers import Numbers
+from service.api.pictures.pixels import Pixels, flat_pixels, whole_pixels
 from service.api.pictures.sources import KEY, bare, read_source, weight
 from service.api.problems import Findings
 from service.bundle.inputs import ImageInput, input_shape
@@ -80,17 +81,20 @@ class PictureCodec:
             return False
         return len(shape) < _AXES or self._is_own(shape) or _is_colour(shape)
 
-    def read(self, given: Sequence[Any], place: Place) -> Inputs:
+    def read(self, given: Sequence[Any] | Pixels, place: Place) -> Inputs:
         """The tensor ``[pictures, height, width, channels]``, or what makes it in a thread.
 
         Args:
-            given: each picture, in any form that `read_source` knows; at least one.
+            given: each picture, in any form that `read_source` knows; at least one. Or the tensor,
+                as `numbers` has it.
             place: how the sentence about a picture begins.
 
         Raises:
             InvalidInput: some are no pictures that are read here; says which.
             InvalidRequest: they are too many.
         """
+        if isinstance(given, np.ndarray):
+            return (given,)
         if len(given) == 1 and weight(given[0]) <= _MOST_PLAIN_BYTES:
             pixels = self._plain(given[0])
             if pixels is not None:
@@ -112,6 +116,18 @@ class PictureCodec:
             return None
         pixels = flat_pixels(given)
         return None if pixels is None else pixels.reshape(self._shape)
+
+    def numbers(self, given: Numbers | None) -> Pixels | None:
+        """The tensor of pictures that were sent as flat rows of numbers, as `read` has them.
+
+        None where they are not whole numbers from 0 to 255, or there are too many.
+        """
+        if given is None or given.shape[1] != self._count:
+            return None
+        if len(given) * self._count > self._decoding.max_bytes:
+            return None
+        pixels = whole_pixels(given)
+        return None if pixels is None else pixels.reshape(-1, *self._shape)
 
     def require_room(self, count: int) -> None:
         """Refuse more pictures than a request may hold.

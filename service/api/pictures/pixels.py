@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.api.numbers import Numbers
 from service.api.values import shown
 from service.pictures import PictureRefused
 
@@ -38,10 +39,15 @@ def flat_pixels(data: Sequence[Any]) -> Pixels | None:
         numbers = np.frombuffer(struct.pack(f"{len(data)}d", *data))
     except (TypeError, ValueError, OverflowError, struct.error):
         return None
+    return whole_pixels(numbers)
+
+
+def whole_pixels(numbers: Numbers) -> Pixels | None:
+    """Whole numbers from 0 to 255 as such; None where one is anything else."""
     if not (numbers.min() >= 0 and numbers.max() <= _WHITE):
         return None
     pixels = numbers.astype(np.uint8)
-    return pixels if np.count_nonzero(pixels == numbers) == len(data) else None
+    return pixels if np.count_nonzero(pixels == numbers) == numbers.size else None
 
 
 def _numbers(data: Sequence[Any]) -> npt.NDArray[Any]:

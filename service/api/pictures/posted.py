@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.api.bodies import BINARY, FORM, JSON, media_type_of, parse_json
+from service.api.numbers import numbers_under, rows_of_numbers
 from service.api.pictures.codec import PictureCodec
 from service.api.pictures.multipart import MULTIPART, read_files
+from service.api.pictures.pixels import Pixels
 from service.api.pictures.sources import KEY
 from service.api.values import shown
 from service.errors import InvalidRequest
@@ -18,9 +20,12 @@ _EXAMPLE = f'{{"{KEY}": "the picture\'s file in base64"}}'
 
 @dataclass(frozen=True)
 class Posted:
-    """Pictures in any form, whether it was one that was sent bare, and the names of files."""
+    """Pictures in any form, whether it was one that was sent bare, and the names of files.
 
-    given: Sequence[Any]
+    Pixels are already the tensor that the model takes.
+    """
+
+    given: Sequence[Any] | Pixels
     single: bool
     files: Sequence[str] = ()
 
@@ -42,6 +47,10 @@ def read_posted(codec: PictureCodec, body: bytes, content_type: str) -> Posted:
         names, contents = zip(*read_files(body, content_type, codec.require_room), strict=True)
         return Posted(contents, single=False, files=names)
     if media_type == JSON or (media_type == FORM and body.lstrip()[:1] in (b"{", b"[")):
+        if (pixels := codec.numbers(numbers_under(body, KEY))) is not None:
+            return Posted(pixels, single=True)
+        if (pixels := codec.numbers(rows_of_numbers(body))) is not None:
+            return Posted(pixels, single=False)
         return _of_document(parse_json(body, _EXAMPLE.encode), codec)
     return Posted([body], single=True)
 

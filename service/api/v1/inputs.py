@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.api.features import FeatureCodec
+from service.api.numbers import fitted, rows_of_numbers
 from service.api.tensors import cast, is_base64, read_natural, shape_fits, without_base64
 from service.api.v1.request import require_names
 from service.api.values import listed, shown
@@ -12,6 +13,10 @@ from service.bundle.features import INPUT_NAME
 from service.engine.datatypes import ABSENT, Array, Arrays
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
+
+_MATRIX_AXES = 2
+# JSON's numbers in a request for one of integers may have a fraction, which is to be refused.
+_REAL = {"FP32", "FP64"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,19 @@ def stacked(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> Rows:
     whole = len(rows) == 1 and all(alone for _, alone in read.values())
     arrays = tuple(read[spec.name][0] if spec.name in read else ABSENT for spec in specs)
     return Rows(arrays, len(rows), whole)
+
+
+def matrix_of(specs: Sequence[TensorSpec], body: bytes) -> Array | None:
+    """The rows of a model without a manifest, as `stacked` reads them, from the body's text.
+
+    None where they or the model's one input are anything else than rows of floating point.
+    """
+    if len(specs) != 1 or len(specs[0].shape) != _MATRIX_AXES:
+        return None
+    numbers = rows_of_numbers(body)
+    if numbers is None or not shape_fits(numbers.shape, specs[0].shape):
+        return None
+    return fitted(numbers, specs[0].datatype) if specs[0].datatype in _REAL else None
 
 
 def columns(specs: Sequence[TensorSpec], given: object) -> Arrays:

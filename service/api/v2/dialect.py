@@ -10,6 +10,7 @@ from service.api.bodies import BINARY, FORM, JSON, parse_json
 from service.api.codecs import Codecs
 from service.api.head import Head
 from service.api.intervals import interval_ends, require_interval
+from service.api.numbers import request_of_tensor
 from service.api.v2.classification import classify
 from service.api.v2.inputs import read_inputs, read_raw
 from service.api.v2.pictures import read_picture_inputs, read_raw_picture
@@ -65,7 +66,10 @@ class V2Dialect:
             array = read_binary(content, understood.shape, spec)
             asked = understood.asked._replace(written=understood.written)
             return Decoded(self._checked(model, (array,)), asked)
-        document = _object(parse_json(payload.document, lambda: _example(model)), model)
+        sent = request_of_tensor(payload.document)
+        if sent is None:
+            sent = parse_json(payload.document, lambda: _example(model))
+        document = _object(sent, model)
         identity = document.get("id")
         if identity is not None and not isinstance(identity, str):
             raise InvalidRequest(f"'id' must be a string, got {shown(identity)}.")

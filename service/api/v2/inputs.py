@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from service.api.v2.request import Payload, parameters_of
 from service.api.v2.shared_memory import Regions, place_of
 from service.api.v2.tensors import example_shape, read_binary, read_json, read_shape
@@ -99,8 +101,9 @@ def _array(
     if content is None:
         if "data" not in tensor:
             raise InvalidRequest(f"Input {spec.name!r} has no data.")
-        booleans = payload.may_hold_booleans
-        return read_json(tensor["data"], shape, spec, nulls=bundled, booleans=booleans)
+        data = tensor["data"]
+        booleans = not isinstance(data, np.ndarray) and payload.may_hold_booleans
+        return read_json(data, shape, spec, nulls=bundled, booleans=booleans)
     if "data" in tensor:
         raise InvalidRequest(f"Input {spec.name!r} has both data and bytes; send one of them.")
     return read_binary(content, shape, spec)

@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from service.api.numbers import fitted
 from service.api.tensors import cast, pack, read_natural, shape_fits
 from service.api.values import shown
 from service.engine.datatypes import DTYPES, Array
@@ -63,7 +64,7 @@ def read_json(
     """The array of JSON ``data``, flat or nested.
 
     Args:
-        data: what was sent.
+        data: what was sent, or a flat array of it.
         shape: its shape, already held against the graph's.
         spec: the graph's input.
         booleans: whether there may be some in it.
@@ -73,10 +74,10 @@ def read_json(
     Raises:
         InvalidRequest: the data does not fit datatype or shape.
     """
-    if not booleans and isinstance(data, list) and len(data) == prod(shape):
-        array = pack(data, spec)
-        if array is not None:
-            return array.reshape(shape)
+    if (usual := _usual_array(data, shape, spec, booleans=booleans)) is not None:
+        return usual
+    if isinstance(data, np.ndarray):
+        data = data.tolist()
     if spec.datatype == "FP16":
         raise InvalidRequest(f"Input {spec.name!r} is FP16, which JSON cannot carry; send binary.")
     if shape and not isinstance(data, list):
@@ -89,6 +90,16 @@ def read_json(
     if not nested or natural.shape != shape:
         _require_count(natural.size, form, shape, spec)
     return cast(natural, spec).reshape(shape)
+
+
+def _usual_array(data: object, shape: Shape, spec: TensorSpec, *, booleans: bool) -> Array | None:
+    """What `read_json` reads of as many numbers as there are to be; None of all else."""
+    array = None
+    if isinstance(data, np.ndarray) and data.size == prod(shape):
+        array = fitted(data, spec.datatype)
+    elif isinstance(data, list) and len(data) == prod(shape) and not booleans:
+        array = pack(data, spec)
+    return None if array is None else array.reshape(shape)
 
 
 def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
