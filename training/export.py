@@ -15,6 +15,7 @@ from service.bundle.examples import Examples, Tensor, Tolerance
 from service.bundle.features import INPUT_NAME
 from training.errors import ExportError
 from training.estimators import Estimator
+from training.folding import folded
 from training.predictor import Predictor
 from training.runtime import Array, Graph
 from training.strip import strip
@@ -48,7 +49,7 @@ def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes
     """
     if isinstance(predictor, Estimator):
         return predictor.graph(output)
-    return to_graph(predictor, torch.zeros(3, columns), INPUT_NAME, output)
+    return to_graph(folded(predictor), torch.zeros(3, columns), INPUT_NAME, output)
 
 
 def to_graph(module: nn.Module, probe: torch.Tensor, taken: str, given: str) -> bytes:

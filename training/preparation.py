@@ -116,12 +116,16 @@ class Preparation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[rows, columns]`` in raw units to ``[rows, width]`` without units."""
-        blocks = [self.steps(x.index_select(1, self.numbers))] if self.numeric else []
+        blocks = [self.steps(self._numbers(x))] if self.numeric else []
         for position, one_hot in zip(self.positions, self.one_hots, strict=True):
             blocks.append(one_hot(x[:, position]))
         if len(self.indicated):
             blocks.append(torch.isnan(x.index_select(1, self.indicated)).to(x.dtype))
         return torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
+
+    def _numbers(self, x: Tensor) -> Tensor:
+        """The columns that are no categories; where none is one, there is nothing to pick."""
+        return x if len(self.numeric) == x.shape[1] else x.index_select(1, self.numbers)
 
     @property
     def scaler(self) -> Scaler | None:

@@ -11,6 +11,7 @@ from service.commands.choosing import WORTH_ROWS, best_batch, chosen, compared
 from service.commands.options import add_settings, read_settings
 from service.engine.machine import this_machine
 from service.engine.measuring import Absent, curve, hand_over_seconds, usable_devices
+from service.engine.model import Limits
 from service.engine.plan import plan_for
 from service.engine.repository import Candidate, Repository
 from service.errors import CannotStart, LoadFailed, ModelNotFound, OnwardError, VersionNotFound
@@ -120,8 +121,9 @@ def _measured(
 ) -> Iterator[Measured]:
     """The curve of each number of threads that a worker has; on another device there is one."""
     most_threads = plan_for(settings, device).most_threads if device == "cpu" else 1
+    limits = Limits(settings.max_batch_rows, settings.max_queued_rows)
     for threads in range(1, most_threads + 1):
-        for each in curve(bundle, device, threads, settings.max_batch_rows, seconds):
+        for each in curve(bundle, device, threads, limits, seconds):
             figures = f"{each.milliseconds:.4g}", f"{each.rows_per_second:,.0f}"
             _say(_line((each.device, str(each.threads), str(each.rows), *figures)))
             yield each

@@ -68,7 +68,7 @@ def load(
         inputs=session.inputs,
         outputs=session.outputs,
         labels=labels,
-        max_batch_rows=limits.max_batch_rows,
+        max_batch_rows=limits.batch_rows,
         execution=opened.execution,
         statistics=statistics or Statistics(),
     )
@@ -133,7 +133,7 @@ def _session(
 ) -> Session:
     """Open the graph; with captured runs where that was asked for and can be."""
     opening = Opening(
-        threads=threads, kept_rows=limits.max_batch_rows, gpu_memory_mib=plan.gpu_memory_mib
+        threads=threads, kept_rows=limits.batch_rows, gpu_memory_mib=plan.gpu_memory_mib
     )
     if plan.graphs and plan.device == "cuda" and folder is None:
         try:

@@ -12,12 +12,13 @@ import numpy as np
 from service.bundle.files import Bundle
 from service.bundle.tuning import Measured
 from service.engine.datatypes import Array
+from service.engine.model import LONGEST_INLINE_SECONDS, Limits
 from service.engine.proving import as_rows, prove
 from service.engine.session import Opening, Session, built_devices, choose_device
 from service.errors import DeviceUnavailable
 from service.settings import ActualDevice
 
-SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 _FEWEST_RUNS = 3
 _MOST_RUNS = 200
@@ -51,7 +52,7 @@ def usable_devices(only: Sequence[str]) -> tuple[list[ActualDevice], list[Absent
 
 
 def curve(
-    bundle: Bundle, device: ActualDevice, threads: int, most_rows: int, seconds: float
+    bundle: Bundle, device: ActualDevice, threads: int, limits: Limits, seconds: float
 ) -> Iterator[Measured]:
     """The time of a run for each number of rows, after the model has proved itself.
 
@@ -59,17 +60,22 @@ def curve(
         bundle: the model; rows are its examples, repeated.
         device: where to run.
         threads: within one run.
-        most_rows: the largest batch.
+        limits: tell the largest batch; a larger one than is joined in a thread is measured while
+            half of it is short enough for the event loop.
         seconds: about as long as each size is measured.
 
     Raises:
         LoadFailed: the graph cannot be opened there, or does not compute what was trained.
     """
-    session = Session.open(bundle.model, device, threads, opening=Opening(threads, most_rows))
+    opening = Opening(threads, limits.batch_rows)
+    session = Session.open(bundle.model, device, threads, opening=opening)
     prove(session, bundle)
     session.bind()
     examples = as_rows(bundle.examples.input)
-    for rows in (size for size in SIZES if size <= most_rows):
+    took = 0.0
+    for rows in (size for size in SIZES if size <= limits.quick_rows):
+        if rows > limits.batch_rows and 2 * took > LONGEST_INLINE_SECONDS:
+            return
         batch = np.resize(examples, (rows, *examples.shape[1:]))
         took = median(_timed(session, batch, seconds))
         yield Measured(

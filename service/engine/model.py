@@ -24,18 +24,33 @@ Execution = Literal["inline", "batched"]
 QUICK_SECONDS = 0.000_15
 # Above this many rows a run is timed before another of its size may hold up the event loop.
 _MOST_INLINE_ROWS = 64
-_LONGEST_INLINE_SECONDS = 0.000_5
+LONGEST_INLINE_SECONDS = 0.000_5
 _SLOWER = 1.25
+# Activations of that many rows fit into memory, whatever the model is.
+_BATCH_ROWS = 1024
+# What is done once a run costs some 20 microseconds when the caches hold other things. With so many
+# rows it is no longer to be seen.
+_QUICK_ROWS = 8192
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a model takes at once, in rows."""
+    """How much a model takes at once, in rows; 0 leaves it to the model how many are joined."""
 
     max_batch_rows: int
     max_queued_rows: int
+
+    @property
+    def batch_rows(self) -> int:
+        """Most rows joined into one run in a thread."""
+        return self.max_batch_rows or _BATCH_ROWS
+
+    @property
+    def quick_rows(self) -> int:
+        """Most rows joined into one run on the event loop, however short it is."""
+        return self.max_batch_rows or _QUICK_ROWS
 
 
 class ServedModel:
@@ -78,10 +93,10 @@ class ServedModel:
         self._holders = 0
         self._then: Callable[[], None] | None = None
         # Only a bundle promises that its rows are independent, so only bundles are batched.
-        self._max_batch_rows = limits.max_batch_rows if about.manifest is not None else 1
+        self._most_quick_rows = limits.quick_rows if about.manifest is not None else 1
         self._batcher = Batcher(
             self._run,
-            max_batch_rows=self._max_batch_rows,
+            max_batch_rows=limits.batch_rows if about.manifest is not None else 1,
             max_queued_rows=limits.max_queued_rows,
         )
         self._inline = InlineBatcher(
@@ -154,12 +169,12 @@ class ServedModel:
 
     def _is_short(self, rows: int) -> bool:
         """Whether handing so many rows over to the thread would cost more than it spares others."""
-        return rows <= _MOST_INLINE_ROWS or rows * self._row_seconds < _LONGEST_INLINE_SECONDS
+        return rows <= _MOST_INLINE_ROWS or rows * self._row_seconds < LONGEST_INLINE_SECONDS
 
     def _most_joined_rows(self) -> int:
         """How many rows of several callers may hold up the event loop together."""
-        short = int(_LONGEST_INLINE_SECONDS / self._row_seconds)
-        return min(max(short, _MOST_INLINE_ROWS), self._max_batch_rows)
+        short = int(LONGEST_INLINE_SECONDS / self._row_seconds)
+        return min(max(short, _MOST_INLINE_ROWS), self._most_quick_rows)
 
     def _meant(self, error: Exception) -> OnwardError:
         """What an error means to the caller; what is nobody's mistake is logged."""

@@ -123,7 +123,7 @@ class Opener:
         )
 
     def _peeked(self, candidate: Candidate) -> Entry:
-        about = peek(candidate, self.device, self._limits.max_batch_rows)
+        about = peek(candidate, self.device, self._limits.batch_rows)
         return Entry(
             candidate.name,
             candidate.version,
