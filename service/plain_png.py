@@ -5,11 +5,14 @@ entirely well, is left to it.
 """
 
 import struct
+from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+
+# Pillow does not document it; its version is pinned, and tests compare with its own pixels.
+from PIL import _imaging
 
 _START = b"\x89PNG\r\n\x1a\n"
 # Eight bits of grey, deflated, filtered by row, not interlaced.
@@ -19,7 +22,8 @@ _HARMLESS = {(b"sRGB", 1), (b"gAMA", 4), (b"cHRM", 32), (b"pHYs", 9)}
 _LENGTH_AND_KIND = struct.Struct(">I4s")
 _CHECK = struct.Struct(">I")
 _OVERHEAD = 12
-_FEWEST = 3
+# The signature, and the header with its length, kind and checksum.
+_HEAD_BYTES = 8 + 25
 
 
 def plain_png(content: bytes, height: int, width: int) -> npt.NDArray[np.uint8] | None:
@@ -33,33 +37,49 @@ def plain_png(content: bytes, height: int, width: int) -> npt.NDArray[np.uint8] 
     Returns:
         None where the file is of another size or kind, has a chunk that may matter, or is damaged.
     """
-    if not content.startswith(_START):
+    if not content.startswith(_head(height, width)):
         return None
-    rows = _rows(content, struct.pack(">2I", width, height) + _PLAIN)
-    if rows is None:
-        return None
-    try:
-        image = Image.frombytes("L", (width, height), rows, "zip", "L", 0)
-    except (ValueError, OSError):
-        return None
-    return np.frombuffer(image.tobytes(), np.uint8).reshape(height, width)
+    rows = _rows(content)
+    pixels = None if rows is None else _decoded(rows, height, width)
+    return None if pixels is None else np.frombuffer(pixels, np.uint8).reshape(height, width)
 
 
-def _rows(content: bytes, header: bytes) -> bytes | None:
-    """What the data chunks hold, where the header is this one and nothing else matters."""
-    chunks = _chunks(content)
-    if len(chunks) < _FEWEST or chunks[0] != (b"IHDR", header) or chunks[-1] != (b"IEND", b""):
+@lru_cache(maxsize=8)
+def _head(height: int, width: int) -> bytes:
+    """All that comes before the first chunk that may differ."""
+    header = b"IHDR" + struct.pack(">2I", width, height) + _PLAIN
+    return _START + _CHECK.pack(len(header) - 4) + header + _CHECK.pack(crc32(header))
+
+
+def _rows(content: bytes) -> bytes | None:
+    """What the data chunks hold, where nothing else matters."""
+    *chunks, last = _chunks(content) or [(b"", b"")]
+    if last != (b"IEND", b""):
         return None
-    between = chunks[1:-1]
-    if any(kind != b"IDAT" and (kind, len(data)) not in _HARMLESS for kind, data in between):
+    if any(kind != b"IDAT" and (kind, len(data)) not in _HARMLESS for kind, data in chunks):
         return None
-    return b"".join([data for kind, data in between if kind == b"IDAT"])
+    return b"".join([data for kind, data in chunks if kind == b"IDAT"])
+
+
+def _decoded(rows: bytes, height: int, width: int) -> bytes | None:
+    """As `Image.frombytes` and `tobytes` do, which look up and check most of the time."""
+    size = (0, 0, width, height)
+    image = _imaging.new("L", (width, height))
+    decoder = _imaging.zip_decoder("L", "L", 0)
+    decoder.setimage(image, size)
+    left, error = decoder.decode(rows)
+    if left >= 0 or error:
+        return None
+    encoder = _imaging.raw_encoder("L", "L", 0, 1)
+    encoder.setimage(image, size)
+    pixels: bytes = encoder.encode(height * width)[2]
+    return pixels if len(pixels) == height * width else None
 
 
 def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
-    """Every chunk by its kind, up to the first that is cut short or damaged."""
+    """Every chunk after the header by its kind, up to the first that is cut short or damaged."""
     found: list[tuple[bytes, bytes]] = []
-    place = len(_START)
+    place = _HEAD_BYTES
     while place + _OVERHEAD <= len(content):
         length, kind = _LENGTH_AND_KIND.unpack_from(content, place)
         place += _OVERHEAD + length

@@ -1,8 +1,7 @@
 """The pictures of a request in the plain dialect: one file, a form of several, or JSON."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.api.bodies import BINARY, FORM, JSON, media_type_of, parse_json
 from service.api.numbers import numbers_under, rows_of_numbers
@@ -18,8 +17,7 @@ INSTANCES = "instances"
 _EXAMPLE = f'{{"{KEY}": "the picture\'s file in base64"}}'
 
 
-@dataclass(frozen=True)
-class Posted:
+class Posted(NamedTuple):
     """Pictures in any form, whether it was one that was sent bare, and the names of files.
 
     Pixels are already the tensor that the model takes.
