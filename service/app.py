@@ -41,6 +41,8 @@ from service.workers.worker import Place, Worker
 
 VERSION = version("onward")
 
+_SETTLE_SECONDS = 0.25
+
 _log = logging.getLogger(__name__)
 
 
@@ -76,7 +78,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         title="Onward",
         version=VERSION,
         description="Predictions from tables and pictures. Train small, serve fast.",
-        lifespan=_lifespan(worker, shadows, settings),
+        lifespan=_lifespan(worker, shadows, metrics, settings),
         redirect_slashes=False,
     )
     codecs = Codecs(settings)
@@ -93,7 +95,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         explain_router(Explainer(predictor, plain, metrics, settings)),
         *v1_routers(worker, predictor, v1, codecs),
         *v2_routers(worker, predictor, v2, settings, VERSION),
-        operations_router(worker.readiness, metrics),
+        operations_router(worker.readiness, metrics, worker.channel),
     ):
         app.include_router(router)
     add_error_handlers(app)
@@ -121,8 +123,15 @@ def create_app_from_environment() -> Onward:
     return create_app(settings, Place.among(folder, slot))
 
 
+async def _settle_often(metrics: Metrics) -> None:
+    """Tell the others of this worker's counts before anybody asks: who asks may not wait long."""
+    while True:
+        await asyncio.sleep(_SETTLE_SECONDS)
+        metrics.settle()
+
+
 def _lifespan(
-    worker: Worker, shadows: Shadows, settings: Settings
+    worker: Worker, shadows: Shadows, metrics: Metrics, settings: Settings
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """From the loading of the models until the last answer is out."""
     signals = Signals(worker.readiness, worker.control, settings.drain_seconds)
@@ -135,14 +144,17 @@ def _lifespan(
         gc.collect()
         gc.freeze()
         watches = settings.poll_seconds > 0
-        watching = asyncio.create_task(worker.reconciler.watch()) if watches else None
+        working = [asyncio.create_task(worker.reconciler.watch())] if watches else []
+        if metrics.is_shared:
+            working.append(asyncio.create_task(_settle_often(metrics)))
         yield
         worker.readiness.drain()
         signals.remove()
-        if watching is not None:
-            watching.cancel()
+        for task in working:
+            task.cancel()
         shadows.close()
         await worker.control.close()
+        metrics.settle()
         _log.info("stopped")
 
     return lifespan

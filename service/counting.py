@@ -7,7 +7,7 @@ loop and without a lock, and `service.metrics` takes the sums over when they are
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Phases(NamedTuple):
@@ -51,3 +51,44 @@ class Answered:
         total[1] += phases[1]
         total[2] += phases[2]
         total[3] += phases[3]
+
+
+class Counted:
+    """All that was counted since it was last taken over.
+
+    Args:
+        bounds: as `Answered` has them.
+    """
+
+    __slots__ = ("_bounds", "answered", "statuses")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.answered: dict[tuple[str, str], Answered] = {}
+        """By model and version."""
+        self.statuses: dict[int, int] = {}
+        """How many responses had each."""
+
+    def of(self, model: str, version: str) -> Answered:
+        """The predictions of one version."""
+        answered = self.answered.get((model, version))
+        if answered is None:
+            answered = self.answered[model, version] = Answered(self._bounds)
+        return answered
+
+    @property
+    def numbers(self) -> list[Any]:
+        """All of it as JSON has it."""
+        answers = [
+            (*key, each.rows, each.by_dialect, each.counts, each.seconds)
+            for key, each in self.answered.items()
+        ]
+        return [list(self.statuses.items()), answers]
+
+    def add_numbers(self, numbers: Sequence[Any]) -> None:
+        """Take over another's `numbers`, where nothing has been counted yet."""
+        statuses, answers = numbers
+        self.statuses = dict(statuses)
+        for model, version, *rest in answers:
+            answered = self.of(model, version)
+            answered.rows, answered.by_dialect, answered.counts, answered.seconds = rest

@@ -15,8 +15,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import generate_latest
 
-from service.counting import Answered, Phases
-from service.shared_metrics import SILENT, OfAllWorkers, workers_folder
+from service.counting import Counted, Phases
+from service.shared_metrics import SILENT, OfAllWorkers, pending_of_this_worker, workers_folder
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _READY = "READY"
@@ -52,6 +52,10 @@ class Metrics:
         self._make_those_of_explanations(registry)
         self._make_those_of_models(registry)
         self._count_first()
+        self._pending = pending_of_this_worker()
+        if self._pending is not None and (left := self._pending.left) is not None:
+            self._counted.add_numbers(left)
+            self.settle()
 
     def _make_those_of_predictions(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -140,8 +144,7 @@ class Metrics:
 
     def _count_first(self) -> None:
         """Make room for what is counted in plain numbers, and look up other label sets once."""
-        self._answered: dict[tuple[str, str], Answered] = {}
-        self._statuses: dict[int, int] = {}
+        self._counted = Counted(_BOUNDS)
         self._batches_of = cache(self._batches.labels)
         self._phase_of = cache(self._phases.labels)
         self._requests_of = cache(self._requests.labels)
@@ -150,36 +153,37 @@ class Metrics:
 
     def predicted(self, model: str, version: str, dialect: str, rows: int, phases: Phases) -> None:
         """Count one prediction that was answered; on the event loop."""
-        answered = self._answered.get((model, version))
-        if answered is None:
-            answered = self._answered[model, version] = Answered(_BOUNDS)
-        answered.add(dialect, rows, phases)
+        self._counted.of(model, version).add(dialect, rows, phases)
 
     def responded(self, status: int) -> None:
         """Count one HTTP response; on the event loop."""
-        self._statuses[status] = self._statuses.get(status, 0) + 1
+        statuses = self._counted.statuses
+        statuses[status] = statuses.get(status, 0) + 1
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others tell what is settled here."""
+        return self._shared
+
+    def keep_if_shared(self) -> None:
+        """Keep what was counted in plain numbers for the worker that follows this one, if any."""
+        if self._pending is not None and not self._pending.keep(self._counted.numbers):
+            self.settle()
 
     def settle(self) -> None:
-        """Take over what was counted in plain numbers.
-
-        Workers, any of which may die or be asked for all of them, do so before an answer is out.
-        """
-        statuses, self._statuses = self._statuses, {}
-        for status, times in statuses.items():
+        """Take over what was counted in plain numbers; on the event loop."""
+        counted, self._counted = self._counted, Counted(_BOUNDS)
+        for status, times in counted.statuses.items():
             self._responses_of(str(status)).inc(times)
-        answers, self._answered = self._answered, {}
-        for (model, version), answered in answers.items():
+        for (model, version), answered in counted.answered.items():
             self._rows_of(model, version).inc(answered.rows)
             for dialect, times in answered.by_dialect.items():
                 self._requests_of(model, version, dialect, "ok").inc(times)
             told = zip(Phases._fields, answered.counts, answered.seconds, strict=True)
             for phase, counts, seconds in told:
                 _observe(self._phase_of(model, version, phase), counts, seconds)
-
-    def settle_if_shared(self) -> None:
-        """The same where there are several workers; alone, what is read is settled first."""
-        if self._shared:
-            self.settle()
+        if self._pending is not None and (counted.statuses or counted.answered):
+            self._pending.forget()
 
     def refused_rows(self, model: str, version: str, rows: int) -> None:
         """Count rows of a table that got an error in their place."""

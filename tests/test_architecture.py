@@ -114,7 +114,8 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.priority": set(),
     "service.counting": set(),
     "service.metrics": {"service.counting", "service.shared_metrics"},
-    "service.shared_metrics": set(),
+    "service.pending": set(),
+    "service.shared_metrics": {"service.pending"},
     "service.settings": {"service.spelling"},
     "training": {"service.bundle", "service.pictures"},
 }

@@ -165,7 +165,7 @@ class _Visit:
             inputs = self._asking.decode(body)
         except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
             self._tell(self._failed(error))
-            self._door.ledger.settle()
+            self._door.ledger.keep()
             return True
         if not isinstance(inputs, tuple) or not self._model.joins(row_count(inputs)):
             return False
@@ -175,7 +175,7 @@ class _Visit:
             self._model.join(inputs, self._answered, alone=alone)
         except OnwardError as error:
             self._answered(error)
-            self._door.ledger.settle()
+            self._door.ledger.keep()
         return True
 
     def _answered(self, prediction: Prediction | Exception) -> None:

@@ -7,11 +7,21 @@ from service.api.health import add_health
 from service.api.responses import json_response
 from service.engine.readiness import Readiness
 from service.metrics import CONTENT_TYPE, Metrics
+from service.workers.channel import Channel
+
+_SETTLE = "settle"
+# A worker that hangs is not to keep the others' metrics from whoever asks.
+_SETTLE_SECONDS = 0.5
 
 
-def operations_router(readiness: Readiness, metrics: Metrics) -> APIRouter:
+def operations_router(readiness: Readiness, metrics: Metrics, channel: Channel) -> APIRouter:
     """Liveness, readiness, metrics, and ``/``."""
     router = APIRouter(tags=["operations"])
+
+    async def settle(_: object) -> None:
+        metrics.settle()
+
+    channel.on(_SETTLE, settle)
 
     @router.get("/", include_in_schema=False)
     async def front_door(request: Request) -> Response:
@@ -24,6 +34,7 @@ def operations_router(readiness: Readiness, metrics: Metrics) -> APIRouter:
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def exposition() -> Response:
+        await channel.ask(_SETTLE, seconds=_SETTLE_SECONDS)
         return Response(metrics.exposition(), media_type=CONTENT_TYPE)
 
     return router

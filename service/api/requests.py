@@ -61,9 +61,9 @@ class Ledger:
         facts = {"method": method, "path": path, "status": status}
         _log.info("request", extra=facts | {"milliseconds": round(seconds * 1e3, 3)})
 
-    def settle(self) -> None:
-        """Make sure, where there are several workers, that any of them tells what was entered."""
-        self._metrics.settle_if_shared()
+    def keep(self) -> None:
+        """Make sure, where there are several workers, that nothing is lost of what was entered."""
+        self._metrics.keep_if_shared()
 
 
 class RequestContext:
@@ -138,7 +138,7 @@ class _Answer:
             self._ledger.count(self.status)
             if self._ledger.logs(self.status):
                 self._ledger.log(scope["method"], scope["path"], self.status, seconds)
-            self._ledger.settle()
+            self._ledger.keep()
 
 
 def identity_of(given: str | None) -> str:

@@ -103,7 +103,7 @@ class ServedModel:
             self._run,
             max_batch_rows=self._most_joined_rows(),
             max_queued_rows=limits.max_queued_rows,
-            settled=metrics.settle_if_shared,
+            settled=metrics.keep_if_shared,
         )
 
     async def predict(self, inputs: Arrays) -> Prediction:
