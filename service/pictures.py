@@ -104,10 +104,13 @@ def read_plain(
     """
     if rule.channels != 1 or rule.height * rule.width > min(max_pixels, _SMALL_PIXELS):
         return None
-    grey = plain_png(content, rule.height, rule.width)
-    if grey is None or rule.normalise == "none":
-        return None if grey is None else grey[:, :, None]
-    as_it_is = normalised_already(grey)
+    found = plain_png(content, rule.height, rule.width)
+    if found is None:
+        return None
+    grey, extent = found
+    if rule.normalise == "none":
+        return grey[:, :, None]
+    as_it_is = normalised_already(grey, extent)
     return None if as_it_is is None else as_it_is[:, :, None]
 
 

@@ -6,6 +6,7 @@ entirely well, is left to it.
 
 import struct
 from functools import lru_cache
+from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -24,10 +25,18 @@ _CHECK = struct.Struct(">I")
 _OVERHEAD = 12
 # The signature, and the header with its length, kind and checksum.
 _HEAD_BYTES = 8 + 25
+_END = _CHECK.pack(0) + b"IEND" + _CHECK.pack(crc32(b"IEND"))
 
 
-def plain_png(content: bytes, height: int, width: int) -> npt.NDArray[np.uint8] | None:
-    """The pixels ``[height, width]`` as Pillow decodes them.
+class PlainPicture(NamedTuple):
+    """Pixels ``[height, width]``, and the height and width of all in them that is not nought."""
+
+    pixels: npt.NDArray[np.uint8]
+    extent: tuple[int, int]
+
+
+def plain_png(content: bytes, height: int, width: int) -> PlainPicture | None:
+    """The pixels as Pillow decodes them.
 
     Args:
         content: the whole file.
@@ -39,9 +48,8 @@ def plain_png(content: bytes, height: int, width: int) -> npt.NDArray[np.uint8] 
     """
     if not content.startswith(_head(height, width)):
         return None
-    rows = _rows(content)
-    pixels = None if rows is None else _decoded(rows, height, width)
-    return None if pixels is None else np.frombuffer(pixels, np.uint8).reshape(height, width)
+    rows = _only_rows(content) or _rows(content)
+    return None if rows is None else _decoded(rows, height, width)
 
 
 @lru_cache(maxsize=8)
@@ -49,6 +57,17 @@ def _head(height: int, width: int) -> bytes:
     """All that comes before the first chunk that may differ."""
     header = b"IHDR" + struct.pack(">2I", width, height) + _PLAIN
     return _START + _CHECK.pack(len(header) - 4) + header + _CHECK.pack(crc32(header))
+
+
+def _only_rows(content: bytes) -> bytes | None:
+    """What the one data chunk holds, where nothing else is between the header and the end."""
+    length, kind = _LENGTH_AND_KIND.unpack_from(content.ljust(_HEAD_BYTES + 8), _HEAD_BYTES)
+    start = _HEAD_BYTES + 8
+    end = start + length
+    if kind != b"IDAT" or content[end + 4 :] != _END:
+        return None
+    good = content[end : end + 4] == _CHECK.pack(crc32(content[start - 4 : end]))
+    return content[start:end] if good else None
 
 
 def _rows(content: bytes) -> bytes | None:
@@ -61,7 +80,7 @@ def _rows(content: bytes) -> bytes | None:
     return b"".join([data for kind, data in chunks if kind == b"IDAT"])
 
 
-def _decoded(rows: bytes, height: int, width: int) -> bytes | None:
+def _decoded(rows: bytes, height: int, width: int) -> PlainPicture | None:
     """As `Image.frombytes` and `tobytes` do, which look up and check most of the time."""
     size = (0, 0, width, height)
     image = _imaging.new("L", (width, height))
@@ -72,8 +91,12 @@ def _decoded(rows: bytes, height: int, width: int) -> bytes | None:
         return None
     encoder = _imaging.raw_encoder("L", "L", 0, 1)
     encoder.setimage(image, size)
-    pixels: bytes = encoder.encode(height * width)[2]
-    return pixels if len(pixels) == height * width else None
+    pixels = encoder.encode(height * width)[2]
+    if len(pixels) != height * width:
+        return None
+    left, top, right, bottom = image.getbbox() or (0, 0, 0, 0)
+    shaped = np.frombuffer(pixels, np.uint8).reshape(height, width)
+    return PlainPicture(shaped, (bottom - top, right - left))
 
 
 def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:

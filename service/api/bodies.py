@@ -4,6 +4,7 @@ import asyncio
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -34,6 +35,7 @@ _HINTS = {
     "sheet": " Save a spreadsheet as CSV and send text/csv.",
     "image/": " A picture goes to a model of pictures; GET /models tells which take an image.",
 }
+_LONGEST_REMEMBERED = 128
 _NO_HEADERS: Mapping[str, str] = {}
 _WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 
@@ -122,7 +124,16 @@ def is_accepted(content_type: str, accepted: Sequence[str]) -> bool:
 
 def media_type_of(content_type: str) -> str:
     """The type without its parameters, in lower case."""
+    if len(content_type) > _LONGEST_REMEMBERED:
+        return _media_type(content_type)
+    return _remembered_media_type(content_type)
+
+
+def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
+
+
+_remembered_media_type = lru_cache(maxsize=256)(_media_type)
 
 
 def compressed(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str, str]]:

@@ -57,11 +57,19 @@ def by_hand(pixels: npt.NDArray[np.uint8], *between: bytes, pieces: int = 1) -> 
     return b"".join([START, chunk(b"IHDR", header), *between, *parts, chunk(b"IEND", b"")])
 
 
+def extent(pixels: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """Height and width of all that is not nought, by numpy."""
+    places = np.argwhere(pixels)
+    height, width = np.ptp(places, axis=0) + 1 if len(places) else (0, 0)
+    return int(height), int(width)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_pixels_are_those_that_pillow_reads(seed: int) -> None:
     """Of noise and of slopes, which its encoder filters in every way."""
     slope = (np.add.outer(np.arange(SIDE) * seed, np.arange(SIDE) * 3) % 256).astype(np.uint8)
     for pixels in (noise(seed), slope, np.full((SIDE, SIDE), seed, np.uint8)):
+        pixels[: seed + 1], pixels[:, 20:] = 0, 0
         for content in (
             saved(Image.fromarray(pixels)),
             saved(Image.fromarray(pixels), optimize=True),
@@ -70,7 +78,10 @@ def test_pixels_are_those_that_pillow_reads(seed: int) -> None:
             by_hand(pixels) + b"x",
             by_hand(pixels, chunk(b"sRGB", b"\0"), chunk(b"gAMA", struct.pack(">I", 45455))),
         ):
-            np.testing.assert_array_equal(plain_png(content, SIDE, SIDE), pixels)
+            found = plain_png(content, SIDE, SIDE)
+            assert found is not None
+            np.testing.assert_array_equal(found.pixels, pixels)
+            assert found.extent == extent(pixels)
             np.testing.assert_array_equal(
                 read_plain(content, rule()), Picture.open(content).read(rule())
             )
