@@ -21,6 +21,7 @@ from training.images import calibrate, report
 from training.images.checkpoint import Checkpoint, Keeping
 from training.images.dataset import Bytes, PictureSet
 from training.images.fit import fit, scores_of
+from training.images.folding import folded
 from training.images.networks import Classifier, Pixels, build
 from training.images.recipe import ImageRecipe, Pictures
 from training.images.sources import Found, load_pictures
@@ -70,7 +71,7 @@ def run(recipe: ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -
     answers = predict(classifier, proof)
     prover = Prover(classifier)
     name = output_name(output)
-    graph = export.to_graph(classifier, torch.from_numpy(proof[:3]), IMAGE_NAME, name)
+    graph = export.to_graph(folded(classifier), torch.from_numpy(proof[:3]), IMAGE_NAME, name)
     export.prove(graph, prover, proof)
     replayed = stand_ins(proof.shape, recipe.seed) if recipe.data.private else proof
     examples = export.example_rows(prover, replayed, name, IMAGE_NAME)
