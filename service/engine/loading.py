@@ -3,10 +3,12 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 
 from service.bundle.files import MODEL, Bundle, read_bundle
 from service.engine.about import About
 from service.engine.foreign import labels_beside
+from service.engine.independence import probe, rows_are_independent
 from service.engine.model import QUICK_SECONDS, Limits, ServedModel
 from service.engine.peeking import is_bare, labels_of
 from service.engine.plan import ChosenBy, Execution, Mode, Plan, planned
@@ -21,6 +23,8 @@ from service.metrics import Metrics
 _THREADS_ABOVE_SECONDS = 0.000_5
 # More threads take more time of all cores together, so they have to be worth it.
 _WORTH_THREADS = 0.8
+# A slower row of a model without examples is not tried: some hundred of them would be.
+_LONGEST_PROBE_SECONDS = 0.005
 
 _log = logging.getLogger(__name__)
 
@@ -88,9 +92,33 @@ def _open_bare(candidate: Candidate, plan: Plan, limits: Limits) -> _Opened:
         session = _session(model, plan, limits, plan.threads or 1, candidate.folder)
     except LoadFailed as error:
         raise GraphRefused(str(error)) from error
-    # Nothing can be timed where nobody knows what it takes.
-    mode, chosen_by = _mode(plan, None)
-    return _Opened(session, Execution(mode, chosen_by, session.opening.threads))
+    seconds = _bare_seconds(session, model)
+    if seconds is None:
+        # Nothing can be timed where nobody knows what it takes.
+        mode, chosen_by = _mode(plan, None)
+        return _Opened(session, Execution(mode, chosen_by, session.opening.threads))
+    session.bind()
+    mode, chosen_by = _mode(plan, seconds)
+    told = Execution(mode, chosen_by, session.opening.threads, seconds, rows_bitwise=True)
+    return _Opened(session, told)
+
+
+def _bare_seconds(session: Session, model: bytes) -> float | None:
+    """The time of a row of a bare model, where it is short and its rows are seen to be independent.
+
+    None of any other, which nothing is known of.
+    """
+    row = probe(session)
+    if row is None:
+        return None
+    try:
+        started = perf_counter()
+        session.run((row,))
+        if perf_counter() - started > _LONGEST_PROBE_SECONDS:
+            return None
+        return row_seconds(session, row) if rows_are_independent(session, model) else None
+    except Exception:  # noqa: BLE001 - ONNX Runtime's errors share no narrower base
+        return None  # a row by chance is not what it takes
 
 
 def _open_bundle(bundle: Bundle, plan: Plan, limits: Limits) -> _Opened:

@@ -92,11 +92,12 @@ class ServedModel:
         self._bare_seconds = math.inf
         self._holders = 0
         self._then: Callable[[], None] | None = None
-        # Only a bundle promises that its rows are independent, so only bundles are batched.
-        self._most_quick_rows = limits.quick_rows if about.manifest is not None else 1
+        # Only where rows are independent; a bundle promises that.
+        joins = about.manifest is not None or about.rows_bitwise
+        self._most_quick_rows = limits.quick_rows if joins else 1
         self._batcher = Batcher(
             self._run,
-            max_batch_rows=limits.batch_rows if about.manifest is not None else 1,
+            max_batch_rows=limits.batch_rows if joins else 1,
             max_queued_rows=limits.max_queued_rows,
         )
         self._inline = InlineBatcher(

@@ -166,6 +166,18 @@ class Session:
         session._model_bytes = None  # noqa: SLF001 - the library has no other way, and says so
         return cls(session, device, opening)
 
+    @property
+    def rows(self) -> tuple[Rows, Rows] | None:
+        """Names and rows of inputs and outputs; None where one has another free axis."""
+        inputs, outputs = (
+            [(spec.name, without_rows(spec.shape, spec.datatype)) for spec in group]
+            for group in (self.inputs, self.outputs)
+        )
+        taken = [(name, row) for name, row in inputs if row is not None]
+        made = [(name, row) for name, row in outputs if row is not None]
+        known = len(taken) == len(inputs) and len(made) == len(outputs)
+        return (taken, made) if known and not self._may_lack else None
+
     def run(self, arrays: Arrays) -> Arrays:
         """Run the graph on arrays in the order of ``inputs``; answers in that of ``outputs``.
 
@@ -188,10 +200,9 @@ class Session:
 
         Only for graphs that answer as many rows as they are given.
         """
-        rows = self._rows()
-        if self.device != "cpu" or rows is None:
+        if self.device != "cpu" or self.rows is None:
             return
-        taken, made = rows
+        taken, made = self.rows
         if len(taken) == len(made) == 1:
             self._bound = BoundRuns(self._session, taken[0], made[0])
 
@@ -213,24 +224,13 @@ class Session:
         rows = len(first) if first.ndim else 1
         return rows > self.opening.kept_rows or first.nbytes > _KEPT_BYTES
 
-    def _rows(self) -> tuple[Rows, Rows] | None:
-        """Names and rows of inputs and outputs; None where one has another free axis."""
-        inputs, outputs = (
-            [(spec.name, without_rows(spec.shape, spec.datatype)) for spec in group]
-            for group in (self.inputs, self.outputs)
-        )
-        taken = [(name, row) for name, row in inputs if row is not None]
-        made = [(name, row) for name, row in outputs if row is not None]
-        known = len(taken) == len(inputs) and len(made) == len(outputs)
-        return (taken, made) if known and not self._may_lack else None
-
     def _graph_runs(self) -> GraphRuns:
         """Capture the smallest batch, and see that it can be.
 
         Raises:
             LoadFailed: this graph cannot be captured.
         """
-        rows = self._rows()
+        rows = self.rows
         if rows is None:
             raise LoadFailed("its tensors have other axes of any length than that of the rows")
         make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
