@@ -95,10 +95,8 @@ class PictureCodec:
         """
         if isinstance(given, np.ndarray):
             return (given,)
-        if len(given) == 1 and weight(given[0]) <= _MOST_PLAIN_BYTES:
-            pixels = self._plain(given[0])
-            if pixels is not None:
-                return (pixels[None],)
+        if len(given) == 1 and (pixels := self._plain(given[0])) is not None:
+            return (pixels.reshape(1, *self._shape),)
         self.require_room(len(given))
         if sum(map(weight, given)) > _MOST_BYTES_AT_ONCE:
             return partial(self._in_thread, self._taken, given, place)
@@ -109,13 +107,15 @@ class PictureCodec:
 
     def _plain(self, given: Any) -> Pixels | None:  # noqa: ANN401 - JSON is any of its types
         """Pixels that need neither a decoder nor a rule; None where `_opened` must look closer."""
-        given = bare(given)
+        if not isinstance(given, bytes):
+            given = bare(given) if weight(given) <= _MOST_PLAIN_BYTES else None
         if isinstance(given, bytes):
-            return read_plain(given, self._rule, self._decoding.max_pixels)
+            is_short = len(given) <= _MOST_PLAIN_BYTES
+            most = self._decoding.max_pixels
+            return read_plain(given, self._rule, most) if is_short else None
         if not isinstance(given, list) or len(given) != self._count:
             return None
-        pixels = flat_pixels(given)
-        return None if pixels is None else pixels.reshape(self._shape)
+        return flat_pixels(given)
 
     def numbers(self, given: Numbers | None) -> Pixels | None:
         """The tensor of pictures that were sent as flat rows of numbers, as `read` has them.
