@@ -153,7 +153,9 @@ class Metrics:
 
     def predicted(self, model: str, version: str, dialect: str, rows: int, phases: Phases) -> None:
         """Count one prediction that was answered; on the event loop."""
-        self._counted.of(model, version).add(dialect, rows, phases)
+        counted = self._counted
+        answered = counted.answered.get((model, version)) or counted.of(model, version)
+        answered.add(dialect, rows, phases)
 
     def responded(self, status: int) -> None:
         """Count one HTTP response; on the event loop."""
