@@ -127,7 +127,10 @@ async def _settle_often(metrics: Metrics) -> None:
     """Tell the others of this worker's counts before anybody asks: who asks may not wait long."""
     while True:
         await asyncio.sleep(_SETTLE_SECONDS)
-        metrics.settle()
+        try:
+            metrics.settle()
+        except Exception:  # noqa: BLE001 - whatever it is, the next may succeed
+            _log.exception("counts could not be settled")
 
 
 def _lifespan(

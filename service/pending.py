@@ -1,6 +1,8 @@
 """What outlives a process that is killed: numbers in a file that it has mapped into memory."""
 
+import logging
 import mmap
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ _SIDE = 1
 _SIDE_BYTES = 64 * 1024
 _LENGTH = struct.Struct("<I")
 
+_log = logging.getLogger(__name__)
+
 
 class Pending:
     """What a worker has counted and not settled yet, kept where it outlives the process.
@@ -21,19 +25,26 @@ class Pending:
     """
 
     def __init__(self, path: Path) -> None:
+        size = _SIDE + 2 * _SIDE_BYTES
         path.touch()
         with path.open("r+b") as file:
-            file.truncate(_SIDE + 2 * _SIDE_BYTES)
+            if hasattr(os, "posix_fallocate"):  # else a full disk ends the process later
+                os.posix_fallocate(file.fileno(), 0, size)
+            file.truncate(size)
             self._memory = mmap.mmap(file.fileno(), 0)
-        self._side = 0
+        self._side = self._memory[0]
 
     @property
     def left(self) -> Any:  # noqa: ANN401 - whatever was kept
         """What was kept last, None where it was forgotten."""
-        start = _SIDE + self._memory[0] * _SIDE_BYTES
+        start = _SIDE + self._side * _SIDE_BYTES
         (length,) = _LENGTH.unpack_from(self._memory, start)
         start += _LENGTH.size
-        return orjson.loads(self._memory[start : start + length]) if length else None
+        try:
+            return orjson.loads(self._memory[start : start + length]) if length else None
+        except orjson.JSONDecodeError:
+            _log.exception("counts of the worker before are lost")
+            return None
 
     def keep(self, counted: object) -> bool:
         """Keep this instead of what was kept before; a process killed meanwhile leaves that.

@@ -60,6 +60,7 @@ class DoorProtocol(HttpToolsProtocol):
         self._in_head = False
         self._in_message = False
         self._asked: Opened | None = None
+        self._declined = False
         self._dated: tuple[list[tuple[bytes, bytes]], bytes] = [], b""
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -81,6 +82,7 @@ class DoorProtocol(HttpToolsProtocol):
         if begins and self._ask_known(data):
             return
         super().data_received(data)
+        self._declined = False
         if self._asked is not None:
             asked, self._asked = self._asked, None
             if begins and self._door is not None:
@@ -95,8 +97,9 @@ class DoorProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Keep a prediction back until its body is there."""
         self._in_head = False
-        if self._door is not None and self._is_free() and self.parser.get_method() == b"POST":
-            self._target = self._door.target(self.url)
+        door = None if self._declined else self._door
+        if door is not None and self._is_free() and self.parser.get_method() == b"POST":
+            self._target = door.target(self.url)
         if self._target is None:
             self._begin_long_way()
 
@@ -132,7 +135,8 @@ class DoorProtocol(HttpToolsProtocol):
         if opened is None:
             return False
         self._unset_keepalive_if_required()
-        return self._ask(opened)
+        self._declined = not self._ask(opened)
+        return not self._declined
 
     def _ask(self, opened: Opened) -> bool:
         """Have a plain request answered; False where it must go the long way."""

@@ -14,7 +14,7 @@ from training.predictor import Predictor
 from training.preparation import Preparation
 from training.scaling import Scaler
 
-_FARTHEST = 16.0
+FARTHEST = 16.0
 """An offset farther from nought than so many scales costs more than four of 24 bits: what is left
 of a large number once another large one is taken away."""
 
@@ -43,7 +43,7 @@ def folded(predictor: Predictor) -> Predictor:
 def _is_near(step: nn.Module) -> bool:
     """Whether it is a scaler of columns that lie near nought, as seen from their own spread."""
     return isinstance(step, Scaler) and bool(
-        (step.offset.abs() <= _FARTHEST * step.scale.abs()).all()
+        (step.offset.abs() <= FARTHEST * step.scale.abs()).all()
     )
 
 

@@ -56,7 +56,7 @@ def facts(entry: Entry) -> dict[str, object]:
 def _details(about: About, execution: Execution) -> dict[str, object]:
     """How a version is run, why so, and what was measured when it was loaded."""
     told: dict[str, object] = {"mode": execution.mode, "chosen_by": execution.chosen_by}
-    told |= {"threads": execution.threads, "max_batch_rows": about.max_batch_rows}
+    told |= {"threads": execution.threads, "max_batch_rows": about.joined_rows}
     if execution.graphs:
         told |= {"cuda_graphs": True}
     if execution.row_seconds is not None:

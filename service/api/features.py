@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from service.api.numbers import fitted, rows_of_numbers
+from service.api.numbers import rows_of_numbers
 from service.api.problems import (
     Findings,
     describe,
@@ -20,6 +20,7 @@ from service.api.problems import (
 )
 from service.api.quick import QuickRows
 from service.api.rows import UNSEEN, Columns, Misfit, RowReader
+from service.api.tensors import fitted
 from service.api.trained_range import TrainedRange, swap_hint
 from service.bundle.features import (
     BooleanFeature,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.engine.datatypes import DTYPES, Array
+from service.engine.datatypes import DTYPES
 
 try:
     import simdjson
@@ -27,6 +27,9 @@ _INSTANCES = "instances"
 _DOUBTS = (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError)
 # What numbers are made of, and white space; what is left is the shape.
 _IN_NUMBERS = b"0123456789+-.eE \t\r\n"
+_MOST_REMEMBERED = 4096
+# In rows of numbers there are quotation marks nowhere but around one key, which comes first.
+_LAST_QUOTE = 64
 # Up to so many rows are looked at one by one.
 _FEW = 8
 # Of a shorter text orjson makes objects sooner than simdjson is asked for numbers.
@@ -34,7 +37,6 @@ _SHORTEST = 256
 # A parser keeps room for the longest text that it has read.
 _LONGEST_KEPT = 64 * 1024
 # By the kind of an element type: what its numbers are read as.
-_MOST_SQUARES = float(np.finfo(np.float32).max) ** 2
 _READ_AS = {"f": ("d", np.float64), "i": ("i", np.int64), "u": ("u", np.uint64)}
 # The brackets of inputs, shape and data.
 _BRACKETS_OF_TENSOR = 3
@@ -45,7 +47,7 @@ def rows_of_numbers(body: bytes) -> Numbers | None:
 
     They are an array of arrays, bare or under ``instances``.
     """
-    if simdjson is None or len(body) < _SHORTEST:
+    if simdjson is None or len(body) < _SHORTEST or body.find(b'"', _LAST_QUOTE) >= 0:
         return None
     try:
         return _rows(body)
@@ -113,18 +115,6 @@ def _request(text: bytes) -> Mapping[str, Any] | None:
     return around | {"inputs": [told | {"data": data}]}
 
 
-def fitted(numbers: Array, datatype: str) -> Array | None:
-    """The numbers as a graph's own element type; None where one does not fit."""
-    dtype = DTYPES[datatype]
-    if dtype.char == "e":
-        return None  # in 16 bits few numbers of a text are those that were sent
-    if dtype.kind == "f":
-        # Where their squares add up to no more than that, none of them is larger.
-        return numbers.astype(dtype) if np.vdot(numbers, numbers) <= _MOST_SQUARES else None
-    array = numbers.astype(dtype)
-    return array if np.count_nonzero(array == numbers) == array.size else None
-
-
 class _Parsers(threading.local):
     """One for each thread."""
 
@@ -153,7 +143,16 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - as above
     return value.as_list() if isinstance(value, simdjson.Array) else value
 
 
-@lru_cache(maxsize=64)
 def _shape(rows: int, width: int) -> bytes:
+    """What is left of so many rows without their numbers."""
+    # A caller chooses how many there are, so that only short ones are remembered.
+    short = rows * width <= _MOST_REMEMBERED
+    return _remembered_shape(rows, width) if short else _written_shape(rows, width)
+
+
+def _written_shape(rows: int, width: int) -> bytes:
     row = b"[" + b"," * (width - 1) + b"]"
     return b"[" + b",".join([row] * rows) + b"]"
+
+
+_remembered_shape = lru_cache(maxsize=64)(_written_shape)

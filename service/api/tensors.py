@@ -24,6 +24,8 @@ _TAKEN: Mapping[str, set[type]] = {
     "O": {str},
 }
 _BASE64 = "b64"
+# Numbers whose squares add up to no more are all within 32 bits.
+_MOST_SQUARES = float(np.finfo(np.float32).max) ** 2
 
 
 def pack(data: Sequence[Any], spec: TensorSpec) -> Array | None:
@@ -45,6 +47,17 @@ def pack(data: Sequence[Any], spec: TensorSpec) -> Array | None:
         return None
     # JSON has no infinity, so one here was too large a number.
     return None if dtype.kind == "f" and not isfinite(np.vdot(array, array)) else array
+
+
+def fitted(numbers: Array, datatype: str) -> Array | None:
+    """The numbers as a graph's own element type; None where one does not fit."""
+    dtype = DTYPES[datatype]
+    if dtype.char == "e":
+        return None  # in 16 bits few numbers of a text are those that were sent
+    if dtype.kind == "f":
+        return numbers.astype(dtype) if np.vdot(numbers, numbers) <= _MOST_SQUARES else None
+    array = numbers.astype(dtype)
+    return array if np.count_nonzero(array == numbers) == array.size else None
 
 
 def read_natural(data: object, spec: TensorSpec, *, nulls: bool = False) -> Array:

@@ -16,6 +16,7 @@ class About:
     """The facts that every list and description tells.
 
     ``labels`` are what the classes of an output are called, by its name, where that is known;
+    ``max_batch_rows`` are taken at once, ``joined_rows`` of several callers share a run;
     ``device`` is where the version runs when it does, and ``execution`` how, once that is known.
     The statistics go on from one load of the same files to the next.
     """
@@ -29,6 +30,7 @@ class About:
     outputs: tuple[TensorSpec, ...]
     labels: Mapping[str, Sequence[str]]
     max_batch_rows: int
+    joined_rows: int = 1
     execution: Execution | None = None
     statistics: Statistics = field(default_factory=Statistics)
 

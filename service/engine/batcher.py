@@ -130,6 +130,7 @@ class Batcher:
         started = perf_counter()
         try:
             outputs = await self._execute(joined([call.inputs for call in batch]))
+            require_all_rows(outputs, sum([call.rows for call in batch]), len(batch))
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
             if len(batch) == 1:
                 _settle(batch[0], error)
@@ -173,6 +174,16 @@ def joined(calls: Sequence[Arrays]) -> Arrays:
     if len(calls) == 1:
         return calls[0]
     return tuple([np.concatenate(column) for column in zip(*calls, strict=True)])
+
+
+def require_all_rows(outputs: Arrays, rows: int, calls: int) -> None:
+    """Refuse an answer that cannot be cut among several calls.
+
+    Raises:
+        ValueError: an output has not a row for each of theirs; each is then asked alone.
+    """
+    if calls > 1 and any(len(output) != rows for output in outputs):
+        raise ValueError(f"{rows} rows were answered otherwise together than alone")
 
 
 def _settle(call: _Call, result: BatchedAnswer | Exception) -> None:

@@ -1,19 +1,20 @@
 """Whether the rows of someone else's graph may be answered together.
 
 A bundle's maker proves that; of a bare graph nobody says it. So its operators are read from the
-file, and where each is one of a feed-forward network's, it is asked rows by chance, alone and
-among others: every bit must be the same. Those operators mix rows always or never, not for some
-values alone, so that chance would show it.
+file: each must be one of a feed-forward network's, and leave the axis of rows where it is. What
+passes is asked rows by chance, alone and among others, and every bit must be the same. A reshape
+that mixes rows would show there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from service.engine.datatypes import Array, Arrays
 from service.engine.session import Session
 
-# None of them chooses among rows, or decides anything by comparing them.
+# None of them decides anything by comparing rows.
 _NAMES = """
 Abs Add AveragePool BatchNormalization Cast Celu Clip Concat Constant ConstantOfShape Conv
 ConvTranspose Cos Div Dropout Elu Erf Exp Expand Flatten Gather Gelu Gemm GlobalAveragePool
@@ -25,8 +26,19 @@ TreeEnsembleClassifier TreeEnsembleRegressor
 """
 _FEED_FORWARD = frozenset(_NAMES.split())
 _DOMAINS = {b"", b"ai.onnx", b"ai.onnx.ml"}
-# Fields of ONNX's messages, and of those of a node the ones that say what it computes.
-_GRAPH, _FUNCTIONS, _NODE, _OPERATOR, _DOMAIN = 7, 25, 1, 4, 7
+# Those that could take rows apart, put them together or turn them into something else.
+_MOVING = {"Slice", "Split", "Pad", "Expand", "Squeeze", "Unsqueeze"}
+# Those whose attribute may name the axis of rows.
+_ALONG_AN_AXIS = {"Concat", "Flatten", "Softmax", "LogSoftmax", "LayerNormalization"}
+# Those whose inputs are all of rows, where one is.
+_ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Pow", "Concat"}
+
+# Fields of ONNX's messages, by their numbers.
+_GRAPH, _FUNCTIONS = 7, 25
+_NODE, _INITIALIZER, _INPUT = 1, 5, 11
+_INPUT_NAME, _INITIALIZER_NAME = 1, 8
+_TAKEN, _MADE, _OPERATOR, _ATTRIBUTE, _DOMAIN = 1, 2, 4, 5, 7
+_NAME, _NUMBER, _SUBGRAPHS, _NUMBERS = 1, 3, {6, 11}, 8
 _LENGTHS = 2
 _FIXED_BYTES = {1: 8, 5: 4}
 
@@ -34,40 +46,43 @@ _ROWS = 8
 _SIZES = (2, 3, 7, 8, 32)
 # Weights may be made for numbers of any of these sizes.
 _SCALES = (1.0, 0.1, 100.0)
+# In a row; larger ones take long, and gain little from company.
+_MOST_NUMBERS = 1 << 20
 
 
-def rows_are_independent(session: Session, model: bytes) -> bool:
+def rows_are_independent(session: Session) -> bool:
     """Whether a row of the graph's one input is answered the same to the bit among any others.
 
     Args:
-        session: of the graph.
-        model: the content of ``model.onnx``.
+        session: of a graph that `is_feed_forward`, and takes the row that `probe` gives.
     """
-    kinds = session.rows
-    if kinds is None or len(kinds[0]) != 1 or not _is_feed_forward(model):
+    row = _row_of(session)
+    if row is None:
         return False
-    ((_, row),) = kinds[0]
-    try:
-        told = [_agree(session, rows) for rows in _by_chance(row)]
-    except Exception:  # noqa: BLE001 - ONNX Runtime's errors share no narrower base
-        return False  # by chance there was a row that it does not take
+    told = [_agree(session, rows) for rows in _by_chance(row, _ROWS)]
     # Rows that are all answered alike say nothing.
     return all(same for same, _ in told) and any(differ for _, differ in told)
 
 
 def probe(session: Session) -> Array | None:
-    """A row of the graph's one input, to be timed; None where it has another form."""
+    """A row of the graph's one input, to be timed; None where it has another form, or is large."""
+    row = _row_of(session)
+    return None if row is None else next(_by_chance(row, 1))
+
+
+def _row_of(session: Session) -> Array | None:
+    """The one input without rows."""
     kinds = session.rows
     if kinds is None or len(kinds[0]) != 1:
         return None
     ((_, row),) = kinds[0]
-    return next(_by_chance(row))[:1]
+    return row if np.prod(row.shape[1:]) <= _MOST_NUMBERS else None
 
 
-def _by_chance(row: Array) -> Iterator[Array]:
+def _by_chance(row: Array, count: int) -> Iterator[Array]:
     """Rows of the input's own shape and datatype."""
     random = np.random.default_rng(1)
-    shape = (_ROWS, *row.shape[1:])
+    shape = (count, *row.shape[1:])
     for scale in _SCALES:
         if row.dtype.kind == "f":
             yield (scale * random.normal(size=shape)).astype(row.dtype)
@@ -100,30 +115,114 @@ def _is_row(together: Arrays, at: int, size: int, alone: Arrays) -> bool:
     )
 
 
-def _is_feed_forward(model: bytes) -> bool:
-    """Whether all that the graph computes is a feed-forward network's."""
+class _Node(NamedTuple):
+    """An operator at work: the tensors that it takes and makes, and its attributes of integers."""
+
+    operator: str
+    taken: Sequence[bytes]
+    made: Sequence[bytes]
+    attributes: Mapping[bytes, Sequence[int]]
+
+    def leaves_rows(self, rows: set[bytes]) -> bool:
+        """Whether each row stays by itself, and where it was.
+
+        Args:
+            rows: the tensors that have them.
+        """
+        of_rows = [name in rows for name in self.taken]
+        if not any(of_rows) or self.operator == "Shape":
+            return True
+        if self.operator == "Gather":
+            return not of_rows[0]
+        if any(of_rows[1:]) and self.operator not in _ELEMENTWISE:
+            return False  # weights, a shape or a bound that depends on rows
+        moved = (
+            self.operator in _MOVING
+            or (self.operator == "Transpose" and self._integer(b"perm", 1) != 0)
+            or (self.operator in _ALONG_AN_AXIS and self._integer(b"axis", 1) == 0)
+            or (self.operator == "Gemm" and self._integer(b"transA", 0) != 0)
+        )
+        return not moved
+
+    def _integer(self, name: bytes, default: int) -> int:
+        """An attribute, or the first of several that it is."""
+        return self.attributes.get(name, (default,))[0]
+
+
+def is_feed_forward(model: bytes) -> bool:
+    """Whether all that a graph computes is a feed-forward network's, and leaves rows in place.
+
+    Args:
+        model: the content of ``model.onnx``.
+    """
     try:
-        fields = list(_fields(memoryview(model)))
+        fields = list(_messages(memoryview(model)))
         graphs = [content for number, content in fields if number == _GRAPH]
         if len(graphs) != 1 or any(number == _FUNCTIONS for number, _ in fields):
             return False
-        return all(_is_known(content) for number, content in _fields(graphs[0]) if number == _NODE)
+        (content,) = graphs
+        graph = list(_messages(content))
+        constant = {_name_in(it, _INITIALIZER_NAME) for at, it in graph if at == _INITIALIZER}
+        rows = {_name_in(it, _INPUT_NAME) for at, it in graph if at == _INPUT} - constant
+        for node in (_node(it) for at, it in graph if at == _NODE):
+            if node is None or not node.leaves_rows(rows):
+                return False
+            if node.operator != "Shape" and not rows.isdisjoint(node.taken):
+                rows.update(node.made)
     except (IndexError, ValueError):
         return False
+    return True
 
 
-def _is_known(node: memoryview) -> bool:
+def _node(message: memoryview) -> _Node | None:
+    """A node of a known operator; None of any other, or one that holds a graph."""
     operator, domain = "", b""
-    for number, content in _fields(node):
+    taken: list[bytes] = []
+    made: list[bytes] = []
+    attributes: dict[bytes, Sequence[int]] = {}
+    for number, content in _messages(message):
         if number == _OPERATOR:
             operator = bytes(content).decode()
         elif number == _DOMAIN:
             domain = bytes(content)
-    return operator in _FEED_FORWARD and domain in _DOMAINS
+        elif number == _ATTRIBUTE:
+            fields = list(_fields(content))
+            if any(at in _SUBGRAPHS for at, _ in fields):
+                return None
+            attributes[_name_in(content, _NAME)] = _numbers(fields)
+        elif number in (_TAKEN, _MADE):
+            (taken if number == _TAKEN else made).append(bytes(content))
+    known = operator in _FEED_FORWARD and domain in _DOMAINS
+    return _Node(operator, taken, made, attributes) if known else None
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The fields of a protobuf message that have a length, and their contents.
+def _numbers(fields: Sequence[tuple[int, memoryview | int]]) -> Sequence[int]:
+    """An attribute's integer or integers, packed or not."""
+    found: list[int] = []
+    for number, content in fields:
+        if number in (_NUMBER, _NUMBERS) and isinstance(content, int):
+            found.append(content)
+        elif number == _NUMBERS and not isinstance(content, int):
+            place = 0
+            while place < len(content):
+                value, place = _varint(content, place)
+                found.append(value)
+    return found or (-1,)
+
+
+def _name_in(message: memoryview, number: int) -> bytes:
+    return next((bytes(content) for at, content in _messages(message) if at == number), b"")
+
+
+def _messages(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The fields that have a length."""
+    for number, content in _fields(message):
+        if not isinstance(content, int):
+            yield number, content
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
+    """The fields of a protobuf message by number: whole numbers, and what has a length.
 
     Raises:
         IndexError: it is cut short within a number.
@@ -140,7 +239,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             yield number, message[place : place + length]
             place += length
         elif kind == 0:
-            _, place = _varint(message, place)
+            value, place = _varint(message, place)
+            yield number, value
         elif kind in _FIXED_BYTES:
             place += _FIXED_BYTES[kind]
         else:

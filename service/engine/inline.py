@@ -12,7 +12,7 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import NamedTuple
 
-from service.engine.batcher import Run, gone, joined
+from service.engine.batcher import Run, gone, joined, require_all_rows
 from service.engine.datatypes import Arrays
 from service.errors import Draining, Overloaded
 
@@ -135,6 +135,7 @@ class InlineBatcher:
         started = perf_counter()
         try:
             outputs = self._run(joined([call.inputs for call in batch]))
+            require_all_rows(outputs, sum([call.rows for call in batch]), len(batch))
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
             if len(batch) == 1:
                 _tell(batch[0], error)

@@ -7,8 +7,9 @@ from time import perf_counter
 
 from service.bundle.files import MODEL, Bundle, read_bundle
 from service.engine.about import About
+from service.engine.datatypes import Array
 from service.engine.foreign import labels_beside
-from service.engine.independence import probe, rows_are_independent
+from service.engine.independence import is_feed_forward, probe, rows_are_independent
 from service.engine.model import QUICK_SECONDS, Limits, ServedModel
 from service.engine.peeking import is_bare, labels_of
 from service.engine.plan import ChosenBy, Execution, Mode, Plan, planned
@@ -25,6 +26,7 @@ _THREADS_ABOVE_SECONDS = 0.000_5
 _WORTH_THREADS = 0.8
 # A slower row of a model without examples is not tried: some hundred of them would be.
 _LONGEST_PROBE_SECONDS = 0.005
+_PROBES = 3
 
 _log = logging.getLogger(__name__)
 
@@ -62,7 +64,8 @@ def load(
         manifest = bundle.manifest
         labels = labels_of(manifest)
         opened = _open_bundle(bundle, plan, limits)
-    session = opened.session
+    session, execution = opened.session, opened.execution
+    joined = limits.quick_rows if execution.mode == "inline" else limits.batch_rows
     about = About(
         name=candidate.name,
         version=candidate.version,
@@ -73,11 +76,11 @@ def load(
         outputs=session.outputs,
         labels=labels,
         max_batch_rows=limits.batch_rows,
-        execution=opened.execution,
+        joined_rows=joined if manifest is not None or execution.rows_bitwise else 1,
+        execution=execution,
         statistics=statistics or Statistics(),
     )
-    execution = opened.execution.mode
-    return ServedModel(about, session, execution=execution, limits=limits, metrics=metrics)
+    return ServedModel(about, session, execution=execution.mode, limits=limits, metrics=metrics)
 
 
 def _open_bare(candidate: Candidate, plan: Plan, limits: Limits) -> _Opened:
@@ -106,19 +109,27 @@ def _open_bare(candidate: Candidate, plan: Plan, limits: Limits) -> _Opened:
 def _bare_seconds(session: Session, model: bytes) -> float | None:
     """The time of a row of a bare model, where it is short and its rows are seen to be independent.
 
-    None of any other, which nothing is known of.
+    None of any other, which nothing is known of, and which nobody but its callers runs.
     """
-    row = probe(session)
-    if row is None:
+    if not is_feed_forward(model):
         return None
     try:
-        started = perf_counter()
-        session.run((row,))
-        if perf_counter() - started > _LONGEST_PROBE_SECONDS:
+        row = probe(session)
+        if row is None or _least_seconds(session, row) > _LONGEST_PROBE_SECONDS:
             return None
-        return row_seconds(session, row) if rows_are_independent(session, model) else None
+        return row_seconds(session, row) if rows_are_independent(session) else None
     except Exception:  # noqa: BLE001 - ONNX Runtime's errors share no narrower base
         return None  # a row by chance is not what it takes
+
+
+def _least_seconds(session: Session, row: Array) -> float:
+    """The time of a run when it is no longer the first, of which one may be interrupted."""
+    took = []
+    for _ in range(_PROBES):
+        started = perf_counter()
+        session.run((row,))
+        took.append(perf_counter() - started)
+    return min(took)
 
 
 def _open_bundle(bundle: Bundle, plan: Plan, limits: Limits) -> _Opened:

@@ -93,7 +93,7 @@ class ServedModel:
         self._holders = 0
         self._then: Callable[[], None] | None = None
         # Only where rows are independent; a bundle promises that.
-        joins = about.manifest is not None or about.rows_bitwise
+        joins = about.joined_rows > 1
         self._most_quick_rows = limits.quick_rows if joins else 1
         self._batcher = Batcher(
             self._run,

@@ -9,6 +9,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from training.folding import FARTHEST
 from training.images.networks import Classifier, Pixels
 
 _WHITE = 255
@@ -35,11 +36,16 @@ def folded(classifier: Classifier) -> Classifier:
     """
     same = deepcopy(classifier)
     layer = _first_layer(same.network)
-    if layer is None:
+    if layer is None or not _is_near(classifier.pixels):
         return classifier
     _take_in(layer, classifier.pixels)
     same.pixels = Unscaled(classifier.pixels.mean.numel())
     return same
+
+
+def _is_near(pixels: Pixels) -> bool:
+    """Whether pixels lie near nought, as seen from their own spread; as for columns of a table."""
+    return bool((pixels.mean.abs() <= FARTHEST * pixels.deviation).all())
 
 
 def _first_layer(network: nn.Module) -> nn.Conv2d | nn.Linear | None:

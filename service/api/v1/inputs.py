@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.api.features import FeatureCodec
-from service.api.numbers import fitted, rows_of_numbers
-from service.api.tensors import cast, is_base64, read_natural, shape_fits, without_base64
+from service.api.numbers import rows_of_numbers
+from service.api.tensors import cast, fitted, is_base64, read_natural, shape_fits, without_base64
 from service.api.v1.request import require_names
 from service.api.values import listed, shown
 from service.bundle.features import INPUT_NAME

@@ -6,8 +6,7 @@ from math import prod
 
 import numpy as np
 
-from service.api.numbers import fitted
-from service.api.tensors import cast, pack, read_natural, shape_fits
+from service.api.tensors import cast, fitted, pack, read_natural, shape_fits
 from service.api.values import shown
 from service.engine.datatypes import DTYPES, Array
 from service.engine.session import TensorSpec

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.api.numbers import fitted, numbers_under, request_of_tensor, rows_of_numbers
+from service.api.numbers import numbers_under, request_of_tensor, rows_of_numbers
+from service.api.tensors import fitted
 
 # What a number may be replaced by, or followed by, in a text that was good.
 ODD = [*'[],{}:" \t\n\v-+.eE0', "1", "1.5", "true", "null", '"a"', "[1]", "[]", ",,", "1e5", "01"]

@@ -150,5 +150,5 @@ def test_a_bare_model_is_batched_for_want_of_examples(models: Path, start: Start
         "mode": "batched",
         "chosen_by": "graph",
         "threads": 1,
-        "max_batch_rows": 1024,
+        "max_batch_rows": 1,
     }
