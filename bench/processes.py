@@ -16,6 +16,8 @@ from pathlib import Path
 
 SERVER_CORE = 0
 LOAD_CORE = 1
+# Asked before a measurement moves this process to one of them.
+_MANY_CORES = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _LOOKS_EVERY_SECONDS = 0.02
@@ -91,8 +93,7 @@ def started(how: Start) -> Iterator[Running]:
 
 def pinned(core: int | None, command: list[str]) -> list[str]:
     """The command on one core, where there are two or more to choose from."""
-    many = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
-    if core is None or not many:
+    if core is None or not _MANY_CORES:
         return command
     return ["taskset", "-c", str(core), *command]
 
