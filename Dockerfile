@@ -28,6 +28,12 @@ RUN case "$EXTRAS" in *cuda*) exit 0 ;; esac; \
         rm -f onnxruntime/capi/$library*; \
         sed -i "\#^onnxruntime/capi/$library#d" onnxruntime*.dist-info/RECORD; \
     done
+# pysimdjson brings the sources that it was compiled from: 8 MB.
+RUN cd /opt/onward/lib/python3*/site-packages; \
+    for source in simdjson.cpp simdjson.h util.cpp util.h csimdjson.pyx csimdjson.pxd; do \
+        rm -f simdjson/$source; \
+        sed -i "\#^simdjson/$source,#d" pysimdjson*.dist-info/RECORD; \
+    done
 RUN pip --python /opt/onward/bin/python check
 COPY models /models
 # Whatever the checkout's umask was, the service's user can read the models.
