@@ -4,6 +4,7 @@ import os
 import re
 import signal
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,15 @@ def ask(client: httpx.Client, number: int) -> tuple[int, str, int]:
     return answer.status_code, "v2", rows
 
 
+def ask_some(address: str, numbers: Sequence[int]) -> list[tuple[int, str, int]]:
+    """One caller's requests, a connection each, so that every worker takes some.
+
+    A caller has a client of its own: one that threads share may lend a connection that it closes.
+    """
+    with httpx.Client(base_url=address, limits=httpx.Limits(max_keepalive_connections=0)) as client:
+        return [ask(client, number) for number in numbers]
+
+
 def sums(text: str, metric: str, label: str) -> dict[str, float]:
     """A metric's values by one label, the others added up."""
     found: defaultdict[str, float] = defaultdict(float)
@@ -89,14 +99,12 @@ def test_metrics_equal_what_the_load_generator_counted(models: Path, workers: in
 
     with (
         several(models, workers) as service,
-        # A connection each, so that every worker takes some.
-        httpx.Client(
-            base_url=service.address, limits=httpx.Limits(max_keepalive_connections=0)
-        ) as client,
         ThreadPoolExecutor(8) as callers,
     ):
+        shares = [range(first, 80, 8) for first in range(8)]
         for _ in range(2):
-            answered += callers.map(partial(ask, client), range(80))
+            for some in callers.map(partial(ask_some, service.address), shares):
+                answered += some
             started = service.said.count("Application startup complete")
             os.kill(service.workers[0], signal.SIGKILL)
             service.until_said("Application startup complete", started + 1)
