@@ -3,11 +3,9 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
 
 from service.bundle.files import MODEL, Bundle, read_bundle
 from service.engine.about import About
-from service.engine.datatypes import Array
 from service.engine.foreign import labels_beside
 from service.engine.independence import is_feed_forward, probe, rows_are_independent
 from service.engine.model import QUICK_SECONDS, Limits, ServedModel
@@ -26,6 +24,7 @@ _THREADS_ABOVE_SECONDS = 0.000_5
 _WORTH_THREADS = 0.8
 # A slower row of a model without examples is not tried: some hundred of them would be.
 _LONGEST_PROBE_SECONDS = 0.005
+# The first run takes longest, and one may be interrupted.
 _PROBES = 3
 
 _log = logging.getLogger(__name__)
@@ -115,21 +114,11 @@ def _bare_seconds(session: Session, model: bytes) -> float | None:
         return None
     try:
         row = probe(session)
-        if row is None or _least_seconds(session, row) > _LONGEST_PROBE_SECONDS:
+        if row is None or row_seconds(session, row, _PROBES) > _LONGEST_PROBE_SECONDS:
             return None
         return row_seconds(session, row) if rows_are_independent(session) else None
     except Exception:  # noqa: BLE001 - ONNX Runtime's errors share no narrower base
         return None  # a row by chance is not what it takes
-
-
-def _least_seconds(session: Session, row: Array) -> float:
-    """The time of a run when it is no longer the first, of which one may be interrupted."""
-    took = []
-    for _ in range(_PROBES):
-        started = perf_counter()
-        session.run((row,))
-        took.append(perf_counter() - started)
-    return min(took)
 
 
 def _open_bundle(bundle: Bundle, plan: Plan, limits: Limits) -> _Opened:

@@ -8,8 +8,10 @@ import orjson
 from service.api.asking import Decoded, Encoded, Inputs
 from service.api.bodies import may_hold_booleans
 from service.api.codecs import Codecs
+from service.api.features import FeatureCodec
 from service.api.head import Head
 from service.api.numbers import rows_of_numbers
+from service.api.pictures.codec import PictureCodec
 from service.api.v1.answers import by_column, by_row
 from service.api.v1.inputs import columns, feature_columns, feature_rows, matrix_of, stacked
 from service.api.v1.pictures import instance, picture_column
@@ -47,8 +49,8 @@ class PredictDialect:
         codec = None
         if pictures is None and model.manifest is not None:
             codec = self._codecs.of(model, model.manifest)
-        if body.startswith(b"{") and (quick := self._numbers(model, body)) is not None:
-            return quick
+        if body.startswith(b"{") and (quick := _numbers(model, body, pictures, codec)) is not None:
+            return Decoded((quick,), Form(len(quick)))
         document = read_document(body, lambda: self._example(model))
         if _form_of(document) == _COLUMNS:
             return Decoded(self._columns(model, document[_COLUMNS]), Form())
@@ -72,18 +74,6 @@ class PredictDialect:
             }
         return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    def _numbers(self, model: ServedModel, body: bytes) -> Decoded[Form] | None:
-        """Rows of nothing but numbers, by the shortest way; None of all else."""
-        read: Array | None
-        pictures = self._codecs.of_pictures(model)
-        if pictures is not None:
-            read = pictures.numbers(rows_of_numbers(body))
-        elif model.manifest is not None:
-            read = self._codecs.of(model, model.manifest).instances(body)
-        else:
-            read = matrix_of(model.inputs, body)
-        return None if read is None else Decoded((read,), Form(len(read)))
-
     def _columns(self, model: ServedModel, given: object) -> Inputs:
         if (pictures := self._codecs.of_pictures(model)) is not None:
             return pictures.read(picture_column(given), instance)
@@ -98,6 +88,15 @@ class PredictDialect:
         if model.manifest is not None:
             return {_ROWS: [self._codecs.of(model, model.manifest).example]}
         return {_ROWS: [{spec.name: ["…"] for spec in model.inputs}]}
+
+
+def _numbers(
+    model: ServedModel, body: bytes, pictures: PictureCodec | None, codec: FeatureCodec | None
+) -> Array | None:
+    """Rows of nothing but numbers, by the shortest way; None of all else."""
+    if pictures is not None:
+        return pictures.numbers(rows_of_numbers(body))
+    return matrix_of(model.inputs, body) if codec is None else codec.instances(body)
 
 
 def _form_of(document: Mapping[str, Any]) -> str:
