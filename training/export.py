@@ -20,6 +20,7 @@ from training.predictor import Predictor
 from training.runtime import Array, Graph
 from training.strip import strip
 from training.tabular import Float32s
+from training.trimming import trim
 
 _RELATIVE = 1e-4
 _ABSOLUTE = 1e-5
@@ -76,6 +77,7 @@ def to_graph(module: nn.Module, probe: torch.Tensor, taken: str, given: str) -> 
     if program is None:
         raise ExportError("PyTorch's exporter returned no graph; nothing was published.")
     graph: onnx.ModelProto = program.model_proto
+    trim(graph)
     strip(graph)
     onnx.checker.check_model(graph, full_check=True)
     return bytes(graph.SerializeToString(deterministic=True))
