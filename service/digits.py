@@ -60,7 +60,7 @@ def _is_normalised(digit: Grey, extent: tuple[int, int]) -> bool:
         return False
     # This is asked of every picture, and numpy's own ways of adding up take several times as long.
     places = _places(height, width)
-    total, down, across = np.dot(digit.ravel().astype(places.dtype), places).tolist()
+    total, down, across = places.dot(digit.ravel().astype(places.dtype)).tolist()
     is_centred: bool = round(down / total) == height // 2 and round(across / total) == width // 2
     return is_centred
 
@@ -80,13 +80,13 @@ def _extent(rows: bytes, width: int) -> int:
 
 @lru_cache(maxsize=8)
 def _places(height: int, width: int) -> npt.NDArray[np.floating]:
-    """One, the row and the column of each pixel, ``[pixels, 3]``.
+    """One, the row and the column of each pixel, ``[3, pixels]``.
 
     In 32 bits where all sums of bytes' products with them are whole numbers that 32 bits hold.
     """
     down, across = np.mgrid[0:height, 0:width]
-    places = np.stack([np.ones(height * width), down.ravel(), across.ravel()], axis=1)
-    exact = 255 * float(places.sum(axis=0).max()) < _EXACT
+    places = np.stack([np.ones(height * width), down.ravel(), across.ravel()])
+    exact = 255 * float(places.sum(axis=1).max()) < _EXACT
     return places.astype(np.float32 if exact else np.float64)
 
 

@@ -6,7 +6,6 @@ entirely well, is left to it.
 
 import struct
 from functools import lru_cache
-from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
@@ -28,11 +27,8 @@ _HEAD_BYTES = 8 + 25
 _END = _CHECK.pack(0) + b"IEND" + _CHECK.pack(crc32(b"IEND"))
 
 
-class PlainPicture(NamedTuple):
-    """Pixels ``[height, width]``, and the height and width of all in them that is not nought."""
-
-    pixels: npt.NDArray[np.uint8]
-    extent: tuple[int, int]
+PlainPicture = tuple[npt.NDArray[np.uint8], tuple[int, int]]
+"""Pixels ``[height, width]``, and the height and width of all in them that is not nought."""
 
 
 def plain_png(content: bytes, height: int, width: int) -> PlainPicture | None:
@@ -95,8 +91,8 @@ def _decoded(rows: bytes, height: int, width: int) -> PlainPicture | None:
     if len(pixels) != height * width:
         return None
     left, top, right, bottom = image.getbbox() or (0, 0, 0, 0)
-    shaped = np.frombuffer(pixels, np.uint8).reshape(height, width)
-    return PlainPicture(shaped, (bottom - top, right - left))
+    # Quicker than frombuffer and reshape.
+    return np.ndarray((height, width), np.uint8, pixels), (bottom - top, right - left)
 
 
 def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:

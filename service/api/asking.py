@@ -4,14 +4,13 @@ Both doors go through here: the protocol's (`service.api.door`), which is told w
 there, and ASGI's (`service.api.prediction`), which waits for it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from service.api.bodies import JSON, compressed
 from service.api.head import Head
 from service.counting import Phases
-from service.engine.batcher import row_count
 from service.engine.datatypes import Arrays
 from service.engine.inline import Prediction
 from service.engine.model import ServedModel
@@ -54,7 +53,7 @@ class Dialect(Protocol[Context]):
     def name(self) -> str:
         """As the metrics call it."""
 
-    def media_types(self, model: ServedModel) -> Sequence[str]:
+    def media_types(self, model: ServedModel) -> tuple[str, ...]:
         """What it reads for this model."""
 
     def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Context]:
@@ -147,12 +146,11 @@ class Asking(Generic[Context]):
         self._encode_seconds = perf_counter() - started
         return encoded
 
-    def answer(self, inputs: Arrays, prediction: Prediction, encoded: Encoded) -> Answer:
+    def answer(self, rows: int, prediction: Prediction, encoded: Encoded) -> Answer:
         """The answer, counted; on the event loop."""
         model = self.model
         _, queue, compute = prediction
         phases = Phases(self._decode_seconds, queue, compute, self._encode_seconds)
-        rows = row_count(inputs)
         self._metrics.predicted(model.name, model.version, self._dialect.name, rows, phases)
         model.statistics.answered(phases)
         content, media_type, headers = encoded

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -98,7 +98,7 @@ def content_encoding(request: Request) -> str:
     return encoding
 
 
-def require_media_type(content_type: str | None, accepted: Sequence[str]) -> None:
+def require_media_type(content_type: str | None, accepted: tuple[str, ...]) -> None:
     """Refuse other media types; a request that names none is taken at its word.
 
     Args:
@@ -114,12 +114,19 @@ def require_media_type(content_type: str | None, accepted: Sequence[str]) -> Non
         raise UnsupportedContent("Content-Type", given, accepted, hint)
 
 
-def is_accepted(content_type: str, accepted: Sequence[str]) -> bool:
+def is_accepted(content_type: str, accepted: tuple[str, ...]) -> bool:
     """Whether a header names a media type that is read, as `require_media_type` has it."""
-    if content_type in accepted:
-        return True
-    given = media_type_of(content_type)
+    if len(content_type) > _LONGEST_REMEMBERED:
+        return _is_accepted(content_type, accepted)
+    return _remembered_acceptance(content_type, accepted)
+
+
+def _is_accepted(content_type: str, accepted: tuple[str, ...]) -> bool:
+    given = _media_type(content_type)
     return given in accepted or f"{given.partition('/')[0]}/*" in accepted
+
+
+_remembered_acceptance = lru_cache(maxsize=256)(_is_accepted)
 
 
 def media_type_of(content_type: str) -> str:

@@ -141,8 +141,8 @@ class _Visit:
         "_asking",
         "_door",
         "_identity",
-        "_inputs",
         "_model",
+        "_rows",
         "_started",
         "_target",
         "_told",
@@ -167,12 +167,15 @@ class _Visit:
             self._tell(self._failed(error))
             self._door.ledger.keep()
             return True
-        if not isinstance(inputs, tuple) or not self._model.joins(row_count(inputs)):
+        if not isinstance(inputs, tuple):
             return False
-        self._inputs = inputs
+        rows = row_count(inputs)
+        if not self._model.joins(rows):
+            return False
+        self._rows = rows
         self._model.__enter__()
         try:
-            self._model.join(inputs, self._answered, alone=alone)
+            self._model.join(inputs, rows, self._answered, alone=alone)
         except OnwardError as error:
             self._answered(error)
             self._door.ledger.keep()
@@ -185,7 +188,7 @@ class _Visit:
         else:
             try:
                 encoded = self._asking.encode(prediction.outputs)
-                answer = self._asking.answer(self._inputs, prediction, encoded)
+                answer = self._asking.answer(self._rows, prediction, encoded)
             except Exception as error:  # noqa: BLE001 - as above
                 answer = self._failed(error)
         self._model.__exit__()

@@ -16,10 +16,10 @@ class Head:
     __slots__ = ("_fields", "query")
 
     def __init__(self, fields: Fields, query: bytes = b"") -> None:
-        self._fields = dict(reversed(fields))
+        # Most heads come again and again (`service.api.heads`), and are asked each time.
+        self._fields = {name: value.decode("latin-1") for name, value in reversed(fields)}
         self.query = query
 
     def get(self, name: bytes) -> str | None:
         """A header's value, or None."""
-        value = self._fields.get(name)
-        return None if value is None else value.decode("latin-1")
+        return self._fields.get(name)

@@ -67,6 +67,10 @@ class Asked(NamedTuple):
         return self.parameters is USUAL and not self.files
 
 
+# Most requests ask for nothing unusual.
+_ONE, _SEVERAL = (Asked(single=single, parameters=USUAL) for single in (True, False))
+
+
 class PlainDialect:
     """JSON objects by feature name, and pictures in any form."""
 
@@ -75,7 +79,7 @@ class PlainDialect:
     def __init__(self, codecs: Codecs) -> None:
         self._codecs = codecs
 
-    def media_types(self, model: ServedModel) -> Sequence[str]:
+    def media_types(self, model: ServedModel) -> tuple[str, ...]:
         """JSON, and what pictures come as where the model takes them."""
         return (JSON,) if self._codecs.of_pictures(model) is None else PICTURE_TYPES
 
@@ -88,8 +92,10 @@ class PlainDialect:
         pictures = self._codecs.of_pictures(model)
         if pictures is not None:
             posted = read_posted(pictures, body, head.get(b"content-type") or JSON)
-            asked = Asked(posted.single, parameters, files=posted.files)
-            return Decoded(pictures.read(posted.given, posted.place), asked)
+            inputs = pictures.read(posted.given, posted.place)
+            if parameters is USUAL and not posted.files:
+                return Decoded(inputs, _ONE if posted.single else _SEVERAL)
+            return Decoded(inputs, Asked(posted.single, parameters, files=posted.files))
         codec = self._codecs.of(model, manifest)
         single = False
         matrix = codec.instances(body)
@@ -97,6 +103,8 @@ class PlainDialect:
             document = parse_json(body, lambda: orjson.dumps(codec.example))
             rows, single = _rows(document, codec)
             if len(rows) == 1 and (usual := codec.usual_row(rows[0])) is not None:
+                if parameters is USUAL:
+                    return Decoded((usual,), _ONE if single else _SEVERAL)
                 return Decoded((usual,), Asked(single, parameters))
             matrix = codec.rows(rows, booleans=may_hold_booleans(body))
         warned = NO_WARNINGS if parameters.warnings is False else codec.trained.warnings(matrix)

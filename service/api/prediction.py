@@ -11,6 +11,7 @@ from service.api.asking import Answer, Asking, Context, Dialect
 from service.api.bodies import read_body, require_media_type
 from service.api.copies import Copies
 from service.api.head import Head
+from service.engine.batcher import row_count
 from service.engine.model import ServedModel
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
@@ -138,7 +139,7 @@ class Predictor:
             encoded = await asyncio.to_thread(asking.encode, prediction.outputs)
         else:
             encoded = asking.encode(prediction.outputs)
-        answer = asking.answer(inputs, prediction, encoded)
+        answer = asking.answer(row_count(inputs), prediction, encoded)
         after = self._copies.after(model, inputs, prediction.outputs) if live else None
         return AnswerResponse(answer, after)
 

@@ -22,7 +22,15 @@ _FIRST_ERROR = 400
 _NO_STATUS = 1000  # above all of them
 _CLIENT_LEFT = 499  # by custom; it is counted and logged, never sent
 
+_IDENTITY_BYTES = 16
+# Drawn at once, for asking the system takes several times as long as taking one of them.
+_IDENTITIES = 256
+
 _log = logging.getLogger(__name__)
+
+# Two processes must not give the same.
+_new: list[str] = []
+os.register_at_fork(after_in_child=_new.clear)
 
 
 class Ledger:
@@ -145,4 +153,11 @@ def identity_of(given: str | None) -> str:
     """The caller's id where it is safe to repeat in a header and a log, else a new one."""
     if given is not None and _ACCEPTABLE.fullmatch(given):
         return given
-    return os.urandom(16).hex()
+    try:
+        return _new.pop()
+    except IndexError:
+        drawn = os.urandom(_IDENTITIES * _IDENTITY_BYTES).hex()
+        width = 2 * _IDENTITY_BYTES
+        first, *others = [drawn[i : i + width] for i in range(0, len(drawn), width)]
+        _new.extend(others)
+        return first

@@ -51,6 +51,7 @@ class InlineBatcher:
             runs whole.
         max_queued_rows: most rows waiting; a call that would exceed it is refused at once.
         settled: called when the callers of a run have their answers.
+        meant: what an error of ``run`` is to the caller whose rows it was.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class InlineBatcher:
         max_batch_rows: int,
         max_queued_rows: int,
         settled: Callable[[], None],
+        meant: Callable[[Exception], Exception],
     ) -> None:
         self._run = run
         self.max_batch_rows = max_batch_rows
         self._max_queued_rows = max_queued_rows
         self._settled = settled
+        self._meant = meant
         self._waiting: deque[_Call] = deque()
         self._queued_rows = 0
         self._closed = False
@@ -75,7 +78,8 @@ class InlineBatcher:
         Args:
             inputs: arrays that share their first axis; those of all calls agree in the others.
             rows: their first axis.
-            told: called with the answer, or with what ``run`` raised for these very rows.
+            told: called with the answer, or with what is meant by an error of ``run`` on these very
+                rows.
             alone: nobody else can come in this turn, so that they are run at once.
 
         Raises:
@@ -104,6 +108,7 @@ class InlineBatcher:
         """Let go of the runner; only for a batcher that nobody waits for."""
         self._closed = True
         self._run = gone
+        self._meant = _itself
 
     def _work(self) -> None:
         deadline = perf_counter() + _LONGEST_SECONDS
@@ -138,7 +143,7 @@ class InlineBatcher:
             require_all_rows(outputs, sum([call.rows for call in batch]), len(batch))
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
             if len(batch) == 1:
-                _tell(batch[0], error)
+                _tell(batch[0], self._meant(error))
                 return
             for call in batch:
                 self._answer([call])
@@ -153,6 +158,10 @@ class InlineBatcher:
             own = tuple([output[start:end] for output in outputs])
             _tell(call, Prediction(own, started - call.arrived, seconds))
             start = end
+
+
+def _itself(error: Exception) -> Exception:
+    return error
 
 
 def _tell(call: _Call, answer: Prediction | Exception) -> None:

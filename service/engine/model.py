@@ -105,6 +105,7 @@ class ServedModel:
             max_batch_rows=self._most_joined_rows(),
             max_queued_rows=limits.max_queued_rows,
             settled=metrics.keep_if_shared,
+            meant=self._meant,
         )
 
     async def predict(self, inputs: Arrays) -> Prediction:
@@ -135,22 +136,19 @@ class ServedModel:
         """Whether a quick model answers so many rows there."""
         return self.is_quick and self._is_short(rows)
 
-    def join(self, inputs: Arrays, told: Told, *, alone: bool = False) -> None:
+    def join(self, inputs: Arrays, rows: int, told: Told, *, alone: bool = False) -> None:
         """Have checked arrays answered together with what else this turn of the loop brought.
 
         Args:
-            inputs: as `predict` has them; so few rows that the model `joins` them.
+            inputs: as `predict` has them.
+            rows: their number; so few that the model `joins` them.
             told: called with the answer, or with an error as `predict` raises it.
             alone: whether nobody else can come in this turn.
 
         Raises:
             Unavailable: too much waits, or the service is stopping.
         """
-
-        def tell(answer: Prediction | Exception) -> None:
-            told(self._meant(answer) if isinstance(answer, Exception) else answer)
-
-        self._inline.submit(inputs, row_count(inputs), tell, alone=alone)
+        self._inline.submit(inputs, rows, told, alone=alone)
 
     def trial(self, inputs: Arrays) -> Arrays:
         """Run the graph and count it nowhere; from any thread.

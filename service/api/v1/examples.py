@@ -42,7 +42,7 @@ class ExamplesDialect:
         self._codecs = codecs
         self._task = task
 
-    def media_types(self, _: ServedModel) -> Sequence[str]:
+    def media_types(self, _: ServedModel) -> tuple[str, ...]:
         """JSON, however it is called."""
         return MEDIA_TYPES
 

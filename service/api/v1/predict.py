@@ -1,6 +1,6 @@
 """``:predict``: rows in, rows out; or columns in, columns out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -39,7 +39,7 @@ class PredictDialect:
     def __init__(self, codecs: Codecs) -> None:
         self._codecs = codecs
 
-    def media_types(self, _: ServedModel) -> Sequence[str]:
+    def media_types(self, _: ServedModel) -> tuple[str, ...]:
         """JSON, however it is called."""
         return MEDIA_TYPES
 

@@ -1,6 +1,6 @@
 """Inference requests and responses, in JSON and with the binary tensor extension."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -49,7 +49,7 @@ class V2Dialect:
         self.regions = regions
         self._codecs = codecs
 
-    def media_types(self, _: ServedModel) -> Sequence[str]:
+    def media_types(self, _: ServedModel) -> tuple[str, ...]:
         """JSON, however it is called, and JSON with bytes behind it."""
         return (JSON, BINARY, FORM)
 

@@ -23,7 +23,7 @@ class Doubler:
         values = inputs[0].astype(np.float64)
         self.batches.append(values[:, 0].tolist())
         if np.isnan(values).any():
-            raise ValueError(f"cannot double {values[:, 0].tolist()}")
+            raise ValueError(values[:, 0].tolist())
         return (values + values,)
 
 
@@ -38,6 +38,7 @@ class Calls:
             max_batch_rows=batch,
             max_queued_rows=queue,
             settled=lambda: self.settled.append(len(self.told)),
+            meant=lambda error: ValueError(f"You sent {error.args[0]}"),
         )
 
     def submit(self, *values: float) -> None:
@@ -142,7 +143,7 @@ def test_a_failing_run_tells_each_caller_its_own_fate() -> None:
 
     calls = submitted(Calls(run), (1,), (nan, 7), (2,), (nan, 8))
 
-    assert calls.answers == [[2], "cannot double [nan, 7.0]", [4], "cannot double [nan, 8.0]"]
+    assert calls.answers == [[2], "You sent [nan, 7.0]", [4], "You sent [nan, 8.0]"]
     assert calls.told[1] is not calls.told[3]
     assert [len(batch) for batch in run.batches] == [6, 1, 2, 1, 2]
 

@@ -39,7 +39,7 @@ def runs(model: ServedModel, calls: int, rows: int, width: int = 1) -> tuple[int
                 all_told.set()
 
         for _ in range(calls):
-            model.join((given,), tell)
+            model.join((given,), len(given), tell)
         await all_told.wait()
         return model.statistics.execution_count - before
 
