@@ -5,6 +5,7 @@ pixels and its centre of mass the middle of twenty-eight.
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -54,15 +55,12 @@ def normalised_already(grey: Grey, extent: tuple[int, int] | None = None) -> Gre
 
 def _is_normalised(digit: Grey, extent: tuple[int, int]) -> bool:
     """Whether the box, to a pixel, and the centre of mass are where MNIST has them."""
-    height, width = digit.shape
-    longest = round(min(height, width) * _BOX_SHARE)
-    if max(extent) not in {longest - 1, longest}:
+    sides, places, middle = _normal(*digit.shape)
+    if max(extent) not in sides:
         return False
     # This is asked of every picture, and numpy's own ways of adding up take several times as long.
-    places = _places(height, width)
     total, down, across = places.dot(digit.ravel().astype(places.dtype)).tolist()
-    is_centred: bool = round(down / total) == height // 2 and round(across / total) == width // 2
-    return is_centred
+    return (round(down / total), round(across / total)) == middle
 
 
 def _sides(digit: Grey) -> tuple[int, int]:
@@ -78,16 +76,28 @@ def _extent(rows: bytes, width: int) -> int:
     return -(-last // width) - first // width if last else 0
 
 
-@lru_cache(maxsize=8)
-def _places(height: int, width: int) -> npt.NDArray[np.floating]:
+class _Normal(NamedTuple):
+    """What is so of every digit of one size that is as MNIST has them."""
+
+    sides: tuple[int, int]
+    """Of these the box' longer side is one."""
+    places: npt.NDArray[np.floating]
     """One, the row and the column of each pixel, ``[3, pixels]``.
 
     In 32 bits where all sums of bytes' products with them are whole numbers that 32 bits hold.
     """
+    middle: tuple[int, int]
+    """Row and column of the centre of mass."""
+
+
+@lru_cache(maxsize=8)
+def _normal(height: int, width: int) -> _Normal:
+    longest = round(min(height, width) * _BOX_SHARE)
     down, across = np.mgrid[0:height, 0:width]
     places = np.stack([np.ones(height * width), down.ravel(), across.ravel()])
     exact = 255 * float(places.sum(axis=1).max()) < _EXACT
-    return places.astype(np.float32 if exact else np.float64)
+    places = places.astype(np.float32 if exact else np.float64)
+    return _Normal((longest - 1, longest), places, (height // 2, width // 2))
 
 
 def _centre(values: Plane) -> tuple[float, float]:

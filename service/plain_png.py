@@ -5,7 +5,6 @@ entirely well, is left to it.
 """
 
 import struct
-from functools import lru_cache
 from zlib import crc32
 
 import numpy as np
@@ -31,24 +30,49 @@ PlainPicture = tuple[npt.NDArray[np.uint8], tuple[int, int]]
 """Pixels ``[height, width]``, and the height and width of all in them that is not nought."""
 
 
-def plain_png(content: bytes, height: int, width: int) -> PlainPicture | None:
-    """The pixels as Pillow decodes them.
+class PlainPng:
+    """Reads plain files of one size."""
 
-    Args:
-        content: the whole file.
-        height: of the picture that is looked for.
-        width: of it.
+    def __init__(self, height: int, width: int) -> None:
+        self._shape = height, width
+        self._size = width, height
+        self._box = 0, 0, width, height
+        self._head = _head(height, width)
 
-    Returns:
-        None where the file is of another size or kind, has a chunk that may matter, or is damaged.
-    """
-    if not content.startswith(_head(height, width)):
-        return None
-    rows = _only_rows(content) or _rows(content)
-    return None if rows is None else _decoded(rows, height, width)
+    def read(self, content: bytes) -> PlainPicture | None:
+        """The pixels as Pillow decodes them.
+
+        Args:
+            content: the whole file.
+
+        Returns:
+            None where the file is of another size or kind, has a chunk that may matter, or is
+            damaged.
+        """
+        if not content.startswith(self._head):
+            return None
+        rows = _only_rows(content) or _rows(content)
+        return None if rows is None else self._decoded(rows)
+
+    def _decoded(self, rows: bytes) -> PlainPicture | None:
+        """As `Image.frombytes` and `tobytes` do, which look up and check most of the time."""
+        image = _imaging.new("L", self._size)
+        decoder = _imaging.zip_decoder("L", "L", 0)
+        decoder.setimage(image, self._box)
+        left, error = decoder.decode(rows)
+        if left >= 0 or error:
+            return None
+        height, width = self._shape
+        encoder = _imaging.raw_encoder("L", "L", 0, 1)
+        encoder.setimage(image, self._box)
+        pixels = encoder.encode(height * width)[2]
+        if len(pixels) != height * width:
+            return None
+        left, top, right, bottom = image.getbbox() or (0, 0, 0, 0)
+        # Quicker than frombuffer and reshape.
+        return np.ndarray(self._shape, np.uint8, pixels), (bottom - top, right - left)
 
 
-@lru_cache(maxsize=8)
 def _head(height: int, width: int) -> bytes:
     """All that comes before the first chunk that may differ."""
     header = b"IHDR" + struct.pack(">2I", width, height) + _PLAIN
@@ -57,8 +81,10 @@ def _head(height: int, width: int) -> bytes:
 
 def _only_rows(content: bytes) -> bytes | None:
     """What the one data chunk holds, where nothing else is between the header and the end."""
-    length, kind = _LENGTH_AND_KIND.unpack_from(content.ljust(_HEAD_BYTES + 8), _HEAD_BYTES)
     start = _HEAD_BYTES + 8
+    if len(content) < start:
+        return None
+    length, kind = _LENGTH_AND_KIND.unpack_from(content, _HEAD_BYTES)
     end = start + length
     if kind != b"IDAT" or content[end + 4 :] != _END:
         return None
@@ -74,25 +100,6 @@ def _rows(content: bytes) -> bytes | None:
     if any(kind != b"IDAT" and (kind, len(data)) not in _HARMLESS for kind, data in chunks):
         return None
     return b"".join([data for kind, data in chunks if kind == b"IDAT"])
-
-
-def _decoded(rows: bytes, height: int, width: int) -> PlainPicture | None:
-    """As `Image.frombytes` and `tobytes` do, which look up and check most of the time."""
-    size = (0, 0, width, height)
-    image = _imaging.new("L", (width, height))
-    decoder = _imaging.zip_decoder("L", "L", 0)
-    decoder.setimage(image, size)
-    left, error = decoder.decode(rows)
-    if left >= 0 or error:
-        return None
-    encoder = _imaging.raw_encoder("L", "L", 0, 1)
-    encoder.setimage(image, size)
-    pixels = encoder.encode(height * width)[2]
-    if len(pixels) != height * width:
-        return None
-    left, top, right, bottom = image.getbbox() or (0, 0, 0, 0)
-    # Quicker than frombuffer and reshape.
-    return np.ndarray((height, width), np.uint8, pixels), (bottom - top, right - left)
 
 
 def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:

@@ -20,6 +20,7 @@ from service.api.facts import evaluation, facts, labels, report, summary, versio
 from service.api.features import FeatureCodec
 from service.api.head import Head
 from service.api.parameters import USUAL, Parameters, read_parameters
+from service.api.pictures.codec import PictureCodec
 from service.api.pictures.posted import PICTURE_TYPES, read_posted
 from service.api.prediction import Predictor
 from service.api.responses import json_response
@@ -32,6 +33,7 @@ from service.errors import InvalidRequest
 from service.workers.worker import Worker
 
 _INSTANCES = "instances"
+_IMAGE = "image/"
 BODY = {
     "requestBody": {
         "required": True,
@@ -91,11 +93,7 @@ class PlainDialect:
             require_offered(manifest.output, parameters)
         pictures = self._codecs.of_pictures(model)
         if pictures is not None:
-            posted = read_posted(pictures, body, head.get(b"content-type") or JSON)
-            inputs = pictures.read(posted.given, posted.place)
-            if parameters is USUAL and not posted.files:
-                return Decoded(inputs, _ONE if posted.single else _SEVERAL)
-            return Decoded(inputs, Asked(posted.single, parameters, files=posted.files))
+            return _of_pictures(pictures, body, head.get(b"content-type") or JSON, parameters)
         codec = self._codecs.of(model, manifest)
         single = False
         matrix = codec.instances(body)
@@ -127,6 +125,18 @@ class PlainDialect:
         for row, file in enumerate(context.files):
             read[row]["file"] = file
         return read
+
+
+def _of_pictures(
+    codec: PictureCodec, body: bytes, content_type: str, parameters: Parameters
+) -> Decoded[Asked]:
+    if parameters is USUAL and content_type.startswith(_IMAGE):
+        file = codec.file(body)
+        if file is not None:
+            return Decoded((file,), _ONE)
+    posted = read_posted(codec, body, content_type)
+    asked = Asked(posted.single, parameters, files=posted.files)
+    return Decoded(codec.read(posted.given, posted.place), asked)
 
 
 def together(read: list[Answer], about: Mapping[str, object], *, single: bool) -> dict[str, object]:

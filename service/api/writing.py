@@ -81,11 +81,17 @@ class _ClassesWriter:
         self._row = [b"", b"", *(piece for key in self._keys for piece in (key, b"")), b"}}"]
         if self._unsure_below is not None:
             self._row[-1:] = [b'},"unsure":', b"", b"}"]
+        # The same of a single row, without its last brace: to be filled by what is empty there.
+        end = b"}" if self._unsure_below is None else b'},"unsure":%b'
+        keys = [key.replace(b"%", b"%%") + b"%b" for key in self._keys]
+        self._single = b"".join((b"%b%b", *keys, end))
 
     def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
         """As `AnswerWriter` has it."""
         if len(scores) == 1:
-            one = self._row_of(scores[0]) + _warned(warnings, 0)
+            one = self._row_of(scores[0])
+            if warnings:
+                one += _warned(warnings, 0)
             return one + self._about if single else b'{"predictions":[%b}]%b' % (one, self._about)
         probabilities = scores_by_label(scores, self._output.labels)
         chosen = chosen_labels(self._output, probabilities)
@@ -117,13 +123,11 @@ class _ClassesWriter:
         else:
             shares, place = row, int(row.argmax())
         numbers = orjson.dumps(shares, option=_NUMPY)[1:-1].split(b",")
-        pieces = self._row.copy()
-        pieces[0], pieces[1] = self._starts[place], numbers[place]
-        pieces[3 : 3 + 2 * len(numbers) : 2] = numbers
-        if self._unsure_below is not None:
-            pieces[-2] = _FLAGS[float(shares[place]) < self._unsure_below]
-        pieces[-1] = self._row[-1][:-1]
-        return b"".join(pieces)
+        start, number = self._starts[place], numbers[place]
+        if self._unsure_below is None:
+            return self._single % (start, number, *numbers)
+        flag = _FLAGS[float(shares[place]) < self._unsure_below]
+        return self._single % (start, number, *numbers, flag)
 
     def _pieces(self, numbers: list[bytes], chosen: Sequence[int]) -> list[bytes]:
         """All rows' pieces, one after the other."""

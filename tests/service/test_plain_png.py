@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from service.bundle.inputs import ImageInput
-from service.pictures import DECODER, Picture, PictureRefused, read_picture, read_plain
-from service.plain_png import plain_png
+from service.pictures import DECODER, Picture, PictureRefused, PlainReader, read_picture
+from service.plain_png import PlainPng
 
 SIDE = 28
 START = b"\x89PNG\r\n\x1a\n"
@@ -78,11 +78,11 @@ def test_pixels_are_those_that_pillow_reads(seed: int) -> None:
             by_hand(pixels) + b"x",
             by_hand(pixels, chunk(b"sRGB", b"\0"), chunk(b"gAMA", struct.pack(">I", 45455))),
         ):
-            found, reached = plain_png(content, SIDE, SIDE) or (None, None)
+            found, reached = PlainPng(SIDE, SIDE).read(content) or (None, None)
             np.testing.assert_array_equal(found, pixels)
             assert reached == extent(pixels)
             np.testing.assert_array_equal(
-                read_plain(content, rule()), Picture.open(content).read(rule())
+                PlainReader(rule()).read(content), Picture.open(content).read(rule())[:, :, 0]
             )
 
 
@@ -107,7 +107,7 @@ def text() -> PngImagePlugin.PngInfo:
 )
 def test_other_files_are_left_to_the_careful_way(content: bytes) -> None:
     """Of another size or mode, or with something that may matter."""
-    assert plain_png(content, SIDE, SIDE) is None
+    assert PlainPng(SIDE, SIDE).read(content) is None
     np.testing.assert_array_equal(read_picture(content, rule()), Picture.open(content).read(rule()))
 
 
@@ -121,7 +121,7 @@ def test_damaged_files_are_left_to_the_careful_way() -> None:
     damaged += [good + good[8:], good.replace(b"IDAT", b"IDAX"), good[:8]]
 
     for content in damaged:
-        assert plain_png(content, SIDE, SIDE) is None
+        assert PlainPng(SIDE, SIDE).read(content) is None
         try:
             expected = Picture.open(content).read(rule())
         except PictureRefused:
@@ -139,6 +139,6 @@ def test_digits_that_are_normalised_come_through_and_others_do_not() -> None:
 
     for pixels in (digit, 255 - digit):
         content = saved(Image.fromarray(pixels))
-        np.testing.assert_array_equal(read_plain(content, rule("digit")), digit[:, :, None])
+        np.testing.assert_array_equal(PlainReader(rule("digit")).read(content), digit)
         np.testing.assert_array_equal(Picture.open(content).read(rule("digit"))[:, :, 0], digit)
-    assert read_plain(saved(Image.fromarray(moved)), rule("digit")) is None
+    assert PlainReader(rule("digit")).read(saved(Image.fromarray(moved))) is None

@@ -23,13 +23,13 @@ from service.api.problems import Findings
 from service.bundle.inputs import ImageInput, input_shape
 from service.engine.datatypes import Arrays
 from service.errors import InvalidRequest, Problem
-from service.pictures import Picture, PictureRefused, example_picture, read_plain
+from service.pictures import Picture, PictureRefused, PlainReader, example_picture
 from service.priority import step_back
 
 # What takes longer to decode than a thread's hand-over costs, and holds up the event loop.
 _MOST_BYTES_AT_ONCE = 64 * 1024
 _MOST_PIXELS_AT_ONCE = 300_000
-# A plain file of the few pixels that `read_plain` reads is no longer than this, in base64 too.
+# A plain file of the few pixels that `PlainReader` reads is no longer than this, in base64 too.
 _MOST_PLAIN_BYTES = 16 * 1024
 # Looking for ink takes longer than any decoding.
 _MOST_DIGIT_PIXELS_AT_ONCE = 4096
@@ -64,8 +64,10 @@ class PictureCodec:
     def __init__(self, rule: ImageInput, decoding: Decoding) -> None:
         self._rule = rule
         self._shape = input_shape(rule)
+        self._one = 1, *self._shape
         self._count = prod(self._shape)
         self._decoding = decoding
+        self._plain_files = PlainReader(rule, decoding.max_pixels)
         digits = rule.normalise == "digit"
         self._most_pixels_at_once = _MOST_DIGIT_PIXELS_AT_ONCE if digits else _MOST_PIXELS_AT_ONCE
 
@@ -96,7 +98,7 @@ class PictureCodec:
         if isinstance(given, np.ndarray):
             return (given,)
         if len(given) == 1 and (pixels := self._plain(given[0])) is not None:
-            return (pixels.reshape(1, *self._shape),)
+            return (pixels,)
         self.require_room(len(given))
         if sum(map(weight, given)) > _MOST_BYTES_AT_ONCE:
             return partial(self._in_thread, self._taken, given, place)
@@ -105,17 +107,26 @@ class PictureCodec:
             return partial(self._in_thread, self._finished, opened, place)
         return (_stacked(each(self._finished, opened, place)),)
 
+    def file(self, content: bytes) -> Pixels | None:
+        """The tensor of one picture's file that is small and plain, as `read` has it.
+
+        None of any other, at which `read` must look closer.
+        """
+        if len(content) > _MOST_PLAIN_BYTES:
+            return None
+        pixels = self._plain_files.read(content)
+        return None if pixels is None else pixels.reshape(self._one)
+
     def _plain(self, given: Any) -> Pixels | None:  # noqa: ANN401 - JSON is any of its types
-        """Pixels that need neither a decoder nor a rule; None where `_opened` must look closer."""
+        """The tensor of what needs neither Pillow nor a rule; None where more must be looked at."""
         if not isinstance(given, bytes):
             given = bare(given) if weight(given) <= _MOST_PLAIN_BYTES else None
         if isinstance(given, bytes):
-            is_short = len(given) <= _MOST_PLAIN_BYTES
-            most = self._decoding.max_pixels
-            return read_plain(given, self._rule, most) if is_short else None
+            return self.file(given)
         if not isinstance(given, list) or len(given) != self._count:
             return None
-        return flat_pixels(given)
+        pixels = flat_pixels(given)
+        return None if pixels is None else pixels.reshape(self._one)
 
     def numbers(self, given: Numbers | None) -> Pixels | None:
         """The tensor of pictures that were sent as flat rows of numbers, as `read` has them.

@@ -10,7 +10,7 @@ from service.api.plain import together
 from service.api.writing import answer_writer
 from service.bundle.outputs import ClassesOutput, Output, ValueOutput
 
-ODD = ['a"b', "Tür", "\\", ""]
+ODD = ['a"b', "Tür 5%b", "\\", ""]
 OUTPUTS: dict[str, tuple[Output, int]] = {
     "value": (ValueOutput(kind="value", name="price"), 1),
     "value with a unit": (ValueOutput(kind="value", name="price", unit='5" discs'), 1),
