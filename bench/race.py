@@ -18,8 +18,6 @@ from bench.processes import Post, Running, Start, ask, started
 from bench.results import Figure, Latency, Results, Server
 from bench.workloads import Workload
 
-# So many requests are measured before the floor is measured again.
-_BESIDE = 8
 _PATIENCE_SECONDS = 15.0
 _LOOKS_EVERY_SECONDS = 0.02
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4
@@ -40,7 +38,7 @@ class Plan:
 
 @dataclass
 class Runs:
-    """What was measured of one server so far."""
+    """What was measured of one server so far; ``shares`` are the rates to the floor's."""
 
     versions: dict[str, str]
     python: str
@@ -83,8 +81,11 @@ class Race:
                 self._load(
                     running.address, first, self._plan.connections[0], contestant.warm_seconds
                 )
-                for place in range(0, len(contestant.asks), _BESIDE):
-                    self._some(running, runs, contestant.asks[place : place + _BESIDE], number)
+                before = self._load_floor()
+                for one in contestant.asks:
+                    before = self._between(running, runs, one, before) or before
+                for one in contestant.asks if number == 0 else ():
+                    self._measure_others(running, runs, one)
                 runs.memory.append(running.memory_mib)
         except RuntimeError as error:
             _say(f"{contestant.name} is left out: {error}")
@@ -121,22 +122,29 @@ class Race:
     def _post(self, one: Ask) -> Post:
         return one.how.write(self._asked[one.letter])
 
-    def _some(self, running: Running, runs: Runs, asks: Iterable[Ask], number: int) -> None:
-        """Some requests, and the floor before them."""
-        beside = self._load(self._floor, self._post_to_floor(), self._plan.connections[0])
-        for one in asks:
-            if one.key in runs.refused:
-                continue
-            try:
-                self._check(running, one)
-                self._measure(running, runs, one, beside, number)
-            except (RuntimeError, ValueError, KeyError, OSError) as error:
-                _say(f"  {one.key} is void: {error}")
-                runs.refused[one.key] = str(error).strip().partition("\n")[0]
-                runs.measured.pop(one.key, None)
+    def _between(self, running: Running, runs: Runs, one: Ask, before: float) -> float | None:
+        """One request, and the floor's rate after it; None where it is void.
 
-    def _post_to_floor(self) -> Post:
-        return Post("/", b'{"exam_1":45.0,"exam_2":85.0}')
+        What else the machine does comes and goes within seconds, so the floor is measured on both
+        sides.
+        """
+        if one.key in runs.refused:
+            return None
+        try:
+            self._check(running, one)
+            rate = self._measure(running, runs, one)
+            after = self._load_floor()
+            runs.shares.setdefault(one.key, []).append(rate / statistics.mean([before, after]))
+        except (RuntimeError, ValueError, KeyError, OSError) as error:
+            _say(f"  {one.key} is void: {error}")
+            runs.refused[one.key] = str(error).strip().partition("\n")[0]
+            runs.measured.pop(one.key, None)
+            return None
+        return after
+
+    def _load_floor(self) -> float:
+        post = Post("/", b'{"exam_1":45.0,"exam_2":85.0}')
+        return self._load(self._floor, post, self._plan.connections[0]).rate
 
     def _check(self, running: Running, one: Ask) -> None:
         """Refuse a server whose answer is not the raw session's."""
@@ -146,18 +154,19 @@ class Race:
         if not np.allclose(found, asked.expected, rtol=_RELATIVE, atol=_ABSOLUTE):
             raise ValueError(f"answers {found.ravel()[:3]}, not {asked.expected.ravel()[:3]}")
 
-    def _measure(
-        self, running: Running, runs: Runs, one: Ask, beside: Measured, number: int
-    ) -> None:
-        main, *others = self._plan.connections
-        found = runs.measured.setdefault(one.key, {})
+    def _measure(self, running: Running, runs: Runs, one: Ask) -> float:
+        main = self._plan.connections[0]
         measured = self._load(running.address, self._post(one), main)
-        found.setdefault(main, []).append(measured)
-        runs.shares.setdefault(one.key, []).append(measured.rate / beside.rate)
-        for connections in others if number == 0 else ():
+        runs.measured.setdefault(one.key, {}).setdefault(main, []).append(measured)
+        return measured.rate
+
+    def _measure_others(self, running: Running, runs: Runs, one: Ask) -> None:
+        """The latencies at other numbers of connections."""
+        for connections in self._plan.connections[1:] if one.key in runs.measured else ():
             # Whom so many callers are too many is still measured with fewer.
             try:
-                found[connections] = [self._load(running.address, self._post(one), connections)]
+                found = self._load(running.address, self._post(one), connections)
+                runs.measured[one.key][connections] = [found]
             except RuntimeError as error:
                 runs.refused[f"{one.key}, {connections} connections"] = str(error).partition("\n")[
                     0

@@ -54,8 +54,8 @@ def _head(results: Results) -> Iterator[str]:
     yield f"one thread but in the naive FastAPI; {results.rounds} rounds by turns, each request"
     yield f"{results.seconds} s, medians at {results.connections} connections."
     yield "A share is the rate to that of an empty ASGI app that reads its body, of 30 bytes, under"
-    yield "the same uvicorn (uvloop, httptools, no log, no server's and date's header), measured in"
-    yield "the same turn; multiples are quotients of shares."
+    yield "the same uvicorn (uvloop, httptools, no log, no server's and date's header), the mean of"
+    yield "just before and just after; multiples are quotients of shares."
     yield "An answer unlike the raw session's, one error or one broken connection voids a figure."
     yield ""
     for letter, title in _TITLES.items():
