@@ -118,7 +118,7 @@ class DoorProtocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         if self._is_plain():
-            opened = Opened(target, Head(self.headers, target.query), body)
+            opened = target, Head(self.headers, target.query), body
             self._target, self._body = None, b""
             if self._ask(opened):
                 self._asked = opened
@@ -134,7 +134,8 @@ class DoorProtocol(HttpToolsProtocol):
         opened = self._door.heads.opened(data)
         if opened is None:
             return False
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         self._declined = not self._ask(opened)
         return not self._declined
 

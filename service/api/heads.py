@@ -26,12 +26,8 @@ class Target(NamedTuple):
     query: bytes
 
 
-class Opened(NamedTuple):
-    """A prediction that arrived whole."""
-
-    target: Target
-    head: Head
-    body: bytes
+Opened = tuple[Target, Head, bytes]
+"""A prediction that arrived whole: what it asks for, its head, and its body."""
 
 
 class Heads:
@@ -51,7 +47,7 @@ class Heads:
         if known is None:
             return None
         target, head, size = known
-        return Opened(target, head, message[end:]) if len(message) == size else None
+        return (target, head, message[end:]) if len(message) == size else None
 
     def learn(self, message: bytes, opened: Opened) -> None:
         """Keep the head of a message that the parser has read.
@@ -60,12 +56,13 @@ class Heads:
             message: as above.
             opened: what it is, as far as the parser is concerned.
         """
+        target, head, body = opened
         end = message.find(_END, 0, _LONGEST) + len(_END)
         # Not where the body was chunked, or more followed.
-        if end < len(_END) or message[end:] != opened.body:
+        if end < len(_END) or message[end:] != body:
             return
-        if any(opened.head.get(name) is not None for name in _CHANGING):
+        if any(head.get(name) is not None for name in _CHANGING):
             return
         if len(self._known) >= _MOST:
             self._known.clear()
-        self._known[message[:end]] = (opened.target, opened.head, len(message))
+        self._known[message[:end]] = (target, head, len(message))

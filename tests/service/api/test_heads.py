@@ -6,7 +6,7 @@ import pytest
 
 from service.api.codecs import Codecs
 from service.api.head import Fields, Head
-from service.api.heads import Heads, Opened, Target
+from service.api.heads import Heads, Target
 from service.api.plain import PlainDialect
 from service.settings import Settings
 
@@ -22,7 +22,7 @@ def message(body: bytes = BODY, *lines: str) -> bytes:
 def taught(whole: bytes, body: bytes = BODY, fields: Fields = ()) -> Heads:
     """What has read one message."""
     heads = Heads()
-    heads.learn(whole, Opened(TARGET, Head(fields), body))
+    heads.learn(whole, (TARGET, Head(fields), body))
     return heads
 
 
@@ -33,7 +33,7 @@ def test_a_head_is_known_with_any_body_of_its_length() -> None:
     for body in (BODY, b'{"size": 9}', b"nonsense!!!"):
         opened = heads.opened(message(body))
         assert opened is not None
-        assert (opened.target, opened.body) == (TARGET, body)
+        assert opened[::2] == (TARGET, body)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,6 @@ def test_only_so_many_are_kept() -> None:
     wholes = [message(BODY, f"x: {number}") for number in range(2000)]
 
     for whole in wholes:
-        heads.learn(whole, Opened(TARGET, Head(()), BODY))
+        heads.learn(whole, (TARGET, Head(()), BODY))
 
     assert 0 < sum(heads.opened(whole) is not None for whole in wholes) <= 512
