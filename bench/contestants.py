@@ -82,7 +82,7 @@ def contestants(names: Iterable[str], models: Path) -> list[Contestant]:
 
 def _contestant(name: str, models: Path) -> Contestant:
     if name == FLOOR:
-        return Contestant(name, _uvicorn("bench.floor:app"), tuple(_of_floor()))
+        return Contestant(name, EMPTY_APP, tuple(_of_floor()))
     if name == OURSELVES:
         service = ("-m", "service", "--device", "cpu", "--port", "{port}", "--models", str(models))
         return Contestant(name, service, tuple(_of_ours()))
@@ -100,6 +100,9 @@ def _uvicorn(app: str) -> tuple[str, ...]:
     bare = ("--no-access-log", "--no-proxy-headers", "--no-server-header", "--no-date-header")
     quick = ("--loop", "uvloop", "--http", "httptools", "--log-level", "warning")
     return ("-m", "uvicorn", app, *bare, *quick, "--port", "{port}")
+
+
+EMPTY_APP = _uvicorn("bench.floor:app")
 
 
 def _asks(dialect: str, letters: Iterable[str], how: Dialect | None = None) -> Iterable[Ask]:

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 
 import numpy as np
 
+from bench.contestants import EMPTY_APP
 from bench.load import Measured, Running, load, running
 from bench.page import replace_section
 
@@ -29,6 +30,7 @@ _PATIENCE_SECONDS = 30.0
 # By request and connections, then by workers.
 Runs = dict[tuple[str, int], dict[int, list[Measured]]]
 
+_EMPTY = "an empty ASGI app"
 _ADMISSION, _DIGITS = "/models/admission/predict", "/models/digits_conv/predict"
 _ROW = {"exam_1": 45, "exam_2": 85}
 
@@ -41,21 +43,23 @@ def main() -> int:
     requests = _requests()
     runs: Runs = {
         (name, connections): {workers: [] for workers in _WORKERS}
-        for name in requests
+        for name in (_EMPTY, *requests)
         for connections in _CONNECTIONS
     }
     with ExitStack() as stack:
-        services = {}
+        services, floors = {}, {}
         for workers in _WORKERS:
             command = ["-m", "service", "--device", "cpu", "--port", "{port}"]
             command += ["--workers", str(workers)]
             services[workers] = stack.enter_context(running(command, "/health/ready", None))
             _until_all_serve(services[workers], workers)
+            empty = [*EMPTY_APP, "--workers", str(workers)]
+            floors[workers] = stack.enter_context(running(empty, "/", None))
         same = {name: _same(services, *request) for name, request in requests.items()}
         for _ in range(_ROUNDS):
             for (name, connections), found in runs.items():
-                path, body = requests[name]
-                for workers, service in services.items():
+                path, body = requests.get(name, ("/", b"{}"))
+                for workers, service in (floors if name == _EMPTY else services).items():
                     url = service.address + path
                     found[workers].append(load(url, body, connections, _SECONDS, core=None))
     sys.stdout.write(replace_section("Workers", _lines(runs, same)))
@@ -124,6 +128,7 @@ def _lines(runs: Runs, same: Mapping[str, int]) -> Iterator[str]:
     yield "connection of its own, were compared: those to each request are the same to the bit."
     yield "Of 32 connections a worker finds ten in a turn, of 64 twenty, which share what a run"
     yield "costs; one worker finds all. wrk takes ten microseconds a request of the same cores."
+    yield "The first line is uvicorn's with nothing behind it: what the machine has to give."
     yield ""
     yield "| request | connections | one worker, 1/s | p99 ms | two workers, 1/s | p99 ms | ratio |"
     yield "|---|---|---|---|---|---|---|"
