@@ -100,7 +100,7 @@ class PlainReader:
 
     Args:
         rule: of the model.
-        max_pixels: a picture of more is refused.
+        max_pixels: a larger picture is left to `Picture`, which refuses it.
     """
 
     def __init__(self, rule: Rule, max_pixels: int = MAX_PIXELS) -> None:

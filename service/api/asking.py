@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import perf_counter
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from service.api.bodies import JSON, WORTH_COMPRESSING, compressed
+from service.api.bodies import JSON, compressed
 from service.api.head import Head
 from service.counting import Phases
 from service.engine.datatypes import Arrays
@@ -140,8 +140,8 @@ class Asking(Generic[Context]):
         """The answer's body, compressed where it is large and the caller accepts that."""
         started = perf_counter()
         encoded = self._dialect.encode(self.model, outputs, self._context)
-        if len(encoded.content) >= WORTH_COMPRESSING:
-            content, packing = compressed(encoded.content, self._head.get(b"accept-encoding"))
+        content, packing = compressed(encoded.content, self._head.get(b"accept-encoding"))
+        if packing:
             encoded = Encoded(content, encoded.media_type, {**encoded.headers, **packing})
         self._encode_seconds = perf_counter() - started
         return encoded

@@ -14,7 +14,7 @@ from service.api.signatures import recognised
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedContent
 
 JSON = "application/json"
-WORTH_COMPRESSING = 1024
+_WORTH_COMPRESSING = 1024
 # A larger packed body, which may hold a thousand times its size, is unpacked in a thread.
 _MOST_BYTES_AT_ONCE = 4096
 # Above it Python lets go of its lock while it joins bytes, which takes a millisecond a megabyte.
@@ -150,7 +150,7 @@ def compressed(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str
         content: of the answer.
         accepted: the header ``Accept-Encoding``.
     """
-    if accepted is None or len(content) < WORTH_COMPRESSING:
+    if accepted is None or len(content) < _WORTH_COMPRESSING:
         return content, _NO_HEADERS
     offers = {_offered(offer) for offer in accepted.split(",")}
     for encoding, window_bits in WINDOW_BITS.items():
