@@ -30,6 +30,7 @@ from service.api.v2.dialect import V2Dialect
 from service.api.v2.routes import v2_routers
 from service.api.v2.shared_memory import Regions
 from service.engine.registry import Registry
+from service.limits import Limits
 from service.logs import configure_logging
 from service.metrics import Metrics
 from service.settings import Settings
@@ -52,6 +53,8 @@ class Onward(FastAPI):
     def __init__(self, registry: Registry, **options: Any) -> None:  # noqa: ANN401 - FastAPI's own
         super().__init__(**options)
         self.registry = registry
+        self.limits: Limits | None = None
+        """What connections and requests share; `create_app` sets it."""
         self.door: Door | None = None
         """Where `service.protocol` hands over predictions; other servers know nothing of it."""
 
@@ -81,6 +84,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         lifespan=_lifespan(worker, shadows, metrics, settings),
         redirect_slashes=False,
     )
+    app.limits = Limits(settings, metrics.rejected)
     codecs = Codecs(settings)
     copies = Copies(worker.registry, shadows)
     predictor = Predictor(worker.registry, worker.reconciler, metrics, copies, settings)

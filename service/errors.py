@@ -6,6 +6,16 @@ OnwardError
 │   ├── UnsupportedContent    a media type or encoding we do not read
 │   ├── BodyTooLarge
 │   ├── BodyStalled
+│   ├── HeadTimeout
+│   ├── LimitExceeded         the request exceeds one of the operator's limits
+│   │   ├── HeadTooLarge
+│   │   ├── TooManyHeaders
+│   │   ├── UrlTooLong
+│   │   ├── TooManyQueryParameters
+│   │   ├── DecompressionRatioExceeded
+│   │   ├── TooManyRows
+│   │   ├── TooManyJsonMembers
+│   │   └── RecordTooLarge
 │   └── InputRefused          a bare model's graph cannot compute these values
 ├── NotFound
 │   ├── ModelNotFound
@@ -16,6 +26,11 @@ OnwardError
 │   ├── Overloaded
 │   ├── DeadlineExceeded
 │   ├── Draining
+│   ├── TooManyConnections
+│   ├── TooManyRequests       … once other requests have finished
+│   ├── TooManyTables
+│   ├── TooManyBytesInFlight
+│   ├── SpoolFull
 │   └── WorkerFailed          … of several workers, some did not follow a call
 ├── NotAllowed                the operator has not switched this on
 ├── InferenceFailed           the model itself failed on these rows
@@ -106,6 +121,112 @@ class BodyStalled(InvalidRequest):
     """A body that streams has stopped arriving."""
 
     code = "body_stalled"
+
+
+class HeadTimeout(InvalidRequest):
+    """The headers of a request did not arrive in time."""
+
+    code = "head_timeout"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The request's headers did not arrive within {seconds:g} s.")
+
+
+class LimitExceeded(InvalidRequest):
+    """The request exceeds one of the operator's limits (``service.limits``)."""
+
+    code = "limit_exceeded"
+
+
+class HeadTooLarge(LimitExceeded):
+    """The request line and headers have too many bytes."""
+
+    code = "head_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The request line and headers are larger than the limit of {limit:,} bytes; send "
+            "fewer or shorter headers."
+        )
+
+
+class TooManyHeaders(LimitExceeded):
+    """The request has too many headers."""
+
+    code = "too_many_headers"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The request has more than {limit:,} headers; send fewer.")
+
+
+class UrlTooLong(LimitExceeded):
+    """The request's URL has too many bytes."""
+
+    code = "url_too_long"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The URL is longer than the limit of {limit:,} bytes; send data in the body."
+        )
+
+
+class TooManyQueryParameters(LimitExceeded):
+    """The query string has too many parameters."""
+
+    code = "too_many_query_parameters"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The query string has more than {limit:,} parameters; send data in the body."
+        )
+
+
+class DecompressionRatioExceeded(LimitExceeded):
+    """A compressed body expands too much."""
+
+    code = "decompression_ratio_exceeded"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The compressed body expands to more than {limit:,} times its size; send it "
+            "uncompressed, or in several requests."
+        )
+
+
+class TooManyRows(LimitExceeded):
+    """One request has too many rows or images."""
+
+    code = "too_many_rows"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The request has more than {limit:,} rows; send several requests, or send a table as "
+            "text/csv or application/x-ndjson, which may have any number of rows."
+        )
+
+
+class TooManyJsonMembers(LimitExceeded):
+    """A JSON body has too many values."""
+
+    code = "too_many_json_members"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The JSON body has more than {limit:,} values; send fewer rows a request, or send "
+            "binary tensors by POST /v2/models/NAME/infer."
+        )
+
+
+class RecordTooLarge(LimitExceeded):
+    """One record of a table has too many bytes."""
+
+    code = "record_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"A record is larger than the limit of {limit:,} bytes; look for a quotation mark "
+            "that is never closed."
+        )
 
 
 class InputRefused(InvalidRequest):
@@ -228,6 +349,57 @@ class Draining(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The service is stopping and takes no new work; send this elsewhere.")
+
+
+class TooManyConnections(Unavailable):
+    """Every connection that the operator allows is in use."""
+
+    code = "too_many_connections"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"All {limit:,} connections are in use; try again.")
+
+
+class TooManyRequests(Unavailable):
+    """As many requests are being processed as the operator allows."""
+
+    code = "too_many_requests"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit:,} requests are being processed, which is the limit; try again.")
+
+
+class TooManyTables(Unavailable):
+    """As many tables are being scored as the operator allows."""
+
+    code = "too_many_tables"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit:,} tables are being scored, which is the limit; try again.")
+
+
+class TooManyBytesInFlight(Unavailable):
+    """The bodies of all requests take as many bytes as the operator allows."""
+
+    code = "too_many_bytes_in_flight"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The requests in progress hold {limit:,} bytes, which is the limit; send a smaller "
+            "request, or try again."
+        )
+
+
+class SpoolFull(Unavailable):
+    """There is no room for a table's response while its client does not read."""
+
+    code = "spool_full"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no room left to store this response while you send; read the response while "
+            "you send the table, send a smaller table, or try again later."
+        )
 
 
 class WorkerFailed(Unavailable):

@@ -48,6 +48,12 @@ class Metrics:
         self._responses = Counter(
             "onward_responses_total", "HTTP responses by status.", ["status"], registry=registry
         )
+        self._rejected = Counter(
+            "onward_rejected_requests_total",
+            "Requests and connections rejected by a limit or a timeout, by the error's code.",
+            ["reason"],
+            registry=registry,
+        )
         self._make_those_of_predictions(registry)
         self._make_those_of_explanations(registry)
         self._make_those_of_models(registry)
@@ -161,6 +167,10 @@ class Metrics:
         """Count one HTTP response; on the event loop."""
         statuses = self._counted.statuses
         statuses[status] = statuses.get(status, 0) + 1
+
+    def rejected(self, reason: str) -> None:
+        """Count one request or connection that exceeded a limit or a timeout."""
+        self._rejected.labels(reason).inc()
 
     @property
     def is_shared(self) -> bool:

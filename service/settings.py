@@ -41,6 +41,7 @@ Device = Annotated[Literal["auto", ActualDevice], BeforeValidator(_short)]
 Execution = Literal["auto", "inline", "batched"]
 VersionPolicy = Literal["latest", "all"]
 Positive = Annotated[int, Field(ge=1)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -154,11 +155,104 @@ class Settings(BaseSettings):
         description="Largest request body in bytes; above it 413. Each request in flight may hold "
         "several times this in memory. Tables stream and may be of any size.",
     )
+    max_connections: Positive = Field(
+        default=2048,
+        description="Most open connections in each worker. When all are in use, a new one takes "
+        "the place of one that is idle or whose request is still arriving; if none is, it gets "
+        "503. Also bounded by the process's limit of open files.",
+    )
+    first_request_seconds: PositiveSeconds = Field(
+        default=30.0,
+        description="Seconds a new connection may stay open before its first byte; then it is "
+        "closed. Longer than load balancers keep unused connections in reserve.",
+    )
+    head_seconds: PositiveSeconds = Field(
+        default=15.0,
+        description="Seconds from the first byte of a request to the end of its headers; above "
+        "it 408 and the connection is closed.",
+    )
+    body_seconds: PositiveSeconds = Field(
+        default=30.0,
+        description="Seconds in which a request body must make progress: at least "
+        "ONWARD_MIN_BODY_BYTES_PER_SECOND on average; if not, 408 and the connection is closed.",
+    )
+    min_body_bytes_per_second: Annotated[int, Field(ge=0)] = Field(
+        default=240,
+        description="Slowest rate at which a request body may arrive, averaged over "
+        "ONWARD_BODY_SECONDS. 0 accepts any rate above zero, for clients that write a table as "
+        "they produce it.",
+    )
+    keep_alive_seconds: PositiveSeconds = Field(
+        default=75.0,
+        description="Seconds an idle connection is kept open for its next request. Longer than "
+        "the proxy in front keeps its own idle connections, or it loses requests.",
+    )
+    write_seconds: PositiveSeconds = Field(
+        default=30.0,
+        description="Seconds a client may leave a response unread before its connection is "
+        "closed. Longer for clients that process a response while they read it.",
+    )
+    max_head_bytes: Annotated[int, Field(ge=1024)] = Field(
+        default=64 * 1024,
+        description="Largest request head (request line and headers) in bytes; above it 431.",
+    )
+    max_headers: Positive = Field(
+        default=100, description="Most headers of one request; above it 431."
+    )
+    max_url_bytes: Positive = Field(
+        default=8 * 1024, description="Longest request URL in bytes; above it 414."
+    )
+    max_query_parameters: Positive = Field(
+        default=32, description="Most parameters in a query string; above it 414."
+    )
+    max_concurrent_requests: Positive = Field(
+        default=1024,
+        description="Most requests that each worker processes at a time, counted once their body "
+        "has arrived; above it 429. More accepts larger bursts, and uses more memory.",
+    )
+    max_concurrent_tables: Positive = Field(
+        default=32,
+        description="Most tables that each worker scores at a time; above it 429. Tables share "
+        "one thread of work, so more does not make them faster.",
+    )
+    max_bytes_in_flight: Positive = Field(
+        default=256 * 1024 * 1024,
+        description="Most bytes that the bodies of all requests may take in each worker, "
+        "compressed, decompressed and parsed; above it 429. At least twice "
+        "ONWARD_MAX_BODY_BYTES, or the largest bodies are always rejected. Bodies of up to 64 KiB "
+        "are not counted.",
+    )
+    max_decompression_ratio: Positive = Field(
+        default=100,
+        description="Most bytes that one byte of a compressed body may expand to, checked above "
+        "1 MiB; above it 413. JSON and CSV seldom exceed 20.",
+    )
+    max_request_rows: Positive = Field(
+        default=100_000,
+        description="Most rows or images of one request; above it 413. Tables (text/csv and "
+        "application/x-ndjson) stream and may have any number.",
+    )
+    max_json_members: Positive = Field(
+        default=2_000_000,
+        description="Most values in one JSON body, as its commas, colons and brackets tell; "
+        "above it 413, before anything is parsed.",
+    )
+    max_csv_record_bytes: Positive = Field(
+        default=1024 * 1024,
+        description="Largest single record of a CSV or newline-delimited JSON body in bytes, "
+        "quoted line breaks included; above it 413.",
+    )
     max_spool_bytes: Annotated[int, Field(ge=0)] = Field(
-        default=4 * 1024**3,
-        description="Most bytes of one table's answer kept in a temporary file while its caller "
-        "still sends and does not read. 0 keeps none; a large table then needs a caller that "
+        default=1024**3,
+        description="Most bytes of all table responses together that each worker keeps in "
+        "temporary files while their clients still send and do not read; a table that begins "
+        "when they are used up gets 507. 0 keeps none; a large table then needs a client that "
         "reads while it sends, as curl does.",
+    )
+    spool_folder: Path | None = Field(
+        default=None,
+        description="Folder of those temporary files; the system's temporary folder by default. "
+        "On a file system of its own, so that a full one affects nothing else.",
     )
     max_picture_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = Field(
         default=8192 * 8192,
@@ -212,8 +306,9 @@ class Settings(BaseSettings):
         default=30.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds a prediction may take, waiting included; above it 504. Keep it below "
-        "the caller's own timeout, so that the caller reads why.",
+        description="Seconds a prediction may take from the moment its request has arrived, "
+        "waiting included; above it 504. Keep it below the client's own timeout, so that the "
+        "client reads why.",
     )
     log_format: Literal["text", "json"] = Field(
         default="text",
