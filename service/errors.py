@@ -7,6 +7,7 @@ OnwardError
 │   ├── BodyTooLarge
 │   ├── BodyStalled
 │   ├── HeadTimeout
+│   ├── NotImplementedHere    a part of HTTP that we do not speak
 │   ├── LimitExceeded         the request exceeds one of the operator's limits
 │   │   ├── HeadTooLarge
 │   │   ├── TooManyHeaders
@@ -118,9 +119,15 @@ class BodyTooLarge(InvalidRequest):
 
 
 class BodyStalled(InvalidRequest):
-    """A body that streams has stopped arriving."""
+    """A body arrives too slowly, or has stopped arriving."""
 
     code = "body_stalled"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"The body made too little progress for {seconds:g} s; send it without such pauses, "
+            "or in several requests."
+        )
 
 
 class HeadTimeout(InvalidRequest):
@@ -130,6 +137,15 @@ class HeadTimeout(InvalidRequest):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The request's headers did not arrive within {seconds:g} s.")
+
+
+class NotImplementedHere(InvalidRequest):
+    """The request uses a part of HTTP that this service does not implement."""
+
+    code = "not_implemented"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is not implemented here.")
 
 
 class LimitExceeded(InvalidRequest):
