@@ -206,6 +206,7 @@ class RequestBody:
         self._is_chunked = "transfer-encoding" in headers
         self._left = int(length) if length.isdecimal() else 0
         self._expects_continue = "expect" in headers
+        self._is_stalled = False
         self.is_complete = not self._is_chunked and self._left == 0
 
     @property
@@ -213,7 +214,9 @@ class RequestBody:
         """Whether the rest is so small that the connection can be kept after an early response."""
         if self.is_complete:
             return True
-        return not (self._is_chunked or self._expects_continue or self._left > DRAINED_BODY_BYTES)
+        if self._is_chunked or self._expects_continue or self._is_stalled:
+            return False
+        return self._left <= DRAINED_BODY_BYTES
 
     async def receive(self) -> Message:
         """ASGI's next message.
@@ -245,6 +248,7 @@ class RequestBody:
     def _require_progress(self) -> None:
         """Begin the next interval if enough has arrived in this one."""
         if self._bytes < self._min_bytes:
+            self._is_stalled = True
             error = BodyStalled(self._seconds)
             self._count(error.code)
             raise error

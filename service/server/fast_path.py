@@ -57,16 +57,17 @@ class FastPathProtocol(LimitedProtocol):
         """Add to a small body that is waited for, or process input."""
         if self._body is None:
             super().data_received(data)
-            return
-        self._body += data
-        if len(self._body) >= self._complete_bytes:
-            self._end_body()
+        else:
+            self._body += data
+            if len(self._body) >= self._complete_bytes:
+                self._end_body()
 
     def _take_request(self, data: bytes, start: int) -> int:
         """Respond to a prediction, or wait for the rest of its small body."""
         matched = self._fast_path.heads.match(data, start)
         if matched is None:
             return 0
+        self._had_request = True
         end = matched.end + matched.parsed.content_length
         if end <= len(data):
             return end - start if self._predict(matched, data[matched.end : end]) else 0

@@ -39,7 +39,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 _CHUNKED_PIECE_BYTES = 1024
 _MAX_REQUESTS_PER_TURN = 16
 # How long a client may go on sending after its last response (RFC 9112, section 9.6).
-_LINGER_SECONDS = 10.0
+_LINGER_SECONDS = 5.0
 _INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 
@@ -100,9 +100,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Process input, or hold it while a response is due."""
-        if self._ignores_input:
-            return
-        if self._held or self._is_response_due():
+        if self._held:
             self._held.append(data)
             self.flow.pause_reading()
         else:
@@ -139,25 +137,33 @@ class LimitedProtocol(HttpToolsProtocol):
         """Process input until it is used up or a response is due; hold the rest."""
         start = requests = 0
         self._consuming = True
-        while start < len(data) and not self._ignores_input and self._may_parse():
-            if not self._has_partial_request():
+        while start < len(data) and not self._ignores_input:
+            if self._in_body:
+                start += self._feed(data, start)
+            elif self._is_response_due() or self.flow.write_paused:
+                break
+            elif self._in_head:
+                start += self._feed(data, start)
+            elif requests < _MAX_REQUESTS_PER_TURN:
                 requests += 1
-                if requests > _MAX_REQUESTS_PER_TURN:
-                    self.loop.call_soon(self._continue)
-                    break
-                self._had_request = True
-                taken = self._take_request(data, start)
-                if taken:
-                    start += taken
-                    continue
-                self._request_since = self.loop.time()
-            start += self._feed(data, start)
+                start += self._begin_request(data, start)
+            else:
+                self.loop.call_soon(self._continue)
+                break
         self._consuming = False
         if start < len(data) and not self._ignores_input:
             self._held.appendleft(data[start:])
             self.flow.pause_reading()
         elif self._at_eof or self._is_shutting_down:
             self._continue()
+
+    def _begin_request(self, data: bytes, start: int) -> int:
+        """Process the first bytes of a request; returns how many were consumed."""
+        taken = self._take_request(data, start)
+        if not taken:
+            self._request_since = self.loop.time()
+            taken = self._feed(data, start)
+        return taken
 
     def _take_request(self, data: bytes, start: int) -> int:  # noqa: ARG002 - subclasses do
         """Process the request that starts here without uvicorn's parser.
@@ -166,12 +172,6 @@ class LimitedProtocol(HttpToolsProtocol):
             How many bytes were consumed; 0 where it must be parsed.
         """
         return 0
-
-    def _may_parse(self) -> bool:
-        """Whether the next input can be processed now."""
-        if self._is_response_due():
-            return False
-        return self._in_body or not self.flow.write_paused
 
     def _is_response_due(self) -> bool:
         """Whether a complete request has been received whose response is not out yet."""
@@ -188,7 +188,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._send_rejection(self._rejection)
         elif self._is_shutting_down and not self._has_partial_request():
             self.close_gracefully()
-        elif self._held and self._may_parse():
+        elif self._held and (self._in_body or not self.flow.write_paused):
             data = self._held.popleft() if len(self._held) == 1 else b"".join(self._held)
             self._held.clear()
             self.flow.resume_reading()
@@ -249,7 +249,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._in_head = True
+        self._had_request = self._in_head = True
         self._error = None
         self._head_bytes = 0
         super().on_message_begin()

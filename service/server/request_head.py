@@ -86,8 +86,10 @@ class RequestHeadCache:
 
     def _without_volatile_headers(self, raw: bytes) -> tuple[ParsedHead | None, bytes | None]:
         """The head, cached without the headers that change, and the client's request id."""
-        ids = [value for name, value in _VOLATILE.findall(raw) if name.lower() == _REQUEST_ID]
-        key = _VOLATILE.sub(b"", raw)
+        parts = _VOLATILE.split(raw)  # text, name, value, text, name, value, ..., text
+        key = b"".join(parts[::3])
+        pairs = zip(parts[1::3], parts[2::3], strict=True)
+        request_id = next((value for name, value in pairs if name.lower() == _REQUEST_ID), None)
         if key in self._cached:
             parsed = self._cached[key]
         else:
@@ -95,7 +97,7 @@ class RequestHeadCache:
             if len(self._cached) >= _MAX_CACHED_HEADS:
                 self._cached.clear()
             self._cached[key] = parsed
-        return parsed, ids[0] if ids else None
+        return parsed, request_id
 
     def _parse(self, raw: bytes) -> ParsedHead | None:
         collector = _Collector()
