@@ -13,13 +13,13 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 
 import h11
 
 PREDICT = "/models/price/predict"
 ROW = b'{"size": 2}'
-_SMUGGLED = b"POST /models/price/predict HTTP/1.1\r\nHost: h\r\nX-Request-Id: smuggled\r\n\r\n"
+SMUGGLED = b"POST /models/price/predict HTTP/1.1\r\nHost: h\r\nX-Request-Id: smuggled\r\n\r\n"
 _PATIENCE_SECONDS = 10
 
 
@@ -113,20 +113,20 @@ def _valid(chance: random.Random, request_id: str) -> Play:
     made: Sequence[Callable[[], Play]] = [
         lambda: Play(_sized(request_id, ROW), request_id, 200),
         lambda: Play(_sized(request_id, large), request_id, 200),
-        lambda: Play(_sized(request_id, _SMUGGLED), request_id, 400),
-        lambda: Play(_sized(request_id, _SMUGGLED, *upgrade), request_id, 400),
+        lambda: Play(_sized(request_id, SMUGGLED), request_id, 400),
+        lambda: Play(_sized(request_id, SMUGGLED, *upgrade), request_id, 400),
         lambda: Play(_sized(request_id, ROW, *upgrade), request_id, 200),
         lambda: Play(_sized(request_id, ROW, "Expect: 100-continue"), request_id, 200),
         lambda: Play(_sized(request_id, ROW, path=f"http://here{PREDICT}"), request_id, 200),
         lambda: Play(_sized(request_id, ROW, path="/models/nobody/predict"), request_id, 404),
-        lambda: Play(_sized(request_id, _SMUGGLED, path="/nothing"), request_id, 404),
+        lambda: Play(_sized(request_id, SMUGGLED, path="/nothing"), request_id, 404),
         lambda: Play(b"\r\n" + _sized(request_id, ROW), request_id, 200),
         lambda: Play(_message(_head(request_id, chunked), _chunks(chance, ROW)), request_id, 200),
         lambda: Play(
             _message(_head(request_id, chunked, *upgrade), _chunks(chance, ROW)), request_id, 200
         ),
         lambda: Play(
-            _message(_head(request_id, chunked), _chunks(chance, _SMUGGLED * 3)), request_id, 400
+            _message(_head(request_id, chunked), _chunks(chance, SMUGGLED * 3)), request_id, 400
         ),
         lambda: Play(
             _message(_head(request_id, path="/health/live", method="GET")),
@@ -259,34 +259,40 @@ def play(address: tuple[str, int], sequence: Stream) -> list[Response]:
 
 
 def read_responses(data: bytes, methods: Sequence[str]) -> list[Response]:
-    """All final responses in some bytes, by an independent parser.
+    """All complete final responses in some bytes, by an independent parser.
 
     Args:
         data: what a server wrote.
         methods: of the requests, since HEAD's responses have no body.
     """
     found: list[Response] = []
-    rest = data
-    for method in [*methods, *["GET"] * 1000]:
-        if not rest:
-            return found
+    for method in chain(methods, repeat("GET")):
+        if not data:
+            break
         client = h11.Connection(h11.CLIENT)
         client.send(h11.Request(method=method, target="/", headers=[("host", "h")]))
         client.send(h11.EndOfMessage())
-        client.receive_data(rest)
-        status, fields = 0, []
-        content = b""
-        while not isinstance(event := client.next_event(), h11.EndOfMessage):
-            if isinstance(event, h11.Response):
-                status, fields = event.status_code, list(event.headers)
-            elif isinstance(event, h11.Data):
-                content += event.data
-            elif event is h11.NEED_DATA:
-                client.receive_data(b"")
-        headers = {name.decode(): value.decode() for name, value in fields}
-        found.append(Response(status, headers, content))
-        rest = client.trailing_data[0]
+        client.receive_data(data)
+        try:
+            found.append(_next_response(client))
+        except h11.RemoteProtocolError:
+            break
+        data = client.trailing_data[0]
     return found
+
+
+def _next_response(client: h11.Connection) -> Response:
+    """The next final response; raises h11's error where there is none that is complete."""
+    status, headers, content = 0, {}, b""
+    while not isinstance(event := client.next_event(), h11.EndOfMessage):
+        if isinstance(event, h11.Response):
+            status = event.status_code
+            headers = {name.decode(): value.decode() for name, value in event.headers}
+        elif isinstance(event, h11.Data):
+            content += event.data
+        elif event is h11.NEED_DATA:
+            client.receive_data(b"")  # nothing more comes
+    return Response(status, headers, content)
 
 
 def violations(sequence: Stream, responses: Sequence[Response]) -> list[str]:

@@ -257,7 +257,7 @@ def counting_loop() -> bytes:
         [numpy_helper.from_array(np.array([1], np.int64), "one")],
     )
     weights = [
-        numpy_helper.from_array(np.array(True), "true"),
+        numpy_helper.from_array(np.ones((), np.bool_), "true"),
         numpy_helper.from_array(np.array([0], np.int64), "zero"),
     ]
     return assembled(
