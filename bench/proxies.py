@@ -100,7 +100,8 @@ def _through(name: str, seed: int, cases: int) -> list[str]:
         ):
             for stream in framing.sequences(seed, cases):
                 plays = [_with_forbidden(play) for play in stream.plays]
-                responses = framing.play(("127.0.0.1", port), framing.Stream(plays, stream.cuts))
+                changed = framing.Stream(plays, stream.cuts, stream.pause_seconds)
+                responses = framing.play(("127.0.0.1", port), changed)
                 found += _strangers(plays, responses)
         forwarded = Counter(_id([each]) for each in _FORWARDED[name](folder))
     # A line without a method is an error for bytes that were no request.

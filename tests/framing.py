@@ -9,8 +9,10 @@ and never one for bytes that are no request. Run as a program, it plays many seq
 
 import argparse
 import random
+import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise, repeat
@@ -49,10 +51,11 @@ class Response:
 
 @dataclass
 class Stream:
-    """Messages in the order they are written, and where the bytes are split."""
+    """Messages in the order they are written, where the bytes are split, and the pause there."""
 
     plays: list[Play]
     cuts: list[int] = field(default_factory=list)
+    pause_seconds: float = 0.0
 
     @property
     def content(self) -> bytes:
@@ -235,6 +238,10 @@ def sequences(seed: int, count: int) -> Iterator[Stream]:
         size = len(made.content)
         cuts = chance.choice([0, 0, 1, 3, 10])
         made.cuts = sorted(chance.randrange(size) for _ in range(cuts))
+        if chance.random() < 0.2:  # head and body arrive one after the other
+            ends = [match.end() for match in re.finditer(rb"\r\n\r\n", made.content[:5000])]
+            made.cuts = sorted({*made.cuts, *ends[:4]} - {size})
+            made.pause_seconds = 0.002
         yield made
 
 
@@ -245,6 +252,7 @@ def play(address: tuple[str, int], sequence: Stream) -> list[Response]:
         try:
             for piece in sequence.pieces:
                 line.sendall(piece)
+                time.sleep(sequence.pause_seconds)
             line.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # the server has closed already; what it wrote is read below
