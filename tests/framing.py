@@ -324,6 +324,76 @@ def violations(sequence: Stream, responses: Sequence[Response]) -> list[str]:
     return found
 
 
+def mutated(seed: int, count: int) -> Iterator[Stream]:
+    """Sequences with some bytes changed, removed, or repeated by chance."""
+    for number, stream in enumerate(sequences(seed, count)):
+        chance = random.Random(f"mutated {seed}/{number}")  # noqa: S311 - as above
+        content = bytearray(stream.content)
+        for _ in range(chance.randint(1, 4)):
+            place = chance.randrange(len(content))
+            end = place + chance.randint(0, 8)
+            content[place:end] = chance.choice(
+                [
+                    b"",
+                    b"\r\n",
+                    b"\n",
+                    b" ",
+                    b"0",
+                    b":",
+                    b"\0",
+                    b"\r\n\r\n",
+                    bytes(content[place:end] * 2),
+                ]
+            )
+        plays = [Play(bytes(content), None, None)]
+        yield Stream(plays, [cut for cut in stream.cuts if cut < len(content)])
+
+
+def requests_by_h11(data: bytes) -> tuple[list[str], bool]:
+    """The ids of the complete requests that an independent parser finds, up to its first error.
+
+    Returns:
+        The ids, and whether all bytes were read as requests.
+    """
+    found: list[str] = []
+    server = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
+    server.receive_data(data)
+    server.receive_data(b"")
+    request_id = ""
+    while True:
+        try:
+            event = server.next_event()
+            if isinstance(event, h11.Request):
+                request_id = dict(event.headers).get(b"x-request-id", b"").decode("latin-1")
+            elif isinstance(event, h11.EndOfMessage):
+                found.append(request_id)
+                server.send(h11.Response(status_code=200, headers=[("content-length", "0")]))
+                server.send(h11.EndOfMessage())
+                server.start_next_cycle()
+            elif (
+                isinstance(event, h11.ConnectionClosed)
+                or event is h11.NEED_DATA
+                or event is h11.PAUSED
+            ):
+                return found, True
+        except (h11.RemoteProtocolError, h11.LocalProtocolError):
+            return found, False
+
+
+def disagreements(stream: Stream, responses: Sequence[Response]) -> list[str]:
+    """What was answered that an independent parser does not take for a request.
+
+    A request without an id that can be repeated gets a new one, and is left out.
+    """
+    ids, is_clean = requests_by_h11(stream.content)
+    answered = [response.headers.get("x-request-id", "") for response in responses]
+    own = [each for each in answered if not re.fullmatch("[0-9a-f]{32}", each)]
+    ids = [each for each in ids if re.fullmatch(r"[\x21-\x7e]{1,128}", each)]
+    if is_clean and own != ids[: len(own)]:
+        return [f"answered {own}, but the requests are {ids}"]
+    return []
+
+
 def main() -> int:
     """Play sequences at a running service that serves the tests' model ``price``."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -332,13 +402,19 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000)
     given = parser.parse_args()
     failed = 0
-    for number, sequence in enumerate(sequences(given.seed, given.cases)):
-        found = violations(sequence, play(("127.0.0.1", given.port), sequence))
+    address = "127.0.0.1", given.port
+    valid = ((it, violations(it, play(address, it))) for it in sequences(given.seed, given.cases))
+    changed = (
+        (it, disagreements(it, play(address, it))) for it in mutated(given.seed, given.cases)
+    )
+    for number, (sequence, found) in enumerate(chain(valid, changed)):
         if found:
             failed += 1
             parts = (number, *found, *(each.content[:600] for each in sequence.plays))
             sys.stdout.write("\n  ".join(map(str, (*parts, sequence.cuts))) + "\n")
-    sys.stdout.write(f"{given.cases} sequences, {failed} with a violation\n")
+    sys.stdout.write(
+        f"{given.cases} sequences, and as many changed ones; {failed} with a violation\n"
+    )
     return 1 if failed else 0
 
 
