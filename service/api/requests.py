@@ -23,8 +23,9 @@ _HEADER = "x-request-id"
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 _FIRST_ERROR = 400
 _NO_STATUS = 1000  # above all of them
-_CLIENT_LEFT = 499  # by custom; it is counted and logged, never sent
 
+CLIENT_LEFT = 499
+"""By custom, the status of a request whose client has left; it is counted and logged, never sent."""
 STATUS_SENT = "onward.status_sent"
 """In an ASGI scope: the status of the response that the server itself sent for this request."""
 DRAINED_BODY_BYTES = 64 * 1024
@@ -128,7 +129,7 @@ class RequestContext:
             await self._app(scope, body.receive, answer.send)
         except ClientDisconnect:
             # No client is left to respond to, or the server has responded.
-            answer.status = scope.get(STATUS_SENT, _CLIENT_LEFT)
+            answer.status = scope.get(STATUS_SENT, CLIENT_LEFT)
         except Exception as error:
             _log.exception("request failed")
             if answer.status:

@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 
 from service.api.asking import Answer
 from service.api.door import Door
+from service.api.requests import CLIENT_LEFT
 from service.server.connections import Connections
 from service.server.context import ServerContext
 from service.server.limited_protocol import LimitedProtocol
@@ -52,6 +53,13 @@ class FastPathProtocol(LimitedProtocol):
         super().__init__(self._fast_path, config, server_state, app_state, _loop)
         self._body: bytearray | None = None
         self._complete_bytes = 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count a request whose client left before its small body was complete."""
+        if self._body is not None:
+            self._fast_path.ledger.count(CLIENT_LEFT)
+            self._body = None
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Add to a small body that is waited for, or process input."""
