@@ -25,7 +25,7 @@ _FIRST_ERROR = 400
 _NO_STATUS = 1000  # above all of them
 
 CLIENT_LEFT = 499
-"""By custom, the status of a request whose client has left; it is counted and logged, never sent."""
+"""The customary status of a request whose client has left; counted and logged, never sent."""
 STATUS_SENT = "onward.status_sent"
 """In an ASGI scope: the status of the response that the server itself sent for this request."""
 DRAINED_BODY_BYTES = 64 * 1024
