@@ -46,7 +46,12 @@ class Running:
     @property
     def memory_mib(self) -> float:
         """What its processes take by themselves, and their share of what they have in common."""
-        return sum(_proportional(process) for process in _family(self.process)) / 1024
+        return sum(_proportional(process) for process in self.processes) / 1024
+
+    @property
+    def processes(self) -> set[int]:
+        """The ids of all its processes."""
+        return _family(self.process)
 
 
 @dataclass(frozen=True)

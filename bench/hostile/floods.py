@@ -1,0 +1,83 @@
+"""More requests and connections than the service can answer."""
+
+import asyncio
+
+from bench.hostile.connection import (
+    LEFT,
+    REFUSED,
+    RESET,
+    Connection,
+    HostileClient,
+    allowed,
+)
+from bench.hostile.requests import PREDICT, ROW, get, head, post, rows
+
+
+async def flood_2000_rows(connection: Connection) -> None:
+    """500 connections with bodies of 2,000 rows."""
+    while True:
+        await connection.request(post(PREDICT, rows(2000)))
+
+
+async def flood_one_row(connection: Connection) -> None:
+    """200 connections with single rows, without a pause."""
+    while True:
+        await connection.request(post(PREDICT, ROW))
+
+
+async def flood_documents(connection: Connection) -> None:
+    """Metrics, the OpenAPI document and statistics, without a pause."""
+    for path in ("/metrics", "/openapi.json", "/v2/models/stats", "/models", "/docs"):
+        await connection.request(get(path))
+
+
+async def flood_index(connection: Connection) -> None:
+    """The repository's index, on many connections."""
+    await connection.request(post("/v2/repository/index", b"{}"))
+
+
+async def churn(connection: Connection) -> None:
+    """Connects and closes, up to thousands of times a second."""
+    connection.leave()
+    await asyncio.sleep(0)
+
+
+async def churn_reset(connection: Connection) -> None:
+    """Connects, sends a request and breaks the connection."""
+    await connection.send(post(PREDICT, ROW))
+    connection.leave(reset=True)
+
+
+async def half_open_garbage(connection: Connection) -> None:
+    """A few bytes, then gone, many times a second."""
+    await connection.send(b"\x16\x03")
+    connection.leave(reset=True)
+
+
+async def leaves_during_work(connection: Connection) -> None:
+    """Sends 20,000 rows and leaves before the response."""
+    await connection.send(post(PREDICT, rows(20_000)))
+    await asyncio.sleep(0.01)
+    connection.leave()
+
+
+async def leaves_during_body(connection: Connection) -> None:
+    """Sends most of a large body and leaves."""
+    body = rows(300_000)
+    await connection.send(head(PREDICT, f"Content-Length: {len(body) + 10}") + body)
+    connection.leave()
+
+
+_BUSY = allowed(200, 429, 503, 504)
+_GONE = allowed(LEFT, REFUSED, RESET)
+CLIENTS = (
+    HostileClient("flood_2000_rows", flood_2000_rows, _BUSY, 500),
+    HostileClient("flood_one_row", flood_one_row, _BUSY, 200),
+    HostileClient("flood_documents", flood_documents, _BUSY, 8, pause=0.0),
+    HostileClient("flood_index", flood_index, _BUSY, 8, pause=0.0),
+    HostileClient("churn", churn, _GONE, 50, pause=0.0),
+    HostileClient("churn_reset", churn_reset, _GONE, 20, pause=0.0),
+    HostileClient("half_open_garbage", half_open_garbage, _GONE, 20, pause=0.0),
+    HostileClient("leaves_during_work", leaves_during_work, _GONE, 8, pause=0.05),
+    HostileClient("leaves_during_body", leaves_during_body, _GONE, 4, pause=0.1),
+)

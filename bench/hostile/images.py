@@ -1,0 +1,163 @@
+"""Images that are small files and large pictures, or that break their decoder."""
+
+import base64
+import zlib
+from functools import cache
+
+import numpy as np
+from PIL import Image
+
+from bench.hostile.connection import Connection, HostileClient, allowed
+from bench.hostile.requests import DIGIT, PHOTOGRAPH, post
+from tests.pictures import encoded, png_chunk, png_of_size
+
+_SIDE = 8192
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_SCANS = 2000
+_DIGIT_SIDE = 28
+
+
+async def tiff_small(connection: Connection) -> None:
+    """A TIFF of two kilobytes that holds 67 million dots."""
+    await connection.request(post(PHOTOGRAPH, _tiff(), kind="image/tiff"))
+
+
+async def tiff_broken(connection: Connection) -> None:
+    """A TIFF whose strips are noise, for which libtiff has a line of its own each."""
+    await connection.request(post(PHOTOGRAPH, _broken_tiff(), kind="image/tiff"))
+
+
+async def dots(connection: Connection) -> None:
+    """Images of a few dots, or of two values at random, for a model of digits."""
+    for content in _dots():
+        await connection.request(post(DIGIT, content, kind="image/png"))
+
+
+async def no_palette(connection: Connection) -> None:
+    """A PNG with a palette that is not there, and other chunks that are missing."""
+    for content in _incomplete_pngs():
+        await connection.request(post(PHOTOGRAPH, content, kind="image/png"))
+
+
+async def big_png(connection: Connection) -> None:
+    """A PNG of 8192 x 8192 dots."""
+    await connection.request(post(PHOTOGRAPH, _large("PNG"), kind="image/png"))
+
+
+async def big_others(connection: Connection) -> None:
+    """Files of other formats with as many dots as they may have."""
+    kind = connection.attack.in_turn(("GIF", "WEBP", "JPEG", "JPEG2000", "BMP"))
+    await connection.request(post(PHOTOGRAPH, _large(kind), kind="image/*"))
+
+
+async def jpeg_scans(connection: Connection) -> None:
+    """A JPEG of thousands of scans."""
+    await connection.request(post(PHOTOGRAPH, _jpeg_of_scans(), kind="image/jpeg"))
+
+
+async def png_chunks(connection: Connection) -> None:
+    """A PNG with 50,000 texts, and with texts that unpack to megabytes."""
+    for content in _pngs_with_texts():
+        await connection.request(post(PHOTOGRAPH, content, kind="image/png"))
+
+
+async def images_in_json(connection: Connection) -> None:
+    """A hundred large images in one JSON body."""
+    packed = base64.b64encode(_large("PNG"))
+    body = b"[" + b",".join([b'{"image":"%b"}' % packed] * 100) + b"]"
+    await connection.request(post(PHOTOGRAPH, body))
+
+
+async def images_left(connection: Connection) -> None:
+    """Large images whose clients leave."""
+    await connection.send(post(PHOTOGRAPH, _large("PNG"), kind="image/png"))
+    connection.leave()
+
+
+@cache
+def _tiff() -> bytes:
+    return encoded(Image.new("1", (_SIDE, _SIDE), 1), "TIFF", compression="group4")
+
+
+@cache
+def _broken_tiff() -> bytes:
+    random = np.random.default_rng(1)
+    lines = random.integers(0, 2, (2000, 64), np.uint8).astype(bool)
+    whole = bytearray(encoded(Image.fromarray(lines), "TIFF", compression="group4"))
+    for place in random.integers(8, len(whole) - 400, 300):
+        whole[place] = random.integers(0, 256)
+    return bytes(whole)
+
+
+@cache
+def _dots() -> list[bytes]:
+    random = np.random.default_rng(1)
+    made = []
+    for side, count in ((_DIGIT_SIDE, 3), (200, 5), (200, 1), (3, 2)):
+        dotted = np.full((side, side), 255, np.uint8)
+        dotted.flat[random.integers(0, side * side, count)] = 0
+        made.append(encoded(dotted))
+    values = np.array([0, 255], np.uint8)
+    noise = [random.choice(values, (side, side)) for side in (_DIGIT_SIDE, 100, 500)]
+    return [*made, *map(encoded, noise)]
+
+
+@cache
+def _incomplete_pngs() -> list[bytes]:
+    with_palette = (16).to_bytes(4, "big") * 2 + b"\x08\x03\x00\x00\x00"
+    content = png_chunk(b"IDAT", zlib.compress(bytes(17 * 16)))
+    end = png_chunk(b"IEND", b"")
+    start = _PNG_START + png_chunk(b"IHDR", with_palette)
+    return [
+        start + content + end,
+        start + png_chunk(b"PLTE", b"") + content + end,
+        start + png_chunk(b"PLTE", b"abc") + end,
+        start + png_chunk(b"PLTE", b"abc") + png_chunk(b"tRNS", bytes(300)) + content + end,
+        png_of_size(0, 0),
+        _PNG_START + content + end,
+    ]
+
+
+@cache
+def _large(kind: str) -> bytes:
+    side = {"WEBP": _SIDE // 2, "JPEG2000": _SIDE // 4}.get(kind, _SIDE)
+    mode = "L" if kind in {"GIF", "BMP"} else "RGB"
+    return encoded(Image.new(mode, (side, side), 128), kind)
+
+
+@cache
+def _jpeg_of_scans() -> bytes:
+    random = np.random.default_rng(1)
+    shades = random.integers(0, 256, (256, 256, 3), np.uint8)
+    whole = encoded(shades, "JPEG", progressive=True, quality=50)
+    last = whole.rindex(b"\xff\xda")
+    return whole[:last] + whole[last:-2] * _SCANS + whole[-2:]
+
+
+@cache
+def _pngs_with_texts() -> list[bytes]:
+    start, end = _PNG_START + encoded(Image.new("L", (9, 9)))[8:33], png_chunk(b"IEND", b"")
+    content = png_chunk(b"IDAT", zlib.compress(bytes(90)))
+    text = png_chunk(b"tEXt", b"Comment\0hello")
+    packed = png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(900_000)))
+    profile = png_chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(50_000_000)))
+    return [
+        start + text * 50_000 + content + end,
+        start + packed * 2000 + content + end,
+        start + profile + content + end,
+    ]
+
+
+_BAD = allowed(200, 400, 413, 429)
+CLIENTS = (
+    HostileClient("tiff_small", tiff_small, _BAD),
+    HostileClient("tiff_broken", tiff_broken, allowed(200, 400)),
+    HostileClient("dots", dots, allowed(200, 400)),
+    HostileClient("no_palette", no_palette, allowed(200, 400)),
+    HostileClient("big_png", big_png, _BAD),
+    HostileClient("big_others", big_others, _BAD),
+    HostileClient("jpeg_scans", jpeg_scans, _BAD),
+    HostileClient("png_chunks", png_chunks, _BAD),
+    HostileClient("images_in_json", images_in_json, _BAD | allowed(504)),
+    HostileClient("images_left", images_left, allowed("left"), 4, pause=0.1),
+)

@@ -1,0 +1,281 @@
+"""One measurement: hostile clients against a service, with a victim beside them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypedDict
+from urllib.parse import urlsplit
+
+from bench.hostile.attack import burning
+from bench.hostile.clients import CLIENTS
+from bench.hostile.levels import Levels, cpu_seconds, levels, peak_mib, reset_peak
+from bench.hostile.victim import Seen
+from bench.processes import Running, Start, started
+
+LONGEST_MILLISECONDS = 250
+PEAK_MIB_A_WORKER = 600
+KILL_MIB = 3000
+"""Above it the service is killed, so that it does not take the machine's memory."""
+
+_AHEAD_SECONDS = 0.5
+_AFTER_SECONDS = 1.0
+_LOOK_SECONDS = 0.2
+_PATIENCE_SECONDS = 90.0
+_SMALL_DISK = "16m"
+
+
+class Report(TypedDict):
+    """What a hostile client prints when it has ended."""
+
+    outcomes: dict[str, int]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What hostile clients did to the service and to the victim.
+
+    Args:
+        names: of the clients.
+        seen: by the victim.
+        peak_mib: of all processes of the service.
+        cpu_seconds: of all processes of the service.
+        client_seconds: processor time of the hostile clients.
+        outcomes: of the hostile clients, by name.
+        settled_seconds: until the levels were near those before; None where they never were.
+        above: the levels that were not.
+        killed: whether the service was killed for its memory.
+        died: whether it ended by itself.
+        noise_milliseconds: the victim's longest wait beside a client that takes the same processor
+            time and sends nothing; None where it was not measured.
+    """
+
+    names: Sequence[str]
+    seen: Seen
+    peak_mib: float
+    cpu_seconds: float
+    client_seconds: float
+    outcomes: Mapping[str, Counter[str]]
+    settled_seconds: float | None
+    above: str = ""
+    killed: bool = False
+    died: bool = False
+    noise_milliseconds: float | None = None
+
+    def missed(self, workers: int) -> list[str]:
+        """The bars that were missed, as phrases; memory has one for each worker."""
+        found = []
+        if self.seen.longest > LONGEST_MILLISECONDS:
+            found.append("wait")
+        if self.seen.errors:
+            found.append("victim")
+        if self.peak_mib > PEAK_MIB_A_WORKER * workers or self.killed:
+            found.append("memory")
+        if self.died:
+            found.append("service ended")
+        if self.settled_seconds is None:
+            found.append(f"level ({self.above})")
+        for name, outcomes in self.outcomes.items():
+            wrong = sorted(set(outcomes) - CLIENTS[name].allowed)
+            if wrong or not outcomes:
+                found.append(f"{name} got {' and '.join(wrong) or 'nothing'}")
+        return found
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A running service, with its levels before anybody was hostile to it."""
+
+    running: Running
+    before: Levels
+
+
+@dataclass
+class _Watch:
+    """Kills a service that takes too much memory."""
+
+    running: Running
+    port: int
+    killed: bool = False
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def look(self) -> None:
+        """Look at the memory until stopped."""
+        while not self.stopped.wait(_LOOK_SECONDS):
+            if levels(self.running.processes, self.port).rss > KILL_MIB:
+                self.killed = True
+                for process in self.running.processes:
+                    with suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+                return
+
+
+@contextmanager
+def serving(workers: int, log: Path, *, small_disk: bool = False) -> Iterator[Fresh]:
+    """Start the service with its default settings and the shipped models.
+
+    Args:
+        workers: of the service.
+        log: file that gets what it logs.
+        small_disk: its temporary folders are on a file system of 16 MB; needs root.
+    """
+    command = ["-m", "service", "--device", "cpu", "--port", "{port}", "--workers", str(workers)]
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {}
+        if small_disk:
+            environment = {"TMPDIR": folder, "ONWARD_SPOOL_FOLDER": folder}
+            mount = ["mount", "-t", "tmpfs", "-o", f"size={_SMALL_DISK}", "tmpfs", folder]
+            subprocess.run(mount, check=True)
+        try:
+            start = Start(command, "/health/ready", environment=environment, log=log, core=None)
+            with started(start) as running:
+                _warm_up(running)
+                yield Fresh(running, levels(running.processes, _port(running)))
+        finally:
+            if small_disk:
+                subprocess.run(["umount", folder], check=True)
+
+
+def can_have_small_disk() -> bool:
+    """Whether this user may mount a file system."""
+    return os.geteuid() == 0 and shutil.which("mount") is not None
+
+
+def measure(fresh: Fresh, names: Sequence[str], seconds: float, settle_seconds: float) -> Measured:
+    """Run hostile clients together, with a victim beside them.
+
+    Args:
+        fresh: the service.
+        names: of the hostile clients, or of what `burning` names; none is a victim alone.
+        seconds: how long they are hostile.
+        settle_seconds: how long to wait afterwards for the levels before.
+    """
+    running, port = fresh.running, _port(fresh.running)
+    reset_peak(running.processes)
+    before = cpu_seconds(running.processes)
+    watch = _Watch(running, port)
+    watching = threading.Thread(target=watch.look)
+    watching.start()
+    attackers = {name: _attacker(name, running, seconds) for name in names}
+    victim = _python("victim", *_address(running))
+    time.sleep(_AHEAD_SECONDS)
+    reports = _attacked(attackers, seconds)
+    time.sleep(_AFTER_SECONDS)
+    seen = Seen.from_json(_said(victim))
+    watch.stopped.set()
+    watching.join()
+    family = running.processes
+    peak, spent = peak_mib(family), cpu_seconds(family) - before
+    died = not Path(f"/proc/{running.process}/status").exists() or _is_dead(running.process)
+    settled, above = (None, "ended") if died else _settled(fresh, port, settle_seconds)
+    return Measured(
+        names,
+        seen,
+        KILL_MIB if watch.killed else peak,
+        spent,
+        sum(report["seconds"] for report in reports.values()),
+        {name: Counter(it["outcomes"]) for name, it in reports.items() if name in CLIENTS},
+        settled,
+        above,
+        watch.killed,
+        died and not watch.killed,
+    )
+
+
+def noise(fresh: Fresh, measured: Measured, seconds: float) -> float:
+    """The victim's longest wait beside a client of the same processor time that sends nothing."""
+    share = min(1.0, measured.client_seconds / seconds)
+    return measure(fresh, [burning(share)], seconds, 0).seen.longest
+
+
+def _attacked(
+    attackers: Mapping[str, "subprocess.Popen[str]"], seconds: float
+) -> dict[str, Report]:
+    """Let all begin at once, and collect their reports."""
+    for process in attackers.values():
+        assert process.stdout is not None  # noqa: S101 - it was opened as a pipe
+        process.stdout.readline()
+    for process in attackers.values():
+        assert process.stdin is not None  # noqa: S101 - as above
+        process.stdin.write("\n")
+        process.stdin.flush()
+    return {
+        name: json.loads(_said(process, seconds + _PATIENCE_SECONDS))
+        for name, process in attackers.items()
+    }
+
+
+def _attacker(name: str, running: Running, seconds: float) -> "subprocess.Popen[str]":
+    return _python("attack", name, *_address(running), str(seconds))
+
+
+def _python(module: str, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", f"bench.hostile.{module}", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _said(process: "subprocess.Popen[str]", seconds: float = _PATIENCE_SECONDS) -> str:
+    """What a client prints once its standard input has ended.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    try:
+        said, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise
+    if process.returncode:
+        raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
+    return said
+
+
+def _settled(fresh: Fresh, port: int, seconds: float) -> tuple[float | None, str]:
+    """Seconds until the levels are near those before, or what is above them at the end."""
+    began = time.monotonic()
+    while True:
+        above = levels(fresh.running.processes, port).not_near(fresh.before)
+        waited = time.monotonic() - began
+        if not above:
+            return waited, ""
+        if waited > seconds:
+            return None, above
+        time.sleep(_LOOK_SECONDS)
+
+
+def _warm_up(running: Running) -> None:
+    """Have the service use everything once that it keeps afterwards: threads, code, caches."""
+    attackers = {name: _attacker(name, running, 1) for name in ("flood_one_row", "explanations")}
+    attackers["tables_of_errors"] = _attacker("tables_of_errors", running, 1)
+    attackers["dots"] = _attacker("dots", running, 1)
+    _attacked(attackers, 1)
+    time.sleep(_AFTER_SECONDS)
+
+
+def _is_dead(process: int) -> bool:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def _address(running: Running) -> tuple[str, str]:
+    parts = urlsplit(running.address)
+    return str(parts.hostname), str(parts.port)
+
+
+def _port(running: Running) -> int:
+    return int(_address(running)[1])

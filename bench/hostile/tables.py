@@ -1,0 +1,137 @@
+"""Tables whose records never end, whose responses nobody reads, or whose clients leave."""
+
+import asyncio
+import gzip
+from functools import cache
+from itertools import chain
+
+from bench.hostile.connection import (
+    CLOSED,
+    LEFT,
+    RESET,
+    Connection,
+    HostileClient,
+    allowed,
+)
+from bench.hostile.requests import CSV, NDJSON, PREDICT, ROW, chunk, head, in_chunks, post, repeated
+
+_HEADER = b"exam_1,exam_2\n"
+_LINE = b"45,85\n"
+_CHUNKED = "Transfer-Encoding: chunked"
+_GZIP = "Content-Encoding: gzip"
+
+
+async def csv_quotes(connection: Connection) -> None:
+    """Lines ``a","b`` of 120 KB."""
+    line = b'a","b' * 24_000 + b"\n"
+    await connection.request(post(PREDICT, _HEADER + line * 10, kind=CSV))
+
+
+async def csv_open_quote(connection: Connection) -> None:
+    """A quote that never closes, over 40 MB of lines."""
+    start = head(PREDICT, _CHUNKED, kind=CSV)
+    pieces = in_chunks(repeated(_LINE, 7_000_000, _HEADER + b'"'))
+    await connection.request(chain((start,), pieces))
+
+
+async def csv_wide(connection: Connection) -> None:
+    """A header, and then a row, of 400,000 columns."""
+    await connection.request(post(PREDICT, b"a," * 400_000 + b"b\n1,2\n", kind=CSV))
+    await connection.request(post(PREDICT, _HEADER + b"1," * 400_000 + b"1\n", kind=CSV))
+
+
+async def csv_blank_lines(connection: Connection) -> None:
+    """Megabytes of line breaks of every kind."""
+    breaks = connection.attack.in_turn((b"\n", b"\r", b"\r\n", b"\n\r", b" \n", b",\n"))
+    await connection.request(post(PREDICT, _HEADER + breaks * 200_000, kind=CSV))
+
+
+async def ndjson_endless_line(connection: Connection) -> None:
+    """A line of newline-delimited JSON without an end."""
+    start = head(PREDICT, _CHUNKED, kind=NDJSON)
+    pieces = in_chunks(repeated(b'{"exam_1":1,', 5_000_000))
+    await connection.request(chain((start,), pieces))
+
+
+async def ndjson_deep(connection: Connection) -> None:
+    """Lines of thousands of arrays within each other."""
+    await connection.request(post(PREDICT, (b"[" * 50_000 + b"\n") * 20, kind=NDJSON))
+
+
+async def gzip_table_unread(connection: Connection) -> None:
+    """50 KB of gzip that hold eight million rows of a table; the response is not read."""
+    await connection.send(post(PREDICT, _packed_table(8_000_000), _GZIP, kind=CSV))
+    await connection.until_closed()
+
+
+async def spool_full(connection: Connection) -> None:
+    """Tables whose clients send and do not read, with temporary folders of 16 MB."""
+    await connection.send(head(PREDICT, _CHUNKED, kind=CSV))
+    for piece in in_chunks(repeated(_LINE, 3_000_000, _HEADER)):
+        await connection.send(piece)
+    await connection.until_closed()
+
+
+async def tables_left(connection: Connection) -> None:
+    """Tables of a million rows whose clients leave."""
+    await connection.send(post(PREDICT, _packed_table(1_000_000), _GZIP, kind=CSV))
+    await asyncio.sleep(0.1)
+    connection.leave()
+
+
+async def tables_reset(connection: Connection) -> None:
+    """Tables whose clients break the connection in the middle of a row."""
+    await connection.send(head(PREDICT, _CHUNKED, kind=CSV))
+    await connection.send(chunk(_HEADER + _LINE * 5000 + b"45,"))
+    await asyncio.sleep(0.05)
+    connection.leave(reset=True)
+
+
+async def tables_1000(connection: Connection) -> None:
+    """A thousand tables at a time, each sending a row now and then."""
+    await connection.send(head(PREDICT, _CHUNKED, kind=CSV) + chunk(_HEADER))
+    pieces = [chunk(_LINE * 30)] * 6 + [chunk(b"")]
+    await connection.drip(pieces, 0.5)
+
+
+async def tables_http10(connection: Connection) -> None:
+    """Tables of HTTP/1.0 clients, which cannot read chunks."""
+    body = _HEADER + _LINE * 5000
+    start = head(PREDICT, f"Content-Length: {len(body)}", kind=CSV, version="1.0")
+    response = await connection.request(start + body)
+    if "transfer-encoding" in response.headers:
+        connection.attack.outcomes["chunked to HTTP/1.0"] += 1
+
+
+async def tables_of_errors(connection: Connection) -> None:
+    """Tables of which every row gets a long error."""
+    wrong = b'{"exam_1":"%b"}\n' % (b"x" * 500)
+    await connection.request(post(PREDICT, wrong * 5000, kind=NDJSON))
+    await connection.request(post(PREDICT, ROW[:-1] + b"\n", kind=NDJSON))
+
+
+@cache
+def _packed_table(count: int) -> bytes:
+    return gzip.compress(_HEADER + _LINE * count, 9)
+
+
+_BAD = allowed(200, 400, 413)
+_BUSY = allowed(429, 503, 507)
+_UNREAD = allowed(200, 413, RESET, CLOSED) | _BUSY
+CLIENTS = (
+    HostileClient("csv_quotes", csv_quotes, _BAD | _BUSY),
+    HostileClient("csv_open_quote", csv_open_quote, _BAD | _BUSY | {RESET, CLOSED}, connections=2),
+    HostileClient("csv_wide", csv_wide, _BAD | _BUSY),
+    HostileClient("csv_blank_lines", csv_blank_lines, _BAD | _BUSY),
+    HostileClient(
+        "ndjson_endless_line", ndjson_endless_line, _BAD | _BUSY | {RESET, CLOSED}, connections=2
+    ),
+    HostileClient("ndjson_deep", ndjson_deep, _BAD | _BUSY),
+    HostileClient("gzip_table_unread", gzip_table_unread, _UNREAD, 4, seconds=46),
+    HostileClient("spool_full", spool_full, _UNREAD, 4, seconds=46, small_disk=True),
+    HostileClient("tables_left", tables_left, allowed(LEFT), 4, pause=0.1),
+    HostileClient("tables_reset", tables_reset, allowed(LEFT), 8, pause=0.05),
+    HostileClient("tables_1000", tables_1000, allowed(200) | _BUSY, 1000),
+    HostileClient("tables_http10", tables_http10, allowed(200) | _BUSY),
+    HostileClient("tables_of_errors", tables_of_errors, _BAD | _BUSY),
+)
