@@ -127,6 +127,8 @@ def _row(
         with services.with_small_disk() as fresh:
             measured = measure(fresh, names, seconds, options.settle)
         return _line(measured, 2), _counted(measured, 2)
+    if services.fresh().is_worn():
+        services.end()
     fresh = services.fresh()
     measured = measure(fresh, names, seconds, options.settle)
     if measured.settled_seconds is None:
@@ -197,9 +199,17 @@ def _head(options: argparse.Namespace) -> Iterator[str]:
     yield "|---" * len(_HEADS) + "|"
 
 
+def _name(text: str) -> str:
+    if text not in CLIENTS:
+        raise argparse.ArgumentTypeError(f"there is no client {text!r}; --list names them")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.hostile", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="of a client; default: each")
+    parser.add_argument(
+        "names", nargs="*", type=_name, metavar="NAME", help="of a client; default: each"
+    )
     parser.add_argument("--seconds", type=float, default=8.0, help="each client at least so long")
     parser.add_argument("--together", type=int, default=0, help="so many clients at once")
     parser.add_argument("--workers", type=int, default=1, help="of the service")

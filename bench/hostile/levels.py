@@ -32,10 +32,15 @@ class Levels:
     threads: int
     connections: int
 
-    def not_near(self, before: "Levels") -> str:
-        """What is above its former level, as a sentence; empty where nothing is."""
+    def not_near(self, before: "Levels", share: float = 1.0) -> str:
+        """What is above its former level, as a phrase; empty where nothing is.
+
+        Args:
+            before: the former levels.
+            share: of what counts as near.
+        """
         above = []
-        if self.rss > before.rss + _NEAR_MIB:
+        if self.rss > before.rss + share * _NEAR_MIB:
             above.append(f"memory {before.rss:.0f} → {self.rss:.0f} MiB")
         for name, near in (
             ("descriptors", _NEAR_DESCRIPTORS),
@@ -43,7 +48,7 @@ class Levels:
             ("connections", _NEAR_CONNECTIONS),
         ):
             was, now = getattr(before, name), getattr(self, name)
-            if now > was + near:
+            if now > was + share * near:
                 above.append(f"{name} {was} → {now}")
         return ", ".join(above)
 

@@ -100,6 +100,14 @@ class Fresh:
     running: Running
     before: Levels
 
+    def is_worn(self) -> bool:
+        """Whether its levels have come so far that the next client would be blamed for them."""
+        return bool(self.levels().not_near(self.before, 0.5))
+
+    def levels(self) -> Levels:
+        """Its levels now."""
+        return levels(self.running.processes, _port(self.running))
+
 
 @dataclass
 class _Watch:
@@ -178,7 +186,7 @@ def measure(fresh: Fresh, names: Sequence[str], seconds: float, settle_seconds: 
     family = running.processes
     peak, spent = peak_mib(family), cpu_seconds(family) - before
     died = not Path(f"/proc/{running.process}/status").exists() or _is_dead(running.process)
-    settled, above = (None, "ended") if died else _settled(fresh, port, settle_seconds)
+    settled, above = (None, "ended") if died else _settled(fresh, settle_seconds)
     return Measured(
         names,
         seen,
@@ -246,11 +254,11 @@ def _said(process: "subprocess.Popen[str]", seconds: float = _PATIENCE_SECONDS) 
     return said
 
 
-def _settled(fresh: Fresh, port: int, seconds: float) -> tuple[float | None, str]:
+def _settled(fresh: Fresh, seconds: float) -> tuple[float | None, str]:
     """Seconds until the levels are near those before, or what is above them at the end."""
     began = time.monotonic()
     while True:
-        above = levels(fresh.running.processes, port).not_near(fresh.before)
+        above = fresh.levels().not_near(fresh.before)
         waited = time.monotonic() - began
         if not above:
             return waited, ""

@@ -1,0 +1,362 @@
+"""``python -m bench.overload``: far more requests than the service can answer, for a minute.
+
+500 connections send bodies of 2,000 rows, each the next one as soon as it has the response. Every
+request must be answered or rejected, accepted ones within the deadline, the median rejection
+within 20 ms, and the service's metrics must count what the clients count. Ends with 1 where one of
+these is missed.
+"""
+
+import argparse
+import re
+import selectors
+import socket
+import statistics
+import struct
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from bench.hostile.requests import PREDICT, post, rows
+from bench.load import running
+from bench.page import replace_section
+
+_ROWS = 2000
+_REJECTION_MILLISECONDS = 20.0
+# What a response may take on its way, and a client to notice, above the deadline.
+_LATE_SECONDS = 0.25
+_PATIENCE_SECONDS = 10.0
+_READ_BYTES = 1024 * 1024
+# SO_TIMESTAMPNS, which Python does not name: the kernel says when a packet came. So a rejection is
+# not measured later than it came, however busy this client is.
+_TIMESTAMPS = 35
+_TIMESTAMP = struct.Struct("qq")
+_ANCILLARY_BYTES = 64
+_NANOSECONDS = 10**9
+_OK = 200
+_LENGTH = re.compile(rb"(?i)content-length: (\d+)")
+_CODE = re.compile(rb'"code":"(\w+)"')
+_OUTCOMES = re.compile(r'^onward_requests_total{.*outcome="(\w+)".*} (\S+)$', re.MULTILINE)
+_STATUSES = re.compile(r'^onward_responses_total{status="(\d+)"} (\S+)$', re.MULTILINE)
+_REJECTIONS = re.compile(
+    r'^onward_rejected_requests_total{.*reason="(\w+)".*} (\S+)$', re.MULTILINE
+)
+
+
+@dataclass
+class Seen:
+    """What all connections saw; times in seconds."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)
+    accepted: list[float] = field(default_factory=list)
+    """From the last byte sent to the whole response, of responses with status 200."""
+    rejected: list[float] = field(default_factory=list)
+    """From the last byte sent to the first byte of the response, of all others."""
+    silent: int = 0
+    """Requests whose connection ended without a response."""
+    unsent: int = 0
+    """Requests whose connection ended before all of it was sent, and without a response."""
+    cpu_share: float = 0.0
+    """Of a core, by this client."""
+
+
+class _Caller:
+    """One connection, without a buffer of its own."""
+
+    def __init__(self, address: tuple[str, int], request: bytes, seen: Seen) -> None:
+        self._address = address
+        self._request = memoryview(request)
+        self._seen = seen
+        self._unsent = len(request)
+        self._sent = 0
+        self._first = 0
+        self._received = bytearray()
+        self._length = -1
+        self._done = False
+        self.socket = self._connected()
+
+    @property
+    def waits(self) -> bool:
+        """Whether a request of it has been sent in part or whole."""
+        return self._unsent < len(self._request) and not self._done
+
+    @property
+    def events(self) -> int:
+        """What it waits for."""
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._unsent else 0)
+
+    def send(self) -> None:
+        """Send what the kernel takes."""
+        try:
+            taken = self.socket.send(self._request[len(self._request) - self._unsent :])
+        except BlockingIOError:
+            return
+        self._unsent -= taken
+        if not self._unsent:
+            self._sent = time.time_ns()
+
+    def receive(self) -> bool:
+        """Read what there is; whether the response is whole."""
+        try:
+            data, ancillary, _, _ = self.socket.recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
+        except BlockingIOError:
+            return False
+        except ConnectionError:
+            data, ancillary = b"", []
+        if not data:
+            self._lost()
+            return True
+        if not self._first and ancillary:
+            seconds, nanoseconds = _TIMESTAMP.unpack(ancillary[0][2])
+            self._first = seconds * _NANOSECONDS + nanoseconds
+        self._received += data
+        return self._is_whole()
+
+    def again(self) -> None:
+        """Begin the next request, over a new connection where this one has ended."""
+        if self.socket.fileno() < 0:
+            self.socket = self._connected()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._unsent = len(self._request)
+        self._sent = self._first = 0
+        self._received = bytearray()
+        self._length = -1
+        self._done = False
+
+    def _connected(self) -> socket.socket:
+        made = socket.create_connection(self._address, _PATIENCE_SECONDS)
+        made.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.setsockopt(socket.SOL_SOCKET, _TIMESTAMPS, 1)
+        return made
+
+    def _is_whole(self) -> bool:
+        if self._length < 0:
+            end = self._received.find(b"\r\n\r\n")
+            if end < 0:
+                return False
+            found = _LENGTH.search(self._received, 0, end + 2)
+            if found is None:
+                raise RuntimeError(f"a response without a length: {bytes(self._received[:200])!r}")
+            self._length = end + 4 + int(found[1])
+        if len(self._received) < self._length:
+            return False
+        self._count()
+        return True
+
+    def _count(self) -> None:
+        now, seen = time.time_ns(), self._seen
+        status = int(self._received[9:12])
+        seen.statuses[status] += 1
+        # A rejection may come before all is sent; then it took no time.
+        sent = self._sent or now
+        if status == _OK:
+            seen.accepted.append((now - sent) / _NANOSECONDS)
+        else:
+            seen.rejected.append(max(0, (self._first or now) - sent) / _NANOSECONDS)
+            code = _CODE.search(self._received)
+            seen.codes[code[1].decode() if code else "none"] += 1
+        self._done = True
+        if b"connection: close" in bytes(self._received[:1000]).lower():
+            self.socket.close()
+
+    def _lost(self) -> None:
+        if self._unsent:
+            self._seen.unsent += 1
+        else:
+            self._seen.silent += 1
+        self._done = True
+        self.socket.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure with each deadline; 1 where something was missed."""
+    options = _parser().parse_args(arguments)
+    missed: list[str] = []
+    lines = [*_head(options)]
+    for deadline in options.deadlines:
+        table, found = _measure(deadline, options)
+        lines += table
+        missed += [f"deadline {deadline:g} s: {sentence}" for sentence in found]
+    lines += ["", *(f"- missed: {sentence}" for sentence in missed or ["nothing"])]
+    sys.stdout.write("\n".join(lines) + "\n")
+    if options.write:
+        replace_section(f"Overload, {options.workers} worker(s)", lines)
+    return 1 if missed else 0
+
+
+def _measure(deadline: float, options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    command = ["-m", "service", "--device", "cpu", "--port", "{port}"]
+    command += ["--workers", str(options.workers), "--deadline-seconds", str(deadline)]
+    with running(command, "/health/ready", None) as service:
+        before = _metrics(service.address)
+        seen = _load(service.address, options.connections, options.seconds, deadline)
+        # Several workers tell each other of their counts four times a second.
+        time.sleep(1)
+        counted = _difference(before, _metrics(service.address))
+    found = [*_missed(seen, deadline), *_disagreements(seen, counted)]
+    return [*_table(seen, deadline)], found
+
+
+def _load(address: str, connections: int, seconds: float, deadline: float) -> Seen:
+    """Load the service, and then wait for what is under way."""
+    parts = urlsplit(address)
+    seen, request = Seen(), post(PREDICT, rows(_ROWS))
+    to = str(parts.hostname), int(parts.port or 0)
+    callers = [_Caller(to, request, seen) for _ in range(connections)]
+    began, cpu = time.monotonic(), time.process_time()
+    with selectors.DefaultSelector() as selector:
+        for caller in callers:
+            selector.register(caller.socket, caller.events, caller)
+        while selector.get_map():
+            now = time.monotonic() - began
+            if now > seconds + deadline + _PATIENCE_SECONDS:
+                break
+            for key, events in selector.select(1.0):
+                _step(selector, key.data, events, more=now < seconds)
+    seen.cpu_share = (time.process_time() - cpu) / (time.monotonic() - began)
+    seen.silent += sum(caller.waits for caller in callers)
+    for caller in callers:
+        caller.socket.close()
+    return seen
+
+
+def _step(selector: selectors.BaseSelector, caller: _Caller, events: int, *, more: bool) -> None:
+    """Go on with a connection that can be read or written."""
+    was, wanted = caller.socket, caller.events
+    whole = bool(events & selectors.EVENT_READ) and caller.receive()
+    if not whole and events & selectors.EVENT_WRITE:
+        try:
+            caller.send()
+        except ConnectionError:
+            # What the server said before it closed is still to be read.
+            whole = caller.receive()
+    if whole:
+        if not more:
+            selector.unregister(was)
+            return
+        caller.again()
+        caller.send()
+    if caller.socket is not was:
+        selector.unregister(was)
+        selector.register(caller.socket, caller.events, caller)
+    elif caller.events != wanted:
+        selector.modify(was, caller.events, caller)
+
+
+def _metrics(address: str) -> Mapping[str, Counter[str]]:
+    """Counts of responses by status, of predictions by outcome, and of rejections by reason."""
+    with urllib.request.urlopen(f"{address}/metrics", timeout=_PATIENCE_SECONDS) as answer:  # noqa: S310 - our own server's address
+        text = answer.read().decode()
+    counts: dict[str, Counter[str]] = {}
+    for name, pattern in (
+        ("responses", _STATUSES),
+        ("requests", _OUTCOMES),
+        ("rejected", _REJECTIONS),
+    ):
+        counts[name] = Counter()
+        for label, value in pattern.findall(text):
+            counts[name][label] += int(float(value))
+    return counts
+
+
+def _difference(
+    before: Mapping[str, Counter[str]], after: Mapping[str, Counter[str]]
+) -> Mapping[str, Counter[str]]:
+    found = {name: after[name] - before[name] for name in after}
+    # The first of the two scrapes is between them.
+    found["responses"]["200"] -= 1
+    return {name: +counts for name, counts in found.items()}
+
+
+def _missed(seen: Seen, deadline: float) -> Iterator[str]:
+    late = sum(seconds > deadline + _LATE_SECONDS for seconds in seen.accepted)
+    if seen.silent:
+        yield f"{seen.silent} requests were closed or left without a response"
+    if late:
+        yield f"{late} accepted requests were answered after the deadline"
+    if _milliseconds(seen.rejected, 0.5) > _REJECTION_MILLISECONDS:
+        yield f"the median rejection took more than {_REJECTION_MILLISECONDS:g} ms"
+    if not seen.accepted:
+        yield "no request was accepted"
+
+
+def _disagreements(seen: Seen, counted: Mapping[str, Counter[str]]) -> Iterator[str]:
+    """What the service counts otherwise than its clients do."""
+    responses = {str(status): count for status, count in seen.statuses.items()}
+    if dict(counted["responses"]) != responses:
+        yield f"onward_responses_total has {dict(counted['responses'])}, the clients {responses}"
+    if counted["requests"]["ok"] != seen.statuses[_OK]:
+        count = counted["requests"]["ok"]
+        yield f"onward_requests_total has {count} ok, the clients {seen.statuses[_OK]}"
+    for code, count in seen.codes.items():
+        # A prediction that a limit rejects may be counted in both.
+        figures = {counted[name][code] for name in ("requests", "rejected")} - {0}
+        if figures != {count}:
+            yield f"of {code} the service counts {sorted(figures)}, the clients {count}"
+
+
+def _head(options: argparse.Namespace) -> Iterator[str]:
+    yield f"Made by `python -m bench.overload`: {options.connections} connections send bodies of"
+    yield f"{_ROWS:,} rows to admission, each the next one when it has the response, for"
+    yield f"{options.seconds:g} s; {options.workers} worker(s), default settings but the deadline."
+    yield "An accepted request takes from its last byte sent to the last of its response, a"
+    yield "rejected one from its last byte sent to the first of its response, by the kernel's"
+    yield "timestamps. A request is closed silently when all of it was sent and its connection"
+    yield "ended without a response."
+    yield ""
+    yield (
+        "| deadline s | statuses | codes | accepted p50 / p99 / longest s | rejected p50 / p99 ms "
+        "| closed silently | cut off while sent | client's cores |"
+    )
+    yield "|---|---|---|---|---|---|---|---|"
+
+
+def _table(seen: Seen, deadline: float) -> Iterator[str]:
+    accepted = [_milliseconds(seen.accepted, share) / 1000 for share in (0.5, 0.99, 1.0)]
+    rejected = [_milliseconds(seen.rejected, share) for share in (0.5, 0.99)]
+    cells = (
+        f"{deadline:g}",
+        ", ".join(f"{count:,} {status}" for status, count in sorted(seen.statuses.items())),
+        ", ".join(f"{count:,} {code}" for code, count in sorted(seen.codes.items())),
+        " / ".join(f"{it:.2f}" for it in accepted),
+        " / ".join(f"{it:.1f}" for it in rejected),
+        str(seen.silent),
+        str(seen.unsent),
+        f"{seen.cpu_share:.2f}",
+    )
+    yield f"| {' | '.join(cells)} |"
+
+
+def _milliseconds(seconds: Sequence[float], share: float) -> float:
+    """A quantile; 0 of nothing."""
+    if not seconds:
+        return 0.0
+    if share == 0.5:  # noqa: PLR2004 - the median
+        return statistics.median(seconds) * 1000
+    return sorted(seconds)[min(len(seconds) - 1, int(len(seconds) * share))] * 1000
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.overload", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--connections", type=int, default=500)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument(
+        "--deadlines",
+        type=lambda text: [float(it) for it in text.split(",")],
+        default=[30.0, 2.0],
+        help="settings of the service, one after the other: 30,2",
+    )
+    parser.add_argument("--write", action="store_true", help="the table into RESULTS.md too")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
