@@ -34,9 +34,10 @@ _CHARSET = "Content-Type: application/json; charset="
 
 
 async def digits_json(connection: Connection) -> None:
-    """A number of 20,000 to 500,000 digits that ends with a letter."""
+    """A text or number of 20,000 to 500,000 digits that ends with a letter."""
     for count in _DIGITS:
-        await connection.request(post(PREDICT, b'{"exam_1":%bx,"exam_2":1}' % (b"1" * count)))
+        for form in (b'{"exam_1":"%bx","exam_2":1}', b'{"exam_1":%bx,"exam_2":1}'):
+            await connection.request(post(PREDICT, form % (b"1" * count)))
 
 
 async def digits_csv(connection: Connection) -> None:

@@ -32,6 +32,7 @@ SMUGGLED = "smuggled"
 _BODY_KEPT_BYTES = 64 * 1024
 _READ_BYTES = 256 * 1024
 _POLL_SECONDS = 0.1
+_STATUS_LINE_BYTES = 12
 _PACKET_SECONDS = 0.02
 _REFUSED_PAUSE_SECONDS = 0.1
 _CONNECT_SECONDS = 10.0
@@ -164,14 +165,18 @@ class Connection:
                 self.attack.outcomes[SMUGGLED] += 1
         return response
 
-    async def until_closed(self) -> None:
-        """Wait, without reading, until the server closes; always raises ConnectionError."""
+    async def leave_unread(self) -> None:
+        """Wait, without reading, until the server closes; only an error response is read."""
         poll = select.poll()
         poll.register(self.socket, select.POLLRDHUP)
         while True:
             await asyncio.sleep(_POLL_SECONDS)
             if any(event & _HANG_UP for _, event in poll.poll(0)):
                 raise ConnectionResetError
+            with suppress(BlockingIOError):
+                if self.socket.recv(_STATUS_LINE_BYTES, socket.MSG_PEEK)[9:10] in {b"4", b"5"}:
+                    await self.response()
+                    return
 
     def leave(self, *, reset: bool = False) -> None:
         """Close without waiting for a response."""
@@ -231,6 +236,7 @@ class HostileClient:
         seconds: it shows something only when it runs for so long: the service's timeouts.
         receive_bytes: size of the kernel's receive buffer of each connection; 0 is the default.
         small_disk: needs a service of two workers whose temporary folders are nearly full.
+        victim: the errors that another client may see meanwhile, because the service is overloaded.
     """
 
     name: str
@@ -241,6 +247,7 @@ class HostileClient:
     seconds: float = 0.0
     receive_bytes: int = 0
     small_disk: bool = False
+    victim: frozenset[str] = frozenset()
 
     @property
     def about(self) -> str:

@@ -71,7 +71,7 @@ async def leaves_during_body(connection: Connection) -> None:
 _BUSY = allowed(200, 429, 503, 504)
 _GONE = allowed(LEFT, REFUSED, RESET)
 CLIENTS = (
-    HostileClient("flood_2000_rows", flood_2000_rows, _BUSY, 500),
+    HostileClient("flood_2000_rows", flood_2000_rows, _BUSY, 500, victim=allowed(429)),
     HostileClient("flood_one_row", flood_one_row, _BUSY, 200),
     HostileClient("flood_documents", flood_documents, _BUSY, 8, pause=0.0),
     HostileClient("flood_index", flood_index, _BUSY, 8, pause=0.0),

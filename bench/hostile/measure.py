@@ -78,7 +78,8 @@ class Measured:
         found = []
         if self.seen.longest > LONGEST_MILLISECONDS:
             found.append("wait")
-        if self.seen.errors:
+        overload = frozenset().union(*(CLIENTS[name].victim for name in self.outcomes))
+        if set(self.seen.errors) - overload:
             found.append("victim")
         if self.peak_mib > PEAK_MIB_A_WORKER * workers or self.killed:
             found.append("memory")

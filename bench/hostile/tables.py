@@ -61,7 +61,7 @@ async def ndjson_deep(connection: Connection) -> None:
 async def gzip_table_unread(connection: Connection) -> None:
     """50 KB of gzip that hold eight million rows of a table; the response is not read."""
     await connection.send(post(PREDICT, _packed_table(8_000_000), _GZIP, kind=CSV))
-    await connection.until_closed()
+    await connection.leave_unread()
 
 
 async def spool_full(connection: Connection) -> None:
@@ -69,7 +69,7 @@ async def spool_full(connection: Connection) -> None:
     await connection.send(head(PREDICT, _CHUNKED, kind=CSV))
     for piece in in_chunks(repeated(_LINE, 3_000_000, _HEADER)):
         await connection.send(piece)
-    await connection.until_closed()
+    await connection.leave_unread()
 
 
 async def tables_left(connection: Connection) -> None:
@@ -90,8 +90,7 @@ async def tables_reset(connection: Connection) -> None:
 async def tables_1000(connection: Connection) -> None:
     """A thousand tables at a time, each sending a row now and then."""
     await connection.send(head(PREDICT, _CHUNKED, kind=CSV) + chunk(_HEADER))
-    pieces = [chunk(_LINE * 30)] * 6 + [chunk(b"")]
-    await connection.drip(pieces, 0.5)
+    await connection.drip([*[chunk(_LINE * 30)] * 6, chunk(b"")], 0.4)
 
 
 async def tables_http10(connection: Connection) -> None:
@@ -131,7 +130,7 @@ CLIENTS = (
     HostileClient("spool_full", spool_full, _UNREAD, 4, seconds=46, small_disk=True),
     HostileClient("tables_left", tables_left, allowed(LEFT), 4, pause=0.1),
     HostileClient("tables_reset", tables_reset, allowed(LEFT), 8, pause=0.05),
-    HostileClient("tables_1000", tables_1000, allowed(200) | _BUSY, 1000),
+    HostileClient("tables_1000", tables_1000, allowed(200, 408) | _BUSY, 1000),
     HostileClient("tables_http10", tables_http10, allowed(200) | _BUSY),
     HostileClient("tables_of_errors", tables_of_errors, _BAD | _BUSY),
 )

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import count
 
@@ -55,7 +55,7 @@ class Seen:
 
     def to_json(self) -> str:
         """As another process reads it."""
-        return json.dumps(asdict(self))
+        return json.dumps({"waits": self.waits, "errors": self.errors})
 
     @classmethod
     def from_json(cls, text: str) -> "Seen":

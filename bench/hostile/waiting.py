@@ -95,12 +95,12 @@ async def never_reads(connection: Connection) -> None:
     """Asks for large responses and reads none."""
     for _ in range(20):
         await connection.send(get("/openapi.json") + get("/metrics") + post(PREDICT, rows(2000)))
-    await connection.until_closed()
+    await connection.leave_unread()
 
 
 async def reads_slowly(connection: Connection) -> None:
     """Reads a large response a hundred bytes a second."""
-    await connection.send(post(PREDICT, rows(20_000)))
+    await connection.send(post(PREDICT, rows(100_000)))
     loop = asyncio.get_running_loop()
     for _ in range(_FOREVER):
         if not await loop.sock_recv(connection.socket, 100):
@@ -113,7 +113,7 @@ async def pipelined_unread(connection: Connection) -> None:
     together = post(PREDICT, ROW) * 400
     for _ in range(2_600_000 // len(together)):
         await connection.send(together)
-    await connection.until_closed()
+    await connection.leave_unread()
 
 
 async def pipelined_read(connection: Connection) -> None:

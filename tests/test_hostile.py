@@ -1,0 +1,76 @@
+"""Every hostile client of the bench, briefly: it gets what it may get, and others get answers."""
+
+import asyncio
+import dataclasses
+import math
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from bench.hostile.clients import CLIENTS
+from bench.hostile.connection import Attack, run_attack
+from bench.hostile.victim import Seen, Victim
+from tests.processes import PATIENCE_SECONDS, Served, served
+
+_SECONDS = 0.4
+# As many as the default limit of open files allows for, with the service in another process.
+_MOST_CONNECTIONS = 100
+# So short that each is seen to pass, and all else as by default.
+_TIMEOUTS = {
+    "ONWARD_FIRST_REQUEST_SECONDS": "0.3",
+    "ONWARD_HEAD_SECONDS": "0.3",
+    "ONWARD_BODY_SECONDS": "1",
+    "ONWARD_WRITE_SECONDS": "0.5",
+    "ONWARD_MAX_SPOOL_BYTES": "2000000",
+}
+_FAULTS = re.compile(r'^onward_responses_total{status="500"} (\S+)$', re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Served]:
+    """The shipped models, with timeouts that pass within a test."""
+    with served("--device", "cpu", **_TIMEOUTS) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_hostile_client_disturbs_nobody_else(service: Served, name: str) -> None:
+    """It gets what it may get, and a client beside it right predictions; nothing of it is a 500."""
+    said, faults = len(service.lines), _faults(service)
+
+    outcomes, seen = _attacked(service, name)
+
+    assert outcomes
+    assert outcomes <= CLIENTS[name].allowed
+    assert set(seen.errors) <= CLIENTS[name].victim
+    assert seen.waits
+    assert service.process.poll() is None
+    assert _faults(service) == faults
+    assert "Traceback" not in "".join(service.lines[said:])
+
+
+def _attacked(service: Served, name: str) -> tuple[set[str], Seen]:
+    """The outcomes of a hostile client, and what a victim saw meanwhile."""
+    url = httpx.URL(service.address)
+    client = CLIENTS[name]
+    client = dataclasses.replace(client, connections=min(client.connections, _MOST_CONNECTIONS))
+    attack = Attack(url.host, url.port or 0, math.inf)
+    stopped = threading.Event()
+    with ThreadPoolExecutor() as threads:
+        seeing = threads.submit(Victim(url.host, url.port or 0).call_until, stopped)
+        try:
+            asyncio.run(run_attack(attack, client, _SECONDS, PATIENCE_SECONDS))
+        finally:
+            stopped.set()
+        seen = seeing.result()
+    return set(attack.outcomes), seen
+
+
+def _faults(service: Served) -> float:
+    """How many responses of status 500 there were so far."""
+    found = _FAULTS.search(httpx.get(f"{service.address}/metrics", timeout=PATIENCE_SECONDS).text)
+    return float(found[1]) if found else 0.0
