@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -33,6 +34,7 @@ _AFTER_SECONDS = 1.0
 _LOOK_SECONDS = 0.2
 _PATIENCE_SECONDS = 90.0
 _SMALL_DISK = "16m"
+_WORN = 0.5
 
 
 class Report(TypedDict):
@@ -103,11 +105,19 @@ class Fresh:
 
     def is_worn(self) -> bool:
         """Whether its levels have come so far that the next client would be blamed for them."""
-        return bool(self.levels().not_near(self.before, 0.5))
+        return bool(self.above(_WORN))
 
     def levels(self) -> Levels:
         """Its levels now."""
         return levels(self.running.processes, _port(self.running))
+
+    def above(self, share: float = 1.0) -> str:
+        """What is not as before, as a phrase: levels, or that it does not respond."""
+        try:
+            urllib.request.urlopen(f"{self.running.address}/health/live", timeout=1).close()  # noqa: S310 - our own server's address
+        except OSError:
+            return "no response"
+        return self.levels().not_near(self.before, share)
 
 
 @dataclass
@@ -259,7 +269,7 @@ def _settled(fresh: Fresh, seconds: float) -> tuple[float | None, str]:
     """Seconds until the levels are near those before, or what is above them at the end."""
     began = time.monotonic()
     while True:
-        above = fresh.levels().not_near(fresh.before)
+        above = fresh.above()
         waited = time.monotonic() - began
         if not above:
             return waited, ""
