@@ -6,24 +6,25 @@ like is repeated here.
 
 import asyncio
 import http.client
+import io
 import json
 import socket
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 
 import aiohttp
 import httpx
 import pytest
 import requests
 
-from tests.conftest import StartApp
 from tests.models import publish_admission
+from tests.processes import served
 
 PATH = "/models/admission/predict"
 JSON = {"Content-Type": "application/json"}
 SMALL = b'{"exam_1": 61, "exam_2": 74}'
-LARGE = json.dumps({"instances": [[61.0, 74.0]] * 40_000}, indent=1).encode()
+# Above a megabyte, most of it blanks: it is the way that is tested here, not the model.
+LARGE = json.dumps({"instances": [[61.0, 74.0]] * 2000}, indent=60).encode()
 BODIES = {"small": SMALL, "large": LARGE}
 
 # A client: from a URL, a body, and whether to send it in chunks, to a status and a body.
@@ -69,7 +70,9 @@ def with_aiohttp(url: str, body: bytes, chunked: bool) -> tuple[int, bytes]:  # 
     async def send() -> tuple[int, bytes]:
         async with (
             aiohttp.ClientSession() as session,
-            session.post(url, data=body, headers=JSON, chunked=chunked or None) as response,
+            session.post(
+                url, data=io.BytesIO(body), headers=JSON, chunked=chunked or None
+            ) as response,
         ):
             return response.status, await response.read()
 
@@ -81,7 +84,7 @@ def with_aiohttp_expecting(url: str, body: bytes, chunked: bool) -> tuple[int, b
         async with (
             aiohttp.ClientSession() as session,
             session.post(
-                url, data=body, headers=JSON, chunked=chunked or None, expect100=True
+                url, data=io.BytesIO(body), headers=JSON, chunked=chunked or None, expect100=True
             ) as response,
         ):
             return response.status, await response.read()
@@ -117,15 +120,25 @@ UPGRADES = {
 }
 
 
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A service of one model, in a process of its own."""
+    models = tmp_path_factory.mktemp("models")
+    publish_admission(models)
+    with (
+        served("--device", "cpu", "--models", str(models)) as running,
+        httpx.Client(base_url=running.address, timeout=30) as client,
+    ):
+        yield client
+
+
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
 @pytest.mark.parametrize("size", BODIES)
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_client_predicts_with_its_defaults(
-    models: Path, start: StartApp, name: str, size: str, *, chunked: bool
+    service: httpx.Client, name: str, size: str, *, chunked: bool
 ) -> None:
     """Twice in a row: the second request may find the first one's connection."""
-    publish_admission(models)
-    service = start()
     body = BODIES[size]
     right = service.post(PATH, content=body, headers=JSON)
 
@@ -138,12 +151,8 @@ def test_a_client_predicts_with_its_defaults(
 @pytest.mark.parametrize("split", [False, True], ids=["one packet", "two packets"])
 @pytest.mark.parametrize("size", BODIES)
 @pytest.mark.parametrize("name", UPGRADES)
-def test_an_upgrade_is_ignored(
-    models: Path, start: StartApp, name: str, size: str, *, split: bool
-) -> None:
+def test_an_upgrade_is_ignored(service: httpx.Client, name: str, size: str, *, split: bool) -> None:
     """The request is answered as HTTP/1.1, once, and the connection goes on."""
-    publish_admission(models)
-    service = start()
     body = BODIES[size]
     lines = [f"POST {PATH} HTTP/1.1", "Host: here", "Content-Type: application/json"]
     head = "\r\n".join([*lines, f"Content-Length: {len(body)}", *UPGRADES[name], "", ""]).encode()
@@ -169,11 +178,9 @@ def test_an_upgrade_is_ignored(
 
 @pytest.mark.parametrize("size", BODIES)
 def test_a_client_that_expects_100_continue_waits_for_it_and_no_longer(
-    models: Path, start: StartApp, size: str
+    service: httpx.Client, size: str
 ) -> None:
     """As curl does with bodies of a megabyte."""
-    publish_admission(models)
-    service = start()
     body = BODIES[size]
     lines = [f"POST {PATH} HTTP/1.1", "Host: here", "Content-Type: application/json"]
     lines += [f"Content-Length: {len(body)}", "Expect: 100-continue"]
