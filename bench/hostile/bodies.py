@@ -7,6 +7,7 @@ from itertools import chain
 
 from bench.hostile.connection import (
     CLOSED,
+    LEFT,
     RESET,
     SMUGGLED,
     Connection,
@@ -162,10 +163,10 @@ async def trailers(connection: Connection) -> None:
         connection.attack.outcomes[SMUGGLED] += 1
 
 
-async def trailers_endless(connection: Connection) -> None:
-    """Trailers without an end."""
+async def trailers_million(connection: Connection) -> None:
+    """A million trailers."""
     start = head(PREDICT, "Transfer-Encoding: chunked") + chunk(ROW) + b"0\r\n"
-    await connection.request(repeated(b"X-More: 1\r\n", 1_000_000, start))
+    await connection.request(repeated(b"X-More: 1\r\n", 1_000_000, start, b"\r\n"))
 
 
 async def tiny_chunks(connection: Connection) -> None:
@@ -177,7 +178,8 @@ async def tiny_chunks(connection: Connection) -> None:
 async def chunk_extensions(connection: Connection) -> None:
     """Chunks of one byte with extensions of 10 KB."""
     extended = chunk(b" ", b";x=" + b"y" * 10_000)
-    await connection.request(repeated(extended, 2000, head(PREDICT, "Transfer-Encoding: chunked")))
+    start, end = head(PREDICT, "Transfer-Encoding: chunked"), chunk(ROW) + chunk(b"")
+    await connection.request(repeated(extended, 2000, start, end))
 
 
 async def chunk_lies(connection: Connection) -> None:
@@ -291,15 +293,17 @@ CLIENTS = (
     HostileClient("charsets", charsets, allowed(400, 415, 431), 8, pause=0.02),
     HostileClient("charsets_short", charsets_short, allowed(200, 400, 415), pause=0.01),
     HostileClient("trailers", trailers, allowed(200), pause=0.01),
-    HostileClient("trailers_endless", trailers_endless, allowed(400, 413, 431, CLOSED, RESET)),
+    HostileClient("trailers_million", trailers_million, allowed(200, 400, 413, 431, CLOSED, RESET)),
     HostileClient("tiny_chunks", tiny_chunks, allowed(200, 413), connections=2),
-    HostileClient("chunk_extensions", chunk_extensions, allowed(400, 413, 431, CLOSED, RESET), 2),
+    HostileClient(
+        "chunk_extensions", chunk_extensions, allowed(200, 400, 413, 431, CLOSED, RESET), 2
+    ),
     HostileClient("chunk_lies", chunk_lies, allowed(400, 413, CLOSED)),
     HostileClient("v2_empty_strings", v2_empty_strings, _BAD | _LIMITED, connections=2),
     HostileClient("v2_lies", v2_lies, _BAD),
     HostileClient("multipart_parts", multipart_parts, _BAD | _LIMITED, connections=2),
-    HostileClient("explanations", explanations, allowed(200, 429, 504), connections=8),
-    HostileClient("explanations_left", explanations_left, allowed("left"), 8, pause=0.1),
+    HostileClient("explanations", explanations, allowed(200, 429, 504), 8, seconds=36),
+    HostileClient("explanations_left", explanations_left, allowed(LEFT), 8, pause=0.1),
     HostileClient("endless_names", endless_names, _BAD | _LIMITED),
     HostileClient("chunked_rows", chunked_rows, _CUT_OFF, connections=2),
 )
