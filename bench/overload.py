@@ -9,6 +9,7 @@ these is missed.
 import argparse
 import re
 import selectors
+import signal
 import socket
 import statistics
 import struct
@@ -178,6 +179,8 @@ class _Caller:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure with each deadline; 1 where something was missed."""
     options = _parser().parse_args(arguments)
+    # So that what was started ends too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     missed: list[str] = []
     lines = [*_head(options)]
     for deadline in options.deadlines:

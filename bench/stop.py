@@ -62,6 +62,8 @@ class Seen:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Stop the service in each situation; 1 where something was missed."""
     options = _parser().parse_args(arguments)
+    # So that what was started ends too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     lines, failed = [*_head()], False
     sys.stdout.write("\n".join(lines) + "\n")
     with tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,7 @@ descriptors, threads and connections are near the levels before. Ends with 1 whe
 import argparse
 import dataclasses
 import random
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -89,6 +90,8 @@ class Services:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Attack as told; 1 where a bar was missed."""
     options = _parser().parse_args(arguments)
+    # So that what was started ends too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if options.list:
         sys.stdout.write("".join(f"{it.name:22}{it.about}\n" for it in CLIENTS.values()))
         return 0

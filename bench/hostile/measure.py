@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
@@ -35,6 +35,7 @@ _LOOK_SECONDS = 0.2
 _PATIENCE_SECONDS = 90.0
 _SMALL_DISK = "16m"
 _WORN = 0.5
+_WARMING = ("flood_one_row", "explanations_left", "tables_of_errors", "dots")
 
 
 class Report(TypedDict):
@@ -183,17 +184,14 @@ def measure(fresh: Fresh, names: Sequence[str], seconds: float, settle_seconds: 
     running, port = fresh.running, _port(fresh.running)
     reset_peak(running.processes)
     before = cpu_seconds(running.processes)
-    watch = _Watch(running, port)
-    watching = threading.Thread(target=watch.look)
-    watching.start()
-    attackers = {name: _attacker(name, running, seconds) for name in names}
-    victim = _python("victim", *_address(running))
-    time.sleep(_AHEAD_SECONDS)
-    reports = _attacked(attackers, seconds)
-    time.sleep(_AFTER_SECONDS)
-    seen = Seen.from_json(_said(victim))
-    watch.stopped.set()
-    watching.join()
+    with ExitStack() as stack:
+        watch = stack.enter_context(_watching(running, port))
+        attackers = _attackers(stack, names, running, seconds)
+        victim = stack.enter_context(_python("victim", *_address(running)))
+        time.sleep(_AHEAD_SECONDS)
+        reports = _attacked(attackers, seconds)
+        time.sleep(_AFTER_SECONDS)
+        seen = Seen.from_json(_said(victim))
     family = running.processes
     peak, spent = peak_mib(family), cpu_seconds(family) - before
     died = not Path(f"/proc/{running.process}/status").exists() or _is_dead(running.process)
@@ -235,17 +233,40 @@ def _attacked(
     }
 
 
-def _attacker(name: str, running: Running, seconds: float) -> "subprocess.Popen[str]":
-    return _python("attack", name, *_address(running), str(seconds))
+def _attackers(
+    stack: ExitStack, names: Sequence[str], running: Running, seconds: float
+) -> dict[str, "subprocess.Popen[str]"]:
+    """A process for each hostile client, until the stack is closed."""
+    given = (*_address(running), str(seconds))
+    return {name: stack.enter_context(_python("attack", name, *given)) for name in names}
 
 
-def _python(module: str, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+@contextmanager
+def _python(module: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """A process of this package, which ends with the block."""
+    with subprocess.Popen(
         [sys.executable, "-m", f"bench.hostile.{module}", *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def _watching(running: Running, port: int) -> Iterator[_Watch]:
+    """Watch the memory of a service until the block ends."""
+    watch = _Watch(running, port)
+    thread = threading.Thread(target=watch.look)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        watch.stopped.set()
+        thread.join()
 
 
 def _said(process: "subprocess.Popen[str]", seconds: float = _PATIENCE_SECONDS) -> str:
@@ -253,13 +274,9 @@ def _said(process: "subprocess.Popen[str]", seconds: float = _PATIENCE_SECONDS) 
 
     Raises:
         RuntimeError: it failed.
+        subprocess.TimeoutExpired: it did not end in time.
     """
-    try:
-        said, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        raise
+    said, _ = process.communicate(timeout=seconds)
     if process.returncode:
         raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
     return said
@@ -280,10 +297,8 @@ def _settled(fresh: Fresh, seconds: float) -> tuple[float | None, str]:
 
 def _warm_up(running: Running) -> None:
     """Have the service use everything once that it keeps afterwards: threads, code, caches."""
-    attackers = {name: _attacker(name, running, 1) for name in ("flood_one_row", "explanations")}
-    attackers["tables_of_errors"] = _attacker("tables_of_errors", running, 1)
-    attackers["dots"] = _attacker("dots", running, 1)
-    _attacked(attackers, 1)
+    with ExitStack() as stack:
+        _attacked(_attackers(stack, _WARMING, running, 1), 1)
     time.sleep(_AFTER_SECONDS)
 
 
