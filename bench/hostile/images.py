@@ -23,8 +23,9 @@ async def tiff_small(connection: Connection) -> None:
 
 
 async def tiff_broken(connection: Connection) -> None:
-    """A TIFF whose strips are noise, for which libtiff has a line of its own each."""
-    await connection.request(post(PHOTOGRAPH, _broken_tiff(), kind="image/tiff"))
+    """TIFF files of noise, about which libtiff writes lines of its own to standard error."""
+    for content in _broken_tiffs():
+        await connection.request(post(PHOTOGRAPH, content, kind="image/tiff"))
 
 
 async def dots(connection: Connection) -> None:
@@ -80,13 +81,17 @@ def _tiff() -> bytes:
 
 
 @cache
-def _broken_tiff() -> bytes:
+def _broken_tiffs() -> list[bytes]:
     random = np.random.default_rng(1)
-    lines = random.integers(0, 2, (2000, 64), np.uint8).astype(bool)
-    whole = bytearray(encoded(Image.fromarray(lines), "TIFF", compression="group4"))
-    for place in random.integers(8, len(whole) - 400, 300):
-        whole[place] = random.integers(0, 256)
-    return bytes(whole)
+    lines = Image.fromarray(random.integers(0, 2, (2000, 64), np.uint8).astype(bool))
+    made = []
+    for compression in ("group4", "group3", "tiff_lzw", "tiff_deflate", "packbits"):
+        whole = bytearray(encoded(lines, "TIFF", compression=compression))
+        # After the header; the directory is at the end.
+        noise = random.bytes(len(whole) // 2)
+        whole[12 : 12 + len(noise)] = noise
+        made.append(bytes(whole))
+    return made
 
 
 @cache

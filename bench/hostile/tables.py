@@ -18,13 +18,18 @@ from bench.hostile.requests import CSV, NDJSON, PREDICT, ROW, chunk, head, in_ch
 _HEADER = b"exam_1,exam_2\n"
 _LINE = b"45,85\n"
 _CHUNKED = "Transfer-Encoding: chunked"
+# Of the shipped ones.
+_MODELS = ("admission", "california_mlp", "churn", "digits_conv", "fruit", "iris", "line", "xor")
+_FULL_SECONDS = 6.0
 _GZIP = "Content-Encoding: gzip"
 
 
 async def csv_quotes(connection: Connection) -> None:
-    """Lines ``a","b`` of 120 KB."""
-    line = b'a","b' * 24_000 + b"\n"
-    await connection.request(post(PREDICT, _HEADER + line * 10, kind=CSV))
+    """120 KB of ``a","b``, as one line and as many, with and without a header before them."""
+    for first in (b"", _HEADER):
+        for piece in (b'a","b\n', b'a","b'):
+            body = first + piece * (120_000 // len(piece)) + b"\n"
+            await connection.request(post(PREDICT, body, kind=CSV))
 
 
 async def csv_open_quote(connection: Connection) -> None:
@@ -65,11 +70,24 @@ async def gzip_table_unread(connection: Connection) -> None:
 
 
 async def spool_full(connection: Connection) -> None:
-    """Tables whose clients send and do not read, with temporary folders of 16 MB."""
+    """Tables whose clients do not read, with 16 MB of disk, and counts that nobody had before."""
+    if connection.attack.in_turn((False, False, False, True)):
+        await asyncio.sleep(_FULL_SECONDS)
+        await _all_counts(connection)
+        return
     await connection.send(head(PREDICT, _CHUNKED, kind=CSV))
     for piece in in_chunks(repeated(_LINE, 3_000_000, _HEADER)):
         await connection.send(piece)
     await connection.leave_unread()
+
+
+async def _all_counts(connection: Connection) -> None:
+    """Requests to every model in every protocol, each of which is a count of its own."""
+    for model in _MODELS:
+        for path in (f"/models/{model}/predict", f"/v1/models/{model}:predict"):
+            await connection.request(post(path, b'{"instances":[]}'))
+        await connection.request(post(f"/models/{model}/predict", b"a,b\n1,2\n", kind=CSV))
+        await connection.request(post(f"/v2/models/{model}/infer", b'{"inputs":[]}'))
 
 
 async def tables_left(connection: Connection) -> None:
@@ -114,7 +132,7 @@ def _packed_table(count: int) -> bytes:
     return gzip.compress(_HEADER + _LINE * count, 9)
 
 
-_BAD = allowed(200, 400, 413)
+_BAD = allowed(200, 400, 413, 415)
 _BUSY = allowed(429, 503, 507)
 _UNREAD = allowed(200, 413, RESET, CLOSED) | _BUSY
 CLIENTS = (
@@ -127,7 +145,7 @@ CLIENTS = (
     ),
     HostileClient("ndjson_deep", ndjson_deep, _BAD | _BUSY),
     HostileClient("gzip_table_unread", gzip_table_unread, _UNREAD, 4, seconds=46),
-    HostileClient("spool_full", spool_full, _UNREAD, 4, seconds=46, small_disk=True),
+    HostileClient("spool_full", spool_full, _UNREAD | _BAD, 8, seconds=46, small_disk=True),
     HostileClient("tables_left", tables_left, allowed(LEFT), 4, pause=0.1),
     HostileClient("tables_reset", tables_reset, allowed(LEFT), 8, pause=0.05),
     HostileClient("tables_1000", tables_1000, allowed(200, 408) | _BUSY, 1000),
