@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from bench.hostile.requests import PREDICT, post, rows
+from bench.hostile.requests import PREDICT, objects, post
 from bench.load import running
 from bench.page import replace_section
 
@@ -210,7 +210,7 @@ def _measure(deadline: float, options: argparse.Namespace) -> tuple[list[str], l
 def _load(address: str, connections: int, seconds: float, deadline: float) -> Seen:
     """Load the service, and then wait for what is under way."""
     parts = urlsplit(address)
-    seen, request = Seen(), post(PREDICT, rows(_ROWS))
+    seen, request = Seen(), post(PREDICT, objects(_ROWS))
     to = str(parts.hostname), int(parts.port or 0)
     callers = [_Caller(to, request, seen) for _ in range(connections)]
     began, cpu = time.monotonic(), time.process_time()

@@ -10,13 +10,13 @@ from bench.hostile.connection import (
     HostileClient,
     allowed,
 )
-from bench.hostile.requests import PREDICT, ROW, get, head, post, rows
+from bench.hostile.requests import PREDICT, ROW, get, head, objects, post, rows
 
 
 async def flood_2000_rows(connection: Connection) -> None:
     """500 connections with bodies of 2,000 rows."""
     while True:
-        await connection.request(post(PREDICT, rows(2000)))
+        await connection.request(post(PREDICT, objects(2000)))
 
 
 async def flood_one_row(connection: Connection) -> None:

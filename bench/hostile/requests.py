@@ -66,6 +66,12 @@ def rows(count: int) -> bytes:
 
 
 @cache
+def objects(count: int) -> bytes:
+    """The same rows, each an object with its names."""
+    return b"[" + b",".join([ROW] * count) + b"]"
+
+
+@cache
 def houses(count: int) -> bytes:
     """A JSON body of rows that an explanation takes."""
     return json.dumps({"instances": [HOUSE] * count}).encode()
