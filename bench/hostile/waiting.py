@@ -17,6 +17,8 @@ _FOREVER = 1_000_000
 _INDEX = "/v2/repository/index"
 _REGISTER = "/v2/systemsharedmemory/region/x/register"
 _LENGTH = "Content-Length: 1000000"
+# Within what the repository's calls take.
+_SHORT = "Content-Length: 1000"
 
 
 async def idle_connections(connection: Connection) -> None:
@@ -73,12 +75,12 @@ async def no_body(connection: Connection) -> None:
 
 async def stalled_index(connection: Connection) -> None:
     """A body that stops, for the repository's index."""
-    await connection.request(head(_INDEX, _LENGTH) + b"{")
+    await connection.request(head(_INDEX, _SHORT) + b"{")
 
 
 async def stalled_register(connection: Connection) -> None:
     """A body that stops, for the registration of shared memory."""
-    await connection.request(head(_REGISTER, _LENGTH) + b"{")
+    await connection.request(head(_REGISTER, _SHORT) + b"{")
 
 
 async def stalled_elsewhere(connection: Connection) -> None:
