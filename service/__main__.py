@@ -22,9 +22,8 @@ from service.listing import list_models
 from service.logs import configure_logging
 from service.server.fast_path import FastPathProtocol
 from service.settings import Settings, misspelt_variables
-from service.shared_metrics import WORKERS_FOLDER
 from service.spelling import nearest
-from service.workers.slots import meeting_place
+from service.workers.slots import WORKERS_FOLDER, meeting_place
 from service.workers.supervisor import Supervisor
 
 _USAGE_ERROR = 2

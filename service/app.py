@@ -3,10 +3,12 @@
 import asyncio
 import gc
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -37,14 +39,11 @@ from service.server.connections import Connections
 from service.server.fast_path import FastPath
 from service.settings import Settings
 from service.shadow.shadows import Shadows
-from service.shared_metrics import count_in_files, workers_folder
 from service.signals import Signals
-from service.workers.slots import claim
+from service.workers.slots import WORKERS_FOLDER, claim
 from service.workers.worker import Place, Worker
 
 VERSION = version("onward")
-
-_SETTLE_SECONDS = 0.25
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +80,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         title="Onward",
         version=VERSION,
         description="Predictions from tables and pictures. Train small, serve fast.",
-        lifespan=_lifespan(worker, shadows, metrics, settings),
+        lifespan=_lifespan(worker, shadows, settings),
         redirect_slashes=False,
     )
     limits = Limits(settings, metrics.rejected)
@@ -99,7 +98,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         explain_router(Explainer(predictor, plain, metrics, settings)),
         *v1_routers(worker, predictor, v1, codecs),
         *v2_routers(worker, predictor, v2, settings, VERSION),
-        operations_router(worker.readiness, metrics, worker.channel),
+        operations_router(worker.readiness, worker.totals.exposition),
     ):
         app.include_router(router)
     add_error_handlers(app)
@@ -120,26 +119,14 @@ def create_app_from_environment() -> Onward:
     """What each of several workers calls; their settings travel in the environment."""
     settings = Settings()
     configure_logging(settings.log_format, settings.log_level)
-    folder = workers_folder()
+    folder = os.environ.get(WORKERS_FOLDER)
     if folder is None:
         return create_app(settings)
-    slot = claim(folder)
-    count_in_files(slot.number)
-    return create_app(settings, Place.among(folder, slot))
-
-
-async def _settle_often(metrics: Metrics) -> None:
-    """Tell the others of this worker's counts before anybody asks: who asks may not wait long."""
-    while True:
-        await asyncio.sleep(_SETTLE_SECONDS)
-        try:
-            metrics.settle()
-        except Exception:  # noqa: BLE001 - whatever it is, the next may succeed
-            _log.exception("counts could not be settled")
+    return create_app(settings, Place.among(Path(folder), claim(Path(folder))))
 
 
 def _lifespan(
-    worker: Worker, shadows: Shadows, metrics: Metrics, settings: Settings
+    worker: Worker, shadows: Shadows, settings: Settings
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """From the loading of the models until the last answer is out."""
     signals = Signals(worker.readiness, worker.control, settings.drain_seconds)
@@ -153,8 +140,7 @@ def _lifespan(
         gc.freeze()
         watches = settings.poll_seconds > 0
         working = [asyncio.create_task(worker.reconciler.watch())] if watches else []
-        if metrics.is_shared:
-            working.append(asyncio.create_task(_settle_often(metrics)))
+        working.append(asyncio.create_task(worker.totals.write_often()))
         yield
         worker.readiness.drain()
         signals.remove()
@@ -162,7 +148,7 @@ def _lifespan(
             task.cancel()
         shadows.close()
         await worker.control.close()
-        metrics.settle()
+        await worker.totals.write()
         _log.info("stopped")
 
     return lifespan

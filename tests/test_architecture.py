@@ -26,7 +26,6 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.metrics",
         "service.server",
         "service.settings",
-        "service.shared_metrics",
         "service.spelling",
         # Its supervisor alone.
         "service.workers",
@@ -56,7 +55,6 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.server",
         "service.settings",
         "service.shadow",
-        "service.shared_metrics",
         "service.signals",
         "service.workers",
     },
@@ -94,7 +92,6 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.errors",
         "service.metrics",
         "service.settings",
-        "service.shared_metrics",
     },
     "service.bundle": set(),
     "service.spelling": set(),
@@ -118,9 +115,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.counting": set(),
     # What all requests share, checked before work starts.
     "service.limits": {"service.errors", "service.settings"},
-    "service.metrics": {"service.counting", "service.shared_metrics"},
-    "service.pending": set(),
-    "service.shared_metrics": {"service.pending"},
+    "service.metrics": {"service.counting"},
     "service.settings": {"service.spelling"},
     "training": {"service.bundle", "service.pictures"},
 }
@@ -128,7 +123,7 @@ ALLOWED: Mapping[str, set[str]] = {
 # Each heavy library, and the only modules that may import it.
 OWNERS: Mapping[str, set[str]] = {
     "onnxruntime": {"service.engine.session", "training.runtime"},
-    "prometheus_client": {"service.metrics", "service.shared_metrics"},
+    "prometheus_client": {"service.metrics"},
     "fastapi": {"service.api", "service.app"},
     "starlette": {"service.api"},
     "uvicorn": {

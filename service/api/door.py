@@ -211,7 +211,6 @@ class _Visit:
             self._model.join(inputs, rows, self._answered, alone=alone)
         except OnwardError as error:
             self._answered(error)
-            self._door.ledger.keep()
         return True
 
     def _answered(self, prediction: Prediction | Exception) -> None:
@@ -231,7 +230,6 @@ class _Visit:
     def _reject(self, error: Exception) -> None:
         """Respond to a request that has not been queued."""
         self._tell(self._failed(error))
-        self._door.ledger.keep()
 
     def _failed(self, error: Exception) -> Answer:
         """The error contract's answer, counted."""

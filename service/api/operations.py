@@ -1,27 +1,26 @@
 """What operators and probes ask: liveness, readiness, metrics, and the front door."""
 
+from collections.abc import Awaitable, Callable
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 
 from service.api.health import add_health
 from service.api.responses import json_response
 from service.engine.readiness import Readiness
-from service.metrics import CONTENT_TYPE, Metrics
-from service.workers.channel import Channel
-
-_SETTLE = "settle"
-# A worker that hangs is not to keep the others' metrics from whoever asks.
-_SETTLE_SECONDS = 0.5
+from service.metrics import CONTENT_TYPE
 
 
-def operations_router(readiness: Readiness, metrics: Metrics, channel: Channel) -> APIRouter:
-    """Liveness, readiness, metrics, and ``/``."""
+def operations_router(
+    readiness: Readiness, exposition: Callable[[], Awaitable[bytes]]
+) -> APIRouter:
+    """Liveness, readiness, metrics, and ``/``.
+
+    Args:
+        readiness: whether requests should be sent here.
+        exposition: makes the Prometheus text.
+    """
     router = APIRouter(tags=["operations"])
-
-    async def settle(_: object) -> None:
-        metrics.settle()
-
-    channel.on(_SETTLE, settle)
 
     @router.get("/", include_in_schema=False)
     async def front_door(request: Request) -> Response:
@@ -33,8 +32,7 @@ def operations_router(readiness: Readiness, metrics: Metrics, channel: Channel) 
     add_health(router, readiness)
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
-    async def exposition() -> Response:
-        await channel.ask(_SETTLE, seconds=_SETTLE_SECONDS)
-        return Response(metrics.exposition(), media_type=CONTENT_TYPE)
+    async def metrics() -> Response:
+        return Response(await exposition(), media_type=CONTENT_TYPE)
 
     return router

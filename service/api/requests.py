@@ -94,10 +94,6 @@ class Ledger:
             facts["reason"] = reason
         _log.info("request", extra=facts | {"milliseconds": round(seconds * 1e3, 3)})
 
-    def keep(self) -> None:
-        """Make sure, where there are several workers, that nothing is lost of what was entered."""
-        self._metrics.keep_if_shared()
-
 
 class RequestContext:
     """ASGI middleware, written without Starlette's base class, which costs several requests' time.
@@ -181,7 +177,6 @@ class _Answer:
             self._ledger.count(self.status)
             if self._ledger.logs(self.status):
                 self._ledger.log(scope["method"], scope["path"], self.status, seconds)
-            self._ledger.keep()
 
 
 class RequestBody:

@@ -50,7 +50,6 @@ class InlineBatcher:
         max_batch_rows: most rows joined, and so how long the loop is held; a single larger call
             runs whole.
         max_queued_rows: most rows waiting; a call that would exceed it is refused at once.
-        settled: called when the callers of a run have their answers.
         meant: what an error of ``run`` is to the caller whose rows it was.
     """
 
@@ -60,13 +59,11 @@ class InlineBatcher:
         *,
         max_batch_rows: int,
         max_queued_rows: int,
-        settled: Callable[[], None],
         meant: Callable[[Exception], Exception],
     ) -> None:
         self._run = run
         self.max_batch_rows = max_batch_rows
         self._max_queued_rows = max_queued_rows
-        self._settled = settled
         self._meant = meant
         self._waiting: deque[_Call] = deque()
         self._queued_rows = 0
@@ -114,7 +111,6 @@ class InlineBatcher:
         deadline = perf_counter() + _LONGEST_SECONDS
         while self._waiting and perf_counter() < deadline:
             self._answer(self._take())
-        self._settled()
         if self._waiting:
             # Other connections get their turn.
             asyncio.get_running_loop().call_soon(self._work)

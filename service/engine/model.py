@@ -107,7 +107,6 @@ class ServedModel:
             self._run,
             max_batch_rows=self._most_joined_rows(),
             max_queued_rows=limits.max_queued_rows,
-            settled=metrics.keep_if_shared,
             meant=self._meant,
         )
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from service.engine.repository import Candidate, Fingerprint
 from service.errors import LoadFailed
 from service.settings import ActualDevice
-from service.shared_metrics import WORKERS_FOLDER
 
 PATIENCE_SECONDS = 300.0
 """After which a load is taken for one without end."""
@@ -75,15 +74,13 @@ class Rehearsal:
         if self._idle is not None:
             self._idle.cancel()
         if self._process is None or self._process.poll() is not None:
-            # Its metrics are not the service's.
-            environment = {k: v for k, v in os.environ.items() if k != WORKERS_FOLDER}
-            paths = [str(_ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+            paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "service.engine.rehearsing"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=environment | {"PYTHONPATH": os.pathsep.join(paths)},
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             )
             _heard(self._process)  # that it is there; its start is not the model's time
         return self._process

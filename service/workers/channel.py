@@ -28,9 +28,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answer:
-    """What another worker said; ``error`` is a sentence where it could not do what was asked."""
+    """What another worker said; ``error`` is a sentence where it could not do what was asked.
+
+    ``worker`` is its process, for people, and ``slot`` the number of its slot.
+    """
 
     worker: str
+    slot: int
     content: Any = None
     error: str | None = None
 
@@ -120,16 +124,17 @@ def tell(folder: Path, question: str) -> None:
 
 
 async def _asked(path: Path, content: bytes, seconds: float) -> Answer | None:
-    worker = process_of(path.parent, int(path.stem))
+    slot = int(path.stem)
+    worker = process_of(path.parent, slot)
     try:
         async with asyncio.timeout(seconds):
             reply = await _exchange(path, content)
     except TimeoutError:
-        return Answer(worker, error=f"it gave no answer within {seconds:g} s")
+        return Answer(worker, slot, error=f"it gave no answer within {seconds:g} s")
     except OSError:
         return None  # nobody listens there any more
     try:
-        return Answer(worker, **orjson.loads(reply))
+        return Answer(worker, slot, **orjson.loads(reply))
     except orjson.JSONDecodeError:
         return None  # it ended before it had answered
 

@@ -1,9 +1,10 @@
 """The numbered places of a service's workers, in a folder that they share.
 
-A worker that is started in place of a dead one takes its place, and with it the files that the
-dead one counted in. So there are never more files than there were workers at one time.
+A worker that is started in place of a dead one takes its place, and with it the file of the dead
+one's counts. So there are never more files than there were workers at one time.
 """
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -19,6 +20,11 @@ if sys.platform != "win32":
 
 # A socket's whole path may have some hundred bytes: 107 on Linux, 103 on macOS.
 _LONGEST_FOLDER = 90
+# Digits of the largest process id.
+_PROCESS_WIDTH = 10
+
+# The environment variable by which the workers of one service find their folder.
+WORKERS_FOLDER = "_ONWARD_WORKERS_FOLDER"
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,9 @@ def claim(folder: Path) -> Slot:
             os.close(held)
             number += 1
             continue
-        os.truncate(held, 0)
-        os.write(held, str(os.getpid()).encode())
+        # Of one width, so that the next worker overwrites it even where the disk is full.
+        with contextlib.suppress(OSError):
+            os.pwrite(held, str(os.getpid()).ljust(_PROCESS_WIDTH).encode(), 0)
         return Slot(folder, number, held)
 
 
@@ -81,5 +88,5 @@ def meeting_place() -> Iterator[Path]:
 
 
 def process_of(folder: Path, number: int) -> str:
-    """The id of the process that took a place last, for people."""
-    return (folder / f"{number}.pid").read_text()
+    """The id of the process that took a place last, for people; empty where it is not known."""
+    return (folder / f"{number}.pid").read_text().rstrip()

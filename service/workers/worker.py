@@ -14,6 +14,7 @@ from service.workers.control import Control
 from service.workers.index import Index
 from service.workers.names import SharedNames
 from service.workers.slots import Slot
+from service.workers.totals import Totals
 
 
 @dataclass(frozen=True)
@@ -24,24 +25,27 @@ class Place:
     """
 
     channel: Channel = field(default_factory=Channel)
+    slot: Slot | None = None
     unloaded: MutableSet[str] = field(default_factory=set)
 
     @classmethod
     def among(cls, folder: Path, slot: Slot) -> "Place":
         """A place in a folder that several workers share."""
-        return cls(Channel(slot), SharedNames(folder / "unloaded"))
+        return cls(Channel(slot), slot, SharedNames(folder / "unloaded"))
 
 
 class Worker:
     """The parts that every path of HTTP may ask."""
 
     def __init__(self, settings: Settings, metrics: Metrics, place: Place) -> None:
+        self._metrics = metrics
         self.channel = place.channel
         self.registry = Registry(settings.device)
         self.readiness = Readiness(self.registry, settings.readiness)
         self.reconciler = Reconciler(settings, metrics, self.registry, place.unloaded)
         self.index = Index(self.registry, self.channel)
         self.control = Control(self.reconciler, self.channel, settings.worker_seconds)
+        self.totals = Totals(metrics, self.channel, place.slot)
 
     async def start(self) -> None:
         """Load the models, and join the other workers.
@@ -49,5 +53,9 @@ class Worker:
         Raises:
             CannotStart: the machine does not allow what the settings ask.
         """
+        self.totals.restore()
         await self.control.start()
+        registry = self.registry
+        found = {(it.name, it.version) for name in registry.names for it in registry.shown(name)}
+        self._metrics.versions_found(found)
         self.readiness.started()

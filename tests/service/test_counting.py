@@ -1,11 +1,20 @@
-"""What is counted in plain numbers is what the metrics' library counts one by one."""
+"""Plain numbers: the same metrics as the library counts, and sums over processes."""
 
 import re
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Histogram
 
-from service.counting import Phases
+from service.counting import (
+    LOAD_SECONDS,
+    ROWS,
+    SECONDS,
+    Counts,
+    Distribution,
+    Phases,
+    Snapshot,
+    add_counts,
+)
 from service.metrics import Metrics
 
 BOUNDS = (
@@ -21,11 +30,9 @@ def test_histograms_of_phases_are_those_of_single_observations() -> None:
     oracle = Histogram("it", "it", registry=CollectorRegistry(), buckets=BOUNDS)
     metrics = Metrics()
 
-    for place, value in enumerate(seconds):
+    for value in seconds:
         oracle.observe(value)
         metrics.predicted("m", "1", "plain", 2, Phases(value, value, value, value))
-        if place % 100 == 0:
-            metrics.settle()
     text = metrics.exposition().decode()
 
     expected = {
@@ -42,8 +49,8 @@ def test_histograms_of_phases_are_those_of_single_observations() -> None:
     assert f'onward_rows_total{{model="m",version="1"}} {2.0 * len(seconds)}' in text
 
 
-def test_what_has_been_read_is_not_counted_again() -> None:
-    """Two readings with nothing between them tell the same."""
+def test_a_second_scrape_without_requests_in_between_reads_the_same() -> None:
+    """Nothing is counted twice."""
     metrics = Metrics()
     metrics.predicted("m", "1", "v2", 1, Phases(0, 0, 0, 0))
     metrics.responded(200)
@@ -52,3 +59,32 @@ def test_what_has_been_read_is_not_counted_again() -> None:
 
     assert first == second
     assert b'onward_responses_total{status="200"} 1.0' in first
+
+
+def counted(times: int) -> Snapshot:
+    """Every kind of number, so many times."""
+    snapshot = Snapshot()
+    for _ in range(times):
+        counts = snapshot.counts
+        add_counts(counts.statuses, {200: 2, 404: 1})
+        add_counts(counts.rejections, {"url_too_long": 1})
+        counts.evictions += 1
+        counts.loads.setdefault("ready", Distribution.over(LOAD_SECONDS)).observe(LOAD_SECONDS, 0.5)
+        version = counts.of("m", "1")
+        version.add_prediction("v1", 3, Phases(0.5, 0.25, 64.0, 0.0))
+        version.failed_rows += 1
+        add_counts(version.failed.setdefault("csv", {}), {"invalid_input": 1})
+        version.runs.observe(ROWS, 100_000)
+        add_counts(version.explanations, {"ok": 1})
+        version.explanation_seconds.observe(SECONDS, 0.125)
+        add_counts(version.shadow_requests, {"compared": 2})
+    return snapshot
+
+
+def test_the_sum_of_processes_is_what_one_process_would_have_counted() -> None:
+    """Field by field, also after a trip through JSON."""
+    sums = Counts()
+    for snapshot in (counted(2), counted(1), Snapshot()):
+        sums.add(Snapshot.from_json(snapshot.to_json()).counts)
+
+    assert sums == counted(3).counts

@@ -106,6 +106,8 @@ def test_metrics_equal_what_the_load_generator_counted(models: Path, workers: in
             for some in callers.map(partial(ask_some, service.address), shares):
                 answered += some
             started = service.said.count("Application startup complete")
+            # For it the workers write their counts down, which they else do four times a second.
+            httpx.get(f"{service.address}/metrics").raise_for_status()
             os.kill(service.workers[0], signal.SIGKILL)
             service.until_said("Application startup complete", started + 1)
         texts = []
@@ -129,9 +131,11 @@ def test_metrics_equal_what_the_load_generator_counted(models: Path, workers: in
         phases = ("decode", "queue", "compute", "encode")
         counts = dict.fromkeys(phases, float(by_status[200]))
         assert sums(text, "onward_phase_seconds_count", "phase") == counts
-        # Each scrape is itself an answer, which the next one counts.
-        expected = {"200": by_status[200] + scrapes, "400": by_status[400]}
-        assert sums(text, "onward_responses_total", "status") == expected
+        # Each scrape is itself a response, which the next one counts; who was killed after one may
+        # not have written it down.
+        responses = sums(text, "onward_responses_total", "status")
+        assert responses["400"] == by_status[400]
+        assert 0 <= responses["200"] - by_status[200] - scrapes <= 2
         assert sums(text, "onward_model_ready", "model") == {"admission": 1, "price": 1}
 
 

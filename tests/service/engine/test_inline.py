@@ -28,16 +28,14 @@ class Doubler:
 
 
 class Calls:
-    """What each call was told, in the order of the calls, and how often runs were settled."""
+    """What each call was told, in the order of the calls."""
 
     def __init__(self, run: Doubler, *, batch: int = 100, queue: int = 1000) -> None:
         self.told: dict[int, Result] = {}
-        self.settled: list[int] = []
         self.batcher = InlineBatcher(
             run,
             max_batch_rows=batch,
             max_queued_rows=queue,
-            settled=lambda: self.settled.append(len(self.told)),
             meant=lambda error: ValueError(f"You sent {error.args[0]}"),
         )
 
@@ -90,14 +88,13 @@ def submitted(calls: Calls, *rows: tuple[float, ...]) -> Calls:
 
 
 def test_calls_of_one_turn_share_a_run_and_get_their_own_rows() -> None:
-    """In the order in which they came; their callers are settled once."""
+    """In the order in which they came."""
     run = Doubler()
 
     calls = submitted(Calls(run), (1,), (2, 3), (4,))
 
     assert run.batches == [[1, 2, 3, 4]]
     assert calls.answers == [[2], [4, 6], [8]]
-    assert calls.settled == [3]
 
 
 def test_calls_of_different_turns_do_not_wait_for_each_other() -> None:

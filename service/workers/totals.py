@@ -1,0 +1,132 @@
+"""The metrics of all workers as one, and what remains of a worker's counts when it ends.
+
+Each worker writes its totals to a file of its slot several times a second. A worker that takes the
+slot of one that ended continues from there, so that counters never go back.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from service.metrics import Metrics, exposition
+from service.workers.channel import Channel
+from service.workers.slots import Slot
+
+_WRITE_SECONDS = 0.25
+_QUESTION = "metrics"
+# A worker that hangs must not keep the others' metrics from being read.
+_ASK_SECONDS = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Totals:
+    """One worker's metrics, and through the channel those of all the others.
+
+    Args:
+        slot: of this worker; None where it is the only one.
+    """
+
+    def __init__(self, metrics: Metrics, channel: Channel, slot: Slot | None) -> None:
+        self._metrics = metrics
+        self._channel = channel
+        self._slot = slot
+        self._one_build = asyncio.Lock()
+        self._next_build: asyncio.Task[bytes] | None = None
+        self._one_write = asyncio.Lock()
+        self._written = b""
+        self._disk_is_full = False
+        channel.on(_QUESTION, self._answer)
+
+    def restore(self) -> None:
+        """Continue from the counts of the worker that had this slot before; before any is asked."""
+        if self._slot is None:
+            return
+        path = _file(self._slot.folder, self._slot.number)
+        try:
+            self._metrics.restore(path.read_bytes())
+        except FileNotFoundError:
+            pass  # it is the first in this slot
+        except (OSError, ValueError):
+            _log.exception("the counts of the worker before this one are lost")
+
+    async def write_often(self) -> None:
+        """Keep the file of this worker's totals up to date, until cancelled."""
+        while self._slot is not None:
+            await asyncio.sleep(_WRITE_SECONDS)
+            await self.write()
+
+    async def write(self) -> bytes:
+        """Write this worker's totals; returns them. A full disk is logged and disturbs nothing.
+
+        Whatever is reported has to be written first, or a counter would go back after a crash.
+        """
+        async with self._one_write:
+            totals = self._metrics.snapshot()
+            if self._slot is not None and totals != self._written:
+                await asyncio.to_thread(self._replace, self._slot, totals)
+            return totals
+
+    async def exposition(self) -> bytes:
+        """The Prometheus text of all workers, with everything that was counted before the call.
+
+        It is built in a thread, since it takes a second where there are hundreds of models. Calls
+        that come during a build share the next one.
+        """
+        if self._next_build is None:
+            self._next_build = asyncio.create_task(self._build())
+        return await asyncio.shield(self._next_build)
+
+    async def _build(self) -> bytes:
+        async with self._one_build:
+            self._next_build = None  # whoever calls from here on may have counted more
+            answers = await self._channel.ask(_QUESTION, seconds=_ASK_SECONDS)
+            hung = [answer.slot for answer in answers if answer.error is not None]
+            answered = {it.slot: it.content.encode() for it in answers if it.error is None}
+            own = await self.write()
+            hidden = self._metrics.hidden
+            return await asyncio.to_thread(self._sum, own, answered, hung, hidden)
+
+    def _sum(
+        self,
+        own: bytes,
+        answered: dict[int, bytes],
+        hung: Sequence[int],
+        hidden: Collection[tuple[str, str]],
+    ) -> bytes:
+        """The text; of workers that did not answer, from the files that they left."""
+        running = [own, *answered.values()]
+        ended: list[bytes] = []
+        if self._slot is not None:
+            for path in self._slot.folder.glob(_file(Path(), "*").name):
+                number = int(path.stem)
+                if number == self._slot.number or number in answered:
+                    continue
+                (running if number in hung else ended).append(path.read_bytes())
+        return exposition(running, ended, hidden)
+
+    async def _answer(self, _: object) -> str:
+        return (await self.write()).decode()
+
+    def _replace(self, slot: Slot, totals: bytes) -> None:
+        path = _file(slot.folder, slot.number)
+        new = path.with_suffix(".new")
+        try:
+            new.write_bytes(totals)
+            new.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)  # it holds space that is needed
+            if not self._disk_is_full:
+                facts = {"folder": str(slot.folder), "reason": error.strerror}
+                _log.error("totals cannot be written", extra=facts)
+            self._disk_is_full = True
+        else:
+            self._written = totals
+            self._disk_is_full = False
+
+
+def _file(folder: Path, slot: int | str) -> Path:
+    return folder / f"{slot}.totals"
