@@ -20,13 +20,15 @@ from service.errors import CannotStart, NoModels, OnwardError
 from service.listening import Server, bound, port_of_workers
 from service.listing import list_models
 from service.logs import configure_logging
-from service.server.fast_path import FastPathProtocol
+from service.open_files import raise_open_files_limit
 from service.settings import Settings, misspelt_variables
 from service.spelling import nearest
 from service.workers.slots import WORKERS_FOLDER, meeting_place
 from service.workers.supervisor import Supervisor
 
 _USAGE_ERROR = 2
+# After its own bound a worker has so long to end; then its supervisor ends it.
+_LAST_SECONDS = 1.5
 _COMMANDS = {"score": score, "check": check, "tune": tune, "models": list_models}
 
 _log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ def _serve_as_told(arguments: Sequence[str]) -> int:
         for sentence in misspelt_variables(os.environ):
             _log.warning(sentence)
         _check_machine(settings)
+        raise_open_files_limit()
         _serve(settings)
     except OnwardError as error:
         return _refuse(str(error))
@@ -99,8 +102,9 @@ def _serve(settings: Settings) -> None:
         "server_header": False,
         # Nothing here asks who called, or by which scheme.
         "proxy_headers": False,
-        "http": FastPathProtocol,
-        "timeout_graceful_shutdown": int(settings.deadline_seconds) + 1,
+        # By name: a worker imports it after it has begun to answer its supervisor.
+        "http": "service.server.fast_path:FastPathProtocol",
+        "timeout_graceful_shutdown": settings.deadline_seconds,
     }
     if settings.workers == 1:
         config = uvicorn.Config(create_app(settings), **options)  # type: ignore[arg-type] # a dict of several types
@@ -121,7 +125,13 @@ def _serve(settings: Settings) -> None:
             workers=settings.workers,
             **options,  # type: ignore[arg-type] # a dict of several types
         )
-        Supervisor(config, port_of_workers(settings.host, settings.port), folder).serve()
+        Supervisor(
+            config,
+            port_of_workers(settings.host, settings.port),
+            folder,
+            health_seconds=settings.worker_health_seconds,
+            stop_seconds=settings.drain_seconds + settings.deadline_seconds + _LAST_SECONDS,
+        ).serve()
 
 
 def _refuse(reason: str) -> int:

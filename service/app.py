@@ -129,7 +129,12 @@ def _lifespan(
     worker: Worker, shadows: Shadows, settings: Settings
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """From the loading of the models until the last answer is out."""
-    signals = Signals(worker.readiness, worker.control, settings.drain_seconds)
+    signals = Signals(
+        worker.readiness,
+        worker.control,
+        drain_seconds=settings.drain_seconds,
+        deadline_seconds=settings.deadline_seconds,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -100,6 +100,11 @@ class Settings(BaseSettings):
         description="Seconds that a load or unload waits for each of several workers; above it "
         "503, which names the worker. At least as long as the largest model takes to load.",
     )
+    worker_health_seconds: PositiveSeconds = Field(
+        default=30.0,
+        description="Seconds in which each of several workers must answer a health check, from "
+        "its first import on; one that does not is replaced. Longer where processors are scarce.",
+    )
     memory_budget_mib: int = Field(
         default=0,
         ge=0,

@@ -24,7 +24,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.listing",
         "service.logs",
         "service.metrics",
-        "service.server",
+        "service.open_files",
         "service.settings",
         "service.spelling",
         # Its supervisor alone.
@@ -32,6 +32,7 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     # uvicorn's protocol with a fast path into the API, and limits on connections.
     "service.server": {"service.api", "service.errors", "service.limits", "service.settings"},
+    "service.open_files": set(),
     # The server's sockets, whatever is served.
     "service.listening": {"service.errors"},
     # A client of a running service, which it knows by its answers alone.
@@ -83,6 +84,8 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.workers": {
         "service.engine",
         "service.errors",
+        # What a worker process serves with.
+        "service.listening",
         "service.metrics",
         "service.settings",
     },
@@ -130,6 +133,7 @@ OWNERS: Mapping[str, set[str]] = {
         "service.__main__",
         "service.listening",
         "service.server",
+        "service.workers.process",
         "service.workers.supervisor",
     },
     "pydantic_settings": {"service.settings"},
