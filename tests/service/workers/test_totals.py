@@ -1,0 +1,228 @@
+"""Totals of workers: added up, exact, and safe where a worker or the disk fails."""
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.metrics import Metrics
+from service.workers.channel import Channel
+from service.workers.slots import Slot, claim
+from service.workers.totals import Totals
+from tests.models import publish_price
+from tests.processes import served, several, until
+
+
+class Worker:
+    """The metrics of one worker among others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.slot: Slot = claim(folder)
+        self.metrics = Metrics()
+        self.channel = Channel(self.slot)
+        self.totals = Totals(self.metrics, self.channel, self.slot)
+        self.totals.restore()
+
+    async def end(self) -> None:
+        """Leave the slot, as a process does that ends."""
+        await self.channel.close()
+        os.close(self.slot.held)
+
+
+def responses(text: bytes) -> float:
+    """How many responses with status 200 a scrape reports."""
+    for family in text_string_to_metric_families(text.decode()):
+        for sample in family.samples:
+            if sample.name == "onward_responses_total" and sample.labels == {"status": "200"}:
+                return sample.value
+    return 0
+
+
+def play(folder: Path, scenario: Callable[[Worker, Worker], Awaitable[None]]) -> None:
+    async def run() -> None:
+        workers = Worker(folder), Worker(folder)
+        for worker in workers:
+            await worker.channel.open()
+        await scenario(*workers)
+        for worker in workers:
+            await worker.channel.close()
+
+    asyncio.run(run())
+
+
+def test_every_worker_reports_the_sum(tmp_path: Path) -> None:
+    """Of everything that was counted before the scrape, by whichever worker."""
+
+    async def scenario(one: Worker, other: Worker) -> None:
+        for count in range(1, 4):
+            one.metrics.responded(200)
+            other.metrics.responded(200)
+            assert responses(await one.totals.exposition()) == 2 * count
+            assert responses(await other.totals.exposition()) == 2 * count
+
+    play(tmp_path, scenario)
+
+
+def test_a_counter_never_goes_back_when_a_worker_ends(tmp_path: Path) -> None:
+    """What was reported once is reported while its slot is empty, and by who takes it."""
+
+    async def scenario(one: Worker, other: Worker) -> None:
+        for count in range(1, 4):
+            other.metrics.responded(200)
+            before = responses(await one.totals.exposition())
+            await other.end()
+            between = responses(await one.totals.exposition())
+            other = Worker(tmp_path)
+            await other.channel.open()
+            after = responses(await one.totals.exposition())
+
+            assert (before, between, after) == (count, count, count)
+        await other.end()
+
+    play(tmp_path, scenario)
+
+
+def test_a_worker_that_hangs_is_reported_by_what_it_wrote_last(tmp_path: Path) -> None:
+    """Its counts and its states, and nobody waits for it for long."""
+
+    async def scenario(one: Worker, other: Worker) -> None:
+        other.metrics.responded(200)
+        other.metrics.model_state("m", "1", "cpu", "READY")
+        await other.totals.write()
+        await other.channel.close()
+        with socket.socket(socket.AF_UNIX) as hangs:  # it takes questions and never answers
+            hangs.bind(str(tmp_path / f"{other.slot.number}.sock"))
+            hangs.listen()
+            text = await one.totals.exposition()
+
+        assert responses(text) == 1
+        assert b'onward_model_ready{device="cpu",model="m",version="1"} 1.0' in text
+
+    play(tmp_path, scenario)
+
+
+def test_scrapes_at_the_same_time_share_a_build_that_begins_after_them(tmp_path: Path) -> None:
+    """Fifty of them make two texts, and the later one has what was counted meanwhile."""
+
+    async def scenario(one: Worker, _: Worker) -> None:
+        first = asyncio.create_task(one.totals.exposition())
+        await asyncio.sleep(0.001)
+        one.metrics.responded(200)
+        later = [asyncio.create_task(one.totals.exposition()) for _ in range(50)]
+        await first
+        texts = {id(text) for text in await asyncio.gather(*later)}
+
+        assert len(texts) == 1
+        assert responses(await later[0]) == 1
+
+    play(tmp_path, scenario)
+
+
+def test_a_client_that_leaves_does_not_end_the_build_of_others(tmp_path: Path) -> None:
+    """The build goes on for who still waits."""
+
+    async def scenario(one: Worker, _: Worker) -> None:
+        one.metrics.responded(200)
+        leaving, waiting = (asyncio.create_task(one.totals.exposition()) for _ in range(2))
+        await asyncio.sleep(0)
+        leaving.cancel()
+
+        assert responses(await waiting) == 1
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"counts": {"statuses": {"x": 1}}}'])
+def test_a_file_that_cannot_be_read_stops_no_worker(tmp_path: Path, content: bytes) -> None:
+    """It begins from nothing."""
+    (tmp_path / "0.totals").write_bytes(content)
+
+    worker = Worker(tmp_path)
+    worker.metrics.responded(200)
+
+    assert responses(worker.metrics.exposition()) == 1
+
+
+@contextmanager
+def no_space() -> Iterator[None]:
+    """A system on which nothing can be written to a file, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_without_space_counting_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says so once, the sum is exact, and nothing half-written is left behind."""
+
+    async def scenario(one: Worker, other: Worker) -> None:
+        caplog.clear()
+        with no_space():
+            for _ in range(3):
+                other.metrics.responded(200)
+                await other.totals.write()
+            text = await one.totals.exposition()
+
+        assert responses(text) == 3
+        said = [record.message for record in caplog.records if "written" in record.message]
+        assert said == ["totals cannot be written"] * 2  # one by each worker
+
+    play(tmp_path, scenario)
+    assert not [*tmp_path.glob("*.totals"), *tmp_path.glob("*.new")]
+
+
+def test_workers_without_space_serve_on_and_can_be_replaced(models: Path) -> None:
+    """From their start or later on: every request is answered and counted."""
+    publish_price(models)
+
+    with several(models, 2) as service, httpx.Client(base_url=service.address) as client:
+
+        def predict() -> bool:
+            return client.post("/models/price/predict", json={"size": 2}).status_code == 200
+
+        for process in (service.process.pid, *service.workers):
+            limits = resource.prlimit(process, resource.RLIMIT_FSIZE)
+            resource.prlimit(process, resource.RLIMIT_FSIZE, (0, limits[1]))
+        before = [predict() for _ in range(20)]
+        service.until_said("totals cannot be written", 1)
+        counted = client.get("/metrics").text
+        os.kill(service.workers[0], signal.SIGKILL)
+        until(lambda: service.said.count("Application startup complete") == 3)
+        client.close()
+        after = [
+            httpx.post(f"{service.address}/models/price/predict", json={"size": 2}).status_code
+            for _ in range(20)
+        ]
+
+    assert all(before)
+    assert 'onward_rows_total{model="price",version="1"} 20.0' in counted
+    assert after == [200] * 20
+
+
+def test_an_inherited_folder_of_prometheus_is_ignored(models: Path, tmp_path: Path) -> None:
+    """Neither its old counts are reported nor is anything written there."""
+    publish_price(models)
+    folder = tmp_path / "of another service"
+    folder.mkdir()
+    (folder / "counter_1.db").write_bytes(b"nonsense")
+    options = ("--models", str(models), "--device", "cpu")
+
+    for workers in ("1", "2"):
+        with served(
+            *options, "--workers", workers, PROMETHEUS_MULTIPROC_DIR=str(folder)
+        ) as service:
+            service.until_said("Application startup complete", int(workers))
+            text = httpx.get(f"{service.address}/metrics").text
+
+        assert "onward_evictions_total 0.0" in text
+        assert [path.name for path in folder.iterdir()] == ["counter_1.db"]
