@@ -19,7 +19,7 @@ from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
 from service.listening import Server, bound, port_of_workers
 from service.listing import list_models
-from service.logs import configure_logging
+from service.logs import configure_logging, flush_logs
 from service.open_files import raise_open_files_limit
 from service.settings import Settings, misspelt_variables
 from service.spelling import nearest
@@ -56,7 +56,8 @@ def _serve_as_told(arguments: Sequence[str]) -> int:
         settings = read_settings(vars(_parser().parse_args(arguments)))
         if settings.workers == 0:
             settings = settings.model_copy(update={"workers": available_cores()})
-        configure_logging(settings.log_format, settings.log_level)
+        limited = settings.log_requests != "all"
+        configure_logging(settings.log_format, settings.log_level, limited=limited)
         for sentence in misspelt_variables(os.environ):
             _log.warning(sentence)
         _check_machine(settings)
@@ -135,6 +136,7 @@ def _serve(settings: Settings) -> None:
 
 
 def _refuse(reason: str) -> int:
+    flush_logs()
     sys.stderr.write(f"Onward cannot start.\n{reason}\n")
     return _USAGE_ERROR
 

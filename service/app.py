@@ -118,7 +118,8 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
 def create_app_from_environment() -> Onward:
     """What each of several workers calls; their settings travel in the environment."""
     settings = Settings()
-    configure_logging(settings.log_format, settings.log_level)
+    limited = settings.log_requests != "all"
+    configure_logging(settings.log_format, settings.log_level, limited=limited)
     folder = os.environ.get(WORKERS_FOLDER)
     if folder is None:
         return create_app(settings)

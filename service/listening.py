@@ -15,13 +15,15 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
 from service.errors import CannotStart
+from service.logs import flush_logs
 
 # More than this many at once bring nothing that could be measured.
 _TAKERS = 16
@@ -113,9 +115,17 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; while models are still loading there is nothing to finish, so end at once."""
         if not self.started:
+            flush_logs()
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
         super().handle_exit(sig, frame)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn does, which ends the process by the signal; all is logged by then."""
+        with super().capture_signals():
+            yield
+            flush_logs()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the port, answer what is in progress, and close every connection.

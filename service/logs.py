@@ -1,25 +1,127 @@
-"""Structured logs: one line an event, with the request's id on it."""
+"""Structured logs: one line an event, with the request's id on it.
+
+Lines are written by a thread, so that standard error, which may be a pipe that nobody reads, holds
+up nothing else. Clients can cause lines; how many of one kind are written is limited.
+"""
 
 import logging
+import queue
 import sys
+import threading
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Literal
+from typing import Literal, TextIO
 
 import orjson
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
+# From one place in the code so many lines may come at once, and so many a second in the long run.
+_BURST_LINES = 1000
+_LINES_PER_SECOND = 50
+# Of lines that wait to be written; with more, new ones are lost.
+_MOST_WAITING = 10_000
+_FLUSH_SECONDS = 0.5
+
 _TAKEN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 
-def configure_logging(form: Literal["text", "json"], level: str) -> None:
-    """Send every library's messages to standard error in one form."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure_logging(form: Literal["text", "json"], level: str, *, limited: bool = True) -> None:
+    """Send every library's messages to standard error in one form.
+
+    Args:
+        form: of a line.
+        level: the least severe that is written.
+        limited: whether the lines of each place in the code are limited.
+    """
+    handler = ThreadHandler(sys.stderr)
+    if limited:
+        handler.addFilter(RateLimit())
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # Ours carries the request's id, and uvicorn's costs half of the throughput.
     logging.getLogger("uvicorn.access").disabled = True
+
+
+class ThreadHandler(logging.Handler):
+    """Writes lines in a thread. Where they are not taken, they wait, and then new ones are lost.
+
+    Args:
+        stream: where lines are written.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: queue.SimpleQueue[str | threading.Event] = queue.SimpleQueue()
+        self._lost = 0
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Have the record written soon."""
+        try:
+            if self._lines.qsize() >= _MOST_WAITING:
+                self._lost += 1
+                return
+            if self._lost:
+                record.lines_lost, self._lost = self._lost, 0
+            self._lines.put(self.format(record))
+        except Exception:  # noqa: BLE001 - as every handler of the library does
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait until all lines are written, but not for long."""
+        written = threading.Event()
+        self._lines.put(written)
+        written.wait(_FLUSH_SECONDS)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except (OSError, ValueError):
+                pass  # nobody reads any more, and there is nowhere else to say so
+
+
+class RateLimit(logging.Filter):
+    """Lets so many lines of each place in the code pass, and counts the others on a later line.
+
+    Args:
+        clock: gives seconds that only increase.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        # By file and line number: lines that may still pass, when that was so, and those held back.
+        self._places: dict[tuple[str, int], tuple[float, float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a record is written."""
+        place, now = (record.pathname, record.lineno), self._clock()
+        left, before, suppressed = self._places.get(place, (_BURST_LINES, now, 0))
+        left = min(left + (now - before) * _LINES_PER_SECOND, _BURST_LINES)
+        passes = left >= 1
+        if passes:
+            left -= 1
+            if suppressed:
+                record.lines_suppressed, suppressed = suppressed, 0
+        else:
+            suppressed += 1
+        self._places[place] = left, now, suppressed
+        return passes
+
+
+def flush_logs() -> None:
+    """Wait until what was logged is written, but not for long; for a process that ends at once."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
 
 
 class JsonFormatter(logging.Formatter):

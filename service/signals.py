@@ -15,6 +15,7 @@ import time
 from types import FrameType
 
 from service.engine.readiness import Readiness
+from service.logs import flush_logs
 from service.workers.control import Control
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
@@ -49,6 +50,7 @@ class ExitTimer:
                 break
         names = sorted(thread.name for thread in threading.enumerate() if not thread.daemon)
         _log.error("stop took too long and is forced", extra={"threads": names})
+        flush_logs()
         os._exit(1)
 
 

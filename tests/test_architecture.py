@@ -34,7 +34,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.server": {"service.api", "service.errors", "service.limits", "service.settings"},
     "service.open_files": set(),
     # The server's sockets, whatever is served.
-    "service.listening": {"service.errors"},
+    "service.listening": {"service.errors", "service.logs"},
     # A client of a running service, which it knows by its answers alone.
     "service.listing": {"service.settings"},
     # The same parts without a server: a command passes files where HTTP passes bodies.
@@ -59,7 +59,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.signals",
         "service.workers",
     },
-    "service.signals": {"service.engine", "service.workers"},
+    "service.signals": {"service.engine", "service.logs", "service.workers"},
     "service.api": {
         "service.engine",
         "service.bundle",
@@ -86,6 +86,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.errors",
         # What a worker process serves with.
         "service.listening",
+        "service.logs",
         "service.metrics",
         "service.settings",
     },

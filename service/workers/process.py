@@ -15,9 +15,10 @@ from socket import socket
 from uvicorn.supervisors.multiprocess import Process
 
 from service.listening import Server
+from service.logs import flush_logs
 
 # How long requests in progress may take once the supervisor has ended.
-_LAST_SECONDS = 0.75
+_LAST_SECONDS = 0.7
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ def _end_with_supervisor(server: Server) -> None:
     _log.error("worker ends because its supervisor has ended")
     server.should_exit = True
     time.sleep(_LAST_SECONDS)
+    flush_logs()
     os._exit(1)  # whatever it does: it may still import, load models, or compute
 
 
