@@ -1,7 +1,6 @@
 """Stops that clients, models or the system make difficult; real processes and sockets."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -117,9 +116,8 @@ def test_a_stop_while_models_load_ends_at_once(
     models: Path, workers: int, number: signal.Signals
 ) -> None:
     """Of hundreds of models few are loaded then; there is no request to wait for."""
-    publish_price(models)
     for place in range(300):
-        shutil.copytree(models / "price", models / f"price_{place}")
+        publish_price(models, f"price_{place}")
     options = ("--port", "0", "--models", str(models), "--workers", str(workers))
     environment = {"ONWARD_DRAIN_SECONDS": "600", "ONWARD_DEADLINE_SECONDS": "600"}
     command = [sys.executable, "-m", "service", "--device", "cpu", *options]
