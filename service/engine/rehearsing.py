@@ -1,13 +1,16 @@
 """``python -m service.engine.rehearsing``: the other process of `service.engine.rehearsal`.
 
 A line says that it is there. Then a line of JSON names a version, and an empty one comes back when
-that has been tried, however it ended.
+that has been tried, however it ended. The end of the input ends the process, whatever it tries: the
+service has stopped, or was killed.
 """
 
 import contextlib
 import json
 import os
+import queue
 import sys
+import threading
 from pathlib import Path
 
 from service.engine.loading import load
@@ -23,12 +26,21 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the runtime may print
     _offer_itself()
     print(file=answers, flush=True)
-    for line in sys.stdin:
-        name, version, folder, device, threads = json.loads(line)
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=[lines], daemon=True).start()
+    while True:
+        name, version, folder, device, threads = json.loads(lines.get())
         candidate = Candidate(name, version, Path(folder), ())
         with contextlib.suppress(Exception):
             load(candidate, Plan(device, threads), Limits(1, 1), Metrics())
         print(file=answers, flush=True)
+
+
+def _read(lines: "queue.SimpleQueue[str]") -> None:
+    """Pass lines of the input on, and end the process with the last one."""
+    for line in sys.stdin:
+        lines.put(line)
+    os._exit(0)
 
 
 def _offer_itself() -> None:

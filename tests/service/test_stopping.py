@@ -15,8 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.models import publish_price
+from tests.models import place_bare, publish_price
 from tests.processes import ROOT, Served, served, until
+from tests.service.engine.test_rehearsal import nested_functions
 
 WORKERS = pytest.mark.parametrize("workers", [1, 2])
 BODY = b'{"size": 2}'
@@ -110,29 +111,41 @@ def test_a_client_that_never_ends_its_request_cannot_delay_a_stop(
         assert service.process.wait(20) in {0, 1, -signal.SIGTERM}
 
 
-@WORKERS
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_while_models_load_ends_at_once(
-    models: Path, workers: int, number: signal.Signals
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "options", [("--workers", "1"), ("--workers", "2"), ("--load-isolation", "process")]
+)
+def test_a_stop_while_a_model_loads_without_end_ends_every_process(
+    models: Path, options: tuple[str, ...], number: signal.Signals
 ) -> None:
-    """Of hundreds of models few are loaded then; there is no request to wait for."""
-    for place in range(300):
-        publish_price(models, f"price_{place}")
-    options = ("--port", "0", "--models", str(models), "--workers", str(workers))
+    """At once, for there is no request to wait for; the process that tries loads ends too."""
+    place_bare(models, "endless", nested_functions(60, 2))
     environment = {"ONWARD_DRAIN_SECONDS": "600", "ONWARD_DEADLINE_SECONDS": "600"}
-    command = [sys.executable, "-m", "service", "--device", "cpu", *options]
+    command = [sys.executable, "-m", "service", "--port", "0", "--device", "cpu", *options]
 
     with subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | environment, stderr=subprocess.PIPE, text=True
+        [*command, "--models", str(models)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stderr is not None
-        while "model ready" not in process.stderr.readline():
+        while "device chosen" not in process.stderr.readline():
             pass
+        time.sleep(1)
+        others = children(process.pid)
         process.send_signal(number)
-        rest = process.stderr.read()
+        rest = process.stderr.read()  # until the last of them has ended
 
     assert process.returncode in {0, -number}
     assert "Application startup complete" not in rest
+    until(lambda: all(is_gone(other) for other in others))
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started."""
+    return [int(it) for it in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 @pytest.mark.parametrize("moment", ["Started parent process", "Application startup complete"])
