@@ -31,7 +31,13 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.workers",
     },
     # uvicorn's protocol with a fast path into the API, and limits on connections.
-    "service.server": {"service.api", "service.errors", "service.limits", "service.settings"},
+    "service.server": {
+        "service.api",
+        "service.errors",
+        "service.limits",
+        "service.open_files",
+        "service.settings",
+    },
     "service.open_files": set(),
     # The server's sockets, whatever is served.
     "service.listening": {"service.errors", "service.logs"},

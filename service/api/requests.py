@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import error_response
 from service.engine.readiness import Readiness
-from service.errors import BodyStalled
+from service.errors import BodyStalled, Draining
 from service.logs import request_id
 from service.metrics import Metrics
 from service.settings import Settings
@@ -126,6 +126,11 @@ class RequestContext:
         except ClientDisconnect:
             # No client is left to respond to, or the server has responded.
             answer.status = scope.get(STATUS_SENT, CLIENT_LEFT)
+        except asyncio.CancelledError:
+            # The time in which a stop waits for requests is over.
+            if answer.status:
+                raise
+            await error_response(Draining())(scope, body.receive, answer.send)
         except Exception as error:
             _log.exception("request failed")
             if answer.status:

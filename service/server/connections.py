@@ -6,18 +6,13 @@ processed is never closed, so a limit on connections cannot lose a response.
 
 import asyncio
 import logging
-import sys
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from service.limits import CountRejection
+from service.open_files import available_connections
 from service.settings import Settings
 
-if sys.platform != "win32":
-    import resource
-
-# Descriptors that a process needs for anything but connections: models, logs, sockets of workers.
-_RESERVED_DESCRIPTORS = 64
 _LONGEST_SWEEP_INTERVAL = 1.0
 # Each new connection beyond the limit evicts this part of all, so that sorting them is rare.
 _EVICTED_PART = 64
@@ -140,16 +135,6 @@ class Connections:
             self._schedule_sweep()
         else:
             self._is_sweeping = False
-
-
-def available_connections(max_connections: int) -> int:
-    """How many connections the process can hold: the setting, or what open files leave."""
-    if sys.platform == "win32":
-        return max_connections
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return max_connections
-    return max(min(max_connections, soft - _RESERVED_DESCRIPTORS), 1)
 
 
 def _shortest_timeout(settings: Settings) -> float:
