@@ -21,6 +21,7 @@ from service.api.openapi import complete
 from service.api.operations import operations_router
 from service.api.plain import PlainDialect, PlainPredictions, plain_router
 from service.api.prediction import Predictor
+from service.api.quotas import ReleaseQuotas
 from service.api.requests import Ledger, RequestContext
 from service.api.shadow import shadow_router
 from service.api.tables.exchange import TableExchange
@@ -84,20 +85,20 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         lifespan=_lifespan(worker, shadows, metrics, settings),
         redirect_slashes=False,
     )
-    app.limits = Limits(settings, metrics.rejected)
+    limits = app.limits = Limits(settings, metrics.rejected)
     codecs = Codecs(settings)
     copies = Copies(worker.registry, shadows)
-    predictor = Predictor(worker.registry, worker.reconciler, metrics, copies, settings)
-    exchange = TableExchange(predictor, codecs, metrics, settings)
-    plain = PlainDialect(codecs)
-    predictions = PlainPredictions(predictor, plain, exchange)
-    v1 = PredictDialect(codecs)
-    v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), codecs)
+    predictor = Predictor(worker, metrics, copies, settings, limits)
+    exchange = TableExchange(predictor, codecs, metrics, settings, limits)
+    plain = PlainDialect(codecs, limits)
+    predictions = PlainPredictions(predictor, plain, exchange, limits)
+    v1 = PredictDialect(codecs, limits)
+    v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), codecs, limits)
     for router in (
         plain_router(worker, predictions),
         shadow_router(worker.registry, shadows, worker.channel),
         explain_router(Explainer(predictor, plain, metrics, settings)),
-        *v1_routers(worker, predictor, v1, codecs),
+        *v1_routers(worker, predictor, v1, codecs, limits),
         *v2_routers(worker, predictor, v2, settings, VERSION),
         operations_router(worker.readiness, metrics, worker.channel),
     ):
@@ -111,6 +112,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     ledger = Ledger(metrics, worker.readiness, settings.log_requests)
     app.door = Door(predictor, ways, ledger, settings.max_body_bytes)
     app.add_middleware(AsgiDoor, ways=ways)
+    app.add_middleware(ReleaseQuotas, limits=limits)
     app.add_middleware(RequestContext, ledger=ledger)
     return app
 

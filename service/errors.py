@@ -15,6 +15,7 @@ OnwardError
 │   │   ├── DecompressionRatioExceeded
 │   │   ├── TooManyRows
 │   │   ├── TooManyJsonMembers
+│   │   ├── ParsedBodyTooLarge
 │   │   └── RecordTooLarge
 │   └── InputRefused          a bare model's graph cannot compute these values
 ├── NotFound
@@ -206,14 +207,27 @@ class TooManyRows(LimitExceeded):
 
 
 class TooManyJsonMembers(LimitExceeded):
-    """A JSON body has too many values."""
+    """A request has too many JSON values, or strings in BYTES tensors."""
 
     code = "too_many_json_members"
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"The JSON body has more than {limit:,} values; send fewer rows a request, or send "
-            "binary tensors by POST /v2/models/NAME/infer."
+            f"The request has more than {limit:,} JSON values or strings; send fewer rows a "
+            "request, or send numbers as binary tensors by POST /v2/models/NAME/infer."
+        )
+
+
+class ParsedBodyTooLarge(LimitExceeded):
+    """A body that would take too much memory when it is parsed, even if no other request ran."""
+
+    code = "parsed_body_too_large"
+
+    def __init__(self, needed: int, limit: int) -> None:
+        super().__init__(
+            f"The body may take {needed:,} bytes of memory when it is parsed, and the limit is "
+            f"{limit:,}; send fewer rows a request, or ask the operator to raise "
+            "ONWARD_MAX_BYTES_IN_FLIGHT."
         )
 
 

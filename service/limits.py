@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Self
 
 from service.errors import (
+    DecompressionRatioExceeded,
     OnwardError,
+    ParsedBodyTooLarge,
     SpoolFull,
     TooManyBytesInFlight,
     TooManyJsonMembers,
@@ -22,8 +24,27 @@ from service.settings import Settings
 
 CountRejection = Callable[[str], None]
 
+UNCOUNTED_BODY_BYTES = 64 * 1024
+"""Up to this size bodies are not counted; the number of connections bounds them."""
+
 # Each value of a JSON document but the first of its container follows one of these.
 _JSON_SEPARATORS = (b",", b":", b"[", b"{")
+# A separator is counted at 1 GB/s with the interpreter locked; other threads run between pieces.
+_PIECE_BYTES = 1024 * 1024
+# The most that orjson and simdjson take for a value, measured over lists, objects, nested and empty
+# ones, long and short keys, numbers and strings: docs/decisions/0024-limits.md.
+_BYTES_PER_JSON_VALUE = 112
+# A string is copied once more where base64 is decoded. With one character beyond U+FFFF Python
+# stores every character of a string in four bytes.
+_COPIES_OF_JSON = 2
+_COPIES_OF_WIDE_JSON = 6
+# A string of a BYTES tensor: its object, and its references in a list and an array.
+_BYTES_PER_STRING = 100
+_STRING_PREFIX_BYTES = 4
+_COPIES_OF_STRINGS = 4
+_COPIES_OF_BINARY = 2
+# Short bodies of a repeated row are compressed better than any limit on the ratio would allow.
+_RATIO_CHECKED_ABOVE_BYTES = 1024 * 1024
 
 
 class Quota:
@@ -96,6 +117,23 @@ class Reservation:
         self._quota.release(amount)
         self.amount -= amount
 
+    def set(self, amount: int) -> None:
+        """Hold this amount instead; raises the quota's error where that would exceed its limit."""
+        if amount > self.amount:
+            self.add(amount - self.amount)
+        else:
+            self.give_back(self.amount - amount)
+
+    def move(self) -> "Reservation":
+        """A reservation of all that is held; this one then holds nothing."""
+        moved = Reservation(self._quota)
+        moved.amount, self.amount = self.amount, 0
+        return moved
+
+    def release(self) -> None:
+        """Give all of it back."""
+        self.__exit__()
+
 
 class Limits:
     """All limits of one process.
@@ -110,6 +148,7 @@ class Limits:
         self._max_rows = settings.max_request_rows
         self._max_json_members = settings.max_json_members
         self._max_query_parameters = settings.max_query_parameters
+        self._max_ratio = settings.max_decompression_ratio
         self.requests = Quota(settings.max_concurrent_requests, TooManyRequests, count)
         """Requests being processed, from the moment their body has arrived."""
         self.tables = Quota(settings.max_concurrent_tables, TooManyTables, count)
@@ -134,7 +173,7 @@ class Limits:
             raise self.rejected(TooManyQueryParameters(self._max_query_parameters))
 
     def require_json(self, body: bytes) -> int:
-        """Reject a JSON body with too many values, before it is parsed.
+        """Reject a JSON body with too many values, before it is parsed; from any thread.
 
         Returns:
             The number of values, or more: separators within strings count too.
@@ -142,10 +181,61 @@ class Limits:
         Raises:
             TooManyJsonMembers: it has too many.
         """
-        members = sum([body.count(separator) for separator in _JSON_SEPARATORS])
-        if members > self._max_json_members:
+        values = 0
+        for start in range(0, len(body), _PIECE_BYTES):
+            end = start + _PIECE_BYTES
+            values += sum([body.count(sign, start, end) for sign in _JSON_SEPARATORS])
+            self.require_values(values)
+        return values
+
+    def require_values(self, values: int) -> None:
+        """Reject a request with too many values that become Python objects.
+
+        Raises:
+            TooManyJsonMembers: it has.
+        """
+        if values > self._max_json_members:
             raise self.rejected(TooManyJsonMembers(self._max_json_members))
-        return members
+
+    def decoded_bytes(self, body: bytes, json_bytes: int, *, strings: bool) -> int:
+        """The most memory that decoding a body takes, beyond the body; from any thread.
+
+        Args:
+            body: the whole body.
+            json_bytes: how many of its first bytes are JSON.
+            strings: whether the others may be a BYTES tensor.
+
+        Raises:
+            TooManyJsonMembers: the JSON has too many values.
+            ParsedBodyTooLarge: no budget would be large enough.
+        """
+        needed = 0
+        if json_bytes:
+            text = body if json_bytes == len(body) else body[:json_bytes]
+            copies = _COPIES_OF_WIDE_JSON if _may_be_wide(text) else _COPIES_OF_JSON
+            needed = _BYTES_PER_JSON_VALUE * self.require_json(text) + copies * json_bytes
+        rest = len(body) - json_bytes
+        if strings:
+            most = min(rest // _STRING_PREFIX_BYTES, self._max_json_members)
+            needed += _COPIES_OF_STRINGS * rest + _BYTES_PER_STRING * most
+        else:
+            needed += _COPIES_OF_BINARY * rest
+        if len(body) + needed > self.body_bytes.limit:
+            raise self.rejected(ParsedBodyTooLarge(len(body) + needed, self.body_bytes.limit))
+        return needed
+
+    def require_ratio(self, compressed: int, decompressed: int) -> None:
+        """Reject a compressed body that expands too much.
+
+        Args:
+            compressed: bytes decompressed so far.
+            decompressed: bytes that they expanded to.
+
+        Raises:
+            DecompressionRatioExceeded: that is too many.
+        """
+        if decompressed > max(_RATIO_CHECKED_ABOVE_BYTES, self._max_ratio * compressed):
+            raise self.rejected(DecompressionRatioExceeded(self._max_ratio))
 
     def require_rows(self, rows: int) -> None:
         """Reject a request with too many rows.
@@ -155,3 +245,48 @@ class Limits:
         """
         if rows > self._max_rows:
             raise self.rejected(TooManyRows(self._max_rows))
+
+
+class RequestQuotas:
+    """What one request holds of the shared quotas, until its response has been sent.
+
+    Args:
+        limits: of the process.
+    """
+
+    __slots__ = ("_requests", "body", "limits")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.body = limits.body_bytes.hold()
+        """Bytes of its body, and later of its tensors or its response."""
+        self._requests = limits.requests.hold()
+
+    def start(self) -> None:
+        """Count the request as being processed: its body has arrived.
+
+        Raises:
+            TooManyRequests: as many as allowed are.
+        """
+        self._requests.add(1)
+
+    def hold_bytes(self, size: int) -> None:
+        """Hold so many bytes from now on; small ones are not counted.
+
+        Raises:
+            TooManyBytesInFlight: all requests together would hold too many.
+        """
+        self.body.set(size if size > UNCOUNTED_BODY_BYTES else 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give everything back."""
+        self.body.release()
+        self._requests.release()
+
+
+def _may_be_wide(text: bytes) -> bool:
+    """Whether a string of this JSON may hold a character beyond U+FFFF."""
+    return not text.isascii() or b"\\u" in text

@@ -56,6 +56,9 @@ class Dialect(Protocol[Context]):
     def media_types(self, model: ServedModel) -> tuple[str, ...]:
         """What it reads for this model."""
 
+    def json_bytes(self, body: bytes, head: Head) -> int:
+        """How many of a body's first bytes are JSON."""
+
     def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Context]:
         """Turn a body into arrays the model can take; raises `InvalidRequest` where it cannot.
 
@@ -116,6 +119,10 @@ class Asking(Generic[Context]):
         self._head = head
         self._metrics = metrics
         self._decode_seconds = self._encode_seconds = 0.0
+
+    def json_bytes(self, body: bytes) -> int:
+        """How many of a body's first bytes are JSON."""
+        return self._dialect.json_bytes(body, self._head)
 
     def decode(self, body: bytes) -> Inputs:
         """What the model shall be asked, or what will have made it.
