@@ -27,17 +27,17 @@ CountRejection = Callable[[str], None]
 UNCOUNTED_BODY_BYTES = 64 * 1024
 """Up to this size bodies are not counted; the number of connections bounds them."""
 
-# Each value of a JSON document but the first of its container follows one of these.
-_JSON_SEPARATORS = (b",", b":", b"[", b"{")
+# Each value of a JSON document but the first of its container follows one of these. An array or an
+# object counts twice, for it takes twice the time and memory of a number.
+_JSON_SEPARATORS = ((b",", 1), (b":", 1), (b"[", 2), (b"{", 2))
 # A separator is counted at 1 GB/s with the interpreter locked; other threads run between pieces.
 _PIECE_BYTES = 1024 * 1024
 # The most that orjson and simdjson take for a value, measured over lists, objects, nested and empty
 # ones, long and short keys, numbers and strings: docs/decisions/0024-limits.md.
 _BYTES_PER_JSON_VALUE = 112
-# A string is copied once more where base64 is decoded. With one character beyond U+FFFF Python
-# stores every character of a string in four bytes.
-_COPIES_OF_JSON = 2
-_COPIES_OF_WIDE_JSON = 6
+# A string is copied once more where base64 is decoded or an error shows a part of it. Python stores
+# its characters in one, two or four bytes each, by the widest of them.
+_COPIES_OF_JSON = (2, 4, 10)
 # A string of a BYTES tensor: its object, and its references in a list and an array.
 _BYTES_PER_STRING = 100
 _STRING_PREFIX_BYTES = 4
@@ -69,10 +69,16 @@ class Quota:
     def acquire(self, amount: int = 1) -> None:
         """Take an amount; raises this quota's error where that would exceed the limit."""
         if self.used + amount > self.limit:
-            error = self._error(self.limit)
-            self._count(error.code)
-            raise error
+            # Not a local variable: with its traceback it would be a cycle, which would keep what
+            # the frames above hold, such as a body, until the next garbage collection.
+            raise self.rejection()
         self.used += amount
+
+    def rejection(self) -> OnwardError:
+        """The error of a request that would exceed the limit, counted."""
+        error = self._error(self.limit)
+        self._count(error.code)
+        return error
 
     def release(self, amount: int = 1) -> None:
         """Give an amount back."""
@@ -176,7 +182,8 @@ class Limits:
         """Reject a JSON body with too many values, before it is parsed; from any thread.
 
         Returns:
-            The number of values, or more: separators within strings count too.
+            The number of values, arrays and objects twice, or more: separators within strings
+            count too.
 
         Raises:
             TooManyJsonMembers: it has too many.
@@ -184,7 +191,7 @@ class Limits:
         values = 0
         for start in range(0, len(body), _PIECE_BYTES):
             end = start + _PIECE_BYTES
-            values += sum([body.count(sign, start, end) for sign in _JSON_SEPARATORS])
+            values += sum([n * body.count(sign, start, end) for sign, n in _JSON_SEPARATORS])
             self.require_values(values)
         return values
 
@@ -212,8 +219,8 @@ class Limits:
         needed = 0
         if json_bytes:
             text = body if json_bytes == len(body) else body[:json_bytes]
-            copies = _COPIES_OF_WIDE_JSON if _may_be_wide(text) else _COPIES_OF_JSON
-            needed = _BYTES_PER_JSON_VALUE * self.require_json(text) + copies * json_bytes
+            needed = _BYTES_PER_JSON_VALUE * self.require_json(text)
+            needed += _COPIES_OF_JSON[_width_of(text)] * json_bytes
         rest = len(body) - json_bytes
         if strings:
             most = min(rest // _STRING_PREFIX_BYTES, self._max_json_members)
@@ -287,6 +294,11 @@ class RequestQuotas:
         self._requests.release()
 
 
-def _may_be_wide(text: bytes) -> bool:
-    """Whether a string of this JSON may hold a character beyond U+FFFF."""
-    return not text.isascii() or b"\\u" in text
+def _width_of(text: bytes) -> int:
+    """How wide the characters of this JSON may be: 0 up to U+00FF, 1 up to U+FFFF, 2 beyond."""
+    if b"\\u" in text:
+        return 2
+    if text.isascii():
+        return 0
+    # The first byte of a character beyond U+FFFF, in UTF-8.
+    return 2 if any(bytes([first]) in text for first in range(0xF0, 0xF5)) else 1

@@ -12,7 +12,7 @@ from fastapi import Request
 
 from service.api.decompression import WINDOW_BITS, unpacked
 from service.api.signatures import recognised
-from service.errors import BodyTooLarge, InvalidRequest, TooManyBytesInFlight, UnsupportedContent
+from service.errors import BodyTooLarge, InvalidRequest, UnsupportedContent
 from service.limits import UNCOUNTED_BODY_BYTES, RequestQuotas
 
 JSON = "application/json"
@@ -96,7 +96,7 @@ def _require_declared(
         raise refusal(limit)
     quota = quotas.limits.body_bytes
     if size > UNCOUNTED_BODY_BYTES and quota.used + size > quota.limit:
-        raise quotas.limits.rejected(TooManyBytesInFlight(quota.limit))
+        raise quota.rejection()
 
 
 async def _counted(

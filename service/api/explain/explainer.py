@@ -7,7 +7,7 @@ from time import perf_counter
 import orjson
 from fastapi import Request, Response
 
-from service.api.asking import made
+from service.api.asking import decode, made
 from service.api.bodies import compressed, require_media_type
 from service.api.codecs import require_manifest
 from service.api.deadline import Deadline
@@ -87,10 +87,8 @@ class Explainer:
         require_media_type(head.get(b"content-type"), self._dialect.media_types(model))
         quotas.limits.require_query(query)
         wishes = read_wishes(query)
-        decode = partial(self._dialect.decode, model, body, head)
-        decoded = await self._predictor.decoded(
-            self._dialect, model, (head, body), decode, deadline
-        )
+        work = partial(decode, self._dialect, model, body, head)
+        decoded = await self._predictor.decoded(self._dialect, model, (head, body), work, deadline)
         rows = (await made(decoded.inputs))[0]
         self._require_few(len(rows))
         manifest = require_manifest(model)
