@@ -30,6 +30,7 @@ from service.api.v1.routes import v1_routers
 from service.api.v2.dialect import V2Dialect
 from service.api.v2.routes import v2_routers
 from service.api.v2.shared_memory import Regions
+from service.engine.heap import map_large_blocks
 from service.engine.registry import Registry
 from service.limits import Limits
 from service.logs import configure_logging
@@ -147,6 +148,7 @@ def _lifespan(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        map_large_blocks()
         await worker.start()
         signals.install()
         # What start-up made lives as long as the process; the collector need not look at it again.

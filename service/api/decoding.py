@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from service.engine.heap import Heap
 from service.limits import UNCOUNTED_BODY_BYTES, Limits, Reservation
 
 T = TypeVar("T")
@@ -29,7 +28,6 @@ class DecodeThreads:
         self._large = ThreadPoolExecutor(1, "decode-large")
         self._small = ThreadPoolExecutor(1, "decode-small")
         self._turn = asyncio.Lock()
-        self._heap = Heap()
 
     async def decode(
         self, body: bytes, decode: Callable[[], T], *, json_bytes: int, strings: bool
@@ -53,14 +51,7 @@ class DecodeThreads:
         async with self._turn:
             needed = await _result_of(self._large.submit(measure))
             with self._limits.body_bytes.hold(needed) as memory:
-                return await _result_of(self._large.submit(self._decoded, decode), memory)
-
-    def _decoded(self, decode: Callable[[], T]) -> T:
-        """Decode a large body, and give what it took back to the system, not only to malloc."""
-        try:
-            return decode()
-        finally:
-            self._heap.give_back()
+                return await _result_of(self._large.submit(decode), memory)
 
 
 async def _result_of(job: "Future[T]", memory: Reservation | None = None) -> T:
