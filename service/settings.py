@@ -218,9 +218,9 @@ class Settings(BaseSettings):
     max_bytes_in_flight: Positive = Field(
         default=256 * 1024 * 1024,
         description="Most bytes that the bodies and responses of all requests may take in each "
-        "worker, compressed, decompressed and parsed; above it 429. At least twice "
-        "ONWARD_MAX_BODY_BYTES, or the largest bodies are always rejected. Bodies of up to 64 KiB "
-        "are not counted.",
+        "worker, decompressed and parsed; above it 429. At least four times "
+        "ONWARD_MAX_BODY_BYTES, or the largest bodies are always rejected. Bodies and responses "
+        "of up to 64 KiB are not counted.",
     )
     max_decompression_ratio: Positive = Field(
         default=100,

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 from fastapi import Request, Response
 from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from service.api.asking import Answer, Asking, Context, Dialect
 from service.api.bodies import is_quick_to_decode, read_body, require_media_type
@@ -37,6 +38,7 @@ T = TypeVar("T")
 # A larger response is encoded in a thread. A number takes some ten times its four bytes' share of
 # work on its way to text.
 _MOST_BYTES_ENCODED_AT_ONCE = 16 * 1024
+_MOST_BYTES_SENT_AT_ONCE = 256 * 1024
 
 
 class Received(NamedTuple):
@@ -238,6 +240,24 @@ class AnswerResponse(Response):
         self.raw_headers = answer.headers
         self.body = answer.content
         self.background = after
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response; a large one in pieces, so that this ends when its client has read it.
+
+        A server waits between two pieces until the connection takes more. One large piece it would
+        buffer whole, and what the request holds would be given back too early.
+        """
+        if len(self.body) <= _MOST_BYTES_SENT_AT_ONCE:
+            await super().__call__(scope, receive, send)
+            return
+        headers = self.raw_headers
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        for start in range(0, len(self.body), _MOST_BYTES_SENT_AT_ONCE):
+            piece = self.body[start : start + _MOST_BYTES_SENT_AT_ONCE]
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        if self.background is not None:
+            await self.background()
 
 
 def count_failure(  # noqa: PLR0913 - the facts of a failure; grouping them would only rename them
