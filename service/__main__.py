@@ -20,7 +20,7 @@ from service.errors import CannotStart, NoModels, OnwardError
 from service.listening import Server, bound, port_of_workers
 from service.listing import list_models
 from service.logs import configure_logging
-from service.protocol import DoorProtocol
+from service.server.fast_path import FastPathProtocol
 from service.settings import Settings, misspelt_variables
 from service.shared_metrics import WORKERS_FOLDER
 from service.spelling import nearest
@@ -100,7 +100,7 @@ def _serve(settings: Settings) -> None:
         "server_header": False,
         # Nothing here asks who called, or by which scheme.
         "proxy_headers": False,
-        "http": DoorProtocol,
+        "http": FastPathProtocol,
         "timeout_graceful_shutdown": int(settings.deadline_seconds) + 1,
     }
     if settings.workers == 1:

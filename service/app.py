@@ -35,6 +35,8 @@ from service.engine.registry import Registry
 from service.limits import Limits
 from service.logs import configure_logging
 from service.metrics import Metrics
+from service.server.connections import Connections
+from service.server.fast_path import FastPath
 from service.settings import Settings
 from service.shadow.shadows import Shadows
 from service.shared_metrics import count_in_files, workers_folder
@@ -55,10 +57,8 @@ class Onward(FastAPI):
     def __init__(self, registry: Registry, **options: Any) -> None:  # noqa: ANN401 - FastAPI's own
         super().__init__(**options)
         self.registry = registry
-        self.limits: Limits | None = None
-        """What connections and requests share; `create_app` sets it."""
-        self.door: Door | None = None
-        """Where `service.protocol` hands over predictions; other servers know nothing of it."""
+        self.fast_path: FastPath | None = None
+        """What `service.server.fast_path` needs; other servers do not use it."""
 
     def openapi(self) -> dict[str, Any]:
         """The document, made anew each time: models come and go."""
@@ -86,7 +86,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         lifespan=_lifespan(worker, shadows, metrics, settings),
         redirect_slashes=False,
     )
-    limits = app.limits = Limits(settings, metrics.rejected)
+    limits = Limits(settings, metrics.rejected)
     codecs = Codecs(settings)
     copies = Copies(worker.registry, shadows)
     predictor = Predictor(worker, metrics, copies, settings, limits)
@@ -111,10 +111,11 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         Way(V2, v2, partial(predictor.answer, v2)),
     )
     ledger = Ledger(metrics, worker.readiness, settings.log_requests)
-    app.door = Door(predictor, ways, ledger, settings.max_body_bytes)
+    door = Door(predictor, ways, ledger, limits)
+    app.fast_path = FastPath(door, Connections(settings, metrics.rejected))
     app.add_middleware(AsgiDoor, ways=ways)
     app.add_middleware(ReleaseQuotas, limits=limits)
-    app.add_middleware(RequestContext, ledger=ledger)
+    app.add_middleware(RequestContext, ledger=ledger, settings=settings)
     return app
 
 

@@ -7,6 +7,7 @@ OnwardError
 │   ├── BodyTooLarge
 │   ├── BodyStalled
 │   ├── HeadTimeout
+│   ├── NotImplementedHere    a part of HTTP that we do not speak
 │   ├── LimitExceeded         the request exceeds one of the operator's limits
 │   │   ├── HeadTooLarge
 │   │   ├── TooManyHeaders
@@ -119,9 +120,15 @@ class BodyTooLarge(InvalidRequest):
 
 
 class BodyStalled(InvalidRequest):
-    """A body that streams has stopped arriving."""
+    """A body arrives too slowly, or has stopped arriving."""
 
     code = "body_stalled"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"The body made too little progress for {seconds:g} s; send it without such pauses, "
+            "or in several requests."
+        )
 
 
 class HeadTimeout(InvalidRequest):
@@ -131,6 +138,15 @@ class HeadTimeout(InvalidRequest):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"The request's headers did not arrive within {seconds:g} s.")
+
+
+class NotImplementedHere(InvalidRequest):
+    """The request uses a part of HTTP that this service does not implement."""
+
+    code = "not_implemented"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is not implemented here.")
 
 
 class LimitExceeded(InvalidRequest):
@@ -213,21 +229,19 @@ class TooManyJsonMembers(LimitExceeded):
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"The request has more than {limit:,} JSON values or strings; send fewer rows a "
-            "request, or send numbers as binary tensors by POST /v2/models/NAME/infer."
+            f"The request has more than {limit:,} JSON values or strings; send fewer rows, or send "
+            "numbers as binary tensors by POST /v2/models/NAME/infer."
         )
 
 
 class ParsedBodyTooLarge(LimitExceeded):
-    """A body that would take too much memory when it is parsed, even if no other request ran."""
+    """A body that would take too much memory when parsed, even if no other request ran."""
 
     code = "parsed_body_too_large"
 
-    def __init__(self, needed: int, limit: int) -> None:
+    def __init__(self, limit: int) -> None:
         super().__init__(
-            f"The body may take {needed:,} bytes of memory when it is parsed, and the limit is "
-            f"{limit:,}; send fewer rows a request, or ask the operator to raise "
-            "ONWARD_MAX_BYTES_IN_FLIGHT."
+            f"The body may take more than {limit:,} bytes when it is parsed; send fewer rows."
         )
 
 

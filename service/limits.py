@@ -228,7 +228,7 @@ class Limits:
         else:
             needed += _COPIES_OF_BINARY * rest
         if len(body) + needed > self.body_bytes.limit:
-            raise self.rejected(ParsedBodyTooLarge(len(body) + needed, self.body_bytes.limit))
+            raise self.rejected(ParsedBodyTooLarge(self.body_bytes.limit))
         return needed
 
     def require_ratio(self, compressed: int, decompressed: int) -> None:

@@ -222,6 +222,11 @@ class Settings(BaseSettings):
         "ONWARD_MAX_BODY_BYTES, or the largest bodies are always rejected. Bodies and responses "
         "of up to 64 KiB are not counted.",
     )
+    max_unread_bytes: Positive = Field(
+        default=128 * 1024 * 1024,
+        description="Most bytes of responses that clients leave unread in each worker; above it "
+        "the clients that have read nothing for longest are disconnected.",
+    )
     max_decompression_ratio: Positive = Field(
         default=100,
         description="Most bytes that one byte of a compressed body may expand to, checked above "

@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 
 from service.app import create_app
-from service.protocol import DoorProtocol
+from service.server.fast_path import FastPathProtocol
 from service.settings import Settings
 
 StartApp = Callable[..., httpx.Client]
@@ -48,7 +48,7 @@ def _serving(settings: Settings) -> Iterator[str]:
         log_config=None,
         access_log=False,
         proxy_headers=False,
-        http=DoorProtocol,
+        http=FastPathProtocol,
     )
     server = uvicorn.Server(config)
     ended = threading.Event()

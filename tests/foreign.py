@@ -96,3 +96,81 @@ def failing_shape() -> bytes:
     sevens = numpy_helper.from_array(np.array([-1, 7], np.int64), "sevens")
     node = helper.make_node("Reshape", ["x", "sevens"], ["y"])
     return serialised([node], [tensor("x", ["n"])], [tensor("y", None)], [sevens])
+
+
+def external_weights(location: str, size: int = 4) -> Any:  # noqa: ANN401 - onnx has no types
+    """The tensor ``w`` of so many floats, whose values lie in another file from its start."""
+    made = TensorProto(name="w", data_type=FLOAT, dims=[size], data_location=TensorProto.EXTERNAL)
+    made.external_data.add(key="location", value=location)
+    return made
+
+
+def adds_in_a_branch(location: str) -> bytes:
+    """``y = x + w`` within an If, of whose subgraph ``w`` is an initializer in another file."""
+    branches = [
+        helper.make_graph(
+            [helper.make_node("Add", ["x", "w"], [name])],
+            name,
+            [],
+            [tensor(name, [4])],
+            [external_weights(location)],
+        )
+        for name in ("then", "else")
+    ]
+    node = helper.make_node(
+        "If", ["always"], ["y"], then_branch=branches[0], else_branch=branches[1]
+    )
+    always = numpy_helper.from_array(np.array([1], bool).reshape(()), "always")
+    return serialised([node], [tensor("x", [4])], [tensor("y", [4])], [always])
+
+
+def adds_large_weights(location: str, size: int) -> bytes:
+    """``y = x + w`` for ``w`` of so many floats in another file."""
+    node = helper.make_node("Add", ["x", "w"], ["y"])
+    return serialised(
+        [node], [tensor("x", [1])], [tensor("y", [size])], [external_weights(location, size)]
+    )
+
+
+def counting_loop() -> bytes:
+    """``y = x + n``, by as many turns of a loop as ``n`` says."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Add", ["v", "one"], ["more"]),
+            helper.make_node("Identity", ["go"], ["on"]),
+        ],
+        "body",
+        [
+            tensor("turn", [], TensorProto.INT64),
+            tensor("go", [], TensorProto.BOOL),
+            tensor("v", [1]),
+        ],
+        [tensor("on", [], TensorProto.BOOL), tensor("more", [1])],
+        [numpy_helper.from_array(np.array(1, np.float32), "one")],
+    )
+    node = helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)
+    inputs = [tensor("x", [1]), tensor("n", [], TensorProto.INT64)]
+    return serialised([node], inputs, [tensor("y", [1])])
+
+
+def one_large_product() -> bytes:
+    """``y`` is the sum of one product of two matrices, as wide as ``n`` says."""
+    nodes = [
+        helper.make_node("Expand", ["x", "n"], ["a"]),
+        helper.make_node("MatMul", ["a", "a"], ["b"]),
+        helper.make_node("ReduceSum", ["b"], ["y"], keepdims=0),
+    ]
+    inputs = [tensor("x", [1, 1]), tensor("n", [2], TensorProto.INT64)]
+    return serialised(nodes, inputs, [tensor("y", [])])
+
+
+def attention() -> bytes:
+    """Attention over a sequence of any length, which takes the square of it."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["x", "t"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["shares"], axis=-1),
+        helper.make_node("MatMul", ["shares", "x"], ["y"]),
+    ]
+    shape: list[int | str] = ["rows", "length", 8]
+    return serialised(nodes, [tensor("x", shape)], [tensor("y", shape)])

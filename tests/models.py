@@ -237,3 +237,32 @@ def assembled(nodes: list[Any], inputs: list[Any], outputs: list[Any], weights: 
     checker.check_model(made)
     content: bytes = made.SerializeToString()
     return content
+
+
+def counting_loop() -> bytes:
+    """A graph ``count = steps``, which counts one by one: as slow as its input is large."""
+    scalar = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["still"]),
+            helper.make_node("Add", ["so_far", "one"], ["next"]),
+        ],
+        "step",
+        [
+            scalar("iteration", TensorProto.INT64, []),
+            scalar("go_on", TensorProto.BOOL, []),
+            scalar("so_far", TensorProto.INT64, [1]),
+        ],
+        [scalar("still", TensorProto.BOOL, []), scalar("next", TensorProto.INT64, [1])],
+        [numpy_helper.from_array(np.array([1], np.int64), "one")],
+    )
+    weights = [
+        numpy_helper.from_array(np.ones((), np.bool_), "true"),
+        numpy_helper.from_array(np.array([0], np.int64), "zero"),
+    ]
+    return assembled(
+        [helper.make_node("Loop", ["steps", "true", "zero"], ["count"], body=body)],
+        [scalar("steps", TensorProto.INT64, [1])],
+        [scalar("count", TensorProto.INT64, [1])],
+        weights,
+    )

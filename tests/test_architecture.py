@@ -24,15 +24,15 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.listing",
         "service.logs",
         "service.metrics",
-        "service.protocol",
+        "service.server",
         "service.settings",
         "service.shared_metrics",
         "service.spelling",
         # Its supervisor alone.
         "service.workers",
     },
-    # uvicorn's protocol, with a door for what the API answers without ASGI.
-    "service.protocol": {"service.api"},
+    # uvicorn's protocol with a fast path into the API, and limits on connections.
+    "service.server": {"service.api", "service.errors", "service.limits", "service.settings"},
     # The server's sockets, whatever is served.
     "service.listening": {"service.errors"},
     # A client of a running service, which it knows by its answers alone.
@@ -53,6 +53,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.limits",
         "service.logs",
         "service.metrics",
+        "service.server",
         "service.settings",
         "service.shadow",
         "service.shared_metrics",
@@ -133,7 +134,7 @@ OWNERS: Mapping[str, set[str]] = {
     "uvicorn": {
         "service.__main__",
         "service.listening",
-        "service.protocol",
+        "service.server",
         "service.workers.supervisor",
     },
     "pydantic_settings": {"service.settings"},

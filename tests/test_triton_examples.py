@@ -288,7 +288,7 @@ def test_image_client(models: Path, start: StartApp, binary: bool) -> None:  # n
         config = client.get_model_config("colours")
         result = client.infer("colours", [tensor], outputs=outputs, request_id="1")
 
-    assert (config["max_batch_size"], config["input"][0]["format"]) == (1024, "FORMAT_NCHW")
+    assert (config["max_batch_size"], config["input"][0]["format"]) == (8, "FORMAT_NCHW")
     assert config["input"][0]["dims"] == [3, PICTURE, PICTURE]
     assert result.get_response()["id"] == "1"
     got = result.as_numpy("scores")

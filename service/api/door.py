@@ -1,8 +1,8 @@
 """The hot door: predictions are known by their path, before any middleware and the router.
 
-It comes in two forms that end in the same dialects. `Door` is asked by the protocol
-(`service.protocol`) with a whole request and tells it the answer, without a task, a response
-object or a thread. `AsgiDoor` is a middleware for whatever goes the long way: bodies that arrive
+It comes in two forms that end in the same dialects. The protocol (`service.server.fast_path`)
+hands complete requests to `Door` and gets the response, without a task, a response object or a
+thread. `AsgiDoor` is a middleware for whatever goes the long way: bodies that arrive
 by and by, models that run in a thread, pictures that take long to decode, tables. The router's
 routes stay, for the documentation and for every other verb.
 """
@@ -21,13 +21,13 @@ from service.api.asking import Answer, Dialect, header_lines
 from service.api.bodies import JSON, is_accepted
 from service.api.errors import error_response
 from service.api.head import Head
-from service.api.heads import Heads, Opened, Target
 from service.api.prediction import Predictor
 from service.api.requests import Ledger, identity_of
 from service.engine.batcher import row_count
 from service.engine.inline import Prediction
 from service.engine.model import ServedModel
 from service.errors import OnwardError
+from service.limits import Limits
 from service.logs import request_id
 
 Long = Callable[[Request, str, str | None], Awaitable[Response]]
@@ -43,8 +43,8 @@ PLAIN = re.compile(rf"{_VERSION}/predict")
 V1 = re.compile(rf"/v1{_VERSION}:predict")
 V2 = re.compile(rf"/v2{_VERSION}/infer")
 
-# A larger body is read by and by, decoded where it holds up nobody, and gains nothing here.
-_MOST_BODY_BYTES = 64 * 1024
+# A larger body is streamed, decoded in a thread, and gains nothing here.
+MAX_BODY_BYTES = 64 * 1024
 # So many addresses are remembered; a caller may invent as many queries as he likes.
 _MOST_TARGETS = 1000
 _LONGEST_TARGET = 256
@@ -58,25 +58,37 @@ class Way(NamedTuple):
     long: Long
 
 
+class Target(NamedTuple):
+    """What the URL of a prediction names.
+
+    ``asked`` is a version or a label, None for whichever serves.
+    """
+
+    dialect: Dialect[Any]
+    path: str
+    name: str
+    asked: str | None
+    query: bytes
+
+
 class Door:
-    """Answers whole requests for models that are at hand and quick.
+    """Responds to complete requests for models that are ready and quick.
 
     Args:
         predictor: finds the models.
         ways: by dialect.
-        ledger: counts and logs what goes out.
-        max_body_bytes: the operator's limit.
+        ledger: counts and logs the responses.
+        limits: shared by all requests.
     """
 
     def __init__(
-        self, predictor: Predictor, ways: Sequence[Way], ledger: Ledger, max_body_bytes: int
+        self, predictor: Predictor, ways: Sequence[Way], ledger: Ledger, limits: Limits
     ) -> None:
         self.predictor = predictor
         self._ways = ways
         self.ledger = ledger
-        self._most_bytes = min(_MOST_BODY_BYTES, max_body_bytes)
+        self.limits = limits
         self._targets: dict[bytes, Target | None] = {}
-        self.heads = Heads()
 
     def target(self, url: bytes) -> Target | None:
         """What a prediction's address asks for; None where it is anything else.
@@ -94,34 +106,45 @@ class Door:
                 self._targets[url] = found
             return found
 
-    def ask(self, opened: Opened, told: Told, *, alone: bool = False) -> bool:
-        """Have a request answered within this turn of the event loop, or soon after.
+    def accepts(self, target: Target) -> bool:
+        """Whether a request for this target is answered here, if its body allows it."""
+        model = self.predictor.at_hand(target.name, target.asked)
+        return model is not None and model.is_quick and not self.ledger.draining
+
+    def ask(  # noqa: PLR0913 - the parts of a request
+        self,
+        target: Target,
+        head: Head,
+        body: bytes,
+        respond: Told,
+        *,
+        request_id: str | None = None,
+        alone: bool = False,
+    ) -> bool:
+        """Respond to a request within this turn of the event loop, or soon after.
 
         Args:
-            opened: the request.
-            told: called with the answer, and with the id that its header is to bear.
-            alone: whether there is no other caller to share a run with.
+            target: what its URL names.
+            head: its headers and query.
+            body: all of it.
+            respond: called with the response, and with the id for its header.
+            request_id: as the client gave it.
+            alone: whether no other client can share a run now.
 
         Returns:
-            Whether it will be; where not, nothing has been done, and the long way must be gone.
+            Whether it will; if not, nothing has been done, and the request must go through ASGI.
         """
-        target, head, body = opened
-        dialect, _, name, asked, _ = target
-        model = self.predictor.at_hand(name, asked)
-        if (
-            model is None
-            or not model.is_quick
-            or len(body) > self._most_bytes
-            or self.ledger.draining
-        ):
-            return False
-        if head.get(b"content-encoding") is not None:
+        model = self.predictor.at_hand(target.name, target.asked)
+        if model is None or not model.is_quick or self.ledger.draining:
             return False
         given = head.get(b"content-type")
         # Every dialect reads JSON.
-        if given not in _JSON_OR_NOTHING and not is_accepted(given, dialect.media_types(model)):
+        if given not in _JSON_OR_NOTHING and not is_accepted(
+            given, target.dialect.media_types(model)
+        ):
             return False
-        return _Visit(self, target, model, head, told).begin(body, alone=alone)
+        visit = _Visit(self, target, model, head, respond, identity_of(request_id))
+        return visit.begin(body, alone=alone)
 
     def _found(self, url: bytes) -> Target | None:
         path, _, query = url.partition(b"?")
@@ -148,29 +171,39 @@ class _Visit:
         "_told",
     )
 
-    def __init__(
-        self, door: Door, target: Target, model: ServedModel, head: Head, told: Told
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a request
+        self,
+        door: Door,
+        target: Target,
+        model: ServedModel,
+        head: Head,
+        told: Told,
+        identity: str,
     ) -> None:
         self._door = door
         self._target = target
         self._model = model
-        self._identity = identity_of(head.get(b"x-request-id"))
+        self._identity = identity
         self._told = told
         self._started = perf_counter()
         self._asking = door.predictor.asking(target.dialect, model, head)
 
     def begin(self, body: bytes, *, alone: bool) -> bool:
         """Set out; False where it must be done the long way, and nothing has been done."""
+        requests = self._door.limits.requests
+        try:
+            requests.acquire()
+        except OnwardError as error:
+            self._reject(error)
+            return True
         try:
             inputs = self._asking.decode(body)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told
-            self._tell(self._failed(error))
-            self._door.ledger.keep()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets it
+            requests.release()
+            self._reject(error)
             return True
-        if not isinstance(inputs, tuple):
-            return False
-        rows = row_count(inputs)
-        if not self._model.joins(rows):
+        if not isinstance(inputs, tuple) or not self._model.joins(rows := row_count(inputs)):
+            requests.release()
             return False
         self._rows = rows
         self._model.__enter__()
@@ -192,7 +225,13 @@ class _Visit:
             except Exception as error:  # noqa: BLE001 - as above
                 answer = self._failed(error)
         self._model.__exit__()
+        self._door.limits.requests.release()
         self._tell(answer)
+
+    def _reject(self, error: Exception) -> None:
+        """Respond to a request that has not been queued."""
+        self._tell(self._failed(error))
+        self._door.ledger.keep()
 
     def _failed(self, error: Exception) -> Answer:
         """The error contract's answer, counted."""

@@ -16,7 +16,7 @@ class Head:
     __slots__ = ("_fields", "query")
 
     def __init__(self, fields: Fields, query: bytes = b"") -> None:
-        # Most heads come again and again (`service.api.heads`), and are asked each time.
+        # Heads are cached (`service.server.request_head`), and read for each request.
         self._fields = {name: value.decode("latin-1") for name, value in reversed(fields)}
         self.query = query
 

@@ -1,9 +1,10 @@
 """Around every request: its id, its log line, its count, and the answer to a fault of ours."""
 
+import asyncio
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Literal
 
@@ -13,14 +14,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import error_response
 from service.engine.readiness import Readiness
+from service.errors import BodyStalled
 from service.logs import request_id
 from service.metrics import Metrics
+from service.settings import Settings
 
 _HEADER = "x-request-id"
 _ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 _FIRST_ERROR = 400
 _NO_STATUS = 1000  # above all of them
-_CLIENT_LEFT = 499  # by custom; it is counted and logged, never sent
+
+CLIENT_LEFT = 499
+"""The customary status of a request whose client has left; counted and logged, never sent."""
+STATUS_SENT = "onward.status_sent"
+"""In an ASGI scope: the status of the response that the server itself sent for this request."""
+DRAINED_BODY_BYTES = 64 * 1024
+"""The rest of a body up to this size is read after an early response, and the connection kept."""
 
 _IDENTITY_BYTES = 16
 # Drawn at once, for asking the system takes several times as long as taking one of them.
@@ -60,13 +69,29 @@ class Ledger:
         """Count an answer; nought is none at all."""
         self._metrics.responded(status)
 
+    def rejected(self, reason: str) -> None:
+        """Count a request that exceeded a limit or a timeout, by its error's code."""
+        self._metrics.rejected(reason)
+
     def logs(self, status: int) -> bool:
         """Whether such an answer gets a line in the log."""
         return status >= self._log_from or (status == 0 and self._log_from < _NO_STATUS)
 
-    def log(self, method: str, path: str, status: int, seconds: float) -> None:
-        """Write that line."""
-        facts = {"method": method, "path": path, "status": status}
+    def log(
+        self, method: str, path: str, status: int, seconds: float, reason: str | None = None
+    ) -> None:
+        """Write that line.
+
+        Args:
+            method: empty where the input was no request.
+            path: as above.
+            status: of the response.
+            seconds: that it took.
+            reason: of a request that was rejected before it was complete.
+        """
+        facts: dict[str, object] = {"method": method, "path": path, "status": status}
+        if reason is not None:
+            facts["reason"] = reason
         _log.info("request", extra=facts | {"milliseconds": round(seconds * 1e3, 3)})
 
     def keep(self) -> None:
@@ -78,33 +103,38 @@ class RequestContext:
     """ASGI middleware, written without Starlette's base class, which costs several requests' time.
 
     Args:
-        ledger: where each request is entered.
+        ledger: where each request is counted and logged.
+        settings: the timeouts of bodies.
     """
 
-    def __init__(self, app: ASGIApp, ledger: Ledger) -> None:
+    def __init__(self, app: ASGIApp, ledger: Ledger, settings: Settings) -> None:
         self._app = app
         self._ledger = ledger
+        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; other kinds of connection pass through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        identity = identity_of(Headers(scope=scope).get(_HEADER))
+        headers = Headers(scope=scope)
+        identity = identity_of(headers.get(_HEADER))
         token = request_id.set(identity)
         marks = {_HEADER: identity}
         if self._ledger.draining:
             marks["connection"] = "close"
-        answer = _Answer(scope, send, marks, self._ledger)
+        body = RequestBody(headers, receive, self._settings, self._ledger.rejected)
+        answer = _Answer(scope, send, marks, self._ledger, body)
         try:
-            await self._app(scope, receive, answer.send)
+            await self._app(scope, body.receive, answer.send)
         except ClientDisconnect:
-            answer.status = _CLIENT_LEFT  # nobody is left to answer, and it is no fault of ours
+            # No client is left to respond to, or the server has responded.
+            answer.status = scope.get(STATUS_SENT, CLIENT_LEFT)
         except Exception as error:
             _log.exception("request failed")
             if answer.status:
                 raise  # half an answer is out; only closing the connection tells the caller
-            await error_response(error)(scope, receive, answer.send)
+            await error_response(error)(scope, body.receive, answer.send)
         finally:
             answer.account()
             request_id.reset(token)
@@ -119,8 +149,10 @@ class _Answer:
         send: Send,
         marks: Mapping[str, str],
         ledger: Ledger,
+        body: "RequestBody",
     ) -> None:
         self.status = 0
+        self._body = body
         self._scope = scope
         self._send = send
         self._marks = marks
@@ -132,7 +164,10 @@ class _Answer:
         """Pass a part of the answer on."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message).update(self._marks)
+            headers = MutableHeaders(scope=message)
+            headers.update(self._marks)
+            if self.status >= _FIRST_ERROR and not self._body.can_be_drained:
+                headers["connection"] = "close"
         elif not message.get("more_body"):
             # Before it is out, so that who has the answer finds it counted, whichever worker tells.
             self.account()
@@ -147,6 +182,78 @@ class _Answer:
             if self._ledger.logs(self.status):
                 self._ledger.log(scope["method"], scope["path"], self.status, seconds)
             self._ledger.keep()
+
+
+class RequestBody:
+    """The body of one request as it arrives; one that stops arriving ends the request.
+
+    Args:
+        headers: of the request.
+        receive: ASGI's own.
+        settings: how long a body may make no progress, and how slowly it may arrive.
+        count: called with the error code of a body that stalls.
+    """
+
+    def __init__(
+        self, headers: Headers, receive: Receive, settings: Settings, count: Callable[[str], None]
+    ) -> None:
+        self._receive = receive
+        self._count = count
+        self._seconds = settings.body_seconds
+        self._min_bytes = max(settings.min_body_bytes_per_second * settings.body_seconds, 1)
+        self._waited = 0.0
+        self._bytes = 0
+        length = headers.get("content-length", "")
+        self._is_chunked = "transfer-encoding" in headers
+        self._left = int(length) if length.isdecimal() else 0
+        self._expects_continue = "expect" in headers
+        self._is_stalled = False
+        self.is_complete = not self._is_chunked and self._left == 0
+
+    @property
+    def can_be_drained(self) -> bool:
+        """Whether the rest is so small that the connection can be kept after an early response."""
+        if self.is_complete:
+            return True
+        if self._is_chunked or self._expects_continue or self._is_stalled:
+            return False
+        return self._left <= DRAINED_BODY_BYTES
+
+    async def receive(self) -> Message:
+        """ASGI's next message.
+
+        Only the time that is spent waiting for the client counts.
+
+        Raises:
+            BodyStalled: the body arrives too slowly.
+        """
+        if self.is_complete:
+            return await self._receive()
+        self._expects_continue = False  # the client is told to go on
+        started = perf_counter()
+        try:
+            async with asyncio.timeout(max(self._seconds - self._waited, 0)):
+                message = await self._receive()
+        except TimeoutError:
+            self._require_progress()
+            return await self.receive()
+        self._waited += perf_counter() - started
+        size = len(message.get("body", b""))
+        self._bytes += size
+        self._left -= size
+        self.is_complete = not message.get("more_body", False)
+        if self._waited >= self._seconds and not self.is_complete:
+            self._require_progress()
+        return message
+
+    def _require_progress(self) -> None:
+        """Begin the next interval if enough has arrived in this one."""
+        if self._bytes < self._min_bytes:
+            self._is_stalled = True
+            error = BodyStalled(self._seconds)
+            self._count(error.code)
+            raise error
+        self._waited, self._bytes = 0.0, 0
 
 
 def identity_of(given: str | None) -> str:

@@ -10,10 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.bundle.disk import flush_folder, parse_document, read_file, to_json, write_flushed
-from service.bundle.errors import BundleError
+from service.bundle.disk import (
+    MAX_DOCUMENT_BYTES,
+    flush_folder,
+    open_regular,
+    parse_document,
+    read_file,
+    read_whole,
+    require_at_most,
+    require_regular,
+    to_json,
+    write_flushed,
+)
+from service.bundle.errors import BundleError, NotOnnx
 from service.bundle.examples import Examples
 from service.bundle.manifest import FileDigest, Manifest
+from service.bundle.onnx_file import MAX_ONNX_BYTES, GraphFacts, onnx_file
 
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
@@ -32,6 +44,7 @@ class Bundle:
     manifest: Manifest
     examples: Examples
     model: bytes
+    graph: GraphFacts
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -42,11 +55,21 @@ def read_bundle(folder: Path) -> Bundle:
             or the examples do not fit the manifest.
     """
     manifest = read_manifest(folder)
-    contents = {name: _checked(folder, name, digest) for name, digest in manifest.files.items()}
+    model, graph = _checked_model(folder, manifest.files[MODEL])
+    if graph.weights or graph.nested_weights:
+        raise BundleError(
+            f"{MODEL} keeps weights in other files, and a bundle's graph holds its own; save it "
+            "without external data"
+        )
+    contents = {
+        name: _checked(folder, name, digest)
+        for name, digest in manifest.files.items()
+        if name != MODEL
+    }
     examples = parse_document(Examples, contents[EXAMPLES], EXAMPLES)
     if mismatch := examples.mismatch(manifest):
         raise BundleError(f"{EXAMPLES} does not fit {MANIFEST}: {mismatch}")
-    return Bundle(folder, manifest, examples, contents[MODEL])
+    return Bundle(folder, manifest, examples, model, graph)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -74,13 +97,9 @@ def require_sizes(folder: Path, manifest: Manifest) -> None:
     """
     for name, expected in manifest.files.items():
         _require_own(name)
-        path = folder / name
-        try:
-            _require_size(name, path.stat().st_size, expected)
-        except FileNotFoundError:
-            raise BundleError(f"{name} is missing") from None
-        except OSError as error:
-            raise BundleError(f"{name} cannot be read: {error.strerror}") from None
+        size = require_regular(folder / name)
+        _require_size(name, size, expected)
+        require_at_most(name, size, MAX_ONNX_BYTES if name == MODEL else MAX_DOCUMENT_BYTES)
 
 
 def read_part(folder: Path, manifest: Manifest, name: str) -> bytes:
@@ -152,11 +171,31 @@ def _publish(unfinished: Path, home: Path) -> Path:
 
 def _checked(folder: Path, name: str, expected: FileDigest) -> bytes:
     _require_own(name)
-    content = read_file(folder / name)
-    _require_size(name, len(content), expected)
-    if digest_of(content) != expected:
-        raise BundleError(f"{name} has changed: its sha256 is not the one in {MANIFEST}")
+    with open_regular(folder / name) as (file, size):
+        _require_size(name, size, expected)
+        require_at_most(name, size, MAX_DOCUMENT_BYTES)
+        content = read_whole(file, size, name)
+    _require_digest(name, digest_of(content).sha256, expected)
     return content
+
+
+def _checked_model(folder: Path, expected: FileDigest) -> tuple[bytes, GraphFacts]:
+    with open_regular(folder / MODEL) as (file, size):
+        _require_size(MODEL, size, expected)
+        try:
+            onnx = onnx_file(file, size, MODEL)
+        except NotOnnx:
+            # Where the file was changed, that is what has to be fixed.
+            file.seek(0)
+            _require_digest(MODEL, hashlib.file_digest(file, "sha256").hexdigest(), expected)
+            raise
+    _require_digest(MODEL, digest_of(onnx.content).sha256, expected)
+    return onnx.content, onnx.graph
+
+
+def _require_digest(name: str, sha256: str, expected: FileDigest) -> None:
+    if sha256 != expected.sha256:
+        raise BundleError(f"{name} has changed: its sha256 is not the one in {MANIFEST}")
 
 
 def _require_own(name: str) -> None:

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.bundle.disk import flush_folder, parse_document, read_file, to_json, write_flushed
-from service.bundle.errors import BundleError
+from service.bundle.disk import flush_folder, parse_document, read_optional, to_json, write_flushed
 from service.bundle.policy import POLICY, Policy
 
 if sys.platform != "win32":
@@ -22,14 +21,8 @@ def read_policy(home: Path) -> Policy | None:
     Raises:
         BundleError: the file cannot be read, or is not valid.
     """
-    path = home / POLICY
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise BundleError(f"{POLICY} cannot be read: {error.strerror}") from None
-    return parse_document(Policy, read_file(path), POLICY)
+    content = read_optional(home / POLICY)
+    return None if content is None else parse_document(Policy, content, POLICY)
 
 
 def change_policy(home: Path, change: Callable[[Policy], Policy]) -> tuple[Policy, Policy]:

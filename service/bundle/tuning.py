@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.bundle.disk import flush_folder, parse_document, read_file, to_json, write_flushed
-from service.bundle.errors import BundleError
+from service.bundle.disk import flush_folder, parse_document, read_optional, to_json, write_flushed
 from service.bundle.features import Part
 
 TUNING = "tuning.json"
@@ -63,14 +62,8 @@ def read_tuning(home: Path) -> Tuning | None:
     Raises:
         BundleError: the file cannot be read, or is not valid.
     """
-    path = home / TUNING
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise BundleError(f"{TUNING} cannot be read: {error.strerror}") from None
-    return parse_document(Tuning, read_file(path), TUNING)
+    content = read_optional(home / TUNING)
+    return None if content is None else parse_document(Tuning, content, TUNING)
 
 
 def write_tuning(home: Path, tuning: Tuning) -> Path:

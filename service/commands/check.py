@@ -65,9 +65,11 @@ def _reason(candidate: Candidate, device: ActualDevice, settings: Settings) -> s
     """Why a version cannot be served, or None."""
     if candidate.refused:
         return candidate.refused
-    limits = Limits(settings.max_batch_rows, settings.max_queued_rows)
+    limits = Limits(settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds)
     try:
         load(candidate, plan_for(settings, device), limits, Metrics())
     except (BundleError, LoadFailed) as error:
         return str(error)
+    except Exception as error:  # noqa: BLE001 - whatever one version does, the others are checked
+        return f"{type(error).__name__}: {error}"
     return None

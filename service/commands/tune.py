@@ -121,7 +121,7 @@ def _measured(
 ) -> Iterator[Measured]:
     """The curve of each number of threads that a worker has; on another device there is one."""
     most_threads = plan_for(settings, device).most_threads if device == "cpu" else 1
-    limits = Limits(settings.max_batch_rows, settings.max_queued_rows)
+    limits = Limits(settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds)
     for threads in range(1, most_threads + 1):
         for each in curve(bundle, device, threads, limits, seconds):
             figures = f"{each.milliseconds:.4g}", f"{each.rows_per_second:,.0f}"

@@ -7,16 +7,30 @@ that arrive during a run form the next batch. It knows asyncio and numpy, neithe
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any, Protocol
 
 import numpy as np
 
 from service.engine.datatypes import Arrays
+from service.engine.threads import DaemonThread
 from service.errors import Draining, Overloaded
 
 Run = Callable[[Arrays], Arrays]
+
+# Between two operators the runtime looks whether a run is to end; most take much less.
+_TERMINATION_SECONDS = 1.0
+
+
+class RunControl(Protocol):
+    """What ends a run that another thread has begun, as ONNX Runtime's ``RunOptions`` do."""
+
+    terminate: bool
+    """Set, the run raises an error as soon as it notices."""
+
+
+TerminableRun = Callable[[Arrays, Any], Arrays]
 
 
 @dataclass(frozen=True)
@@ -43,25 +57,51 @@ class _Call:
         return tuple(array.shape[1:] for array in self.inputs)
 
 
+@dataclass(frozen=True)
+class _Running:
+    """The calls of the run in progress, and what ends it."""
+
+    batch: Sequence[_Call]
+    control: RunControl
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether a client still waits for it."""
+        return any(not call.future.done() for call in self.batch)
+
+
 class Batcher:
     """One runner's queue, counted in rows.
 
+    A run whose clients have all left, because their deadlines passed or otherwise, is terminated,
+    so that the thread is free for the next.
+
     Args:
-        run: called in the batcher's own thread with arrays that share their first axis; returns
-            arrays with the same first axis.
+        run: called in the batcher's own thread with arrays that share their first axis, and with
+            the run's control; returns arrays with the same first axis.
         max_batch_rows: most rows joined; a single larger call runs alone and whole.
         max_queued_rows: most rows waiting; a call that would exceed it is refused at once.
+        new_control: makes the control of one run.
     """
 
-    def __init__(self, run: Run, *, max_batch_rows: int, max_queued_rows: int) -> None:
+    def __init__(
+        self,
+        run: TerminableRun,
+        *,
+        max_batch_rows: int,
+        max_queued_rows: int,
+        new_control: Callable[[], RunControl],
+    ) -> None:
         self._run = run
+        self._new_control = new_control
         self._max_batch_rows = max_batch_rows
         self._max_queued_rows = max_queued_rows
         self._waiting: deque[_Call] = deque()
         self._queued_rows = 0
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batcher")
+        self._thread = DaemonThread("batcher")
+        self._running: _Running | None = None
 
     async def submit(self, inputs: Arrays) -> BatchedAnswer:
         """Answer for these rows, whoever else's rows they are run with.
@@ -84,20 +124,53 @@ class Batcher:
         try:
             return await call.future
         finally:
-            self._uncount(call)  # a caller that leaves waits no more
+            self._leave(call)
 
-    async def close(self) -> None:
-        """Take no new calls, answer those that wait, and end the thread."""
+    async def close(self, seconds: float) -> None:
+        """Take no new calls, answer those that wait, and end the thread.
+
+        Args:
+            seconds: after which calls that still wait raise `Draining`. A run that does not end
+                then is left to itself; its thread does not keep the process from ending.
+        """
         self._closed = True
+        deadline = perf_counter() + seconds
+        while pending := self._pending():
+            remaining = deadline - perf_counter()
+            if remaining <= 0:
+                for future in pending:
+                    future.set_exception(Draining())
+                break
+            await asyncio.wait(pending, timeout=remaining)
+        self._terminate_unwanted()
         if self._worker is not None:
-            await self._worker
-        self._thread.shutdown()
+            _, unfinished = await asyncio.wait([self._worker], timeout=_TERMINATION_SECONDS)
+            for worker in unfinished:
+                worker.cancel()
+        self._thread.stop()
 
     def abandon(self) -> None:
         """Let go of runner and thread at once; only for a batcher that nobody waits for."""
         self._closed = True
-        self._run = gone
-        self._thread.shutdown(wait=False)
+        self._terminate_unwanted()
+        self._run = _gone_in_thread
+        self._thread.stop()
+
+    def _pending(self) -> "list[asyncio.Future[BatchedAnswer]]":
+        """What clients wait for, in the queue and in the run in progress."""
+        running = () if self._running is None else self._running.batch
+        return [call.future for call in (*running, *self._waiting) if not call.future.done()]
+
+    def _leave(self, call: _Call) -> None:
+        """Note that a call waits no more, with its answer or without."""
+        self._uncount(call)
+        if call.future.cancelled():
+            self._terminate_unwanted()
+
+    def _terminate_unwanted(self) -> None:
+        """End the run in progress where none of its clients waits any more."""
+        if self._running is not None and not self._running.is_wanted:
+            self._running.control.terminate = True
 
     async def _work(self) -> None:
         while batch := self._take():
@@ -129,7 +202,7 @@ class Batcher:
     async def _answer(self, batch: list[_Call]) -> None:
         started = perf_counter()
         try:
-            outputs = await self._execute(joined([call.inputs for call in batch]))
+            outputs = await self._execute(batch)
             require_all_rows(outputs, sum([call.rows for call in batch]), len(batch))
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
             if len(batch) == 1:
@@ -155,13 +228,22 @@ class Batcher:
             call.counted = False
             self._queued_rows -= call.rows
 
-    async def _execute(self, inputs: Arrays) -> Arrays:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, inputs)
+    async def _execute(self, batch: Sequence[_Call]) -> Arrays:
+        inputs = joined([call.inputs for call in batch])
+        self._running = _Running(batch, self._new_control())
+        try:
+            return await self._thread.run(self._run, inputs, self._running.control)
+        finally:
+            self._running = None
 
 
 def gone(_: Arrays) -> Arrays:
     """Stands for a runner that was let go."""
     raise Draining
+
+
+def _gone_in_thread(inputs: Arrays, _: RunControl) -> Arrays:
+    return gone(inputs)
 
 
 def row_count(inputs: Arrays) -> int:
@@ -170,9 +252,16 @@ def row_count(inputs: Arrays) -> int:
 
 
 def joined(calls: Sequence[Arrays]) -> Arrays:
-    """The rows of all calls, one after the other."""
+    """The rows of all calls, one after the other.
+
+    Raises:
+        ValueError: the arrays of a call differ in their rows, so that those of several calls would
+            be mixed up; each call is then run alone.
+    """
     if len(calls) == 1:
         return calls[0]
+    if len(calls[0]) > 1 and any(len({it.shape[:1] for it in call}) > 1 for call in calls):
+        raise ValueError("the inputs of one call have different numbers of rows")
     return tuple([np.concatenate(column) for column in zip(*calls, strict=True)])
 
 

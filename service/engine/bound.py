@@ -38,8 +38,12 @@ class BoundRuns:
         self._bindings: dict[tuple[int, ...], tuple[Any, Array, Array]] = {}
         self._free = threading.Lock()
 
-    def run(self, arrays: Arrays) -> Arrays | None:
+    def run(self, arrays: Arrays, options: Any = None) -> Arrays | None:  # noqa: ANN401 - as above
         """The answer, the caller's own to keep; None where the ordinary call is to be used.
+
+        Args:
+            arrays: the one input.
+            options: of the run, by which another thread may end it.
 
         Of a run that fails the ordinary call tells why, or succeeds, where a graph answers another
         number of rows than it was given.
@@ -54,7 +58,7 @@ class BoundRuns:
         try:
             binding, into, out = bound
             into[...] = given
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding, options)
             return (out.copy(),)
         except Exception:  # noqa: BLE001 - ONNX Runtime's errors share no narrower base
             return None

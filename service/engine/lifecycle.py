@@ -95,9 +95,8 @@ class Lifecycle:
         """Let every version finish what waits, and forget them."""
         for task in self._waking.values():
             task.cancel()
-        for entry in self._publisher.offer.entries:
-            if entry.model is not None:
-                await entry.model.close()
+        models = [entry.model for entry in self._publisher.offer.entries]
+        await asyncio.gather(*(model.close() for model in models if model is not None))
         self._forget()
 
     def _forget(self) -> None:

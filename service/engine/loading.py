@@ -2,12 +2,12 @@
 
 import logging
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from service.bundle.errors import BundleError, NotOnnx
 from service.bundle.files import MODEL, Bundle, read_bundle
+from service.bundle.onnx_file import GraphFacts, OnnxFile, read_onnx
 from service.engine.about import About
-from service.engine.foreign import labels_beside
-from service.engine.independence import is_feed_forward, probe, rows_are_independent
+from service.engine.foreign import batching_beside, labels_beside
 from service.engine.model import QUICK_SECONDS, Limits, ServedModel
 from service.engine.peeking import is_bare, labels_of
 from service.engine.plan import ChosenBy, Execution, Mode, Plan, planned
@@ -15,6 +15,7 @@ from service.engine.proving import as_rows, prove, row_seconds
 from service.engine.repository import Candidate
 from service.engine.session import Opening, Session
 from service.engine.statistics import Statistics
+from service.engine.weights import Weights, read_weights
 from service.errors import GraphRefused, LoadFailed
 from service.metrics import Metrics
 
@@ -22,10 +23,6 @@ from service.metrics import Metrics
 _THREADS_ABOVE_SECONDS = 0.000_5
 # More threads take more time of all cores together, so they have to be worth it.
 _WORTH_THREADS = 0.8
-# A slower row of a model without examples is not tried: some hundred of them would be.
-_LONGEST_PROBE_SECONDS = 0.005
-# The first run takes longest, and one may be interrupted.
-_PROBES = 3
 
 _log = logging.getLogger(__name__)
 
@@ -51,18 +48,24 @@ def load(
         BundleError: the bundle breaks the contract.
         LoadFailed: the runtime refuses the graph, or it does not compute what was trained.
     """
-    plan = planned(plan, candidate.folder.parent)
+    home = candidate.folder.parent
+    plan = planned(plan, home)
     if plan.max_batch_rows is not None:
         limits = replace(limits, max_batch_rows=plan.max_batch_rows)
     manifest = None
+    joins = True
     if is_bare(candidate):
+        configured = batching_beside(home)
+        joins = _joins_bare(plan, configured)
+        if plan.max_batch_rows is None and configured:
+            limits = replace(limits, max_batch_rows=min(configured, limits.batch_rows))
         opened = _open_bare(candidate, plan, limits)
-        labels = labels_beside(candidate.folder.parent)
+        labels = labels_beside(home)
     else:
         bundle = read_bundle(candidate.folder)
         manifest = bundle.manifest
         labels = labels_of(manifest)
-        opened = _open_bundle(bundle, plan, limits)
+        opened = _open_bundle(candidate, bundle, plan, limits)
     session, execution = opened.session, opened.execution
     joined = limits.quick_rows if execution.mode == "inline" else limits.batch_rows
     about = About(
@@ -75,80 +78,91 @@ def load(
         outputs=session.outputs,
         labels=labels,
         max_batch_rows=limits.batch_rows,
-        joined_rows=joined if manifest is not None or execution.rows_bitwise else 1,
+        joined_rows=joined if joins else 1,
         execution=execution,
         statistics=statistics or Statistics(),
     )
     return ServedModel(about, session, execution=execution.mode, limits=limits, metrics=metrics)
 
 
-def _open_bare(candidate: Candidate, plan: Plan, limits: Limits) -> _Opened:
-    path = candidate.folder / MODEL
-    if path.exists() and not path.is_file():
-        raise LoadFailed(f"{MODEL} is not a regular file")  # a pipe would be waited for
-    try:
-        model = path.read_bytes()
-    except OSError as error:
-        raise LoadFailed(f"{MODEL} cannot be read: {error.strerror}") from error
-    try:
-        session = _session(model, plan, limits, plan.threads or 1, candidate.folder)
-    except LoadFailed as error:
-        raise GraphRefused(str(error)) from error
-    seconds = _bare_seconds(session, model)
-    if seconds is None:
-        # Nothing can be timed where nobody knows what it takes.
-        mode, chosen_by = _mode(plan, None)
-        return _Opened(session, Execution(mode, chosen_by, session.opening.threads))
-    session.bind()
-    mode, chosen_by = _mode(plan, seconds)
-    told = Execution(mode, chosen_by, session.opening.threads, seconds, rows_bitwise=True)
-    return _Opened(session, told)
+def _joins_bare(plan: Plan, configured: int | None) -> bool:
+    """Whether the rows of several requests share a run of a bare graph.
 
+    Nothing but the operator's word says that they are independent of each other.
 
-def _bare_seconds(session: Session, model: bytes) -> float | None:
-    """The time of a row of a bare model, where it is short and its rows are seen to be independent.
-
-    None of any other, which nothing is known of, and which nobody but its callers runs.
+    Args:
+        plan: has what ``tuning.json`` says, which comes first.
+        configured: what ``config.pbtxt`` says, as `batching_beside` has it.
     """
-    if not is_feed_forward(model):
-        return None
+    if plan.max_batch_rows is not None:
+        return plan.max_batch_rows > 1
+    return configured is not None or (plan.mode == "batched" and plan.mode_by == "tuning.json")
+
+
+def _open_bare(candidate: Candidate, plan: Plan, limits: Limits) -> _Opened:
+    """The session, run in a thread unless the operator says otherwise.
+
+    Raises:
+        BundleError: there is no file that can be read.
+        GraphRefused: it is not an ONNX file, its weights cannot be read, or the runtime refuses it.
+    """
     try:
-        row = probe(session)
-        if row is None or row_seconds(session, row, _PROBES) > _LONGEST_PROBE_SECONDS:
-            return None
-        return row_seconds(session, row) if rows_are_independent(session) else None
-    except Exception:  # noqa: BLE001 - ONNX Runtime's errors share no narrower base
-        return None  # a row by chance is not what it takes
+        onnx = read_onnx(candidate.folder / MODEL)
+    except NotOnnx as error:
+        raise GraphRefused(str(error)) from error
+    try:
+        weights = read_weights(candidate.folder, onnx.graph)
+        session = _session(onnx, plan, limits, plan.threads or 1, weights)
+    except (BundleError, LoadFailed) as error:
+        raise GraphRefused(str(error)) from error
+    mode, chosen_by = _mode(candidate, plan, None, _obstacle(session, onnx.graph))
+    return _Opened(session, Execution(mode, chosen_by, session.opening.threads))
 
 
-def _open_bundle(bundle: Bundle, plan: Plan, limits: Limits) -> _Opened:
+def _open_bundle(candidate: Candidate, bundle: Bundle, plan: Plan, limits: Limits) -> _Opened:
     """The session with as many threads as are quickest, proved, and how it is best run."""
-    session = _session(bundle.model, plan, limits, plan.threads or 1)
-    bitwise = prove(session, bundle)
+    onnx = OnnxFile(bundle.model, bundle.graph)
+    session = _session(onnx, plan, limits, plan.threads or 1)
+    bitwise = prove(session, bundle, limits.deadline_seconds)
     rows = as_rows(bundle.examples.input)
     seconds = row_seconds(session, rows)
     tried = plan.most_threads if not plan.threads and plan.device == "cpu" else 1
     if tried > 1 and seconds > _THREADS_ABOVE_SECONDS:
         del session  # two at a time would take twice the memory
-        session = _session(bundle.model, plan, limits, tried)
+        session = _session(onnx, plan, limits, tried)
         threaded = row_seconds(session, rows)
         if threaded < seconds * _WORTH_THREADS:
             seconds = threaded
         else:
             del session
-            session = _session(bundle.model, plan, limits, 1)
-        bitwise = prove(session, bundle)
+            session = _session(onnx, plan, limits, 1)
+        bitwise = prove(session, bundle, limits.deadline_seconds)
     session.bind()
     if seconds < _THREADS_ABOVE_SECONDS:  # else nothing is seen of it
         seconds = min(seconds, row_seconds(session, rows))
-    mode, chosen_by = _mode(plan, seconds)
+    mode, chosen_by = _mode(candidate, plan, seconds, _obstacle(session, bundle.graph))
     opening = session.opening
     told = Execution(mode, chosen_by, opening.threads, seconds, bitwise, opening.graphs)
     return _Opened(session, told)
 
 
-def _mode(plan: Plan, seconds: float | None) -> tuple[Mode, ChosenBy]:
-    """Where the model runs, and who says so."""
+def _mode(
+    candidate: Candidate, plan: Plan, seconds: float | None, obstacle: str
+) -> tuple[Mode, ChosenBy]:
+    """Where the model runs, and who says so.
+
+    Args:
+        candidate: the version.
+        plan: what the operator says.
+        seconds: the time of a row; None where it was not measured.
+        obstacle: why it may not run on the event loop, whoever says so; or empty.
+    """
+    if obstacle:
+        if plan.mode == "inline":
+            facts = {"model": candidate.name, "version": candidate.version}
+            reason = f"{plan.mode_by} says inline, and {obstacle}; it runs in a thread"
+            _log.warning("not run on the event loop", extra=facts | {"reason": reason})
+        return "batched", "graph"
     if plan.mode is not None:
         return plan.mode, plan.mode_by
     if seconds is None:
@@ -156,17 +170,34 @@ def _mode(plan: Plan, seconds: float | None) -> tuple[Mode, ChosenBy]:
     return ("inline" if seconds < QUICK_SECONDS else "batched"), "warm-up"
 
 
+def _obstacle(session: Session, graph: GraphFacts) -> str:
+    """Why clients could make a run of the graph take any time; empty where they cannot.
+
+    Such a graph never runs on the event loop, where everybody would wait for it.
+    """
+    if graph.unbounded:
+        return f"the values that its operator {graph.unbounded} is given decide how long it takes"
+    for spec in session.inputs:
+        # Without axes it is a scalar, or a tensor whose rank the graph does not tell.
+        if not spec.shape or min(spec.shape[1:], default=0) < 0:
+            return f"its input {spec.name!r} has another axis of any length than that of the rows"
+    return ""
+
+
 def _session(
-    model: bytes, plan: Plan, limits: Limits, threads: int, folder: Path | None = None
+    onnx: OnnxFile, plan: Plan, limits: Limits, threads: int, weights: Weights | None = None
 ) -> Session:
     """Open the graph; with captured runs where that was asked for and can be."""
     opening = Opening(
-        threads=threads, kept_rows=limits.batch_rows, gpu_memory_mib=plan.gpu_memory_mib
+        threads=threads,
+        # How much memory a run takes is then no matter of its rows.
+        kept_rows=0 if onnx.graph.unbounded else limits.batch_rows,
+        gpu_memory_mib=plan.gpu_memory_mib,
     )
-    if plan.graphs and plan.device == "cuda" and folder is None:
+    if plan.graphs and plan.device == "cuda" and weights is None:
         try:
             captured = replace(opening, graphs=True)
-            return Session.open(model, plan.device, threads, opening=captured)
+            return Session.open(onnx.content, plan.device, threads, opening=captured)
         except LoadFailed as error:
             _log.warning("runs are not captured", extra={"reason": str(error)})
-    return Session.open(model, plan.device, threads, folder, opening)
+    return Session.open(onnx.content, plan.device, threads, weights, opening)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -15,6 +14,7 @@ from service.engine.datatypes import Array
 from service.engine.model import LONGEST_INLINE_SECONDS, Limits
 from service.engine.proving import as_rows, prove
 from service.engine.session import Opening, Session, built_devices, choose_device
+from service.engine.threads import DaemonThread
 from service.errors import DeviceUnavailable
 from service.settings import ActualDevice
 
@@ -69,7 +69,7 @@ def curve(
     """
     opening = Opening(threads, limits.batch_rows)
     session = Session.open(bundle.model, device, threads, opening=opening)
-    prove(session, bundle)
+    prove(session, bundle, limits.deadline_seconds)
     session.bind()
     examples = as_rows(bundle.examples.input)
     took = 0.0
@@ -93,13 +93,13 @@ def hand_over_seconds() -> float:
 
 
 async def _hand_over() -> float:
-    loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(1) as thread:
-        took = []
-        for _ in range(_HAND_OVERS):
-            started = perf_counter()
-            await loop.run_in_executor(thread, _nothing)
-            took.append(perf_counter() - started)
+    thread = DaemonThread("hand-over")
+    took = []
+    for _ in range(_HAND_OVERS):
+        started = perf_counter()
+        await thread.run(_nothing)
+        took.append(perf_counter() - started)
+    thread.stop()
     return median(took)
 
 

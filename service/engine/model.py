@@ -10,10 +10,10 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from service.engine.about import About
-from service.engine.batcher import Batcher, row_count
+from service.engine.batcher import Batcher, RunControl, row_count
 from service.engine.datatypes import Array, Arrays
 from service.engine.inline import InlineBatcher, Prediction, Told
-from service.engine.session import Session
+from service.engine.session import Session, new_control
 from service.errors import InferenceFailed, InputRefused, OnwardError
 from service.metrics import Metrics
 
@@ -37,10 +37,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a model takes at once, in rows; 0 leaves it to the model how many are joined."""
+    """How much a model takes at once, in rows; 0 leaves it to the model how many are joined.
+
+    ``deadline_seconds`` bound what waits for one run.
+    """
 
     max_batch_rows: int
     max_queued_rows: int
+    deadline_seconds: float = 30.0
 
     @property
     def batch_rows(self) -> int:
@@ -87,18 +91,17 @@ class ServedModel:
         self._metrics = metrics
         self.last_used = monotonic()
         self._row_seconds = math.inf  # of the last large run
-        # Of a run of a bare model; the operator's word or another's stands above it.
-        self._learns = about.execution is not None and about.execution.chosen_by == "graph"
-        self._bare_seconds = math.inf
         self._holders = 0
         self._then: Callable[[], None] | None = None
-        # Only where rows are independent; a bundle promises that.
+        # Only where rows are independent; a bundle promises that, and an operator may.
         joins = about.joined_rows > 1
         self._most_quick_rows = limits.quick_rows if joins else 1
+        self.deadline_seconds = limits.deadline_seconds
         self._batcher = Batcher(
             self._run,
             max_batch_rows=limits.batch_rows if joins else 1,
             max_queued_rows=limits.max_queued_rows,
+            new_control=new_control,
         )
         self._inline = InlineBatcher(
             self._run,
@@ -126,11 +129,8 @@ class ServedModel:
 
     @property
     def is_quick(self) -> bool:
-        """Whether small requests are answered on the event loop, by `join`.
-
-        A bare model, which has no examples to be timed by, once its callers' runs have shown it.
-        """
-        return self.execution == "inline" or self._bare_seconds < QUICK_SECONDS
+        """Whether small requests are answered on the event loop, by `join`."""
+        return self.execution == "inline"
 
     def joins(self, rows: int) -> bool:
         """Whether a quick model answers so many rows there."""
@@ -150,13 +150,17 @@ class ServedModel:
         """
         self._inline.submit(inputs, rows, told, alone=alone)
 
-    def trial(self, inputs: Arrays) -> Arrays:
+    def trial(self, inputs: Arrays, control: RunControl | None = None) -> Arrays:
         """Run the graph and count it nowhere; from any thread.
+
+        Args:
+            inputs: as `predict` has them.
+            control: of `new_control`, by which another thread may end the run.
 
         Raises:
             Exception: whatever the runtime raises.
         """
-        return self._session.run(inputs)
+        return self._session.run(inputs, control)
 
     async def _answer(self, inputs: Arrays) -> Prediction:
         if self.execution == "inline" and self._is_short(row_count(inputs)):
@@ -223,9 +227,9 @@ class ServedModel:
         self._let_go_if_free()
 
     async def close(self) -> None:
-        """Answer what waits, then take no more."""
+        """Take no more, and answer what waits, as far as its deadline allows."""
         self._inline.close()
-        await self._batcher.close()
+        await self._batcher.close(self.deadline_seconds)
 
     def _let_go_if_free(self) -> None:
         if self._then is not None and not self._holders:
@@ -235,17 +239,15 @@ class ServedModel:
             self._inline.abandon()
             then()
 
-    def _run(self, inputs: Arrays) -> Arrays:
+    def _run(self, inputs: Arrays, control: RunControl | None = None) -> Arrays:
         started = perf_counter()
-        outputs = self._session.run(inputs)
+        outputs = self._session.run(inputs, control)
         seconds = perf_counter() - started
         rows = row_count(inputs)
         if rows > _MOST_INLINE_ROWS:
             # A run that the machine interrupted says little of the next.
             self._row_seconds = min(seconds / rows, _SLOWER * self._row_seconds)
             self._inline.max_batch_rows = self._most_joined_rows()
-        if self._learns:
-            self._bare_seconds = min(seconds, _SLOWER * self._bare_seconds)
         self.statistics.ran(rows, seconds)
         self._metrics.ran(self.name, self.version, rows)
         if self.manifest is not None:

@@ -13,9 +13,10 @@ from service.engine.offering import refused
 from service.engine.peeking import peek
 from service.engine.plan import plan_for
 from service.engine.registry import Entry, State
-from service.engine.rehearsal import Rehearsal
+from service.engine.rehearsal import PATIENCE_SECONDS, Rehearsal
 from service.engine.repository import Candidate, fingerprint
 from service.engine.statistics import Statistics
+from service.engine.threads import in_daemon_thread
 from service.errors import GraphRefused, LoadFailed
 from service.metrics import Metrics
 from service.settings import ActualDevice, Settings
@@ -34,7 +35,9 @@ class Opener:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.memory = Memory(settings.memory_budget_mib, settings.max_loaded_models, metrics)
         self._settings = settings
-        self._limits = Limits(settings.max_batch_rows, settings.max_queued_rows)
+        self._limits = Limits(
+            settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds
+        )
         self._metrics = metrics
         self._turns = asyncio.Semaphore(_AT_ONCE)
         isolated = settings.load_isolation == "process"
@@ -59,7 +62,7 @@ class Opener:
         model = None
         try:
             async with self._turns:
-                entry = await asyncio.to_thread(self._tried, self._opened, candidate, statistics)
+                entry = await self._in_time(candidate, statistics)
             model = entry.model
         finally:
             if model is None:
@@ -67,6 +70,19 @@ class Opener:
         if model is not None:
             self.memory.settle(room, candidate, occupant(model))
         return entry
+
+    async def _in_time(self, candidate: Candidate, statistics: Statistics) -> Entry:
+        """The version, opened in a thread; UNAVAILABLE where that does not end."""
+        # The other process has shown that it ends, and its attempts wait for each other.
+        bound = PATIENCE_SECONDS if self._rehearsal is None else None
+        try:
+            async with asyncio.timeout(bound):
+                return await in_daemon_thread(self._tried, self._opened, candidate, statistics)
+        except TimeoutError:
+            reason = f"it is not loaded after {PATIENCE_SECONDS:g} s"
+            facts = {"model": candidate.name, "version": candidate.version, "reason": reason}
+            _log.error("model refused", extra=facts)
+            return refused(candidate, reason)
 
     async def close(self) -> None:
         """End what is needed no more."""

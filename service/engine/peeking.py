@@ -1,5 +1,8 @@
 """What a version says of itself while nothing of it is in memory."""
 
+import os
+
+from service.bundle.disk import require_regular
 from service.bundle.files import EXAMPLES, MANIFEST, MODEL, read_manifest, require_sizes
 from service.bundle.inputs import input_datatype, input_name, input_shape
 from service.bundle.manifest import Manifest
@@ -8,7 +11,6 @@ from service.engine.about import About
 from service.engine.foreign import Labels
 from service.engine.repository import Candidate
 from service.engine.session import TensorSpec
-from service.errors import LoadFailed
 from service.settings import ActualDevice
 
 
@@ -19,12 +21,11 @@ def peek(candidate: Candidate, device: ActualDevice, max_batch_rows: int) -> Abo
         What the manifest says; None of a bare model, which says nothing before it is opened.
 
     Raises:
-        BundleError: the manifest is missing or wrong, or a file is missing or truncated.
-        LoadFailed: a bare model has no graph.
+        BundleError: the manifest is missing or wrong, or a file is missing, not a regular file, or
+            truncated.
     """
     if is_bare(candidate):
-        if not (candidate.folder / MODEL).is_file():
-            raise LoadFailed(f"{MODEL} is missing, or not a regular file")
+        require_regular(candidate.folder / MODEL)
         return None
     manifest = read_manifest(candidate.folder)
     require_sizes(candidate.folder, manifest)
@@ -42,8 +43,8 @@ def peek(candidate: Candidate, device: ActualDevice, max_batch_rows: int) -> Abo
 
 
 def is_bare(candidate: Candidate) -> bool:
-    """Whether a version holds a graph and nothing of a bundle."""
-    return not any((candidate.folder / name).exists() for name in (MANIFEST, EXAMPLES))
+    """Whether a version holds a graph and nothing of a bundle, not even a link to nowhere."""
+    return not any(os.path.lexists(candidate.folder / name) for name in (MANIFEST, EXAMPLES))
 
 
 def input_spec(manifest: Manifest) -> TensorSpec:

@@ -10,34 +10,43 @@ from service.bundle.files import EXAMPLES, MANIFEST, MODEL, Bundle
 from service.bundle.manifest import Manifest
 from service.engine.datatypes import DTYPES, Array
 from service.engine.peeking import input_spec, output_spec
+from service.engine.run_limit import RunLimit
 from service.engine.session import Session
 from service.errors import LoadFailed
 
 _TIMED_RUNS = 15
 
 
-def prove(session: Session, bundle: Bundle) -> bool:
-    """Compare with the examples, all rows at once and one by one.
+def prove(session: Session, bundle: Bundle, deadline_seconds: float) -> bool:
+    """Compare with the examples, one by one and all rows at once.
+
+    Args:
+        session: the graph.
+        bundle: its manifest and examples.
+        deadline_seconds: that a run of one row may take; no client would wait longer.
 
     Returns:
         Whether each row gave the same bits both ways.
 
     Raises:
-        LoadFailed: the graph does not fit the manifest, fails, or computes something else.
+        LoadFailed: the graph does not fit the manifest, fails, does not end in time, or computes
+            something else.
     """
     _check_signature(session, bundle.manifest)
     examples = bundle.examples
     rows = as_rows(examples.input)
     expected = as_rows(examples.output)
-    together = _run(session, rows)
+    alone = []
+    with RunLimit() as limit:
+        for row in range(len(rows)):
+            one = slice(row, row + 1)
+            alone.append(_run(session, rows[one], limit, deadline_seconds))
+            _compare(alone[row], expected[one], examples, one)
+        together = _run(session, rows, limit, deadline_seconds * len(rows))
     _compare(together, expected, examples, slice(None))
-    bitwise = True
-    for row in range(len(rows)):
-        one = slice(row, row + 1)
-        alone = _run(session, rows[one])
-        _compare(alone, expected[one], examples, one)
-        bitwise &= alone.tobytes() == together[one].tobytes()
-    return bitwise
+    return all(
+        output.tobytes() == together[row : row + 1].tobytes() for row, output in enumerate(alone)
+    )
 
 
 def row_seconds(session: Session, rows: Array, runs: int = _TIMED_RUNS) -> float:
@@ -74,12 +83,19 @@ def _check_signature(session: Session, manifest: Manifest) -> None:
             )
 
 
-def _run(session: Session, rows: Array) -> Array:
+def _run(session: Session, rows: Array, limit: RunLimit, seconds: float) -> Array:
     try:
-        (output,) = session.run((rows,))
+        (output,) = session.run((rows,), limit.start(seconds))
     except Exception as error:  # ONNX Runtime's errors share no narrower base
+        if limit.exceeded:
+            raise LoadFailed(
+                f"self-test failed: a run of {len(rows)} example rows takes longer than "
+                f"{seconds:g} s, and clients wait no longer than ONWARD_DEADLINE_SECONDS for a row"
+            ) from error
         reason = str(error).partition("\n")[0]
         raise LoadFailed(f"self-test failed: the graph fails on its examples: {reason}") from error
+    finally:
+        limit.stop()
     return output.astype(np.float32, copy=False)
 
 

@@ -165,8 +165,7 @@ class Reconciler:
         for task in self._following:
             task.cancel()
         await asyncio.gather(*self._following, return_exceptions=True)
-        for lifecycle in self._lifecycles.values():
-            await lifecycle.close()
+        await asyncio.gather(*(lifecycle.close() for lifecycle in self._lifecycles.values()))
         self._lifecycles.clear()
         self._followed.clear()
         await self._opener.close()

@@ -18,7 +18,9 @@ from service.errors import LoadFailed
 from service.settings import ActualDevice
 from service.shared_metrics import WORKERS_FOLDER
 
-_PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 300.0
+"""After which a load is taken for one without end."""
+
 _IDLE_SECONDS = 10.0
 _ROOT = Path(__file__).parents[2]
 
@@ -31,7 +33,7 @@ class Rehearsal:
         patience_seconds: after which a load is taken for one without end.
     """
 
-    def __init__(self, threads: int, patience_seconds: float = _PATIENCE_SECONDS) -> None:
+    def __init__(self, threads: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._threads = threads
         self._patience_seconds = patience_seconds
         self._one_at_a_time = threading.Lock()

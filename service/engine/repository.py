@@ -2,22 +2,32 @@
 
 import os
 import re
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
+from service.bundle.disk import shown_name
 from service.bundle.errors import BundleError
-from service.bundle.files import MANIFEST
+from service.bundle.files import MANIFEST, MODEL
 from service.bundle.manifest import NAME_PATTERN
 from service.bundle.policy import HIGHEST_VERSION, POLICY, Policy
 from service.bundle.policy_file import read_policy
 from service.bundle.tuning import TUNING
 from service.engine.foreign import CONFIG, versions_beside
-from service.errors import NoModels
+from service.errors import CannotStart, NoModels
 
-# Name, size, time of change in nanoseconds, inode and mode of each file. They are compared for
-# equality only: alike means untouched, whichever way a clock was moved meanwhile.
-Fingerprint = tuple[tuple[str, int, int, int, int], ...]
+# Name, size, times of modification and of change in nanoseconds, inode and mode of each file. They
+# are compared for equality only: alike means untouched, whichever way a clock was moved meanwhile.
+# A copy may keep the time of modification (cp -p, rsync -t), but not the time of change.
+Fingerprint = tuple[tuple[str, int, int, int, int, int], ...]
+
+# A version's folder holds some files, and weights perhaps in folders of it.
+_MOST_FILES = 10_000
+_MOST_LEVELS = 8
+# What lies in the root of an ext4 file system.
+_NOT_MODELS = {"lost+found"}
 
 
 # A bundle whose graph is copied first would otherwise be served as a bare model for a moment.
@@ -72,27 +82,44 @@ class Repository:
 
         Raises:
             NoModels: there is no such folder.
+            CannotStart: it cannot be read.
         """
-        if not self._folder.is_dir():
-            raise NoModels(self._folder)
         homes: dict[str, Home] = {}
         problems: set[str] = set()
-        for path in sorted(self._folder.iterdir()):
-            if path.name.startswith(".") or path.is_file():
-                continue
-            if not re.fullmatch(NAME_PATTERN, path.name):
+        for name in self._names():
+            path = self._folder / name
+            if path.suffix == ".onnx" and _is_file(path):
                 problems.add(
-                    f"{path.name!r} is no name for a model: letters, digits, '_', '.', '-'"
+                    f"{shown_name(name)} is a file; a model is a folder: put it at "
+                    f"{shown_name(path.stem)}/1/{MODEL}"
+                )
+            if _is_file(path):
+                continue
+            if not re.fullmatch(NAME_PATTERN, name):
+                problems.add(
+                    f"{shown_name(name)} is no name for a model: letters, digits, '_', '.', '-'"
                 )
                 continue
             home = self._home(path)
             if home.problem:
-                problems.add(f"{path.name}: {home.problem}")
+                problems.add(f"{name}: {home.problem}")
             if home.candidates or home.candidates is None:
-                homes[path.name] = home
+                homes[name] = home
         problems.update(_alike(homes))
         self._policies = {name: self._policies[name] for name in homes if name in self._policies}
         return Scan(homes, frozenset(problems))
+
+    def _names(self) -> Sequence[str]:
+        """What lies in the folder, sorted, without what is hidden or the file system's own."""
+        try:
+            names = os.listdir(self._folder)  # noqa: PTH208 - names are all that is needed
+        except (FileNotFoundError, NotADirectoryError):
+            raise NoModels(self._folder) from None
+        except OSError as error:
+            raise CannotStart(
+                f"The models folder {str(self._folder)!r} cannot be read: {error.strerror}."
+            ) from error
+        return sorted(name for name in names if name[0] != "." and name not in _NOT_MODELS)
 
     def _home(self, path: Path) -> Home:
         try:
@@ -145,7 +172,7 @@ def _candidates(home: Path) -> tuple[Candidate, ...]:
 
 
 def _has_manifest(candidate: Candidate) -> bool:
-    return any(name == MANIFEST for name, *_ in candidate.fingerprint)
+    return not candidate.refused and os.path.lexists(candidate.folder / MANIFEST)
 
 
 def _refusal(child: "os.DirEntry[str]") -> str:
@@ -156,11 +183,14 @@ def _refusal(child: "os.DirEntry[str]") -> str:
     if number > HIGHEST_VERSION:
         return f"its number is above {HIGHEST_VERSION}, and clients count versions in 64 bits"
     try:
-        if child.is_dir():
-            return ""
-        return "it is a file, not a folder" if child.is_file() else "it is a link to nowhere"
+        mode = Path(child.path).stat().st_mode
+    except FileNotFoundError:
+        return "it is a link to nowhere"
     except OSError as error:
         return f"its folder cannot be read: {error.strerror}"
+    if stat.S_ISDIR(mode):
+        return ""
+    return "it is a file, not a folder" if stat.S_ISREG(mode) else "it is not a folder"
 
 
 def fingerprint(folder: str | Path) -> Fingerprint:
@@ -168,23 +198,44 @@ def fingerprint(folder: str | Path) -> Fingerprint:
 
     How the model is run is told beside its versions, and each is opened by it.
     """
-    tuning = Path(folder).parent / TUNING
-    facts = [*_facts(f"../{TUNING}", tuning)] if tuning.exists() else []
+    home = Path(folder).parent
+    beside = [(f"../{name}", home / name) for name in (TUNING, CONFIG)]
+    facts = [fact for name, path in beside if os.path.lexists(path) for fact in _facts(name, path)]
+    files = islice(_files(folder, "", _MOST_LEVELS), _MOST_FILES)
+    facts += [fact for name, file in files for fact in _facts(name, file)]
+    return tuple(sorted(facts))
+
+
+def _files(
+    folder: str | Path, prefix: str, levels: int
+) -> "Iterator[tuple[str, os.DirEntry[str]]]":
+    """What lies in a folder and in the folders within; links to folders are not followed."""
     try:
         with os.scandir(folder) as files:
             for file in files:
-                facts += _facts(file.name, file)
+                name = prefix + file.name
+                yield name, file
+                if levels and file.is_dir(follow_symlinks=False):
+                    yield from _files(file.path, f"{name}/", levels - 1)
     except OSError:
-        return ()
-    return tuple(sorted(facts))
+        return  # opening the version says why
 
 
 def _facts(name: str, file: "Path | os.DirEntry[str]") -> Fingerprint:
     try:
-        stat = file.stat()
+        status = file.stat()
     except OSError:
-        return ((name, 0, 0, 0, 0),)
-    return ((name, stat.st_size, stat.st_mtime_ns, stat.st_ino, stat.st_mode),)
+        return ((name, 0, 0, 0, 0, 0),)
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return ((name, status.st_size, *times, status.st_ino, status.st_mode),)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether this is a regular file; what cannot be looked at is none."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _alike(names: Mapping[str, Home]) -> set[str]:

@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from service.engine.datatypes import (
 )
 from service.engine.graphs import GRAPH_ID, NO_GRAPH, ONE_AT_A_TIME, GraphRuns
 from service.engine.providers import known_devices, provider_name, providers
+from service.engine.weights import Weights
 from service.errors import DeviceUnavailable, LoadFailed
 from service.settings import ActualDevice, Device
 
@@ -43,9 +44,11 @@ _SMALLEST = (
 # The arena for what a run computes grows with the largest run and keeps it; with this it gives
 # back what is free when the run ends. Small runs keep theirs, for asking the system anew takes time
 # (docs/decisions/0019-runtime.md).
-_SHRINK = "memory.enable_memory_arena_shrinkage"
+_SHRINK, _SHRUNK = "memory.enable_memory_arena_shrinkage", "cpu:0"
 _KEPT_BYTES = 16 * 1024 * 1024
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+# Without a folder it would look for them in the current one.
+_NO_FOLDER = os.devnull
 # A tensor, an optional tensor, or what scikit-learn's converters write for probabilities: a
 # sequence of maps from label to share.
 _TYPE = re.compile(r"(?:optional\()?tensor\((\w+)\)\)?|(seq\(map\(\w+,tensor\(float\)\)\))")
@@ -124,8 +127,9 @@ class Session:
         self._may_lack = any(spec.optional for spec in self.inputs)
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
-        self._giving_back = _run_options(_SHRINK, "cpu:0")
+        self._giving_back = _run_options(_SHRINK, _SHRUNK)
         self._not_captured = _run_options(GRAPH_ID, NO_GRAPH)
+        self._has_free_axes = self.rows is None
         self._graphs = self._graph_runs() if opening.graphs else None
         self._bound: BoundRuns | None = None
 
@@ -135,28 +139,29 @@ class Session:
         model: bytes,
         device: ActualDevice,
         threads: int,
-        folder: Path | None = None,
+        weights: Weights | None = None,
         opening: Opening | None = None,
     ) -> Self:
-        """Load a serialised graph.
+        """Load a serialised graph. The runtime reads nothing from the models folder.
 
         Args:
             model: the content of ``model.onnx``.
             device: as `choose_device` found it.
             threads: ONNX Runtime threads within one run, where ``opening`` does not say.
-            folder: where weights that the graph keeps outside itself may lie, and nowhere else.
+            weights: what the graph keeps outside itself.
             opening: how.
 
         Raises:
             LoadFailed: ONNX Runtime refuses the graph, or silently took another device.
         """
         opening = opening or Opening(threads)
-        options = _session_options(opening.threads)
-        if folder is not None:
-            options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
         wanted = providers(device, gpu_memory_mib=opening.gpu_memory_mib, graphs=opening.graphs)
         try:
-            session = onnxruntime.InferenceSession(model, options, providers=wanted)
+            with _options_with(weights or Weights(), opening.threads) as options:
+                session = onnxruntime.InferenceSession(model, options, providers=wanted)
+        except OSError as error:
+            reason = f"its weights cannot be copied for the runtime: {error.strerror}"
+            raise LoadFailed(reason) from error
         except Exception as error:
             raise LoadFailed(f"ONNX Runtime refuses model.onnx: {_first_line(error)}") from error
         if session.get_providers()[0] != wanted[0][0]:
@@ -178,22 +183,30 @@ class Session:
         known = len(taken) == len(inputs) and len(made) == len(outputs)
         return (taken, made) if known and not self._may_lack else None
 
-    def run(self, arrays: Arrays) -> Arrays:
+    def run(self, arrays: Arrays, control: "onnxruntime.RunOptions | None" = None) -> Arrays:
         """Run the graph on arrays in the order of ``inputs``; answers in that of ``outputs``.
 
         `ABSENT` stands for an optional tensor that is left out.
+
+        Args:
+            arrays: the inputs.
+            control: of `new_control`, by which another thread may end the run.
 
         Raises:
             Exception: whatever ONNX Runtime raises; its errors share no narrower base.
         """
         if self._bound is not None:
-            answer = self._bound.run(arrays)
+            answer = self._bound.run(arrays, control)
             if answer is not None:
                 return answer
         if self._graphs is not None:
             return self._graphs.run(arrays) or self._run_uncaptured(arrays)
-        options = self._giving_back if self._is_large(arrays) else None
-        return self._run(arrays, options)
+        if not self._is_large(arrays):
+            return self._run(arrays, control)
+        if control is None:
+            return self._run(arrays, self._giving_back)
+        control.add_run_config_entry(_SHRINK, _SHRUNK)
+        return self._run(arrays, control)
 
     def bind(self) -> None:
         """Answer small batches from fixed buffers, which is quicker, from now on.
@@ -217,9 +230,15 @@ class Session:
             return self._run(arrays, self._not_captured)
 
     def _is_large(self, arrays: Arrays) -> bool:
-        """Whether a run takes more memory than is to be kept for the next."""
+        """Whether a run may take more memory than is to be kept for the next.
+
+        With a second free axis it may take any: attention takes the square of its sequence's
+        length, whatever the size of the input.
+        """
         if self.device != "cpu":
             return False
+        if self._has_free_axes:
+            return True
         first = arrays[0] if arrays else ABSENT
         rows = len(first) if first.ndim else 1
         return rows > self.opening.kept_rows or first.nbytes > _KEPT_BYTES
@@ -245,6 +264,33 @@ class Session:
         except Exception as error:
             raise LoadFailed(f"it cannot be captured: {_first_line(error)}") from error
         return runs
+
+
+def new_control() -> "onnxruntime.RunOptions":
+    """What ends one run from another thread, by its ``terminate``, between two operators."""
+    return onnxruntime.RunOptions()
+
+
+def terminate(control: "onnxruntime.RunOptions") -> None:
+    """End the runs of a control, and those that are begun with it afterwards."""
+    control.terminate = True
+
+
+@contextlib.contextmanager
+def _options_with(weights: Weights, threads: int) -> "Iterator[onnxruntime.SessionOptions]":
+    """How to open a graph with these weights; they are needed until it is open."""
+    options = _session_options(threads)
+    if weights.initializers:
+        names, contents = zip(*weights.initializers.items(), strict=True)
+        sizes = list(map(len, contents))
+        options.add_external_initializers_from_files_in_memory(names, contents, sizes)
+    if not weights.nested:
+        options.add_session_config_entry(_WEIGHTS_FOLDER, _NO_FOLDER)
+        yield options
+        return
+    with weights.nested_folder() as folder:
+        options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
+        yield options
 
 
 def _session_options(threads: int) -> "onnxruntime.SessionOptions":

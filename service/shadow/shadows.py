@@ -15,6 +15,8 @@ from service.bundle.policy import Shadow
 from service.engine.batcher import row_count
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
+from service.engine.session import new_control, terminate
+from service.engine.threads import in_daemon_thread
 from service.metrics import Metrics
 from service.shadow.comparing import obstacle
 from service.shadow.tally import Tally
@@ -130,7 +132,14 @@ class Shadows:
             self._pairings.clear()  # versions that are let go must not be held on to
 
     async def _turn(self, copies: Sequence[Copy]) -> None:
-        done, counted = await asyncio.to_thread(try_out, copies)
+        control = new_control()
+        seconds = copies[0].pairing.candidate.deadline_seconds
+        timer = asyncio.get_running_loop().call_later(seconds, terminate, control)
+        try:
+            done, counted = await in_daemon_thread(try_out, copies, control)
+        finally:
+            timer.cancel()
+            terminate(control)  # where it is cancelled, its run goes on
         for copy in reversed(copies[done:]):
             self._waiting.appendleft(copy)
             self._rows += copy.rows

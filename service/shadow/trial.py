@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from service.bundle.policy import Shadow
+from service.engine.batcher import RunControl
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
 from service.shadow.comparing import Compared, Tolerance, compare, shown_answer, shown_row
@@ -51,33 +52,34 @@ class Copy(NamedTuple):
     """Bytes."""
 
 
-def try_out(copies: Sequence[Copy]) -> tuple[int, Tally]:
+def try_out(copies: Sequence[Copy], control: RunControl) -> tuple[int, Tally]:
     """Have the candidate answer, and hold its answers beside those that went out.
 
     Args:
         copies: of one pairing.
+        control: ends every run from another thread.
 
     Returns:
         How many were tried, from the first on, and what they add to their tally.
     """
     serving = copies[0].pairing.serving
     counted = Tally(serving.version, time.time())
-    _time(copies[0], counted)
+    _time(copies[0], counted, control)
     # Only a bundle promises that its rows are independent.
     if serving.manifest is not None and len(copies) > 1:
         # Where some row breaks the run, one by one it shows which.
         with contextlib.suppress(Exception):
-            _try(copies, counted)
+            _try(copies, counted, control)
             return len(copies), counted
     started = perf_counter()
     for done, copy in enumerate(copies, start=1):
-        _try_alone(copy, counted)
+        _try_alone(copy, counted, control)
         if perf_counter() - started > _TURN_SECONDS:
             return done, counted
     return len(copies), counted
 
 
-def _time(copy: Copy, counted: Tally) -> None:
+def _time(copy: Copy, counted: Tally, control: RunControl) -> None:
     """Run one request by both versions in this very thread, so that their times compare."""
     if copy.rows > _MOST_TIMED_ROWS:
         return
@@ -85,27 +87,27 @@ def _time(copy: Copy, counted: Tally) -> None:
     try:
         for model in (copy.pairing.serving, copy.pairing.candidate):
             started = perf_counter()
-            model.trial(copy.inputs)
+            model.trial(copy.inputs, control)
             seconds.append(perf_counter() - started)
     except Exception:  # noqa: BLE001 - it is counted where the answers are compared
         return
     counted.serving_seconds, counted.candidate_seconds = seconds[:1], seconds[1:]
 
 
-def _try_alone(copy: Copy, counted: Tally) -> None:
+def _try_alone(copy: Copy, counted: Tally, control: RunControl) -> None:
     try:
-        _try([copy], counted)
+        _try([copy], counted, control)
     except Exception as error:  # noqa: BLE001 - whatever it is, the candidate has failed
         counted.failed += 1
         counted.reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-def _try(copies: Sequence[Copy], counted: Tally) -> None:
+def _try(copies: Sequence[Copy], counted: Tally, control: RunControl) -> None:
     """Run requests as one, and count; nothing is counted where the run fails."""
     pairing = copies[0].pairing
     inputs = _joined([copy.inputs for copy in copies])
     said = _joined([copy.outputs for copy in copies])
-    answered = pairing.candidate.trial(inputs)
+    answered = pairing.candidate.trial(inputs, control)
     models = pairing.serving, pairing.candidate
     tolerance = Tolerance(pairing.how.absolute, pairing.how.relative)
     found = compare(models, inputs, (said, answered), tolerance)

@@ -34,10 +34,7 @@ async def received(request: Request, patience_seconds: float) -> AsyncIterator[b
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise BodyStalled(
-                f"Nothing more of the body arrived for {patience_seconds:g} s; send it without "
-                "such pauses, or in several requests."
-            ) from None
+            raise BodyStalled(patience_seconds) from None
         yield piece
 
 

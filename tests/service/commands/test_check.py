@@ -45,7 +45,7 @@ def test_each_model_that_fails_says_why(models: Path) -> None:
     assert "left out  'odd name' is no name for a model" in ended.stdout
     assert "ok        admission/1\n" in ended.stdout
     assert "refused   changed/1  model.onnx has 5 bytes" in ended.stdout
-    assert "refused   broken/1  ONNX Runtime refuses model.onnx" in ended.stdout
+    assert "refused   broken/1  model.onnx is not an ONNX file" in ended.stdout
 
 
 def test_a_folder_that_holds_nothing_is_no_success(tmp_path: Path) -> None:

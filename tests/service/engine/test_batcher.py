@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -59,8 +60,29 @@ def run(scenario: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(scenario)
 
 
-def batcher(runner: Run, *, batch: int = 100, queue: int = 1000) -> Batcher:
-    return Batcher(runner, max_batch_rows=batch, max_queued_rows=queue)
+@dataclass
+class Control:
+    """What ends a run, and tells of it."""
+
+    terminate: bool = False
+
+
+def batcher(
+    runner: Run, *, batch: int = 100, queue: int = 1000, controls: list[Control] | None = None
+) -> Batcher:
+    """A batcher whose runs' controls are added to a list."""
+    made: list[Control] = [] if controls is None else controls
+
+    def new_control() -> Control:
+        made.append(Control())
+        return made[-1]
+
+    return Batcher(
+        lambda inputs, _: runner(inputs),
+        max_batch_rows=batch,
+        max_queued_rows=queue,
+        new_control=new_control,
+    )
 
 
 async def entered(gate: Gate) -> None:
@@ -235,7 +257,7 @@ def test_closing_answers_those_who_wait_and_takes_no_more() -> None:
         subject = batcher(gate)
         waiting = [asyncio.create_task(subject.submit(rows(value))) for value in (1, 2)]
         await entered(gate)
-        closing = asyncio.create_task(subject.close())
+        closing = asyncio.create_task(subject.close(10))
         await asyncio.sleep(0)
         with pytest.raises(Draining):
             await subject.submit(rows(3))
@@ -326,3 +348,94 @@ def test_the_wait_is_told_apart_from_the_run() -> None:
 
     assert first.compute_seconds > first.queue_seconds
     assert second.queue_seconds > first.queue_seconds
+
+
+def test_a_run_that_nobody_waits_for_is_ended() -> None:
+    """The calls of a batch leave one after another; the last one ends the run."""
+    gate = Gate(opened=False)
+    controls: list[Control] = []
+
+    async def scenario() -> list[bool]:
+        subject = batcher(gate, controls=controls)
+        first = asyncio.create_task(subject.submit(rows(1)))
+        await entered(gate)
+        both = [asyncio.create_task(subject.submit(rows(value))) for value in (2, 3)]
+        await asyncio.sleep(0)
+        gate.hold_next()
+        gate.open()
+        await first
+        await entered(gate)
+        ended = [controls[1].terminate]
+        for call in both:
+            call.cancel()
+            await asyncio.sleep(0.01)
+            ended.append(controls[1].terminate)
+        gate.open()
+        await subject.close(10)
+        return ended
+
+    assert run(scenario()) == [False, False, True]
+    assert controls[0].terminate is False
+
+
+def test_those_who_leave_the_queue_end_no_other_run() -> None:
+    """The run in progress is somebody else's."""
+    gate = Gate(opened=False)
+    controls: list[Control] = []
+
+    async def scenario() -> BatchedAnswer:
+        subject = batcher(gate, controls=controls)
+        running = asyncio.create_task(subject.submit(rows(1)))
+        await entered(gate)
+        queued = asyncio.create_task(subject.submit(rows(2)))
+        await asyncio.sleep(0)
+        queued.cancel()
+        await asyncio.sleep(0.01)
+        gate.open()
+        return await running
+
+    assert answered(run(scenario())) == [2]
+    assert [control.terminate for control in controls] == [False]
+
+
+def test_closing_gives_up_a_run_that_does_not_end() -> None:
+    """Whoever waits is told, and its thread keeps neither the loop nor the process."""
+    gate = Gate(opened=False)
+    controls: list[Control] = []
+
+    async def scenario() -> list[BaseException | BatchedAnswer]:
+        subject = batcher(gate, controls=controls)
+        calls = [asyncio.create_task(subject.submit(rows(1)))]
+        await entered(gate)
+        calls.append(asyncio.create_task(subject.submit(rows(2))))
+        await asyncio.sleep(0)
+        await subject.close(0.05)
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    told = run(asyncio.wait_for(scenario(), 5))
+    gate.open()
+
+    assert [type(each) for each in told] == [Draining, Draining]
+    assert controls[0].terminate is True
+
+
+def test_calls_whose_inputs_differ_in_rows_run_alone() -> None:
+    """Put behind each other, the rows of one call would meet those of another."""
+    batches: list[tuple[int, ...]] = []
+    release = threading.Event()
+
+    def runner(inputs: Arrays) -> Arrays:
+        assert release.wait(10)
+        batches.append(tuple(map(len, inputs)))
+        return (inputs[0] + inputs[1],)
+
+    async def scenario() -> list[list[float]]:
+        subject = batcher(runner)
+        given = [(rows(0), rows(0)), (rows(1, 2), rows(10)), (rows(3), rows(20, 30))]
+        calls = [asyncio.create_task(subject.submit((a[0], b[0]))) for a, b in given]
+        await asyncio.sleep(0)
+        release.set()
+        return [answered(await call) for call in calls]
+
+    assert run(scenario()) == [[0], [11, 12], [23, 33]]
+    assert batches == [(1, 1), (2, 1), (1, 2)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from service.engine.inline import Prediction
 from service.engine.loading import load
@@ -12,8 +13,8 @@ from service.engine.model import Limits, ServedModel
 from service.engine.plan import Plan
 from service.engine.repository import Candidate
 from service.metrics import Metrics
+from tests.foreign import serialised, tensor
 from tests.models import place_bare, publish_price
-from tests.service.engine.test_independence import DENSE, OTHERS, WIDTH
 
 MOST = 8192
 
@@ -24,10 +25,10 @@ def loaded(folder: Path, limits: Limits) -> ServedModel:
     return load(candidate, Plan(mode="inline", mode_by="setting"), limits, Metrics())
 
 
-def runs(model: ServedModel, calls: int, rows: int, width: int = 1) -> tuple[int, int]:
+def runs(model: ServedModel, calls: int, rows: int) -> tuple[int, int]:
     """How many runs so many calls of one turn took, and how many got all of their rows."""
     told: list[Prediction | Exception] = []
-    given = np.random.default_rng(1).uniform(1, 2, (rows, width)).astype(np.float32)
+    given = np.random.default_rng(1).uniform(1, 2, (rows, 1)).astype(np.float32)
 
     async def ask() -> int:
         before = model.statistics.execution_count
@@ -63,13 +64,40 @@ def test_a_quick_models_calls_share_runs_up_to_the_limit(
     assert runs(model, calls, rows) == (expected, calls)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("dense", 1), ("others", 6)])
-def test_a_bare_models_calls_share_a_run_where_rows_are_independent(
-    models: Path, name: str, expected: int
+@pytest.mark.parametrize(
+    ("tuning", "config", "expected"),
+    [
+        ("", "", 6),
+        ("", "max_batch_size: 1", 6),
+        ("", "max_batch_size: 0", 6),
+        ("", "input { max_batch_size: 8 }", 6),
+        ("", "max_batch_size: 8", 3),
+        ("", "max_batch_size: 64", 1),
+        ("", "dynamic_batching { }", 1),
+        ("", "max_batch_size: 8 dynamic_batching { preferred_batch_size: [ 4 ] }", 3),
+        ('{"max_batch_rows": 8}', "", 3),
+        ('{"max_batch_rows": 8}', "max_batch_size: 64", 3),
+        ('{"max_batch_rows": 1}', "max_batch_size: 64", 6),
+        ('{"threads": 1}', "", 6),
+    ],
+)
+def test_a_bare_models_calls_share_a_run_only_where_that_is_configured(
+    models: Path, tuning: str, config: str, expected: int
 ) -> None:
-    """A dense network's do, and those of a mean over rows do not."""
-    content = DENSE if name == "dense" else OTHERS["a mean of rows"]
-    model = loaded(place_bare(models, "bare", content), Limits(0, 100_000))
+    """By the model's tuning.json, or else by the config.pbtxt that Triton reads."""
+    folder = place_bare(models, "bare", doubled())
+    if tuning:
+        (folder.parent / "tuning.json").write_text(tuning)
+    if config:
+        (folder.parent / "config.pbtxt").write_text(config)
 
-    assert runs(model, 6, 3, WIDTH) == (expected, 6)
-    assert model.about.joined_rows == (MOST if name == "dense" else 1)
+    model = loaded(folder, Limits(0, 100_000))
+
+    assert runs(model, 6, 3) == (expected, 6)
+
+
+def doubled() -> bytes:
+    """``y = x + x`` of rows of one number."""
+    shape: list[int | str] = ["rows", 1]
+    node = helper.make_node("Add", ["x", "x"], ["y"])
+    return serialised([node], [tensor("x", shape)], [tensor("y", shape)])

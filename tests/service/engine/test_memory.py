@@ -339,7 +339,7 @@ def test_a_model_that_leaves_the_folder_while_it_is_awaited_is_told(models: Path
             await asyncio.sleep(0.02)
             for path in (models / "m1" / "1").iterdir():
                 path.unlink()
-        with pytest.raises(ModelNotReady, match="cannot be read"):
+        with pytest.raises(ModelNotReady, match="is missing"):
             await waiting
         assert registry.names == ["m0", "m1"]
 

@@ -99,7 +99,7 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (change_an_expected_output, "self-test failed: example 0, column 0 gives"),
     (drop_a_field, "manifest.json is not valid: task: Field required"),
     (truncate_the_model, "model.onnx has"),
-    (truncate_and_seal, "ONNX Runtime refuses model.onnx"),
+    (truncate_and_seal, "model.onnx is not an ONNX file"),
     (remove_the_manifest, "manifest.json is missing"),
     (remove_the_examples, "examples.json is missing"),
     (swap_the_graph, "its output is value FP32 [-1, 1], not probability"),

@@ -55,7 +55,7 @@ def test_what_is_numbered_and_no_folder_is_told(models: Path) -> None:
         "6": "",
         "1": "",
         "2": "it is a file, not a folder",
-        "3": "it is a link to nowhere",
+        "3": "it is not a folder",
         "4": "it is a link to nowhere",
         "5": f"its folder cannot be read: {os.strerror(errno.ELOOP)}",
     }

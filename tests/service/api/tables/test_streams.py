@@ -176,7 +176,7 @@ def test_a_body_that_stops_arriving_is_told(models: Path, start: StartApp) -> No
         late = read_until(connection, b"0\r\n\r\n")
 
     assert early.startswith(b"HTTP/1.1 408 ")
-    assert b"Nothing more of the body arrived for 0.3 s" in early
+    assert b"too little progress for 0.3 s" in early
     assert b'"code":"body_stalled"' in late
     assert b'{"value":2.0' in late
 

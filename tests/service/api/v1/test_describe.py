@@ -30,7 +30,7 @@ def test_a_model_that_does_not_serve_tells_its_state_and_why(models: Path, start
     assert answer.json()["ready"] is False
     assert (version["version"], version["state"]) == ("1", "END")
     assert version["status"]["error_code"] == "UNAVAILABLE"
-    assert "ONNX Runtime refuses model.onnx" in version["status"]["error_message"]
+    assert "model.onnx is not an ONNX file" in version["status"]["error_message"]
 
 
 def test_every_version_has_its_own_state(models: Path, start: StartApp) -> None:

@@ -162,7 +162,7 @@ def test_a_body_that_cannot_be_read_is_told_so(
         ("GET /v1/models/zebra/metadata", 404, "'zebra' is not found"),
         ("POST /v1/models/admission:explain", 404, "cannot 'explain'; use :predict, :classify or"),
         (
-            "POST /v1/models/admission:" + "x" * 9000,
+            "POST /v1/models/admission:" + "x" * 8000,
             404,
             "x'; use :predict, :classify or :regress.",
         ),

@@ -1,0 +1,491 @@
+"""HTTP/1.1 as uvicorn speaks it, with limits on what each connection may send and how slowly.
+
+Requests are parsed one at a time: no more input is parsed while a response is due, so that
+responses keep the order of their requests, and a client that does not read is not read from.
+One complete request gets one response, whatever the bytes (RFC 9112).
+"""
+
+import asyncio
+from collections import deque
+from typing import Any, NoReturn
+
+import httptools
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from service.api.asking import header_lines
+from service.api.errors import error_response
+from service.api.requests import DRAINED_BODY_BYTES, STATUS_SENT, identity_of
+from service.errors import (
+    HeadTimeout,
+    HeadTooLarge,
+    InvalidRequest,
+    LimitExceeded,
+    NotImplementedHere,
+    OnwardError,
+    TooManyConnections,
+    TooManyHeaders,
+    Unavailable,
+    UrlTooLong,
+)
+from service.server.connections import Wait, Waiting
+from service.server.context import ServerContext
+from service.server.framing import body_length
+
+_END_OF_HEAD = b"\r\n\r\n"
+# Input is parsed up to the next empty line at a time, since only there a request can end. Within
+# a chunked body, where empty lines may be frequent, no sooner than after so many bytes.
+_CHUNKED_PIECE_BYTES = 1024
+_MAX_REQUESTS_PER_TURN = 16
+# How long a client may go on sending after its last response (RFC 9112, section 9.6).
+_LINGER_SECONDS = 5.0
+_INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection.
+
+    Args:
+        context: shared by the connections of the app.
+    """
+
+    def __init__(
+        self,
+        context: ServerContext,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._context = context
+        self._settings = context.connections.settings
+        self._held: deque[bytes] = deque()
+        self._response_due = False
+        self._consuming = False
+        self._in_head = False
+        self._in_body = False
+        self._upgrade = False
+        self._ignores_input = False
+        self._is_shutting_down = False
+        self._at_eof = False
+        self._had_request = False
+        self._body_left: int | None = 0
+        self._progressed = False
+        self._unframed_bytes = 0
+        self._head_bytes = 0
+        self._error: OnwardError | None = None
+        self._rejection: OnwardError | None = None
+        self._closing_since: float | None = None
+        self._request_since = self._idle_since = self.loop.time()
+        self._write_mark = (0, self._idle_since)
+
+    # The transport's callbacks
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
+        """Begin, or reject the connection where there are too many."""
+        super().connection_made(transport)
+        self._raw = transport
+        self.transport = _GracefulTransport(self, transport)
+        connections = self._context.connections
+        if not connections.add(self):
+            self._reject(TooManyConnections(connections.max_connections))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._context.connections.remove(self)
+        self._ignores_input = True
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Process input, or hold it while a response is due."""
+        if self._held:
+            self._held.append(data)
+            self.flow.pause_reading()
+        else:
+            self._consume(data)
+
+    def eof_received(self) -> bool:  # type: ignore[override] # as asyncio has it
+        """Stay open for a response that is due: the client may have closed one direction only."""
+        self._at_eof = True
+        return self._is_response_due() and self._closing_since is None
+
+    def pause_writing(self) -> None:
+        """Note that the client leaves its response unread."""
+        super().pause_writing()
+        self._context.connections.unread(self, self._raw.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read its response."""
+        self._context.connections.read(self)
+        self._write_mark = (0, self.loop.time())
+        super().resume_writing()
+        self._continue()
+
+    def shutdown(self) -> None:
+        """Close the connection, or let it close after the request that is under way."""
+        self._is_shutting_down = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+        elif not (self._response_due or self._has_partial_request()):
+            self.close_gracefully()
+
+    # Input
+
+    def _consume(self, data: bytes) -> None:
+        """Process input until it is used up or a response is due; hold the rest."""
+        start = requests = 0
+        self._consuming = True
+        while start < len(data) and not self._ignores_input:
+            if self._in_body:
+                start += self._feed(data, start)
+            elif self._is_response_due() or self.flow.write_paused:
+                break
+            elif self._in_head:
+                start += self._feed(data, start)
+            elif requests < _MAX_REQUESTS_PER_TURN:
+                requests += 1
+                start += self._begin_request(data, start)
+            else:
+                self.loop.call_soon(self._continue)
+                break
+        self._consuming = False
+        if start < len(data) and not self._ignores_input:
+            self._held.appendleft(data[start:])
+            self.flow.pause_reading()
+        elif self._at_eof or self._is_shutting_down:
+            self._continue()
+
+    def _begin_request(self, data: bytes, start: int) -> int:
+        """Process the first bytes of a request; returns how many were consumed."""
+        taken = self._take_request(data, start)
+        if not taken:
+            self._request_since = self.loop.time()
+            taken = self._feed(data, start)
+        return taken
+
+    def _take_request(self, data: bytes, start: int) -> int:  # noqa: ARG002 - subclasses do
+        """Process the request that starts here without uvicorn's parser.
+
+        Returns:
+            How many bytes were consumed; 0 where it must be parsed.
+        """
+        return 0
+
+    def _is_response_due(self) -> bool:
+        """Whether a complete request has been received whose response is not out yet."""
+        if self._response_due or self.pipeline:
+            return True
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete and not self._in_body
+
+    def _continue(self) -> None:
+        """Go on with what is held, if it can be processed now."""
+        if self._consuming or self._raw.is_closing() or self._is_response_due():
+            return
+        if self._rejection is not None:
+            self._send_rejection(self._rejection)
+        elif self._is_shutting_down and not self._has_partial_request():
+            self.close_gracefully()
+        elif self._held and (self._in_body or not self.flow.write_paused):
+            data = self._held.popleft() if len(self._held) == 1 else b"".join(self._held)
+            self._held.clear()
+            self.flow.resume_reading()
+            self._consume(data)
+        elif self._at_eof and not self._held:
+            self.close_gracefully()
+
+    def _feed(self, data: bytes, start: int) -> int:
+        """Give a piece of input to uvicorn's parser; returns how many bytes were consumed."""
+        end = self._piece_end(data, start)
+        self._progressed = False
+        try:
+            self.parser.feed_data(data[start:end])
+        except httptools.HttpParserUpgrade as upgrade:
+            end = start + upgrade.args[0]
+            self._restart_without_upgrade()
+        except httptools.HttpParserError as error:
+            self._reject(self._error or InvalidRequest(f"The input is not HTTP/1.1: {error}."))
+            return end - start
+        if self._has_partial_request() and not self._progressed:
+            self._unframed_bytes += end - start
+            if self._unframed_bytes > self._settings.max_head_bytes:
+                self._reject(HeadTooLarge(self._settings.max_head_bytes))
+        else:
+            self._unframed_bytes = 0
+        return end - start
+
+    def _piece_end(self, data: bytes, start: int) -> int:
+        """The end of a piece that ends no more than a request."""
+        if self._in_body:
+            if self._body_left is not None:
+                return min(start + max(self._body_left, 1), len(data))
+            start += _CHUNKED_PIECE_BYTES
+        found = data.find(_END_OF_HEAD, start)
+        return len(data) if found < 0 else found + len(_END_OF_HEAD)
+
+    def _restart_without_upgrade(self) -> None:
+        """Parse the head again as if it asked for no upgrade, which nothing here offers.
+
+        A server may ignore the header (RFC 9110, section 7.8), but the parser then reads no body.
+        """
+        self._upgrade = False
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            self._reject(NotImplementedHere("The method CONNECT"))
+            return
+        version = self.parser.get_http_version().encode()
+        fields = [field for field in self.headers if field[0] != b"upgrade"]
+        head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, header_lines(fields))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        try:
+            self.parser.feed_data(head)
+        except httptools.HttpParserError as error:
+            self._reject(self._error or InvalidRequest(f"The input is not HTTP/1.1: {error}."))
+
+    # The parser's callbacks
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._had_request = self._in_head = True
+        self._error = None
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Add to the URL, up to the limit."""
+        super().on_url(url)
+        if len(self.url) > self._settings.max_url_bytes:
+            self._fail(UrlTooLong(self._settings.max_url_bytes))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a header, up to the limits; trailers are not headers, and are dropped.
+
+        The parser obeys some of them all the same, so a request with trailers is the last one of
+        its connection.
+        """
+        if not self._in_head:
+            self.cycle.keep_alive = False
+            return
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > self._settings.max_head_bytes:
+            self._fail(HeadTooLarge(self._settings.max_head_bytes))
+        super().on_header(name, value)
+        if len(self.headers) > self._settings.max_headers:
+            self._fail(TooManyHeaders(self._settings.max_headers))
+
+    def on_headers_complete(self) -> None:
+        """Start the request, unless the head breaks a rule."""
+        self._progressed = True
+        if self.parser.should_upgrade():
+            self._upgrade = True
+            return
+        self._in_head = False
+        try:
+            self._body_left = body_length(self.headers, self.parser.get_http_version())
+            super().on_headers_complete()
+        except InvalidRequest as error:
+            self._fail(error)
+        except httptools.HttpParserInvalidURLError:
+            self._fail(InvalidRequest("The URL is not valid; send a path such as /models."))
+        self._in_body = True
+        if self._is_shutting_down:
+            self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        """Add to the body."""
+        self._progressed = True
+        if self._body_left is not None:
+            self._body_left -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request; what follows one that closes the connection is ignored."""
+        if self._upgrade:
+            return
+        self._in_body = False
+        super().on_message_complete()
+        if not self.cycle.keep_alive:
+            self._ignores_input = True
+
+    def on_response_complete(self) -> None:
+        """Note that a response of ASGI is out, and go on."""
+        super().on_response_complete()
+        self._unset_keepalive_if_required()  # `check` watches it
+        self._idle_since = self.loop.time()
+        if self._raw.is_closing():
+            return
+        rest = self._body_left
+        is_early = self._in_body and self.cycle.response_complete
+        if is_early and (rest is None or rest > DRAINED_BODY_BYTES):
+            self.close_gracefully()  # the rest of the body would take longer than a new connection
+        else:
+            self._continue()
+
+    def _fail(self, error: OnwardError) -> NoReturn:
+        """End parsing with an error, which `_feed` sends."""
+        self._error = error
+        raise error
+
+    # Closing and rejecting
+
+    def _reject(self, error: OnwardError) -> None:
+        """Send an error for input that is no request, after the responses that are due."""
+        self._ignores_input = True
+        if isinstance(error, LimitExceeded | HeadTimeout | Unavailable):
+            self._context.connections.count(error.code)
+        if self._is_response_due():
+            self._rejection = error
+        else:
+            self._send_rejection(error)
+
+    def _send_rejection(self, error: OnwardError) -> None:
+        response = error_response(error)
+        cycle, self._rejection = self.cycle, None
+        if cycle is not None and not cycle.response_complete:
+            if cycle.response_started:
+                self._raw.abort()  # half a response is out; only closing says that it is incomplete
+                return
+            cycle.scope[STATUS_SENT] = response.status_code  # type: ignore[literal-required] # an agreement between this server and its application
+            cycle.disconnected = True
+            cycle.message_event.set()
+        else:
+            ledger = self._context.ledger
+            ledger.count(response.status_code)
+            if ledger.logs(response.status_code):
+                ledger.log("", "", response.status_code, 0.0, reason=str(error))
+        date = self._context.date_lines(self.server_state.default_headers)
+        lines = header_lines([*response.raw_headers, (b"connection", b"close")])
+        request_id = b"x-request-id: %b\r\n\r\n" % identity_of(None).encode()
+        parts = (STATUS_LINE[response.status_code], date, lines, request_id, bytes(response.body))
+        self._raw.write(b"".join(parts))
+        self._linger()
+
+    def close_gracefully(self) -> None:
+        """Close once everything is written; while a client still sends, let it read first.
+
+        A socket that is closed with unread input resets the connection, and the client may lose
+        the response (RFC 9112, section 9.6).
+        """
+        if self._has_partial_request() or self._held:
+            self._linger()
+        else:
+            self._raw.close()
+
+    def _has_partial_request(self) -> bool:
+        """Whether a request has arrived in part."""
+        return self._in_head or self._in_body
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no more can be written."""
+        return self._closing_since is not None or self._raw.is_closing()
+
+    def _linger(self) -> None:
+        if self.is_closing:
+            return
+        self._ignores_input = True
+        self._held.clear()
+        self._closing_since = self.loop.time()
+        self._raw.write_eof()
+        self.flow.resume_reading()
+        if self._at_eof:
+            self._raw.close()
+
+    # Timeouts (`service.server.connections`)
+
+    def waiting(self) -> Waiting | None:
+        """What the connection waits for; None while a request is processed."""
+        cycle = self.cycle
+        if self._closing_since is not None:
+            return Waiting(Wait.TO_CLOSE, self._closing_since)
+        if self._is_response_due():
+            return None
+        if self._has_partial_request():
+            if cycle is not None and cycle.response_started and not cycle.response_complete:
+                return None
+            return Waiting(Wait.FOR_REQUEST, self._request_since)
+        if self._raw.get_write_buffer_size():
+            return Waiting(Wait.FOR_READING, self._write_mark[1])
+        wait = Wait.FOR_NEXT_REQUEST if self._had_request else Wait.FOR_FIRST_REQUEST
+        return Waiting(wait, self._idle_since)
+
+    def check(self, now: float) -> None:
+        """Act on every timeout that has passed."""
+        if self._raw.is_closing():
+            return
+        if self._is_unread_for(now) > self._settings.write_seconds:
+            self.evict("write_timeout")
+        elif (waiting := self.waiting()) is None:
+            self._probe()
+        else:
+            self._check_wait(waiting, now - waiting.since)
+
+    def _is_unread_for(self, now: float) -> float:
+        """How many seconds the client has read nothing of what is written."""
+        size, since = self._write_mark
+        left = self._raw.get_write_buffer_size()
+        if left != size or not left:
+            self._write_mark = (left, now)
+            return 0.0
+        return now - since
+
+    def _check_wait(self, waiting: Waiting, elapsed: float) -> None:
+        settings = self._settings
+        if waiting.wait is Wait.TO_CLOSE and elapsed > _LINGER_SECONDS:
+            self._raw.abort()
+        elif waiting.wait is Wait.FOR_FIRST_REQUEST and elapsed > settings.first_request_seconds:
+            self.evict("first_request_timeout")
+        elif waiting.wait is Wait.FOR_NEXT_REQUEST and elapsed > settings.keep_alive_seconds:
+            self._raw.close()
+        elif waiting.wait is Wait.FOR_REQUEST:
+            self._check_request(elapsed)
+
+    def _check_request(self, elapsed: float) -> None:
+        """Act on a request that has arrived in part; ASGI watches the bodies that it reads."""
+        if self._in_head:
+            if elapsed > self._settings.head_seconds:
+                self._reject(HeadTimeout(self._settings.head_seconds))
+        elif self.cycle.response_complete and elapsed > self._settings.body_seconds:
+            self._linger()
+
+    def _probe(self) -> None:
+        """Find out whether a client that ended its side still waits: if not, it resets."""
+        cycle = self.cycle
+        if not self._at_eof or cycle is None or cycle.response_started:
+            return
+        if cycle.scope["http_version"] == "1.1" and not cycle.response_complete:
+            self._raw.write(_INTERIM)
+
+    def evict(self, reason: str) -> None:
+        """Close the connection at once, and count the reason."""
+        self._context.connections.count(reason)
+        self._raw.abort()
+
+
+class _GracefulTransport(asyncio.Transport):
+    """The transport as uvicorn sees it: it closes as the protocol does.
+
+    Args:
+        protocol: of the connection.
+        raw: the event loop's own transport.
+    """
+
+    def __init__(self, protocol: LimitedProtocol, raw: asyncio.Transport) -> None:
+        super().__init__()
+        self._protocol = protocol
+        self._raw = raw
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write to the client."""
+        self._raw.write(data)
+
+    def is_closing(self) -> bool:
+        """Whether no more can be written."""
+        return self._protocol.is_closing
+
+    def close(self) -> None:
+        """Close once everything is written."""
+        self._protocol.close_gracefully()

@@ -1,0 +1,330 @@
+"""Runs that take for ever: they end with their clients' patience, and hold up nobody else."""
+
+import asyncio
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from onnx import helper, numpy_helper
+
+from service.bundle.files import digest_of
+from service.engine.loading import load
+from service.engine.model import Limits, ServedModel
+from service.engine.plan import Plan
+from service.engine.repository import Candidate
+from service.errors import Draining, LoadFailed
+from service.metrics import Metrics
+from tests.conftest import StartApp
+from tests.foreign import (
+    attention,
+    counting_loop,
+    one_large_product,
+    one_node,
+    serialised,
+    tensor,
+)
+from tests.models import place_bare, publish_admission
+from tests.processes import served
+from tests.service.engine.test_runs import resident_mib
+
+FOR_EVER = 2**62
+# Of a product that takes many times the patience of these tests.
+HUGE = 8_000
+
+
+def loaded(folder: Path, plan: Plan | None = None, seconds: float = 30.0) -> ServedModel:
+    """The version that lies there."""
+    candidate = Candidate(folder.parent.name, folder.name, folder, ())
+    return load(candidate, plan or Plan(), Limits(0, 100_000, seconds), Metrics())
+
+
+def turns(client: httpx.Client, count: int) -> httpx.Response:
+    """Have the loop take so many turns."""
+    return client.post(
+        "/v2/models/loop/infer",
+        json={
+            "inputs": [
+                {"name": "x", "shape": [1], "datatype": "FP32", "data": [0]},
+                {"name": "n", "shape": [], "datatype": "INT64", "data": [count]},
+            ]
+        },
+    )
+
+
+def product(client: httpx.Client, width: int) -> httpx.Response:
+    return client.post(
+        "/v2/models/product/infer",
+        json={
+            "inputs": [
+                {"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1]},
+                {"name": "n", "shape": [2], "datatype": "INT64", "data": [width, width]},
+            ]
+        },
+    )
+
+
+def test_a_run_without_end_is_ended_at_the_deadline(models: Path, start: StartApp) -> None:
+    """The next request of the same model is answered, and others' were all the time."""
+    place_bare(models, "loop", counting_loop())
+    publish_admission(models)
+    client = start(deadline_seconds=1)
+    stuck = threading.Thread(target=turns, args=(client, FOR_EVER))
+    stuck.start()
+    time.sleep(0.2)
+
+    meanwhile = client.post("/models/admission/predict", json={"exam_1": 50, "exam_2": 60})
+    stuck.join()
+    after = turns(client, 3)
+
+    assert meanwhile.status_code == 200
+    assert after.json()["outputs"][0]["data"] == [3.0]
+
+
+def test_every_client_of_a_run_without_end_is_told(models: Path, start: StartApp) -> None:
+    """Forty quick runs before it change nothing of that."""
+    place_bare(models, "loop", counting_loop())
+    client = start(deadline_seconds=0.5)
+
+    quick = [turns(client, 1).status_code for _ in range(40)]
+    slow = [turns(client, FOR_EVER) for _ in range(3)]
+
+    assert quick == [200] * 40
+    assert [each.json()["code"] for each in slow] == ["deadline_exceeded"] * 3
+    assert turns(client, 1).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["loop", "product"])
+def test_a_stop_ends_while_a_run_does_not(models: Path, name: str) -> None:
+    """Also while one operator computes that nothing can interrupt."""
+    place_bare(models, "loop", counting_loop())
+    place_bare(models, "product", one_large_product())
+    ask, size = (turns, FOR_EVER) if name == "loop" else (product, HUGE)
+    answers: list[httpx.Response] = []
+    with (
+        served("--models", str(models), "--device", "cpu", ONWARD_DEADLINE_SECONDS="1") as service,
+        httpx.Client(base_url=service.address, timeout=60) as client,
+    ):
+        stuck = threading.Thread(target=lambda: answers.append(ask(client, size)))
+        stuck.start()
+        time.sleep(0.3)
+        began = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        stuck.join()
+        service.process.wait(30)
+
+    assert answers[0].status_code == 504
+    assert time.monotonic() - began < 20
+
+
+def test_closing_a_model_ends_a_run_that_somebody_waits_for(models: Path) -> None:
+    """After the deadline, whoever waits is told that the service stops."""
+    model = loaded(place_bare(models, "loop", counting_loop()), seconds=0.2)
+
+    async def scenario() -> None:
+        inputs = np.zeros(1, np.float32), np.array(FOR_EVER)
+        waiting = asyncio.create_task(model.predict(inputs))
+        await asyncio.sleep(0.05)
+        await model.close()
+        with pytest.raises(Draining):
+            await waiting
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_a_client_that_leaves_ends_its_run(models: Path) -> None:
+    """Another's request need not wait for a run that nobody wants."""
+    model = loaded(place_bare(models, "loop", counting_loop()))
+
+    async def scenario() -> float:
+        x = np.zeros(1, np.float32)
+        stuck = asyncio.create_task(model.predict((x, np.array(FOR_EVER))))
+        await asyncio.sleep(0.05)
+        after = asyncio.create_task(model.predict((x, np.array(2))))
+        await asyncio.sleep(0.05)
+        stuck.cancel()
+        return float((await after).outputs[0][0])
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 20)) == 2.0
+
+
+def endless_bundle(models: Path) -> Path:
+    """A bundle whose graph counts to 2^62 for every row."""
+    folder = publish_admission(models)
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Neg", ["v"], ["w"])],
+        "body",
+        [tensor("turn", [], 7), tensor("go", [], 9), tensor("v", ["batch", 1])],
+        [tensor("on", [], 9), tensor("w", ["batch", 1])],
+    )
+    nodes = [
+        helper.make_node("ReduceSum", ["features", "columns"], ["sum"]),
+        helper.make_node("Loop", ["turns", "", "sum"], ["probability"], body=body),
+    ]
+    weights = [
+        numpy_helper.from_array(np.array([1], np.int64), "columns"),
+        numpy_helper.from_array(np.array(FOR_EVER, np.int64), "turns"),
+    ]
+    content = serialised(
+        nodes, [tensor("features", ["batch", 2])], [tensor("probability", ["batch", 1])], weights
+    )
+    reseal(folder, content)
+    return folder
+
+
+def reseal(folder: Path, content: bytes) -> None:
+    """Put another graph into a bundle, with its digest."""
+    (folder / "model.onnx").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["model.onnx"] = digest_of(content).model_dump()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_a_self_test_without_end_is_refused(models: Path, start: StartApp) -> None:
+    """After the time that a client would wait, and the other models serve."""
+    folder = endless_bundle(models)
+    place_bare(models, "same", one_node("Neg"))
+
+    client = start(deadline_seconds=0.5)
+
+    assert client.get("/v2/models/same/ready").status_code == 200
+    assert client.get("/v2/models/admission/ready").status_code == 503
+    with pytest.raises(LoadFailed, match=r"takes longer than 0\.5 s"):
+        loaded(folder, seconds=0.5)
+
+
+LENGTH = 3000
+
+
+def test_what_a_long_sequence_took_is_given_back(models: Path) -> None:
+    """Its attention takes the square of its length, 34 MiB, whatever the size of its input."""
+    model = loaded(place_bare(models, "attention", attention()))
+
+    async def grown() -> float:
+        await model.predict((np.zeros((1, 4, 8), np.float32),))
+        before = resident_mib()
+        await model.predict((np.zeros((1, LENGTH, 8), np.float32),))
+        return resident_mib() - before
+
+    assert asyncio.run(grown()) < 20
+
+
+ANY_TIME: dict[str, tuple[bytes, str]] = {
+    "loop": (counting_loop(), "operator Loop"),
+    "product": (one_large_product(), "operator Expand"),
+    "attention": (attention(), "input 'x' has another axis"),
+    "any rank": (one_node("Neg"), "input 'x' has another axis"),
+    "boxes": (
+        serialised(
+            [helper.make_node("NonMaxSuppression", ["x", "s", "most"], ["y"])],
+            [tensor("x", [1, 100, 4]), tensor("s", [1, 1, 100])],
+            [tensor("y", None, 7)],
+            [numpy_helper.from_array(np.array([5], np.int64), "most")],
+        ),
+        "operator NonMaxSuppression",
+    ),
+}
+
+
+@pytest.mark.parametrize("by", ["setting", "tuning.json"])
+@pytest.mark.parametrize("name", ANY_TIME)
+def test_a_graph_that_may_take_any_time_never_runs_on_the_event_loop(
+    models: Path, name: str, by: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is configured; the log says why not."""
+    content, reason = ANY_TIME[name]
+    folder = place_bare(models, "any", content)
+    plan = Plan()
+    if by == "setting":
+        plan = Plan(mode="inline", mode_by="setting")
+    else:
+        (folder.parent / "tuning.json").write_text('{"execution": "inline"}')
+
+    model = loaded(folder, plan)
+
+    assert (model.execution, model.is_quick) == ("batched", False)
+    (record,) = [it for it in caplog.records if it.message == "not run on the event loop"]
+    assert reason in record.__dict__["reason"]
+    assert by in record.__dict__["reason"]
+
+
+def fixed() -> bytes:
+    """``y = x + x`` for rows of two numbers."""
+    node = helper.make_node("Add", ["x", "x"], ["y"])
+    return serialised([node], [tensor("x", ["rows", 2])], [tensor("y", ["rows", 2])])
+
+
+@pytest.mark.parametrize(
+    ("plan", "tuning", "expected"),
+    [
+        (Plan(), "", ("batched", "graph")),
+        (Plan(), '{"execution": "inline"}', ("inline", "tuning.json")),
+        (Plan(mode="inline", mode_by="setting"), "", ("inline", "setting")),
+        (
+            Plan(mode="inline", mode_by="setting"),
+            '{"execution": "batched"}',
+            ("batched", "tuning.json"),
+        ),
+    ],
+)
+def test_a_bare_graph_runs_in_a_thread_unless_the_operator_says_otherwise(
+    models: Path, plan: Plan, tuning: str, expected: tuple[str, str]
+) -> None:
+    """However quick its runs are."""
+    folder = place_bare(models, "fixed", fixed())
+    if tuning:
+        (folder.parent / "tuning.json").write_text(tuning)
+    model = loaded(folder, plan)
+
+    async def scenario() -> None:
+        for _ in range(50):
+            await model.predict((np.zeros((1, 2), np.float32),))
+
+    asyncio.run(scenario())
+
+    execution = model.about.execution
+    assert execution is not None
+    assert (execution.mode, execution.chosen_by) == expected
+    assert model.is_quick == (expected[0] == "inline")
+
+
+def branching() -> Any:  # noqa: ANN401 - onnx has no types
+    """Admission's graph with an If around it, which is quick in every test."""
+    branches = [
+        helper.make_graph(
+            [helper.make_node("Sigmoid", ["score"], [name])],
+            name,
+            [],
+            [tensor(name, ["batch", 1])],
+        )
+        for name in ("then", "else")
+    ]
+    nodes = [
+        helper.make_node("Gemm", ["features", "weights", "bias"], ["score"]),
+        helper.make_node(
+            "If", ["always"], ["probability"], then_branch=branches[0], else_branch=branches[1]
+        ),
+    ]
+    weights = [
+        numpy_helper.from_array(np.array([[0.1], [0.2]], np.float32), "weights"),
+        numpy_helper.from_array(np.array([-20], np.float32), "bias"),
+        numpy_helper.from_array(np.array([1], bool).reshape(()), "always"),
+    ]
+    return serialised(
+        nodes, [tensor("features", ["batch", 2])], [tensor("probability", ["batch", 1])], weights
+    )
+
+
+def test_a_bundle_with_such_an_operator_runs_in_a_thread_too(models: Path) -> None:
+    """Its examples are quick, and what clients send may not be."""
+    folder = publish_admission(models)
+    reseal(folder, branching())
+
+    model = loaded(folder)
+
+    assert (model.manifest is not None, model.execution) == (True, "batched")

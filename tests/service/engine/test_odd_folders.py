@@ -1,0 +1,237 @@
+"""Whatever lies in the models folder: that entry is reported, and everything else serves."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from onnx import helper
+
+from service.engine.foreign import labels_beside
+from tests.conftest import StartApp
+from tests.foreign import one_node, serialised, tensor
+from tests.models import place_bare, publish_admission, publish_price
+from tests.processes import ROOT, served
+
+Odd = Callable[[Path], None]
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def unix_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = Path.cwd()
+        os.chdir(path.parent)  # the whole path may be longer than a socket's address
+        try:
+            listener.bind(path.name)
+        finally:
+            os.chdir(here)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def circle(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def long_target(path: Path) -> None:
+    path.symlink_to("x" * 300)
+
+
+def long_path(path: Path) -> None:
+    path.symlink_to("x/" * 2000)
+
+
+def through_a_file(path: Path) -> None:
+    path.with_name(f".{path.name}.file").write_text("")
+    path.symlink_to(f".{path.name}.file/1")
+
+
+def through_a_process(path: Path) -> None:
+    """A folder of the system that may be seen and not read to its end."""
+    path.symlink_to("/proc/self/task")
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def sparse(path: Path) -> None:
+    path.write_bytes(b"")
+    os.truncate(path, 100 * 10**9)
+
+
+LINKS: list[Odd] = [dangling, circle, long_target, long_path, through_a_file]
+FILES: list[Odd] = [fifo, unix_socket, device, folder, sparse, *LINKS]
+
+
+def name_of(odd: object) -> str:
+    return getattr(odd, "__name__", str(odd))
+
+
+@pytest.mark.parametrize("odd", [fifo, unix_socket, device, through_a_process, *LINKS], ids=name_of)
+@pytest.mark.parametrize("where", ["odd", "price/2"])
+def test_an_odd_entry_in_place_of_a_folder_harms_no_other(
+    models: Path, start: StartApp, odd: Odd, where: str
+) -> None:
+    """In place of a model, and of a version of one; a reload finds what is new beside it."""
+    publish_price(models)
+    odd(models / where)
+    client = start(model_control="explicit")
+    publish_admission(models)
+
+    assert client.get("/v2/models/price/ready").status_code == 200
+    assert client.post("/v2/repository/models/admission/load").status_code == 200
+    assert client.post("/models/admission/predict", json={"exam_1": 1, "exam_2": 2}).is_success
+
+
+@pytest.mark.parametrize("odd", FILES, ids=name_of)
+@pytest.mark.parametrize("file", ["manifest.json", "examples.json", "model.onnx", "../policy.json"])
+def test_an_odd_file_refuses_its_own_version_with_the_reason(
+    models: Path, start: StartApp, odd: Odd, file: str
+) -> None:
+    """Each of a bundle's files; the index names it."""
+    version = publish_admission(models)
+    (version / file).unlink(missing_ok=True)
+    odd(version / file)
+    publish_price(models)
+
+    client = start()
+
+    index = {each["name"]: each for each in client.post("/v2/repository/index").json()}
+    assert index["price"]["state"] == "READY"
+    assert index["admission"]["state"] == "UNAVAILABLE"
+    assert Path(file).name in index["admission"]["reason"]
+
+
+@pytest.mark.parametrize("odd", FILES, ids=name_of)
+@pytest.mark.parametrize("file", ["config.pbtxt", "tuning.json", "labels.txt"])
+def test_an_odd_file_that_a_model_can_do_without_is_reported_and_left_aside(
+    models: Path, start: StartApp, odd: Odd, file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The model serves as if it were not there."""
+    version = place_bare(models, "bare", one_node("Neg"))
+    if file == "labels.txt":
+        (version.parent / "config.pbtxt").write_text(
+            'output { name: "y" label_filename: "labels.txt" }'
+        )
+    odd(version.parent / file)
+
+    client = start()
+
+    assert client.get("/v2/models/bare/ready").status_code == 200
+    assert [it for it in caplog.records if file in str(it.__dict__.get("reason"))]
+
+
+@pytest.mark.parametrize("odd", FILES, ids=name_of)
+def test_a_bare_graph_that_is_no_file_is_refused(models: Path, start: StartApp, odd: Odd) -> None:
+    """It is neither waited for nor read."""
+    (models / "odd" / "1").mkdir(parents=True)
+    odd(models / "odd" / "1" / "model.onnx")
+    publish_price(models)
+
+    client = start()
+
+    index = {each["name"]: each for each in client.post("/v2/repository/index").json()}
+    assert (index["price"]["state"], index["odd"]["state"]) == ("READY", "UNAVAILABLE")
+    assert "model.onnx" in index["odd"]["reason"]
+
+
+NAMES = [b"\xff\xfe", b"line\nbreak", b"n" * 255, "zwölf".encode(), b"lost+found", b"bare.onnx"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("where", [".", "price", "price/1", "price/1/parts"])
+def test_any_name_may_lie_anywhere(models: Path, start: StartApp, name: bytes, where: str) -> None:
+    """Not text, of several lines, as long as names may be."""
+    publish_price(models)
+    (models / where).mkdir(exist_ok=True)
+    os.mkdir(os.path.join(os.fsencode(models / where), name))  # noqa: PTH102, PTH118 - bytes
+
+    client = start()
+
+    assert client.get("/v2/models/price/ready").status_code == 200
+
+
+def test_a_watching_service_and_a_check_go_on(models: Path) -> None:
+    """Odd entries come while it serves; a new model and a signal to look again work on."""
+    publish_price(models)
+    with served("--models", str(models), "--device", "cpu", ONWARD_POLL_SECONDS="0.1") as service:
+        for odd in (fifo, device, *LINKS):
+            odd(models / odd.__name__)
+            odd(models / "price" / f"{odd.__name__}.json")
+        (models / "wide").mkdir()
+        long_target(models / "wide" / "config.pbtxt")
+        publish_admission(models)
+        service.until_said("model ready model=admission")
+        service.process.send_signal(signal.SIGHUP)
+        service.until_said("models folder", times=1)
+        ready = httpx.get(f"{service.address}/v2/models/admission/ready")
+
+    checked = subprocess.run(
+        [sys.executable, "-m", "service", "check", str(models), "--device", "cpu"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ready.status_code == 200
+    assert checked.returncode == 1
+    assert "Traceback" not in checked.stderr + service.said
+    assert {"ok        admission/1", "ok        price/1"} <= set(checked.stdout.splitlines())
+    for odd in (fifo, device, *LINKS):
+        assert f"left out  {odd.__name__}: the folder cannot be read" in checked.stdout
+
+
+def classes() -> bytes:
+    """A graph whose output is ``scores``."""
+    shape: list[int | str] = ["rows", 2]
+    node = helper.make_node("Identity", ["x"], ["scores"])
+    return serialised([node], [tensor("x", shape)], [tensor("scores", shape)])
+
+
+@pytest.mark.parametrize("target", ["/etc/hosts", "../elsewhere.txt", "through/labels.txt"])
+def test_labels_come_from_the_models_folder_alone(
+    models: Path, target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A link to a file outside is refused as weights are; one within the folder is followed."""
+    home = place_bare(models, "bare", classes()).parent
+    (models / "elsewhere.txt").write_text("stolen\n")
+    (home / "through").symlink_to(models)
+    (models / "labels.txt").write_text("stolen\n")
+    (home / "own.txt").write_text("a\nb\n")
+    (home / "config.pbtxt").write_text('output { name: "scores" label_filename: "names" }')
+
+    (home / "names").symlink_to("own.txt")
+    own = labels_beside(home)
+    (home / "names").unlink()
+    (home / "names").symlink_to(target)
+    others = labels_beside(home)
+
+    assert own == {"scores": ("a", "b")}
+    assert others == {}
+    assert "leads out of the model's folder" in caplog.records[-1].__dict__["reason"]
+
+
+@pytest.mark.parametrize("word", ["{", "}", "{ }", 'a "', "output { ", '"\\"', "[ ]"])
+def test_a_hostile_configuration_is_read_in_a_moment(models: Path, word: str) -> None:
+    """A mebibyte of it; the time grows with the bytes, not with their square."""
+    home = place_bare(models, "bare", classes()).parent
+    (home / "config.pbtxt").write_text(word * (1024 * 1024 // len(word)))
+
+    assert labels_beside(home) == {}

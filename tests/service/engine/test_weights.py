@@ -1,0 +1,164 @@
+"""Weights in other files: read once into memory, so that nothing done to the files is noticed."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from service.engine.repository import fingerprint
+from tests.conftest import StartApp
+from tests.foreign import adds_in_a_branch, adds_large_weights, weights_file, with_weights_at
+from tests.models import place_bare, publish_admission
+from tests.processes import served, until
+from tests.tensors import ask_in_json
+
+LARGE = 1_000_000
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def rewritten(path: Path) -> None:
+    """In place and of the same size, as ``rsync --inplace`` does it."""
+    with path.open("r+b") as file:
+        file.write(b"\xff" * path.stat().st_size)
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def replaced_by_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGES: list[Callable[[Path], None]] = [truncated, rewritten, removed, replaced_by_a_pipe]
+
+
+def sums(client: httpx.Client) -> list[float]:
+    data: list[float] = ask_in_json(client, "outside", {"x": np.zeros(4, np.float32)}).json()[
+        "outputs"
+    ][0]["data"]
+    return data
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("graph", [with_weights_at, adds_in_a_branch])
+def test_what_was_loaded_serves_on_whatever_happens_to_the_file(
+    models: Path, start: StartApp, graph: Callable[[str], bytes], damage: Callable[[Path], None]
+) -> None:
+    """Also where a subgraph has the weights."""
+    folder = place_bare(models, "outside", graph("weights.bin"))
+    (folder / "weights.bin").write_bytes(weights_file())
+    client = start()
+    before = sums(client)
+
+    damage(folder / "weights.bin")
+
+    assert before == [0, 1, 2, 3]
+    assert sums(client) == before
+
+
+def test_large_weights_that_are_cut_off_end_no_process(models: Path) -> None:
+    """Pages of a mapped file that is cut short are gone, and touching one is fatal."""
+    folder = place_bare(models, "large", adds_large_weights("weights.bin", LARGE))
+    (folder / "weights.bin").write_bytes(np.ones(LARGE, "<f4").tobytes())
+    with served("--models", str(models), "--device", "cpu", ONWARD_POLL_SECONDS="0.1") as service:
+        os.truncate(folder / "weights.bin", 0)
+        service.until_said("model refused")
+        request = {
+            "inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}],
+        }
+
+        answer = httpx.post(f"{service.address}/v2/models/large/infer", json=request)
+
+        assert answer.json()["outputs"][0]["data"] == [2.0] * LARGE
+        index = httpx.post(f"{service.address}/v2/repository/index").json()
+        assert "what was loaded before serves" in index[0]["reason"]
+        assert "weights.bin" in index[0]["reason"] or "refuses" in index[0]["reason"]
+
+
+def test_changed_weights_are_taken_over(models: Path) -> None:
+    """By the next look, though neither the graph nor the file's size nor its time has changed."""
+    folder = place_bare(models, "outside", with_weights_at("parts/weights.bin"))
+    (folder / "parts").mkdir()
+    path = folder / "parts" / "weights.bin"
+    path.write_bytes(weights_file())
+    status = path.stat()
+    with (
+        served("--models", str(models), "--device", "cpu", ONWARD_POLL_SECONDS="0.1") as service,
+        httpx.Client(base_url=service.address) as client,
+    ):
+        path.write_bytes(weights_file()[::-1])
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        before = [0.0, 1.0, 2.0, 3.0]
+
+        until(lambda: sums(client) != before)
+
+
+def test_a_copy_with_the_same_size_and_time_looks_different(models: Path) -> None:
+    """As ``cp -p`` and ``rsync -t`` make it."""
+    folder = place_bare(models, "outside", with_weights_at("weights.bin"))
+    (folder / "weights.bin").write_bytes(weights_file())
+    copy = folder.parent / "copy"
+    shutil.copy2(folder / "weights.bin", copy)
+    before = fingerprint(folder)
+
+    shutil.copy2(copy, folder / "weights.bin")
+
+    assert fingerprint(folder) != before
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"), [(10**13, "its weights take"), (3, "ONNX Runtime refuses")]
+)
+def test_weights_of_the_wrong_size_are_refused(
+    models: Path, start: StartApp, size: int, reason: str
+) -> None:
+    """More than the machine's memory, in a file that takes no room; and less than is needed."""
+    folder = place_bare(models, "outside", with_weights_at("weights.bin"))
+    (folder / "weights.bin").write_bytes(b"")
+    os.truncate(folder / "weights.bin", size)
+    publish_admission(models)
+    client = start()
+
+    answer = ask_in_json(client, "outside", {"x": np.zeros(4, np.float32)})
+
+    assert answer.status_code == 409
+    assert reason in answer.json()["error"]
+    assert client.get("/v2/models/admission/ready").status_code == 200
+
+
+@pytest.mark.parametrize("graph", [with_weights_at, adds_in_a_branch])
+def test_files_of_the_current_folder_are_not_read(
+    models: Path, start: StartApp, graph: Callable[[str], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the runtime would look for itself."""
+    place_bare(models, "outside", graph("weights.bin"))
+    (models / "weights.bin").write_bytes(weights_file())
+    monkeypatch.chdir(models)
+
+    answer = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+
+    assert answer.status_code == 409
+    assert "weights.bin is missing" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("location", ["../1/weights.bin", "link", "/dev/zero", ""])
+def test_weights_of_a_subgraph_come_from_the_versions_folder_alone(
+    models: Path, start: StartApp, location: str
+) -> None:
+    """As those of the graph itself."""
+    folder = place_bare(models, "outside", adds_in_a_branch(location))
+    (folder / "weights.bin").write_bytes(weights_file())
+    (folder / "link").symlink_to("/etc/hosts")
+
+    answer = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+
+    assert answer.status_code == 409

@@ -1,0 +1,626 @@
+"""What a connection may do, for how long, and what becomes of it: over real sockets."""
+
+import json
+import re
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import StartApp
+from tests.models import counting_loop, place_bare, publish_price
+from tests.test_protocol import Answer, answers, chunked, connected, message
+
+PATH = "/models/price/predict"
+ROW = b'{"size": 2}'
+GET_LIVE = b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n"
+# Counting so far takes a few hundred milliseconds, on the fastest machine and the slowest.
+STEPS = 200_000
+SLOW = message(
+    "/v2/models/slow/infer",
+    json.dumps(
+        {"inputs": [{"name": "steps", "shape": [1], "datatype": "INT64", "data": [STEPS]}]}
+    ).encode(),
+)
+
+
+def rejected(client: httpx.Client) -> dict[str, float]:
+    """How many requests and connections were rejected, by reason."""
+    text = client.get("/metrics").text
+    found = re.findall(
+        r'^onward_rejected_requests_total{reason="(\w+)"} (\S+)$', text, re.MULTILINE
+    )
+    return {reason: float(count) for reason, count in found}
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that must happen within a bounded time."""
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+def is_closed(line: socket.socket) -> bool:
+    """Whether the server closes the connection, after what it has written."""
+    try:
+        while line.recv(65536):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+def error_of(line: socket.socket) -> tuple[int, str, str | None]:
+    """Status, code and Connection header of the error that comes next."""
+    (answer,) = answers(line)
+    document = json.loads(answer.content)
+    assert document["error"]
+    return answer.status, document["code"], answer.headers.get("connection")
+
+
+@pytest.mark.parametrize(
+    ("sent", "settings", "code"),
+    [
+        (b"", {"first_request_seconds": 0.2}, "first_request_timeout"),
+        (b"\r\n\r\n", {"first_request_seconds": 0.2}, "first_request_timeout"),
+    ],
+)
+def test_a_connection_without_a_request_is_closed(
+    models: Path, start: StartApp, sent: bytes, settings: dict[str, float], code: str
+) -> None:
+    """Empty lines are no request."""
+    publish_price(models)
+    client = start(**settings)
+
+    with connected(client) as line:
+        line.sendall(sent)
+        assert is_closed(line)
+
+    assert rejected(client)[code] == 1
+
+
+@pytest.mark.parametrize("sent", [b"P", b"POST /models", message(PATH, ROW)[:60]])
+def test_half_a_head_is_answered_408(models: Path, start: StartApp, sent: bytes) -> None:
+    """However much of it has come."""
+    publish_price(models)
+    client = start(head_seconds=0.2)
+
+    with connected(client) as line:
+        line.sendall(sent)
+        found = error_of(line)
+        closed = is_closed(line)
+
+    assert found == (408, "head_timeout", "close")
+    assert closed
+    assert rejected(client) == {"head_timeout": 1}
+
+
+def test_a_head_that_arrives_byte_by_byte_has_the_same_time(models: Path, start: StartApp) -> None:
+    """Each byte is no progress."""
+    publish_price(models)
+    client = start(head_seconds=0.3)
+
+    with connected(client) as line:
+        for byte in message(PATH, ROW)[:40]:
+            line.sendall(bytes([byte]))
+            time.sleep(0.02)
+        found = error_of(line)
+
+    assert found == (408, "head_timeout", "close")
+    assert rejected(client) == {"head_timeout": 1}
+
+
+STALLED_BODIES = {
+    "a small body, never begun": message(PATH, ROW)[: -len(ROW)],
+    "a small body, cut short": message(PATH, ROW)[:-3],
+    "a large body": message(PATH, ROW * 10_000)[:5000],
+    "a chunked body": message(PATH, b"5\r\n{", "Transfer-Encoding: chunked"),
+    "a table": message(PATH, b"size\n1\n2").replace(b"application/json", b"text/csv")[:-2],
+    "an index request": message("/v2/repository/index", b'{"ready": true}')[:-3],
+}
+
+
+@pytest.mark.parametrize("name", STALLED_BODIES)
+def test_a_body_that_stops_arriving_is_answered_408(
+    models: Path, start: StartApp, name: str
+) -> None:
+    """Whatever reads it."""
+    publish_price(models)
+    client = start(body_seconds=0.4)
+
+    with connected(client) as line:
+        line.sendall(STALLED_BODIES[name])
+        found = error_of(line)
+        closed = is_closed(line)
+
+    assert found == (408, "body_stalled", "close")
+    assert closed
+    assert rejected(client) == {"body_stalled": 1}
+
+
+def test_a_body_slower_than_the_minimum_rate_is_answered_408(models: Path, start: StartApp) -> None:
+    """Bytes that trickle in are not enough."""
+    publish_price(models)
+    client = start(body_seconds=0.5, min_body_bytes_per_second=1000)
+
+    with connected(client) as line:
+        line.sendall(message(PATH, b" " * 100_000)[:500])
+        for _ in range(60):
+            line.sendall(b" ")
+            time.sleep(0.02)
+        found = error_of(line)
+
+    assert found == (408, "body_stalled", "close")
+    assert rejected(client) == {"body_stalled": 1}
+
+
+def test_a_slow_body_that_keeps_its_rate_may_take_longer_than_the_deadline(
+    models: Path, start: StartApp
+) -> None:
+    """The deadline begins when the request has arrived."""
+    publish_price(models)
+    client = start(deadline_seconds=0.5, body_seconds=0.5, min_body_bytes_per_second=1000)
+    body = ROW.ljust(100_000)
+    whole = message(PATH, body)
+
+    with connected(client) as line:
+        for place in range(0, len(whole), 4000):
+            line.sendall(whole[place : place + 4000])
+            time.sleep(0.05)
+        (answer,) = answers(line)
+
+    assert answer.status == 200
+
+
+def test_an_idle_connection_is_kept_for_its_time_and_then_closed(
+    models: Path, start: StartApp
+) -> None:
+    """Whether the request before went through ASGI or not."""
+    publish_price(models)
+    client = start(keep_alive_seconds=1)
+
+    for request in (message(PATH, ROW), GET_LIVE):
+        with connected(client) as line:
+            line.sendall(request)
+            answers(line)
+            time.sleep(0.5)
+            line.sendall(request)  # the first half of its time has passed
+            (again,) = answers(line)
+            assert again.status == 200
+            assert is_closed(line)
+
+    assert rejected(client) == {}
+
+
+def test_no_timeout_closes_a_connection_whose_request_is_processed(
+    models: Path, start: StartApp
+) -> None:
+    """Though every timeout is shorter than the request takes."""
+    place_bare(models, "slow", counting_loop())
+    client = start(
+        head_seconds=0.02,
+        body_seconds=0.02,
+        keep_alive_seconds=0.02,
+        first_request_seconds=0.02,
+        write_seconds=0.02,
+    )
+
+    with connected(client) as line:
+        line.sendall(SLOW)
+        (answer,) = answers(line)
+
+    assert json.loads(answer.content)["outputs"][0]["data"] == [STEPS]
+
+
+def test_a_response_that_is_not_read_closes_the_connection(models: Path, start: StartApp) -> None:
+    """Once nothing of it was read for so long."""
+    publish_price(models)
+    client = start(write_seconds=0.3)
+    rows = b"[" + b",".join([ROW] * 4000) + b"]"
+
+    with connected(client) as line:
+        line.settimeout(5)
+        with pytest.raises(ConnectionError):  # noqa: PT012 - while it sends
+            for _ in range(1000):
+                line.sendall(message(PATH, rows))
+
+    assert rejected(client)["write_timeout"] == 1
+
+
+def test_a_slow_reader_gets_all_of_a_long_response(models: Path, start: StartApp) -> None:
+    """Some progress in each interval is enough."""
+    publish_price(models)
+    client = start(write_seconds=0.5)
+    table = b"size\n" + b"2\n" * 300_000
+    request = message(PATH, table).replace(b"application/json", b"text/csv")
+
+    with connected(client) as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        line.sendall(request)
+        received, size = b"", 0
+        while not received.endswith(b"0\r\n\r\n"):
+            time.sleep(0.002)
+            data = line.recv(65536)
+            assert data
+            received = (received + data)[-100:]
+            size += len(data)
+
+    assert size > 300_000 * len("2,4,\n")
+
+
+def test_unread_responses_of_all_clients_have_a_bound(models: Path, start: StartApp) -> None:
+    """The client that has read nothing for longest is disconnected first."""
+    publish_price(models)
+    client = start(max_unread_bytes=200_000)
+    rows = b"[" + b",".join([ROW] * 5000) + b"]"
+
+    with connected(client) as first, connected(client) as second:
+        for line in (first, second):
+            line.settimeout(1)
+            with pytest.raises((TimeoutError, ConnectionError)):  # noqa: PT012 - while it sends
+                for _ in range(400):
+                    line.sendall(message(PATH, rows))
+        until(lambda: rejected(client).get("unread_responses", 0) >= 1)
+        answer = client.post(PATH, json={"size": 2})
+
+    assert answer.json()["value"] == 4
+
+
+def test_a_new_connection_takes_the_place_of_an_idle_one(models: Path, start: StartApp) -> None:
+    """The one that has waited longest; requests go on."""
+    publish_price(models)
+    client = start(max_connections=4)
+    url = client.base_url
+    lines = [socket.create_connection((url.host, url.port or 0), 5) for _ in range(4)]
+    for line in lines:
+        line.sendall(GET_LIVE)
+        answers(line)
+
+    answer = client.get("/health/live")
+
+    assert answer.status_code == 200
+    assert is_closed(lines[0])
+    lines[3].sendall(GET_LIVE)
+    assert answers(lines[3])[0].status == 200
+    assert rejected(client)["connection_evicted"] == 1
+    for line in lines:
+        line.close()
+
+
+def test_a_new_connection_takes_the_place_of_one_that_sends_slowly(
+    models: Path, start: StartApp
+) -> None:
+    """Half heads and half bodies do not keep others out."""
+    publish_price(models)
+    client = start(max_connections=4)
+    url = client.base_url
+    lines = [socket.create_connection((url.host, url.port or 0), 5) for _ in range(8)]
+    for number, line in enumerate(lines):
+        try:
+            line.sendall(message(PATH, ROW)[: 20 if number % 2 else -3])
+        except OSError:
+            continue  # evicted already
+
+    for _ in range(8):
+        with httpx.Client(base_url=url) as other:
+            assert other.post(PATH, json={"size": 2}).json()["value"] == 4
+    for line in lines:
+        line.close()
+
+
+def test_a_connection_beyond_the_limit_is_answered_503_where_all_are_busy(
+    models: Path, start: StartApp
+) -> None:
+    """None of those whose request is processed is closed for it."""
+    place_bare(models, "slow", counting_loop())
+    client = start(max_connections=2)
+    url = client.base_url
+
+    with connected(client) as first, connected(client) as second:
+        for line in (first, second):
+            line.sendall(SLOW)
+        time.sleep(0.05)
+        with socket.create_connection((url.host, url.port or 0), 5) as third:
+            third.sendall(GET_LIVE)
+            found = error_of(third)
+            closed = is_closed(third)
+        served = [answers(line)[0].status for line in (first, second)]
+
+    assert found == (503, "too_many_connections", "close")
+    assert closed
+    assert served == [200, 200]
+    assert rejected(client)["too_many_connections"] == 1
+
+
+def test_a_half_closed_client_gets_its_response(models: Path, start: StartApp) -> None:
+    """As `nc -N` does, of quick calls, slow ones and tables."""
+    publish_price(models)
+    place_bare(models, "slow", counting_loop())
+    client = start()
+    table = message(PATH, b"size\n1\n2\n").replace(b"application/json", b"text/csv")
+
+    for request, expected in (
+        (message(PATH, ROW), b'"value":4.0'),
+        (SLOW, b"[%d]" % STEPS),
+        (table, b"2,4.0,"),
+        (GET_LIVE, b'"live":true'),
+    ):
+        with connected(client) as line:
+            line.sendall(request)
+            line.shutdown(socket.SHUT_WR)
+            received = b""
+            while data := line.recv(65536):
+                received += data
+        assert expected in received
+
+
+def test_a_client_that_leaves_during_a_slow_call_is_noticed(models: Path, start: StartApp) -> None:
+    """Though it closed as a half-closed client does, and its call is counted as one that left."""
+    place_bare(models, "slow", counting_loop())
+    client = start()
+
+    with connected(client) as line:
+        line.sendall(
+            SLOW.replace(b"[%d]}" % STEPS, b"[%d]}" % (STEPS * 60)).replace(
+                b"Content-Length: 87", b"Content-Length: 89"
+            )
+        )
+        time.sleep(0.1)
+    until(lambda: 'status="499"' in client.get("/metrics").text)
+
+    assert client.get("/health/live").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (b"hello\r\n\r\n", 400, "invalid_request"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "invalid_request"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "invalid_request"),
+        (b"CONNECT here:80 HTTP/1.1\r\nHost: here:80\r\n\r\n", 501, "not_implemented"),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "invalid_request"),
+        (b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n" % (b"a" * 9000), 414, "url_too_long"),
+        (b"GET /%b" % (b"a" * 9000), 414, "url_too_long"),
+        (b"GET / HTTP/1.1\r\nX: %b\r\n\r\n" % (b"a" * 66_000), 431, "head_too_large"),
+        (b"GET / HTTP/1.1\r\nX: %b" % (b"a" * 66_000), 431, "head_too_large"),
+        (b"GET / HTTP/1.1\r\n%b\r\n" % (b"X: a\r\n" * 101), 431, "too_many_headers"),
+        (message(PATH, b"1\r\n{\r\n0\r\nX: %b" % (b"a" * 600_000), "Transfer-Encoding: chunked"),
+         431, "head_too_large"),
+        (message(PATH, b"1;%b" % (b"a" * 66_000), "Transfer-Encoding: chunked"),
+         431, "head_too_large"),
+    ],
+)  # fmt: skip
+def test_input_that_is_no_request_gets_the_error_contract(
+    models: Path, start: StartApp, sent: bytes, status: int, code: str
+) -> None:
+    """One response, counted once, and the connection is closed."""
+    publish_price(models)
+    client = start()
+
+    with connected(client) as line:
+        line.sendall(sent)
+        found = error_of(line)
+        closed = is_closed(line)
+
+    assert found == (status, code, "close")
+    assert closed
+    assert f'onward_responses_total{{status="{status}"}} 1.0' in client.get("/metrics").text
+    limits = {"head_too_large", "too_many_headers", "url_too_long"}
+    assert rejected(client) == ({code: 1} if code in limits else {})
+
+
+@pytest.mark.parametrize("name", ["h2c", "websocket", "anything/1.0"])
+@pytest.mark.parametrize("split", [False, True])
+def test_an_upgrade_is_ignored_and_the_body_is_read(
+    models: Path, start: StartApp, name: str, *, split: bool
+) -> None:
+    """Of a request with a length, a chunked one, and one without a body."""
+    publish_price(models)
+    client = start()
+    extra = (f"Upgrade: {name}", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMA")
+    get = GET_LIVE[:-2] + "\r\n".join([*extra, "", ""]).encode()
+    sent = [
+        message(PATH, ROW, *extra),
+        message(PATH, chunked(ROW[:4], ROW[4:]), "Transfer-Encoding: chunked", *extra),
+        get,
+        message(PATH, ROW),
+    ]
+
+    with connected(client) as line:
+        for request in sent:
+            if split:
+                end = request.index(b"\r\n\r\n") + 4
+                line.sendall(request[:end])
+                time.sleep(0.02)
+                line.sendall(request[end:])
+            else:
+                line.sendall(request)
+        found = answers(line, 4)
+
+    assert [answer.status for answer in found] == [200] * 4
+    assert [json.loads(answer.content).get("value") for answer in found] == [4, 4, None, 4]
+
+
+def test_a_request_inside_the_body_of_an_upgrade_is_not_executed(
+    models: Path, start: StartApp
+) -> None:
+    """The body is a body, and gets the one response that it deserves."""
+    publish_price(models)
+    client = start()
+    inside = message(PATH, ROW)
+
+    with connected(client) as line:
+        line.sendall(message(PATH, inside, "Upgrade: foo", "Connection: upgrade") + GET_LIVE)
+        first, second = answers(line, 2)
+
+    assert first.status == 400
+    assert json.loads(second.content) == {"live": True}
+
+
+def test_trailers_are_not_headers(models: Path, start: StartApp) -> None:
+    """A request with trailers is answered by its head alone, and is the last one."""
+    publish_price(models)
+    client = start()
+    trailers = [
+        "Content-Type: text/csv",
+        "X-Request-Id: trailer",
+        "Content-Encoding: gzip",
+        "Inference-Header-Content-Length: 3",
+        "Accept: text/csv",
+        "X-Caller-Id: somebody",
+    ]
+    body = chunked(ROW)[:-2] + "\r\n".join([*trailers, "", ""]).encode()
+
+    with connected(client) as line:
+        line.sendall(message(PATH, body, "Transfer-Encoding: chunked", "X-Request-Id: head"))
+        (answer,) = answers(line)
+        closed = is_closed(line)
+
+    assert answer.status == 200
+    assert json.loads(answer.content)["value"] == 4
+    assert answer.headers["x-request-id"] == "head"
+    assert answer.headers["connection"] == "close"
+    assert closed
+
+
+def test_an_early_response_to_a_small_body_keeps_the_connection(
+    models: Path, start: StartApp
+) -> None:
+    """A 404 is out before the body arrives; the body is read, and the next request answered."""
+    publish_price(models)
+    client = start()
+    request = message("/models/nobody/predict", ROW * 1000)
+
+    with connected(client) as line:
+        line.sendall(request[:200])
+        (early,) = answers(line)
+        time.sleep(0.05)
+        line.sendall(request[200:])
+        line.sendall(message(PATH, ROW))
+        (next_one,) = answers(line)
+
+    assert early.status == 404
+    assert json.loads(next_one.content)["value"] == 4
+
+
+@pytest.mark.parametrize("before", [b"", message(PATH, ROW)])
+def test_an_upload_that_is_rejected_early_gets_its_response(
+    models: Path, start: StartApp, before: bytes
+) -> None:
+    """The client goes on sending; it is told at once, and the response is not lost by a reset."""
+    publish_price(models)
+    client = start(max_body_bytes=100_000)
+    size = 20_000_000
+    head = message(PATH, b"", f"Content-Length: {size}").replace(b"Content-Length: 0\r\n", b"")
+
+    with connected(client) as line:
+        if before:
+            line.sendall(before)
+            answers(line)
+        line.sendall(head)
+        for _ in range(size // 100_000):
+            line.sendall(b"x" * 100_000)
+        found = error_of(line)
+        closed = is_closed(line)
+
+    assert found == (413, "body_too_large", "close")
+    assert closed
+
+
+def test_a_rejected_expectation_gets_no_body(models: Path, start: StartApp) -> None:
+    """The client asks before it sends, and is told not to."""
+    publish_price(models)
+    client = start(max_body_bytes=1000)
+
+    with connected(client) as line:
+        line.sendall(message(PATH, ROW * 1000, "Expect: 100-continue")[:150])
+        found = error_of(line)
+        closed = is_closed(line)
+
+    assert found == (413, "body_too_large", "close")
+    assert closed
+
+
+def test_pipelined_requests_wait_while_their_responses_are_not_read(
+    models: Path, start: StartApp
+) -> None:
+    """Requests beyond the buffers of the sockets are not read, whatever they are."""
+    publish_price(models)
+    client = start()
+    missing = b"GET /nothing HTTP/1.1\r\nHost: here\r\n\r\n"
+
+    for request in (message(PATH, b"[" + b",".join([ROW] * 500) + b"]"), missing, GET_LIVE):
+        with connected(client) as line:
+            line.settimeout(0.5)
+            sent, content = 0, request * (20_000_000 // len(request))
+            with pytest.raises(TimeoutError):  # noqa: PT012 - the service reads no more
+                while sent < len(content):
+                    sent += line.send(content[sent : sent + 65536])
+            assert sent < len(content)
+            line.settimeout(10)
+            found = answers(line, min(sent // len(request), 2000))
+        assert len({answer.status for answer in found}) == 1
+
+
+def test_headers_that_change_with_each_request_stay_each_requests_own(
+    models: Path, start: StartApp
+) -> None:
+    """Ids are repeated though the rest of the head was cached, in one packet and in two."""
+    publish_price(models)
+    client = start()
+    found: list[Answer] = []
+
+    with connected(client) as line:
+        for number in range(6):
+            trace = f"traceparent: 00-{number:032x}-{number:016x}-01"
+            whole = message(
+                PATH, ROW, trace, f"X-Request-ID: mine-{number}", f"X-Real-IP: {number}"
+            )
+            end = whole.index(b"\r\n\r\n") + 4 if number % 2 else len(whole)
+            line.sendall(whole[:end])
+            time.sleep(0.02)
+            line.sendall(whole[end:])
+            found += answers(line)
+
+    assert [answer.headers["x-request-id"] for answer in found] == [f"mine-{i}" for i in range(6)]
+    assert {answer.status for answer in found} == {200}
+
+
+def test_an_id_is_not_kept_for_the_next_request(models: Path, start: StartApp) -> None:
+    """A head without an id gets a new one, though one like it had an id."""
+    publish_price(models)
+    client = start()
+
+    with connected(client) as line:
+        line.sendall(message(PATH, ROW, "X-Request-Id: mine"))
+        (first,) = answers(line)
+        line.sendall(message(PATH, ROW))
+        (second,) = answers(line)
+
+    assert first.headers["x-request-id"] == "mine"
+    assert re.fullmatch("[0-9a-f]{32}", second.headers["x-request-id"])
+
+
+def test_a_limit_on_concurrent_requests_is_told_at_once(models: Path, start: StartApp) -> None:
+    """On the fast path as elsewhere; the place is free again afterwards."""
+    publish_price(models)
+    place_bare(models, "slow", counting_loop())
+    client = start(max_concurrent_requests=1)
+
+    with connected(client) as line:
+        line.sendall(SLOW)
+        time.sleep(0.05)
+        busy = client.post(PATH, json={"size": 2})
+        answers(line)
+        free = client.post(PATH, json={"size": 2})
+
+    assert busy.status_code == 429
+    assert busy.json()["code"] == "too_many_requests"
+    assert busy.headers["retry-after"] == "1"
+    assert free.json()["value"] == 4
+    assert rejected(client)["too_many_requests"] == 1
