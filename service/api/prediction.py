@@ -117,7 +117,7 @@ class Predictor:
                 not read here, or too much is being processed.
         """
         version = self.route(request, name, asked)
-        model = self._registry.find(name, version)
+        model = self._registry.find(name, version) or self._registry.require(name, version).model
         if model is not None:  # one that is not loaded is loaded within the deadline
             require_media_type(request.headers.get("content-type"), dialect.media_types(model))
         quotas = quotas_of(request)

@@ -483,6 +483,31 @@ def test_a_request_whose_client_has_left_leaves_the_queue(models: Path, start: S
     assert statistics["execution_count"] == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "media_type", "status"),
+    [
+        ("/models/nobody/predict", "application/json", 404),
+        ("/models/price/versions/9/predict", "application/json", 404),
+        ("/models/price/predict", "application/pdf", 415),
+        ("/v2/models/nobody/infer", "application/json", 404),
+    ],
+)
+def test_what_the_head_says_is_checked_before_the_body_is_read(
+    models: Path, start: StartApp, path: str, media_type: str, status: int
+) -> None:
+    """The response is there although nothing of a large body was sent."""
+    publish_price(models)
+    client = start()
+
+    with connection(client) as waiting:
+        line = f"content-type: {media_type}\r\n\r\n".encode()
+        waiting.sendall(head(path, 10_000_000).removesuffix(b"\r\n") + line)
+        waiting.settimeout(PATIENCE_SECONDS)
+        answer = waiting.recv(12)
+
+    assert answer == f"HTTP/1.1 {status}".encode()
+
+
 NESTED: Mapping[str, tuple[str, bytes]] = {
     "a value of lists": (PREDICT, b'{"exam_1":' + b"[" * 1000 + b"]" * 1000 + b',"exam_2":1}'),
     "a value of objects": (PREDICT, b'{"exam_1":' + b'{"a":' * 1000 + b"1" + b"}" * 1001),
