@@ -23,6 +23,7 @@ from service.api.openapi import complete
 from service.api.operations import operations_router
 from service.api.plain import PlainDialect, PlainPredictions, plain_router
 from service.api.prediction import Predictor
+from service.api.quotas import ReleaseQuotas
 from service.api.requests import Ledger, RequestContext
 from service.api.shadow import shadow_router
 from service.api.tables.exchange import TableExchange
@@ -31,6 +32,7 @@ from service.api.v1.routes import v1_routers
 from service.api.v2.dialect import V2Dialect
 from service.api.v2.routes import v2_routers
 from service.api.v2.shared_memory import Regions
+from service.engine.heap import map_large_blocks
 from service.engine.registry import Registry
 from service.limits import Limits
 from service.logs import configure_logging
@@ -86,17 +88,17 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     limits = Limits(settings, metrics.rejected)
     codecs = Codecs(settings)
     copies = Copies(worker.registry, shadows)
-    predictor = Predictor(worker.registry, worker.reconciler, metrics, copies, settings)
-    exchange = TableExchange(predictor, codecs, metrics, settings)
-    plain = PlainDialect(codecs)
-    predictions = PlainPredictions(predictor, plain, exchange)
-    v1 = PredictDialect(codecs)
-    v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), codecs)
+    predictor = Predictor(worker, metrics, copies, settings, limits)
+    exchange = TableExchange(predictor, codecs, metrics, settings, limits)
+    plain = PlainDialect(codecs, limits)
+    predictions = PlainPredictions(predictor, plain, exchange, limits)
+    v1 = PredictDialect(codecs, limits)
+    v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), codecs, limits)
     for router in (
         plain_router(worker, predictions),
         shadow_router(worker.registry, shadows, worker.channel),
         explain_router(Explainer(predictor, plain, metrics, settings)),
-        *v1_routers(worker, predictor, v1, codecs),
+        *v1_routers(worker, predictor, v1, codecs, limits),
         *v2_routers(worker, predictor, v2, settings, VERSION),
         operations_router(worker.readiness, worker.totals.exposition),
     ):
@@ -111,6 +113,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     door = Door(predictor, ways, ledger, limits)
     app.fast_path = FastPath(door, Connections(settings, metrics.rejected))
     app.add_middleware(AsgiDoor, ways=ways)
+    app.add_middleware(ReleaseQuotas, limits=limits)
     app.add_middleware(RequestContext, ledger=ledger, settings=settings)
     return app
 
@@ -139,6 +142,7 @@ def _lifespan(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        map_large_blocks()
         await worker.start()
         signals.install()
         # What start-up made lives as long as the process; the collector need not look at it again.

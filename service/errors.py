@@ -16,6 +16,7 @@ OnwardError
 │   │   ├── DecompressionRatioExceeded
 │   │   ├── TooManyRows
 │   │   ├── TooManyJsonMembers
+│   │   ├── ParsedBodyTooLarge
 │   │   └── RecordTooLarge
 │   └── InputRefused          a bare model's graph cannot compute these values
 ├── NotFound
@@ -222,14 +223,25 @@ class TooManyRows(LimitExceeded):
 
 
 class TooManyJsonMembers(LimitExceeded):
-    """A JSON body has too many values."""
+    """A request has too many JSON values, or strings in BYTES tensors."""
 
     code = "too_many_json_members"
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            f"The JSON body has more than {limit:,} values; send fewer rows a request, or send "
-            "binary tensors by POST /v2/models/NAME/infer."
+            f"The request has more than {limit:,} JSON values or strings; send fewer rows, or send "
+            "numbers as binary tensors by POST /v2/models/NAME/infer."
+        )
+
+
+class ParsedBodyTooLarge(LimitExceeded):
+    """A body that would take too much memory when parsed, even if no other request ran."""
+
+    code = "parsed_body_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The body may take more than {limit:,} bytes when it is parsed; send fewer rows."
         )
 
 

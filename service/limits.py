@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Self
 
 from service.errors import (
+    DecompressionRatioExceeded,
     OnwardError,
+    ParsedBodyTooLarge,
     SpoolFull,
     TooManyBytesInFlight,
     TooManyJsonMembers,
@@ -22,8 +24,27 @@ from service.settings import Settings
 
 CountRejection = Callable[[str], None]
 
-# Each value of a JSON document but the first of its container follows one of these.
-_JSON_SEPARATORS = (b",", b":", b"[", b"{")
+UNCOUNTED_BODY_BYTES = 64 * 1024
+"""Up to this size bodies are not counted; the number of connections bounds them."""
+
+# Each value of a JSON document but the first of its container follows one of these. An array or an
+# object counts twice, for it takes twice the time and memory of a number.
+_JSON_SEPARATORS = ((b",", 1), (b":", 1), (b"[", 2), (b"{", 2))
+# A separator is counted at 1 GB/s with the interpreter locked; other threads run between pieces.
+_PIECE_BYTES = 1024 * 1024
+# The most that orjson and simdjson take for a value, measured over lists, objects, nested and empty
+# ones, long and short keys, numbers and strings: docs/decisions/0024-limits.md.
+_BYTES_PER_JSON_VALUE = 112
+# A string is copied once more where base64 is decoded or an error shows a part of it. Python stores
+# its characters in one, two or four bytes each, by the widest of them.
+_COPIES_OF_JSON = (2, 4, 10)
+# A string of a BYTES tensor: its object, and its references in a list and an array.
+_BYTES_PER_STRING = 100
+_STRING_PREFIX_BYTES = 4
+_COPIES_OF_STRINGS = 4
+_COPIES_OF_BINARY = 2
+# Short bodies of a repeated row are compressed better than any limit on the ratio would allow.
+_RATIO_CHECKED_ABOVE_BYTES = 1024 * 1024
 
 
 class Quota:
@@ -48,10 +69,16 @@ class Quota:
     def acquire(self, amount: int = 1) -> None:
         """Take an amount; raises this quota's error where that would exceed the limit."""
         if self.used + amount > self.limit:
-            error = self._error(self.limit)
-            self._count(error.code)
-            raise error
+            # Not a local variable: with its traceback it would be a cycle, which would keep what
+            # the frames above hold, such as a body, until the next garbage collection.
+            raise self.rejection()
         self.used += amount
+
+    def rejection(self) -> OnwardError:
+        """The error of a request that would exceed the limit, counted."""
+        error = self._error(self.limit)
+        self._count(error.code)
+        return error
 
     def release(self, amount: int = 1) -> None:
         """Give an amount back."""
@@ -96,6 +123,23 @@ class Reservation:
         self._quota.release(amount)
         self.amount -= amount
 
+    def set(self, amount: int) -> None:
+        """Hold this amount instead; raises the quota's error where that would exceed its limit."""
+        if amount > self.amount:
+            self.add(amount - self.amount)
+        else:
+            self.give_back(self.amount - amount)
+
+    def move(self) -> "Reservation":
+        """A reservation of all that is held; this one then holds nothing."""
+        moved = Reservation(self._quota)
+        moved.amount, self.amount = self.amount, 0
+        return moved
+
+    def release(self) -> None:
+        """Give all of it back."""
+        self.__exit__()
+
 
 class Limits:
     """All limits of one process.
@@ -110,6 +154,7 @@ class Limits:
         self._max_rows = settings.max_request_rows
         self._max_json_members = settings.max_json_members
         self._max_query_parameters = settings.max_query_parameters
+        self._max_ratio = settings.max_decompression_ratio
         self.requests = Quota(settings.max_concurrent_requests, TooManyRequests, count)
         """Requests being processed, from the moment their body has arrived."""
         self.tables = Quota(settings.max_concurrent_tables, TooManyTables, count)
@@ -134,18 +179,70 @@ class Limits:
             raise self.rejected(TooManyQueryParameters(self._max_query_parameters))
 
     def require_json(self, body: bytes) -> int:
-        """Reject a JSON body with too many values, before it is parsed.
+        """Reject a JSON body with too many values, before it is parsed; from any thread.
 
         Returns:
-            The number of values, or more: separators within strings count too.
+            The number of values, arrays and objects twice, or more: separators within strings
+            count too.
 
         Raises:
             TooManyJsonMembers: it has too many.
         """
-        members = sum([body.count(separator) for separator in _JSON_SEPARATORS])
-        if members > self._max_json_members:
+        values = 0
+        for start in range(0, len(body), _PIECE_BYTES):
+            end = start + _PIECE_BYTES
+            values += sum([n * body.count(sign, start, end) for sign, n in _JSON_SEPARATORS])
+            self.require_values(values)
+        return values
+
+    def require_values(self, values: int) -> None:
+        """Reject a request with too many values that become Python objects.
+
+        Raises:
+            TooManyJsonMembers: it has.
+        """
+        if values > self._max_json_members:
             raise self.rejected(TooManyJsonMembers(self._max_json_members))
-        return members
+
+    def decoded_bytes(self, body: bytes, json_bytes: int, *, strings: bool) -> int:
+        """The most memory that decoding a body takes, beyond the body; from any thread.
+
+        Args:
+            body: the whole body.
+            json_bytes: how many of its first bytes are JSON.
+            strings: whether the others may be a BYTES tensor.
+
+        Raises:
+            TooManyJsonMembers: the JSON has too many values.
+            ParsedBodyTooLarge: no budget would be large enough.
+        """
+        needed = 0
+        if json_bytes:
+            text = body if json_bytes == len(body) else body[:json_bytes]
+            needed = _BYTES_PER_JSON_VALUE * self.require_json(text)
+            needed += _COPIES_OF_JSON[_width_of(text)] * json_bytes
+        rest = len(body) - json_bytes
+        if strings:
+            most = min(rest // _STRING_PREFIX_BYTES, self._max_json_members)
+            needed += _COPIES_OF_STRINGS * rest + _BYTES_PER_STRING * most
+        else:
+            needed += _COPIES_OF_BINARY * rest
+        if len(body) + needed > self.body_bytes.limit:
+            raise self.rejected(ParsedBodyTooLarge(self.body_bytes.limit))
+        return needed
+
+    def require_ratio(self, compressed: int, decompressed: int) -> None:
+        """Reject a compressed body that expands too much.
+
+        Args:
+            compressed: bytes decompressed so far.
+            decompressed: bytes that they expanded to.
+
+        Raises:
+            DecompressionRatioExceeded: that is too many.
+        """
+        if decompressed > max(_RATIO_CHECKED_ABOVE_BYTES, self._max_ratio * compressed):
+            raise self.rejected(DecompressionRatioExceeded(self._max_ratio))
 
     def require_rows(self, rows: int) -> None:
         """Reject a request with too many rows.
@@ -155,3 +252,53 @@ class Limits:
         """
         if rows > self._max_rows:
             raise self.rejected(TooManyRows(self._max_rows))
+
+
+class RequestQuotas:
+    """What one request holds of the shared quotas, until its response has been sent.
+
+    Args:
+        limits: of the process.
+    """
+
+    __slots__ = ("_requests", "body", "limits")
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.body = limits.body_bytes.hold()
+        """Bytes of its body, and later of its tensors or its response."""
+        self._requests = limits.requests.hold()
+
+    def start(self) -> None:
+        """Count the request as being processed: its body has arrived.
+
+        Raises:
+            TooManyRequests: as many as allowed are.
+        """
+        self._requests.add(1)
+
+    def hold_bytes(self, size: int) -> None:
+        """Hold so many bytes from now on; small ones are not counted.
+
+        Raises:
+            TooManyBytesInFlight: all requests together would hold too many.
+        """
+        self.body.set(size if size > UNCOUNTED_BODY_BYTES else 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give everything back."""
+        self.body.release()
+        self._requests.release()
+
+
+def _width_of(text: bytes) -> int:
+    """How wide the characters of this JSON may be: 0 up to U+00FF, 1 up to U+FFFF, 2 beyond."""
+    if b"\\u" in text:
+        return 2
+    if text.isascii():
+        return 0
+    # The first byte of a character beyond U+FFFF, in UTF-8.
+    return 2 if any(bytes([first]) in text for first in range(0xF0, 0xF5)) else 1

@@ -222,10 +222,10 @@ class Settings(BaseSettings):
     )
     max_bytes_in_flight: Positive = Field(
         default=256 * 1024 * 1024,
-        description="Most bytes that the bodies of all requests may take in each worker, "
-        "compressed, decompressed and parsed; above it 429. At least twice "
-        "ONWARD_MAX_BODY_BYTES, or the largest bodies are always rejected. Bodies of up to 64 KiB "
-        "are not counted.",
+        description="Most bytes that the bodies and responses of all requests may take in each "
+        "worker, decompressed and parsed; above it 429. At least four times "
+        "ONWARD_MAX_BODY_BYTES, or the largest bodies are always rejected. Bodies and responses "
+        "of up to 64 KiB are not counted.",
     )
     max_unread_bytes: Positive = Field(
         default=128 * 1024 * 1024,
@@ -243,9 +243,11 @@ class Settings(BaseSettings):
         "application/x-ndjson) stream and may have any number.",
     )
     max_json_members: Positive = Field(
-        default=2_000_000,
-        description="Most values in one JSON body, as its commas, colons and brackets tell; "
-        "above it 413, before anything is parsed.",
+        default=1_000_000,
+        description="Most values in one JSON body, as its commas, colons and opening brackets "
+        "tell, brackets counting twice; above it 413, before anything is parsed. Also the most "
+        "strings of a BYTES tensor. While a body is parsed nothing else runs, so more makes other "
+        "clients wait longer: about 150 ms for a million.",
     )
     max_csv_record_bytes: Positive = Field(
         default=1024 * 1024,

@@ -14,6 +14,7 @@ from service.counting import Phases
 from service.engine.datatypes import Arrays
 from service.engine.inline import Prediction
 from service.engine.model import ServedModel
+from service.errors import InvalidRequest
 from service.metrics import Metrics
 
 Context = TypeVar("Context")
@@ -55,6 +56,9 @@ class Dialect(Protocol[Context]):
 
     def media_types(self, model: ServedModel) -> tuple[str, ...]:
         """What it reads for this model."""
+
+    def json_bytes(self, body: bytes, head: Head) -> int:
+        """How many of a body's first bytes are JSON."""
 
     def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Context]:
         """Turn a body into arrays the model can take; raises `InvalidRequest` where it cannot.
@@ -117,6 +121,10 @@ class Asking(Generic[Context]):
         self._metrics = metrics
         self._decode_seconds = self._encode_seconds = 0.0
 
+    def json_bytes(self, body: bytes) -> int:
+        """How many of a body's first bytes are JSON."""
+        return self._dialect.json_bytes(body, self._head)
+
     def decode(self, body: bytes) -> Inputs:
         """What the model shall be asked, or what will have made it.
 
@@ -124,7 +132,7 @@ class Asking(Generic[Context]):
             InvalidRequest: the body is not what the dialect or the model takes.
         """
         started = perf_counter()
-        decoded = self._dialect.decode(self.model, body, self._head)
+        decoded = decode(self._dialect, self.model, body, self._head)
         self._context = decoded.context
         self._decode_seconds = perf_counter() - started
         return decoded.inputs
@@ -166,6 +174,30 @@ class Asking(Generic[Context]):
         if headers:
             lines += header_lines((k.encode(), value.encode()) for k, value in headers.items())
         return Answer(200, lines, content)
+
+
+def decode(
+    dialect: Dialect[Context], model: ServedModel, body: bytes, head: Head
+) -> Decoded[Context]:
+    """What a body asks of a model.
+
+    Args:
+        dialect: how it is written.
+        model: that shall answer.
+        body: what was sent, unpacked.
+        head: what was said before it.
+
+    Raises:
+        InvalidRequest: it is not what the dialect or the model takes.
+    """
+    try:
+        return dialect.decode(model, body, head)
+    except RecursionError:
+        # The parser takes a thousand levels, which is more than Python code may follow.
+        raise InvalidRequest(
+            "The body is nested too deeply; send arrays with no more levels than the model's "
+            "inputs have axes."
+        ) from None
 
 
 async def made(inputs: Inputs) -> Arrays:

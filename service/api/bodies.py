@@ -1,88 +1,126 @@
-"""Request bodies: read within the operator's limit, checked for media type, parsed as JSON."""
+"""Request bodies: read within the operator's limits, checked for media type, parsed as JSON."""
 
-import asyncio
+import io
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 import orjson
 from fastapi import Request
 
+from service.api.decompression import WINDOW_BITS, unpacked
 from service.api.signatures import recognised
 from service.errors import BodyTooLarge, InvalidRequest, UnsupportedContent
+from service.limits import UNCOUNTED_BODY_BYTES, RequestQuotas
 
 JSON = "application/json"
 _WORTH_COMPRESSING = 1024
-# A larger packed body, which may hold a thousand times its size, is unpacked in a thread.
-_MOST_BYTES_AT_ONCE = 4096
-# Above it Python lets go of its lock while it joins bytes, which takes a millisecond a megabyte.
-_MOST_BYTES_JOINED_AT_ONCE = 1024 * 1024
-# What follows a member is copied, so a body of many small ones is unpacked piece by piece.
-_PIECE_BYTES = 16 * 1024
 BINARY = "application/octet-stream"
 # What curl calls every body that is not called otherwise.
 FORM = "application/x-www-form-urlencoded"
-# gzip has a header of its own; deflate, as clients send it, that of zlib.
-WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 # RFC 9110: x-gzip is gzip's old name, and a header without a value says nothing.
 _SAME_ENCODING = {"x-gzip": "gzip", "": "identity"}
+# Clients name at most a few; a longer list is a mistake or an attack.
+MOST_LIST_ITEMS = 32
 # A first line of words between separators, and another line.
 _TABLE = re.compile(rb"[\w ]+(?:[,;\t][\w ]*)+\r?\n.")
+# Where the first line of a table ends, at the latest.
+_LONGEST_FIRST_LINE = 4096
 # What else to do with media types that hold these words.
 _HINTS = {
     "sheet": " Save a spreadsheet as CSV and send text/csv.",
     "image/": " A picture goes to a model of pictures; GET /models tells which take an image.",
 }
 _LONGEST_REMEMBERED = 128
+_LONGEST_SHOWN = 100
+# No service reads a body of more digits than these, and Python converts them in no time.
+_MOST_LENGTH_DIGITS = 18
 _NO_HEADERS: Mapping[str, str] = {}
 _WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
+# Up to these numbers a body is decoded within about a millisecond: bytes of any kind, bytes of
+# short JSON, its arrays and objects, and its quotation marks.
+_FEW_BYTES = 4 * 1024
+_FEW_CONTAINERS = 256
+_FEW_QUOTES = 1024
 
 Refusal = Callable[[int], BodyTooLarge]
 
 
-async def read_body(request: Request, limit: int, refusal: Refusal = BodyTooLarge) -> bytes:
+async def read_body(
+    request: Request,
+    limit: int,
+    quotas: RequestQuotas,
+    refusal: Refusal = BodyTooLarge,
+) -> bytes:
     """The whole body, decompressed.
 
     Args:
         request: not yet read.
         limit: in bytes, sent and decompressed.
+        quotas: hold the bytes as they arrive.
         refusal: makes the error of a body above the limit, which it is given.
 
     Raises:
-        BodyTooLarge: it is, says that it is, or unpacks to, more than ``limit`` bytes.
+        BodyTooLarge: it is, says that it is, or expands to, more than ``limit`` bytes.
+        TooManyBytesInFlight: the bodies of all requests would take too much memory.
+        DecompressionRatioExceeded: it expands too much.
         UnsupportedContent: it is compressed by another way than gzip and deflate.
         InvalidRequest: it is not what its encoding says.
     """
     encoding = content_encoding(request)
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise refusal(limit)
-    chunks: list[bytes] = []
+    _require_declared(request, limit, quotas, refusal)
+    # Unlike a list of chunks that are joined, it never holds the body twice.
+    body = io.BytesIO()
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
+    arriving = _counted(request.stream(), limit, refusal)
+    async for piece in unpacked(arriving, encoding, quotas.limits):
+        size += len(piece)
         if size > limit:
             raise refusal(limit)
-        chunks.append(chunk)
-    body = await _joined(chunks, size)
-    if encoding == "identity":
-        return body
-    if size > _MOST_BYTES_AT_ONCE:
-        content = await asyncio.to_thread(_decompressed, body, encoding, limit)
-    else:
-        content = _decompressed(body, encoding, limit)
-    if len(content) > limit:
+        quotas.hold_bytes(size)
+        body.write(piece)
+    return body.getvalue()
+
+
+def _require_declared(
+    request: Request, limit: int, quotas: RequestQuotas, refusal: Refusal
+) -> None:
+    """Reject at once a body that says it is too large for the limit, or for what is left of it."""
+    declared = request.headers.get("content-length", "")
+    if not (declared.isascii() and declared.isdecimal()):
+        return
+    size = int(declared[:_MOST_LENGTH_DIGITS])
+    if size > limit:
         raise refusal(limit)
-    return content
+    quota = quotas.limits.body_bytes
+    if size > UNCOUNTED_BODY_BYTES and quota.used + size > quota.limit:
+        raise quota.rejection()
 
 
-async def _joined(chunks: list[bytes], size: int) -> bytes:
-    """The chunks as one; of a large body in a thread, where joining lets others run meanwhile."""
-    if size > _MOST_BYTES_JOINED_AT_ONCE:
-        return await asyncio.to_thread(b"".join, chunks)
-    return b"".join(chunks)
+async def _counted(
+    arriving: AsyncIterator[bytes], limit: int, refusal: Refusal
+) -> AsyncIterator[bytes]:
+    """The same pieces, up to the limit."""
+    size = 0
+    async for piece in arriving:
+        size += len(piece)
+        if size > limit:
+            raise refusal(limit)
+        yield piece
+
+
+def is_quick_to_decode(body: bytes) -> bool:
+    """Whether decoding a body takes about a millisecond at most, whatever it holds."""
+    size = len(body)
+    if size <= _FEW_BYTES:
+        return True
+    return (
+        size <= UNCOUNTED_BODY_BYTES
+        and body.count(b"[") + body.count(b"{") <= _FEW_CONTAINERS
+        and body.count(b'"') <= _FEW_QUOTES
+    )
 
 
 def content_encoding(request: Request) -> str:
@@ -94,7 +132,8 @@ def content_encoding(request: Request) -> str:
     encoding = request.headers.get("content-encoding", "").strip().lower()
     encoding = _SAME_ENCODING.get(encoding, encoding)
     if encoding not in WINDOW_BITS and encoding != "identity":
-        raise UnsupportedContent("Content-Encoding", encoding, ["gzip", "deflate", "nothing"])
+        shown = encoding[:_LONGEST_SHOWN]
+        raise UnsupportedContent("Content-Encoding", shown, ["gzip", "deflate", "nothing"])
     return encoding
 
 
@@ -109,7 +148,7 @@ def require_media_type(content_type: str | None, accepted: tuple[str, ...]) -> N
         UnsupportedContent: the body is said to be something else.
     """
     if content_type is not None and not is_accepted(content_type, accepted):
-        given = media_type_of(content_type)
+        given = media_type_of(content_type)[:_LONGEST_SHOWN]
         hint = next((what for sign, what in _HINTS.items() if sign in given), "")
         raise UnsupportedContent("Content-Type", given, accepted, hint)
 
@@ -152,13 +191,18 @@ def compressed(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str
     """
     if accepted is None or len(content) < _WORTH_COMPRESSING:
         return content, _NO_HEADERS
-    offers = {_offered(offer) for offer in accepted.split(",")}
+    offers = {_offered(offer) for offer in list_items(accepted)}
     for encoding, window_bits in WINDOW_BITS.items():
         if encoding in offers:
             pack = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, window_bits)
             headers = {"content-encoding": encoding, "vary": "accept-encoding"}
             return pack.compress(content) + pack.flush(), headers
     return content, _NO_HEADERS
+
+
+def list_items(header: str) -> list[str]:
+    """The first items of a header that is a list, such as ``Accept``."""
+    return header.split(",", MOST_LIST_ITEMS)[:MOST_LIST_ITEMS]
 
 
 def _offered(offer: str) -> str | None:
@@ -168,36 +212,6 @@ def _offered(offer: str) -> str | None:
     if stated is None or not 0 < float(stated[1]) <= 1:
         return None
     return _SAME_ENCODING.get(encoding, encoding)
-
-
-def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
-    """What a body unpacks to; a byte above the limit where that is more.
-
-    Raises:
-        InvalidRequest: it is not what its encoding says, ends too early, or is followed by more.
-    """
-    unpack = zlib.decompressobj(WINDOW_BITS[encoding])
-    parts: list[bytes] = []
-    size = place = 0
-    while place < len(body) and size <= limit:
-        if unpack.eof:
-            if encoding != "gzip":
-                raise InvalidRequest(f"The body goes on after the end of its {encoding} data.")
-            # RFC 1952: a gzip file may have several members, one after the other.
-            unpack = zlib.decompressobj(WINDOW_BITS[encoding])
-        piece = body[place : place + _PIECE_BYTES]
-        try:
-            # Never more than the limit is unpacked, however small the body looks.
-            parts.append(unpack.decompress(piece, limit + 1 - size))
-        except zlib.error as error:
-            raise InvalidRequest(
-                f"The body is not {encoding} to its end, as its header says: {error}."
-            ) from None
-        size += len(parts[-1])
-        place += len(piece) - len(unpack.unused_data)
-    if size <= limit and not unpack.eof:
-        raise InvalidRequest(f"The body's {encoding} data ends too early; send all of it.")
-    return b"".join(parts)
 
 
 def may_hold_booleans(body: bytes) -> bool:
@@ -220,11 +234,11 @@ def parse_json(body: bytes, example: Callable[[], bytes]) -> Any:  # noqa: ANN40
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         wanted = f"Send for example {example().decode()}"
-        if not body.strip():
+        if not body or body.isspace():
             raise InvalidRequest(f"The body is empty. {wanted}") from None
         kind = recognised(body)
         reason = f"The body is {kind}, not JSON." if kind else f"The body is not JSON: {error}."
-        if _TABLE.match(body):
+        if _TABLE.match(body[:_LONGEST_FIRST_LINE]):
             reason += " A table is sent with the header Content-Type: text/csv."
         if any(token in body for token in (b"NaN", b"Infinity")):
             reason += " JSON has no NaN or Infinity; send null where a value may be missing."

@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse
 
 from service.api.answers import Answer, answers, require_offered
 from service.api.asking import Decoded, Encoded
-from service.api.bodies import JSON, may_hold_booleans, media_type_of, parse_json
+from service.api.bodies import FORM, JSON, may_hold_booleans, media_type_of, parse_json
 from service.api.codecs import Codecs, require_manifest
 from service.api.facts import evaluation, facts, labels, report, summary, versions
 from service.api.features import FeatureCodec
@@ -30,6 +30,7 @@ from service.api.trained_range import NO_WARNINGS, Warnings
 from service.engine.datatypes import Arrays
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
+from service.limits import Limits
 from service.workers.worker import Worker
 
 _INSTANCES = "instances"
@@ -78,35 +79,58 @@ class PlainDialect:
 
     name = "plain"
 
-    def __init__(self, codecs: Codecs) -> None:
+    def __init__(self, codecs: Codecs, limits: Limits) -> None:
         self._codecs = codecs
+        self._limits = limits
 
     def media_types(self, model: ServedModel) -> tuple[str, ...]:
         """JSON, and what pictures come as where the model takes them."""
         return (JSON,) if self._codecs.of_pictures(model) is None else PICTURE_TYPES
 
+    def json_bytes(self, body: bytes, head: Head) -> int:
+        """All of them, or none of the files of pictures."""
+        media_type = media_type_of(head.get(b"content-type") or JSON)
+        return len(body) if media_type in (JSON, FORM) else 0
+
     def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Asked]:
         """One object, an array of rows, or ``{"instances": [rows]}``; or pictures."""
         manifest = require_manifest(model)
+        self._limits.require_query(head.query)
         parameters = read_parameters(head.query)
         if parameters is not USUAL:
             require_offered(manifest.output, parameters)
         pictures = self._codecs.of_pictures(model)
         if pictures is not None:
-            return _of_pictures(pictures, body, head.get(b"content-type") or JSON, parameters)
+            return self._of_pictures(pictures, body, head, parameters)
         codec = self._codecs.of(model, manifest)
         single = False
         matrix = codec.instances(body)
         if matrix is None:
             document = parse_json(body, lambda: orjson.dumps(codec.example))
             rows, single = _rows(document, codec)
+            self._limits.require_rows(len(rows))
             if len(rows) == 1 and (usual := codec.usual_row(rows[0])) is not None:
                 if parameters is USUAL:
                     return Decoded((usual,), _ONE if single else _SEVERAL)
                 return Decoded((usual,), Asked(single, parameters))
             matrix = codec.rows(rows, booleans=may_hold_booleans(body))
+        else:
+            self._limits.require_rows(len(matrix))
         warned = NO_WARNINGS if parameters.warnings is False else codec.trained.warnings(matrix)
         return Decoded((matrix,), Asked(single, parameters, warned))
+
+    def _of_pictures(
+        self, codec: PictureCodec, body: bytes, head: Head, parameters: Parameters
+    ) -> Decoded[Asked]:
+        content_type = head.get(b"content-type") or JSON
+        if parameters is USUAL and content_type.startswith(_IMAGE):
+            file = codec.file(body)
+            if file is not None:
+                return Decoded((file,), _ONE)
+        posted = read_posted(codec, body, content_type)
+        self._limits.require_rows(len(posted.given))
+        asked = Asked(posted.single, parameters, files=posted.files)
+        return Decoded(codec.read(posted.given, posted.place), asked)
 
     def encode(self, model: ServedModel, outputs: Arrays, context: Asked) -> Encoded:
         """One answer for a bare object, else ``{"predictions": [answers]}``."""
@@ -127,18 +151,6 @@ class PlainDialect:
         return read
 
 
-def _of_pictures(
-    codec: PictureCodec, body: bytes, content_type: str, parameters: Parameters
-) -> Decoded[Asked]:
-    if parameters is USUAL and content_type.startswith(_IMAGE):
-        file = codec.file(body)
-        if file is not None:
-            return Decoded((file,), _ONE)
-    posted = read_posted(codec, body, content_type)
-    asked = Asked(posted.single, parameters, files=posted.files)
-    return Decoded(codec.read(posted.given, posted.place), asked)
-
-
 def together(read: list[Answer], about: Mapping[str, object], *, single: bool) -> dict[str, object]:
     """A body: a bare object's one answer, or all, with what is said of all of them."""
     return {**read[0], **about} if single else {"predictions": read, **about}
@@ -148,8 +160,13 @@ class PlainPredictions:
     """Predictions by feature name: rows in JSON, or a table that streams."""
 
     def __init__(
-        self, predictor: Predictor, dialect: PlainDialect, exchange: TableExchange
+        self,
+        predictor: Predictor,
+        dialect: PlainDialect,
+        exchange: TableExchange,
+        limits: Limits,
     ) -> None:
+        self._limits = limits
         self._predictor = predictor
         self._dialect = dialect
         self._exchange = exchange
@@ -165,6 +182,7 @@ class PlainPredictions:
         given = request.headers.get("content-type", JSON)
         form = None if given == JSON else TABLE_TYPES.get(media_type_of(given))
         if form is not None:
+            self._limits.require_query(request.scope["query_string"])
             return TableResponse(self._exchange, request, name, asked, form)
         return await self._predictor.answer(self._dialect, request, name, asked)
 
@@ -222,8 +240,8 @@ def _rows(document: Any, codec: FeatureCodec) -> tuple[list[Any], bool]:  # noqa
     if isinstance(document, dict):
         if _INSTANCES not in document or _INSTANCES in codec.names:
             return [document], True
-        if extra := sorted(set(document) - {_INSTANCES}):
-            raise InvalidRequest(f"{extra[0]!r} is not known beside 'instances'; remove it.")
+        if (extra := next((key for key in document if key != _INSTANCES), None)) is not None:
+            raise InvalidRequest(f"{extra[:100]!r} is not known beside 'instances'; remove it.")
         document = document[_INSTANCES]
     if isinstance(document, list) and document:
         return document, False

@@ -9,12 +9,12 @@ from typing import get_args
 from urllib.parse import urlencode
 
 from service.api.codecs import Codecs
+from service.api.decompression import unpacked
 from service.api.parameters import Parameters, read_parameters
 from service.api.tables.arrival import begun
 from service.api.tables.layout import SAMPLE_BYTES
 from service.api.tables.negotiation import Form, TableForm
 from service.api.tables.table import Tables, Wish
-from service.api.tables.unpacking import unpacked
 from service.commands.files import STANDARD, pieces, size_of, source, target
 from service.commands.one_model import one_model
 from service.commands.options import add_settings, read_settings

@@ -1,14 +1,16 @@
 """The way of one explanation: the rows of a plain prediction, its answer, and the reasons."""
 
 import asyncio
+from functools import partial
 from time import perf_counter
 
 import orjson
 from fastapi import Request, Response
 
-from service.api.asking import made
-from service.api.bodies import compressed, read_body, require_media_type
+from service.api.asking import decode, made
+from service.api.bodies import compressed, require_media_type
 from service.api.codecs import require_manifest
+from service.api.deadline import Deadline
 from service.api.explain.parameters import read_wishes
 from service.api.explain.pictures import (
     PNG,
@@ -22,9 +24,10 @@ from service.api.explain.tables import explain_rows
 from service.api.head import Head
 from service.api.plain import PlainDialect, together
 from service.api.prediction import Predictor, outcome_of
+from service.api.quotas import quotas_of
 from service.bundle.features import FeaturesInput
 from service.engine.model import ServedModel
-from service.errors import DeadlineExceeded, InvalidRequest
+from service.errors import InvalidRequest
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -59,15 +62,14 @@ class Explainer:
         outcome = "client_left"  # nothing else ends it without an exception that is caught here
         started = perf_counter()
         try:
-            async with asyncio.timeout(self._settings.deadline_seconds):
-                asked = self._predictor.route(request, name, asked)
-                model = await self._predictor.find(name, asked)
+            received = await self._predictor.received(self._dialect, request, name, asked)
+            started = perf_counter()
+            async with Deadline(request, self._settings.deadline_seconds) as deadline:
+                model = await self._predictor.find(name, received.version)
+                deadline.watch_client()
                 with model:
-                    response = await self._answer(request, model)
+                    response = await self._answer(request, received.body, model, deadline)
             outcome = "ok"
-        except TimeoutError:
-            outcome = DeadlineExceeded.code
-            raise DeadlineExceeded(self._settings.deadline_seconds) from None
         except Exception as error:
             outcome = outcome_of(error)
             raise
@@ -77,24 +79,23 @@ class Explainer:
             known = ("", "") if model is None else (model.name, model.version)
             self._metrics.explained(*known, outcome, perf_counter() - started)
 
-    async def _answer(self, request: Request, model: ServedModel) -> Response:
-        head = Head(request.scope["headers"], request.scope["query_string"])
+    async def _answer(
+        self, request: Request, body: bytes, model: ServedModel, deadline: Deadline
+    ) -> Response:
+        quotas, query = quotas_of(request), request.scope["query_string"]
+        head = Head(request.scope["headers"], query)
         require_media_type(head.get(b"content-type"), self._dialect.media_types(model))
-        body = await read_body(request, self._settings.max_body_bytes)
-        wishes = read_wishes(request.scope["query_string"])
-        decoded = await asyncio.to_thread(self._dialect.decode, model, body, head)
-        inputs = await made(decoded.inputs)
-        rows, most = inputs[0], self._settings.max_explained_rows
-        if len(rows) > most:
-            raise InvalidRequest(
-                f"An explanation takes at most {most} rows, got {len(rows)}; send fewer, or ask "
-                "the operator to raise ONWARD_MAX_EXPLAINED_ROWS."
-            )
+        quotas.limits.require_query(query)
+        wishes = read_wishes(query)
+        work = partial(decode, self._dialect, model, body, head)
+        decoded = await self._predictor.decoded(self._dialect, model, (head, body), work, deadline)
+        rows = (await made(decoded.inputs))[0]
+        self._require_few(len(rows))
         manifest = require_manifest(model)
         as_picture = wants_png(request.headers.get("accept", ""))
         if as_picture:
             require_one_picture(manifest.input, len(rows))
-        prediction = await model.predict(inputs)
+        prediction = await model.predict((rows,))
         answers = prediction.outputs[0]
         subject = subject_of(manifest.output, answers, wishes.label)
         if isinstance(manifest.input, FeaturesInput):
@@ -102,20 +103,27 @@ class Explainer:
         else:
             found = await explain_pictures(model, rows, answers, subject, wishes.resolution)
         reasons, about = found
+        headers = {"x-model-version": model.version}
         if as_picture:
             content = await asyncio.to_thread(overlaid, rows[0], reasons[0])
-            headers = {"x-model-version": model.version, "vary": "accept"}
-            return Response(content, headers=headers, media_type=PNG)
+            return Response(content, headers=headers | {"vary": "accept"}, media_type=PNG)
         read = self._dialect.read(model, prediction.outputs, decoded.context)
         for answer, reason in zip(read, reasons, strict=True):
             answer["explanation"] = reason
         about = {**about, "model_version": model.version}
         whole = together(read, about, single=decoded.context.single)
-        content, headers = await asyncio.to_thread(
-            _packed, whole, request.headers.get("accept-encoding", "")
-        )
-        headers["x-model-version"] = model.version
-        return Response(content, headers=headers, media_type="application/json")
+        accepted = request.headers.get("accept-encoding", "")
+        content, packing = await asyncio.to_thread(_packed, whole, accepted)
+        quotas.hold_bytes(len(content))
+        return Response(content, headers=headers | packing, media_type="application/json")
+
+    def _require_few(self, rows: int) -> None:
+        most = self._settings.max_explained_rows
+        if rows > most:
+            raise InvalidRequest(
+                f"An explanation takes at most {most} rows, got {rows}; send fewer, or ask "
+                "the operator to raise ONWARD_MAX_EXPLAINED_ROWS."
+            )
 
 
 def _packed(whole: dict[str, object], accepted: str) -> tuple[bytes, dict[str, str]]:

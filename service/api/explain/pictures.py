@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from service.api.bodies import list_items
 from service.api.explain.parameters import USUAL_CELLS
 from service.api.explain.subject import Subject
 from service.bundle.inputs import ImageInput, Input
@@ -54,7 +55,7 @@ async def explain_pictures(
 
 def wants_png(accept: str) -> bool:
     """Whether an Accept header asks for a picture of the reasons rather than for their numbers."""
-    offers = [offer.partition(";")[0].strip().lower() for offer in accept.split(",")]
+    offers = [offer.partition(";")[0].strip().lower() for offer in list_items(accept)]
     return PNG in offers and "application/json" not in offers
 
 

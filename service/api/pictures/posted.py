@@ -55,8 +55,8 @@ def read_posted(codec: PictureCodec, body: bytes, content_type: str) -> Posted:
 
 def _of_document(document: Any, codec: PictureCodec) -> Posted:  # noqa: ANN401 - JSON is any of its types
     if isinstance(document, dict) and INSTANCES in document:
-        if extra := sorted(set(document) - {INSTANCES}):
-            raise InvalidRequest(f"{extra[0]!r} is not known beside 'instances'; remove it.")
+        if (extra := next((key for key in document if key != INSTANCES), None)) is not None:
+            raise InvalidRequest(f"{extra[:100]!r} is not known beside 'instances'; remove it.")
         document = document[INSTANCES]
         if not isinstance(document, list):
             raise InvalidRequest(f"'instances' must be a list of pictures, each like {_EXAMPLE}.")

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.bodies import content_encoding
 from service.api.codecs import Codecs
+from service.api.decompression import unpacked
 from service.api.errors import error_response
 from service.api.parameters import read_parameters
 from service.api.prediction import Predictor, count_failure
@@ -21,9 +22,9 @@ from service.api.tables.negotiation import TableForm, answer_form, charset_of
 from service.api.tables.scoring import Scoring
 from service.api.tables.spool import Spool
 from service.api.tables.table import Tables, Wish
-from service.api.tables.unpacking import unpacked
 from service.engine.model import ServedModel
 from service.errors import DeadlineExceeded, OnwardError
+from service.limits import Limits
 from service.metrics import Metrics
 from service.settings import Settings
 
@@ -38,8 +39,14 @@ class TableExchange:
     """
 
     def __init__(
-        self, predictor: Predictor, codecs: Codecs, metrics: Metrics, settings: Settings
+        self,
+        predictor: Predictor,
+        codecs: Codecs,
+        metrics: Metrics,
+        settings: Settings,
+        limits: Limits,
     ) -> None:
+        self._limits = limits
         self._predictor = predictor
         self._metrics = metrics
         self._patience_seconds = settings.deadline_seconds
@@ -91,7 +98,7 @@ class TableExchange:
         )
         pieces = received(request, self._patience_seconds)
         enough = SAMPLE_BYTES if form == "csv" else 1
-        arrival = await begun(unpacked(pieces, content_encoding(request)), enough)
+        arrival = await begun(unpacked(pieces, content_encoding(request), self._limits), enough)
         return self._tables.open(model, wish, arrival), arrival
 
     async def _start(self, scoring: Scoring, model: ServedModel, send: Send) -> None:

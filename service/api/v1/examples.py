@@ -20,6 +20,7 @@ from service.engine.datatypes import ABSENT, DTYPES, Array, Arrays
 from service.engine.model import ServedModel
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
+from service.limits import Limits
 
 _EXAMPLES, _CONTEXT = "examples", "context"
 
@@ -38,19 +39,24 @@ class ExamplesDialect:
 
     name = "v1"
 
-    def __init__(self, codecs: Codecs, task: Task) -> None:
+    def __init__(self, codecs: Codecs, task: Task, limits: Limits) -> None:
         self._codecs = codecs
+        self._limits = limits
         self._task = task
 
     def media_types(self, _: ServedModel) -> tuple[str, ...]:
         """JSON, however it is called."""
         return MEDIA_TYPES
 
+    def json_bytes(self, body: bytes, head: Head) -> int:  # noqa: ARG002 - the protocol's own parameter
+        """All of them."""
+        return len(body)
+
     def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[int]:  # noqa: ARG002 - the protocol's own parameter
         """Read the examples, whose number the answer needs."""
         if model.manifest is None:
             template: Mapping[str, object] = {spec.name: "…" for spec in model.inputs}
-            examples = _examples(read_document(body, lambda: {_EXAMPLES: [template]}))
+            examples = self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
             rows = [_fitted(example, model.inputs) for example in examples]
             return Decoded(stacked(model.inputs, rows).arrays, len(rows))
         if not isinstance(model.manifest.output, self._task.output):
@@ -60,10 +66,12 @@ class ExamplesDialect:
             )
         if (pictures := self._codecs.of_pictures(model)) is not None:
             template = {KEY: {"b64": "the picture's file in base64"}}
-            shown_pictures = list(_examples(read_document(body, lambda: {_EXAMPLES: [template]})))
+            shown_pictures = list(
+                self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
+            )
             return Decoded(pictures.read(shown_pictures, instance), len(shown_pictures))
         codec = self._codecs.of(model, model.manifest)
-        examples = _examples(read_document(body, lambda: {_EXAMPLES: [codec.example]}))
+        examples = self._examples(read_document(body, lambda: {_EXAMPLES: [codec.example]}))
         known = {feature.name for feature in codec.features}
         rows = [_unlisted(example, known) for example in examples]
         return Decoded((feature_rows(codec, model.inputs[0], rows),), len(rows))
@@ -73,18 +81,25 @@ class ExamplesDialect:
         results = self._task.results(model, outputs, context)
         return Encoded(orjson.dumps({"results": results}, option=orjson.OPT_SERIALIZE_NUMPY))
 
+    def _examples(self, document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Each example with the context's values, of which every one has a copy."""
+        context = document.get(_CONTEXT, {})
+        if not isinstance(context, dict):
+            raise InvalidRequest(f"'context' must be an object by name, got {shown(context)}.")
+        examples = read_list(document, _EXAMPLES)
+        self._limits.require_rows(len(examples))
+        self._limits.require_values(len(examples) * len(context))
+        return _joined(context, examples)
 
-def _examples(document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+
+def _joined(context: Mapping[str, Any], examples: Sequence[object]) -> Iterator[Mapping[str, Any]]:
     """Each example with the context's values."""
-    context = document.get(_CONTEXT, {})
-    if not isinstance(context, dict):
-        raise InvalidRequest(f"'context' must be an object by name, got {shown(context)}.")
-    for place, example in enumerate(read_list(document, _EXAMPLES)):
+    for place, example in enumerate(examples):
         if not isinstance(example, dict):
             raise InvalidRequest(f"Example {place} must be an object, got {shown(example)}.")
-        if twice := sorted(set(context) & set(example)):
+        if twice := context.keys() & example.keys():
             raise InvalidRequest(
-                f"Example {place} and the context both have {shown(twice[0])}; send it in one."
+                f"Example {place} and the context both have {shown(min(twice))}; send it in one."
             )
         yield {**context, **example}
 

@@ -74,6 +74,12 @@ def columns(specs: Sequence[TensorSpec], given: object) -> Arrays:
     )
 
 
+def longest_column(given: object) -> int:
+    """The number of rows in ``inputs``: the length of its array, or of the longest by name."""
+    values = given.values() if isinstance(given, dict) else [given]
+    return max((len(column) for column in values if isinstance(column, list)), default=0)
+
+
 def feature_rows(
     codec: FeatureCodec, spec: TensorSpec, rows: Sequence[Any], *, booleans: bool = True
 ) -> Array:

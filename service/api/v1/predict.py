@@ -1,6 +1,7 @@
 """``:predict``: rows in, rows out; or columns in, columns out."""
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
@@ -13,15 +14,26 @@ from service.api.head import Head
 from service.api.numbers import rows_of_numbers
 from service.api.pictures.codec import PictureCodec
 from service.api.v1.answers import by_column, by_row
-from service.api.v1.inputs import columns, feature_columns, feature_rows, matrix_of, stacked
+from service.api.v1.inputs import (
+    columns,
+    feature_columns,
+    feature_rows,
+    longest_column,
+    matrix_of,
+    stacked,
+)
 from service.api.v1.pictures import instance, picture_column
 from service.api.v1.request import MEDIA_TYPES, read_document, read_list
 from service.engine.datatypes import Array, Arrays
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
+from service.limits import Limits
 from service.spelling import nearest
 
 _ROWS, _COLUMNS = "instances", "inputs"
+# Of a document that has neither.
+_MOST_KEYS_COMPARED = 10
+_LONGEST_COMPARED = 100
 
 
 class Form(NamedTuple):
@@ -36,12 +48,17 @@ class PredictDialect:
 
     name = "v1"
 
-    def __init__(self, codecs: Codecs) -> None:
+    def __init__(self, codecs: Codecs, limits: Limits) -> None:
         self._codecs = codecs
+        self._limits = limits
 
     def media_types(self, _: ServedModel) -> tuple[str, ...]:
         """JSON, however it is called."""
         return MEDIA_TYPES
+
+    def json_bytes(self, body: bytes, head: Head) -> int:  # noqa: ARG002 - the protocol's own parameter
+        """All of them."""
+        return len(body)
 
     def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Form]:  # noqa: ARG002 - the protocol's own parameter
         """Read rows or columns; a bundle's are held against its features' rules."""
@@ -50,11 +67,13 @@ class PredictDialect:
         if pictures is None and model.manifest is not None:
             codec = self._codecs.of(model, model.manifest)
         if body.startswith(b"{") and (quick := _numbers(model, body, pictures, codec)) is not None:
+            self._limits.require_rows(len(quick))
             return Decoded((quick,), Form(len(quick)))
         document = read_document(body, lambda: self._example(model))
         if _form_of(document) == _COLUMNS:
             return Decoded(self._columns(model, document[_COLUMNS]), Form())
         rows = read_list(document, _ROWS)
+        self._limits.require_rows(len(rows))
         if pictures is not None:
             return Decoded(pictures.read(rows, instance), Form(len(rows)))
         if codec is not None:
@@ -76,7 +95,10 @@ class PredictDialect:
 
     def _columns(self, model: ServedModel, given: object) -> Inputs:
         if (pictures := self._codecs.of_pictures(model)) is not None:
-            return pictures.read(picture_column(given), instance)
+            column = picture_column(given)
+            self._limits.require_rows(len(column))
+            return pictures.read(column, instance)
+        self._limits.require_rows(longest_column(given))
         if model.manifest is None:
             return columns(model.inputs, given)
         codec = self._codecs.of(model, model.manifest)
@@ -105,9 +127,11 @@ def _form_of(document: Mapping[str, Any]) -> str:
         return given[0]
     if given:
         raise InvalidRequest("The request has both 'instances' and 'inputs'; send one of them.")
-    meant = {key: nearest(key, (_ROWS, _COLUMNS)) for key in document}
-    wrong = next((key for key, close in meant.items() if close), None)
-    advice = f" Did you mean {meant[wrong]!r} by {wrong!r}?" if wrong is not None else ""
+    advice = ""
+    for key in islice(document, _MOST_KEYS_COMPARED):
+        if close := nearest(key[:_LONGEST_COMPARED], (_ROWS, _COLUMNS)):
+            advice = f" Did you mean {close!r} by {key[:_LONGEST_COMPARED]!r}?"
+            break
     raise InvalidRequest(
         f"The request has neither 'instances', for rows, nor 'inputs', for columns.{advice}"
     )

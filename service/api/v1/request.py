@@ -13,6 +13,9 @@ from service.errors import InvalidRequest
 # The documented examples of TensorFlow Serving use curl, which calls every body a form.
 MEDIA_TYPES = (JSON, FORM)
 
+# Of a name that is like none of the model's.
+_LONGEST_COMPARED = 100
+
 Example = Callable[[], Mapping[str, object]]
 
 
@@ -59,8 +62,9 @@ def require_names(given: Iterable[str], specs: Sequence[TensorSpec], place: str)
         InvalidRequest: names the first; ``place`` begins the sentence.
     """
     names, known = set(given), [spec.name for spec in specs]
-    if unknown := sorted(names - set(known)):
-        advice = nearest_of(unknown[0], known)
-        raise InvalidRequest(f"{place} has an unknown input {shown(unknown[0])}; {advice}")
+    if unknown := names - set(known):
+        first = min(unknown)
+        advice = nearest_of(first[:_LONGEST_COMPARED], known)
+        raise InvalidRequest(f"{place} has an unknown input {shown(first)}; {advice}")
     if missing := [spec.name for spec in specs if spec.name not in names and not spec.optional]:
         raise InvalidRequest(f"{place} lacks the input {missing[0]!r}.")

@@ -12,27 +12,30 @@ from service.api.v1.examples import CLASSIFY, REGRESS, ExamplesDialect
 from service.api.v1.predict import PredictDialect
 from service.engine.registry import Registry
 from service.errors import NotFound
+from service.limits import Limits
 from service.workers.worker import Worker
 
 _TAG = "TensorFlow Serving and KServe, version 1"
 
 
 def v1_routers(
-    worker: Worker, predictor: Predictor, predict: PredictDialect, codecs: Codecs
+    worker: Worker, predictor: Predictor, predict: PredictDialect, codecs: Codecs, limits: Limits
 ) -> list[APIRouter]:
     """Every path of the protocol."""
     return [
-        _prediction_router(predictor, predict, codecs),
+        _prediction_router(predictor, predict, codecs, limits),
         _refusing_router(worker.registry),
         _model_router(worker),
     ]
 
 
-def _prediction_router(predictor: Predictor, predict: PredictDialect, codecs: Codecs) -> APIRouter:
+def _prediction_router(
+    predictor: Predictor, predict: PredictDialect, codecs: Codecs, limits: Limits
+) -> APIRouter:
     """The three verbs."""
     router = APIRouter(prefix="/v1", tags=[_TAG])
-    classify = ExamplesDialect(codecs, CLASSIFY)
-    regress = ExamplesDialect(codecs, REGRESS)
+    classify = ExamplesDialect(codecs, CLASSIFY, limits)
+    regress = ExamplesDialect(codecs, REGRESS, limits)
 
     @router.post("/models/{name}:predict", summary="Predict rows or columns")
     @router.post("/models/{name}/versions/{version}:predict", summary="The same by one version")

@@ -20,6 +20,7 @@ from service.api.v2.request import (
     Payload,
     Wanted,
     Written,
+    json_length,
     parameters_of,
     split,
     wanted_outputs,
@@ -32,11 +33,14 @@ from service.engine.datatypes import ABSENT, Array, Arrays
 from service.engine.model import ServedModel
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
+from service.limits import Limits
 
 # KServe's client repeats the model's name, which its path has already said.
 _KNOWN = frozenset({"id", "parameters", "inputs", "outputs", "model_name"})
 JSON_LENGTH = "inference-header-content-length"
 _JSON_LENGTH = JSON_LENGTH.encode()
+# The response repeats it.
+_LONGEST_ID = 1024
 _ENDS = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("low", "high"))
 
 
@@ -45,7 +49,8 @@ class V2Dialect:
 
     name = "v2"
 
-    def __init__(self, regions: Regions, codecs: Codecs) -> None:
+    def __init__(self, regions: Regions, codecs: Codecs, limits: Limits) -> None:
+        self._limits = limits
         self.regions = regions
         self._codecs = codecs
 
@@ -53,9 +58,13 @@ class V2Dialect:
         """JSON, however it is called, and JSON with bytes behind it."""
         return (JSON, BINARY, FORM)
 
+    def json_bytes(self, body: bytes, head: Head) -> int:
+        """Those before the binary tensors."""
+        return json_length(body, head.get(_JSON_LENGTH))
+
     def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Asked]:
         """Read ``inputs``; a bundle's rows are also held against its features' rules."""
-        payload = split(body, head.get(_JSON_LENGTH))
+        payload = split(body, head.get(_JSON_LENGTH), self._limits)
         if payload.document is None:
             asked = Asked(None, tuple(Wanted(i, binary=True) for i in range(len(model.outputs))))
             return Decoded(self._raw(model, payload), asked)
@@ -71,8 +80,12 @@ class V2Dialect:
             sent = parse_json(payload.document, lambda: _example(model))
         document = _object(sent, model)
         identity = document.get("id")
-        if identity is not None and not isinstance(identity, str):
-            raise InvalidRequest(f"'id' must be a string, got {shown(identity)}.")
+        if identity is not None and not (
+            isinstance(identity, str) and len(identity) <= _LONGEST_ID
+        ):
+            raise InvalidRequest(
+                f"'id' must be a string of at most {_LONGEST_ID} characters, got {shown(identity)}."
+            )
         level = _level(document, model)
         specs = (*model.outputs, *_ENDS) if level is not None else model.outputs
         wanted = wanted_outputs(document, specs)
@@ -194,9 +207,9 @@ def _object(document: object, model: ServedModel) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise InvalidRequest("An inference request is a JSON object with 'inputs'.")
     if not document.keys() <= _KNOWN:
-        unknown = sorted(document.keys() - _KNOWN)
+        unknown = min(document.keys() - _KNOWN)
         raise InvalidRequest(
-            f"{unknown[0][:100]!r} is not part of an inference request; it has "
+            f"{unknown[:100]!r} is not part of an inference request; it has "
             "'id', 'parameters', 'inputs' and 'outputs'."
         )
     named = document.get("model_name", model.name)

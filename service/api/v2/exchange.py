@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import Request
 
 from service.api.bodies import parse_json, read_body
+from service.api.quotas import quotas_of
 from service.errors import BodyTooLarge
 
 TAG = "Open Inference Protocol"
@@ -13,7 +14,7 @@ _MOST_BYTES = 64 * 1024
 
 async def read_document(request: Request, example: bytes) -> Any:  # noqa: ANN401 - any JSON
     """The JSON of a small body; an empty one, as clients post it, is an empty object."""
-    body = await read_body(request, _MOST_BYTES, _too_large)
+    body = await read_body(request, _MOST_BYTES, quotas_of(request), _too_large)
     return parse_json(body, lambda: example) if body.strip() else {}
 
 

@@ -79,7 +79,9 @@ def read_raw(payload: Payload, model: ServedModel) -> Array:
         # One element, without the length that would tell it from the next.
         content = memoryview(len(content).to_bytes(4, "little") + bytes(content))
         return read_binary(content, tuple(example_shape(spec)), spec)
-    return read_binary(content, _raw_shape(spec, len(content)), spec)
+    shape = _raw_shape(spec, len(content))
+    payload.require_size(shape, strings=False)
+    return read_binary(content, shape, spec)
 
 
 def _array(
@@ -97,6 +99,7 @@ def _array(
             f"{spec.datatype}."
         )
     shape = read_shape(tensor.get("shape"), spec, rows_needed=bundled)
+    payload.require_size(shape, strings=spec.datatype == "BYTES")
     content = bytes_of(tensor, spec, payload, regions)
     if content is None:
         if "data" not in tensor:

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from service.api.asking import Inputs
@@ -39,15 +40,17 @@ def read_picture_inputs(
     ):
         return read_inputs(document, payload, model, regions)
     count = _count(tensor.get("shape"), spec.name)
+    payload.require_size([count], strings=False)
     content = bytes_of(tensor, spec, payload, regions)
     payload.require_consumed()
     if content is not None:
-        files: Sequence[Any] = list(_split(content, spec.name))
+        files: Sequence[Any] = list(islice(_split(content, spec.name), count + 1))
     else:
         files = _flat(tensor.get("data"))
     if len(files) != count:
         raise InvalidRequest(
-            f"Input {spec.name!r}: {len(files)} pictures were sent, and its shape holds {count}."
+            f"Input {spec.name!r}: {_number(len(files), count)} pictures were sent, and its shape "
+            f"holds {count}."
         )
     return codec.read(files, _place)
 
@@ -75,11 +78,23 @@ def _count(shape: object, name: str) -> int:
     )
 
 
+def _number(found: int, expected: int) -> str:
+    """How many elements there are; reading ends at one more than are expected."""
+    return f"more than {expected}" if found > expected else str(found)
+
+
 def _flat(data: object) -> list[Any]:
     """The elements of nested lists; each is text in base64."""
-    if not isinstance(data, list):
-        return [data]
-    return [one for item in data for one in (_flat(item) if isinstance(item, list) else [item])]
+    flat: list[Any] = []
+    # Not by recursion: how deep they are nested is for the client to choose.
+    remaining = [data]
+    while remaining:
+        item = remaining.pop()
+        if isinstance(item, list):
+            remaining += reversed(item)
+        else:
+            flat.append(item)
+    return flat
 
 
 def _split(content: memoryview, name: str) -> Iterator[bytes]:

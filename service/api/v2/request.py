@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from math import prod
 from typing import Any, NamedTuple
 
 from service.api.bodies import may_hold_booleans
@@ -9,6 +10,7 @@ from service.api.v2.shared_memory import Place, place_of
 from service.api.values import nearest_of, shown
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
+from service.limits import Limits
 
 
 class Wanted(NamedTuple):
@@ -45,7 +47,8 @@ class Asked(NamedTuple):
 class Payload:
     """A body in two parts: a JSON document, or None where all is raw, and bytes taken in order."""
 
-    def __init__(self, document: bytes | None, binary: memoryview) -> None:
+    def __init__(self, document: bytes | None, binary: memoryview, limits: Limits) -> None:
+        self._limits = limits
         self.document = document
         self._binary = binary
         self._taken = 0
@@ -54,6 +57,17 @@ class Payload:
     def may_hold_booleans(self) -> bool:
         """Whether a boolean can be among the document's values."""
         return self.document is not None and may_hold_booleans(self.document)
+
+    def require_size(self, shape: Sequence[int], *, strings: bool) -> None:
+        """Reject a tensor of too many rows or strings, before it is read.
+
+        Raises:
+            TooManyRows: its first axis is too long.
+            TooManyJsonMembers: it has too many strings.
+        """
+        self._limits.require_rows(shape[0] if shape else 1)
+        if strings:
+            self._limits.require_values(prod(shape))
 
     def take(self, size: object, name: str) -> memoryview:
         """The next ``size`` bytes.
@@ -87,29 +101,46 @@ class Payload:
             raise InvalidRequest(f"{left} bytes of the body belong to no input.")
 
 
-def split(body: bytes, json_length: str | None) -> Payload:
-    """Take a body apart where the header says that its JSON ends.
+def json_length(body: bytes, stated: str | None) -> int:
+    """How many of a body's first bytes are JSON, as the header says.
 
     Args:
         body: the whole body, decompressed.
-        json_length: the header's text; None is a body of JSON alone, 0 a body without JSON.
+        stated: the header's text; None is a body of JSON alone, 0 a body without JSON.
 
     Raises:
         InvalidRequest: the header is no length, or longer than the body.
     """
-    if json_length is None:
-        return Payload(body, memoryview(b""))
-    if not json_length.isascii() or not json_length.isdecimal() or len(json_length) > 15:  # noqa: PLR2004 - longer than any body
+    if stated is None:
+        return len(body)
+    if not stated.isascii() or not stated.isdecimal() or len(stated) > 15:  # noqa: PLR2004 - longer than any body
         raise InvalidRequest(
-            f"Inference-Header-Content-Length is {json_length[:60]!r}; it is the number of bytes "
+            f"Inference-Header-Content-Length is {stated[:60]!r}; it is the number of bytes "
             "of the JSON part."
         )
-    length = int(json_length)
+    length = int(stated)
     if length > len(body):
         raise InvalidRequest(
             f"Inference-Header-Content-Length is {length}, and the body has {len(body)} bytes."
         )
-    return Payload(body[:length] if length else None, memoryview(body)[length:])
+    return length
+
+
+def split(body: bytes, stated: str | None, limits: Limits) -> Payload:
+    """Take a body apart where the header says that its JSON ends.
+
+    Args:
+        body: the whole body, decompressed.
+        stated: the header's text, as `json_length` has it.
+        limits: what its tensors are checked against.
+
+    Raises:
+        InvalidRequest: the header is no length, or longer than the body.
+    """
+    if stated is None:
+        return Payload(body, memoryview(b""), limits)
+    length = json_length(body, stated)
+    return Payload(body[:length] if length else None, memoryview(body)[length:], limits)
 
 
 def wanted_outputs(document: Mapping[str, Any], specs: Sequence[TensorSpec]) -> tuple[Wanted, ...]:

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from math import prod
 
 import numpy as np
@@ -24,6 +25,7 @@ _ALIGNMENT = 16
 _SMALL_BYTES = 16 * 1024
 # More elements than this are counted by the careful way.
 _MOST_USUAL = 2**31
+_FEW_LISTS = 1000
 _LITTLE = {name: dtype.newbyteorder("<") for name, dtype in DTYPES.items()}
 
 
@@ -83,6 +85,9 @@ def read_json(
         raise InvalidRequest(f"Input {spec.name!r}: data must be a list, got {shown(data)}.")
     if isinstance(data, list) and data and not isinstance(data[0], list):
         _require_count(len(data), "", shape, spec)  # before millions of them cost memory
+    elif isinstance(data, list) and len(data) > max(prod(shape), _FEW_LISTS):
+        # Nested, and yet more lists than values: numpy would lock the interpreter to read them.
+        _require_count(len(data), " or more", shape, spec)
     natural = read_natural(data, spec, nulls=nulls)
     nested = natural.ndim > 1
     form = f" nested as {list(natural.shape)}" if nested else ""
@@ -108,11 +113,13 @@ def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
         InvalidRequest: the bytes do not fill the shape exactly, or are not what they should be.
     """
     if spec.datatype == "BYTES":
-        strings = list(_split_strings(content, spec))
-        if len(strings) != prod(shape):
+        expected = prod(shape)
+        strings = list(islice(_split_strings(content, spec), expected + 1))
+        if len(strings) != expected:
+            found = f"more than {expected}" if len(strings) > expected else str(len(strings))
             raise InvalidRequest(
-                f"Input {spec.name!r}: its bytes hold {len(strings)} strings, shape "
-                f"{list(shape)} holds {prod(shape)}."
+                f"Input {spec.name!r}: its bytes hold {found} strings, shape {list(shape)} "
+                f"holds {expected}."
             )
         return _objects(strings).reshape(shape)
     dtype = _LITTLE[spec.datatype]

@@ -138,7 +138,7 @@ WRONG: list[tuple[Any, str]] = [
     ({"inputs": [ROW | {"shape": [0, 2], "data": []}]}, "no rows"),
     ({"inputs": [ROW | {"shape": [10**30, 2]}]}, "whole numbers"),
     ({"inputs": [ROW | {"shape": [2**62, 2]}]}, "longer than any memory"),
-    ({"inputs": [ROW | {"shape": [2**40, 2]}]}, "data has 2 values"),
+    ({"inputs": [ROW | {"shape": [100_000, 2]}]}, "data has 2 values"),
     ({"inputs": [{k: ROW[k] for k in ("name", "shape", "datatype")}]}, "no data"),
     ({"inputs": [ROW | {"data": [1, 2, 3]}]}, "3 values"),
     ({"inputs": [ROW | {"data": [[1], [2]]}]}, "nested as [2, 1]"),

@@ -1,0 +1,37 @@
+"""What each request holds of the quotas that all requests share (`service.limits`)."""
+
+from fastapi import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.limits import Limits, RequestQuotas
+
+_KEY = "onward.quotas"
+
+
+class ReleaseQuotas:
+    """ASGI middleware that gives back what a request holds once its response has been sent.
+
+    It also does where the request fails, or its client disconnects.
+
+    Args:
+        limits: of the process.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app = app
+        self._limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; other kinds of connection pass through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with RequestQuotas(self._limits) as quotas:
+            scope[_KEY] = quotas
+            await self._app(scope, receive, send)
+
+
+def quotas_of(request: Request) -> RequestQuotas:
+    """What a request holds."""
+    quotas: RequestQuotas = request.scope[_KEY]
+    return quotas
