@@ -19,12 +19,15 @@ ROW = b'{"size": 2}'
 GET_LIVE = b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n"
 # Counting so far takes a few hundred milliseconds, on the fastest machine and the slowest.
 STEPS = 200_000
-SLOW = message(
-    "/v2/models/slow/infer",
-    json.dumps(
-        {"inputs": [{"name": "steps", "shape": [1], "datatype": "INT64", "data": [STEPS]}]}
-    ).encode(),
-)
+
+
+def slow_call(steps: int = STEPS) -> bytes:
+    """A request that takes as long as counting so far does."""
+    tensor = {"name": "steps", "shape": [1], "datatype": "INT64", "data": [steps]}
+    return message("/v2/models/slow/infer", json.dumps({"inputs": [tensor]}).encode())
+
+
+SLOW = slow_call()
 
 
 def rejected(client: httpx.Client) -> dict[str, float]:
@@ -365,11 +368,7 @@ def test_a_client_that_leaves_during_a_slow_call_is_noticed(models: Path, start:
     client = start()
 
     with connected(client) as line:
-        line.sendall(
-            SLOW.replace(b"[%d]}" % STEPS, b"[%d]}" % (STEPS * 60)).replace(
-                b"Content-Length: 87", b"Content-Length: 89"
-            )
-        )
+        line.sendall(slow_call(60 * STEPS))
         time.sleep(0.1)
     until(lambda: 'status="499"' in client.get("/metrics").text)
 

@@ -42,8 +42,8 @@ _WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 # Up to these numbers a body is decoded within about a millisecond: bytes of any kind, bytes of
 # short JSON, its arrays and objects, and its quotation marks.
 _FEW_BYTES = 4 * 1024
-_FEW_CONTAINERS = 256
-_FEW_QUOTES = 1024
+_FEW_CONTAINERS = 1024
+_FEW_QUOTES = 2048
 
 Refusal = Callable[[int], BodyTooLarge]
 

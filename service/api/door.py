@@ -18,7 +18,7 @@ from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.asking import Answer, Dialect, header_lines
-from service.api.bodies import JSON, is_accepted
+from service.api.bodies import JSON, is_accepted, is_quick_to_decode
 from service.api.errors import error_response
 from service.api.head import Head
 from service.api.prediction import Predictor
@@ -136,6 +136,8 @@ class Door:
         """
         model = self.predictor.at_hand(target.name, target.asked)
         if model is None or not model.is_quick or self.ledger.draining:
+            return False
+        if not is_quick_to_decode(body):
             return False
         given = head.get(b"content-type")
         # Every dialect reads JSON.
