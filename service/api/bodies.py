@@ -29,7 +29,7 @@ WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 # RFC 9110: x-gzip is gzip's old name, and a header without a value says nothing.
 _SAME_ENCODING = {"x-gzip": "gzip", "": "identity"}
 # A first line of words between separators, and another line.
-_TABLE = re.compile(rb"[\w ]+(?:[,;\t][\w ]*)+\r?\n.")
+_TABLE = re.compile(rb"[\w ]++(?:[,;\t][\w ]*+)++\r?\n.")
 # What else to do with media types that hold these words.
 _HINTS = {
     "sheet": " Save a spreadsheet as CSV and send text/csv.",

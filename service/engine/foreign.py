@@ -8,8 +8,9 @@ from pathlib import Path
 from service.bundle.policy import Choice, Latest
 
 CONFIG = "config.pbtxt"
-# The words of a text-format file; a comment is one too, and strings are not looked into.
-_WORD = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|[\w.+-]+|[][{}:,;]""")
+# The words of a text-format file; a comment is one too, and strings are not looked into. A string
+# that is not closed ends with its line: searching on within it would take quadratic time.
+_WORD = re.compile(r"""#[^\n]*+|"(?:\\.|[^"\\\n])*+"?|'(?:\\.|[^'\\\n])*+'?|[\w.+-]++|[][{}:,;]""")
 # A plain file name: labels are read from the model's own folder and from nowhere else.
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _MOST_BYTES = 10_000_000

@@ -14,7 +14,7 @@ from service.spelling import nearest
 
 # A column so near to an optional feature is taken for a misspelling of it, not for one to carry.
 _VERY_NEAR = 0.85
-_NUMBER = re.compile(r"[+-]?\d*[.,]?\d+(?:[eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(?:\d++(?:[.,]\d++)?|[.,]\d++)(?:[eE][+-]?\d++)?")
 
 
 @dataclass(frozen=True)
