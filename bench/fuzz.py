@@ -42,7 +42,7 @@ def csv(data: bytes) -> None:
     first = len(table) >> (choice % 3)
     with suppress(OnwardError):
         whole = first == len(table)
-        reader, _ = open_csv(table[:first], _CODEC, whole=whole, charset=charset)
+        reader, _ = open_csv(table[:first], _CODEC, whole=whole, longest=4096, charset=charset)
         _read(reader, table[first:])
 
 
@@ -54,7 +54,7 @@ def csv_rows(data: bytes) -> None:
 def ndjson(data: bytes) -> None:
     """A body of newline-delimited JSON."""
     with suppress(OnwardError):
-        _read(JsonRows(_CODEC), data)
+        _read(JsonRows(_CODEC, 4096), data)
 
 
 def layout(data: bytes) -> None:

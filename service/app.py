@@ -84,11 +84,11 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         lifespan=_lifespan(worker, shadows, metrics, settings),
         redirect_slashes=False,
     )
-    app.limits = Limits(settings, metrics.rejected)
+    limits = app.limits = Limits(settings, metrics.rejected)
     codecs = Codecs(settings)
     copies = Copies(worker.registry, shadows)
     predictor = Predictor(worker.registry, worker.reconciler, metrics, copies, settings)
-    exchange = TableExchange(predictor, codecs, metrics, settings)
+    exchange = TableExchange(predictor, codecs, metrics, limits, settings)
     plain = PlainDialect(codecs)
     predictions = PlainPredictions(predictor, plain, exchange)
     v1 = PredictDialect(codecs)
