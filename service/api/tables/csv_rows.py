@@ -52,6 +52,8 @@ class CsvRows:
         self._lines = lines
         self._records = Records(lines, layout.separator)
         self._left: list[Record] = []
+        # Fewer where rows are wrong, so that not all that wait are read in vain.
+        self._most_lines = _MOST_SLOW_ROWS
         self._columns = [
             (place, column, converter(codec.features[place], decimal))
             for place, column in header.columns.items()
@@ -83,7 +85,7 @@ class CsvRows:
                 self._left = records[len(block.lines) :]
                 return block
         elif self._lines.waiting:
-            return self._of_lines(self._lines.waiting[:most])
+            return self._of_lines(self._lines.waiting[: min(most, self._most_lines)])
         self._lines.require_next()
         return None
 
@@ -116,7 +118,9 @@ class CsvRows:
         columns = [cells[column :: self._width] for _, column, _ in self._columns]
         block = self._block(lines, numbers[:rows], columns, faults)
         read = len(block.lines)
-        self._lines.take(arrived if read == len(numbers) else numbers[read] - first)
+        taken = arrived if read == len(numbers) else numbers[read] - first
+        self._lines.take(taken)
+        self._most_lines = 2 * max(taken, _MOST_SLOW_ROWS)
         return block
 
     def _of_records(self, records: Sequence[Record]) -> Block:

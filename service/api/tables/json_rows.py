@@ -26,6 +26,8 @@ class JsonRows:
     def __init__(self, codec: FeatureCodec, longest: int) -> None:
         self._codec = codec
         self._lines = Lines("utf-8-sig", longest)
+        # Fewer where rows are wrong, so that not all that wait are read in vain.
+        self._most_rows = _MOST_SINGLE_ROWS
         self._example = orjson.dumps(codec.example).decode()
 
     @property
@@ -54,11 +56,13 @@ class JsonRows:
         if not self._lines.waiting:
             self._lines.require_next()
             return None
+        most = min(most, self._most_rows)
         lines, texts = self._waiting(most)
         try:
             block = Block(self._read(texts), {}, lines)
+            self._most_rows = 2 * most
         except InvalidRequest:
-            most = min(most, _MOST_SINGLE_ROWS)
+            most = self._most_rows = min(most, _MOST_SINGLE_ROWS)
             block = self._singly(*self._waiting(most))
         self._lines.take(most)
         return block

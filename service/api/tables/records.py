@@ -19,10 +19,6 @@ _QUOTE_INSIDE = "a quote stands inside a cell in quotes; write it twice there."
 _NEW_LINE = "a carriage return stands inside a cell; put the cell into quotes."
 # A record of more lines is a quotation mark that was never closed.
 _MOST_LINES = 1000
-# The lines of a broken record but its first are read again, as records of their own. All in all so
-# many characters may be, by the largest record and by the character that was read: a table of
-# nothing but broken records takes linear time.
-_AGAIN_AT_FIRST, _AGAIN_BY_CHARACTER = 4, 4
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,10 @@ class Record:
 class Records:
     """Takes records from lines, as the csv module reads them.
 
-    Each line is scanned once to find where its record ends, however the bytes arrive.
+    Each line is scanned once to find where its record ends, however the bytes arrive. A broken
+    record is its first line alone; the lines that its quote swallowed are read again, each as a
+    record of its own, and only the last of them may go on in the next. So no line is read more
+    than three times.
     """
 
     def __init__(self, lines: Lines, separator: str) -> None:
@@ -57,7 +56,8 @@ class Records:
         # whether a quote is open behind them.
         self._scanned = self._size = 0
         self._in_quotes = False
-        self._may_reread = _AGAIN_AT_FIRST * lines.longest
+        # Records that begin before this line have one line.
+        self._single_before = 0
 
     @property
     def begun(self) -> bool:
@@ -65,18 +65,12 @@ class Records:
         return self._scanned > 0
 
     def take(self, most: int) -> list[Record]:
-        """The next records that have arrived whole, at most so many; empty lines are none.
-
-        Raises:
-            RecordTooLarge: too much would have to be read again.
-        """
+        """The next records that have arrived whole, at most so many; empty lines are none."""
         taken: list[Record] = []
-        while len(taken) < most and self._may_reread >= 0 and self._ends():
+        while len(taken) < most and self._ends():
             record = self._record()
             if record is not None:
                 taken.append(record)
-        if self._may_reread < 0 and not taken:
-            raise RecordTooLarge(self._lines.longest)
         return taken
 
     def _ends(self) -> bool:
@@ -90,7 +84,8 @@ class Records:
                 self._in_quotes = _QUOTE not in line or self._stays_open.match(line) is not None
             else:
                 self._in_quotes = _QUOTE in line and self._opens.match(line) is not None
-            if not self._in_quotes or self._excess() is not None:
+            single = self._lines.taken + 1 < self._single_before
+            if single or not self._in_quotes or self._excess() is not None:
                 return True
         return self._scanned > 0 and self._lines.complete
 
@@ -104,10 +99,9 @@ class Records:
         number = self._lines.taken + 1
         lines = self._lines.waiting[: self._scanned]
         read = self._read(lines, f"Line {number}")
-        if isinstance(read, Fault):
-            self._may_reread -= _size_of(lines[1:])
+        if isinstance(read, Fault) and len(lines) > 1:
+            self._single_before = number + len(lines) - 1
             del lines[1:]
-        self._may_reread += _AGAIN_BY_CHARACTER * _size_of(lines)
         self._lines.take(len(lines))
         self._scanned = self._size = 0
         self._in_quotes = False
@@ -128,7 +122,3 @@ class Records:
         except csv.Error as error:
             reason = _NEW_LINE if "new-line" in str(error) else _QUOTE_INSIDE
             return Fault(f"{place}: {reason}", InvalidInput.code)
-
-
-def _size_of(lines: Sequence[str]) -> int:
-    return sum(map(len, lines)) + len(lines)
