@@ -13,21 +13,23 @@ from contextlib import suppress
 import atheris
 import orjson
 
-from service.api.bodies import parse_json
-from service.api.features import FeatureCodec
-from service.api.parameters import read_parameters
-from service.api.tables.block import Reader
-from service.api.tables.cells import cell_problem, converter, value_of
-from service.api.tables.header import find_columns
-from service.api.tables.json_rows import JsonRows
-from service.api.tables.layout import find_layout
-from service.api.tables.negotiation import answer_form, charset_of
-from service.api.tables.numerals import advice, find_decimal
-from service.api.tables.opening import open_csv
-from service.api.values import not_a_number
-from service.bundle.features import FeaturesInput
-from service.errors import OnwardError
-from tests.models import mixed_features
+# Instrumented alone: libraries would take minutes, and their branches are not what is searched.
+with atheris.instrument_imports(include=["service"]):
+    from service.api.bodies import parse_json
+    from service.api.features import FeatureCodec
+    from service.api.parameters import read_parameters
+    from service.api.tables.block import Reader
+    from service.api.tables.cells import cell_problem, converter, value_of
+    from service.api.tables.header import find_columns
+    from service.api.tables.json_rows import JsonRows
+    from service.api.tables.layout import find_layout
+    from service.api.tables.negotiation import answer_form, charset_of
+    from service.api.tables.numerals import advice, find_decimal
+    from service.api.tables.opening import open_csv
+    from service.api.values import not_a_number
+    from service.bundle.features import FeaturesInput
+    from service.errors import OnwardError
+    from tests.models import mixed_features
 
 _CODEC = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
 _HEADER = b"size,rooms,garden,quarter,colour\n"
@@ -145,7 +147,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--longest", type=int, default=65536, help="bytes of one input")
     parser.add_argument("--corpus", nargs="*", default=[], help="folders of inputs to start from")
     options = parser.parse_args(arguments)
-    atheris.instrument_all()
     limits = [
         f"-max_total_time={options.seconds}",
         f"-timeout={options.slowest}",

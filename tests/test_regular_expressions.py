@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import service
+from service.api.tables.records import quote_patterns
 
 AnyPattern = re.Pattern[Any]
 
@@ -143,7 +144,11 @@ def too_slow(pattern: AnyPattern, *, anywhere: bool) -> str | None:
     return None
 
 
-FOUND = {where: (pattern, anywhere) for where, pattern, anywhere in patterns()}
+FOUND = {where: (pattern, anywhere) for where, pattern, anywhere in patterns()} | {
+    f"quotes between {separator!r}, {place}": (pattern, False)
+    for separator in ",|^"
+    for place, pattern in enumerate(quote_patterns(separator))
+}
 
 
 @pytest.mark.parametrize("where", FOUND)

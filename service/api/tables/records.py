@@ -46,12 +46,7 @@ class Records:
     def __init__(self, lines: Lines, separator: str) -> None:
         self._lines = lines
         self._separator = separator
-        mark = re.escape(separator)
-        rest = r'[^"]*+(?:""[^"]*+)*+'  # of a cell in quotes, up to the quote that closes it
-        cells = rf'(?:(?:"{rest}"|[^"{mark}][^{mark}]*+)?+{mark})*+'
-        opened = rf'"{rest}\Z'
-        self._opens = re.compile(cells + opened)
-        self._stays_open = re.compile(rf'{rest}(?:\Z|"{mark}{cells}{opened})')
+        self._opens, self._stays_open = quote_patterns(separator)
         # Of the record that is read next: its lines that were scanned, their characters, and
         # whether a quote is open behind them.
         self._scanned = self._size = 0
@@ -122,3 +117,12 @@ class Records:
         except csv.Error as error:
             reason = _NEW_LINE if "new-line" in str(error) else _QUOTE_INSIDE
             return Fault(f"{place}: {reason}", InvalidInput.code)
+
+
+def quote_patterns(separator: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What matches a line that opens a quote and does not close it, and one that leaves it open."""
+    mark = re.escape(separator)
+    rest = r'[^"]*+(?:""[^"]*+)*+'  # of a cell in quotes, up to the quote that closes it
+    cells = rf'(?:(?:"{rest}"|[^"{mark}][^{mark}]*+)?+{mark})*+'
+    opened = rf'"{rest}\Z'
+    return re.compile(cells + opened), re.compile(rf'{rest}(?:\Z|"{mark}{cells}{opened})')

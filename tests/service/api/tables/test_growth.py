@@ -1,16 +1,22 @@
 """Hostile tables: whatever the bytes are, reading them takes linear time, in bounded pieces."""
 
+import csv
+import io
 import math
 import time
 from collections.abc import Callable
 from itertools import cycle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.api.features import FeatureCodec
 from service.api.tables.block import Reader
 from service.api.tables.json_rows import JsonRows
+from service.api.tables.lines import Lines
 from service.api.tables.opening import open_csv
+from service.api.tables.records import Records
 from service.bundle.features import FeaturesInput
 from service.errors import InvalidRequest
 from tests.models import mixed_features, number
@@ -162,6 +168,30 @@ def test_a_record_that_arrives_byte_by_byte_takes_linear_time() -> None:
         return HEADER + b'"' + b'"" line\n' * (size // 8)
 
     assert grows_linearly(csv_reader, table, 1)
+
+
+@given(
+    separator=st.sampled_from(",;\t|"),
+    texts=st.lists(st.text(st.sampled_from('ab"",;\t|'), max_size=12), min_size=1, max_size=6),
+)
+def test_records_are_those_of_the_csv_module(separator: str, texts: list[str]) -> None:
+    """Where it reads a table without an error, so do we, to the cell and the line."""
+    table = "".join(f"{text}\n" for text in texts)
+    lines = Lines("utf-8", LONGEST)
+    lines.feed(table.encode())
+    lines.end()
+    reader = csv.reader(io.StringIO(table, newline=""), delimiter=separator, strict=True)
+    try:
+        expected = [cells for cells in reader if cells]
+    except csv.Error:
+        expected = None
+
+    records = Records(lines, separator).take(100)
+
+    if expected is None:
+        assert any(record.fault for record in records)
+    else:
+        assert [record.cells for record in records] == expected
 
 
 def test_a_block_of_wrong_rows_is_small() -> None:
