@@ -246,14 +246,14 @@ class ParsedBodyTooLarge(LimitExceeded):
 
 
 class RecordTooLarge(LimitExceeded):
-    """One record of a table has too many bytes."""
+    """One record of a table has too many bytes or lines."""
 
     code = "record_too_large"
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, unit: str = "bytes") -> None:
         super().__init__(
-            f"A record is larger than the limit of {limit:,} bytes; look for a quotation mark "
-            "that is never closed."
+            f"A record is larger than the limit of {limit:,} {unit}; look for a row that does not "
+            "end its line, or a quotation mark that is never closed."
         )
 
 

@@ -19,7 +19,7 @@ _SECONDS = 10.0
 _HEADINGS = ("MODEL", "VERSION", "LABELS", "STATE", "DEVICE", "REQUESTS", "REASON")
 _EVERYWHERE = {"0.0.0.0", "::", ""}
 _SAMPLE = re.compile(r"^(onward_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_LABEL = re.compile(r'\b(\w++)="((?:[^"\\]|\\.)*+)"')
 
 Key = tuple[str, str]
 

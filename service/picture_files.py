@@ -54,7 +54,7 @@ _OTHERS = (
     (rb"\xd0\xcf\x11\xe0", "an old Excel or Word document"),
     (rb".{4}ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", "a HEIC photograph; save it as JPEG"),
     (rb".{4}ftyp|\x1a\x45\xdf\xa3|RIFF.{4}AVI ", "a film; save one frame of it as PNG or JPEG"),
-    (rb"(?i)(?:<\?xml.{0,400}?)?(?:<!--.{0,400}?-->\s*)?(?:<!doctype svg.{0,400}?)?<svg",
+    (rb"(?i)(?:<\?xml.{0,400}?)?(?:<!--.{0,400}?-->\s{0,400}+)?(?:<!doctype svg.{0,400}?)?<svg",
      "an SVG drawing; export it as PNG"),
     (rb"(?i)<!doctype html|<html|<head|<body", "a web page; send the picture's own file"),
     (rb"8BPS", "a Photoshop document; export it as PNG"),

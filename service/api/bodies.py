@@ -25,7 +25,7 @@ _SAME_ENCODING = {"x-gzip": "gzip", "": "identity"}
 # Clients name at most a few; a longer list is a mistake or an attack.
 MOST_LIST_ITEMS = 32
 # A first line of words between separators, and another line.
-_TABLE = re.compile(rb"[\w ]+(?:[,;\t][\w ]*)+\r?\n.")
+_TABLE = re.compile(rb"[\w ]++(?:[,;\t][\w ]*+)++\r?\n.")
 # Where the first line of a table ends, at the latest.
 _LONGEST_FIRST_LINE = 4096
 # What else to do with media types that hold these words.

@@ -178,7 +178,9 @@ def _breaks_rule(values: Matrix, feature: Feature) -> Mask:
         bad |= missing
     if isinstance(feature, CategoryFeature):
         lowest = UNSEEN if feature.unseen == "other" else 0.0
-        wrong = (values < lowest) | (values >= len(feature.categories)) | (values % 1 != 0)
+        wrong = (
+            (values < lowest) | (values >= len(feature.categories)) | (np.floor(values) != values)
+        )
     elif isinstance(feature, BooleanFeature):
         wrong = (values != 0) & (values != 1)
     else:

@@ -7,14 +7,15 @@ from typing import TypeGuard
 import numpy as np
 import orjson
 
-from service.spelling import nearest
+from service.spelling import LONGEST_WORD, nearest
 
 _FLOAT32_MAX = 3.4028235e38
 _EVERY_WHOLE = 2**24  # above it, a 32-bit number skips some
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?")
-_BESIDE = re.compile(r"([+-]?\d+(?:\.\d+)?) ?(%|[^\W\d]+)")
+# Possessive quantifiers never backtrack, so that a match takes time by the length of its text.
+_NUMBER = re.compile(r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d++,\d++")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})++(?:\.\d++)?")
+_BESIDE = re.compile(r"([+-]?\d++(?:\.\d++)?) ?(%|[^\W\d]++)")
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -57,6 +58,8 @@ def _hint_for_text(text: str) -> str:
 
 
 def _hint_for_digits(text: str) -> str | None:
+    if len(text) > LONGEST_WORD:
+        return None
     if _NUMBER.fullmatch(text):
         return f"Send {text} without the quotes."
     point = text.replace(",", ".")
@@ -90,12 +93,22 @@ def nearest_of(word: str, known: Sequence[str]) -> str:
 
 
 def shown(value: object, most: int = 60) -> str:
-    """A value as JSON, shortened; a surprise of any size or kind stays one line."""
+    """A value as JSON, shortened to one line whatever its size or kind."""
+    if isinstance(value, str):
+        value = value[: most + 1]
     try:
         text = orjson.dumps(value).decode()
     except orjson.JSONEncodeError:
-        text = repr(value)
+        text = _represented(value)
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _represented(value: object) -> str:
+    """What JSON cannot write: lone surrogates, whole numbers above 64 bits, too many levels."""
+    try:
+        return repr(value)
+    except RecursionError:
+        return "a deeply nested value"
 
 
 def shown_number(value: float) -> str:

@@ -105,8 +105,9 @@ async def _score(options: argparse.Namespace) -> int:
             progress = Progress(size_of(file), "rows")
             encoding = "gzip" if options.source.endswith(_PACKED) else "identity"
             arriving = unpacked(pieces(file, progress.begin), encoding)
-            arrival = await begun(arriving, SAMPLE_BYTES if wish.form == "csv" else 1)
-            scoring = Tables(Codecs(settings), settings.deadline_seconds).open(model, wish, arrival)
+            enough = SAMPLE_BYTES if wish.form == "csv" else 1
+            arrival = await begun(arriving, settings.max_csv_record_bytes, enough)
+            scoring = Tables(Codecs(settings), settings).open(model, wish, arrival)
             with target(options.output) as written:
                 async for piece in scoring.run(arrival.rest):
                     written.write(piece)

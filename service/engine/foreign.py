@@ -12,7 +12,7 @@ from service.bundle.policy import Choice, Latest
 CONFIG = "config.pbtxt"
 # The words of a text-format file; a comment is one too, and strings are not looked into. A string
 # without its closing quote ends with its line, so that every byte is looked at once.
-_WORD = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\\n])*+"?|'(?:\\.|[^'\\\n])*+'?|[\w.+-]+|[][{}:,;]""")
+_WORD = re.compile(r"""#[^\n]*+|"(?:\\.|[^"\\\n])*+"?|'(?:\\.|[^'\\\n])*+'?|[\w.+-]++|[][{}:,;]""")
 # A plain file name: labels are read from the model's own folder and from nowhere else.
 _PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _MAX_LABELS_BYTES = 10_000_000

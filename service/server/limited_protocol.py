@@ -32,6 +32,7 @@ from service.errors import (
 from service.server.connections import Wait, Waiting
 from service.server.context import ServerContext
 from service.server.framing import body_length
+from service.server.transport import GracefulTransport, HoldingFlowControl
 
 _END_OF_HEAD = b"\r\n\r\n"
 # Input is parsed up to the next empty line at a time, since only there a request can end. Within
@@ -87,7 +88,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """Begin, or reject the connection where there are too many."""
         super().connection_made(transport)
         self._raw = transport
-        self.transport = _GracefulTransport(self, transport)
+        self.transport = GracefulTransport(self, transport)
+        self.flow = self._flow = HoldingFlowControl(transport)
         connections = self._context.connections
         if not connections.add(self):
             self._reject(TooManyConnections(connections.max_connections))
@@ -102,7 +104,6 @@ class LimitedProtocol(HttpToolsProtocol):
         """Process input, or hold it while a response is due."""
         if self._held:
             self._held.append(data)
-            self.flow.pause_reading()
         else:
             self._consume(data)
 
@@ -153,7 +154,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._consuming = False
         if start < len(data) and not self._ignores_input:
             self._held.appendleft(data[start:])
-            self.flow.pause_reading()
+            self._flow.hold_reading()
         elif self._at_eof or self._is_shutting_down:
             self._continue()
 
@@ -191,7 +192,7 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self._held and (self._in_body or not self.flow.write_paused):
             data = self._held.popleft() if len(self._held) == 1 else b"".join(self._held)
             self._held.clear()
-            self.flow.resume_reading()
+            self._flow.release_reading()
             self._consume(data)
         elif self._at_eof and not self._held:
             self.close_gracefully()
@@ -390,7 +391,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._held.clear()
         self._closing_since = self.loop.time()
         self._raw.write_eof()
-        self.flow.resume_reading()
+        self._flow.release_reading()
         if self._at_eof:
             self._raw.close()
 
@@ -463,29 +464,3 @@ class LimitedProtocol(HttpToolsProtocol):
         """Close the connection at once, and count the reason."""
         self._context.connections.count(reason)
         self._raw.abort()
-
-
-class _GracefulTransport(asyncio.Transport):
-    """The transport as uvicorn sees it: it closes as the protocol does.
-
-    Args:
-        protocol: of the connection.
-        raw: the event loop's own transport.
-    """
-
-    def __init__(self, protocol: LimitedProtocol, raw: asyncio.Transport) -> None:
-        super().__init__()
-        self._protocol = protocol
-        self._raw = raw
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write to the client."""
-        self._raw.write(data)
-
-    def is_closing(self) -> bool:
-        """Whether no more can be written."""
-        return self._protocol.is_closing
-
-    def close(self) -> None:
-        """Close once everything is written."""
-        self._protocol.close_gracefully()

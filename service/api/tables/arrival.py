@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from fastapi import Request
+from starlette.types import Receive
 
-from service.api.tables.layout import LONGEST_LINE, SAMPLE_BYTES
-from service.errors import BodyStalled
+from service.api.tables.layout import SAMPLE_BYTES
+from service.errors import OnwardError
 
 
 @dataclass(frozen=True)
@@ -19,36 +19,74 @@ class Arrival:
     rest: AsyncIterator[bytes]
 
 
-async def received(request: Request, patience_seconds: float) -> AsyncIterator[bytes]:
-    """The body by the piece.
+class Incoming:
+    """The body of one request, received while what has arrived of it is worked on.
 
-    Raises:
-        BodyStalled: a piece was waited for too long.
-        ClientDisconnect: the caller has left.
+    Args:
+        receive: of the request.
     """
-    pieces = request.stream()
-    while True:
-        try:
-            async with asyncio.timeout(patience_seconds):
-                piece = await anext(pieces)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise BodyStalled(patience_seconds) from None
-        yield piece
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._changed = asyncio.Condition()
+        self._piece: bytes | None = None
+        self._ended = False
+        self._error: OnwardError | None = None
+
+    async def until_disconnect(self) -> None:
+        """Receive the body, one piece ahead of `pieces`; returns when the client has left."""
+        while True:
+            try:
+                message = await self._receive()
+            except OnwardError as error:  # the body has stalled; `pieces` says so in its place
+                async with self._changed:
+                    self._error = error
+                    self._changed.notify_all()
+                await asyncio.Event().wait()
+            if message["type"] == "http.disconnect":
+                return
+            async with self._changed:
+                self._piece = message.get("body", b"")
+                self._ended = not message.get("more_body", False)
+                self._changed.notify_all()
+                await self._changed.wait_for(lambda: self._piece is None)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body by the piece.
+
+        Raises:
+            BodyStalled: it arrives too slowly.
+        """
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(self._has_changed)
+                piece, self._piece = self._piece, None
+                self._changed.notify_all()
+            if piece:
+                yield piece
+            elif self._error is not None:
+                raise self._error
+            elif piece is None:
+                return
+
+    def _has_changed(self) -> bool:
+        return self._piece is not None or self._ended or self._error is not None
 
 
-async def begun(pieces: AsyncIterator[bytes], enough: int = SAMPLE_BYTES) -> Arrival:
+async def begun(pieces: AsyncIterator[bytes], most: int, enough: int = SAMPLE_BYTES) -> Arrival:
     """Wait for enough to tell how a table is written, and at least its first line.
 
     Args:
         pieces: of the table.
+        most: bytes of a line, after which it is not waited for.
         enough: bytes; a form that needs no telling needs few.
     """
     sample = bytearray()
+    has_end = has_text = False
     async for piece in pieces:
         sample += piece
-        ends = b"\n" in sample or b"\r" in sample or len(sample) > LONGEST_LINE
-        if len(sample) >= enough and ends and sample.strip():
+        has_end = has_end or b"\n" in piece or b"\r" in piece
+        has_text = has_text or bool(piece.strip())
+        if (len(sample) >= enough and has_end and has_text) or len(sample) > most:
             return Arrival(bytes(sample), whole=False, rest=pieces)
     return Arrival(bytes(sample), whole=True, rest=pieces)

@@ -11,6 +11,9 @@ from service.errors import InvalidInput, OnwardError, Problem
 
 Matrix = npt.NDArray[np.float32]
 
+# A row of two bytes may lack a thousand features.
+_MOST_PROBLEMS = 10
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -29,9 +32,11 @@ class Fault:
             place: of the row, such as "Line 7".
         """
         problems = error.problems if isinstance(error, InvalidInput) else ()
-        sentences = [_whole(problem) for problem in problems] or [str(error)]
-        text = " ".join(sentences)
-        return cls(f"{place}: {text[0].lower()}{text[1:]}", error.code, problems)
+        told = problems[:_MOST_PROBLEMS]
+        text = " ".join([_whole(problem) for problem in told] or [str(error)])
+        if isinstance(error, InvalidInput) and error.count > len(told):
+            text += f" And {error.count - len(told)} more problems."
+        return cls(f"{place}: {text[0].lower()}{text[1:]}", error.code, told)
 
 
 @dataclass(frozen=True)
@@ -57,13 +62,17 @@ class Reader(Protocol):
         """The line that is read next, from 1."""
 
     def feed(self, data: bytes) -> None:
-        """Take in what has arrived; raises `InvalidRequest` where it can be no table."""
+        """Take in what has arrived."""
 
     def end(self) -> None:
         """Nothing more will arrive."""
 
     def take(self, most: int) -> Block | None:
-        """The next rows that have arrived whole, at most so many; None where there is none."""
+        """The next rows that have arrived whole, at most so many; None where there is none.
+
+        Raises:
+            RecordTooLarge: the next one is.
+        """
 
 
 def _whole(problem: Problem) -> str:

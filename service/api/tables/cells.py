@@ -20,7 +20,8 @@ Convert = Callable[[Sequence[str]], Floats]
 # What no cell can stand for; every rule on values refuses it, and then the cell is read singly.
 UNREAD = np.inf
 
-_MOST_WORDS = 10_000
+# What is remembered of a column of words.
+_MOST_WORDS, _LONGEST_REMEMBERED = 10_000, 100
 _TRUTHS = dict.fromkeys(("true", "yes", "t", "y", "1", "1.0"), True) | dict.fromkeys(
     ("false", "no", "f", "n", "0", "0.0"), False
 )
@@ -70,7 +71,7 @@ class _Words(dict[str, float]):
 
     def __missing__(self, cell: str) -> float:
         number = self._worked_out(cell)
-        if len(self) < _MOST_WORDS:
+        if len(self) < _MOST_WORDS and len(cell) <= _LONGEST_REMEMBERED:
             self[cell] = number
         return number
 
@@ -136,7 +137,7 @@ def _hint(feature: Feature, text: str, decimal: Decimal) -> str | None:
     if isinstance(feature, BooleanFeature):
         return "Write true or false; yes, no, 1 and 0 are read too."
     if isinstance(feature, CategoryFeature):
-        close = nearest(text[:100], feature.categories)
+        close = nearest(text, feature.categories)
         return f"Did you mean {shown(close)}?" if close else None
     if not isinstance(_number(text, decimal), str):
         return None

@@ -16,14 +16,14 @@ from service.api.decompression import unpacked
 from service.api.errors import error_response
 from service.api.parameters import read_parameters
 from service.api.prediction import Predictor, count_failure
-from service.api.tables.arrival import Arrival, begun, received
+from service.api.tables.arrival import Arrival, Incoming, begun
 from service.api.tables.layout import SAMPLE_BYTES
 from service.api.tables.negotiation import TableForm, answer_form, charset_of
 from service.api.tables.scoring import Scoring
 from service.api.tables.spool import Spool
 from service.api.tables.table import Tables, Wish
 from service.engine.model import ServedModel
-from service.errors import DeadlineExceeded, OnwardError
+from service.errors import DeadlineExceeded, OnwardError, RecordTooLarge, SpoolFull
 from service.limits import Limits
 from service.metrics import Metrics
 from service.settings import Settings
@@ -36,6 +36,7 @@ class TableExchange:
 
     Args:
         predictor: finds their models as it finds those of other requests.
+        limits: what they share with all requests.
     """
 
     def __init__(
@@ -46,12 +47,11 @@ class TableExchange:
         settings: Settings,
         limits: Limits,
     ) -> None:
-        self._limits = limits
         self._predictor = predictor
         self._metrics = metrics
-        self._patience_seconds = settings.deadline_seconds
-        self._max_spool_bytes = settings.max_spool_bytes
-        self._tables = Tables(codecs, settings.deadline_seconds)
+        self._limits = limits
+        self._settings = settings
+        self._tables = Tables(codecs, settings)
 
     async def answer(
         self, request: Request, name: str, asked: str | None, form: TableForm, send: Send
@@ -65,28 +65,62 @@ class TableExchange:
         error: Exception
         started = perf_counter()
         try:
-            async with asyncio.timeout(self._patience_seconds):
-                asked = self._predictor.route(request, name, asked)
-                model = await self._predictor.find(name, asked)
-            with model:
-                scoring, arrival = await self._begun(request, model, form)
-                await self._start(scoring, model, send)
-                await self._stream(scoring, arrival, send)
-                self._count(model, scoring, form)
-                await send({"type": "http.response.body", "body": b""})
-                return
+            with self._limits.tables.hold(1):
+                async with asyncio.timeout(self._settings.deadline_seconds):
+                    asked = self._predictor.route(request, name, asked)
+                    model = await self._predictor.find(name, asked)
+                with model:
+                    await self._watched(request, model, form, send)
+                    return
         except TimeoutError:
-            error = DeadlineExceeded(self._patience_seconds)
+            error = DeadlineExceeded(self._settings.deadline_seconds)
         except Exception as raised:  # noqa: BLE001 - it is counted, and told or raised again
             error = raised
+        self._count_record(error)
         seconds = perf_counter() - started
         count_failure(self._metrics, error, dialect=form, name=name, model=model, seconds=seconds)
         if not isinstance(error, OnwardError):
             raise error
         await error_response(error)(request.scope, request.receive, send)
 
+    async def _watched(
+        self, request: Request, model: ServedModel, form: TableForm, send: Send
+    ) -> None:
+        """Answer while the client is there.
+
+        Raises:
+            ClientDisconnect: it has left; nothing more is computed for it.
+        """
+        incoming = Incoming(request.receive)
+        answering = asyncio.create_task(self._answered(request, incoming, model, form, send))
+        watching = asyncio.create_task(incoming.until_disconnect())
+        tasks = (answering, watching)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                await watching
+                raise ClientDisconnect
+            await answering
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _answered(
+        self, request: Request, incoming: Incoming, model: ServedModel, form: TableForm, send: Send
+    ) -> None:
+        scoring, arrival = await self._begun(request, incoming, model, form)
+        async with Spool(self._limits.spool_bytes, self._settings.spool_folder) as spool:
+            if not arrival.whole and not await spool.prepare():
+                raise self._limits.rejected(SpoolFull())
+            await self._start(scoring, model, send)
+            await self._stream(scoring, arrival, spool, send)
+        self._count_record(scoring.broken)
+        self._count(model, scoring, form)
+        await send({"type": "http.response.body", "body": b""})
+
     async def _begun(
-        self, request: Request, model: ServedModel, form: TableForm
+        self, request: Request, incoming: Incoming, model: ServedModel, form: TableForm
     ) -> tuple[Scoring, Arrival]:
         """Everything that can be wrong with a whole table is found here, before it is answered."""
         headers = request.headers
@@ -96,9 +130,9 @@ class TableExchange:
             read_parameters(request.scope["query_string"]),
             charset_of(headers.get("content-type", "")),
         )
-        pieces = received(request, self._patience_seconds)
+        pieces = unpacked(incoming.pieces(), content_encoding(request), self._limits)
         enough = SAMPLE_BYTES if form == "csv" else 1
-        arrival = await begun(unpacked(pieces, content_encoding(request), self._limits), enough)
+        arrival = await begun(pieces, self._settings.max_csv_record_bytes, enough)
         return self._tables.open(model, wish, arrival), arrival
 
     async def _start(self, scoring: Scoring, model: ServedModel, send: Send) -> None:
@@ -108,9 +142,8 @@ class TableExchange:
         status = head.status_code
         await send({"type": "http.response.start", "status": status, "headers": head.raw_headers})
 
-    async def _stream(self, scoring: Scoring, arrival: Arrival, send: Send) -> None:
+    async def _stream(self, scoring: Scoring, arrival: Arrival, spool: Spool, send: Send) -> None:
         """Read, score and send, all at once."""
-        spool = Spool(self._max_spool_bytes)
         filling = asyncio.create_task(self._filled(spool, scoring.run(arrival.rest)))
         try:
             while (piece := await spool.get()) is not None:
@@ -119,17 +152,15 @@ class TableExchange:
         finally:
             filling.cancel()
             await asyncio.gather(filling, return_exceptions=True)
-            spool.close()
 
     async def _filled(self, spool: Spool, pieces: AsyncGenerator[bytes, None]) -> None:
         try:
             async with aclosing(pieces):
                 async for piece in pieces:
-                    async with asyncio.timeout(self._patience_seconds):
+                    async with asyncio.timeout(self._settings.write_seconds):
                         await spool.put(piece)
         except TimeoutError:
-            limit = self._max_spool_bytes
-            _log.warning("an answer is not read, and its file is full", extra={"bytes": limit})
+            _log.warning("a response is not read, and there is no room left to store it")
             raise ClientDisconnect from None
         finally:
             await spool.end()
@@ -147,7 +178,7 @@ class TableExchange:
 
                 def hurry(_: object) -> None:
                     if sending:
-                        limit.reschedule(loop.time() + self._patience_seconds)
+                        limit.reschedule(loop.time() + self._settings.write_seconds)
 
                 filling.add_done_callback(hurry)
                 try:
@@ -157,6 +188,10 @@ class TableExchange:
                     filling.remove_done_callback(hurry)
         except TimeoutError:
             raise ClientDisconnect from None
+
+    def _count_record(self, error: Exception | None) -> None:
+        if isinstance(error, RecordTooLarge):
+            self._limits.rejected(error)
 
     def _count(self, model: ServedModel, scoring: Scoring, form: TableForm) -> None:
         tally = scoring.tally

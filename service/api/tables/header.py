@@ -1,6 +1,5 @@
 """The first row of a table: which column is which feature."""
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,12 +8,16 @@ from dataclasses import dataclass
 from service.api.problems import Findings, describe
 from service.api.values import listed, shown
 from service.bundle.features import Feature
-from service.errors import Problem
+from service.errors import InvalidRequest, Problem
 from service.spelling import nearest
 
 # A column so near to an optional feature is taken for a misspelling of it, not for one to carry.
 _VERY_NEAR = 0.85
-_NUMBER = re.compile(r"[+-]?\d*[.,]?\d+(?:[eE][+-]?\d+)?")
+# A search for a near name takes time by the number of columns.
+_MOST_SEARCHES, _MOST_SEARCHED = 20, 100
+_MOST_COLUMNS = 16_384  # of a spreadsheet
+_MOST_TOLD = 12
+_NUMBER = re.compile(r"[+-]?(?:\d++(?:[.,]\d++)?|[.,]\d++)(?:[eE][+-]?\d++)?")
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,13 @@ def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -
 
     Raises:
         InvalidInput: a feature's column is missing, misspelt, or there twice.
+        InvalidRequest: there are too many columns.
     """
+    if len(cells) > _MOST_COLUMNS:
+        raise InvalidRequest(
+            f"Line {line} names {len(cells):,} columns, and at most {_MOST_COLUMNS:,} are read; "
+            "send only those of features and the few that you want back."
+        )
     names = [cell.strip() for cell in cells]
     counts = Counter(names)
     lacking = [feature for feature in features if feature.name not in counts]
@@ -48,15 +57,16 @@ def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -
         found.raise_any()
     repeated = [feature for feature in features if counts[feature.name] > 1]
     found.add(len(repeated), (_twice(feature, names, line) for feature in repeated))
-    free = [name for name in counts if name not in {feature.name for feature in features}]
-    for feature in lacking:
-        if (close := _misspelt(feature, free)) is not None:
+    places = {feature.name: place for place, feature in enumerate(features)}
+    free = [name for name in counts if name not in places][:_MOST_SEARCHED]
+    for number, feature in enumerate(lacking):
+        close = _misspelt(feature, free) if number < _MOST_SEARCHES else None
+        if close is not None:
             free.remove(close)
             found.add(1, [_misspelling(feature, close, line)])
         elif not feature.optional:
             found.add(1, [_missing(feature, names, line)])
     found.raise_any()
-    places = {feature.name: place for place, feature in enumerate(features)}
     columns = {places[name]: column for column, name in enumerate(names) if name in places}
     return Header(list(cells), columns)
 
@@ -82,8 +92,10 @@ def _undivided(name: str, line: int) -> Problem:
 
 def _twice(feature: Feature, names: Sequence[str], line: int) -> Problem:
     columns = [str(place) for place, name in enumerate(names, 1) if name == feature.name]
+    told = " and ".join(columns[:_MOST_TOLD])
+    more = f" and {len(columns) - _MOST_TOLD} more" if len(columns) > _MOST_TOLD else ""
     return Problem(
-        f"Line {line} names {feature.name!r} in columns {' and '.join(columns)}.",
+        f"Line {line} names {feature.name!r} in columns {told}{more}.",
         feature=feature.name,
         hint="Rename or remove all but one, so that it is clear which is meant.",
     )
@@ -112,8 +124,8 @@ def _misspelt(feature: Feature, free: Sequence[str]) -> str | None:
     if not feature.optional:
         return nearest(feature.name, free)
     folded = {_folded(name): name for name in free}
-    near = difflib.get_close_matches(_folded(feature.name), folded, n=1, cutoff=_VERY_NEAR)
-    return folded[near[0]] if near else None
+    near = nearest(_folded(feature.name), folded, _VERY_NEAR)
+    return None if near is None else folded[near]
 
 
 def _folded(name: str) -> str:

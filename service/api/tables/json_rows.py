@@ -11,13 +11,23 @@ from service.api.tables.block import Block, Fault, Matrix
 from service.api.tables.lines import Lines
 from service.errors import InvalidRequest
 
+# Rows that are read one by one, because one of them is wrong, take much longer.
+_MOST_SINGLE_ROWS = 64
+
 
 class JsonRows:
-    """Reads one row a line: an object by names, or an array in the features' order."""
+    """Reads one row a line: an object by names, or an array in the features' order.
 
-    def __init__(self, codec: FeatureCodec) -> None:
+    Args:
+        codec: of the model.
+        longest: characters of a line.
+    """
+
+    def __init__(self, codec: FeatureCodec, longest: int) -> None:
         self._codec = codec
-        self._lines = Lines("utf-8-sig")
+        self._lines = Lines("utf-8-sig", longest)
+        # Fewer where rows are wrong, so that not all that wait are read in vain.
+        self._most_rows = _MOST_SINGLE_ROWS
         self._example = orjson.dumps(codec.example).decode()
 
     @property
@@ -26,29 +36,44 @@ class JsonRows:
         return self._lines.taken + 1
 
     def feed(self, data: bytes) -> None:
-        """Take in what has arrived; raises `InvalidRequest` where a line does not end."""
+        """Take in what has arrived."""
         self._lines.feed(data)
+
+    def require_first(self) -> None:
+        """Say so before the first row is read; raises `RecordTooLarge` where it is."""
+        self._lines.require_next()
 
     def end(self) -> None:
         """Nothing more will arrive."""
         self._lines.end()
 
     def take(self, most: int) -> Block | None:
-        """The next rows that have arrived, at most so many; None where there is none."""
-        first = self._lines.taken + 1
-        taken = self._lines.take(most)
-        if not taken:
-            return None
-        numbered = [(line, text) for line, text in zip(count(first), taken) if text.strip()]
-        lines = [line for line, _ in numbered]
-        texts = [text for _, text in numbered]
-        try:
-            numbers = self._read(texts)
-        except InvalidRequest:
-            return self._singly(texts, lines)
-        return Block(numbers, {}, lines)
+        """The next rows that have arrived, at most so many; None where there is none.
 
-    def _singly(self, texts: Sequence[str], lines: Sequence[int]) -> Block:
+        Raises:
+            RecordTooLarge: the next one is.
+        """
+        if not self._lines.waiting:
+            self._lines.require_next()
+            return None
+        most = min(most, self._most_rows)
+        lines, texts = self._waiting(most)
+        try:
+            block = Block(self._read(texts), {}, lines)
+            self._most_rows = 2 * most
+        except InvalidRequest:
+            most = self._most_rows = min(most, _MOST_SINGLE_ROWS)
+            block = self._singly(*self._waiting(most))
+        self._lines.take(most)
+        return block
+
+    def _waiting(self, most: int) -> tuple[Sequence[int], Sequence[str]]:
+        """The next lines that are not empty, of at most so many: their numbers, and their texts."""
+        waiting = zip(count(self.line), self._lines.waiting[:most])
+        numbered = [(number, text) for number, text in waiting if text.strip()]
+        return [number for number, _ in numbered], [text for _, text in numbered]
+
+    def _singly(self, lines: Sequence[int], texts: Sequence[str]) -> Block:
         numbers = np.zeros((len(texts), len(self._codec.features)), np.float32)
         faults = {}
         for row, text in enumerate(texts):

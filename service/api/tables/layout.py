@@ -8,21 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.api.signatures import recognised
+from service.api.tables.charsets import codec_of, marked_codec
 from service.api.values import shown
 from service.errors import InvalidRequest
 
 SAMPLE_BYTES = 16 * 1024
-LONGEST_LINE = 1024 * 1024
 
 _SEPARATORS = ",;\t|"
 _SAMPLE_LINES = 50
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-# The encodings of text; Python also calls base64, zlib and others so.
-_OF_TEXT = re.compile(r"ascii|utf-.+|iso8859-\d+|cp\w+|mac-.+|koi8-.|gb.+|big5.*|shift_.+|euc_.+")
 _DECLARATION = re.compile(r"sep=(.)\r?", re.IGNORECASE)
 _SAVE = "Save the table as CSV, in UTF-8, and send that."
 _EMPTY = "The table is empty; send a first line with the columns' names, and rows below it."
@@ -64,7 +57,9 @@ def find_layout(sample: bytes, charset: str | None, names: Sequence[str]) -> Lay
             "or as application/x-ndjson where every line is an object."
         )
     line_end = "\n" if "\n" in text or "\r" not in text else "\r"
-    lines = [line for line in text.split(line_end) if line.strip()][:_SAMPLE_LINES]
+    # A first line may be longer than the sample; its beginning is enough.
+    start = text[text.index(text.lstrip()[0]) :][:SAMPLE_BYTES]
+    lines = [line for line in start.split(line_end) if line.strip()][:_SAMPLE_LINES]
     declaration = _DECLARATION.fullmatch(lines[0])
     separator = declaration[1] if declaration else _separator(lines, names)
     end = "\r\n" if "\r\n" in text else line_end
@@ -72,9 +67,9 @@ def find_layout(sample: bytes, charset: str | None, names: Sequence[str]) -> Lay
 
 
 def _encoding(sample: bytes, charset: str | None) -> tuple[str, bool]:
-    for mark, encoding in _MARKS.items():
-        if sample.startswith(mark):
-            return encoding, True
+    marked = marked_codec(sample)
+    if marked is not None:
+        return marked, True
     kind = recognised(sample)
     if kind == "packed by gzip":
         raise InvalidRequest(f"The body is {kind}; say so by the header Content-Encoding: gzip.")
@@ -82,15 +77,12 @@ def _encoding(sample: bytes, charset: str | None) -> tuple[str, bool]:
         raise InvalidRequest(f"The body is {kind}, not a table of text. {_SAVE}")
     if charset is None:
         return "utf-8", False
-    try:
-        name = codecs.lookup(charset).name
-    except LookupError:
-        name = ""
-    if not _OF_TEXT.fullmatch(name):
+    codec = codec_of(charset, sample)
+    if codec is None:
         raise InvalidRequest(
             f"Content-Type names the charset {shown(charset)}, which is not known here. {_SAVE}"
         )
-    return "utf-8" if name == "ascii" else name, False
+    return codec, False
 
 
 def _decoded(sample: bytes, encoding: str) -> str:

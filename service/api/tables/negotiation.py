@@ -20,6 +20,8 @@ TABLE_TYPES: Mapping[str, TableForm] = {
     "application/x-jsonlines": "ndjson",
     "application/jsonlines": "ndjson",
 }
+# Browsers send about ten.
+_MOST_OFFERS = 50
 _ANSWER_TYPES: Mapping[str, Form] = {**TABLE_TYPES, "application/json": "json"}
 
 
@@ -35,7 +37,7 @@ def charset_of(content_type: str) -> str | None:
 def answer_form(accept: str, given: Form) -> Form:
     """The form that an Accept header likes best; that of the rows where it likes none of ours."""
     best, liking = given, 0.0
-    for offer in accept.split(","):
+    for offer in accept.split(",", _MOST_OFFERS)[:_MOST_OFFERS]:
         weight = _weight(offer)
         form = _ANSWER_TYPES.get(media_type_of(offer), given)
         if media_type_of(offer) in (*_ANSWER_TYPES, "*/*") and weight > liking:

@@ -6,20 +6,23 @@ from collections.abc import Iterable, Mapping
 from service.api.parameters import Decimal
 from service.api.values import shown
 from service.errors import InvalidRequest
+from service.spelling import LONGEST_WORD
 
 # What tables write where there is no value; training reads the same words so.
 _MISSING = {"", "?", "na", "n/a", "nan", "null", "none"}
 
 _FRACTION: Mapping[Decimal, re.Pattern[str]] = {
-    ",": re.compile(r"[+-]?\d*,\d+"),
-    ".": re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?"),
+    ",": re.compile(r"[+-]?\d*+,\d++"),
+    ".": re.compile(r"[+-]?\d*+\.\d++(?:[eE][+-]?\d++)?"),
 }
 # One group of three digits behind a mark: a fraction, or thousands.
 _DOUBTFUL = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
-_LONG = re.compile(r"[+-]?\d{4,}(?:[.,]\d+)?")
-_GROUPED = re.compile(r"[+-]?\d{1,3}([., '\u2019\u00a0\u202f])\d{3}(?:\1\d{3})*(?:(?!\1)[.,]\d+)?")
+_LONG = re.compile(r"[+-]?\d{4,}+(?:[.,]\d++)?")
+_GROUPED = re.compile(
+    r"[+-]?\d{1,3}([., '\u2019\u00a0\u202f])\d{3}(?:\1\d{3})*+(?:(?!\1)[.,]\d++)?"
+)
 _WITHIN = re.compile(
-    r"(?:[^\W\d_]|[€$£¥]){0,4}\s*([+-]?\d+(?:[.,]\d+)?)\s*"
+    r"(?:[^\W\d_]|[€$£¥]){0,4}\s*+([+-]?\d++(?:[.,]\d++)?)\s*+"
     r"(%|(?:[^\W\d_]|[€$£¥°])\D{0,10}[23²³]?)?"
 )
 _NO_NUMBER = {"inf", "infinity"}
@@ -77,6 +80,8 @@ def advice(cell: str, decimal: Decimal) -> str:
     """
     if cell.casefold().lstrip("+-") in _NO_NUMBER:
         return "Infinity is not a number here."
+    if len(cell) > LONGEST_WORD:
+        return "Write a number."
     if cell.startswith("#"):
         return "The spreadsheet could not compute this cell; mend it there."
     return _of_marks(cell, decimal) or _of_company(cell) or "Write a number."

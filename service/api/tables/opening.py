@@ -27,11 +27,12 @@ class CsvForm:
     decimal: Decimal
 
 
-def open_csv(
+def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only rename them
     sample: bytes,
     codec: FeatureCodec,
     *,
     whole: bool,
+    longest: int,
     charset: str | None = None,
     decimal: Decimal | None = None,
 ) -> tuple[CsvRows, CsvForm]:
@@ -41,22 +42,26 @@ def open_csv(
         sample: the first bytes, at least as far as the header goes.
         codec: of the model.
         whole: whether nothing follows them.
+        longest: bytes of a record.
         charset: what the caller says of the encoding.
         decimal: what the caller says of the decimal mark.
 
     Raises:
         InvalidRequest: it is no table, or its header is not one for this model.
+        RecordTooLarge: its header is.
     """
     names = [feature.name for feature in codec.features]
     # Always the same bytes decide, however many have come at once.
     head = sample[: _head_length(sample)]
     layout = find_layout(head, charset, names)
-    lines = Lines(layout.encoding, "\r" if layout.line_end == "\r" else "\n")
+    lines = Lines(layout.encoding, longest, "\r" if layout.line_end == "\r" else "\n")
     lines.feed(head)
     if whole and len(head) == len(sample):
         lines.end()
     records = Records(lines, layout.separator)
     first = records.take(1 + layout.declared)
+    if not first:
+        lines.require_next()
     if len(first) <= layout.declared or first[-1].fault is not None:
         raise InvalidRequest(
             "Line 1 opens a quote and never closes it; it must name the columns, such as "

@@ -23,7 +23,7 @@ from service.errors import DeadlineExceeded, InferenceFailed, InputRefused, Onwa
 # arrives meanwhile passes between two.
 _SHORTEST_SECONDS = 0.001
 _LONGEST_SECONDS = 0.002_5
-_FEWEST_ROWS, _FIRST_ROWS, _MOST_ROWS = 16, 256, 4096
+_FEWEST_ROWS, _FIRST_ROWS, _MOST_ROWS = 1, 256, 4096
 _PAUSE_SECONDS = 0.02
 
 

@@ -1,18 +1,28 @@
 """What is written faster than it is read: a little in memory, the rest in a temporary file.
 
-Most clients send a whole body before they read any answer. An answer that streams meanwhile must
-go somewhere, or both sides wait for each other for ever.
+Most clients send a whole body before they read any of the response. A response that streams
+meanwhile must go somewhere, or both sides wait for each other for ever.
 """
 
 import asyncio
 import logging
 import tempfile
 from collections import deque
-from typing import IO
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self, TypeVar
+
+from service.limits import Quota
+
+T = TypeVar("T")
 
 _MEMORY_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
-# Who has read nothing for so long does not read while it sends.
+# Room in the file is reserved by so many bytes at a time.
+_STEP_BYTES = 1024 * 1024
+# A client that has read nothing for so long does not read while it sends.
 _STALLED_SECONDS = 0.25
 
 _log = logging.getLogger(__name__)
@@ -22,19 +32,43 @@ class Spool:
     """Bytes on their way from one writer to one reader, in their order.
 
     A reader that is merely slow is waited for; one that does not read at all gets a file.
+    Leaving the context removes the file and gives back what it has reserved.
 
     Args:
-        most_bytes: of the file; above it the writer waits.
+        quota: bytes of the files of all spools. Where it is used up the writer waits.
+        folder: of the file; None is the system's temporary folder.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, quota: Quota, folder: Path | None = None) -> None:
+        self._reservation = quota.hold()
+        self._quota = quota
+        self._folder = folder
         self._pieces: deque[bytes] = deque()
         self._held = 0
         self._file: IO[bytes] | None = None
+        self._working: asyncio.Future[Any] | None = None
         self._read = self._written = 0
+        self._full = False
         self._ended = False
         self._moved = asyncio.Condition()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        if self._working is not None and not self._working.done():
+            # A cancelled task leaves its thread behind; closing the file under it might hand its
+            # descriptor to somebody else.
+            await asyncio.wait([self._working])
+        if self._file is not None:
+            self._file.close()
+        self._reservation.give_back(self._reservation.amount)
+
+    async def prepare(self) -> bool:
+        """Make the file, and fill its first bytes; whether there is room for them."""
+        return not self._quota.limit or (self._grow() and await self._in_thread(self._made))
 
     async def put(self, piece: bytes) -> None:
         """Hand a piece over; waits while there is no room for it."""
@@ -56,7 +90,11 @@ class Spool:
                 data = self._pieces.popleft()
                 self._held -= len(data)
             elif self._in_file:
-                data = await asyncio.to_thread(self._from_file)
+                data = await self._in_thread(self._from_file)
+                self._read += len(data)
+                if self._read == self._written:
+                    self._read = self._written = 0
+                    self._shrink()
             else:
                 return None
             self._moved.notify_all()
@@ -67,11 +105,6 @@ class Spool:
         async with self._moved:
             self._ended = True
             self._moved.notify_all()
-
-    def close(self) -> None:
-        """Let the file go, which nobody else can see."""
-        if self._file is not None:
-            self._file.close()
 
     @property
     def _in_file(self) -> bool:
@@ -86,9 +119,25 @@ class Spool:
         return True
 
     async def _filed(self, piece: bytes) -> bool:
-        if self._written + len(piece) > self._most_bytes:
+        while self._written + len(piece) > self._reservation.amount:
+            if not self._grow():
+                return False
+        if not await self._in_thread(partial(self._to_file, piece, self._written)):
             return False
-        return await asyncio.to_thread(self._to_file, piece)
+        self._written += len(piece)
+        return True
+
+    def _grow(self) -> bool:
+        """Reserve more of the quota; whether there was any."""
+        step = min(_STEP_BYTES, self._quota.limit - self._quota.used)
+        if step <= 0 or self._full:
+            return False
+        self._reservation.add(step)
+        return True
+
+    def _shrink(self) -> None:
+        """Give back what a file that has been read needs no more."""
+        self._reservation.give_back(max(0, self._reservation.amount - _STEP_BYTES))
 
     async def _reading(self) -> bool:
         """Whether the reader takes something before it counts as stalled."""
@@ -99,19 +148,27 @@ class Spool:
             return False
         return True
 
-    def _to_file(self, piece: bytes) -> bool:
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        working = asyncio.ensure_future(asyncio.to_thread(work))
+        self._working = working
+        return await asyncio.shield(working)
+
+    def _made(self) -> bool:
+        return self._to_file(bytes(self._reservation.amount), at=0)
+
+    def _to_file(self, piece: bytes, at: int) -> bool:
+        """Write a piece; whether the disk took it."""
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - `close` does it
-            self._file.seek(self._written)
+                self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115 - `__aexit__` closes it
+            self._file.seek(at)
             done = 0
             while done < len(piece):
                 done += self._file.write(piece[done:])
         except OSError as error:
-            _log.warning("no file for an answer that is not read", extra={"reason": str(error)})
-            self._most_bytes = 0
+            _log.warning("a response cannot be stored", extra={"reason": str(error)})
+            self._full = True
             return False
-        self._written += len(piece)
         return True
 
     def _from_file(self) -> bytes:
@@ -119,8 +176,6 @@ class Spool:
             return b""
         self._file.seek(self._read)
         data = self._file.read(min(_PIECE_BYTES, self._written - self._read))
-        self._read += len(data)
-        if self._read == self._written:
-            self._read = self._written = 0
-            self._file.truncate(0)
+        if self._read + len(data) == self._written:
+            self._file.truncate(_STEP_BYTES)
         return data

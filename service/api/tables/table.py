@@ -21,6 +21,7 @@ from service.api.tables.scoring import Answers, Scoring
 from service.bundle.manifest import Manifest
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
+from service.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,14 @@ class Tables:
 
     Args:
         codecs: of its models.
-        patience_seconds: how long a block of rows may take, waiting included.
+        settings: how long a block of rows may take, waiting included, and how large a record
+            may be.
     """
 
-    def __init__(self, codecs: Codecs, patience_seconds: float) -> None:
+    def __init__(self, codecs: Codecs, settings: Settings) -> None:
         self._codecs = codecs
-        self._patience_seconds = patience_seconds
+        self._patience_seconds = settings.deadline_seconds
+        self._max_record_bytes = settings.max_csv_record_bytes
         self._turns = asyncio.Lock()
 
     def open(self, model: ServedModel, wish: Wish, arrival: Arrival) -> Scoring:
@@ -54,11 +57,12 @@ class Tables:
 
         Raises:
             InvalidRequest: it is no table, or none for this model; nothing has been scored.
+            RecordTooLarge: its first record is.
         """
         manifest = require_manifest(model)
         require_offered(manifest.output, wish.parameters)
         codec = self._codecs.of(model, manifest)
-        reader, form = _reader(codec, wish, arrival)
+        reader, form = self._reader(codec, wish, arrival)
         asked = wish.parameters.warnings
         return Scoring(
             model,
@@ -70,27 +74,30 @@ class Tables:
             patience_seconds=self._patience_seconds,
         )
 
+    def _reader(
+        self, codec: FeatureCodec, wish: Wish, arrival: Arrival
+    ) -> tuple[Reader, CsvForm | None]:
+        if wish.form == "ndjson":
+            return _json_rows(arrival, codec, self._max_record_bytes), None
+        return open_csv(
+            arrival.sample,
+            codec,
+            whole=arrival.whole,
+            longest=self._max_record_bytes,
+            charset=wish.charset,
+            decimal=wish.parameters.decimal,
+        )
 
-def _reader(codec: FeatureCodec, wish: Wish, arrival: Arrival) -> tuple[Reader, CsvForm | None]:
-    if wish.form == "ndjson":
-        return _json_rows(arrival, codec), None
-    return open_csv(
-        arrival.sample,
-        codec,
-        whole=arrival.whole,
-        charset=wish.charset,
-        decimal=wish.parameters.decimal,
-    )
 
-
-def _json_rows(arrival: Arrival, codec: FeatureCodec) -> JsonRows:
+def _json_rows(arrival: Arrival, codec: FeatureCodec, longest: int) -> JsonRows:
     example = orjson.dumps(codec.example).decode()
     if arrival.whole and not arrival.sample.strip():
         raise InvalidRequest(f"The body is empty. Send one object a line, for example {example}")
     if (kind := recognised(arrival.sample)) is not None:
         raise InvalidRequest(f"The body is {kind}. Send one object a line, for example {example}")
-    reader = JsonRows(codec)
+    reader = JsonRows(codec, longest)
     reader.feed(arrival.sample)
+    reader.require_first()
     return reader
 
 

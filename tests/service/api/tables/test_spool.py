@@ -1,9 +1,17 @@
 """The spool: nothing is lost, nothing overtakes, and a file is used only where nobody reads."""
 
 import asyncio
+import subprocess
+import sys
 from itertools import count
+from pathlib import Path
+
+import pytest
 
 from service.api.tables.spool import Spool
+from service.errors import SpoolFull
+from service.limits import Quota
+from tests.processes import ROOT
 
 PIECE = 100_000
 MANY = 50
@@ -27,44 +35,144 @@ async def read(spool: Spool) -> bytes:
 WHOLE = b"".join(bytes([place]) * PIECE for place in range(MANY))
 
 
+def quota(limit: int) -> Quota:
+    """Bytes that all spools may hold."""
+    return Quota(limit, lambda _: SpoolFull(), lambda _: None)
+
+
 def test_bytes_come_in_their_order_while_they_are_written() -> None:
     """A reader that keeps up gets what the writer puts."""
 
     async def run() -> bytes:
-        spool = Spool(0)
-        writing = asyncio.create_task(written(spool))
-        seen = await read(spool)
-        await writing
-        return seen
+        async with Spool(quota(0)) as spool:
+            writing = asyncio.create_task(written(spool))
+            seen = await read(spool)
+            await writing
+            return seen
 
     assert asyncio.run(run()) == WHOLE
 
 
 def test_what_nobody_reads_waits_in_a_file() -> None:
-    """More than memory holds is kept, and comes in its order later."""
+    """More than memory holds is kept, and comes in its order later; then the room is given back."""
+    shared = quota(10 * PIECE * MANY)
 
-    async def run() -> bytes:
-        spool = Spool(10 * PIECE * MANY)
-        await written(spool)
-        try:
-            return await read(spool)
-        finally:
-            spool.close()
+    async def run() -> tuple[bytes, int]:
+        async with Spool(shared) as spool:
+            await written(spool)
+            reserved = shared.used
+            return await read(spool), reserved
 
-    assert asyncio.run(run()) == WHOLE
+    seen, reserved = asyncio.run(run())
+
+    assert seen == WHOLE
+    assert reserved >= PIECE * MANY - 2 * 2**20
+    assert shared.used == 0
 
 
-def test_a_writer_waits_where_there_is_no_room() -> None:
-    """What is in memory is bounded, however long nobody reads."""
+@pytest.mark.parametrize("limit", [0, 3 * PIECE])
+def test_a_writer_waits_where_there_is_no_room(limit: int) -> None:
+    """What is in memory and in the file is bounded, however long nobody reads."""
+    shared = quota(limit)
 
     async def run() -> int:
-        spool = Spool(0)
-        for placed in count():
-            try:
-                async with asyncio.timeout(0.6):
-                    await spool.put(bytes(PIECE))
-            except TimeoutError:
-                return placed
-        return -1
+        async with Spool(shared) as spool:
+            return await placed_before_waiting(spool)
 
     assert 5 < asyncio.run(run()) < 20
+    assert shared.used == 0
+
+
+def test_spools_share_one_budget() -> None:
+    """What one client does not read leaves less room for the next, until it is read or gone."""
+    shared = quota(4 * 2**20)
+
+    async def run() -> tuple[int, int, int]:
+        async with Spool(shared) as first, Spool(shared) as second:
+            filled = await placed_before_waiting(first)
+            less = await placed_before_waiting(second)
+            await first.get()
+        async with Spool(shared) as third:
+            return filled, less, await placed_before_waiting(third)
+
+    filled, less, again = asyncio.run(run())
+
+    assert filled > 40
+    assert less < 15
+    assert again == filled
+
+
+def test_a_folder_that_cannot_be_written_is_one_clients_trouble(tmp_path: Path) -> None:
+    """The spool says so before it is used; another one, elsewhere, is not affected."""
+    shared = quota(10**9)
+
+    async def run(folder: Path) -> bool:
+        async with Spool(shared, folder) as spool:
+            return await spool.prepare()
+
+    assert not asyncio.run(run(tmp_path / "missing"))
+    assert not asyncio.run(run(Path("/proc")))
+    assert asyncio.run(run(tmp_path))
+    assert shared.used == 0
+
+
+FULL_DISK = """
+import asyncio, resource
+from itertools import count
+from service.api.tables.spool import Spool
+from service.errors import SpoolFull
+from service.limits import Quota
+
+shared = Quota(10**9, lambda _: SpoolFull(), lambda _: None)
+
+async def run(most):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+    async with Spool(shared) as spool:
+        ready = await spool.prepare()
+        placed = [b"%06d" % place * 20_000 for place in range(60)]
+        sent = 0
+        for piece in placed:
+            try:
+                async with asyncio.timeout(1):
+                    await spool.put(piece)
+            except TimeoutError:
+                break
+            sent += 1
+        await spool.end()
+        seen = []
+        while (data := await spool.get()) is not None:
+            seen.append(data)
+        assert b"".join(seen) == b"".join(placed[:sent])
+        return ready, sent
+
+for most in (1000, 3 * 2**20, resource.RLIM_INFINITY):
+    print(*asyncio.run(run(most)), shared.used)
+"""
+
+
+def test_a_full_disk_holds_up_the_writer_and_loses_nothing() -> None:
+    """A file that cannot grow, as on a full disk: what was accepted is read, the rest waits.
+
+    The limit of a file's size stands for the full disk, for it needs no privileges.
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", FULL_DISK], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    none, some, whole = (line.split() for line in ended.stdout.splitlines())
+    assert none[0] == "False"
+    assert some[0] == "True"
+    assert int(none[1]) < int(some[1]) < int(whole[1]) == 60
+    assert none[2] == some[2] == whole[2] == "0"
+
+
+async def placed_before_waiting(spool: Spool) -> int:
+    """How many pieces a spool takes that nobody reads."""
+    for placed in count():
+        try:
+            async with asyncio.timeout(0.6):
+                await spool.put(bytes(PIECE))
+        except TimeoutError:
+            return placed
+    return -1

@@ -85,7 +85,7 @@ def test_a_client_that_never_reads_is_let_go_where_no_file_is_allowed(
 ) -> None:
     """Nothing is kept for it but what fits into memory."""
     publish_price(models)
-    client = start(max_spool_bytes=0, deadline_seconds=1)
+    client = start(max_spool_bytes=0, write_seconds=1)
 
     with pytest.raises(httpx.TransportError):
         client.post(PATH, content=iter([long_table()] * 20), headers=CSV)
@@ -159,14 +159,14 @@ def test_a_line_that_never_ends_ends_the_table(models: Path, start: StartApp) ->
 
     lines = answer.text.splitlines()
     assert lines[1] == "1,a,2.0,euros,"
-    assert lines[2].startswith(',,,,"Line 3: Line 3 is longer than 1,048,576 characters')
+    assert lines[2].startswith(',,,,"Line 3: A record is larger than the limit of 1,048,576 bytes')
     assert len(lines) == 3
 
 
 def test_a_body_that_stops_arriving_is_told(models: Path, start: StartApp) -> None:
     """408 before the first row; behind it, in the last one."""
     publish_price(models)
-    client = start(deadline_seconds=0.3)
+    client = start(body_seconds=0.3)
 
     with connected(client, CSV) as connection:
         send(connection, b"size\n")

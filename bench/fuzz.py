@@ -1,0 +1,160 @@
+"""``python -m bench.fuzz TARGET --seconds 60``: random bytes into one reader of client input.
+
+It needs ``pip install atheris`` (libFuzzer), which no other part of the project does.
+A target fails by any exception but the service's own errors, or by one input that takes more than
+``--slowest`` seconds; libFuzzer then writes that input into the current folder.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import atheris
+import orjson
+
+# Instrumented alone: libraries would take minutes, and their branches are not what is searched.
+with atheris.instrument_imports(include=["service"]):
+    from service.api.bodies import parse_json
+    from service.api.features import FeatureCodec
+    from service.api.parameters import read_parameters
+    from service.api.tables.block import Reader
+    from service.api.tables.cells import cell_problem, converter, value_of
+    from service.api.tables.header import find_columns
+    from service.api.tables.json_rows import JsonRows
+    from service.api.tables.layout import find_layout
+    from service.api.tables.negotiation import answer_form, charset_of
+    from service.api.tables.numerals import advice, find_decimal
+    from service.api.tables.opening import open_csv
+    from service.api.values import not_a_number
+    from service.bundle.features import FeaturesInput
+    from service.errors import OnwardError
+    from tests.models import mixed_features
+
+_CODEC = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
+_HEADER = b"size,rooms,garden,quarter,colour\n"
+_CHARSETS = (None, "utf-16", "utf-16le", "utf-32", "windows-1252", "shift_jis", "iso-2022-jp")
+_ROWS_AT_ONCE = 7
+
+
+def csv(data: bytes) -> None:
+    """A CSV body; its first byte chooses the charset and the size of its pieces."""
+    choice, table = data[0] if data else 0, data[1:]
+    charset = _CHARSETS[choice % len(_CHARSETS)]
+    first = len(table) >> (choice % 3)
+    with suppress(OnwardError):
+        whole = first == len(table)
+        reader, _ = open_csv(table[:first], _CODEC, whole=whole, longest=4096, charset=charset)
+        _read(reader, table[first:])
+
+
+def csv_rows(data: bytes) -> None:
+    """The rows of a CSV body whose header is right."""
+    csv(b"\0" + _HEADER + data)
+
+
+def ndjson(data: bytes) -> None:
+    """A body of newline-delimited JSON."""
+    with suppress(OnwardError):
+        _read(JsonRows(_CODEC, 4096), data)
+
+
+def layout(data: bytes) -> None:
+    """The first bytes of a CSV body."""
+    with suppress(OnwardError):
+        find_layout(data, None, ["size", "rooms"])
+
+
+def header(data: bytes) -> None:
+    """The first row of a CSV body."""
+    with suppress(OnwardError):
+        find_columns(_text(data).split(","), _CODEC.features, 1)
+
+
+def cells(data: bytes) -> None:
+    """One cell as each kind of feature, and its error message."""
+    cell = _text(data)
+    for feature in _CODEC.features:
+        for decimal in (".", ","):
+            converter(feature, decimal)([cell])
+            value_of(feature, cell, decimal)
+            cell_problem(feature, cell, decimal)
+
+
+def numerals(data: bytes) -> None:
+    """Words that should be numbers: their decimal mark, and the advice about them."""
+    words = _text(data).split("\n")
+    with suppress(OnwardError):
+        find_decimal(list(enumerate(words)), ";")
+    for word in words:
+        advice(word, ".")
+        advice(word, ",")
+        not_a_number(word, whole=True)
+
+
+def parameters(data: bytes) -> None:
+    """A query string, and the headers that choose the form of a table."""
+    with suppress(OnwardError):
+        read_parameters(data)
+    text = data.decode("latin-1")
+    answer_form(text, "csv")
+    charset_of(text)
+
+
+def json(data: bytes) -> None:
+    """A JSON body, read by both JSON parsers."""
+    _CODEC.instances(data)
+    with suppress(OnwardError):
+        document = parse_json(data, lambda: orjson.dumps(_CODEC.example))
+        rows = document if isinstance(document, list) else [document]
+        if rows:
+            _CODEC.rows(rows)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "csv": csv,
+    "csv_rows": csv_rows,
+    "ndjson": ndjson,
+    "layout": layout,
+    "header": header,
+    "cells": cells,
+    "numerals": numerals,
+    "parameters": parameters,
+    "json": json,
+}
+
+
+def _read(reader: Reader, data: bytes) -> None:
+    """Read all rows, as a table that arrives is read."""
+    reader.feed(data)
+    while reader.take(_ROWS_AT_ONCE) is not None:
+        pass
+    reader.end()
+    while reader.take(_ROWS_AT_ONCE) is not None:
+        pass
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Fuzz one target; the process ends with libFuzzer's status, 0 where nothing failed."""
+    parser = argparse.ArgumentParser(prog="python -m bench.fuzz", description=__doc__)
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--slowest", type=int, default=5, help="seconds of one input")
+    parser.add_argument("--longest", type=int, default=65536, help="bytes of one input")
+    parser.add_argument("--corpus", nargs="*", default=[], help="folders of inputs to start from")
+    options = parser.parse_args(arguments)
+    limits = [
+        f"-max_total_time={options.seconds}",
+        f"-timeout={options.slowest}",
+        f"-max_len={options.longest}",
+    ]
+    atheris.Setup([sys.argv[0], *limits, *options.corpus], TARGETS[options.target])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""A connection's transport as uvicorn's parts see it: how it reads on, and how it closes."""
+
+import asyncio
+from typing import Protocol
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+
+class Closing(Protocol):
+    """What knows how to close a connection."""
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether no more can be written."""
+
+    def close_gracefully(self) -> None:
+        """Close once everything is written."""
+
+
+class HoldingFlowControl(FlowControl):
+    """Flow control that reads no more while input is held, whatever an application receives."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport)
+        self._holds = False
+
+    def hold_reading(self) -> None:
+        """Read no more until it is released."""
+        self._holds = True
+        self.pause_reading()
+
+    def release_reading(self) -> None:
+        """Read on."""
+        self._holds = False
+        super().resume_reading()
+
+    def resume_reading(self) -> None:
+        """Read on, unless input is held."""
+        if not self._holds:
+            super().resume_reading()
+
+
+class GracefulTransport(asyncio.Transport):
+    """The transport as uvicorn sees it: it closes as the protocol does.
+
+    Args:
+        protocol: of the connection.
+        raw: the event loop's own transport.
+    """
+
+    def __init__(self, protocol: Closing, raw: asyncio.Transport) -> None:
+        super().__init__()
+        self._protocol = protocol
+        self._raw = raw
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write to the client."""
+        self._raw.write(data)
+
+    def is_closing(self) -> bool:
+        """Whether no more can be written."""
+        return self._protocol.is_closing
+
+    def close(self) -> None:
+        """Close once everything is written."""
+        self._protocol.close_gracefully()

@@ -1,0 +1,242 @@
+"""Hostile tables: whatever the bytes are, reading them takes linear time, in bounded pieces."""
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable
+from itertools import cycle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.api.features import FeatureCodec
+from service.api.tables.block import Reader
+from service.api.tables.json_rows import JsonRows
+from service.api.tables.lines import Lines
+from service.api.tables.opening import open_csv
+from service.api.tables.records import Records
+from service.bundle.features import FeaturesInput
+from service.errors import InvalidRequest
+from tests.models import mixed_features, number
+
+SIZES = (1_000, 10_000, 100_000)
+# 100 KB may take this many times as long as 10 KB; quadratic time would take 100 times as long.
+MOST_GROWTH = 30
+NOISE_SECONDS = 0.05
+LONGEST = 2**20
+# Bytes of a piece as they come from a slow or a hostile client, and from a quick one.
+PIECES = (997, 65_536)
+MOST_ROWS = 4096
+
+CODEC = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
+WIDE = FeatureCodec(
+    FeaturesInput(kind="features", features=[number(f"column_{place}") for place in range(300)])
+)
+HEADER = b"size,rooms,garden,quarter,colour\n"
+
+Make = Callable[[int], bytes]
+
+
+def repeated(unit: bytes) -> Make:
+    """A table of so many bytes that repeats a unit below a right header."""
+    return lambda size: HEADER + (unit * (size // len(unit) + 1))[:size]
+
+
+def headed(unit: bytes, end: bytes = b"\n1\n") -> Make:
+    """A table whose header is so long."""
+    return lambda size: (unit * (size // len(unit) + 1))[:size] + end
+
+
+CSV: dict[str, Make] = {
+    "quotes that open again in each line": repeated(b'a","b\n'),
+    "a quote that is never closed": lambda size: HEADER + b'"' + b"1,2,3,4,5\n" * (size // 10),
+    "escaped quotes": lambda size: HEADER + b'"' + b'""\n' * (size // 3),
+    "a quote in each line": repeated(b'1,2,"x,4,5\n'),
+    "broken quotes": repeated(b'"a"b,"c"d\n'),
+    "quotes and good lines": repeated(b'a","b\n1,2,true,north,red\n'),
+    "only quotes": repeated(b'"'),
+    "only separators": repeated(b","),
+    "alternating separators": repeated(b",;\t|"),
+    "empty lines": repeated(b"\n"),
+    "carriage returns": repeated(b"\r"),
+    "mixed line ends": repeated(b"1\r\n2\r3\n\r"),
+    "one endless line": repeated(b"x"),
+    "short rows": repeated(b"1\n"),
+    "words that are none": repeated(b"x,y,z,w,v\n"),
+    "near misses": repeated(b"1,2,true,nort,red\n"),
+    "many digits": lambda size: HEADER + b"1" * size + b"x,2,true,north,red\n",
+    "digits and points": lambda size: HEADER + b"1." * (size // 2) + b",2,true,north,red\n",
+    "zero bytes": repeated(b"\0"),
+    "bytes that are no text": repeated(b"\xff\n"),
+    "a header of digits": headed(b"1", b"x\n1\n"),
+    "a header of many names": headed(b"siz1,"),
+    "a header of one name again and again": headed(b"size,"),
+    "a header of quotes": headed(b'"'),
+    "a header of blank lines": headed(b"\n"),
+    "a header of spaces": headed(b" "),
+}
+
+NDJSON: dict[str, Make] = {
+    "one endless line": lambda size: b'{"size":"' + b"x" * size,
+    "openings": lambda size: (b"[" * 900 + b"\n") * (size // 901 + 1),
+    "levels": lambda size: (b'{"size":' + b"[" * 450 + b"]" * 450 + b"}\n") * (size // 910 + 1),
+    "digits": lambda size: b'{"size":' + b"1" * size + b"}\n",
+    "digits as text": lambda size: b'{"size":"' + b"1" * size + b'x","rooms":2}\n',
+    "empty objects": lambda size: b"{}\n" * (size // 3),
+    "empty lines": lambda size: b"\n" * size,
+    "unknown names": lambda size: b'{"a":1,"b":2,"siz":3,"room":4}\n' * (size // 31),
+    "many names": lambda size: b"{%s}\n" % b",".join(b'"a%d":1' % at for at in range(size // 9)),
+    "bytes that are no text": lambda size: b"\xff\n" * (size // 2),
+}
+
+
+def csv_reader(sample: bytes, codec: FeatureCodec = CODEC) -> Reader:
+    """A reader of a table that begins so."""
+    return open_csv(sample, codec, whole=False, longest=LONGEST)[0]
+
+
+def json_reader(sample: bytes) -> Reader:
+    """A reader of newline-delimited JSON that begins so."""
+    reader = JsonRows(CODEC, LONGEST)
+    reader.feed(sample)
+    return reader
+
+
+def longest_block(reader: Reader) -> tuple[float, int]:
+    """Read what has arrived; the seconds of the slowest block, and the number of rows."""
+    slowest, rows = 0.0, 0
+    while True:
+        started = time.thread_time()
+        block = reader.take(MOST_ROWS)
+        if block is None:
+            return slowest, rows
+        slowest = max(slowest, time.thread_time() - started)
+        rows += len(block.lines)
+
+
+def seconds(open_reader: Callable[[bytes], Reader], table: bytes, piece: int) -> float:
+    """CPU time of reading a whole table in pieces of this size."""
+    started = time.thread_time()
+    try:
+        # The first line is waited for.
+        first = max(piece, table.find(b"\n") + 1 or len(table))
+        reader = open_reader(table[:first])
+        longest_block(reader)
+        for at in range(first, len(table), piece):
+            reader.feed(table[at : at + piece])
+            longest_block(reader)
+        reader.end()
+        longest_block(reader)
+    except InvalidRequest:
+        pass
+    return time.thread_time() - started
+
+
+def grows_linearly(open_reader: Callable[[bytes], Reader], make: Make, piece: int) -> bool:
+    """Whether each size takes at most so many times as long as the size before."""
+    before = math.inf
+    for size in SIZES:
+        table, allowed = make(size), MOST_GROWTH * before + NOISE_SECONDS
+        # Twice, in case that another process disturbed the first.
+        if (before := seconds(open_reader, table, piece)) > allowed:
+            before = seconds(open_reader, table, piece)
+        if before > allowed:
+            return False
+    return True
+
+
+@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize("case", CSV)
+def test_any_csv_takes_linear_time(case: str, piece: int) -> None:
+    """Ten times the bytes take about ten times the time, in pieces of any size."""
+    assert grows_linearly(csv_reader, CSV[case], piece)
+
+
+@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize("case", NDJSON)
+def test_any_lines_of_json_take_linear_time(case: str, piece: int) -> None:
+    """The same for newline-delimited JSON."""
+    assert grows_linearly(json_reader, NDJSON[case], piece)
+
+
+def test_a_record_that_arrives_byte_by_byte_takes_linear_time() -> None:
+    """What has arrived of a record is not read again for each byte that follows."""
+
+    def table(size: int) -> bytes:
+        return HEADER + b'"' + b'"" line\n' * (size // 8)
+
+    assert grows_linearly(csv_reader, table, 1)
+
+
+@given(
+    separator=st.sampled_from(",;\t|"),
+    texts=st.lists(st.text(st.sampled_from('ab"",;\t|'), max_size=12), min_size=1, max_size=6),
+)
+def test_records_are_those_of_the_csv_module(separator: str, texts: list[str]) -> None:
+    """Where it reads a table without an error, so do we, to the cell and the line."""
+    table = "".join(f"{text}\n" for text in texts)
+    lines = Lines("utf-8", LONGEST)
+    lines.feed(table.encode())
+    lines.end()
+    reader = csv.reader(io.StringIO(table, newline=""), delimiter=separator, strict=True)
+    try:
+        expected = [cells for cells in reader if cells]
+    except csv.Error:
+        expected = None
+
+    records = Records(lines, separator).take(100)
+
+    if expected is None:
+        assert any(record.fault for record in records)
+    else:
+        assert [record.cells for record in records] == expected
+
+
+def test_a_block_of_wrong_rows_is_small() -> None:
+    """Rows that take long because they are wrong do not make a block take long."""
+    good = csv_reader(HEADER + b"1,2,true,north,red\n" * MOST_ROWS)
+    wrong = csv_reader(HEADER + b"x,y,z,w,v\n" * MOST_ROWS)
+    short = csv_reader(HEADER + b"1\n" * MOST_ROWS)
+    objects = json_reader(b"{}\n" * MOST_ROWS)
+
+    longest, rows = longest_block(good)
+
+    assert rows == MOST_ROWS
+    for reader in (wrong, short, objects):
+        slowest, rows = longest_block(reader)
+        assert rows == MOST_ROWS
+        # Read as one block they take a hundred times as long as the good ones.
+        assert slowest < 20 * longest
+
+
+def test_rows_keep_their_lines_and_order_where_blocks_end_early() -> None:
+    """Wrong rows, short rows, empty lines and records of several lines, one after the other."""
+    kinds = cycle([b"1,2,true,north,red", b"x", b"", b'"a\nb",2,true,north,red', b"1,x,true,n,r"])
+    table = b"\n".join(next(kinds) for _ in range(2000))
+    reader = csv_reader(HEADER + table)
+    reader.end()
+    lines: list[int] = []
+    faults = 0
+
+    while (block := reader.take(MOST_ROWS)) is not None:
+        lines += block.lines
+        faults += len(block.faults)
+
+    # A group of five takes six lines, of which the third is empty.
+    expected = [2 + 6 * group + at for group in range(400) for at in (0, 1, 3, 5)]
+    assert lines == expected
+    assert faults == 1200
+
+
+def test_a_row_that_lacks_hundreds_of_features_has_a_short_error() -> None:
+    """A row of two bytes does not make an answer of a hundred sentences."""
+    reader = JsonRows(WIDE, LONGEST)
+    reader.feed(b"{}\n")
+
+    block = reader.take(1)
+
+    assert block is not None
+    assert len(block.faults[0].problems) == 10
+    assert block.faults[0].sentence.endswith("And 290 more problems.")

@@ -1,0 +1,261 @@
+"""Tables against the service: bounded records, known charsets, and room for every client."""
+
+import gzip
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import StartApp
+from tests.models import publish_price
+from tests.processes import until
+from tests.service.api.tables.test_streams import (
+    CSV,
+    NDJSON,
+    PATH,
+    connected,
+    long_table,
+    outcomes,
+    read_until,
+    send,
+    unnamed_files,
+)
+
+
+def rejected(client: httpx.Client, reason: str) -> int:
+    """How many requests a limit has rejected."""
+    text = client.get("/metrics").text
+    found = re.findall(rf'onward_rejected_requests_total{{reason="{reason}"}} (\S+)', text)
+    return int(sum(map(float, found)))
+
+
+@pytest.mark.parametrize(
+    "line", [b'a","b\n', b'1,"2\n', b'"1,""2\n', b'"\n', b'1,"2"x"\n'], ids=repr
+)
+def test_lines_of_broken_quotes_are_errors_of_their_own(
+    models: Path, start: StartApp, line: bytes
+) -> None:
+    """Each row has its error, and the rows behind them are scored."""
+    publish_price(models)
+    count = 120_000 // len(line)
+
+    answer = start().post(PATH, content=b"note,size\n" + line * count + b"x,5\n" * 3, headers=CSV)
+
+    lines = answer.text.splitlines()
+    assert answer.status_code == 200
+    assert len(lines) > count
+    assert lines[-1] == "x,5,10.0,euros,"
+
+
+def test_a_record_above_the_limit_is_an_error_row(models: Path, start: StartApp) -> None:
+    """In bytes and in lines; the rows after it are scored."""
+    publish_price(models)
+    client = start(max_csv_record_bytes=2000)
+    long = b'"' + b"text\n" * 500 + b'",1\nlast,2\n'
+
+    bytes_of = client.post(PATH, content=b"note,size\n" + long, headers=CSV)
+    lines_of = start().post(
+        PATH, content=b'note,size\n"' + b"\n" * 1500 + b'",1\nlast,2\n', headers=CSV
+    )
+
+    assert "Line 2: a record is larger than the limit of 2,000 bytes" in bytes_of.text
+    assert "Line 2: a record is larger than the limit of 1,000 lines" in lines_of.text
+    for answer in (bytes_of, lines_of):
+        assert answer.text.splitlines()[-1] == "last,2,4.0,euros,"
+
+
+def test_a_first_line_above_the_limit_is_rejected(models: Path, start: StartApp) -> None:
+    """413 before the response begins, of CSV and of JSON lines, and counted."""
+    publish_price(models)
+    client = start(max_csv_record_bytes=100_000)
+
+    for content, headers in (
+        (b"size," * 30_000 + b"\n1\n", CSV),
+        (b"x" * 200_000, CSV),
+        (b'{"size":' + b"1" * 200_000, NDJSON),
+    ):
+        answer = client.post(PATH, content=content, headers=headers)
+        assert answer.status_code == 413
+        assert answer.json()["code"] == "record_too_large"
+
+    assert rejected(client, "record_too_large") == 3
+
+
+def test_a_later_line_above_the_limit_ends_the_table(models: Path, start: StartApp) -> None:
+    """What came before it is answered, and the rejection is counted."""
+    publish_price(models)
+    client = start(max_csv_record_bytes=100_000)
+    table = b'{"size":1}\n' * 5000 + b"x" * 200_000 + b"\n"
+
+    answer = client.post(PATH, content=table, headers=NDJSON)
+
+    lines = answer.text.splitlines()
+    assert len(lines) == 5001
+    assert "Line 5001: A record is larger" in lines[-1]
+    assert rejected(client, "record_too_large") == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        (b"1" * 20_000 + b"x", "no column 'size'"),
+        (b",".join(b"siz%d" % place for place in range(16_000)), "no column 'size'"),
+        (b"size," * 16_000, "in columns 1 and 2 and 3"),
+        (b"," * 500_000, "500,001 columns, and at most 16,384 are read"),
+        (b"1," * 10_000, "holds values"),
+    ],
+)
+def test_hostile_headers_get_a_short_sentence(
+    models: Path, start: StartApp, header: bytes, sentence: str
+) -> None:
+    """However many names there are, and however long."""
+    publish_price(models)
+
+    answer = start().post(PATH, content=header + b"\n1\n", headers=CSV)
+
+    assert answer.status_code == 400
+    assert sentence in answer.json()["error"]
+    assert len(answer.content) < 5000
+
+
+@pytest.mark.parametrize(
+    ("encoding", "charset"),
+    [
+        ("utf-16-le", "utf-16"),
+        ("utf-16-be", "utf-16"),
+        ("utf-16-be", "UTF-16BE"),
+        ("utf-16", "utf-8"),
+        ("utf-32", "utf-16"),
+        ("utf-32-le", "utf-32"),
+        ("utf-32-be", "utf_32"),
+        ("utf-8-sig", "latin-1"),
+        ("cp1252", "Windows-1252"),
+        ("mac-roman", "macintosh"),
+        ("koi8-r", "koi8-r"),
+        ("gb2312", "gb2312"),
+        ("shift_jis", "shift_jis"),
+        ("euc_kr", "euc-kr"),
+        ("iso2022_jp", "iso-2022-jp"),
+    ],
+)
+def test_known_charsets_are_read_with_and_without_a_mark(
+    models: Path, start: StartApp, encoding: str, charset: str
+) -> None:
+    """A byte-order mark decides; without one the charset, and the zeros of UTF-16 its order."""
+    publish_price(models)
+    kind = {"content-type": f"text/csv; charset={charset}"}
+
+    answer = start().post(PATH, content="size,note\n3,x\n".encode(encoding), headers=kind)
+
+    assert answer.status_code == 200, answer.text
+    assert answer.text.removeprefix("\ufeff") == "size,note,value,unit,error\n3,x,6.0,euros,\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe",
+        b"\xff\xfe\0\0",
+        b"\xff\xfes\0i",
+        b"s\0i\0z",
+        b"\xd8\0" * 20,
+        b"\0" * 999,
+        b"\x1b$B",
+        b"\xef\xbb\xbf",
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("charset", ["utf-16", "utf-32", "utf-8", "shift_jis", "iso-2022-jp"])
+def test_bytes_of_no_charset_are_a_client_error(
+    models: Path, start: StartApp, content: bytes, charset: str
+) -> None:
+    """Marks without text, halves of characters, zeros and lone surrogates."""
+    publish_price(models)
+    kind = {"content-type": f"text/csv; charset={charset}"}
+
+    answer = start().post(PATH, content=content, headers=kind)
+
+    assert answer.status_code == 400
+    assert answer.json()["code"] in {"invalid_request", "invalid_input"}
+
+
+def test_unknown_charsets_are_refused_by_name(models: Path, start: StartApp) -> None:
+    """Whatever Python might find under the name, and however long it is."""
+    publish_price(models)
+    client = start()
+
+    for charset in ("utf-7", "idna", "hex", "zlib", "punycode", "os", "..", "x" * 30_000):
+        kind = {"content-type": f"text/csv; charset={charset}"}
+        answer = client.post(PATH, content=b"size\n1\n", headers=kind)
+        assert answer.status_code == 400
+        assert "which is not known here" in answer.json()["error"]
+
+
+def test_more_tables_than_allowed_are_rejected_at_once(models: Path, start: StartApp) -> None:
+    """429 while one is under way; the next one is scored once that has ended."""
+    publish_price(models)
+    client = start(max_concurrent_tables=1)
+
+    with connected(client, NDJSON) as connection:
+        send(connection, b'{"size": 1}\n')
+        read_until(connection, b"euros")
+        answer = client.post(PATH, content=b"size\n1\n", headers=CSV)
+    assert answer.status_code == 429
+    assert answer.json()["code"] == "too_many_tables"
+    assert answer.headers["retry-after"]
+    assert rejected(client, "too_many_tables") == 1
+
+    until(lambda: client.post(PATH, content=b"size\n1\n", headers=CSV).status_code == 200)
+
+
+def test_a_table_whose_client_leaves_is_not_computed_to_its_end(
+    models: Path, start: StartApp
+) -> None:
+    """Although all of its body has arrived; its place and its file are free again."""
+    publish_price(models)
+    client = start(max_concurrent_tables=1)
+    before = unnamed_files()
+    packed = gzip.compress(b"size\n" + b"1234567890\n" * 300_000 + b"1\n")
+
+    with connected(client, CSV | {"content-encoding": "gzip"}) as connection:
+        send(connection, packed)
+        connection.sendall(b"0\r\n\r\n")
+        read_until(connection, b"euros")
+    until(lambda: outcomes(client, "client_left") == 1)
+
+    assert client.post(PATH, content=b"size\n1\n", headers=CSV).status_code == 200
+    assert outcomes(client, "ok") == 1
+    assert unnamed_files() == before
+
+
+def test_a_table_that_finds_no_room_is_one_clients_507(models: Path, start: StartApp) -> None:
+    """In a folder that is not there; tables that need no room are scored as ever."""
+    publish_price(models)
+    client = start(spool_folder=models / "missing")
+
+    large = client.post(PATH, content=long_table(), headers=CSV)
+    small = client.post(PATH, content=b"size\n1\n", headers=CSV)
+
+    assert large.status_code == 507
+    assert large.json()["code"] == "spool_full"
+    assert rejected(client, "spool_full") == 1
+    assert small.status_code == 200
+
+
+def test_the_budget_of_unread_responses_is_shared(models: Path, start: StartApp) -> None:
+    """A table that begins when others have used it up gets 507, until they have ended."""
+    publish_price(models)
+    client = start(max_spool_bytes=1000)
+
+    with connected(client, NDJSON) as connection:
+        send(connection, b'{"size": 1}\n')
+        read_until(connection, b"euros")
+        answer = client.post(PATH, content=long_table(), headers=CSV)
+    assert answer.status_code == 507
+
+    def scored() -> bool:
+        with client.stream("POST", PATH, content=long_table()[:100_000], headers=CSV) as answer:
+            return answer.status_code == 200
+
+    until(scored)
