@@ -84,8 +84,8 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         lifespan=_lifespan(worker, shadows, metrics, settings),
         redirect_slashes=False,
     )
-    app.limits = Limits(settings, metrics.rejected)
-    codecs = Codecs(settings)
+    limits = app.limits = Limits(settings, metrics.rejected)
+    codecs = Codecs(settings, limits)
     copies = Copies(worker.registry, shadows)
     predictor = Predictor(worker.registry, worker.reconciler, metrics, copies, settings)
     exchange = TableExchange(predictor, codecs, metrics, settings)

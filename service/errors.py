@@ -15,6 +15,7 @@ OnwardError
 │   │   ├── DecompressionRatioExceeded
 │   │   ├── TooManyRows
 │   │   ├── TooManyJsonMembers
+│   │   ├── TooManyFormParts
 │   │   └── RecordTooLarge
 │   └── InputRefused          a bare model's graph cannot compute these values
 ├── NotFound
@@ -214,6 +215,18 @@ class TooManyJsonMembers(LimitExceeded):
         super().__init__(
             f"The JSON body has more than {limit:,} values; send fewer rows a request, or send "
             "binary tensors by POST /v2/models/NAME/infer."
+        )
+
+
+class TooManyFormParts(LimitExceeded):
+    """A multipart form has too many parts."""
+
+    code = "too_many_form_parts"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The form has more than {limit:,} parts; send fewer files a request, or send them in "
+            "JSON as base64."
         )
 
 

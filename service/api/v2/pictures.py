@@ -76,10 +76,16 @@ def _count(shape: object, name: str) -> int:
 
 
 def _flat(data: object) -> list[Any]:
-    """The elements of nested lists; each is text in base64."""
-    if not isinstance(data, list):
-        return [data]
-    return [one for item in data for one in (_flat(item) if isinstance(item, list) else [item])]
+    """The elements of nested lists, however deep; each is text in base64."""
+    found: list[Any] = []
+    ahead = [data]
+    while ahead:
+        item = ahead.pop()
+        if isinstance(item, list):
+            ahead.extend(reversed(item))
+        else:
+            found.append(item)
+    return found
 
 
 def _split(content: memoryview, name: str) -> Iterator[bytes]:

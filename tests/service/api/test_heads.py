@@ -8,9 +8,12 @@ from service.api.codecs import Codecs
 from service.api.head import Fields, Head
 from service.api.heads import Heads, Target
 from service.api.plain import PlainDialect
+from service.limits import Limits
 from service.settings import Settings
 
-TARGET = Target(PlainDialect(Codecs(Settings())), "/models/a/predict", "a", None, b"")
+TARGET = Target(
+    PlainDialect(Codecs(Settings(), Limits(Settings()))), "/models/a/predict", "a", None, b""
+)
 BODY = b'{"size": 3}'
 
 
