@@ -28,6 +28,7 @@ from PIL import (
 )
 from PIL.ImageFile import ImageFile
 
+from service.avif_frames import frame_sizes, main_picture
 from service.picture_limits import (
     MAX_ICON_PIXELS,
     PictureRefused,
@@ -35,6 +36,7 @@ from service.picture_limits import (
     reader,
     require_declared,
     require_few_parts,
+    require_frames,
     require_pixels,
 )
 
@@ -139,6 +141,9 @@ def open_picture(content: bytes, max_pixels: int) -> tuple[str, ImageFile, int]:
     if kind == "WebP":
         require_declared(kind, _webp_size(content), max_pixels)  # opening it makes its canvas
     with decoder_errors(kind):
+        if kind == "AVIF":
+            require_frames(frame_sizes(content), max_pixels)
+            content = main_picture(content)
         image = _FORMATS[kind][1](reader(content))
         return kind, image, decoder_bytes(kind, image, content, max_pixels)
 

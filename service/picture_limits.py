@@ -7,7 +7,7 @@ many parts that reading them takes seconds.
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 
 from PIL import TiffImagePlugin
@@ -34,7 +34,7 @@ _SCANS_OF_LARGEST = 12
 _MAX_PYTHON_SAMPLES = 1_000_000
 _PYTHON_DECODERS = {"bmp_rle", "ppm", "ppm_plain"}
 # Decoders that need memory of their own for each pixel, and how many bytes (measured).
-_DECODER_BYTES = {"WebP": 12, "JPEG 2000": 16, "AVIF": 4}
+_DECODER_BYTES = {"WebP": 12, "JPEG 2000": 16, "AVIF": 8}
 # Opening an icon decodes it; its sides are one byte each, so a larger one is forged.
 MAX_ICON_PIXELS = 1 << 20
 # OpenJPEG takes about 10 kB for each tile before it reads the first.
@@ -128,6 +128,17 @@ def require_declared(kind: str, size: tuple[int, int], max_pixels: int) -> None:
     """
     per_pixel = BYTES_PER_PIXEL + _DECODER_BYTES.get(kind, 0)
     require_pixels(size, min(max_pixels * _BYTES_OF_LIMIT // per_pixel, max_pixels))
+
+
+def require_frames(sizes: Sequence[tuple[int, int]], max_pixels: int) -> None:
+    """Refuse an AVIF file by the sizes of its frames, the colour's and the transparency's.
+
+    Raises:
+        PictureRefused: one has too many pixels, or together they have more than two may have.
+    """
+    for size in sizes:
+        require_declared("AVIF", size, max_pixels)
+    require_declared("AVIF", (sum(width * height for width, height in sizes) // 2, 1), max_pixels)
 
 
 def require_memory(kind: str, size: tuple[int, int], memory: int, max_pixels: int) -> None:
