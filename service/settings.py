@@ -262,9 +262,9 @@ class Settings(BaseSettings):
         default=24 * 1024**2,
         description="Most pixels of a picture, as its header states; above it 400, before "
         "anything is decoded. Decoding may take five bytes of memory for each of them, so formats "
-        "whose decoders take more have a part of them (AVIF half, WebP and JPEG 2000 a quarter), "
-        "and baseline JPEG, which is decoded at a reduced size, up to eight times as many. One "
-        "large picture is decoded at a time in each worker.",
+        "whose decoders take more have a part of them (of the default: AVIF 10 megapixels, WebP 7, "
+        "JPEG 2000 6), and baseline JPEG, which is decoded at a reduced size, may have eight times "
+        "as many. One large picture is decoded at a time in each worker.",
     )
     max_explained_rows: Positive = Field(
         default=100,

@@ -99,8 +99,9 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.bundle": set(),
     "service.spelling": set(),
     "service.errors": {"service.spelling"},
-    # One leaf in six files, of which others see only the first.
+    # One leaf in seven files, of which others see only the first.
     "service.pictures": {
+        "service.avif_frames",
         "service.digits",
         "service.ink",
         "service.picture_files",
@@ -109,7 +110,8 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     "service.digits": {"service.ink"},
     "service.ink": set(),
-    "service.picture_files": {"service.picture_limits"},
+    "service.avif_frames": set(),
+    "service.picture_files": {"service.avif_frames", "service.picture_limits"},
     "service.picture_limits": set(),
     "service.picture_modes": {"service.picture_files"},
     "service.overlays": set(),
