@@ -15,6 +15,7 @@ import orjson
 
 # Instrumented alone: libraries would take minutes, and their branches are not what is searched.
 with atheris.instrument_imports(include=["service"]):
+    from bench import fuzz_pictures
     from service.api.bodies import parse_json
     from service.api.features import FeatureCodec
     from service.api.parameters import read_parameters
@@ -122,6 +123,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "parameters": parameters,
     "json": json,
 }
+TARGETS |= fuzz_pictures.TARGETS
 
 
 def _read(reader: Reader, data: bytes) -> None:

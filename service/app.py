@@ -19,6 +19,7 @@ from service.api.door import PLAIN, V1, V2, AsgiDoor, Door, Way
 from service.api.errors import add_error_handlers
 from service.api.explain.explainer import Explainer
 from service.api.explain.routes import explain_router
+from service.api.http10 import ContentLengthForHttp10
 from service.api.openapi import complete
 from service.api.operations import operations_router
 from service.api.plain import PlainDialect, PlainPredictions, plain_router
@@ -86,7 +87,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         redirect_slashes=False,
     )
     limits = Limits(settings, metrics.rejected)
-    codecs = Codecs(settings)
+    codecs = Codecs(settings, limits)
     copies = Copies(worker.registry, shadows)
     predictor = Predictor(worker, metrics, copies, settings, limits)
     exchange = TableExchange(predictor, codecs, metrics, settings, limits)
@@ -113,6 +114,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     door = Door(predictor, ways, ledger, limits)
     app.fast_path = FastPath(door, Connections(settings, metrics.rejected))
     app.add_middleware(AsgiDoor, ways=ways)
+    app.add_middleware(ContentLengthForHttp10)
     app.add_middleware(ReleaseQuotas, limits=limits)
     app.add_middleware(RequestContext, ledger=ledger, settings=settings)
     return app

@@ -17,6 +17,7 @@ OnwardError
 │   │   ├── TooManyRows
 │   │   ├── TooManyJsonMembers
 │   │   ├── ParsedBodyTooLarge
+│   │   ├── TooManyFormParts
 │   │   └── RecordTooLarge
 │   └── InputRefused          a bare model's graph cannot compute these values
 ├── NotFound
@@ -28,10 +29,11 @@ OnwardError
 │   ├── Overloaded
 │   ├── DeadlineExceeded
 │   ├── Draining
-│   ├── TooManyConnections
-│   ├── TooManyRequests       … once other requests have finished
-│   ├── TooManyTables
-│   ├── TooManyBytesInFlight
+│   ├── CapacityExceeded      … once other requests have finished
+│   │   ├── TooManyConnections
+│   │   ├── TooManyRequests
+│   │   ├── TooManyTables
+│   │   └── TooManyBytesInFlight
 │   ├── SpoolFull
 │   └── WorkerFailed          … of several workers, some did not follow a call
 ├── NotAllowed                the operator has not switched this on
@@ -149,7 +151,16 @@ class NotImplementedHere(InvalidRequest):
         super().__init__(f"{what} is not implemented here.")
 
 
-class LimitExceeded(InvalidRequest):
+class _StatesLimit(Exception):
+    """An error whose sentence names the limit that was exceeded."""
+
+    sentence = "The request exceeds the limit of {limit:,}."
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(self.sentence.format(limit=limit))
+
+
+class LimitExceeded(_StatesLimit, InvalidRequest):
     """The request exceeds one of the operator's limits (``service.limits``)."""
 
     code = "limit_exceeded"
@@ -159,90 +170,78 @@ class HeadTooLarge(LimitExceeded):
     """The request line and headers have too many bytes."""
 
     code = "head_too_large"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"The request line and headers are larger than the limit of {limit:,} bytes; send "
-            "fewer or shorter headers."
-        )
+    sentence = (
+        "The request line and headers are larger than the limit of {limit:,} bytes; send "
+        "fewer or shorter headers."
+    )
 
 
 class TooManyHeaders(LimitExceeded):
     """The request has too many headers."""
 
     code = "too_many_headers"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"The request has more than {limit:,} headers; send fewer.")
+    sentence = "The request has more than {limit:,} headers; send fewer."
 
 
 class UrlTooLong(LimitExceeded):
     """The request's URL has too many bytes."""
 
     code = "url_too_long"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"The URL is longer than the limit of {limit:,} bytes; send data in the body."
-        )
+    sentence = "The URL is longer than the limit of {limit:,} bytes; send data in the body."
 
 
 class TooManyQueryParameters(LimitExceeded):
     """The query string has too many parameters."""
 
     code = "too_many_query_parameters"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"The query string has more than {limit:,} parameters; send data in the body."
-        )
+    sentence = "The query string has more than {limit:,} parameters; send data in the body."
 
 
 class DecompressionRatioExceeded(LimitExceeded):
     """A compressed body expands too much."""
 
     code = "decompression_ratio_exceeded"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"The compressed body expands to more than {limit:,} times its size; send it "
-            "uncompressed, or in several requests."
-        )
+    sentence = (
+        "The compressed body expands to more than {limit:,} times its size; send it "
+        "uncompressed, or in several requests."
+    )
 
 
 class TooManyRows(LimitExceeded):
     """One request has too many rows or images."""
 
     code = "too_many_rows"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"The request has more than {limit:,} rows; send several requests, or send a table as "
-            "text/csv or application/x-ndjson, which may have any number of rows."
-        )
+    sentence = (
+        "The request has more than {limit:,} rows; send several requests, or send a table as "
+        "text/csv or application/x-ndjson, which may have any number of rows."
+    )
 
 
 class TooManyJsonMembers(LimitExceeded):
     """A request has too many JSON values, or strings in BYTES tensors."""
 
     code = "too_many_json_members"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"The request has more than {limit:,} JSON values or strings; send fewer rows, or send "
-            "numbers as binary tensors by POST /v2/models/NAME/infer."
-        )
+    sentence = (
+        "The request has more than {limit:,} JSON values or strings; send fewer rows, or send "
+        "numbers as binary tensors by POST /v2/models/NAME/infer."
+    )
 
 
 class ParsedBodyTooLarge(LimitExceeded):
     """A body that would take too much memory when parsed, even if no other request ran."""
 
     code = "parsed_body_too_large"
+    sentence = "The body may take more than {limit:,} bytes when it is parsed; send fewer rows."
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"The body may take more than {limit:,} bytes when it is parsed; send fewer rows."
-        )
+
+class TooManyFormParts(LimitExceeded):
+    """A multipart form has too many parts."""
+
+    code = "too_many_form_parts"
+    sentence = (
+        "The form has more than {limit:,} parts; send fewer files a request, or send them in "
+        "JSON as base64."
+    )
 
 
 class RecordTooLarge(LimitExceeded):
@@ -251,10 +250,11 @@ class RecordTooLarge(LimitExceeded):
     code = "record_too_large"
 
     def __init__(self, limit: int, unit: str = "bytes") -> None:
-        super().__init__(
-            f"A record is larger than the limit of {limit:,} {unit}; look for a row that does not "
-            "end its line, or a quotation mark that is never closed."
+        self.sentence = (
+            f"A record is larger than the limit of {{limit:,}} {unit}; look for a row that does "
+            "not end its line, or a quotation mark that is never closed."
         )
+        super().__init__(limit)
 
 
 class InputRefused(InvalidRequest):
@@ -379,43 +379,42 @@ class Draining(Unavailable):
         super().__init__("The service is stopping and takes no new work; send this elsewhere.")
 
 
-class TooManyConnections(Unavailable):
+class CapacityExceeded(_StatesLimit, Unavailable):
+    """All that the operator allows is in use (``service.limits``)."""
+
+    code = "capacity_exceeded"
+    sentence = "{limit:,} are in use, which is the limit; try again."
+
+
+class TooManyConnections(CapacityExceeded):
     """Every connection that the operator allows is in use."""
 
     code = "too_many_connections"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"All {limit:,} connections are in use; try again.")
+    sentence = "All {limit:,} connections are in use; try again."
 
 
-class TooManyRequests(Unavailable):
+class TooManyRequests(CapacityExceeded):
     """As many requests are being processed as the operator allows."""
 
     code = "too_many_requests"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"{limit:,} requests are being processed, which is the limit; try again.")
+    sentence = "{limit:,} requests are being processed, which is the limit; try again."
 
 
-class TooManyTables(Unavailable):
+class TooManyTables(CapacityExceeded):
     """As many tables are being scored as the operator allows."""
 
     code = "too_many_tables"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"{limit:,} tables are being scored, which is the limit; try again.")
+    sentence = "{limit:,} tables are being scored, which is the limit; try again."
 
 
-class TooManyBytesInFlight(Unavailable):
+class TooManyBytesInFlight(CapacityExceeded):
     """The bodies of all requests take as many bytes as the operator allows."""
 
     code = "too_many_bytes_in_flight"
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"The requests in progress hold {limit:,} bytes, which is the limit; send a smaller "
-            "request, or try again."
-        )
+    sentence = (
+        "The requests in progress hold {limit:,} bytes, which is the limit; send a smaller "
+        "request, or try again."
+    )
 
 
 class SpoolFull(Unavailable):

@@ -60,7 +60,13 @@ def ink_of(grey: Grey) -> Plane:
 
 
 def extent(mask: Mask) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of what is true, the ends exclusive."""
+    """Top, bottom, left and right of what is true, the ends exclusive.
+
+    Raises:
+        NoInk: nothing is.
+    """
+    if not mask.any():
+        raise NoInk
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
@@ -130,6 +136,8 @@ def _strokes(light: Plane, soft: Plane, tops: int) -> Plane:
     split = _split(np.where(_paper_edges(soft, first), first.middle, soft))
     kept = _without_dust(split, soft)
     top = float(np.percentile(light[split.strong & kept], tops))
+    if top <= split.middle:
+        raise NoInk  # dots that smoothing took for strokes
     floor = split.middle + min(2 * split.noise, 0.4 * (top - split.middle))
     values = np.clip((light - floor) / (top - floor), 0, 1)
     return np.where(highest(kept.astype(np.float32), 3) > 0, values, 0).astype(np.float32)
@@ -174,6 +182,8 @@ def _otsu(values: Plane) -> float:
 def _without_dust(split: _Split, soft: Plane) -> Mask:
     """The parts that hold a fair share of what is surely ink."""
     weights = _weights(split, soft)
+    if weights.max() <= 0:
+        raise NoInk
     kept: Mask = (weights >= _DUST * weights.max())[split.parts] & (split.parts > 0)
     return kept
 

@@ -14,6 +14,7 @@ from service.errors import (
     ParsedBodyTooLarge,
     SpoolFull,
     TooManyBytesInFlight,
+    TooManyFormParts,
     TooManyJsonMembers,
     TooManyQueryParameters,
     TooManyRequests,
@@ -149,12 +150,13 @@ class Limits:
         count: called with the error code of each rejected request.
     """
 
-    def __init__(self, settings: Settings, count: CountRejection) -> None:
+    def __init__(self, settings: Settings, count: CountRejection = lambda _: None) -> None:
         self._count = count
         self._max_rows = settings.max_request_rows
         self._max_json_members = settings.max_json_members
         self._max_query_parameters = settings.max_query_parameters
         self._max_ratio = settings.max_decompression_ratio
+        self._max_form_parts = settings.max_form_parts
         self.requests = Quota(settings.max_concurrent_requests, TooManyRequests, count)
         """Requests being processed, from the moment their body has arrived."""
         self.tables = Quota(settings.max_concurrent_tables, TooManyTables, count)
@@ -252,6 +254,15 @@ class Limits:
         """
         if rows > self._max_rows:
             raise self.rejected(TooManyRows(self._max_rows))
+
+    def require_form_parts(self, parts: int) -> None:
+        """Reject a multipart form with too many parts.
+
+        Raises:
+            TooManyFormParts: it has.
+        """
+        if parts > self._max_form_parts:
+            raise self.rejected(TooManyFormParts(self._max_form_parts))
 
 
 class RequestQuotas:

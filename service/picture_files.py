@@ -4,10 +4,13 @@ What a file is, its first bytes say, never its name. Only formats listed here ar
 file's header promises is looked at before anything of that size is made.
 """
 
+import ctypes
+import logging
 import re
 import struct
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from io import BytesIO
 
 from PIL import (
@@ -25,9 +28,41 @@ from PIL import (
 )
 from PIL.ImageFile import ImageFile
 
-# Odd metadata is no news to whoever posts a picture, and Python's own way to silence it for a
-# while is not safe in threads.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+from service.avif_frames import frame_sizes, main_picture
+from service.picture_limits import (
+    MAX_ICON_PIXELS,
+    PictureRefused,
+    decoder_bytes,
+    reader,
+    require_declared,
+    require_few_parts,
+    require_frames,
+    require_pixels,
+)
+
+
+def _silence_decoders() -> None:
+    """Keep what decoders think of a client's file off standard error and out of the log.
+
+    The answer says what is wrong with a file. Python's own way to silence warnings for a while is
+    not safe in threads, so they are silenced for good. libtiff writes to standard error itself, by
+    handlers of the process that Pillow does not reach; they are found in the library that Pillow
+    has loaded.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    with suppress(AttributeError, OSError):  # a Pillow without libtiff has nothing to silence
+        libtiff = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined] # no public name
+        for set_handler in (libtiff.TIFFSetErrorHandler, libtiff.TIFFSetWarningHandler):
+            set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+            set_handler(None)
+
+
+_silence_decoders()
+
+# Pillow's own limit on pixels, above twice of which it raises an error. GIF frames are measured
+# against it before they can be measured here.
+Image.MAX_IMAGE_PIXELS = 1 << 24
 
 _FORMATS: Mapping[str, tuple[re.Pattern[bytes], Callable[[BytesIO], ImageFile]]] = {
     "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
@@ -65,10 +100,6 @@ _OTHERS = (
 )  # fmt: skip
 _OTHER_KINDS = [(re.compile(pattern, re.DOTALL), what) for pattern, what in _OTHERS]
 
-# Decoders that take several times the memory of the others' four bytes a pixel, and how many.
-_HUNGRY = {"WebP": 4, "JPEG 2000": 4, "AVIF": 2}
-# A progressive JPEG has about ten scans; one of hundreds exists to keep a decoder busy.
-_MOST_SCANS = 100
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -81,19 +112,24 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 SIDEWAYS = {5, 6, 7, 8}
+_RIGHT_TO_LEFT = {2, 3, 7, 8}
+_BOTTOM_UP = {3, 4, 6, 7}
+_INDEXED = {"P", "PA"}
+_MODES = _INDEXED | {"1", "L", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I", "F"}
+_MODES |= {"I;16", "I;16L", "I;16B", "I;16N"}
+# EXIF is at most a JPEG segment's length where it is not split; other formats do not limit it.
+_MAX_EXIF_BYTES = 1 << 18
 
 
-class PictureRefused(ValueError):
-    """A picture that cannot be used; its text is one sentence a person can act on."""
-
-
-def open_picture(content: bytes, max_pixels: int) -> tuple[str, ImageFile]:
-    """The format's name, and the picture with its header read and nothing else.
+def open_picture(content: bytes, max_pixels: int) -> tuple[str, ImageFile, int]:
+    """The format's name, the picture with its header read and nothing else, and what it costs.
 
     Args:
         content: the whole file.
-        max_pixels: the most that the header may promise; of formats whose decoders take more
-            memory, a half or a quarter.
+        max_pixels: of a picture.
+
+    Returns:
+        The memory that decoding needs besides the pixels themselves, in bytes, comes last.
 
     Raises:
         PictureRefused: it is no picture, of no format that is read here, damaged, or too large.
@@ -101,21 +137,43 @@ def open_picture(content: bytes, max_pixels: int) -> tuple[str, ImageFile]:
     kind = _kind_of(content)
     if kind == "ICO":
         content, kind = _largest_icon(content, max_pixels)
-    max_pixels //= _HUNGRY.get(kind, 1)
+    require_few_parts(kind, content)
     if kind == "WebP":
-        _require_pixels(_webp_size(content), max_pixels)  # opening it makes its canvas
-    if kind == "JPEG" and (scans := content.count(b"\xff\xda")) > _MOST_SCANS:
-        raise PictureRefused(f"This JPEG is made of {scans} scans; save it anew, as a plain one.")
-    try:
-        image = _FORMATS[kind][1](BytesIO(content))
-    except Exception as error:  # a decoder meets broken files with errors of every class
-        raise _damaged(kind, error) from error
-    _require_pixels(image.size, max_pixels)
-    return kind, image
+        require_declared(kind, _webp_size(content), max_pixels)  # opening it makes its canvas
+    with decoder_errors(kind):
+        if kind == "AVIF":
+            require_frames(frame_sizes(content), max_pixels)
+            content = main_picture(content)
+        image = _FORMATS[kind][1](reader(content))
+        return kind, image, decoder_bytes(kind, image, content, max_pixels)
+
+
+class decoder_errors:  # noqa: N801 - used like a function, as `contextlib.suppress` is
+    """Turn whatever Pillow raises on a broken file into `PictureRefused`.
+
+    Its plug-ins meet broken files with errors of every class, from `AssertionError` to
+    `ZeroDivisionError`. So any error is caught, and only around calls of Pillow: a fault in this
+    program stays one.
+    """
+
+    __slots__ = ("_kind",)
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Raise the refusal in place of the error."""
+        if isinstance(error, Exception) and not isinstance(error, PictureRefused):
+            raise _damaged(self._kind, error) from error
 
 
 def orientation(image: Image.Image) -> int:
     """How EXIF says the picture must be turned, 1 to 8; 1, as it is, where it says nothing."""
+    if not image.info or len(image.info.get("exif") or b"") > _MAX_EXIF_BYTES:
+        return 1
     try:
         stated = image.getexif().get(_ORIENTATION)
     except Exception:  # noqa: BLE001 - broken EXIF of a good picture
@@ -123,18 +181,49 @@ def orientation(image: Image.Image) -> int:
     return stated if stated in _TURNS else 1
 
 
-def upright(kind: str, image: Image.Image) -> Image.Image:
-    """The decoded picture, turned as EXIF says; the first of several frames.
+class Decoded:
+    """A decoded picture, to be read in parts, each upright.
+
+    Turning it as a whole would take its memory twice.
+
+    Args:
+        kind: the format.
+        image: with its header read. Of several frames the first is decoded.
 
     Raises:
-        PictureRefused: the file is damaged or cut short.
+        PictureRefused: the file is damaged, cut short, or of colours that are not read here.
     """
-    try:
-        image.load()
-    except Exception as error:  # as above
-        raise _damaged(kind, error) from error
-    turn = _TURNS.get(orientation(image))
-    return image if turn is None else image.transpose(turn)
+
+    def __init__(self, kind: str, image: Image.Image) -> None:
+        with decoder_errors(kind):
+            image.load()
+        self.kind = kind
+        self.image = image
+        self._turn = orientation(image)
+        width, height = image.size
+        self.size = (height, width) if self._turn in SIDEWAYS else (width, height)
+        if image.mode not in _MODES:
+            raise PictureRefused(
+                f"This {kind} file is in the colour space {image.mode}, which is not read here; "
+                "save it in RGB."
+            )
+        if image.mode in _INDEXED and image.palette is None:
+            raise PictureRefused(
+                f"This {kind} file has indexed colours and no palette; save it in RGB."
+            )
+
+    def part(self, box: tuple[int, int, int, int]) -> Image.Image:
+        """The part between left, top, right and bottom."""
+        if self._turn == 1:
+            return self.image if box == (0, 0, *self.size) else self.image.crop(box)
+        left, top, right, bottom = box
+        if self._turn in SIDEWAYS:
+            left, top, right, bottom = top, left, bottom, right
+        if self._turn in _RIGHT_TO_LEFT:
+            left, right = self.image.width - right, self.image.width - left
+        if self._turn in _BOTTOM_UP:
+            top, bottom = self.image.height - bottom, self.image.height - top
+        return self.image.crop((left, top, right, bottom)).transpose(_TURNS[self._turn])
 
 
 def _kind_of(content: bytes) -> str:
@@ -153,15 +242,6 @@ def _kind_of(content: bytes) -> str:
 
 def _is_text(start: bytes) -> bool:
     return not any(byte < 32 and byte not in b"\t\r\n\f" for byte in start)  # noqa: PLR2004 - ASCII
-
-
-def _require_pixels(size: tuple[int, int], most: int) -> None:
-    width, height = size
-    if width * height > most:
-        raise PictureRefused(
-            f"This picture has {width:,} x {height:,} pixels, and at most {most:,} in all are "
-            "read here of its format; send a smaller copy of it, or a JPEG."
-        )
 
 
 def _damaged(kind: str, error: Exception) -> PictureRefused:
@@ -199,6 +279,6 @@ def _largest_icon(content: bytes, max_pixels: int) -> tuple[bytes, str]:
     if icon.startswith(_PNG_START):
         return icon, "PNG"
     width, height = struct.unpack_from("<ii", icon.ljust(12, b"\0"), 4)
-    _require_pixels((abs(width), abs(height)), max_pixels)
+    require_pixels((abs(width), abs(height)), min(max_pixels, MAX_ICON_PIXELS))
     alone = content[:4] + b"\1\0" + best[:12] + struct.pack("<I", 22) + icon
     return alone, "ICO"

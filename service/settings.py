@@ -249,6 +249,10 @@ class Settings(BaseSettings):
         "strings of a BYTES tensor. While a body is parsed nothing else runs, so more makes other "
         "clients wait longer: about 150 ms for a million.",
     )
+    max_form_parts: Positive = Field(
+        default=100,
+        description="Most parts (files and fields) of one multipart form; above it 413.",
+    )
     max_csv_record_bytes: Positive = Field(
         default=1024 * 1024,
         description="Largest single record of a CSV or newline-delimited JSON body in bytes, "
@@ -267,10 +271,12 @@ class Settings(BaseSettings):
         "On a file system of its own, so that a full one affects nothing else.",
     )
     max_picture_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = Field(
-        default=8192 * 8192,
-        description="Most pixels of a picture, as its header promises; above it 400, before "
-        "anything is decoded; of AVIF half, of WebP and JPEG 2000 a quarter of them. Two large "
-        "ones are decoded at a time in each worker, and each may take nine bytes a pixel.",
+        default=24 * 1024**2,
+        description="Most pixels of a picture, as its header states; above it 400, before "
+        "anything is decoded. Decoding may take five bytes of memory for each of them, so formats "
+        "whose decoders take more have a part of them (of the default: AVIF 10 megapixels, WebP 7, "
+        "JPEG 2000 6), and baseline JPEG, which is decoded at a reduced size, may have eight times "
+        "as many. One large picture is decoded at a time in each worker.",
     )
     max_explained_rows: Positive = Field(
         default=100,

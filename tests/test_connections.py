@@ -623,3 +623,39 @@ def test_a_limit_on_concurrent_requests_is_told_at_once(models: Path, start: Sta
     assert busy.headers["retry-after"] == "1"
     assert free.json()["value"] == 4
     assert rejected(client)["too_many_requests"] == 1
+
+
+def test_a_table_of_an_http_1_0_client_comes_with_its_length(models: Path, start: StartApp) -> None:
+    """Not in chunks, which such a client takes for a part of the table."""
+    publish_price(models)
+    client = start()
+    table = b"size\n" + b"2\n" * 50_000
+    request = message(PATH, table, version="1.0").replace(b"application/json", b"text/csv")
+
+    with connected(client) as line:
+        line.sendall(request)
+        (answer,) = answers(line)
+        closed = is_closed(line)
+
+    assert answer.status == 200
+    assert "transfer-encoding" not in answer.headers
+    assert answer.content.count(b"\n") == 50_001
+    assert closed
+
+
+def test_a_table_is_sent_whole_before_its_response_is_read(models: Path, start: StartApp) -> None:
+    """Though that takes longer than a response may stay unread."""
+    publish_price(models)
+    client = start(write_seconds=0.4)
+    table = b"size\n" + b"2\n" * 400_000
+    request = message(PATH, table).replace(b"application/json", b"text/csv")
+    last = b""
+
+    with connected(client) as line:
+        for place in range(0, len(request), 20_000):
+            line.sendall(request[place : place + 20_000])
+            time.sleep(0.03)
+        while not last.endswith(b"0\r\n\r\n"):
+            data = line.recv(1 << 20)
+            assert data
+            last = (last + data)[-10:]

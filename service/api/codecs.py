@@ -8,16 +8,22 @@ from service.bundle.inputs import ImageInput
 from service.bundle.manifest import Manifest
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
+from service.limits import Limits
 from service.settings import Settings
 
 _FEATURES, _PICTURES, _WRITER = "features", "pictures", "writer"
 
 
 class Codecs:
-    """One codec a model."""
+    """One codec a model.
 
-    def __init__(self, settings: Settings) -> None:
-        self._decoding = Decoding(settings.max_picture_pixels, settings.max_body_bytes)
+    Args:
+        settings: the operator's values.
+        limits: that the requests share.
+    """
+
+    def __init__(self, settings: Settings, limits: Limits) -> None:
+        self._decoding = Decoding(settings.max_picture_pixels, settings.max_body_bytes, limits)
 
     def of(self, model: ServedModel, manifest: Manifest) -> FeatureCodec:
         """The codec of a table's model with this manifest.

@@ -28,6 +28,7 @@ STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
     errors.TooManyRows: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.TooManyJsonMembers: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.ParsedBodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.TooManyFormParts: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.RecordTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.InputRefused: HTTPStatus.BAD_REQUEST,
     errors.NotAllowed: HTTPStatus.FORBIDDEN,

@@ -33,5 +33,10 @@ class ReleaseQuotas:
 
 def quotas_of(request: Request) -> RequestQuotas:
     """What a request holds."""
-    quotas: RequestQuotas = request.scope[_KEY]
+    return quotas_of_scope(request.scope)
+
+
+def quotas_of_scope(scope: Scope) -> RequestQuotas:
+    """What the request of an ASGI scope holds."""
+    quotas: RequestQuotas = scope[_KEY]
     return quotas

@@ -21,6 +21,7 @@ from service.commands.options import add_settings, read_settings
 from service.commands.progress import Progress
 from service.commands.score_pictures import score_pictures
 from service.errors import InvalidRequest, OnwardError
+from service.limits import Limits
 from service.logs import configure_logging
 
 _FAILED, _USAGE_ERROR, _INTERRUPTED = 1, 2, 130
@@ -100,6 +101,7 @@ async def _score(options: argparse.Namespace) -> int:
     """
     wish = _wish(options)
     settings = read_settings(vars(options))
+    codecs = Codecs(settings, Limits(settings))
     async with one_model(settings, options.model, options.version) as model:
         with source(options.source) as file:
             progress = Progress(size_of(file), "rows")
@@ -107,7 +109,7 @@ async def _score(options: argparse.Namespace) -> int:
             arriving = unpacked(pieces(file, progress.begin), encoding)
             enough = SAMPLE_BYTES if wish.form == "csv" else 1
             arrival = await begun(arriving, settings.max_csv_record_bytes, enough)
-            scoring = Tables(Codecs(settings), settings).open(model, wish, arrival)
+            scoring = Tables(codecs, settings).open(model, wish, arrival)
             with target(options.output) as written:
                 async for piece in scoring.run(arrival.rest):
                     written.write(piece)

@@ -17,6 +17,7 @@ from service.commands.one_model import one_model
 from service.commands.progress import Progress
 from service.engine.model import ServedModel
 from service.errors import InvalidInput, InvalidRequest
+from service.limits import Limits
 from service.settings import Settings
 
 Answer = dict[str, object]
@@ -34,7 +35,7 @@ async def score_pictures(
     """
     folder, files = _files(options.source)
     async with one_model(settings, options.model, options.version) as model:
-        ask = _asker(model, Codecs(settings), parameters)
+        ask = _asker(model, Codecs(settings, Limits(settings)), parameters)
         names = ["file", *column_names(_output(model), parameters)]
         progress = Progress(len(files), "pictures")
         failed = 0

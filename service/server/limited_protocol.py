@@ -73,7 +73,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._at_eof = False
         self._had_request = False
         self._body_left: int | None = 0
-        self._progressed = False
+        self._progressed = self._has_body_progress = False
         self._unframed_bytes = 0
         self._head_bytes = 0
         self._error: OnwardError | None = None
@@ -297,7 +297,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Add to the body."""
-        self._progressed = True
+        self._progressed = self._has_body_progress = True
         if self._body_left is not None:
             self._body_left -= len(body)
         super().on_body(body)
@@ -425,13 +425,14 @@ class LimitedProtocol(HttpToolsProtocol):
             self._check_wait(waiting, now - waiting.since)
 
     def _is_unread_for(self, now: float) -> float:
-        """How many seconds the client has read nothing of what is written."""
+        """How many seconds the client has neither read what is written nor sent its body."""
         size, since = self._write_mark
         left = self._raw.get_write_buffer_size()
-        if left != size or not left:
-            self._write_mark = (left, now)
-            return 0.0
-        return now - since
+        if left == size and left and not self._has_body_progress:
+            return now - since
+        self._write_mark = (left, now)
+        self._has_body_progress = False
+        return 0.0
 
     def _check_wait(self, waiting: Waiting, elapsed: float) -> None:
         settings = self._settings

@@ -5,7 +5,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from service.api.pictures.codec import Decoding
+from service.limits import Limits
 from service.priority import step_back
+from service.settings import Settings
 
 # Elsewhere threads have no priority of their own that can be told.
 STEPS = 10 if sys.platform == "linux" else 0
@@ -40,9 +42,9 @@ def test_a_thread_that_is_last_already_stays_so() -> None:
 
 def test_large_pictures_are_decoded_behind_small_requests() -> None:
     """The threads for them have stepped back before their first picture."""
-    decoding = Decoding(max_pixels=1, max_bytes=1)
+    decoding = Decoding(max_pixels=1, max_bytes=1, limits=Limits(Settings()))
 
-    with decoding.threads as threads:
-        within = threads.submit(own_steps).result()
-
-    assert within == min(own_steps() + STEPS, LEAST)
+    for pool in (decoding.shared, decoding.large):
+        with pool as threads:
+            within = threads.submit(own_steps).result()
+        assert within == min(own_steps() + STEPS, LEAST)

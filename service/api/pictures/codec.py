@@ -1,6 +1,6 @@
 """A model's pictures: whatever was sent in, one checked uint8 tensor out.
 
-What is wrong is told of every picture at once, before anything is queued. Large pictures are
+What is wrong is reported for every picture at once, before anything is queued. Large pictures are
 decoded in threads of their own, few enough that their memory has a bound.
 """
 
@@ -23,6 +23,7 @@ from service.api.problems import Findings
 from service.bundle.inputs import ImageInput, input_shape
 from service.engine.datatypes import Arrays
 from service.errors import InvalidRequest, Problem
+from service.limits import Limits
 from service.pictures import Picture, PictureRefused, PlainReader, example_picture
 from service.priority import step_back
 
@@ -33,29 +34,34 @@ _MOST_PIXELS_AT_ONCE = 300_000
 _MOST_PLAIN_BYTES = 16 * 1024
 # Looking for ink takes longer than any decoding.
 _MOST_DIGIT_PIXELS_AT_ONCE = 4096
-# Each may hold a decoded picture and a copy of a part of it.
-_THREADS = 2
+# Pictures that take no more memory to decode share these threads. Larger ones wait for a thread of
+# their own, one at a time, so that they neither add up nor hold up the others.
+_MOST_SHARED_BYTES = 16 << 20
+_SHARED_THREADS = 2
 
 # Of a picture's own pixels, and how many each may have: grey, colour, or colour and alpha.
 _AXES = 3
 _CHANNELS = {1, 3, 4}
 
 Place = Callable[[int], str]
-Work = Callable[[Any], Any]
+Opened = Picture | Pixels
 
 
 class Decoding:
     """What an app allows pictures to take: pixels each, bytes all together, and threads.
 
     Args:
-        max_pixels: of one picture, as its header promises.
+        max_pixels: of one picture, as its header states.
         max_bytes: of one request's pictures at the model's own size.
+        limits: on the parts of a form.
     """
 
-    def __init__(self, max_pixels: int, max_bytes: int) -> None:
+    def __init__(self, max_pixels: int, max_bytes: int, limits: Limits) -> None:
         self.max_pixels = max_pixels
         self.max_bytes = max_bytes
-        self.threads = ThreadPoolExecutor(_THREADS, "pictures", step_back)
+        self.limits = limits
+        self.shared = ThreadPoolExecutor(_SHARED_THREADS, "pictures", step_back)
+        self.large = ThreadPoolExecutor(1, "large-pictures", step_back)
 
 
 class PictureCodec:
@@ -100,12 +106,18 @@ class PictureCodec:
         if len(given) == 1 and (pixels := self._plain(given[0])) is not None:
             return (pixels,)
         self.require_room(len(given))
-        if sum(map(weight, given)) > _MOST_BYTES_AT_ONCE:
-            return partial(self._in_thread, self._taken, given, place)
-        opened = each(self._opened, given, place)
-        if sum(map(_pixels_of, opened)) > self._most_pixels_at_once:
-            return partial(self._in_thread, self._finished, opened, place)
-        return (_stacked(each(self._finished, opened, place)),)
+        reading = _Reading(self._opened, given, place)
+        if sum(map(weight, given)) <= _MOST_BYTES_AT_ONCE:
+            left = self._most_pixels_at_once
+
+            def is_small(picture: Picture) -> bool:
+                nonlocal left
+                left -= picture.pixels
+                return left >= 0
+
+            if reading.proceed(is_small):
+                return (reading.tensor(),)
+        return partial(self._in_threads, reading)
 
     def file(self, content: bytes) -> Pixels | None:
         """The tensor of one picture's file that is small and plain, as `read` has it.
@@ -140,6 +152,16 @@ class PictureCodec:
         pixels = whole_pixels(given)
         return None if pixels is None else pixels.reshape(-1, *self._shape)
 
+    def require_parts(self, count: int) -> None:
+        """Reject a form with so many parts.
+
+        Raises:
+            TooManyFormParts: they are too many for any request.
+            InvalidRequest: they are too many for this model.
+        """
+        self._decoding.limits.require_form_parts(count)
+        self.require_room(count)
+
     def require_room(self, count: int) -> None:
         """Refuse more pictures than a request may hold.
 
@@ -158,37 +180,29 @@ class PictureCodec:
         """Whether bytes are the model's own pixels, rather than a picture's file."""
         return len(content) == prod(self._shape)
 
-    async def _in_thread(self, work: Work, given: Sequence[Any], place: Place) -> Arrays:
-        """Do it in a thread, which goes no further than a picture when the caller has gone."""
-        gone = threading.Event()
-        reading = partial(each, work, given, place, gone.is_set)
+    async def _in_threads(self, reading: "_Reading") -> Arrays:
+        """Read the pictures in threads, which stop at the next one when the client has gone."""
+        run = asyncio.get_running_loop().run_in_executor
         try:
-            pixels = await asyncio.get_running_loop().run_in_executor(
-                self._decoding.threads, reading
-            )
+            if not await run(self._decoding.shared, reading.proceed, _is_shared):
+                await run(self._decoding.large, reading.proceed)
         finally:
-            gone.set()
-        return (_stacked(pixels),)
+            reading.abandoned.set()
+        return (reading.tensor(),)
 
-    def _taken(self, given: Any) -> Pixels:  # noqa: ANN401 - JSON is any of its types
-        return self._finished(self._opened(given))
-
-    def _opened(self, given: Any) -> Picture | Pixels:  # noqa: ANN401 - as above
+    def _opened(self, given: Any) -> Opened:  # noqa: ANN401 - as above
         source = read_source(given)
         if isinstance(source, bytes):
-            return Picture.open(source, self._decoding.max_pixels)
+            return Picture.open(source, self._rule, self._decoding.max_pixels)
         if self._is_own(source.shape):
             return source.reshape(self._shape)
         if source.ndim == _AXES - 1 or _is_colour(source.shape):
-            return Picture.of(source)
+            return Picture.of(source, self._rule)
         height, width, channels = self._shape
         raise PictureRefused(
             f"Its pixels have the shape {list(source.shape)}; send {[height, width, channels]}, "
             f"or {prod(self._shape):,} numbers, or a picture's file in base64."
         )
-
-    def _finished(self, opened: Picture | Pixels) -> Pixels:
-        return opened.read(self._rule) if isinstance(opened, Picture) else opened
 
     def _is_own(self, shape: tuple[int, ...]) -> bool:
         """Whether pixels of this shape are the model's own."""
@@ -198,41 +212,64 @@ class PictureCodec:
         )
 
 
-def each(
-    work: Work, given: Sequence[Any], place: Place, gone: Callable[[], bool] = lambda: False
-) -> list[Any]:
-    """What ``work`` makes of each picture.
+class _Reading:
+    """The pictures of one request, read one after another, by one thread at a time.
 
     Args:
-        work: may refuse a picture.
-        given: pictures at any stage.
+        open_picture: makes pixels or a picture of any form of one.
+        given: each picture, in any form.
         place: how the sentence about a picture begins.
-        gone: whether nobody waits for it any more.
-
-    Raises:
-        InvalidInput: some were refused; says which.
     """
-    found = Findings()
-    made: list[Any] = []
-    for number, one in enumerate(given):
-        if gone():
-            raise TimeoutError
-        try:
-            made.append(work(one))
-        except PictureRefused as error:
-            row = number if len(given) > 1 else None
-            found.add(1, [Problem(f"{place(number)}{error}", row)])
-    found.raise_any()
-    return made
+
+    def __init__(
+        self, open_picture: Callable[[Any], Opened], given: Sequence[Any], place: Place
+    ) -> None:
+        self._open = open_picture
+        self._given = given
+        self._place = place
+        self._next = 0
+        self._made: list[Pixels] = []
+        self._found = Findings()
+        self.abandoned = threading.Event()
+        """Set when nobody waits for the pictures any more."""
+
+    def proceed(self, fits: Callable[[Picture], bool] = lambda _: True) -> bool:
+        """Read pictures up to the first that does not fit; tells whether all have been read.
+
+        That one is opened anew later: while it waits it must not hold what its decoder allocates.
+
+        Raises:
+            TimeoutError: nobody waits any more.
+        """
+        for number in range(self._next, len(self._given)):
+            if self.abandoned.is_set():
+                raise TimeoutError
+            try:
+                opened = self._open(self._given[number])
+                if isinstance(opened, Picture):
+                    if not fits(opened):
+                        return False
+                    opened = opened.read()
+                self._made.append(opened)
+            except PictureRefused as error:
+                row = number if len(self._given) > 1 else None
+                self._found.add(1, [Problem(f"{self._place(number)}{error}", row)])
+            self._next = number + 1
+        return True
+
+    def tensor(self) -> Pixels:
+        """All pictures, ``[pictures, height, width, channels]``.
+
+        Raises:
+            InvalidInput: some were refused; says which.
+        """
+        self._found.raise_any()
+        # A batch of one needs no copy.
+        return self._made[0][None] if len(self._made) == 1 else np.stack(self._made)
 
 
-def _stacked(pixels: Sequence[Pixels]) -> Pixels:
-    # A batch of one needs no copy.
-    return pixels[0][None] if len(pixels) == 1 else np.stack(pixels)
-
-
-def _pixels_of(opened: Picture | Pixels) -> int:
-    return opened.pixels if isinstance(opened, Picture) else 0
+def _is_shared(picture: Picture) -> bool:
+    return picture.memory <= _MOST_SHARED_BYTES
 
 
 def _nesting(data: Any) -> tuple[int, ...]:  # noqa: ANN401 - as above

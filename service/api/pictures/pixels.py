@@ -14,6 +14,7 @@ from service.pictures import PictureRefused
 Pixels = npt.NDArray[np.uint8]
 
 _WHITE = 255
+_NUMBERS = {int, float}
 
 
 def read_pixels(data: Sequence[Any]) -> Pixels:
@@ -50,22 +51,26 @@ def whole_pixels(numbers: Numbers) -> Pixels | None:
     return pixels if np.count_nonzero(pixels == numbers) == numbers.size else None
 
 
-def _numbers(data: Sequence[Any]) -> npt.NDArray[Any]:
-    try:
-        numbers = np.array(data)
-    except ValueError:
+def _numbers(data: Sequence[Any]) -> npt.NDArray[np.float64]:
+    # As objects first: next to a long text, numpy would give every number as much room.
+    values = np.array(data, np.object_)
+    kinds = set(map(type, values.ravel().tolist()))
+    if list in kinds:
         raise PictureRefused(
             "Its pixels are ragged; send rows of the same length, or the picture's file in base64."
-        ) from None
-    if numbers.dtype.kind not in "iuf":
-        odd = next(
-            (value for value in np.array(data, np.object_).ravel() if not _is_number(value)), data
         )
+    if kinds - _NUMBERS:
+        odd = next(value for value in values.ravel() if type(value) not in _NUMBERS)
         raise PictureRefused(f"A pixel is {shown(odd)}; pixels are numbers from 0 to {_WHITE}.")
-    return numbers
+    try:
+        return values.astype(np.float64)
+    except OverflowError:
+        raise PictureRefused(
+            f"A pixel is too large; pixels are numbers from 0 to {_WHITE}."
+        ) from None
 
 
-def _checked(numbers: npt.NDArray[Any]) -> Pixels:
+def _checked(numbers: npt.NDArray[np.float64]) -> Pixels:
     if not numbers.size:
         raise PictureRefused("It holds no pixels; send numbers from 0 to 255, row by row.")
     low, high = float(numbers.min()), float(numbers.max())
@@ -79,7 +84,3 @@ def _checked(numbers: npt.NDArray[Any]) -> Pixels:
         )
     pixels: Pixels = rounded.astype(np.uint8)
     return pixels
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

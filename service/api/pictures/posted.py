@@ -42,7 +42,7 @@ def read_posted(codec: PictureCodec, body: bytes, content_type: str) -> Posted:
     """
     media_type = media_type_of(content_type)
     if media_type == MULTIPART:
-        names, contents = zip(*read_files(body, content_type, codec.require_room), strict=True)
+        names, contents = zip(*read_files(body, content_type, codec.require_parts), strict=True)
         return Posted(contents, single=False, files=names)
     if media_type == JSON or (media_type == FORM and body.lstrip()[:1] in (b"{", b"[")):
         if (pixels := codec.numbers(numbers_under(body, KEY))) is not None:

@@ -1,8 +1,9 @@
 """A picture in any form that people send one: a file's bytes, text in base64, or pixels."""
 
 import base64
-import binascii
 import re
+from binascii import a2b_base64
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -12,6 +13,8 @@ from service.pictures import PictureRefused
 
 KEY = "image"
 _BASE64 = "b64"
+# {"image": {"b64": "..."}} is what clients of several protocols make of one picture.
+_MOST_WRAPPERS = 2
 _DATA_URL = re.compile(r"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
 _WEB = re.compile(r"(?:https?|ftp|file|blob):", re.IGNORECASE)
 # White space between the lines of an e-mail, and the alphabet for addresses (RFC 4648).
@@ -24,16 +27,13 @@ def read_source(given: Any) -> bytes | Pixels:  # noqa: ANN401 - JSON is any of 
     Raises:
         PictureRefused: it is neither, or its text cannot be read.
     """
+    given = _unwrapped(given)
     if isinstance(given, bytes):
         return given
     if isinstance(given, str):
         return _file(given)
     if isinstance(given, list):
         return read_pixels(given)
-    if isinstance(given, dict) and len(given) == 1:
-        ((key, value),) = given.items()
-        if key in (KEY, _BASE64):
-            return read_source(value)
     if isinstance(given, dict):
         got = f"an object of {listed(list(given)) or 'nothing'}"
     else:
@@ -43,9 +43,7 @@ def read_source(given: Any) -> bytes | Pixels:  # noqa: ANN401 - JSON is any of 
 
 def bare(given: Any) -> Any:  # noqa: ANN401 - as above
     """A file's bytes or a list, taken out of what may be around it; anything else as it is."""
-    if isinstance(given, dict) and len(given) == 1:
-        ((key, value),) = given.items()
-        given = value if key in (KEY, _BASE64) else given
+    given = _unwrapped(given)
     if not isinstance(given, str):
         return given
     try:
@@ -56,9 +54,20 @@ def bare(given: Any) -> Any:  # noqa: ANN401 - as above
 
 def weight(given: Any) -> int:  # noqa: ANN401 - as above
     """About how many bytes of files there are to decode."""
-    if isinstance(given, dict):
-        return sum(map(weight, given.values()))
+    given = _unwrapped(given)
     return len(given) if isinstance(given, bytes | str) else 0
+
+
+def _unwrapped(given: Any) -> Any:  # noqa: ANN401 - as above
+    """The picture in objects of one key; anything else as it is."""
+    for _ in range(_MOST_WRAPPERS):
+        if not (isinstance(given, dict) and len(given) == 1):
+            break
+        ((key, value),) = given.items()
+        if key not in (KEY, _BASE64):
+            break
+        given = value
+    return given
 
 
 def _file(text: str) -> bytes:
@@ -70,10 +79,12 @@ def _file(text: str) -> bytes:
         raise PictureRefused(
             f"Addresses are not fetched, got {shown(text)}; send the picture's file in base64."
         )
+    with suppress(ValueError):
+        return a2b_base64(text, strict_mode=True)  # as most clients write it, without a copy
     text = text.translate(_PLAIN).rstrip("=")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (ValueError, binascii.Error):
+    except ValueError:
         raise PictureRefused(
             f"Its text is not base64, got {shown(text)}; send the picture's file in base64."
         ) from None

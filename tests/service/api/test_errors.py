@@ -13,6 +13,7 @@ NEVER_SENT = {
     errors.CannotStart,
     errors.DeviceUnavailable,
     errors.NoModels,
+    errors.CapacityExceeded,
 }
 
 

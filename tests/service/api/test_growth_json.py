@@ -141,7 +141,7 @@ async def _measured(
 
 def _dialect(protocol: str, settings: Settings) -> Dialect[Any]:
     limits = Limits(settings, lambda _: None)
-    codecs = Codecs(settings)
+    codecs = Codecs(settings, limits)
     if protocol == "plain":
         return PlainDialect(codecs, limits)
     if protocol == "classify":

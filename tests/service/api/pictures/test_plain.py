@@ -17,6 +17,7 @@ RULE = image_input(4, 5)
 PHOTO = encoded(photograph(40, 60), "JPEG", exif=turned(6))
 SEEN = read_picture(PHOTO, RULE)
 PATH = "/models/mirror/predict"
+PART = b"--x\r\ncontent-disposition: form-data; name=image\r\n\r\n\r\n"
 
 
 def text(content: bytes) -> str:
@@ -183,7 +184,7 @@ def test_json_that_is_no_picture_is_told_what_to_send(
         (PHOTO, "application/json", 400, "a JPEG picture, not JSON"),
         (PHOTO, "multipart/form-data", 400, "The form's Content-Type has no boundary"),
         (PHOTO, "multipart/form-data; boundary=x", 400, "The form cannot be read"),
-        (b"--x\r\n\r\n", "multipart/form-data; boundary=x", 400, "The form is cut short"),
+        (PART, "multipart/form-data; boundary=x", 400, "The form is cut short"),
         (b"--x--\r\n", "multipart/form-data; boundary=x", 400, "The form holds no file"),
         (b"exam_1,exam_2\n1,2\n", "text/csv", 400, "takes pictures, not a table's rows"),
     ],
@@ -227,7 +228,7 @@ def test_pictures_above_the_operators_limit_are_refused(models: Path, start: Sta
     large = client.post(PATH, content=png_of_size(11, 10, bytes(120)), headers=image)
     many = client.post(PATH, json=[[9] * 60] * 3, headers={})
     more = client.post(PATH, json=[""] * 11)
-    parts = b"--x\r\ncontent-disposition: form-data; name=image\r\n\r\n\r\n" * 11
+    parts = PART * 11 + b"--x--"
     form = client.post(
         PATH, content=parts, headers={"content-type": "multipart/form-data; boundary=x"}
     )
