@@ -16,7 +16,7 @@ from service.api.answers import Answer, answers, require_offered
 from service.api.asking import Decoded, Encoded
 from service.api.bodies import JSON, may_hold_booleans, media_type_of, parse_json
 from service.api.codecs import Codecs, require_manifest
-from service.api.error_schemas import MODEL_ERRORS, TABLE_ERRORS, header, returns
+from service.api.error_schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
 from service.api.facts import evaluation, facts, labels, report, summary, versions
 from service.api.features import FeatureCodec
 from service.api.head import Head
@@ -40,32 +40,38 @@ _IMAGE = "image/"
 _TEXT = {"schema": {"type": "string"}}
 _FILE = {"schema": {"type": "string", "format": "binary"}}
 _ONE_OR_MORE = {"schema": {"type": ["object", "array", "string"]}}
-BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "description": "An object by feature name, an array of rows, or an object of instances; or "
-        "a table; or pictures. Each model's own path describes exactly what it takes.",
-        "content": {
-            JSON: _ONE_OR_MORE,
-            "text/csv": _TEXT,
-            "application/x-ndjson": _TEXT,
-            "image/*": _FILE,
-            MULTIPART: {"schema": {"type": "object"}},
-        },
+_TABLES = {"text/csv": _TEXT, "application/x-ndjson": _TEXT}
+
+
+def documented_body(tables: Schema) -> Schema:
+    """The request body of predictions or explanations by any model.
+
+    Args:
+        tables: the media types of tables that are read.
+    """
+    content = {
+        JSON: _ONE_OR_MORE,
+        **tables,
+        "image/*": _FILE,
+        MULTIPART: {"schema": {"type": "object"}},
     }
-}
-"""The request body of predictions and explanations by any model."""
+    description = (
+        "An object by feature name, an array of rows, or an object of instances; or pictures"
+        + ("; or a table" if tables else "")
+        + ". Each model's own path describes exactly what it takes."
+    )
+    return {"requestBody": {"required": True, "description": description, "content": content}}
+
 
 _PREDICT: dict[str, Any] = {
-    "openapi_extra": BODY,
+    "openapi_extra": documented_body(_TABLES),
     "responses": TABLE_ERRORS
     | {
         "200": {
             "headers": header("X-Model-Version", "Server-Timing"),
             "content": {
                 JSON: {"schema": {"type": "object", "required": ["model_version"]}},
-                "text/csv": _TEXT,
-                "application/x-ndjson": _TEXT,
+                **_TABLES,
             },
         }
     },
@@ -257,14 +263,17 @@ def plain_router(worker: Worker, predictions: PlainPredictions) -> APIRouter:
         page = await asyncio.to_thread(report, await reconciler.about(name, version))
         return HTMLResponse(page, headers=_REPORT_HEADERS)
 
+    _add_predictions(router, predictions)
+    return router
+
+
+def _add_predictions(router: APIRouter, predictions: PlainPredictions) -> None:
     @router.post("/models/{name}/predict", summary="Predict one row or many", **_PREDICT)
     @router.post(
         "/models/{name}/versions/{version}/predict", summary="The same by one version", **_PREDICT
     )
     async def predict(request: Request, name: str, version: OptionalVersion) -> Response:
         return await predictions.answer(request, name, version)
-
-    return router
 
 
 def _rows(document: Any, codec: FeatureCodec) -> tuple[list[Any], bool]:  # noqa: ANN401 - JSON is any of its types

@@ -9,10 +9,11 @@ from service.api.error_schemas import PREDICTION_ERRORS, header
 from service.api.explain.explainer import Explainer
 from service.api.explain.pictures import PNG
 from service.api.paths import OptionalVersion
-from service.api.plain import BODY
+from service.api.plain import documented_body
 
 _EXPLAIN: dict[str, Any] = {
-    "openapi_extra": BODY,
+    # Tables are predicted, not explained.
+    "openapi_extra": documented_body({}),
     "responses": PREDICTION_ERRORS
     | {
         "200": {

@@ -127,12 +127,15 @@ def _model_router(
             {"model_stats": await statistics.of([await worker.reconciler.about(name, version)])}
         )
 
+    _add_inference(router, predictor, dialect)
+    return router
+
+
+def _add_inference(router: APIRouter, predictor: Predictor, dialect: V2Dialect) -> None:
     @router.post("/models/{name}/infer", summary="Infer", **INFER)
     @router.post("/models/{name}/versions/{version}/infer", summary="Infer by one version", **INFER)
     async def infer(request: Request, name: str, version: OptionalVersion) -> Response:
         return await predictor.answer(dialect, request, name, version)
-
-    return router
 
 
 def _repository_router(worker: Worker) -> APIRouter:
