@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
@@ -15,12 +16,13 @@ from fastapi import FastAPI
 
 from service.api.codecs import Codecs
 from service.api.copies import Copies
+from service.api.documentation import Documentation, documentation_router
 from service.api.door import PLAIN, V1, V2, AsgiDoor, Door, Way
 from service.api.errors import add_error_handlers
 from service.api.explain.explainer import Explainer
 from service.api.explain.routes import explain_router
 from service.api.http10 import ContentLengthForHttp10
-from service.api.openapi import complete
+from service.api.openapi import model_paths
 from service.api.operations import operations_router
 from service.api.plain import PlainDialect, PlainPredictions, plain_router
 from service.api.prediction import Predictor
@@ -54,16 +56,23 @@ _log = logging.getLogger(__name__)
 class Onward(FastAPI):
     """FastAPI whose OpenAPI document also tells each model's own paths."""
 
-    def __init__(self, registry: Registry, **options: Any) -> None:  # noqa: ANN401 - FastAPI's own
-        super().__init__(**options)
-        self.registry = registry
+    def __init__(
+        self,
+        registry: Registry,
+        settings: Settings,
+        **options: Any,  # noqa: ANN401 - FastAPI's own
+    ) -> None:
+        # Its routes for the document and the pages are replaced by `documentation_router`.
+        super().__init__(**options, openapi_url=None)
+        of_model = partial(model_paths, max_explained_rows=settings.max_explained_rows)
+        self.documentation = Documentation(registry, super().openapi, of_model)
         self.fast_path: FastPath | None = None
         """What `service.server.fast_path` needs; other servers do not use it."""
 
     def openapi(self) -> dict[str, Any]:
-        """The document, made anew each time: models come and go."""
-        self.openapi_schema = None
-        return complete(super().openapi(), self.registry)
+        """The document for the models as they are now."""
+        document: dict[str, Any] = json.loads(self.documentation.content())
+        return document
 
 
 def create_app(settings: Settings, place: Place | None = None) -> Onward:
@@ -80,6 +89,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     shadows = Shadows(metrics)
     app = Onward(
         worker.registry,
+        settings,
         title="Onward",
         version=VERSION,
         description="Predictions from tables and pictures. Train small, serve fast.",
@@ -102,6 +112,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         *v1_routers(worker, predictor, v1, codecs, limits),
         *v2_routers(worker, predictor, v2, settings, VERSION),
         operations_router(worker.readiness, worker.totals.exposition),
+        documentation_router(app.documentation, app.title),
     ):
         app.include_router(router)
     add_error_handlers(app)

@@ -52,6 +52,8 @@ from pathlib import Path
 from service.spelling import nearest
 
 PROBLEMS_SHOWN = 100
+_NAMES_SHOWN = 20
+_LONGEST_NAME = 128
 
 
 class OnwardError(Exception):
@@ -161,7 +163,7 @@ class _StatesLimit(Exception):
 
 
 class LimitExceeded(_StatesLimit, InvalidRequest):
-    """The request exceeds one of the operator's limits (``service.limits``)."""
+    """The request exceeds one of the operator's limits."""
 
     code = "limit_exceeded"
 
@@ -279,11 +281,11 @@ class ModelNotFound(NotFound):
 
     def __init__(self, name: str, available: Sequence[str]) -> None:
         # Both reference clients of the Open Inference Protocol look for this first clause.
-        text = f"Request for unknown model: {name!r} is not found"
+        text = f"Request for unknown model: {_shown(name)} is not found"
         if close := nearest(name, available):
             text += f"; did you mean {close!r}?"
         elif available:
-            text += f"; available: {', '.join(available)}."
+            text += f"; available: {_listed(available)}."
         else:
             text += "; the models folder is empty."
         super().__init__(text)
@@ -302,7 +304,7 @@ class VersionNotFound(NotFound):
         labels: Sequence[str] = (),
         label: str | None = None,
     ) -> None:
-        there = ", ".join(available) or "none"
+        there = _listed(available) or "none"
         if label is not None:
             super().__init__(
                 f"Label {label!r} of model {name!r} is set to version {version}, which is not "
@@ -310,7 +312,7 @@ class VersionNotFound(NotFound):
             )
             return
         if labels or not version.isdecimal():
-            there += f"; labels: {', '.join(labels) or 'none'}"
+            there += f"; labels: {_listed(labels) or 'none'}"
         close = nearest(version, labels)
         meant = f"; did you mean the label {close!r}?" if close else "."
         super().__init__(
@@ -497,3 +499,14 @@ class NoModels(CannotStart):
             f"The models folder {str(folder)!r} does not exist; name one with --models or "
             "ONWARD_MODELS."
         )
+
+
+def _shown(name: str) -> str:
+    """A name that a client chose, of bounded length."""
+    return repr(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names of models or versions, however many there are."""
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

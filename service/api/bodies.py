@@ -5,6 +5,7 @@ import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -38,6 +39,9 @@ _LONGEST_SHOWN = 100
 # No service reads a body of more digits than these, and Python converts them in no time.
 _MOST_LENGTH_DIGITS = 18
 _NO_HEADERS: Mapping[str, str] = {}
+# Far below Python's recursion limit, and above the 64 axes that an array may have.
+_MOST_LEVELS = 100
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 # Up to these numbers a body is decoded within about a millisecond: bytes of any kind, bytes of
 # short JSON, its arrays and objects, and its quotation marks.
@@ -228,10 +232,10 @@ def parse_json(body: bytes, example: Callable[[], bytes]) -> Any:  # noqa: ANN40
         example: makes a body that this endpoint takes.
 
     Raises:
-        InvalidRequest: it is empty or not JSON.
+        InvalidRequest: it is empty, not JSON, or nested too deeply.
     """
     try:
-        return orjson.loads(body)
+        document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         wanted = f"Send for example {example().decode()}"
         if not body or body.isspace():
@@ -243,3 +247,46 @@ def parse_json(body: bytes, example: Callable[[], bytes]) -> Any:  # noqa: ANN40
         if any(token in body for token in (b"NaN", b"Infinity")):
             reason += " JSON has no NaN or Infinity; send null where a value may be missing."
         raise InvalidRequest(f"{reason} {wanted}") from None
+    if len(body) > 2 * _MOST_LEVELS:
+        _require_shallow(body, document)
+    return document
+
+
+def _require_shallow(body: bytes, document: object) -> None:
+    """Reject arrays and objects nested too deeply for functions that call themselves.
+
+    Args:
+        body: JSON, as it was sent.
+        document: what the body holds.
+
+    Raises:
+        InvalidRequest: there are more than `_MOST_LEVELS` levels.
+    """
+    if body.count(b"[") + body.count(b"{") <= _MOST_LEVELS:
+        return
+    # Each replacement takes away the innermost level of all that is left.
+    brackets = body.translate(None, _NOT_BRACKETS)
+    for _ in range(_MOST_LEVELS):
+        outer = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(outer) == len(brackets):
+            break
+        brackets = outer
+    # Brackets within strings are left over too, so what is left is only a suspicion.
+    if brackets and _levels(document) > _MOST_LEVELS:
+        raise InvalidRequest(
+            f"The body nests arrays and objects more than {_MOST_LEVELS} levels deep; send rows "
+            "or tensors as the documentation shows them."
+        )
+
+
+def _levels(document: Any) -> int:  # noqa: ANN401 - JSON is any of its types
+    """How deeply arrays and objects are nested; counts to one above `_MOST_LEVELS`."""
+    level = [document]
+    for depth in range(_MOST_LEVELS + 1):
+        level = [one for one in level if isinstance(one, dict | list)]
+        if not level:
+            return depth
+        level = list(
+            chain.from_iterable(it.values() if isinstance(it, dict) else it for it in level)
+        )
+    return _MOST_LEVELS + 1

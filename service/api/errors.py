@@ -8,6 +8,7 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from service import errors
 
@@ -49,7 +50,16 @@ STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
     errors.InferenceFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
-_RETRY_AFTER = {HTTPStatus.TOO_MANY_REQUESTS: "1", HTTPStatus.SERVICE_UNAVAILABLE: "5"}
+# The errors that are no `OnwardError`: those of the framework, and a fault of the service.
+_INTERNAL_ERROR = "internal_error"
+FRAMEWORK_CODES: Mapping[HTTPStatus, str] = {
+    status: status.name.lower() for status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+} | {HTTPStatus.INTERNAL_SERVER_ERROR: _INTERNAL_ERROR}
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_LONGEST_PATH = 200
+
+RETRY_AFTER = {HTTPStatus.TOO_MANY_REQUESTS: "1", HTTPStatus.SERVICE_UNAVAILABLE: "5"}
 
 
 def error_response(error: Exception) -> Response:
@@ -62,7 +72,7 @@ def error_response(error: Exception) -> Response:
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "This is a fault of the service, not of your request; its log has the trace under the "
         "x-request-id of this answer.",
-        "internal_error",
+        _INTERNAL_ERROR,
     )
 
 
@@ -99,23 +109,43 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _framework_response(request: Request, error: HTTPException) -> Response:
-    path = request.url.path
-    allowed = (error.headers or {}).get("Allow", "")
+    path = _shown_path(request)
+    headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        sentence = f"{request.method} is not possible on {path}; use {allowed}."
+        allowed = _methods_of(request) or [headers["Allow"]]
+        headers["Allow"] = ", ".join(allowed)
+        sentence = f"{request.method} is not possible on {path}; use {' or '.join(allowed)}."
     elif error.status_code == HTTPStatus.NOT_FOUND:
         sentence = f"There is nothing at {path}; GET /models lists the models, /docs every path."
     else:
         sentence = str(error.detail)
     status = HTTPStatus(error.status_code)
     response = _response(status, sentence, status.name.lower())
-    response.headers.update(error.headers or {})
+    response.headers.update(headers)
     return response
+
+
+def _shown_path(request: Request) -> str:
+    path = request.url.path
+    return path if len(path) <= _LONGEST_PATH else f"{path[: _LONGEST_PATH - 1]}…"
+
+
+def _methods_of(request: Request) -> list[str]:
+    """The methods of a path, over all its routes: the framework names those of one route only.
+
+    Empty where the route itself rejected the method.
+    """
+
+    def is_handled(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [] if is_handled(request.method) else [it for it in _METHODS if is_handled(it)]
 
 
 def _response(
     status: HTTPStatus, sentence: str, code: str, problems: Sequence[errors.Problem] = ()
 ) -> Response:
     body = error_document(sentence, code, problems)
-    headers = {"retry-after": _RETRY_AFTER[status]} if status in _RETRY_AFTER else None
+    headers = {"retry-after": RETRY_AFTER[status]} if status in RETRY_AFTER else None
     return Response(orjson.dumps(body), status, headers, media_type="application/json")

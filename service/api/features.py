@@ -22,6 +22,7 @@ from service.api.quick import QuickRows
 from service.api.rows import UNSEEN, Columns, Misfit, RowReader
 from service.api.tensors import fitted
 from service.api.trained_range import TrainedRange, swap_hint
+from service.api.values import WHOLE_MAX
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
@@ -36,8 +37,6 @@ Mask = npt.NDArray[np.bool_]
 
 # Rows are read so many at a time, so that a body of mistakes never becomes a matrix.
 _BLOCK_ROWS = 1024
-# From here on a 64-bit number may itself have been rounded already.
-_EXACT = 2**53
 
 
 class FeatureCodec:
@@ -125,7 +124,7 @@ class FeatureCodec:
     def sift(self, sent: npt.NDArray[np.float64]) -> tuple[Matrix, npt.NDArray[np.intp]]:
         """Numbers in 32 bits, and the rows that must be read singly to say what they are.
 
-        Those break a rule, or hold a whole number that 32 bits would change.
+        Those break a rule, which may not show any more in 32 bits.
 
         Args:
             sent: ``[rows, columns]``, NaN where a value is missing.
@@ -135,8 +134,8 @@ class FeatureCodec:
         doubtful = broken_rules(matrix, self.features).any(axis=1)
         if self._whole:
             whole = sent[:, self._whole]
-            kept = (whole == matrix[:, self._whole]) & (np.abs(whole) < _EXACT)
-            doubtful |= ~(kept | np.isnan(whole)).all(axis=1)
+            valid = (np.floor(whole) == whole) & (np.abs(whole) <= WHOLE_MAX)
+            doubtful |= ~(valid | np.isnan(whole)).all(axis=1)
         return matrix, np.flatnonzero(doubtful)
 
     def _read_block(

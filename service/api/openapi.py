@@ -1,50 +1,42 @@
-"""OpenAPI with each model's own path: its features with units and ranges, and an example."""
+"""OpenAPI with the paths of each model: features with units and ranges, answers, an example."""
 
+import math
+import re
 from typing import Any
 
 from service.api.bodies import JSON
+from service.api.error_schemas import (
+    PREDICTION_ERRORS,
+    TABLE_ERRORS,
+    add_errors,
+    complete_responses,
+    header,
+)
 from service.api.explain.openapi import explain_operation
 from service.api.features import FeatureCodec
 from service.api.pictures.openapi import picture_body
 from service.api.problems import describe
 from service.api.tables.documents import table_answers, table_requests
+from service.api.values import FLOAT32_MAX, WHOLE_MAX
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
     Feature,
     FeaturesInput,
     IntegerFeature,
+    NumberFeature,
+    Range,
 )
 from service.bundle.inputs import ImageInput
 from service.bundle.manifest import Manifest
 from service.bundle.outputs import ClassesOutput
-from service.engine.registry import Registry
 
 Schema = dict[str, Any]
 
-ERROR: Schema = {
-    "type": "object",
-    "required": ["error", "code"],
-    "properties": {
-        "error": {"type": "string", "description": "One sentence that a person can act on."},
-        "code": {"type": "string"},
-        "details": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["sentence"],
-                "properties": {
-                    "sentence": {"type": "string"},
-                    "row": {"type": "integer"},
-                    "feature": {"type": "string"},
-                    "expected": {"type": "string"},
-                    "got": {"type": "string"},
-                    "hint": {"type": "string"},
-                },
-            },
-        },
-    },
-}
+INSTANCES = "instances"
+_PATH_PARAMETER = re.compile(r"\{(\w+)\}")
+# A word that is the usual text of a whole number.
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 _INTERVAL: Schema = {
     "type": "object",
@@ -63,38 +55,51 @@ _WARNINGS = {
     "description": "Values that training did not see.",
 }
 
-_REFUSALS = {
-    "400": "The body or a value in it is wrong.",
-    "403": "The operator has not switched this on.",
-    "404": "There is no such model, version or path.",
-    "405": "The path does not take this verb.",
-    "408": "The body stopped arriving.",
-    "409": "The runtime cannot serve this model's file.",
-    "413": "The body is too large.",
-    "415": "The body's media type or encoding is not read here.",
-    "429": "Too many rows wait.",
-    "500": "A fault of the service.",
-    "503": "The model is not ready, or the service is stopping.",
-    "504": "The deadline passed.",
-}
+
+def _largest(number: float) -> int:
+    """The largest whole number that JSON's readers round to this one."""
+    half = math.ulp(number) / 2
+    largest = int(number) + int(half)
+    return largest if float(largest) == number else largest - 1
 
 
-def complete(document: Schema, registry: Registry) -> Schema:
-    """FastAPI's document with the error contract and a path for each model that serves."""
-    document.setdefault("components", {}).setdefault("schemas", {})["Error"] = ERROR
-    for methods in document["paths"].values():
+_NUMBERS: Schema = {"minimum": -_largest(FLOAT32_MAX), "maximum": _largest(FLOAT32_MAX)}
+_WHOLE_NUMBERS: Schema = {"minimum": -WHOLE_MAX, "maximum": WHOLE_MAX}
+
+
+def complete(document: Schema) -> Schema:
+    """FastAPI's document of the routes, with the error contract and every path parameter."""
+    add_errors(document)
+    for path, methods in document["paths"].items():
         for operation in methods.values():
-            operation["responses"].pop("422", None)  # the contract answers 400
-            operation["responses"] |= _refusals(operation["responses"])
-    for name in registry.names:
-        about = registry.entry(name).about
-        if about is not None and about.manifest is not None:
-            path = f"/models/{name}/predict"
-            operation = _predict_operation(about.manifest)
-            document["paths"][path] = {"post": operation}
-            explained = explain_operation(about.manifest, operation)
-            document["paths"][f"/models/{name}/explain"] = {"post": explained}
+            _add_path_parameters(path, operation)
     return document
+
+
+def _add_path_parameters(path: str, operation: Schema) -> None:
+    """Document those that a handler does not declare, because not all of its paths have them."""
+    parameters = operation.setdefault("parameters", [])
+    known = {parameter["name"] for parameter in parameters}
+    parameters += [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in _PATH_PARAMETER.findall(path)
+        if name not in known
+    ]
+
+
+def model_paths(manifest: Manifest, max_explained_rows: int) -> Schema:
+    """The paths of one model.
+
+    Args:
+        manifest: the model's.
+        max_explained_rows: the operator's limit.
+    """
+    predict = _predict_operation(manifest)
+    explain = explain_operation(manifest, predict, max_explained_rows)
+    return {
+        f"/models/{manifest.name}/predict": {"post": predict},
+        f"/models/{manifest.name}/explain": {"post": explain},
+    }
 
 
 def _predict_operation(manifest: Manifest) -> Schema:
@@ -116,7 +121,7 @@ def _predict_operation(manifest: Manifest) -> Schema:
         "required": [*answer["required"], "model_version"],
         "properties": answer["properties"] | version,
     }
-    return {
+    operation = {
         "tags": [manifest.title],
         "summary": manifest.title,
         "description": manifest.description,
@@ -126,32 +131,40 @@ def _predict_operation(manifest: Manifest) -> Schema:
         "responses": {
             "200": {
                 "description": "One answer for what was sent bare, else one for each.",
+                "headers": header("X-Model-Version", "Server-Timing"),
                 "content": {JSON: {"schema": {"anyOf": [one, many, *tables]}}} | others,
-            }
-        }
-        | _refusals({}),
+            },
+            **(TABLE_ERRORS if others else PREDICTION_ERRORS),
+        },
     }
+    complete_responses(operation)
+    return operation
 
 
 def _rows_body(manifest: Manifest, taken: FeaturesInput) -> Schema:
     row = _row_schema(manifest, taken)
-    rows = {"type": "array", "items": row, "minItems": 1}
-    instances = {
-        "type": "object",
-        "required": ["instances"],
-        "properties": {"instances": rows},
-        "additionalProperties": False,
-    }
+    rows = {"type": "array", "items": {"anyOf": [row, _values_schema(taken)]}, "minItems": 1}
+    forms = [row, rows]
     codec = FeatureCodec(taken)
+    # A feature of that name makes it part of a row.
+    if INSTANCES not in codec.names:
+        forms.append(
+            {
+                "type": "object",
+                "required": [INSTANCES],
+                "properties": {INSTANCES: rows},
+                "additionalProperties": False,
+            }
+        )
     example = codec.example
     return {
         "required": True,
         "content": {
             "application/json": {
-                "schema": {"anyOf": [row, rows, instances]},
+                "schema": {"anyOf": forms},
                 "examples": {
                     "one row": {"value": example},
-                    "several rows": {"value": {"instances": [example, example]}},
+                    "several rows": {"value": [example, list(example.values())]},
                 },
             }
         }
@@ -170,31 +183,65 @@ def _row_schema(manifest: Manifest, taken: FeaturesInput) -> Schema:
     }
 
 
+def _values_schema(taken: FeaturesInput) -> Schema:
+    """A row as an array of values, in the features' order."""
+    values = [_type_schema(feature) for feature in taken.features]
+    return {
+        "type": "array",
+        "prefixItems": values,
+        "items": False,
+        "minItems": len(values),
+        "maxItems": len(values),
+    }
+
+
 def _feature_schema(feature: Feature) -> Schema:
-    schema = _type_schema(feature)
-    if feature.optional:
-        schema["type"] = [schema["type"], "null"]
-        if "enum" in schema:
-            schema["enum"] = [*schema["enum"], None]
     text = [part for part in (feature.description, f"Expected: {describe(feature)}.") if part]
-    return schema | {"description": " ".join(text), "examples": [feature.example]}
+    schema = _type_schema(feature) | {"description": " ".join(text), "examples": [feature.example]}
+    if isinstance(feature, NumberFeature | IntegerFeature):
+        if feature.unit:
+            schema["x-unit"] = feature.unit
+        if feature.trained is not None:
+            schema |= _bounds(feature.trained, "x-trained-")
+    return schema
 
 
 def _type_schema(feature: Feature) -> Schema:
+    """Exactly the values that a feature may have, for clients that check before they send."""
+    schema: Schema
     if isinstance(feature, BooleanFeature):
-        return {"type": "boolean"}
-    if isinstance(feature, CategoryFeature):
-        known = {"enum": feature.categories} if feature.unseen == "refuse" else {}
-        return {"type": "string", **known}
-    schema: Schema = {"type": "integer" if isinstance(feature, IntegerFeature) else "number"}
-    if feature.unit:
-        schema["x-unit"] = feature.unit
-    for source, prefix in ((feature.allowed, ""), (feature.trained, "x-trained-")):
-        for end in ("minimum", "maximum"):
-            limit = getattr(source, end, None)
-            if limit is not None:
-                schema[prefix + end] = limit
-    return schema
+        # 0 and 1 are read too.
+        kinds, schema = ["boolean", "integer"], {"enum": [True, False, 0, 1]}
+    elif isinstance(feature, CategoryFeature):
+        kinds, schema = _words(feature)
+    else:
+        is_whole = isinstance(feature, IntegerFeature)
+        kinds, schema = (
+            ["integer" if is_whole else "number"],
+            {**(_WHOLE_NUMBERS if is_whole else _NUMBERS)},
+        )
+        if feature.allowed is not None:
+            schema |= _bounds(feature.allowed)
+    if feature.optional:
+        kinds = [*kinds, "null"]
+        if "enum" in schema:
+            schema["enum"] = [*schema["enum"], None]
+    return {"type": kinds if len(kinds) > 1 else kinds[0], **schema}
+
+
+def _words(feature: CategoryFeature) -> tuple[list[str], Schema]:
+    """Words; those that are whole numbers may come without quotes."""
+    if feature.unseen == "other":
+        return ["string", "integer"], {}
+    numbers = [int(word) for word in feature.categories if _WHOLE.fullmatch(word)]
+    return ["string", "integer"] if numbers else ["string"], {
+        "enum": [*feature.categories, *numbers]
+    }
+
+
+def _bounds(bounds: Range, prefix: str = "") -> Schema:
+    ends = {"minimum": bounds.minimum, "maximum": bounds.maximum}
+    return {prefix + end: limit for end, limit in ends.items() if limit is not None}
 
 
 def _answer_schema(manifest: Manifest) -> Schema:
@@ -235,8 +282,14 @@ def _parameters(manifest: Manifest) -> list[Schema]:
         known["warnings"] = ("Whether values that training did not see are warned of.", flag)
         known["decimal"] = ("What marks the decimals of a table; else it is found out.", mark)
     if isinstance(output, ClassesOutput):
-        count = {"type": "integer", "minimum": 1, "maximum": len(output.labels)}
-        known["top"] = ("How many labels have a probability, the most probable first.", count)
+        known["top"] = (
+            "How many labels have a probability, the most probable first. All, if there are fewer.",
+            {"type": "integer", "minimum": 1},
+        )
+        known["probabilities"] = (
+            "Whether answers have the probabilities of labels; none wins over top.",
+            {"type": "string", "enum": ["all", "none"]},
+        )
     elif output.interval is not None:
         levels = [one.level for one in output.interval.levels]
         asked = "Give each value the interval that holds this share of the truths."
@@ -245,12 +298,3 @@ def _parameters(manifest: Manifest) -> list[Schema]:
         {"name": name, "in": "query", "description": description, "schema": schema}
         for name, (description, schema) in known.items()
     ]
-
-
-def _refusals(present: Schema) -> Schema:
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {
-        status: {"description": meaning, "content": content}
-        for status, meaning in _REFUSALS.items()
-        if status not in present
-    }

@@ -55,13 +55,8 @@ def read_parameters(query: bytes) -> Parameters:
             raise InvalidRequest(f"Unknown parameter {shown(name)}; did you mean {close!r}?")
     top = _count(given, "top")
     probabilities = _choice(given, "probabilities", _ALL_OR_NONE)
-    if top is not None and probabilities is False:
-        raise InvalidRequest(
-            "Parameter 'top' asks for probabilities and 'probabilities=none' for none of them; "
-            "leave one out."
-        )
     return Parameters(
-        top,
+        None if probabilities is False else top,
         probabilities is not False,
         _choice(given, "warnings", _TRUE_OR_FALSE),
         _choice(given, "decimal", _MARKS),

@@ -16,11 +16,14 @@ from service.api.answers import Answer, answers, require_offered
 from service.api.asking import Decoded, Encoded
 from service.api.bodies import FORM, JSON, may_hold_booleans, media_type_of, parse_json
 from service.api.codecs import Codecs, require_manifest
+from service.api.error_schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
 from service.api.facts import evaluation, facts, labels, report, summary, versions
 from service.api.features import FeatureCodec
 from service.api.head import Head
 from service.api.parameters import USUAL, Parameters, read_parameters
+from service.api.paths import OptionalVersion
 from service.api.pictures.codec import PictureCodec
+from service.api.pictures.multipart import MULTIPART
 from service.api.pictures.posted import PICTURE_TYPES, read_posted
 from service.api.prediction import Predictor
 from service.api.responses import json_response
@@ -35,13 +38,44 @@ from service.workers.worker import Worker
 
 _INSTANCES = "instances"
 _IMAGE = "image/"
-BODY = {
-    "requestBody": {
-        "required": True,
-        "description": "An object by feature name, an array of rows, or an object of instances; "
-        "each model's own path tells its features.",
-        "content": {JSON: {"schema": {"type": ["object", "array"]}}},
+_TEXT = {"schema": {"type": "string"}}
+_FILE = {"schema": {"type": "string", "format": "binary"}}
+_ONE_OR_MORE = {"schema": {"type": ["object", "array", "string"]}}
+_TABLES = {"text/csv": _TEXT, "application/x-ndjson": _TEXT}
+
+
+def documented_body(tables: Schema) -> Schema:
+    """The request body of predictions or explanations by any model.
+
+    Args:
+        tables: the media types of tables that are read.
+    """
+    content = {
+        JSON: _ONE_OR_MORE,
+        **tables,
+        "image/*": _FILE,
+        MULTIPART: {"schema": {"type": "object"}},
     }
+    description = (
+        "An object by feature name, an array of rows, or an object of instances; or pictures"
+        + ("; or a table" if tables else "")
+        + ". Each model's own path describes exactly what it takes."
+    )
+    return {"requestBody": {"required": True, "description": description, "content": content}}
+
+
+_PREDICT: dict[str, Any] = {
+    "openapi_extra": documented_body(_TABLES),
+    "responses": TABLE_ERRORS
+    | {
+        "200": {
+            "headers": header("X-Model-Version", "Server-Timing"),
+            "content": {
+                JSON: {"schema": {"type": "object", "required": ["model_version"]}},
+                **_TABLES,
+            },
+        }
+    },
 }
 # A report is one file with its own style and pictures; nothing in it runs or fetches anything.
 _REPORT_HEADERS = {
@@ -50,7 +84,13 @@ _REPORT_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-_PAGE: dict[str, Any] = {"response_class": HTMLResponse}
+_MODEL = returns(
+    name="string", version="string", ready="boolean", versions="array", labels="object"
+)
+_EVALUATION = MODEL_ERRORS | returns(
+    name="string", version="string", metric="object", part="string", rows="integer"
+)
+_PAGE: dict[str, Any] = {"response_class": HTMLResponse, "responses": MODEL_ERRORS}
 
 
 class Asked(NamedTuple):
@@ -193,7 +233,11 @@ def plain_router(worker: Worker, predictions: PlainPredictions) -> APIRouter:
     registry, reconciler = worker.registry, worker.reconciler
 
     @router.head("/models", include_in_schema=False)
-    @router.get("/models", summary="Every model, and the device they run on")
+    @router.get(
+        "/models",
+        summary="Every model, and the device they run on",
+        responses=returns(models="array", device="object"),
+    )
     async def models() -> Response:
         device = registry.device
         used: dict[str, str] = {"requested": device.requested, "actual": device.actual}
@@ -202,37 +246,52 @@ def plain_router(worker: Worker, predictions: PlainPredictions) -> APIRouter:
         listed = [summary(registry.entry(name)) for name in registry.names]
         return json_response({"models": listed, "device": used})
 
-    @router.get("/models/{name}", summary="What a model takes, answers, and how good it is")
-    @router.get("/models/{name}/versions/{version}", summary="The same of one version")
-    async def model(name: str, version: str | None = None) -> Response:
+    @router.get(
+        "/models/{name}",
+        summary="What a model takes, answers, and how good it is",
+        responses=_MODEL,
+    )
+    @router.get(
+        "/models/{name}/versions/{version}", summary="The same of one version", responses=_MODEL
+    )
+    async def model(name: str, version: OptionalVersion) -> Response:
         entry = registry.entry(name, version)
         seen = await worker.index.entries(name)
         told = {"versions": versions(seen), "labels": labels(registry, name)}
         return json_response(summary(entry) | facts(entry) | told)
 
-    @router.get("/models/{name}/metrics", summary="How good a model is on rows it never saw")
-    @router.get("/models/{name}/versions/{version}/metrics", summary="The same of one version")
-    async def model_metrics(name: str, version: str | None = None) -> Response:
+    @router.get(
+        "/models/{name}/metrics",
+        summary="How good a model is on rows it never saw",
+        responses=_EVALUATION,
+    )
+    @router.get(
+        "/models/{name}/versions/{version}/metrics",
+        summary="The same of one version",
+        responses=_EVALUATION,
+    )
+    async def model_metrics(name: str, version: OptionalVersion) -> Response:
         return json_response(evaluation(await reconciler.about(name, version)))
 
     @router.get("/models/{name}/report", summary="What training wrote for a reviewer", **_PAGE)
     @router.get(
         "/models/{name}/versions/{version}/report", summary="The same of one version", **_PAGE
     )
-    async def model_report(name: str, version: str | None = None) -> Response:
+    async def model_report(name: str, version: OptionalVersion) -> Response:
         page = await asyncio.to_thread(report, await reconciler.about(name, version))
         return HTMLResponse(page, headers=_REPORT_HEADERS)
 
-    @router.post("/models/{name}/predict", summary="Predict one row or many", openapi_extra=BODY)
-    @router.post(
-        "/models/{name}/versions/{version}/predict",
-        summary="The same by one version",
-        openapi_extra=BODY,
-    )
-    async def predict(request: Request, name: str, version: str | None = None) -> Response:
-        return await predictions.answer(request, name, version)
-
+    _add_predictions(router, predictions)
     return router
+
+
+def _add_predictions(router: APIRouter, predictions: PlainPredictions) -> None:
+    @router.post("/models/{name}/predict", summary="Predict one row or many", **_PREDICT)
+    @router.post(
+        "/models/{name}/versions/{version}/predict", summary="The same by one version", **_PREDICT
+    )
+    async def predict(request: Request, name: str, version: OptionalVersion) -> Response:
+        return await predictions.answer(request, name, version)
 
 
 def _rows(document: Any, codec: FeatureCodec) -> tuple[list[Any], bool]:  # noqa: ANN401 - JSON is any of its types

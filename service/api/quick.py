@@ -13,13 +13,12 @@ from operator import itemgetter
 import numpy as np
 import numpy.typing as npt
 
+from service.api.values import WHOLE_MAX
 from service.bundle.features import Feature, IntegerFeature, NumberFeature
 
 Matrix = npt.NDArray[np.float32]
 
 _NUMBERS = {int, float}
-# Beyond 2^53 a 64-bit number may itself have been rounded already.
-_EXACT = 2**53
 # Above it, numpy's fixed costs are less than those of looking at each number.
 _NARROW = 16
 # So many bounds are kept ready for a model, at most.
@@ -92,7 +91,7 @@ class QuickRows:
         if booleans and not set(map(type, flat)) <= _NUMBERS:
             return None
         try:
-            matrix = self._exact(flat) if self._whole else packed(flat)
+            matrix = self._whole_ones(flat) if self._whole else packed(flat)
         except (struct.error, OverflowError):
             return None
         if matrix is None:
@@ -141,14 +140,14 @@ class QuickRows:
                 return False
         return True
 
-    def _exact(self, flat: Sequence[object]) -> Matrix | None:
-        """The numbers in 32 bits, where the whole ones are still those that were sent."""
+    def _whole_ones(self, flat: Sequence[object]) -> Matrix | None:
+        """The numbers in 32 bits; None where a whole one breaks a rule that may not show there."""
         sent = np.frombuffer(struct.pack(f"{len(flat)}d", *flat)).reshape(-1, self._width)
         with np.errstate(over="ignore"):
             matrix = sent.astype(np.float32)
         whole = sent[:, self._whole]
-        exact = (whole == matrix[:, self._whole]) & (np.abs(whole) < _EXACT)
-        return matrix if exact.all() else None
+        valid = (np.floor(whole) == whole) & (np.abs(whole) <= WHOLE_MAX)
+        return matrix if valid.all() else None
 
     def _cells(self, row: object) -> Sequence[object]:
         if isinstance(row, dict) and len(row) == self._width:

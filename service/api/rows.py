@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from service.api.problems import Findings, misfit_problem, missing_problem, unknown_problem
-from service.api.values import at, becomes_whole, is_number, listed, shown
+from service.api.values import WHOLE_MAX, at, becomes_whole, is_number, listed, shown
 from service.bundle.features import BooleanFeature, CategoryFeature, Feature, IntegerFeature
 from service.errors import Problem
 from service.spelling import nearest
@@ -196,9 +196,10 @@ def _category_converter(feature: CategoryFeature) -> Convert:
 
     def convert(value: object) -> float | None:
         # Categories are words in the manifest; a table may well have written them as numbers.
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        word = str(value) if is_number else value
-        return positions.get(word, unseen) if isinstance(word, str) else None
+        # JSON does not tell 1 from 1.0, and clients that know missing values send the latter.
+        if isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0:
+            value = str(int(value))
+        return positions.get(value, unseen) if isinstance(value, str) else None
 
     return convert
 
@@ -212,4 +213,6 @@ def _number(value: object) -> float | None:
 
 
 def _whole(value: object) -> float | None:
-    return float(value) if is_number(value) and not becomes_whole(value) else None
+    if not is_number(value) or abs(value) > WHOLE_MAX or becomes_whole(value):
+        return None
+    return float(value)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 from fastapi import APIRouter, Response
 
+from service.api.error_schemas import MODEL_ERRORS, returns
 from service.api.responses import json_response
 from service.engine.registry import Registry
 from service.errors import NotFound
@@ -25,11 +26,17 @@ def shadow_router(registry: Registry, shadows: Shadows, channel: Channel) -> API
     @router.get(
         "/models/{name}/versions/{version}/shadow",
         summary="How a candidate version fares on copies of live requests",
+        responses=MODEL_ERRORS
+        | returns(name="string", version="string", requests="object", rows="integer"),
     )
     async def report(name: str, version: str) -> Response:
         return json_response(await reports.of(name, registry.require(name, version).version))
 
-    @router.delete("/models/{name}/versions/{version}/shadow", summary="Begin that comparison anew")
+    @router.delete(
+        "/models/{name}/versions/{version}/shadow",
+        summary="Begin that comparison anew",
+        responses=MODEL_ERRORS | returns(),
+    )
     async def reset(name: str, version: str) -> Response:
         await reports.reset(name, registry.require(name, version).version)
         return json_response({})

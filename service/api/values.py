@@ -1,5 +1,6 @@
 """Single values as people send them: what is a number, and how a sentence shows one."""
 
+import math
 import re
 from collections.abc import Sequence
 from typing import TypeGuard
@@ -9,8 +10,9 @@ import orjson
 
 from service.spelling import LONGEST_WORD, nearest
 
-_FLOAT32_MAX = 3.4028235e38
-_EVERY_WHOLE = 2**24  # above it, a 32-bit number skips some
+# The largest number that rounds to a finite 32-bit one.
+FLOAT32_MAX = math.nextafter(2.0**128 - 2.0**103, 0)
+WHOLE_MAX = 2**53 - 1  # larger whole numbers of JSON are not exact everywhere (RFC 8259)
 # Possessive quantifiers never backtrack, so that a match takes time by the length of its text.
 _NUMBER = re.compile(r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d++,\d++")
@@ -22,15 +24,12 @@ def is_number(value: object) -> TypeGuard[float]:
     """Whether a JSON value is a number that fits 32 bits."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return abs(value) <= _FLOAT32_MAX
+    return abs(value) <= FLOAT32_MAX
 
 
 def becomes_whole(value: float) -> bool:
-    """Whether rounding to 32 bits makes another number of this one, and a whole one."""
-    if isinstance(value, int) and abs(value) <= _EVERY_WHOLE:
-        return False
-    rounded = float(np.float32(value))
-    return rounded % 1 == 0 and rounded != value
+    """Whether rounding to 32 bits makes a whole number of one that is not."""
+    return value % 1 != 0 and float(np.float32(value)) % 1 == 0
 
 
 def not_a_number(value: object, *, whole: bool) -> str | None:
@@ -43,11 +42,8 @@ def not_a_number(value: object, *, whole: bool) -> str | None:
         return None
     if not is_number(value):
         return "It does not fit a 32-bit number."
-    if whole and value % 1 == 0:
-        return (
-            "A 32-bit number cannot hold it exactly; "
-            f"it can every whole number up to {_EVERY_WHOLE:,}."
-        )
+    if whole and abs(value) > WHOLE_MAX:
+        return f"The largest whole number is {WHOLE_MAX:,}."
     return None
 
 

@@ -82,10 +82,13 @@ class Registry:
         # Models whose requests without a version are split, or copied.
         self._special: set[str] = set()
         self._shadowing: dict[str, Sequence[tuple[ServedModel, Shadow]]] = {}
+        self.revision = 0
+        """Increases with every change of what the models offer."""
         self.device = DeviceChoice(requested, "cpu", "not asked yet")
 
     def put(self, name: str, offer: Offer) -> None:
         """Replace what a model offers; one without versions is forgotten."""
+        self.revision += 1
         for asked in _asked(self._offers.get(name, _NOTHING)):
             self._answering.pop((name, asked), None)
         self._shadowing.pop(name, None)

@@ -5,6 +5,7 @@ from typing import Any
 
 from service.api.bodies import JSON
 from service.api.explain.parameters import LEAST_CELLS, MOST_CELLS
+from service.api.pictures.posted import INSTANCES
 from service.bundle.features import FeaturesInput
 from service.bundle.inputs import ImageInput
 from service.bundle.manifest import Manifest
@@ -15,12 +16,13 @@ Schema = dict[str, Any]
 _NUMBER: Schema = {"type": "number"}
 
 
-def explain_operation(manifest: Manifest, predicted: Schema) -> Schema:
+def explain_operation(manifest: Manifest, predicted: Schema, max_rows: int) -> Schema:
     """The operation of a model's explanations.
 
     Args:
         manifest: the model's.
         predicted: the operation of its predictions, which stays as it is.
+        max_rows: the operator's limit.
     """
     operation = copy.deepcopy(predicted)
     operation["operationId"] = f"explain_{manifest.name}"
@@ -31,6 +33,8 @@ def explain_operation(manifest: Manifest, predicted: Schema) -> Schema:
         # Tables are predicted, not explained.
         asked = operation["requestBody"]["content"]
         operation["requestBody"]["content"] = {JSON: asked[JSON]}
+    for schema in operation["requestBody"]["content"][JSON]["schema"]["anyOf"]:
+        _limit_rows(schema, max_rows)
     one, many, *_ = operation["responses"]["200"]["content"][JSON]["schema"]["anyOf"]
     reasons = _reasons(manifest)
     about = _about(manifest)
@@ -44,7 +48,16 @@ def explain_operation(manifest: Manifest, predicted: Schema) -> Schema:
     if isinstance(manifest.input, ImageInput):
         content["image/png"] = {"schema": {"type": "string", "format": "binary"}}
     operation["responses"]["200"]["content"] = content
+    # Explanations have no phases to report.
+    operation["responses"]["200"]["headers"].pop("Server-Timing")
     return operation
+
+
+def _limit_rows(form: Schema, most: int) -> None:
+    """Add the limit to the arrays of rows or pictures among the forms of a body."""
+    form = form.get("properties", {}).get(INSTANCES, form)
+    if form["type"] == "array" and "maxItems" not in form:
+        form["maxItems"] = most
 
 
 def _parameters(manifest: Manifest) -> list[Schema]:
@@ -54,7 +67,8 @@ def _parameters(manifest: Manifest) -> list[Schema]:
         asked = "The label to explain, instead of the one answered."
         found.append({"name": "label", "in": "query", "description": asked, "schema": schema})
     if isinstance(manifest.input, ImageInput):
-        cells = {"type": "integer", "minimum": LEAST_CELLS, "maximum": MOST_CELLS}
+        most = min(MOST_CELLS, manifest.input.height, manifest.input.width)
+        cells = {"type": "integer", "minimum": LEAST_CELLS, "maximum": most}
         asked = "The cells of the grid along either side."
         found.append({"name": "resolution", "in": "query", "description": asked, "schema": cells})
     return found

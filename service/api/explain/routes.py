@@ -1,9 +1,30 @@
 """POST /models/{name}/explain, also under /models/{name}/versions/{version}."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 
+from service.api.bodies import JSON
+from service.api.error_schemas import PREDICTION_ERRORS, header
 from service.api.explain.explainer import Explainer
-from service.api.plain import BODY
+from service.api.explain.pictures import PNG
+from service.api.paths import OptionalVersion
+from service.api.plain import documented_body
+
+_EXPLAIN: dict[str, Any] = {
+    # Tables are predicted, not explained.
+    "openapi_extra": documented_body({}),
+    "responses": PREDICTION_ERRORS
+    | {
+        "200": {
+            "headers": header("X-Model-Version"),
+            "content": {
+                JSON: {"schema": {"type": "object", "required": ["method", "model_version"]}},
+                PNG: {"schema": {"type": "string", "format": "binary"}},
+            },
+        }
+    },
+}
 
 
 def explain_router(explainer: Explainer) -> APIRouter:
@@ -13,14 +34,14 @@ def explain_router(explainer: Explainer) -> APIRouter:
     @router.post(
         "/models/{name}/explain",
         summary="Predict, and tell why the answers are what they are",
-        openapi_extra=BODY,
+        **_EXPLAIN,
     )
     @router.post(
         "/models/{name}/versions/{version}/explain",
         summary="The same by one version",
-        openapi_extra=BODY,
+        **_EXPLAIN,
     )
-    async def explain(request: Request, name: str, version: str | None = None) -> Response:
+    async def explain(request: Request, name: str, version: OptionalVersion) -> Response:
         return await explainer.answer(request, name, version)
 
     return router

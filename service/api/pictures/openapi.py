@@ -11,6 +11,9 @@ from service.pictures import example_picture
 
 Schema = dict[str, Any]
 
+ENCODED = "base64-image"
+"""The format of strings that are a picture's file; JSON Schema has none."""
+
 _FILE: Schema = {"type": "string", "format": "binary"}
 _FITS = {
     "stretch": "both of its sides are scaled to",
@@ -23,23 +26,14 @@ def picture_body(rule: ImageInput) -> Schema:
     """The request body of predictions: a file, a form of files, or JSON."""
     text = base64.b64encode(example_picture(rule)).decode()
     picture = _picture(rule)
-    one = {
-        "type": "object",
-        "required": [KEY],
-        "properties": {KEY: picture},
-        "additionalProperties": False,
-    }
+    one = _wrapped(KEY, picture)
     several = {"type": "array", "items": {"anyOf": [one, picture]}, "minItems": 1}
-    instances = {
-        "type": "object",
-        "required": [INSTANCES],
-        "properties": {INSTANCES: several},
-        "additionalProperties": False,
-    }
+    instances = _wrapped(INSTANCES, several)
     form = {
         "type": "object",
         "required": [KEY],
         "properties": {KEY: {"type": "array", "items": _FILE, "minItems": 1}},
+        "additionalProperties": False,
     }
     return {
         "required": True,
@@ -54,8 +48,17 @@ def picture_body(rule: ImageInput) -> Schema:
                 },
             },
             "image/*": {"schema": _FILE},
-            MULTIPART: {"schema": form},
+            MULTIPART: {"schema": form, "encoding": {KEY: {"contentType": "image/*"}}},
         },
+    }
+
+
+def _wrapped(key: str, schema: Schema) -> Schema:
+    return {
+        "type": "object",
+        "required": [key],
+        "properties": {key: schema},
+        "additionalProperties": False,
     }
 
 
@@ -65,10 +68,16 @@ def _picture(rule: ImageInput) -> Schema:
         "type": "string",
         "description": "A picture's file in base64, or a data URL.",
         "contentEncoding": "base64",
+        "contentMediaType": "image/*",
+        "format": ENCODED,
     }
     numbers = {
         "type": "array",
-        "description": f"Pixels from 0 to 255: {pixels} of them, or rows of "
-        + ("numbers." if rule.channels == 1 else "red, green and blue."),
+        "description": f"Pixels from 0 to 255, row by row: {pixels} of them. Rows of "
+        + ("numbers" if rule.channels == 1 else "red, green and blue")
+        + ", of a picture of any size, are read too.",
+        "items": {"type": "integer", "minimum": 0, "maximum": 255},
+        "minItems": pixels,
+        "maxItems": pixels,
     }
-    return {"anyOf": [encoded, numbers]}
+    return {"anyOf": [encoded, _wrapped("b64", encoded), numbers]}

@@ -1,10 +1,15 @@
 """The protocol's paths."""
 
 from http import HTTPStatus
+from itertools import product
+from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from service.api.bodies import JSON
 from service.api.codecs import Codecs
+from service.api.error_schemas import MODEL_ERRORS, PREDICTION_ERRORS, Schema, header, returns
+from service.api.paths import OptionalLabel, OptionalVersion
 from service.api.prediction import Predictor
 from service.api.responses import json_response
 from service.api.v1.describe import metadata, status
@@ -15,6 +20,44 @@ from service.errors import NotFound
 from service.limits import Limits
 from service.workers.worker import Worker
 
+_STATUS = returns(name="string", ready="boolean", model_version_status="array")
+_METADATA = MODEL_ERRORS | returns(model_spec="object", metadata="object")
+
+
+def _options(request: Schema, key: str) -> dict[str, Any]:
+    """Options of the routes of a prediction, whose response is an object with this key."""
+    schema = {"type": "object", **request}
+    schema["properties"] = {
+        "signature_name": {"type": ["string", "null"]},
+        **request.get("properties", {}),
+    }
+    predicted = returns(**({key: "array"} if key else {}))["200"]
+    return {
+        "openapi_extra": {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}},
+        "responses": PREDICTION_ERRORS
+        | {"200": predicted | {"headers": header("X-Model-Version", "Server-Timing")}},
+    }
+
+
+_ROWS: Schema = {
+    "required": ["instances"],
+    "properties": {"instances": {"type": "array", "minItems": 1}},
+}
+_COLUMNS: Schema = {"required": ["inputs"]}
+_PREDICT = _options({"oneOf": [_ROWS, _COLUMNS]}, "")
+_EXAMPLES = _options(
+    {
+        "required": ["examples"],
+        "properties": {
+            "examples": {"type": "array", "items": {"type": "object"}, "minItems": 1},
+            "context": {"type": "object"},
+        },
+    },
+    "results",
+)
+_PATHS = ("/models/{name}", "/models/{name}/versions/{version}", "/models/{name}/labels/{label}")
+_VERBS = ("predict", "classify", "regress")
+_NOT_POST = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _TAG = "TensorFlow Serving and KServe, version 1"
 
 
@@ -37,27 +80,43 @@ def _prediction_router(
     classify = ExamplesDialect(codecs, CLASSIFY, limits)
     regress = ExamplesDialect(codecs, REGRESS, limits)
 
-    @router.post("/models/{name}:predict", summary="Predict rows or columns")
-    @router.post("/models/{name}/versions/{version}:predict", summary="The same by one version")
-    @router.post("/models/{name}/labels/{label}:predict", summary="The same by a label's version")
+    @router.post("/models/{name}:predict", summary="Predict rows or columns", **_PREDICT)
+    @router.post(
+        "/models/{name}/versions/{version}:predict", summary="The same by one version", **_PREDICT
+    )
+    @router.post(
+        "/models/{name}/labels/{label}:predict", summary="The same by a label's version", **_PREDICT
+    )
     async def predicted(
-        request: Request, name: str, version: str | None = None, label: str | None = None
+        request: Request, name: str, version: OptionalVersion, label: OptionalLabel
     ) -> Response:
         return await predictor.answer(predict, request, name, _asked(version, label))
 
-    @router.post("/models/{name}:classify", summary="Label examples")
-    @router.post("/models/{name}/versions/{version}:classify", summary="The same by one version")
-    @router.post("/models/{name}/labels/{label}:classify", summary="The same by a label's version")
+    @router.post("/models/{name}:classify", summary="Label examples", **_EXAMPLES)
+    @router.post(
+        "/models/{name}/versions/{version}:classify", summary="The same by one version", **_EXAMPLES
+    )
+    @router.post(
+        "/models/{name}/labels/{label}:classify",
+        summary="The same by a label's version",
+        **_EXAMPLES,
+    )
     async def classified(
-        request: Request, name: str, version: str | None = None, label: str | None = None
+        request: Request, name: str, version: OptionalVersion, label: OptionalLabel
     ) -> Response:
         return await predictor.answer(classify, request, name, _asked(version, label))
 
-    @router.post("/models/{name}:regress", summary="One number for each example")
-    @router.post("/models/{name}/versions/{version}:regress", summary="The same by one version")
-    @router.post("/models/{name}/labels/{label}:regress", summary="The same by a label's version")
+    @router.post("/models/{name}:regress", summary="One number for each example", **_EXAMPLES)
+    @router.post(
+        "/models/{name}/versions/{version}:regress", summary="The same by one version", **_EXAMPLES
+    )
+    @router.post(
+        "/models/{name}/labels/{label}:regress",
+        summary="The same by a label's version",
+        **_EXAMPLES,
+    )
     async def regressed(
-        request: Request, name: str, version: str | None = None, label: str | None = None
+        request: Request, name: str, version: OptionalVersion, label: OptionalLabel
     ) -> Response:
         return await predictor.answer(regress, request, name, _asked(version, label))
 
@@ -69,16 +128,24 @@ def _model_router(worker: Worker) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=[_TAG])
     registry, readiness = worker.registry, worker.readiness
 
-    @router.get("/models", summary="The models' names")
+    @router.get("/models", summary="The models' names", responses=returns(models="array"))
     async def models() -> Response:
         return json_response({"models": registry.names})
 
-    @router.get("/models/{name}", summary="Whether a model serves, and the state of its versions")
-    @router.get("/models/{name}/versions/{version}", summary="The state of one version")
-    @router.get("/models/{name}/labels/{label}", summary="The state of a label's version")
-    async def model_status(
-        name: str, version: str | None = None, label: str | None = None
-    ) -> Response:
+    @router.get(
+        "/models/{name}",
+        summary="Whether a model serves, and the state of its versions",
+        responses=_STATUS,
+    )
+    @router.get(
+        "/models/{name}/versions/{version}", summary="The state of one version", responses=_STATUS
+    )
+    @router.get(
+        "/models/{name}/labels/{label}",
+        summary="The state of a label's version",
+        responses=_STATUS,
+    )
+    async def model_status(name: str, version: OptionalVersion, label: OptionalLabel) -> Response:
         asked = _asked(version, label)
         known = await worker.index.entries(name)
         if asked is not None:
@@ -86,12 +153,18 @@ def _model_router(worker: Worker) -> APIRouter:
             known = [entry for entry in known if entry.version == version]
         return json_response(status(name, known, draining=readiness.draining))
 
-    @router.get("/models/{name}/metadata", summary="A model's tensors")
-    @router.get("/models/{name}/versions/{version}/metadata", summary="The tensors of one version")
-    @router.get("/models/{name}/labels/{label}/metadata", summary="Those of a label's version")
-    async def model_metadata(
-        name: str, version: str | None = None, label: str | None = None
-    ) -> Response:
+    @router.get("/models/{name}/metadata", summary="A model's tensors", responses=_METADATA)
+    @router.get(
+        "/models/{name}/versions/{version}/metadata",
+        summary="The tensors of one version",
+        responses=_METADATA,
+    )
+    @router.get(
+        "/models/{name}/labels/{label}/metadata",
+        summary="Those of a label's version",
+        responses=_METADATA,
+    )
+    async def model_metadata(name: str, version: OptionalVersion, label: OptionalLabel) -> Response:
         return json_response(metadata(await worker.reconciler.about(name, _asked(version, label))))
 
     return router
@@ -101,12 +174,12 @@ def _refusing_router(registry: Registry) -> APIRouter:
     """What the protocol's servers have and this one has not, told in a sentence."""
     router = APIRouter(prefix="/v1", include_in_schema=False)
 
-    @router.get("/models/{name}:predict")
-    @router.get("/models/{name}:classify")
-    @router.get("/models/{name}:regress")
-    async def not_read(name: str) -> Response:  # noqa: ARG001 - the path's own parameter
-        # Otherwise the verb would be taken for part of a model's name.
+    async def not_read() -> Response:
+        # Otherwise the verb would be taken for part of a name, a version or a label.
         raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
+
+    for path, verb in product(_PATHS, _VERBS):
+        router.add_api_route(f"{path}:{verb}", not_read, methods=_NOT_POST)
 
     @router.post("/models/{name}:{verb}")
     @router.post("/models/{name}/versions/{version}:{verb}")

@@ -4,18 +4,21 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Request, Response
 
+from service.api.error_schemas import MODEL_ERRORS, fails_with, returns
 from service.api.health import add_health
+from service.api.paths import OptionalVersion
 from service.api.prediction import Predictor
 from service.api.responses import json_response
 from service.api.v2.browsers import NOT_FROM_A_BROWSER
 from service.api.v2.describe import config, metadata
 from service.api.v2.dialect import V2Dialect
 from service.api.v2.exchange import TAG, read_document
+from service.api.v2.schemas import CONFIG, INDEX, INFER, METADATA, READY, STATISTICS
 from service.api.v2.shared_memory_routes import shared_memory_router
 from service.api.v2.statistics import StatisticsOfWorkers
 from service.engine.readiness import Readiness
 from service.engine.registry import Entry, Offer, State
-from service.errors import InvalidRequest
+from service.errors import InvalidRequest, NotAllowed
 from service.settings import Settings
 from service.workers.worker import Worker
 
@@ -50,14 +53,18 @@ def _server_router(
     """The server, its health, and what all its models have done."""
     router = APIRouter(prefix="/v2", tags=[TAG])
 
-    @router.get("", summary="The server")
+    @router.get(
+        "",
+        summary="The server",
+        responses=returns(name="string", version="string", extensions="array"),
+    )
     @router.get("/", include_in_schema=False)
     async def server() -> Response:
         return json_response(about)
 
     add_health(router, readiness)
 
-    @router.get("/models/stats", summary="What every model has done so far")
+    @router.get("/models/stats", summary="What every model has done so far", responses=STATISTICS)
     async def all_statistics() -> Response:
         return json_response({"model_stats": await statistics.of()})
 
@@ -72,38 +79,63 @@ def _model_router(
 ) -> APIRouter:
     """One model, or one version of it."""
     registry = worker.registry
-    router = APIRouter(prefix="/v2", tags=[TAG])
+    router = APIRouter(prefix="/v2", tags=[TAG], responses=MODEL_ERRORS)
 
-    @router.get("/models/{name}", summary="A model's tensors")
-    @router.get("/models/{name}/versions/{version}", summary="The tensors of one version")
-    async def model_metadata(name: str, version: str | None = None) -> Response:
+    @router.get("/models/{name}", summary="A model's tensors", responses=METADATA)
+    @router.get(
+        "/models/{name}/versions/{version}",
+        summary="The tensors of one version",
+        responses=METADATA,
+    )
+    async def model_metadata(name: str, version: OptionalVersion) -> Response:
         return json_response(metadata(await worker.reconciler.about(name, version), registry))
 
-    @router.get("/models/{name}/ready", summary="Whether a model serves")
-    @router.get("/models/{name}/versions/{version}/ready", summary="Whether one version serves")
-    async def model_ready(name: str, version: str | None = None) -> Response:
+    @router.get("/models/{name}/ready", summary="Whether a model serves", responses=READY)
+    @router.get(
+        "/models/{name}/versions/{version}/ready",
+        summary="Whether one version serves",
+        responses=READY,
+    )
+    async def model_ready(name: str, version: OptionalVersion) -> Response:
         serves = registry.entry(name, version).serves
         is_ready = serves and not worker.readiness.draining
         return json_response({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
-    @router.get("/models/{name}/config", summary="A model's configuration, as Triton tells it")
-    @router.get("/models/{name}/versions/{version}/config", summary="The same of one version")
-    async def model_config(name: str, version: str | None = None) -> Response:
+    @router.get(
+        "/models/{name}/config",
+        summary="A model's configuration, as Triton tells it",
+        responses=CONFIG,
+    )
+    @router.get(
+        "/models/{name}/versions/{version}/config",
+        summary="The same of one version",
+        responses=CONFIG,
+    )
+    async def model_config(name: str, version: OptionalVersion) -> Response:
         return json_response(config(await worker.reconciler.about(name, version)))
 
-    @router.get("/models/{name}/stats", summary="What a model has done so far")
-    @router.get("/models/{name}/versions/{version}/stats", summary="The same of one version")
-    async def model_statistics(name: str, version: str | None = None) -> Response:
+    @router.get(
+        "/models/{name}/stats", summary="What a model has done so far", responses=STATISTICS
+    )
+    @router.get(
+        "/models/{name}/versions/{version}/stats",
+        summary="The same of one version",
+        responses=STATISTICS,
+    )
+    async def model_statistics(name: str, version: OptionalVersion) -> Response:
         return json_response(
             {"model_stats": await statistics.of([await worker.reconciler.about(name, version)])}
         )
 
-    @router.post("/models/{name}/infer", summary="Infer")
-    @router.post("/models/{name}/versions/{version}/infer", summary="Infer by one version")
-    async def infer(request: Request, name: str, version: str | None = None) -> Response:
-        return await predictor.answer(dialect, request, name, version)
-
+    _add_inference(router, predictor, dialect)
     return router
+
+
+def _add_inference(router: APIRouter, predictor: Predictor, dialect: V2Dialect) -> None:
+    @router.post("/models/{name}/infer", summary="Infer", **INFER)
+    @router.post("/models/{name}/versions/{version}/infer", summary="Infer by one version", **INFER)
+    async def infer(request: Request, name: str, version: OptionalVersion) -> Response:
+        return await predictor.answer(dialect, request, name, version)
 
 
 def _repository_router(worker: Worker) -> APIRouter:
@@ -111,7 +143,7 @@ def _repository_router(worker: Worker) -> APIRouter:
     registry, control = worker.registry, worker.control
     router = APIRouter(prefix="/v2/repository", tags=[TAG])
 
-    @router.post("/index", summary="Every version, its state, and why")
+    @router.post("/index", summary="Every version, its state, and why", **INDEX)
     async def index(request: Request) -> Response:
         asked = await read_document(request, b'{"ready": true}')
         if not isinstance(asked, dict) or not isinstance(asked.get("ready", False), bool):
@@ -125,6 +157,7 @@ def _repository_router(worker: Worker) -> APIRouter:
         "/models/{name}/load",
         summary="Load a model, or load it again",
         dependencies=NOT_FROM_A_BROWSER,
+        responses=MODEL_ERRORS | fails_with(NotAllowed) | returns(),
     )
     async def load(name: str) -> Response:
         await control.load_model(name)
@@ -134,6 +167,7 @@ def _repository_router(worker: Worker) -> APIRouter:
         "/models/{name}/unload",
         summary="Take a model out of service",
         dependencies=NOT_FROM_A_BROWSER,
+        responses=fails_with(NotAllowed) | returns(),
     )
     async def unload(name: str) -> Response:
         await control.unload_model(name)

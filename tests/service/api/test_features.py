@@ -164,7 +164,8 @@ def test_good_rows_of_many_blocks_keep_their_order() -> None:
     ("rooms", "sentence"),
     [
         (2.00000001, "got 2.00000001."),
-        (2**24 + 1, "got 16777217. A 32-bit number cannot hold it exactly"),
+        (2**24 + 0.5, "got 16777216.5."),
+        (2**53, "got 9007199254740992. The largest whole number is 9,007,199,254,740,991."),
         (2.5, "got 2.5."),
     ],
 )
@@ -172,7 +173,7 @@ def test_good_rows_of_many_blocks_keep_their_order() -> None:
 def test_whole_numbers_are_judged_as_they_were_sent(
     rooms: float, sentence: str, others: dict[str, object]
 ) -> None:
-    """Rounding to 32 bits makes nothing whole, and no whole number another one."""
+    """Rounding to 32 bits does not make a fraction valid."""
     whole = IntegerFeature(name="rooms", type="integer", example=3)
     features = [number("size", optional=True), whole]
     codec = FeatureCodec(FeaturesInput(kind="features", features=features))
@@ -183,14 +184,18 @@ def test_whole_numbers_are_judged_as_they_were_sent(
     assert "'rooms' must be a whole number, " + sentence in str(refused.value)
 
 
-def test_large_whole_numbers_that_fit_are_read() -> None:
-    """2^24 + 2 is a 32-bit number, and so is 2^60."""
+def test_large_whole_numbers_are_rounded_to_what_the_graph_takes() -> None:
+    """A population above 2^24 is valid, as an object, an array, or a cell of a table."""
     whole = IntegerFeature(name="rooms", type="integer", example=3)
     codec = FeatureCodec(FeaturesInput(kind="features", features=[whole]))
+    sent = [2**24 + 1, 2**24 + 2, 2**53 - 1, -(2**24) - 1]
 
-    matrix = codec.rows([[2**24 + 2], [2**60], [-(2**24)]])
+    rows = [codec.rows([[value] for value in sent]), codec.rows([{"rooms": it} for it in sent])]
+    sifted, doubtful = codec.sift(np.array(sent, np.float64)[:, None])
 
-    assert matrix.ravel().tolist() == [2**24 + 2, 2**60, -(2**24)]
+    for matrix in (*rows, sifted):
+        assert matrix.ravel().tolist() == np.array(sent, np.float32).tolist()
+    assert not doubtful.size
 
 
 @pytest.mark.parametrize(

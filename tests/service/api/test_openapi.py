@@ -50,14 +50,15 @@ def test_a_model_has_its_own_path_with_units_and_ranges(document: dict[str, Any]
 
 
 def test_words_flags_and_gaps_are_typed(document: dict[str, Any]) -> None:
-    """Categories are an enum unless unseen words are welcome; optional features may be null."""
+    """Categories are an enum unless unseen words are valid; optional features may be null."""
     properties = body_of(document, "mixed")["schema"]["anyOf"][0]["properties"]
 
     assert properties["quarter"]["enum"] == ["north", "south"]
-    assert properties["colour"]["type"] == ["string", "null"]
+    assert properties["colour"]["type"] == ["string", "integer", "null"]
     assert "enum" not in properties["colour"]
     assert properties["size"]["type"] == ["number", "null"]
-    assert (properties["rooms"]["type"], properties["garden"]["type"]) == ("integer", "boolean")
+    assert (properties["rooms"]["type"], properties["rooms"]["maximum"]) == ("integer", 2**53 - 1)
+    assert properties["garden"]["enum"] == [True, False, 0, 1]
 
 
 def test_every_example_is_answered_as_documented(models: Path, start: StartApp) -> None:

@@ -133,7 +133,7 @@ TEXTS: list[tuple[bytes, str]] = [
     (b"{", "The body is not JSON"),
     (b'{"instances": [[NaN, 1]]}', "JSON has no NaN or Infinity"),
     (b'{"instances": [[1e400, 1]]}', "The body is not JSON"),
-    (b'{"instances": ' + b"[" * 900 + b"]" * 900 + b"}", "ragged"),
+    (b'{"instances": ' + b"[" * 900 + b"]" * 900 + b"}", "100 levels deep"),
     (b'{"instances": ' + b"[" * 40 + b"1" + b"]" * 40 + b"}", "the model expects [-1, 2]"),
     (b'{"instances": ' + b"[" * 100_000, "The body is not JSON"),
     (b'{"instances": [["' + b"x" * 1_000_000 + b'"' + b",1" * 5000 + b"]]}", "not all FP32"),

@@ -1,0 +1,232 @@
+"""The OpenAPI document is true at any time, and building it holds up nobody."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api.documentation import Documentation
+from service.engine.registry import Registry
+from tests.conftest import StartApp
+from tests.models import publish_admission, publish_iris, publish_mixed, publish_price
+from tests.processes import until
+
+
+def documented(client: httpx.Client) -> set[str]:
+    """The paths of the document."""
+    return set(client.get("/openapi.json").json()["paths"])
+
+
+class Routes:
+    """Makes an empty document in half a second, and counts how often."""
+
+    def __init__(self) -> None:
+        self.builds = 0
+
+    def __call__(self) -> dict[str, Any]:
+        self.builds += 1
+        time.sleep(0.5)
+        return {"openapi": "3.1.0", "paths": {}}
+
+
+def test_the_document_follows_the_models(models: Path, start: StartApp) -> None:
+    """A model that was loaded has its paths, one that was unloaded or removed has none."""
+    publish_price(models)
+    client = start(model_control="explicit")
+    assert "/models/price/predict" in documented(client)
+    assert "/models/iris/predict" not in documented(client)
+
+    publish_iris(models)
+    client.post("/v2/repository/models/iris/load")
+    client.post("/v2/repository/models/price/unload")
+
+    assert "/models/iris/predict" in documented(client)
+    assert "/models/price/predict" not in documented(client)
+
+
+def test_the_document_follows_the_folder(models: Path, start: StartApp) -> None:
+    """A model that appears in the folder appears in the document."""
+    publish_price(models)
+    client = start(poll_seconds=0.05)
+    assert "/models/iris/predict" not in documented(client)
+
+    publish_iris(models)
+
+    until(lambda: "/models/iris/predict" in documented(client))
+
+
+def test_concurrent_requests_share_one_build() -> None:
+    """Fifty requests build the document once, and the event loop turns meanwhile."""
+    routes = Routes()
+    documentation = Documentation(Registry("cpu"), routes, lambda _: {})
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0.01)
+            turns += 1
+
+    async def fifty() -> list[bytes]:
+        turning = asyncio.create_task(turn())
+        documents = await asyncio.gather(*(documentation.json() for _ in range(50)))
+        turning.cancel()
+        return [*documents, await documentation.json()]
+
+    documents = asyncio.run(fifty())
+
+    assert routes.builds == 1
+    assert len(set(documents)) == 1
+    assert turns > 5
+
+
+def test_a_failed_build_is_tried_again() -> None:
+    """Whoever waits for a build that fails has its error; the next request builds anew."""
+    failures = iter([RuntimeError("once")])
+
+    def routes() -> dict[str, Any]:
+        for failure in failures:
+            raise failure
+        return {"openapi": "3.1.0", "paths": {}}
+
+    documentation = Documentation(Registry("cpu"), routes, lambda _: {})
+
+    with pytest.raises(RuntimeError, match="once"):
+        asyncio.run(documentation.json())
+    assert b'"paths":{}' in asyncio.run(documentation.json())
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/redoc"])
+def test_the_document_and_its_pages_are_read_only(start: StartApp, path: str) -> None:
+    """GET and HEAD are answered; anything else is told what is."""
+    client = start()
+
+    assert client.get(path).status_code == client.head(path).status_code == 200
+    posted = client.post(path)
+    assert (posted.status_code, posted.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/models/price/versions/1/shadow", "GET, DELETE"),
+        ("POST", "/models", "GET, HEAD"),
+        ("PUT", "/v1/models/price:predict", "POST"),
+        ("GET", "/v1/models/price/versions/1:classify", "POST"),
+        ("DELETE", "/v1/models/price/labels/stable:regress", "POST"),
+        ("OPTIONS", "/models/price/predict", "POST"),
+    ],
+)
+def test_a_wrong_method_is_told_every_right_one(
+    models: Path, start: StartApp, method: str, path: str, allowed: str
+) -> None:
+    """Allow has the methods of all routes of the path."""
+    publish_price(models)
+
+    answer = start().request(method, path)
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+def test_parameters_of_the_path_are_not_read_from_the_query(models: Path, start: StartApp) -> None:
+    """An unknown query parameter is ignored, also where other paths have one of its name."""
+    publish_price(models)
+    client = start()
+
+    assert client.get("/models/price?version=9").status_code == 200
+    assert client.get("/v1/models/price/metadata?label=canary").status_code == 200
+    operation = client.get("/openapi.json").json()["paths"]["/models/{name}"]["get"]
+    assert [parameter["name"] for parameter in operation["parameters"]] == ["name"]
+
+
+def test_what_the_document_allows_is_answered(models: Path, start: StartApp) -> None:
+    """Words without quotes, truth as numbers, arrays as rows, and whole numbers beyond 2^24."""
+    publish_mixed(models)
+    publish_admission(models)
+    client = start()
+    usual = {"rooms": 3, "garden": True, "quarter": "north"}
+
+    rows = [
+        usual | {"garden": 0},
+        usual | {"rooms": 2**53 - 1},
+        usual | {"rooms": 2**24 + 1},
+        usual | {"colour": 5},
+        usual | {"colour": 5.0},
+        [None, 3, 1, "south", None],
+    ]
+    answer = client.post("/models/mixed/predict", json=rows)
+    top = client.post("/models/admission/predict?top=9", json={"exam_1": 1, "exam_2": 1})
+
+    assert answer.status_code == 200, answer.text
+    assert len(top.json()["probabilities"]) == 2
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"rooms": 2**53},
+        {"rooms": 2**24 + 0.5},
+        {"rooms": 3.5},
+        {"garden": 2},
+        {"garden": "true"},
+        {"quarter": 0},
+        {"size": 1e39},
+        {"size": -(2**128)},
+    ],
+)
+def test_what_the_document_forbids_is_rejected(
+    models: Path, start: StartApp, row: dict[str, object]
+) -> None:
+    """The same rule in the document and in the service."""
+    publish_mixed(models)
+    client = start()
+    usual = {"rooms": 3, "garden": True, "quarter": "north"}
+
+    assert client.post("/models/mixed/predict", json=usual | row).status_code == 400
+
+
+@pytest.mark.parametrize("wrap", [b'{"image":%b}', b'{"b64":%b}', b"[%b]", b'{"size":%b}'])
+@pytest.mark.parametrize("levels", [101, 500, 1000])
+@pytest.mark.parametrize(
+    "path", ["/models/price/predict", "/models/price/explain", "/v1/models/price:predict"]
+)
+def test_deep_nesting_is_a_clients_mistake(
+    models: Path, start: StartApp, path: str, levels: int, wrap: bytes
+) -> None:
+    """No depth of arrays and objects is a fault of the service."""
+    publish_price(models)
+    body = b"1"
+    for _ in range(levels):
+        body = wrap % body
+
+    answer = start().post(path, content=body, headers={"content-type": "application/json"})
+
+    assert answer.status_code == 400
+    assert len(answer.json()["error"]) < 1000
+
+
+def test_brackets_within_words_are_no_nesting(models: Path, start: StartApp) -> None:
+    """A word of two hundred brackets is a word."""
+    publish_mixed(models)
+    row = {"rooms": 3, "garden": True, "quarter": "north", "colour": "[{" * 200}
+
+    assert start().post("/models/mixed/predict", json=row).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/%s", "/models/%s", "/models/price/versions/%s", "/v1/models/%s/metadata", "/v2/models/%s"],
+)
+def test_errors_about_long_names_are_short(models: Path, start: StartApp, path: str) -> None:
+    """A name of two thousand characters is not repeated in full, nor are all models listed."""
+    for number in range(40):
+        publish_price(models, f"price_of_the_house_with_number_{number:03d}")
+    publish_price(models)
+
+    answer = start().get(path % ("x" * 2000))
+
+    assert answer.status_code == 404
+    assert len(answer.json()["error"]) < 1500
