@@ -15,7 +15,7 @@ import orjson
 
 # Instrumented alone: libraries would take minutes, and their branches are not what is searched.
 with atheris.instrument_imports(include=["service"]):
-    from bench import fuzz_pictures
+    from bench import fuzz_pictures, fuzz_protocols
     from service.api.bodies import parse_json
     from service.api.features import FeatureCodec
     from service.api.parameters import read_parameters
@@ -123,7 +123,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "parameters": parameters,
     "json": json,
 }
-TARGETS |= fuzz_pictures.TARGETS
+TARGETS |= {**fuzz_pictures.TARGETS, **fuzz_protocols.TARGETS}
 
 
 def _read(reader: Reader, data: bytes) -> None:

@@ -1,0 +1,96 @@
+"""Targets of `bench.fuzz`: requests of the three protocols, compressed bodies, and heads."""
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from onnx import TensorProto
+
+from service.api.asking import Dialect, decode
+from service.api.codecs import Codecs
+from service.api.decompression import Decompressor
+from service.api.head import Head
+from service.api.plain import PlainDialect
+from service.api.v1.predict import PredictDialect
+from service.api.v2.dialect import V2Dialect
+from service.api.v2.shared_memory import Regions
+from service.commands.one_model import one_model
+from service.engine.model import ServedModel
+from service.errors import OnwardError
+from service.limits import Limits
+from service.server.framing import body_length
+from service.settings import Settings
+from tests.models import place_bare, publish_mixed
+from tests.triton_models import identity
+
+_FOLDER = Path(tempfile.mkdtemp(prefix="onward-fuzz-"))
+_SETTINGS = Settings(models=_FOLDER, device="cpu", poll_seconds=0)
+_LIMITS = Limits(_SETTINGS, lambda _: None)
+_CODECS = Codecs(_SETTINGS, _LIMITS)
+
+
+def _opened(name: str) -> ServedModel:
+    """A model that stays open as long as the process lives."""
+    return asyncio.new_event_loop().run_until_complete(
+        one_model(_SETTINGS, name, None).__aenter__()  # never closed
+    )
+
+
+publish_mixed(_FOLDER)
+place_bare(_FOLDER, "strings", identity(TensorProto.STRING, ["n", 2]))
+place_bare(_FOLDER, "floats", identity(TensorProto.FLOAT, ["n", 2]))
+_MIXED, _STRINGS, _FLOATS = map(_opened, ("mixed", "strings", "floats"))
+
+
+def _target(dialect: Dialect[Any], model: ServedModel) -> Callable[[bytes], None]:
+    def target(data: bytes) -> None:
+        with suppress(OnwardError):
+            decode(dialect, model, data, Head([]))
+
+    return target
+
+
+def binary(data: bytes) -> None:
+    """Binary tensors of version 2: two bytes say how much of the rest is JSON."""
+    size = int.from_bytes(data[:2], "big")
+    head = Head([(b"inference-header-content-length", b"%d" % size)])
+    for model in (_FLOATS, _STRINGS):
+        with suppress(OnwardError):
+            decode(_V2, model, data[2:], head)
+
+
+def compressed(data: bytes) -> None:
+    """A body whose first byte chooses the encoding."""
+    decompressor = Decompressor("gzip" if data[:1] < b"\x80" else "deflate", _LIMITS)
+    with suppress(OnwardError):
+        decompressor.feed(data[1:])
+        while decompressor.read():
+            pass
+        decompressor.require_end()
+
+
+def framing(data: bytes) -> None:
+    """Headers, one a line, and their version."""
+    version, *lines = data.split(b"\n")
+    headers = [(name.lower(), value) for name, _, value in (line.partition(b":") for line in lines)]
+    lengths = [value for name, value in headers if name == b"content-length"]
+    if all(value.isdigit() for value in lengths):  # the parser lets no other one through
+        with suppress(OnwardError):
+            body_length(headers, version.decode("latin-1"))
+
+
+_V2 = V2Dialect(Regions(allowed=False), _CODECS, _LIMITS)
+_V1 = PredictDialect(_CODECS, _LIMITS)
+TARGETS: Mapping[str, Callable[[bytes], None]] = {
+    "native": _target(PlainDialect(_CODECS, _LIMITS), _MIXED),
+    "v1": _target(_V1, _MIXED),
+    "v1_bare": _target(_V1, _FLOATS),
+    "v2": _target(_V2, _FLOATS),
+    "v2_strings": _target(_V2, _STRINGS),
+    "v2_binary": binary,
+    "compressed": compressed,
+    "framing": framing,
+}
