@@ -456,7 +456,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _probe(self) -> None:
         """Find out whether a client that ended its side still waits: if not, it resets."""
         cycle = self.cycle
-        if not self._at_eof or cycle is None or cycle.response_started:
+        if not self._at_eof or self.pipeline or cycle is None or cycle.response_started:
             return
         if cycle.scope["http_version"] == "1.1" and not cycle.response_complete:
             self._raw.write(_INTERIM)
