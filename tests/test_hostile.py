@@ -21,7 +21,7 @@ _SECONDS = 0.4
 _MOST_CONNECTIONS = 100
 # So short that each is seen to pass, and all else as by default.
 _TIMEOUTS = {
-    "ONWARD_FIRST_REQUEST_SECONDS": "0.3",
+    "ONWARD_FIRST_REQUEST_SECONDS": "3",
     "ONWARD_HEAD_SECONDS": "0.3",
     "ONWARD_BODY_SECONDS": "1",
     "ONWARD_WRITE_SECONDS": "0.5",

@@ -280,7 +280,7 @@ _CUT_OFF = _LIMITED | {RESET, CLOSED}
 CLIENTS = (
     HostileClient("digits_json", digits_json, _BAD | _LIMITED, pause=0.05),
     HostileClient("digits_csv", digits_csv, _BAD | _LIMITED, pause=0.05),
-    HostileClient("almost_numbers", almost_numbers, _BAD | allowed(200, 413), pause=0.05),
+    HostileClient("almost_numbers", almost_numbers, _BAD | allowed(200, 413, 507), pause=0.05),
     HostileClient("gzip_rows", gzip_rows, _LIMITED),
     HostileClient("gzip_objects", gzip_objects, _LIMITED),
     HostileClient("gzip_zeros", gzip_zeros, _BAD | _LIMITED),
@@ -290,7 +290,7 @@ CLIENTS = (
     HostileClient("many_keys", many_keys, _BAD | _LIMITED),
     HostileClient("uploads_15x50MB", uploads_15x50mb, allowed(200) | _CUT_OFF, connections=15),
     HostileClient("uploads_held", uploads_held, allowed(408) | _CUT_OFF, 15, seconds=46),
-    HostileClient("charsets", charsets, allowed(400, 415, 431), 8, pause=0.02),
+    HostileClient("charsets", charsets, allowed(200, 400, 415, 431), 8, pause=0.02),
     HostileClient("charsets_short", charsets_short, allowed(200, 400, 415), pause=0.01),
     HostileClient("trailers", trailers, allowed(200), pause=0.01),
     HostileClient("trailers_million", trailers_million, allowed(200, 400, 413, 431, CLOSED, RESET)),
