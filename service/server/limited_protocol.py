@@ -32,7 +32,7 @@ from service.errors import (
 from service.server.connections import Wait, Waiting
 from service.server.context import ServerContext
 from service.server.framing import body_length
-from service.server.transport import GracefulTransport, HoldingFlowControl
+from service.server.transport import GracefulTransport, HoldingFlowControl, reset_on_close
 
 _END_OF_HEAD = b"\r\n\r\n"
 # Input is parsed up to the next empty line at a time, since only there a request can end. Within
@@ -464,4 +464,5 @@ class LimitedProtocol(HttpToolsProtocol):
     def evict(self, reason: str) -> None:
         """Close the connection at once, and count the reason."""
         self._context.connections.count(reason)
+        reset_on_close(self._raw)
         self._raw.abort()

@@ -1,9 +1,22 @@
 """A connection's transport as uvicorn's parts see it: how it reads on, and how it closes."""
 
 import asyncio
+import os
+import socket
+import struct
 from typing import Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
+
+_NO_LINGER = struct.pack("ii", 1, 0)
+
+
+def reset_on_close(transport: asyncio.Transport) -> None:
+    """Have the kernel drop what a client does not read, instead of keeping it for the client."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        with socket.socket(fileno=os.dup(connection.fileno())) as same:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
 
 class Closing(Protocol):
