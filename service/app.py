@@ -127,7 +127,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     app.add_middleware(AsgiDoor, ways=ways)
     app.add_middleware(ContentLengthForHttp10)
     app.add_middleware(ReleaseQuotas, limits=limits)
-    app.add_middleware(RequestContext, ledger=ledger, settings=settings)
+    app.add_middleware(RequestContext, ledger=ledger, settings=settings, limits=limits)
     return app
 
 

@@ -6,7 +6,8 @@ applies the same rule.
 """
 
 from collections.abc import Callable
-from typing import Self
+from time import monotonic
+from typing import Protocol, Self
 
 from service.errors import (
     DecompressionRatioExceeded,
@@ -25,6 +26,8 @@ from service.settings import Settings
 
 CountRejection = Callable[[str], None]
 
+QUOTAS = "onward.quotas"
+"""In an ASGI scope: the `RequestQuotas` of its request."""
 UNCOUNTED_BODY_BYTES = 64 * 1024
 """Up to this size bodies are not counted; the number of connections bounds them."""
 
@@ -44,8 +47,50 @@ _BYTES_PER_STRING = 100
 _STRING_PREFIX_BYTES = 4
 _COPIES_OF_STRINGS = 4
 _COPIES_OF_BINARY = 2
+# A body may take so long to arrive, whoever else wants its place.
+_RECENT_SECONDS = 5.0
 # Short bodies of a repeated row are compressed better than any limit on the ratio would allow.
 _RATIO_CHECKED_ABOVE_BYTES = 1024 * 1024
+
+
+class ArrivingBody(Protocol):
+    """A request body that is waited for."""
+
+    def holds(self, quota: "Quota") -> bool:
+        """Whether its request holds some of a quota."""
+
+    def interrupt(self, error: OnwardError) -> None:
+        """End the wait for its client with this error."""
+
+
+class ArrivingBodies:
+    """The request bodies that are arriving, the oldest first; only for use on the event loop.
+
+    A client that sends slowly holds some of a quota all the while. Where a quota is used up, the
+    body that has been arriving longest is rejected too, so that no client can keep all of it.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[ArrivingBody, float] = {}
+
+    def add(self, body: ArrivingBody) -> None:
+        """Note that a body has begun to arrive."""
+        self._since.setdefault(body, monotonic())
+
+    def remove(self, body: ArrivingBody) -> None:
+        """Forget a body that has arrived, or has been given up."""
+        self._since.pop(body, None)
+
+    def make_room(self, quota: "Quota", error: OnwardError) -> None:
+        """Reject the oldest body whose request holds some of this quota, unless all are recent."""
+        now = monotonic()
+        for body, since in self._since.items():
+            if now - since < _RECENT_SECONDS:
+                return
+            if body.holds(quota):
+                self.remove(body)
+                body.interrupt(error)
+                return
 
 
 class Quota:
@@ -55,17 +100,23 @@ class Quota:
         limit: the most that may be in use.
         error: makes the error of a request that would exceed it, given the limit.
         count: called with the code of each such error.
+        arriving: the bodies of which one is rejected to make room.
     """
 
-    __slots__ = ("_count", "_error", "limit", "used")
+    __slots__ = ("_arriving", "_count", "_error", "limit", "used")
 
     def __init__(
-        self, limit: int, error: Callable[[int], OnwardError], count: CountRejection
+        self,
+        limit: int,
+        error: Callable[[int], OnwardError],
+        count: CountRejection,
+        arriving: ArrivingBodies | None = None,
     ) -> None:
         self.limit = limit
         self.used = 0
         self._error = error
         self._count = count
+        self._arriving = arriving
 
     def acquire(self, amount: int = 1) -> None:
         """Take an amount; raises this quota's error where that would exceed the limit."""
@@ -77,6 +128,8 @@ class Quota:
 
     def rejection(self) -> OnwardError:
         """The error of a request that would exceed the limit, counted."""
+        if self._arriving is not None:
+            self._arriving.make_room(self, self._error(self.limit))
         error = self._error(self.limit)
         self._count(error.code)
         return error
@@ -159,9 +212,12 @@ class Limits:
         self._max_form_parts = settings.max_form_parts
         self.requests = Quota(settings.max_concurrent_requests, TooManyRequests, count)
         """Requests being processed, from the moment their body has arrived."""
-        self.tables = Quota(settings.max_concurrent_tables, TooManyTables, count)
+        self.arriving = ArrivingBodies()
+        self.tables = Quota(settings.max_concurrent_tables, TooManyTables, count, self.arriving)
         """Tables being scored."""
-        self.body_bytes = Quota(settings.max_bytes_in_flight, TooManyBytesInFlight, count)
+        self.body_bytes = Quota(
+            settings.max_bytes_in_flight, TooManyBytesInFlight, count, self.arriving
+        )
         """Bytes of bodies, compressed, decompressed and parsed."""
         self.spool_bytes = Quota(settings.max_spool_bytes, lambda _: SpoolFull(), count)
         """Bytes of responses in temporary files."""
@@ -272,10 +328,11 @@ class RequestQuotas:
         limits: of the process.
     """
 
-    __slots__ = ("_requests", "body", "limits")
+    __slots__ = ("_requests", "_table", "body", "limits")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self._table = limits.tables.hold()
         self.body = limits.body_bytes.hold()
         """Bytes of its body, and later of its tensors or its response."""
         self._requests = limits.requests.hold()
@@ -287,6 +344,20 @@ class RequestQuotas:
             TooManyRequests: as many as allowed are.
         """
         self._requests.add(1)
+
+    def start_table(self) -> None:
+        """Count the request as a table that is scored.
+
+        Raises:
+            TooManyTables: as many as allowed are.
+        """
+        self._table.add(1)
+
+    def holds(self, quota: Quota) -> bool:
+        """Whether the request holds some of a quota of bodies or tables."""
+        if quota is self.limits.tables:
+            return self._table.amount > 0
+        return quota is self.limits.body_bytes and self.body.amount > 0
 
     def hold_bytes(self, size: int) -> None:
         """Hold so many bytes from now on; small ones are not counted.
@@ -302,6 +373,7 @@ class RequestQuotas:
     def __exit__(self, *_: object) -> None:
         """Give everything back."""
         self.body.release()
+        self._table.release()
         self._requests.release()
 
 

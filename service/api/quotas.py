@@ -3,9 +3,7 @@
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.limits import Limits, RequestQuotas
-
-_KEY = "onward.quotas"
+from service.limits import QUOTAS, Limits, RequestQuotas
 
 
 class ReleaseQuotas:
@@ -27,7 +25,7 @@ class ReleaseQuotas:
             await self._app(scope, receive, send)
             return
         with RequestQuotas(self._limits) as quotas:
-            scope[_KEY] = quotas
+            scope[QUOTAS] = quotas
             await self._app(scope, receive, send)
 
 
@@ -38,5 +36,5 @@ def quotas_of(request: Request) -> RequestQuotas:
 
 def quotas_of_scope(scope: Scope) -> RequestQuotas:
     """What the request of an ASGI scope holds."""
-    quotas: RequestQuotas = scope[_KEY]
+    quotas: RequestQuotas = scope[QUOTAS]
     return quotas

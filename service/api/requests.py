@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import perf_counter
 from typing import Literal
 
@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import error_response
 from service.engine.readiness import Readiness
-from service.errors import BodyStalled, Draining
+from service.errors import BodyStalled, Draining, OnwardError
+from service.limits import QUOTAS, Limits, Quota, RequestQuotas
 from service.logs import request_id
 from service.metrics import Metrics
 from service.settings import Settings
@@ -101,12 +102,14 @@ class RequestContext:
     Args:
         ledger: where each request is counted and logged.
         settings: the timeouts of bodies.
+        limits: shared by all requests.
     """
 
-    def __init__(self, app: ASGIApp, ledger: Ledger, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, ledger: Ledger, settings: Settings, limits: Limits) -> None:
         self._app = app
         self._ledger = ledger
         self._settings = settings
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; other kinds of connection pass through."""
@@ -119,7 +122,7 @@ class RequestContext:
         marks = {_HEADER: identity}
         if self._ledger.draining:
             marks["connection"] = "close"
-        body = RequestBody(headers, receive, self._settings, self._ledger.rejected)
+        body = RequestBody(scope, receive, self._settings, self._limits)
         answer = _Answer(scope, send, marks, self._ledger, body)
         try:
             await self._app(scope, body.receive, answer.send)
@@ -137,6 +140,7 @@ class RequestContext:
                 raise  # half an answer is out; only closing the connection tells the caller
             await error_response(error)(scope, body.receive, answer.send)
         finally:
+            body.close()
             answer.account()
             request_id.reset(token)
 
@@ -188,26 +192,27 @@ class RequestBody:
     """The body of one request as it arrives; one that stops arriving ends the request.
 
     Args:
-        headers: of the request.
+        scope: of the request.
         receive: ASGI's own.
         settings: how long a body may make no progress, and how slowly it may arrive.
-        count: called with the error code of a body that stalls.
+        limits: count bodies that stall, and interrupt one where there is no room for others.
     """
 
-    def __init__(
-        self, headers: Headers, receive: Receive, settings: Settings, count: Callable[[str], None]
-    ) -> None:
+    def __init__(self, scope: Scope, receive: Receive, settings: Settings, limits: Limits) -> None:
+        headers = Headers(scope=scope)
+        self._scope = scope
         self._receive = receive
-        self._count = count
+        self._limits = limits
         self._seconds = settings.body_seconds
         self._min_bytes = max(settings.min_body_bytes_per_second * settings.body_seconds, 1)
         self._waited = 0.0
         self._bytes = 0
+        self._timeout: asyncio.Timeout | None = None
+        self._error: OnwardError | None = None
         length = headers.get("content-length", "")
         self._is_chunked = "transfer-encoding" in headers
         self._left = int(length) if length.isdecimal() else 0
         self._expects_continue = "expect" in headers
-        self._is_stalled = False
         self.is_complete = not self._is_chunked and self._left == 0
 
     @property
@@ -215,7 +220,7 @@ class RequestBody:
         """Whether the rest is so small that the connection can be kept after an early response."""
         if self.is_complete:
             return True
-        if self._is_chunked or self._expects_continue or self._is_stalled:
+        if self._is_chunked or self._expects_continue or self._error is not None:
             return False
         return self._left <= DRAINED_BODY_BYTES
 
@@ -229,30 +234,55 @@ class RequestBody:
         """
         if self.is_complete:
             return await self._receive()
+        self._limits.arriving.add(self)
         self._expects_continue = False  # the client is told to go on
-        started = perf_counter()
-        try:
-            async with asyncio.timeout(max(self._seconds - self._waited, 0)):
-                message = await self._receive()
-        except TimeoutError:
-            self._require_progress()
-            return await self.receive()
-        self._waited += perf_counter() - started
+        if self._error is None:
+            started = perf_counter()
+            try:
+                async with asyncio.timeout(max(self._seconds - self._waited, 0)) as self._timeout:
+                    message = await self._receive()
+            except TimeoutError:
+                self._require_progress()
+                return await self.receive()
+            finally:
+                self._timeout = None
+            self._count(message, perf_counter() - started)
+        if self._error is not None:
+            raise self._error
+        return message
+
+    def holds(self, quota: Quota) -> bool:
+        """Whether the request holds some of a quota."""
+        quotas = self._scope.get(QUOTAS)
+        return isinstance(quotas, RequestQuotas) and quotas.holds(quota)
+
+    def interrupt(self, error: OnwardError) -> None:
+        """End the wait for the client with this error."""
+        self._error = error
+        if self._timeout is not None:
+            self._timeout.reschedule(asyncio.get_running_loop().time())
+
+    def close(self) -> None:
+        """Forget the request; its error would else keep all that its traceback refers to."""
+        self._limits.arriving.remove(self)
+        self._error = None
+
+    def _count(self, message: Message, waited: float) -> None:
+        """Take note of what has arrived, and how long that took in seconds."""
         size = len(message.get("body", b""))
+        self._waited += waited
         self._bytes += size
         self._left -= size
         self.is_complete = not message.get("more_body", False)
-        if self._waited >= self._seconds and not self.is_complete:
+        if self.is_complete:
+            self._limits.arriving.remove(self)
+        elif self._waited >= self._seconds:
             self._require_progress()
-        return message
 
     def _require_progress(self) -> None:
         """Begin the next interval if enough has arrived in this one."""
-        if self._bytes < self._min_bytes:
-            self._is_stalled = True
-            error = BodyStalled(self._seconds)
-            self._count(error.code)
-            raise error
+        if self._error is None and self._bytes < self._min_bytes:
+            self._error = self._limits.rejected(BodyStalled(self._seconds))
         self._waited, self._bytes = 0.0, 0
 
 

@@ -16,6 +16,7 @@ from service.api.decompression import unpacked
 from service.api.errors import error_response
 from service.api.parameters import read_parameters
 from service.api.prediction import Predictor, count_failure
+from service.api.quotas import quotas_of
 from service.api.tables.arrival import Arrival, Incoming, begun
 from service.api.tables.layout import SAMPLE_BYTES
 from service.api.tables.negotiation import TableForm, answer_form, charset_of
@@ -65,13 +66,13 @@ class TableExchange:
         error: Exception
         started = perf_counter()
         try:
-            with self._limits.tables.hold(1):
-                async with asyncio.timeout(self._settings.deadline_seconds):
-                    asked = self._predictor.route(request, name, asked)
-                    model = await self._predictor.find(name, asked)
-                with model:
-                    await self._watched(request, model, form, send)
-                    return
+            quotas_of(request).start_table()
+            async with asyncio.timeout(self._settings.deadline_seconds):
+                asked = self._predictor.route(request, name, asked)
+                model = await self._predictor.find(name, asked)
+            with model:
+                await self._watched(request, model, form, send)
+                return
         except TimeoutError:
             error = DeadlineExceeded(self._settings.deadline_seconds)
         except Exception as raised:  # noqa: BLE001 - it is counted, and told or raised again

@@ -23,6 +23,7 @@ from tests.models import place_bare, publish_admission, publish_price
 from tests.picture_models import publish_mirror
 from tests.pictures import image_input
 from tests.service.api.test_nonsense import assert_contract
+from tests.test_protocol import message
 from tests.triton_models import identity, sum_and_difference
 
 PREDICT = "/models/admission/predict"
@@ -576,3 +577,46 @@ def test_an_id_that_the_response_repeats_is_bounded(
     answer = start().post("/v2/models/simple/infer", json={"id": identity, "inputs": []})
 
     assert "'id' must be a string" in assert_contract(answer, 400)["error"]
+
+
+def test_a_slow_body_makes_room_where_a_quota_is_used_up(models: Path, start: StartApp) -> None:
+    """The table that has been arriving longest is rejected too, and the next one is scored."""
+    publish_price(models)
+    client = start(max_concurrent_tables=1, body_seconds=30)
+    url = client.base_url
+    headers = {"content-type": "text/csv"}
+    slow = message("/models/price/predict", b"size\n" * 40_000).replace(
+        b"application/json", b"text/csv"
+    )
+
+    with socket.create_connection((url.host, url.port or 0), 30) as line:
+        line.sendall(slow[:300])
+        time.sleep(0.1)
+        recent = client.post("/models/price/predict", content=b"size\n2\n", headers=headers)
+        time.sleep(5)
+        rejected = client.post("/models/price/predict", content=b"size\n2\n", headers=headers)
+        told = line.recv(65536)
+        scored = client.post("/models/price/predict", content=b"size\n2\n", headers=headers)
+
+    assert [recent.status_code, rejected.status_code] == [429, 429]
+    assert told.startswith(b"HTTP/1.1 429 ")
+    assert scored.status_code == 200
+
+
+def test_a_slow_upload_makes_room_where_its_bytes_are_needed(models: Path, start: StartApp) -> None:
+    """A client that holds the budget of bodies and trickles loses it to the next large one."""
+    publish_price(models)
+    client = start(max_bytes_in_flight=1_000_000, body_seconds=30)
+    url = client.base_url
+    large = b'{"size": 2}'.ljust(300_000)
+
+    with socket.create_connection((url.host, url.port or 0), 30) as line:
+        line.sendall(message("/models/price/predict", b" " * 900_000)[:890_000])
+        time.sleep(5.5)
+        rejected = client.post("/models/price/predict", content=large)
+        told = line.recv(65536)
+        answer = client.post("/models/price/predict", content=large)
+
+    assert rejected.status_code == 429
+    assert told.startswith(b"HTTP/1.1 429 ")
+    assert answer.json()["value"] == 4
