@@ -328,10 +328,12 @@ class RequestQuotas:
         limits: of the process.
     """
 
-    __slots__ = ("_requests", "_table", "body", "limits")
+    __slots__ = ("_requests", "_table", "body", "limits", "was_large")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.was_large = False
+        """Whether it was a table, or its body was counted."""
         self._table = limits.tables.hold()
         self.body = limits.body_bytes.hold()
         """Bytes of its body, and later of its tensors or its response."""
@@ -352,6 +354,7 @@ class RequestQuotas:
             TooManyTables: as many as allowed are.
         """
         self._table.add(1)
+        self.was_large = True
 
     def holds(self, quota: Quota) -> bool:
         """Whether the request holds some of a quota of bodies or tables."""
@@ -365,7 +368,9 @@ class RequestQuotas:
         Raises:
             TooManyBytesInFlight: all requests together would hold too many.
         """
-        self.body.set(size if size > UNCOUNTED_BODY_BYTES else 0)
+        is_counted = size > UNCOUNTED_BODY_BYTES
+        self.was_large = self.was_large or is_counted
+        self.body.set(size if is_counted else 0)
 
     def __enter__(self) -> Self:
         return self

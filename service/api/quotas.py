@@ -3,6 +3,7 @@
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.engine.heap import Heap
 from service.limits import QUOTAS, Limits, RequestQuotas
 
 
@@ -11,6 +12,9 @@ class ReleaseQuotas:
 
     It also does where the request fails, or its client disconnects.
 
+    After a large request it has the C library give memory back to the system, which would else
+    keep what many small blocks have taken.
+
     Args:
         limits: of the process.
     """
@@ -18,15 +22,21 @@ class ReleaseQuotas:
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self._app = app
         self._limits = limits
+        self._heap = Heap()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; other kinds of connection pass through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with RequestQuotas(self._limits) as quotas:
-            scope[QUOTAS] = quotas
-            await self._app(scope, receive, send)
+        quotas = RequestQuotas(self._limits)
+        try:
+            with quotas:
+                scope[QUOTAS] = quotas
+                await self._app(scope, receive, send)
+        finally:
+            if quotas.was_large:
+                self._heap.give_back_soon()
 
 
 def quotas_of(request: Request) -> RequestQuotas:
