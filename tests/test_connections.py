@@ -659,3 +659,22 @@ def test_a_table_is_sent_whole_before_its_response_is_read(models: Path, start: 
             data = line.recv(1 << 20)
             assert data
             last = (last + data)[-10:]
+
+
+def test_connections_that_send_nothing_keep_nobody_else_out(models: Path, start: StartApp) -> None:
+    """However many come, a connection that serves requests keeps its place."""
+    publish_price(models)
+    client = start(max_connections=20)
+    url = client.base_url
+    lines = []
+
+    with connected(client) as line:
+        for _ in range(10):
+            line.sendall(message(PATH, ROW))
+            (answer,) = answers(line)
+            assert answer.status == 200
+            lines += [socket.create_connection((url.host, url.port or 0), 5) for _ in range(20)]
+        for each in lines:
+            each.close()
+
+    assert rejected(client)["connection_evicted"] >= 100

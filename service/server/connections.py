@@ -15,20 +15,25 @@ from service.settings import Settings
 
 _LONGEST_SWEEP_INTERVAL = 1.0
 # Each new connection beyond the limit evicts this part of all, so that sorting them is rare.
-_EVICTED_PART = 64
+_EVICTED_PART = 32
+# Who has waited for less may be about to go on, and is evicted last.
+_RECENT_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 class Wait(IntEnum):
-    """What a connection waits for its client to do, in the order of eviction."""
+    """What a connection waits for its client to do, in the order of eviction.
+
+    A connection that has served a request is worth more than one that never sent any.
+    """
 
     TO_CLOSE = 0
     """The last response is out and the connection is closing."""
-    FOR_NEXT_REQUEST = 1
-    FOR_FIRST_REQUEST = 2
-    FOR_REQUEST = 3
+    FOR_FIRST_REQUEST = 1
+    FOR_REQUEST = 2
     """A request has arrived in part."""
+    FOR_NEXT_REQUEST = 3
     FOR_READING = 4
     """The client leaves a complete response unread."""
 
@@ -113,8 +118,9 @@ class Connections:
 
     def _evict(self) -> bool:
         """Close the connections that can best be spared; False where there is none."""
+        recent = asyncio.get_running_loop().time() - _RECENT_SECONDS
         waiting = [(found, each) for each in self._open if (found := each.waiting()) is not None]
-        waiting.sort(key=lambda pair: pair[0])
+        waiting.sort(key=lambda pair: (pair[0].since > recent, pair[0]))
         spared = waiting[: max(len(self._open) // _EVICTED_PART, 1)]
         for _, connection in spared:
             self._open.discard(connection)

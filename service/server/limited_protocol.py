@@ -464,5 +464,6 @@ class LimitedProtocol(HttpToolsProtocol):
     def evict(self, reason: str) -> None:
         """Close the connection at once, and count the reason."""
         self._context.connections.count(reason)
-        reset_on_close(self._raw)
+        if self._raw.get_write_buffer_size():
+            reset_on_close(self._raw)
         self._raw.abort()
