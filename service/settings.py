@@ -178,7 +178,7 @@ class Settings(BaseSettings):
     )
     body_seconds: PositiveSeconds = Field(
         default=30.0,
-        description="Seconds in which a request body must make progress: at least "
+        description="Seconds of waiting in which a request body must make progress: at least "
         "ONWARD_MIN_BODY_BYTES_PER_SECOND on average; if not, 408 and the connection is closed.",
     )
     min_body_bytes_per_second: Annotated[int, Field(ge=0)] = Field(

@@ -241,12 +241,11 @@ class RequestBody:
             try:
                 async with asyncio.timeout(max(self._seconds - self._waited, 0)) as self._timeout:
                     message = await self._receive()
+                self._count(message, perf_counter() - started)
             except TimeoutError:
-                self._require_progress()
-                return await self.receive()
+                self._stall()
             finally:
                 self._timeout = None
-            self._count(message, perf_counter() - started)
         if self._error is not None:
             raise self._error
         return message
@@ -276,14 +275,15 @@ class RequestBody:
         self.is_complete = not message.get("more_body", False)
         if self.is_complete:
             self._limits.arriving.remove(self)
+        elif self._bytes >= self._min_bytes:
+            self._waited, self._bytes = 0.0, 0
         elif self._waited >= self._seconds:
-            self._require_progress()
+            self._stall()
 
-    def _require_progress(self) -> None:
-        """Begin the next interval if enough has arrived in this one."""
-        if self._error is None and self._bytes < self._min_bytes:
+    def _stall(self) -> None:
+        """End the request: too little has arrived since enough had arrived last."""
+        if self._error is None:
             self._error = self._limits.rejected(BodyStalled(self._seconds))
-        self._waited, self._bytes = 0.0, 0
 
 
 def identity_of(given: str | None) -> str:

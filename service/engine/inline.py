@@ -67,6 +67,7 @@ class InlineBatcher:
         self._meant = meant
         self._waiting: deque[_Call] = deque()
         self._queued_rows = 0
+        self._is_due = False
         self._closed = False
 
     def submit(self, inputs: Arrays, rows: int, told: Told, *, alone: bool = False) -> None:
@@ -87,12 +88,15 @@ class InlineBatcher:
             raise Draining
         if self._queued_rows and self._queued_rows + rows > self._max_queued_rows:
             raise Overloaded(self._queued_rows, self._max_queued_rows)
-        first = not self._waiting
         self._waiting.append(_Call(inputs, rows, told, perf_counter()))
         self._queued_rows += rows
-        if first and alone:
+        # A response may bring the next request of its connection while this works.
+        if self._is_due:
+            return
+        self._is_due = True
+        if alone:
             self._work()
-        elif first:
+        else:
             asyncio.get_running_loop().call_soon(self._work)
 
     def close(self) -> None:
@@ -111,7 +115,8 @@ class InlineBatcher:
         deadline = perf_counter() + _LONGEST_SECONDS
         while self._waiting and perf_counter() < deadline:
             self._answer(self._take())
-        if self._waiting:
+        self._is_due = bool(self._waiting)
+        if self._is_due:
             # Other connections get their turn.
             asyncio.get_running_loop().call_soon(self._work)
 

@@ -63,6 +63,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._context = context
         self._settings = context.connections.settings
         self._held: deque[bytes] = deque()
+        self._held_start = 0
         self._response_due = False
         self._consuming = False
         self._in_head = False
@@ -134,9 +135,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     # Input
 
-    def _consume(self, data: bytes) -> None:
-        """Process input until it is used up or a response is due; hold the rest."""
-        start = requests = 0
+    def _consume(self, data: bytes, start: int = 0) -> None:
+        """Process input from a position on until a response is due; hold the rest."""
+        requests = 0
         self._consuming = True
         while start < len(data) and not self._ignores_input:
             if self._in_body:
@@ -153,7 +154,9 @@ class LimitedProtocol(HttpToolsProtocol):
                 break
         self._consuming = False
         if start < len(data) and not self._ignores_input:
-            self._held.appendleft(data[start:])
+            # Not a slice: copying the rest after each of many requests would take quadratic time.
+            self._held.appendleft(data)
+            self._held_start = start
             self._flow.hold_reading()
         elif self._at_eof or self._is_shutting_down:
             self._continue()
@@ -193,7 +196,7 @@ class LimitedProtocol(HttpToolsProtocol):
             data = self._held.popleft() if len(self._held) == 1 else b"".join(self._held)
             self._held.clear()
             self._flow.release_reading()
-            self._consume(data)
+            self._consume(data, self._held_start)
         elif self._at_eof and not self._held:
             self.close_gracefully()
 

@@ -181,3 +181,34 @@ def test_closing_answers_those_who_wait_and_takes_no_more() -> None:
     asyncio.run(scenario())
 
     assert run.batches == [[1, 2]]
+
+
+def test_calls_that_responses_bring_leave_others_their_turn() -> None:
+    """As many runs between two turns of the event loop as before, however long that goes on."""
+
+    async def scenario() -> list[int]:
+        run = Doubler()
+        calls = Calls(run)
+        loop = asyncio.get_running_loop()
+        runs_by_turn: list[int] = []
+
+        def again(result: Result) -> None:
+            assert isinstance(result, Prediction)
+            if len(run.batches) < 20_000:
+                calls.batcher.submit((np.ones((1, 1), np.float32),), 1, again)
+
+        for _ in range(3):
+            calls.batcher.submit((np.ones((1, 1), np.float32),), 1, again)
+        before = 0
+        while len(run.batches) < 20_000:
+            turn = loop.create_future()
+            loop.call_soon(turn.set_result, None)
+            await turn
+            runs_by_turn.append(len(run.batches) - before)
+            before = len(run.batches)
+        return runs_by_turn
+
+    runs = asyncio.run(scenario())
+
+    assert len(runs) > 20
+    assert max(runs[len(runs) // 2 :]) < 10 * max(runs[: len(runs) // 2])
