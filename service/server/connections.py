@@ -15,7 +15,7 @@ from service.settings import Settings
 
 _LONGEST_SWEEP_INTERVAL = 1.0
 # Each new connection beyond the limit evicts this part of all, so that sorting them is rare.
-_EVICTED_PART = 32
+_EVICTED_PART = 16
 # Who has waited for less may be about to go on, and is evicted last.
 _RECENT_SECONDS = 1.0
 
@@ -120,7 +120,8 @@ class Connections:
         """Close the connections that can best be spared; False where there is none."""
         recent = asyncio.get_running_loop().time() - _RECENT_SECONDS
         waiting = [(found, each) for each in self._open if (found := each.waiting()) is not None]
-        waiting.sort(key=lambda pair: (pair[0].since > recent, pair[0]))
+        # Plain numbers: comparing enumerations takes most of the time of sorting thousands.
+        waiting.sort(key=lambda pair: (pair[0].since > recent, int(pair[0].wait), pair[0].since))
         spared = waiting[: max(len(self._open) // _EVICTED_PART, 1)]
         for _, connection in spared:
             self._open.discard(connection)
