@@ -211,9 +211,10 @@ class Settings(BaseSettings):
         default=32, description="Most parameters in a query string; above it 414."
     )
     max_concurrent_requests: Positive = Field(
-        default=1024,
+        default=256,
         description="Most requests that each worker processes at a time, counted once their body "
-        "has arrived; above it 429. More accepts larger bursts, and uses more memory.",
+        "has arrived; above it 429. Predictions that are computed at once, on the event loop, are "
+        "not counted. More accepts larger bursts, and makes each of them wait longer.",
     )
     max_concurrent_tables: Positive = Field(
         default=32,

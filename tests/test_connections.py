@@ -606,23 +606,30 @@ def test_an_id_is_not_kept_for_the_next_request(models: Path, start: StartApp) -
 
 
 def test_a_limit_on_concurrent_requests_is_told_at_once(models: Path, start: StartApp) -> None:
-    """On the fast path as elsewhere; the place is free again afterwards."""
+    """To every request that would take long; one that is computed at once is answered."""
     publish_price(models)
     place_bare(models, "slow", counting_loop())
     client = start(max_concurrent_requests=1)
+    long = [{"size": 2}] * 3000
 
     with connected(client) as line:
         line.sendall(SLOW)
         time.sleep(0.05)
-        busy = client.post(PATH, json={"size": 2})
+        quick = client.post(PATH, json={"size": 2})
+        busy = [
+            client.post(PATH, json=long),
+            client.post(PATH, json=long + long),
+            client.post("/v2/models/slow/infer", content=slow_call(1).partition(b"\r\n\r\n")[2]),
+        ]
         answers(line)
-        free = client.post(PATH, json={"size": 2})
+        free = client.post(PATH, json=long)
 
-    assert busy.status_code == 429
-    assert busy.json()["code"] == "too_many_requests"
-    assert busy.headers["retry-after"] == "1"
-    assert free.json()["value"] == 4
-    assert rejected(client)["too_many_requests"] == 1
+    assert quick.json()["value"] == 4
+    assert {answer.status_code for answer in busy} == {429}
+    assert {answer.json()["code"] for answer in busy} == {"too_many_requests"}
+    assert {answer.headers["retry-after"] for answer in busy} == {"1"}
+    assert free.status_code == 200
+    assert rejected(client)["too_many_requests"] == 3
 
 
 def test_a_table_of_an_http_1_0_client_comes_with_its_length(models: Path, start: StartApp) -> None:

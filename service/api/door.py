@@ -135,10 +135,10 @@ class Door:
             Whether it will; if not, nothing has been done, and the request must go through ASGI.
         """
         model = self.predictor.at_hand(target.name, target.asked)
-        if model is None or not model.is_quick or self.ledger.draining:
+        if model is None or self.ledger.draining:
             return False
-        if not is_quick_to_decode(body):
-            return False
+        if not model.is_quick or not is_quick_to_decode(body):
+            return self._is_rejected(target, model, head, respond, request_id)
         given = head.get(b"content-type")
         # Every dialect reads JSON.
         if given not in _JSON_OR_NOTHING and not is_accepted(
@@ -147,6 +147,25 @@ class Door:
             return False
         visit = _Visit(self, target, model, head, respond, identity_of(request_id))
         return visit.begin(body, alone=alone)
+
+    def _is_rejected(
+        self,
+        target: Target,
+        model: ServedModel,
+        head: Head,
+        respond: Told,
+        request_id: str | None,
+    ) -> bool:
+        """Reject a request that would take long where too many are in progress; else False.
+
+        ASGI would reject it too, but in an overload that costs ten times as much.
+        """
+        requests = self.limits.requests
+        if requests.used < requests.limit:
+            return False
+        visit = _Visit(self, target, model, head, respond, identity_of(request_id))
+        visit.reject(requests.rejection())
+        return True
 
     def _found(self, url: bytes) -> Target | None:
         path, _, query = url.partition(b"?")
@@ -192,20 +211,12 @@ class _Visit:
 
     def begin(self, body: bytes, *, alone: bool) -> bool:
         """Set out; False where it must be done the long way, and nothing has been done."""
-        requests = self._door.limits.requests
-        try:
-            requests.acquire()
-        except OnwardError as error:
-            self._reject(error)
-            return True
         try:
             inputs = self._asking.decode(body)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets it
-            requests.release()
-            self._reject(error)
+            self.reject(error)
             return True
         if not isinstance(inputs, tuple) or not self._model.joins(rows := row_count(inputs)):
-            requests.release()
             return False
         self._rows = rows
         self._model.__enter__()
@@ -226,10 +237,9 @@ class _Visit:
             except Exception as error:  # noqa: BLE001 - as above
                 answer = self._failed(error)
         self._model.__exit__()
-        self._door.limits.requests.release()
         self._tell(answer)
 
-    def _reject(self, error: Exception) -> None:
+    def reject(self, error: Exception) -> None:
         """Respond to a request that has not been queued."""
         self._tell(self._failed(error))
 
