@@ -121,10 +121,6 @@ class Asking(Generic[Context]):
         self._metrics = metrics
         self._decode_seconds = self._encode_seconds = 0.0
 
-    def json_bytes(self, body: bytes) -> int:
-        """How many of a body's first bytes are JSON."""
-        return self._dialect.json_bytes(body, self._head)
-
     def decode(self, body: bytes) -> Inputs:
         """What the model shall be asked, or what will have made it.
 

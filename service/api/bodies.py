@@ -117,7 +117,7 @@ async def _counted(
 
 
 def is_quick_to_decode(body: bytes) -> bool:
-    """Whether decoding a body takes about a millisecond at most, whatever it holds."""
+    """Whether decoding a body takes a millisecond or two at most, whatever it holds."""
     size = len(body)
     if size <= _FEW_BYTES:
         return True

@@ -91,7 +91,7 @@ class QuickRows:
         if booleans and not set(map(type, flat)) <= _NUMBERS:
             return None
         try:
-            matrix = self._whole_ones(flat) if self._whole else packed(flat)
+            matrix = self._exact_integers(flat) if self._whole else packed(flat)
         except (struct.error, OverflowError):
             return None
         if matrix is None:
@@ -140,7 +140,7 @@ class QuickRows:
                 return False
         return True
 
-    def _whole_ones(self, flat: Sequence[object]) -> Matrix | None:
+    def _exact_integers(self, flat: Sequence[object]) -> Matrix | None:
         """The numbers in 32 bits; None where a whole one breaks a rule that may not show there."""
         sent = np.frombuffer(struct.pack(f"{len(flat)}d", *flat)).reshape(-1, self._width)
         with np.errstate(over="ignore"):

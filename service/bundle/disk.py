@@ -66,7 +66,7 @@ def read_file(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """
     with open_regular(path) as (file, size):
         require_at_most(shown_name(path.name), size, max_bytes)
-        return read_whole(file, size, shown_name(path.name))
+        return read_exactly(file, size, shown_name(path.name))
 
 
 def read_optional(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes | None:
@@ -133,7 +133,7 @@ def require_at_most(name: str, size: int, max_bytes: int) -> None:
         raise BundleError(f"{name} has {size:,} bytes, and at most {max_bytes:,} are read")
 
 
-def read_whole(file: BinaryIO, size: int, name: str) -> bytes:
+def read_exactly(file: BinaryIO, size: int, name: str) -> bytes:
     """The content of an open file.
 
     Raises:

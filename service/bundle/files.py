@@ -16,7 +16,7 @@ from service.bundle.disk import (
     open_regular,
     parse_document,
     read_file,
-    read_whole,
+    read_exactly,
     require_at_most,
     require_regular,
     to_json,
@@ -174,7 +174,7 @@ def _checked(folder: Path, name: str, expected: FileDigest) -> bytes:
     with open_regular(folder / name) as (file, size):
         _require_size(name, size, expected)
         require_at_most(name, size, MAX_DOCUMENT_BYTES)
-        content = read_whole(file, size, name)
+        content = read_exactly(file, size, name)
     _require_digest(name, digest_of(content).sha256, expected)
     return content
 

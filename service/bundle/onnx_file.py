@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from service.bundle.disk import open_regular, read_whole
+from service.bundle.disk import open_regular, read_exactly
 from service.bundle.errors import NotOnnx
 from service.bundle.protobuf import Field, Malformed, ProtobufFile
 
@@ -115,7 +115,7 @@ def onnx_file(file: BinaryIO, size: int, name: str) -> OnnxFile:
             "its weights in files of their own (external data)"
         )
     facts = facts_of(file, size, name)
-    return OnnxFile(read_whole(file, size, name), facts)
+    return OnnxFile(read_exactly(file, size, name), facts)
 
 
 def facts_of(file: BinaryIO, size: int, name: str) -> GraphFacts:

@@ -153,7 +153,7 @@ class Batcher:
         """Let go of runner and thread at once; only for a batcher that nobody waits for."""
         self._closed = True
         self._terminate_unwanted()
-        self._run = _gone_in_thread
+        self._run = _closed_in_thread
         self._thread.stop()
 
     def _pending(self) -> "list[asyncio.Future[BatchedAnswer]]":
@@ -242,7 +242,7 @@ def gone(_: Arrays) -> Arrays:
     raise Draining
 
 
-def _gone_in_thread(inputs: Arrays, _: RunControl) -> Arrays:
+def _closed_in_thread(inputs: Arrays, _: RunControl) -> Arrays:
     return gone(inputs)
 
 
