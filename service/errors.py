@@ -361,6 +361,19 @@ class Overloaded(Unavailable):
         super().__init__(f"{waiting:,} rows are waiting and the limit is {limit:,}; try again.")
 
 
+class QueueTooLong(Overloaded):
+    """The rows that wait take longer than the deadline allows."""
+
+    code = "queue_too_long"
+
+    def __init__(self, waiting: int, seconds: float) -> None:
+        Unavailable.__init__(
+            self,
+            f"{waiting:,} rows are waiting, which takes longer than the deadline of {seconds:g} s; "
+            "try again.",
+        )
+
+
 class DeadlineExceeded(Unavailable):
     """The answer would have come too late."""
 

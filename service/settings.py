@@ -211,7 +211,7 @@ class Settings(BaseSettings):
         default=32, description="Most parameters in a query string; above it 414."
     )
     max_concurrent_requests: Positive = Field(
-        default=256,
+        default=1024,
         description="Most requests that each worker processes at a time, counted once their body "
         "has arrived; above it 429. Predictions that are computed at once, on the event loop, are "
         "not counted. More accepts larger bursts, and makes each of them wait longer.",

@@ -295,6 +295,26 @@ def test_a_new_connection_takes_the_place_of_an_idle_one(models: Path, start: St
         line.close()
 
 
+def test_a_flood_of_silent_connections_closes_none_that_has_served_a_request(
+    start: StartApp,
+) -> None:
+    """The oldest silent connection makes room, however long others have been idle."""
+    client = start(max_connections=8)
+    url = client.base_url
+    kept = socket.create_connection((url.host, url.port or 0), 5)
+    kept.sendall(GET_LIVE)
+    answers(kept)
+    time.sleep(1.1)
+
+    flood = [socket.create_connection((url.host, url.port or 0), 5) for _ in range(30)]
+    until(lambda: rejected(client).get("connection_evicted", 0) >= 23)
+
+    kept.sendall(GET_LIVE)
+    assert answers(kept)[0].status == 200
+    for line in (kept, *flood):
+        line.close()
+
+
 def test_a_new_connection_takes_the_place_of_one_that_sends_slowly(
     models: Path, start: StartApp
 ) -> None:

@@ -47,6 +47,7 @@ _WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
 # its arrays and objects, and its quotation marks. Counting takes a microsecond a kilobyte, which
 # short bodies are spared.
 _FEW_BYTES = 6 * 1024
+_PIECE_BYTES = 8 * 1024
 _FEW_CONTAINERS = 1024
 _FEW_QUOTES = 2048
 
@@ -121,11 +122,17 @@ def is_quick_to_decode(body: bytes) -> bool:
     size = len(body)
     if size <= _FEW_BYTES:
         return True
-    return (
-        size <= UNCOUNTED_BODY_BYTES
-        and body.count(b"[") + body.count(b"{") <= _FEW_CONTAINERS
-        and body.count(b'"') <= _FEW_QUOTES
-    )
+    if size > UNCOUNTED_BODY_BYTES:
+        return False
+    containers = quotes = 0
+    # In pieces, since many values show early, and counting takes a microsecond a kilobyte.
+    for start in range(0, size, _PIECE_BYTES):
+        end = start + _PIECE_BYTES
+        containers += body.count(b"[", start, end) + body.count(b"{", start, end)
+        quotes += body.count(b'"', start, end)
+        if containers > _FEW_CONTAINERS or quotes > _FEW_QUOTES:
+            return False
+    return True
 
 
 def content_encoding(request: Request) -> str:

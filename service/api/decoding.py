@@ -11,13 +11,18 @@ from service.limits import UNCOUNTED_BODY_BYTES, Limits, Reservation
 
 T = TypeVar("T")
 
+# One being decoded, and the next one, so that the thread does not wait for the event loop.
+_SMALL_AT_ONCE = 8
+
 
 class DecodeThreads:
     """Decodes bodies in threads, within the memory that all requests share.
 
     Large bodies are decoded one at a time: more would take turns at the interpreter's lock anyway,
     each with its parsed values in memory. Bodies that are not counted have a thread of their own,
-    so that they do not wait for large ones.
+    so that they do not wait for large ones. At most two of them are handed to it, so that one turn
+    of the event loop never finds more than two decoded requests to run and encode; without that
+    bound, a turn takes longer the more requests it finds, and finds more the longer it takes.
 
     Args:
         limits: of the process.
@@ -27,6 +32,7 @@ class DecodeThreads:
         self._limits = limits
         self._large = ThreadPoolExecutor(1, "decode-large")
         self._small = ThreadPoolExecutor(1, "decode-small")
+        self._small_turns = asyncio.Semaphore(_SMALL_AT_ONCE)
         self._turn = asyncio.Lock()
 
     async def decode(
@@ -46,7 +52,8 @@ class DecodeThreads:
             Exception: what ``decode`` raises.
         """
         if len(body) <= UNCOUNTED_BODY_BYTES:
-            return await _result_of(self._small.submit(decode))
+            async with self._small_turns:
+                return await _result_of(self._small.submit(decode))
         measure = partial(self._limits.decoded_bytes, body, json_bytes, strings=strings)
         async with self._turn:
             needed = await _result_of(self._large.submit(measure))

@@ -7,6 +7,7 @@ by and by, models that run in a thread, pictures that take long to decode, table
 routes stay, for the documentation and for every other verb.
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -89,6 +90,7 @@ class Door:
         self.ledger = ledger
         self.limits = limits
         self._targets: dict[bytes, Target | None] = {}
+        self._entering = 0
 
     def target(self, url: bytes) -> Target | None:
         """What a prediction's address asks for; None where it is anything else.
@@ -161,11 +163,24 @@ class Door:
         ASGI would reject it too, but in an overload that costs ten times as much.
         """
         requests = self.limits.requests
-        if requests.used < requests.limit:
+        if requests.used + self._entering < requests.limit:
+            self._let_in()
             return False
         visit = _Visit(self, target, model, head, respond, identity_of(request_id))
         visit.reject(requests.rejection())
         return True
+
+    def _let_in(self) -> None:
+        """Count a request until ASGI does so, which is in this turn of the event loop or the next.
+
+        Else all that arrive in one turn would pass where there is room for one.
+        """
+        if not self._entering:
+            asyncio.get_running_loop().call_soon(self._have_entered)
+        self._entering += 1
+
+    def _have_entered(self) -> None:
+        self._entering = 0
 
     def _found(self, url: bytes) -> Target | None:
         path, _, query = url.partition(b"?")

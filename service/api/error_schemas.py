@@ -114,7 +114,9 @@ MODEL_ERRORS = fails_with(errors.ModelNotReady, errors.ModelUnservable)
 PREDICTION_ERRORS: Responses = (
     BODY_ERRORS
     | MODEL_ERRORS
-    | fails_with(errors.Overloaded, errors.DeadlineExceeded, errors.InferenceFailed)
+    | fails_with(
+        errors.Overloaded, errors.QueueTooLong, errors.DeadlineExceeded, errors.InferenceFailed
+    )
 )
 """Also those of tables, which reach the same path."""
 TABLE_ERRORS: Responses = PREDICTION_ERRORS | fails_with(errors.SpoolFull)

@@ -39,6 +39,7 @@ STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
     errors.ModelNotReady: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.ModelUnservable: HTTPStatus.CONFLICT,
     errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.QueueTooLong: HTTPStatus.TOO_MANY_REQUESTS,
     errors.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
     errors.Draining: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.TooManyConnections: HTTPStatus.SERVICE_UNAVAILABLE,

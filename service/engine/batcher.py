@@ -5,6 +5,7 @@ that arrive during a run form the next batch. It knows asyncio and numpy, neithe
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ import numpy as np
 
 from service.engine.datatypes import Arrays
 from service.engine.threads import DaemonThread
-from service.errors import Draining, Overloaded
+from service.errors import Draining, Overloaded, QueueTooLong
 
 Run = Callable[[Arrays], Arrays]
 
+# How much the latest run counts in the estimate of the seconds that a row takes.
+_LATEST_WEIGHT = 0.5
 # Between two operators the runtime looks whether a run is to end; most take much less.
 _TERMINATION_SECONDS = 1.0
 
@@ -82,6 +85,8 @@ class Batcher:
         max_batch_rows: most rows joined; a single larger call runs alone and whole.
         max_queued_rows: most rows waiting; a call that would exceed it is refused at once.
         new_control: makes the control of one run.
+        deadline_seconds: a call that would wait longer, by the duration of the latest runs, is
+            rejected at once.
     """
 
     def __init__(
@@ -91,12 +96,15 @@ class Batcher:
         max_batch_rows: int,
         max_queued_rows: int,
         new_control: Callable[[], RunControl],
+        deadline_seconds: float = math.inf,
     ) -> None:
         self._run = run
         self._new_control = new_control
         self._max_batch_rows = max_batch_rows
         self._max_queued_rows = max_queued_rows
         self._waiting: deque[_Call] = deque()
+        self._deadline_seconds = deadline_seconds
+        self._row_seconds = 0.0
         self._queued_rows = 0
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
@@ -107,15 +115,14 @@ class Batcher:
         """Answer for these rows, whoever else's rows they are run with.
 
         Raises:
-            Overloaded: too many rows wait.
+            Overloaded: too many rows wait, or they take too long.
             Draining: the batcher is closing.
             Exception: what ``run`` raised for these very rows; never another caller's fault.
         """
         rows = row_count(inputs)
         if self._closed:
             raise Draining
-        if self._queued_rows and self._queued_rows + rows > self._max_queued_rows:
-            raise Overloaded(self._queued_rows, self._max_queued_rows)
+        self._require_room(rows)
         call = _Call(inputs, rows, asyncio.get_running_loop().create_future())
         self._waiting.append(call)
         self._queued_rows += rows
@@ -125,6 +132,8 @@ class Batcher:
             return await call.future
         finally:
             self._leave(call)
+            # It refers to its error, and that by its traceback to this frame and the arrays.
+            del call
 
     async def close(self, seconds: float) -> None:
         """Take no new calls, answer those that wait, and end the thread.
@@ -155,6 +164,14 @@ class Batcher:
         self._terminate_unwanted()
         self._run = _closed_in_thread
         self._thread.stop()
+
+    def _require_room(self, rows: int) -> None:
+        """Reject a call for which too many rows wait; the first one that waits is always taken."""
+        waiting = self._queued_rows
+        if waiting and waiting + rows > self._max_queued_rows:
+            raise Overloaded(waiting, self._max_queued_rows)
+        if waiting and (waiting + rows) * self._row_seconds > self._deadline_seconds:
+            raise QueueTooLong(waiting, self._deadline_seconds)
 
     def _pending(self) -> "list[asyncio.Future[BatchedAnswer]]":
         """What clients wait for, in the queue and in the run in progress."""
@@ -206,13 +223,15 @@ class Batcher:
             require_all_rows(outputs, sum([call.rows for call in batch]), len(batch))
         except Exception as error:  # noqa: BLE001 - whatever it is belongs to the callers
             if len(batch) == 1:
-                _settle(batch[0], error)
+                # Emptied, since the error refers to this frame, and a call to its error.
+                _settle(batch.pop(), error)
                 return
             for call in batch:
                 if not call.future.done():
                     await self._answer([call])
             return
         seconds = perf_counter() - started
+        self._estimate(seconds, sum([call.rows for call in batch]))
         if len(batch) == 1:
             # Whole: the outputs of a lone call need not share their first axis with its inputs.
             _settle(batch[0], BatchedAnswer(outputs, started - batch[0].arrived, seconds))
@@ -222,6 +241,12 @@ class Batcher:
             own = tuple(output[start : start + call.rows] for output in outputs)
             _settle(call, BatchedAnswer(own, started - call.arrived, seconds))
             start += call.rows
+
+    def _estimate(self, seconds: float, rows: int) -> None:
+        """Take a run into the estimate of the seconds that a row takes."""
+        latest = seconds / max(rows, 1)
+        known = self._row_seconds
+        self._row_seconds = known + _LATEST_WEIGHT * (latest - known) if known else latest
 
     def _uncount(self, call: _Call) -> None:
         if call.counted:

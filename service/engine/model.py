@@ -102,6 +102,7 @@ class ServedModel:
             max_batch_rows=limits.batch_rows if joins else 1,
             max_queued_rows=limits.max_queued_rows,
             new_control=new_control,
+            deadline_seconds=limits.deadline_seconds,
         )
         self._inline = InlineBatcher(
             self._run,

@@ -75,6 +75,7 @@ class Connections:
         self.count = count
         self.max_connections = available_connections(settings.max_connections)
         self._open: set[Connection] = set()
+        self._without_request: dict[Connection, None] = {}
         self._unread: dict[Connection, int] = {}
         self._unread_bytes = 0
         self._sweep_interval = min(_LONGEST_SWEEP_INTERVAL, _shortest_timeout(settings) / 4)
@@ -88,14 +89,20 @@ class Connections:
         """
         has_room = len(self._open) < self.max_connections or self._evict()
         self._open.add(connection)
+        self._without_request[connection] = None
         if not self._is_sweeping:
             self._is_sweeping = True
             self._schedule_sweep()
         return has_room
 
+    def have_request(self, connection: Connection) -> None:
+        """Note that the first request of a connection has begun."""
+        self._without_request.pop(connection, None)
+
     def remove(self, connection: Connection) -> None:
         """Forget a closed connection."""
         self._open.discard(connection)
+        self._without_request.pop(connection, None)
         self.read(connection)
 
     def unread(self, connection: Connection, size: int) -> None:
@@ -118,6 +125,12 @@ class Connections:
 
     def _evict(self) -> bool:
         """Close the connections that can best be spared; False where there is none."""
+        if len(self._without_request) > self.max_connections // 2:
+            # A flood of connections; the oldest of it is found without looking at all of them.
+            oldest = next(iter(self._without_request))
+            self.remove(oldest)
+            oldest.evict("connection_evicted")
+            return True
         recent = asyncio.get_running_loop().time() - _RECENT_SECONDS
         waiting = [(found, each) for each in self._open if (found := each.waiting()) is not None]
         # Plain numbers: comparing enumerations takes most of the time of sorting thousands.

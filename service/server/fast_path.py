@@ -75,7 +75,7 @@ class FastPathProtocol(LimitedProtocol):
         matched = self._fast_path.heads.match(data, start)
         if matched is None:
             return 0
-        self._had_request = True
+        self._note_request()
         end = matched.end + matched.parsed.content_length
         if end <= len(data):
             return end - start if self._predict(matched, data[matched.end : end]) else 0

@@ -169,6 +169,12 @@ class LimitedProtocol(HttpToolsProtocol):
             taken = self._feed(data, start)
         return taken
 
+    def _note_request(self) -> None:
+        """Note that the connection has begun a request."""
+        if not self._had_request:
+            self._had_request = True
+            self._context.connections.have_request(self)
+
     def _take_request(self, data: bytes, start: int) -> int:  # noqa: ARG002 - subclasses do
         """Process the request that starts here without uvicorn's parser.
 
@@ -253,7 +259,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._had_request = self._in_head = True
+        self._in_head = True
+        self._note_request()
         self._error = None
         self._head_bytes = 0
         super().on_message_begin()

@@ -63,7 +63,6 @@ class TableExchange:
             Exception: whatever it was that broke an answer which had begun; it has been counted.
         """
         model = None
-        error: Exception
         started = perf_counter()
         try:
             quotas_of(request).start_table()
@@ -73,16 +72,22 @@ class TableExchange:
             with model:
                 await self._watched(request, model, form, send)
                 return
-        except TimeoutError:
-            error = DeadlineExceeded(self._settings.deadline_seconds)
         except Exception as raised:  # noqa: BLE001 - it is counted, and told or raised again
-            error = raised
-        self._count_record(error)
-        seconds = perf_counter() - started
-        count_failure(self._metrics, error, dialect=form, name=name, model=model, seconds=seconds)
-        if not isinstance(error, OnwardError):
-            raise error
-        await error_response(error)(request.scope, request.receive, send)
+            # Not bound to a name that outlives this block: the error refers to this frame by its
+            # traceback, and both would stay until a garbage collection, with the whole body.
+            is_late = isinstance(raised, TimeoutError)
+            error = DeadlineExceeded(self._settings.deadline_seconds) if is_late else raised
+            try:
+                self._count_record(error)
+                seconds = perf_counter() - started
+                count_failure(
+                    self._metrics, error, dialect=form, name=name, model=model, seconds=seconds
+                )
+                if not isinstance(error, OnwardError):
+                    raise
+                await error_response(error)(request.scope, request.receive, send)
+            finally:
+                del error
 
     async def _watched(
         self, request: Request, model: ServedModel, form: TableForm, send: Send
@@ -103,9 +108,9 @@ class TableExchange:
                 raise ClientDisconnect
             await answering
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await _ended(*tasks)
+            # A task refers to its error, and that to this frame.
+            del answering, watching, tasks
 
     async def _answered(
         self, request: Request, incoming: Incoming, model: ServedModel, form: TableForm, send: Send
@@ -151,8 +156,8 @@ class TableExchange:
                 await self._sent(piece, send, filling)
             await filling
         finally:
-            filling.cancel()
-            await asyncio.gather(filling, return_exceptions=True)
+            await _ended(filling)
+            del filling
 
     async def _filled(self, spool: Spool, pieces: AsyncGenerator[bytes, None]) -> None:
         try:
@@ -200,6 +205,13 @@ class TableExchange:
         self._metrics.predicted(model.name, model.version, form, tally.rows, phases)
         self._metrics.refused_rows(model.name, model.version, tally.faults)
         model.statistics.answered(phases)
+
+
+async def _ended(*tasks: "asyncio.Task[None]") -> None:
+    """Cancel tasks, and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class TableResponse(Response):

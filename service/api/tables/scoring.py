@@ -133,7 +133,8 @@ class Scoring:
             async for piece in self._drained():
                 yield piece
         except OnwardError as error:
-            self.broken = error
+            # Its traceback refers to this frame, and so to all that has been read.
+            self.broken = error.with_traceback(None)
             place = f"Line {self._reader.line}"
             sentence = f"{place}: {error} Nothing from here on was scored."
             yield self._answers.refuse(Fault(sentence, error.code))

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,7 +12,7 @@ import pytest
 
 from service.engine.batcher import BatchedAnswer, Batcher, Run
 from service.engine.datatypes import Arrays
-from service.errors import Draining, Overloaded
+from service.errors import Draining, Overloaded, QueueTooLong
 
 T = TypeVar("T")
 
@@ -284,6 +285,31 @@ def test_a_full_queue_says_so_at_once() -> None:
         return list(await asyncio.gather(first, waiting))
 
     assert [answered(answer) for answer in run(scenario())] == [[2], [4, 6, 8]]
+
+
+def test_a_call_that_would_wait_beyond_its_deadline_is_rejected_at_once() -> None:
+    """The duration of earlier runs tells how long the rows that wait will take."""
+
+    def slow(inputs: Arrays, _: object) -> Arrays:
+        time.sleep(0.05)
+        return inputs
+
+    async def scenario() -> list[BatchedAnswer]:
+        subject = Batcher(
+            slow,
+            max_batch_rows=1,
+            max_queued_rows=1000,
+            new_control=Control,
+            deadline_seconds=0.5,
+        )
+        await subject.submit(rows(1))
+        waiting = [asyncio.create_task(subject.submit(rows(value))) for value in (1, 2)]
+        await asyncio.sleep(0)
+        with pytest.raises(QueueTooLong, match=r"longer than the deadline of 0\.5 s"):
+            await subject.submit(rows(*range(100)))
+        return list(await asyncio.gather(*waiting))
+
+    assert len(run(scenario())) == 2
 
 
 def test_rows_of_callers_who_left_do_not_fill_the_queue() -> None:
