@@ -16,20 +16,20 @@ import orjson
 # Instrumented alone: libraries would take minutes, and their branches are not what is searched.
 with atheris.instrument_imports(include=["service"]):
     from bench import fuzz_pictures, fuzz_protocols
-    from service.api.bodies import parse_json
-    from service.api.features import FeatureCodec
-    from service.api.parameters import read_parameters
-    from service.api.tables.block import Reader
-    from service.api.tables.cells import cell_problem, converter, value_of
-    from service.api.tables.header import find_columns
-    from service.api.tables.json_rows import JsonRows
-    from service.api.tables.layout import find_layout
-    from service.api.tables.negotiation import answer_form, charset_of
-    from service.api.tables.numerals import advice, find_decimal
-    from service.api.tables.opening import open_csv
-    from service.api.values import not_a_number
+    from service.api.body import parse_json
+    from service.api.negotiation import answer_form, charset_of
     from service.bundle.features import FeaturesInput
+    from service.codecs.csv_cells import cell_problem, converter, value_of
+    from service.codecs.csv_header import find_columns
+    from service.codecs.csv_open import open_csv
+    from service.codecs.features import FeatureCodec
+    from service.codecs.ndjson_reader import JsonRows
+    from service.codecs.options import read_parameters
+    from service.codecs.row_batch import Reader
     from service.errors import OnwardError
+    from service.tabletext.layout import find_layout
+    from service.tabletext.numerals import advice, find_decimal
+    from service.values import not_a_number
     from tests.models import mixed_features
 
 _CODEC = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import orjson
 
-from service.api.pictures.multipart import read_files
-from service.api.pictures.sources import read_source
+from service.api.native.forms import read_files
+from service.codecs.image_sources import read_source
 from service.errors import OnwardError
-from service.pictures import PictureRefused, read_picture
+from service.imaging.preprocess import PictureRefused, read_picture
 from tests.hostile_pictures import bombs, hostile_pictures
 from tests.odd_pictures import broken_pictures, odd_pictures
 from tests.pictures import image_input

@@ -17,15 +17,15 @@ import torch
 
 from bench.page import replace_section
 from service.bundle.inputs import ImageInput
-from service.pictures import DECODER
-from training.config import read_any
+from service.imaging.preprocess import DECODER
+from training.data.sources import Folders
 from training.images.checkpoint import Checkpoint
 from training.images.dataset import PictureSet
 from training.images.fit import fit
-from training.images.recipe import Augmentation, ImageRecipe
 from training.images.run import unfitted
 from training.images.sources import load_pictures
-from training.sources import Folders
+from training.recipe.image import Augmentation, ImageRecipe
+from training.recipe.loader import read_any
 
 # Keras reads its backend when it is imported; PyTorch is the one that we use ourselves.
 os.environ["KERAS_BACKEND"] = "torch"

@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.page import replace_section
-from service.bundle.files import EXAMPLES, MANIFEST, MODEL, digest_of
 from service.bundle.policy_file import change_policy
+from service.bundle.store import EXAMPLES, MANIFEST, MODEL, digest_of
 from tests.models import publish_price
 
 _CONNECTIONS = 64

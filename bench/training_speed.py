@@ -20,13 +20,13 @@ from sklearn.metrics import log_loss, root_mean_squared_error
 from sklearn.neural_network import MLPRegressor
 
 from bench.page import replace_section
-from training.config import read_recipe
-from training.predictor import learn
-from training.preparation import fit_preparation
-from training.recipe import Recipe
-from training.sources import Folders, load
-from training.split import divide
-from training.tabular import Dataset, Rows, encode, encode_target, with_target
+from training.data.sources import Folders, load
+from training.data.split import divide
+from training.data.table import Dataset, Rows, encode, encode_target, with_target
+from training.model.predictor import learn
+from training.model.preprocessing import fit_preparation
+from training.recipe.loader import read_recipe
+from training.recipe.table import Recipe
 
 # Keras reads its backend when it is imported; PyTorch is the one that we use ourselves.
 os.environ["KERAS_BACKEND"] = "torch"

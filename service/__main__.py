@@ -10,21 +10,21 @@ from collections.abc import Sequence
 import uvicorn
 
 from service.app import create_app
-from service.commands.check import check
-from service.commands.options import add_settings, read_settings
-from service.commands.score import score
-from service.commands.tune import tune
+from service.cli.check import check
+from service.cli.models import list_models
+from service.cli.options import add_settings, read_settings
+from service.cli.score import score
+from service.cli.tune import tune
 from service.engine.cores import available_cores
 from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
-from service.listening import Server, bound, port_of_workers
-from service.listing import list_models
-from service.logs import configure_logging, flush_logs
-from service.open_files import raise_open_files_limit
+from service.observability.logs import configure_logging, flush_logs
+from service.server.open_files import raise_open_files_limit
+from service.server.sockets import Server, bound, port_of_workers
+from service.server.supervisor import Supervisor
 from service.settings import Settings, misspelt_variables
 from service.spelling import nearest
 from service.workers.slots import WORKERS_FOLDER, meeting_place
-from service.workers.supervisor import Supervisor
 
 _USAGE_ERROR = 2
 # After its own bound a worker has so long to end; then its supervisor ends it.

@@ -14,37 +14,37 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.api.codecs import Codecs
 from service.api.copies import Copies
 from service.api.documentation import Documentation, documentation_router
-from service.api.door import PLAIN, V1, V2, AsgiDoor, Door, Way
 from service.api.errors import add_error_handlers
 from service.api.explain.explainer import Explainer
 from service.api.explain.routes import explain_router
+from service.api.fast_inference import PLAIN, V1, V2, AsgiDoor, Door, Way
 from service.api.http10 import ContentLengthForHttp10
+from service.api.inference import Predictor
+from service.api.middleware import Ledger, RequestContext
+from service.api.native.protocol import PlainDialect, PlainPredictions, plain_router
+from service.api.native.tables import TableExchange
 from service.api.openapi import model_paths
 from service.api.operations import operations_router
-from service.api.plain import PlainDialect, PlainPredictions, plain_router
-from service.api.prediction import Predictor
 from service.api.quotas import ReleaseQuotas
-from service.api.requests import Ledger, RequestContext
 from service.api.shadow import shadow_router
-from service.api.tables.exchange import TableExchange
-from service.api.v1.predict import PredictDialect
+from service.api.v1.protocol import PredictDialect
 from service.api.v1.routes import v1_routers
-from service.api.v2.dialect import V2Dialect
+from service.api.v2.protocol import V2Dialect
 from service.api.v2.routes import v2_routers
 from service.api.v2.shared_memory import Regions
+from service.codecs.endpoint import Codecs
 from service.engine.heap import map_large_blocks
 from service.engine.registry import Registry
 from service.limits import Limits
-from service.logs import configure_logging
-from service.metrics import Metrics
+from service.observability.logs import configure_logging
+from service.observability.metrics import Metrics
 from service.server.connections import Connections
 from service.server.fast_path import FastPath
+from service.server.signals import Signals
 from service.settings import Settings
-from service.shadow.shadows import Shadows
-from service.signals import Signals
+from service.shadow.runner import Shadows
 from service.workers.slots import WORKERS_FOLDER, claim
 from service.workers.worker import Place, Worker
 

@@ -18,9 +18,9 @@ from service.bundle.features import (
     NumberFeature,
     Range,
 )
-from service.bundle.files import EXAMPLES, MODEL, write_bundle
 from service.bundle.manifest import Manifest
 from service.bundle.outputs import ClassesOutput, ValueOutput, output_name
+from service.bundle.store import EXAMPLES, MODEL, write_bundle
 
 # Proven in any test: probability = sigmoid(0.1 exam_1 + 0.2 exam_2 - 20), price = 2 size - 3 rooms.
 ADMISSION_WEIGHTS = [[0.1], [0.2]]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped] # it ships no type information
 
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[1]

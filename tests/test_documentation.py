@@ -15,8 +15,8 @@ import orjson
 import pytest
 
 from service import errors
-from service.counting import Phases
-from service.metrics import Metrics
+from service.observability.accumulator import Phases
+from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import StartApp
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from tests.conftest import StartApp
-from training.config import read_recipe
-from training.predictor import learn
+from training.data.sources import Folders, load
+from training.data.split import divide
+from training.data.table import encode, encode_target, with_target
+from training.model.predictor import learn
+from training.recipe.loader import read_recipe
 from training.run import run
-from training.sources import Folders, load
-from training.split import divide
-from training.tabular import encode, encode_target, with_target
 
 RECIPE = """
 name = "height"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.files import read_bundle, versions_in
+from service.bundle.store import read_bundle, versions_in
 from tests.conftest import StartApp
 
 MODELS = Path(__file__).parents[1] / "models"

@@ -10,14 +10,14 @@ from typing import get_args
 
 from service.bundle.errors import BundleError
 from service.bundle.policy import STABLE
-from training import commands
-from training.config import read_any, read_document
+from training import cli as commands
+from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
+from training.export.aliases import choose_versions, remove_label, roll_back, set_label
 from training.images.checkpoint import Keeping
-from training.images.recipe import ImageRecipe
-from training.labels import choose_versions, remove_label, roll_back, set_label
-from training.recipe import Family, Recipe
-from training.sources import Folders
+from training.recipe.image import ImageRecipe
+from training.recipe.loader import read_any, read_document
+from training.recipe.table import Family, Recipe
 
 Options = argparse.Namespace
 

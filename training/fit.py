@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from training.errors import FitError
-from training.losses import RowLoss, penalty
-from training.optimisers import build_optimiser, build_schedule
-from training.recipe import Training
+from training.model.losses import RowLoss, penalty
+from training.model.optimizers import build_optimiser, build_schedule
+from training.recipe.table import Training
 
 _NO_IMPROVEMENT = 1e-10
 """Relative; less than this is rounding, not learning."""

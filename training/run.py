@@ -6,19 +6,21 @@ from pathlib import Path
 
 from service.bundle import manifest as contract
 from service.bundle.disk import to_json
-from service.bundle.files import EXAMPLES, MODEL
 from service.bundle.outputs import output_name
-from training import describe, export, report
-from training.assess import assess
-from training.intervals import interval_of
-from training.predictor import learn
-from training.publish import check_folder, publish
-from training.reasons import reasons_of
-from training.recipe import Recipe
-from training.remarks import caveats, rare_label
-from training.sources import Folders, load
-from training.split import divide
-from training.tabular import encode, encode_target, with_target
+from service.bundle.store import EXAMPLES, MODEL
+from training.data.quality import caveats, rare_label
+from training.data.sources import Folders, load
+from training.data.split import divide
+from training.data.table import encode, encode_target, with_target
+from training.evaluation.assessment import assess
+from training.evaluation.intervals import interval_of
+from training.export import manifest as describe
+from training.export import onnx_export
+from training.export.explanations import reasons_of
+from training.export.publish import check_folder, publish
+from training.model.predictor import learn
+from training.recipe.table import Recipe
+from training.report import page
 
 REPORT = "report.html"
 
@@ -59,9 +61,9 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
     )
     answer = output_name(output)
     proof = data.features[parts.test if len(parts.test) else parts.training]
-    graph = export.export(learned.predictor, answer, len(data.columns))
-    export.prove(graph, learned.predictor, proof)
-    examples = export.example_rows(learned.predictor, proof, answer)
+    graph = onnx_export.export(learned.predictor, answer, len(data.columns))
+    onnx_export.prove(graph, learned.predictor, proof)
+    examples = onnx_export.example_rows(learned.predictor, proof, answer)
 
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
@@ -78,6 +80,6 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
         files={},
     )
     known = caveats(recipe, whole, table, target)
-    page = report.render(manifest, table, data, learned, assessment, caveats=known)
-    files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: page}
+    html = page.render(manifest, table, data, learned, assessment, caveats=known)
+    files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}
     return Outcome(publish(models, manifest, files), manifest, rare_label(recipe, target))

@@ -1,26 +1,23 @@
 """One request to one model: its body to arrays, and the model's outputs to its answer.
 
-Both doors go through here: the protocol's (`service.api.door`), which is told when the answer is
-there, and ASGI's (`service.api.prediction`), which waits for it.
+Both drivers use it: `service.api.fast_inference`, which is called back with the response, and
+`service.api.inference`, which awaits it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from time import perf_counter
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from service.api.bodies import JSON, compressed
+from service.api.body import JSON, compressed
 from service.api.head import Head
-from service.counting import Phases
-from service.engine.datatypes import Arrays
-from service.engine.inline import Prediction
+from service.engine.dtypes import Arrays, Inputs
+from service.engine.loop_batching import Prediction
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
-from service.metrics import Metrics
+from service.observability.accumulator import Phases
+from service.observability.metrics import Metrics
 
 Context = TypeVar("Context")
-
-# Checked arrays in the order of the model's inputs, or what will have made them.
-Inputs = Arrays | Callable[[], Awaitable[Arrays]]
 
 # The phases are a Server-Timing header, in milliseconds.
 _LINES = (

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from starlette.background import BackgroundTask
 
 from service.bundle.policy import Shadow
-from service.engine.datatypes import Arrays
+from service.engine.dtypes import Arrays
 from service.engine.model import ServedModel
 from service.engine.registry import Registry
-from service.logs import request_id
-from service.shadow.shadows import Asked, Shadows
+from service.observability.logs import request_id
+from service.shadow.runner import Asked, Shadows
 
 
 class Copies:

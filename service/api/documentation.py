@@ -14,7 +14,7 @@ from fastapi import APIRouter, Response
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 
-from service.api.bodies import JSON
+from service.api.body import JSON
 from service.api.openapi import complete
 from service.bundle.manifest import Manifest
 from service.engine.registry import Registry

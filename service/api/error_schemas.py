@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from service import errors
-from service.api.bodies import JSON
+from service.api.body import JSON
 from service.api.errors import FRAMEWORK_CODES, RETRY_AFTER, STATUS
 
 Schema = dict[str, Any]

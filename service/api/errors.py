@@ -1,6 +1,5 @@
 """Errors as HTTP answers: one table of status codes, one shape of body."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
@@ -11,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service import errors
+from service.codecs.messages import error_document
 
 STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
     errors.InvalidRequest: HTTPStatus.BAD_REQUEST,
@@ -75,19 +75,6 @@ def error_response(error: Exception) -> Response:
         "x-request-id of this answer.",
         _INTERNAL_ERROR,
     )
-
-
-def error_document(
-    sentence: str, code: str, problems: Sequence[errors.Problem] = ()
-) -> dict[str, object]:
-    """The one shape of an error, of a request or of a row."""
-    body: dict[str, object] = {"error": sentence, "code": code}
-    if problems:
-        body["details"] = [
-            {key: value for key, value in dataclasses.asdict(problem).items() if value is not None}
-            for problem in problems
-        ]
-    return body
 
 
 def add_error_handlers(app: FastAPI) -> None:

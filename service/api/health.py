@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from service.api.bodies import JSON
+from service.api.body import JSON
 from service.api.error_schemas import Responses, returns
 from service.api.responses import json_response
 from service.engine.readiness import Readiness

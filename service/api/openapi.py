@@ -4,7 +4,7 @@ import math
 import re
 from typing import Any
 
-from service.api.bodies import JSON
+from service.api.body import JSON
 from service.api.error_schemas import (
     PREDICTION_ERRORS,
     TABLE_ERRORS,
@@ -12,12 +12,9 @@ from service.api.error_schemas import (
     complete_responses,
     header,
 )
-from service.api.explain.openapi import explain_operation
-from service.api.features import FeatureCodec
-from service.api.pictures.openapi import picture_body
-from service.api.problems import describe
-from service.api.tables.documents import table_answers, table_requests
-from service.api.values import FLOAT32_MAX, WHOLE_MAX
+from service.api.openapi_explain import explain_operation
+from service.api.openapi_images import picture_body
+from service.api.openapi_tables import table_answers, table_requests
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
@@ -30,6 +27,9 @@ from service.bundle.features import (
 from service.bundle.inputs import ImageInput
 from service.bundle.manifest import Manifest
 from service.bundle.outputs import ClassesOutput
+from service.codecs.features import FeatureCodec
+from service.codecs.messages import describe
+from service.values import FLOAT32_MAX, WHOLE_MAX
 
 Schema = dict[str, Any]
 

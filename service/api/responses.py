@@ -3,7 +3,7 @@
 import orjson
 from fastapi import Response
 
-from service.api.bodies import JSON
+from service.api.body import JSON
 
 
 def json_response(content: object, status: int = 200) -> Response:

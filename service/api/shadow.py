@@ -10,9 +10,9 @@ from service.api.error_schemas import MODEL_ERRORS, returns
 from service.api.responses import json_response
 from service.engine.registry import Registry
 from service.errors import NotFound
-from service.shadow.shadows import Shadows
+from service.shadow.runner import Shadows
 from service.shadow.tally import MOST_TIMES, Tally
-from service.workers.channel import Channel
+from service.workers.ipc import Channel
 
 _TALLY = "shadow tally"
 _RESET = "shadow reset"

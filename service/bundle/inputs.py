@@ -15,7 +15,7 @@ Side = Annotated[int, Field(ge=1, le=1024)]
 class ImageInput(Part):
     """A picture: the graph's input ``image``, uint8 ``[batch, height, width, channels]``.
 
-    A picture file becomes these pixels by `service.pictures`, in training and in serving alike.
+    An image file becomes these pixels by `service.imaging.preprocess`, in training and in serving.
     """
 
     kind: Literal["image"]

@@ -8,10 +8,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
+from service.bundle.explanations import Additive, CategoryTerm
 from service.bundle.features import CategoryFeature, FeaturesInput, Finite, Part, Text
 from service.bundle.inputs import Input
 from service.bundle.outputs import Output, output_width, task_of
-from service.bundle.reasons import Additive, CategoryTerm
 
 FORMAT_VERSION = 1
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from service.engine.datatypes import Array, Arrays
+from service.engine.dtypes import Array, Arrays
 
 _MOST_ROWS = 64
 # A larger batch takes so long that what is spared cannot be seen.

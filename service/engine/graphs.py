@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from service.engine.datatypes import Array, Arrays, Rows
+from service.engine.dtypes import Array, Arrays, Rows
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 

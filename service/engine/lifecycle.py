@@ -13,15 +13,15 @@ from dataclasses import replace
 from functools import partial
 
 from service.bundle.policy import Policy
-from service.engine.memory import Occupant
 from service.engine.model import ServedModel
+from service.engine.model_cache import Occupant
 from service.engine.offering import offer, refused
 from service.engine.opener import ASLEEP, Opener
 from service.engine.publisher import Publisher
 from service.engine.registry import Entry, Offer, State
 from service.engine.repository import Candidate, Home
-from service.engine.selection import Selection, select
 from service.engine.statistics import Statistics
+from service.engine.version_policy import Selection, select
 from service.settings import VersionPolicy
 
 

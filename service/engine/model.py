@@ -9,13 +9,13 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from service.engine.about import About
-from service.engine.batcher import Batcher, RunControl, row_count
-from service.engine.datatypes import Array, Arrays
-from service.engine.inline import InlineBatcher, Prediction, Told
+from service.engine.batching import Batcher, RunControl, row_count
+from service.engine.dtypes import Array, Arrays
+from service.engine.loop_batching import InlineBatcher, Prediction, Told
+from service.engine.model_info import About
 from service.engine.session import Session, new_control
 from service.errors import InferenceFailed, InputRefused, OnwardError
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 
 Execution = Literal["inline", "batched"]
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from service.bundle.policy import Policy
 from service.engine.registry import Entry, Offer, State
 from service.engine.repository import Candidate, Home
-from service.engine.selection import Selection
+from service.engine.version_policy import Selection
 
 
 def offer(

@@ -6,19 +6,19 @@ from collections.abc import Callable, Collection
 from time import perf_counter
 
 from service.bundle.errors import BundleError
-from service.engine.loading import load
-from service.engine.memory import Memory, Occupant
+from service.engine.execution_plan import plan_for
+from service.engine.loader import load
+from service.engine.metadata import peek
 from service.engine.model import Limits, ServedModel
+from service.engine.model_cache import Memory, Occupant
 from service.engine.offering import refused
-from service.engine.peeking import peek
-from service.engine.plan import plan_for
 from service.engine.registry import Entry, State
-from service.engine.rehearsal import PATIENCE_SECONDS, Rehearsal
 from service.engine.repository import Candidate, fingerprint
+from service.engine.sandbox import PATIENCE_SECONDS, Rehearsal
 from service.engine.statistics import Statistics
 from service.engine.threads import in_daemon_thread
 from service.errors import GraphRefused, LoadFailed
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 from service.settings import ActualDevice, Settings
 
 # Two, so that one model's long load does not hold up another's, and the start is not a stampede.

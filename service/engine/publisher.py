@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from service.engine.memory import Memory
 from service.engine.model import ServedModel
+from service.engine.model_cache import Memory
 from service.engine.offering import newest_first
 from service.engine.registry import Entry, Offer, Registry, State
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 

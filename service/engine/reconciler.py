@@ -8,16 +8,16 @@ import asyncio
 import logging
 from collections.abc import Coroutine, MutableSet
 
-from service.engine.about import About
 from service.engine.lifecycle import Lifecycle
 from service.engine.model import ServedModel
+from service.engine.model_info import About
 from service.engine.opener import Opener
 from service.engine.publisher import Publisher
 from service.engine.registry import Registry
 from service.engine.repository import Home, Repository, Scan
 from service.engine.session import choose_device
 from service.errors import ModelNotFound, ModelUnservable, NotAllowed
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 from service.settings import Settings
 
 _log = logging.getLogger(__name__)

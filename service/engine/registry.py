@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from service.bundle.policy import STABLE, Shadow
-from service.engine.about import About
 from service.engine.model import ServedModel
+from service.engine.model_info import About
 from service.engine.repository import Fingerprint
-from service.engine.selection import Routes
 from service.engine.session import DeviceChoice
+from service.engine.version_policy import Routes
 from service.errors import ModelNotFound, ModelNotReady, ModelUnservable, VersionNotFound
 from service.settings import Device
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from service.bundle.disk import shown_name
 from service.bundle.errors import BundleError
-from service.bundle.files import MANIFEST, MODEL
 from service.bundle.manifest import NAME_PATTERN
 from service.bundle.policy import HIGHEST_VERSION, POLICY, Policy
 from service.bundle.policy_file import read_policy
+from service.bundle.store import MANIFEST, MODEL
 from service.bundle.tuning import TUNING
 from service.engine.foreign import CONFIG, versions_beside
 from service.errors import CannotStart, NoModels

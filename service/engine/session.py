@@ -14,7 +14,8 @@ import numpy as np
 
 from service.engine.bound import BoundRuns
 from service.engine.cuda import cuda_problem
-from service.engine.datatypes import (
+from service.engine.devices import known_devices, provider_name, providers
+from service.engine.dtypes import (
     ABSENT,
     OF_RUNTIME,
     Arrays,
@@ -23,7 +24,6 @@ from service.engine.datatypes import (
     without_rows,
 )
 from service.engine.graphs import GRAPH_ID, NO_GRAPH, ONE_AT_A_TIME, GraphRuns
-from service.engine.providers import known_devices, provider_name, providers
 from service.engine.weights import Weights
 from service.errors import DeviceUnavailable, LoadFailed
 from service.settings import ActualDevice, Device

@@ -5,7 +5,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from service.counting import Phases
+from service.observability.accumulator import Phases
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Statistics:
         """Count one request that was answered; on the event loop."""
         self._answers += 1
         spent = self._spent
-        # Not a loop, as in `service.counting`.
+        # Not a loop, as in `service.observability.accumulator`.
         spent[0] += phases[0]
         spent[1] += phases[1]
         spent[2] += phases[2]

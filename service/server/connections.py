@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from service.limits import CountRejection
-from service.open_files import available_connections
+from service.server.open_files import available_connections
 from service.settings import Settings
 
 _LONGEST_SWEEP_INTERVAL = 1.0

@@ -1,7 +1,7 @@
 """What the connections of one app share."""
 
 from service.api.asking import header_lines
-from service.api.requests import Ledger
+from service.api.middleware import Ledger
 from service.server.connections import Connections
 
 

@@ -12,8 +12,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from service.api.asking import Answer
-from service.api.door import Door
-from service.api.requests import CLIENT_LEFT
+from service.api.fast_inference import Door
+from service.api.middleware import CLIENT_LEFT
 from service.server.connections import Connections
 from service.server.context import ServerContext
 from service.server.limited_protocol import LimitedProtocol

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 from service.api.asking import header_lines
 from service.api.errors import error_response
-from service.api.requests import DRAINED_BODY_BYTES, STATUS_SENT, identity_of
+from service.api.middleware import DRAINED_BODY_BYTES, STATUS_SENT, identity_of
 from service.errors import (
     HeadTimeout,
     HeadTooLarge,

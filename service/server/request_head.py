@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import httptools
 
-from service.api.door import MAX_BODY_BYTES, Door, Target
+from service.api.fast_inference import MAX_BODY_BYTES, Door, Target
 from service.api.head import Head
 from service.errors import InvalidRequest
 from service.server.framing import body_length

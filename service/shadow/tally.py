@@ -14,7 +14,7 @@ class Difference:
     """One row on which the two versions answered most differently.
 
     Args:
-        amount: as `service.shadow.comparing` measures it.
+        amount: as `service.shadow.compare` measures it.
         row: what was sent, by feature, or nothing where it is no row of a table.
         place: the row's position in its request.
         request: the request's id.

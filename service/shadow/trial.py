@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from service.bundle.policy import Shadow
-from service.engine.batcher import RunControl
-from service.engine.datatypes import Arrays
+from service.engine.batching import RunControl
+from service.engine.dtypes import Arrays
 from service.engine.model import ServedModel
-from service.shadow.comparing import Compared, Tolerance, compare, shown_answer, shown_row
+from service.shadow.compare import Compared, Tolerance, compare, shown_answer, shown_row
 from service.shadow.tally import MOST_DIFFERENCES, Difference, Tally
 
 # A larger request is compared, and not timed: the thread would be at it for too long.

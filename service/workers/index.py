@@ -7,7 +7,7 @@ from operator import itemgetter
 
 from service.engine.offering import newest_first
 from service.engine.registry import Entry, Registry, State
-from service.workers.channel import Channel
+from service.workers.ipc import Channel
 
 _QUESTION = "index"
 # Of workers that differ, the first of these that one of them sees is told.

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from service.metrics import Metrics, exposition
-from service.workers.channel import Channel
+from service.observability.metrics import Metrics, exposition
+from service.workers.ipc import Channel
 from service.workers.slots import Slot
 
 _WRITE_SECONDS = 0.25

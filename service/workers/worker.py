@@ -7,11 +7,11 @@ from pathlib import Path
 from service.engine.readiness import Readiness
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.workers.channel import Channel
-from service.workers.control import Control
+from service.workers.coordination import Control
 from service.workers.index import Index
+from service.workers.ipc import Channel
 from service.workers.names import SharedNames
 from service.workers.slots import Slot
 from service.workers.totals import Totals

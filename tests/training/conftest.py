@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from training.sources import Folders
+from training.data.sources import Folders
 
 _BESIDE_THE_REPOSITORY = Path(__file__).parents[2].parent / "shared" / "datasets"
 

@@ -5,13 +5,13 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from training.config import read_recipe
-from training.evaluate import measure
-from training.predictor import learn
-from training.recipe import Activation, Loss, Optimiser, ScalerKind, Schedule
-from training.sources import Folders, load
-from training.split import divide
-from training.tabular import encode, encode_target, with_target
+from training.data.sources import Folders, load
+from training.data.split import divide
+from training.data.table import encode, encode_target, with_target
+from training.evaluation.metrics import measure
+from training.model.predictor import learn
+from training.recipe.loader import read_recipe
+from training.recipe.table import Activation, Loss, Optimiser, ScalerKind, Schedule
 
 _RATES = {
     "SGD": 0.1,

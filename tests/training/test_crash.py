@@ -6,15 +6,15 @@ import sys
 import time
 from pathlib import Path
 
-from service.bundle.files import read_bundle, versions_in
-from training.config import read_recipe
+from service.bundle.store import read_bundle, versions_in
+from training.data.sources import Folders
+from training.recipe.loader import read_recipe
 from training.run import run
-from training.sources import Folders
 
 _PUBLISH_FOR_EVER = """
 import sys
 from pathlib import Path
-from service.bundle.files import read_bundle, write_bundle
+from service.bundle.store import read_bundle, write_bundle
 models = Path(sys.argv[1])
 bundle = read_bundle(models / "line" / "1")
 files = {name: (bundle.folder / name).read_bytes() for name in bundle.manifest.files}

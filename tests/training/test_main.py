@@ -10,10 +10,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from service.bundle.files import read_bundle
+from service.bundle.store import read_bundle
 from training import fit
 from training.__main__ import main
-from training.sources import Folders
+from training.data.sources import Folders
 
 _HEADER = "size,colour,price\n"
 

@@ -4,9 +4,9 @@ import gzip
 
 import numpy as np
 
-from service.pictures import read_picture
+from service.imaging.preprocess import read_picture
 from tests.pictures import encoded, image_input
-from training.sources import Folders
+from training.data.sources import Folders
 
 DIGIT = image_input(28, 28, channels=1, normalise="digit")
 

@@ -7,11 +7,11 @@ import onnxruntime as ort
 import pytest
 from scipy.optimize import minimize
 
-from service.bundle.files import read_bundle
-from training.config import read_recipe
+from service.bundle.store import read_bundle
+from training.data.sources import Folders
+from training.data.table import Float32s
+from training.recipe.loader import read_recipe
 from training.run import run
-from training.sources import Folders
-from training.tabular import Float32s
 
 
 def _answers(folder: Path, rows: list[list[float]]) -> Float32s:

@@ -11,22 +11,22 @@ import numpy.typing as npt
 import pytest
 
 from service.bundle.features import BooleanFeature, CategoryFeature, Feature, FeaturesInput
-from service.bundle.files import read_bundle
 from service.bundle.outputs import ClassesOutput
-from service.engine.datatypes import Array
-from service.engine.loading import load
+from service.bundle.store import read_bundle
+from service.engine.dtypes import Array
+from service.engine.execution_plan import Plan
+from service.engine.loader import load
 from service.engine.model import Limits, ServedModel
-from service.engine.occlusion import occluded
-from service.engine.plan import Plan
 from service.engine.repository import Candidate
-from service.metrics import Metrics
+from service.explain.occlusion import occluded
+from service.observability.metrics import Metrics
 from tests.conftest import StartApp
-from training.published import open_model
-from training.runtime import Graph
-from training.sources import Folders
-from training.tabular import Float32s
-from training.unsure import unsure_metrics
-from training.yardsticks import Trial, trial_of
+from training.data.sources import Folders
+from training.data.table import Float32s
+from training.evaluation.baselines import Trial, trial_of
+from training.evaluation.calibration import unsure_metrics
+from training.export.published import open_model
+from training.export.runtime import Graph
 
 MODELS = Path(__file__).parents[2] / "models"
 ADDITIVE = [

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from torch.distributions import Beta
 from torch.nn import functional
 
-from training.images.recipe import Augmentation
+from training.recipe.image import Augmentation
 
 _COARSE = 5
 """Points along each side of the grid that an elastic distortion moves."""

@@ -20,8 +20,8 @@ from training.images.checkpoint import Checkpoint
 from training.images.clock import Clock
 from training.images.dataset import PictureSet
 from training.images.networks import Classifier
-from training.images.recipe import ImageRecipe, ImageTraining
-from training.optimisers import build_optimiser, build_schedule
+from training.model.optimizers import build_optimiser, build_schedule
+from training.recipe.image import ImageRecipe, ImageTraining
 
 _SEEDS_APART = 1_000_003
 """More than there are epochs, so that no two of them meet."""

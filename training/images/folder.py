@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 import numpy as np
 
 from service.bundle.inputs import ImageInput
-from service.pictures import PictureRefused, read_picture
+from service.imaging.preprocess import PictureRefused, read_picture
 from training.errors import DataError
 from training.images.dataset import Bytes, PictureSet
 

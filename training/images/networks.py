@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from training.images.recipe import Image, ImageRecipe, Network
-from training.recipe import Activation
+from training.recipe.image import Image, ImageRecipe, Network
+from training.recipe.table import Activation
 
 
 class Pixels(nn.Module):

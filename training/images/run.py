@@ -11,27 +11,29 @@ from torch.nn import functional
 
 from service.bundle import manifest as contract
 from service.bundle.disk import to_json
-from service.bundle.files import EXAMPLES, MODEL
 from service.bundle.inputs import IMAGE_NAME, ImageInput
 from service.bundle.outputs import Calibration, ClassesOutput, output_name, task_of
-from service.pictures import DECODER
-from training import describe, export
-from training.evaluate import class_metrics, confidence, decide, probabilities
-from training.images import calibrate, report
+from service.bundle.store import EXAMPLES, MODEL
+from service.imaging.preprocess import DECODER
+from training.data.sources import Folders
+from training.data.split import set_aside
+from training.data.table import Float32s
+from training.evaluation import image_calibration as calibrate
+from training.evaluation.calibration import choose_unsure, unsure_metrics
+from training.evaluation.metrics import class_metrics, confidence, decide, probabilities
+from training.export import manifest as describe
+from training.export import onnx_export
+from training.export.image_folding import folded
+from training.export.publish import check_folder, publish
+from training.export.runtime import Array
 from training.images.checkpoint import Checkpoint, Keeping
 from training.images.dataset import Bytes, PictureSet
 from training.images.fit import fit, scores_of
-from training.images.folding import folded
 from training.images.networks import Classifier, Pixels, build
-from training.images.recipe import ImageRecipe, Pictures
 from training.images.sources import Found, load_pictures
-from training.publish import check_folder, publish
+from training.recipe.image import ImageRecipe, Pictures
+from training.report import images as report
 from training.run import REPORT, Outcome
-from training.runtime import Array
-from training.sources import Folders
-from training.split import set_aside
-from training.tabular import Float32s
-from training.unsure import choose_unsure, unsure_metrics
 
 _MOST_FOR_STATISTICS = 10_000
 _UNSURE_RATIO = 10.0
@@ -71,10 +73,10 @@ def run(recipe: ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -
     answers = predict(classifier, proof)
     prover = Prover(classifier)
     name = output_name(output)
-    graph = export.to_graph(folded(classifier), torch.from_numpy(proof[:3]), IMAGE_NAME, name)
-    export.prove(graph, prover, proof)
+    graph = onnx_export.to_graph(folded(classifier), torch.from_numpy(proof[:3]), IMAGE_NAME, name)
+    onnx_export.prove(graph, prover, proof)
     replayed = stand_ins(proof.shape, recipe.seed) if recipe.data.private else proof
-    examples = export.example_rows(prover, replayed, name, IMAGE_NAME)
+    examples = onnx_export.example_rows(prover, replayed, name, IMAGE_NAME)
 
     sizes = contract.SplitSizes(training=len(training), validation=len(validation), test=len(test))
     origin = contract.DataOrigin(source=found.name, sha256=found.sha256, rows=found.pictures)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from service.bundle.inputs import ImageInput
+from training.data.sources import Folders, Source, find
 from training.errors import DataError
 from training.images.dataset import Bytes, PictureSet
 from training.images.folder import LeftOut, read_folder
 from training.images.idx import PARTS, idx_files, read_idx
-from training.images.recipe import Pictures
-from training.sources import Folders, Source, find
+from training.recipe.image import Pictures
 
 _GITHUB = "https://raw.githubusercontent.com"
 _MNIST = f"{_GITHUB}/fgnt/mnist/HEAD"

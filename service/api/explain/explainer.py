@@ -8,11 +8,11 @@ import orjson
 from fastapi import Request, Response
 
 from service.api.asking import decode, made
-from service.api.bodies import compressed, require_media_type
-from service.api.codecs import require_manifest
+from service.api.body import compressed, require_media_type
 from service.api.deadline import Deadline
+from service.api.explain.attributions import explain_rows
 from service.api.explain.parameters import read_wishes
-from service.api.explain.pictures import (
+from service.api.explain.saliency import (
     PNG,
     explain_pictures,
     overlaid,
@@ -20,15 +20,15 @@ from service.api.explain.pictures import (
     wants_png,
 )
 from service.api.explain.subject import subject_of
-from service.api.explain.tables import explain_rows
 from service.api.head import Head
-from service.api.plain import PlainDialect, together
-from service.api.prediction import Predictor, outcome_of
+from service.api.inference import Predictor, outcome_of
+from service.api.native.protocol import PlainDialect, together
 from service.api.quotas import quotas_of
 from service.bundle.features import FeaturesInput
+from service.codecs.endpoint import require_manifest
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 from service.settings import Settings
 
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from service.api.values import shown
 from service.errors import InvalidRequest
 from service.spelling import nearest
+from service.values import shown
 
 _KNOWN = ("label", "resolution")
 LEAST_CELLS = 2

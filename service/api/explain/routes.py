@@ -4,12 +4,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from service.api.bodies import JSON
+from service.api.body import JSON
 from service.api.error_schemas import PREDICTION_ERRORS, header
 from service.api.explain.explainer import Explainer
-from service.api.explain.pictures import PNG
+from service.api.explain.saliency import PNG
+from service.api.native.protocol import documented_body
 from service.api.paths import OptionalVersion
-from service.api.plain import documented_body
 
 _EXPLAIN: dict[str, Any] = {
     # Tables are predicted, not explained.

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from service.api.answers import chosen_labels
-from service.api.labels import scores_by_label
-from service.api.values import nearest_of, shown
 from service.bundle.outputs import ClassesOutput, Output
-from service.engine.datatypes import Array
+from service.codecs.labels import scores_by_label
+from service.codecs.outputs import chosen_labels
+from service.engine.dtypes import Array
 from service.errors import InvalidRequest
+from service.values import nearest_of, shown
 
 Floats = npt.NDArray[np.float64]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from service.api.tensors import with_base64
-from service.engine.datatypes import ABSENT, DTYPES, Array, Arrays
+from service.codecs.tensors import with_base64
+from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
 

@@ -7,20 +7,20 @@ from typing import Any
 import orjson
 
 from service.api.asking import Decoded, Encoded
-from service.api.codecs import Codecs
 from service.api.head import Head
-from service.api.labels import scores_by_label
-from service.api.pictures.sources import KEY
 from service.api.v1.inputs import feature_rows, stacked
 from service.api.v1.pictures import instance
 from service.api.v1.request import MEDIA_TYPES, read_document, read_list
-from service.api.values import shown
 from service.bundle.outputs import ClassesOutput, ValueOutput
-from service.engine.datatypes import ABSENT, DTYPES, Array, Arrays
+from service.codecs.endpoint import Codecs
+from service.codecs.image_sources import KEY
+from service.codecs.labels import scores_by_label
+from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays
 from service.engine.model import ServedModel
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
+from service.values import shown
 
 _EXAMPLES, _CONTEXT = "examples", "context"
 

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.api.features import FeatureCodec
-from service.api.numbers import rows_of_numbers
-from service.api.tensors import cast, fitted, is_base64, read_natural, shape_fits, without_base64
 from service.api.v1.request import require_names
-from service.api.values import listed, shown
 from service.bundle.features import INPUT_NAME
-from service.engine.datatypes import ABSENT, Array, Arrays
+from service.codecs.features import FeatureCodec
+from service.codecs.json_numbers import rows_of_numbers
+from service.codecs.tensors import cast, fitted, is_base64, read_natural, shape_fits, without_base64
+from service.engine.dtypes import ABSENT, Array, Arrays
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
+from service.values import listed, shown
 
 _MATRIX_AXES = 2
 # JSON's numbers in a request for one of integers may have a fraction, which is to be refused.

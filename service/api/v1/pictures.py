@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from service.api.pictures.sources import KEY
-from service.api.values import shown
+from service.codecs.image_sources import KEY
 from service.errors import InvalidRequest
+from service.values import shown
 
 
 def instance(number: int) -> str:

@@ -5,10 +5,10 @@ from typing import Any
 
 import orjson
 
-from service.api.bodies import FORM, JSON, parse_json
-from service.api.values import nearest_of, shown
+from service.api.body import FORM, JSON, parse_json
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
+from service.values import nearest_of, shown
 
 # The documented examples of TensorFlow Serving use curl, which calls every body a form.
 MEDIA_TYPES = (JSON, FORM)

@@ -6,15 +6,15 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from service.api.bodies import JSON
-from service.api.codecs import Codecs
+from service.api.body import JSON
 from service.api.error_schemas import MODEL_ERRORS, PREDICTION_ERRORS, Schema, header, returns
+from service.api.inference import Predictor
 from service.api.paths import OptionalLabel, OptionalVersion
-from service.api.prediction import Predictor
 from service.api.responses import json_response
 from service.api.v1.describe import metadata, status
 from service.api.v1.examples import CLASSIFY, REGRESS, ExamplesDialect
-from service.api.v1.predict import PredictDialect
+from service.api.v1.protocol import PredictDialect
+from service.codecs.endpoint import Codecs
 from service.engine.registry import Registry
 from service.errors import NotFound
 from service.limits import Limits

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from service.api.labels import scores_by_label
-from service.engine.datatypes import Array
+from service.codecs.labels import scores_by_label
+from service.engine.dtypes import Array
 from service.errors import InvalidRequest
 
 

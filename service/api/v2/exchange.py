@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import Request
 
-from service.api.bodies import parse_json, read_body
+from service.api.body import parse_json, read_body
 from service.api.quotas import quotas_of
 from service.errors import BodyTooLarge
 

@@ -7,12 +7,12 @@ import numpy as np
 
 from service.api.v2.request import Payload, parameters_of
 from service.api.v2.shared_memory import Regions, place_of
-from service.api.v2.tensors import example_shape, read_binary, read_json, read_shape
-from service.api.values import nearest_of, shown
-from service.engine.datatypes import ABSENT, DTYPES, Array, Arrays
+from service.codecs.byte_tensors import example_shape, read_binary, read_json, read_shape
+from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays
 from service.engine.model import ServedModel
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
+from service.values import nearest_of, shown
 
 
 def read_inputs(

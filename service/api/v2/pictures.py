@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from service.api.asking import Inputs
-from service.api.pictures.codec import PictureCodec
 from service.api.v2.inputs import bytes_of, read_inputs, read_raw
 from service.api.v2.request import Payload
 from service.api.v2.shared_memory import Regions
-from service.api.values import shown
+from service.codecs.images import PictureCodec
+from service.engine.dtypes import Inputs
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
+from service.values import shown
 
 _LENGTH_BYTES = 4
 

@@ -5,12 +5,12 @@ from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
-from service.api.bodies import may_hold_booleans
+from service.api.body import may_hold_booleans
 from service.api.v2.shared_memory import Place, place_of
-from service.api.values import nearest_of, shown
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
+from service.values import nearest_of, shown
 
 
 class Wanted(NamedTuple):

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.error_schemas import MODEL_ERRORS, fails_with, returns
 from service.api.health import add_health
+from service.api.inference import Predictor
 from service.api.paths import OptionalVersion
-from service.api.prediction import Predictor
 from service.api.responses import json_response
-from service.api.v2.browsers import NOT_FROM_A_BROWSER
 from service.api.v2.describe import config, metadata
-from service.api.v2.dialect import V2Dialect
 from service.api.v2.exchange import TAG, read_document
+from service.api.v2.origins import NOT_FROM_A_BROWSER
+from service.api.v2.protocol import V2Dialect
 from service.api.v2.schemas import CONFIG, INDEX, INFER, METADATA, READY, STATISTICS
 from service.api.v2.shared_memory_routes import shared_memory_router
 from service.api.v2.statistics import StatisticsOfWorkers

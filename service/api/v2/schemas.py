@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from service.api.bodies import BINARY, JSON
+from service.api.body import BINARY, JSON
 from service.api.error_schemas import BODY_ERRORS, PREDICTION_ERRORS, Responses, header, returns
-from service.engine.datatypes import DTYPES
+from service.engine.dtypes import DTYPES
 from service.engine.registry import State
 
 Schema = dict[str, Any]

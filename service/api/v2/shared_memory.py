@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.api.values import nearest_of, shown
 from service.errors import InvalidRequest, NotAllowed
+from service.values import nearest_of, shown
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux shows POSIX shared memory
 _KEY = re.compile(r"/?[A-Za-z0-9_-][A-Za-z0-9_.-]{0,200}")

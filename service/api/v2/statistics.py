@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
-from service.engine.about import About
+from service.engine.model_info import About
 from service.engine.registry import Registry
 from service.engine.statistics import Duration, Statistics
-from service.workers.channel import Channel
+from service.workers.ipc import Channel
 
 _QUESTION = "statistics"
 

@@ -11,14 +11,14 @@ import pytest
 from onnx import TensorProto
 
 from service.api.asking import Dialect, decode
-from service.api.codecs import Codecs
 from service.api.head import Head
-from service.api.plain import PlainDialect
+from service.api.native.protocol import PlainDialect
 from service.api.v1.examples import CLASSIFY, ExamplesDialect
-from service.api.v1.predict import PredictDialect
-from service.api.v2.dialect import V2Dialect
+from service.api.v1.protocol import PredictDialect
+from service.api.v2.protocol import V2Dialect
 from service.api.v2.shared_memory import Regions
-from service.commands.one_model import one_model
+from service.cli.one_model import one_model
+from service.codecs.endpoint import Codecs
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.settings import Settings

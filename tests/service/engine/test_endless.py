@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from onnx import helper, numpy_helper
 
-from service.bundle.files import digest_of
-from service.engine.loading import load
+from service.bundle.store import digest_of
+from service.engine.execution_plan import Plan
+from service.engine.loader import load
 from service.engine.model import Limits, ServedModel
-from service.engine.plan import Plan
 from service.engine.repository import Candidate
 from service.errors import Draining, LoadFailed
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 from tests.conftest import StartApp
 from tests.foreign import (
     attention,

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from service.engine.inline import Prediction
-from service.engine.loading import load
+from service.engine.execution_plan import Plan
+from service.engine.loader import load
+from service.engine.loop_batching import Prediction
 from service.engine.model import Limits, ServedModel
-from service.engine.plan import Plan
 from service.engine.repository import Candidate
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 from tests.foreign import serialised, tensor
 from tests.models import place_bare, publish_price
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.bundle.files import MODEL
 from service.bundle.policy import Policy
 from service.bundle.policy_file import change_policy
+from service.bundle.store import MODEL
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
 from service.errors import ModelNotFound, ModelNotReady, VersionNotFound
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.models import publish_price
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.files import MODEL
+from service.bundle.store import MODEL
 from service.engine.readiness import Readiness, Strictness
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.models import publish_admission, publish_price
 

@@ -16,11 +16,11 @@ import httpx
 import numpy as np
 import pytest
 
-from service.bundle.files import EXAMPLES, MANIFEST, MODEL
+from service.bundle.store import EXAMPLES, MANIFEST, MODEL
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry, State
 from service.errors import ModelNotReady
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import StartApp
 from tests.models import place_bare, publish_admission, publish_price, sum_and_difference

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.files import EXAMPLES, MANIFEST, MODEL, digest_of
+from service.bundle.store import EXAMPLES, MANIFEST, MODEL, digest_of
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry, State
 from service.errors import ModelNotFound, ModelNotReady, NoModels, VersionNotFound
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.models import (
     failing_graph,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.files import MODEL
 from service.bundle.policy import HIGHEST_VERSION, POLICY, Label, Policy
+from service.bundle.store import MODEL
 from service.engine.repository import Home, Repository
 from tests.models import publish_price
 

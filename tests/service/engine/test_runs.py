@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.engine.bound import BoundRuns
-from service.engine.datatypes import Array, Rows
+from service.engine.devices import known_devices, provider_name, providers
+from service.engine.dtypes import Array, Rows
 from service.engine.graphs import GRAPH_ID, SIZES, GraphRuns, filled
-from service.engine.providers import known_devices, provider_name, providers
 from service.engine.session import Opening, Session, choose_device
 from service.errors import DeviceUnavailable
 from service.settings import Settings

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.engine.cuda import cuda_problem
-from service.engine.datatypes import ABSENT
+from service.engine.dtypes import ABSENT
 from service.engine.session import Session, TensorSpec, choose_device
 from service.errors import DeviceUnavailable, LoadFailed
 from tests.foreign import optional_both_ways

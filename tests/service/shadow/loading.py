@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from service.engine.loading import load
+from service.engine.execution_plan import Plan
+from service.engine.loader import load
 from service.engine.model import Limits, ServedModel
-from service.engine.plan import Plan
 from service.engine.repository import Candidate
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
 
 
 def loaded(folder: Path) -> ServedModel:

@@ -9,8 +9,8 @@ import pytest
 
 from service.engine.registry import Entry, Offer, Registry, State
 from service.errors import ModelNotFound
-from service.workers.channel import Channel
 from service.workers.index import Index
+from service.workers.ipc import Channel
 from service.workers.slots import claim
 
 READY = (State.READY, "")

@@ -13,8 +13,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.metrics import Metrics
-from service.workers.channel import Channel
+from service.observability.metrics import Metrics
+from service.workers.ipc import Channel
 from service.workers.slots import Slot, claim
 from service.workers.totals import Totals
 from tests.models import publish_price

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.pictures import Pixels, encoded
-from training.images.recipe import ImageRecipe
+from training.recipe.image import ImageRecipe
 
 SIDE = 12
 

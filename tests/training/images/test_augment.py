@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from training.images.augment import augment, mix
-from training.images.recipe import Augmentation
+from training.recipe.image import Augmentation
 
 
 def _spots(count: int = 64, side: int = 41) -> Tensor:

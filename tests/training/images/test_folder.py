@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.pictures import read_picture
+from service.imaging.preprocess import read_picture
 from tests.pictures import encoded, image_input, photograph, turned
 from training.errors import DataError
 from training.images.folder import LEAST, read_folder

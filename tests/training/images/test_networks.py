@@ -4,9 +4,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from training.config import read_any
 from training.images.networks import Classifier, Pixels, build
-from training.images.recipe import Image, ImageRecipe, Network
+from training.recipe.image import Image, ImageRecipe, Network
+from training.recipe.loader import read_any
 
 
 def _recipe(name: str) -> ImageRecipe:

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.files import MODEL, read_bundle
 from service.bundle.inputs import ImageInput
 from service.bundle.outputs import ClassesOutput
-from service.pictures import DECODER, read_picture
+from service.bundle.store import MODEL, read_bundle
+from service.imaging.preprocess import DECODER, read_picture
 from tests.conftest import StartApp
-from training.config import toml_of
+from training.data.sources import Folders
 from training.errors import DataError
+from training.export.runtime import Graph
 from training.images.checkpoint import Keeping
-from training.images.recipe import ImageRecipe
 from training.images.run import run
-from training.runtime import Graph
-from training.sources import Folders
+from training.recipe.image import ImageRecipe
+from training.recipe.loader import toml_of
 
 ROOT = Path(__file__).parents[3]
 

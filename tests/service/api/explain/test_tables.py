@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.bundle.explanations import Additive, NumberTerm
 from service.bundle.outputs import ClassesOutput, ValueOutput
-from service.bundle.reasons import Additive, NumberTerm
 from tests.conftest import StartApp
 from tests.explained import publish_quadratic
 from tests.models import (

@@ -6,7 +6,7 @@ from time import process_time
 import httpx
 import pytest
 
-from service.api.pictures.multipart import read_files
+from service.api.native.forms import read_files
 from service.errors import InvalidRequest
 from tests.conftest import StartApp
 from tests.picture_models import publish_mirror

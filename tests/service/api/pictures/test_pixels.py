@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from service.api.pictures.pixels import flat_pixels, read_pixels
-from service.pictures import PictureRefused
+from service.codecs.pixels import flat_pixels, read_pixels
+from service.imaging.preprocess import PictureRefused
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.pictures import read_picture
+from service.imaging.preprocess import read_picture
 from tests.conftest import StartApp
 from tests.models import publish_admission
 from tests.picture_models import publish_mirror, seen_by

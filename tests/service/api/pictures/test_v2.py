@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 
-from service.pictures import read_picture
+from service.imaging.preprocess import read_picture
 from tests.conftest import StartApp
 from tests.picture_models import pixels_of, publish_mirror
 from tests.pictures import encoded, image_input, photograph

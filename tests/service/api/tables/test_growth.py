@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api.features import FeatureCodec
-from service.api.tables.block import Reader
-from service.api.tables.json_rows import JsonRows
-from service.api.tables.lines import Lines
-from service.api.tables.opening import open_csv
-from service.api.tables.records import Records
 from service.bundle.features import FeaturesInput
+from service.codecs.csv_lines import Lines
+from service.codecs.csv_open import open_csv
+from service.codecs.csv_records import Records
+from service.codecs.features import FeatureCodec
+from service.codecs.ndjson_reader import JsonRows
+from service.codecs.row_batch import Reader
 from service.errors import InvalidRequest
 from tests.models import mixed_features, number
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto
 
-from service.bundle.files import MODEL
+from service.bundle.store import MODEL
 from tests.conftest import StartApp
 from tests.models import place_bare, publish_price
 from tests.service.api.v1.graphs import place_identity

@@ -6,7 +6,7 @@ import httpx
 import pytest
 import tritonclient.http as triton
 
-from service.bundle.files import MODEL
+from service.bundle.store import MODEL
 from tests.conftest import StartApp
 from tests.foreign import unknown_operator
 from tests.models import place_bare, publish_price, sum_and_difference

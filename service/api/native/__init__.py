@@ -1,0 +1,1 @@
+"""The native protocol: named features in, labeled predictions out."""

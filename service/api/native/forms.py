@@ -1,0 +1,82 @@
+"""The files of a form (RFC 7578)."""
+
+import logging
+from collections.abc import Callable
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File, FormParser, parse_options_header
+
+from service.errors import InvalidRequest
+from service.values import shown
+
+MULTIPART = "multipart/form-data"
+# What people call the field of a picture that they send without a file's name.
+_PICTURE_FIELDS = {"image", "images", "file", "files", "picture", "pictures"}
+_HINT = "send each picture as a file, as curl -F image=@photo.jpg does"
+# The body has a limit of its own and is in memory already; nothing goes to a disk.
+_IN_MEMORY = {"MAX_MEMORY_FILE_SIZE": float("inf")}
+
+# The response says what is wrong with a form; the log is not the client's to fill.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
+
+def read_files(
+    body: bytes, content_type: str, require_parts: Callable[[int], None]
+) -> list[tuple[str, bytes]]:
+    """The name and the content of each file of a form, in its order.
+
+    Args:
+        body: the whole form.
+        content_type: which tells its boundary.
+        require_parts: rejects so many parts, as soon as they are too many.
+
+    Raises:
+        InvalidRequest: it is no form, is cut short, or holds something else, or too many files.
+    """
+    media_type, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary")
+    if not boundary:
+        raise InvalidRequest(f"The form's Content-Type has no boundary; {_HINT}.")
+    files: list[tuple[str, bytes]] = []
+    ended: list[bool] = []
+
+    def add(name: bytes | None, content: bytes) -> None:
+        files.append(((name or b"").decode("utf-8", "replace"), content))
+        require_parts(len(files))
+
+    def add_field(part: Field) -> None:
+        _require_picture(part)
+        add(part.field_name, part.value or b"")
+
+    def add_file(part: File) -> None:
+        with part.file_object as file:
+            file.seek(0)
+            add(part.file_name or part.field_name, file.read())
+
+    try:
+        parser = FormParser(
+            media_type.decode("latin-1"),
+            add_field,
+            add_file,
+            lambda: ended.append(True),
+            boundary,
+            config=_IN_MEMORY,
+        )
+        parser.write(body)
+    except FormParserError as error:
+        raise InvalidRequest(f"The form cannot be read: {error}; {_HINT}.") from None
+    if not ended:
+        raise InvalidRequest("The form is cut short: its closing boundary is missing; send all.")
+    if not files:
+        raise InvalidRequest(f"The form holds no file; {_HINT}.")
+    return files
+
+
+def _require_picture(part: Field) -> None:
+    """Refuse a field of text, unless it is called as a picture's is."""
+    name = (part.field_name or b"").decode("utf-8", "replace")
+    is_text = (part.content_type or "text/plain").startswith("text/plain")
+    if is_text and name.removesuffix("[]") not in _PICTURE_FIELDS:
+        raise InvalidRequest(
+            f"Field {shown(name)} of the form is no file; {_HINT}, and parameters in the query."
+        )

@@ -1,0 +1,147 @@
+"""What a model tells of itself: enough to choose one, to use it, and to judge it."""
+
+from collections.abc import Sequence
+
+from service.bundle.errors import BundleError
+from service.bundle.inputs import ImageInput
+from service.bundle.manifest import Evaluation, Manifest
+from service.bundle.outputs import ValueOutput
+from service.bundle.store import REPORT, read_part
+from service.engine.execution_plan import Execution
+from service.engine.model_info import About
+from service.engine.registry import Entry, Registry
+from service.errors import NotFound
+
+# The figure that people compare first, by task; where a model lacks it, its own first one.
+_MAIN_METRIC = {"regression": "rmse", "binary": "accuracy", "multiclass": "accuracy"}
+
+
+def summary(entry: Entry) -> dict[str, object]:
+    """What a person needs to choose a model."""
+    told: dict[str, object] = {"name": entry.name, "version": entry.version}
+    told |= {"ready": entry.serves}
+    if not entry.serves:
+        return told | {"reason": entry.reason}
+    if entry.asleep:
+        told |= {"in_memory": False}
+    if entry.about is None:
+        return told
+    if entry.about.manifest is not None:
+        told |= _choice(entry.about.manifest)
+    return told | {"device": entry.about.device}
+
+
+def facts(entry: Entry) -> dict[str, object]:
+    """Everything the manifest says, and how the model is served."""
+    told: dict[str, object] = {}
+    if entry.model is not None:
+        told |= {"execution": entry.model.execution}
+    if entry.model is not None and entry.about is not None and entry.about.execution is not None:
+        told |= {"execution_details": _details(entry.about, entry.about.execution)}
+    if entry.about is None or entry.about.manifest is None:
+        return told
+    manifest = entry.about.manifest
+    stated = manifest.model_dump(mode="json", exclude_none=True)
+    if isinstance(manifest.input, ImageInput):
+        told |= {"image": stated["input"]}
+    else:
+        told |= {"features": stated["input"]["features"]}
+    return told | {
+        key: stated[key]
+        for key in ("output", "scaler", "evaluation", "provenance")
+        if key in stated
+    }
+
+
+def _details(about: About, execution: Execution) -> dict[str, object]:
+    """How a version is run, why so, and what was measured when it was loaded."""
+    told: dict[str, object] = {"mode": execution.mode, "chosen_by": execution.chosen_by}
+    told |= {"threads": execution.threads, "max_batch_rows": about.joined_rows}
+    if execution.graphs:
+        told |= {"cuda_graphs": True}
+    if execution.row_seconds is not None:
+        told |= {"row_microseconds": round(execution.row_seconds * 1e6, 1)}
+        told |= {"batch_rows_bitwise": execution.rows_bitwise}
+    return told
+
+
+def versions(entries: Sequence[Entry]) -> list[dict[str, object]]:
+    """Each version of a model with its state, and the reason where there is one."""
+    told: list[dict[str, object]] = []
+    for entry in entries:
+        reason = {"reason": entry.reason} if entry.reason else {}
+        told.append({"version": entry.version, "state": entry.state, **reason})
+    return told
+
+
+def labels(registry: Registry, name: str) -> dict[str, object]:
+    """By label, the version that answers, and the one that it waits for where that is another.
+
+    A label that the traffic is split by has its share of the requests without a version, and one
+    that shadows the serving version the share of them that it gets copies of.
+    """
+    offer = registry.offer(name)
+    told: dict[str, object] = {}
+    for label, version in offer.labels.items():
+        answering = offer.routes.get(label)
+        waits = {"waits_for": version} if answering != version else {}
+        share = {"share": offer.split[label]} if label in offer.split else {}
+        shadow = {"shadow": offer.shadow[label].share} if label in offer.shadow else {}
+        told[label] = {"version": answering} | waits | share | shadow
+    return told
+
+
+def evaluation(about: About) -> dict[str, object]:
+    """How good a model is on rows that it never saw, beside a naive baseline.
+
+    Raises:
+        NotFound: nobody measured it.
+    """
+    manifest = about.manifest
+    if manifest is None or manifest.evaluation is None:
+        raise NotFound(f"Nobody measured model {about.name!r}: it has no evaluation to tell.")
+    told: dict[str, object] = {"name": about.name, "version": about.version}
+    told |= {"metric": _main_metric(manifest, manifest.evaluation)}
+    return told | manifest.evaluation.model_dump(mode="json", exclude_none=True)
+
+
+def report(about: About) -> bytes:
+    """The report that training wrote, as it was digested.
+
+    Raises:
+        NotFound: the model has none, or the file has changed since.
+    """
+    if about.manifest is None or REPORT not in about.manifest.files:
+        raise NotFound(f"Model {about.name!r} has no report; training writes one into a bundle.")
+    try:
+        return read_part(about.folder, about.manifest, REPORT)
+    except BundleError as error:
+        raise NotFound(f"The report of model {about.name!r} cannot be shown: {error}.") from None
+
+
+def _choice(manifest: Manifest) -> dict[str, object]:
+    """What it is about, what it takes and answers, and how good it is."""
+    output = manifest.output
+    answered: dict[str, object] = {"name": output.name}
+    if not isinstance(output, ValueOutput):
+        answered |= {"labels": output.labels}
+    elif output.unit is not None:
+        answered |= {"unit": output.unit}
+    told: dict[str, object] = {
+        "title": manifest.title,
+        "description": manifest.description,
+        "task": manifest.task,
+        "input": manifest.input.kind,
+        "output": answered,
+    }
+    measured = manifest.evaluation
+    return told if measured is None else told | {"metric": _main_metric(manifest, measured)}
+
+
+def _main_metric(manifest: Manifest, measured: Evaluation) -> dict[str, object]:
+    name = _MAIN_METRIC[manifest.task]
+    if name not in measured.metrics:
+        name = next(iter(measured.metrics))
+    baseline = measured.baseline.metrics.get(name)
+    told: dict[str, object] = {"name": name, "value": measured.metrics[name]}
+    return told | ({} if baseline is None else {"baseline": baseline})

@@ -1,0 +1,310 @@
+"""The plain dialect: named features in, labelled answers out.
+
+GET /models · GET /models/{name} · POST /models/{name}/predict, each model also under
+/models/{name}/versions/{version}.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+
+from service.api.asking import Decoded, Encoded
+from service.api.body import FORM, JSON, may_hold_booleans, media_type_of, parse_json
+from service.api.error_schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
+from service.api.head import Head
+from service.api.inference import Predictor
+from service.api.native.forms import MULTIPART
+from service.api.native.model_info import evaluation, facts, labels, report, summary, versions
+from service.api.native.posted import PICTURE_TYPES, read_posted
+from service.api.native.tables import TableExchange, TableResponse
+from service.api.negotiation import TABLE_TYPES
+from service.api.paths import OptionalVersion
+from service.api.responses import json_response
+from service.codecs.endpoint import Codecs, require_manifest
+from service.codecs.features import FeatureCodec
+from service.codecs.images import PictureCodec
+from service.codecs.options import USUAL, Parameters, read_parameters
+from service.codecs.outputs import Answer, answers, require_offered
+from service.codecs.training_range import NO_WARNINGS, Warnings
+from service.engine.dtypes import Arrays
+from service.engine.model import ServedModel
+from service.errors import InvalidRequest
+from service.limits import Limits
+from service.workers.worker import Worker
+
+_INSTANCES = "instances"
+_IMAGE = "image/"
+_TEXT = {"schema": {"type": "string"}}
+_FILE = {"schema": {"type": "string", "format": "binary"}}
+_ONE_OR_MORE = {"schema": {"type": ["object", "array", "string"]}}
+_TABLES = {"text/csv": _TEXT, "application/x-ndjson": _TEXT}
+
+
+def documented_body(tables: Schema) -> Schema:
+    """The request body of predictions or explanations by any model.
+
+    Args:
+        tables: the media types of tables that are read.
+    """
+    content = {
+        JSON: _ONE_OR_MORE,
+        **tables,
+        "image/*": _FILE,
+        MULTIPART: {"schema": {"type": "object"}},
+    }
+    description = (
+        "An object by feature name, an array of rows, or an object of instances; or pictures"
+        + ("; or a table" if tables else "")
+        + ". Each model's own path describes exactly what it takes."
+    )
+    return {"requestBody": {"required": True, "description": description, "content": content}}
+
+
+_PREDICT: dict[str, Any] = {
+    "openapi_extra": documented_body(_TABLES),
+    "responses": TABLE_ERRORS
+    | {
+        "200": {
+            "headers": header("X-Model-Version", "Server-Timing"),
+            "content": {
+                JSON: {"schema": {"type": "object", "required": ["model_version"]}},
+                **_TABLES,
+            },
+        }
+    },
+}
+# A report is one file with its own style and pictures; nothing in it runs or fetches anything.
+_REPORT_HEADERS = {
+    "content-security-policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "
+    "img-src data:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+_MODEL = returns(
+    name="string", version="string", ready="boolean", versions="array", labels="object"
+)
+_EVALUATION = MODEL_ERRORS | returns(
+    name="string", version="string", metric="object", part="string", rows="integer"
+)
+_PAGE: dict[str, Any] = {"response_class": HTMLResponse, "responses": MODEL_ERRORS}
+
+
+class Asked(NamedTuple):
+    """What the answer's form depends on: whether one row was sent bare, and what is wanted.
+
+    ``files`` are the names of pictures that came as files of a form.
+    """
+
+    single: bool
+    parameters: Parameters
+    warnings: Warnings = NO_WARNINGS
+    files: Sequence[str] = ()
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the form of the answer is the usual one."""
+        return self.parameters is USUAL and not self.files
+
+
+# Most requests ask for nothing unusual.
+_ONE, _SEVERAL = (Asked(single=single, parameters=USUAL) for single in (True, False))
+
+
+class PlainDialect:
+    """JSON objects by feature name, and pictures in any form."""
+
+    name = "plain"
+
+    def __init__(self, codecs: Codecs, limits: Limits) -> None:
+        self._codecs = codecs
+        self._limits = limits
+
+    def media_types(self, model: ServedModel) -> tuple[str, ...]:
+        """JSON, and what pictures come as where the model takes them."""
+        return (JSON,) if self._codecs.of_pictures(model) is None else PICTURE_TYPES
+
+    def json_bytes(self, body: bytes, head: Head) -> int:
+        """All of them, or none of the files of pictures."""
+        media_type = media_type_of(head.get(b"content-type") or JSON)
+        return len(body) if media_type in (JSON, FORM) else 0
+
+    def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Asked]:
+        """One object, an array of rows, or ``{"instances": [rows]}``; or pictures."""
+        manifest = require_manifest(model)
+        self._limits.require_query(head.query)
+        parameters = read_parameters(head.query)
+        if parameters is not USUAL:
+            require_offered(manifest.output, parameters)
+        pictures = self._codecs.of_pictures(model)
+        if pictures is not None:
+            return self._of_pictures(pictures, body, head, parameters)
+        codec = self._codecs.of(model, manifest)
+        single = False
+        matrix = codec.instances(body)
+        if matrix is None:
+            document = parse_json(body, lambda: orjson.dumps(codec.example))
+            rows, single = _rows(document, codec)
+            self._limits.require_rows(len(rows))
+            if len(rows) == 1 and (usual := codec.usual_row(rows[0])) is not None:
+                if parameters is USUAL:
+                    return Decoded((usual,), _ONE if single else _SEVERAL)
+                return Decoded((usual,), Asked(single, parameters))
+            matrix = codec.rows(rows, booleans=may_hold_booleans(body))
+        else:
+            self._limits.require_rows(len(matrix))
+        warned = NO_WARNINGS if parameters.warnings is False else codec.trained.warnings(matrix)
+        return Decoded((matrix,), Asked(single, parameters, warned))
+
+    def _of_pictures(
+        self, codec: PictureCodec, body: bytes, head: Head, parameters: Parameters
+    ) -> Decoded[Asked]:
+        content_type = head.get(b"content-type") or JSON
+        if parameters is USUAL and content_type.startswith(_IMAGE):
+            file = codec.file(body)
+            if file is not None:
+                return Decoded((file,), _ONE)
+        posted = read_posted(codec, body, content_type)
+        self._limits.require_rows(len(posted.given))
+        asked = Asked(posted.single, parameters, files=posted.files)
+        return Decoded(codec.read(posted.given, posted.place), asked)
+
+    def encode(self, model: ServedModel, outputs: Arrays, context: Asked) -> Encoded:
+        """One answer for a bare object, else ``{"predictions": [answers]}``."""
+        if context.is_usual:
+            writer = self._codecs.writer(model)
+            return Encoded(writer.write(outputs[0], context.warnings, single=context.single))
+        about = {"model_version": model.version}
+        body = together(self.read(model, outputs, context), about, single=context.single)
+        return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
+
+    def read(self, model: ServedModel, outputs: Arrays, context: Asked) -> list[Answer]:
+        """One answer for each row, its numbers as numpy's own."""
+        read = answers(require_manifest(model).output, outputs[0], context.parameters)
+        for row, sentences in context.warnings.items():
+            read[row]["warnings"] = sentences
+        for row, file in enumerate(context.files):
+            read[row]["file"] = file
+        return read
+
+
+def together(read: list[Answer], about: Mapping[str, object], *, single: bool) -> dict[str, object]:
+    """A body: a bare object's one answer, or all, with what is said of all of them."""
+    return {**read[0], **about} if single else {"predictions": read, **about}
+
+
+class PlainPredictions:
+    """Predictions by feature name: rows in JSON, or a table that streams."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        dialect: PlainDialect,
+        exchange: TableExchange,
+        limits: Limits,
+    ) -> None:
+        self._limits = limits
+        self._predictor = predictor
+        self._dialect = dialect
+        self._exchange = exchange
+
+    async def answer(self, request: Request, name: str, asked: str | None) -> Response:
+        """Predict what the request asks.
+
+        Args:
+            request: the request.
+            name: the model.
+            asked: a version or a label; None for whichever serves.
+        """
+        given = request.headers.get("content-type", JSON)
+        form = None if given == JSON else TABLE_TYPES.get(media_type_of(given))
+        if form is not None:
+            self._limits.require_query(request.scope["query_string"])
+            return TableResponse(self._exchange, request, name, asked, form)
+        return await self._predictor.answer(self._dialect, request, name, asked)
+
+
+def plain_router(worker: Worker, predictions: PlainPredictions) -> APIRouter:
+    """The plain dialect's paths."""
+    router = APIRouter(tags=["models"])
+    registry, reconciler = worker.registry, worker.reconciler
+
+    @router.head("/models", include_in_schema=False)
+    @router.get(
+        "/models",
+        summary="Every model, and the device they run on",
+        responses=returns(models="array", device="object"),
+    )
+    async def models() -> Response:
+        device = registry.device
+        used: dict[str, str] = {"requested": device.requested, "actual": device.actual}
+        if device.reason:
+            used["reason"] = device.reason
+        listed = [summary(registry.entry(name)) for name in registry.names]
+        return json_response({"models": listed, "device": used})
+
+    @router.get(
+        "/models/{name}",
+        summary="What a model takes, answers, and how good it is",
+        responses=_MODEL,
+    )
+    @router.get(
+        "/models/{name}/versions/{version}", summary="The same of one version", responses=_MODEL
+    )
+    async def model(name: str, version: OptionalVersion) -> Response:
+        entry = registry.entry(name, version)
+        seen = await worker.index.entries(name)
+        told = {"versions": versions(seen), "labels": labels(registry, name)}
+        return json_response(summary(entry) | facts(entry) | told)
+
+    @router.get(
+        "/models/{name}/metrics",
+        summary="How good a model is on rows it never saw",
+        responses=_EVALUATION,
+    )
+    @router.get(
+        "/models/{name}/versions/{version}/metrics",
+        summary="The same of one version",
+        responses=_EVALUATION,
+    )
+    async def model_metrics(name: str, version: OptionalVersion) -> Response:
+        return json_response(evaluation(await reconciler.about(name, version)))
+
+    @router.get("/models/{name}/report", summary="What training wrote for a reviewer", **_PAGE)
+    @router.get(
+        "/models/{name}/versions/{version}/report", summary="The same of one version", **_PAGE
+    )
+    async def model_report(name: str, version: OptionalVersion) -> Response:
+        page = await asyncio.to_thread(report, await reconciler.about(name, version))
+        return HTMLResponse(page, headers=_REPORT_HEADERS)
+
+    _add_predictions(router, predictions)
+    return router
+
+
+def _add_predictions(router: APIRouter, predictions: PlainPredictions) -> None:
+    @router.post("/models/{name}/predict", summary="Predict one row or many", **_PREDICT)
+    @router.post(
+        "/models/{name}/versions/{version}/predict", summary="The same by one version", **_PREDICT
+    )
+    async def predict(request: Request, name: str, version: OptionalVersion) -> Response:
+        return await predictions.answer(request, name, version)
+
+
+def _rows(document: Any, codec: FeatureCodec) -> tuple[list[Any], bool]:  # noqa: ANN401 - JSON is any of its types
+    """The rows of a body, and whether it was one bare object."""
+    if isinstance(document, dict):
+        if _INSTANCES not in document or _INSTANCES in codec.names:
+            return [document], True
+        if (extra := next((key for key in document if key != _INSTANCES), None)) is not None:
+            raise InvalidRequest(f"{extra[:100]!r} is not known beside 'instances'; remove it.")
+        document = document[_INSTANCES]
+    if isinstance(document, list) and document:
+        return document, False
+    example = orjson.dumps([codec.example]).decode()
+    if not isinstance(document, list):
+        raise InvalidRequest(f"Expected an object, an array of objects, or instances: {example}")
+    raise InvalidRequest(f"There is no row to predict; send at least one: {example}")

@@ -1,0 +1,234 @@
+"""Tables over HTTP: a body of any length in, an answer of any length out, and little in memory."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from time import perf_counter
+
+from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from service.api.body import content_encoding
+from service.api.decompression import unpacked
+from service.api.errors import error_response
+from service.api.inference import Predictor, count_failure
+from service.api.native.spool import Spool
+from service.api.native.table import Tables, Wish
+from service.api.negotiation import TableForm, answer_form, charset_of
+from service.api.quotas import quotas_of
+from service.api.stream import Arrival, Incoming, begun
+from service.codecs.endpoint import Codecs
+from service.codecs.options import read_parameters
+from service.engine.model import ServedModel
+from service.errors import DeadlineExceeded, OnwardError, RecordTooLarge, SpoolFull
+from service.limits import Limits
+from service.observability.metrics import Metrics
+from service.scoring import Scoring
+from service.settings import Settings
+from service.tabletext.layout import SAMPLE_BYTES
+
+_log = logging.getLogger(__name__)
+
+
+class TableExchange:
+    """Answers the tables of one app, and measures each.
+
+    Args:
+        predictor: finds their models as it finds those of other requests.
+        limits: what they share with all requests.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        codecs: Codecs,
+        metrics: Metrics,
+        settings: Settings,
+        limits: Limits,
+    ) -> None:
+        self._predictor = predictor
+        self._metrics = metrics
+        self._limits = limits
+        self._settings = settings
+        self._tables = Tables(codecs, settings)
+
+    async def answer(
+        self, request: Request, name: str, asked: str | None, form: TableForm, send: Send
+    ) -> None:
+        """Answer one table, from its first byte to its last.
+
+        Raises:
+            Exception: whatever it was that broke an answer which had begun; it has been counted.
+        """
+        model = None
+        started = perf_counter()
+        try:
+            quotas_of(request).start_table()
+            async with asyncio.timeout(self._settings.deadline_seconds):
+                asked = self._predictor.route(request, name, asked)
+                model = await self._predictor.find(name, asked)
+            with model:
+                await self._watched(request, model, form, send)
+                return
+        except Exception as raised:  # noqa: BLE001 - it is counted, and told or raised again
+            # Not bound to a name that outlives this block: the error refers to this frame by its
+            # traceback, and both would stay until a garbage collection, with the whole body.
+            is_late = isinstance(raised, TimeoutError)
+            error = DeadlineExceeded(self._settings.deadline_seconds) if is_late else raised
+            try:
+                self._count_record(error)
+                seconds = perf_counter() - started
+                count_failure(
+                    self._metrics, error, dialect=form, name=name, model=model, seconds=seconds
+                )
+                if not isinstance(error, OnwardError):
+                    raise
+                await error_response(error)(request.scope, request.receive, send)
+            finally:
+                del error
+
+    async def _watched(
+        self, request: Request, model: ServedModel, form: TableForm, send: Send
+    ) -> None:
+        """Answer while the client is there.
+
+        Raises:
+            ClientDisconnect: it has left; nothing more is computed for it.
+        """
+        incoming = Incoming(request.receive)
+        answering = asyncio.create_task(self._answered(request, incoming, model, form, send))
+        watching = asyncio.create_task(incoming.until_disconnect())
+        tasks = (answering, watching)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                await watching
+                raise ClientDisconnect
+            await answering
+        finally:
+            await _ended(*tasks)
+            # A task refers to its error, and that to this frame.
+            del answering, watching, tasks
+
+    async def _answered(
+        self, request: Request, incoming: Incoming, model: ServedModel, form: TableForm, send: Send
+    ) -> None:
+        scoring, arrival = await self._begun(request, incoming, model, form)
+        async with Spool(self._limits.spool_bytes, self._settings.spool_folder) as spool:
+            if not arrival.whole and not await spool.prepare():
+                raise self._limits.rejected(SpoolFull())
+            await self._start(scoring, model, send)
+            await self._stream(scoring, arrival, spool, send)
+        self._count_record(scoring.broken)
+        self._count(model, scoring, form)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _begun(
+        self, request: Request, incoming: Incoming, model: ServedModel, form: TableForm
+    ) -> tuple[Scoring, Arrival]:
+        """Everything that can be wrong with a whole table is found here, before it is answered."""
+        headers = request.headers
+        wish = Wish(
+            form,
+            answer_form(headers.get("accept", "*/*"), form),
+            read_parameters(request.scope["query_string"]),
+            charset_of(headers.get("content-type", "")),
+        )
+        pieces = unpacked(incoming.pieces(), content_encoding(request), self._limits)
+        enough = SAMPLE_BYTES if form == "csv" else 1
+        arrival = await begun(pieces, self._settings.max_csv_record_bytes, enough)
+        return self._tables.open(model, wish, arrival), arrival
+
+    async def _start(self, scoring: Scoring, model: ServedModel, send: Send) -> None:
+        headers = {"x-model-version": model.version, "vary": "accept"}
+        head = Response(headers=headers, media_type=scoring.media_type)
+        del head.headers["content-length"]
+        status = head.status_code
+        await send({"type": "http.response.start", "status": status, "headers": head.raw_headers})
+
+    async def _stream(self, scoring: Scoring, arrival: Arrival, spool: Spool, send: Send) -> None:
+        """Read, score and send, all at once."""
+        filling = asyncio.create_task(self._filled(spool, scoring.run(arrival.rest)))
+        try:
+            while (piece := await spool.get()) is not None:
+                await self._sent(piece, send, filling)
+            await filling
+        finally:
+            await _ended(filling)
+            del filling
+
+    async def _filled(self, spool: Spool, pieces: AsyncGenerator[bytes, None]) -> None:
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    async with asyncio.timeout(self._settings.write_seconds):
+                        await spool.put(piece)
+        except TimeoutError:
+            _log.warning("a response is not read, and there is no room left to store it")
+            raise ClientDisconnect from None
+        finally:
+            await spool.end()
+
+    async def _sent(self, piece: bytes, send: Send, filling: "asyncio.Task[None]") -> None:
+        """Send a piece; who has sent everything and reads nothing has left.
+
+        Raises:
+            ClientDisconnect: so it is.
+        """
+        message = {"type": "http.response.body", "body": piece, "more_body": True}
+        loop, sending = asyncio.get_running_loop(), True
+        try:
+            async with asyncio.timeout(None) as limit:
+
+                def hurry(_: object) -> None:
+                    if sending:
+                        limit.reschedule(loop.time() + self._settings.write_seconds)
+
+                filling.add_done_callback(hurry)
+                try:
+                    await send(message)
+                finally:
+                    sending = False
+                    filling.remove_done_callback(hurry)
+        except TimeoutError:
+            raise ClientDisconnect from None
+
+    def _count_record(self, error: Exception | None) -> None:
+        if isinstance(error, RecordTooLarge):
+            self._limits.rejected(error)
+
+    def _count(self, model: ServedModel, scoring: Scoring, form: TableForm) -> None:
+        tally = scoring.tally
+        phases = tally.phases
+        self._metrics.predicted(model.name, model.version, form, tally.rows, phases)
+        self._metrics.refused_rows(model.name, model.version, tally.faults)
+        model.statistics.answered(phases)
+
+
+async def _ended(*tasks: "asyncio.Task[None]") -> None:
+    """Cancel tasks, and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class TableResponse(Response):
+    """The answer to one table, made while it is sent."""
+
+    def __init__(
+        self,
+        exchange: TableExchange,
+        request: Request,
+        name: str,
+        asked: str | None,
+        form: TableForm,
+    ) -> None:
+        super().__init__()
+        self._exchange = exchange
+        self._arguments = request, name, asked, form
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's own parameters
+        """Read the body and send the answer, both at once."""
+        await self._exchange.answer(*self._arguments, send)

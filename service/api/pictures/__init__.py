@@ -1,1 +1,0 @@
-"""Pictures over HTTP: files, forms, text in JSON, and pixels."""

@@ -1,0 +1,137 @@
+"""``:predict``: rows in, rows out; or columns in, columns out."""
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any, NamedTuple
+
+import orjson
+
+from service.api.asking import Decoded, Encoded
+from service.api.body import may_hold_booleans
+from service.api.head import Head
+from service.api.v1.answers import by_column, by_row
+from service.api.v1.inputs import (
+    columns,
+    feature_columns,
+    feature_rows,
+    longest_column,
+    matrix_of,
+    stacked,
+)
+from service.api.v1.pictures import instance, picture_column
+from service.api.v1.request import MEDIA_TYPES, read_document, read_list
+from service.codecs.endpoint import Codecs
+from service.codecs.features import FeatureCodec
+from service.codecs.images import PictureCodec
+from service.codecs.json_numbers import rows_of_numbers
+from service.engine.dtypes import Array, Arrays, Inputs
+from service.engine.model import ServedModel
+from service.errors import InvalidRequest
+from service.limits import Limits
+from service.spelling import nearest
+
+_ROWS, _COLUMNS = "instances", "inputs"
+# Of a document that has neither.
+_MOST_KEYS_COMPARED = 10
+_LONGEST_COMPARED = 100
+
+
+class Form(NamedTuple):
+    """How the values came, and so how the answer goes: the number of rows, or None for columns."""
+
+    rows: int | None = None
+    whole: bool = False
+
+
+class PredictDialect:
+    """Exactly one of ``instances`` and ``inputs``."""
+
+    name = "v1"
+
+    def __init__(self, codecs: Codecs, limits: Limits) -> None:
+        self._codecs = codecs
+        self._limits = limits
+
+    def media_types(self, _: ServedModel) -> tuple[str, ...]:
+        """JSON, however it is called."""
+        return MEDIA_TYPES
+
+    def json_bytes(self, body: bytes, head: Head) -> int:  # noqa: ARG002 - the protocol's own parameter
+        """All of them."""
+        return len(body)
+
+    def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Form]:  # noqa: ARG002 - the protocol's own parameter
+        """Read rows or columns; a bundle's are held against its features' rules."""
+        pictures = self._codecs.of_pictures(model)
+        codec = None
+        if pictures is None and model.manifest is not None:
+            codec = self._codecs.of(model, model.manifest)
+        if body.startswith(b"{") and (quick := _numbers(model, body, pictures, codec)) is not None:
+            self._limits.require_rows(len(quick))
+            return Decoded((quick,), Form(len(quick)))
+        document = read_document(body, lambda: self._example(model))
+        if _form_of(document) == _COLUMNS:
+            return Decoded(self._columns(model, document[_COLUMNS]), Form())
+        rows = read_list(document, _ROWS)
+        self._limits.require_rows(len(rows))
+        if pictures is not None:
+            return Decoded(pictures.read(rows, instance), Form(len(rows)))
+        if codec is not None:
+            booleans = may_hold_booleans(body)
+            matrix = feature_rows(codec, model.inputs[0], rows, booleans=booleans)
+            return Decoded((matrix,), Form(len(rows)))
+        read = stacked(model.inputs, rows)
+        return Decoded(read.arrays, Form(read.count, read.whole))
+
+    def encode(self, model: ServedModel, outputs: Arrays, context: Form) -> Encoded:
+        """``predictions`` for rows, ``outputs`` for columns."""
+        if context.rows is None:
+            body = {"outputs": by_column(model.outputs, outputs)}
+        else:
+            body = {
+                "predictions": by_row(model.outputs, outputs, context.rows, whole=context.whole)
+            }
+        return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
+
+    def _columns(self, model: ServedModel, given: object) -> Inputs:
+        if (pictures := self._codecs.of_pictures(model)) is not None:
+            column = picture_column(given)
+            self._limits.require_rows(len(column))
+            return pictures.read(column, instance)
+        self._limits.require_rows(longest_column(given))
+        if model.manifest is None:
+            return columns(model.inputs, given)
+        codec = self._codecs.of(model, model.manifest)
+        return (feature_columns(codec, model.inputs[0], given),)
+
+    def _example(self, model: ServedModel) -> Mapping[str, object]:
+        if self._codecs.of_pictures(model) is not None:
+            return {_ROWS: [{"b64": "the picture's file in base64"}]}
+        if model.manifest is not None:
+            return {_ROWS: [self._codecs.of(model, model.manifest).example]}
+        return {_ROWS: [{spec.name: ["…"] for spec in model.inputs}]}
+
+
+def _numbers(
+    model: ServedModel, body: bytes, pictures: PictureCodec | None, codec: FeatureCodec | None
+) -> Array | None:
+    """Rows of nothing but numbers, by the shortest way; None of all else."""
+    if pictures is not None:
+        return pictures.numbers(rows_of_numbers(body))
+    return matrix_of(model.inputs, body) if codec is None else codec.instances(body)
+
+
+def _form_of(document: Mapping[str, Any]) -> str:
+    given = [key for key in (_ROWS, _COLUMNS) if key in document]
+    if len(given) == 1:
+        return given[0]
+    if given:
+        raise InvalidRequest("The request has both 'instances' and 'inputs'; send one of them.")
+    advice = ""
+    for key in islice(document, _MOST_KEYS_COMPARED):
+        if close := nearest(key[:_LONGEST_COMPARED], (_ROWS, _COLUMNS)):
+            advice = f" Did you mean {close!r} by {key[:_LONGEST_COMPARED]!r}?"
+            break
+    raise InvalidRequest(
+        f"The request has neither 'instances', for rows, nor 'inputs', for columns.{advice}"
+    )

@@ -1,0 +1,158 @@
+"""The numbers of a request from its text, without a Python object for each of them.
+
+Here the text is read by simdjson, which hands out all numbers of an array at once. It knows no
+sentences: what is anything but plain numbers in the right places is None, and is then read by
+orjson, every value by itself (docs/decisions/0021-simdjson.md).
+"""
+
+import threading
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from service.engine.dtypes import DTYPES
+
+try:
+    import simdjson
+except ImportError:  # there is none for every version of Python
+    simdjson = None  # type: ignore[assignment] # asked for below
+
+Numbers = npt.NDArray[np.float64]
+
+_INSTANCES = "instances"
+# What the library raises where the text or what it holds is anything else.
+_DOUBTS = (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError)
+# What numbers are made of, and white space; what is left is the shape.
+_IN_NUMBERS = b"0123456789+-.eE \t\r\n"
+_MOST_REMEMBERED = 4096
+# In rows of numbers there are quotation marks nowhere but around one key, which comes first.
+_LAST_QUOTE = 64
+# Up to so many rows are looked at one by one.
+_FEW = 8
+# Of a shorter text orjson makes objects sooner than simdjson is asked for numbers.
+_SHORTEST = 256
+# A parser keeps room for the longest text that it has read.
+_LONGEST_KEPT = 64 * 1024
+# By the kind of an element type: what its numbers are read as.
+_READ_AS = {"f": ("d", np.float64), "i": ("i", np.int64), "u": ("u", np.uint64)}
+# The brackets of inputs, shape and data.
+_BRACKETS_OF_TENSOR = 3
+
+
+def rows_of_numbers(body: bytes) -> Numbers | None:
+    """The rows ``[rows, numbers]`` of a body that is nothing but rows of as many numbers each.
+
+    They are an array of arrays, bare or under ``instances``.
+    """
+    if simdjson is None or len(body) < _SHORTEST or body.find(b'"', _LAST_QUOTE) >= 0:
+        return None
+    try:
+        return _rows(body)
+    except _DOUBTS:
+        return None
+
+
+def numbers_under(body: bytes, key: str) -> Numbers | None:
+    """The flat array under a key ``[1, numbers]``, in a body that has nothing else."""
+    if simdjson is None or len(body) < _SHORTEST or body.count(b"[") != 1:
+        return None
+    try:
+        document = _parsed(body)
+        return _all_of(document[key])[None] if len(document) == 1 else None
+    except _DOUBTS:
+        return None
+
+
+def request_of_tensor(text: bytes) -> Mapping[str, Any] | None:
+    """A request of the Open Inference Protocol as JSON's reader has it, but for its one tensor.
+
+    That has an array as its ``data``: of 64-bit floating point, or integers where its ``datatype``
+    is one of integers.
+    """
+    is_long = len(text) >= _SHORTEST
+    if simdjson is None or not is_long or text.count(b"[") != _BRACKETS_OF_TENSOR:
+        return None
+    try:
+        return _request(text)
+    except _DOUBTS:
+        return None
+
+
+def _rows(body: bytes) -> Numbers | None:
+    document = _parsed(body)
+    bare = isinstance(document, simdjson.Array)
+    if not bare and len(document) != 1:
+        return None
+    rows = document if bare else document[_INSTANCES]
+    count = len(rows)
+    if body.count(b"[") != count + 1:
+        return None  # one of the rows, or something in it, is no array or is one too many
+    if count > _FEW:
+        numbers = _all_of(rows)
+        width = len(numbers) // max(count, 1)
+        head, tail = (b"", b"") if bare else (b'{"instancs":', b"}")  # less what numbers have
+        if body.translate(None, _IN_NUMBERS) != head + _shape(count, width) + tail:
+            return None
+        return numbers.reshape(count, width)
+    widths = {len(row) for row in rows}
+    if len(widths) != 1 or 0 in widths:
+        return None
+    return _all_of(rows).reshape(count, widths.pop())
+
+
+def _request(text: bytes) -> Mapping[str, Any] | None:
+    document = _parsed(text)
+    (tensor,) = document["inputs"]
+    letter, dtype = _READ_AS[DTYPES[tensor["datatype"]].kind]
+    data = np.frombuffer(tensor["data"].as_buffer(of_type=letter), dtype)
+    told = {key: _plain(tensor[key]) for key in tensor if key != "data"}
+    around = {key: _plain(document[key]) for key in document if key != "inputs"}
+    if len(told) + 1 != len(tensor) or len(around) + 1 != len(document):
+        return None  # a key comes twice, of which the last one counts
+    return around | {"inputs": [told | {"data": data}]}
+
+
+class _Parsers(threading.local):
+    """One for each thread."""
+
+    def __init__(self) -> None:
+        self.kept = simdjson.Parser()
+
+
+_PARSERS = None if simdjson is None else _Parsers()
+
+
+def _parsed(text: bytes) -> Any:  # noqa: ANN401 - JSON is any of its types
+    if not text.startswith((b"{", b"[")):
+        raise ValueError  # orjson says what it thinks of a byte-order mark
+    if _PARSERS is None or len(text) > _LONGEST_KEPT:
+        return simdjson.Parser().parse(text)
+    return _PARSERS.kept.parse(text)
+
+
+def _all_of(array: Any) -> Numbers:  # noqa: ANN401 - as above
+    return np.frombuffer(array.as_buffer(of_type="d"))
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - as above
+    if isinstance(value, simdjson.Object):
+        return value.as_dict()
+    return value.as_list() if isinstance(value, simdjson.Array) else value
+
+
+def _shape(rows: int, width: int) -> bytes:
+    """What is left of so many rows without their numbers."""
+    # A caller chooses how many there are, so that only short ones are remembered.
+    short = rows * width <= _MOST_REMEMBERED
+    return _remembered_shape(rows, width) if short else _written_shape(rows, width)
+
+
+def _written_shape(rows: int, width: int) -> bytes:
+    row = b"[" + b"," * (width - 1) + b"]"
+    return b"[" + b",".join([row] * rows) + b"]"
+
+
+_remembered_shape = lru_cache(maxsize=64)(_written_shape)

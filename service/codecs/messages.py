@@ -1,0 +1,146 @@
+"""What is wrong with a table's rows, in sentences; only the problems that are told get one."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from service.bundle.features import (
+    BooleanFeature,
+    CategoryFeature,
+    Feature,
+    IntegerFeature,
+    NumberFeature,
+)
+from service.errors import PROBLEMS_SHOWN, InvalidInput, Problem
+from service.spelling import nearest
+from service.values import at, listed, not_a_number, shown, shown_number
+
+_NAME_SHOWN = 100
+
+
+class Findings:
+    """The first problems of a request, and how many there are."""
+
+    def __init__(self, room: int = PROBLEMS_SHOWN) -> None:
+        self._most = room
+        self.problems: list[Problem] = []
+        self.count = 0
+
+    @property
+    def room(self) -> int:
+        """How many more problems will be told."""
+        return self._most - len(self.problems)
+
+    def add(self, count: int, problems: Iterable[Problem]) -> None:
+        """Count problems, and take as many of them as there is room for."""
+        self.count += count
+        self.problems += islice(problems, self.room)
+
+    def raise_any(self) -> None:
+        """Refuse the request where something was found.
+
+        Raises:
+            InvalidInput: with the problems told, and the number of all.
+        """
+        if self.count:
+            raise InvalidInput(self.problems, self.count)
+
+
+def describe(feature: Feature) -> str:
+    """What a value of this feature must be, in words."""
+    if isinstance(feature, CategoryFeature):
+        return f"one of {listed(feature.categories)}"
+    if isinstance(feature, BooleanFeature):
+        return "true or false"
+    kind = "a whole number" if isinstance(feature, IntegerFeature) else "a number"
+    unit = f" of {feature.unit}" if feature.unit else ""
+    bounds = feature.allowed
+    if bounds is None:
+        return kind + unit
+    if bounds.minimum is None:
+        return f"{kind}{unit} up to {bounds.maximum:g}"
+    if bounds.maximum is None:
+        return f"{kind}{unit} from {bounds.minimum:g}"
+    return f"{kind}{unit} from {bounds.minimum:g} to {bounds.maximum:g}"
+
+
+def describe_number(feature: Feature) -> str:
+    """What the graph's own number for this feature must be, in words."""
+    if isinstance(feature, BooleanFeature):
+        return "0 or 1"
+    if not isinstance(feature, CategoryFeature):
+        return describe(feature)
+    words = [f"{place} is {shown(word)}" for place, word in enumerate(feature.categories[:12])]
+    if len(feature.categories) > len(words):
+        words.append("and so on")
+    if feature.unseen == "other":
+        words.append("-1 is any other")
+    return f"a position from 0 to {len(feature.categories) - 1}: {', '.join(words)}"
+
+
+def unknown_problem(key: str, value: object, advice: str, place: int | None) -> Problem:
+    """A key that is no feature's name."""
+    sentence = f"unknown feature {shown(key)}; {advice}"
+    return Problem(at(place, sentence), place, key[:_NAME_SHOWN], got=shown(value))
+
+
+def missing_problem(feature: Feature, place: int | None) -> Problem:
+    """A feature that a row lacks."""
+    hint = f"Add {shown(feature.name)}: {shown(feature.example)}, for example."
+    sentence = f"feature {feature.name!r} is missing."
+    return Problem(at(place, sentence), place, feature.name, describe(feature), hint=hint)
+
+
+def misfit_problem(feature: Feature, value: object, place: int | None) -> Problem:
+    """A JSON value that is not of its feature's kind."""
+    hint = _misfit_hint(feature, value)
+    return _value_problem(feature, describe(feature), shown(value), place, hint)
+
+
+def rule_problem(
+    feature: Feature,
+    expected: str,
+    value: float,
+    place: int | None,
+    hint: str | None = None,
+) -> Problem:
+    """A number that breaks its feature's rule, which ``expected`` says in words."""
+    if math.isnan(value):
+        return _value_problem(feature, expected, "null", place, "It is required.")
+    if math.isinf(value):
+        hint = "It does not fit a 32-bit number."
+    elif hint is None and isinstance(feature, NumberFeature | IntegerFeature) and feature.unit:
+        hint = f"Check the unit: it is {feature.unit}."
+    return _value_problem(feature, expected, shown_number(value), place, hint)
+
+
+def _value_problem(
+    feature: Feature, expected: str, got: str, place: int | None, hint: str | None
+) -> Problem:
+    sentence = f"feature {feature.name!r} must be {expected}, got {got}."
+    return Problem(at(place, sentence), place, feature.name, expected, got, hint)
+
+
+def _misfit_hint(feature: Feature, value: object) -> str | None:
+    if value is None:
+        return "It is required."
+    if isinstance(feature, BooleanFeature):
+        return "Send true or false without quotes."
+    if not isinstance(feature, CategoryFeature):
+        return not_a_number(value, whole=isinstance(feature, IntegerFeature))
+    if isinstance(value, bool | float) or not isinstance(value, int | str):
+        return "Send it as a string."
+    close = nearest(str(value), feature.categories)
+    return f"Did you mean {shown(close)}?" if close else None
+
+
+def error_document(sentence: str, code: str, problems: Sequence[Problem] = ()) -> dict[str, object]:
+    """The one shape of an error, of a request or of a row."""
+    body: dict[str, object] = {"error": sentence, "code": code}
+    if problems:
+        body["details"] = [
+            {key: value for key, value in dataclasses.asdict(problem).items() if value is not None}
+            for problem in problems
+        ]
+    return body

@@ -1,0 +1,1 @@
+"""Attributions of predictions: Shapley values and occlusion, without HTTP."""

@@ -1,0 +1,89 @@
+"""What each feature of a row adds to the answer, found by putting the row's values in one by one.
+
+Shapley values by sampled orders (Castro and others, "Polynomial calculation of the Shapley value
+based on sampling", 2009). Each order begins at a reference row and puts the row's own values in,
+one after another; what the answer changes by is the feature's. Every order comes with its reverse,
+which makes the values exact for answers in which features act alone or in pairs.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import permutations
+
+import numpy as np
+import numpy.typing as npt
+
+from service.engine.dtypes import Array
+from service.engine.model import ServedModel
+from service.explain.chunking import predict_bounded
+
+ORDERS = 16
+_ALL_ORDERS_UP_TO = 3
+_SEED = 20_260
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which mixtures of reference and row are asked, and how their answers make the values."""
+
+    masks: npt.NDArray[np.bool_]
+    """``[mixtures, features]``: where the row's own value stands; the first nowhere, the last
+    everywhere."""
+    weights: Floats
+    """``[mixtures, features]``: the values are answers times weights."""
+    orders: int
+
+
+@lru_cache(maxsize=64)
+def plan_of(features: int) -> Plan:
+    """The mixtures for rows of so many features; the same each time."""
+    orders = _orders(features)
+    # After its place in an order, a feature holds the row's own value.
+    places = np.argsort(orders, axis=1)
+    steps = np.arange(features + 1)
+    chains = places[:, np.newaxis, :] < steps[np.newaxis, :, np.newaxis]
+    masks, found = np.unique(chains.reshape(-1, features), axis=0, return_inverse=True)
+    found = found.reshape(len(orders), features + 1)
+    weights = np.zeros(masks.shape)
+    for chain, order in zip(found, orders, strict=True):
+        np.add.at(weights, (chain[1:], order), 1)
+        np.add.at(weights, (chain[:-1], order), -1)
+    return Plan(masks, weights / len(orders), len(orders))
+
+
+async def mixtures(model: ServedModel, rows: Array, answers: Array, reference: Array) -> Array:
+    """What the model answers to each mixture of each row, ``[rows, mixtures, width]``.
+
+    Args:
+        model: that has a manifest.
+        rows: ``[rows, features]``, checked.
+        answers: ``[rows, width]``, what it answers to the rows themselves.
+        reference: ``[features]``, the row that stands for: nothing in particular.
+    """
+    masks = plan_of(rows.shape[1]).masks[1:-1]
+    base = (await model.predict((reference[np.newaxis],))).outputs[0]
+    between = answers[:0]
+    if len(masks):
+
+        def mixed(start: int, end: int) -> Array:
+            row, mask = np.divmod(np.arange(start, end), len(masks))
+            return np.where(masks[mask], rows[row], reference)
+
+        between = await predict_bounded(model, len(rows) * len(masks), mixed)
+    parts = [
+        np.broadcast_to(base, (len(rows), 1, answers.shape[1])),
+        between.reshape(len(rows), len(masks), answers.shape[1]),
+        answers[:, np.newaxis],
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def _orders(features: int) -> npt.NDArray[np.intp]:
+    """Orders of the features, ``[orders, features]``: all of few features, else sampled pairs."""
+    if features <= _ALL_ORDERS_UP_TO:
+        return np.array(list(permutations(range(features))), dtype=np.intp)
+    generator = np.random.default_rng(_SEED)
+    drawn = np.array([generator.permutation(features) for _ in range(ORDERS // 2)], dtype=np.intp)
+    return np.concatenate([drawn, drawn[:, ::-1]])

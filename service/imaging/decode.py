@@ -1,0 +1,284 @@
+"""A picture file's bytes as an upright picture in memory, or the sentence that says why not.
+
+What a file is, its first bytes say, never its name. Only formats listed here are read, and what a
+file's header promises is looked at before anything of that size is made.
+"""
+
+import ctypes
+import logging
+import re
+import struct
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from io import BytesIO
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    IcoImagePlugin,
+    Image,
+    Jpeg2KImagePlugin,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+from PIL.ImageFile import ImageFile
+
+from service.imaging.avif import frame_sizes, main_picture
+from service.imaging.limits import (
+    MAX_ICON_PIXELS,
+    PictureRefused,
+    decoder_bytes,
+    reader,
+    require_declared,
+    require_few_parts,
+    require_frames,
+    require_pixels,
+)
+
+
+def _silence_decoders() -> None:
+    """Keep what decoders think of a client's file off standard error and out of the log.
+
+    The answer says what is wrong with a file. Python's own way to silence warnings for a while is
+    not safe in threads, so they are silenced for good. libtiff writes to standard error itself, by
+    handlers of the process that Pillow does not reach; they are found in the library that Pillow
+    has loaded.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    with suppress(AttributeError, OSError):  # a Pillow without libtiff has nothing to silence
+        libtiff = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined] # no public name
+        for set_handler in (libtiff.TIFFSetErrorHandler, libtiff.TIFFSetWarningHandler):
+            set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+            set_handler(None)
+
+
+_silence_decoders()
+
+# Pillow's own limit on pixels, above twice of which it raises an error. GIF frames are measured
+# against it before they can be measured here.
+Image.MAX_IMAGE_PIXELS = 1 << 24
+
+_FORMATS: Mapping[str, tuple[re.Pattern[bytes], Callable[[BytesIO], ImageFile]]] = {
+    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
+    "JPEG": (re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
+    "WebP": (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
+    "GIF": (re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
+    "BMP": (re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
+    "TIFF": (re.compile(rb"II[*+]\x00|MM\x00[*+]"), TiffImagePlugin.TiffImageFile),
+    "PNM": (re.compile(rb"P(?:[1-6]|[Ff]|0CMYK|yRGBA|yP)\s"), PpmImagePlugin.PpmImageFile),
+    "ICO": (re.compile(rb"\x00\x00\x01\x00"), IcoImagePlugin.IcoImageFile),
+    "AVIF": (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), AvifImagePlugin.AvifImageFile),
+    "JPEG 2000": (
+        re.compile(rb"\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
+    ),
+}
+READ = "PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, ICO, AVIF or JPEG 2000"
+
+# What people send instead, by its first bytes: what it is, and what to do.
+_OTHERS = (
+    (rb"%PDF", "a PDF document; export the page as PNG or JPEG"),
+    (rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels|xl/|word/)", "an Office document"),
+    (rb"PK[\x03\x05]", "a zip archive; unpack it"),
+    (rb"\xd0\xcf\x11\xe0", "an old Excel or Word document"),
+    (rb".{4}ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", "a HEIC photograph; save it as JPEG"),
+    (rb".{4}ftyp|\x1a\x45\xdf\xa3|RIFF.{4}AVI ", "a film; save one frame of it as PNG or JPEG"),
+    (rb"(?i)(?:<\?xml.{0,400}?)?(?:<!--.{0,400}?-->\s{0,400}+)?(?:<!doctype svg.{0,400}?)?<svg",
+     "an SVG drawing; export it as PNG"),
+    (rb"(?i)<!doctype html|<html|<head|<body", "a web page; send the picture's own file"),
+    (rb"8BPS", "a Photoshop document; export it as PNG"),
+    (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript document; export it as PNG"),
+    (rb"\x1f\x8b", "packed by gzip; unpack it, or say Content-Encoding: gzip"),
+    (rb"data:image/", "the text of a data URL; send it in JSON, or the bytes that it stands for"),
+    (rb"[{\[]", "JSON; send it as application/json"),
+)  # fmt: skip
+_OTHER_KINDS = [(re.compile(pattern, re.DOTALL), what) for pattern, what in _OTHERS]
+
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SIDEWAYS = {5, 6, 7, 8}
+_RIGHT_TO_LEFT = {2, 3, 7, 8}
+_BOTTOM_UP = {3, 4, 6, 7}
+_INDEXED = {"P", "PA"}
+_MODES = _INDEXED | {"1", "L", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I", "F"}
+_MODES |= {"I;16", "I;16L", "I;16B", "I;16N"}
+# EXIF is at most a JPEG segment's length where it is not split; other formats do not limit it.
+_MAX_EXIF_BYTES = 1 << 18
+
+
+def open_picture(content: bytes, max_pixels: int) -> tuple[str, ImageFile, int]:
+    """The format's name, the picture with its header read and nothing else, and what it costs.
+
+    Args:
+        content: the whole file.
+        max_pixels: of a picture.
+
+    Returns:
+        The memory that decoding needs besides the pixels themselves, in bytes, comes last.
+
+    Raises:
+        PictureRefused: it is no picture, of no format that is read here, damaged, or too large.
+    """
+    kind = _kind_of(content)
+    if kind == "ICO":
+        content, kind = _largest_icon(content, max_pixels)
+    require_few_parts(kind, content)
+    if kind == "WebP":
+        require_declared(kind, _webp_size(content), max_pixels)  # opening it makes its canvas
+    with decoder_errors(kind):
+        if kind == "AVIF":
+            require_frames(frame_sizes(content), max_pixels)
+            content = main_picture(content)
+        image = _FORMATS[kind][1](reader(content))
+        return kind, image, decoder_bytes(kind, image, content, max_pixels)
+
+
+class decoder_errors:  # noqa: N801 - used like a function, as `contextlib.suppress` is
+    """Turn whatever Pillow raises on a broken file into `PictureRefused`.
+
+    Its plug-ins meet broken files with errors of every class, from `AssertionError` to
+    `ZeroDivisionError`. So any error is caught, and only around calls of Pillow: a fault in this
+    program stays one.
+    """
+
+    __slots__ = ("_kind",)
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Raise the refusal in place of the error."""
+        if isinstance(error, Exception) and not isinstance(error, PictureRefused):
+            raise _damaged(self._kind, error) from error
+
+
+def orientation(image: Image.Image) -> int:
+    """How EXIF says the picture must be turned, 1 to 8; 1, as it is, where it says nothing."""
+    if not image.info or len(image.info.get("exif") or b"") > _MAX_EXIF_BYTES:
+        return 1
+    try:
+        stated = image.getexif().get(_ORIENTATION)
+    except Exception:  # noqa: BLE001 - broken EXIF of a good picture
+        return 1
+    return stated if stated in _TURNS else 1
+
+
+class Decoded:
+    """A decoded picture, to be read in parts, each upright.
+
+    Turning it as a whole would take its memory twice.
+
+    Args:
+        kind: the format.
+        image: with its header read. Of several frames the first is decoded.
+
+    Raises:
+        PictureRefused: the file is damaged, cut short, or of colours that are not read here.
+    """
+
+    def __init__(self, kind: str, image: Image.Image) -> None:
+        with decoder_errors(kind):
+            image.load()
+        self.kind = kind
+        self.image = image
+        self._turn = orientation(image)
+        width, height = image.size
+        self.size = (height, width) if self._turn in SIDEWAYS else (width, height)
+        if image.mode not in _MODES:
+            raise PictureRefused(
+                f"This {kind} file is in the colour space {image.mode}, which is not read here; "
+                "save it in RGB."
+            )
+        if image.mode in _INDEXED and image.palette is None:
+            raise PictureRefused(
+                f"This {kind} file has indexed colours and no palette; save it in RGB."
+            )
+
+    def part(self, box: tuple[int, int, int, int]) -> Image.Image:
+        """The part between left, top, right and bottom."""
+        if self._turn == 1:
+            return self.image if box == (0, 0, *self.size) else self.image.crop(box)
+        left, top, right, bottom = box
+        if self._turn in SIDEWAYS:
+            left, top, right, bottom = top, left, bottom, right
+        if self._turn in _RIGHT_TO_LEFT:
+            left, right = self.image.width - right, self.image.width - left
+        if self._turn in _BOTTOM_UP:
+            top, bottom = self.image.height - bottom, self.image.height - top
+        return self.image.crop((left, top, right, bottom)).transpose(_TURNS[self._turn])
+
+
+def _kind_of(content: bytes) -> str:
+    for kind, (start, _) in _FORMATS.items():
+        if start.match(content):
+            return kind
+    if not content:
+        raise PictureRefused(f"The file is empty; send a picture as {READ}.")
+    text = content[:2048].removeprefix(b"\xef\xbb\xbf").lstrip()
+    for pattern, what in _OTHER_KINDS:
+        if pattern.match(text):
+            raise PictureRefused(f"This is {what}. Send a picture as {READ}.")
+    what = "text" if _is_text(text) else "no picture that is read here"
+    raise PictureRefused(f"This is {what}. Send one as {READ}.")
+
+
+def _is_text(start: bytes) -> bool:
+    return not any(byte < 32 and byte not in b"\t\r\n\f" for byte in start)  # noqa: PLR2004 - ASCII
+
+
+def _damaged(kind: str, error: Exception) -> PictureRefused:
+    if isinstance(error, MemoryError):
+        return PictureRefused(f"This {kind} file needs more memory than there is; send a smaller.")
+    reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+    return PictureRefused(
+        f"This {kind} file is damaged or cut short ({reason}); save it anew and send all of it."
+    )
+
+
+def _webp_size(content: bytes) -> tuple[int, int]:
+    """Width and height as the first chunk says (RFC 9649)."""
+    start = content[12:30].ljust(18, b"\0")
+    if start.startswith(b"VP8X"):
+        sides = [int.from_bytes(start[place : place + 3], "little") + 1 for place in (12, 15)]
+        return sides[0], sides[1]
+    if start.startswith(b"VP8L"):
+        bits = int.from_bytes(start[9:13], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", start, 14)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _largest_icon(content: bytes, max_pixels: int) -> tuple[bytes, str]:
+    """The largest icon of an ICO file: its own PNG file, or an ICO of it alone."""
+    count = int.from_bytes(content[4:6], "little")
+    entries = [content[6 + 16 * place : 22 + 16 * place] for place in range(count)]
+    whole = [entry for entry in entries if len(entry) == 16]  # noqa: PLR2004 - of the directory
+    if not whole:
+        raise PictureRefused("This ICO file is cut short; save it anew and send all of it.")
+    best = max(whole, key=lambda entry: ((entry[0] or 256) * (entry[1] or 256), entry[6]))
+    size, place = struct.unpack_from("<II", best, 8)
+    icon = content[place : place + size]
+    if icon.startswith(_PNG_START):
+        return icon, "PNG"
+    width, height = struct.unpack_from("<ii", icon.ljust(12, b"\0"), 4)
+    require_pixels((abs(width), abs(height)), min(max_pixels, MAX_ICON_PIXELS))
+    alone = content[:4] + b"\1\0" + best[:12] + struct.pack("<I", 22) + icon
+    return alone, "ICO"

@@ -1,0 +1,1 @@
+"""How tables write values: encoding, separator, quotes and decimal marks."""

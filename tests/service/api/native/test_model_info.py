@@ -1,0 +1,126 @@
+"""What a model tells of itself: choosing one, its evaluation, and its report."""
+
+from pathlib import Path
+
+import pytest
+
+from service.bundle.disk import to_json
+from service.bundle.manifest import Baseline, Evaluation
+from service.bundle.outputs import ValueOutput
+from service.bundle.store import EXAMPLES, MODEL, write_bundle
+from tests.conftest import StartApp
+from tests.models import (
+    examples,
+    graph,
+    manifest,
+    number,
+    place_bare,
+    publish_admission,
+    sum_and_difference,
+)
+
+REPORT = b"<!doctype html><title>Price</title><p style='color: red'>Measured."
+MEASURED = Evaluation(
+    part="test",
+    rows=50,
+    metrics={"mae": 1.5, "rmse": 2.5},
+    baseline=Baseline(name="the training mean", metrics={"mae": 3.0, "rmse": 4.0}),
+)
+
+
+@pytest.fixture
+def measured(models: Path) -> Path:
+    """A bundle with an evaluation and a report; gives its folder."""
+    output = ValueOutput(kind="value", name="price", unit="euros")
+    stated = manifest("price", [number("size")], output)
+    stated = stated.model_copy(update={"evaluation": MEASURED})
+    proof = to_json(examples([[1.0]], [[2.0]], stated))
+    parts = {MODEL: graph([[2.0]], [0.0], "value"), EXAMPLES: proof, "report.html": REPORT}
+    return write_bundle(models, stated, parts)
+
+
+@pytest.mark.usefixtures("measured")
+def test_the_list_is_enough_to_choose_by(start: StartApp) -> None:
+    """Title, task, what goes in and comes out, and the main metric beside the baseline's."""
+    (told,) = start().get("/models").json()["models"]
+
+    assert told == {
+        "name": "price",
+        "version": "1",
+        "ready": True,
+        "title": "Price",
+        "description": "The price of the tests.",
+        "task": "regression",
+        "input": "features",
+        "output": {"name": "price", "unit": "euros"},
+        "metric": {"name": "rmse", "value": 2.5, "baseline": 4.0},
+        "device": "cpu",
+    }
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_model_tells_its_evaluation(start: StartApp) -> None:
+    """By name and by version: every metric, the rows it was measured on, and the baseline."""
+    client = start()
+
+    told = client.get("/models/price/metrics").json()
+
+    assert told == {
+        "name": "price",
+        "version": "1",
+        "metric": {"name": "rmse", "value": 2.5, "baseline": 4.0},
+        **MEASURED.model_dump(exclude_none=True),
+    }
+    assert client.get("/models/price/versions/1/metrics").json() == told
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_report_is_shown_and_can_do_nothing(start: StartApp) -> None:
+    """The page is the bundle's own; the policy lets it show style and pictures alone."""
+    client = start()
+
+    page = client.get("/models/price/report")
+
+    assert page.content == REPORT
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith(
+        "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    )
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert client.get("/models/price/versions/1/report").content == REPORT
+
+
+def test_a_report_that_has_changed_is_not_shown(measured: Path, start: StartApp) -> None:
+    """What is not what training wrote is told instead."""
+    client = start()
+    (measured / "report.html").write_text("<script>alert(1)</script>")
+
+    answer = client.get("/models/price/report")
+
+    assert answer.status_code == 404
+    assert "report.html has" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "sentence"),
+    [
+        ("/models/admission/metrics", "Nobody measured model 'admission'"),
+        ("/models/admission/report", "Model 'admission' has no report"),
+        ("/models/bare/metrics", "Nobody measured model 'bare'"),
+        ("/models/bare/report", "Model 'bare' has no report"),
+        ("/models/admision/report", "did you mean 'admission'?"),
+        ("/models/admission/versions/7/metrics", "has no version '7'"),
+    ],
+)
+def test_what_a_model_does_not_have_is_told(
+    models: Path, start: StartApp, path: str, sentence: str
+) -> None:
+    """404 with what is missing."""
+    publish_admission(models)
+    place_bare(models, "bare", sum_and_difference())
+
+    answer = start().get(path)
+
+    assert answer.status_code == 404
+    assert sentence in answer.json()["error"]

@@ -1,0 +1,97 @@
+"""Bodies packed and unpacked as the headers say."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+import pytest
+
+from service.api.body import compressed
+from tests.conftest import StartApp
+from tests.models import publish_price
+from tests.service.api.test_nonsense import assert_contract
+
+ROW = b'{"size": 3}'
+CONTENT = bytes(range(256)) * 8
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(ROW)),
+        ("x-gzip", gzip.compress(ROW)),
+        ("GZIP", gzip.compress(ROW[:4]) + gzip.compress(b"") + gzip.compress(ROW[4:])),
+        ("gzip", b"".join(gzip.compress(ROW[i : i + 1]) for i in range(len(ROW)))),
+        ("gzip", gzip.compress(b" " * 5000, 0) * 9 + gzip.compress(ROW)),
+        ("deflate", zlib.compress(ROW)),
+        ("identity", ROW),
+        ("", ROW),
+    ],
+)
+def test_a_body_is_unpacked_as_its_header_says(
+    models: Path, start: StartApp, encoding: str, body: bytes
+) -> None:
+    """All members of a gzip file are read, and no value of the header is no encoding."""
+    publish_price(models)
+
+    answer = start().post(
+        "/models/price/predict", content=body, headers={"content-encoding": encoding}
+    )
+
+    assert answer.json()["value"] == pytest.approx(6)
+
+
+def test_a_body_of_many_pieces_is_read_in_their_order(models: Path, start: StartApp) -> None:
+    """A megabyte of rows, each another, come back in their places."""
+    publish_price(models)
+    sizes = list(range(100_000))
+    pieces = (f'{"," if size else "["}{{"size": {size}}}'.encode() for size in sizes)
+    body = b"".join(pieces) + b"]"
+
+    answer = start().post(
+        "/models/price/predict", content=body, headers={"content-type": "application/json"}
+    )
+
+    assert len(body) > 1_500_000
+    assert [one["value"] for one in answer.json()["predictions"]] == pytest.approx(
+        [2.0 * size for size in sizes]
+    )
+
+
+@pytest.mark.parametrize(
+    ("accepted", "encoding"),
+    [
+        ("gzip", "gzip"),
+        ("x-gzip", "gzip"),
+        ("br, GZIP ; q = 0.001", "gzip"),
+        ("deflate;q=1.000", "deflate"),
+        ("gzip;q=0", None),
+        ("gzip;q=0.0", None),
+        ("gzip;q=0.000", None),
+        ("gzip;q=0.0, deflate", "deflate"),
+        ("gzip;q=high", None),
+        ("gzip;q=", None),
+        ("gzip;q=1.5", None),
+        ("gzip;q=-1", None),
+        ("gzip;level=9", None),
+        ("br", None),
+        ("", None),
+    ],
+)
+def test_an_answer_is_packed_as_the_caller_accepts(accepted: str, encoding: str | None) -> None:
+    """A weight of nothing, however it is written, and one that is no number accept nothing."""
+    content, headers = compressed(CONTENT, accepted)
+
+    assert headers.get("content-encoding") == encoding
+    unpacked = {"gzip": zlib.decompressobj(31), "deflate": zlib.decompressobj()}
+    assert (unpacked[encoding].decompress(content) if encoding else content) == CONTENT
+
+
+def test_a_large_body_of_a_small_call_is_told_what_that_call_takes(start: StartApp) -> None:
+    """The limit of predictions, and their rows, have nothing to do with it."""
+    answer = start().post("/v2/repository/index", content=b" " * 70_000)
+
+    sentence = assert_contract(answer, 413)["error"]
+    assert "65,536 bytes" in sentence
+    assert "takes no rows" in sentence
+    assert "ONWARD_MAX_BODY_BYTES" not in sentence

@@ -1,0 +1,75 @@
+"""The reasons of a linear model: exact sums, and terms that fit the features."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from service.bundle.explanations import Additive, CategoryTerm, NumberTerm, exact_sum
+from service.bundle.manifest import Manifest
+from service.bundle.outputs import ValueOutput
+from tests.models import manifest, mixed_features
+
+NUMBER = NumberTerm(kind="number", coefficients=[2.0], reference=10.0)
+WORD = CategoryTerm(kind="category", words=[[-1.0], [1.0]], other=[0.5])
+OPTIONAL = NUMBER.model_copy(update={"missing": [7.0]})
+
+
+@pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
+def test_parts_add_up_exactly_in_any_order(size: float) -> None:
+    """Not nearly: the sum is the score to the bit, however it is formed."""
+    generator = np.random.default_rng(3)
+    parts = generator.uniform(-size, size, 50).tolist()
+
+    found = exact_sum(parts[0], parts[1:])
+
+    for _ in range(20):
+        shuffled = generator.permutation([found.base, *found.contributions]).tolist()
+        assert sum(shuffled) == found.score
+    assert found.score == pytest.approx(math.fsum(parts), rel=1e-13, abs=1e-13 * size)
+
+
+def test_nothing_adds_up_to_nothing() -> None:
+    """A sum of noughts has no size to take a step from."""
+    assert exact_sum(0.0, [0.0, 0.0]).score == 0
+
+
+def test_a_number_counts_from_its_reference_within_its_bounds() -> None:
+    """At the reference it adds nothing, beyond a bound no more than at it, and missing its own."""
+    term = NUMBER.model_copy(update={"minimum": 0.0, "maximum": 20.0, "missing": [7.0]})
+
+    assert [term.added(x) for x in (10, 12, 25, -3, math.nan)] == [[0], [4], [20], [-20], [7]]
+
+
+def test_a_word_adds_its_own_number() -> None:
+    """An unknown one adds what any other adds, and so does a missing one unless it has its own."""
+    assert [WORD.added(x) for x in (0, 1, -1, math.nan)] == [[-1], [1], [0.5], [0.5]]
+
+
+def reasons(**change: Any) -> dict[str, Any]:  # noqa: ANN401 - the class checks them
+    """Those of a model of the mixed features."""
+    stated = Additive(score="value", base=[1.0], terms=[OPTIONAL, NUMBER, NUMBER, WORD, WORD])
+    return stated.model_dump() | change
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"terms": [NUMBER]}, "the terms are not those of the features"),
+        (
+            {"terms": [NUMBER, NUMBER, NUMBER, WORD, NUMBER]},
+            "the terms are not those of the features",
+        ),
+        ({"base": [1.0, 2.0]}, "base has 2 scores, and term 0 has others"),
+        ({"score": "log-odds"}, "a regression model has no score 'log-odds'"),
+    ],
+)
+def test_reasons_of_another_model_are_refused(change: dict[str, Any], sentence: str) -> None:
+    """A manifest whose reasons do not fit it is not valid."""
+    stated = manifest("mixed", mixed_features(), ValueOutput(kind="value", name="x")).model_dump()
+    Manifest.model_validate(stated | {"reasons": reasons()})
+
+    with pytest.raises(ValidationError, match=sentence):
+        Manifest.model_validate(stated | {"reasons": reasons(**change)})

@@ -1,0 +1,140 @@
+"""Bundles on disk: written whole or not at all, and numbered once each."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from service.bundle.errors import BundleError
+from service.bundle.store import MANIFEST, MODEL, read_bundle, versions_in, write_bundle
+from tests.models import publish_admission, publish_price
+
+
+def test_a_bundle_is_read_as_it_was_written(models: Path) -> None:
+    """Manifest, examples and the model's bytes survive the way to disk and back."""
+    folder = publish_admission(models)
+
+    bundle = read_bundle(folder)
+
+    assert bundle.manifest.name == "admission"
+    assert bundle.examples.input.shape == [3, 2]
+    assert bundle.model == (folder / MODEL).read_bytes()
+
+
+def test_digests_are_those_of_sha256(models: Path) -> None:
+    """Anyone can check a bundle with sha256sum."""
+    folder = publish_price(models)
+
+    files = read_bundle(folder).manifest.files
+
+    for name, digest in files.items():
+        assert digest.sha256 == hashlib.sha256((folder / name).read_bytes()).hexdigest()
+
+
+def test_each_publication_gets_the_next_number(models: Path) -> None:
+    """Versions ascend as numbers, not as text."""
+    for _ in range(11):
+        publish_price(models)
+
+    assert versions_in(models / "price") == list(range(1, 12))
+
+
+def test_what_is_numbered_and_no_folder_is_passed_over(models: Path) -> None:
+    """A file and a link in a circle keep their numbers; the next publication has one above."""
+    home = publish_price(models).parent
+    (home / "2").write_text("")
+    (home / "7").symlink_to(home / "7")
+
+    assert publish_price(models).name == "8"
+
+
+def test_publishers_at_the_same_time_get_a_number_each(models: Path) -> None:
+    """No version is lost, doubled or mixed."""
+    slopes = [float(slope) for slope in range(1, 21)]
+
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda slope: publish_price(models, slope=slope), slopes))
+
+    assert sorted(int(folder.name) for folder in folders) == list(range(1, 21))
+    for slope, folder in zip(slopes, folders, strict=True):
+        assert read_bundle(folder).examples.output.data[0] == slope
+
+
+def test_a_publisher_killed_at_any_moment_leaves_only_whole_bundles(models: Path) -> None:
+    """After kill -9 every numbered folder passes every check."""
+    program = (
+        "import sys; from pathlib import Path; from tests.models import publish_price\n"
+        "print('go', flush=True)\n"
+        "while True: publish_price(Path(sys.argv[1]))\n"
+    )
+    for delay in (0.0, 0.003, 0.01, 0.02):
+        root = Path(__file__).parents[3]
+        publisher = subprocess.Popen(
+            [sys.executable, "-c", program, str(models)], cwd=root, stdout=subprocess.PIPE
+        )
+        assert publisher.stdout is not None
+        publisher.stdout.readline()
+        time.sleep(delay)
+        publisher.kill()
+        publisher.wait()
+        publisher.stdout.close()
+
+    for version in versions_in(models / "price"):
+        assert read_bundle(models / "price" / str(version)).manifest.name == "price"
+    assert read_bundle(publish_price(models)).manifest.name == "price"
+
+
+def test_what_a_killed_publisher_left_is_swept_after_a_day(models: Path) -> None:
+    """Yesterday's unfinished folder goes, one of now stays: its publisher may be alive."""
+    home = publish_price(models).parent
+    old, new = home / ".unfinished-old", home / ".unfinished-new"
+    for folder in (old, new):
+        folder.mkdir()
+    yesterday = time.time() - 90_000
+    os.utime(old, (yesterday, yesterday))
+
+    publish_price(models)
+
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_bundle_under_another_models_name_is_refused(models: Path) -> None:
+    """The manifest's name is the folder's."""
+    folder = publish_price(models)
+    folder.parent.rename(models / "cost")
+
+    with pytest.raises(BundleError, match=r"is of model 'price', but its folder is 'cost'"):
+        read_bundle(models / "cost" / "1")
+
+
+def test_a_manifest_cannot_reach_outside_its_folder(models: Path) -> None:
+    """A digest under a path is refused before anything there is read."""
+    folder = publish_price(models)
+    manifest = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(manifest.replace('"model.onnx"', '"../../model.onnx"'))
+
+    with pytest.raises(BundleError):
+        read_bundle(folder)
+
+
+def test_a_published_folder_can_be_read_by_another_user(models: Path) -> None:
+    """The service runs as somebody else in the container."""
+    folder = publish_price(models)
+
+    assert folder.stat().st_mode & 0o055 == 0o055
+
+
+def test_a_failed_publication_leaves_nothing(models: Path) -> None:
+    """An error while writing removes what was begun."""
+    manifest = read_bundle(publish_price(models)).manifest
+
+    with pytest.raises(OSError, match="File name too long"):
+        write_bundle(models, manifest, {"x" * 300: b""})
+
+    assert sorted(path.name for path in (models / "price").iterdir()) == ["1"]

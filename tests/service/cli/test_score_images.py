@@ -1,0 +1,54 @@
+"""``python -m service score`` on a folder: a line for each picture."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import StartApp
+from tests.picture_models import publish_mirror
+from tests.pictures import encoded, image_input, photograph
+from tests.service.cli.test_score import score
+
+
+def test_a_folder_of_pictures_gets_the_answers_of_http(
+    models: Path, tmp_path: Path, start: StartApp
+) -> None:
+    """Each picture's label and probabilities; what is none has the sentence, and ends with 1."""
+    publish_mirror(models, image_input(2, 2, 1))
+    folder = tmp_path / "pictures"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "b.jpg").write_bytes(encoded(photograph(9, 7, 2), "JPEG"))
+    (folder / "a.png").write_bytes(encoded(photograph(5, 6, 1)))
+    (folder / "notes.txt").write_text("no picture")
+
+    done = score(models, "mirror", str(folder))
+
+    assert done.returncode == 1
+    lines = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+    assert [line["file"] for line in lines] == ["a.png", "deep/b.jpg", "notes.txt"]
+    assert "This is text" in lines[2]["error"]
+    client = start(models=models)
+    for line in lines[:2]:
+        content = (folder / line["file"]).read_bytes()
+        answer = client.post(
+            "/models/mirror/predict",
+            content=content,
+            headers={"content-type": "application/octet-stream"},
+        ).json()
+        assert line["label"] == answer["label"]
+        for label, share in answer["probabilities"].items():
+            assert float(line[f"probability_{label}"]) == pytest.approx(share, abs=1e-7)
+
+
+def test_a_folder_without_files_is_told(models: Path, tmp_path: Path) -> None:
+    """Nothing is written, and the command ends with 2."""
+    publish_mirror(models, image_input(2, 2, 1))
+    (tmp_path / "empty").mkdir()
+
+    done = score(models, "mirror", str(tmp_path / "empty"))
+
+    assert done.returncode == 2
+    assert "holds no files" in done.stderr.decode()
+    assert done.stdout == b""

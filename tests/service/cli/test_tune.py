@@ -1,0 +1,143 @@
+"""``python -m service tune``: measured here, printed, and written beside the versions."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from service.bundle.schema import tuning_schema
+from service.bundle.tuning import Measured, Tuning, read_tuning
+from service.cli.benchmark import Absent
+from service.cli.choosing import chosen, compared
+from service.engine.machine import this_machine
+from tests.models import place_bare, publish_admission, sum_and_difference
+from tests.processes import ROOT
+
+
+def tune(*options: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command, briefly."""
+    command = [sys.executable, "-m", "service", "tune", "--seconds", "0.001", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def point(device: str, threads: int, rows: int, milliseconds: float) -> Measured:
+    return Measured(
+        device=device,
+        threads=threads,
+        rows=rows,
+        milliseconds=milliseconds,
+        rows_per_second=rows / milliseconds * 1e3,
+    )
+
+
+def test_the_curve_is_printed_and_the_choice_is_written(models: Path) -> None:
+    """What is written has the figures, the machine's facts, and fits the published schema."""
+    folder = publish_admission(models)
+
+    ended = tune("admission", "--models", str(models), "--device", "cpu", "--max-batch-rows", "4")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    tuning = read_tuning(folder.parent)
+    assert tuning is not None
+    assert (tuning.device, tuning.version, tuning.machine) == ("cpu", "1", this_machine())
+    assert {each.rows for each in tuning.measured} == {1, 2, 4}
+    rows = [line.split() for line in ended.stdout.splitlines() if line.startswith("cpu ")]
+    assert len(rows) == len(tuning.measured)
+    assert "No GPU was measured" in ended.stdout
+    assert "A hand-over to a thread and back costs" in ended.stdout
+    written = json.loads((folder.parent / "tuning.json").read_text())
+    jsonschema.validate(written, json.loads(tuning_schema()))
+
+
+def test_a_dry_run_writes_nothing(models: Path) -> None:
+    """And says so."""
+    folder = publish_admission(models)
+
+    ended = tune("admission", "--models", str(models), "--max-batch-rows", "1", "--dry-run")
+
+    assert ended.returncode == 0
+    assert "Nothing is written" in ended.stdout
+    assert read_tuning(folder.parent) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("admision", "did you mean 'admission'?"),
+        ("simple", "manifest.json is missing"),
+    ],
+)
+def test_what_cannot_be_measured_is_told(models: Path, name: str, sentence: str) -> None:
+    """A model that is not there, and a graph without examples."""
+    publish_admission(models)
+    place_bare(models, "simple", sum_and_difference())
+
+    ended = tune(name, "--models", str(models))
+
+    assert ended.returncode == 2
+    assert sentence in ended.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(models: Path) -> None:
+    """Whoever may write everywhere is kept out by a folder under the unfinished file's name."""
+    home = publish_admission(models).parent
+    if os.geteuid() == 0:
+        (home / ".tuning.json.unfinished").mkdir()
+    else:
+        home.chmod(0o555)
+
+    ended = tune("admission", "--models", str(models), "--device", "cpu", "--max-batch-rows", "1")
+
+    assert ended.returncode == 2
+    assert "The choice cannot be written" in ended.stderr
+
+
+def test_more_threads_have_to_be_worth_it() -> None:
+    """A tenth quicker is the least, by one row and by batches together."""
+    one = [point("cpu", 1, 1, 1.0), point("cpu", 1, 8, 8.0)]
+    little = [point("cpu", 2, 1, 0.98), point("cpu", 2, 8, 7.5)]
+    much = [point("cpu", 2, 1, 0.9), point("cpu", 2, 8, 4.0)]
+
+    assert chosen([*one, *little], 0.0).threads == 1
+    assert chosen([*one, *much], 0.0).threads == 2
+
+
+def test_the_smallest_batch_that_gives_nearly_everything_is_chosen() -> None:
+    """Larger ones make callers wait for nothing."""
+    curve = [point("cpu", 1, rows, 0.1 + 0.1 * rows) for rows in (1, 16, 32, 1024)]
+
+    assert chosen(curve, 0.0).max_batch_rows == 32
+
+
+def test_a_short_run_is_inline_beside_a_dear_hand_over() -> None:
+    """A run of a millisecond is not, whatever a hand-over costs here."""
+    quick, slow = [point("cpu", 1, 1, 0.02)], [point("cpu", 1, 1, 1.0)]
+
+    assert chosen(quick, 0.000_03).execution == "inline"
+    assert chosen(slow, 0.000_03).execution == "batched"
+
+
+def test_it_says_plainly_which_device_is_faster() -> None:
+    """Both ways, and why a device is missing."""
+    cpu = [point("cpu", 1, 1, 0.1), point("cpu", 1, 64, 6.4)]
+    gpu = [point("cuda", 1, 1, 0.2), point("cuda", 1, 64, 0.64)]
+
+    assert list(compared([*cpu, *gpu], [Absent("tensorrt", "no driver")])) == [
+        "One row: the CPU is 2.0 times as fast as cuda.",
+        "Batches: cuda is 10.0 times as fast as the CPU.",
+        "tensorrt was not measured: no driver.",
+    ]
+
+
+def test_the_published_schema_is_generated_from_the_class() -> None:
+    """`python -m service.bundle.schema tuning > models/tuning.schema.json` renews it."""
+    assert (ROOT / "models/tuning.schema.json").read_text() == tuning_schema()
+
+
+def test_what_is_written_by_hand_may_be_short() -> None:
+    """Every field may be left out."""
+    assert Tuning.model_validate_json('{"execution": "inline"}').threads is None

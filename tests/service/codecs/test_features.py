@@ -1,0 +1,222 @@
+"""Rows to matrices: the quick way and the careful way agree on everything."""
+
+import math
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.bundle.features import Feature, FeaturesInput, IntegerFeature, Range
+from service.codecs.features import FeatureCodec
+from service.codecs.vector_rows import QuickRows
+from service.errors import InvalidInput
+from tests.models import mixed_features, number
+
+FEATURES: list[Feature] = [
+    number("size", allowed=Range(minimum=0)),
+    IntegerFeature(name="rooms", type="integer", example=3, allowed=Range(minimum=1, maximum=9)),
+    number("level"),
+]
+CODEC = FeatureCodec(FeaturesInput(kind="features", features=FEATURES))
+QUICK = QuickRows(FEATURES)
+
+CELLS = (
+    st.floats()
+    | st.sampled_from([2.00000001, 2**24 + 1, 2**53 + 1, 2.5])
+    | st.integers(min_value=-(2**70), max_value=2**70)
+    | st.integers(min_value=0, max_value=10)
+    | st.booleans()
+    | st.none()
+    | st.sampled_from(["1", "", [], {}, 1e39, 0.1])
+)
+ROWS = st.lists(
+    st.dictionaries(st.sampled_from(["size", "rooms", "level", "colour"]), CELLS, min_size=3)
+    | st.lists(CELLS, min_size=2, max_size=4)
+    | st.fixed_dictionaries(
+        {"size": st.floats(0, 100), "rooms": st.integers(1, 9), "level": st.integers(-5, 5)}
+    ),
+    min_size=1,
+    max_size=3,
+)
+
+
+def careful(row: object) -> list[float]:
+    """One row by the rules, cell by cell, without numpy."""
+    names = [feature.name for feature in FEATURES]
+    if isinstance(row, dict) and set(row) == set(names):
+        cells = [row[name] for name in names]
+    elif isinstance(row, list) and len(row) == len(names):
+        cells = row
+    else:
+        raise ValueError("shape")
+    if any(type(cell) not in {int, float} or not abs(cell) <= 3.4028235e38 for cell in cells):
+        raise ValueError("kind")
+    size, rooms, _ = cells
+    if size < 0 or not 1 <= rooms <= 9 or rooms % 1 or np.float32(rooms) != rooms:
+        raise ValueError("rule")
+    return [float(np.float32(cell)) for cell in cells]
+
+
+@given(ROWS)
+def test_rows_are_read_or_refused_as_the_rules_say(rows: list[object]) -> None:
+    """For any rows, the codec agrees with the rules spelt out cell by cell."""
+    try:
+        expected = [careful(row) for row in rows]
+    except ValueError:
+        with pytest.raises(InvalidInput):
+            CODEC.rows(rows)
+        return
+
+    np.testing.assert_array_equal(CODEC.rows(rows), np.array(expected, np.float32))
+
+
+@given(ROWS)
+def test_the_quick_way_never_reads_what_the_careful_way_refuses(rows: list[object]) -> None:
+    """Where the quick way answers, it answers the same."""
+    quick = QUICK.read(rows)
+
+    if quick is not None:
+        np.testing.assert_array_equal(quick, CODEC.rows(rows))
+
+
+def test_plain_rows_take_the_quick_way() -> None:
+    """Objects in any order of keys, and arrays, are read without the careful way."""
+    rows = [{"level": 1, "rooms": 2, "size": 3.5}, [4, 5, 6]]
+
+    matrix = QUICK.read(rows)
+
+    assert matrix is not None
+    assert matrix.tolist() == [[3.5, 2.0, 1.0], [4.0, 5.0, 6.0]]
+
+
+def test_a_single_feature_is_read_too() -> None:
+    """One column is a matrix of one column."""
+    quick = QuickRows([number("size")]).read([{"size": 1}, [2]])
+
+    assert quick is not None
+    assert quick.tolist() == [[1.0], [2.0]]
+
+
+def test_words_flags_and_gaps_go_the_careful_way() -> None:
+    """A table with more than numbers is left to the careful way, which reads it."""
+    features = mixed_features()
+    codec = FeatureCodec(FeaturesInput(kind="features", features=features))
+    row = {"size": None, "rooms": 2, "garden": False, "quarter": "south", "colour": "blue"}
+
+    assert QuickRows(features).read([row]) is None
+    matrix = codec.rows([row])
+
+    assert math.isnan(matrix[0, 0])
+    assert matrix[0, 1:].tolist() == [2.0, 0.0, 1.0, -1.0]
+
+
+def test_a_flood_of_mistakes_is_counted_and_the_first_hundred_are_told() -> None:
+    """Across many blocks of rows the count is exact, and the details go on by row."""
+    rows: list[object] = [{}, {"size": 1, "rooms": 0, "level": "x"}, [1, 2], [1, 2, 3]] * 2500
+
+    with pytest.raises(InvalidInput) as refused:
+        CODEC.rows(rows)
+
+    assert refused.value.count == 2500 * (3 + 2 + 1)
+    assert str(refused.value).startswith("15000 problems. The first: Row 0: feature 'size' is")
+    places = [problem.row for problem in refused.value.problems]
+    assert places[:7] == [0, 0, 0, 1, 1, 2, 4]
+    assert len(places) == 100
+
+
+def test_a_flood_of_mistakes_keeps_memory_flat() -> None:
+    """A megabyte of empty objects takes less memory to refuse than its rows themselves do."""
+    rows: list[object] = [{} for _ in range(333_333)]
+    tracemalloc.start()
+
+    with pytest.raises(InvalidInput):
+        CODEC.rows(rows)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert most < 4_000_000
+
+
+def test_mistakes_later_than_the_first_hundred_count_alike() -> None:
+    """A misspelt key is one mistake in every row, told or not."""
+    row = {"size": 1, "rooms": 2, "levle": 3}
+
+    with pytest.raises(InvalidInput) as refused:
+        CODEC.rows([row] * 5000)
+
+    assert refused.value.count == 5000
+    assert "did you mean 'level'?" in refused.value.problems[99].sentence
+
+
+def test_good_rows_of_many_blocks_keep_their_order() -> None:
+    """What the careful way reads block by block comes out as one matrix."""
+    codec = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
+    rows = [[None, place + 1, 1, "south", "red"] for place in range(3000)]
+
+    matrix = codec.rows(rows)
+
+    assert matrix[:, 1].tolist() == list(range(1, 3001))
+
+
+@pytest.mark.parametrize(
+    ("rooms", "sentence"),
+    [
+        (2.00000001, "got 2.00000001."),
+        (2**24 + 0.5, "got 16777216.5."),
+        (2**53, "got 9007199254740992. The largest whole number is 9,007,199,254,740,991."),
+        (2.5, "got 2.5."),
+    ],
+)
+@pytest.mark.parametrize("others", [{"size": 1}, {"size": None}])
+def test_whole_numbers_are_judged_as_they_were_sent(
+    rooms: float, sentence: str, others: dict[str, object]
+) -> None:
+    """Rounding to 32 bits does not make a fraction valid."""
+    whole = IntegerFeature(name="rooms", type="integer", example=3)
+    features = [number("size", optional=True), whole]
+    codec = FeatureCodec(FeaturesInput(kind="features", features=features))
+
+    with pytest.raises(InvalidInput) as refused:
+        codec.rows([{"rooms": rooms} | others])
+
+    assert "'rooms' must be a whole number, " + sentence in str(refused.value)
+
+
+def test_large_whole_numbers_are_rounded_to_what_the_graph_takes() -> None:
+    """A population above 2^24 is valid, as an object, an array, or a cell of a table."""
+    whole = IntegerFeature(name="rooms", type="integer", example=3)
+    codec = FeatureCodec(FeaturesInput(kind="features", features=[whole]))
+    sent = [2**24 + 1, 2**24 + 2, 2**53 - 1, -(2**24) - 1]
+
+    rows = [codec.rows([[value] for value in sent]), codec.rows([{"rooms": it} for it in sent])]
+    sifted, doubtful = codec.sift(np.array(sent, np.float64)[:, None])
+
+    for matrix in (*rows, sifted):
+        assert matrix.ravel().tolist() == np.array(sent, np.float32).tolist()
+    assert not doubtful.size
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "expected"),
+    [
+        (2, 99, "'garden' must be 0 or 1, got 99."),
+        (3, 99, """must be a position from 0 to 1: 0 is "north", 1 is "south", got 99."""),
+        (4, -2, """from 0 to 1: 0 is "red", 1 is "green", -1 is any other, got -2."""),
+        (1, 1.5, "'rooms' must be a whole number from 1, got 1.5."),
+        (3, math.nan, "got null. It is required."),
+    ],
+)
+def test_the_graphs_numbers_are_refused_in_the_graphs_terms(
+    column: int, value: float, expected: str
+) -> None:
+    """A matrix has positions for categories, and the sentence says which is what."""
+    codec = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
+    matrix = np.array([[1, 1, 1, 1, 1]], np.float32)
+    matrix[0, column] = value
+
+    with pytest.raises(InvalidInput) as refused:
+        codec.check(matrix)
+
+    assert expected in str(refused.value)

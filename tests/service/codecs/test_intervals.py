@@ -1,0 +1,214 @@
+"""Intervals and the unsure flag, as callers of the plain dialect and of version 2 read them."""
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from service.bundle.interval import Interval
+from service.bundle.outputs import ClassesOutput, ValueOutput
+from tests.conftest import StartApp
+from tests.models import (
+    ADMISSION_BIAS,
+    ADMISSION_WEIGHTS,
+    admission_features,
+    admission_probability,
+    examples,
+    graph,
+    manifest,
+    number,
+    publish,
+    publish_admission,
+    publish_iris,
+    publish_price,
+)
+from training.evaluation.intervals import bounds
+
+
+def interval(scale: str) -> Interval:
+    """Two bins, below and from 10 on, at 0.5 and 0.9."""
+    levels = [{"level": 0.5, "margins": [0.25, 0.5]}, {"level": 0.9, "margins": [1, 2]}]
+    return Interval.model_validate(
+        {"scale": scale, "source": "validation", "rows": 100, "edges": [10.0], "levels": levels}
+    )
+
+
+def publish_doubtful(models: Path, known: Interval) -> Path:
+    """Publish ``value = 2 size`` with intervals."""
+    output = ValueOutput(kind="value", name="price", unit="euros", interval=known)
+    stated = manifest("price", [number("size")], output)
+    proof = examples([[1.0]], [[2.0]], stated)
+    return publish(models, stated, graph([[2.0]], [0.0], "value"), proof)
+
+
+@pytest.mark.parametrize("scale", ["value", "log1p"])
+@pytest.mark.parametrize("size", [0.0, 4.9, 5.0, 5e6])
+def test_an_answer_has_the_interval_asked_for(
+    models: Path, start: StartApp, scale: str, size: float
+) -> None:
+    """Its ends are those that training measured; an edge belongs to the bin above."""
+    known = interval(scale)
+    publish_doubtful(models, known)
+
+    answer = start().post("/models/price/predict?interval=0.9", json={"size": size}).json()
+
+    low, high = bounds(known, known.levels[1], np.array([np.float32(2 * size)], np.float64))
+    assert answer == {
+        "value": pytest.approx(2 * size),
+        "unit": "euros",
+        "interval": {
+            "level": 0.9,
+            "low": pytest.approx(low[0], rel=1e-6),
+            "high": pytest.approx(high[0], rel=1e-6),
+        },
+        "model_version": "1",
+    }
+    assert answer["interval"]["low"] <= answer["value"] <= answer["interval"]["high"]
+
+
+def test_many_rows_have_an_interval_each(models: Path, start: StartApp) -> None:
+    """Rows of either bin in one request."""
+    publish_doubtful(models, interval("value"))
+
+    rows = [{"size": 1}, {"size": 10}]
+    answer = start().post("/models/price/predict?interval=.5", json=rows).json()
+
+    ends = [(row["interval"]["low"], row["interval"]["high"]) for row in answer["predictions"]]
+    assert ends == [(1.75, 2.25), (19.5, 20.5)]
+
+
+def test_no_interval_unless_asked(models: Path, start: StartApp) -> None:
+    """The usual answer is what it was."""
+    publish_doubtful(models, interval("value"))
+
+    answer = start().post("/models/price/predict", json={"size": 1}).json()
+
+    assert answer == {"value": 2.0, "unit": "euros", "model_version": "1"}
+
+
+def test_an_end_beyond_32_bits_is_the_last_number_there_is(models: Path, start: StartApp) -> None:
+    """JSON has no infinity; a factor on a number beyond reason would give one."""
+    publish_doubtful(models, interval("log1p"))
+
+    body = {"size": 1.5e38}
+    answer = start().post("/models/price/predict?interval=0.9", json=body).json()
+
+    assert answer["interval"]["high"] == pytest.approx(float(np.finfo(np.float32).max))
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("interval=0.8", "Parameter 'interval' must be one of 0.5, 0.9 here, got 0.8."),
+        ("interval=90", 'must be a share between 0 and 1, such as 0.9, got "90".'),
+        ("interval=nan", 'got "nan"'),
+        ("interval=", 'got ""'),
+        ("interval=-0.9", 'got "-0.9"'),
+        ("intervall=0.9", "Unknown parameter \"intervall\"; did you mean 'interval'?"),
+    ],
+)
+def test_a_level_that_is_none_is_refused(
+    models: Path, start: StartApp, query: str, sentence: str
+) -> None:
+    """The sentence tells which there are."""
+    publish_doubtful(models, interval("value"))
+
+    answer = start().post(f"/models/price/predict?{query}", json={"size": 1})
+
+    assert answer.status_code == 400
+    assert sentence in answer.json()["error"]
+
+
+def test_models_without_intervals_say_so(models: Path, start: StartApp) -> None:
+    """A value without any, and labels, which have probabilities."""
+    publish_price(models)
+    publish_admission(models)
+    client = start()
+
+    value = client.post("/models/price/predict?interval=0.9", json={"size": 1})
+    label = client.post("/models/admission/predict?interval=0.9", json={"exam_1": 1, "exam_2": 2})
+
+    assert value.status_code == label.status_code == 400
+    assert "has no prediction intervals" in value.json()["error"]
+    assert "answers labels" in label.json()["error"]
+
+
+def tensors(rows: list[list[float]], **rest: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON
+    """A request of version 2."""
+    shape = [len(rows), len(rows[0])]
+    given = {"name": "features", "shape": shape, "datatype": "FP32", "data": rows}
+    return {"inputs": [given]} | rest
+
+
+def test_version_2_answers_the_ends_as_outputs(models: Path, start: StartApp) -> None:
+    """Asked by a parameter of the request; they may be chosen like any output."""
+    publish_doubtful(models, interval("value"))
+    client = start()
+    body = tensors([[1], [10]], parameters={"interval": 0.9})
+
+    every = client.post("/v2/models/price/infer", json=body).json()["outputs"]
+    low = client.post("/v2/models/price/infer", json=body | {"outputs": [{"name": "low"}]}).json()
+
+    assert [output["name"] for output in every] == ["value", "low", "high"]
+    assert [output["data"] for output in every] == [[2, 20], [1, 18], [3, 22]]
+    assert every[1]["shape"] == [2, 1]
+    assert low["outputs"] == [every[1]]
+
+
+@pytest.mark.parametrize("level", [0.8, "0.9", True, [0.9]])
+def test_version_2_refuses_a_level_that_is_none(
+    models: Path, start: StartApp, level: object
+) -> None:
+    """As the plain dialect does."""
+    publish_doubtful(models, interval("value"))
+
+    body = tensors([[1]], parameters={"interval": level})
+    answer = start().post("/v2/models/price/infer", json=body)
+
+    assert answer.status_code == 400
+    assert "'interval' must be" in answer.json()["error"]
+
+
+def test_an_answer_of_little_probability_is_unsure(models: Path, start: StartApp) -> None:
+    """Where the manifest says below which; whatever else the answer holds."""
+    output = ClassesOutput(
+        kind="classes", name="decision", labels=["not admitted", "admitted"], unsure_below=0.7
+    )
+    stated = manifest("admission", admission_features(), output)
+    proof = examples([[61.0, 74.0]], [[admission_probability(61, 74)]], stated)
+    model = graph(ADMISSION_WEIGHTS, ADMISSION_BIAS, "probability", "Sigmoid")
+    publish(models, stated, model, proof)
+    client = start()
+
+    rows = [[45, 85], [61, 70], [30, 40]]
+    answer = client.post("/models/admission/predict", json=rows).json()["predictions"]
+    bare = client.post("/models/admission/predict?probabilities=none", json=rows).json()
+
+    assert [row["unsure"] for row in answer] == [row["probability"] < 0.7 for row in answer]
+    assert [row["unsure"] for row in answer] == [False, True, False]
+    assert [row["unsure"] for row in bare["predictions"]] == [False, True, False]
+
+
+def test_a_model_that_cannot_tell_has_no_flag(models: Path, start: StartApp) -> None:
+    """Its answers are what they were."""
+    publish_iris(models)
+
+    assert "unsure" not in start().post("/models/iris/predict", json=[[1, 2, 3]]).text
+
+
+def test_openapi_tells_the_levels_and_what_they_add(models: Path, start: StartApp) -> None:
+    """The parameter's values are those that the model takes, and the answer fits its schema."""
+    publish_doubtful(models, interval("value"))
+    client = start()
+
+    operation = client.get("/openapi.json").json()["paths"]["/models/price/predict"]["post"]
+    (parameter,) = [one for one in operation["parameters"] if one["name"] == "interval"]
+    answer = client.post("/models/price/predict?interval=0.5", json={"size": 1}).json()
+
+    assert parameter["schema"]["enum"] == [0.5, 0.9]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    jsonschema.validate(answer, schema)
+    one = schema["anyOf"][0]["properties"]["interval"]
+    jsonschema.validate(answer["interval"], one | {"additionalProperties": False})

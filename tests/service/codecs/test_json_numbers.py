@@ -1,0 +1,303 @@
+"""Numbers read from a text at once: the same as JSON's reader finds, or nothing at all."""
+
+import json
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.codecs.json_numbers import numbers_under, request_of_tensor, rows_of_numbers
+from service.codecs.tensors import fitted
+
+# What a number may be replaced by, or followed by, in a text that was good.
+ODD = [*'[],{}:" \t\n\v-+.eE0', "1", "1.5", "true", "null", '"a"', "[1]", "[]", ",,", "1e5", "01"]
+NUMBERS = st.one_of(
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([0, -0.0, 1e308, 5e-324, 2**53 + 1]),
+)
+SPACE = st.text(" \t\r\n", max_size=2)
+# Shorter texts are left to JSON's own reader.
+LONG = 300
+
+
+def loaded(body: bytes) -> object:
+    """The document, or None where it is not JSON."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def careful_rows(body: bytes) -> list[list[float]] | None:
+    """The rows by JSON's own reader, where the body is rows of one width and nothing else."""
+    rows = loaded(body)
+    if isinstance(rows, dict):
+        rows = rows["instances"] if rows.keys() == {"instances"} else None
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        return None
+    if len({len(row) for row in rows}) != 1 or not rows[0]:
+        return None
+    plain = all(type(cell) in {int, float} for row in rows for cell in row)
+    return rows if plain else None
+
+
+def bits(rows: Any) -> list[list[bytes]]:  # noqa: ANN401 - lists or an array
+    """Numbers of 64 bits that only the same numbers equal, nought's sign included."""
+    return [[struct.pack("d", cell) for cell in row] for row in rows]
+
+
+def assert_rows_agree(body: bytes) -> None:
+    found = rows_of_numbers(body.ljust(LONG))
+    if found is not None:
+        expected = careful_rows(body)
+        assert expected is not None, body
+        assert bits(found) == bits(expected)
+
+
+def assert_requests_agree(body: bytes) -> None:
+    found = request_of_tensor(body.ljust(LONG))
+    if found is not None:
+        expected: Any = loaded(body)
+        assert expected is not None, body
+        (tensor,), (sent,) = found["inputs"], expected["inputs"]
+        data = tensor.pop("data").tolist()
+        assert bits([data]) == bits([sent.pop("data")])
+        assert found == expected
+
+
+def fits(value: object) -> bool:
+    return not isinstance(value, int) or -(2**63) <= value < 2**64
+
+
+def numbers(draw: st.DrawFn, count: int) -> list[str]:
+    number = NUMBERS.map(lambda value: orjson.dumps(value).decode() if fits(value) else repr(value))
+    cells = draw(st.lists(number, min_size=count, max_size=count))
+    return [draw(SPACE) + cell + draw(SPACE) for cell in cells]
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> str:
+    """A body of rows of one width, with white space around numbers and all rows."""
+    width, count = draw(st.integers(1, 4)), draw(st.integers(1, 20))
+    made = [f"[{','.join(numbers(draw, width))}]" for _ in range(count)]
+    gap, between = draw(SPACE), draw(st.sampled_from([",", ", "]))
+    inner = f"[{between.join(made)}]"
+    return draw(st.sampled_from([inner, f'{{"instances"{gap}:{gap}{inner}{gap}}}{gap}']))
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> str:
+    """A request of one tensor, with what may stand beside it."""
+    count = draw(st.integers(0, 30))
+    kind = draw(st.sampled_from(["FP32", "FP64", "UINT8", "INT64", "UINT64", "BOOL", "FP99"]))
+    data = f"[{','.join(numbers(draw, count))}]"
+    parts = [f'"name": "x", "shape": [{count}]', f'"datatype": "{kind}"', f'"data": {data}']
+    beside = draw(st.sampled_from(["", ', "id": "a"', ', "parameters": {"top": {"k": 1.5}}']))
+    return f'{{"inputs": [{{{", ".join(draw(st.permutations(parts)))}}}]{beside}}}'
+
+
+def changed(text: str, data: st.DataObject) -> bytes:
+    """The text with pieces put in, taken out, moved, doubled or swapped."""
+    for _ in range(data.draw(st.integers(0, 1))):
+        swapped = data.draw(st.integers(0, len(text) - 2))
+        pair = text[swapped : swapped + 2]
+        text = text[:swapped] + pair[::-1] + text[swapped + 2 :]
+    for _ in range(data.draw(st.integers(0, 2))):
+        start = data.draw(st.integers(0, len(text)))
+        end = min(start + data.draw(st.integers(0, 3)), len(text))
+        piece = data.draw(st.one_of(st.sampled_from(ODD), st.just(text[start:end])))
+        place = data.draw(st.integers(0, len(text)))
+        text = text[:start] + text[end:] if data.draw(st.booleans()) else text
+        text = text[:place] + piece + text[place:]
+    return text.encode()
+
+
+@given(rows())
+def test_rows_are_the_numbers_that_jsons_reader_finds(made: str) -> None:
+    """Whatever numbers and white space there are, bit for bit."""
+    assert_rows_agree(made.encode())
+
+
+@given(requests())
+def test_a_request_is_what_jsons_reader_finds(made: str) -> None:
+    """Its tensor, and all that stands beside it."""
+    assert_requests_agree(made.encode())
+
+
+@settings(max_examples=400)
+@given(rows(), st.data())
+def test_changed_rows_are_never_read_as_what_they_are_not(made: str, data: st.DataObject) -> None:
+    """The reader's own numbers, or none."""
+    assert_rows_agree(changed(made, data))
+
+
+@settings(max_examples=400)
+@given(requests(), st.data())
+def test_a_changed_request_is_never_read_as_what_it_is_not(made: str, data: st.DataObject) -> None:
+    """The reader's own document, or none."""
+    assert_requests_agree(changed(made, data))
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+@pytest.mark.parametrize(("count", "width"), [(1, 784), (7, 30), (100, 1), (100, 2), (100, 30)])
+def test_what_writers_of_json_send_is_read(
+    separators: tuple[str, str], count: int, width: int
+) -> None:
+    """The quick way is gone for what clients send."""
+    sent = [[row + column / 4 for column in range(width)] for row in range(count)]
+    flat = [cell for row in sent for cell in row]
+    tensor = {"name": "x", "shape": [count, width], "datatype": "FP32", "data": flat}
+
+    def text(document: object) -> bytes:
+        return json.dumps(document, separators=separators).encode()
+
+    read = [rows_of_numbers(text(document)) for document in (sent, {"instances": sent})]
+    under = numbers_under(text({"image": flat}), "image")
+    request = request_of_tensor(text({"inputs": [tensor]}))
+
+    assert all(one is not None and one.tolist() == sent for one in read)
+    assert under is not None
+    assert under.tolist() == [flat]
+    assert request is not None
+    assert request["inputs"][0]["data"].tolist() == flat
+
+
+ROW = "[1,2]"
+GOOD = ",".join([ROW] * 9)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        "[[1,]2," + GOOD + "]",
+        "[1[,2]," + GOOD + "]",
+        "1[[,2]," + GOOD + "]",
+        "[" + GOOD + ",[1,]]2",
+        "[" + GOOD + ",[1, ] 2]",
+        "[[1,2]3," + GOOD + "]",
+        "[[1 2,3]," + GOOD + "]",
+        "[[1,2,]," + GOOD + "]",
+        "[[1,2]," + GOOD + ",]",
+        "[3," + GOOD + "]",
+        "[[1,[2]]," + GOOD + "]",
+        "[[[1,2]]," + GOOD + "]",
+        "[[1,true]," + GOOD + "]",
+        "[[1,null]," + GOOD + "]",
+        '[[1,"2"],' + GOOD + "]",
+        '[[1,"["],' + GOOD + "]",
+        '[{"a":1},' + GOOD + "]",
+        "[[1,01]," + GOOD + "]",
+        "[[1,+1]," + GOOD + "]",
+        "[[1,.5]," + GOOD + "]",
+        "[[1,-]," + GOOD + "]",
+        "[[1,NaN]," + GOOD + "]",
+        "[[1,1e999]," + GOOD + "]",
+        "[[1,\v2]," + GOOD + "]",
+        "[" + GOOD + '],"instances":[' + GOOD + "]",
+        "[" + GOOD + '],"more":1',
+        "[[1],[2,3,4]," + GOOD + "]",
+        "[[1],[2,3,4]]",
+        "[[1,2],3,[4,[5]]]",
+        "[[],[]]",
+        "[[[1],[2]]]",
+        "[]",
+        "5",
+    ],
+)
+def test_what_is_no_such_rows_is_left_to_the_careful_way(rows: str) -> None:
+    """Numbers beside brackets, other nesting, other values and broken JSON."""
+    assert rows_of_numbers(f'{{"instances":{rows}}}'.encode().ljust(LONG)) is None
+
+
+@pytest.mark.parametrize("space", ["\v", "\f", "\x00", "\ufeff", "\u00a0"])
+def test_only_jsons_white_space_may_surround_it(space: str) -> None:
+    """What other readers call space, or skip, is refused as JSON refuses it."""
+    body = f'{space}{{"instances":[{GOOD}]}}'.encode().ljust(LONG)
+
+    assert loaded(body) is None
+    assert rows_of_numbers(body) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"image": [1, 2], "image": 3}',
+        b'{"image": [1, 2], "b": 3}',
+        b'{"imago": [1, 2]}',
+        b'{"image": [1, true]}',
+        b'{"image": "[1, 2]"}',
+        b'{"image": 5, "a": []}',
+        b"[1, 2]",
+    ],
+)
+def test_another_object_is_not_the_one_array(body: bytes) -> None:
+    """Two keys, another one, or other values."""
+    assert numbers_under(body.ljust(LONG), "image") is None
+
+
+@pytest.mark.parametrize("read", [rows_of_numbers, request_of_tensor])
+def test_threads_read_at_once(read: Callable[[bytes], object]) -> None:
+    """Each its own text, long and short ones."""
+    texts = []
+    for index in range(64):
+        flat = [index + place / 8 for place in range(100 * (1 + 200 * (index % 2)))]
+        tensor = {"name": "x", "shape": [len(flat)], "datatype": "FP64", "data": flat}
+        document = [flat] if read is rows_of_numbers else {"inputs": [tensor]}
+        texts.append(orjson.dumps(document))
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(read, texts * 4))
+
+    alone = [read(text) for text in texts] * 4
+    assert [str(one) for one in found] == [str(one) for one in alone]
+    assert all(one is not None for one in found)
+
+
+@pytest.mark.parametrize("bad", [b"[[1,", b"[[18446744073709551616]]", b"[[1,true]]", b"[[1],2]"])
+def test_a_text_that_is_none_spoils_no_other(bad: bytes) -> None:
+    """The next one is read as before."""
+    good = b"[[1, 2]]".ljust(LONG)
+
+    for _ in range(3):
+        found = rows_of_numbers(bad.ljust(LONG)), rows_of_numbers(good)
+        assert found[0] is None
+        assert found[1] is not None
+
+
+def test_numbers_that_do_not_fit_a_type_are_left_out() -> None:
+    """Too large, negative or broken ones; what fits is there to the bit."""
+    high = float(np.finfo(np.float32).max)
+    sent = np.array([1.0, -0.0, 0.1])
+
+    kept = fitted(sent, "FP32")
+
+    assert kept is not None
+    assert kept.tobytes() == sent.astype(np.float32).tobytes()
+    assert fitted(np.array([high * 1.01]), "FP32") is None
+    assert fitted(np.array([1.0]), "FP16") is None
+    assert fitted(np.array([256, 0]), "UINT8") is None
+    assert fitted(np.array([-1, 0]), "UINT8") is None
+    assert fitted(np.array([1.5]), "INT32") is None
+
+
+def test_without_the_library_nothing_is_read_here() -> None:
+    """As on a version of Python that it does not support yet."""
+    code = (
+        "import sys; sys.modules['simdjson'] = None\n"
+        "from service.codecs.json_numbers import *\n"
+        "text = b'[[1, 2]]'.ljust(999)\n"
+        "print(rows_of_numbers(text), numbers_under(text, 'a'), request_of_tensor(text))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["None"] * 3

@@ -1,0 +1,172 @@
+"""What an answer holds: all labels, the most probable, or none; and what it warns of."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.bundle.features import CategoryFeature, Feature, Range
+from service.bundle.outputs import ClassesOutput, ValueOutput
+from service.codecs.training_range import TrainedRange
+from tests.conftest import StartApp
+from tests.models import (
+    examples,
+    graph,
+    manifest,
+    number,
+    publish,
+    publish_admission,
+    publish_iris,
+    publish_price,
+)
+
+IRIS = {"a": 1, "b": 3, "c": 2}
+
+
+def publish_trained(models: Path) -> None:
+    """Publish ``value = size + 10 colour``, trained on sizes from 1 to 2.1 and two colours."""
+    colour = CategoryFeature(
+        name="colour",
+        type="category",
+        categories=["red", "green"],
+        example="red",
+        unseen="other",
+    )
+    trained = Range(minimum=1, maximum=2.1)
+    features: list[Feature] = [number("size", unit="m", trained=trained), colour]
+    stated = manifest("trained", features, ValueOutput(kind="value", name="value"))
+    proof = examples([[1.0, 1.0]], [[11.0]], stated)
+    publish(models, stated, graph([[1.0], [10.0]], [0.0], "value"), proof)
+
+
+def test_top_answers_the_most_probable_labels_in_their_order(models: Path, start: StartApp) -> None:
+    """The first of them is the answered label; the shares are those of the whole answer."""
+    publish_iris(models)
+    client = start()
+
+    whole = client.post("/models/iris/predict", json=IRIS).json()
+    two = client.post("/models/iris/predict?top=2", json=IRIS).json()
+    many = client.post("/models/iris/predict?top=9", json=IRIS).json()
+
+    assert list(two["probabilities"]) == ["versicolor", "virginica"]
+    assert two["label"] == "versicolor"
+    assert two["probability"] == whole["probability"]
+    assert two["probabilities"].items() <= whole["probabilities"].items()
+    assert many["probabilities"] == whole["probabilities"]
+    assert list(many["probabilities"]) == ["versicolor", "virginica", "setosa"]
+
+
+def test_the_threshold_and_not_the_top_decides_the_label(models: Path, start: StartApp) -> None:
+    """A label below one half can be the answer; its probability stays its own."""
+    output = ClassesOutput(kind="classes", name="y", labels=["no", "yes"], threshold=0.2)
+    stated = manifest("rare", [number("x")], output)
+    model = graph([[1.0]], [0.0], "probability", "Sigmoid")
+    publish(models, stated, model, examples([[0.0]], [[0.5]], stated))
+
+    answer = start().post("/models/rare/predict?top=1", json={"x": -1}).json()
+
+    assert answer["label"] == "yes"
+    assert answer["probability"] == pytest.approx(0.26894142, abs=1e-6)
+    assert list(answer["probabilities"]) == ["no"]
+
+
+def test_probabilities_can_be_left_out(models: Path, start: StartApp) -> None:
+    """What is left is the label and its own probability, whatever `top` says."""
+    publish_admission(models)
+    client = start()
+    rows = [{"exam_1": 45, "exam_2": 85}, {"exam_1": 30, "exam_2": 40}]
+
+    whole = client.post("/models/admission/predict?probabilities=all", json=rows).json()
+    short = client.post("/models/admission/predict?top=2&probabilities=none", json=rows).json()
+
+    assert short["predictions"] == [
+        {"label": answer["label"], "probability": answer["probability"]}
+        for answer in whole["predictions"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("top=0", "Parameter 'top' must be a whole number from 1, got \"0\"."),
+        ("top=-1", 'got "-1"'),
+        ("top=2.5", 'got "2.5"'),
+        ("top=", 'got ""'),
+        ("top=all", 'got "all"'),
+        ("topp=3", "Unknown parameter \"topp\"; did you mean 'top'?"),
+        ("probability=none", "did you mean 'probabilities'?"),
+        ("probabilities=some", "must be 'all' or 'none', got \"some\"."),
+        ("warnings=yes", "must be 'true' or 'false', got \"yes\"."),
+        ("decimal=;", "must be 'point' or 'comma', got \";\"."),
+    ],
+)
+def test_a_wrong_parameter_is_told(
+    models: Path, start: StartApp, query: str, sentence: str
+) -> None:
+    """A misspelt one gets its name, a wrong value those that are right."""
+    publish_iris(models)
+
+    answer = start().post(f"/models/iris/predict?{query}", json=IRIS)
+
+    assert answer.status_code == 400
+    assert sentence in answer.json()["error"]
+
+
+def test_a_value_has_no_labels_to_choose_from(models: Path, start: StartApp) -> None:
+    """`top` at a regression is refused."""
+    publish_price(models)
+
+    answer = start().post("/models/price/predict?top=3", json={"size": 1})
+
+    assert "this model answers a value" in answer.json()["error"]
+
+
+def test_somebody_elses_parameter_is_left_alone(models: Path, start: StartApp) -> None:
+    """Proxies and browsers add their own."""
+    publish_price(models)
+
+    answer = start().post("/models/price/predict?key=1&utm_source=x&trace=", json={"size": 1})
+
+    assert answer.status_code == 200
+
+
+def test_values_beyond_training_are_warned_of(models: Path, start: StartApp) -> None:
+    """Numbers outside the trained range and unseen words; the ends of a range are within it."""
+    publish_trained(models)
+    rows = [
+        {"size": 1, "colour": "red"},
+        {"size": 2.1, "colour": "green"},
+        {"size": 2.2, "colour": "mauve"},
+        {"size": -3, "colour": "green"},
+    ]
+
+    answers = start().post("/models/trained/predict", json=rows).json()["predictions"]
+
+    far = "Feature 'size' is {} m, and training saw only 1 to 2.1; the answer is a guess beyond it."
+    word = 'Feature \'colour\' is a word that training did not see; it saw "red", "green".'
+    assert [answer.get("warnings") for answer in answers] == [
+        None,
+        None,
+        [far.format("2.2"), word],
+        [far.format("-3")],
+    ]
+
+
+def test_warnings_can_be_left_out(models: Path, start: StartApp) -> None:
+    """The answer is otherwise the same."""
+    publish_trained(models)
+    client = start()
+    row = {"size": 5, "colour": "red"}
+
+    warned = client.post("/models/trained/predict", json=row).json()
+    plain = client.post("/models/trained/predict?warnings=false", json=row).json()
+
+    assert warned.pop("warnings")
+    assert plain == warned
+
+
+def test_a_gap_is_nothing_to_warn_of() -> None:
+    """NaN stands for a missing value, and is compared with no range."""
+    trained = TrainedRange([number("size", trained=Range(minimum=1, maximum=2))])
+
+    assert trained.warnings(np.array([[np.nan], [1.5]], np.float32)) == {}

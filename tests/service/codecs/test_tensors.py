@@ -1,0 +1,108 @@
+"""JSON values as tensors: exact kinds, exact ranges, and no more memory than they need."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from service.codecs.tensors import cast, read_natural, with_base64, without_base64
+from service.engine.session import TensorSpec
+from service.errors import InvalidRequest
+
+
+def spec(datatype: str) -> TensorSpec:
+    return TensorSpec("x", datatype, (-1,))
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data"),
+    [
+        ("BOOL", [[True], [False]]),
+        ("UINT8", [0, 255]),
+        ("INT64", [-(2**63), 2**63 - 1]),
+        ("UINT64", [0, 2**64 - 1]),
+        ("FP16", [1, 65504.0]),
+        ("FP32", [[[1, 0.1]]]),
+        ("FP64", 2**60),
+        ("BYTES", ["", "é"]),
+    ],
+)
+def test_values_become_the_numbers_that_numpy_makes_of_them(datatype: str, data: object) -> None:
+    """Extremes of each type arrive exactly, in the shape of their nesting."""
+    array = cast(read_natural(data, spec(datatype)), spec(datatype))
+
+    expected = np.array(data, array.dtype)
+    assert array.shape == expected.shape
+    assert array.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data", "sentence"),
+    [
+        ("INT64", [1, True], "not all INT64 values"),
+        ("FP32", [1.5, False], "not all FP32 values"),
+        ("INT32", [1.0], "not all INT32 values"),
+        ("BOOL", [0, 1], "not all BOOL values"),
+        ("BYTES", ["a", 1], "not all strings"),
+        ("FP32", [None], "For NaN and infinity"),
+        ("FP32", {"b64": "AA=="}, "not all FP32 values"),
+        ("FP32", [[1, 2], [3]], "ragged"),
+        ("FP32", [1, [2]], "ragged"),
+    ],
+)
+def test_values_of_another_kind_are_named(datatype: str, data: object, sentence: str) -> None:
+    """A boolean is no number, a whole number no boolean, and a list no value."""
+    with pytest.raises(InvalidRequest, match=sentence):
+        read_natural(data, spec(datatype))
+
+
+@pytest.mark.parametrize(
+    ("datatype", "value"),
+    [("UINT8", 256), ("UINT8", -1), ("INT64", 2**63), ("FP16", 65520.0), ("FP32", 1e39)],
+)
+def test_a_value_out_of_range_is_refused(datatype: str, value: float) -> None:
+    """Nothing wraps around, and nothing becomes infinite."""
+    natural = read_natural([value], spec(datatype))
+
+    with pytest.raises(InvalidRequest, match=f"does not fit {datatype}"):
+        cast(natural, spec(datatype))
+
+
+def test_one_long_string_among_numbers_costs_no_memory() -> None:
+    """Numpy would make a thousand strings of a million characters of these: four gigabytes."""
+    data = ["x" * 1_000_000, *range(1000)]
+
+    tracemalloc.start()
+    with pytest.raises(InvalidRequest, match="not all FP32"):
+        read_natural(data, spec("FP32"))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert most < 1_000_000
+
+
+@pytest.mark.parametrize("depth", [33, 65, 900])
+def test_endless_nesting_is_refused_whatever_its_depth(depth: int) -> None:
+    """Also where it is deeper than numpy has axes."""
+    data: object = None
+    for _ in range(depth):
+        data = [data]
+
+    with pytest.raises(InvalidRequest, match=r"ragged|not all"):
+        read_natural(data, spec("FP32"))
+
+
+def test_base64_and_plain_strings_are_the_same_strings() -> None:
+    """``b64`` may stand for any string of an array, and is undone exactly."""
+    data = [["é", with_base64("é")], [with_base64(""), ""]]
+
+    natural = read_natural(without_base64(data, spec("BYTES")), spec("BYTES"))
+
+    assert natural.tolist() == [["é", "é"], ["", ""]]
+
+
+@pytest.mark.parametrize("content", ["é", "=", "a", 7, None, [], "/w=="])
+def test_what_is_not_base64_of_text_is_refused(content: object) -> None:
+    """Wrong letters, wrong length, other types, and bytes that are no UTF-8."""
+    with pytest.raises(InvalidRequest, match="'b64' holds a UTF-8 string in base64"):
+        without_base64([{"b64": content}], spec("BYTES"))

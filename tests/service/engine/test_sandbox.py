@@ -1,0 +1,167 @@
+"""Loads tried in a process of its own: a model that ends it, or never ends, harms nobody."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import cache
+from pathlib import Path
+
+import pytest
+from onnx import TensorProto, helper
+
+from service.engine.repository import Candidate, Repository
+from service.engine.sandbox import Rehearsal
+from service.errors import LoadFailed
+from tests.conftest import StartApp
+from tests.models import place_bare, publish_price, sum_and_difference
+
+ISOLATED = {"load_isolation": "process"}
+
+
+@cache
+def nested_functions(depth: int, width: int) -> bytes:
+    """A graph of functions that each call the next ``width`` times, ``depth`` deep.
+
+    Deep ones overflow the runtime's stack while it inlines them; wide ones never come to an end.
+    """
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    functions = []
+    for place in range(depth):
+        names = ["x", *(f"t{call}" for call in range(width - 1)), "y"]
+        calls = [
+            helper.make_node(f"F{place + 1}", [names[call]], [names[call + 1]], domain="own")
+            for call in range(width)
+        ]
+        functions.append(helper.make_function("own", f"F{place}", ["x"], ["y"], calls, opsets))
+    last = [helper.make_node("Relu", ["x"], ["y"])]
+    functions.append(helper.make_function("own", f"F{depth}", ["x"], ["y"], last, opsets))
+    made = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("F0", ["x"], ["y"], domain="own")],
+            "nested",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])],
+        ),
+        opset_imports=opsets,
+        ir_version=9,
+        functions=functions,
+    )
+    content: bytes = made.SerializeToString()
+    return content
+
+
+def candidate(models: Path, name: str) -> Candidate:
+    (found,) = Repository(models).scan().homes[name].candidates or ()
+    return found
+
+
+def processes(parent: int) -> set[Path]:
+    """The living children of a process that try models."""
+    return {
+        path.parent
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if b"service.engine.sandbox_main" in _read(path)
+        and _read(path.with_name("stat")).rpartition(b") ")[2].split()[1] == b"%d" % parent
+    }
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""  # it has just ended
+
+
+def test_a_model_that_crashes_the_runtime_is_refused(models: Path, start: StartApp) -> None:
+    """Without the other process this service would be gone; with it, the others serve."""
+    place_bare(models, "bomb", nested_functions(6_000, 1))
+    publish_price(models)
+    client = start(**ISOLATED)
+
+    listed = {model["name"]: model for model in client.get("/models").json()["models"]}
+
+    assert listed["price"]["ready"]
+    assert listed["bomb"]["reason"] == "loading it ends the process that tries (signal SIGSEGV)"
+    assert client.post("/models/price/predict", json={"size": 1}).json()["value"] == 2.0
+
+
+def test_such_a_model_really_ends_a_process(models: Path) -> None:
+    """Or the test above would show nothing."""
+    path = place_bare(models, "bomb", nested_functions(6_000, 1)) / "model.onnx"
+    program = "import onnxruntime, sys; onnxruntime.InferenceSession(sys.argv[1])"
+
+    ended = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+
+    assert ended.returncode == -signal.SIGSEGV
+
+
+def test_a_load_without_end_is_ended(models: Path) -> None:
+    """A few kilobytes that the runtime would unfold for ever."""
+    place_bare(models, "endless", nested_functions(60, 2))
+    place_bare(models, "fine", sum_and_difference())
+    rehearsal = Rehearsal(threads=1, patience_seconds=2.0)
+
+    rehearsal.try_out(candidate(models, "fine"), "cpu")
+    with pytest.raises(LoadFailed, match="not loaded after 2 s, tried in its own process"):
+        rehearsal.try_out(candidate(models, "endless"), "cpu")
+    rehearsal.close()
+
+    assert processes(os.getpid()) == set()
+
+
+def test_what_survived_is_not_tried_again_and_what_failed_is_told_by_the_service(
+    models: Path,
+) -> None:
+    """One process tries one after the other; a refusal by reason is no crash."""
+    place_bare(models, "fine", sum_and_difference())
+    place_bare(models, "no_graph", b"not a model")
+    rehearsal = Rehearsal(threads=1)
+
+    for name in ("fine", "no_graph", "fine"):
+        rehearsal.try_out(candidate(models, name), "cpu")
+    trying = processes(os.getpid())
+    rehearsal.close()
+
+    assert len(trying) == 1
+    assert processes(os.getpid()) == set()
+
+
+def test_the_other_process_ends_with_the_service(models: Path) -> None:
+    """Even with one that is killed, for its input ends then."""
+    place_bare(models, "fine", sum_and_difference())
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from service.engine.sandbox import Rehearsal\n"
+        "from service.engine.repository import Repository\n"
+        "fine = Repository(Path(sys.argv[1])).scan().homes['fine'].candidates[0]\n"
+        "rehearsal = Rehearsal(threads=1); rehearsal.try_out(fine, 'cpu')\n"
+        "print('tried', flush=True); sys.stdin.read()\n"
+    )
+    service = subprocess.Popen(
+        [sys.executable, "-c", program, str(models)],
+        cwd=Path(__file__).parents[3],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert service.stdout is not None
+    assert service.stdout.readline() == b"tried\n"
+    (other,) = processes(service.pid)
+
+    service.kill()
+    service.communicate()
+
+    for _ in range(500):
+        if not _read(other / "cmdline"):
+            break
+        time.sleep(0.01)
+    assert not _read(other / "cmdline")
+
+
+def test_a_service_that_tries_first_serves_as_ever(models: Path, start: StartApp) -> None:
+    """Here by a load that its first request begins."""
+    publish_price(models, slope=1.0)
+    client = start(max_loaded_models=1, **ISOLATED)
+
+    assert client.post("/models/price/predict", json={"size": 1}).json()["value"] == 1.0

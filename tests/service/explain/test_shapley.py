@@ -1,0 +1,77 @@
+"""Shapley values, held against their definition."""
+
+import asyncio
+from collections.abc import Callable
+from itertools import permutations
+from math import factorial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.engine.execution_plan import Plan
+from service.engine.loader import load
+from service.engine.model import Limits
+from service.engine.repository import Candidate
+from service.explain.shapley import mixtures, plan_of
+from service.observability.metrics import Metrics
+from tests.explained import Floats, publish_quadratic
+
+
+def by_definition(answer: Callable[[Floats], float], row: Floats, reference: Floats) -> list[float]:
+    """Each feature's change of the answer, averaged over every order of the features."""
+    values = np.zeros(len(row))
+    for order in permutations(range(len(row))):
+        mixed = reference.copy()
+        for feature in order:
+            before = answer(mixed)
+            mixed[feature] = row[feature]
+            values[feature] += answer(mixed) - before
+    found: list[float] = (values / factorial(len(row))).tolist()
+    return found
+
+
+@pytest.mark.parametrize("features", [1, 2, 3, 6])
+def test_features_that_act_alone_or_in_pairs_get_exactly_what_is_theirs(
+    features: int, models: Path
+) -> None:
+    """Of six features not every order is tried, and the values are right all the same."""
+    generator = np.random.default_rng(features)
+    matrix = generator.normal(size=(features, features)).astype(np.float32).astype(np.float64)
+    row, reference = generator.normal(size=(2, features)).astype(np.float32)
+    folder = publish_quadratic(models, matrix.tolist(), reference.tolist())
+    limits = Limits(max_batch_rows=64, max_queued_rows=10_000)
+
+    with load(Candidate("quadratic", "1", folder, ()), Plan(), limits, Metrics()) as model:
+        rows = np.stack([row, reference])
+        answers = np.array([[one @ matrix @ one] for one in rows.astype(np.float64)], np.float32)
+        found = asyncio.run(mixtures(model, rows, answers, reference))
+        asyncio.run(model.close())
+
+    expected = by_definition(
+        lambda x: float(x @ matrix @ x), row.astype(np.float64), reference.astype(np.float64)
+    )
+    values = found[:, :, 0].astype(np.float64) @ plan_of(features).weights
+    assert values[0] == pytest.approx(expected, abs=1e-5)
+    assert values[1] == pytest.approx([0.0] * features, abs=1e-5)
+
+
+@pytest.mark.parametrize("features", [1, 2, 5, 40])
+def test_the_values_add_up_to_the_whole_change(features: int) -> None:
+    """Whatever the answers to the mixtures are: the last less the first."""
+    plan = plan_of(features)
+    answers = np.random.default_rng(1).normal(size=len(plan.masks))
+
+    values = answers @ plan.weights
+
+    assert not plan.masks[0].any()
+    assert plan.masks[-1].all()
+    assert values.sum() == pytest.approx(answers[-1] - answers[0])
+
+
+def test_the_same_mixtures_are_asked_every_time() -> None:
+    """An explanation that changes by itself would explain nothing."""
+    first = plan_of(30).masks.copy()
+    plan_of.cache_clear()
+
+    assert (plan_of(30).masks == first).all()

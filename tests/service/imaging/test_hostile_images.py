@@ -1,0 +1,265 @@
+"""Picture files made to do harm: an answer or a sentence, in bounded memory and time."""
+
+import struct
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from time import process_time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.bundle.inputs import ImageInput
+from service.imaging.preprocess import PictureRefused, PlainReader, read_picture
+from tests.hostile_pictures import bombs, dots, hostile_pictures, tiff
+from tests.odd_pictures import odd_pictures
+from tests.pictures import Pixels, encoded, image_input, png_chunk, png_of_size
+
+COLOUR = image_input(12, 16)
+GREY = image_input(28, 28, channels=1)
+DIGIT = image_input(28, 28, channels=1, normalise="digit")
+KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO")
+
+# Peak memory of each bomb, in a process of its own: other tests must not have used it before.
+_PEAKS = """
+from pathlib import Path
+from service.imaging.preprocess import PictureRefused, read_picture
+from tests.hostile_pictures import bombs
+from tests.pictures import image_input
+
+def kilobytes(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1])
+
+for name, content in bombs().items():
+    Path("/proc/self/clear_refs").write_text("5")
+    before = kilobytes("VmRSS")
+    try:
+        read_picture(content, image_input(12, 16))
+    except PictureRefused:
+        pass
+    print((kilobytes("VmHWM") - before) // 1024, name)
+"""
+
+
+def outcome(content: bytes, rule: ImageInput) -> str:
+    """The sentence of a refusal; nothing where a picture is read. Any other error is a fault."""
+    try:
+        read = read_picture(content, rule)
+    except PictureRefused as error:
+        return str(error)
+    assert read.shape == (rule.height, rule.width, rule.channels)
+    return ""
+
+
+def icon_of(shape: tuple[int, int]) -> bytes:
+    """An ICO of these sides, which its directory need not state."""
+    whole = encoded(Image.new("RGBA", (16, 16)), "ICO", bitmap_format="bmp")
+    return whole[:26] + struct.pack("<ii", shape[1], 2 * shape[0]) + whole[34:]
+
+
+def seconds(content: bytes) -> float:
+    """Processor time to read or refuse a picture."""
+    started = process_time()
+    outcome(content, COLOUR)
+    return process_time() - started
+
+
+@cache
+def photograph_seconds() -> float:
+    """Processor time to read a photograph of three megapixels."""
+    return seconds(encoded(Image.effect_noise((2000, 1500), 40), "PNG", compress_level=1))
+
+
+def test_a_palette_picture_without_a_palette_is_refused() -> None:
+    """A PNG of indexed colours that lacks PLTE is told so, by colour, grey and digit models."""
+    header = (28).to_bytes(4, "big") * 2 + b"\x08\x03\0\0\0"
+    whole = png_of_size(28, 28, bytes(29 * 28))
+    content = whole[:8] + png_chunk(b"IHDR", header) + whole[33:]
+
+    for rule in (COLOUR, GREY, DIGIT):
+        assert "indexed colours and no palette" in outcome(content, rule)
+
+
+def test_broken_palettes_and_transparency_are_answered_or_refused() -> None:
+    """Palettes of any length, and transparency of any length and value, are no fault."""
+    pixels = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
+    for image in (pixels, pixels.convert("P"), pixels.convert("RGB"), pixels.convert("1")):
+        whole = encoded(image)
+        place = whole.index(b"IDAT") - 4
+        for kind in (b"PLTE", b"tRNS"):
+            for length in (0, 1, 2, 3, 6, 256, 769, 2000):
+                content = whole[:place] + png_chunk(kind, b"\xff" * length) + whole[place:]
+                for rule in (COLOUR, GREY, DIGIT):
+                    outcome(content, rule)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_cut_or_changed_anywhere_is_answered_or_refused(kind: str) -> None:
+    """Every few bytes, a file ends or has a bit, a byte or a length changed."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 16, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    whole = encoded(image, kind, **({"bitmap_format": "bmp"} if kind == "ICO" else {}))
+
+    for place in range(0, len(whole), max(len(whole) // 60, 1)):
+        for changed in (b"", bytes([whole[place] ^ 0x80]), b"\0", b"\xff" * 4, b"\x7f\xff\xff\xff"):
+            content = whole[:place] + changed + whole[place + len(changed) :]
+            outcome(content if changed else whole[:place], DIGIT)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (1, 5000), (5000, 1), (2, 3)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_of_one_line_are_answered_or_refused(kind: str, shape: tuple[int, int]) -> None:
+    """However thin a picture is, models of every rule read it or say why not."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    content = encoded(pixels, kind) if kind != "ICO" else icon_of(shape)
+
+    for rule in (COLOUR, GREY, DIGIT, image_input(9, 7, fit="crop"), image_input(9, 7, fit="pad")):
+        outcome(content, rule)
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.003, 0.1, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("shape", [(57, 48), (28, 28), (300, 400), (60, 3), (900, 1200)])
+def test_dots_and_noise_are_no_fault_of_a_digit_model(shape: tuple[int, int], share: float) -> None:
+    """Sheets of two values, however few or many their dots, are answered or show no ink."""
+    for seed in range(3):
+        sheet = dots(*shape, seed, share)
+        for picture in (sheet, 255 - sheet):
+            assert outcome(encoded(picture), DIGIT) in {"", _NO_INK}
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.indices((64, 64)).sum(axis=0) % 2 * 255,
+        np.indices((400, 400))[0] % 4 // 2 * 255,
+        np.pad(np.zeros((1, 1)), 30, constant_values=255),
+        np.pad(np.zeros((1, 61)), ((30, 30), (0, 0)), constant_values=255),
+        np.zeros((90, 90)),
+        np.full((90, 90), 255),
+        np.arange(90 * 90).reshape(90, 90) % 251,
+    ],
+)
+def test_patterns_are_no_fault_of_a_digit_model(picture: Pixels) -> None:
+    """Checkerboards, stripes, single dots and lines, and empty sheets are answered or refused."""
+    with np.errstate(divide="raise", invalid="raise"):
+        assert outcome(encoded(picture.astype(np.uint8)), DIGIT) in {"", _NO_INK}
+
+
+_NO_INK = (
+    "No ink is found in this picture; send one of a single digit that stands out from its "
+    "background."
+)
+
+
+@pytest.mark.parametrize("name", list(hostile_pictures(0)))
+def test_time_grows_no_faster_than_a_file(name: str) -> None:
+    """A hostile file ten times as long takes about ten times as long, or is refused earlier."""
+    contents = [hostile_pictures(size)[name] for size in (10_000, 100_000, 1_000_000)]
+    first, _, last = (min(seconds(content) for _ in range(3)) for content in contents)
+
+    # A hundred times the bytes: a thousand is far below the ten thousand of quadratic work.
+    assert last < 1000 * max(first, 0.002)
+
+
+@pytest.mark.parametrize("name", list(bombs()))
+def test_a_bomb_takes_little_time(name: str) -> None:
+    """A small file takes no more than some photographs do."""
+    assert seconds(bombs()[name]) < 10 * photograph_seconds() + 0.2
+
+
+def test_a_bomb_takes_no_more_memory_than_the_largest_picture() -> None:
+    """Whatever a header states, decoding stays below the memory that the limit stands for."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PEAKS], capture_output=True, text=True, check=True
+    )
+
+    peaks = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    assert len(peaks) == len(bombs())
+    assert [name for peak, name in peaks if int(peak) > 150] == []
+
+
+def test_the_limit_holds_for_the_memory_that_a_format_takes() -> None:
+    """Of formats whose decoders take several times the memory, a part of the pixels is read."""
+    content = {
+        kind: encoded(Image.new("RGB", (500, 400)), kind) for kind in ("PNG", "WEBP", "AVIF")
+    }
+
+    limits = {"PNG": 200_000, "WEBP": 640_000, "AVIF": 480_000}
+
+    for kind, limit in limits.items():
+        assert outcome(content[kind], COLOUR) == ""
+        read_picture(content[kind], COLOUR, max_pixels=limit)
+        with pytest.raises(PictureRefused, match="500 x 400 pixels, and at most"):
+            read_picture(content[kind], COLOUR, max_pixels=limit - 4)
+
+
+def test_a_baseline_jpeg_may_have_more_pixels() -> None:
+    """It is decoded at a reduced size, so the photographs of telephones are read."""
+    content = encoded(Image.effect_noise((2000, 1500), 30), "JPEG")
+
+    read_picture(content, COLOUR, max_pixels=400_000)
+    with pytest.raises(PictureRefused, match="2,000 x 1,500 pixels, and at most 2,400,000 in all"):
+        read_picture(content, COLOUR, max_pixels=300_000)
+
+
+def test_decoders_write_nothing_anywhere() -> None:
+    """Broken TIFFs and every other hostile file leave standard error and the log empty."""
+    program = (
+        "import logging; logging.basicConfig(level='DEBUG')\n"
+        "from service.imaging.preprocess import PictureRefused, read_picture\n"
+        "from tests.hostile_pictures import bombs, hostile_pictures, tiff\n"
+        "from tests.odd_pictures import broken_pictures, spoilt_pictures\n"
+        "from tests.pictures import image_input\n"
+        "strips = [(273, 4, [8] * 200), (278, 4, [1]), (279, 4, [9] * 200)]\n"
+        "files = [tiff((16, 200), strips, packing) for packing in (2, 3, 4, 5, 7, 8, 32773)]\n"
+        "files += [tiff((16, 16), [(277, 4, [60_000])]), tiff((16, 16), [(999, 77, [1])], 5)]\n"
+        "files += [*bombs().values(), *hostile_pictures(5_000).values(), *spoilt_pictures()]\n"
+        "for content in [*files, *(content for _, content in broken_pictures())]:\n"
+        "    try: read_picture(content, image_input(12, 16))\n"
+        "    except PictureRefused: pass\n"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_broken_tiffs_are_refused_in_many_threads_at_once() -> None:
+    """The decoder is silenced once and for all, so threads need not take turns."""
+    strips = [(273, 4, [8] * 50), (278, 4, [1]), (279, 4, [9] * 50)]
+    contents = [tiff((16, 50), strips, packing) for packing in (5, 8, 32773)] * 20
+
+    with ThreadPoolExecutor(4) as threads:
+        said = list(threads.map(lambda content: outcome(content, COLOUR), contents))
+
+    assert all("damaged or cut short" in sentence for sentence in said)
+
+
+def test_small_grey_files_are_read_by_the_shorter_way_alike() -> None:
+    """Files of the model's own size give the same pixels by both ways, and others by one."""
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8)
+    image = Image.fromarray(pixels)
+    reader = PlainReader(GREY)
+    plain = [encoded(image), encoded(image, optimize=True), encoded(image) + b"x"]
+    other = [
+        encoded(image, transparency=3),
+        encoded(image, exif=b"II*\0\x08\0\0\0\1\0\x12\1\3\0\1\0\0\0\3\0\0\0\0\0\0\0"),
+        encoded(image.convert("RGB")),
+        encoded(image.resize((27, 28))),
+        encoded(image)[:-30],
+    ]
+
+    for content in plain:
+        np.testing.assert_array_equal(reader.read(content), pixels)
+    assert [reader.read(content) for content in other] == [None] * len(other)
+
+
+def test_odd_pictures_are_read_by_digit_models() -> None:
+    """Every format, mode and orientation that others read is answered or shows no ink."""
+    for one in odd_pictures()[::7]:
+        assert outcome(one.content, DIGIT) in {"", _NO_INK}

@@ -1,0 +1,181 @@
+"""Control: loads and unloads reach every worker, those that start later too."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from service.bundle.store import MODEL
+from service.engine.reconciler import Reconciler
+from service.engine.registry import Registry
+from service.errors import ModelUnservable, WorkerFailed
+from service.observability.metrics import Metrics
+from service.settings import Settings
+from service.workers.coordination import Control
+from service.workers.ipc import Channel
+from service.workers.names import SharedNames
+from service.workers.slots import claim
+from tests.models import publish_price
+
+Worker = tuple[Control, Registry]
+Join = Callable[[Path], Awaitable[Worker]]
+
+
+@asynccontextmanager
+async def team(tmp_path: Path) -> AsyncIterator[Join]:
+    """Start workers of one service on one event loop; each may be given a folder of its own."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    async with AsyncExitStack() as stack:
+
+        async def join(models: Path) -> Worker:
+            settings = Settings(models=models, device="cpu", model_control="explicit")
+            registry = Registry("cpu")
+            unloaded = SharedNames(shared / "unloaded")
+            reconciler = Reconciler(settings, Metrics(), registry, unloaded)
+            control = Control(reconciler, Channel(claim(shared)), settings.worker_seconds)
+            await control.start()
+            stack.push_async_callback(control.close)
+            return control, registry
+
+        yield join
+
+
+def play(tmp_path: Path, scenario: Callable[[Join], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with team(tmp_path) as join:
+            await scenario(join)
+
+    asyncio.run(run())
+
+
+def test_a_call_to_one_worker_is_followed_by_all(models: Path, tmp_path: Path) -> None:
+    """Unloaded by the first, loaded again in a newer version by the second."""
+    publish_price(models)
+
+    async def scenario(join: Join) -> None:
+        workers = [await join(models) for _ in range(3)]
+        (first, _), (second, _), _ = workers
+
+        await first.unload_model("price")
+        reasons = [registry.entry("price").reason for _, registry in workers]
+        publish_price(models, slope=3.0)
+        await second.load_model("price")
+
+        assert reasons == ["it was unloaded by a call"] * 3
+        assert [registry.get("price").version for _, registry in workers] == ["2"] * 3
+
+    play(tmp_path, scenario)
+
+
+def test_a_worker_that_starts_later_follows_earlier_calls(models: Path, tmp_path: Path) -> None:
+    """What is unloaded stays so, until a call to anyone loads it again."""
+    publish_price(models)
+    publish_price(models, "other")
+
+    async def scenario(join: Join) -> None:
+        first, _ = await join(models)
+        await first.unload_model("price")
+
+        second, late = await join(models)
+        before = [entry.model for entry in late.versions("price")]
+        await second.load_model("price")
+        _, latest = await join(models)
+
+        assert before == [None]
+        assert late.get("other").version == "1"
+        assert latest.get("price").version == "1"
+
+    play(tmp_path, scenario)
+
+
+def test_what_a_new_worker_finds_the_others_find_too(models: Path, tmp_path: Path) -> None:
+    """Though nobody polls, all serve the version that was there when the last one started."""
+    publish_price(models)
+
+    async def scenario(join: Join) -> None:
+        _, before = await join(models)
+        publish_price(models, slope=3.0)
+
+        _, after = await join(models)
+
+        assert [registry.get("price").version for registry in (before, after)] == ["2", "2"]
+
+    play(tmp_path, scenario)
+
+
+def test_a_worker_that_does_not_follow_is_named(models: Path, tmp_path: Path) -> None:
+    """503 says how many, which, and why; here its own view of the folder lacks the model."""
+    publish_price(models)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+
+    async def scenario(join: Join) -> None:
+        first, registry = await join(models)
+        await join(elsewhere)
+
+        with pytest.raises(WorkerFailed, match=r"1 of 2 workers did not .*process \d+: .*'price'"):
+            await first.load_model("price")
+        assert registry.get("price").version == "1"
+
+    play(tmp_path, scenario)
+
+
+def test_a_load_that_every_worker_refuses_is_told_as_by_one(models: Path, tmp_path: Path) -> None:
+    """All know of the refused version, and serve the one before it."""
+    publish_price(models)
+
+    async def scenario(join: Join) -> None:
+        workers = [await join(models) for _ in range(2)]
+        (publish_price(models, slope=3.0) / MODEL).write_bytes(b"broken")
+
+        with pytest.raises(ModelUnservable, match="6 bytes"):
+            await workers[0][0].load_model("price")
+
+        for _, registry in workers:
+            assert registry.get("price").version == "1"
+            assert "6 bytes" in registry.versions("price")[0].reason
+
+    play(tmp_path, scenario)
+
+
+def test_a_model_that_leaves_the_folder_is_forgotten_with_its_unloading(
+    models: Path, tmp_path: Path
+) -> None:
+    """Published again, it serves."""
+    publish_price(models)
+
+    async def scenario(join: Join) -> None:
+        control, registry = await join(models)
+        await control.unload_model("price")
+        shutil.rmtree(models / "price")
+        await control.rescan()
+        publish_price(models)
+
+        await control.rescan()
+
+        assert registry.get("price").version == "1"
+
+    play(tmp_path, scenario)
+
+
+def test_loads_and_unloads_at_once_leave_all_workers_alike(models: Path, tmp_path: Path) -> None:
+    """Whichever call wins, it wins everywhere."""
+    publish_price(models)
+
+    async def scenario(join: Join) -> None:
+        workers = [await join(models) for _ in range(3)]
+        for _ in range(10):
+            calls = [
+                workers[0][0].load_model("price"),
+                workers[1][0].unload_model("price"),
+                workers[2][0].load_model("price"),
+            ]
+            await asyncio.gather(*calls)
+            serving = {registry.serving("price") is not None for _, registry in workers}
+            assert len(serving) == 1
+
+    play(tmp_path, scenario)

@@ -1,0 +1,47 @@
+"""What a drafted recipe fits with, held against another library on the same rows."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.datasets import make_blobs
+from sklearn.naive_bayes import GaussianNB
+
+from training.autorecipe.defaults import default_training
+from training.autorecipe.draft import draft
+from training.data.csv import read_csv
+from training.data.csv_layout import UNKNOWN
+from training.data.sources import Folders
+from training.recipe.loader import parse_recipe
+from training.run import run
+
+
+def test_many_labels_of_few_rows_are_learned(tmp_path: Path, folders: Folders) -> None:
+    """Of twenty round clouds of fifty rows the drafted MLP knows nearly what is to be known."""
+    x, y = make_blobs(1000, n_features=2, centers=20, center_box=(-20, 20), random_state=1)
+    frame = pl.DataFrame(np.round(x, 3), schema=["a", "b"]).with_columns(
+        y=pl.Series([f"c{label}" for label in y])
+    )
+    path = tmp_path / "blobs.csv"
+    frame.write_csv(path)
+    recipe = draft(read_csv(path, UNKNOWN), str(path), "y", "blobs", None).recipe
+    document = recipe.model_dump()
+    document["network"]["members"] = 1
+
+    evaluation = run(parse_recipe(document, "blobs"), tmp_path, folders).manifest.evaluation
+
+    assert recipe.network.family == "mlp"
+    assert evaluation is not None
+    known = GaussianNB().fit(x, y).score(x, y)
+    assert evaluation.metrics["accuracy"] > known - 0.05
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "penalty"), [(10_000, 20, 1e-4), (600, 199, 0.002), (100, 400, 0.02)]
+)
+def test_the_penalty_grows_with_the_columns_of_each_row(
+    rows: int, columns: int, penalty: float
+) -> None:
+    """Few columns of many rows are hardly held back, many of few are."""
+    assert default_training("logistic", rows, columns, 2)["l2"] == penalty

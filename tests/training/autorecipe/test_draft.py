@@ -1,0 +1,305 @@
+"""Recipes drafted from unknown tables: column types, targets, warnings, and what is unusable."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.autorecipe.draft import Draft, draft, model_name
+from training.data.csv import read_csv
+from training.data.csv_layout import UNKNOWN
+from training.data.sources import Folders
+from training.errors import DataError
+from training.recipe.loader import read_any, read_recipe, recipe_names, toml_of
+from training.recipe.table import Family, Recipe
+
+
+def _draft(folder: Path, text: str, target: str = "y", family: Family | None = None) -> Draft:
+    path = folder / "table.csv"
+    path.write_text(text, encoding="utf-8")
+    return draft(read_csv(path, UNKNOWN), "table.csv", target, "table", family)
+
+
+def _column(cells: list[str]) -> str:
+    """A table with the column `x`, another one, and a target that is a quantity."""
+    return "x,z,y\n" + "".join(f"{cell},{k % 3},{k * 0.37}\n" for k, cell in enumerate(cells))
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([str(k % 7) for k in range(40)], "integer"),
+        ([f"{k}.5" for k in range(40)], "number"),
+        (["true", "False"] * 20, "boolean"),
+        (["red", "green"] * 20, "category"),
+        (["00501", "98101"] * 20, "category"),
+        ([*["1.5", "2.5"] * 20, "unknown"], "number"),
+        (["only"] * 40, None),
+        ([""] * 40, None),
+        ([f"2024-01-{k % 28 + 1:02}" for k in range(40)], None),
+        ([f"2024-{k % 12 + 1:02}" for k in range(40)], None),
+        ([f"202401{k % 28 + 1:02}" for k in range(40)], None),
+        ([f"01/{k % 28 + 1:02}/24" for k in range(40)], None),
+        ([f"{k % 28 + 1} Jan 2024" for k in range(40)], None),
+        (["Jan-20", "Dez-20"] * 20, None),
+        ([f'"Sunday, {k % 28 + 1} May 2024"' for k in range(40)], None),
+        ([f"{k % 24}:30" for k in range(40)], None),
+        (["Marble 12", "Decor 20"] * 20, "category"),
+        (["1", "2", *[""] * 38], None),
+        ([f"word {k}" for k in range(40)], None),
+    ],
+)
+def test_a_columns_type_is_guessed(tmp_path: Path, cells: list[str], kind: str | None) -> None:
+    """Codes with leading noughts are words; constants, dates and free text are left out."""
+    findings = {finding.name: finding for finding in _draft(tmp_path, _column(cells)).findings}
+
+    assert findings["x"].kind == kind
+
+
+def test_strays_among_numbers_count_as_missing(tmp_path: Path) -> None:
+    """A word in a column of numbers is noted and becomes the feature's word for missing."""
+    drafted = _draft(tmp_path, _column([*["1.5", "2.5"] * 20, "unknown"]))
+
+    assert drafted.recipe.features[0].missing == ["unknown"]
+    assert drafted.recipe.features[0].optional
+    assert "1 cells are no numbers" in drafted.findings[0].note
+
+
+def test_units_are_read_over_and_kept(tmp_path: Path) -> None:
+    """A column of amounts with their currency is a column of numbers in that unit."""
+    drafted = _draft(tmp_path, _column([f'"${1000 + 13 * k:,}.50"' for k in range(40)]))
+
+    feature = drafted.recipe.features[0]
+    assert (feature.type, feature.unit, feature.affix) == ("number", "$", "$")
+    assert drafted.recipe.data.thousands == ","
+    assert drafted.findings[0].note == "read without '$'"
+
+
+def test_a_target_with_a_unit_is_a_quantity(tmp_path: Path) -> None:
+    """Many percentages are a quantity in percent, and few where a line is asked for."""
+    many = _draft(tmp_path, "x,y\n" + "".join(f"{k % 7},{k}%\n" for k in range(60)))
+    few = _draft(
+        tmp_path, "x,y\n" + "".join(f"{k % 7},{k % 4}%\n" for k in range(60)), family="linear"
+    )
+
+    for drafted in (many, few):
+        assert drafted.recipe.task == "regression"
+        assert (drafted.recipe.target.unit, drafted.recipe.target.affix) == ("%", "%")
+
+
+def test_few_words_that_come_again_count_as_missing(tmp_path: Path) -> None:
+    """Where more than four fifths are numbers, a dash or two mean: no value."""
+    drafted = _draft(tmp_path, _column([*["1.5", "2.5"] * 20, *["-"] * 6]))
+
+    assert drafted.recipe.features[0].missing == ["-"]
+
+
+def test_what_stops_a_column_from_being_numbers_is_said(tmp_path: Path) -> None:
+    """A column of numbers and words is one of words, with the share and the words."""
+    finding = _draft(tmp_path, _column([*["1.5", "2.5"] * 20, *["low"] * 20])).findings[0]
+
+    assert finding.kind == "category"
+    assert finding.note == "67% of the cells are numbers, but 20 are not ('low')"
+
+
+def test_none_is_a_label_among_words(tmp_path: Path) -> None:
+    """Of the answers None, Low and High none is missing; of a number's, None is."""
+    rows = range(60)
+    words = "".join(f"{k % 7},{('None', 'Low', 'High')[k % 3]}\n" for k in rows)
+    numbers = "".join(f"{k % 7},{k * 0.37 if k % 6 else 'None'}\n" for k in rows)
+
+    labelled, measured = (_draft(tmp_path, "x,y\n" + text) for text in (words, numbers))
+
+    assert labelled.recipe.target.labels == ["High", "Low", "None"]
+    assert "None" not in labelled.recipe.data.missing
+    assert measured.recipe.task == "regression"
+    assert "Words taken as missing: 'None' in y (10)." in measured.remarks
+
+
+def test_labels_that_differ_in_case_alone_are_one(tmp_path: Path) -> None:
+    """Yes, yes and YES are the label that most rows write, of words in columns it is only said."""
+    words = ["Yes", "yes", "YES", "no", "No", "no"]
+    rows = "".join(f"{words[k % 5]},{words[k % 6]}\n" for k in range(60))
+
+    drafted = _draft(tmp_path, "x,count\n" + rows, target="count")
+
+    target = drafted.recipe.target
+    assert (len(target.labels), target.labels[0], target.ignore_case) == (2, "no", True)
+    remark = "count: 5 spellings, some of which differ in case alone, are read as 2 labels."
+    assert remark in drafted.remarks
+    assert drafted.findings[0].note == "3 words differ from another in case alone"
+
+
+def test_a_target_that_nearly_is_a_quantity_says_what_stops_it(tmp_path: Path) -> None:
+    """Numbers among many words are counted, and some of the words named."""
+    rows = "".join(f"{k},{f'word {k}' if k % 3 else k * 0.37}\n" for k in range(60))
+    with pytest.raises(DataError, match="60 different values") as caught:
+        _draft(tmp_path, "x,y\n" + rows)
+    assert "As a quantity" not in str(caught.value)
+
+    rows = "".join(f"{k},{k * 0.37 if k % 3 else f'word {k}'}\n" for k in range(60))
+    with pytest.raises(DataError, match="67% of the cells are numbers, but 20 are not"):
+        _draft(tmp_path, "x,y\n" + rows)
+
+
+@pytest.mark.parametrize("name", ["customer_id", "customer_nr", "Kundennummer", "row", "No."])
+def test_identifiers_are_left_out(tmp_path: Path, name: str) -> None:
+    """Numbers that do not come again teach nothing, in a column called so, in any order."""
+    rows = "".join(f"{1000 + 7 * (17 * k % 50)},{k % 5},{k * 0.5}\n" for k in range(50))
+
+    drafted = _draft(tmp_path, f"{name},x,y\n" + rows)
+
+    assert [feature.name for feature in drafted.recipe.features] == ["x"]
+
+
+def test_a_count_of_the_rows_is_left_out(tmp_path: Path) -> None:
+    """A whole number that rises from row to row and never comes again is the row's number."""
+    rows = "".join(f"{k},{k % 5},{k * 0.5}\n" for k in range(50))
+
+    drafted = _draft(tmp_path, "count,x,y\n" + rows)
+
+    assert drafted.findings[0].note == "a count of the rows"
+
+
+def test_words_and_few_whole_numbers_are_labels(tmp_path: Path) -> None:
+    """Both make a classifier; many different numbers make a regression."""
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=100)
+
+    words = _draft(tmp_path, "x,y\n" + "".join(f"{v},{'ab'[k % 2]}\n" for k, v in enumerate(x)))
+    whole = _draft(tmp_path, "x,y\n" + "".join(f"{v},{k % 3}\n" for k, v in enumerate(x)))
+    quantity = _draft(tmp_path, "x,y\n" + "".join(f"{v},{v * 2}\n" for v in x))
+
+    assert (words.recipe.task, words.recipe.target.labels) == ("binary", ["a", "b"])
+    assert (whole.recipe.task, whole.recipe.target.labels) == ("multiclass", ["0", "1", "2"])
+    assert quantity.recipe.task == "regression"
+
+
+def test_strays_in_a_target_of_numbers_are_left_out(tmp_path: Path) -> None:
+    """A quantity with a few words stays a quantity; their rows teach nothing."""
+    cells = [f"{k * 0.37:.2f}" for k in range(60)] + ["unknown"]
+    text = "x,y\n" + "".join(f"{k % 7},{cell}\n" for k, cell in enumerate(cells))
+
+    drafted = _draft(tmp_path, text)
+
+    assert drafted.recipe.task == "regression"
+    assert drafted.recipe.target.missing == ["unknown"]
+    assert any("1 cells are no numbers ('unknown')" in remark for remark in drafted.remarks)
+
+
+def test_imbalance_is_noticed_and_handled(tmp_path: Path) -> None:
+    """The rare label stands second, and the threshold is chosen for its F1."""
+    rows = "".join(f"{k % 13},{'rare' if k % 20 == 0 else 'usual'}\n" for k in range(400))
+
+    drafted = _draft(tmp_path, "x,y\n" + rows)
+
+    assert drafted.recipe.target.labels == ["usual", "rare"]
+    assert drafted.recipe.target.threshold == "f1"
+    assert any("accuracy flatters" in remark for remark in drafted.remarks)
+
+
+def test_a_column_that_knows_the_answer_is_suspected(tmp_path: Path) -> None:
+    """A copy of the target in other units is named."""
+    rows = "".join(f"{k % 7},{k * 1.1 + 32},{k * 0.5}\n" for k in range(50))
+
+    drafted = _draft(tmp_path, "x,copy,y\n" + rows)
+
+    assert [remark for remark in drafted.remarks if remark.startswith("copy alone orders")]
+
+
+def test_how_the_file_was_read_and_what_is_fitted_is_said(tmp_path: Path) -> None:
+    """Separator, encoding, marks, header, family and split stand among the remarks."""
+    rows = "".join(f"{k % 13},5;{k * 1.1:.2f}\n".replace(".", ",") for k in range(400))
+
+    remarks = _draft(tmp_path, "x;y\n" + rows).remarks
+
+    assert remarks[0] == (
+        'Read as utf-8, cells separated by semicolons and quoted by ", decimal comma, '
+        "thousands not parted. The first line names the columns."
+    )
+    assert remarks[-1] == (
+        "Family linear, at most 100 epochs of LBFGS; the best epoch on the validation part is "
+        "kept. Measured on 20% of the rows."
+    )
+
+
+def test_a_doubtful_mark_is_said(tmp_path: Path) -> None:
+    """Where `1,405` may mean two numbers, the remark says which was taken, and the remedy."""
+    rows = "".join(f'"{k},405",{k % 7}.5\n' for k in range(10, 50)).replace(".", "")
+
+    remarks = _draft(tmp_path, "y,x\n" + rows).remarks
+
+    assert "'10,405' is one of decimals or of thousands; it is read as one of thou" in remarks[1]
+    assert "set data.decimal and data.thousands" in remarks[1]
+
+
+def test_the_target_may_be_given_by_its_place(tmp_path: Path) -> None:
+    """In a file without a header, columns are counted from one."""
+    rows = "".join(f"{k % 7}.5,{k * 0.5}\n" for k in range(50))
+
+    assert _draft(tmp_path, rows, target="2").recipe.target.column == "column_2"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("x,z\n1,2\n3,4\n", "no column 'y'"),
+        ("x,y\n1,same\n2,same\n", "has one value in all rows"),
+        ("x,y\n1,\n2,\n", "has no value in all rows"),
+        ("x,y\n,1.5\n,2.5\n,3.5\n", "no column is left"),
+        (
+            "x,y\n" + "".join(f"{k},name {k}\n" for k in range(50)),
+            "50 different values, of which 0",
+        ),
+    ],
+)
+def test_what_cannot_be_learned_is_said(tmp_path: Path, text: str, sentence: str) -> None:
+    """A table without a usable target or column is refused with the reason."""
+    with pytest.raises(DataError, match=sentence):
+        _draft(tmp_path, text)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_written_recipe_reads_back_as_itself(name: str, tmp_path: Path) -> None:
+    """What `toml_of` writes is the same recipe."""
+    recipe = read_any(name)
+    path = tmp_path / "again.toml"
+
+    path.write_text(toml_of(recipe), encoding="utf-8")
+
+    assert read_any(str(path)) == recipe
+
+
+@given(words=st.lists(st.text(min_size=1), min_size=2, max_size=4, unique=True))
+def test_any_word_survives_being_written(
+    words: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Quotes, line ends and letters of any script come back."""
+    document = read_recipe("admission").model_dump()
+    document["target"] |= {"labels": words, "values": words, "threshold": "half"}
+    recipe = Recipe.model_validate(document)
+    path = tmp_path_factory.mktemp("words") / "again.toml"
+
+    path.write_text(toml_of(recipe), encoding="utf-8")
+
+    assert read_recipe(str(path)).target.labels == words
+
+
+def test_a_public_set_is_recognised_by_its_digest(folders: Folders) -> None:
+    """The drafted recipe of a public file names the set, not a path of this machine."""
+    assert folders.data is not None
+    path = folders.data / "imbalanced" / "mammography.csv"
+
+    drafted = draft(read_csv(path, UNKNOWN), str(path), "7", "mammography", None)
+
+    assert drafted.recipe.data.source == "mammography"
+    assert drafted.recipe.target.labels == ["-1", "1"]
+
+
+def test_a_model_is_named_after_its_file() -> None:
+    """Letters lose their marks, and only what a model's name allows is kept."""
+    assert model_name("Kunden 2024 (neu)") == "kunden_2024_neu"
+    assert model_name("Käufe Straße") == "kaufe_strasse"
+    assert model_name("数据") == "model"

@@ -1,0 +1,135 @@
+"""Cells to numbers: types, missing values, categories, and bad cells by row and column."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from training.data.table import (
+    Table,
+    encode_features,
+    encode_target,
+    learn_columns,
+    table_of_rows,
+    with_target,
+)
+from training.errors import DataError
+from training.recipe.table import Feature, Target
+
+_EVERYTHING = np.arange(3)
+
+
+def _table(**columns: list[str | None]) -> Table:
+    return Table("people.csv", pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)), "0")
+
+
+def test_each_type_becomes_its_number() -> None:
+    """Numbers stay, truth is 1 and 0, a category is its position, nothing is NaN."""
+    table = _table(n=["1.5", None, "1e3"], b=["Yes", "false", None], c=["x", "y", None])
+    features = [
+        Feature(name="n", type="number", optional=True),
+        Feature(name="b", type="boolean", optional=True),
+        Feature(name="c", type="category", categories=["y", "x"], optional=True),
+    ]
+
+    encoded = encode_features(table, learn_columns(table, features, _EVERYTHING))
+
+    expected = [[1.5, 1, 1], [np.nan, 0, 0], [1000, np.nan, np.nan]]
+    np.testing.assert_array_equal(encoded, np.array(expected, dtype=np.float32))
+
+
+def test_categories_are_learned_from_the_training_part_only() -> None:
+    """A word that only other parts hold is unseen."""
+    table = _table(c=["b", "a", "z"])
+
+    columns = learn_columns(table, [Feature(name="c", type="category")], np.array([0, 1]))
+
+    assert columns[0].categories == ("a", "b")
+    assert encode_features(table, columns)[:, 0].tolist() == [1, 0, -1]
+
+
+def test_a_bad_cell_is_named_by_row_and_column() -> None:
+    """Text in a numeric column is refused where it stands."""
+    table = _table(age=["36", "old", "old"])
+
+    with pytest.raises(DataError, match=r"row 2, column 'age': 'old' is not a number.*2 such"):
+        encode_features(
+            table, learn_columns(table, [Feature(name="age", type="number")], _EVERYTHING)
+        )
+
+
+@pytest.mark.parametrize("cell", ["inf", "-Infinity", "NaN.", "1,5", "0x10", "1e39"])
+def test_what_is_not_finite_is_no_number(cell: str) -> None:
+    """Infinities and other spellings do not pass as numbers."""
+    table = _table(age=["36", cell, "1"])
+
+    with pytest.raises(DataError, match="is not a number"):
+        encode_features(
+            table, learn_columns(table, [Feature(name="age", type="number")], _EVERYTHING)
+        )
+
+
+def test_missing_cells_need_leave() -> None:
+    """A column with gaps is refused unless its feature is optional."""
+    table = _table(age=["36", None, None])
+
+    with pytest.raises(DataError, match=r"row 2: 'age' is empty \(2 rows"):
+        encode_features(
+            table, learn_columns(table, [Feature(name="age", type="number")], _EVERYTHING)
+        )
+
+
+def test_rows_without_a_target_are_left_out() -> None:
+    """What has no answer cannot teach one."""
+    table = _table(x=["1", "2", "3"], y=["no", None, "yes"])
+    target = Target(column="y", labels=["no", "yes"])
+
+    kept = with_target(table, target)
+
+    assert kept.frame["x"].to_list() == ["1", "3"]
+    assert encode_target(kept, target).tolist() == [0, 1]
+
+
+def test_rows_are_numbered_as_in_the_file() -> None:
+    """Rows that are left out still count, so that a bad cell is found where the sentence says."""
+    table = _table(x=["1", "2", "old"], y=["no", None, "yes"])
+    target = Target(column="y", labels=["no", "yes"])
+    kept = with_target(table, target)
+
+    assert [kept.row_number(row) for row in range(2)] == [1, 3]
+    with pytest.raises(DataError, match="row 3, column 'x': 'old' is not a number"):
+        encode_features(kept, learn_columns(kept, [Feature(name="x", type="number")], _EVERYTHING))
+
+
+def test_an_unknown_label_is_named() -> None:
+    """A class that the recipe does not know is refused, or dropped where it says so."""
+    table = _table(y=["no", "perhaps", "yes"])
+
+    with pytest.raises(DataError, match=r"row 2: the target 'y' is 'perhaps'"):
+        encode_target(table, Target(column="y", labels=["no", "yes"]))
+
+    dropping = Target(column="y", labels=["no", "yes"], others="drop")
+    assert with_target(table, dropping).frame.height == 2
+
+
+def test_case_means_nothing_where_the_recipe_says_so() -> None:
+    """With `ignore_case` every spelling is its label, and others are still dropped."""
+    table = _table(y=["YES", "no", "Maybe", "yes"])
+    target = Target(column="y", labels=["No", "Yes"], ignore_case=True, others="drop")
+
+    assert encode_target(with_target(table, target), target).tolist() == [1, 0, 1]
+
+
+def test_an_absent_column_is_named_with_those_there_are() -> None:
+    """A misspelt column is refused beside the table's own names."""
+    table = _table(churned=["1", "2", "3"])
+
+    with pytest.raises(DataError, match="no column 'z'; its columns: churned"):
+        with_target(table, Target(column="z"))
+    with pytest.raises(DataError, match=r"no column 'Churn' \(did you mean 'churned'\?\)"):
+        with_target(table, Target(column="Churn"))
+
+
+def test_rows_of_a_recipe_must_be_even() -> None:
+    """A row with too few cells is named."""
+    with pytest.raises(DataError, match="row 2 has 1 cells, not 2"):
+        table_of_rows([[1, 2], [3]], ["x", "y"])

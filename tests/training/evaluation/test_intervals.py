@@ -1,0 +1,114 @@
+"""Prediction intervals: what they promise, held against rows that nobody has seen."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.bundle.interval import Interval
+from training.data.sources import Folders
+from training.data.table import Floats
+from training.evaluation.intervals import Seen, bounds, fit_interval, measured
+from training.recipe.loader import read_recipe
+from training.run import run
+
+
+def _sample(rows: int, seed: int) -> tuple[Floats, Floats]:
+    """Answers and truths whose errors grow with the answer."""
+    generator = np.random.default_rng(seed)
+    value = generator.uniform(10, 1000, rows)
+    return value, value * (1 + 0.2 * generator.standard_normal(rows))
+
+
+def _fitted(rows: int, seed: int = 1) -> Interval:
+    interval = fit_interval(Seen("validation", *_sample(rows, seed)), "value")
+    assert interval is not None
+    return interval
+
+
+def test_each_level_holds_its_share_of_new_rows() -> None:
+    """Fitted on one sample, measured on another one."""
+    found = measured(_fitted(20_000), *_sample(50_000, seed=2))
+
+    for level in found.levels:
+        assert level.coverage == pytest.approx(level.level, abs=0.01)
+
+
+def test_a_level_holds_for_small_and_for_large_answers() -> None:
+    """Each bin has a margin of its own, so neither end pays for the other."""
+    interval = _fitted(20_000)
+    value, target = _sample(50_000, seed=2)
+    (level,) = [one for one in interval.levels if one.level == 0.9]
+
+    low, high = bounds(interval, level, value)
+
+    within = (low <= target) & (target <= high)
+    assert within[value < 100].mean() == pytest.approx(0.9, abs=0.03)
+    assert within[value > 900].mean() == pytest.approx(0.9, abs=0.03)
+
+
+def test_the_margin_is_the_corrected_quantile() -> None:
+    """Of nine distances the ninth smallest is promised at 0.9, and nothing beyond."""
+    distances = np.arange(1.0, 10.0)
+
+    interval = fit_interval(Seen("cross-validation", np.zeros(9), distances), "value")
+
+    assert interval is not None
+    assert {one.level: one.margins for one in interval.levels} == {0.5: [5], 0.8: [8], 0.9: [9]}
+
+
+def test_small_samples_keep_the_promise_on_average() -> None:
+    """From twenty rows a time, nine tenths of new rows are held in the mean."""
+    shares = []
+    for seed in range(300):
+        interval = _fitted(20, seed)
+        (level,) = [one for one in interval.levels if one.level == 0.9]
+        value, target = _sample(500, seed=1000 + seed)
+        low, high = bounds(interval, level, value)
+        shares.append(((low <= target) & (target <= high)).mean())
+
+    assert 0.89 <= np.mean(shares) <= 0.93
+
+
+def test_on_the_logarithm_the_margin_is_a_factor() -> None:
+    """One more than the value is divided and multiplied by the same number."""
+    value, target = _sample(5000, seed=1)
+    interval = fit_interval(Seen("validation", value, np.maximum(target, 0)), "log1p")
+    assert interval is not None
+
+    low, high = bounds(interval, interval.levels[0], value)
+
+    assert (1 + high) / (1 + value) == pytest.approx((1 + value) / (1 + low))
+    assert (low < value).all()
+
+
+def test_equal_answers_share_a_bin() -> None:
+    """A tree with three answers makes no more than three bins, each with rows enough."""
+    value = np.repeat([1.0, 2.0, 3.0], [4000, 20, 4000])
+    target = value + np.random.default_rng(1).standard_normal(len(value))
+
+    interval = fit_interval(Seen("validation", value, target), "value")
+
+    assert interval is not None
+    assert len(interval.edges) == 1
+
+
+def test_a_linear_model_covers_its_untouched_test_part(folders: Folders, tmp_path: Path) -> None:
+    """Trained as shipped, by folds of the rows outside the test part."""
+    output = run(read_recipe("california_linear"), tmp_path, folders).manifest.output
+
+    assert output.kind == "value"
+    assert output.interval is not None
+    assert output.interval.source == "cross-validation"
+    assert output.interval.rows == 16_512
+    coverages = {one.level: one.coverage for one in output.interval.levels}
+    assert coverages[0.9] == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_table_measured_by_folds_needs_no_further_fit(folders: Folders, tmp_path: Path) -> None:
+    """Six rows, each left out once, promise a half and four fifths and no more."""
+    output = run(read_recipe("ice_cream"), tmp_path, folders).manifest.output
+
+    assert output.kind == "value"
+    assert output.interval is not None
+    assert [one.level for one in output.interval.levels] == [0.5, 0.8]

@@ -1,0 +1,110 @@
+"""Folding: the scaler is part of the first layer, and the answers are those of both."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from training.data.table import Float32s
+from training.export.folding import folded
+from training.export.onnx_export import export
+from training.export.runtime import Graph
+from training.model.networks import Ensemble
+from training.model.predictor import Predictor
+from training.model.preprocessing import Imputer, Preparation
+from training.model.scaling import Scaler
+
+_OFFSET, _SCALE = np.array([65.0, -3.0]), np.array([19.0, 0.5])
+# Columns as they come: a number, a category of two words, and a number.
+_COLUMNS = 3
+_GAP = float("nan")
+
+
+def _predictor(offset: float = 65.0, first: nn.Module | None = None, members: int = 1) -> Predictor:
+    """Two numbers, one of which may be missing, and a category; weights drawn by a seed."""
+    torch.manual_seed(1)
+    scaler = Scaler(np.array([offset, _OFFSET[1]]), _SCALE)
+    steps = nn.Sequential(Imputer(np.array([60.0, -2.5])), scaler)
+    preparation = Preparation(steps, [0, 2], [(1, 2)], [])
+    networks: list[nn.Module] = []
+    for _ in range(members):
+        layers = [nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)]
+        networks.append(nn.Sequential(*([first] if first else []), *layers))
+    return Predictor(preparation, Ensemble(networks), nn.Sigmoid()).float().eval()
+
+
+def _rows(offset: float = 65.0) -> Float32s:
+    generator = np.random.default_rng(1)
+    numbers = generator.normal([offset, _OFFSET[1]], _SCALE, (64, 2))
+    rows = np.stack([numbers[:, 0], generator.integers(0, 2, 64), numbers[:, 1]], axis=1)
+    rows[::7, 0] = _GAP
+    return rows.astype(np.float32)
+
+
+def _in_64_bits(predictor: Predictor, rows: Float32s) -> Float32s:
+    with torch.no_grad():
+        answers = predictor.double()(torch.from_numpy(rows).double()).numpy()
+    predictor.float()
+    return np.asarray(answers, np.float32)
+
+
+def _operators(predictor: Predictor) -> list[str]:
+    graph = onnx.load_model_from_string(export(predictor, "probability", _COLUMNS)).graph
+    return [node.op_type for node in graph.node]
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_folded_scaler_answers_as_one_that_is_not(members: int) -> None:
+    """With gaps, categories beside the numbers and several networks, to rounding."""
+    predictor, rows = _predictor(members=members), _rows()
+    expected = _in_64_bits(predictor, rows)
+
+    answers = Graph(export(predictor, "probability", _COLUMNS)).predict(rows)
+
+    np.testing.assert_allclose(answers, expected, rtol=2e-6)
+    assert "Sub" not in _operators(predictor)
+    assert "Div" not in _operators(predictor)
+
+
+def test_what_is_folded_is_a_copy() -> None:
+    """The predictor itself goes on answering from raw units through its scaler."""
+    predictor, rows = _predictor(), _rows()
+    before = predictor.predict(rows)
+
+    same = folded(predictor)
+
+    assert same is not predictor
+    assert predictor.predict(rows).tobytes() == before.tobytes()
+    assert predictor.preparation.scaler is not None
+    assert same.preparation.scaler is None
+
+
+def test_a_column_far_from_nought_keeps_its_scaler() -> None:
+    """Years, say: taking away their mean first is what keeps their last digits."""
+    predictor, rows = _predictor(offset=65_000.0), _rows(offset=65_000.0)
+    expected = _in_64_bits(predictor, rows)
+
+    answers = Graph(export(predictor, "probability", _COLUMNS)).predict(rows)
+
+    assert folded(predictor) is predictor
+    np.testing.assert_allclose(answers, expected, rtol=2e-6)
+
+
+def test_a_scaler_before_another_layer_stays() -> None:
+    """Only a linear layer can take it in."""
+    predictor = _predictor(first=nn.Tanh())
+
+    assert folded(predictor) is predictor
+    assert "Div" in _operators(predictor)
+
+
+def test_a_graph_of_numbers_alone_picks_no_columns() -> None:
+    """A logistic regression is one multiplication and its function."""
+    torch.manual_seed(1)
+    preparation = Preparation(nn.Sequential(Scaler(_OFFSET, _SCALE)), [0, 1], [], [])
+    predictor = Predictor(preparation, Ensemble([nn.Linear(2, 1)]), nn.Sigmoid()).float().eval()
+
+    graph = onnx.load_model_from_string(export(predictor, "probability", 2)).graph
+
+    assert [node.op_type for node in graph.node] == ["Gemm", "Sigmoid"]

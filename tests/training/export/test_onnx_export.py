@@ -1,0 +1,154 @@
+"""Export: the graph computes what PyTorch computes, for every kind of column and recipe."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.bundle.outputs import output_name
+from training.data.table import Dataset, Float32s, encode, table_of_rows
+from training.errors import ExportError
+from training.export import manifest as describe
+from training.export.onnx_export import example_rows, export, prove
+from training.export.runtime import Graph
+from training.model.predictor import Predictor, learn
+from training.recipe.loader import parse_recipe
+from training.recipe.table import Recipe
+
+_FEATURES = [
+    {"name": "size", "type": "number", "optional": True},
+    {"name": "rooms", "type": "integer"},
+    {"name": "garden", "type": "boolean", "optional": True},
+    {"name": "colour", "type": "category", "unseen": "other", "optional": True},
+]
+_LABELS: dict[str, list[str]] = {
+    "regression": [],
+    "binary": ["low", "high"],
+    "multiclass": ["low", "middle", "high"],
+}
+_FAMILIES = [
+    ("linear", "regression"),
+    ("mlp", "regression"),
+    ("logistic", "binary"),
+    ("perceptron", "binary"),
+    ("mlp", "binary"),
+    ("logistic", "multiclass"),
+    ("mlp", "multiclass"),
+]
+_SCALERS = ["min-max", "standard", "mean", "robust", "none"]
+
+
+def _recipe(family: str, task: str, seed: int, **preparation: object) -> Recipe:
+    """A recipe whose table is drawn by the seed: gaps, rare words and constants included."""
+    generator = np.random.default_rng(seed)
+    labels = _LABELS[task]
+    rows: list[list[float | str]] = []
+    for k in range(30):
+        size = generator.normal(120, 30)
+        answer = labels[k % len(labels)] if labels else size * 2 + k
+        rows.append(
+            [
+                "" if generator.random() < 0.2 else float(size),
+                int(generator.integers(1, 6)),
+                str(generator.choice(["yes", "no", ""])),
+                str(generator.choice(["red", "green", "blue", ""])),
+                answer,
+            ]
+        )
+    network: dict[str, Any] = {"family": family}
+    if family == "mlp":
+        embedding = ["none", "piecewise-linear", "periodic"][seed % 3]
+        network |= {
+            "hidden": [6, 4],
+            "embedding": embedding,
+            "bins": 4,
+            "members": 1 + seed % 2,
+            "batch_norm": seed % 2 == 0,
+            "activation": ["relu", "gelu", "maxout", "tanh"][seed % 4],
+        }
+    return parse_recipe(
+        {
+            "name": "drawn",
+            "title": "Drawn",
+            "data": {"rows": rows, "columns": ["size", "rooms", "garden", "colour", "answer"]},
+            "target": {"column": "answer", "labels": labels, "log": not labels and seed % 2 == 0},
+            "features": _FEATURES,
+            "split": {"test": 0.2},
+            "preparation": preparation | {"turned": [("size", "rooms")] if seed % 2 else []},
+            "network": network,
+            "training": {"optimiser": "Adam", "learning_rate": 0.01, "epochs": 2, "batch_size": 8},
+        },
+        "the test",
+    )
+
+
+def _learned(recipe: Recipe) -> tuple[Predictor, Dataset]:
+    table = table_of_rows(recipe.data.rows or [], recipe.data.columns or [])
+    everything = np.arange(table.frame.height)
+    data = encode(table, recipe, everything)
+    predictor = learn(recipe, data, everything, everything[:0]).predictor
+    assert isinstance(predictor, Predictor)
+    return predictor, data
+
+
+def _strange_rows() -> Float32s:
+    """Missing everywhere it may be, an unseen word, and numbers far from any seen."""
+    gap = np.nan
+    rows = [[gap, 1, gap, gap], [1e4, 99, 1, -1], [-1e4, 0, 0, 2], [0, 3, gap, -1], [1, 1, 1, 1]]
+    return np.array(rows * 3, dtype=np.float32)
+
+
+@pytest.mark.parametrize(("family", "task"), _FAMILIES)
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 999), scaler=st.sampled_from(_SCALERS), clip=st.sampled_from([0, 0.1]))
+def test_onnx_runtime_agrees_with_pytorch(
+    family: str, task: str, seed: int, scaler: str, clip: float
+) -> None:
+    """On seen and strange rows alike, in batches of 1, 2, 7 and all."""
+    recipe = _recipe(family, task, seed, scaler=scaler, clip=clip)
+    predictor, data = _learned(recipe)
+    output = output_name(describe.output_of(recipe, 0.5))
+
+    model = export(predictor, output, len(data.columns))
+
+    prove(model, predictor, np.vstack([data.features, _strange_rows()]))
+    assert np.isfinite(Graph(model).predict(_strange_rows())).all()
+
+
+def test_probabilities_of_a_row_sum_to_one() -> None:
+    """The graph ends in the softmax."""
+    predictor, data = _learned(_recipe("logistic", "multiclass", seed=1))
+
+    answers = Graph(export(predictor, "probabilities", 4)).predict(data.features)
+
+    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_graph_that_disagrees_is_refused() -> None:
+    """Another model's graph is not proved, and the sentence shows both answers."""
+    predictor, data = _learned(_recipe("linear", "regression", seed=1))
+    other, _ = _learned(_recipe("linear", "regression", seed=2))
+
+    with pytest.raises(ExportError, match=r"disagree on \d+ of 30 rows.*Nothing was published"):
+        prove(export(other, "value", 4), predictor, data.features)
+
+
+def test_examples_keep_gaps_as_null() -> None:
+    """A missing value of an example row is null in its JSON."""
+    predictor, _ = _learned(_recipe("linear", "regression", seed=1))
+
+    examples = example_rows(predictor, _strange_rows(), "value")
+
+    assert examples.input.data[:4] == [None, 1.0, None, None]
+    assert examples.output.shape == [8, 1]
+
+
+def test_the_same_weights_give_the_same_bytes() -> None:
+    """Export leaves no trace of when or where."""
+    predictor, data = _learned(_recipe("mlp", "regression", seed=4))
+
+    first, second = (export(predictor, "value", len(data.columns)) for _ in range(2))
+
+    assert first == second

@@ -1,0 +1,75 @@
+"""Losses against their formulas, and against scikit-learn's."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+
+from training.model.losses import class_weights, loss_of, penalty
+from training.recipe.loader import read_recipe
+
+_SCORES = torch.tensor([[-2.0], [0.0], [0.5], [3.0]], dtype=torch.float64)
+_CLASSES = torch.tensor([0.0, 0.0, 1.0, 0.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "cross-entropy",
+            [np.log1p(np.exp(-2)), np.log(2), np.log1p(np.exp(-0.5)), np.log1p(np.exp(3))],
+        ),
+        ("hinge", [0, 1, 0.5, 4]),
+        ("perceptron", [0, 0, 0, 3]),
+    ],
+)
+def test_binary_losses_are_their_formulas(name: str, expected: list[float]) -> None:
+    """One loss for each row, from the score and the label's position."""
+    loss = loss_of(read_recipe("admission", [f"training.loss={name}"]))
+
+    np.testing.assert_allclose(loss(_SCORES, _CLASSES), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("mse", [4, 0, 0.25, 9]), ("mae", [2, 0, 0.5, 3]), ("huber", [1.5, 0, 0.125, 2.5])],
+)
+def test_regression_losses_are_their_formulas(name: str, expected: list[float]) -> None:
+    """One loss for each row, from the distance to the target."""
+    loss = loss_of(read_recipe("ice_cream", [f"training.loss={name}"]))
+
+    np.testing.assert_allclose(loss(_SCORES, torch.zeros(4, dtype=torch.float64)), expected)
+
+
+def test_the_perceptrons_gradient_is_rosenblatts_rule() -> None:
+    """A mistake moves the weights by (answer - target) * input; a right answer by nothing."""
+    x = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
+    weights = torch.zeros(2, 1, requires_grad=True)
+    loss = loss_of(read_recipe("iris_perceptron"))
+
+    loss(x @ weights, torch.tensor([0.0, 1.0])).sum().backward()  # type: ignore[no-untyped-call]
+
+    assert weights.grad is not None
+    assert weights.grad[:, 0].tolist() == [1.0, 2.0]
+
+
+def test_class_weights_are_scikit_learns() -> None:
+    """Balanced weights agree with scikit-learn's."""
+    classes = np.array([0.0] * 7 + [1.0] * 2 + [2.0])
+
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=classes)
+
+    np.testing.assert_allclose(class_weights(classes), expected)
+
+
+def test_penalties_spare_the_bias() -> None:
+    """L1 and L2 are taken over the weights only."""
+    network = torch.nn.Linear(2, 1)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[3.0, -4.0]]))
+        network.bias.fill_(100)
+
+    found = penalty(network, l1=0.5, l2=0.1)
+
+    assert isinstance(found, torch.Tensor)
+    assert found.item() == pytest.approx(0.5 * 7 + 0.1 * 25)

@@ -1,0 +1,129 @@
+"""Recipes: read whole, changed by overrides, refused with every problem at once."""
+
+from pathlib import Path
+
+import pytest
+
+from training.errors import RecipeError
+from training.recipe.loader import parse_recipe, read_any, read_recipe, recipe_names
+
+_SOUND = """
+name = "tiny"
+title = "Tiny"
+
+[data]
+columns = ["x", "y"]
+rows = [[1, 2], [2, 4], [3, 6]]
+
+[target]
+column = "y"
+
+[[features]]
+name = "x"
+type = "number"
+
+[split]
+test = 0
+folds = 3
+
+[network]
+family = "linear"
+
+[training]
+optimiser = "LBFGS"
+learning_rate = 1.0
+epochs = 5
+"""
+
+
+def _problems(text: str, folder: Path, overrides: tuple[str, ...] = ()) -> str:
+    path = folder / "tiny.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as refusal:
+        read_recipe(str(path), overrides)
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_can_be_followed(name: str) -> None:
+    """A shipped recipe is valid, and is called like its file."""
+    recipe = read_any(name)
+
+    assert recipe.name == name
+    assert recipe.description
+
+
+def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
+    """A misspelt key, a missing one, a wrong type and a bad choice appear in one message."""
+    text = (
+        _SOUND.replace("learning_rate", "learning_rat")
+        .replace("epochs = 5", "epochs = 0")
+        .replace('family = "linear"', 'family = "forest"')
+    )
+
+    said = _problems(text, tmp_path)
+
+    assert "training.learning_rat: there is no such key; did you mean learning_rate?" in said
+    assert "training.learning_rate: this key is required" in said
+    assert "training.epochs: input should be greater than or equal to 1, but it is 0" in said
+    assert "network.family" in said
+    assert "'forest'" in said
+
+
+def test_an_unknown_feature_key_names_the_nearest(tmp_path: Path) -> None:
+    """Suggestions reach into lists of tables."""
+    said = _problems(_SOUND.replace('type = "number"', 'typ = "number"'), tmp_path)
+
+    assert "features.0.typ: there is no such key; did you mean type?" in said
+
+
+def test_contradictions_between_keys_are_said_together(tmp_path: Path) -> None:
+    """Keys that are each valid but do not fit together are all named."""
+    text = _SOUND.replace("folds = 3", "folds = 0").replace('family = "linear"', 'family = "mlp"')
+
+    said = _problems(text, tmp_path)
+
+    assert "split: give test rows or folds" in said
+    assert "network.hidden: an mlp needs the widths of its layers" in said
+
+
+def test_broken_toml_names_the_line(tmp_path: Path) -> None:
+    """What is no TOML is refused with the parser's place."""
+    assert "line 2" in _problems("name = 'x'\ntitle = \n", tmp_path)
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    """A misspelt recipe gets a suggestion and the list."""
+    with pytest.raises(RecipeError, match="did you mean admission"):
+        read_recipe("admision")
+
+
+def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
+    """`key=value` sets numbers, lists and words as TOML would."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(_SOUND, encoding="utf-8")
+
+    recipe = read_recipe(
+        str(path), ["seed=7", "training.epochs=9", "preparation.scaler=robust", "network.hidden=[]"]
+    )
+
+    assert recipe.training is not None
+    assert (recipe.seed, recipe.training.epochs) == (7, 9)
+    assert recipe.preparation.scaler == "robust"
+    assert recipe.network.hidden == []
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "name.first=1", "training.epoch=3"])
+def test_a_bad_override_is_refused(override: str) -> None:
+    """An override without a value, into no section, or of an unknown key is a problem."""
+    with pytest.raises(RecipeError):
+        read_recipe("ice_cream", [override])
+
+
+def test_a_recipe_survives_its_manifest() -> None:
+    """What the manifest keeps of a recipe is that recipe again."""
+    recipe = read_recipe("admission")
+
+    again = parse_recipe(recipe.model_dump(mode="json", exclude_defaults=True), "the manifest")
+
+    assert again == recipe

@@ -1,0 +1,298 @@
+"""The report of a model of pictures: one page that shows what it gets wrong, and on what."""
+
+import base64
+import io
+import re
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from matplotlib.image import imread
+
+from service.bundle.inputs import ImageInput
+from service.bundle.manifest import (
+    FORMAT_VERSION,
+    Baseline,
+    DataOrigin,
+    Evaluation,
+    Manifest,
+    SplitSizes,
+)
+from service.bundle.outputs import Calibration, ClassesOutput, task_of
+from training.evaluation.calibration import unsure_metrics
+from training.evaluation.metrics import class_metrics, confidence, decide, probabilities
+from training.export import manifest as describe
+from training.fit import History
+from training.images.dataset import PictureSet
+from training.images.folder import LeftOut
+from training.recipe.image import ImageRecipe
+from training.report import images as report
+
+_UNSURE_BELOW = 0.6
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Synthetic test pictures with the answers of a model that is often, but not always, right."""
+
+    labels: tuple[str, ...] = ("cat", "dog", "hen")
+    side: int = 12
+    count: int = 90
+    channels: int = 3
+    left_out: list[LeftOut] = field(default_factory=list)
+    folder: str = "pets"
+    augmentation: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def tested(self) -> report.Tested:
+        chance = np.random.default_rng(7)
+        shape = (self.count, self.side, self.side, self.channels)
+        pixels = chance.integers(0, 256, shape, dtype=np.uint8)
+        target = np.arange(self.count, dtype=np.int64) % len(self.labels)
+        scores = 2 * np.eye(len(self.labels))[target]
+        scores += chance.normal(size=scores.shape)
+        shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+        answers = shares[:, 1:] if len(self.labels) == 2 else shares
+        names = [f"test/{k}.png" for k in range(self.count)]
+        pictures = PictureSet(pixels, target, names, list(self.labels))
+        return report.Tested(pictures, answers.astype(np.float32))
+
+    @property
+    def recipe(self) -> ImageRecipe:
+        document = {
+            "name": "pets",
+            "title": "Which pet",
+            "data": {"folder": self.folder},
+            "target": {"name": "animal", "labels": list(self.labels)},
+            "image": {"height": self.side, "width": self.side, "channels": self.channels},
+            "augmentation": self.augmentation,
+            "network": {"family": "layers", "layers": ["dense 8"]},
+            "training": {"optimiser": "SGD", "learning_rate": 0.1, "epochs": 3},
+        }
+        return ImageRecipe.model_validate(document)
+
+    @property
+    def manifest(self) -> Manifest:
+        tested, recipe = self.tested, self.recipe
+        output = ClassesOutput(
+            kind="classes",
+            name="animal",
+            labels=list(self.labels),
+            unsure_below=_UNSURE_BELOW,
+            calibration=Calibration(temperature=1.5, error_before=0.08, error_after=0.02),
+        )
+        told = recipe.model_copy(update={"data": recipe.data.model_copy(update={"folder": "pets"})})
+        origin = DataOrigin(source="pets", sha256="0" * 64, rows=self.count * 5)
+        sizes = SplitSizes(training=self.count * 3, validation=self.count, test=self.count)
+        return Manifest(
+            format_version=FORMAT_VERSION,
+            name=recipe.name,
+            title=recipe.title,
+            task=task_of(output),
+            input=ImageInput(kind="image", decoder="one", **recipe.image.model_dump()),
+            output=output,
+            evaluation=_evaluation(tested),
+            provenance=describe.provenance(told, origin, sizes, 0.0),
+            files={},
+        )
+
+    @property
+    def page(self) -> str:
+        history = History([1.0, 0.6, 0.5], [1.1, 0.7, 0.8], best_epoch=1)
+        page = report.render(self.manifest, self.recipe, self.tested, history, self.left_out)
+        return page.decode()
+
+
+def _evaluation(tested: report.Tested) -> Evaluation:
+    target, answers, labels = tested.pictures.target, tested.answers, tested.pictures.labels
+    shares = probabilities(answers)
+    found = class_metrics(target, shares, decide(answers, 0.5), labels)
+    seen = confidence(target.astype(np.float64), answers, 0.5)
+    found |= unsure_metrics(*seen, _UNSURE_BELOW)
+    even = np.full(shares.shape, 1 / len(labels))
+    naive = class_metrics(target, even, even.argmax(axis=1), labels)
+    baseline = Baseline(name="the training shares of the labels", metrics=naive)
+    return Evaluation(part="test", rows=len(target), metrics=found, baseline=baseline)
+
+
+def _decoded(page: str) -> list[npt.NDArray[np.uint8]]:
+    """Every PNG of the page, ``[height, width, 3]``."""
+    texts = re.findall(r'src="data:image/png;base64,([^"]*)"', page)
+    read = (imread(io.BytesIO(base64.b64decode(text)), format="png") for text in texts)
+    return [np.asarray((picture[..., :3] * 255).round(), np.uint8) for picture in read]
+
+
+@pytest.mark.parametrize("labels", [("cat", "dog"), ("cat", "dog", "hen")])
+def test_a_report_of_pictures_loads_nothing(labels: tuple[str, ...]) -> None:
+    """No address outside the page is asked for, and there is no script."""
+    page = Scene(labels, augmentation={"rotation": 20}).page
+
+    for word in ("http://", "https://", "<script", "<link", "@import"):
+        assert word not in page
+    assert set(re.findall(r"(?:url\(|href=\"|src=\")(.)", page)) <= {"#", "d"}  # inside, or data
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_worst_picture_stands_first_to_the_very_pixel(channels: int) -> None:
+    """It is the one whose true label got the least probability, with its name and both labels."""
+    scene = Scene(channels=channels)
+    pictures, answers = scene.tested.pictures, scene.tested.answers
+    believed = answers[np.arange(len(pictures)), pictures.target]
+    row = int(believed.argmin())
+
+    page = scene.page
+
+    expected = np.broadcast_to(pictures.pixels(slice(row, row + 1))[0], (12, 12, 3))
+    np.testing.assert_array_equal(_decoded(page)[0], expected)
+    first = page[page.index('<div class="card shown">') :].partition("</div>")[0]
+    said = pictures.labels[int(answers[row].argmax())]
+    assert pictures.names[row] in first
+    assert f"true <strong>{pictures.labels[pictures.target[row]]}</strong>" in first
+    assert f"answered {said} ({answers[row].max():.1%})" in first
+
+
+def test_every_class_shows_pictures_of_its_own() -> None:
+    """Each label's strip holds six pictures of that class alone."""
+    scene = Scene()
+    pictures = scene.tested.pictures
+
+    shown = _decoded(scene.page)[24:]
+
+    assert len(shown) == 18
+    for k, picture in enumerate(shown):
+        same = (pictures.store == picture).all(axis=(1, 2, 3))
+        assert pictures.target[same].tolist() == [k // 6]
+
+
+def test_changed_pictures_stand_beside_the_unchanged_ones() -> None:
+    """Of one picture of each class, four are changed, and the first is not."""
+    scene = Scene(augmentation={"rotation": 40.0})
+    pictures = scene.tested.pictures
+
+    shown = _decoded(scene.page)[24 + 18 :]
+
+    assert len(shown) == 15
+    unchanged = [(pictures.store == picture).all(axis=(1, 2, 3)).any() for picture in shown]
+    assert unchanged == [k % 5 == 0 for k in range(15)]
+
+
+def test_the_metrics_of_each_class_are_the_manifests() -> None:
+    """Precision, recall, specificity and F1 of each label stand in a table."""
+    scene = Scene()
+    evaluation = scene.manifest.evaluation
+    assert evaluation is not None
+
+    page = scene.page
+
+    for label in scene.labels:
+        row = page[page.index(f"<tr><td>{label}</td><td class=") :]
+        shown = re.findall(r'<td class="number">([0-9.]+)</td>', row)[:4]
+        names = ("precision", "recall", "specificity", "f1")
+        assert shown == [f"{evaluation.metrics[f'{name}[{label}]']:.3f}" for name in names]
+
+
+def test_the_commonest_confusion_is_named_first() -> None:
+    """The table of confused classes begins with the largest number beside the diagonal."""
+    scene = Scene()
+    target, said = scene.tested.pictures.target, decide(scene.tested.answers, 0.5)
+    times = {
+        (scene.labels[a], scene.labels[b]): int(((target == a) & (said == b)).sum())
+        for a, b in np.ndindex(3, 3)
+        if a != b
+    }
+
+    page = scene.page
+
+    rows = re.findall(
+        r'<tr><td>(\w+)</td><td>(\w+)</td><td class="number">(\d+)</td>',
+        page[page.index("most often confused") :],
+    )
+    assert int(rows[0][2]) == max(times.values())
+    assert {(true, answered): int(count) for true, answered, count in rows} == {
+        pair: count for pair, count in times.items() if count
+    }
+
+
+def test_the_worth_of_the_unsure_flag_is_told() -> None:
+    """Its share of the answers, and how often those and the others are wrong."""
+    scene = Scene()
+    evaluation = scene.manifest.evaluation
+    assert evaluation is not None
+    found = evaluation.metrics
+
+    page = scene.page
+
+    assert f"Of the test pictures {found['unsure_share']:.1%} were" in page
+    assert f"{found['wrong[unsure]']:.1%} of those answers are wrong" in page
+    assert f"of the others {found['wrong[others]']:.2%}" in page
+
+
+def test_every_file_left_out_is_named_with_its_reason() -> None:
+    """Some dozens are listed; what is more is counted."""
+    left_out = [LeftOut(f"cat/{k}.txt", f"reason {k}") for k in range(40)]
+
+    page = Scene(left_out=left_out).page
+    longer = Scene(left_out=[*left_out, *left_out[:3]]).page
+
+    for one in left_out:
+        assert f"<code>{one.file}</code>" in page
+        assert f">{one.reason}</td>" in page
+    assert "and 3 more" in longer
+    assert "43 files were" in longer
+    assert "What was left out" not in Scene().page
+
+
+def test_a_file_whose_name_is_no_text_costs_no_report() -> None:
+    """Bytes of another encoding are shown by their numbers."""
+    name = b"cat/caf\xe9.txt".decode("utf-8", "surrogateescape")
+
+    page = Scene(left_out=[LeftOut(name, "no picture")]).page
+
+    assert "cat/caf\\udce9.txt" in page
+
+
+def test_a_class_named_like_a_tag_is_shown_and_not_obeyed() -> None:
+    """Neither text nor attribute nor figure lets it through."""
+    page = Scene(("<b>cat", '"><img src=x onerror=alert(1)>', "hen")).page
+
+    assert "<b>cat" not in page
+    assert "<img src=x" not in page
+    assert "&lt;b&gt;cat" in page
+
+
+def test_no_way_to_the_folder_is_told() -> None:
+    """The folder's name is there, and where it lay is not."""
+    page = Scene(folder="/home/somebody/secret/pets").page
+
+    assert "secret" not in page
+    assert "folder = &#34;pets&#34;" in page
+    assert "python -m training pets.toml" in page
+
+
+def test_the_number_of_parameters_is_counted() -> None:
+    """A dense layer of 8 from 12 x 12 x 3 pixels, then three labels: 3,456 + 8 + 24 + 3."""
+    assert "<dt>Parameters</dt><dd>3,491</dd>" in Scene().page
+
+
+def test_few_pictures_and_a_worse_calibration_are_caveats() -> None:
+    """Both are said before the figures are trusted."""
+    scene = Scene(count=12)
+    manifest = scene.manifest
+    worse = Calibration(temperature=0.5, error_before=0.02, error_after=0.08)
+    output = manifest.output.model_copy(update={"calibration": worse})
+    manifest = manifest.model_copy(update={"output": output})
+
+    page = report.render(manifest, scene.recipe, scene.tested, History(), []).decode()
+
+    assert "Fewer than 30 test pictures show cat (4), dog (4), hen (4)" in page
+    assert "the calibration error rose from 0.02 to 0.08" in page
+
+
+@pytest.mark.parametrize(("side", "classes"), [(48, 10), (128, 2), (150, 60)])
+def test_a_page_stays_small_whatever_the_pictures_are(side: int, classes: int) -> None:
+    """Even noise, which no format makes smaller, stays below 1.5 million bytes."""
+    labels = tuple(f"a class of a rather long name {k}" for k in range(classes))
+    scene = replace(Scene(labels, side, count=300), augmentation={"shift": 0.1})
+
+    assert len(scene.page) < 1_500_000

@@ -1,0 +1,1 @@
+"""Recipes drafted from an unknown table or image folder."""

@@ -1,0 +1,116 @@
+"""Looking at an unknown table: what each column is, and what one should know of it."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+
+from training.autorecipe.quantities import Numbers, read_numbers
+from training.data.table import Table
+from training.recipe.table import Feature
+
+_MOSTLY = 0.95
+_MOST_WORDS = 100
+_LEAST_ROWS_A_WORD = 2
+_COUNTED = 20
+_LEAST_KNOWN = 10
+_MONTHS = (
+    "jan(?:uary|uar)?|feb(?:ruary|ruar)?|mar(?:ch)?|märz?|apr(?:il)?|may|mai|june?|juni|july?|juli|"
+    "aug(?:ust)?|sept?(?:ember)?|o[ck]t(?:ober)?|nov(?:ember)?|de[cz](?:ember)?"
+)
+_DATES = (
+    r"(?i)^(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{4}[-/]\d{1,2}$"
+    r"|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2}\b)"
+    r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:T\d{6}|$)"
+    rf"|(?:[a-z]+,?\s+)?(?:\d{{1,2}}\.?[\s-])?(?:{_MONTHS})\.?[\s,-]+\d{{1,4}}"
+    r"|\d{1,2}:\d\d(?::\d\d)?(?:\s?[ap]m)?$)"
+)
+_DATE = "a date or time; give its parts as numbers to use it"
+_CODE = r"^0\d"
+_IDENTIFIER = re.compile(
+    r"(^|[_\s.-])(id|uuid|guid|index|key|nr|no|num|row)\.?$|(number|nummer)$|[a-z]I[Dd]$|^unnamed",
+    re.IGNORECASE,
+)
+
+Kind = Literal["number", "integer", "boolean", "category"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of a column."""
+
+    name: str
+    kind: Kind | None
+    """Its type; None: a model can learn nothing from it."""
+    missing: int
+    distinct: int
+    note: str = ""
+    strays: tuple[str, ...] = ()
+    """Words in a column of numbers, which are taken for missing."""
+    affix: str | None = None
+    """What stands beside each number, such as a currency."""
+
+    def feature(self) -> Feature:
+        """The column as a recipe has it; only for one that has a type."""
+        return Feature(
+            name=self.name,
+            type=self.kind or "category",
+            unit=self.affix,
+            affix=self.affix,
+            unseen="other" if self.kind == "category" else "refuse",
+            optional=self.missing > 0,
+            missing=list(self.strays),
+        )
+
+
+def look(table: Table, name: str) -> Finding:
+    """Guess what a column is from all its cells."""
+    cells = table.column(name)
+    known = cells.drop_nulls()
+    missing, distinct = cells.null_count(), known.n_unique()
+    if distinct <= 1:
+        return Finding(name, None, missing, distinct, "constant" if distinct else "empty")
+    if len(known) < min(_LEAST_KNOWN, missing):
+        return Finding(name, None, missing, distinct, f"only {len(known)} cells are filled")
+    if set(known.str.to_lowercase().unique()) <= {"true", "false"}:
+        return Finding(name, "boolean", missing, distinct)
+    if known.str.contains(_DATES).sum() > _MOSTLY * len(known):
+        return Finding(name, None, missing, distinct, _DATE)
+    column = read_numbers(known, table.numerals)
+    codes = known.str.contains(_CODE).any()
+    if column.plain and not codes:
+        return _numeric(name, known, column, missing)
+    return _words(name, known, column, missing)
+
+
+def _numeric(name: str, known: pl.Series, column: Numbers, missing: int) -> Finding:
+    numbers = column.cells.drop_nulls()
+    distinct = numbers.n_unique()
+    if distinct <= 1:
+        note = "; ".join(filter(None, ("constant", column.note)))
+        return Finding(name, None, missing, distinct, note)
+    whole = bool((numbers % 1 == 0).all())
+    if whole and distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
+        return Finding(name, None, missing, distinct, "an identifier")
+    if whole and distinct == len(known) >= _COUNTED and numbers.is_sorted():
+        return Finding(name, None, missing, distinct, "a count of the rows")
+    missing += len(known) - len(numbers)
+    kind: Kind = "integer" if whole else "number"
+    return Finding(name, kind, missing, distinct, column.note, column.strays, column.affix)
+
+
+def _words(name: str, known: pl.Series, column: Numbers, missing: int) -> Finding:
+    distinct = known.n_unique()
+    if distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
+        return Finding(name, None, missing, distinct, "an identifier")
+    if distinct == len(known):
+        note = "all different: an identifier or free text"
+        return Finding(name, None, missing, distinct, column.note or note)
+    if distinct > _MOST_WORDS or distinct * _LEAST_ROWS_A_WORD > len(known):
+        note = f"{distinct} different words are too many"
+        return Finding(name, None, missing, distinct, "; ".join(filter(None, (note, column.note))))
+    notes = [column.note]
+    if (alike := distinct - known.str.to_lowercase().n_unique()) > 0:
+        notes.append(f"{alike} words differ from another in case alone")
+    return Finding(name, "category", missing, distinct, "; ".join(filter(None, notes)))

@@ -1,0 +1,173 @@
+"""What each command of `python -m training` does and says."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.bundle.manifest import Evaluation
+from service.bundle.store import read_bundle, versions_in
+from training.autorecipe.draft import Draft, draft, model_name
+from training.autorecipe.images import draft_pictures
+from training.data.csv import read_csv
+from training.data.csv_layout import UNKNOWN
+from training.data.sources import Folders
+from training.errors import DataError
+from training.evaluation.results import results_page
+from training.export.published import measure_on, open_model, published_names, versions_of
+from training.images.checkpoint import Keeping
+from training.images.run import run as run_pictures
+from training.importing.importing import import_model
+from training.recipe.image import ImageRecipe
+from training.recipe.loader import read_any, recipe_names, toml_of
+from training.recipe.table import Family, Recipe
+from training.run import run
+
+_HEADLINES = ("rmse", "mae", "r2", "accuracy", "balanced_accuracy", "roc_auc", "log_loss")
+
+
+def train(recipe: Recipe | ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -> None:
+    """Run the recipe and say how good its model is."""
+    if isinstance(recipe, ImageRecipe):
+        outcome = run_pictures(recipe, models, folders, keeping)
+    else:
+        outcome = run(recipe, models, folders)
+    say(f"Published {outcome.folder}")
+    if outcome.manifest.evaluation is not None:
+        say(_summary(outcome.manifest.evaluation, outcome.rare))
+
+
+def list_recipes(models: Path) -> None:
+    """Name the shipped recipes with their published versions."""
+    for name in recipe_names():
+        versions = ", ".join(map(str, versions_in(models / name))) or "none"
+        say(f"{name:<18} {read_any(name).title}  [published: {versions}]")
+
+
+def new(csv: Path, target: str, name: str | None, family: Family | None) -> Recipe:
+    """Infer a recipe for a CSV file, say all that was inferred, and write it beside the caller.
+
+    Raises:
+        DataError: the file is no table that a model can learn from.
+    """
+    table = read_csv(csv, UNKNOWN)
+    drafted = draft(table, str(csv), target, name or model_name(csv.stem), family)
+    say(f"{csv.name}: {table.frame.height:,} rows, {table.frame.width} columns.")
+    say(_findings(drafted))
+    return drafted.recipe
+
+
+def new_pictures(folder: Path, name: str | None, side: int | None) -> ImageRecipe:
+    """Infer a recipe for a folder of pictures, and say all that was inferred.
+
+    Raises:
+        DataError: the folder holds no pictures that a model can learn from.
+    """
+    drafted = draft_pictures(folder, name or model_name(folder.resolve().name), side)
+    say("\n".join(drafted.remarks))
+    return drafted.recipe
+
+
+def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
+    """Write the recipe as TOML, replacing no other that is there.
+
+    Raises:
+        DataError: the file exists or cannot be written.
+    """
+    text = toml_of(recipe)
+    try:
+        if path.is_file() and path.read_bytes() == text.encode():
+            say(f"{path} holds this recipe already")
+            return
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise DataError(
+            f"{path} exists and holds another recipe. Train that with `python -m training {path}`, "
+            "remove it, or choose another place with --recipe."
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror}.") from None
+    say(f"Wrote {path}")
+
+
+def evaluate(model: str, csv: Path, models: Path) -> None:
+    """Measure a published model on the rows of a CSV file."""
+    rows, metrics = measure_on(open_model(models, model), csv)
+    say(f"{model} on {rows} rows of {csv.name}:")
+    for metric, value in metrics.items():
+        say(f"  {metric:<28} {value:.6g}")
+
+
+def compare(models: Path, names: list[str]) -> None:
+    """A table across versions and models: which is the best on its own test rows?
+
+    Models of one data set and one split can be compared row by row; where the data or the test
+    rows differ, the table says so by their digest and number.
+
+    Raises:
+        DataError: there is no model of a name.
+    """
+    published = {name: versions_of(models, name) for name in names or published_names(models)}
+    say(f"{'model':<24} {'data':<9} {'measured on':<22} metrics")
+    for name, versions in published.items():
+        for version in versions:
+            manifest = read_bundle(models / name / str(version)).manifest
+            data = manifest.provenance.data.sha256[:8] if manifest.provenance else "-"
+            evaluation = manifest.evaluation
+            measured, figures = "-", "-"
+            if evaluation is not None:
+                measured = f"{evaluation.part} ({evaluation.rows})"
+                figures = "  ".join(
+                    f"{metric} {evaluation.metrics[metric]:.4g}"
+                    for metric in _HEADLINES
+                    if metric in evaluation.metrics
+                )
+            say(f"{name + '/' + str(version):<24} {data:<9} {measured:<22} {figures}")
+
+
+def import_onnx(onnx: Path, document: dict[str, Any], csv: Path | None, models: Path) -> None:
+    """Wrap a model made elsewhere and say what became of it."""
+    imported = import_model(onnx, document, csv, models)
+    say(f"Published {imported.folder}")
+    for remark in imported.remarks:
+        say(f"  * {remark}")
+    if imported.manifest.evaluation is not None:
+        say(_summary(imported.manifest.evaluation))
+
+
+def results(models: Path, folders: Folders, page: Path, also: Path | None) -> None:
+    """Measure every published model beside its yardstick and write the page."""
+    page.write_text(results_page(models, folders, also), encoding="utf-8")
+    say(f"Wrote {page}")
+
+
+def say(text: str) -> None:
+    """Print; the only place that does."""
+    print(text)  # noqa: T201 - a command line speaks by printing
+
+
+def _summary(evaluation: Evaluation, rare: str | None = None) -> str:
+    names = [*_HEADLINES, *([f"recall[{rare}]", f"precision[{rare}]"] if rare else [])]
+    part = (
+        f"{evaluation.rows} test rows"
+        if evaluation.part == "test"
+        else f"{evaluation.rows} rows, {evaluation.folds}-fold cross-validation"
+    )
+    lines = [f"Measured on {part}; in brackets {evaluation.baseline.name}:"]
+    for name in names:
+        if name in evaluation.metrics:
+            naive = evaluation.baseline.metrics.get(name, np.nan)
+            lines.append(f"  {name:<18} {evaluation.metrics[name]:.4g}  ({naive:.4g})")
+    return "\n".join(lines)
+
+
+def _findings(drafted: Draft) -> str:
+    lines = [f"  {'column':<24} {'type':<10} {'missing':>8} {'distinct':>9}  note"]
+    for finding in drafted.findings:
+        note = finding.note if finding.kind else f"left out: {finding.note}"
+        lines.append(
+            f"  {finding.name:<24} {finding.kind or '-':<10} {finding.missing:>8} "
+            f"{finding.distinct:>9}  {note}"
+        )
+    return "\n".join([*lines, *(f"  * {remark}" for remark in drafted.remarks)])

@@ -1,0 +1,203 @@
+"""Where tables come from: public data sets by name, CSV files, or rows written in the recipe."""
+
+import contextlib
+import hashlib
+import io
+import os
+import tempfile
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from sklearn import datasets
+
+from training.data.csv import read_csv
+from training.data.csv_layout import layout_of
+from training.data.table import Table, table_of_rows
+from training.errors import DataError
+from training.recipe.table import Data
+
+_TIMEOUT_SECONDS = 30
+_GITHUB = "https://raw.githubusercontent.com"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public data set, the same to the bit wherever it comes from."""
+
+    path: str
+    sha256: str
+    url: str
+    header: bytes | None = None
+    """What the publisher's first line must become; empty: it is left out; None: it stays."""
+    columns: tuple[str, ...] = ()
+    """The names of the columns, for a file that has none."""
+
+
+SOURCES = {
+    "admissions": Source(
+        "admissions/ex2data1.txt",
+        "ed7298995232c17a7f1bc50c9807cb7216337563e4a7c00bfcaa8f5d6bd32f02",
+        f"{_GITHUB}/noir-hub/txtFiles/HEAD/ex2data1.txt",
+        header=b"",
+        columns=("exam_1", "exam_2", "admitted"),
+    ),
+    "portland_houses": Source(
+        "house_prices/ex1data2.txt",
+        "c19f8051a03d4b73be5bb9a60ace1c2f24adba2947cc0028e0f184d5680d4d21",
+        f"{_GITHUB}/noir-hub/txtFiles/HEAD/ex1data2.txt",
+        header=b"",
+        columns=("size", "bedrooms", "price"),
+    ),
+    "california_housing": Source(
+        "california_housing/housing.csv",
+        "8a3727f4cf54ac1a327f69b1d5b4db54c5834ea81c6e4efc0d163300022a685e",
+        f"{_GITHUB}/ageron/handson-ml2/HEAD/datasets/housing/housing.csv",
+    ),
+    "king_county": Source(
+        "house_prices/kc_house_data.csv",
+        "d0875baa0251b21d4bdc9d2ae940a4fe0bb6009824f23dd0e2a5b2bf04557b7e",
+        f"{_GITHUB}/FanToMaS-api/ML_ProjectWork/HEAD/kc_house_data.csv",
+        header=b"id,date,price,bedrooms,bathrooms,sqft_living,sqft_lot,floors,waterfront,view,"
+        b"condition,grade,sqft_above,sqft_basement,yr_built,yr_renovated,zipcode,lat,long,"
+        b"sqft_living15,sqft_lot15\n",
+    ),
+    "telco_churn": Source(
+        "imbalanced/Telco-Customer-Churn.csv",
+        "16320c9c1ec72448db59aa0a26a0b95401046bef5d02fd3aeb906448e3055e91",
+        f"{_GITHUB}/IBM/telco-customer-churn-on-icp4d/HEAD/data/Telco-Customer-Churn.csv",
+    ),
+    "mammography": Source(
+        "imbalanced/mammography.csv",
+        "7d3dea3f075f30bbdbb8980e7725684059b4fe3d0f850fadd0f635f6993d8730",
+        f"{_GITHUB}/jbrownlee/Datasets/HEAD/mammography.csv",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where data may lie on this machine."""
+
+    data: Path | None
+    """Copies of the public data sets, laid out by their `Source.path`."""
+    cache: Path
+    """Where downloads are kept."""
+    given: Path | None = None
+    """A file that the user names, which may be a copy of a public data set."""
+
+
+def load(data: Data, folders: Folders) -> Table:
+    """The recipe's table, every cell still as text.
+
+    Raises:
+        DataError: there is no such data set, it cannot be had, or it is no usable CSV.
+    """
+    if data.rows is not None:
+        return table_of_rows(data.rows, data.columns or [], data.missing)
+    layout = layout_of(data)
+    if data.file is not None:
+        return read_csv(Path(data.file), layout, data.columns)
+    name = data.source or ""
+    if name in _FROM_SCIKIT_LEARN:
+        return _FROM_SCIKIT_LEARN[name]()
+    if name not in SOURCES:
+        known = ", ".join(sorted([*SOURCES, *_FROM_SCIKIT_LEARN]))
+        raise DataError(f"There is no public data set {name!r}; known: {known}.")
+    source = SOURCES[name]
+    columns = data.columns or list(source.columns) or None
+    return read_csv(find(name, source, folders), layout, columns, name=f"{name}: {source.path}")
+
+
+def find(name: str, source: Source, folders: Folders) -> Path:
+    """The data set's file: the one given, or the data folder's, the cache's, its publisher's.
+
+    A copy of the given file goes to the cache, so that the recipe finds its table again.
+
+    Raises:
+        DataError: it is nowhere, or not the file it should be; the message says how to get it.
+    """
+    if folders.given is not None:
+        content = folders.given.read_bytes()
+        if hashlib.sha256(content).hexdigest() == source.sha256:
+            with contextlib.suppress(OSError):  # without a cache, the next run looks elsewhere
+                _keep(content, folders.cache / source.path)
+            return folders.given
+    for folder in (folders.data, folders.cache):
+        if folder is not None and (folder / source.path).is_file():
+            path = folder / source.path
+            _check(path.read_bytes(), source, str(path))
+            return path
+    content = _download(name, source, folders)
+    _check(content, source, source.url)
+    return _keep(content, folders.cache / source.path)
+
+
+def public_data(table: Table) -> dict[str, Any] | None:
+    """How a recipe names the table, where its file is that of a public data set."""
+    for name, source in SOURCES.items():
+        if source.sha256 == table.sha256:
+            return {"source": name} | ({"columns": table.frame.columns} if source.columns else {})
+    return None
+
+
+def _download(name: str, source: Source, folders: Folders) -> bytes:
+    try:
+        with urllib.request.urlopen(source.url, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - the URLs stand above
+            content: bytes = answer.read()
+    except OSError as error:
+        looked = folders.data / source.path if folders.data else "no data folder is set"
+        raise DataError(
+            f"The data set {name!r} is not on this machine ({looked}) and {source.url} does not "
+            f"answer: {error}. Put a copy at {source.path} below a folder of your choice and name "
+            f"that folder with --data or the setting ONWARD_DATA."
+        ) from None
+    if source.header is None:
+        return content
+    return source.header + content.partition(b"\n")[2]
+
+
+def _check(content: bytes, source: Source, where: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != source.sha256:
+        raise DataError(
+            f"{where} is not the file that the recipe was written for: its sha256 is {found}, "
+            f"not {source.sha256}. Replace it, or give it as data.file to train on it as it is."
+        )
+
+
+def _keep(content: bytes, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, unfinished = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    return Path(unfinished).replace(path)
+
+
+def _iris() -> Table:
+    """Fisher's iris as scikit-learn ships it, its species by name."""
+    iris = datasets.load_iris()
+    columns = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
+    frame = pl.DataFrame(np.asarray(iris.data), schema=columns).cast(pl.String)
+    species = pl.Series("species", [str(iris.target_names[k]) for k in iris.target])
+    return _generated("iris: scikit-learn's own copy", frame.with_columns(species))
+
+
+def _blobs() -> Table:
+    """Three round clouds of a hundred points each, of scikit-learn's `make_blobs`."""
+    points, blob = datasets.make_blobs(300, n_features=2, centers=3, random_state=3)
+    frame = pl.DataFrame(points.round(4), schema=["x", "y"]).cast(pl.String)
+    frame = frame.with_columns(pl.Series("blob", [str(k) for k in blob]))
+    return _generated("blobs: 300 points of scikit-learn's make_blobs, random_state 3", frame)
+
+
+def _generated(name: str, frame: pl.DataFrame) -> Table:
+    written = io.BytesIO()
+    frame.write_csv(written)
+    return Table(name, frame, hashlib.sha256(written.getvalue()).hexdigest())
+
+
+_FROM_SCIKIT_LEARN = {"iris": _iris, "blobs": _blobs}

@@ -1,0 +1,1 @@
+"""Metrics, baselines, intervals and calibration on held-out rows."""

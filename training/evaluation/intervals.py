@@ -1,0 +1,165 @@
+"""Prediction intervals: how far answers lay from the truth on rows that were not fitted on."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from service.bundle.interval import Interval, IntervalLevel
+from training.data.split import Parts
+from training.data.table import Dataset, Float32s, Floats, Table
+from training.evaluation.assessment import Assessment, out_of_fold
+from training.model.predictor import Learned
+from training.recipe.table import Recipe
+
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+_LEAST_VALIDATION_ROWS = 100
+_ROWS_OF_A_BIN = 200
+_MOST_BINS = 20
+_DIGITS = 7
+
+Source = Literal["validation", "cross-validation"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Answers beside the truth, on rows that the answering models had not fitted."""
+
+    source: Source
+    value: Floats
+    target: Floats
+
+
+def interval_of(  # noqa: PLR0913 - it takes all that a run has
+    recipe: Recipe,
+    table: Table,
+    data: Dataset,
+    parts: Parts,
+    *,
+    learned: Learned,
+    assessment: Assessment,
+) -> Interval | None:
+    """The model's intervals, measured on the test part; None where no rows can tell.
+
+    With `split.interval_folds` the rows outside the test part are answered fold by fold; a table
+    that was cross-validated whole has such answers already; else the validation part has them.
+    """
+    if recipe.task != "regression":
+        return None
+    seen = _seen(recipe, table, data, parts, learned=learned, assessment=assessment)
+    if seen is None:
+        return None
+    fitted = fit_interval(seen, "log1p" if recipe.target.log else "value")
+    if fitted is None or assessment.evaluation is None or assessment.evaluation.part != "test":
+        return fitted
+    value = assessment.answers[:, 0].astype(np.float64)
+    return measured(fitted, value, data.target[assessment.rows])
+
+
+def fit_interval(seen: Seen, scale: Literal["value", "log1p"]) -> Interval | None:
+    """Margins for each bin of values and each level that so many rows can promise.
+
+    Of n distances the margin is the ceil((n + 1) * level)-th smallest; where n has no such one, the
+    level cannot be promised (Lei and others, "Distribution-Free Predictive Inference for
+    Regression", 2018).
+    """
+    edges = _edges(seen.value)
+    place = _bins(edges, seen.value)
+    distances = np.abs(_scaled(seen.target, scale) - _scaled(seen.value, scale))
+    grouped = [np.sort(distances[place == k]) for k in range(len(edges) + 1)]
+    levels = []
+    for level in LEVELS:
+        ranks = [math.ceil((len(one) + 1) * level - 1e-9) for one in grouped]
+        if all(rank <= len(one) for rank, one in zip(ranks, grouped, strict=True)):
+            margins = [_rounded(one[rank - 1]) for rank, one in zip(ranks, grouped, strict=True)]
+            levels.append(IntervalLevel(level=level, margins=margins))
+    if not levels:
+        return None
+    return Interval(
+        scale=scale, source=seen.source, rows=len(seen.value), edges=edges, levels=levels
+    )
+
+
+def bounds(interval: Interval, level: IntervalLevel, value: Floats) -> tuple[Floats, Floats]:
+    """The ends of each value's interval, as the contract defines them.
+
+    Args:
+        interval: whose `level` is one of.
+        level: with a margin for each bin.
+        value: ``[rows]``, in the output's unit.
+    """
+    margin = np.array(level.margins)[_bins(interval.edges, value)]
+    if interval.scale == "value":
+        return value - margin, value + margin
+    return (1 + value) / np.exp(margin) - 1, (1 + value) * np.exp(margin) - 1
+
+
+def measured(interval: Interval, value: Floats, target: Floats) -> Interval:
+    """The interval with each level's coverage and mean width on other rows.
+
+    Args:
+        interval: as it was fitted.
+        value: ``[rows]``, what the model answers.
+        target: ``[rows]``, the truth.
+    """
+    levels = []
+    for level in interval.levels:
+        low, high = bounds(interval, level, value)
+        coverage = _rounded(((low <= target) & (target <= high)).mean())
+        width = _rounded((high - low).mean())
+        levels.append(level.model_copy(update={"coverage": coverage, "mean_width": width}))
+    return interval.model_copy(update={"levels": levels})
+
+
+def _seen(  # noqa: PLR0913 - as above
+    recipe: Recipe,
+    table: Table,
+    data: Dataset,
+    parts: Parts,
+    *,
+    learned: Learned,
+    assessment: Assessment,
+) -> Seen | None:
+    if recipe.split.interval_folds:
+        rows = np.sort(np.concatenate([parts.training, parts.validation]))
+        answers, _ = out_of_fold(recipe, table, data.target, rows, recipe.split.interval_folds)
+        return Seen("cross-validation", _values(answers), data.target[rows])
+    evaluation = assessment.evaluation
+    if evaluation is not None and evaluation.part == "cross-validation":
+        return Seen("cross-validation", _values(assessment.answers), data.target[assessment.rows])
+    if len(parts.validation) < _LEAST_VALIDATION_ROWS:
+        return None
+    answers = learned.predictor.predict(data.features[parts.validation])
+    return Seen("validation", _values(answers), data.target[parts.validation])
+
+
+def _values(answers: Float32s) -> Floats:
+    return answers[:, 0].astype(np.float64)
+
+
+def _edges(value: Floats) -> list[float]:
+    """Values that part the rows into bins of like numbers, none of them with few rows."""
+    bins = min(max(len(value) // _ROWS_OF_A_BIN, 1), _MOST_BINS)
+    edges = [_rounded(edge) for edge in np.quantile(value, np.arange(1, bins) / bins)]
+    edges = sorted(set(edges))
+    while edges:
+        counts = np.bincount(_bins(edges, value), minlength=len(edges) + 1)
+        smallest = int(counts.argmin())
+        if 2 * counts[smallest] >= _ROWS_OF_A_BIN:
+            break
+        del edges[max(smallest - 1, 0)]
+    return edges
+
+
+def _bins(edges: list[float], value: Floats) -> npt.NDArray[np.intp]:
+    return np.searchsorted(np.array(edges), value, side="right")
+
+
+def _scaled(value: Floats, scale: Literal["value", "log1p"]) -> Floats:
+    return np.log1p(value) if scale == "log1p" else value
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.{_DIGITS}g}")

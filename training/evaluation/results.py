@@ -1,0 +1,88 @@
+"""The results page: every published model beside what it must reach, measured anew."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.bundle.manifest import Manifest
+from service.bundle.store import read_bundle, versions_in
+from training.data.sources import Folders
+from training.evaluation.baselines import FIGURES, Figure, trial_of
+from training.evaluation.image_baselines import picture_bundle, picture_figures
+from training.export.published import open_model, published_names
+
+
+def results_page(models: Path, folders: Folders, also: Path | None = None) -> str:
+    """The page in Markdown.
+
+    Args:
+        models: the published models.
+        folders: where data may lie.
+        also: models that are too large to ship, measured all the same.
+
+    Raises:
+        TrainingError: a model or its data set cannot be read.
+    """
+    lines = [_HEAD]
+    homes = dict.fromkeys(published_names(models), models)
+    if also is not None:
+        homes = dict.fromkeys(published_names(also), also) | homes
+    for name, home in sorted(homes.items()):
+        lines += [_row(name, figure) for figure in _figures(home, name, folders)]
+    lines.append(_MADE)
+    for name, home in sorted(homes.items()):
+        newest = home / name / str(versions_in(home / name)[-1])
+        lines.append(_made(read_bundle(newest).manifest))
+    return "\n".join(lines) + "\n"
+
+
+def _figures(models: Path, name: str, folders: Folders) -> Iterator[Figure]:
+    pictures = picture_bundle(models, name)
+    if pictures is not None:
+        yield from picture_figures(pictures, folders)
+    elif name in FIGURES:
+        yield from FIGURES[name](trial_of(open_model(models, name), models, folders))
+
+
+def _row(name: str, figure: Figure) -> str:
+    holds = "yes" if figure.holds else "**no**"
+    return f"| `{name}` | {figure.claim} | {figure.measured} | {holds} |"
+
+
+def _made(manifest: Manifest) -> str:
+    made, evaluation = manifest.provenance, manifest.evaluation
+    if made is None:
+        return f"| `{manifest.name}` | | | | | |"
+    measured = "not measured"
+    if evaluation is not None and evaluation.part == "test":
+        measured = f"{evaluation.rows:,} test rows"
+    elif evaluation is not None:
+        measured = f"{evaluation.folds} folds"
+    digest = manifest.files["model.onnx"]
+    return (
+        f"| `{manifest.name}` | {made.split.training:,} | {measured} | {made.seed} "
+        f"| {made.duration_seconds:g} s | `{digest.sha256[:16]}`, {digest.bytes / 1024:,.0f} KiB |"
+    )
+
+
+_HEAD = """\
+# Results
+
+Made by `python -m training results`, which measures every published model anew beside another \
+solver or library on the same rows.
+Do not edit it by hand.
+
+Gradient boosting is scikit-learn's `HistGradientBoostingRegressor` with its defaults, fitted on \
+every row outside the test part.
+
+| model | must reach | measured | holds |
+| --- | --- | --- | --- |"""
+
+_MADE = """
+## How they were made
+
+The time is that of the whole run on one machine with two CPU cores: reading, fitting with all \
+its folds, measuring, exporting and proving.
+The digest is that of `model.onnx`: the same recipe, seed and machine give it again.
+
+| model | training rows | measured on | seed | time | sha256 of `model.onnx` |
+| --- | --- | --- | --- | --- | --- |"""

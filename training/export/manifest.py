@@ -1,0 +1,235 @@
+"""The manifest: what a run knows about its model, in the contract's own words."""
+
+import importlib.metadata
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from service.bundle import manifest as contract
+from service.bundle.features import (
+    BooleanFeature,
+    CategoryFeature,
+    FeaturesInput,
+    IntegerFeature,
+    NumberFeature,
+    Range,
+    Statistics,
+)
+from service.bundle.interval import Interval
+from service.bundle.outputs import ClassesOutput, ValueOutput
+from training.data.split import Parts
+from training.data.table import Column, Dataset, Float32s, Floats, Table
+from training.model.estimators import Estimator
+from training.model.predictor import Predictor
+from training.recipe.table import Card, Feature, Recipe, Seeded
+
+_DIGITS = 7
+_LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scikit-learn", "skl2onnx", "polars")
+
+
+def input_of(data: Dataset, training: Float32s) -> FeaturesInput:
+    """Each feature as the service must check and explain it; statistics of the training part."""
+    return FeaturesInput(
+        kind="features",
+        features=[
+            _feature(column, training[:, k].astype(np.float64))
+            for k, column in enumerate(data.columns)
+        ],
+    )
+
+
+def output_of(
+    card: Card,
+    threshold: float,
+    *,
+    unsure_below: float | None = None,
+    interval: Interval | None = None,
+) -> ValueOutput | ClassesOutput:
+    """The answer: a quantity in its unit, or labels, with what is known of its doubt."""
+    target = card.target
+    name = target.name or target.column
+    if card.task == "regression":
+        return ValueOutput(
+            kind="value",
+            name=name,
+            description=target.description,
+            unit=target.unit,
+            interval=interval,
+        )
+    return ClassesOutput(
+        kind="classes",
+        name=name,
+        description=target.description,
+        labels=target.labels,
+        threshold=threshold if card.task == "binary" else None,
+        unsure_below=unsure_below,
+    )
+
+
+def scaler_of(
+    recipe: Recipe, data: Dataset, predictor: Predictor | Estimator
+) -> contract.Scaler | None:
+    """The fitted scaler in plain numbers, where there is one."""
+    if isinstance(predictor, Estimator):
+        return None
+    preparation = predictor.preparation
+    if preparation.scaler is None:
+        return None
+    offset, scale = preparation.scaler.offset.tolist(), preparation.scaler.scale.tolist()
+    columns = {
+        data.columns[position].feature.name: contract.ColumnScale(
+            offset=_rounded(offset[k]), scale=_rounded(scale[k])
+        )
+        for k, position in enumerate(preparation.numeric)
+    }
+    return contract.Scaler(kind=recipe.preparation.scaler, columns=columns)
+
+
+def provenance_of(
+    recipe: Recipe, table: Table, rows: int, parts: Parts, started: float
+) -> contract.Provenance:
+    """How to make the model again; `started` is `time.perf_counter()` at the run's beginning."""
+    sizes = contract.SplitSizes(
+        training=len(parts.training), validation=len(parts.validation), test=len(parts.test)
+    )
+    origin = contract.DataOrigin(source=table.name, sha256=table.sha256, rows=rows)
+    return provenance(_portable(recipe), origin, sizes, started)
+
+
+def provenance(
+    recipe: Seeded, origin: contract.DataOrigin, sizes: contract.SplitSizes, started: float
+) -> contract.Provenance:
+    """How to make any model again; `started` is `time.perf_counter()` at the run's beginning."""
+    return contract.Provenance(
+        recipe=recipe.model_dump(mode="json", exclude_defaults=True),
+        seed=recipe.seed,
+        data=origin,
+        split=sizes,
+        versions=_versions(),
+        commit=_commit(),
+        created=datetime.now(UTC).replace(microsecond=0),
+        duration_seconds=round(time.perf_counter() - started, 2),
+    )
+
+
+def rounded(metrics: dict[str, float]) -> dict[str, float]:
+    """Metrics to seven significant digits, what float32 answers carry."""
+    return {name: _rounded(number) for name, number in metrics.items()}
+
+
+def _portable(recipe: Recipe) -> Recipe:
+    """Without the folder that a CSV file lay in: that is this machine's affair."""
+    if recipe.data.file is None:
+        return recipe
+    data = recipe.data.model_copy(update={"file": Path(recipe.data.file).name})
+    return recipe.model_copy(update={"data": data})
+
+
+def _feature(
+    column: Column, cells: Floats
+) -> NumberFeature | IntegerFeature | BooleanFeature | CategoryFeature:
+    feature = column.feature
+    known = cells[~np.isnan(cells)]
+    if feature.type == "category":
+        return _category(column, known)
+    if feature.type == "boolean":
+        return BooleanFeature(
+            type="boolean",
+            name=feature.name,
+            description=feature.description,
+            optional=feature.optional,
+            example=bool(np.median(known) if feature.example is None else feature.example),
+        )
+    trained = Range(minimum=_rounded(known.min()), maximum=_rounded(known.max()))
+    statistics = Statistics(
+        mean=_rounded(known.mean()),
+        standard_deviation=_rounded(known.std()),
+        deciles=[_rounded(d) for d in np.quantile(known, np.linspace(0, 1, 11))],
+        missing=_rounded(np.isnan(cells).mean()),
+    )
+    kind = NumberFeature if feature.type == "number" else IntegerFeature
+    return kind.model_validate(
+        {
+            "type": feature.type,
+            "name": feature.name,
+            "unit": feature.unit,
+            "description": feature.description,
+            "optional": feature.optional,
+            "allowed": _allowed(feature),
+            "trained": trained,
+            "example": _typical(feature, known),
+            "statistics": statistics,
+        }
+    )
+
+
+def _category(column: Column, known: Floats) -> CategoryFeature:
+    feature = column.feature
+    counts = np.bincount(known[known >= 0].astype(int), minlength=len(column.categories))
+    example = feature.example or column.categories[int(counts.argmax())]
+    return CategoryFeature(
+        type="category",
+        name=feature.name,
+        unit=feature.unit,
+        description=feature.description,
+        optional=feature.optional,
+        categories=list(column.categories),
+        counts=counts.tolist(),
+        unseen=feature.unseen,
+        example=str(example),
+    )
+
+
+def _allowed(feature: Feature) -> Range | None:
+    if feature.minimum is None and feature.maximum is None:
+        return None
+    return Range(minimum=feature.minimum, maximum=feature.maximum)
+
+
+def _typical(feature: Feature, known: Floats) -> float:
+    if isinstance(feature.example, int | float):
+        return float(feature.example)
+    middle = float(np.quantile(known, 0.5, method="nearest"))
+    return round(middle) if feature.type == "integer" else _rounded(middle)
+
+
+def _rounded(number: float) -> float:
+    return float(f"{number:.{_DIGITS}g}")
+
+
+def _versions() -> dict[str, str]:
+    libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    runtime = _runtime_version(("onnxruntime", "onnxruntime-gpu"))
+    return {"python": platform.python_version(), **libraries, **runtime}
+
+
+def _runtime_version(distributions: Sequence[str]) -> dict[str, str]:
+    """ONNX Runtime comes under one of two names."""
+    for name in distributions:
+        try:
+            return {"onnxruntime": importlib.metadata.version(name)}
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {}
+
+
+def _commit() -> str | None:
+    """The commit of the training code, with ``-dirty`` where that code differs from it."""
+    commit = _git("rev-parse", "HEAD")
+    return f"{commit}-dirty" if commit and _git("status", "--porcelain", "--", ".") else commit
+
+
+def _git(*words: str) -> str | None:
+    git = shutil.which("git")
+    if git is None:
+        return None
+    found = subprocess.run(  # noqa: S603 - fixed commands
+        [git, *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip() or None

@@ -1,0 +1,125 @@
+"""Published models, read back: what they are, what they answer, how good they are elsewhere."""
+
+import difflib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.bundle.features import CategoryFeature, FeaturesInput
+from service.bundle.manifest import Manifest
+from service.bundle.outputs import ClassesOutput
+from service.bundle.store import read_bundle, versions_in
+from training.data.csv import read_csv
+from training.data.csv_layout import layout_of
+from training.data.sources import SOURCES
+from training.data.table import Column, Dataset, encode_features, encode_target, with_target
+from training.errors import DataError
+from training.evaluation.metrics import measure
+from training.export.runtime import Graph
+from training.recipe.loader import parse_recipe
+from training.recipe.table import Data, Recipe
+
+_DEFAULT_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Published:
+    """A bundle with the recipe that made it."""
+
+    manifest: Manifest
+    version: int
+    recipe: Recipe
+    graph: Graph
+
+    @property
+    def threshold(self) -> float:
+        """Of two labels the second is answered from this probability on."""
+        output = self.manifest.output
+        if isinstance(output, ClassesOutput) and output.threshold is not None:
+            return output.threshold
+        return _DEFAULT_THRESHOLD
+
+    @property
+    def columns(self) -> list[Column]:
+        """The recipe's features with the categories that the graph knows."""
+        taken = self.manifest.input
+        features = taken.features if isinstance(taken, FeaturesInput) else []
+        words = {
+            feature.name: tuple(feature.categories)
+            for feature in features
+            if isinstance(feature, CategoryFeature)
+        }
+        return [Column(feature, words.get(feature.name, ())) for feature in self.recipe.features]
+
+
+def open_model(models: Path, name: str) -> Published:
+    """Read `name`, or `name/version`, with every check of the contract.
+
+    Raises:
+        DataError: there is no such model, or it was not trained from a recipe.
+        BundleError: it breaks the contract.
+    """
+    model, _, wish = name.partition("/")
+    versions = versions_of(models, model)
+    version = int(wish) if re.fullmatch(r"[0-9]+", wish) else versions[-1]
+    if version not in versions or (wish and not wish.isdecimal()):
+        known = ", ".join(map(str, versions))
+        raise DataError(f"Model {model!r} has no version {wish!r}; available: {known}.")
+    bundle = read_bundle(models / model / str(version))
+    if bundle.manifest.provenance is None:
+        raise DataError(
+            f"{name} was imported, so how a table's cells become its columns is not "
+            "known. Import it again with --csv and --target to measure it."
+        )
+    if not isinstance(bundle.manifest.input, FeaturesInput):
+        raise DataError(f"{name} takes pictures; a CSV file holds rows of a table.")
+    recipe = parse_recipe(bundle.manifest.provenance.recipe, f"in the manifest of {name}")
+    return Published(bundle.manifest, version, recipe, Graph(bundle.model))
+
+
+def versions_of(models: Path, model: str) -> list[int]:
+    """The versions of a model, ascending.
+
+    Raises:
+        DataError: there is no such model; the message names the nearest one.
+    """
+    versions = versions_in(models / model)
+    if not versions:
+        names = published_names(models)
+        near = difflib.get_close_matches(model, names, n=1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        there = ", ".join(names) or "none"
+        raise DataError(f"There is no model {model!r} in {models}{meant}; there: {there}.")
+    return versions
+
+
+def published_names(models: Path) -> list[str]:
+    """The models that have a version, by name."""
+    if not models.is_dir():
+        return []
+    return sorted(home.name for home in models.iterdir() if versions_in(home))
+
+
+def measure_on(model: Published, path: Path) -> tuple[int, dict[str, float]]:
+    """Measure a model on a CSV file with the columns of its training table.
+
+    Returns:
+        The number of rows that have a target, and the task's metrics on them.
+
+    Raises:
+        DataError: the file cannot be read, or a column or cell does not fit.
+    """
+    data = model.recipe.data
+    table = with_target(read_csv(path, layout_of(data), _names(data)), model.recipe.target)
+    rows = Dataset(
+        model.columns,
+        encode_features(table, model.columns),
+        encode_target(table, model.recipe.target),
+    )
+    answers = model.graph.predict(rows.features)
+    return len(rows.target), measure(model.recipe, rows.target, answers, model.threshold)
+
+
+def _names(data: Data) -> list[str] | None:
+    named = SOURCES[data.source].columns if data.source in SOURCES else ()
+    return data.columns or list(named) or None

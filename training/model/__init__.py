@@ -1,0 +1,1 @@
+"""Networks, preprocessing, losses and optimizers of tables."""

@@ -1,0 +1,83 @@
+"""Families that scikit-learn fits; as a graph they are wrapped like anyone else's model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from skl2onnx import to_onnx  # type: ignore[import-untyped]
+from skl2onnx.common.data_types import FloatTensorType  # type: ignore[import-untyped]
+from sklearn.cluster import KMeans
+from sklearn.metrics import confusion_matrix
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from training.data.table import Dataset, Float32s, Rows
+from training.importing.graph import Foreign
+from training.importing.outputs import find_reply
+from training.importing.wrapping import wrap
+from training.recipe.table import Recipe
+
+_STARTS = 10
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A fitted estimator of scikit-learn that answers like a published graph."""
+
+    source = "scikit-learn"
+    fitted: Any  # scikit-learn ships no types
+    recipe: Recipe
+
+    def predict(self, features: Float32s) -> Float32s:
+        """``[rows, columns]`` in raw units to the answers, ``[rows, outputs]``."""
+        labels = self.recipe.target.labels
+        if not len(features):  # which scikit-learn refuses
+            return np.empty((0, len(labels) if self.recipe.task == "multiclass" else 1), np.float32)
+        if not labels:
+            return np.asarray(self.fitted.predict(features)[:, np.newaxis], dtype=np.float32)
+        shares = np.zeros((len(features), len(labels)), dtype=np.float32)
+        if self.recipe.network.family == "k-means":
+            shares[np.arange(len(features)), self.fitted.predict(features)] = 1
+        else:
+            shares[:, self.fitted.classes_] = self.fitted.predict_proba(features)
+        return shares[:, 1:] if self.recipe.task == "binary" else shares
+
+    def graph(self, answer: str) -> bytes:
+        """The estimator as a graph that keeps the contract, its one output called `answer`."""
+        columns, labels = self.recipe.features, self.recipe.target.labels
+        kind = FloatTensorType([None, len(columns)])
+        foreign = Foreign(to_onnx(self.fitted, initial_types=[("columns", kind)]))
+        probe = np.zeros((1, len(columns)), dtype=np.float32)
+        reply = find_reply(foreign.run(probe, columns), foreign.classes, labels)
+        return wrap(foreign, columns, reply, answer)
+
+
+def fit_estimator(recipe: Recipe, data: Dataset, training: Rows) -> Estimator:
+    """Fit the recipe's family to the training rows.
+
+    Args:
+        recipe: of a family that scikit-learn fits.
+        data: all rows.
+        training: the rows to learn from.
+    """
+    x, y = data.features[training], data.target[training]
+    if recipe.task == "regression":
+        tree = DecisionTreeRegressor(random_state=recipe.seed)
+        return Estimator(tree.fit(x, y), recipe)
+    positions = y.astype(np.intp)
+    if recipe.network.family == "k-means":
+        return Estimator(_clusters(recipe, x, positions), recipe)
+    return Estimator(DecisionTreeClassifier(random_state=recipe.seed).fit(x, positions), recipe)
+
+
+def _clusters(recipe: Recipe, x: Float32s, positions: Rows) -> KMeans:
+    """Clusters found without looking at the labels, then put into the labels' order.
+
+    Each cluster takes the name that agrees with most of its rows, every name once.
+    """
+    count = len(recipe.target.labels)
+    clusters = KMeans(count, n_init=_STARTS, random_state=recipe.seed).fit(x)
+    together = confusion_matrix(positions, clusters.labels_, labels=range(count))
+    _, order = linear_sum_assignment(together, maximize=True)
+    clusters.cluster_centers_ = clusters.cluster_centers_[order]
+    return clusters

@@ -1,0 +1,84 @@
+"""What a fit makes small: each loss gives one number for each row."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.data.table import Floats
+from training.recipe.table import Loss, Recipe
+
+RowLoss = Callable[[Tensor, Tensor], Tensor]
+"""Scores ``[rows, outputs]`` and target ``[rows]`` to ``[rows]``."""
+
+
+def loss_of(recipe: Recipe) -> RowLoss:
+    """The recipe's loss, or the usual one for its task."""
+    usual: dict[str, Loss] = {"regression": "mse"}
+    if recipe.network.family == "perceptron":
+        usual = {"binary": "perceptron"}
+    wish = recipe.training.loss if recipe.training else None
+    name = wish or usual.get(recipe.task, "cross-entropy")
+    if recipe.task == "multiclass":
+        return _categorical_cross_entropy
+    return _LOSSES[name]
+
+
+def penalty(network: nn.Module, l1: float, l2: float) -> Tensor | float:
+    """``l1 * sum |w| + l2 * sum w²`` over the weights; biases go free."""
+    if l1 == 0 and l2 == 0:
+        return 0.0
+    weights = torch.cat([p.flatten() for p in network.parameters() if p.dim() > 1])
+    return l1 * weights.abs().sum() + l2 * weights.square().sum()
+
+
+def class_weights(classes: Floats) -> Floats:
+    """For each class the weight that gives all of them the same say, ``[classes]``.
+
+    Args:
+        classes: ``[rows]``, the training part's label positions.
+    """
+    counts = np.bincount(classes.astype(int))
+    return np.asarray(len(classes) / (np.count_nonzero(counts) * np.maximum(counts, 1)))
+
+
+def _squared(scores: Tensor, target: Tensor) -> Tensor:
+    return (scores[:, 0] - target).square()
+
+
+def _absolute(scores: Tensor, target: Tensor) -> Tensor:
+    return (scores[:, 0] - target).abs()
+
+
+def _huber(scores: Tensor, target: Tensor) -> Tensor:
+    return functional.huber_loss(scores[:, 0], target, reduction="none")
+
+
+def _binary_cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
+    return functional.binary_cross_entropy_with_logits(scores[:, 0], target, reduction="none")
+
+
+def _categorical_cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
+    return functional.cross_entropy(scores, target.long(), reduction="none")
+
+
+def _hinge(scores: Tensor, target: Tensor) -> Tensor:
+    return torch.relu(1 - (2 * target - 1) * scores[:, 0])
+
+
+def _perceptron(scores: Tensor, target: Tensor) -> Tensor:
+    """Its gradient is Rosenblatt's rule: (answer - target) * input, nought where the answer is."""
+    answer = (scores[:, 0].detach() >= 0).to(target.dtype)
+    return (answer - target) * scores[:, 0]
+
+
+_LOSSES: dict[Loss, RowLoss] = {
+    "mse": _squared,
+    "mae": _absolute,
+    "huber": _huber,
+    "cross-entropy": _binary_cross_entropy,
+    "hinge": _hinge,
+    "perceptron": _perceptron,
+}

@@ -1,0 +1,157 @@
+"""The learned part of a model: from prepared columns to scores."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from training.recipe.table import Activation, Network
+
+
+class Maxout(nn.Module):
+    """The greater of two linear pieces (Goodfellow and others, 2013)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, outputs)
+        self.second = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[rows, inputs]`` to ``[rows, outputs]``."""
+        return torch.maximum(self.first(x), self.second(x))
+
+
+class PiecewiseLinear(nn.Module):
+    """How far each number has come through each of its quantile bins, 0 to 1.
+
+    The piecewise linear encoding of Gorishniy and others, "On Embeddings for Numerical Features
+    in Tabular Deep Learning" (2022), beside the numbers themselves.
+    """
+
+    start: Tensor
+    width: Tensor
+
+    def __init__(self, training: Tensor, bins: int) -> None:
+        super().__init__()
+        shares = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
+        edges = torch.stack([_quantiles(column, shares) for column in training.double().T])
+        self.register_buffer("start", edges[:, :-1].contiguous())
+        width = edges[:, 1:] - edges[:, :-1]
+        # A bin between equal quantiles is a step: one when the number is past it.
+        self.register_buffer("width", torch.clamp(width, min=1e-6))
+        self.outputs = training.shape[1] * (bins + 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[rows, columns]`` to ``[rows, columns * (bins + 1)]``."""
+        passed = (x.unsqueeze(2) - self.start) / self.width
+        return torch.cat([x, torch.clamp(passed, 0.0, 1.0).flatten(1)], dim=1)
+
+
+class Periodic(nn.Module):
+    """Sines and cosines of each number with learned frequencies, beside the number itself.
+
+    The periodic embedding of the same paper; frequencies start as normal draws of deviation 0.5.
+    """
+
+    def __init__(self, columns: int, bins: int) -> None:
+        super().__init__()
+        self.frequency = nn.Parameter(torch.randn(columns, max(bins // 2, 1)) * 0.5)
+        self.outputs = columns * (2 * self.frequency.shape[1] + 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[rows, columns]`` to ``[rows, outputs]``."""
+        angle = 2 * math.pi * x.unsqueeze(2) * self.frequency
+        return torch.cat([x, torch.sin(angle).flatten(1), torch.cos(angle).flatten(1)], dim=1)
+
+
+class Embedded(nn.Module):
+    """The first columns, which are numbers, through an embedding; the others as they are."""
+
+    def __init__(self, embedding: PiecewiseLinear | Periodic, numbers: int, width: int) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.numbers = numbers
+        self.outputs = embedding.outputs + width - numbers
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[rows, width]`` to ``[rows, outputs]``."""
+        return torch.cat([self.embedding(x[:, : self.numbers]), x[:, self.numbers :]], dim=1)
+
+
+class Ensemble(nn.Module):
+    """The mean of its members' scores."""
+
+    def __init__(self, members: list[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[rows, width]`` to ``[rows, outputs]``."""
+        scores = [member(x) for member in self.members]
+        return torch.stack(scores).mean(dim=0) if len(scores) > 1 else scores[0]
+
+
+def build(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Module:
+    """An unfitted network from prepared columns to scores.
+
+    Args:
+        plan: the recipe's wishes.
+        training: ``[rows, width]``, the prepared training part, from which embeddings take bins.
+        numbers: how many of its first columns are numbers.
+        outputs: scores for each row: one, or one for each of several labels.
+    """
+    if plan.family == "mlp":
+        return _mlp(plan, training, numbers, outputs).to(training.dtype)
+    linear = nn.Linear(training.shape[1], outputs, dtype=training.dtype)
+    # These losses have one valley; starting from nought makes every run take the same way.
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _mlp(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Module:
+    width = training.shape[1]
+    layers: list[nn.Module] = []
+    if plan.embedding != "none" and numbers:
+        embedded = Embedded(_embedding(plan, training[:, :numbers]), numbers, width)
+        layers.append(embedded)
+        width = embedded.outputs
+    for units in plan.hidden:
+        layers += _hidden_layer(plan, width, units)
+        width = units
+    return nn.Sequential(*layers, nn.Linear(width, outputs))
+
+
+def _embedding(plan: Network, numbers: Tensor) -> PiecewiseLinear | Periodic:
+    if plan.embedding == "periodic":
+        return Periodic(numbers.shape[1], plan.bins)
+    return PiecewiseLinear(numbers, plan.bins)
+
+
+def _hidden_layer(plan: Network, inputs: int, units: int) -> list[nn.Module]:
+    if plan.activation == "maxout":
+        layer: list[nn.Module] = [Maxout(inputs, units)]
+    else:
+        layer = [nn.Linear(inputs, units), _ACTIVATIONS[plan.activation]()]
+    if plan.batch_norm:
+        layer.insert(1, nn.BatchNorm1d(units))
+    if plan.dropout:
+        layer.append(nn.Dropout(plan.dropout))
+    return layer
+
+
+def _quantiles(column: Tensor, shares: Tensor) -> Tensor:
+    # torch.quantile refuses more than 16 million values; sorting does not.
+    ordered = column.sort().values
+    return ordered[(shares * (len(ordered) - 1)).round().long()]
+
+
+_ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky-relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+}

@@ -1,0 +1,188 @@
+"""Reading recipes: one TOML file, `key=value` overrides, and every problem said at once."""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic_core import ErrorDetails
+
+from training.errors import RecipeError
+from training.recipe.cross_field_checks import contradictions
+from training.recipe.image import ImageRecipe
+from training.recipe.table import Card, Purpose, Recipe
+
+T = TypeVar("T", bound=Purpose)
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def recipe_names() -> list[str]:
+    """The shipped recipes."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def read_any(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe | ImageRecipe:
+    """Read a recipe for tables or for pictures: a shipped one by its name, or any `.toml` file.
+
+    Each override ``key=value`` changes a key of it.
+
+    Raises:
+        RecipeError: with every problem found, unknown keys with the nearest known one.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{name_or_path}.toml"
+        if name_or_path not in recipe_names():
+            raise RecipeError(name_or_path, [_no_such_recipe(name_or_path)])
+    document = read_document(path, overrides)
+    if "image" in document:
+        return parse_image_recipe(document, name_or_path)
+    return parse_recipe(document, name_or_path)
+
+
+def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe for tables as `read_any` does.
+
+    Raises:
+        RecipeError: with every problem found, or because it is for pictures.
+    """
+    recipe = read_any(name_or_path, overrides)
+    if isinstance(recipe, ImageRecipe):
+        raise RecipeError(name_or_path, ["image: a recipe for a table has no such section"])
+    return recipe
+
+
+def read_document(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a TOML file, or begin with nothing, and apply `key=value` overrides.
+
+    Raises:
+        RecipeError: it cannot be read.
+    """
+    document: dict[str, Any] = {}
+    if path is not None:
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise RecipeError(str(path), [f"{path.name} cannot be read: {error}"]) from None
+    for override in overrides:
+        _override(document, override)
+    return document
+
+
+def parse_recipe(document: dict[str, Any], origin: str) -> Recipe:
+    """Check a recipe that has been read.
+
+    Raises:
+        RecipeError: with every problem found.
+    """
+    recipe = _checked(Recipe, document, origin)
+    if problems := contradictions(recipe):
+        raise RecipeError(origin, problems)
+    return recipe
+
+
+def parse_image_recipe(document: dict[str, Any], origin: str) -> ImageRecipe:
+    """Check a recipe for pictures that has been read.
+
+    Raises:
+        RecipeError: with every problem found.
+    """
+    return _checked(ImageRecipe, document, origin)
+
+
+def parse_card(document: dict[str, Any], origin: str) -> Card:
+    """Check the description of a model that was made elsewhere.
+
+    Raises:
+        RecipeError: with every problem found.
+    """
+    return _checked(Card, document, origin)
+
+
+def toml_of(recipe: Recipe | ImageRecipe) -> str:
+    """The recipe as a complete TOML file, which reads back as itself."""
+    document = recipe.model_dump(mode="json", exclude_defaults=True)
+    tables = {key: value for key, value in document.items() if isinstance(value, dict)}
+    features = document.pop("features", [])
+    lines = _lines({key: value for key, value in document.items() if key not in tables})
+    for key in ("data", "target"):
+        lines += ["", f"[{key}]", *_lines(tables.pop(key))]
+    for feature in features:
+        lines += ["", "[[features]]", *_lines(feature)]
+    for key, section in tables.items():
+        lines += ["", f"[{key}]", *_lines(section)]
+    return "\n".join(lines) + "\n"
+
+
+def _checked(kind: type[T], document: dict[str, Any], origin: str) -> T:
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        problems = [_problem(kind, p) for p in error.errors()]
+        raise RecipeError(origin, problems) from None
+
+
+def _no_such_recipe(name: str) -> str:
+    near = difflib.get_close_matches(name, recipe_names(), n=1)
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    return (
+        f"there is no recipe of this name{meant}; "
+        f"available: {', '.join(recipe_names())}, or the path of a .toml file"
+    )
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(
+            override, ["an override is written key=value, for example training.epochs=50"]
+        )
+    try:
+        value: JsonValue = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *sections, last = key.split(".")
+    place = document
+    for section in sections:
+        inner = place.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise RecipeError(override, [f"{section} is not a section, so {key} cannot be set"])
+        place = inner
+    place[last] = value
+
+
+def _problem(document: type[BaseModel], error: ErrorDetails) -> str:
+    kind, loc, message, found = error["type"], error["loc"], error["msg"], error["input"]
+    where = ".".join(str(step) for step in loc if not _is_branch(step))
+    if kind == "extra_forbidden":
+        known = sorted(_section_at(document, loc[:-1]).model_fields)
+        near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
+        meant = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"{where}: there is no such key; {meant}"
+    if kind == "missing":
+        return f"{where}: this key is required"
+    return f"{where}: {message[0].lower()}{message[1:]}, but it is {found!r}"
+
+
+def _is_branch(step: int | str) -> bool:
+    # Where a key takes several types, pydantic adds the branch it tried, such as "literal['half']".
+    return isinstance(step, str) and any(mark in step for mark in "[(")
+
+
+def _section_at(section: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
+    for step in loc:
+        if isinstance(step, str) and step in section.model_fields:
+            annotation = section.model_fields[step].annotation
+            for kind in (annotation, *get_args(annotation)):
+                if isinstance(kind, type) and issubclass(kind, BaseModel):
+                    section = kind
+    return section
+
+
+def _lines(section: Mapping[str, Any]) -> list[str]:
+    # TOML's strings, numbers, truth values and arrays are written like JSON's, but for one letter.
+    written = {key: json.dumps(value, ensure_ascii=False) for key, value in section.items()}
+    return [f"{key} = " + value.replace("\x7f", "\\u007f") for key, value in written.items()]
