@@ -19,10 +19,10 @@ from bench.page import replace_section
 from service.bundle.inputs import ImageInput
 from service.imaging.preprocess import DECODER
 from training.data.sources import Folders
+from training.image_run import unfitted
 from training.images.checkpoint import Checkpoint
 from training.images.dataset import PictureSet
 from training.images.fit import fit
-from training.images.run import unfitted
 from training.images.sources import load_pictures
 from training.recipe.image import Augmentation, ImageRecipe
 from training.recipe.loader import read_any

@@ -23,7 +23,7 @@ from bench.page import replace_section
 from training.data.sources import Folders, load
 from training.data.split import divide
 from training.data.table import Dataset, Rows, encode, encode_target, with_target
-from training.model.predictor import learn
+from training.learn import learn
 from training.model.preprocessing import fit_preparation
 from training.recipe.loader import read_recipe
 from training.recipe.table import Recipe

@@ -10,7 +10,7 @@ from tests.conftest import StartApp
 from training.data.sources import Folders, load
 from training.data.split import divide
 from training.data.table import encode, encode_target, with_target
-from training.model.predictor import learn
+from training.learn import learn
 from training.recipe.loader import read_recipe
 from training.run import run
 

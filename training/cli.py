@@ -15,8 +15,8 @@ from training.data.sources import Folders
 from training.errors import DataError
 from training.evaluation.results import results_page
 from training.export.published import measure_on, open_model, published_names, versions_of
+from training.image_run import run as run_pictures
 from training.images.checkpoint import Keeping
-from training.images.run import run as run_pictures
 from training.importing.importing import import_model
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, recipe_names, toml_of

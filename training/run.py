@@ -8,7 +8,7 @@ from service.bundle import manifest as contract
 from service.bundle.disk import to_json
 from service.bundle.outputs import output_name
 from service.bundle.store import EXAMPLES, MODEL
-from training.data.quality import caveats, rare_label
+from training.autorecipe.quality import caveats, rare_label
 from training.data.sources import Folders, load
 from training.data.split import divide
 from training.data.table import encode, encode_target, with_target
@@ -18,7 +18,7 @@ from training.export import manifest as describe
 from training.export import onnx_export
 from training.export.explanations import reasons_of
 from training.export.publish import check_folder, publish
-from training.model.predictor import learn
+from training.learn import learn
 from training.recipe.table import Recipe
 from training.report import page
 

@@ -9,7 +9,7 @@ from training.data.sources import Folders, load
 from training.data.split import divide
 from training.data.table import encode, encode_target, with_target
 from training.evaluation.metrics import measure
-from training.model.predictor import learn
+from training.learn import learn
 from training.recipe.loader import read_recipe
 from training.recipe.table import Activation, Loss, Optimiser, ScalerKind, Schedule
 

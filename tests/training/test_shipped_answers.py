@@ -26,7 +26,7 @@ from training.data.table import Float32s
 from training.evaluation.baselines import Trial, trial_of
 from training.evaluation.calibration import unsure_metrics
 from training.export.published import open_model
-from training.export.runtime import Graph
+from training.onnx_files import Graph
 
 MODELS = Path(__file__).parents[2] / "models"
 ADDITIVE = [

@@ -10,8 +10,7 @@ from service.bundle.inputs import ImageInput
 from service.imaging.preprocess import DECODER
 from training.data.sources import Folders
 from training.errors import DataError
-from training.images.idx import idx_files, read_idx
-from training.images.sources import Found, load_pictures
+from training.images.sources import Found, idx_files, load_pictures, read_idx
 from training.recipe.image import ImageRecipe, Pictures
 from training.recipe.loader import parse_image_recipe
 

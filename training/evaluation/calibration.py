@@ -2,6 +2,14 @@
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn import functional
+
+from training.data.table import Float32s
+from training.evaluation.metrics import calibration_error, confidence
+from training.images.dataset import Classes
 
 Floats = npt.NDArray[np.floating]
 Truths = npt.NDArray[np.bool_]
@@ -10,6 +18,9 @@ LEAST_RATIO = 3.0
 """How many times as often wrong as the others unsure answers must be, unless a caller asks more."""
 _MOST_UNSURE = 0.2
 _LEAST_WRONG = 5
+_HALF = 0.5
+_BOUNDS = (-3.0, 3.0)
+"""Of the temperature's logarithm."""
 
 
 def choose_unsure(
@@ -64,3 +75,29 @@ def unsure_metrics(confidence: Floats, right: Truths, threshold: float) -> dict[
         if rows.any():
             found[name] = float((~right[rows]).mean())
     return found
+
+
+def best_temperature(scores: Tensor, target: Classes) -> float:
+    """What to divide the scores by for the least cross-entropy (Guo and others, 2017).
+
+    Args:
+        scores: ``[pictures, outputs]`` of the validation part, which was not fitted on.
+        target: ``[pictures]``, positions of labels.
+    """
+    wanted = torch.from_numpy(target)
+
+    def surprise(logarithm: float) -> float:
+        tempered = scores.double() / np.exp(logarithm)
+        if scores.shape[1] == 1:
+            return functional.binary_cross_entropy_with_logits(
+                tempered[:, 0], wanted.double()
+            ).item()
+        return functional.cross_entropy(tempered, wanted).item()
+
+    return float(np.exp(minimize_scalar(surprise, bounds=_BOUNDS, method="bounded").x))
+
+
+def error_of(answers: Float32s, target: Classes) -> float:
+    """The expected calibration error of answers, ``[pictures, outputs]``."""
+    shares, right = confidence(target, answers, _HALF)
+    return calibration_error(right, shares.astype(np.float64))

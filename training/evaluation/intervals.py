@@ -11,14 +11,14 @@ from service.bundle.interval import Interval, IntervalLevel
 from training.data.split import Parts
 from training.data.table import Dataset, Float32s, Floats, Table
 from training.evaluation.assessment import Assessment, out_of_fold
-from training.model.predictor import Learned
+from training.evaluation.metrics import round_number
+from training.learn import Learned
 from training.recipe.table import Recipe
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 _LEAST_VALIDATION_ROWS = 100
 _ROWS_OF_A_BIN = 200
 _MOST_BINS = 20
-_DIGITS = 7
 
 Source = Literal["validation", "cross-validation"]
 
@@ -73,7 +73,9 @@ def fit_interval(seen: Seen, scale: Literal["value", "log1p"]) -> Interval | Non
     for level in LEVELS:
         ranks = [math.ceil((len(one) + 1) * level - 1e-9) for one in grouped]
         if all(rank <= len(one) for rank, one in zip(ranks, grouped, strict=True)):
-            margins = [_rounded(one[rank - 1]) for rank, one in zip(ranks, grouped, strict=True)]
+            margins = [
+                round_number(one[rank - 1]) for rank, one in zip(ranks, grouped, strict=True)
+            ]
             levels.append(IntervalLevel(level=level, margins=margins))
     if not levels:
         return None
@@ -107,8 +109,8 @@ def measured(interval: Interval, value: Floats, target: Floats) -> Interval:
     levels = []
     for level in interval.levels:
         low, high = bounds(interval, level, value)
-        coverage = _rounded(((low <= target) & (target <= high)).mean())
-        width = _rounded((high - low).mean())
+        coverage = round_number(((low <= target) & (target <= high)).mean())
+        width = round_number((high - low).mean())
         levels.append(level.model_copy(update={"coverage": coverage, "mean_width": width}))
     return interval.model_copy(update={"levels": levels})
 
@@ -142,7 +144,7 @@ def _values(answers: Float32s) -> Floats:
 def _edges(value: Floats) -> list[float]:
     """Values that part the rows into bins of like numbers, none of them with few rows."""
     bins = min(max(len(value) // _ROWS_OF_A_BIN, 1), _MOST_BINS)
-    edges = [_rounded(edge) for edge in np.quantile(value, np.arange(1, bins) / bins)]
+    edges = [round_number(edge) for edge in np.quantile(value, np.arange(1, bins) / bins)]
     edges = sorted(set(edges))
     while edges:
         counts = np.bincount(_bins(edges, value), minlength=len(edges) + 1)
@@ -159,7 +161,3 @@ def _bins(edges: list[float], value: Floats) -> npt.NDArray[np.intp]:
 
 def _scaled(value: Floats, scale: Literal["value", "log1p"]) -> Floats:
     return np.log1p(value) if scale == "log1p" else value
-
-
-def _rounded(number: float) -> float:
-    return float(f"{number:.{_DIGITS}g}")

@@ -12,6 +12,7 @@ from training.recipe.table import Card
 Ints = npt.NDArray[np.intp]
 Positions = npt.NDArray[np.int64]
 _BINS = 10
+_DIGITS = 7
 
 
 def measure(card: Card, target: Floats, answers: Float32s, threshold: float) -> dict[str, float]:
@@ -162,3 +163,13 @@ def _areas(target: Ints, shares: Floats) -> dict[str, float]:
         "pr_auc": metrics.average_precision_score(target, shares[:, 1]),
         "brier": metrics.brier_score_loss(target, shares[:, 1]),
     }
+
+
+def rounded(metrics: dict[str, float]) -> dict[str, float]:
+    """Metrics to seven significant digits, what float32 answers carry."""
+    return {name: round_number(number) for name, number in metrics.items()}
+
+
+def round_number(number: float) -> float:
+    """The number with as many digits as a manifest records."""
+    return float(f"{number:.{_DIGITS}g}")

@@ -6,8 +6,7 @@ from pathlib import Path
 from service.bundle.manifest import Manifest
 from service.bundle.store import read_bundle, versions_in
 from training.data.sources import Folders
-from training.evaluation.baselines import FIGURES, Figure, trial_of
-from training.evaluation.image_baselines import picture_bundle, picture_figures
+from training.evaluation.baselines import FIGURES, Figure, picture_bundle, picture_figures, trial_of
 from training.export.published import open_model, published_names
 
 

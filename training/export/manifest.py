@@ -25,11 +25,11 @@ from service.bundle.interval import Interval
 from service.bundle.outputs import ClassesOutput, ValueOutput
 from training.data.split import Parts
 from training.data.table import Column, Dataset, Float32s, Floats, Table
+from training.evaluation.metrics import round_number
 from training.model.estimators import Estimator
 from training.model.predictor import Predictor
 from training.recipe.table import Card, Feature, Recipe, Seeded
 
-_DIGITS = 7
 _LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scikit-learn", "skl2onnx", "polars")
 
 
@@ -84,7 +84,7 @@ def scaler_of(
     offset, scale = preparation.scaler.offset.tolist(), preparation.scaler.scale.tolist()
     columns = {
         data.columns[position].feature.name: contract.ColumnScale(
-            offset=_rounded(offset[k]), scale=_rounded(scale[k])
+            offset=round_number(offset[k]), scale=round_number(scale[k])
         )
         for k, position in enumerate(preparation.numeric)
     }
@@ -118,11 +118,6 @@ def provenance(
     )
 
 
-def rounded(metrics: dict[str, float]) -> dict[str, float]:
-    """Metrics to seven significant digits, what float32 answers carry."""
-    return {name: _rounded(number) for name, number in metrics.items()}
-
-
 def _portable(recipe: Recipe) -> Recipe:
     """Without the folder that a CSV file lay in: that is this machine's affair."""
     if recipe.data.file is None:
@@ -146,12 +141,12 @@ def _feature(
             optional=feature.optional,
             example=bool(np.median(known) if feature.example is None else feature.example),
         )
-    trained = Range(minimum=_rounded(known.min()), maximum=_rounded(known.max()))
+    trained = Range(minimum=round_number(known.min()), maximum=round_number(known.max()))
     statistics = Statistics(
-        mean=_rounded(known.mean()),
-        standard_deviation=_rounded(known.std()),
-        deciles=[_rounded(d) for d in np.quantile(known, np.linspace(0, 1, 11))],
-        missing=_rounded(np.isnan(cells).mean()),
+        mean=round_number(known.mean()),
+        standard_deviation=round_number(known.std()),
+        deciles=[round_number(d) for d in np.quantile(known, np.linspace(0, 1, 11))],
+        missing=round_number(np.isnan(cells).mean()),
     )
     kind = NumberFeature if feature.type == "number" else IntegerFeature
     return kind.model_validate(
@@ -196,11 +191,7 @@ def _typical(feature: Feature, known: Floats) -> float:
     if isinstance(feature.example, int | float):
         return float(feature.example)
     middle = float(np.quantile(known, 0.5, method="nearest"))
-    return round(middle) if feature.type == "integer" else _rounded(middle)
-
-
-def _rounded(number: float) -> float:
-    return float(f"{number:.{_DIGITS}g}")
+    return round(middle) if feature.type == "integer" else round_number(middle)
 
 
 def _versions() -> dict[str, str]:

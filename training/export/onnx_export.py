@@ -16,11 +16,10 @@ from service.bundle.features import INPUT_NAME
 from training.data.table import Float32s
 from training.errors import ExportError
 from training.export.folding import folded
-from training.export.runtime import Array, Graph
-from training.export.strip import strip
 from training.export.trimming import trim
 from training.model.estimators import Estimator
 from training.model.predictor import Predictor
+from training.onnx_files import Array, Graph, strip
 
 _RELATIVE = 1e-4
 _ABSOLUTE = 1e-5

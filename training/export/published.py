@@ -15,7 +15,7 @@ from training.data.sources import SOURCES
 from training.data.table import Column, Dataset, encode_features, encode_target, with_target
 from training.errors import DataError
 from training.evaluation.metrics import measure
-from training.export.runtime import Graph
+from training.onnx_files import Graph
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Data, Recipe
 

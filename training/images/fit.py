@@ -2,6 +2,7 @@
 
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -17,7 +18,6 @@ from training.errors import FitError
 from training.fit import History
 from training.images.augment import augment, mix
 from training.images.checkpoint import Checkpoint
-from training.images.clock import Clock
 from training.images.dataset import PictureSet
 from training.images.networks import Classifier
 from training.model.optimizers import build_optimiser, build_schedule
@@ -28,6 +28,7 @@ _SEEDS_APART = 1_000_003
 _AT_ONCE = 500
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
+_MINUTES_FROM = 90
 
 
 def fit(
@@ -196,3 +197,19 @@ def _nothing(_: nn.Module) -> None:
 def _say(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
+
+
+class Clock:
+    """Counts from the first epoch of this run, which may be a later one of the fit."""
+
+    def __init__(self, first: int, epochs: int) -> None:
+        self._first = first
+        self._epochs = epochs
+        self._started = time.perf_counter()
+
+    def after(self, epoch: int) -> str:
+        """The epoch just ended, of how many, and the time left for the others."""
+        passed = time.perf_counter() - self._started
+        left = passed / (epoch + 1 - self._first) * (self._epochs - epoch - 1)
+        unit = f"{left:.0f} s" if left < _MINUTES_FROM else f"{left / 60:.0f} min"
+        return f"epoch {epoch + 1}/{self._epochs}, {unit} left"

@@ -1,19 +1,22 @@
 """Where pictures come from: public data sets by name, idx files, or folders of photographs."""
 
+import gzip
 import hashlib
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from service.bundle.inputs import ImageInput
 from training.data.sources import Folders, Source, find
+from training.data.split import set_aside
 from training.errors import DataError
 from training.images.dataset import Bytes, PictureSet
 from training.images.folder import LeftOut, read_folder
-from training.images.idx import PARTS, idx_files, read_idx
-from training.recipe.image import Pictures
+from training.recipe.image import ImageRecipe, Pictures
 
 _GITHUB = "https://raw.githubusercontent.com"
 _MNIST = f"{_GITHUB}/fgnt/mnist/HEAD"
@@ -36,6 +39,10 @@ _DIGESTS = {
 _URLS = {"mnist": _MNIST, "fashion_mnist": _FASHION}
 _FOLDERS = ("cats_and_dogs",)
 """Public data sets that are folders; no one file holds them."""
+_GZIP = b"\x1f\x8b"
+_UNSIGNED_BYTES = 8
+PARTS = {"training": "train", "test": "t10k"}
+"""What MNIST calls them."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,22 @@ def load_pictures(data: Pictures, labels: list[str], image: ImageInput, folders:
         return _of_folder(_public_folder(name, folders), labels, image, name)
     known = ", ".join(sorted([*_DIGESTS, *_FOLDERS]))
     raise DataError(f"There is no public data set of pictures {name!r}; known: {known}.")
+
+
+def split_images(found: Found, recipe: ImageRecipe) -> tuple[PictureSet, PictureSet, PictureSet]:
+    """Training, validation and test part; those that the data set lacks are cut from training.
+
+    Raises:
+        DataError: there are too few pictures of a class.
+    """
+    training, validation, test = found.training, found.validation, found.test
+    share = recipe.split.validation
+    if test is None:
+        training, test = _cut(training, recipe.split.test, recipe.seed)
+        share /= 1 - recipe.split.test
+    if validation is None:
+        training, validation = _cut(training, share, recipe.seed)
+    return training, validation, test
 
 
 def _of_idx(name: str, labels: list[str], image: ImageInput, folders: Folders) -> Found:
@@ -149,3 +172,52 @@ def _public_folder(name: str, folders: Folders) -> Path:
         "train/cats, train/dogs, validation/cats and validation/dogs, or train on any folder of "
         "photographs with data.folder."
     )
+
+
+def read_idx(path: Path) -> Bytes:
+    """The array of an idx file of bytes, plain or gzipped, in the shape that it states.
+
+    Raises:
+        DataError: it cannot be read, or is no such file.
+    """
+    try:
+        content = path.read_bytes()
+        if content[:2] == _GZIP:
+            content = gzip.decompress(content)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from None
+    if len(content) < 4 or content[:2] != b"\0\0":  # noqa: PLR2004 - the magic number
+        raise DataError(f"{path} is no idx file: it does not begin with two noughts.")
+    kind, dimensions = content[2], content[3]
+    if kind != _UNSIGNED_BYTES:
+        raise DataError(f"{path} holds numbers of type {kind:#04x}; only bytes (0x08) are read.")
+    header = 4 + 4 * dimensions
+    shape = struct.unpack(f">{dimensions}I", content[4:header])
+    if len(content) - header != prod(shape):
+        raise DataError(
+            f"{path} is incomplete: its header says {prod(shape):,} bytes, and "
+            f"{len(content) - header:,} follow."
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """The images and labels of each part that lies in a folder under MNIST's names; or nothing."""
+    found = {}
+    for part, prefix in PARTS.items():
+        names = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
+        pair = [path for name in names if (path := _either(folder, name)) is not None]
+        if len(pair) == len(names):
+            found[part] = (pair[0], pair[1])
+    return found if "training" in found else {}
+
+
+def _either(folder: Path, name: str) -> Path | None:
+    places = (folder / name, folder / f"{name}.gz")
+    return next((place for place in places if place.is_file()), None)
+
+
+def _cut(pictures: PictureSet, share: float, seed: int) -> tuple[PictureSet, PictureSet]:
+    rows = np.arange(len(pictures))
+    kept, aside = set_aside(rows, pictures.target.astype(np.float64), share, seed, classes=True)
+    return pictures.chosen(kept), pictures.chosen(aside)

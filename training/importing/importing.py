@@ -14,13 +14,12 @@ from service.bundle.store import EXAMPLES, MODEL
 from training.data.csv import read_csv
 from training.data.table import Dataset, Float32s, Table, encode_target
 from training.errors import ImportRefused
-from training.evaluation.metrics import measure, naive_answers
+from training.evaluation.metrics import measure, naive_answers, rounded
 from training.export import manifest as describe
 from training.export import onnx_export
 from training.export.publish import publish
-from training.importing.graph import Foreign
+from training.importing.graph import Foreign, Reply, find_reply
 from training.importing.model_card import complete_card, labelled, proof_rows
-from training.importing.outputs import Reply, find_reply
 from training.importing.wrapping import wrap
 from training.recipe.table import Card
 
@@ -159,9 +158,9 @@ def _evaluate(
     return contract.Evaluation(
         part="test",
         rows=len(target),
-        metrics=describe.rounded(measure(card, target, answers, threshold)),
+        metrics=rounded(measure(card, target, answers, threshold)),
         baseline=contract.Baseline(
             name=f"{name} in these rows",
-            metrics=describe.rounded(measure(card, target, naive, _HALF)),
+            metrics=rounded(measure(card, target, naive, _HALF)),
         ),
     )

@@ -7,10 +7,8 @@ from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_help
 
 from service.bundle.features import INPUT_NAME
 from training.errors import ImportRefused
-from training.export.runtime import Array
-from training.export.strip import strip
-from training.importing.graph import WORDS, Foreign
-from training.importing.outputs import Reply
+from training.importing.graph import WORDS, Foreign, Reply
+from training.onnx_files import Array, strip
 from training.recipe.table import Feature
 
 _PREFIX = "model/"

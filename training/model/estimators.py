@@ -12,8 +12,7 @@ from sklearn.metrics import confusion_matrix
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from training.data.table import Dataset, Float32s, Rows
-from training.importing.graph import Foreign
-from training.importing.outputs import find_reply
+from training.importing.graph import Foreign, find_reply
 from training.importing.wrapping import wrap
 from training.recipe.table import Recipe
 

@@ -19,7 +19,7 @@ from training.recipe.loader import parse_image_recipe, toml_of
 from training.report import figures, gallery
 from training.report import image_tables as summary
 from training.report.drawing import Picture
-from training.report.rendering import command_of, render_page
+from training.report.page import command_of, render_page
 from training.report.tables import label_rows, metric_rows
 
 _MOST_LEFT_OUT = 40

@@ -1,26 +1,28 @@
 """The report: one self-contained page that a reviewer reads before trusting a model."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import jinja2
 import numpy as np
 
 from service.bundle.features import CategoryFeature, Feature, FeaturesInput, Range
 from service.bundle.manifest import Manifest
 from training.data.table import Dataset, Table
-from training.evaluation.assessment import Assessment
-from training.evaluation.importance import permutation_importance
+from training.evaluation.assessment import Assessment, permutation_importance
 from training.evaluation.metrics import decide, probabilities
-from training.model.predictor import Learned
-from training.recipe.loader import parse_recipe, toml_of
+from training.learn import Learned
+from training.recipe.image import ImageRecipe
+from training.recipe.loader import parse_recipe, recipe_names, toml_of
 from training.recipe.table import Recipe
 from training.report import figures
 from training.report import tables as summary
-from training.report.drawing import Picture
-from training.report.maps import learned_map
-from training.report.rendering import command_of, render_page
+from training.report.drawing import Picture, learned_map
+from training.report.tables import number
 
 _MOST_WORDS = 30
 _MOST_CELLS = 12
+_TEMPLATES = Path(__file__).parent
 
 
 def render(  # noqa: PLR0913 - a report shows all that a run has
@@ -151,3 +153,29 @@ def _span(span: Range | None) -> str:
         ends = [("from", span.minimum), ("to", span.maximum)]
         return " ".join(f"{word} {summary.number(end)}" for word, end in ends if end is not None)
     return f"{summary.number(span.minimum)} to {summary.number(span.maximum)}"
+
+
+def render_page(template: str, **shown: object) -> bytes:
+    """The page as HTML; whatever is shown is text, and no tag.
+
+    Args:
+        template: its file beside this one.
+        shown: the template's names; one that lacks is an error.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    # The name of a file may hold bytes that are no letters; they must not cost the model.
+    return environment.get_template(template).render(shown).encode(errors="backslashreplace")
+
+
+def command_of(recipe: Recipe | ImageRecipe) -> str:
+    """What makes the model again: a shipped recipe goes by its name, another one by its file."""
+    if recipe.name in recipe_names():
+        return f"python -m training {recipe.name}"
+    return f"python -m training {recipe.name}.toml    # the recipe below"

@@ -8,8 +8,7 @@ import pytest
 from sklearn.datasets import make_blobs
 from sklearn.naive_bayes import GaussianNB
 
-from training.autorecipe.defaults import default_training
-from training.autorecipe.draft import draft
+from training.autorecipe.draft import default_training, draft
 from training.data.csv import read_csv
 from training.data.csv_layout import UNKNOWN
 from training.data.sources import Folders

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from training.data.sources import Folders
-from training.evaluation.baselines import FIGURES, trial_of
-from training.evaluation.image_baselines import BARS
+from training.evaluation.baselines import BARS, FIGURES, trial_of
 from training.evaluation.results import results_page
 from training.export.published import open_model
 from training.recipe.loader import read_recipe, recipe_names

@@ -8,7 +8,7 @@ import pytest
 from service.bundle.explanations import NumberTerm
 from training.data.sources import Folders
 from training.data.table import Floats
-from training.export.runtime import Graph
+from training.onnx_files import Graph
 from training.recipe.loader import read_recipe
 from training.run import run
 

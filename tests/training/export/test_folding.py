@@ -9,11 +9,10 @@ from torch import nn
 from training.data.table import Float32s
 from training.export.folding import folded
 from training.export.onnx_export import export
-from training.export.runtime import Graph
 from training.model.networks import Ensemble
 from training.model.predictor import Predictor
-from training.model.preprocessing import Imputer, Preparation
-from training.model.scaling import Scaler
+from training.model.preprocessing import Imputer, Preparation, Scaler
+from training.onnx_files import Graph
 
 _OFFSET, _SCALE = np.array([65.0, -3.0]), np.array([19.0, 0.5])
 # Columns as they come: a number, a category of two words, and a number.

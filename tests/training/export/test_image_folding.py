@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from training.export.image_folding import folded
+from training.export.folding import folded_classifier
 from training.export.onnx_export import to_graph
-from training.export.runtime import Graph
 from training.images.networks import Classifier, Pixels
+from training.onnx_files import Graph
 
 _SIDE = 6
 
@@ -47,7 +47,7 @@ def test_a_folded_scaling_answers_as_one_that_is_not(first: str, channels: int) 
         expected = classifier.double()(torch.from_numpy(images)).numpy()
         classifier.float()
 
-    same = folded(classifier)
+    same = folded_classifier(classifier)
     model = to_graph(same, torch.from_numpy(images[:3]), "image", "probabilities")
 
     operators = [node.op_type for node in onnx.load_model_from_string(model).graph.node]

@@ -12,8 +12,9 @@ from training.data.table import Dataset, Float32s, encode, table_of_rows
 from training.errors import ExportError
 from training.export import manifest as describe
 from training.export.onnx_export import example_rows, export, prove
-from training.export.runtime import Graph
-from training.model.predictor import Predictor, learn
+from training.learn import learn
+from training.model.predictor import Predictor
+from training.onnx_files import Graph
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Recipe
 

@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from training.export.onnx_export import to_graph
-from training.export.runtime import Graph
 from training.export.trimming import trim
+from training.onnx_files import Graph
 
 _CHANNELS = 3
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from training.errors import DataError
-from training.images.idx import idx_files, read_idx
+from training.images.sources import idx_files, read_idx
 
 _PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 

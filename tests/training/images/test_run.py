@@ -16,9 +16,9 @@ from service.imaging.preprocess import DECODER, read_picture
 from tests.conftest import StartApp
 from training.data.sources import Folders
 from training.errors import DataError
-from training.export.runtime import Graph
+from training.image_run import run
 from training.images.checkpoint import Keeping
-from training.images.run import run
+from training.onnx_files import Graph
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import toml_of
 

@@ -36,8 +36,8 @@ from service.bundle.store import read_bundle
 from training.__main__ import main
 from training.data.table import Float32s
 from training.errors import ImportRefused, RecipeError
-from training.export.runtime import Graph
 from training.importing.importing import Imported, import_model
+from training.onnx_files import Graph
 
 _IRIS = load_iris()
 _X = np.asarray(_IRIS.data, dtype=np.float32)

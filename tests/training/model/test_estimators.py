@@ -12,7 +12,7 @@ from training.data.sources import Folders
 from training.data.split import divide
 from training.data.table import Float32s
 from training.errors import RecipeError
-from training.export.runtime import Graph
+from training.onnx_files import Graph
 from training.recipe.loader import parse_recipe, read_recipe
 from training.run import run
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from training.autorecipe.draft import Draft, draft
+from training.autorecipe.quality import about_columns, rare_label
 from training.data.csv import read_csv
 from training.data.csv_layout import UNKNOWN
-from training.data.quality import about_columns, rare_label
 from training.data.sources import Folders, load
 from training.recipe.loader import read_recipe
 from training.run import run

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from training.data.table import encode, table_of_rows
-from training.evaluation.importance import permutation_importance
+from training.evaluation.assessment import permutation_importance
 from training.evaluation.metrics import measure
-from training.model.predictor import learn
+from training.learn import learn
 from training.recipe.loader import read_recipe
 
 

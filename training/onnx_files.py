@@ -10,6 +10,7 @@ from training.data.table import Float32s
 from training.errors import ImportRefused
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # must stand before the import to have an effect
+import onnx
 import onnxruntime as ort
 
 _ERRORS_ONLY = 3
@@ -46,3 +47,28 @@ class Graph:
         """Rows in raw units, or pictures as bytes, to the answers, ``[rows, outputs]``."""
         answers: Float32s = self._session.run(None, {self._input: rows})[0]
         return answers
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Remove stack traces, paths and descriptions that exporters leave in the file.
+
+    Operator sets are put in order: scikit-learn's converter writes them as a Python set has them,
+    which is another order in every process.
+    """
+    opsets = sorted(model.opset_import, key=lambda opset: opset.domain)
+    del model.opset_import[:]
+    model.opset_import.extend(opsets)
+    del model.metadata_props[:]
+    model.ClearField("doc_string")
+    inner = model.graph
+    inner.ClearField("doc_string")
+    for part in (
+        inner,
+        *inner.node,
+        *inner.input,
+        *inner.output,
+        *inner.value_info,
+        *inner.initializer,
+    ):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")

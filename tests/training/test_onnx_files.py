@@ -3,7 +3,7 @@
 import onnx
 from onnx import TensorProto, helper
 
-from training.export.strip import strip
+from training.onnx_files import strip
 
 
 def _model(domains: list[str], trace: str) -> onnx.ModelProto:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from training.data.sources import Folders
-from training.evaluation.image_baselines import picture_bundle, picture_figures
+from training.evaluation.baselines import picture_bundle, picture_figures
 from training.export.published import published_names
 
 MODELS = Path(__file__).parents[3] / "models"

@@ -16,21 +16,24 @@ from service.bundle.outputs import Calibration, ClassesOutput, output_name, task
 from service.bundle.store import EXAMPLES, MODEL
 from service.imaging.preprocess import DECODER
 from training.data.sources import Folders
-from training.data.split import set_aside
 from training.data.table import Float32s
-from training.evaluation import image_calibration as calibrate
-from training.evaluation.calibration import choose_unsure, unsure_metrics
-from training.evaluation.metrics import class_metrics, confidence, decide, probabilities
+from training.evaluation.calibration import (
+    best_temperature,
+    choose_unsure,
+    error_of,
+    unsure_metrics,
+)
+from training.evaluation.metrics import class_metrics, confidence, decide, probabilities, rounded
 from training.export import manifest as describe
 from training.export import onnx_export
-from training.export.image_folding import folded
+from training.export.folding import folded_classifier
 from training.export.publish import check_folder, publish
-from training.export.runtime import Array
 from training.images.checkpoint import Checkpoint, Keeping
 from training.images.dataset import Bytes, PictureSet
 from training.images.fit import fit, scores_of
 from training.images.networks import Classifier, Pixels, build
-from training.images.sources import Found, load_pictures
+from training.images.sources import Found, load_pictures, split_images
+from training.onnx_files import Array
 from training.recipe.image import ImageRecipe, Pictures
 from training.report import images as report
 from training.run import REPORT, Outcome
@@ -60,7 +63,7 @@ def run(recipe: ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -
     check_folder(models, recipe.name)
     image = ImageInput(kind="image", decoder=DECODER, **recipe.image.model_dump())
     found = load_pictures(recipe.data, recipe.target.labels, image, folders)
-    training, validation, test = divide(found, recipe)
+    training, validation, test = split_images(found, recipe)
 
     classifier = unfitted(recipe, training)
     file = keeping.folder / f"{recipe.name}.pt"
@@ -73,7 +76,9 @@ def run(recipe: ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -
     answers = predict(classifier, proof)
     prover = Prover(classifier)
     name = output_name(output)
-    graph = onnx_export.to_graph(folded(classifier), torch.from_numpy(proof[:3]), IMAGE_NAME, name)
+    graph = onnx_export.to_graph(
+        folded_classifier(classifier), torch.from_numpy(proof[:3]), IMAGE_NAME, name
+    )
     onnx_export.prove(graph, prover, proof)
     replayed = stand_ins(proof.shape, recipe.seed) if recipe.data.private else proof
     examples = onnx_export.example_rows(prover, replayed, name, IMAGE_NAME)
@@ -95,22 +100,6 @@ def run(recipe: ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -
     page = report.render(manifest, recipe, report.Tested(test, answers), history, found.left_out)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: page}
     return Outcome(publish(models, manifest, files), manifest, None)
-
-
-def divide(found: Found, recipe: ImageRecipe) -> tuple[PictureSet, PictureSet, PictureSet]:
-    """Training, validation and test part; those that the data set lacks are cut from training.
-
-    Raises:
-        DataError: there are too few pictures of a class.
-    """
-    training, validation, test = found.training, found.validation, found.test
-    share = recipe.split.validation
-    if test is None:
-        training, test = _cut(training, recipe.split.test, recipe.seed)
-        share /= 1 - recipe.split.test
-    if validation is None:
-        training, validation = _cut(training, share, recipe.seed)
-    return training, validation, test
 
 
 def unfitted(recipe: ImageRecipe, training: PictureSet) -> Classifier:
@@ -161,9 +150,9 @@ def evaluate(
     return contract.Evaluation(
         part="test",
         rows=len(test),
-        metrics=describe.rounded(found),
+        metrics=rounded(found),
         baseline=contract.Baseline(
-            name="the training shares of the labels", metrics=describe.rounded(naive)
+            name="the training shares of the labels", metrics=rounded(naive)
         ),
     )
 
@@ -186,14 +175,14 @@ def _calibrated(
     """The answer's description, once the probabilities have been set right in the graph itself."""
     before = predict(classifier, test.pixels(slice(None)))
     scores = scores_of(classifier, classifier.network, validation)
-    temperature = calibrate.best_temperature(scores, validation.target)
+    temperature = best_temperature(scores, validation.target)
     classifier.temperature.fill_(temperature)
     after = predict(classifier, test.pixels(slice(None)))
     watched = predict(classifier, validation.pixels(slice(None)))
     threshold = choose_unsure(
         *confidence(validation.target, watched, _HALF), least_ratio=_UNSURE_RATIO
     )
-    errors = [calibrate.error_of(answers, test.target) for answers in (before, after)]
+    errors = [error_of(answers, test.target) for answers in (before, after)]
     return ClassesOutput(
         kind="classes",
         name=recipe.target.name,
@@ -204,12 +193,6 @@ def _calibrated(
             temperature=temperature, error_before=errors[0], error_after=errors[1]
         ),
     )
-
-
-def _cut(pictures: PictureSet, share: float, seed: int) -> tuple[PictureSet, PictureSet]:
-    rows = np.arange(len(pictures))
-    kept, aside = set_aside(rows, pictures.target.astype(np.float64), share, seed, classes=True)
-    return pictures.chosen(kept), pictures.chosen(aside)
 
 
 def _fingerprint(recipe: ImageRecipe, found: Found) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from training.data.leakage import leakage
+from training.autorecipe.quality import leakage
 from training.data.table import Floats, Table
 from training.recipe.table import Feature
 
