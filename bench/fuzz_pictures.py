@@ -13,7 +13,7 @@ from pathlib import Path
 import orjson
 
 from service.api.native.forms import read_files
-from service.codecs.image_sources import read_source
+from service.codecs.images import read_source
 from service.errors import OnwardError
 from service.imaging.preprocess import PictureRefused, read_picture
 from tests.hostile_pictures import bombs, hostile_pictures

@@ -12,9 +12,13 @@ from service.api.error_schemas import (
     complete_responses,
     header,
 )
-from service.api.openapi_explain import explain_operation
-from service.api.openapi_images import picture_body
-from service.api.openapi_tables import table_answers, table_requests
+from service.api.native.forms import INSTANCES
+from service.api.openapi_schemas import (
+    explain_operation,
+    picture_body,
+    table_answers,
+    table_requests,
+)
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
@@ -33,7 +37,6 @@ from service.values import FLOAT32_MAX, WHOLE_MAX
 
 Schema = dict[str, Any]
 
-INSTANCES = "instances"
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 # A word that is the usual text of a whole number.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")

@@ -1,30 +1,45 @@
 """A model's pictures: whatever was sent in, one checked uint8 tensor out.
 
-What is wrong is reported for every picture at once, before anything is queued. Large pictures are
-decoded in threads of their own, few enough that their memory has a bound.
+A picture comes as a file's bytes, as text in base64, or as pixels. What is wrong is reported for
+every picture at once, before anything is queued. Large pictures are decoded in threads of their
+own, few enough that their memory has a bound.
 """
 
 import asyncio
 import base64
+import re
+import struct
 import threading
+from binascii import a2b_base64
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property, partial
 from math import prod
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
+import numpy.typing as npt
 
 from service.bundle.inputs import ImageInput, input_shape
-from service.codecs.image_sources import KEY, bare, read_source, weight
 from service.codecs.json_numbers import Numbers
 from service.codecs.messages import Findings
-from service.codecs.pixels import Pixels, flat_pixels, whole_pixels
 from service.engine.dtypes import Arrays, Inputs
 from service.errors import InvalidRequest, Problem
 from service.imaging.preprocess import Picture, PictureRefused, PlainReader, example_picture
 from service.imaging.priority import step_back
 from service.limits import Limits
+from service.values import listed, shown
+
+KEY = "image"
+_BASE64 = "b64"
+# {"image": {"b64": "..."}} is what clients of several protocols make of one picture.
+_MOST_WRAPPERS = 2
+_DATA_URL = re.compile(r"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
+_WEB = re.compile(r"(?:https?|ftp|file|blob):", re.IGNORECASE)
+# White space between the lines of an e-mail, and the alphabet for addresses (RFC 4648).
+_PLAIN = str.maketrans("-_", "+/", " \t\r\n")
 
 # What takes longer to decode than a thread's hand-over costs, and holds up the event loop.
 _MOST_BYTES_AT_ONCE = 64 * 1024
@@ -41,7 +56,10 @@ _SHARED_THREADS = 2
 # Of a picture's own pixels, and how many each may have: grey, colour, or colour and alpha.
 _AXES = 3
 _CHANNELS = {1, 3, 4}
+_WHITE = 255
+_NUMBERS = {int, float}
 
+Pixels = npt.NDArray[np.uint8]
 Place = Callable[[int], str]
 Opened = Picture | Pixels
 
@@ -211,6 +229,77 @@ class PictureCodec:
         )
 
 
+def read_source(given: Any) -> bytes | Pixels:  # noqa: ANN401 - JSON is any of its types
+    """The bytes of a picture's file, or its pixels.
+
+    Raises:
+        PictureRefused: it is neither, or its text cannot be read.
+    """
+    given = _unwrapped(given)
+    if isinstance(given, bytes):
+        return given
+    if isinstance(given, str):
+        return _file(given)
+    if isinstance(given, list):
+        return read_pixels(given)
+    if isinstance(given, dict):
+        got = f"an object of {listed(list(given)) or 'nothing'}"
+    else:
+        got = shown(given)
+    raise PictureRefused(f'Send {{"{KEY}": "the file in base64"}}, or its pixels; got {got}.')
+
+
+def bare(given: Any) -> Any:  # noqa: ANN401 - as above
+    """A file's bytes or a list, taken out of what may be around it; anything else as it is."""
+    given = _unwrapped(given)
+    if not isinstance(given, str):
+        return given
+    try:
+        return _file(given)
+    except PictureRefused:
+        return given
+
+
+def weight(given: Any) -> int:  # noqa: ANN401 - as above
+    """About how many bytes of files there are to decode."""
+    given = _unwrapped(given)
+    return len(given) if isinstance(given, bytes | str) else 0
+
+
+def read_pixels(data: Sequence[Any]) -> Pixels:
+    """An array of nested lists, in the shape of their nesting.
+
+    Raises:
+        PictureRefused: they are ragged, or hold other than numbers from 0 to 255.
+    """
+    if not data:
+        raise PictureRefused("It holds no pixels; send numbers from 0 to 255, row by row.")
+    pixels = flat_pixels(data)
+    return _checked(_numbers(data)) if pixels is None else pixels
+
+
+def flat_pixels(data: Sequence[Any]) -> Pixels | None:
+    """A flat list of whole numbers from 0 to 255, however written; None where it is not."""
+    try:
+        if type(data[0]) is int:
+            return np.frombuffer(bytes(data), np.uint8)
+        if type(data[0]) is not float:
+            return None  # a list of booleans would pass for one of numbers
+        # In 64 bits, for 32 round what is a little beyond an end to that end.
+        numbers = np.frombuffer(struct.pack(f"{len(data)}d", *data))
+    except (TypeError, ValueError, OverflowError, struct.error):
+        return None
+    return whole_pixels(numbers)
+
+
+def whole_pixels(numbers: Numbers) -> Pixels | None:
+    """Whole numbers from 0 to 255 as such; None where one is anything else."""
+    if not (numbers.min() >= 0 and numbers.max() <= _WHITE):
+        return None
+    pixels = numbers.astype(np.uint8)
+    return pixels if np.count_nonzero(pixels == numbers) == numbers.size else None
+
+
 class _Reading:
     """The pictures of one request, read one after another, by one thread at a time.
 
@@ -282,3 +371,70 @@ def _nesting(data: Any) -> tuple[int, ...]:  # noqa: ANN401 - as above
 
 def _is_colour(shape: Sequence[int]) -> bool:
     return len(shape) == _AXES and shape[-1] in _CHANNELS
+
+
+def _unwrapped(given: Any) -> Any:  # noqa: ANN401 - as above
+    """The picture in objects of one key; anything else as it is."""
+    for _ in range(_MOST_WRAPPERS):
+        if not (isinstance(given, dict) and len(given) == 1):
+            break
+        ((key, value),) = given.items()
+        if key not in (KEY, _BASE64):
+            break
+        given = value
+    return given
+
+
+def _file(text: str) -> bytes:
+    if url := _DATA_URL.match(text):
+        text = text[url.end() :]
+        if not url[1]:
+            return unquote_to_bytes(text)
+    elif _WEB.match(text):
+        raise PictureRefused(
+            f"Addresses are not fetched, got {shown(text)}; send the picture's file in base64."
+        )
+    with suppress(ValueError):
+        return a2b_base64(text, strict_mode=True)  # as most clients write it, without a copy
+    text = text.translate(_PLAIN).rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise PictureRefused(
+            f"Its text is not base64, got {shown(text)}; send the picture's file in base64."
+        ) from None
+
+
+def _numbers(data: Sequence[Any]) -> npt.NDArray[np.float64]:
+    # As objects first: next to a long text, numpy would give every number as much room.
+    values = np.array(data, np.object_)
+    kinds = set(map(type, values.ravel().tolist()))
+    if list in kinds:
+        raise PictureRefused(
+            "Its pixels are ragged; send rows of the same length, or the picture's file in base64."
+        )
+    if kinds - _NUMBERS:
+        odd = next(value for value in values.ravel() if type(value) not in _NUMBERS)
+        raise PictureRefused(f"A pixel is {shown(odd)}; pixels are numbers from 0 to {_WHITE}.")
+    try:
+        return values.astype(np.float64)
+    except OverflowError:
+        raise PictureRefused(
+            f"A pixel is too large; pixels are numbers from 0 to {_WHITE}."
+        ) from None
+
+
+def _checked(numbers: npt.NDArray[np.float64]) -> Pixels:
+    if not numbers.size:
+        raise PictureRefused("It holds no pixels; send numbers from 0 to 255, row by row.")
+    low, high = float(numbers.min()), float(numbers.max())
+    if not (low >= 0 and high <= _WHITE):
+        odd = high if low >= 0 else low
+        raise PictureRefused(f"A pixel is {odd:g}; pixels are numbers from 0 to {_WHITE}.")
+    rounded = np.rint(numbers)
+    if high <= 1 and (rounded != numbers).any():
+        raise PictureRefused(
+            f"Its pixels lie between 0 and 1; send them from 0 to {_WHITE}, as files have them."
+        )
+    pixels: Pixels = rounded.astype(np.uint8)
+    return pixels

@@ -1,7 +1,8 @@
 """A picture file's bytes as an upright picture in memory, or the sentence that says why not.
 
 What a file is, its first bytes say, never its name. Only formats listed here are read, and what a
-file's header promises is looked at before anything of that size is made.
+file's header promises is looked at before anything of that size is made. A picture of any mode
+becomes 8-bit grey or colour, reduced on the way without a second whole copy.
 """
 
 import ctypes
@@ -9,10 +10,13 @@ import logging
 import re
 import struct
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from io import BytesIO
+from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -120,6 +124,12 @@ _MODES |= {"I;16", "I;16L", "I;16B", "I;16N"}
 # EXIF is at most a JPEG segment's length where it is not split; other formats do not limit it.
 _MAX_EXIF_BYTES = 1 << 18
 
+Plain = Literal["L", "RGB"]
+# Pixels of one horizontal strip, which is converted at a time.
+_STRIP_PIXELS = 1 << 18
+_SIXTEEN_BITS = 65535.0
+_EIGHT_BITS = 255.0
+
 
 def open_picture(content: bytes, max_pixels: int) -> tuple[str, ImageFile, int]:
     """The format's name, the picture with its header read and nothing else, and what it costs.
@@ -226,6 +236,40 @@ class Decoded:
         return self.image.crop((left, top, right, bottom)).transpose(_TURNS[self._turn])
 
 
+def flattened(
+    picture: Decoded, mode: Plain, background: int, factor: tuple[int, int]
+) -> Image.Image:
+    """The picture in ``mode``, each ``factor`` block of (columns, rows) averaged into one pixel.
+
+    Transparent places show ``background``. Sixteen bits of grey are all of their range, whatever
+    part of it is used; 32 bits and floating point are taken as 0 to 1, 0 to 255 or 0 to 65,535
+    where they lie within, and else from their least to their greatest value.
+
+    Raises:
+        PictureRefused: its palette or transparency is broken.
+    """
+    image = picture.image
+    if image.mode == mode and factor == (1, 1) and "transparency" not in image.info:
+        return picture.part((0, 0, *picture.size))
+    limits = _limits(picture) if _is_wide(image) else None
+    width, height = picture.size
+    columns, rows = factor
+    result = Image.new(mode, (-(-width // columns), -(-height // rows)))
+    for top, strip in _strips(picture, rows):
+        with decoder_errors(picture.kind):
+            if limits is None:
+                plain = _plain(strip, mode, background)
+            else:
+                plain = _narrowed(strip, limits, background).convert(mode)
+            result.paste(plain.reduce(factor), (0, top // rows))
+    return result
+
+
+def has_transparency(picture: Decoded) -> bool:
+    """Whether some places may show what lies behind the picture."""
+    return picture.image.has_transparency_data or "transparency" in picture.image.info
+
+
 def _kind_of(content: bytes) -> str:
     for kind, (start, _) in _FORMATS.items():
         if start.match(content):
@@ -282,3 +326,57 @@ def _largest_icon(content: bytes, max_pixels: int) -> tuple[bytes, str]:
     require_pixels((abs(width), abs(height)), min(max_pixels, MAX_ICON_PIXELS))
     alone = content[:4] + b"\1\0" + best[:12] + struct.pack("<I", 22) + icon
     return alone, "ICO"
+
+
+def _strips(picture: Decoded, multiple: int) -> Iterator[tuple[int, Image.Image]]:
+    """The picture from top to bottom, some 100,000 pixels at a time; rows in whole multiples."""
+    width, height = picture.size
+    rows = max(_STRIP_PIXELS // width // multiple, 1) * multiple
+    for top in range(0, height, rows):
+        yield top, picture.part((0, top, width, min(height, top + rows)))
+
+
+def _plain(image: Image.Image, mode: Plain, background: int) -> Image.Image:
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        behind = Image.new("RGB", image.size, (background,) * 3)
+        behind.paste(image.convert("RGB"), mask=image.getchannel("A"))
+        image = behind
+    elif image.mode not in {"1", "L"}:
+        image = image.convert("RGB")
+    return image.convert(mode)
+
+
+def _is_wide(image: Image.Image) -> bool:
+    return image.mode in {"I", "F"} or image.mode.startswith("I;16")
+
+
+def _limits(picture: Decoded) -> tuple[float, float]:
+    """The values that become black and white."""
+    image = picture.image
+    if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):
+        return 0.0, _SIXTEEN_BITS
+    ends = [_finite_ends(np.asarray(strip)) for _, strip in _strips(picture, 1)]
+    low, high = min(low for low, _ in ends), max(high for _, high in ends)
+    whole = (1.0, _EIGHT_BITS) if image.mode == "F" else (_EIGHT_BITS, _SIXTEEN_BITS)
+    for white in whole:
+        if low >= 0 and high <= white:
+            return 0.0, white
+    return low, high
+
+
+def _finite_ends(values: npt.NDArray[np.generic]) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+
+
+def _narrowed(image: Image.Image, limits: tuple[float, float], background: int) -> Image.Image:
+    """A strip of wide grey in eight bits."""
+    low, high = limits
+    values = np.asarray(image).astype(np.float64)
+    scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / (high - low or 1.0)
+    narrow = np.floor(np.clip(scaled, 0, 1) * _EIGHT_BITS + 0.5).astype(np.uint8)
+    see_through = image.info.get("transparency")
+    if isinstance(see_through, int):
+        narrow[values == see_through] = background
+    return Image.fromarray(narrow)

@@ -16,7 +16,16 @@ from PIL import Image, __version__
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from service.imaging.decode import SIDEWAYS, Decoded, decoder_errors, open_picture, orientation
+from service.imaging.decode import (
+    SIDEWAYS,
+    Decoded,
+    Plain,
+    decoder_errors,
+    flattened,
+    has_transparency,
+    open_picture,
+    orientation,
+)
 from service.imaging.digits import normalised_already, normalised_digit
 from service.imaging.limits import (
     BYTES_PER_PIXEL,
@@ -25,7 +34,6 @@ from service.imaging.limits import (
     require_memory,
     require_pixels,
 )
-from service.imaging.modes import Plain, flattened, has_transparency
 from service.imaging.segmentation import NoInk
 
 __all__ = [

@@ -1,15 +1,22 @@
-"""The files of a form (RFC 7578)."""
+"""The pictures of a native request: one file, a form of several (RFC 7578), or JSON."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
+from service.api.body import BINARY, FORM, JSON, media_type_of, parse_json
+from service.codecs.images import KEY, PictureCodec, Pixels
+from service.codecs.json_numbers import numbers_under, rows_of_numbers
 from service.errors import InvalidRequest
 from service.values import shown
 
 MULTIPART = "multipart/form-data"
+PICTURE_TYPES = (JSON, "image/*", MULTIPART, BINARY, FORM)
+INSTANCES = "instances"
+_EXAMPLE = f'{{"{KEY}": "the picture\'s file in base64"}}'
 # What people call the field of a picture that they send without a file's name.
 _PICTURE_FIELDS = {"image", "images", "file", "files", "picture", "pictures"}
 _HINT = "send each picture as a file, as curl -F image=@photo.jpg does"
@@ -18,6 +25,42 @@ _IN_MEMORY = {"MAX_MEMORY_FILE_SIZE": float("inf")}
 
 # The response says what is wrong with a form; the log is not the client's to fill.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
+
+class Posted(NamedTuple):
+    """Pictures in any form, whether it was one that was sent bare, and the names of files.
+
+    Pixels are already the tensor that the model takes.
+    """
+
+    given: Sequence[Any] | Pixels
+    single: bool
+    files: Sequence[str] = ()
+
+    def place(self, number: int) -> str:
+        """How a sentence about one of them begins."""
+        if self.files:
+            return f"File {shown(self.files[number])}: "
+        return "" if self.single else f"Picture {number}: "
+
+
+def read_posted(codec: PictureCodec, body: bytes, content_type: str) -> Posted:
+    """The pictures of a body, none of them decoded yet.
+
+    Raises:
+        InvalidRequest: the body is not what its type says, or holds no picture.
+    """
+    media_type = media_type_of(content_type)
+    if media_type == MULTIPART:
+        names, contents = zip(*read_files(body, content_type, codec.require_parts), strict=True)
+        return Posted(contents, single=False, files=names)
+    if media_type == JSON or (media_type == FORM and body.lstrip()[:1] in (b"{", b"[")):
+        if (pixels := codec.numbers(numbers_under(body, KEY))) is not None:
+            return Posted(pixels, single=True)
+        if (pixels := codec.numbers(rows_of_numbers(body))) is not None:
+            return Posted(pixels, single=False)
+        return _of_document(parse_json(body, _EXAMPLE.encode), codec)
+    return Posted([body], single=True)
 
 
 def read_files(
@@ -70,6 +113,20 @@ def read_files(
     if not files:
         raise InvalidRequest(f"The form holds no file; {_HINT}.")
     return files
+
+
+def _of_document(document: Any, codec: PictureCodec) -> Posted:  # noqa: ANN401 - JSON is any of its types
+    if isinstance(document, dict) and INSTANCES in document:
+        if (extra := next((key for key in document if key != INSTANCES), None)) is not None:
+            raise InvalidRequest(f"{extra[:100]!r} is not known beside 'instances'; remove it.")
+        document = document[INSTANCES]
+        if not isinstance(document, list):
+            raise InvalidRequest(f"'instances' must be a list of pictures, each like {_EXAMPLE}.")
+    elif not isinstance(document, list) or codec.is_single(document):
+        return Posted([document], single=True)
+    if not document:
+        raise InvalidRequest(f"There is no picture to look at; send at least one: [{_EXAMPLE}].")
+    return Posted(document, single=False)
 
 
 def _require_picture(part: Field) -> None:

@@ -17,9 +17,8 @@ from service.api.body import FORM, JSON, may_hold_booleans, media_type_of, parse
 from service.api.error_schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
 from service.api.head import Head
 from service.api.inference import Predictor
-from service.api.native.forms import MULTIPART
+from service.api.native.forms import MULTIPART, PICTURE_TYPES, read_posted
 from service.api.native.model_info import evaluation, facts, labels, report, summary, versions
-from service.api.native.posted import PICTURE_TYPES, read_posted
 from service.api.native.tables import TableExchange, TableResponse
 from service.api.negotiation import TABLE_TYPES
 from service.api.paths import OptionalVersion

@@ -13,7 +13,7 @@ from service.api.v1.pictures import instance
 from service.api.v1.request import MEDIA_TYPES, read_document, read_list
 from service.bundle.outputs import ClassesOutput, ValueOutput
 from service.codecs.endpoint import Codecs
-from service.codecs.image_sources import KEY
+from service.codecs.images import KEY
 from service.codecs.labels import scores_by_label
 from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays
 from service.engine.model import ServedModel

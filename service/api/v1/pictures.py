@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from service.codecs.image_sources import KEY
+from service.codecs.images import KEY
 from service.errors import InvalidRequest
 from service.values import shown
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from service.codecs.pixels import flat_pixels, read_pixels
+from service.codecs.images import flat_pixels, read_pixels
 from service.imaging.preprocess import PictureRefused
 
 
