@@ -82,12 +82,6 @@ class Settings(BaseSettings):
         description="Most mebibytes that each model's runs take on an NVIDIA GPU, weights "
         "included; 0 is no limit. Too little fails runs with 500.",
     )
-    cuda_graphs: Literal["off", "on"] = Field(
-        default="off",
-        description="on captures each size of batch once on an NVIDIA GPU and replays it, which "
-        "spares small models most of their launches; runs on the GPU then go one at a time, over "
-        "all models. It was never measured on a GPU; compare before you keep it.",
-    )
     workers: Annotated[int, Field(ge=0)] = Field(
         default=1,
         description="Processes; 0 is one for each core that the process may use. One per core "

@@ -70,7 +70,6 @@ def curve(
     opening = Opening(threads, limits.batch_rows)
     session = Session.open(bundle.model, device, threads, opening=opening)
     prove(session, bundle, limits.deadline_seconds)
-    session.bind()
     examples = as_rows(bundle.examples.input)
     took = 0.0
     for rows in (size for size in SIZES if size <= limits.quick_rows):

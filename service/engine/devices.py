@@ -38,15 +38,12 @@ def known_devices(available: Sequence[str]) -> list[ActualDevice]:
     return [device for device, name in _NAMES.items() if name in available]
 
 
-def providers(
-    device: ActualDevice, *, gpu_memory_mib: int = 0, graphs: bool = False
-) -> list[tuple[str, Options]]:
+def providers(device: ActualDevice, *, gpu_memory_mib: int = 0) -> list[tuple[str, Options]]:
     """What a session is to be opened with: the device, and behind it what it cannot compute.
 
     Args:
         device: where to compute.
         gpu_memory_mib: most that one session's arena may take on the GPU; 0 is no limit.
-        graphs: whether runs are captured and replayed as CUDA graphs.
     """
     cpu = (_NAMES["cpu"], dict[str, str]())
     # Without this the arena doubles whenever it grows, and a model takes twice what it needs.
@@ -56,8 +53,7 @@ def providers(
     if device == "cpu":
         return [cpu]
     if device == "cuda":
-        captured = {"enable_cuda_graph": "1"} if graphs else {}
-        return [(_NAMES["cuda"], cuda_options | captured), cpu]
+        return [(_NAMES["cuda"], cuda_options), cpu]
     if device == "tensorrt":
         # What TensorRT has no operator for stays on the GPU.
         return [(_NAMES["tensorrt"], {}), (_NAMES["cuda"], cuda_options), cpu]

@@ -32,7 +32,6 @@ class Plan:
     mode_by: ChosenBy = "warm-up"
     max_batch_rows: int | None = None
     gpu_memory_mib: int = 0
-    graphs: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,6 @@ class Execution:
     threads: int
     row_seconds: float | None = None
     rows_bitwise: bool = False
-    graphs: bool = False
 
 
 def plan_for(settings: Settings, device: ActualDevice) -> Plan:
@@ -63,7 +61,6 @@ def plan_for(settings: Settings, device: ActualDevice) -> Plan:
         mode=mode,
         mode_by="setting" if mode else "warm-up",
         gpu_memory_mib=settings.gpu_memory_mib,
-        graphs=settings.cuda_graphs == "on",
     )
 
 
