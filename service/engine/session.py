@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from service.engine.cuda import cuda_problem
-from service.engine.devices import known_devices, provider_name, providers
+from service.engine.devices import cuda_problem, known_devices, provider_name, providers
 from service.engine.dtypes import (
     ABSENT,
     OF_RUNTIME,
@@ -20,7 +19,6 @@ from service.engine.dtypes import (
 )
 from service.engine.weights import Weights
 from service.errors import DeviceUnavailable, LoadFailed
-from service.settings import ActualDevice, Device
 
 # Builds since 1.29 send telemetry unless this is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -78,12 +76,12 @@ class Opening:
 class DeviceChoice:
     """The device asked for and the one that is used, with the reason where they differ."""
 
-    requested: Device
-    actual: ActualDevice
+    requested: str
+    actual: str
     reason: str | None = None
 
 
-def choose_device(requested: Device) -> DeviceChoice:
+def choose_device(requested: str) -> DeviceChoice:
     """Find out which device can be used, without ONNX Runtime's own attempt and its noise.
 
     Raises:
@@ -91,7 +89,7 @@ def choose_device(requested: Device) -> DeviceChoice:
     """
     if requested == "cpu":
         return DeviceChoice(requested, "cpu")
-    wanted: ActualDevice = "cuda" if requested == "auto" else requested
+    wanted: str = "cuda" if requested == "auto" else requested
     problem = _problem(wanted)
     if problem is None:
         return DeviceChoice(requested, wanted)
@@ -100,7 +98,7 @@ def choose_device(requested: Device) -> DeviceChoice:
     raise DeviceUnavailable(requested, problem)
 
 
-def built_devices() -> Sequence[ActualDevice]:
+def built_devices() -> Sequence[str]:
     """The devices that this build of ONNX Runtime was made for, whether or not they work here."""
     return known_devices(onnxruntime.get_available_providers())
 
@@ -109,7 +107,7 @@ class Session:
     """One graph, ready to run on one device. Safe to call from several threads."""
 
     def __init__(
-        self, session: "onnxruntime.InferenceSession", device: ActualDevice, opening: Opening
+        self, session: "onnxruntime.InferenceSession", device: str, opening: Opening
     ) -> None:
         self._session = session
         self.device = device
@@ -129,7 +127,7 @@ class Session:
     def open(
         cls,
         model: bytes,
-        device: ActualDevice,
+        device: str,
         threads: int,
         weights: Weights | None = None,
         opening: Opening | None = None,
@@ -258,7 +256,7 @@ def _spec(node: "onnxruntime.NodeArg") -> TensorSpec:
     return TensorSpec(node.name, OF_RUNTIME[found[1]], shape, node.type.startswith("optional"))
 
 
-def _problem(device: ActualDevice) -> str | None:
+def _problem(device: str) -> str | None:
     """Why a device cannot be used; None where it can."""
     name = provider_name(device)
     if name not in onnxruntime.get_available_providers():
