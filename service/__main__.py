@@ -15,7 +15,7 @@ from service.cli.models import list_models
 from service.cli.options import add_settings, read_settings
 from service.cli.score import score
 from service.cli.tune import tune
-from service.engine.cores import available_cores
+from service.engine.devices import available_cores
 from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
 from service.observability.logs import configure_logging, flush_logs

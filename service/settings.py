@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.spelling import nearest
@@ -17,27 +17,23 @@ from service.spelling import nearest
 _NOT_OURS = {"ONWARD_DATA"}
 
 
-def _short(name: object) -> object:
-    """ONNX Runtime's name of a device as ours: ``TensorrtExecutionProvider`` is ``tensorrt``."""
-    return name.lower().removesuffix("executionprovider") if isinstance(name, str) else name
+_DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 
 
-ActualDevice = Literal[
-    "cpu",
-    "cuda",
-    "tensorrt",
-    "migraphx",
-    "rocm",
-    "openvino",
-    "dnnl",
-    "xnnpack",
-    "coreml",
-    "dml",
-    "qnn",
-    "cann",
-    "vitisai",
-]
-Device = Annotated[Literal["auto", ActualDevice], BeforeValidator(_short)]
+def _device(name: str) -> str:
+    """A device by its short name, where it has one, or by its execution provider's name."""
+    short = name.lower().removesuffix("executionprovider")
+    if short in _DEVICES:
+        return short
+    if name.endswith("ExecutionProvider"):
+        return name
+    raise ValueError(
+        f"must be one of {', '.join(_DEVICES)}, or a name of ONNX Runtime such as "
+        "OpenVINOExecutionProvider"
+    )
+
+
+Device = Annotated[str, AfterValidator(_device)]
 Execution = Literal["auto", "inline", "batched"]
 VersionPolicy = Literal["latest", "all"]
 Positive = Annotated[int, Field(ge=1)]
@@ -73,20 +69,14 @@ class Settings(BaseSettings):
     )
     device: Device = Field(
         default="auto",
-        description="auto uses an NVIDIA GPU where one works and says so; cpu never does; cuda, "
-        "tensorrt, migraphx, rocm, openvino, dnnl, xnnpack, coreml, dml, qnn, cann and vitisai, or "
-        "ONNX Runtime's own names of them, refuse to start where they do not work and say why.",
+        description="auto uses an NVIDIA GPU where one works; cpu never does; cuda, tensorrt, and "
+        "ONNX Runtime's own provider names such as OpenVINOExecutionProvider, refuse to start "
+        "where they do not work, and say why.",
     )
     gpu_memory_mib: Annotated[int, Field(ge=0)] = Field(
         default=0,
         description="Most mebibytes that each model's runs take on an NVIDIA GPU, weights "
         "included; 0 is no limit. Too little fails runs with 500.",
-    )
-    cuda_graphs: Literal["off", "on"] = Field(
-        default="off",
-        description="on captures each size of batch once on an NVIDIA GPU and replays it, which "
-        "spares small models most of their launches; runs on the GPU then go one at a time, over "
-        "all models. It was never measured on a GPU; compare before you keep it.",
     )
     workers: Annotated[int, Field(ge=0)] = Field(
         default=1,

@@ -16,7 +16,6 @@ from service.engine.self_test import as_rows, prove
 from service.engine.session import Opening, Session, built_devices, choose_device
 from service.engine.threads import DaemonThread
 from service.errors import DeviceUnavailable
-from service.settings import ActualDevice
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
@@ -33,13 +32,13 @@ class Absent:
     reason: str
 
 
-def usable_devices(only: Sequence[str]) -> tuple[list[ActualDevice], list[Absent]]:
+def usable_devices(only: Sequence[str]) -> tuple[list[str], list[Absent]]:
     """The devices of this build that work here, and why the others do not.
 
     Args:
         only: the devices asked for; none are all.
     """
-    usable: list[ActualDevice] = []
+    usable: list[str] = []
     absent: list[Absent] = []
     for device in built_devices():
         if only and device not in only:
@@ -52,7 +51,7 @@ def usable_devices(only: Sequence[str]) -> tuple[list[ActualDevice], list[Absent
 
 
 def curve(
-    bundle: Bundle, device: ActualDevice, threads: int, limits: Limits, seconds: float
+    bundle: Bundle, device: str, threads: int, limits: Limits, seconds: float
 ) -> Iterator[Measured]:
     """The time of a run for each number of rows, after the model has proved itself.
 
@@ -70,7 +69,6 @@ def curve(
     opening = Opening(threads, limits.batch_rows)
     session = Session.open(bundle.model, device, threads, opening=opening)
     prove(session, bundle, limits.deadline_seconds)
-    session.bind()
     examples = as_rows(bundle.examples.input)
     took = 0.0
     for rows in (size for size in SIZES if size <= limits.quick_rows):

@@ -14,7 +14,7 @@ from service.engine.repository import Candidate, Repository
 from service.engine.session import choose_device
 from service.errors import LoadFailed, OnwardError
 from service.observability.metrics import Metrics
-from service.settings import ActualDevice, Settings
+from service.settings import Settings
 
 _FAILED, _USAGE_ERROR = 1, 2
 
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _reason(candidate: Candidate, device: ActualDevice, settings: Settings) -> str | None:
+def _reason(candidate: Candidate, device: str, settings: Settings) -> str | None:
     """Why a version cannot be served, or None."""
     if candidate.refused:
         return candidate.refused

@@ -16,7 +16,7 @@ from service.engine.model import Limits
 from service.engine.repository import Candidate, Repository
 from service.errors import CannotStart, LoadFailed, ModelNotFound, OnwardError, VersionNotFound
 from service.observability.logs import configure_logging
-from service.settings import ActualDevice, Settings
+from service.settings import Settings
 
 _USAGE_ERROR = 2
 _HEADINGS = ("device", "threads", "rows", "ms (p50)", "rows/s")
@@ -117,7 +117,7 @@ def _tuned(candidate: Candidate, settings: Settings, seconds: float) -> Tuning:
 
 
 def _measured(
-    bundle: Bundle, device: ActualDevice, settings: Settings, seconds: float
+    bundle: Bundle, device: str, settings: Settings, seconds: float
 ) -> Iterator[Measured]:
     """The curve of each number of threads that a worker has; on another device there is one."""
     most_threads = plan_for(settings, device).most_threads if device == "cpu" else 1

@@ -10,8 +10,6 @@ Array = npt.NDArray[Any]
 Arrays = tuple[Array, ...]
 Inputs = Arrays | Callable[[], Awaitable[Arrays]]
 """Checked arrays in the order of a model's inputs, or what makes them."""
-# Names of tensors, each with a row's shape and datatype, as an array without rows.
-Rows = Sequence[tuple[str, Array]]
 
 # Stands, by identity, for an optional input or output that is left out.
 ABSENT: Array = np.empty(0, np.object_)

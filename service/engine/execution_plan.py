@@ -3,13 +3,13 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from service.bundle.errors import BundleError
-from service.bundle.tuning import TUNING, Tuning, read_tuning
-from service.engine.cores import available_cores
+from service.bundle.tuning import TUNING, read_tuning
+from service.engine.devices import available_cores
 from service.engine.machine import difference, this_machine
-from service.settings import ActualDevice, Settings
+from service.settings import Settings
 
 Mode = Literal["inline", "batched"]
 ChosenBy = Literal["warm-up", "setting", "tuning.json", "graph"]
@@ -25,14 +25,13 @@ class Plan:
     ``most_threads`` are then tried. ``max_batch_rows`` is a model's own, where it has one.
     """
 
-    device: ActualDevice = "cpu"
+    device: str = "cpu"
     threads: int = 1
     most_threads: int = 1
     mode: Mode | None = None
     mode_by: ChosenBy = "warm-up"
     max_batch_rows: int | None = None
     gpu_memory_mib: int = 0
-    graphs: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,9 @@ class Execution:
     threads: int
     row_seconds: float | None = None
     rows_bitwise: bool = False
-    graphs: bool = False
 
 
-def plan_for(settings: Settings, device: ActualDevice) -> Plan:
+def plan_for(settings: Settings, device: str) -> Plan:
     """What the settings say of every model that has no tuning.json."""
     cores = available_cores()
     mode = None if settings.execution == "auto" else settings.execution
@@ -63,7 +61,6 @@ def plan_for(settings: Settings, device: ActualDevice) -> Plan:
         mode=mode,
         mode_by="setting" if mode else "warm-up",
         gpu_memory_mib=settings.gpu_memory_mib,
-        graphs=settings.cuda_graphs == "on",
     )
 
 
@@ -83,7 +80,8 @@ def planned(plan: Plan, home: Path) -> Plan:
     if tuning.machine and (differs := difference(tuning.machine, this_machine())):
         reason = f"{TUNING} was measured elsewhere ({differs}); it holds, but tune here"
         _log.warning("tuning of another machine", extra=facts | {"reason": reason})
-    device = _device(tuning, plan.device)
+    # The CPU works everywhere; any other device only where the service chose it.
+    device = "cpu" if tuning.device == "cpu" else plan.device
     if tuning.device is not None and device != tuning.device:
         reason = f"{TUNING} asks for {tuning.device}, and the service uses {plan.device}"
         _log.warning("tuning not used", extra=facts | {"reason": reason})
@@ -96,10 +94,3 @@ def planned(plan: Plan, home: Path) -> Plan:
         mode_by="tuning.json" if tuning.execution else plan.mode_by,
         max_batch_rows=tuning.max_batch_rows or plan.max_batch_rows,
     )
-
-
-def _device(tuning: Tuning, used: ActualDevice) -> ActualDevice:
-    """The CPU works everywhere; any other device only where the service chose it."""
-    known: tuple[ActualDevice, ...] = get_args(ActualDevice)
-    asked = [device for device in known if device == tuning.device]
-    return asked[0] if asked and asked[0] in {"cpu", used} else used

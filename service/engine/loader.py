@@ -137,13 +137,9 @@ def _open_bundle(candidate: Candidate, bundle: Bundle, plan: Plan, limits: Limit
             del session
             session = _session(onnx, plan, limits, 1)
         bitwise = prove(session, bundle, limits.deadline_seconds)
-    session.bind()
-    if seconds < _THREADS_ABOVE_SECONDS:  # else nothing is seen of it
-        seconds = min(seconds, row_seconds(session, rows))
     mode, chosen_by = _mode(candidate, plan, seconds, _obstacle(session, bundle.graph))
-    opening = session.opening
-    told = Execution(mode, chosen_by, opening.threads, seconds, bitwise, opening.graphs)
-    return _Opened(session, told)
+    execution = Execution(mode, chosen_by, session.opening.threads, seconds, bitwise)
+    return _Opened(session, execution)
 
 
 def _mode(
@@ -187,17 +183,11 @@ def _obstacle(session: Session, graph: GraphFacts) -> str:
 def _session(
     onnx: OnnxFile, plan: Plan, limits: Limits, threads: int, weights: Weights | None = None
 ) -> Session:
-    """Open the graph; with captured runs where that was asked for and can be."""
+    """Open the graph."""
     opening = Opening(
         threads=threads,
         # How much memory a run takes is then no matter of its rows.
         kept_rows=0 if onnx.graph.unbounded else limits.batch_rows,
         gpu_memory_mib=plan.gpu_memory_mib,
     )
-    if plan.graphs and plan.device == "cuda" and weights is None:
-        try:
-            captured = replace(opening, graphs=True)
-            return Session.open(onnx.content, plan.device, threads, opening=captured)
-        except LoadFailed as error:
-            _log.warning("runs are not captured", extra={"reason": str(error)})
     return Session.open(onnx.content, plan.device, threads, weights, opening)

@@ -4,7 +4,7 @@ import platform
 from pathlib import Path
 
 from service.bundle.tuning import Machine
-from service.engine.cores import available_cores
+from service.engine.devices import available_cores
 from service.engine.session import RUNTIME_VERSION
 
 _CPU = Path("/proc/cpuinfo")

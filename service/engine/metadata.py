@@ -11,10 +11,9 @@ from service.engine.foreign import Labels
 from service.engine.model_info import About
 from service.engine.repository import Candidate
 from service.engine.session import TensorSpec
-from service.settings import ActualDevice
 
 
-def peek(candidate: Candidate, device: ActualDevice, max_batch_rows: int) -> About | None:
+def peek(candidate: Candidate, device: str, max_batch_rows: int) -> About | None:
     """Read a bundle's manifest and see that its files have their sizes; digests wait for the load.
 
     Returns:

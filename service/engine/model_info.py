@@ -8,7 +8,6 @@ from service.bundle.manifest import Manifest
 from service.engine.execution_plan import Execution
 from service.engine.session import TensorSpec
 from service.engine.statistics import Statistics
-from service.settings import ActualDevice
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class About:
     name: str
     version: str
     folder: Path
-    device: ActualDevice
+    device: str
     manifest: Manifest | None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]

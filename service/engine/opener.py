@@ -19,7 +19,7 @@ from service.engine.statistics import Statistics
 from service.engine.threads import in_daemon_thread
 from service.errors import GraphRefused, LoadFailed
 from service.observability.metrics import Metrics
-from service.settings import ActualDevice, Settings
+from service.settings import Settings
 
 # Two, so that one model's long load does not hold up another's, and the start is not a stampede.
 _AT_ONCE = 2
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 class Opener:
     """Opens, checks, proves and warms versions on one device."""
 
-    device: ActualDevice = "cpu"
+    device: str = "cpu"
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.memory = Memory(settings.memory_budget_mib, settings.max_loaded_models, metrics)

@@ -11,7 +11,6 @@ from service.engine.repository import Fingerprint
 from service.engine.session import DeviceChoice
 from service.engine.version_policy import Routes
 from service.errors import ModelNotFound, ModelNotReady, ModelUnservable, VersionNotFound
-from service.settings import Device
 
 
 class State(StrEnum):
@@ -75,7 +74,7 @@ _NOTHING = Offer(())
 class Registry:
     """The models of one app. Only the reconciler's lifecycles change it, on the event loop."""
 
-    def __init__(self, requested: Device) -> None:
+    def __init__(self, requested: str) -> None:
         self._offers: dict[str, Offer] = {}
         self._leaving: dict[tuple[str, str], Entry] = {}
         self._answering: dict[tuple[str, str | None], ServedModel] = {}

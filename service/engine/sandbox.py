@@ -15,7 +15,6 @@ from pathlib import Path
 
 from service.engine.repository import Candidate, Fingerprint
 from service.errors import LoadFailed
-from service.settings import ActualDevice
 
 PATIENCE_SECONDS = 300.0
 """After which a load is taken for one without end."""
@@ -40,7 +39,7 @@ class Rehearsal:
         self._idle: threading.Timer | None = None
         self._survived: dict[tuple[str, str], Fingerprint] = {}
 
-    def try_out(self, candidate: Candidate, device: ActualDevice) -> None:
+    def try_out(self, candidate: Candidate, device: str) -> None:
         """Open a version over there, unless it was as it lies there now; for a thread to wait on.
 
         Raises:
@@ -104,7 +103,7 @@ class Rehearsal:
 
 
 def _asked(
-    process: "subprocess.Popen[bytes]", candidate: Candidate, device: ActualDevice, threads: int
+    process: "subprocess.Popen[bytes]", candidate: Candidate, device: str, threads: int
 ) -> bool:
     """Whether the process is still there when it has tried."""
     question = [candidate.name, candidate.version, str(candidate.folder), device, threads]

@@ -6,27 +6,19 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-
-from service.engine.bound import BoundRuns
-from service.engine.cuda import cuda_problem
-from service.engine.devices import known_devices, provider_name, providers
+from service.engine.devices import cuda_problem, known_devices, provider_name, providers
 from service.engine.dtypes import (
     ABSENT,
     OF_RUNTIME,
     Arrays,
-    Rows,
     as_array,
     without_rows,
 )
-from service.engine.graphs import GRAPH_ID, NO_GRAPH, ONE_AT_A_TIME, GraphRuns
 from service.engine.weights import Weights
 from service.errors import DeviceUnavailable, LoadFailed
-from service.settings import ActualDevice, Device
 
 # Builds since 1.29 send telemetry unless this is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -72,26 +64,24 @@ class Opening:
     """How a graph is opened.
 
     ``threads`` compute within one run; a run of more rows than ``kept_rows`` gives back the memory
-    that it took; ``gpu_memory_mib`` bounds what a session takes on the GPU, 0 leaves it free;
-    ``graphs`` captures runs on a GPU and replays them.
+    that it took; ``gpu_memory_mib`` bounds what a session takes on the GPU, 0 leaves it free.
     """
 
     threads: int = 1
     kept_rows: int = 1024
     gpu_memory_mib: int = 0
-    graphs: bool = False
 
 
 @dataclass(frozen=True)
 class DeviceChoice:
     """The device asked for and the one that is used, with the reason where they differ."""
 
-    requested: Device
-    actual: ActualDevice
+    requested: str
+    actual: str
     reason: str | None = None
 
 
-def choose_device(requested: Device) -> DeviceChoice:
+def choose_device(requested: str) -> DeviceChoice:
     """Find out which device can be used, without ONNX Runtime's own attempt and its noise.
 
     Raises:
@@ -99,7 +89,7 @@ def choose_device(requested: Device) -> DeviceChoice:
     """
     if requested == "cpu":
         return DeviceChoice(requested, "cpu")
-    wanted: ActualDevice = "cuda" if requested == "auto" else requested
+    wanted: str = "cuda" if requested == "auto" else requested
     problem = _problem(wanted)
     if problem is None:
         return DeviceChoice(requested, wanted)
@@ -108,7 +98,7 @@ def choose_device(requested: Device) -> DeviceChoice:
     raise DeviceUnavailable(requested, problem)
 
 
-def built_devices() -> Sequence[ActualDevice]:
+def built_devices() -> Sequence[str]:
     """The devices that this build of ONNX Runtime was made for, whether or not they work here."""
     return known_devices(onnxruntime.get_available_providers())
 
@@ -117,7 +107,7 @@ class Session:
     """One graph, ready to run on one device. Safe to call from several threads."""
 
     def __init__(
-        self, session: "onnxruntime.InferenceSession", device: ActualDevice, opening: Opening
+        self, session: "onnxruntime.InferenceSession", device: str, opening: Opening
     ) -> None:
         self._session = session
         self.device = device
@@ -128,16 +118,16 @@ class Session:
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
         self._giving_back = _run_options(_SHRINK, _SHRUNK)
-        self._not_captured = _run_options(GRAPH_ID, NO_GRAPH)
-        self._has_free_axes = self.rows is None
-        self._graphs = self._graph_runs() if opening.graphs else None
-        self._bound: BoundRuns | None = None
+        self._has_free_axes = self._may_lack or any(
+            without_rows(spec.shape, spec.datatype) is None
+            for spec in (*self.inputs, *self.outputs)
+        )
 
     @classmethod
     def open(
         cls,
         model: bytes,
-        device: ActualDevice,
+        device: str,
         threads: int,
         weights: Weights | None = None,
         opening: Opening | None = None,
@@ -155,7 +145,7 @@ class Session:
             LoadFailed: ONNX Runtime refuses the graph, or silently took another device.
         """
         opening = opening or Opening(threads)
-        wanted = providers(device, gpu_memory_mib=opening.gpu_memory_mib, graphs=opening.graphs)
+        wanted = providers(device, gpu_memory_mib=opening.gpu_memory_mib)
         try:
             with _options_with(weights or Weights(), opening.threads) as options:
                 session = onnxruntime.InferenceSession(model, options, providers=wanted)
@@ -171,18 +161,6 @@ class Session:
         session._model_bytes = None  # noqa: SLF001 - the library has no other way, and says so
         return cls(session, device, opening)
 
-    @property
-    def rows(self) -> tuple[Rows, Rows] | None:
-        """Names and rows of inputs and outputs; None where one has another free axis."""
-        inputs, outputs = (
-            [(spec.name, without_rows(spec.shape, spec.datatype)) for spec in group]
-            for group in (self.inputs, self.outputs)
-        )
-        taken = [(name, row) for name, row in inputs if row is not None]
-        made = [(name, row) for name, row in outputs if row is not None]
-        known = len(taken) == len(inputs) and len(made) == len(outputs)
-        return (taken, made) if known and not self._may_lack else None
-
     def run(self, arrays: Arrays, control: "onnxruntime.RunOptions | None" = None) -> Arrays:
         """Run the graph on arrays in the order of ``inputs``; answers in that of ``outputs``.
 
@@ -195,12 +173,6 @@ class Session:
         Raises:
             Exception: whatever ONNX Runtime raises; its errors share no narrower base.
         """
-        if self._bound is not None:
-            answer = self._bound.run(arrays, control)
-            if answer is not None:
-                return answer
-        if self._graphs is not None:
-            return self._graphs.run(arrays) or self._run_uncaptured(arrays)
         if not self._is_large(arrays):
             return self._run(arrays, control)
         if control is None:
@@ -208,26 +180,11 @@ class Session:
         control.add_run_config_entry(_SHRINK, _SHRUNK)
         return self._run(arrays, control)
 
-    def bind(self) -> None:
-        """Answer small batches from fixed buffers, which is quicker, from now on.
-
-        Only for graphs that answer as many rows as they are given.
-        """
-        if self.device != "cpu" or self.rows is None:
-            return
-        taken, made = self.rows
-        if len(taken) == len(made) == 1:
-            self._bound = BoundRuns(self._session, taken[0], made[0])
-
     def _run(self, arrays: Arrays, options: "onnxruntime.RunOptions | None") -> Arrays:
         feeds = dict(zip(self._input_names, arrays, strict=True))
         if self._may_lack:
             feeds = {name: array for name, array in feeds.items() if array is not ABSENT}
         return tuple(map(as_array, self._session.run(self._output_names, feeds, options)))
-
-    def _run_uncaptured(self, arrays: Arrays) -> Arrays:
-        with ONE_AT_A_TIME:
-            return self._run(arrays, self._not_captured)
 
     def _is_large(self, arrays: Arrays) -> bool:
         """Whether a run may take more memory than is to be kept for the next.
@@ -242,28 +199,6 @@ class Session:
         first = arrays[0] if arrays else ABSENT
         rows = len(first) if first.ndim else 1
         return rows > self.opening.kept_rows or first.nbytes > _KEPT_BYTES
-
-    def _graph_runs(self) -> GraphRuns:
-        """Capture the smallest batch, and see that it can be.
-
-        Raises:
-            LoadFailed: this graph cannot be captured.
-        """
-        rows = self.rows
-        if rows is None:
-            raise LoadFailed("its tensors have other axes of any length than that of the rows")
-        make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
-        runs = GraphRuns(
-            self._session,
-            rows,
-            lambda shape, kind: make(shape, kind, self.device, 0),
-            partial(_run_options, GRAPH_ID),
-        )
-        try:
-            runs.run(tuple(np.zeros((1, *row.shape[1:]), row.dtype) for _, row in rows[0]))
-        except Exception as error:
-            raise LoadFailed(f"it cannot be captured: {_first_line(error)}") from error
-        return runs
 
 
 def new_control() -> "onnxruntime.RunOptions":
@@ -321,7 +256,7 @@ def _spec(node: "onnxruntime.NodeArg") -> TensorSpec:
     return TensorSpec(node.name, OF_RUNTIME[found[1]], shape, node.type.startswith("optional"))
 
 
-def _problem(device: ActualDevice) -> str | None:
+def _problem(device: str) -> str | None:
     """Why a device cannot be used; None where it can."""
     name = provider_name(device)
     if name not in onnxruntime.get_available_providers():

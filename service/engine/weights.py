@@ -13,7 +13,7 @@ from pathlib import Path
 from service.bundle.disk import path_inside, read_file, require_regular
 from service.bundle.errors import BundleError
 from service.bundle.onnx_file import GraphFacts
-from service.engine.cores import available_memory
+from service.engine.devices import available_memory
 
 # What is read, and the runtime's own copy of it.
 _COPIES_LOADING = 2

@@ -57,8 +57,6 @@ def _details(about: About, execution: Execution) -> dict[str, object]:
     """How a version is run, why so, and what was measured when it was loaded."""
     told: dict[str, object] = {"mode": execution.mode, "chosen_by": execution.chosen_by}
     told |= {"threads": execution.threads, "max_batch_rows": about.joined_rows}
-    if execution.graphs:
-        told |= {"cuda_graphs": True}
     if execution.row_seconds is not None:
         told |= {"row_microseconds": round(execution.row_seconds * 1e6, 1)}
         told |= {"batch_rows_bitwise": execution.rows_bitwise}

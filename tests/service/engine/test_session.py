@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine.cuda import cuda_problem
+from service.engine.devices import cuda_problem
 from service.engine.dtypes import ABSENT
 from service.engine.session import Session, TensorSpec, choose_device
 from service.errors import DeviceUnavailable, LoadFailed

@@ -1,11 +1,11 @@
-"""The cores of a process: the scheduler's, and what its container may use."""
+"""The cores of a process: those of the scheduler and the limit of its container."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from service.engine.cores import available_cores
+from service.engine.devices import available_cores
 
 ALL = len(os.sched_getaffinity(0))
 
