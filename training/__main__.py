@@ -13,7 +13,7 @@ from service.bundle.policy import STABLE
 from training import cli as commands
 from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
-from training.export.aliases import choose_versions, remove_label, roll_back, set_label
+from training.export.aliases import choose_versions, remove_alias, roll_back, set_alias
 from training.images.checkpoint import Keeping
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, read_document
@@ -87,7 +87,7 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     _add_models(verb)
     verb.set_defaults(command=lambda options: commands.compare(options.models, options.names))
 
-    _add_label_verbs(verbs)
+    _add_alias_verbs(verbs)
 
     verb = verbs.add_parser("import", help="wrap an ONNX model from elsewhere into a bundle")
     verb.add_argument("onnx", type=Path, help="the ONNX file")
@@ -108,23 +108,23 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     return parser, set(verbs.choices)
 
 
-def _add_label_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    verb = verbs.add_parser("publish", help="let a label name a published version")
+def _add_alias_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    verb = verbs.add_parser("publish", help="let an alias name a published version")
     verb.add_argument("name", help="of the model")
     verb.add_argument("version", help="its number")
-    _add_label(verb)
+    _add_alias(verb)
     verb.set_defaults(command=_publish)
 
-    verb = verbs.add_parser("rollback", help="let a label name the version that it named before")
+    verb = verbs.add_parser("rollback", help="let an alias name the version that it named before")
     verb.add_argument("name", help="of the model")
-    _add_label(verb)
-    verb.set_defaults(command=lambda o: commands.say(roll_back(o.models, o.name, o.label)))
+    _add_alias(verb)
+    verb.set_defaults(command=lambda o: commands.say(roll_back(o.models, o.name, o.alias)))
 
-    verb = verbs.add_parser("withdraw", help="take a label away")
+    verb = verbs.add_parser("withdraw", help="take an alias away")
     verb.add_argument("name", help="of the model")
-    verb.add_argument("--label", required=True, help="that is to go")
+    verb.add_argument("--alias", required=True, help="that is to go")
     _add_models(verb)
-    verb.set_defaults(command=lambda o: commands.say(remove_label(o.models, o.name, o.label)))
+    verb.set_defaults(command=lambda o: commands.say(remove_alias(o.models, o.name, o.alias)))
 
     verb = verbs.add_parser("versions", help="choose which versions of a model serve")
     verb.add_argument("name", help="of the model")
@@ -134,11 +134,11 @@ def _add_label_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def _publish(options: Options) -> None:
-    commands.say(set_label(options.models, options.name, options.version, options.label))
+    commands.say(set_alias(options.models, options.name, options.version, options.alias))
 
 
-def _add_label(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--label", default=STABLE, help=f"(default: {STABLE})")
+def _add_alias(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--alias", default=STABLE, help=f"(default: {STABLE})")
     _add_models(verb)
 
 

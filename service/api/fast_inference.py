@@ -62,7 +62,7 @@ class Way(NamedTuple):
 class Target(NamedTuple):
     """What the URL of a prediction names.
 
-    ``asked`` is a version or a label, None for whichever serves.
+    ``asked`` is a version or an alias, None for whichever serves.
     """
 
     dialect: Dialect[Any]

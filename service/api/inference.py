@@ -42,7 +42,7 @@ _MOST_BYTES_SENT_AT_ONCE = 256 * 1024
 
 
 class Received(NamedTuple):
-    """A request whose body has arrived: the version or label that it goes to, and the body."""
+    """A request whose body has arrived: the version or alias that it goes to, and the body."""
 
     version: str | None
     body: bytes
@@ -78,7 +78,7 @@ class Predictor:
             dialect: how request and answer are written.
             request: the request.
             name: the model.
-            asked: a version or a label; None for whichever serves.
+            asked: a version or an alias; None for whichever serves.
 
         Raises:
             Exception: whatever it was; it has been counted.
@@ -110,7 +110,7 @@ class Predictor:
             dialect: how the request is written.
             request: the request.
             name: the model.
-            asked: a version or a label; None for whichever serves.
+            asked: a version or an alias; None for whichever serves.
 
         Raises:
             OnwardError: no model answers, which is said before the body is read; or the body is
@@ -175,9 +175,9 @@ class Predictor:
         return Asking(dialect, model, head, self._metrics)
 
     def route(self, request: Request, name: str, asked: str | None) -> str | None:
-        """The version or label that the request goes to, as `answer` has its parameters."""
+        """The version or alias that the request goes to, as `answer` has its parameters."""
         if asked is None and self._registry.split(name):
-            return self._traffic.label(name, request.headers.get(self._sticky_header))
+            return self._traffic.alias(name, request.headers.get(self._sticky_header))
         return asked
 
     def at_hand(self, name: str, asked: str | None) -> ServedModel | None:
@@ -185,7 +185,7 @@ class Predictor:
         return self._registry.at_hand(name, asked)
 
     async def find(self, name: str, asked: str | None) -> ServedModel:
-        """The model that answers to a version, a label, or neither; one that rests is woken.
+        """The model that answers to a version, an alias, or neither; one that rests is woken.
 
         Raises:
             OnwardError: none answers; says why.

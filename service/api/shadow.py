@@ -71,7 +71,7 @@ class _Reports:
                 total.add(tally, most_times=MOST_TIMES * len(tallies))
         if not tallies and not self._is_shadow(name, version):
             raise NotFound(
-                f"Version {version} of model {name!r} gets no copies of requests; give its label "
+                f"Version {version} of model {name!r} gets no copies of requests; give its alias "
                 'a share under "shadow" in policy.json.'
             )
         return {"name": name, "version": version} | _report(total)

@@ -16,7 +16,7 @@ from service.settings import Settings
 
 _CANNOT = 2
 _SECONDS = 10.0
-_HEADINGS = ("MODEL", "VERSION", "LABELS", "STATE", "DEVICE", "REQUESTS", "REASON")
+_HEADINGS = ("MODEL", "VERSION", "ALIASES", "STATE", "DEVICE", "REQUESTS", "REASON")
 _EVERYWHERE = {"0.0.0.0", "::", ""}
 _SAMPLE = re.compile(r"^(onward_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'\b(\w++)="((?:[^"\\]|\\.)*+)"')
@@ -107,7 +107,7 @@ def _row(entry: Mapping[str, Any], figures: Mapping[Key, Figures]) -> Sequence[s
     return (
         entry["name"],
         entry["version"],
-        ", ".join(entry.get("labels", ())) or "-",
+        ", ".join(entry.get("aliases", ())) or "-",
         state,
         told.device,
         str(told.requests),

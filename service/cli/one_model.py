@@ -17,7 +17,7 @@ async def one_model(settings: Settings, name: str, asked: str | None) -> AsyncIt
     Args:
         settings: the models folder and the device.
         name: of the model.
-        asked: a version or a label; None for whichever serves.
+        asked: a version or an alias; None for whichever serves.
 
     Raises:
         OnwardError: there is none, or it does not serve; says why.

@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         help="file to read, also packed (.gz), or a folder of pictures; - is standard input",
     )
     parser.add_argument("-o", "--output", default=STANDARD, help="file to write (default: -)")
-    parser.add_argument("--version", help="of the model, or a label (default: what serves)")
+    parser.add_argument("--version", help="of the model, or an alias (default: what serves)")
     forms = get_args(TableForm)
     parser.add_argument("--from", dest="form", choices=forms, help="default: by the file's name")
     parser.add_argument("--to", choices=_answer_forms(), help="default: by the output's name")

@@ -160,7 +160,7 @@ class Lifecycle:
     def _wake_shadows(self, offered: Offer, there: Mapping[str, Candidate]) -> None:
         """Load what is compared with a version in memory, where there is room for both."""
         serving = self._publisher.find(None)
-        for version in {offered.routes.get(label) for label in offered.shadow}:
+        for version in {offered.routes.get(alias) for alias in offered.shadow}:
             entry = self._entries.get(version or "")
             if serving is None or entry is None or not entry.asleep:
                 continue

@@ -24,7 +24,7 @@ def offer(
         known: the versions that were opened, or refused.
     """
     candidates = home.candidates or ()
-    labels = {label: str(at.version) for label, at in policy.labels.items()}
+    aliases = {alias: str(at.version) for alias, at in policy.aliases.items()}
     entries = [
         known[candidate.version]
         if candidate.version in selection.examined or candidate.refused
@@ -32,13 +32,13 @@ def offer(
         for candidate in candidates
     ]
     there = {candidate.version for candidate in candidates}
-    entries += _absent(home.name, policy, labels, there)
-    entries = newest_first(_waiting(entry, labels, selection) for entry in entries)
+    entries += _absent(home.name, policy, aliases, there)
+    entries = newest_first(_waiting(entry, aliases, selection) for entry in entries)
     if home.problem:
         told = [entries[0].reason, home.problem, "what it said before holds"]
         entries[0] = replace(entries[0], reason="; ".join(filter(None, told)))
     split = dict(sorted(policy.split.items()))
-    return Offer(entries, selection.routes, labels, split, policy.shadow)
+    return Offer(entries, selection.routes, aliases, split, policy.shadow)
 
 
 def refused(candidate: Candidate, reason: str, *, servable: bool = True) -> Entry:
@@ -72,10 +72,10 @@ def _superseded(candidate: Candidate, policy: Policy, selection: Selection) -> E
 
 
 def _absent(
-    name: str, policy: Policy, labels: Mapping[str, str], there: set[str]
+    name: str, policy: Policy, aliases: Mapping[str, str], there: set[str]
 ) -> Iterable[Entry]:
-    """An entry for each version that a label or the policy names, and that has no folder."""
-    named = {version: f"label {label!r} is set to it" for label, version in labels.items()}
+    """An entry for each version that an alias or the policy names, and that has no folder."""
+    named = {version: f"alias {alias!r} is set to it" for alias, version in aliases.items()}
     if isinstance(policy.versions, tuple):
         named |= {str(version): "its policy chooses it" for version in policy.versions}
     for version in named.keys() - there:
@@ -83,11 +83,11 @@ def _absent(
         yield Entry(name, version, State.UNAVAILABLE, reason, absent=True)
 
 
-def _waiting(entry: Entry, labels: Mapping[str, str], selection: Selection) -> Entry:
-    """The entry, with what answers for the labels that wait for it."""
+def _waiting(entry: Entry, aliases: Mapping[str, str], selection: Selection) -> Entry:
+    """The entry, with what answers for the aliases that wait for it."""
     instead = [
-        f"version {selection.routes[label]} answers for label {label!r}"
-        for label, version in labels.items()
-        if version == entry.version and selection.routes.get(label, version) != version
+        f"version {selection.routes[alias]} answers for alias {alias!r}"
+        for alias, version in aliases.items()
+        if version == entry.version and selection.routes.get(alias, version) != version
     ]
     return replace(entry, reason="; ".join([entry.reason, *instead])) if instead else entry

@@ -139,7 +139,7 @@ class Reconciler:
         """The model that answers, loaded first where it is asleep.
 
         Raises:
-            NotFound: there is no such model, version or label.
+            NotFound: there is no such model, version or alias.
             ModelNotReady: there is, and it does not serve; says why.
             ModelUnservable: there is, and the runtime cannot serve it; says why.
         """
@@ -153,7 +153,7 @@ class Reconciler:
         """What is known of the version that answers; a bare model is opened to tell it.
 
         Raises:
-            NotFound: there is no such model, version or label.
+            NotFound: there is no such model, version or alias.
             ModelNotReady: there is, and it does not serve; says why.
             ModelUnservable: there is, and the runtime cannot serve it; says why.
         """

@@ -31,7 +31,7 @@ class Entry:
     ``reason`` where its files have changed since, and were refused.
     Not ``servable`` is a bare model whose graph the runtime refuses, today as tomorrow.
     ``superseded`` is a version that was not opened, because another serves in its place.
-    ``absent`` is one that a label or the policy names, without a folder.
+    ``absent`` is one that an alias or the policy names, without a folder.
     """
 
     name: str
@@ -56,14 +56,14 @@ class Entry:
 class Offer:
     """What one model offers: its versions, newest first, and which of them answers to what.
 
-    ``labels`` has the version that each label is set to, as the routes have the one that answers
+    ``aliases`` has the version that each alias is set to, as the routes have the one that answers
     to it meanwhile. ``split`` has the share of the requests without a version that it answers,
     ``shadow`` how it is compared with what answers them.
     """
 
     entries: Sequence[Entry]
     routes: Routes = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
     split: Mapping[str, float] = field(default_factory=dict)
     shadow: Mapping[str, Shadow] = field(default_factory=dict)
 
@@ -106,7 +106,7 @@ class Registry:
             if model := models.get(version):
                 self._answering[name, asked] = model
         serving = self.find(name, None)
-        candidates = [(self.find(name, label), how) for label, how in offer.shadow.items()]
+        candidates = [(self.find(name, alias), how) for alias, how in offer.shadow.items()]
         beside = [(it, how) for it, how in candidates if it is not None and it is not serving]
         if serving is not None and beside:
             self._shadowing[name] = beside
@@ -127,7 +127,7 @@ class Registry:
         return self._answering.get((name, asked))
 
     def find(self, name: str, asked: str | None) -> ServedModel | None:
-        """The model that answers to a version, a label, or neither; None where `get` says why.
+        """The model that answers to a version, an alias, or neither; None where `get` says why.
 
         This is the only place where a request meets a version.
         """
@@ -145,7 +145,7 @@ class Registry:
         return sorted({*self._offers, *leaving}) if leaving else list(self._offers)
 
     def split(self, name: str) -> Mapping[str, float]:
-        """The share of a model's requests without a version that goes to each label's."""
+        """The share of a model's requests without a version that goes to each alias's."""
         return self._offers.get(name, _NOTHING).split
 
     def shadowing(self, name: str) -> Sequence[tuple[ServedModel, Shadow]]:
@@ -182,30 +182,30 @@ class Registry:
         return self._answering.get((name, None))
 
     def entry(self, name: str, asked: str | None = None) -> Entry:
-        """The entry of a version or of a label's; without one, of what serves, else of the newest.
+        """The entry of a version or of an alias's; without one, of what serves, else of the newest.
 
-        Where nothing answers to a label, it is the entry of the version that it is set to.
+        Where nothing answers to an alias, it is the entry of the version that it is set to.
 
         Raises:
             ModelNotFound: there is no such model.
-            VersionNotFound: the model has no such version or label.
+            VersionNotFound: the model has no such version or alias.
         """
         entries, offer = self.versions(name), self.offer(name)
         version = offer.routes.get(asked, asked)
         if version is None:
-            version = offer.labels.get(STABLE, entries[0].version)
+            version = offer.aliases.get(STABLE, entries[0].version)
         elif version == asked:
-            version = offer.labels.get(version, version)
+            version = offer.aliases.get(version, version)
         for entry in entries:
             if entry.version == version:
                 return entry
-        raise VersionNotFound(name, version, _there(entries), list(offer.labels))
+        raise VersionNotFound(name, version, _there(entries), list(offer.aliases))
 
     def get(self, name: str, asked: str | None = None) -> ServedModel:
         """The model that answers, from memory.
 
         Raises:
-            NotFound: there is no such model, version or label.
+            NotFound: there is no such model, version or alias.
             ModelNotReady: there is, and it does not serve, or not yet; says why.
             ModelUnservable: there is, and the runtime cannot serve it; says why.
         """
@@ -219,7 +219,7 @@ class Registry:
         """The entry of what answers, in memory or asleep.
 
         Raises:
-            NotFound: there is no such model, version or label.
+            NotFound: there is no such model, version or alias.
             ModelNotReady: there is, and it does not serve; says why.
             ModelUnservable: there is, and the runtime cannot serve it; says why.
         """
@@ -227,9 +227,9 @@ class Registry:
         if entry.serves:
             return entry
         if entry.absent:
-            entries, labels = self.versions(name), list(self.offer(name).labels)
-            label = asked if asked in labels else None
-            raise VersionNotFound(name, entry.version, _there(entries), labels, label)
+            entries, aliases = self.versions(name), list(self.offer(name).aliases)
+            alias = asked if asked in aliases else None
+            raise VersionNotFound(name, entry.version, _there(entries), aliases, alias)
         if not entry.servable:
             raise ModelUnservable(name, entry.version, entry.reason)
         raise ModelNotReady(name, entry.version, entry.reason)

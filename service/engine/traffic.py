@@ -1,4 +1,4 @@
-"""Which version answers a request that names none, where a share of them goes to a label's."""
+"""Which version answers a request that names none, where a share of them goes to an alias's."""
 
 import hashlib
 import random
@@ -12,7 +12,7 @@ class Traffic:
     """The split of live requests.
 
     Args:
-        registry: the models, with the share of each label.
+        registry: the models, with the share of each alias.
         seed: makes the order of chance the same in every run; None for true chance.
     """
 
@@ -20,22 +20,22 @@ class Traffic:
         self._registry = registry
         self._random = random.Random(seed)  # noqa: S311 - nothing secret depends on it
 
-    def label(self, name: str, caller: str | None) -> str | None:
-        """The label whose version is to answer; None for the one that serves everybody else.
+    def alias(self, name: str, caller: str | None) -> str | None:
+        """The alias whose version is to answer; None for the one that serves everybody else.
 
         Args:
             name: the model.
-            caller: who asks; the same one gets the same label while the shares stay, and stays
+            caller: who asks; the same one gets the same alias while the shares stay, and stays
                 with it while they grow. Without one, chance decides.
         """
         shares = self._registry.split(name)
         if not shares:
             return None
         place = _place(name, caller) if caller else self._random.random()
-        for label, share in shares.items():
+        for alias, share in shares.items():
             if place < share:
-                # Where nothing answers to the label, its share gets what everybody gets.
-                return label if label in self._registry.offer(name).routes else None
+                # Where nothing answers to the alias, its share gets what everybody gets.
+                return alias if alias in self._registry.offer(name).routes else None
             place -= share
         return None
 

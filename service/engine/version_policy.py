@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from service.bundle.policy import STABLE, Latest, Policy
 
 Routes = Mapping[str | None, str]
-"""The version that answers to each label, and to None: to requests that name no version."""
+"""The version that answers to each alias, and to None: to requests that name no version."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Selection:
 
     ``examined`` are the versions whose state matters: those that serve, and those that would,
     had they not failed. ``chosen`` are those that serve by the policy, newest first; ``served``
-    has the labels' versions besides.
+    has the aliases' versions besides.
     """
 
     examined: frozenset[str]
@@ -33,9 +33,9 @@ def select(
 ) -> Selection:
     """Choose among the versions.
 
-    A label whose version is not there or failed stays at the version that it has, and where the
+    An alias whose version is not there or failed stays at the version that it has, and where the
     process has just started, goes back to the last one that it had before. Behind the stable one
-    stand the versions below it; never one above, for a label may hold just that off.
+    stand the versions below it; never one above, for an alias may hold just that off.
 
     Args:
         policy: what the model says.
@@ -46,16 +46,16 @@ def select(
     """
     examined, chosen = _by_policy(policy, default, there, failed)
     routes: dict[str | None, str] = {}
-    for label, at in policy.labels.items():
-        wanted = [str(at.version), current.get(label, ""), *map(str, at.before)]
-        if label == STABLE:
+    for alias, at in policy.aliases.items():
+        wanted = [str(at.version), current.get(alias, ""), *map(str, at.before)]
+        if alias == STABLE:
             wanted += [version for version in there if int(version) < at.version]
         for version in (version for version in wanted if version in there):
             examined.add(version)
             if version not in failed:
-                routes[label] = version
+                routes[alias] = version
                 break
-    if STABLE not in policy.labels and chosen:
+    if STABLE not in policy.aliases and chosen:
         routes[None] = chosen[0]
     elif STABLE in routes:
         routes[None] = routes[STABLE]

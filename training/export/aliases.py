@@ -1,69 +1,69 @@
-"""Labels of published models, and which of their versions serve: `policy.json` is written here."""
+"""Aliases of published models, and which of their versions serve: `policy.json` is written here."""
 
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from service.bundle.errors import BundleError
-from service.bundle.policy import HIGHEST_VERSION, LABEL_PATTERN, STABLE, Choice, Latest, Policy
+from service.bundle.policy import ALIAS_PATTERN, HIGHEST_VERSION, STABLE, Choice, Latest, Policy
 from service.bundle.policy_file import change_policy
 from service.bundle.store import EXAMPLES, MANIFEST, MODEL, read_bundle
 from training.errors import DataError, PublishError
 from training.export.published import versions_of
 
 
-def set_label(models: Path, name: str, version: str, label: str) -> str:
-    """Let a label name this version from now on; says what has changed.
+def set_alias(models: Path, name: str, version: str, alias: str) -> str:
+    """Let an alias name this version from now on; says what has changed.
 
     Raises:
-        DataError: there is no such model or version, or no label can be called so.
+        DataError: there is no such model or version, or no alias can be called so.
         BundleError: the version breaks the contract, or the policy that is there does.
         PublishError: the policy cannot be written.
     """
-    if not re.fullmatch(LABEL_PATTERN, label):
+    if not re.fullmatch(ALIAS_PATTERN, alias):
         raise DataError(
-            f"{label!r} can be no label; it begins with a letter, and letters, digits, '_', '.' "
+            f"{alias!r} can be no alias; it begins with a letter, and letters, digits, '_', '.' "
             "and '-' may follow."
         )
     number = _number(models, name, version)
     _require_whole(models / name / version)
-    before, after = _changed(models, name, lambda policy: policy.moved(label, number))
-    was = before.labels.get(label)
+    before, after = _changed(models, name, lambda policy: policy.moved(alias, number))
+    was = before.aliases.get(alias)
     if was is not None and was.version == number:
-        return f"{name}: label {label} is version {number} already."
+        return f"{name}: alias {alias} is version {number} already."
     added = f"; it was version {was.version}" if was is not None else ""
-    return f"{name}: label {label} is version {number} now{added}.{_advice(after)}"
+    return f"{name}: alias {alias} is version {number} now{added}.{_advice(after)}"
 
 
-def roll_back(models: Path, name: str, label: str) -> str:
-    """Let a label name the version that it named before; says what has changed.
+def roll_back(models: Path, name: str, alias: str) -> str:
+    """Let an alias name the version that it named before; says what has changed.
 
     Raises:
         DataError: there is no such model.
-        BundleError: there is no such label, or nothing to go back to.
+        BundleError: there is no such alias, or nothing to go back to.
         PublishError: the policy cannot be written.
     """
     there = versions_of(models, name)
-    before, after = _changed(models, name, lambda policy: policy.rolled_back(label, there))
-    was, now = before.labels[label].version, after.labels[label].version
-    return f"{name}: label {label} is version {now} again; it was version {was}."
+    before, after = _changed(models, name, lambda policy: policy.rolled_back(alias, there))
+    was, now = before.aliases[alias].version, after.aliases[alias].version
+    return f"{name}: alias {alias} is version {now} again; it was version {was}."
 
 
-def remove_label(models: Path, name: str, label: str) -> str:
-    """Take a label away; says what has changed.
+def remove_alias(models: Path, name: str, alias: str) -> str:
+    """Take an alias away; says what has changed.
 
     Raises:
-        DataError: there is no such model or label.
+        DataError: there is no such model or alias.
         BundleError: the policy that is there is not valid.
         PublishError: the policy cannot be written.
     """
     versions_of(models, name)
-    before, after = _changed(models, name, lambda policy: policy.without(label))
-    was = before.labels.get(label)
+    before, after = _changed(models, name, lambda policy: policy.without(alias))
+    was = before.aliases.get(alias)
     if was is None:
-        named = ", ".join(before.labels) or "none"
-        raise DataError(f"Model {name!r} has no label {label!r}; there: {named}.")
-    return f"{name}: label {label} is gone; it was version {was.version}.{_advice(after)}"
+        named = ", ".join(before.aliases) or "none"
+        raise DataError(f"Model {name!r} has no alias {alias!r}; there: {named}.")
+    return f"{name}: alias {alias} is gone; it was version {was.version}.{_advice(after)}"
 
 
 def choose_versions(models: Path, name: str, choice: str) -> str:
@@ -114,7 +114,7 @@ def _require_whole(folder: Path) -> None:
         except BundleError as error:
             raise BundleError(f"{folder} cannot serve: {error}") from None
     elif not (folder / MODEL).is_file():
-        raise DataError(f"{folder} holds no {MODEL}, so no label can name it.")
+        raise DataError(f"{folder} holds no {MODEL}, so no alias can name it.")
 
 
 def _changed(models: Path, name: str, change: Callable[[Policy], Policy]) -> tuple[Policy, Policy]:
@@ -128,9 +128,9 @@ def _changed(models: Path, name: str, change: Callable[[Policy], Policy]) -> tup
 
 
 def _advice(policy: Policy) -> str:
-    if STABLE in policy.labels:
+    if STABLE in policy.aliases:
         return ""
     return (
-        " Requests that name no version get the newest that serves; give one the label "
+        " Requests that name no version get the newest that serves; give one the alias "
         f"{STABLE} to keep them on it."
     )

@@ -72,20 +72,20 @@ def versions(entries: Sequence[Entry]) -> list[dict[str, object]]:
     return told
 
 
-def labels(registry: Registry, name: str) -> dict[str, object]:
-    """By label, the version that answers, and the one that it waits for where that is another.
+def aliases(registry: Registry, name: str) -> dict[str, object]:
+    """By alias, the version that answers, and the one that it waits for where that is another.
 
-    A label that the traffic is split by has its share of the requests without a version, and one
+    An alias that the traffic is split by has its share of the requests without a version, and one
     that shadows the serving version the share of them that it gets copies of.
     """
     offer = registry.offer(name)
     told: dict[str, object] = {}
-    for label, version in offer.labels.items():
-        answering = offer.routes.get(label)
+    for alias, version in offer.aliases.items():
+        answering = offer.routes.get(alias)
         waits = {"waits_for": version} if answering != version else {}
-        share = {"share": offer.split[label]} if label in offer.split else {}
-        shadow = {"shadow": offer.shadow[label].share} if label in offer.shadow else {}
-        told[label] = {"version": answering} | waits | share | shadow
+        share = {"share": offer.split[alias]} if alias in offer.split else {}
+        shadow = {"shadow": offer.shadow[alias].share} if alias in offer.shadow else {}
+        told[alias] = {"version": answering} | waits | share | shadow
     return told
 
 

@@ -18,7 +18,7 @@ from service.api.error_schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header
 from service.api.head import Head
 from service.api.inference import Predictor
 from service.api.native.forms import MULTIPART, PICTURE_TYPES, read_posted
-from service.api.native.model_info import evaluation, facts, labels, report, summary, versions
+from service.api.native.model_info import aliases, evaluation, facts, report, summary, versions
 from service.api.native.tables import TableExchange, TableResponse
 from service.api.negotiation import TABLE_TYPES
 from service.api.paths import OptionalVersion
@@ -84,7 +84,7 @@ _REPORT_HEADERS = {
     "referrer-policy": "no-referrer",
 }
 _MODEL = returns(
-    name="string", version="string", ready="boolean", versions="array", labels="object"
+    name="string", version="string", ready="boolean", versions="array", aliases="object"
 )
 _EVALUATION = MODEL_ERRORS | returns(
     name="string", version="string", metric="object", part="string", rows="integer"
@@ -216,7 +216,7 @@ class PlainPredictions:
         Args:
             request: the request.
             name: the model.
-            asked: a version or a label; None for whichever serves.
+            asked: a version or an alias; None for whichever serves.
         """
         given = request.headers.get("content-type", JSON)
         form = None if given == JSON else TABLE_TYPES.get(media_type_of(given))
@@ -256,7 +256,7 @@ def plain_router(worker: Worker, predictions: PlainPredictions) -> APIRouter:
     async def model(name: str, version: OptionalVersion) -> Response:
         entry = registry.entry(name, version)
         seen = await worker.index.entries(name)
-        told = {"versions": versions(seen), "labels": labels(registry, name)}
+        told = {"versions": versions(seen), "aliases": aliases(registry, name)}
         return json_response(summary(entry) | facts(entry) | told)
 
     @router.get(

@@ -177,11 +177,11 @@ def _repository_router(worker: Worker) -> APIRouter:
 
 
 def _indexed(entry: Entry, offer: Offer) -> dict[str, object]:
-    """The protocol's four facts, and the labels to which this version answers, where it has any."""
-    labels = [label for label in offer.labels if offer.routes.get(label) == entry.version]
+    """The protocol's four facts, and this version's aliases where it has any."""
+    aliases = [alias for alias in offer.aliases if offer.routes.get(alias) == entry.version]
     return {
         "name": entry.name,
         "version": entry.version,
         "state": entry.state,
         "reason": entry.reason,
-    } | ({"labels": labels} if labels else {})
+    } | ({"aliases": aliases} if aliases else {})

@@ -71,7 +71,7 @@ def play(
     asyncio.run(run())
 
 
-def label(models: Path, name: str, version: int) -> None:
+def set_alias(models: Path, name: str, version: int) -> None:
     def moved(policy: Policy) -> Policy:
         return policy.moved(name, version)
 
@@ -190,17 +190,17 @@ def test_asleep_is_ready_and_awake_is_ready(models: Path) -> None:
     play(models, scenario, max_loaded_models=1)
 
 
-def test_a_label_moves_when_its_new_version_has_proved_itself(models: Path) -> None:
+def test_an_alias_moves_when_its_new_version_has_proved_itself(models: Path) -> None:
     """Until then it stays; a version that fails it does not reach; back it goes at once."""
     for slope in (1.0, 2.0):
         publish_price(models, slope=slope)
-    label(models, "stable", 1)
+    set_alias(models, "stable", 1)
 
     async def scenario(service: Service) -> None:
         (publish_price(models, slope=3.0) / MODEL).write_bytes(b"broken")
         answering = []
         for version in (2, 3, 1, 7):
-            label(models, "stable", version)
+            set_alias(models, "stable", version)
             await service.reconciler.refresh()
             answering.append(service.registry.get("price", "stable").version)
             assert service.registry.get("price").version == answering[-1]
@@ -210,12 +210,12 @@ def test_a_label_moves_when_its_new_version_has_proved_itself(models: Path) -> N
     play(models, scenario)
 
 
-def test_after_a_restart_a_label_goes_back_to_what_it_was(models: Path) -> None:
+def test_after_a_restart_an_alias_goes_back_to_what_it_was(models: Path) -> None:
     """The file remembers, so a process that was killed serves what it served."""
     for slope in (1.0, 2.0):
         publish_price(models, slope=slope)
     for version in (1, 2, 3):
-        label(models, "stable", version)
+        set_alias(models, "stable", version)
     (publish_price(models, slope=3.0) / MODEL).write_bytes(b"broken")
 
     async def scenario(service: Service) -> None:
@@ -225,15 +225,15 @@ def test_after_a_restart_a_label_goes_back_to_what_it_was(models: Path) -> None:
     play(models, scenario)
 
 
-def test_a_label_that_is_taken_away_is_gone(models: Path) -> None:
+def test_an_alias_that_is_taken_away_is_gone(models: Path) -> None:
     """Its version is let go, unless something else chooses it."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
-    label(models, "canary", 1)
+    set_alias(models, "canary", 1)
 
     async def scenario(service: Service) -> None:
         assert service.index == {"2": "READY", "1": "READY"}
-        change_policy(models / "price", partial(Policy.without, label="canary"))
+        change_policy(models / "price", partial(Policy.without, alias="canary"))
         await service.reconciler.refresh()
 
         assert service.index == {"2": "READY", "1": "UNAVAILABLE"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.policy import HIGHEST_VERSION, POLICY, Label, Policy
+from service.bundle.policy import HIGHEST_VERSION, POLICY, Alias, Policy
 from service.bundle.store import MODEL
 from service.engine.repository import Home, Repository
 from tests.models import publish_price
@@ -108,7 +108,7 @@ def test_names_that_differ_by_case_are_told(models: Path) -> None:
 def test_looking_again_finds_the_same(models: Path) -> None:
     """Nothing that was read, or that the clock did, makes a folder look changed."""
     folder = publish_price(models)
-    (folder.parent / POLICY).write_text('{"labels": {"stable": 1}}')
+    (folder.parent / POLICY).write_text('{"aliases": {"stable": 1}}')
     repository = Repository(models)
 
     before = repository.scan()
@@ -147,14 +147,14 @@ def test_a_policy_is_read_again_when_it_changes_and_forgotten_when_it_goes(model
     home = publish_price(models).parent
     repository = Repository(models)
     seen = []
-    for text in ('{"labels": {"stable": 1}}', "{", '{"versions": "all"}'):
+    for text in ('{"aliases": {"stable": 1}}', "{", '{"versions": "all"}'):
         (home / POLICY).write_text(text)
         seen.append(repository.scan().homes["price"])
     (home / POLICY).unlink()
     seen.append(repository.scan().homes["price"])
 
     assert [found.policy for found in seen] == [
-        Policy(labels={"stable": Label(version=1)}),
+        Policy(aliases={"stable": Alias(version=1)}),
         None,
         Policy(versions="all"),
         Policy(),
@@ -163,12 +163,12 @@ def test_a_policy_is_read_again_when_it_changes_and_forgotten_when_it_goes(model
 
 
 def test_tritons_policy_holds_where_there_is_no_other(models: Path) -> None:
-    """Labels are ours alone, so a file with only them leaves the versions to Triton's."""
+    """Aliases are ours alone, so a file with only them leaves the versions to Triton's."""
     home = publish_price(models).parent
     (home / "config.pbtxt").write_text("version_policy: { all { } }")
     repository = Repository(models)
     seen = [repository.scan().homes["price"].policy]
-    for text in ('{"labels": {"stable": 1}}', '{"versions": "latest"}'):
+    for text in ('{"aliases": {"stable": 1}}', '{"versions": "latest"}'):
         (home / POLICY).write_text(text)
         seen.append(repository.scan().homes["price"].policy)
 

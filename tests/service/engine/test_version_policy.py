@@ -1,8 +1,8 @@
-"""Which versions are opened and which answer, for every policy, label and failure."""
+"""Which versions are opened and which answer, for every policy, alias and failure."""
 
 import pytest
 
-from service.bundle.policy import Label, Latest, Policy
+from service.bundle.policy import Alias, Latest, Policy
 from service.engine.version_policy import select
 
 THERE = ["4", "3", "2", "1"]
@@ -34,22 +34,22 @@ def test_a_policy_chooses_what_serves(
 
 
 @pytest.mark.parametrize(
-    ("label", "failed", "current", "answers"),
+    ("alias", "failed", "current", "answers"),
     [
-        (Label(version=2), [], {}, "2"),
-        (Label(version=3), ["3"], {"canary": "1"}, "1"),
-        (Label(version=3), ["3"], {}, None),
-        (Label(version=3, before=(2, 1)), ["3", "2"], {}, "1"),
-        (Label(version=3, before=(2, 1)), ["3"], {"canary": "1"}, "1"),
-        (Label(version=7), [], {}, None),
-        (Label(version=7, before=(6, 2)), [], {}, "2"),
+        (Alias(version=2), [], {}, "2"),
+        (Alias(version=3), ["3"], {"canary": "1"}, "1"),
+        (Alias(version=3), ["3"], {}, None),
+        (Alias(version=3, before=(2, 1)), ["3", "2"], {}, "1"),
+        (Alias(version=3, before=(2, 1)), ["3"], {"canary": "1"}, "1"),
+        (Alias(version=7), [], {}, None),
+        (Alias(version=7, before=(6, 2)), [], {}, "2"),
     ],
 )
-def test_a_label_stays_where_it_was_until_its_version_serves(
-    label: Label, failed: list[str], current: dict[str | None, str], answers: str | None
+def test_an_alias_stays_where_it_was_until_its_version_serves(
+    alias: Alias, failed: list[str], current: dict[str | None, str], answers: str | None
 ) -> None:
     """First what it has now, then what it had before; the newest still answers without a name."""
-    found = select(Policy(labels={"canary": label}), "latest", THERE, failed, current)
+    found = select(Policy(aliases={"canary": alias}), "latest", THERE, failed, current)
 
     assert found.routes.get("canary") == answers
     assert found.routes[None] == "4"
@@ -64,7 +64,7 @@ def test_the_stable_version_answers_where_none_is_named(
     version: int, failed: list[str], answers: str | None
 ) -> None:
     """In its place one below it may answer, and never one above, which it may be there to hold."""
-    policy = Policy(labels={"stable": Label(version=version)})
+    policy = Policy(aliases={"stable": Alias(version=version)})
 
     found = select(policy, "latest", THERE, failed, {})
 
@@ -74,7 +74,7 @@ def test_the_stable_version_answers_where_none_is_named(
 
 def test_what_failed_and_would_serve_is_examined() -> None:
     """Their reasons are told; those of versions that nobody asked about are not."""
-    policy = Policy(labels={"canary": Label(version=1)})
+    policy = Policy(aliases={"canary": Alias(version=1)})
 
     found = select(policy, "latest", THERE, ["4", "1", "2"], {})
 

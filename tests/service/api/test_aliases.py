@@ -1,4 +1,4 @@
-"""Labels and policies as callers meet them: in every dialect's version place, and in the lists."""
+"""Aliases and policies as callers meet them: in every dialect's version place, and in the lists."""
 
 import json
 from functools import partial
@@ -17,7 +17,7 @@ from tests.service.api.test_nonsense import assert_contract
 
 CONTROL = {"model_control": "explicit"}
 ROW = {"inputs": [{"name": "features", "shape": [1, 1], "datatype": "FP32", "data": [1]}]}
-# How each dialect asks a version or a label: path, body, and where the number stands.
+# How each dialect asks a version or an alias: path, body, and where the number stands.
 DIALECTS: list[tuple[str, Any, list[Any]]] = [
     ("/models/price/versions/{asked}/predict", {"size": 1}, ["value"]),
     ("/v1/models/price/versions/{asked}:predict", {"instances": [[1]]}, ["predictions", 0, 0]),
@@ -25,9 +25,9 @@ DIALECTS: list[tuple[str, Any, list[Any]]] = [
 ]
 
 
-def label(models: Path, **labels: int) -> None:
-    """Set labels as `python -m training publish` does."""
-    for name, version in labels.items():
+def set_aliases(models: Path, **aliases: int) -> None:
+    """Set aliases as `onward publish` does."""
+    for name, version in aliases.items():
         change_policy(models / "price", partial(_moved, name, version))
 
 
@@ -45,13 +45,13 @@ def answered(client: httpx.Client, path: str, body: Any, place: list[Any]) -> fl
 
 
 @pytest.mark.parametrize(("path", "body", "place"), DIALECTS)
-def test_a_label_stands_where_a_version_may(
+def test_an_alias_stands_where_a_version_may(
     models: Path, start: StartApp, path: str, body: object, place: list[object]
 ) -> None:
     """The slopes are the versions' numbers, so each answer tells which one computed it."""
     for slope in (1.0, 2.0, 3.0):
         publish_price(models, slope=slope)
-    label(models, stable=1, canary=3)
+    set_aliases(models, stable=1, canary=3)
     client = start()
 
     seen = {
@@ -65,17 +65,17 @@ def test_a_label_stands_where_a_version_may(
     refused = client.post(path.format(asked="2"), json=body)
     assert "version 3 serves in its place" in assert_contract(refused, 503)["error"]
     unknown = client.post(path.format(asked="canry"), json=body)
-    assert "did you mean the label 'canary'?" in assert_contract(unknown, 404)["error"]
+    assert "did you mean the alias 'canary'?" in assert_contract(unknown, 404)["error"]
 
 
 @pytest.mark.parametrize("verb", [":predict", ":classify", ":regress", "", "/metadata"])
-def test_tensorflow_servings_own_paths_take_labels(
+def test_tensorflow_servings_own_paths_take_aliases(
     models: Path, start: StartApp, verb: str
 ) -> None:
     """`/labels/canary` is what `/versions/canary` is."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
-    label(models, canary=1)
+    set_aliases(models, canary=1)
     client = start()
     body = {"instances": [[1]], "examples": [{"size": 1}]}
 
@@ -87,10 +87,10 @@ def test_tensorflow_servings_own_paths_take_labels(
 
 
 def test_the_answer_and_the_counts_carry_the_real_version(models: Path, start: StartApp) -> None:
-    """A label is a way to ask; nothing is ever called by it afterwards."""
+    """An alias is a way to ask; nothing is ever called by it afterwards."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
-    label(models, stable=1)
+    set_aliases(models, stable=1)
     client = start()
 
     plain = client.post("/models/price/versions/stable/predict", json={"size": 1}).json()
@@ -102,44 +102,44 @@ def test_the_answer_and_the_counts_carry_the_real_version(models: Path, start: S
     assert "stable" not in metrics
 
 
-def test_the_lists_tell_labels_and_what_they_wait_for(models: Path, start: StartApp) -> None:
+def test_the_lists_tell_aliases_and_what_they_wait_for(models: Path, start: StartApp) -> None:
     """The version that answers, the one that is meant, and why that does not serve."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
-    label(models, stable=1)
+    set_aliases(models, stable=1)
     client = start(**CONTROL)
     (publish_price(models, slope=3.0) / MODEL).write_bytes(b"broken")
-    label(models, stable=3, canary=7)
+    set_aliases(models, stable=3, canary=7)
 
     load = client.post("/v2/repository/models/price/load")
     page = client.get("/models/price").json()
     index = {entry["version"]: entry for entry in client.post("/v2/repository/index").json()}
 
     assert "version 3 cannot be served: model.onnx has 6" in assert_contract(load, 409)["error"]
-    assert page["labels"] == {
+    assert page["aliases"] == {
         "canary": {"version": None, "waits_for": "7"},
         "stable": {"version": "1", "waits_for": "3"},
     }
     assert (page["version"], page["ready"]) == ("1", True)
-    assert index["1"]["labels"] == ["stable"]
-    assert index["7"]["reason"] == "label 'canary' is set to it, and it has no folder"
-    assert index["3"]["reason"].endswith("; version 1 answers for label 'stable'")
+    assert index["1"]["aliases"] == ["stable"]
+    assert index["7"]["reason"] == "alias 'canary' is set to it, and it has no folder"
+    assert index["3"]["reason"].endswith("; version 1 answers for alias 'stable'")
     assert index["2"]["state"] == "READY"
     assert client.post("/models/price/predict", json={"size": 1}).json()["value"] == 1.0
     gone = client.post("/models/price/versions/canary/predict", json={"size": 1})
     assert assert_contract(gone, 404)["error"] == (
-        "Label 'canary' of model 'price' is set to version 7, which is not there; "
+        "Alias 'canary' of model 'price' is set to version 7, which is not there; "
         "available: 1, 2, 3."
     )
 
 
-def test_a_label_whose_version_failed_from_the_start_says_why(
+def test_an_alias_whose_version_failed_from_the_start_says_why(
     models: Path, start: StartApp
 ) -> None:
-    """503 with the version's reason, for there is nothing that the label had before."""
+    """503 with the version's reason, for there is nothing that the alias had before."""
     publish_price(models, slope=1.0)
     (publish_price(models, slope=2.0) / MODEL).write_bytes(b"broken")
-    label(models, canary=2)
+    set_aliases(models, canary=2)
     client = start()
 
     answer = client.post("/models/price/versions/canary/predict", json={"size": 1})
@@ -179,9 +179,9 @@ def test_a_policy_that_cannot_be_read_stops_a_model_rather_than_serve_the_wrong_
     """At the start it might have held a version off; later what it said before holds."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
-    label(models, stable=1)
+    set_aliases(models, stable=1)
     running = start(**CONTROL)
-    (models / "price" / POLICY).write_text('{"labels": ')
+    (models / "price" / POLICY).write_text('{"aliases": ')
 
     assert (
         "policy.json is not valid"
