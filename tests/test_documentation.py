@@ -19,6 +19,7 @@ from service.observability.accumulator import Phases
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import StartApp
+from tests.test_architecture import ALLOWED
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/http.md")
@@ -145,6 +146,25 @@ def test_every_link_leads_to_a_file(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / page).read_text()):
         if "://" not in target:
             assert (folder / target).exists(), target
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
+def test_every_path_that_a_page_names_exists(page: str) -> None:
+    """A file that is moved or removed takes its mention along."""
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()}
+
+    for path in re.findall(r"`([\w.]+/[\w./-]*)`", (ROOT / page).read_text()):
+        if path.partition("/")[0] in folders:
+            assert (ROOT / path).exists(), path
+
+
+def test_every_layer_is_described() -> None:
+    """docs/architecture.md names each part of the table of allowed imports."""
+    text = (ROOT / "docs/architecture.md").read_text()
+
+    for part in ALLOWED:
+        path = part.replace(".", "/")
+        assert f"`{path}/`" in text or f"`{path}.py`" in text, part
 
 
 def test_every_setting_is_documented() -> None:
