@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from service.bundle.errors import BundleError
 from service.bundle.policy import STABLE
@@ -15,9 +14,10 @@ from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
 from training.export.aliases import choose_versions, remove_alias, roll_back, set_alias
 from training.images.checkpoint import Keeping
+from training.recipe.families import draft_families
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, read_document
-from training.recipe.table import Family, Recipe
+from training.recipe.table import Recipe
 
 Options = argparse.Namespace
 
@@ -70,7 +70,7 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     verb.add_argument("--target", help="with --csv: column to predict, its name or place from 1")
     verb.add_argument("--size", type=int, help="with --images: pixels of a side (default: 112)")
     verb.add_argument("--name", help="of the model (default: the file's)")
-    verb.add_argument("--family", choices=get_args(Family), help="(default: by the table)")
+    verb.add_argument("--family", choices=draft_families(), help="(default: by the table)")
     verb.add_argument("--recipe", type=Path, help="where to write it (default: NAME.toml)")
     _add_folders(verb)
     _add_keeping(verb)

@@ -20,7 +20,7 @@ from training.images.checkpoint import Keeping
 from training.importing.importing import import_model
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, recipe_names, toml_of
-from training.recipe.table import Family, Recipe
+from training.recipe.table import Recipe
 from training.run import run
 
 _HEADLINES = ("rmse", "mae", "r2", "accuracy", "balanced_accuracy", "roc_auc", "log_loss")
@@ -44,7 +44,7 @@ def list_recipes(models: Path) -> None:
         say(f"{name:<18} {read_any(name).title}  [published: {versions}]")
 
 
-def new(csv: Path, target: str, name: str | None, family: Family | None) -> Recipe:
+def new(csv: Path, target: str, name: str | None, family: str | None) -> Recipe:
     """Infer a recipe for a CSV file, say all that was inferred, and write it beside the caller.
 
     Raises:

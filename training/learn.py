@@ -98,4 +98,5 @@ def _head(recipe: Recipe, target: Floats, training: Rows) -> tuple[nn.Module, Fl
         return ValueHead(scaler, log=recipe.target.log), scaled
     if recipe.task == "multiclass":
         return nn.Softmax(dim=1), target
-    return (nn.Hardsigmoid() if recipe.network.family == "perceptron" else nn.Sigmoid()), target
+    hard = recipe.family.binary_activation == "hard-sigmoid"
+    return (nn.Hardsigmoid() if hard else nn.Sigmoid()), target

@@ -23,8 +23,9 @@ from training.data.numerals import as_number
 from training.data.sources import public_data
 from training.data.table import MISSING, Floats, Table, encode_target, tidied, with_target
 from training.errors import DataError
+from training.recipe.families import TABLE_FAMILIES
 from training.recipe.loader import parse_recipe
-from training.recipe.table import Family, Feature, Recipe
+from training.recipe.table import Feature, Recipe
 
 _FEW_ROWS = 30
 _SMALL_TABLE = 200
@@ -51,7 +52,7 @@ class Draft:
     remarks: list[str]
 
 
-def draft(table: Table, file: str, target: str, name: str, family: Family | None) -> Draft:
+def draft(table: Table, file: str, target: str, name: str, family: str | None) -> Draft:
     """Infer a complete recipe for the table.
 
     Args:
@@ -139,7 +140,7 @@ def _coordinates(features: list[Feature]) -> list[tuple[str, str]]:
     return list(zip(longitudes, latitudes, strict=False))[:1]
 
 
-def default_family(rows: int, *, classes: bool) -> Family:
+def default_family(rows: int, *, classes: bool) -> str:
     """An MLP where there are rows enough for one."""
     if rows >= _MLP_FROM_ROWS:
         return "mlp"
@@ -167,14 +168,14 @@ def default_split(target: Floats, *, classes: bool) -> dict[str, Any]:
 
 
 def default_network(
-    family: Family, rows: int, features: Sequence[Feature], labels: int
+    family: str, rows: int, features: Sequence[Feature], labels: int
 ) -> dict[str, Any]:
     """The family's layers; the more columns, the fewer views of each number.
 
     One of two labels carries less information than a quantity or one of many labels, so its network
     is smaller and drops more.
     """
-    if family != "mlp":
+    if not TABLE_FAMILIES[family].hidden_layers:
         return {"family": family}
     numbers = sum(feature.type in ("number", "integer") for feature in features)
     return {
@@ -187,22 +188,18 @@ def default_network(
     }
 
 
-def default_training(family: Family, rows: int, columns: int, labels: int) -> dict[str, Any]:
-    """The optimum where there is one to find; else as many epochs as the rows' number allows.
-
-    Many labels of few rows need more steps, and many columns of few rows a stronger penalty.
-    """
-    if family == "perceptron":
+def default_training(family: str, rows: int, columns: int, labels: int) -> dict[str, Any]:
+    """How the family is fitted, by the optimizer that suits it."""
+    optimizer = TABLE_FAMILIES[family].draft_optimizer
+    if optimizer == "SGD":
         return {"optimiser": "SGD", "learning_rate": 1.0, "epochs": 100, "batch_size": 1}
-    if family == "mlp":
-        return {
-            "optimiser": "AdamW",
-            "learning_rate": 0.001 if labels == _BINARY else 0.002,
-            "weight_decay": 0.01,
-            "schedule": "one-cycle",
-            "epochs": int(np.clip(_ROWS_SEEN // rows, 3, 30)),
-            "batch_size": _batch_size(rows, labels),
-        }
+    if optimizer == "AdamW":
+        return _mini_batches(rows, labels)
+    return _full_batches(rows, columns)
+
+
+def _full_batches(rows: int, columns: int) -> dict[str, Any]:
+    """To the optimum; many columns of few rows need a stronger penalty."""
     return {
         "optimiser": "LBFGS",
         "learning_rate": 1.0,
@@ -210,6 +207,18 @@ def default_training(family: Family, rows: int, columns: int, labels: int) -> di
         "patience": 3,
         "l2": max(_LEAST_PENALTY, float(f"{_PENALTY * columns / rows:.1g}")),
         "precision": 64,
+    }
+
+
+def _mini_batches(rows: int, labels: int) -> dict[str, Any]:
+    """As many epochs as the number of rows allows; many labels of few rows need more steps."""
+    return {
+        "optimiser": "AdamW",
+        "learning_rate": 0.001 if labels == _BINARY else 0.002,
+        "weight_decay": 0.01,
+        "schedule": "one-cycle",
+        "epochs": int(np.clip(_ROWS_SEEN // rows, 3, 30)),
+        "batch_size": _batch_size(rows, labels),
     }
 
 

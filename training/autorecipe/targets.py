@@ -8,7 +8,8 @@ from training.autorecipe.quantities import Numbers, read_numbers
 from training.data.numerals import as_numbers
 from training.data.table import MISSING, Table
 from training.errors import DataError
-from training.recipe.table import Family, Target
+from training.recipe.families import TABLE_FAMILIES
+from training.recipe.table import Target
 
 _BINARY = 2
 _MOST_CLASSES = 50
@@ -29,7 +30,7 @@ class Guess:
     """Whether the second of two labels is so rare that accuracy flatters."""
 
 
-def guess_target(table: Table, column: str, family: Family | None) -> Guess:
+def guess_target(table: Table, column: str, family: str | None) -> Guess:
     """Words are labels; so are a few whole numbers that keep coming again; else it is a quantity.
 
     Args:
@@ -48,16 +49,18 @@ def guess_target(table: Table, column: str, family: Family | None) -> Guess:
             f"{'one value' if len(counts) else 'no value'} in all rows; there is nothing to learn. "
             "Choose another column with --target."
         )
+    tasks = TABLE_FAMILIES[family].tasks if family else {"regression", "binary"}
+    regression, classification = "binary" not in tasks, "regression" not in tasks
     read = read_numbers(known, table.numerals)
     wordless = read.plain and not read.strays and not read.affix
     distinct = read.cells.drop_nulls().n_unique()
-    many = distinct > _MOST_CLASSES_OF_NUMBERS or family == "linear"
+    many = distinct > _MOST_CLASSES_OF_NUMBERS or regression
     if read.plain and not wordless and many:
         return _quantity_with_words(column, read)
-    if not wordless or family in ("logistic", "perceptron"):
+    if not wordless or classification:
         return _labels(table, column, counts, read.note)
     few = min(_MOST_CLASSES_OF_NUMBERS, len(known) // _LEAST_ROWS)
-    if len(counts) > few or family == "linear":
+    if len(counts) > few or regression:
         return _quantity(column, read.cells)
     return _labels(table, column, counts.sort(as_numbers(counts[_LABEL], table.numerals)))
 

@@ -14,7 +14,6 @@ from training.model.predictor import Predictor, ValueHead
 from training.model.preprocessing import Clipper
 from training.recipe.table import Recipe
 
-_FAMILIES = ("linear", "logistic", "perceptron")
 _CLOSE = 1e-9
 _PROOF_ROWS = 1000
 
@@ -35,7 +34,7 @@ def reasons_of(
     Raises:
         ExportError: the sums are not the network's scores.
     """
-    if recipe.network.family not in _FAMILIES or isinstance(predictor, Estimator):
+    if not recipe.family.additive or isinstance(predictor, Estimator):
         return None
     cells = training.astype(np.float64)
     probe = Probe(predictor, cells, [column.feature.type == "category" for column in data.columns])
@@ -124,7 +123,7 @@ def _score(recipe: Recipe) -> Score:
         return "log1p" if recipe.target.log else "value"
     if recipe.task == "multiclass":
         return "log-probability"
-    return "hard-sigmoid" if recipe.network.family == "perceptron" else "log-odds"
+    return "hard-sigmoid" if recipe.family.binary_activation == "hard-sigmoid" else "log-odds"
 
 
 def _prove(reasons: Additive, probe: Probe, rows: Floats) -> None:

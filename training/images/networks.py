@@ -1,6 +1,6 @@
 """Networks for pictures: the course's layers in a row, and a small residual network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +78,7 @@ def build(recipe: ImageRecipe, classes: int) -> nn.Module:
     """
     outputs = 1 if classes == 2 else classes  # noqa: PLR2004 - two are told apart by one score
     plan, image = recipe.network, recipe.image
-    network = _residual(plan, image, outputs) if plan.widths else _layers(plan, image, outputs)
+    network = BUILDERS[plan.family](plan, image, outputs)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -152,3 +152,9 @@ _ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
 }
+
+BUILDERS: Mapping[str, Callable[[Network, Image, int], nn.Module]] = {
+    "layers": _layers,
+    "residual": _residual,
+}
+"""The families of image models, each with the function that builds its network."""

@@ -1,5 +1,6 @@
 """Families that scikit-learn fits; as a graph they are wrapped like anyone else's model."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,11 +8,12 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from skl2onnx import to_onnx  # type: ignore[import-untyped]
 from skl2onnx.common.data_types import FloatTensorType  # type: ignore[import-untyped]
+from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import KMeans
 from sklearn.metrics import confusion_matrix
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from training.data.table import Dataset, Float32s, Rows
+from training.data.table import Dataset, Float32s, Floats, Rows
 from training.importing.graph import Foreign, find_reply
 from training.importing.wrapping import wrap
 from training.recipe.table import Recipe
@@ -35,7 +37,7 @@ class Estimator:
         if not labels:
             return np.asarray(self.fitted.predict(features)[:, np.newaxis], dtype=np.float32)
         shares = np.zeros((len(features), len(labels)), dtype=np.float32)
-        if self.recipe.network.family == "k-means":
+        if isinstance(self.fitted, ClusterMixin):
             shares[np.arange(len(features)), self.fitted.predict(features)] = 1
         else:
             shares[:, self.fitted.classes_] = self.fitted.predict_proba(features)
@@ -60,23 +62,29 @@ def fit_estimator(recipe: Recipe, data: Dataset, training: Rows) -> Estimator:
         training: the rows to learn from.
     """
     x, y = data.features[training], data.target[training]
-    if recipe.task == "regression":
-        tree = DecisionTreeRegressor(random_state=recipe.seed)
-        return Estimator(tree.fit(x, y), recipe)
-    positions = y.astype(np.intp)
-    if recipe.network.family == "k-means":
-        return Estimator(_clusters(recipe, x, positions), recipe)
-    return Estimator(DecisionTreeClassifier(random_state=recipe.seed).fit(x, positions), recipe)
+    return Estimator(FITTERS[recipe.network.family](recipe, x, y), recipe)
 
 
-def _clusters(recipe: Recipe, x: Float32s, positions: Rows) -> KMeans:
+def _decision_tree(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
+    kind = DecisionTreeRegressor if recipe.task == "regression" else DecisionTreeClassifier
+    return kind(random_state=recipe.seed).fit(x, y)
+
+
+def _k_means(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
     """Clusters found without looking at the labels, then put into the labels' order.
 
     Each cluster takes the name that agrees with most of its rows, every name once.
     """
     count = len(recipe.target.labels)
     clusters = KMeans(count, n_init=_STARTS, random_state=recipe.seed).fit(x)
-    together = confusion_matrix(positions, clusters.labels_, labels=range(count))
+    together = confusion_matrix(y.astype(np.intp), clusters.labels_, labels=range(count))
     _, order = linear_sum_assignment(together, maximize=True)
     clusters.cluster_centers_ = clusters.cluster_centers_[order]
     return clusters
+
+
+FITTERS: Mapping[str, Callable[[Recipe, Float32s, Floats], BaseEstimator]] = {
+    "decision-tree": _decision_tree,
+    "k-means": _k_means,
+}
+"""The families that scikit-learn fits, from features ``[rows, columns]`` and target ``[rows]``."""

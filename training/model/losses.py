@@ -16,14 +16,11 @@ RowLoss = Callable[[Tensor, Tensor], Tensor]
 
 def loss_of(recipe: Recipe) -> RowLoss:
     """The recipe's loss, or the usual one for its task."""
-    usual: dict[str, Loss] = {"regression": "mse"}
-    if recipe.network.family == "perceptron":
-        usual = {"binary": "perceptron"}
-    wish = recipe.training.loss if recipe.training else None
-    name = wish or usual.get(recipe.task, "cross-entropy")
     if recipe.task == "multiclass":
         return _categorical_cross_entropy
-    return _LOSSES[name]
+    default: Loss = "mse" if recipe.task == "regression" else recipe.family.binary_loss
+    chosen = recipe.training.loss if recipe.training else None
+    return _LOSSES[chosen or default]
 
 
 def penalty(network: nn.Module, l1: float, l2: float) -> Tensor | float:

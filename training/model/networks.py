@@ -1,7 +1,7 @@
 """The learned part of a model: from prepared columns to scores."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -101,8 +101,10 @@ def build(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Mod
         numbers: how many of its first columns are numbers.
         outputs: scores for each row: one, or one for each of several labels.
     """
-    if plan.family == "mlp":
-        return _mlp(plan, training, numbers, outputs).to(training.dtype)
+    return BUILDERS[plan.family](plan, training, numbers, outputs).to(training.dtype)
+
+
+def _linear(_: Network, training: Tensor, __: int, outputs: int) -> nn.Module:
     linear = nn.Linear(training.shape[1], outputs, dtype=training.dtype)
     # These losses have one valley; starting from nought makes every run take the same way.
     nn.init.zeros_(linear.weight)
@@ -155,3 +157,11 @@ _ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
 }
+
+BUILDERS: Mapping[str, Callable[[Network, Tensor, int, int], nn.Module]] = {
+    "linear": _linear,
+    "logistic": _linear,
+    "perceptron": _linear,
+    "mlp": _mlp,
+}
+"""The families that PyTorch fits; a builder takes what `build` does."""

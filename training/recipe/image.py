@@ -1,12 +1,14 @@
 """The recipe of a model that sees pictures, as one checked value."""
 
 import re
+from functools import partial
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from service.bundle.features import Finite, Text
 from service.bundle.inputs import Side
+from training.recipe.families import IMAGE_FAMILIES, known_family
 from training.recipe.table import Activation, Descent, NotNegative, Section, Seeded, Share
 
 Size = Annotated[int, Field(ge=1, le=16_384)]
@@ -95,7 +97,7 @@ class Augmentation(Section):
 class Network(Section):
     """The learned part: layers in a row, or a small residual network."""
 
-    family: Literal["layers", "residual"]
+    family: Annotated[str, AfterValidator(partial(known_family, IMAGE_FAMILIES))]
     layers: list[str] = Field(
         default=[], description='such as "conv 32", "pool", "dense 128", "dropout 0.5"'
     )
@@ -116,10 +118,10 @@ class Network(Section):
         if strange:
             msg = f"layer {strange[0]!r} is not known; write conv 32, pool, dense 128, dropout 0.5"
             raise ValueError(msg)
-        if (self.family == "layers") != bool(self.layers):
-            raise ValueError("layers are listed for the family layers, and for no other")
-        if (self.family == "residual") != bool(self.widths):
-            raise ValueError("widths are listed for the family residual, and for no other")
+        for name, family in IMAGE_FAMILIES.items():
+            if (self.family == name) != bool(getattr(self, family.layers_key)):
+                msg = f"{family.layers_key}: required by the family {name}, and by no other"
+                raise ValueError(msg)
         if len(self.blocks) not in (0, len(self.widths)):
             raise ValueError("blocks must be as many as widths")
         if self.activation == "maxout":

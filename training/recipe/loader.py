@@ -156,7 +156,8 @@ def _override(document: dict[str, Any], override: str) -> None:
 
 
 def _problem(document: type[BaseModel], error: ErrorDetails) -> str:
-    kind, loc, message, found = error["type"], error["loc"], error["msg"], error["input"]
+    kind, loc, found = error["type"], error["loc"], error["input"]
+    message = error["msg"].removeprefix("Value error, ")
     where = ".".join(str(step) for step in loc if not _is_branch(step))
     if kind == "extra_forbidden":
         known = sorted(_section_at(document, loc[:-1]).model_fields)
@@ -251,24 +252,24 @@ def _of_the_table(recipe: Recipe) -> Checks:
 
 
 def _of_the_learning(recipe: Recipe) -> Checks:
-    network, training = recipe.network, recipe.training
+    network, training, family = recipe.network, recipe.training, recipe.family
     classes = bool(recipe.target.labels)
     loss = training.loss if training else None
     return [
         (
-            not classes and network.family in ("logistic", "perceptron"),
+            not classes and "regression" not in family.tasks,
             f"network.family: {network.family} predicts classes; give target.labels",
         ),
         (
-            classes and network.family == "linear",
-            "network.family: linear predicts a quantity; logistic is its sibling for labels",
+            classes and recipe.task not in family.tasks,
+            f"network.family: {network.family} predicts a number; for labels use logistic or mlp",
         ),
         (
-            network.family == "mlp" and not network.hidden,
-            "network.hidden: an mlp needs the widths of its layers",
+            family.hidden_layers and not network.hidden,
+            f"network.hidden: the family {network.family} needs the sizes of its hidden layers",
         ),
         (
-            network.family != "mlp" and network.hidden != [],
+            not family.hidden_layers and network.hidden != [],
             f"network.hidden: {network.family} has no hidden layers",
         ),
         (
@@ -288,7 +289,7 @@ def _of_the_learning(recipe: Recipe) -> Checks:
 
 def _of_the_family(recipe: Recipe) -> Checks:
     family = recipe.network.family
-    if not recipe.fitted_by_scikit_learn:
+    if recipe.family.library == "PyTorch":
         return [(recipe.training is None, "training: this section is required")]
     return [
         (recipe.training is not None, f"training: scikit-learn fits a {family}; leave this out"),
@@ -299,9 +300,5 @@ def _of_the_family(recipe: Recipe) -> Checks:
         (
             any(feature.optional or feature.type == "category" for feature in recipe.features),
             f"features: a {family} takes numbers and truth values, none of them missing",
-        ),
-        (
-            family == "k-means" and not recipe.target.labels,
-            "target.labels: k-means looks for as many clusters as there are labels",
         ),
     ]

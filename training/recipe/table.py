@@ -1,16 +1,15 @@
 """The recipe of a model: everything that decides what it becomes, as one checked value."""
 
-from typing import Annotated, Literal, get_args
+from functools import partial
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from service.bundle.features import Finite, Text
 from service.bundle.manifest import Name
+from training.recipe.families import TABLE_FAMILIES, TableFamily, Task, known_family
 
 ScalerKind = Literal["min-max", "standard", "mean", "robust", "none"]
-Family = Literal["linear", "logistic", "perceptron", "mlp"]
-Estimator = Literal["decision-tree", "k-means"]
-"""Families that scikit-learn fits; they are converted to ONNX like any model from elsewhere."""
 Activation = Literal["sigmoid", "tanh", "relu", "leaky-relu", "elu", "gelu", "maxout"]
 Loss = Literal["mse", "mae", "huber", "cross-entropy", "hinge", "perceptron"]
 Optimiser = Literal[
@@ -150,7 +149,7 @@ class Preparation(Section):
 class Network(Section):
     """The learned part."""
 
-    family: Family | Estimator
+    family: Annotated[str, AfterValidator(partial(known_family, TABLE_FAMILIES))]
     hidden: list[Annotated[int, Field(ge=1, le=16_384)]] = []
     activation: Activation = "relu"
     dropout: Share = 0.0
@@ -216,7 +215,7 @@ class Card(Purpose):
     features: Annotated[list[Feature], Field(min_length=1)]
 
     @property
-    def task(self) -> Literal["regression", "binary", "multiclass"]:
+    def task(self) -> Task:
         """What kind of answer the target asks for."""
         if not self.target.labels:
             return "regression"
@@ -240,6 +239,6 @@ class Recipe(Card, Seeded):
     )
 
     @property
-    def fitted_by_scikit_learn(self) -> bool:
-        """Whether the family is scikit-learn's, so that there is no network and no loop."""
-        return self.network.family in get_args(Estimator)
+    def family(self) -> TableFamily:
+        """The facts of the model's family."""
+        return TABLE_FAMILIES[self.network.family]

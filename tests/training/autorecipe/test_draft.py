@@ -13,10 +13,10 @@ from training.data.csv_layout import UNKNOWN
 from training.data.sources import Folders
 from training.errors import DataError
 from training.recipe.loader import read_any, read_recipe, recipe_names, toml_of
-from training.recipe.table import Family, Recipe
+from training.recipe.table import Recipe
 
 
-def _draft(folder: Path, text: str, target: str = "y", family: Family | None = None) -> Draft:
+def _draft(folder: Path, text: str, target: str = "y", family: str | None = None) -> Draft:
     path = folder / "table.csv"
     path.write_text(text, encoding="utf-8")
     return draft(read_csv(path, UNKNOWN), "table.csv", target, "table", family)

@@ -66,9 +66,9 @@ def test_pixels_lose_their_mean_and_deviation() -> None:
 @pytest.mark.parametrize(
     ("plan", "sentence"),
     [
-        ({"family": "layers"}, "layers are listed"),
+        ({"family": "layers"}, "layers: required by the family layers"),
         ({"family": "layers", "layers": ["conv"]}, "layer 'conv' is not known"),
-        ({"family": "residual"}, "widths are listed"),
+        ({"family": "residual"}, "widths: required by the family residual"),
         ({"family": "residual", "widths": [8], "blocks": [1, 1]}, "as many as widths"),
     ],
 )

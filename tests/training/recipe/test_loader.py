@@ -84,7 +84,7 @@ def test_contradictions_between_keys_are_said_together(tmp_path: Path) -> None:
     said = _problems(text, tmp_path)
 
     assert "split: give test rows or folds" in said
-    assert "network.hidden: an mlp needs the widths of its layers" in said
+    assert "network.hidden: the family mlp needs the sizes of its hidden layers" in said
 
 
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:
