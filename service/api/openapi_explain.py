@@ -7,9 +7,7 @@ from service.api.body import JSON
 from service.api.explain.parameters import LEAST_CELLS, MOST_CELLS
 from service.api.native.posted import INSTANCES
 from service.bundle.features import FeaturesInput
-from service.bundle.inputs import ImageInput
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
 
 Schema = dict[str, Any]
 

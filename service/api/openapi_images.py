@@ -5,7 +5,7 @@ from typing import Any
 
 from service.api.native.forms import MULTIPART
 from service.api.native.posted import INSTANCES
-from service.bundle.inputs import ImageInput
+from service.bundle.manifest import ImageInput
 from service.codecs.image_sources import KEY
 from service.imaging.preprocess import example_picture
 

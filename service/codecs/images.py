@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from service.bundle.inputs import ImageInput, input_shape
+from service.bundle.manifest import ImageInput, input_shape
 from service.codecs.image_sources import KEY, bare, read_source, weight
 from service.codecs.json_numbers import Numbers
 from service.codecs.messages import Findings

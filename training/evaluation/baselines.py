@@ -14,7 +14,7 @@ from sklearn.metrics import r2_score, roc_auc_score, root_mean_squared_error
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from service.bundle.outputs import ValueOutput
+from service.bundle.manifest import ValueOutput
 from training.data.sources import Folders, load
 from training.data.split import Parts, divide
 from training.data.table import (

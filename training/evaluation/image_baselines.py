@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.bundle.inputs import ImageInput
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput, ImageInput
 from service.bundle.store import Bundle, read_bundle, versions_in
 from training.data.sources import Folders
 from training.errors import DataError

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from service.bundle.features import Finite, Text
-from service.bundle.inputs import Side
+from service.bundle.manifest import Side
 from training.recipe.table import Activation, Descent, NotNegative, Section, Seeded, Share
 
 Size = Annotated[int, Field(ge=1, le=16_384)]
