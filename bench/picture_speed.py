@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from bench.page import replace_section
-from service.bundle.inputs import ImageInput
+from service.bundle.manifest import ImageInput
 from service.imaging.preprocess import DECODER
 from training.data.sources import Folders
 from training.image_run import unfitted

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from service.bundle.features import Feature, NumberFeature, Range
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput
 from tests.models import assembled, examples, manifest, publish
 
 Array = npt.NDArray[Any]

@@ -6,10 +6,15 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, helper, numpy_helper
 
-from service.bundle.examples import Examples, Tensor, Tolerance
-from service.bundle.inputs import ImageInput
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput, ValueOutput
+from service.bundle.manifest import (
+    ClassesOutput,
+    Examples,
+    ImageInput,
+    Manifest,
+    Tensor,
+    Tolerance,
+    ValueOutput,
+)
 from tests.models import assembled, examples, manifest, number, publish, sigmoid
 
 Floats = npt.NDArray[np.float64]

@@ -7,8 +7,6 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from service.bundle.disk import to_json
-from service.bundle.examples import Examples, Tensor, Tolerance
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
@@ -18,9 +16,16 @@ from service.bundle.features import (
     NumberFeature,
     Range,
 )
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput, ValueOutput, output_name
-from service.bundle.store import EXAMPLES, MODEL, write_bundle
+from service.bundle.manifest import (
+    ClassesOutput,
+    Examples,
+    Manifest,
+    Tensor,
+    Tolerance,
+    ValueOutput,
+    output_name,
+)
+from service.bundle.store import EXAMPLES, MODEL, to_json, write_bundle
 
 # Proven in any test: probability = sigmoid(0.1 exam_1 + 0.2 exam_2 - 20), price = 2 size - 3 rooms.
 ADMISSION_WEIGHTS = [[0.1], [0.2]]

@@ -7,10 +7,15 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, helper, numpy_helper
 
-from service.bundle.examples import Examples, Tensor, Tolerance
-from service.bundle.inputs import ImageInput, input_shape
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import (
+    ClassesOutput,
+    Examples,
+    ImageInput,
+    Manifest,
+    Tensor,
+    Tolerance,
+    input_shape,
+)
 from tests.models import assembled, publish
 from tests.pictures import Pixels
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.bundle.inputs import ImageInput
+from service.bundle.manifest import ImageInput
 
 Pixels = npt.NDArray[np.uint8]
 

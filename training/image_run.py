@@ -10,10 +10,15 @@ import torch
 from torch.nn import functional
 
 from service.bundle import manifest as contract
-from service.bundle.disk import to_json
-from service.bundle.inputs import IMAGE_NAME, ImageInput
-from service.bundle.outputs import Calibration, ClassesOutput, output_name, task_of
-from service.bundle.store import EXAMPLES, MODEL
+from service.bundle.manifest import (
+    IMAGE_NAME,
+    Calibration,
+    ClassesOutput,
+    ImageInput,
+    output_name,
+    task_of,
+)
+from service.bundle.store import EXAMPLES, MODEL, to_json
 from service.imaging.preprocess import DECODER
 from training.data.sources import Folders
 from training.data.table import Float32s

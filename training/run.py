@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.bundle import manifest as contract
-from service.bundle.disk import to_json
-from service.bundle.outputs import output_name
-from service.bundle.store import EXAMPLES, MODEL
+from service.bundle.manifest import output_name
+from service.bundle.store import EXAMPLES, MODEL, to_json
 from training.autorecipe.quality import caveats, rare_label
 from training.data.sources import Folders, load
 from training.data.split import divide

@@ -28,9 +28,7 @@ from service.bundle.features import (
     NumberFeature,
     Range,
 )
-from service.bundle.inputs import ImageInput
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
 from service.codecs.features import FeatureCodec
 from service.codecs.messages import describe
 from service.values import FLOAT32_MAX, WHOLE_MAX

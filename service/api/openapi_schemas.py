@@ -12,9 +12,7 @@ from service.api.body import JSON
 from service.api.explain.parameters import LEAST_CELLS, MOST_CELLS
 from service.api.native.forms import INSTANCES, MULTIPART
 from service.bundle.features import FeaturesInput
-from service.bundle.inputs import ImageInput
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
 from service.codecs.features import FeatureCodec
 from service.codecs.images import KEY
 from service.imaging.preprocess import example_picture

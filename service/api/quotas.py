@@ -3,7 +3,7 @@
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.engine.heap import Heap
+from service.engine.model_cache import Heap
 from service.limits import QUOTAS, Limits, RequestQuotas
 
 

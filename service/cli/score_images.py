@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.bundle.outputs import Output
+from service.bundle.manifest import Output
 from service.cli.files import target
 from service.cli.one_model import one_model
 from service.cli.progress import Progress

@@ -5,13 +5,12 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from service.bundle.errors import BundleError
-from service.bundle.store import Bundle, read_bundle
-from service.bundle.tuning import Measured, Tuning, write_tuning
+from service.bundle.store import Bundle, read_bundle, replace_document
+from service.bundle.tuning import TUNING, Measured, Tuning
 from service.cli.benchmark import Absent, curve, hand_over_seconds, usable_devices
 from service.cli.choosing import WORTH_ROWS, best_batch, chosen, compared
 from service.cli.options import add_settings, read_settings
-from service.engine.execution_plan import plan_for
-from service.engine.machine import this_machine
+from service.engine.execution_plan import plan_for, this_machine
 from service.engine.model import Limits
 from service.engine.repository import Candidate, Repository
 from service.errors import CannotStart, LoadFailed, ModelNotFound, OnwardError, VersionNotFound
@@ -33,7 +32,7 @@ def tune(arguments: Sequence[str]) -> int:
         if options.dry_run:
             _say("Nothing is written, as --dry-run asks.")
         else:
-            _say(f"Written: {write_tuning(candidate.folder.parent, tuning)}")
+            _say(f"Written: {replace_document(candidate.folder.parent / TUNING, tuning)}")
     except (OnwardError, BundleError) as error:
         reason = str(error)
     except OSError as error:

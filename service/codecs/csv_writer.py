@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import orjson
 
-from service.bundle.outputs import ClassesOutput, Output, ValueOutput
+from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.csv_open import CsvForm
 from service.codecs.intervals import interval_ends
 from service.codecs.labels import scores_by_label

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput
 from service.engine.dtypes import Array
 
 _BINARY = 2

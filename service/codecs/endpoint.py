@@ -1,8 +1,7 @@
 """The codecs of models, each made when it is first needed and gone with its model."""
 
 from service.bundle.features import FeaturesInput
-from service.bundle.inputs import ImageInput
-from service.bundle.manifest import Manifest
+from service.bundle.manifest import ImageInput, Manifest
 from service.codecs.features import FeatureCodec
 from service.codecs.images import Decoding, PictureCodec
 from service.codecs.json_writer import AnswerWriter, answer_writer

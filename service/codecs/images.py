@@ -22,7 +22,7 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.inputs import ImageInput, input_shape
+from service.bundle.manifest import ImageInput, input_shape
 from service.codecs.json_numbers import Numbers
 from service.codecs.messages import Findings
 from service.engine.dtypes import Arrays, Inputs

@@ -1,10 +1,9 @@
-"""Prediction intervals as a caller asks for them: `service.bundle.interval` says what they are."""
+"""Prediction intervals as a caller asks for them: `service.bundle.manifest` says what they are."""
 
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.interval import Interval, IntervalLevel
-from service.bundle.outputs import Output, ValueOutput
+from service.bundle.manifest import Interval, IntervalLevel, Output, ValueOutput
 from service.engine.dtypes import Array
 from service.errors import InvalidRequest
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import orjson
 
-from service.bundle.outputs import ClassesOutput, Output, ValueOutput
+from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.labels import scores_by_label
 from service.codecs.outputs import chosen_labels, unsure
 from service.codecs.training_range import Warnings

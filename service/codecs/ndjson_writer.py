@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import orjson
 
-from service.bundle.outputs import Output
+from service.bundle.manifest import Output
 from service.codecs.messages import error_document
 from service.codecs.options import Parameters
 from service.codecs.outputs import Answer, answers

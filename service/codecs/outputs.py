@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.outputs import ClassesOutput, Output, ValueOutput
+from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.intervals import interval_ends, require_interval
 from service.codecs.labels import scores_by_label
 from service.codecs.options import Parameters

@@ -17,6 +17,10 @@ _PROVIDERS: Mapping[str, str] = {
 }
 _MIB = 1024 * 1024
 
+_DRIVER = "libcuda.so.1"
+_PROCESS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
+
 
 def provider_name(device: str) -> str:
     """ONNX Runtime's name of a device."""
@@ -53,9 +57,6 @@ def providers(device: str, *, gpu_memory_mib: int = 0) -> list[tuple[str, Option
         # Operators that TensorRT lacks stay on the GPU.
         return [(_PROVIDERS["tensorrt"], {}), (_PROVIDERS["cuda"], cuda_options), cpu]
     return [(provider_name(device), {}), cpu]
-
-
-_DRIVER = "libcuda.so.1"
 
 
 def cuda_problem(provider: Path) -> str | None:
@@ -97,10 +98,6 @@ def _load_problem(provider: Path) -> str | None:
             "build argument EXTRAS=cuda, brings them"
         )
     return None
-
-
-_PROCESS = Path("/proc/self/cgroup")
-_GROUPS = Path("/sys/fs/cgroup")
 
 
 def available_cores(process: Path = _PROCESS, groups: Path = _GROUPS) -> int:

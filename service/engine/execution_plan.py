@@ -1,18 +1,22 @@
 """How a model is to be run, before it is opened: by its tuning.json, the settings, or timing."""
 
 import logging
+import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from service.bundle.errors import BundleError
-from service.bundle.tuning import TUNING, read_tuning
+from service.bundle.store import read_document
+from service.bundle.tuning import TUNING, Machine, Tuning
 from service.engine.devices import available_cores
-from service.engine.machine import difference, this_machine
+from service.engine.session import RUNTIME_VERSION
 from service.settings import Settings
 
 Mode = Literal["inline", "batched"]
 ChosenBy = Literal["warm-up", "setting", "tuning.json", "graph"]
+
+_CPU = Path("/proc/cpuinfo")
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +75,7 @@ def planned(plan: Plan, home: Path) -> Plan:
     """
     facts = {"model": home.name}
     try:
-        tuning = read_tuning(home)
+        tuning = read_document(Tuning, home / TUNING)
     except BundleError as error:
         _log.warning("tuning not used", extra=facts | {"reason": str(error)})
         return plan
@@ -94,3 +98,27 @@ def planned(plan: Plan, home: Path) -> Plan:
         mode_by="tuning.json" if tuning.execution else plan.mode_by,
         max_batch_rows=tuning.max_batch_rows or plan.max_batch_rows,
     )
+
+
+def this_machine() -> Machine:
+    """The processor, the cores that this process has, and ONNX Runtime's version."""
+    return Machine(cpu=_processor(), cores=available_cores(), runtime=RUNTIME_VERSION)
+
+
+def difference(there: Machine, here: Machine) -> str:
+    """How another machine differs from this one; empty where it does not."""
+    pairs: list[tuple[str, object, object]] = [
+        ("CPU", there.cpu, here.cpu),
+        ("cores", there.cores, here.cores),
+        ("ONNX Runtime", there.runtime, here.runtime),
+    ]
+    return "; ".join(f"{what} {then}, here {now}" for what, then, now in pairs if then != now)
+
+
+def _processor() -> str:
+    try:
+        lines = _CPU.read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

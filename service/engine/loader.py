@@ -1,28 +1,36 @@
 """From a folder to a model that has proved itself on the device it will really use."""
 
+import asyncio
 import logging
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 from service.bundle.errors import BundleError, NotOnnx
-from service.bundle.onnx_file import GraphFacts, OnnxFile, read_onnx
-from service.bundle.store import MODEL, Bundle, read_bundle
-from service.engine.execution_plan import ChosenBy, Execution, Mode, Plan, planned
-from service.engine.foreign import batching_beside, labels_beside
-from service.engine.metadata import is_bare, labels_of
-from service.engine.model import QUICK_SECONDS, Limits, ServedModel
-from service.engine.model_info import About
-from service.engine.repository import Candidate
-from service.engine.self_test import as_rows, prove, row_seconds
+from service.bundle.onnx_file import GraphFacts, OnnxFile
+from service.bundle.store import MODEL, Bundle, read_bundle, read_onnx
+from service.engine.execution_plan import ChosenBy, Execution, Mode, Plan, plan_for, planned
+from service.engine.model import QUICK_SECONDS, About, Limits, ServedModel, Statistics
+from service.engine.model_cache import Memory, Occupant
+from service.engine.registry import Entry, State, refused
+from service.engine.repository import Candidate, batching_beside, fingerprint, labels_beside
+from service.engine.sandbox import PATIENCE_SECONDS, Rehearsal
+from service.engine.self_test import as_rows, is_bare, labels_of, peek, prove, row_seconds
 from service.engine.session import Opening, Session
-from service.engine.statistics import Statistics
+from service.engine.threads import in_daemon_thread
 from service.engine.weights import Weights, read_weights
 from service.errors import GraphRefused, LoadFailed
 from service.observability.metrics import Metrics
+from service.settings import Settings
 
 # Below this more threads gain less than the second opening that trying them takes.
 _THREADS_ABOVE_SECONDS = 0.000_5
 # More threads take more time of all cores together, so they have to be worth it.
 _WORTH_THREADS = 0.8
+
+# Two, so that one model's long load does not hold up another's, and the start is not a stampede.
+_AT_ONCE = 2
+ASLEEP = "its first request loads it"
 
 _log = logging.getLogger(__name__)
 
@@ -191,3 +199,133 @@ def _session(
         gpu_memory_mib=plan.gpu_memory_mib,
     )
     return Session.open(onnx.content, plan.device, threads, weights, opening)
+
+
+class Opener:
+    """Opens, checks, proves and warms versions on one device."""
+
+    device: str = "cpu"
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.memory = Memory(settings.memory_budget_mib, settings.max_loaded_models, metrics)
+        self._settings = settings
+        self._limits = Limits(
+            settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds
+        )
+        self._metrics = metrics
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        isolated = settings.load_isolation == "process"
+        self._rehearsal = Rehearsal(settings.threads or 1) if isolated else None
+
+    async def open(
+        self,
+        candidate: Candidate,
+        statistics: Statistics,
+        occupant: Callable[[ServedModel], Occupant],
+        beside: Collection[ServedModel] = (),
+    ) -> Entry:
+        """The version as READY, or as UNAVAILABLE with the reason; nothing is raised.
+
+        Args:
+            candidate: the version.
+            statistics: where it goes on counting.
+            occupant: how its model is to leave memory.
+            beside: the models that stay in memory until it is open.
+        """
+        room = await self.memory.enter(candidate, beside)
+        model = None
+        try:
+            async with self._turns:
+                entry = await self._in_time(candidate, statistics)
+            model = entry.model
+        finally:
+            if model is None:
+                self.memory.leave(room)
+        if model is not None:
+            self.memory.settle(room, candidate, occupant(model))
+        return entry
+
+    async def _in_time(self, candidate: Candidate, statistics: Statistics) -> Entry:
+        """The version, opened in a thread; UNAVAILABLE where that does not end."""
+        # The other process has shown that it ends, and its attempts wait for each other.
+        bound = PATIENCE_SECONDS if self._rehearsal is None else None
+        try:
+            async with asyncio.timeout(bound):
+                return await in_daemon_thread(self._tried, self._opened, candidate, statistics)
+        except TimeoutError:
+            reason = f"it is not loaded after {PATIENCE_SECONDS:g} s"
+            facts = {"model": candidate.name, "version": candidate.version, "reason": reason}
+            _log.error("model refused", extra=facts)
+            return refused(candidate, reason)
+
+    async def close(self) -> None:
+        """End what is needed no more."""
+        if self._rehearsal is not None:
+            await asyncio.to_thread(self._rehearsal.close)
+
+    async def peek(self, candidate: Candidate) -> Entry:
+        """The version as READY, to be loaded by its first request, or as UNAVAILABLE."""
+        return await asyncio.to_thread(self._tried, self._peeked, candidate)
+
+    def _tried(self, attempt: Callable[..., Entry], candidate: Candidate, *rest: object) -> Entry:
+        """What an attempt gives, or the entry that tells why it failed."""
+        facts = {"model": candidate.name, "version": candidate.version}
+        servable = True
+        try:
+            self.memory.require_possible(candidate)
+            return attempt(candidate, *rest)
+        except (BundleError, LoadFailed) as error:
+            reason = str(error)
+            servable = not isinstance(error, GraphRefused)
+        except Exception as error:  # noqa: BLE001 - whatever one model does, the others serve
+            _log.exception("model broke while loading", extra=facts)
+            reason = f"{type(error).__name__} while loading: {error}"
+        _log.error("model refused", extra=facts | {"reason": reason})
+        return refused(candidate, reason, servable=servable)
+
+    def _opened(self, candidate: Candidate, statistics: Statistics) -> Entry:
+        name, version = candidate.name, candidate.version
+        started = perf_counter()
+        ready = False
+        try:
+            if self._rehearsal is not None:
+                self._rehearsal.try_out(candidate, self.device)
+            plan = plan_for(self._settings, self.device)
+            model = load(candidate, plan, self._limits, self._metrics, statistics)
+            _require_untouched(candidate)
+            ready = True
+        finally:
+            seconds = perf_counter() - started
+            self._metrics.loaded(seconds, ready=ready)
+            if self.memory.limited:
+                self.memory.heap.give_back()
+        facts: dict[str, object] = {"model": name, "version": version}
+        facts |= {"device": model.about.device, "execution": model.execution}
+        facts |= {"milliseconds": round(seconds * 1e3)}
+        _log.info("model ready", extra=facts)
+        return Entry(
+            name,
+            version,
+            State.READY,
+            model=model,
+            about=model.about,
+            fingerprint=candidate.fingerprint,
+        )
+
+    def _peeked(self, candidate: Candidate) -> Entry:
+        about = peek(candidate, self.device, self._limits.batch_rows)
+        return Entry(
+            candidate.name,
+            candidate.version,
+            State.READY,
+            ASLEEP,
+            asleep=True,
+            about=about,
+            fingerprint=candidate.fingerprint,
+        )
+
+
+def _require_untouched(candidate: Candidate) -> None:
+    """See that nobody wrote into the folder meanwhile; the next look finds it changed."""
+    if fingerprint(candidate.folder) != candidate.fingerprint:
+        raise LoadFailed("its files changed while it was loaded; it is looked at again")

@@ -2,22 +2,26 @@
 
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 
+from service.bundle.manifest import Manifest
 from service.engine.batching import Batcher, RunControl, row_count
 from service.engine.dtypes import Array, Arrays
+from service.engine.execution_plan import Execution, Mode
 from service.engine.loop_batching import InlineBatcher, Prediction, Told
-from service.engine.model_info import About
-from service.engine.session import Session, new_control
+from service.engine.session import Session, TensorSpec, new_control
 from service.errors import InferenceFailed, InputRefused, OnwardError
+from service.observability.accumulator import Phases
 from service.observability.metrics import Metrics
-
-Execution = Literal["inline", "batched"]
 
 # Handing a call to a thread and back costs some 25 to 60 microseconds; a model a few times slower
 # than that is better off there, where callers are joined and the event loop stays free.
@@ -31,8 +35,116 @@ _BATCH_ROWS = 1024
 # What is done once a run costs some 20 microseconds when the caches hold other things. With so many
 # rows it is no longer to be seen.
 _QUICK_ROWS = 8192
-
 _log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Duration:
+    """How often, and how long in all."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    @property
+    def ns(self) -> int:
+        """How long in all, in nanoseconds."""
+        return round(self.seconds * 1e9)
+
+    def add(self, seconds: float) -> None:
+        """Count one more of this length."""
+        self.count += 1
+        self.seconds += seconds
+
+
+@dataclass
+class Statistics:
+    """Counted by one process since the model was loaded."""
+
+    last_inference: int = 0
+    inference_count: int = 0
+    execution_count: int = 0
+    fail: Duration = field(default_factory=Duration)
+    runs_by_rows: defaultdict[int, Duration] = field(default_factory=lambda: defaultdict(Duration))
+
+    _answers: int = 0
+    _spent: list[float] = field(default_factory=lambda: [0.0] * len(Phases._fields))
+    _runs: threading.Lock = field(default_factory=threading.Lock)
+
+    def ran(self, rows: int, seconds: float) -> None:
+        """Count one run of the graph; from the event loop and from the batcher's thread."""
+        with self._runs:
+            self.execution_count += 1
+            self.inference_count += rows
+            self.last_inference = time.time_ns() // 1_000_000
+            self.runs_by_rows[rows].add(seconds)
+
+    def answered(self, phases: Phases) -> None:
+        """Count one request that was answered; on the event loop."""
+        self._answers += 1
+        spent = self._spent
+        # Not a loop, as in `service.observability.accumulator`.
+        spent[0] += phases[0]
+        spent[1] += phases[1]
+        spent[2] += phases[2]
+        spent[3] += phases[3]
+
+    @property
+    def _of_phase(self) -> Phases:
+        return Phases(*self._spent)
+
+    @property
+    def success(self) -> Duration:
+        """Requests that were answered."""
+        return Duration(self._answers, sum(self._spent))
+
+    @property
+    def compute_input(self) -> Duration:
+        """Their decoding."""
+        return Duration(self._answers, self._of_phase.decode)
+
+    @property
+    def queue(self) -> Duration:
+        """Their waiting."""
+        return Duration(self._answers, self._of_phase.queue)
+
+    @property
+    def compute_infer(self) -> Duration:
+        """Their models' runs."""
+        return Duration(self._answers, self._of_phase.compute)
+
+    @property
+    def compute_output(self) -> Duration:
+        """The writing of their answers."""
+        return Duration(self._answers, self._of_phase.encode)
+
+
+@dataclass(frozen=True)
+class About:
+    """The facts that every list and description tells.
+
+    ``labels`` are what the classes of an output are called, by its name, where that is known;
+    ``max_batch_rows`` are taken at once, ``joined_rows`` of several callers share a run;
+    ``device`` is where the version runs when it does, and ``execution`` how, once that is known.
+    The statistics go on from one load of the same files to the next.
+    """
+
+    name: str
+    version: str
+    folder: Path
+    device: str
+    manifest: Manifest | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    labels: Mapping[str, Sequence[str]]
+    max_batch_rows: int
+    joined_rows: int = 1
+    execution: Execution | None = None
+    statistics: Statistics = field(default_factory=Statistics)
+
+    @property
+    def rows_bitwise(self) -> bool:
+        """Whether a row's answer was the same to the bit alone and among others."""
+        return self.execution is not None and self.execution.rows_bitwise
 
 
 @dataclass(frozen=True)
@@ -72,7 +184,7 @@ class ServedModel:
         about: About,
         session: Session,
         *,
-        execution: Execution,
+        execution: Mode,
         limits: Limits,
         metrics: Metrics,
     ) -> None:

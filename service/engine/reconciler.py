@@ -8,11 +8,9 @@ import asyncio
 import logging
 from collections.abc import Coroutine, MutableSet
 
-from service.engine.lifecycle import Lifecycle
-from service.engine.model import ServedModel
-from service.engine.model_info import About
-from service.engine.opener import Opener
-from service.engine.publisher import Publisher
+from service.engine.lifecycle import Lifecycle, Publisher
+from service.engine.loader import Opener
+from service.engine.model import About, ServedModel
 from service.engine.registry import Registry
 from service.engine.repository import Home, Repository, Scan
 from service.engine.session import choose_device

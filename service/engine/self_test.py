@@ -1,20 +1,82 @@
 """The proof that a bundle's graph computes here what was trained, and how long a row takes."""
 
 import math
-from time import perf_counter
+import os
+import threading
+from time import monotonic, perf_counter
+from typing import Any, Self
 
 import numpy as np
 
-from service.bundle.examples import Examples, Tensor
-from service.bundle.manifest import Manifest
-from service.bundle.store import EXAMPLES, MANIFEST, MODEL, Bundle
+from service.bundle.manifest import (
+    ClassesOutput,
+    Examples,
+    Manifest,
+    Tensor,
+    input_datatype,
+    input_name,
+    input_shape,
+    output_name,
+    output_width,
+)
+from service.bundle.store import (
+    EXAMPLES,
+    MANIFEST,
+    MODEL,
+    Bundle,
+    read_manifest,
+    require_regular,
+    require_sizes,
+)
 from service.engine.dtypes import DTYPES, Array
-from service.engine.metadata import input_spec, output_spec
-from service.engine.run_limit import RunLimit
-from service.engine.session import Session
+from service.engine.model import About
+from service.engine.repository import Candidate, Labels
+from service.engine.session import Session, TensorSpec, new_control, terminate
 from service.errors import LoadFailed
 
 _TIMED_RUNS = 15
+
+_LOOK_SECONDS = 0.1
+
+
+class RunLimit:
+    """Watches the runs of one thread from another; to be used as a context manager.
+
+    One thread for all of them: starting a timer for each would take longer than most runs.
+    """
+
+    def __init__(self) -> None:
+        self.exceeded = False
+        """Whether a run was ended."""
+        self._control: Any = new_control()
+        self._deadline: float | None = None
+        self._done = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Start to watch."""
+        threading.Thread(target=self._watch, name="run limit", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the watching thread."""
+        self._done.set()
+
+    def start(self, seconds: float) -> Any:  # noqa: ANN401 - the runtime has no types
+        """Begin a run; gives the control that it must be run with."""
+        self._deadline = monotonic() + seconds
+        return self._control
+
+    def stop(self) -> None:
+        """Note that the run has ended."""
+        self._deadline = None
+
+    def _watch(self) -> None:
+        while not self._done.wait(_LOOK_SECONDS):
+            deadline = self._deadline
+            if deadline is not None and monotonic() > deadline:
+                self.exceeded = True
+                terminate(self._control)
+                return
 
 
 def prove(session: Session, bundle: Bundle, deadline_seconds: float) -> bool:
@@ -116,3 +178,54 @@ def _compare(
             f"self-test failed: example {(rows.start or 0) + row}, column {column} gives "
             f"{got[row, column]:.6g}, {EXAMPLES} says {expected[row, column]:.6g}"
         )
+
+
+def peek(candidate: Candidate, device: str, max_batch_rows: int) -> About | None:
+    """Read a bundle's manifest and see that its files have their sizes; digests wait for the load.
+
+    Returns:
+        What the manifest says; None of a bare model, which says nothing before it is opened.
+
+    Raises:
+        BundleError: the manifest is missing or wrong, or a file is missing, not a regular file, or
+            truncated.
+    """
+    if is_bare(candidate):
+        require_regular(candidate.folder / MODEL)
+        return None
+    manifest = read_manifest(candidate.folder)
+    require_sizes(candidate.folder, manifest)
+    return About(
+        name=candidate.name,
+        version=candidate.version,
+        folder=candidate.folder,
+        device=device,
+        manifest=manifest,
+        inputs=(input_spec(manifest),),
+        outputs=(output_spec(manifest),),
+        labels=labels_of(manifest),
+        max_batch_rows=max_batch_rows,
+    )
+
+
+def is_bare(candidate: Candidate) -> bool:
+    """Whether a version holds a graph and nothing of a bundle, not even a link to nowhere."""
+    return not any(os.path.lexists(candidate.folder / name) for name in (MANIFEST, EXAMPLES))
+
+
+def input_spec(manifest: Manifest) -> TensorSpec:
+    """The one input that a bundle's graph has."""
+    taken = manifest.input
+    return TensorSpec(input_name(taken), input_datatype(taken), (-1, *input_shape(taken)))
+
+
+def output_spec(manifest: Manifest) -> TensorSpec:
+    """The one output that a bundle's graph has."""
+    output = manifest.output
+    return TensorSpec(output_name(output), "FP32", (-1, output_width(output)))
+
+
+def labels_of(manifest: Manifest) -> Labels:
+    """What a bundle's classes are called, by output."""
+    output = manifest.output
+    return {output_name(output): output.labels} if isinstance(output, ClassesOutput) else {}

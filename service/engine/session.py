@@ -7,16 +7,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+import numpy as np
 
 from service.engine.devices import cuda_problem, known_devices, provider_name, providers
-from service.engine.dtypes import (
-    ABSENT,
-    OF_RUNTIME,
-    Arrays,
-    as_array,
-    without_rows,
-)
+from service.engine.dtypes import ABSENT, OF_RUNTIME, Array, Arrays
 from service.engine.weights import Weights
 from service.errors import DeviceUnavailable, LoadFailed
 
@@ -119,8 +115,7 @@ class Session:
         self._output_names = [spec.name for spec in self.outputs]
         self._giving_back = _run_options(_SHRINK, _SHRUNK)
         self._has_free_axes = self._may_lack or any(
-            without_rows(spec.shape, spec.datatype) is None
-            for spec in (*self.inputs, *self.outputs)
+            not _is_batch(spec.shape, spec.datatype) for spec in (*self.inputs, *self.outputs)
         )
 
     @classmethod
@@ -184,7 +179,7 @@ class Session:
         feeds = dict(zip(self._input_names, arrays, strict=True))
         if self._may_lack:
             feeds = {name: array for name, array in feeds.items() if array is not ABSENT}
-        return tuple(map(as_array, self._session.run(self._output_names, feeds, options)))
+        return tuple(map(_as_array, self._session.run(self._output_names, feeds, options)))
 
     def _is_large(self, arrays: Arrays) -> bool:
         """Whether a run may take more memory than is to be kept for the next.
@@ -279,3 +274,17 @@ def _problem(device: str) -> str | None:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def _is_batch(shape: Sequence[int], datatype: str) -> bool:
+    """Whether rows along the first axis are a tensor's only free axis."""
+    return len(shape) > 1 and shape[0] < 0 and min(shape[1:]) >= 0 and datatype != "BYTES"
+
+
+def _as_array(output: Any) -> Array:  # noqa: ANN401 - the runtime answers several kinds
+    """An output as one array; of a sequence of maps, each becomes a row of its values."""
+    if isinstance(output, list):
+        classes = len(output[0]) if output else 0
+        rows = [list(shares.values()) for shares in output]
+        return np.array(rows, np.float32).reshape(len(rows), classes)
+    return ABSENT if output is None else np.asarray(output)

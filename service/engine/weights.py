@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.bundle.disk import path_inside, read_file, require_regular
 from service.bundle.errors import BundleError
 from service.bundle.onnx_file import GraphFacts
+from service.bundle.store import path_inside, read_file, require_regular
 from service.engine.devices import available_memory
 
 # What is read, and the runtime's own copy of it.

@@ -60,7 +60,7 @@ _DIGIT_SIDE = 400
 
 
 class Rule(Protocol):
-    """What a manifest says about pictures; `service.bundle.inputs.ImageInput` is one."""
+    """What a manifest says about pictures; `service.bundle.manifest.ImageInput` is one."""
 
     @property
     def height(self) -> int:

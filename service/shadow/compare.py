@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.features import BooleanFeature, CategoryFeature, FeaturesInput
-from service.bundle.inputs import Input
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput, Input
 from service.codecs.decision import decided
 from service.engine.batching import row_count
 from service.engine.dtypes import Array, Arrays

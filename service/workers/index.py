@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import itemgetter
 
-from service.engine.offering import newest_first
-from service.engine.registry import Entry, Registry, State
+from service.engine.registry import Entry, Registry, State, newest_first
 from service.workers.ipc import Channel
 
 _QUESTION = "index"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from service.bundle.features import BooleanFeature, CategoryFeature, Feature, FeaturesInput
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput
 from service.bundle.store import read_bundle
 from service.engine.dtypes import Array
 from service.engine.execution_plan import Plan

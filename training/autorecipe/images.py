@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from service.bundle.inputs import ImageInput
+from service.bundle.manifest import ImageInput
 from service.imaging.preprocess import DECODER
 from training.data.sources import Folders
 from training.errors import DataError

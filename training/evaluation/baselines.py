@@ -14,8 +14,7 @@ from sklearn.metrics import r2_score, roc_auc_score, root_mean_squared_error
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from service.bundle.inputs import ImageInput
-from service.bundle.outputs import ClassesOutput, ValueOutput
+from service.bundle.manifest import ClassesOutput, ImageInput, ValueOutput
 from service.bundle.store import Bundle, read_bundle, versions_in
 from training.data.sources import Folders, load
 from training.data.split import Parts, divide

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.interval import Interval, IntervalLevel
+from service.bundle.manifest import Interval, IntervalLevel
 from training.data.split import Parts
 from training.data.table import Dataset, Float32s, Floats, Table
 from training.evaluation.assessment import Assessment, out_of_fold

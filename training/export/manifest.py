@@ -21,8 +21,7 @@ from service.bundle.features import (
     Range,
     Statistics,
 )
-from service.bundle.interval import Interval
-from service.bundle.outputs import ClassesOutput, ValueOutput
+from service.bundle.manifest import ClassesOutput, Interval, ValueOutput
 from training.data.split import Parts
 from training.data.table import Column, Dataset, Float32s, Floats, Table
 from training.evaluation.metrics import round_number

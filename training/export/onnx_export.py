@@ -11,8 +11,8 @@ import onnx
 import torch
 from torch import nn
 
-from service.bundle.examples import Examples, Tensor, Tolerance
 from service.bundle.features import INPUT_NAME
+from service.bundle.manifest import Examples, Tensor, Tolerance
 from training.data.table import Float32s
 from training.errors import ExportError
 from training.export.folding import folded

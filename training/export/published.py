@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.bundle.features import CategoryFeature, FeaturesInput
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput, Manifest
 from service.bundle.store import read_bundle, versions_in
 from training.data.csv import read_csv
 from training.data.csv_layout import layout_of

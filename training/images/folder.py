@@ -11,7 +11,7 @@ from tempfile import TemporaryFile
 
 import numpy as np
 
-from service.bundle.inputs import ImageInput
+from service.bundle.manifest import ImageInput
 from service.imaging.preprocess import PictureRefused, read_picture
 from training.errors import DataError
 from training.images.dataset import Bytes, PictureSet

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.bundle.inputs import ImageInput
+from service.bundle.manifest import ImageInput
 from training.data.sources import Folders, Source, find
 from training.data.split import set_aside
 from training.errors import DataError

@@ -7,10 +7,9 @@ from typing import Any
 import onnx
 
 from service.bundle import manifest as contract
-from service.bundle.disk import to_json
 from service.bundle.features import FeaturesInput
-from service.bundle.outputs import output_name
-from service.bundle.store import EXAMPLES, MODEL
+from service.bundle.manifest import output_name
+from service.bundle.store import EXAMPLES, MODEL, to_json
 from training.data.csv import read_csv
 from training.data.table import Dataset, Float32s, Table, encode_target
 from training.errors import ImportRefused

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from service.bundle.features import Finite, Text
-from service.bundle.inputs import Side
+from service.bundle.manifest import Side
 from training.recipe.families import IMAGE_FAMILIES, known_family
 from training.recipe.table import Activation, Descent, NotNegative, Section, Seeded, Share
 

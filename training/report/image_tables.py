@@ -7,8 +7,7 @@ import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
-from service.bundle.manifest import Evaluation
-from service.bundle.outputs import Calibration
+from service.bundle.manifest import Calibration, Evaluation
 from training.evaluation.metrics import Ints
 from training.images.dataset import PictureSet
 from training.report.tables import Tile, number

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import Calibration, ClassesOutput
+from service.bundle.manifest import Calibration, ClassesOutput, Manifest
 from training.data.table import Float32s, Floats
 from training.evaluation.metrics import decide, probabilities
 from training.fit import History

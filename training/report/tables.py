@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.interval import Interval
-from service.bundle.manifest import Evaluation
-from service.bundle.outputs import Output, ValueOutput
+from service.bundle.manifest import Evaluation, Interval, Output, ValueOutput
 from training.data.table import Float32s, Floats, Rows, Table
 from training.evaluation.metrics import decide, probabilities
 from training.recipe.table import Recipe

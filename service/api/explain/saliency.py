@@ -6,7 +6,7 @@ from service.api.body import list_items
 from service.api.explain.overlays import overlay
 from service.api.explain.parameters import USUAL_CELLS
 from service.api.explain.subject import Subject
-from service.bundle.inputs import ImageInput, Input
+from service.bundle.manifest import ImageInput, Input
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest

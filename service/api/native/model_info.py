@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 
 from service.bundle.errors import BundleError
-from service.bundle.inputs import ImageInput
-from service.bundle.manifest import Evaluation, Manifest
-from service.bundle.outputs import ValueOutput
+from service.bundle.manifest import Evaluation, ImageInput, Manifest, ValueOutput
 from service.bundle.store import REPORT, read_part
 from service.engine.execution_plan import Execution
-from service.engine.model_info import About
+from service.engine.model import About
 from service.engine.registry import Entry, Registry
 from service.errors import NotFound
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from service.engine.model_info import About
+from service.engine.model import About
 from service.engine.registry import Entry, State
 from service.engine.session import TensorSpec
 

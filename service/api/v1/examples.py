@@ -11,7 +11,7 @@ from service.api.head import Head
 from service.api.v1.inputs import feature_rows, stacked
 from service.api.v1.pictures import instance
 from service.api.v1.request import MEDIA_TYPES, read_document, read_list
-from service.bundle.outputs import ClassesOutput, ValueOutput
+from service.bundle.manifest import ClassesOutput, ValueOutput
 from service.codecs.endpoint import Codecs
 from service.codecs.images import KEY
 from service.codecs.labels import scores_by_label

@@ -1,7 +1,7 @@
 """What the protocol tells of a model: metadata and configuration."""
 
-from service.bundle.inputs import ImageInput
-from service.engine.model_info import About
+from service.bundle.manifest import ImageInput
+from service.engine.model import About
 from service.engine.registry import Registry
 from service.engine.session import TensorSpec
 

@@ -23,7 +23,7 @@ from service.api.v2.request import (
     wanted_outputs,
 )
 from service.api.v2.shared_memory import Place, Regions
-from service.bundle.inputs import ImageInput
+from service.bundle.manifest import ImageInput
 from service.codecs.byte_tensors import example_shape, read_binary, write_binary, write_json
 from service.codecs.endpoint import Codecs
 from service.codecs.intervals import interval_ends, require_interval

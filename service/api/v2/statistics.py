@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
-from service.engine.model_info import About
+from service.engine.model import About, Duration, Statistics
 from service.engine.registry import Registry
-from service.engine.statistics import Duration, Statistics
 from service.workers.ipc import Channel
 
 _QUESTION = "statistics"

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput
 from service.bundle.policy import POLICY
 from tests.conftest import StartApp
 from tests.models import (

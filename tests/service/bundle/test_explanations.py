@@ -8,8 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.bundle.explanations import Additive, CategoryTerm, NumberTerm, exact_sum
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ValueOutput
+from service.bundle.manifest import Manifest, ValueOutput
 from tests.models import manifest, mixed_features
 
 NUMBER = NumberTerm(kind="number", coefficients=[2.0], reference=10.0)

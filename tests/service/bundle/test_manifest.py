@@ -6,9 +6,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.bundle.examples import Examples
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput, ValueOutput, output_name, output_width
+from service.bundle.manifest import (
+    ClassesOutput,
+    Examples,
+    Manifest,
+    ValueOutput,
+    output_name,
+    output_width,
+)
 from tests.models import admission_features, manifest, mixed_features, number
 
 BINARY = ClassesOutput(kind="classes", name="decision", labels=["no", "yes"])

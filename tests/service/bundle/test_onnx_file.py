@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle.errors import BundleError, NotOnnx
-from service.bundle.onnx_file import GraphFacts, read_onnx
-from service.bundle.protobuf import Malformed, ProtobufFile
+from service.bundle.onnx_file import GraphFacts, Malformed, ProtobufFile
+from service.bundle.store import read_onnx
 from tests.foreign import FLOAT, one_node, serialised, tensor
 
 # A model's head, and a graph of 1.9 gigabytes.

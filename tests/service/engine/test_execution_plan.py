@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.tuning import Machine, Tuning, read_tuning, write_tuning
-from service.engine.execution_plan import Plan, plan_for
+from service.bundle.store import read_document, replace_document
+from service.bundle.tuning import TUNING, Machine, Tuning
+from service.engine.execution_plan import Plan, plan_for, this_machine
 from service.engine.loader import load
-from service.engine.machine import this_machine
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate, fingerprint
 from service.observability.metrics import Metrics
@@ -47,7 +47,7 @@ def test_the_models_own_tuning_overrides_the_setting(models: Path) -> None:
     """Threads, where it runs, and the largest batch."""
     folder = publish_admission(models)
     tuning = Tuning(threads=2, execution="batched", max_batch_rows=8, machine=this_machine())
-    write_tuning(folder.parent, tuning)
+    replace_document(folder.parent / TUNING, tuning)
 
     model = loaded(folder, plan_for(Settings(execution="inline"), "cpu"))
 
@@ -80,7 +80,7 @@ def test_a_tuning_of_another_machine_holds_and_is_warned_of(
     """The warning tells what differs."""
     folder = publish_admission(models)
     other = Machine(cpu="Zilog Z80", cores=1000, runtime=this_machine().runtime)
-    write_tuning(folder.parent, Tuning(execution="batched", machine=other))
+    replace_document(folder.parent / TUNING, Tuning(execution="batched", machine=other))
 
     assert loaded(folder).execution == "batched"
     (record,) = caplog.records
@@ -94,7 +94,7 @@ def test_a_tuning_for_a_device_that_is_not_used_is_left_aside(
 ) -> None:
     """What was measured on a GPU says nothing of the CPU."""
     folder = publish_admission(models)
-    write_tuning(folder.parent, Tuning(device="cuda", execution="batched"))
+    replace_document(folder.parent / TUNING, Tuning(device="cuda", execution="batched"))
 
     assert loaded(folder).execution == "inline"
     assert "asks for cuda, and the service uses cpu" in caplog.records[0].__dict__["reason"]
@@ -104,9 +104,9 @@ def test_a_tuning_comes_back_as_it_was_written(tmp_path: Path) -> None:
     """And nothing else is left in the folder."""
     tuning = Tuning(threads=2, machine=this_machine())
 
-    write_tuning(tmp_path, tuning)
+    replace_document(tmp_path / TUNING, tuning)
 
-    assert read_tuning(tmp_path) == tuning
+    assert read_document(Tuning, tmp_path / TUNING) == tuning
     assert [path.name for path in tmp_path.iterdir()] == ["tuning.json"]
 
 
@@ -115,7 +115,7 @@ def test_a_new_tuning_changes_what_a_look_sees(models: Path) -> None:
     folder = publish_admission(models)
     before = fingerprint(folder)
 
-    write_tuning(folder.parent, Tuning(execution="batched"))
+    replace_document(folder.parent / TUNING, Tuning(execution="batched"))
 
     assert fingerprint(folder) != before
 
@@ -125,7 +125,9 @@ def test_a_running_service_follows_a_tuning(models: Path, start: StartApp) -> No
     folder = publish_admission(models)
     client = start(model_control="explicit")
     before = client.get("/models/admission").json()
-    write_tuning(folder.parent, Tuning(execution="batched", threads=1, max_batch_rows=16))
+    replace_document(
+        folder.parent / TUNING, Tuning(execution="batched", threads=1, max_batch_rows=16)
+    )
 
     assert client.post("/v2/repository/models/admission/load").status_code == 200
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from onnx import helper
 
-from service.engine.foreign import labels_beside
+from service.engine.repository import labels_beside
 from tests.conftest import StartApp
 from tests.foreign import one_node, serialised, tensor
 from tests.models import place_bare, publish_admission, publish_price

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.bundle.inputs import ImageInput
+from service.bundle.manifest import ImageInput
 from service.imaging.preprocess import PictureRefused, PlainReader, read_picture
 from tests.hostile_pictures import bombs, dots, hostile_pictures, tiff
 from tests.odd_pictures import odd_pictures

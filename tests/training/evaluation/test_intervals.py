@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.interval import Interval
+from service.bundle.manifest import Interval
 from training.data.sources import Folders
 from training.data.table import Floats
 from training.evaluation.intervals import Seen, bounds, fit_interval, measured

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.bundle.outputs import output_name
+from service.bundle.manifest import output_name
 from training.data.table import Dataset, Float32s, encode, table_of_rows
 from training.errors import ExportError
 from training.export import manifest as describe

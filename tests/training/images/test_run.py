@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.inputs import ImageInput
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput, ImageInput
 from service.bundle.store import MODEL, read_bundle
 from service.imaging.preprocess import DECODER, read_picture
 from tests.conftest import StartApp

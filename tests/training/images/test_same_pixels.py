@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.inputs import ImageInput
+from service.bundle.manifest import ImageInput
 from tests.conftest import StartApp
 from tests.odd_pictures import odd_pictures
 from tests.picture_models import pixels_of, publish_mirror

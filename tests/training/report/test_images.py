@@ -10,16 +10,18 @@ import numpy.typing as npt
 import pytest
 from matplotlib.image import imread
 
-from service.bundle.inputs import ImageInput
 from service.bundle.manifest import (
     FORMAT_VERSION,
     Baseline,
+    Calibration,
+    ClassesOutput,
     DataOrigin,
     Evaluation,
+    ImageInput,
     Manifest,
     SplitSizes,
+    task_of,
 )
-from service.bundle.outputs import Calibration, ClassesOutput, task_of
 from training.evaluation.calibration import unsure_metrics
 from training.evaluation.metrics import class_metrics, confidence, decide, probabilities
 from training.export import manifest as describe

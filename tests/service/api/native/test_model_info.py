@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.disk import to_json
-from service.bundle.manifest import Baseline, Evaluation
-from service.bundle.outputs import ValueOutput
-from service.bundle.store import EXAMPLES, MODEL, write_bundle
+from service.bundle.manifest import Baseline, Evaluation, ValueOutput
+from service.bundle.store import EXAMPLES, MODEL, to_json, write_bundle
 from tests.conftest import StartApp
 from tests.models import (
     examples,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.disk import path_inside, read_file, read_optional
 from service.bundle.errors import BundleError
+from service.bundle.store import path_inside, read_file, read_optional
 
 
 def fifo(path: Path) -> None:

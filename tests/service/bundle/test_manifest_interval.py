@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.bundle.interval import Interval
+from service.bundle.manifest import Interval
 
 
 def stated(**change: Any) -> dict[str, Any]:  # noqa: ANN401 - the class checks them

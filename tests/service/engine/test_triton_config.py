@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.bundle.policy import Choice, Latest
-from service.engine.foreign import labels_beside, versions_beside
+from service.engine.repository import labels_beside, versions_beside
 
 CONFIG = 'output [ { name: "scores" dims: [ 3 ] label_filename: %s } ]'
 
