@@ -15,7 +15,7 @@ import orjson
 
 # Instrumented alone: libraries would take minutes, and their branches are not what is searched.
 with atheris.instrument_imports(include=["service"]):
-    from bench import fuzz_pictures, fuzz_protocols
+    from bench import fuzz_images, fuzz_protocols
     from service.api.body import parse_json
     from service.api.negotiation import answer_form, charset_of
     from service.bundle.features import FeaturesInput
@@ -123,7 +123,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "parameters": parameters,
     "json": json,
 }
-TARGETS |= {**fuzz_pictures.TARGETS, **fuzz_protocols.TARGETS}
+TARGETS |= {**fuzz_images.TARGETS, **fuzz_protocols.TARGETS}
 
 
 def _read(reader: Reader, data: bytes) -> None:

@@ -261,17 +261,17 @@ class Settings(BaseSettings):
         description="Folder of those temporary files; the system's temporary folder by default. "
         "On a file system of its own, so that a full one affects nothing else.",
     )
-    max_picture_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = Field(
+    max_image_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = Field(
         default=24 * 1024**2,
-        description="Most pixels of a picture, as its header states; above it 400, before "
+        description="Most pixels of an image, as its header states; above it 400, before "
         "anything is decoded. Decoding may take five bytes of memory for each of them, so formats "
         "whose decoders take more have a part of them (of the default: AVIF 10 megapixels, WebP 7, "
         "JPEG 2000 6), and baseline JPEG, which is decoded at a reduced size, may have eight times "
-        "as many. One large picture is decoded at a time in each worker.",
+        "as many. One large image is decoded at a time in each worker.",
     )
     max_explained_rows: Positive = Field(
         default=100,
-        description="Most rows or pictures of one explanation; above it 400. Where a model is "
+        description="Most rows or images of one explanation; above it 400. Where a model is "
         "asked for its reasons, each costs some hundred predictions.",
     )
     max_batch_rows: int = Field(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from tests.pictures import png_of_size
+from tests.images import png_of_size
 from tests.processes import ROOT, served
 
 PAGE = ROOT / "docs" / "http.md"
@@ -58,7 +58,7 @@ def of_table(what: str, table: bytes | str, *, row: bool = False) -> Mistake:
     return Mistake(what, ADMISSION, body, "text/csv", row=row)
 
 
-def of_picture(what: str, content: bytes, path: str = DIGITS) -> Mistake:
+def of_image(what: str, content: bytes, path: str = DIGITS) -> Mistake:
     return Mistake(what, path, content, "image/png")
 
 
@@ -115,19 +115,19 @@ MISTAKES = [
     Mistake("a misspelt model", "/models/admision/predict", b"{}"),
     Mistake("a version that is not there", "/models/admission/versions/9/predict", b"{}"),
     Mistake("a misspelt parameter", f"{ADMISSION}?topp=1", b"{}"),
-    of_picture("a PDF sent as a picture", b"%PDF-1.7 ..."),
-    of_picture("a photograph of a telephone's own format", b"\0\0\0\x18ftypheic...."),
-    of_picture("an empty file", b""),
-    of_picture("half a picture", png_of_size(28, 28, bytes(100))),
-    of_picture("a picture of too many pixels", png_of_size(60_000, 60_000)),
-    of_picture("a blank sheet where a digit is looked for", png_of_size(28, 28, bytes(28 * 29))),
-    of_values("a picture's address", DIGITS, {"image": "https://example.org/seven.png"}),
+    of_image("a PDF sent as an image", b"%PDF-1.7 ..."),
+    of_image("a photograph of a telephone's own format", b"\0\0\0\x18ftypheic...."),
+    of_image("an empty file", b""),
+    of_image("half an image", png_of_size(28, 28, bytes(100))),
+    of_image("an image of too many pixels", png_of_size(60_000, 60_000)),
+    of_image("a blank sheet where a digit is looked for", png_of_size(28, 28, bytes(28 * 29))),
+    of_values("an image's address", DIGITS, {"image": "https://example.org/seven.png"}),
     of_values("a file's name for the file", DIGITS, {"image": "seven.png"}),
     of_values("pixels from 0 to 1", DIGITS, {"image": [0, 0.5] * 392}),
     of_values("pixels of another count", DIGITS, {"image": [0] * 783}),
-    of_values("a table's row for a model of pictures", DIGITS, GOOD),
-    Mistake("a table for a model of pictures", DIGITS, b"exam_1,exam_2\n45,85\n", "text/csv"),
-    of_picture("a picture for a model of tables", b"\x89PNG\r\n...", ADMISSION),
+    of_values("a table's row for a model of images", DIGITS, GOOD),
+    Mistake("a table for a model of images", DIGITS, b"exam_1,exam_2\n45,85\n", "text/csv"),
+    of_image("an image for a model of tables", b"\x89PNG\r\n...", ADMISSION),
     Mistake("labels of a value", "/models/ice_cream/predict?top=2", b'{"temperature": 20}'),
     Mistake("GET for a prediction", ADMISSION, b"", verb="GET"),
     Mistake("a path that is none", "/predict/admission", b"{}"),

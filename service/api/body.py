@@ -32,7 +32,7 @@ _LONGEST_FIRST_LINE = 4096
 # What else to do with media types that hold these words.
 _HINTS = {
     "sheet": " Save a spreadsheet as CSV and send text/csv.",
-    "image/": " A picture goes to a model of pictures; GET /models tells which take an image.",
+    "image/": " An image goes to a model of images; GET /models tells which take one.",
 }
 _LONGEST_REMEMBERED = 128
 _LONGEST_SHOWN = 100

@@ -15,7 +15,7 @@ from service.api.error_schemas import (
 from service.api.native.forms import INSTANCES
 from service.api.openapi_schemas import (
     explain_operation,
-    picture_body,
+    image_body,
     table_answers,
     table_requests,
 )
@@ -105,7 +105,7 @@ def model_paths(manifest: Manifest, max_explained_rows: int) -> Schema:
 
 def _predict_operation(manifest: Manifest) -> Schema:
     taken = manifest.input
-    body = picture_body(taken) if isinstance(taken, ImageInput) else _rows_body(manifest, taken)
+    body = image_body(taken) if isinstance(taken, ImageInput) else _rows_body(manifest, taken)
     answer = _answer_schema(manifest)
     version = {"model_version": {"type": "string"}}
     many = {

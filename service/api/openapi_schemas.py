@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that differ by input: tables, pictures, and explanations."""
+"""The parts of the OpenAPI document that differ by input: tables, images, and explanations."""
 
 import base64
 import copy
@@ -15,13 +15,13 @@ from service.bundle.features import FeaturesInput
 from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
 from service.codecs.features import FeatureCodec
 from service.codecs.images import KEY
-from service.imaging.preprocess import example_picture
+from service.imaging.preprocess import example_image
 from service.tabletext.quoting import quoted
 
 Schema = dict[str, Any]
 
 ENCODED = "base64-image"
-"""The format of strings that are a picture's file; JSON Schema has none."""
+"""The format of strings that are an image's file; JSON Schema has none."""
 
 _FILE: Schema = {"type": "string", "format": "binary"}
 _FITS = {
@@ -69,12 +69,12 @@ def table_answers() -> Schema:
     }
 
 
-def picture_body(rule: ImageInput) -> Schema:
+def image_body(rule: ImageInput) -> Schema:
     """The request body of predictions: a file, a form of files, or JSON."""
-    text = base64.b64encode(example_picture(rule)).decode()
-    picture = _picture(rule)
-    one = _wrapped(KEY, picture)
-    several = {"type": "array", "items": {"anyOf": [one, picture]}, "minItems": 1}
+    text = base64.b64encode(example_image(rule)).decode()
+    image = _image(rule)
+    one = _wrapped(KEY, image)
+    several = {"type": "array", "items": {"anyOf": [one, image]}, "minItems": 1}
     instances = _wrapped(INSTANCES, several)
     form = {
         "type": "object",
@@ -84,14 +84,14 @@ def picture_body(rule: ImageInput) -> Schema:
     }
     return {
         "required": True,
-        "description": f"A picture of any size: {_FITS[rule.fit]} {rule.width} x {rule.height} "
+        "description": f"An image of any size: {_FITS[rule.fit]} {rule.width} x {rule.height} "
         "pixels. The file itself, several as a form's files, or JSON.",
         "content": {
             "application/json": {
                 "schema": {"anyOf": [one, instances, several]},
                 "examples": {
-                    "one picture": {"value": {KEY: text}},
-                    "several pictures": {"value": {INSTANCES: [{KEY: text}, {KEY: text}]}},
+                    "one image": {"value": {KEY: text}},
+                    "several images": {"value": {INSTANCES: [{KEY: text}, {KEY: text}]}},
                 },
             },
             "image/*": {"schema": _FILE},
@@ -167,11 +167,11 @@ def _wrapped(key: str, schema: Schema) -> Schema:
     }
 
 
-def _picture(rule: ImageInput) -> Schema:
+def _image(rule: ImageInput) -> Schema:
     pixels = rule.height * rule.width * rule.channels
     encoded = {
         "type": "string",
-        "description": "A picture's file in base64, or a data URL.",
+        "description": "An image's file in base64, or a data URL.",
         "contentEncoding": "base64",
         "contentMediaType": "image/*",
         "format": ENCODED,
@@ -180,7 +180,7 @@ def _picture(rule: ImageInput) -> Schema:
         "type": "array",
         "description": f"Pixels from 0 to 255, row by row: {pixels} of them. Rows of "
         + ("numbers" if rule.channels == 1 else "red, green and blue")
-        + ", of a picture of any size, are read too.",
+        + ", of an image of any size, are read too.",
         "items": {"type": "integer", "minimum": 0, "maximum": 255},
         "minItems": pixels,
         "maxItems": pixels,
@@ -189,7 +189,7 @@ def _picture(rule: ImageInput) -> Schema:
 
 
 def _limit_rows(form: Schema, most: int) -> None:
-    """Add the limit to the arrays of rows or pictures among the forms of a body."""
+    """Add the limit to the arrays of rows or images among the forms of a body."""
     form = form.get("properties", {}).get(INSTANCES, form)
     if form["type"] == "array" and "maxItems" not in form:
         form["maxItems"] = most

@@ -17,7 +17,7 @@ Share = Annotated[Finite, Field(gt=0, lt=1)]
 Margin = Annotated[Finite, Field(ge=0)]
 
 IMAGE_NAME = "image"
-"""The graph's input tensor for pictures."""
+"""The graph's input tensor for images."""
 Side = Annotated[int, Field(ge=1, le=1024)]
 FORMAT_VERSION = 1
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
@@ -86,7 +86,7 @@ class Interval(Part):
 
 
 class ImageInput(Part):
-    """A picture: the graph's input ``image``, uint8 ``[batch, height, width, channels]``.
+    """An image: the graph's input ``image``, uint8 ``[batch, height, width, channels]``.
 
     An image file becomes these pixels by `service.imaging.preprocess`, in training and in serving.
     """
@@ -96,18 +96,18 @@ class ImageInput(Part):
     width: Side = Field(description="pixels")
     channels: Literal[1, 3] = Field(description="1: grey; 3: red, green and blue")
     fit: Literal["stretch", "crop", "pad"] = Field(
-        description="how a picture of another shape is fitted: both sides scaled; the middle of "
+        description="how an image of another shape is fitted: both sides scaled; the middle of "
         "it, scaled to cover; or all of it, with background around"
     )
     background: Annotated[int, Field(ge=0, le=255)] = Field(
-        default=255, description="the grey around a padded picture and behind transparent places"
+        default=255, description="the grey around a padded image and behind transparent places"
     )
     normalise: Literal["none", "digit"] = Field(
         default="none",
         description="digit: ink becomes light on dark, its bounding box 20 pixels and its centre "
         "of mass the middle, as in MNIST",
     )
-    decoder: Text = Field(description="what read the pictures in training, with its version")
+    decoder: Text = Field(description="what read the images in training, with its version")
 
 
 Input = Annotated[FeaturesInput | ImageInput, Field(discriminator="kind")]

@@ -3,7 +3,7 @@
 from service.bundle.features import FeaturesInput
 from service.bundle.manifest import ImageInput, Manifest
 from service.codecs.features import FeatureCodec
-from service.codecs.images import Decoding, PictureCodec
+from service.codecs.images import Decoding, ImageCodec
 from service.codecs.json_writer import AnswerWriter, answer_writer
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
@@ -22,19 +22,19 @@ class Codecs:
     """
 
     def __init__(self, settings: Settings, limits: Limits) -> None:
-        self._decoding = Decoding(settings.max_picture_pixels, settings.max_body_bytes, limits)
+        self._decoding = Decoding(settings.max_image_pixels, settings.max_body_bytes, limits)
 
     def of(self, model: ServedModel, manifest: Manifest) -> FeatureCodec:
         """The codec of a table's model with this manifest.
 
         Raises:
-            InvalidRequest: it takes pictures.
+            InvalidRequest: it takes images.
         """
         codec: FeatureCodec | None = model.kept.get(_FEATURES)
         if codec is None:
             if not isinstance(manifest.input, FeaturesInput):
                 raise InvalidRequest(
-                    f"Model {model.name!r} takes pictures, not a table's rows; send a picture's "
+                    f"Model {model.name!r} takes images, not a table's rows; send an image's "
                     f"file to POST /models/{model.name}/predict, with its own Content-Type."
                 )
             codec = model.kept[_FEATURES] = FeatureCodec(manifest.input)
@@ -48,13 +48,13 @@ class Codecs:
             writer = model.kept[_WRITER] = answer_writer(output, model.version)
         return writer
 
-    def of_pictures(self, model: ServedModel) -> PictureCodec | None:
-        """The codec of a model whose manifest says that it takes pictures; of others none."""
+    def of_pictures(self, model: ServedModel) -> ImageCodec | None:
+        """The codec of a model whose manifest says that it takes images; of others none."""
         if model.manifest is None or not isinstance(model.manifest.input, ImageInput):
             return None
-        codec: PictureCodec | None = model.kept.get(_PICTURES)
+        codec: ImageCodec | None = model.kept.get(_PICTURES)
         if codec is None:
-            codec = PictureCodec(model.manifest.input, self._decoding)
+            codec = ImageCodec(model.manifest.input, self._decoding)
             model.kept[_PICTURES] = codec
         return codec
 

@@ -1,7 +1,7 @@
-"""A model's pictures: whatever was sent in, one checked uint8 tensor out.
+"""A model's images: whatever was sent in, one checked uint8 tensor out.
 
-A picture comes as a file's bytes, as text in base64, or as pixels. What is wrong is reported for
-every picture at once, before anything is queued. Large pictures are decoded in threads of their
+An image comes as a file's bytes, as text in base64, or as pixels. What is wrong is reported for
+every image at once, before anything is queued. Large images are decoded in threads of their
 own, few enough that their memory has a bound.
 """
 
@@ -27,14 +27,14 @@ from service.codecs.json_numbers import Numbers
 from service.codecs.messages import Findings
 from service.engine.dtypes import Arrays, Inputs
 from service.errors import InvalidRequest, Problem
-from service.imaging.preprocess import Picture, PictureRefused, PlainReader, example_picture
-from service.imaging.priority import step_back
+from service.imaging.preprocess import InputImage, InvalidImage, SmallPngReader, example_image
+from service.imaging.priority import lower_priority
 from service.limits import Limits
 from service.values import listed, shown
 
 KEY = "image"
 _BASE64 = "b64"
-# {"image": {"b64": "..."}} is what clients of several protocols make of one picture.
+# {"image": {"b64": "..."}} is what clients of several protocols make of one image.
 _MOST_WRAPPERS = 2
 _DATA_URL = re.compile(r"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
 _WEB = re.compile(r"(?:https?|ftp|file|blob):", re.IGNORECASE)
@@ -44,16 +44,16 @@ _PLAIN = str.maketrans("-_", "+/", " \t\r\n")
 # What takes longer to decode than a thread's hand-over costs, and holds up the event loop.
 _MOST_BYTES_AT_ONCE = 64 * 1024
 _MOST_PIXELS_AT_ONCE = 300_000
-# A plain file of the few pixels that `PlainReader` reads is no longer than this, in base64 too.
+# A plain file of the few pixels that `SmallPngReader` reads is no longer than this, in base64 too.
 _MOST_PLAIN_BYTES = 16 * 1024
 # Looking for ink takes longer than any decoding.
 _MOST_DIGIT_PIXELS_AT_ONCE = 4096
-# Pictures that take no more memory to decode share these threads. Larger ones wait for a thread of
+# Images that take no more memory to decode share these threads. Larger ones wait for a thread of
 # their own, one at a time, so that they neither add up nor hold up the others.
 _MOST_SHARED_BYTES = 16 << 20
 _SHARED_THREADS = 2
 
-# Of a picture's own pixels, and how many each may have: grey, colour, or colour and alpha.
+# Of an image's own pixels, and how many each may have: grey, colour, or colour and alpha.
 _AXES = 3
 _CHANNELS = {1, 3, 4}
 _WHITE = 255
@@ -61,15 +61,15 @@ _NUMBERS = {int, float}
 
 Pixels = npt.NDArray[np.uint8]
 Place = Callable[[int], str]
-Opened = Picture | Pixels
+Opened = InputImage | Pixels
 
 
 class Decoding:
-    """What an app allows pictures to take: pixels each, bytes all together, and threads.
+    """What an app allows images to take: pixels each, bytes all together, and threads.
 
     Args:
-        max_pixels: of one picture, as its header states.
-        max_bytes: of one request's pictures at the model's own size.
+        max_pixels: of one image, as its header states.
+        max_bytes: of one request's images at the model's own size.
         limits: on the parts of a form.
     """
 
@@ -77,12 +77,12 @@ class Decoding:
         self.max_pixels = max_pixels
         self.max_bytes = max_bytes
         self.limits = limits
-        self.shared = ThreadPoolExecutor(_SHARED_THREADS, "pictures", step_back)
-        self.large = ThreadPoolExecutor(1, "large-pictures", step_back)
+        self.shared = ThreadPoolExecutor(_SHARED_THREADS, "images", lower_priority)
+        self.large = ThreadPoolExecutor(1, "large-images", lower_priority)
 
 
-class PictureCodec:
-    """Turns pictures into the tensor that a model takes, by the rule of its manifest."""
+class ImageCodec:
+    """Turns images into the tensor that a model takes, by the rule of its manifest."""
 
     def __init__(self, rule: ImageInput, decoding: Decoding) -> None:
         self._rule = rule
@@ -90,32 +90,32 @@ class PictureCodec:
         self._one = 1, *self._shape
         self._count = prod(self._shape)
         self._decoding = decoding
-        self._plain_files = PlainReader(rule, decoding.max_pixels)
+        self._plain_files = SmallPngReader(rule, decoding.max_pixels)
         digits = rule.normalise == "digit"
         self._most_pixels_at_once = _MOST_DIGIT_PIXELS_AT_ONCE if digits else _MOST_PIXELS_AT_ONCE
 
     @cached_property
     def example(self) -> dict[str, str]:
-        """A picture that this model takes."""
-        return {KEY: base64.b64encode(example_picture(self._rule)).decode()}
+        """An image that this model takes."""
+        return {KEY: base64.b64encode(example_image(self._rule)).decode()}
 
     def is_single(self, data: Sequence[Any]) -> bool:
-        """Whether nested numbers are the pixels of one picture, rather than several pictures."""
+        """Whether nested numbers are the pixels of one image, rather than several images."""
         shape = _nesting(data)
         if not shape or self._is_own(shape[1:]):
             return False
         return len(shape) < _AXES or self._is_own(shape) or _is_colour(shape)
 
     def read(self, given: Sequence[Any] | Pixels, place: Place) -> Inputs:
-        """The tensor ``[pictures, height, width, channels]``, or what makes it in a thread.
+        """The tensor ``[images, height, width, channels]``, or what makes it in a thread.
 
         Args:
-            given: each picture, in any form that `read_source` knows; at least one. Or the tensor,
+            given: each image, in any form that `read_source` knows; at least one. Or the tensor,
                 as `numbers` has it.
-            place: how the sentence about a picture begins.
+            place: how the sentence about an image begins.
 
         Raises:
-            InvalidInput: some are no pictures that are read here; says which.
+            InvalidInput: some are no images that are read here; says which.
             InvalidRequest: they are too many.
         """
         if isinstance(given, np.ndarray):
@@ -127,9 +127,9 @@ class PictureCodec:
         if sum(map(weight, given)) <= _MOST_BYTES_AT_ONCE:
             left = self._most_pixels_at_once
 
-            def is_small(picture: Picture) -> bool:
+            def is_small(image: InputImage) -> bool:
                 nonlocal left
-                left -= picture.pixels
+                left -= image.pixels
                 return left >= 0
 
             if reading.proceed(is_small):
@@ -137,7 +137,7 @@ class PictureCodec:
         return partial(self._in_threads, reading)
 
     def file(self, content: bytes) -> Pixels | None:
-        """The tensor of one picture's file that is small and plain, as `read` has it.
+        """The tensor of one image's file that is small and plain, as `read` has it.
 
         None of any other, at which `read` must look closer.
         """
@@ -158,7 +158,7 @@ class PictureCodec:
         return None if pixels is None else pixels.reshape(self._one)
 
     def numbers(self, given: Numbers | None) -> Pixels | None:
-        """The tensor of pictures that were sent as flat rows of numbers, as `read` has them.
+        """The tensor of images that were sent as flat rows of numbers, as `read` has them.
 
         None where they are not whole numbers from 0 to 255, or there are too many.
         """
@@ -180,7 +180,7 @@ class PictureCodec:
         self.require_room(count)
 
     def require_room(self, count: int) -> None:
-        """Refuse more pictures than a request may hold.
+        """Refuse more images than a request may hold.
 
         Raises:
             InvalidRequest: this count is more.
@@ -188,17 +188,17 @@ class PictureCodec:
         most = self._decoding.max_bytes // prod(self._shape)
         if count > most:
             raise InvalidRequest(
-                f"{count:,} pictures are too many for a request to this model, which takes "
+                f"{count:,} images are too many for a request to this model, which takes "
                 f"{most:,}; send fewer at a time, or ask the operator to raise "
                 "ONWARD_MAX_BODY_BYTES."
             )
 
     def is_raw(self, content: memoryview) -> bool:
-        """Whether bytes are the model's own pixels, rather than a picture's file."""
+        """Whether bytes are the model's own pixels, rather than an image's file."""
         return len(content) == prod(self._shape)
 
     async def _in_threads(self, reading: "_Reading") -> Arrays:
-        """Read the pictures in threads, which stop at the next one when the client has gone."""
+        """Read the images in threads, which stop at the next one when the client has gone."""
         run = asyncio.get_running_loop().run_in_executor
         try:
             if not await run(self._decoding.shared, reading.proceed, _is_shared):
@@ -210,15 +210,15 @@ class PictureCodec:
     def _opened(self, given: Any) -> Opened:  # noqa: ANN401 - as above
         source = read_source(given)
         if isinstance(source, bytes):
-            return Picture.open(source, self._rule, self._decoding.max_pixels)
+            return InputImage.open(source, self._rule, self._decoding.max_pixels)
         if self._is_own(source.shape):
             return source.reshape(self._shape)
         if source.ndim == _AXES - 1 or _is_colour(source.shape):
-            return Picture.of(source, self._rule)
+            return InputImage.of(source, self._rule)
         height, width, channels = self._shape
-        raise PictureRefused(
+        raise InvalidImage(
             f"Its pixels have the shape {list(source.shape)}; send {[height, width, channels]}, "
-            f"or {prod(self._shape):,} numbers, or a picture's file in base64."
+            f"or {prod(self._shape):,} numbers, or an image's file in base64."
         )
 
     def _is_own(self, shape: tuple[int, ...]) -> bool:
@@ -230,10 +230,10 @@ class PictureCodec:
 
 
 def read_source(given: Any) -> bytes | Pixels:  # noqa: ANN401 - JSON is any of its types
-    """The bytes of a picture's file, or its pixels.
+    """The bytes of an image's file, or its pixels.
 
     Raises:
-        PictureRefused: it is neither, or its text cannot be read.
+        InvalidImage: it is neither, or its text cannot be read.
     """
     given = _unwrapped(given)
     if isinstance(given, bytes):
@@ -246,7 +246,7 @@ def read_source(given: Any) -> bytes | Pixels:  # noqa: ANN401 - JSON is any of 
         got = f"an object of {listed(list(given)) or 'nothing'}"
     else:
         got = shown(given)
-    raise PictureRefused(f'Send {{"{KEY}": "the file in base64"}}, or its pixels; got {got}.')
+    raise InvalidImage(f'Send {{"{KEY}": "the file in base64"}}, or its pixels; got {got}.')
 
 
 def bare(given: Any) -> Any:  # noqa: ANN401 - as above
@@ -256,7 +256,7 @@ def bare(given: Any) -> Any:  # noqa: ANN401 - as above
         return given
     try:
         return _file(given)
-    except PictureRefused:
+    except InvalidImage:
         return given
 
 
@@ -270,10 +270,10 @@ def read_pixels(data: Sequence[Any]) -> Pixels:
     """An array of nested lists, in the shape of their nesting.
 
     Raises:
-        PictureRefused: they are ragged, or hold other than numbers from 0 to 255.
+        InvalidImage: they are ragged, or hold other than numbers from 0 to 255.
     """
     if not data:
-        raise PictureRefused("It holds no pixels; send numbers from 0 to 255, row by row.")
+        raise InvalidImage("It holds no pixels; send numbers from 0 to 255, row by row.")
     pixels = flat_pixels(data)
     return _checked(_numbers(data)) if pixels is None else pixels
 
@@ -301,28 +301,28 @@ def whole_pixels(numbers: Numbers) -> Pixels | None:
 
 
 class _Reading:
-    """The pictures of one request, read one after another, by one thread at a time.
+    """The images of one request, read one after another, by one thread at a time.
 
     Args:
-        open_picture: makes pixels or a picture of any form of one.
-        given: each picture, in any form.
-        place: how the sentence about a picture begins.
+        open_image: makes pixels or an image of any form of one.
+        given: each image, in any form.
+        place: how the sentence about an image begins.
     """
 
     def __init__(
-        self, open_picture: Callable[[Any], Opened], given: Sequence[Any], place: Place
+        self, open_image: Callable[[Any], Opened], given: Sequence[Any], place: Place
     ) -> None:
-        self._open = open_picture
+        self._open = open_image
         self._given = given
         self._place = place
         self._next = 0
         self._made: list[Pixels] = []
         self._found = Findings()
         self.abandoned = threading.Event()
-        """Set when nobody waits for the pictures any more."""
+        """Set when nobody waits for the images any more."""
 
-    def proceed(self, fits: Callable[[Picture], bool] = lambda _: True) -> bool:
-        """Read pictures up to the first that does not fit; tells whether all have been read.
+    def proceed(self, fits: Callable[[InputImage], bool] = lambda _: True) -> bool:
+        """Read images up to the first that does not fit; tells whether all have been read.
 
         That one is opened anew later: while it waits it must not hold what its decoder allocates.
 
@@ -334,19 +334,19 @@ class _Reading:
                 raise TimeoutError
             try:
                 opened = self._open(self._given[number])
-                if isinstance(opened, Picture):
+                if isinstance(opened, InputImage):
                     if not fits(opened):
                         return False
                     opened = opened.read()
                 self._made.append(opened)
-            except PictureRefused as error:
+            except InvalidImage as error:
                 row = number if len(self._given) > 1 else None
                 self._found.add(1, [Problem(f"{self._place(number)}{error}", row)])
             self._next = number + 1
         return True
 
     def tensor(self) -> Pixels:
-        """All pictures, ``[pictures, height, width, channels]``.
+        """All images, ``[images, height, width, channels]``.
 
         Raises:
             InvalidInput: some were refused; says which.
@@ -356,8 +356,8 @@ class _Reading:
         return self._made[0][None] if len(self._made) == 1 else np.stack(self._made)
 
 
-def _is_shared(picture: Picture) -> bool:
-    return picture.memory <= _MOST_SHARED_BYTES
+def _is_shared(image: InputImage) -> bool:
+    return image.memory <= _MOST_SHARED_BYTES
 
 
 def _nesting(data: Any) -> tuple[int, ...]:  # noqa: ANN401 - as above
@@ -374,7 +374,7 @@ def _is_colour(shape: Sequence[int]) -> bool:
 
 
 def _unwrapped(given: Any) -> Any:  # noqa: ANN401 - as above
-    """The picture in objects of one key; anything else as it is."""
+    """The image in objects of one key; anything else as it is."""
     for _ in range(_MOST_WRAPPERS):
         if not (isinstance(given, dict) and len(given) == 1):
             break
@@ -391,8 +391,8 @@ def _file(text: str) -> bytes:
         if not url[1]:
             return unquote_to_bytes(text)
     elif _WEB.match(text):
-        raise PictureRefused(
-            f"Addresses are not fetched, got {shown(text)}; send the picture's file in base64."
+        raise InvalidImage(
+            f"Addresses are not fetched, got {shown(text)}; send the image's file in base64."
         )
     with suppress(ValueError):
         return a2b_base64(text, strict_mode=True)  # as most clients write it, without a copy
@@ -400,8 +400,8 @@ def _file(text: str) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except ValueError:
-        raise PictureRefused(
-            f"Its text is not base64, got {shown(text)}; send the picture's file in base64."
+        raise InvalidImage(
+            f"Its text is not base64, got {shown(text)}; send the image's file in base64."
         ) from None
 
 
@@ -410,30 +410,30 @@ def _numbers(data: Sequence[Any]) -> npt.NDArray[np.float64]:
     values = np.array(data, np.object_)
     kinds = set(map(type, values.ravel().tolist()))
     if list in kinds:
-        raise PictureRefused(
-            "Its pixels are ragged; send rows of the same length, or the picture's file in base64."
+        raise InvalidImage(
+            "Its pixels are ragged; send rows of the same length, or the image's file in base64."
         )
     if kinds - _NUMBERS:
         odd = next(value for value in values.ravel() if type(value) not in _NUMBERS)
-        raise PictureRefused(f"A pixel is {shown(odd)}; pixels are numbers from 0 to {_WHITE}.")
+        raise InvalidImage(f"A pixel is {shown(odd)}; pixels are numbers from 0 to {_WHITE}.")
     try:
         return values.astype(np.float64)
     except OverflowError:
-        raise PictureRefused(
+        raise InvalidImage(
             f"A pixel is too large; pixels are numbers from 0 to {_WHITE}."
         ) from None
 
 
 def _checked(numbers: npt.NDArray[np.float64]) -> Pixels:
     if not numbers.size:
-        raise PictureRefused("It holds no pixels; send numbers from 0 to 255, row by row.")
+        raise InvalidImage("It holds no pixels; send numbers from 0 to 255, row by row.")
     low, high = float(numbers.min()), float(numbers.max())
     if not (low >= 0 and high <= _WHITE):
         odd = high if low >= 0 else low
-        raise PictureRefused(f"A pixel is {odd:g}; pixels are numbers from 0 to {_WHITE}.")
+        raise InvalidImage(f"A pixel is {odd:g}; pixels are numbers from 0 to {_WHITE}.")
     rounded = np.rint(numbers)
     if high <= 1 and (rounded != numbers).any():
-        raise PictureRefused(
+        raise InvalidImage(
             f"Its pixels lie between 0 and 1; send them from 0 to {_WHITE}, as files have them."
         )
     pixels: Pixels = rounded.astype(np.uint8)

@@ -13,7 +13,7 @@ _SEQUENCE_HEADER = 1
 _MAX_TABLE_BYTES = 32 * 1024
 # What may be longer: properties, as colour profiles are, and data.
 _NO_TABLES = {b"idat", b"iprp", b"ipco"}
-# A picture has about five; its header is shorter than this.
+# An image has about five; its header is shorter than this.
 _MAX_UNITS = 1000
 _HEADER_BYTES = 512
 # From this level on, an operating point states its tier.
@@ -58,8 +58,8 @@ class _Bits:
         return self._value >> self._left & (1 << bits) - 1
 
 
-def main_picture(content: bytes) -> bytes:
-    """The file, of which only the main picture is read, where it is an animation too."""
+def main_image(content: bytes) -> bytes:
+    """The file, of which only the main image is read, where it is an animation too."""
     return content[:8] + b"avif" + content[12:] if content[8:12] == b"avis" else content
 
 
@@ -148,7 +148,7 @@ def _sequence_headers(item: memoryview) -> Iterator[memoryview]:
         if kind == _SEQUENCE_HEADER:
             yield item[place : place + size]
         place += size
-    raise ValueError("a picture has too many parts")
+    raise ValueError("an image has too many parts")
 
 
 def _variable(item: memoryview, place: int) -> tuple[int, int]:
@@ -164,7 +164,7 @@ def _variable(item: memoryview, place: int) -> tuple[int, int]:
 def _frame_size(bits: _Bits) -> tuple[int, int]:
     """The greatest width and height of a frame, by its sequence header."""
     bits.take(4)
-    if bits.take(1):  # the short header of a still picture
+    if bits.take(1):  # the short header of a still image
         bits.take(5)
     else:
         if bits.take(1):

@@ -1,7 +1,7 @@
-"""A picture file's bytes as an upright picture in memory, or the sentence that says why not.
+"""An image file's bytes as an upright image in memory, or the sentence that says why not.
 
 What a file is, its first bytes say, never its name. Only formats listed here are read, and what a
-file's header promises is looked at before anything of that size is made. A picture of any mode
+file's header promises is looked at before anything of that size is made. An image of any mode
 becomes 8-bit grey or colour, reduced on the way without a second whole copy.
 """
 
@@ -32,10 +32,10 @@ from PIL import (
 )
 from PIL.ImageFile import ImageFile
 
-from service.imaging.avif import frame_sizes, main_picture
+from service.imaging.avif import frame_sizes, main_image
 from service.imaging.limits import (
     MAX_ICON_PIXELS,
-    PictureRefused,
+    InvalidImage,
     decoder_bytes,
     reader,
     require_declared,
@@ -95,7 +95,7 @@ _OTHERS = (
     (rb".{4}ftyp|\x1a\x45\xdf\xa3|RIFF.{4}AVI ", "a film; save one frame of it as PNG or JPEG"),
     (rb"(?i)(?:<\?xml.{0,400}?)?(?:<!--.{0,400}?-->\s{0,400}+)?(?:<!doctype svg.{0,400}?)?<svg",
      "an SVG drawing; export it as PNG"),
-    (rb"(?i)<!doctype html|<html|<head|<body", "a web page; send the picture's own file"),
+    (rb"(?i)<!doctype html|<html|<head|<body", "a web page; send the image's own file"),
     (rb"8BPS", "a Photoshop document; export it as PNG"),
     (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript document; export it as PNG"),
     (rb"\x1f\x8b", "packed by gzip; unpack it, or say Content-Encoding: gzip"),
@@ -131,18 +131,18 @@ _SIXTEEN_BITS = 65535.0
 _EIGHT_BITS = 255.0
 
 
-def open_picture(content: bytes, max_pixels: int) -> tuple[str, ImageFile, int]:
-    """The format's name, the picture with its header read and nothing else, and what it costs.
+def open_image(content: bytes, max_pixels: int) -> tuple[str, ImageFile, int]:
+    """The format's name, the image with its header read and nothing else, and what it costs.
 
     Args:
         content: the whole file.
-        max_pixels: of a picture.
+        max_pixels: of an image.
 
     Returns:
         The memory that decoding needs besides the pixels themselves, in bytes, comes last.
 
     Raises:
-        PictureRefused: it is no picture, of no format that is read here, damaged, or too large.
+        InvalidImage: it is no image, of no format that is read here, damaged, or too large.
     """
     kind = _kind_of(content)
     if kind == "ICO":
@@ -153,13 +153,13 @@ def open_picture(content: bytes, max_pixels: int) -> tuple[str, ImageFile, int]:
     with decoder_errors(kind):
         if kind == "AVIF":
             require_frames(frame_sizes(content), max_pixels)
-            content = main_picture(content)
+            content = main_image(content)
         image = _FORMATS[kind][1](reader(content))
         return kind, image, decoder_bytes(kind, image, content, max_pixels)
 
 
 class decoder_errors:  # noqa: N801 - used like a function, as `contextlib.suppress` is
-    """Turn whatever Pillow raises on a broken file into `PictureRefused`.
+    """Turn whatever Pillow raises on a broken file into `InvalidImage`.
 
     Its plug-ins meet broken files with errors of every class, from `AssertionError` to
     `ZeroDivisionError`. So any error is caught, and only around calls of Pillow: a fault in this
@@ -176,23 +176,23 @@ class decoder_errors:  # noqa: N801 - used like a function, as `contextlib.suppr
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Raise the refusal in place of the error."""
-        if isinstance(error, Exception) and not isinstance(error, PictureRefused):
+        if isinstance(error, Exception) and not isinstance(error, InvalidImage):
             raise _damaged(self._kind, error) from error
 
 
 def orientation(image: Image.Image) -> int:
-    """How EXIF says the picture must be turned, 1 to 8; 1, as it is, where it says nothing."""
+    """How EXIF says the image must be turned, 1 to 8; 1, as it is, where it says nothing."""
     if not image.info or len(image.info.get("exif") or b"") > _MAX_EXIF_BYTES:
         return 1
     try:
         stated = image.getexif().get(_ORIENTATION)
-    except Exception:  # noqa: BLE001 - broken EXIF of a good picture
+    except Exception:  # noqa: BLE001 - broken EXIF of a good image
         return 1
     return stated if stated in _TURNS else 1
 
 
-class Decoded:
-    """A decoded picture, to be read in parts, each upright.
+class DecodedImage:
+    """A decoded image, to be read in parts, each upright.
 
     Turning it as a whole would take its memory twice.
 
@@ -201,7 +201,7 @@ class Decoded:
         image: with its header read. Of several frames the first is decoded.
 
     Raises:
-        PictureRefused: the file is damaged, cut short, or of colours that are not read here.
+        InvalidImage: the file is damaged, cut short, or of colours that are not read here.
     """
 
     def __init__(self, kind: str, image: Image.Image) -> None:
@@ -213,12 +213,12 @@ class Decoded:
         width, height = image.size
         self.size = (height, width) if self._turn in SIDEWAYS else (width, height)
         if image.mode not in _MODES:
-            raise PictureRefused(
+            raise InvalidImage(
                 f"This {kind} file is in the colour space {image.mode}, which is not read here; "
                 "save it in RGB."
             )
         if image.mode in _INDEXED and image.palette is None:
-            raise PictureRefused(
+            raise InvalidImage(
                 f"This {kind} file has indexed colours and no palette; save it in RGB."
             )
 
@@ -237,26 +237,26 @@ class Decoded:
 
 
 def flattened(
-    picture: Decoded, mode: Plain, background: int, factor: tuple[int, int]
+    decoded: DecodedImage, mode: Plain, background: int, factor: tuple[int, int]
 ) -> Image.Image:
-    """The picture in ``mode``, each ``factor`` block of (columns, rows) averaged into one pixel.
+    """The image in ``mode``, each ``factor`` block of (columns, rows) averaged into one pixel.
 
     Transparent places show ``background``. Sixteen bits of grey are all of their range, whatever
     part of it is used; 32 bits and floating point are taken as 0 to 1, 0 to 255 or 0 to 65,535
     where they lie within, and else from their least to their greatest value.
 
     Raises:
-        PictureRefused: its palette or transparency is broken.
+        InvalidImage: its palette or transparency is broken.
     """
-    image = picture.image
+    image = decoded.image
     if image.mode == mode and factor == (1, 1) and "transparency" not in image.info:
-        return picture.part((0, 0, *picture.size))
-    limits = _limits(picture) if _is_wide(image) else None
-    width, height = picture.size
+        return decoded.part((0, 0, *decoded.size))
+    limits = _limits(decoded) if _is_wide(image) else None
+    width, height = decoded.size
     columns, rows = factor
     result = Image.new(mode, (-(-width // columns), -(-height // rows)))
-    for top, strip in _strips(picture, rows):
-        with decoder_errors(picture.kind):
+    for top, strip in _strips(decoded, rows):
+        with decoder_errors(decoded.kind):
             if limits is None:
                 plain = _plain(strip, mode, background)
             else:
@@ -265,9 +265,9 @@ def flattened(
     return result
 
 
-def has_transparency(picture: Decoded) -> bool:
-    """Whether some places may show what lies behind the picture."""
-    return picture.image.has_transparency_data or "transparency" in picture.image.info
+def has_transparency(decoded: DecodedImage) -> bool:
+    """Whether some places may show what lies behind the image."""
+    return decoded.image.has_transparency_data or "transparency" in decoded.image.info
 
 
 def _kind_of(content: bytes) -> str:
@@ -275,24 +275,24 @@ def _kind_of(content: bytes) -> str:
         if start.match(content):
             return kind
     if not content:
-        raise PictureRefused(f"The file is empty; send a picture as {READ}.")
+        raise InvalidImage(f"The file is empty; send an image as {READ}.")
     text = content[:2048].removeprefix(b"\xef\xbb\xbf").lstrip()
     for pattern, what in _OTHER_KINDS:
         if pattern.match(text):
-            raise PictureRefused(f"This is {what}. Send a picture as {READ}.")
-    what = "text" if _is_text(text) else "no picture that is read here"
-    raise PictureRefused(f"This is {what}. Send one as {READ}.")
+            raise InvalidImage(f"This is {what}. Send an image as {READ}.")
+    what = "text" if _is_text(text) else "no image that is read here"
+    raise InvalidImage(f"This is {what}. Send one as {READ}.")
 
 
 def _is_text(start: bytes) -> bool:
     return not any(byte < 32 and byte not in b"\t\r\n\f" for byte in start)  # noqa: PLR2004 - ASCII
 
 
-def _damaged(kind: str, error: Exception) -> PictureRefused:
+def _damaged(kind: str, error: Exception) -> InvalidImage:
     if isinstance(error, MemoryError):
-        return PictureRefused(f"This {kind} file needs more memory than there is; send a smaller.")
+        return InvalidImage(f"This {kind} file needs more memory than there is; send a smaller.")
     reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-    return PictureRefused(
+    return InvalidImage(
         f"This {kind} file is damaged or cut short ({reason}); save it anew and send all of it."
     )
 
@@ -316,7 +316,7 @@ def _largest_icon(content: bytes, max_pixels: int) -> tuple[bytes, str]:
     entries = [content[6 + 16 * place : 22 + 16 * place] for place in range(count)]
     whole = [entry for entry in entries if len(entry) == 16]  # noqa: PLR2004 - of the directory
     if not whole:
-        raise PictureRefused("This ICO file is cut short; save it anew and send all of it.")
+        raise InvalidImage("This ICO file is cut short; save it anew and send all of it.")
     best = max(whole, key=lambda entry: ((entry[0] or 256) * (entry[1] or 256), entry[6]))
     size, place = struct.unpack_from("<II", best, 8)
     icon = content[place : place + size]
@@ -328,12 +328,12 @@ def _largest_icon(content: bytes, max_pixels: int) -> tuple[bytes, str]:
     return alone, "ICO"
 
 
-def _strips(picture: Decoded, multiple: int) -> Iterator[tuple[int, Image.Image]]:
-    """The picture from top to bottom, some 100,000 pixels at a time; rows in whole multiples."""
-    width, height = picture.size
+def _strips(decoded: DecodedImage, multiple: int) -> Iterator[tuple[int, Image.Image]]:
+    """The image from top to bottom, some 100,000 pixels at a time; rows in whole multiples."""
+    width, height = decoded.size
     rows = max(_STRIP_PIXELS // width // multiple, 1) * multiple
     for top in range(0, height, rows):
-        yield top, picture.part((0, top, width, min(height, top + rows)))
+        yield top, decoded.part((0, top, width, min(height, top + rows)))
 
 
 def _plain(image: Image.Image, mode: Plain, background: int) -> Image.Image:
@@ -351,12 +351,12 @@ def _is_wide(image: Image.Image) -> bool:
     return image.mode in {"I", "F"} or image.mode.startswith("I;16")
 
 
-def _limits(picture: Decoded) -> tuple[float, float]:
+def _limits(decoded: DecodedImage) -> tuple[float, float]:
     """The values that become black and white."""
-    image = picture.image
+    image = decoded.image
     if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):
         return 0.0, _SIXTEEN_BITS
-    ends = [_finite_ends(np.asarray(strip)) for _, strip in _strips(picture, 1)]
+    ends = [_finite_ends(np.asarray(strip)) for _, strip in _strips(decoded, 1)]
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
     whole = (1.0, _EIGHT_BITS) if image.mode == "F" else (_EIGHT_BITS, _SIXTEEN_BITS)
     for white in whole:

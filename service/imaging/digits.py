@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.imaging.segmentation import Grey, Mask, Plane, extent, highest, ink_of
+from service.imaging.segmentation import Grey, Mask, Plane, extent, find_foreground, highest
 
 # MNIST's own numbers: the box is 20 of 28 pixels.
 _BOX_SHARE = 20 / 28
@@ -30,21 +30,23 @@ _SHARPEST = 1.5
 def normalised_digit(grey: Grey, height: int, width: int) -> Grey:
     """The digit in ``grey`` as MNIST would have it, ``[height, width]``.
 
-    A picture that is so already, or its negative, comes out bit for bit.
+    An image that is so already, or its negative, comes out bit for bit.
 
     Raises:
-        NoInk: nothing stands out.
+        NoForeground: nothing stands out.
     """
     if grey.shape == (height, width) and (as_it_is := normalised_already(grey)) is not None:
         return as_it_is
-    return _placed(_boxed(ink_of(grey), round(min(height, width) * _BOX_SHARE)), height, width)
+    return _placed(
+        _boxed(find_foreground(grey), round(min(height, width) * _BOX_SHARE)), height, width
+    )
 
 
 def normalised_already(grey: Grey, extent: tuple[int, int] | None = None) -> Grey | None:
-    """The picture or its negative, whichever is as MNIST would have it; None where neither is.
+    """The image or its negative, whichever is as MNIST would have it; None where neither is.
 
     Args:
-        grey: the picture.
+        grey: the image.
         extent: height and width of all in it that is not nought, where that is known.
     """
     if _is_normalised(grey, extent or _sides(grey)):
@@ -58,7 +60,7 @@ def _is_normalised(digit: Grey, extent: tuple[int, int]) -> bool:
     sides, places, middle = _normal(*digit.shape)
     if max(extent) not in sides:
         return False
-    # This is asked of every picture, and numpy's own ways of adding up take several times as long.
+    # This is asked of every image, and numpy's own ways of adding up take several times as long.
     total, down, across = places.dot(digit.ravel().astype(places.dtype)).tolist()
     return (round(down / total), round(across / total)) == middle
 

@@ -1,7 +1,7 @@
-"""What one picture file may cost, checked by its header before it is decoded.
+"""What one image file may cost, checked by its header before it is decoded.
 
 A limit on pixels alone is not enough. Decoders differ fivefold in the memory they need for a pixel,
-some formats allocate by numbers other than the picture's size, and a small file can be made of so
+some formats allocate by numbers other than the image's size, and a small file can be made of so
 many parts that reading them takes seconds.
 """
 
@@ -19,7 +19,7 @@ MAX_PIXELS = 24 * 1024**2
 # Pillow's own for a pixel, in colour or grey.
 BYTES_PER_PIXEL = 4
 # The memory that each pixel of the limit stands for: Pillow's, and one for its smaller copy; and
-# what any picture may take besides.
+# what any image may take besides.
 _BYTES_OF_LIMIT = 5
 _BYTES_BESIDES = 8 << 20
 
@@ -30,7 +30,7 @@ _JPEG_PIXELS = 8
 # A progressive JPEG has about ten scans, and each goes through all pixels again.
 _MAX_SCANS = 100
 _SCANS_OF_LARGEST = 12
-# Samples of a picture that a decoder written in Python reads, at most a microsecond each.
+# Samples of an image that a decoder written in Python reads, at most a microsecond each.
 _MAX_PYTHON_SAMPLES = 1_000_000
 _PYTHON_DECODERS = {"bmp_rle", "ppm", "ppm_plain"}
 # Decoders that need memory of their own for each pixel, and how many bytes (measured).
@@ -62,8 +62,8 @@ _SEPARATE, _YCBCR = 2, 6
 _BIG_TIFF = (b"II+\0", b"MM\0+")
 
 
-class PictureRefused(ValueError):
-    """A picture that cannot be used; its text is one sentence a person can act on."""
+class InvalidImage(ValueError):
+    """An image that cannot be used; its text is one sentence a person can act on."""
 
 
 class _BoundedReader(BytesIO):
@@ -91,7 +91,7 @@ def require_few_parts(kind: str, content: bytes) -> None:
     """Refuse a file with too many parts that are costly to read.
 
     Raises:
-        PictureRefused: it has.
+        InvalidImage: it has.
     """
     if kind == "TIFF":
         _require_few_tag_values(content)
@@ -100,31 +100,31 @@ def require_few_parts(kind: str, content: bytes) -> None:
     names, most, what = _COSTLY_PARTS[kind]
     count = sum(map(content.count, names))
     if count > most:
-        raise PictureRefused(
+        raise InvalidImage(
             f"This {kind} file has {count:,} {what}, and at most {most} are read here; save it "
             "without its metadata."
         )
 
 
 def require_pixels(size: tuple[int, int], most: int) -> None:
-    """Refuse a picture by its size.
+    """Refuse an image by its size.
 
     Raises:
-        PictureRefused: it has more than ``most`` pixels.
+        InvalidImage: it has more than ``most`` pixels.
     """
     width, height = size
     if width * height > most:
-        raise PictureRefused(
-            f"This picture has {width:,} x {height:,} pixels, and at most {most:,} in all are "
+        raise InvalidImage(
+            f"This image has {width:,} x {height:,} pixels, and at most {most:,} in all are "
             "read here of its format; send a smaller copy of it, or a JPEG."
         )
 
 
 def require_declared(kind: str, size: tuple[int, int], max_pixels: int) -> None:
-    """Refuse a picture by the size that its header states, before its decoder is made.
+    """Refuse an image by the size that its header states, before its decoder is made.
 
     Raises:
-        PictureRefused: decoding it would take more memory than ``max_pixels`` stand for.
+        InvalidImage: decoding it would take more memory than ``max_pixels`` stand for.
     """
     per_pixel = BYTES_PER_PIXEL + _DECODER_BYTES.get(kind, 0)
     require_pixels(size, min(max_pixels * _BYTES_OF_LIMIT // per_pixel, max_pixels))
@@ -134,7 +134,7 @@ def require_frames(sizes: Sequence[tuple[int, int]], max_pixels: int) -> None:
     """Refuse an AVIF file by the sizes of its frames, the colour's and the transparency's.
 
     Raises:
-        PictureRefused: one has too many pixels, or together they have more than two may have.
+        InvalidImage: one has too many pixels, or together they have more than two may have.
     """
     for size in sizes:
         require_declared("AVIF", size, max_pixels)
@@ -142,14 +142,14 @@ def require_frames(sizes: Sequence[tuple[int, int]], max_pixels: int) -> None:
 
 
 def require_memory(kind: str, size: tuple[int, int], memory: int, max_pixels: int) -> None:
-    """Refuse a picture by the memory that decoding it takes, in bytes.
+    """Refuse an image by the memory that decoding it takes, in bytes.
 
     Raises:
-        PictureRefused: that is more than ``max_pixels`` stand for.
+        InvalidImage: that is more than ``max_pixels`` stand for.
     """
     most = _BYTES_OF_LIMIT * max_pixels + _BYTES_BESIDES
     if memory > most:
-        raise PictureRefused(
+        raise InvalidImage(
             f"This {kind} file of {size[0]:,} x {size[1]:,} pixels takes {memory / 2**20:,.0f} MiB "
             f"to decode, and at most {most / 2**20:,.0f} MiB are used here; send a smaller copy of "
             "it, or a baseline JPEG."
@@ -163,10 +163,10 @@ def decoder_bytes(kind: str, image: ImageFile, content: bytes, max_pixels: int) 
         kind: the format.
         image: its header, read by Pillow.
         content: the whole file.
-        max_pixels: of a picture.
+        max_pixels: of an image.
 
     Raises:
-        PictureRefused: decoding would take too long, or the header contradicts itself.
+        InvalidImage: decoding would take too long, or the header contradicts itself.
     """
     width, height = image.size
     pixels = width * height
@@ -191,7 +191,7 @@ def _coefficients(image: JpegImageFile, content: bytes, max_pixels: int) -> int:
     pixels = image.width * image.height
     scans = content.count(b"\xff\xda")
     if scans > _MAX_SCANS or scans * pixels > _SCANS_OF_LARGEST * max_pixels:
-        raise PictureRefused(
+        raise InvalidImage(
             f"This JPEG is made of {scans} scans, too many for {image.width:,} x "
             f"{image.height:,} pixels; save it as a baseline JPEG."
         )
@@ -210,7 +210,7 @@ def _is_interleaved(content: bytes, start: int, components: int) -> bool:
 
 
 def _tiff_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
-    """The memory for one strip or tile of a compressed TIFF, or for the picture's turned copy."""
+    """The memory for one strip or tile of a compressed TIFF, or for the image's turned copy."""
     tags = image.tag_v2
     width, height = tags[_WIDTH], tags[_LENGTH]
     turned = BYTES_PER_PIXEL * width * height if tags.get(_ORIENTATION, 1) != 1 else 0
@@ -230,14 +230,14 @@ def _tiff_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
 def _require_few_tag_values(content: bytes) -> None:
     values = sum(count for kind, count in _tags(content) if kind not in _BYTE_TYPES)
     if values > _MAX_TAG_VALUES:
-        raise PictureRefused(
+        raise InvalidImage(
             f"The tags of this TIFF file hold {values:,} values, and at most {_MAX_TAG_VALUES:,} "
             "are read here; save it as a PNG."
         )
 
 
 def _tags(content: bytes) -> Iterator[tuple[int, int]]:
-    """Type and number of values of each tag that Pillow reads of the first picture."""
+    """Type and number of values of each tag that Pillow reads of the first image."""
     order = "<" if content.startswith(b"II") else ">"
     is_big = content.startswith(_BIG_TIFF)
     number, entry, first = ("Q", "HHQQ", 8) if is_big else ("H", "HHII", 4)
@@ -267,7 +267,7 @@ def _require_codestreams(content: bytes, max_pixels: int) -> None:
         require_declared("JPEG 2000", (max(right - left, 0), max(down - top, 0)), max_pixels)
         tiles = -(-max(right - x, 0) // max(across, 1)) * -(-max(down - y, 0) // max(high, 1))
         if tiles > _MAX_TILES or components > _MAX_COMPONENTS:
-            raise PictureRefused(
+            raise InvalidImage(
                 f"This JPEG 2000 file has {tiles:,} tiles of {components:,} components, and at "
                 f"most {_MAX_TILES:,} of {_MAX_COMPONENTS} are read here; save it anew."
             )

@@ -1,4 +1,4 @@
-"""A picture file as the pixels that a model sees: one rule, in training and in serving alike.
+"""An image file as the pixels that a model sees: one rule, in training and in serving alike.
 
 The filter is the triangle (bilinear) over all the pixels that a new one covers. What is more than
 six times too large is first averaged in whole blocks, to no less than three times the size, and a
@@ -18,33 +18,33 @@ from PIL.PngImagePlugin import PngImageFile
 
 from service.imaging.decode import (
     SIDEWAYS,
-    Decoded,
+    DecodedImage,
     Plain,
     decoder_errors,
     flattened,
     has_transparency,
-    open_picture,
+    open_image,
     orientation,
 )
 from service.imaging.digits import normalised_already, normalised_digit
 from service.imaging.limits import (
     BYTES_PER_PIXEL,
     MAX_PIXELS,
-    PictureRefused,
+    InvalidImage,
     require_memory,
     require_pixels,
 )
-from service.imaging.segmentation import NoInk
+from service.imaging.segmentation import NoForeground
 
 __all__ = [
     "DECODER",
     "MAX_PIXELS",
-    "Picture",
-    "PictureRefused",
-    "PlainReader",
+    "InputImage",
+    "InvalidImage",
     "Rule",
-    "example_picture",
-    "read_picture",
+    "SmallPngReader",
+    "example_image",
+    "read_image",
 ]
 
 DECODER = f"Pillow {__version__}, rule 1"
@@ -60,7 +60,7 @@ _DIGIT_SIDE = 400
 
 
 class Rule(Protocol):
-    """What a manifest says about pictures; `service.bundle.manifest.ImageInput` is one."""
+    """What a manifest says about images; `service.bundle.manifest.ImageInput` is one."""
 
     @property
     def height(self) -> int:
@@ -76,30 +76,30 @@ class Rule(Protocol):
 
     @property
     def fit(self) -> Literal["stretch", "crop", "pad"]:
-        """How a picture of another shape is fitted."""
+        """How an image of another shape is fitted."""
 
     @property
     def background(self) -> int:
-        """The grey around a padded picture and behind transparent places, 0 to 255."""
+        """The grey around a padded image and behind transparent places, 0 to 255."""
 
     @property
     def normalise(self) -> Literal["none", "digit"]:
-        """Whether ink is found, scaled and centred as in MNIST."""
+        """Whether the foreground is found, scaled and centred as in MNIST."""
 
 
 class _Placement(NamedTuple):
-    """The part of a picture that is kept, as left, top, right, bottom, and the size it gets."""
+    """The part of an image that is kept, as left, top, right, bottom, and the size it gets."""
 
     box: tuple[float, float, float, float]
     size: tuple[int, int]
 
     def is_whole(self, size: tuple[int, int]) -> bool:
-        """Whether all of a picture of this size is kept."""
+        """Whether all of an image of this size is kept."""
         return self.box == (0.0, 0.0, *size)
 
     @property
     def factors(self) -> tuple[float, float]:
-        """How many pixels of the picture make one, by width and height."""
+        """How many pixels of the image make one, by width and height."""
         left, top, right, bottom = self.box
         return (right - left) / self.size[0], (bottom - top) / self.size[1]
 
@@ -110,18 +110,18 @@ class _Placement(NamedTuple):
         return across, down
 
 
-def read_picture(content: bytes, rule: Rule, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
-    """What a model of this rule sees of a picture file, as `Picture` has it."""
-    plain = PlainReader(rule, max_pixels).read(content)
-    return Picture.open(content, rule, max_pixels).read() if plain is None else plain[:, :, None]
+def read_image(content: bytes, rule: Rule, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
+    """What a model of this rule sees of an image file, as `InputImage` has it."""
+    plain = SmallPngReader(rule, max_pixels).read(content)
+    return InputImage.open(content, rule, max_pixels).read() if plain is None else plain[:, :, None]
 
 
-class PlainReader:
-    """Reads small grey PNG files of the model's own size, in two thirds of the time of `Picture`.
+class SmallPngReader:
+    """Reads small grey PNG files of the model's own size, faster than `InputImage`.
 
     Args:
         rule: of the model.
-        max_pixels: a larger picture is left to `Picture`, which refuses it.
+        max_pixels: a larger image is left to `InputImage`, which refuses it.
     """
 
     def __init__(self, rule: Rule, max_pixels: int = MAX_PIXELS) -> None:
@@ -133,15 +133,15 @@ class PlainReader:
         self._normalises = rule.normalise == "digit"
 
     def read(self, content: bytes) -> npt.NDArray[np.uint8] | None:
-        """The pixels ``[height, width]`` that `Picture` reads; None of any other file."""
+        """The pixels ``[height, width]`` that `InputImage` reads; None of any other file."""
         if not (self._takes and content.startswith(self._head)):
             return None
         try:
             with decoder_errors("PNG"):
                 image = PngImageFile(BytesIO(content))
                 pixels = image.tobytes()
-        except PictureRefused:
-            return None  # `Picture` says why
+        except InvalidImage:
+            return None  # `InputImage` says why
         if image.size != self._size or image.mode != "L" or image.info:
             return None  # a chunk that may change pixels or turn them
         grey = np.ndarray(self._size[::-1], np.uint8, pixels)
@@ -151,8 +151,8 @@ class PlainReader:
         return normalised_already(grey, (bottom - top, right - left))
 
 
-class Picture:
-    """A picture of any format, mode, size and orientation, not yet decoded.
+class InputImage:
+    """An image of any format, mode, size and orientation, not yet decoded.
 
     Args:
         kind: what sentences call its file.
@@ -170,18 +170,18 @@ class Picture:
 
     @classmethod
     def open(cls, content: bytes, rule: Rule, max_pixels: int = MAX_PIXELS) -> Self:
-        """A picture of this file, whose header is read and held against the limits.
+        """An image of this file, whose header is read and held against the limits.
 
         Args:
             content: the whole file.
             rule: of the model that is to see it.
-            max_pixels: the limit. The memory that decoding takes is at most that of a picture in
+            max_pixels: the limit. The memory that decoding takes is at most that of an image in
                 colour of so many pixels, so formats whose decoders take more have a part of it.
 
         Raises:
-            PictureRefused: it is no picture that is read here, damaged, or too large.
+            InvalidImage: it is no image that is read here, damaged, or too large.
         """
-        kind, image, memory = open_picture(content, max_pixels)
+        kind, image, memory = open_image(content, max_pixels)
         size = image.size
         if isinstance(image, JpegImageFile):
             _draft(image, rule)
@@ -193,7 +193,7 @@ class Picture:
 
     @classmethod
     def of(cls, pixels: npt.NDArray[np.uint8], rule: Rule) -> Self:
-        """A picture of pixels, ``[height, width]`` or with 1, 3 or 4 channels (grey to RGBA)."""
+        """An image of pixels, ``[height, width]`` or with 1, 3 or 4 channels (grey to RGBA)."""
         plain = pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels
         image = Image.fromarray(np.ascontiguousarray(plain))
         return cls("pixels", image, rule, pixels.nbytes)
@@ -202,10 +202,10 @@ class Picture:
         """What the model sees, uint8 ``[height, width, channels]``; to be called once.
 
         Raises:
-            PictureRefused: it is damaged, or shows no digit where one is looked for.
+            InvalidImage: it is damaged, or shows no digit where one is looked for.
         """
         rule = self._rule
-        decoded = Decoded(self._kind, self._image)
+        decoded = DecodedImage(self._kind, self._image)
         if rule.normalise == "digit":
             pixels = _digit(decoded, rule)[:, :, None]
             return pixels if rule.channels == 1 else pixels.repeat(rule.channels, axis=2)
@@ -215,7 +215,7 @@ class Picture:
         return _array(_framed(fitted, rule), rule.channels)
 
 
-def example_picture(rule: Rule) -> bytes:
+def example_image(rule: Rule) -> bytes:
     """A PNG file that a model of this rule takes: a light bar, a one, on dark."""
     pixels = np.zeros((rule.height, rule.width), np.uint8)
     left, top = rule.width * 12 // 28, rule.height * 4 // 28
@@ -259,11 +259,11 @@ def _placed(size: tuple[int, int], rule: Rule) -> _Placement:
     return _within(size) if rule.normalise == "digit" else _placement(size, rule)
 
 
-def _scaled(picture: Decoded, mode: Plain, background: int, placed: _Placement) -> Image.Image:
-    if picture.size == placed.size and placed.is_whole(picture.size):
-        return flattened(picture, mode, background, (1, 1))
+def _scaled(decoded: DecodedImage, mode: Plain, background: int, placed: _Placement) -> Image.Image:
+    if decoded.size == placed.size and placed.is_whole(decoded.size):
+        return flattened(decoded, mode, background, (1, 1))
     across, down = placed.blocks
-    plain = flattened(picture, mode, background, (across, down))
+    plain = flattened(decoded, mode, background, (across, down))
     left, top, right, bottom = placed.box
     box = (left / across, top / down, right / across, bottom / down)
     return plain.resize(placed.size, Image.Resampling.BILINEAR, box)
@@ -275,7 +275,7 @@ def _array(image: Image.Image, channels: int) -> npt.NDArray[np.uint8]:
 
 
 def _framed(image: Image.Image, rule: Rule) -> Image.Image:
-    """The picture in the middle of the model's own size."""
+    """The image in the middle of the model's own size."""
     if image.size == (rule.width, rule.height):
         return image
     behind = (rule.background,) * rule.channels if rule.channels > 1 else rule.background
@@ -284,23 +284,23 @@ def _framed(image: Image.Image, rule: Rule) -> Image.Image:
     return framed
 
 
-def _digit(picture: Decoded, rule: Rule) -> npt.NDArray[np.uint8]:
+def _digit(decoded: DecodedImage, rule: Rule) -> npt.NDArray[np.uint8]:
     # Behind a transparent drawing belongs whatever its ink stands out from.
-    behind = (rule.background, 255 - rule.background)[: 1 + has_transparency(picture)]
+    behind = (rule.background, 255 - rule.background)[: 1 + has_transparency(decoded)]
     for background in behind:
-        grey = _array(_scaled(picture, "L", background, _within(picture.size)), 1)[:, :, 0]
+        grey = _array(_scaled(decoded, "L", background, _within(decoded.size)), 1)[:, :, 0]
         try:
             return normalised_digit(grey, rule.height, rule.width)
-        except NoInk:
+        except NoForeground:
             continue
-    raise PictureRefused(
-        "No ink is found in this picture; send one of a single digit that stands out from its "
+    raise InvalidImage(
+        "No foreground is found in this image; send one of a single digit that stands out from its "
         "background."
     )
 
 
 def _within(size: tuple[int, int]) -> _Placement:
-    """All of the picture, made smaller where it is larger than ink needs."""
+    """All of the image, made smaller where it is larger than ink needs."""
     width, height = size
     scale = min(_DIGIT_SIDE / max(size), 1.0)
     inner = max(round(width * scale), 1), max(round(height * scale), 1)

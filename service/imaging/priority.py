@@ -5,11 +5,11 @@ import os
 import sys
 
 # By each step a thread gets a fifth less of a contended core; ten leave it a tenth. More would let
-# a large picture run into its deadline where small requests take all that a single core has.
+# a large image run into its deadline where small requests take all that a single core has.
 _STEPS = 10
 
 
-def step_back() -> None:
+def lower_priority() -> None:
     """Have the calling thread take what others leave, where threads have priorities of their own.
 
     It is for work that nobody expects at once. Once stepped back, a thread stays so.

@@ -1,6 +1,6 @@
 """Ink told from its background, on paper of any light, by what is narrow and stands out.
 
-A background is what is left of a picture when everything narrower than the thickest stroke has
+A background is what is left of an image when everything narrower than the thickest stroke has
 been taken away (grey-scale opening and closing; Serra, 1982). So a shadow's edge is background,
 and a pencil's line is not.
 """
@@ -16,7 +16,7 @@ Plane = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Number = TypeVar("Number", np.float32, np.bool_, np.int64)
 
-# In a smaller picture a stroke is a large part of it, and its light is even.
+# In a smaller image a stroke is a large part of it, and its light is even.
 _UNEVEN_FROM = 48
 # Light is measured at no more than this side.
 _LIGHT_SIDE = 64
@@ -27,7 +27,7 @@ _LEAST_CONTRAST = 8.0
 _LEAST_SEPARATION = 5.0
 # A part of the ink with less than this share of the largest part is dust.
 _DUST = 0.08
-# Ink at the picture's sides is none where there is this share of it elsewhere.
+# Ink at the image's sides is none where there is this share of it elsewhere.
 _OTHER_INK = 0.1
 # How far the softness of such an edge reaches, both ways together.
 _EDGE = 9
@@ -35,15 +35,15 @@ _EDGE = 9
 _PARTS_SIDE = 128
 
 
-class NoInk(Exception):
-    """Nothing in the picture stands out from its background."""
+class NoForeground(Exception):
+    """Nothing in the image stands out from its background."""
 
 
-def ink_of(grey: Grey) -> Plane:
+def find_foreground(grey: Grey) -> Plane:
     """How much ink is at each place, 0 to 1, of whatever polarity; 0 elsewhere.
 
     Raises:
-        NoInk: nothing stands out.
+        NoForeground: nothing stands out.
     """
     values = grey.astype(np.float32)
     if min(grey.shape) < _UNEVEN_FROM:
@@ -63,10 +63,10 @@ def extent(mask: Mask) -> tuple[int, int, int, int]:
     """Top, bottom, left and right of what is true, the ends exclusive.
 
     Raises:
-        NoInk: nothing is.
+        NoForeground: nothing is.
     """
     if not mask.any():
-        raise NoInk
+        raise NoForeground
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
@@ -88,7 +88,7 @@ def _polarity(difference: Plane) -> int:
 
 
 def _light(values: Plane) -> Plane:
-    """How light falls: a paraboloid through most of the picture."""
+    """How light falls: a paraboloid through most of the image."""
     step = -(-max(values.shape) // _LIGHT_SIDE)
     few = values[step // 2 :: step, step // 2 :: step].astype(np.float64)
     y, x = (
@@ -137,7 +137,7 @@ def _strokes(light: Plane, soft: Plane, tops: int) -> Plane:
     kept = _without_dust(split, soft)
     top = float(np.percentile(light[split.strong & kept], tops))
     if top <= split.middle:
-        raise NoInk  # dots that smoothing took for strokes
+        raise NoForeground  # dots that smoothing took for strokes
     floor = split.middle + min(2 * split.noise, 0.4 * (top - split.middle))
     values = np.clip((light - floor) / (top - floor), 0, 1)
     return np.where(highest(kept.astype(np.float32), 3) > 0, values, 0).astype(np.float32)
@@ -157,12 +157,12 @@ def _split(soft: Plane) -> _Split:
     cut = _otsu(soft)
     strong = soft > cut
     if np.ptp(soft) < _LEAST_CONTRAST or not strong.any() or strong.all():
-        raise NoInk
+        raise NoForeground
     rest = soft[~strong]
     middle = float(np.median(rest))
     noise = 1.4826 * float(np.median(np.abs(rest - middle)))
     if float(soft[strong].mean()) - middle < max(_LEAST_CONTRAST, _LEAST_SEPARATION * noise):
-        raise NoInk
+        raise NoForeground
     return _Split(strong, _parts(soft > middle + max((cut - middle) / 2, 2 * noise)), middle, noise)
 
 
@@ -183,13 +183,13 @@ def _without_dust(split: _Split, soft: Plane) -> Mask:
     """The parts that hold a fair share of what is surely ink."""
     weights = _weights(split, soft)
     if weights.max() <= 0:
-        raise NoInk
+        raise NoForeground
     kept: Mask = (weights >= _DUST * weights.max())[split.parts] & (split.parts > 0)
     return kept
 
 
 def _paper_edges(soft: Plane, split: _Split) -> Mask:
-    """Parts at the picture's sides where there is other ink: what the paper lies on, and shadow."""
+    """Parts at the image's sides where there is other ink: what the paper lies on, and shadow."""
     weights = _weights(split, soft)
     edges = np.zeros(weights.size, np.bool_)
     edges[_outermost(split.parts)] = True

@@ -12,7 +12,7 @@ from tempfile import TemporaryFile
 import numpy as np
 
 from service.bundle.manifest import ImageInput
-from service.imaging.preprocess import PictureRefused, read_picture
+from service.imaging.preprocess import InvalidImage, read_image
 from training.errors import DataError
 from training.images.dataset import Bytes, PictureSet
 
@@ -178,10 +178,10 @@ def _read(found: tuple[Path, int], folder: Path, image: ImageInput) -> _Picture:
     try:
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
-        return _Picture(place, label, digest, read_picture(content, image))
+        return _Picture(place, label, digest, read_image(content, image))
     except OSError as error:
         return _Picture(place, label, "", reason=f"cannot be read: {error.strerror}")
-    except PictureRefused as error:
+    except InvalidImage as error:
         return _Picture(place, label, "", reason=str(error))
 
 

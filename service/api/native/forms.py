@@ -1,4 +1,4 @@
-"""The pictures of a native request: one file, a form of several (RFC 7578), or JSON."""
+"""The images of a native request: one file, a form of several (RFC 7578), or JSON."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -8,18 +8,18 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
 from service.api.body import BINARY, FORM, JSON, media_type_of, parse_json
-from service.codecs.images import KEY, PictureCodec, Pixels
+from service.codecs.images import KEY, ImageCodec, Pixels
 from service.codecs.json_numbers import numbers_under, rows_of_numbers
 from service.errors import InvalidRequest
 from service.values import shown
 
 MULTIPART = "multipart/form-data"
-PICTURE_TYPES = (JSON, "image/*", MULTIPART, BINARY, FORM)
+IMAGE_TYPES = (JSON, "image/*", MULTIPART, BINARY, FORM)
 INSTANCES = "instances"
-_EXAMPLE = f'{{"{KEY}": "the picture\'s file in base64"}}'
-# What people call the field of a picture that they send without a file's name.
-_PICTURE_FIELDS = {"image", "images", "file", "files", "picture", "pictures"}
-_HINT = "send each picture as a file, as curl -F image=@photo.jpg does"
+_EXAMPLE = f'{{"{KEY}": "the image\'s file in base64"}}'
+# What people call the field of an image that they send without a file's name.
+_IMAGE_FIELDS = {"image", "images", "file", "files", "picture", "pictures"}
+_HINT = "send each image as a file, as curl -F image=@photo.jpg does"
 # The body has a limit of its own and is in memory already; nothing goes to a disk.
 _IN_MEMORY = {"MAX_MEMORY_FILE_SIZE": float("inf")}
 
@@ -28,7 +28,7 @@ logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 class Posted(NamedTuple):
-    """Pictures in any form, whether it was one that was sent bare, and the names of files.
+    """Images in any form, whether it was one that was sent bare, and the names of files.
 
     Pixels are already the tensor that the model takes.
     """
@@ -41,14 +41,14 @@ class Posted(NamedTuple):
         """How a sentence about one of them begins."""
         if self.files:
             return f"File {shown(self.files[number])}: "
-        return "" if self.single else f"Picture {number}: "
+        return "" if self.single else f"Image {number}: "
 
 
-def read_posted(codec: PictureCodec, body: bytes, content_type: str) -> Posted:
-    """The pictures of a body, none of them decoded yet.
+def read_posted(codec: ImageCodec, body: bytes, content_type: str) -> Posted:
+    """The images of a body, none of them decoded yet.
 
     Raises:
-        InvalidRequest: the body is not what its type says, or holds no picture.
+        InvalidRequest: the body is not what its type says, or holds no image.
     """
     media_type = media_type_of(content_type)
     if media_type == MULTIPART:
@@ -88,7 +88,7 @@ def read_files(
         require_parts(len(files))
 
     def add_field(part: Field) -> None:
-        _require_picture(part)
+        _require_image(part)
         add(part.field_name, part.value or b"")
 
     def add_file(part: File) -> None:
@@ -115,25 +115,25 @@ def read_files(
     return files
 
 
-def _of_document(document: Any, codec: PictureCodec) -> Posted:  # noqa: ANN401 - JSON is any of its types
+def _of_document(document: Any, codec: ImageCodec) -> Posted:  # noqa: ANN401 - JSON is any of its types
     if isinstance(document, dict) and INSTANCES in document:
         if (extra := next((key for key in document if key != INSTANCES), None)) is not None:
             raise InvalidRequest(f"{extra[:100]!r} is not known beside 'instances'; remove it.")
         document = document[INSTANCES]
         if not isinstance(document, list):
-            raise InvalidRequest(f"'instances' must be a list of pictures, each like {_EXAMPLE}.")
+            raise InvalidRequest(f"'instances' must be a list of images, each like {_EXAMPLE}.")
     elif not isinstance(document, list) or codec.is_single(document):
         return Posted([document], single=True)
     if not document:
-        raise InvalidRequest(f"There is no picture to look at; send at least one: [{_EXAMPLE}].")
+        raise InvalidRequest(f"There is no image to look at; send at least one: [{_EXAMPLE}].")
     return Posted(document, single=False)
 
 
-def _require_picture(part: Field) -> None:
-    """Refuse a field of text, unless it is called as a picture's is."""
+def _require_image(part: Field) -> None:
+    """Refuse a field of text, unless it is called as an image's is."""
     name = (part.field_name or b"").decode("utf-8", "replace")
     is_text = (part.content_type or "text/plain").startswith("text/plain")
-    if is_text and name.removesuffix("[]") not in _PICTURE_FIELDS:
+    if is_text and name.removesuffix("[]") not in _IMAGE_FIELDS:
         raise InvalidRequest(
             f"Field {shown(name)} of the form is no file; {_HINT}, and parameters in the query."
         )

@@ -17,7 +17,7 @@ from service.api.body import FORM, JSON, may_hold_booleans, media_type_of, parse
 from service.api.error_schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
 from service.api.head import Head
 from service.api.inference import Predictor
-from service.api.native.forms import MULTIPART, PICTURE_TYPES, read_posted
+from service.api.native.forms import IMAGE_TYPES, MULTIPART, read_posted
 from service.api.native.model_info import aliases, evaluation, facts, report, summary, versions
 from service.api.native.tables import TableExchange, TableResponse
 from service.api.negotiation import TABLE_TYPES
@@ -25,7 +25,7 @@ from service.api.paths import OptionalVersion
 from service.api.responses import json_response
 from service.codecs.endpoint import Codecs, require_manifest
 from service.codecs.features import FeatureCodec
-from service.codecs.images import PictureCodec
+from service.codecs.images import ImageCodec
 from service.codecs.options import USUAL, Parameters, read_parameters
 from service.codecs.outputs import Answer, answers, require_offered
 from service.codecs.training_range import NO_WARNINGS, Warnings
@@ -56,7 +56,7 @@ def documented_body(tables: Schema) -> Schema:
         MULTIPART: {"schema": {"type": "object"}},
     }
     description = (
-        "An object by feature name, an array of rows, or an object of instances; or pictures"
+        "An object by feature name, an array of rows, or an object of instances; or images"
         + ("; or a table" if tables else "")
         + ". Each model's own path describes exactly what it takes."
     )
@@ -124,7 +124,7 @@ class PlainDialect:
 
     def media_types(self, model: ServedModel) -> tuple[str, ...]:
         """JSON, and what pictures come as where the model takes them."""
-        return (JSON,) if self._codecs.of_pictures(model) is None else PICTURE_TYPES
+        return (JSON,) if self._codecs.of_pictures(model) is None else IMAGE_TYPES
 
     def json_bytes(self, body: bytes, head: Head) -> int:
         """All of them, or none of the files of pictures."""
@@ -159,7 +159,7 @@ class PlainDialect:
         return Decoded((matrix,), Asked(single, parameters, warned))
 
     def _of_pictures(
-        self, codec: PictureCodec, body: bytes, head: Head, parameters: Parameters
+        self, codec: ImageCodec, body: bytes, head: Head, parameters: Parameters
     ) -> Decoded[Asked]:
         content_type = head.get(b"content-type") or JSON
         if parameters is USUAL and content_type.startswith(_IMAGE):

@@ -65,7 +65,7 @@ class ExamplesDialect:
                 f"{self._task.verb}; use :predict."
             )
         if (pictures := self._codecs.of_pictures(model)) is not None:
-            template = {KEY: {"b64": "the picture's file in base64"}}
+            template = {KEY: {"b64": "the image's file in base64"}}
             shown_pictures = list(
                 self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
             )

@@ -1,4 +1,4 @@
-"""Pictures as instances or as a column: ``{"b64": "…"}``, bare base64, or pixels."""
+"""Images as instances or as a column: ``{"b64": "…"}``, bare base64, or pixels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ def instance(number: int) -> str:
 
 
 def picture_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of its types
-    """The pictures of ``inputs``, bare or under the name of the graph's input.
+    """The images of ``inputs``, bare or under the name of the graph's input.
 
     Raises:
         InvalidRequest: they are no list, or there are none.
@@ -23,6 +23,6 @@ def picture_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any o
         given = given[KEY]
     if not isinstance(given, list) or not given:
         raise InvalidRequest(
-            f"'inputs' must be a list of pictures, bare or under {KEY!r}, got {shown(given)}."
+            f"'inputs' must be a list of images, bare or under {KEY!r}, got {shown(given)}."
         )
     return given

@@ -22,7 +22,7 @@ from service.api.v1.pictures import instance, picture_column
 from service.api.v1.request import MEDIA_TYPES, read_document, read_list
 from service.codecs.endpoint import Codecs
 from service.codecs.features import FeatureCodec
-from service.codecs.images import PictureCodec
+from service.codecs.images import ImageCodec
 from service.codecs.json_numbers import rows_of_numbers
 from service.engine.dtypes import Array, Arrays, Inputs
 from service.engine.model import ServedModel
@@ -106,14 +106,14 @@ class PredictDialect:
 
     def _example(self, model: ServedModel) -> Mapping[str, object]:
         if self._codecs.of_pictures(model) is not None:
-            return {_ROWS: [{"b64": "the picture's file in base64"}]}
+            return {_ROWS: [{"b64": "the image's file in base64"}]}
         if model.manifest is not None:
             return {_ROWS: [self._codecs.of(model, model.manifest).example]}
         return {_ROWS: [{spec.name: ["…"] for spec in model.inputs}]}
 
 
 def _numbers(
-    model: ServedModel, body: bytes, pictures: PictureCodec | None, codec: FeatureCodec | None
+    model: ServedModel, body: bytes, pictures: ImageCodec | None, codec: FeatureCodec | None
 ) -> Array | None:
     """Rows of nothing but numbers, by the shortest way; None of all else."""
     if pictures is not None:

@@ -1,4 +1,4 @@
-"""Pictures by the protocol: pixels as UINT8, or whole files as BYTES."""
+"""Images by the protocol: pixels as UINT8, or whole files as BYTES."""
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 from service.api.v2.inputs import bytes_of, read_inputs, read_raw
 from service.api.v2.request import Payload
 from service.api.v2.shared_memory import Regions
-from service.codecs.images import PictureCodec
+from service.codecs.images import ImageCodec
 from service.engine.dtypes import Inputs
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
@@ -22,13 +22,13 @@ def read_picture_inputs(
     payload: Payload,
     model: ServedModel,
     regions: Regions,
-    codec: PictureCodec,
+    codec: ImageCodec,
 ) -> Inputs:
-    """The graph's own pixels, or the pictures of a BYTES tensor, each element a file.
+    """The graph's own pixels, or the images of a BYTES tensor, each element a file.
 
     Raises:
         InvalidRequest: the tensor is neither.
-        InvalidInput: some files are no pictures that are read here; says which.
+        InvalidInput: some files are no images that are read here; says which.
     """
     spec = model.inputs[0]
     given = document.get("inputs")
@@ -49,14 +49,14 @@ def read_picture_inputs(
         files = _flat(tensor.get("data"))
     if len(files) != count:
         raise InvalidRequest(
-            f"Input {spec.name!r}: {_number(len(files), count)} pictures were sent, and its shape "
+            f"Input {spec.name!r}: {_number(len(files), count)} images were sent, and its shape "
             f"holds {count}."
         )
     return codec.read(files, _place)
 
 
-def read_raw_picture(payload: Payload, model: ServedModel, codec: PictureCodec) -> Inputs:
-    """A body that is one picture: the graph's own pixels, or a file."""
+def read_raw_picture(payload: Payload, model: ServedModel, codec: ImageCodec) -> Inputs:
+    """A body that is one image: the graph's own pixels, or a file."""
     content = payload.rest()
     if codec.is_raw(content):
         return (read_raw(payload, model),)
@@ -74,7 +74,7 @@ def _count(shape: object, name: str) -> int:
         if count > 0 and all(axis == 1 for axis in rest):
             return int(count)
     raise InvalidRequest(
-        f"Input {name!r} has shape {shown(shape)}; BYTES are files of pictures, so send [how many]."
+        f"Input {name!r} has shape {shown(shape)}; BYTES are files of images, so send [how many]."
     )
 
 
@@ -105,5 +105,5 @@ def _split(content: memoryview, name: str) -> Iterator[bytes]:
         (length,) = struct.unpack("<I", content[place:start]) if start <= len(content) else (-1,)
         place = start + length
         if length < 0 or place > len(content):
-            raise InvalidRequest(f"Input {name!r}: its bytes end within a picture.")
+            raise InvalidRequest(f"Input {name!r}: its bytes end within an image.")
         yield bytes(content[start:place])

@@ -19,9 +19,9 @@ from onnx import TensorProto, helper
 from service.limits import Limits
 from service.settings import Settings
 from tests.conftest import StartApp
+from tests.image_models import publish_mirror
+from tests.images import image_input
 from tests.models import place_bare, publish_admission, publish_price
-from tests.picture_models import publish_mirror
-from tests.pictures import image_input
 from tests.service.api.test_nonsense import assert_contract
 from tests.test_protocol import message
 from tests.triton_models import identity, sum_and_difference

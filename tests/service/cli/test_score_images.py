@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartApp
-from tests.picture_models import publish_mirror
-from tests.pictures import encoded, image_input, photograph
+from tests.image_models import publish_mirror
+from tests.images import encoded, image_input, photograph
 from tests.service.cli.test_score import score
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.pictures import Pixels, encoded
+from tests.images import Pixels, encoded
 from training.recipe.image import ImageRecipe
 
 SIDE = 12

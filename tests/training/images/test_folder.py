@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.imaging.preprocess import read_picture
-from tests.pictures import encoded, image_input, photograph, turned
+from service.imaging.preprocess import read_image
+from tests.images import encoded, image_input, photograph, turned
 from training.errors import DataError
 from training.images.folder import LEAST, read_folder
 
@@ -32,7 +32,7 @@ def test_each_folder_is_a_class_and_each_file_a_picture(pets: Path) -> None:
     """Pixels are those that the service would see, in the order of names."""
     parts = read_folder(pets, [], _RULE)
 
-    expected = [read_picture(path.read_bytes(), _RULE) for path in sorted(pets.rglob("*.png"))]
+    expected = [read_image(path.read_bytes(), _RULE) for path in sorted(pets.rglob("*.png"))]
     assert parts.training.labels == ["cat", "dog"]
     assert parts.training.target.tolist() == [0] * LEAST + [1] * LEAST
     assert np.array_equal(parts.training.pixels(slice(None)), np.stack(expected))
@@ -67,7 +67,7 @@ def test_a_rotated_photograph_stands_upright(pets: Path) -> None:
 
     place = list(parts.training.names).index("cat/held.png")
     seen = parts.training.pixels(np.array([place]))[0]
-    assert np.array_equal(seen, read_picture(encoded(upright), _RULE))
+    assert np.array_equal(seen, read_image(encoded(upright), _RULE))
 
 
 def test_a_folder_beside_train_is_the_test_part(tmp_path: Path) -> None:

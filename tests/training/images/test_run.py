@@ -11,7 +11,7 @@ import pytest
 
 from service.bundle.manifest import ClassesOutput, ImageInput
 from service.bundle.store import MODEL, read_bundle
-from service.imaging.preprocess import DECODER, read_picture
+from service.imaging.preprocess import DECODER, read_image
 from tests.conftest import StartApp
 from training.data.sources import Folders
 from training.errors import DataError
@@ -60,7 +60,7 @@ def test_the_service_answers_a_file_as_training_did(
     content = (stripes / "standing" / "07.png").read_bytes()
     bundle = read_bundle(outcome.folder)
     assert isinstance(bundle.manifest.input, ImageInput)
-    pixels = read_picture(content, bundle.manifest.input)
+    pixels = read_image(content, bundle.manifest.input)
     expected = Graph(bundle.model).predict(pixels[np.newaxis])[0, 0]
 
     client = start(models=tmp_path / "models")

@@ -8,9 +8,9 @@ import pytest
 
 from service.bundle.manifest import ImageInput
 from tests.conftest import StartApp
-from tests.odd_pictures import odd_pictures
-from tests.picture_models import pixels_of, publish_mirror
-from tests.pictures import image_input
+from tests.image_models import pixels_of, publish_mirror
+from tests.images import image_input
+from tests.odd_images import odd_images
 from training.images.folder import read_folder
 
 
@@ -26,7 +26,7 @@ def test_three_hundred_pictures_are_the_same_to_the_bit(
     rule: ImageInput, tmp_path: Path, models: Path, start: StartApp
 ) -> None:
     """A folder's pictures as training reads them are those that the service's model sees."""
-    pictures = odd_pictures()
+    pictures = odd_images()
     for number, one in enumerate(pictures):
         home = tmp_path / "pictures" / ("even", "odd")[number % 2]
         home.mkdir(parents=True, exist_ok=True)

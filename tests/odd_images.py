@@ -1,4 +1,4 @@
-"""Hundreds of odd picture files whose four quarters are known, and as many broken ones."""
+"""Hundreds of odd image files whose four quarters are known, and as many broken ones."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.pictures import Pixels, encoded, png_chunk, png_of_size, turned
+from tests.images import Pixels, encoded, png_chunk, png_of_size, turned
 
 QUARTERS = np.array(
     [[[220, 30, 30], [30, 200, 40]], [[40, 40, 220], [240, 240, 240]]], dtype=np.uint8
@@ -29,14 +29,14 @@ class Odd:
     tolerance: int = _EXACT
 
 
-def odd_pictures() -> list[Odd]:
+def odd_images() -> list[Odd]:
     """Good files of every format, mode, size and orientation that is read."""
     made = [*_turned(), *_modes(), *_packings(), *_frames(), *_oddities()]
     return list({one.content: one for one in made}.values())
 
 
-def broken_pictures() -> Iterator[tuple[str, bytes]]:
-    """Files that are no whole picture, each by its name."""
+def broken_images() -> Iterator[tuple[str, bytes]]:
+    """Files that are no whole image, each by its name."""
     for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000"):
         rng = np.random.default_rng(3)
         whole = encoded(rng.integers(0, 256, (60, 80, 3), np.uint8), kind)
@@ -65,7 +65,7 @@ def broken_pictures() -> Iterator[tuple[str, bytes]]:
     )
 
 
-def spoilt_pictures() -> Iterator[bytes]:
+def spoilt_images() -> Iterator[bytes]:
     """Good files with some bytes changed: whatever they are now, they must not do harm."""
     rng = np.random.default_rng(7)
     for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO"):
@@ -228,7 +228,7 @@ def _interlaced() -> bytes:
 
 
 def _bombs() -> Iterator[tuple[str, bytes]]:
-    """Small files whose headers promise pictures of thousands of millions of pixels."""
+    """Small files whose headers promise images of thousands of millions of pixels."""
     huge = 60_000
     small: Any = Image.fromarray(quarters(12, 16))
     yield "PNG bomb", png_of_size(huge, huge, bytes(10_000_000))

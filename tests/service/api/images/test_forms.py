@@ -9,8 +9,8 @@ import pytest
 from service.api.native.forms import read_files
 from service.errors import InvalidRequest
 from tests.conftest import StartApp
-from tests.picture_models import publish_mirror
-from tests.pictures import encoded, image_input, photograph
+from tests.image_models import publish_mirror
+from tests.images import encoded, image_input, photograph
 
 PATH = "/models/mirror/predict"
 TYPE = "multipart/form-data; boundary=x"

@@ -1,4 +1,4 @@
-"""Pictures by the Open Inference Protocol: pixels, or whole files as BYTES."""
+"""Images by the Open Inference Protocol: pixels, or whole files as BYTES."""
 
 import base64
 from pathlib import Path
@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 
-from service.imaging.preprocess import read_picture
+from service.imaging.preprocess import read_image
 from tests.conftest import StartApp
-from tests.picture_models import pixels_of, publish_mirror
-from tests.pictures import encoded, image_input, photograph
+from tests.image_models import pixels_of, publish_mirror
+from tests.images import encoded, image_input, photograph
 
 RULE = image_input(4, 5)
 PHOTO = encoded(photograph(40, 60), "JPEG")
 OTHER = encoded(photograph(30, 20, seed=1))
-SEEN = [read_picture(PHOTO, RULE), read_picture(OTHER, RULE)]
+SEEN = [read_image(PHOTO, RULE), read_image(OTHER, RULE)]
 PATH = "/v2/models/mirror/infer"
 
 
@@ -34,7 +34,7 @@ def asked(shape: list[int], datatype: str, data: object) -> dict[str, Any]:
 
 
 def seen(answer: httpx.Response) -> list[Any]:
-    """The pixels of each picture in an answer."""
+    """The pixels of each image in an answer."""
     assert answer.status_code == 200, answer.text
     (output,) = answer.json()["outputs"]
     rows = np.array(output["data"]).reshape(output["shape"])
@@ -80,7 +80,7 @@ def test_tritons_client_sends_files_and_pixels(client: httpx.Client) -> None:
     remote.close()
 
 
-def test_a_raw_body_is_one_picture(client: httpx.Client) -> None:
+def test_a_raw_body_is_one_image(client: httpx.Client) -> None:
     """With the header 0 the whole body is a file, or the model's own pixels."""
     headers = {"inference-header-content-length": "0"}
 
@@ -97,8 +97,8 @@ def test_a_raw_body_is_one_picture(client: httpx.Client) -> None:
     [
         (asked([1], "BYTES", ["JVBERi0xLjQ="]), "Element 0: This is a PDF document"),
         (asked([1], "BYTES", ["%%"]), "Element 0: Its text is not base64"),
-        (asked([2], "BYTES", ["JVBERi0xLjQ="]), "1 pictures were sent, and its shape holds 2"),
-        (asked([0], "BYTES", []), "BYTES are files of pictures, so send [how many]"),
+        (asked([2], "BYTES", ["JVBERi0xLjQ="]), "1 images were sent, and its shape holds 2"),
+        (asked([0], "BYTES", []), "BYTES are files of images, so send [how many]"),
         (asked([1, 3], "BYTES", ["", "", ""]), "so send [how many]"),
         (asked([1, 4, 5, 3], "FP32", [0.0] * 60), 'has datatype "FP32"; the model expects UINT8'),
         (asked([1, 4, 5], "UINT8", [0] * 20), "the model expects [-1, 4, 5, 3]"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.codecs.images import flat_pixels, read_pixels
-from service.imaging.preprocess import PictureRefused
+from service.imaging.preprocess import InvalidImage
 
 
 @pytest.mark.parametrize(
@@ -40,5 +40,5 @@ def test_whole_numbers_are_pixels_however_they_are_written(data: list[float]) ->
 def test_what_is_no_pixel_is_refused_as_before(data: list[object]) -> None:
     """The quick way gives up, and the careful way has the sentence."""
     assert flat_pixels(data) is None
-    with pytest.raises(PictureRefused):
+    with pytest.raises(InvalidImage):
         read_pixels(data)

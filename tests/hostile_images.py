@@ -1,4 +1,4 @@
-"""Small picture files made to cost much: memory, time, or lines on standard error."""
+"""Small image files made to cost much: memory, time, or lines on standard error."""
 
 import struct
 import zlib
@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from PIL import Image
 
-from tests.pictures import Pixels, encoded, png_chunk, png_of_size
+from tests.images import Pixels, encoded, png_chunk, png_of_size
 
 _SIDE = 8192
 Tag = tuple[int, int, Sequence[int]]
@@ -16,7 +16,7 @@ Tag = tuple[int, int, Sequence[int]]
 
 
 @cache
-def hostile_pictures(size: int) -> Mapping[str, bytes]:
+def hostile_images(size: int) -> Mapping[str, bytes]:
     """One file of each kind, its parts repeated up to about ``size`` bytes."""
     return {
         "PNG of tiny chunks": _png_with(png_chunk(b"abCd", b"") * (size // 12)),
@@ -179,7 +179,7 @@ def _avif_with_items(count: int) -> bytes:
 
 
 def _forged_avif() -> bytes:
-    """The frame of a large picture in the container of a small one."""
+    """The frame of a large image in the container of a small one."""
     small, large = (
         encoded(Image.new("RGB", (side, side)), "AVIF", speed=10) for side in (64, _SIDE // 2)
     )

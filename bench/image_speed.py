@@ -1,6 +1,6 @@
-"""``python -m bench.picture_speed``: an epoch of the course's networks, ours and plain Keras 3.
+"""``python -m bench.image_speed``: an epoch of the course's networks, ours and plain Keras 3.
 
-The same pictures, layers, optimiser and batch; each contestant in its turn, several times over, so
+The same images, layers, optimiser and batch; each contestant in its turn, several times over, so
 that the machine's moods fall on all alike. Keras runs on PyTorch, as ours does.
 """
 
@@ -34,7 +34,7 @@ os.environ["KERAS_HOME"] = os.devnull
 import keras
 
 _CACHE = Path.home() / ".cache" / "onward"
-_PICTURES = 20_000
+_IMAGES = 20_000
 _WATCHED = 500
 _ROUNDS = 3
 
@@ -45,26 +45,26 @@ def main() -> int:
     folders = Folders(data, _CACHE)
     torch.set_num_threads(os.cpu_count() or 1)
     lines = [
-        f"Made by `python -m bench.picture_speed`: one epoch over {_PICTURES:,} pictures of MNIST,",
+        f"Made by `python -m bench.image_speed`: one epoch over {_IMAGES:,} images of MNIST,",
         f"float32, medians of {_ROUNDS} turns, {os.cpu_count()} cores. The second line of ours",
-        "changes every picture anew (shift, rotation, scale, shear, elastic, stroke, blur).",
+        "changes every image anew (shift, rotation, scale, shear, elastic, stroke, blur).",
         "",
         "| network | who | seconds an epoch | times ours |",
         "|---|---|---|---|",
     ]
     for name, batch in (("digits_mlp", 100), ("digits_conv", 128)):
         recipe = _plain(name, batch)
-        pictures = _pictures(recipe, folders)
+        images = _images(recipe, folders)
         changed = read_any("digits_mlp")
         assert isinstance(changed, ImageRecipe)  # noqa: S101 - so that the types know, too
         moved = recipe.model_copy(update={"augmentation": changed.augmentation})
         contestants = {
-            "ours": partial(_ours, recipe, pictures),
-            "ours, with augmentation": partial(_ours, moved, pictures),
-            "Keras": partial(_keras, name, pictures, batch),
+            "ours": partial(_ours, recipe, images),
+            "ours, with augmentation": partial(_ours, moved, images),
+            "Keras": partial(_keras, name, images, batch),
         }
         lines += _rows(name, contestants)
-    sys.stdout.write(replace_section("Training on pictures", lines))
+    sys.stdout.write(replace_section("Training on images", lines))
     return 0
 
 
@@ -76,24 +76,24 @@ def _plain(name: str, batch: int) -> ImageRecipe:
     return recipe.model_copy(update={"training": training, "augmentation": Augmentation()})
 
 
-def _pictures(recipe: ImageRecipe, folders: Folders) -> PictureSet:
+def _images(recipe: ImageRecipe, folders: Folders) -> PictureSet:
     image = ImageInput(kind="image", decoder=DECODER, **recipe.image.model_dump())
     found = load_pictures(recipe.data, recipe.target.labels, image, folders)
-    return found.training.chosen(np.arange(_PICTURES))
+    return found.training.chosen(np.arange(_IMAGES))
 
 
-def _ours(recipe: ImageRecipe, pictures: PictureSet) -> None:
-    watched = pictures.chosen(np.arange(_WATCHED))
-    fit(unfitted(recipe, pictures), recipe, pictures, watched, Checkpoint(None, "", resume=False))
+def _ours(recipe: ImageRecipe, images: PictureSet) -> None:
+    watched = images.chosen(np.arange(_WATCHED))
+    fit(unfitted(recipe, images), recipe, images, watched, Checkpoint(None, "", resume=False))
 
 
-def _keras(name: str, pictures: PictureSet, batch: int) -> None:
+def _keras(name: str, images: PictureSet, batch: int) -> None:
     layers, optimiser = _KERAS[name]()
     model = keras.Sequential([*layers, keras.layers.Dense(10, activation="softmax")])
     model.compile(optimizer=optimiser, loss="sparse_categorical_crossentropy")
-    x = pictures.pixels(slice(None)).astype(np.float32) / 255
-    watched = (x[:_WATCHED], pictures.target[:_WATCHED])
-    model.fit(x, pictures.target, epochs=1, batch_size=batch, validation_data=watched, verbose=0)
+    x = images.pixels(slice(None)).astype(np.float32) / 255
+    watched = (x[:_WATCHED], images.target[:_WATCHED])
+    model.fit(x, images.target, epochs=1, batch_size=batch, validation_data=watched, verbose=0)
 
 
 def _dense() -> tuple[list[keras.Layer], keras.Optimizer]:

@@ -1,4 +1,4 @@
-"""Tiny models of pictures that answer what they see, so that a test can look through them."""
+"""Tiny models of images that answer what they see, so that a test can look through them."""
 
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from service.bundle.manifest import (
     Tolerance,
     input_shape,
 )
+from tests.images import Pixels
 from tests.models import assembled, publish
-from tests.pictures import Pixels
 
 
 def publish_mirror(models: Path, rule: ImageInput, name: str = "mirror") -> Path:

@@ -1,4 +1,4 @@
-"""Hostile pictures over HTTP, in every protocol: 400 with a sentence, and others are answered."""
+"""Hostile images over HTTP, in every protocol: 400 with a sentence, and others are answered."""
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import StartApp
-from tests.hostile_pictures import bombs, dots, hostile_pictures
-from tests.picture_models import publish_mirror
-from tests.pictures import encoded, image_input, png_chunk, png_of_size
+from tests.hostile_images import bombs, dots, hostile_images
+from tests.image_models import publish_mirror
+from tests.images import encoded, image_input, png_chunk, png_of_size
 
 PATH = "/models/mirror/predict"
 PNG = {"content-type": "image/png"}
@@ -35,8 +35,8 @@ def text(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("content", [NO_PALETTE, DOTS])
-def test_every_protocol_refuses_the_same_pictures(digits: httpx.Client, content: bytes) -> None:
-    """A file, a form, JSON, v1, v2 and explanations say what is wrong with a picture."""
+def test_every_protocol_refuses_the_same_images(digits: httpx.Client, content: bytes) -> None:
+    """A file, a form, JSON, v1, v2 and explanations say what is wrong with an image."""
     element = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [text(content)]}
     answers = [
         digits.post(PATH, content=content, headers=PNG),
@@ -48,18 +48,18 @@ def test_every_protocol_refuses_the_same_pictures(digits: httpx.Client, content:
     ]
 
     assert [answer.status_code for answer in answers] == [400] * 6, [a.text for a in answers]
-    assert all("ink is found" in a.text or "no palette" in a.text for a in answers)
+    assert all("foreground is found" in a.text or "no palette" in a.text for a in answers)
 
 
 def test_hostile_files_are_answered_or_refused(digits: httpx.Client) -> None:
     """No bomb and no file of tiny parts is a fault of the service."""
-    for name, content in [*bombs().items(), *hostile_pictures(20_000).items()]:
+    for name, content in [*bombs().items(), *hostile_images(20_000).items()]:
         answer = digits.post(PATH, content=content, headers=PNG)
         assert answer.status_code in {200, 400}, (name, answer.text)
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         b'"' + b"A" * 3_000_001 + b'"',
         b'"' + "é".encode() * 100_000 + b'"',
@@ -75,19 +75,19 @@ def test_hostile_files_are_answered_or_refused(digits: httpx.Client) -> None:
         b'{"b64": [[null]]}',
     ],
 )
-def test_text_and_numbers_that_are_no_picture_are_refused(
-    digits: httpx.Client, picture: bytes
-) -> None:
+def test_text_and_numbers_that_are_no_image_are_refused(digits: httpx.Client, image: bytes) -> None:
     """Long texts, wrong alphabets, mixed and nested values get 400, whatever their length."""
     answer = digits.post(
-        PATH, content=b'{"image": %b}' % picture, headers={"content-type": "application/json"}
+        PATH, content=b'{"image": %b}' % image, headers={"content-type": "application/json"}
     )
 
     assert answer.status_code == 400, answer.text
     assert len(answer.text) < 1000
 
 
-@pytest.mark.parametrize(("levels", "sentence"), [(90, "ink is found"), (900, "levels deep")])
+@pytest.mark.parametrize(
+    ("levels", "sentence"), [(90, "foreground is found"), (900, "levels deep")]
+)
 def test_nested_data_of_version_2_is_no_fault(
     digits: httpx.Client, levels: int, sentence: str
 ) -> None:
@@ -104,8 +104,8 @@ def test_nested_data_of_version_2_is_no_fault(
     assert sentence in answer.text
 
 
-def test_a_queue_of_large_pictures_does_not_hold_up_others(models: Path, start: StartApp) -> None:
-    """While large pictures wait for their one thread, a photograph and a small one are answered."""
+def test_a_queue_of_large_images_does_not_hold_up_others(models: Path, start: StartApp) -> None:
+    """While large images wait for their one thread, a photograph and a small one are answered."""
     publish_mirror(models, image_input(4, 5))
     client = start()
     large = encoded(Image.effect_noise((3500, 3000), 80), "PNG", compress_level=1)

@@ -1,7 +1,7 @@
-"""Fuzz targets for pictures and forms, and the files to start from.
+"""Fuzz targets for images and forms, and the files to start from.
 
 A target fails by any exception but a refusal.
-``python -m bench.fuzz_pictures FOLDER`` writes the corpus: a file of each format, mode and fault.
+``python -m bench.fuzz_images FOLDER`` writes the corpus: a file of each format, mode and fault.
 """
 
 import sys
@@ -15,26 +15,26 @@ import orjson
 from service.api.native.forms import read_files
 from service.codecs.images import read_source
 from service.errors import OnwardError
-from service.imaging.preprocess import PictureRefused, read_picture
-from tests.hostile_pictures import bombs, hostile_pictures
-from tests.odd_pictures import broken_pictures, odd_pictures
-from tests.pictures import image_input
+from service.imaging.preprocess import InvalidImage, read_image
+from tests.hostile_images import bombs, hostile_images
+from tests.images import image_input
+from tests.odd_images import broken_images, odd_images
 
 _COLOUR = image_input(12, 16, fit="crop")
 _DIGIT = image_input(28, 28, channels=1, normalise="digit")
 _MAX_PARTS = 100
 
 
-def picture(data: bytes) -> None:
-    """A picture file, for a model of colour."""
-    with suppress(PictureRefused):
-        read_picture(data, _COLOUR)
+def image(data: bytes) -> None:
+    """An image file, for a model of colour."""
+    with suppress(InvalidImage):
+        read_image(data, _COLOUR)
 
 
 def digit(data: bytes) -> None:
-    """A picture file, for a model of digits."""
-    with suppress(PictureRefused):
-        read_picture(data, _DIGIT)
+    """An image file, for a model of digits."""
+    with suppress(InvalidImage):
+        read_image(data, _DIGIT)
 
 
 def form(data: bytes) -> None:
@@ -44,17 +44,17 @@ def form(data: bytes) -> None:
         read_files(body, "multipart/form-data;" + parameters.decode("latin-1"), _require_parts)
 
 
-def picture_json(data: bytes) -> None:
-    """A picture in JSON: base64, a data URL, or pixels."""
-    with suppress(PictureRefused, orjson.JSONDecodeError):
+def image_json(data: bytes) -> None:
+    """An image in JSON: base64, a data URL, or pixels."""
+    with suppress(InvalidImage, orjson.JSONDecodeError):
         read_source(orjson.loads(data))
 
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
-    "picture": picture,
+    "image": image,
     "digit": digit,
     "form": form,
-    "picture_json": picture_json,
+    "image_json": image_json,
 }
 
 
@@ -67,9 +67,9 @@ def main() -> None:
     """Write the corpus into the folder that the command names."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    contents = [one.content for one in odd_pictures()]
-    contents += [content for _, content in broken_pictures()]
-    contents += [*bombs().values(), *hostile_pictures(2_000).values()]
+    contents = [one.content for one in odd_images()]
+    contents += [content for _, content in broken_images()]
+    contents += [*bombs().values(), *hostile_images(2_000).values()]
     for content in contents:
         (folder / sha256(content).hexdigest()[:16]).write_bytes(content)
 

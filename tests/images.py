@@ -1,4 +1,4 @@
-"""Real picture files of any kind, and the rules that models may have for them."""
+"""Real image files of any kind, and the rules that models may have for them."""
 
 import io
 import zlib
@@ -14,35 +14,35 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def image_input(height: int, width: int, channels: int = 3, **options: Any) -> ImageInput:  # noqa: ANN401 - the class checks them
-    """A model's rule; pictures are stretched unless it says otherwise."""
+    """A model's rule; images are stretched unless it says otherwise."""
     stated = {"kind": "image", "fit": "stretch", "decoder": "the tests' own"} | options
     return ImageInput.model_validate(
         stated | {"height": height, "width": width, "channels": channels}
     )
 
 
-def encoded(picture: Pixels | Image.Image, kind: str = "PNG", **options: Any) -> bytes:  # noqa: ANN401 - Pillow's own
-    """A picture as a file."""
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+def encoded(pixels: Pixels | Image.Image, kind: str = "PNG", **options: Any) -> bytes:  # noqa: ANN401 - Pillow's own
+    """An image as a file."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
 
 
 def photograph(height: int, width: int, seed: int = 0) -> Pixels:
-    """A smooth picture in colour whose four corners differ."""
+    """A smooth image in colour whose four corners differ."""
     rng = np.random.default_rng(seed)
     y, x = np.linspace(0, 1, height)[:, None, None], np.linspace(0, 1, width)[None, :, None]
     corners = rng.uniform(0, 255, (4, 3))
     mixed = (1 - y) * ((1 - x) * corners[0] + x * corners[1]) + y * (
         (1 - x) * corners[2] + x * corners[3]
     )
-    picture: Pixels = np.round(mixed).astype(np.uint8)
-    return picture
+    image: Pixels = np.round(mixed).astype(np.uint8)
+    return image
 
 
 def turned(orientation: int) -> Image.Exif:
-    """EXIF that says how a picture is to be turned."""
+    """EXIF that says how an image is to be turned."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif
