@@ -3,6 +3,7 @@
 TrainingError
 ├── RecipeError   the recipe cannot be followed
 ├── DataError     the table cannot be used
+│   └── DataSetNotFound a public data set is nowhere to be had
 ├── FitError      the fit gave no usable model
 ├── ExportError   the exported graph does not compute what was trained
 ├── PublishError  the folder of models cannot be written to
@@ -26,6 +27,10 @@ class RecipeError(TrainingError):
 
 class DataError(TrainingError):
     """A table that cannot be read, found or trained on."""
+
+
+class DataSetNotFound(DataError):
+    """A public data set that is not on this machine and cannot be downloaded."""
 
 
 class FitError(TrainingError):

@@ -130,8 +130,10 @@ def test_unsure_digits_are_wrong_ten_times_as_often_as_the_others(folders: Folde
     assert isinstance(output, ClassesOutput)
     assert output.unsure_below is not None
 
-    shares = Graph(bundle.model).predict(mnist(folders, "images", offset=16).reshape(-1, 28, 28, 1))
-    right = shares.argmax(axis=1) == mnist(folders, "labels", offset=8)
+    shares = Graph(bundle.model).predict(
+        mnist(folders, "images-idx3", offset=16).reshape(-1, 28, 28, 1)
+    )
+    right = shares.argmax(axis=1) == mnist(folders, "labels-idx1", offset=8)
     found = unsure_metrics(shares.max(axis=1), right, output.unsure_below)
 
     assert found["wrong[unsure]"] >= 10 * found["wrong[others]"]
@@ -141,13 +143,13 @@ def test_unsure_digits_are_wrong_ten_times_as_often_as_the_others(folders: Folde
 def mnist(folders: Folders, kind: str, offset: int) -> npt.NDArray[np.uint8]:
     """A file of MNIST's test part, without its header."""
     assert folders.data is not None
-    (path,) = (folders.data / "mnist").glob(f"t10k-{kind}*")
+    path = folders.data / "mnist" / f"t10k-{kind}-ubyte.gz"
     return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=offset)
 
 
 def test_the_occlusion_map_of_a_digit_falls_most_where_the_ink_is(folders: Folders) -> None:
     """Of ten digits that nobody fitted on, the place that matters most always has ink."""
-    digits = mnist(folders, "images", offset=16).reshape(-1, 28, 28, 1)[:10]
+    digits = mnist(folders, "images-idx3", offset=16).reshape(-1, 28, 28, 1)[:10]
     limits = Limits(max_batch_rows=64, max_queued_rows=10_000)
     candidate = Candidate("digits_cnn", "1", MODELS / "digits_cnn" / "1", ())
 

@@ -17,7 +17,7 @@ from sklearn import datasets
 from training.data.csv import read_csv
 from training.data.csv_layout import layout_of
 from training.data.table import Table, table_of_rows
-from training.errors import DataError
+from training.errors import DataError, DataSetNotFound
 from training.recipe.table import Data
 
 _TIMEOUT_SECONDS = 30
@@ -150,7 +150,7 @@ def _download(name: str, source: Source, folders: Folders) -> bytes:
             content: bytes = answer.read()
     except OSError as error:
         looked = folders.data / source.path if folders.data else "no data folder is set"
-        raise DataError(
+        raise DataSetNotFound(
             f"The data set {name!r} is not on this machine ({looked}) and {source.url} does not "
             f"answer: {error}. Put a copy at {source.path} below a folder of your choice and name "
             f"that folder with --data or the setting ONWARD_DATA."

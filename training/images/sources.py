@@ -13,7 +13,7 @@ import numpy as np
 from service.bundle.manifest import ImageInput
 from training.data.sources import Folders, Source, find
 from training.data.split import set_aside
-from training.errors import DataError
+from training.errors import DataError, DataSetNotFound
 from training.images.dataset import Bytes, PictureSet
 from training.images.folder import LeftOut, read_folder
 from training.recipe.image import ImageRecipe, Pictures
@@ -166,7 +166,7 @@ def _public_folder(name: str, folders: Folders) -> Path:
         if (place / "train").is_dir():
             return place
     looked = " or ".join(map(str, places))
-    raise DataError(
+    raise DataSetNotFound(
         f"The data set {name!r} is not on this machine ({looked}). It is no single file to "
         "download: docs/training.md tells where its photographs come from. Put them there, in "
         "train/cats, train/dogs, validation/cats and validation/dogs, or train on any folder of "
