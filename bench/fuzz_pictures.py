@@ -21,7 +21,7 @@ from tests.odd_pictures import broken_pictures, odd_pictures
 from tests.pictures import image_input
 
 _COLOUR = image_input(12, 16, fit="crop")
-_DIGIT = image_input(28, 28, channels=1, normalise="digit")
+_DIGIT = image_input(28, 28, channels=1, normalize="digit")
 _MAX_PARTS = 100
 
 

@@ -47,13 +47,13 @@ def normalised_already(grey: Grey, extent: tuple[int, int] | None = None) -> Gre
         grey: the picture.
         extent: height and width of all in it that is not nought, where that is known.
     """
-    if _is_normalised(grey, extent or _sides(grey)):
+    if _is_normalized(grey, extent or _sides(grey)):
         return grey
     negative = 255 - grey
-    return negative if _is_normalised(negative, _sides(negative)) else None
+    return negative if _is_normalized(negative, _sides(negative)) else None
 
 
-def _is_normalised(digit: Grey, extent: tuple[int, int]) -> bool:
+def _is_normalized(digit: Grey, extent: tuple[int, int]) -> bool:
     """Whether the box, to a pixel, and the centre of mass are where MNIST has them."""
     sides, places, middle = _normal(*digit.shape)
     if max(extent) not in sides:

@@ -75,7 +75,7 @@ class Rule(Protocol):
         """The grey around a padded picture and behind transparent places, 0 to 255."""
 
     @property
-    def normalise(self) -> Literal["none", "digit"]:
+    def normalize(self) -> Literal["none", "digit"]:
         """Whether ink is found, scaled and centred as in MNIST."""
 
 
@@ -122,7 +122,7 @@ class PlainReader:
         self._size = rule.width, rule.height
         # The signature, the size, eight bits of grey.
         self._head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + pack(">IIBB", *self._size, 8, 0)
-        self._normalises = rule.normalise == "digit"
+        self._normalizes = rule.normalize == "digit"
 
     def read(self, content: bytes) -> npt.NDArray[np.uint8] | None:
         """The pixels ``[height, width]`` that `Picture` reads; None of any other file."""
@@ -137,7 +137,7 @@ class PlainReader:
         if image.size != self._size or image.mode != "L" or image.info:
             return None  # a chunk that may change pixels or turn them
         grey = np.ndarray(self._size[::-1], np.uint8, pixels)
-        if not self._normalises:
+        if not self._normalizes:
             return grey
         left, top, right, bottom = image.getbbox() or (0, 0, 0, 0)
         return normalised_already(grey, (bottom - top, right - left))
@@ -198,7 +198,7 @@ class Picture:
         """
         rule = self._rule
         decoded = Decoded(self._kind, self._image)
-        if rule.normalise == "digit":
+        if rule.normalize == "digit":
             pixels = _digit(decoded, rule)[:, :, None]
             return pixels if rule.channels == 1 else pixels.repeat(rule.channels, axis=2)
         mode: Plain = "L" if rule.channels == 1 else "RGB"
@@ -248,7 +248,7 @@ def _averaged(size: tuple[int, int], rule: Rule) -> int:
 
 
 def _placed(size: tuple[int, int], rule: Rule) -> _Placement:
-    return _within(size) if rule.normalise == "digit" else _placement(size, rule)
+    return _within(size) if rule.normalize == "digit" else _placement(size, rule)
 
 
 def _scaled(picture: Decoded, mode: Plain, background: int, placed: _Placement) -> Image.Image:
