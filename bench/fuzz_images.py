@@ -21,7 +21,7 @@ from tests.images import image_input
 from tests.odd_images import broken_images, odd_images
 
 _COLOUR = image_input(12, 16, fit="crop")
-_DIGIT = image_input(28, 28, channels=1, normalise="digit")
+_DIGIT = image_input(28, 28, channels=1, normalize="digit")
 _MAX_PARTS = 100
 
 

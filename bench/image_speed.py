@@ -1,6 +1,6 @@
 """``python -m bench.image_speed``: an epoch of the course's networks, ours and plain Keras 3.
 
-The same images, layers, optimiser and batch; each contestant in its turn, several times over, so
+The same images, layers, optimizer and batch; each contestant in its turn, several times over, so
 that the machine's moods fall on all alike. Keras runs on PyTorch, as ours does.
 """
 
@@ -71,7 +71,7 @@ def main() -> int:
 def _plain(name: str, batch: int) -> ImageRecipe:
     recipe = read_any(name)
     assert isinstance(recipe, ImageRecipe)  # noqa: S101 - so that the types know, too
-    changes = {"epochs": 1, "batch_size": batch, "averaging": 0.0, "schedule": "constant"}
+    changes = {"epochs": 1, "batch_size": batch, "ema_momentum": 0.0, "schedule": "constant"}
     training = recipe.training.model_copy(update=changes)
     return recipe.model_copy(update={"training": training, "augmentation": Augmentation()})
 
@@ -88,9 +88,9 @@ def _ours(recipe: ImageRecipe, images: PictureSet) -> None:
 
 
 def _keras(name: str, images: PictureSet, batch: int) -> None:
-    layers, optimiser = _KERAS[name]()
+    layers, optimizer = _KERAS[name]()
     model = keras.Sequential([*layers, keras.layers.Dense(10, activation="softmax")])
-    model.compile(optimizer=optimiser, loss="sparse_categorical_crossentropy")
+    model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy")
     x = images.pixels(slice(None)).astype(np.float32) / 255
     watched = (x[:_WATCHED], images.target[:_WATCHED])
     model.fit(x, images.target, epochs=1, batch_size=batch, validation_data=watched, verbose=0)

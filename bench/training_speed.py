@@ -24,7 +24,7 @@ from training.data.sources import Folders, load
 from training.data.split import divide
 from training.data.table import Dataset, Rows, encode, encode_target, with_target
 from training.learn import learn
-from training.model.preprocessing import fit_preparation
+from training.model.preprocessing import fit_preprocessing
 from training.recipe.loader import read_recipe
 from training.recipe.table import Recipe
 
@@ -90,8 +90,10 @@ def _task(recipe: Recipe, folders: Folders) -> Task:
     classes = recipe.task != "regression"
     parts = divide(encode_target(table, recipe.target), recipe.split, recipe.seed, classes=classes)
     data = encode(table, recipe, parts.training)
-    preparation = fit_preparation(recipe.preparation, data.columns, data.features[parts.training])
-    prepared = preparation(torch.from_numpy(data.features).double()).float().numpy()
+    preprocessing = fit_preprocessing(
+        recipe.preprocessing, data.columns, data.features[parts.training]
+    )
+    prepared = preprocessing(torch.from_numpy(data.features).double()).float().numpy()
     test = parts.test if len(parts.test) else parts.training
     return Task(recipe, data, parts.training, test, prepared)
 
@@ -137,7 +139,7 @@ def _california(task: Task) -> list[Contestant]:
     x, y = task.prepared[task.training], task.data.target[task.training]
     mean, scale = y.mean(), y.std()
     scaled = (y - mean) / scale
-    hidden = task.recipe.network.hidden
+    hidden = task.recipe.network.hidden_layer_sizes
 
     def sklearn() -> float:
         model = MLPRegressor(

@@ -41,16 +41,16 @@ example = 7
 test = 0.2
 validation = 0.2
 
-[preparation]
+[preprocessing]
 scaler = "standard"
 
 [network]
 family = "mlp"
-hidden = [8]
+hidden_layer_sizes = [8]
 activation = "tanh"
 
 [training]
-optimiser = "Adam"
+optimizer = "Adam"
 learning_rate = 0.01
 epochs = 30
 batch_size = 16

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from training.errors import FitError
 from training.model.losses import RowLoss, penalty
-from training.model.optimizers import build_optimiser, build_schedule
+from training.model.optimizers import build_optimizer, build_schedule
 from training.recipe.table import Training
 
 _NO_IMPROVEMENT = 1e-10
@@ -59,15 +59,15 @@ def fit(
     """Fit the network in place and leave it with the weights of its best epoch.
 
     The best epoch is that of the least loss on the validation part, or on the training part where
-    there is none. Full batch, mini-batch and stochastic descent, first-order optimisers and L-BFGS
+    there is none. Full batch, mini-batch and stochastic descent, first-order optimizers and L-BFGS
     are all this loop. Randomness is torch's own: the caller seeds it.
 
     Raises:
         FitError: the loss is no longer a number.
     """
     batches = math.ceil(len(training) / plan.batch_size) if plan.batch_size else 1
-    optimiser = build_optimiser(plan, network)
-    schedule = build_schedule(plan, optimiser, batches)
+    optimizer = build_optimizer(plan, network)
+    schedule = build_schedule(plan, optimizer, batches)
     objective = partial(_objective, network, loss, plan)
     watched = validation or training
     history = History()
@@ -78,7 +78,7 @@ def fit(
             network.train()
             total = 0.0
             for batch in _shuffled(training, batches):
-                total += float(optimiser.step(partial(_gradient, objective, optimiser, batch)))
+                total += float(optimizer.step(partial(_gradient, objective, optimizer, batch)))
                 schedule.step()
 
             network.eval()
@@ -111,9 +111,9 @@ def _objective(
     return mean + penalty(network, plan.l1, plan.l2) if penalised else mean
 
 
-def _gradient(objective: partial[Tensor], optimiser: Optimizer, batch: Examples) -> float:
-    """What an optimiser calls, once or, with a line search, several times for one step."""
-    optimiser.zero_grad()
+def _gradient(objective: partial[Tensor], optimizer: Optimizer, batch: Examples) -> float:
+    """What an optimizer calls, once or, with a line search, several times for one step."""
+    optimizer.zero_grad()
     value = objective(batch)
     value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return value.item()

@@ -14,7 +14,7 @@ from training.model.estimators import Estimator, fit_estimator
 from training.model.losses import class_weights, loss_of
 from training.model.networks import Ensemble, build
 from training.model.predictor import Predictor, ValueHead
-from training.model.preprocessing import fit_preparation, fit_scaler
+from training.model.preprocessing import fit_preprocessing, fit_scaler
 from training.recipe.table import Recipe, Training
 
 _PRECISION = {32: torch.float32, 64: torch.float64}
@@ -33,7 +33,7 @@ class Learned:
 
 
 def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> Learned:
-    """Fit preparation and networks on the training rows; validation rows only decide.
+    """Fit preprocessing and networks on the training rows; validation rows only decide.
 
     They decide when to stop, from which probability on the second of two labels is answered, and
     below which an answer is unsure.
@@ -62,15 +62,15 @@ def _fit_networks(
     recipe: Recipe, plan: Training, data: Dataset, training: Rows, validation: Rows
 ) -> tuple[Predictor, list[History]]:
     dtype = _PRECISION[plan.precision]
-    preparation = fit_preparation(recipe.preparation, data.columns, data.features[training])
-    preparation.to(dtype)
+    preprocessing = fit_preprocessing(recipe.preprocessing, data.columns, data.features[training])
+    preprocessing.to(dtype)
     head, wanted = _head(recipe, data.target, training)
     say = np.ones(len(wanted))
-    if plan.class_weights == "balanced" and recipe.task != "regression":
+    if plan.class_weight == "balanced" and recipe.task != "regression":
         say = class_weights(data.target[training])[data.target.astype(int)]
 
     def examples(rows: Rows) -> Examples:
-        x = preparation(torch.from_numpy(data.features[rows]).to(dtype))
+        x = preprocessing(torch.from_numpy(data.features[rows]).to(dtype))
         y, weight = (torch.from_numpy(values[rows]).to(dtype) for values in (wanted, say))
         return Examples(x, y, weight)
 
@@ -81,10 +81,10 @@ def _fit_networks(
     histories = []
     for member in range(recipe.network.members):
         torch.manual_seed(recipe.seed + member)
-        network = build(recipe.network, seen.x, preparation.numbers_width, outputs)
+        network = build(recipe.network, seen.x, preprocessing.numbers_width, outputs)
         histories.append(fit(network, loss_of(recipe), seen, watched, plan))
         networks.append(network)
-    predictor = Predictor(preparation, Ensemble(networks), head)
+    predictor = Predictor(preprocessing, Ensemble(networks), head)
     predictor.float().eval()
     return predictor, histories
 

@@ -100,7 +100,7 @@ class CategoryFeature(_Feature):
     type: Literal["category"]
     categories: Annotated[list[str], Field(min_length=1)]
     counts: list[int] | None = Field(default=None, description="rows of the training part, each")
-    unseen: Literal["refuse", "other"] = "refuse"
+    unseen: Literal["reject", "other"] = "reject"
     example: str
 
     @model_validator(mode="after")

@@ -102,7 +102,7 @@ class ImageInput(Part):
     background: Annotated[int, Field(ge=0, le=255)] = Field(
         default=255, description="the grey around a padded image and behind transparent places"
     )
-    normalise: Literal["none", "digit"] = Field(
+    normalize: Literal["none", "digit"] = Field(
         default="none",
         description="digit: ink becomes light on dark, its bounding box 20 pixels and its centre "
         "of mass the middle, as in MNIST",

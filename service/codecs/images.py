@@ -91,7 +91,7 @@ class ImageCodec:
         self._count = prod(self._shape)
         self._decoding = decoding
         self._plain_files = SmallPngReader(rule, decoding.max_pixels)
-        digits = rule.normalise == "digit"
+        digits = rule.normalize == "digit"
         self._most_pixels_at_once = _MOST_DIGIT_PIXELS_AT_ONCE if digits else _MOST_PIXELS_AT_ONCE
 
     @cached_property

@@ -27,7 +27,7 @@ _MARGIN = 2
 _SHARPEST = 1.5
 
 
-def normalised_digit(grey: Grey, height: int, width: int) -> Grey:
+def normalized_digit(grey: Grey, height: int, width: int) -> Grey:
     """The digit in ``grey`` as MNIST would have it, ``[height, width]``.
 
     An image that is so already, or its negative, comes out bit for bit.
@@ -35,27 +35,27 @@ def normalised_digit(grey: Grey, height: int, width: int) -> Grey:
     Raises:
         NoForeground: nothing stands out.
     """
-    if grey.shape == (height, width) and (as_it_is := normalised_already(grey)) is not None:
+    if grey.shape == (height, width) and (as_it_is := normalized_already(grey)) is not None:
         return as_it_is
     return _placed(
         _boxed(find_foreground(grey), round(min(height, width) * _BOX_SHARE)), height, width
     )
 
 
-def normalised_already(grey: Grey, extent: tuple[int, int] | None = None) -> Grey | None:
+def normalized_already(grey: Grey, extent: tuple[int, int] | None = None) -> Grey | None:
     """The image or its negative, whichever is as MNIST would have it; None where neither is.
 
     Args:
         grey: the image.
         extent: height and width of all in it that is not nought, where that is known.
     """
-    if _is_normalised(grey, extent or _sides(grey)):
+    if _is_normalized(grey, extent or _sides(grey)):
         return grey
     negative = 255 - grey
-    return negative if _is_normalised(negative, _sides(negative)) else None
+    return negative if _is_normalized(negative, _sides(negative)) else None
 
 
-def _is_normalised(digit: Grey, extent: tuple[int, int]) -> bool:
+def _is_normalized(digit: Grey, extent: tuple[int, int]) -> bool:
     """Whether the box, to a pixel, and the centre of mass are where MNIST has them."""
     sides, places, middle = _normal(*digit.shape)
     if max(extent) not in sides:

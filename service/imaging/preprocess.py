@@ -26,7 +26,7 @@ from service.imaging.decode import (
     open_image,
     orientation,
 )
-from service.imaging.digits import normalised_already, normalised_digit
+from service.imaging.digits import normalized_already, normalized_digit
 from service.imaging.limits import (
     BYTES_PER_PIXEL,
     MAX_PIXELS,
@@ -83,7 +83,7 @@ class Rule(Protocol):
         """The grey around a padded image and behind transparent places, 0 to 255."""
 
     @property
-    def normalise(self) -> Literal["none", "digit"]:
+    def normalize(self) -> Literal["none", "digit"]:
         """Whether the foreground is found, scaled and centred as in MNIST."""
 
 
@@ -130,7 +130,7 @@ class SmallPngReader:
         self._size = rule.width, rule.height
         # The signature, the size, eight bits of grey.
         self._head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + pack(">IIBB", *self._size, 8, 0)
-        self._normalises = rule.normalise == "digit"
+        self._normalizes = rule.normalize == "digit"
 
     def read(self, content: bytes) -> npt.NDArray[np.uint8] | None:
         """The pixels ``[height, width]`` that `InputImage` reads; None of any other file."""
@@ -145,10 +145,10 @@ class SmallPngReader:
         if image.size != self._size or image.mode != "L" or image.info:
             return None  # a chunk that may change pixels or turn them
         grey = np.ndarray(self._size[::-1], np.uint8, pixels)
-        if not self._normalises:
+        if not self._normalizes:
             return grey
         left, top, right, bottom = image.getbbox() or (0, 0, 0, 0)
-        return normalised_already(grey, (bottom - top, right - left))
+        return normalized_already(grey, (bottom - top, right - left))
 
 
 class InputImage:
@@ -206,7 +206,7 @@ class InputImage:
         """
         rule = self._rule
         decoded = DecodedImage(self._kind, self._image)
-        if rule.normalise == "digit":
+        if rule.normalize == "digit":
             pixels = _digit(decoded, rule)[:, :, None]
             return pixels if rule.channels == 1 else pixels.repeat(rule.channels, axis=2)
         mode: Plain = "L" if rule.channels == 1 else "RGB"
@@ -256,7 +256,7 @@ def _averaged(size: tuple[int, int], rule: Rule) -> int:
 
 
 def _placed(size: tuple[int, int], rule: Rule) -> _Placement:
-    return _within(size) if rule.normalise == "digit" else _placement(size, rule)
+    return _within(size) if rule.normalize == "digit" else _placement(size, rule)
 
 
 def _scaled(decoded: DecodedImage, mode: Plain, background: int, placed: _Placement) -> Image.Image:
@@ -290,7 +290,7 @@ def _digit(decoded: DecodedImage, rule: Rule) -> npt.NDArray[np.uint8]:
     for background in behind:
         grey = _array(_scaled(decoded, "L", background, _within(decoded.size)), 1)[:, :, 0]
         try:
-            return normalised_digit(grey, rule.height, rule.width)
+            return normalized_digit(grey, rule.height, rule.width)
         except NoForeground:
             continue
     raise InvalidImage(

@@ -8,7 +8,7 @@ from service.imaging.preprocess import read_image
 from tests.images import encoded, image_input
 from training.data.sources import Folders
 
-DIGIT = image_input(28, 28, channels=1, normalise="digit")
+DIGIT = image_input(28, 28, channels=1, normalize="digit")
 
 
 def test_mnist_itself_stays_as_it_is(folders: Folders) -> None:

@@ -58,7 +58,7 @@ class Finding:
             type=self.kind or "category",
             unit=self.affix,
             affix=self.affix,
-            unseen="other" if self.kind == "category" else "refuse",
+            unseen="other" if self.kind == "category" else "reject",
             optional=self.missing > 0,
             missing=list(self.strays),
         )

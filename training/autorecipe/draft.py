@@ -96,7 +96,7 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
         "target": guess.target.model_dump() | ({"threshold": "f1"} if choose else {}),
         "features": [feature.model_dump() for feature in features],
         "split": split,
-        "preparation": {"turned": _coordinates(features)},
+        "preprocessing": {"rotated": _coordinates(features)},
         "network": default_network(family, len(y), features, labels),
         "training": default_training(family, len(y), len(features), labels),
     }
@@ -180,7 +180,7 @@ def default_network(
     numbers = sum(feature.type in ("number", "integer") for feature in features)
     return {
         "family": family,
-        "hidden": [64] if labels == _BINARY else [128, 64],
+        "hidden_layer_sizes": [64] if labels == _BINARY else [128, 64],
         "dropout": 0.5 if labels == _BINARY else 0.2,
         "embedding": "piecewise-linear" if numbers <= _VERY_WIDE_TABLE else "none",
         "bins": 32 if numbers <= _WIDE_TABLE else 8,
@@ -192,7 +192,7 @@ def default_training(family: str, rows: int, columns: int, labels: int) -> dict[
     """How the family is fitted, by the optimizer that suits it."""
     optimizer = TABLE_FAMILIES[family].draft_optimizer
     if optimizer == "SGD":
-        return {"optimiser": "SGD", "learning_rate": 1.0, "epochs": 100, "batch_size": 1}
+        return {"optimizer": "SGD", "learning_rate": 1.0, "epochs": 100, "batch_size": 1}
     if optimizer == "AdamW":
         return _mini_batches(rows, labels)
     return _full_batches(rows, columns)
@@ -201,7 +201,7 @@ def default_training(family: str, rows: int, columns: int, labels: int) -> dict[
 def _full_batches(rows: int, columns: int) -> dict[str, Any]:
     """To the optimum; many columns of few rows need a stronger penalty."""
     return {
-        "optimiser": "LBFGS",
+        "optimizer": "LBFGS",
         "learning_rate": 1.0,
         "epochs": 100,
         "patience": 3,
@@ -213,7 +213,7 @@ def _full_batches(rows: int, columns: int) -> dict[str, Any]:
 def _mini_batches(rows: int, labels: int) -> dict[str, Any]:
     """As many epochs as the number of rows allows; many labels of few rows need more steps."""
     return {
-        "optimiser": "AdamW",
+        "optimizer": "AdamW",
         "learning_rate": 0.001 if labels == _BINARY else 0.002,
         "weight_decay": 0.01,
         "schedule": "one-cycle",

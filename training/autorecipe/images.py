@@ -120,7 +120,7 @@ def _network(side: int) -> dict[str, Any]:
 def _training(count: int) -> dict[str, Any]:
     epochs = int(np.clip(_LOOKS // count, *_EPOCHS))
     return {
-        "optimiser": "AdamW",
+        "optimizer": "AdamW",
         "learning_rate": 0.003,
         "weight_decay": 0.05,
         "schedule": "one-cycle",
@@ -129,7 +129,7 @@ def _training(count: int) -> dict[str, Any]:
         "patience": epochs,
         "label_smoothing": 0.05,
         "mixup": 0.2,
-        "averaging": 0.998 if count >= _SMALL_SET else 0.98,
+        "ema_momentum": 0.998 if count >= _SMALL_SET else 0.98,
     }
 
 

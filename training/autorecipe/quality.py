@@ -119,7 +119,7 @@ def about_rarity(recipe: Recipe, target: Floats) -> list[str]:
     remark = f"The label {rare!r} is rare ({share:.1%}): read its recall and precision, accuracy "
     chosen = _CHOSEN.get(str(recipe.target.threshold))
     remedy = f" The decision threshold is the one of {chosen}." if chosen else ""
-    if recipe.training is not None and recipe.training.class_weights == "balanced":
+    if recipe.training is not None and recipe.training.class_weight == "balanced":
         remedy += " Each label has the same weight in the loss."
     return [f"{remark}flatters.{remedy}"]
 
@@ -152,8 +152,12 @@ def about_columns(recipe: Recipe, table: Table) -> list[str]:
 def about_fit(recipe: Recipe) -> list[str]:
     """What will be fitted, and how it will be measured."""
     network, split, training = recipe.network, recipe.split, recipe.training
-    layers = f" with layers of {' and '.join(map(str, network.hidden))}" if network.hidden else ""
-    epochs = f", at most {training.epochs} epochs of {training.optimiser}" if training else ""
+    layers = (
+        f" with layers of {' and '.join(map(str, network.hidden_layer_sizes))}"
+        if network.hidden_layer_sizes
+        else ""
+    )
+    epochs = f", at most {training.epochs} epochs of {training.optimizer}" if training else ""
     best = "validation part" if split.validation else "training part"
     test = f"{split.test:.0%} of the rows" if split.test else ""
     folds = f"{split.folds}-fold cross-validation" if split.folds else ""

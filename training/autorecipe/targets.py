@@ -128,7 +128,7 @@ def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> 
         column=column,
         labels=labels,
         ignore_case=len(counts) < spellings,
-        others="drop" if left_out else "refuse",
+        others="drop" if left_out else "reject",
     )
     return Guess(target, remarks, rare)
 

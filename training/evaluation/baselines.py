@@ -243,7 +243,7 @@ def _fruit(trial: Trial) -> Iterator[Figure]:
 
 
 def _columns(trial: Trial) -> Pipeline:
-    """scikit-learn's usual preparation of the same columns."""
+    """scikit-learn's usual preprocessing of the same columns."""
     words = [k for k, c in enumerate(trial.data.columns) if c.feature.type == "category"]
     numbers = [k for k in range(len(trial.data.columns)) if k not in words]
     filled = SimpleImputer(strategy="median", add_indicator=True)

@@ -59,17 +59,17 @@ class Probe:
     def __init__(self, predictor: Predictor, training: Floats, categories: list[bool]) -> None:
         self._predictor = copy.deepcopy(predictor).double()
         self.bounds: dict[int, tuple[float, float]] = {}
-        for step in self._predictor.preparation.steps:
+        for step in self._predictor.preprocessing.steps:
             if isinstance(step, Clipper):
                 ends = zip(step.low.tolist(), step.high.tolist(), strict=True)
-                self.bounds = dict(zip(predictor.preparation.numeric, ends, strict=True))
+                self.bounds = dict(zip(predictor.preprocessing.numeric, ends, strict=True))
         self.row = np.full(training.shape[1], UNSEEN)
         for place in np.flatnonzero(~np.array(categories)):
             self.row[place] = np.nanmean(self.held(int(place), training[:, place]))
         self.base = self.scores(self.row[np.newaxis])[0]
 
     def held(self, place: int, cells: Floats) -> Floats:
-        """A column's cells within the bounds that the preparation holds it in."""
+        """A column's cells within the bounds that the preprocessing holds it in."""
         low, high = self.bounds.get(place, (-np.inf, np.inf))
         return np.minimum(np.maximum(cells, low), high)
 
@@ -77,7 +77,7 @@ class Probe:
         """``[rows, columns]`` in raw units to ``[rows, scores]``."""
         model = self._predictor
         with torch.no_grad():
-            found = model.networks(model.preparation(torch.from_numpy(rows)))
+            found = model.networks(model.preprocessing(torch.from_numpy(rows)))
             if isinstance(model.head, ValueHead):
                 found = model.head.scaler.inverse(found)
         scores = np.asarray(found.numpy(), dtype=np.float64)

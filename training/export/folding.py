@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from training.images.networks import Classifier, Pixels
 from training.model.predictor import Predictor
-from training.model.preprocessing import Preparation, Scaler
+from training.model.preprocessing import Preprocessing, Scaler
 
 FARTHEST = 16.0
 """An offset farther from nought than so many scales costs more than four of 24 bits: what is left
@@ -26,18 +26,18 @@ def folded(predictor: Predictor) -> Predictor:
     The predictor itself where there is no scaler, something stands between it and a linear layer,
     or a column lies so far from nought that the answers' last digits would suffer.
     """
-    preparation = predictor.preparation
-    if len(preparation.steps) == 0 or not _is_near(preparation.steps[-1]):
+    preprocessing = predictor.preprocessing
+    if len(preprocessing.steps) == 0 or not _is_near(preprocessing.steps[-1]):
         return predictor
     if any(_first_layer(network) is None for network in predictor.networks.members):
         return predictor
     same = deepcopy(predictor)
-    *before, scaler = same.preparation.steps.children()
+    *before, scaler = same.preprocessing.steps.children()
     for network in same.networks.members:
         layer = _first_layer(network)
         if layer is not None and isinstance(scaler, Scaler):
-            _take_in(layer, scaler, same.preparation)
-    same.preparation.steps = nn.Sequential(*before)
+            _take_in(layer, scaler, same.preprocessing)
+    same.preprocessing.steps = nn.Sequential(*before)
     return same
 
 
@@ -53,9 +53,9 @@ def _first_layer(network: nn.Module) -> nn.Linear | None:
     return first if isinstance(first, nn.Linear) else None
 
 
-def _take_in(layer: nn.Linear, scaler: Scaler, preparation: Preparation) -> None:
+def _take_in(layer: nn.Linear, scaler: Scaler, preprocessing: Preprocessing) -> None:
     """Let the layer see the numbers in raw units; they are its first columns."""
-    count = preparation.numbers_width
+    count = preprocessing.numbers_width
     with torch.no_grad():
         weight = layer.weight.double()
         scale, offset = scaler.scale.double(), scaler.offset.double()

@@ -77,17 +77,17 @@ def scaler_of(
     """The fitted scaler in plain numbers, where there is one."""
     if isinstance(predictor, Estimator):
         return None
-    preparation = predictor.preparation
-    if preparation.scaler is None:
+    preprocessing = predictor.preprocessing
+    if preprocessing.scaler is None:
         return None
-    offset, scale = preparation.scaler.offset.tolist(), preparation.scaler.scale.tolist()
+    offset, scale = preprocessing.scaler.offset.tolist(), preprocessing.scaler.scale.tolist()
     columns = {
         data.columns[position].feature.name: contract.ColumnScale(
             offset=round_number(offset[k]), scale=round_number(scale[k])
         )
-        for k, position in enumerate(preparation.numeric)
+        for k, position in enumerate(preprocessing.numeric)
     }
-    return contract.Scaler(kind=recipe.preparation.scaler, columns=columns)
+    return contract.Scaler(kind=recipe.preprocessing.scaler, columns=columns)
 
 
 def provenance_of(

@@ -64,12 +64,12 @@ class Checkpoint:
         self._path = path
         self._fingerprint = fingerprint
         self._resume = resume
-        self._parts: dict[str, Any] = {}  # modules, optimisers and schedules share no type
+        self._parts: dict[str, Any] = {}  # modules, optimizers and schedules share no type
         self._state = State()
         self._started = time.perf_counter()
 
     def begin(
-        self, network: nn.Module, averaged: nn.Module, optimiser: Optimizer, schedule: LRScheduler
+        self, network: nn.Module, averaged: nn.Module, optimizer: Optimizer, schedule: LRScheduler
     ) -> State:
         """Where the fit starts: at nought, or with everything put back as the file has it.
 
@@ -79,7 +79,7 @@ class Checkpoint:
         self._parts = {
             "network": network,
             "averaged": averaged,
-            "optimiser": optimiser,
+            "optimizer": optimizer,
             "schedule": schedule,
         }
         if self._path is not None and self._resume and self._path.exists():

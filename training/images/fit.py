@@ -20,7 +20,7 @@ from training.images.augment import augment, mix
 from training.images.checkpoint import Checkpoint
 from training.images.dataset import PictureSet
 from training.images.networks import Classifier
-from training.model.optimizers import build_optimiser, build_schedule
+from training.model.optimizers import build_optimizer, build_schedule
 from training.recipe.image import ImageRecipe, ImageTraining
 
 _SEEDS_APART = 1_000_003
@@ -53,15 +53,15 @@ def fit(
     network = convert_conv2d_weight_memory_format(
         classifier.to(device).network, torch.channels_last
     )
-    averaged = AveragedModel(network, multi_avg_fn=_average(plan.averaging), use_buffers=True)
+    averaged = AveragedModel(network, multi_avg_fn=_average(plan.ema_momentum), use_buffers=True)
     batches = math.ceil(len(training) / plan.batch_size) if plan.batch_size else 1
-    optimiser = build_optimiser(plan, network)
-    schedule = build_schedule(plan, optimiser, batches)
-    state = checkpoint.begin(network, averaged, optimiser, schedule)
+    optimizer = build_optimizer(plan, network)
+    schedule = build_schedule(plan, optimizer, batches)
+    state = checkpoint.begin(network, averaged, optimizer, schedule)
     clock = Clock(state.epoch, plan.epochs)
     # Without averaging, the weights are copied once an epoch: a copy a step would be felt.
-    after_a_step = averaged.update_parameters if plan.averaging else _nothing
-    after_an_epoch = _nothing if plan.averaging else averaged.update_parameters
+    after_a_step = averaged.update_parameters if plan.ema_momentum else _nothing
+    after_an_epoch = _nothing if plan.ema_momentum else averaged.update_parameters
 
     try:
         for epoch in range(state.epoch, plan.epochs):
@@ -71,9 +71,9 @@ def fit(
                 with torch.autocast(device.type, torch.bfloat16, enabled=_lower(plan)):
                     scores = network(x)
                 loss = _loss(scores.float(), wanted, plan.label_smoothing)
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-                optimiser.step()
+                optimizer.step()
                 schedule.step()
                 after_a_step(network)
                 total += loss.item()

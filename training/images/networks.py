@@ -96,9 +96,9 @@ def _layers(plan: Network, image: Image, outputs: int) -> nn.Module:
             modules.append(nn.Flatten())
             width, flat = width * rows * columns, True
         if kind == "conv":
-            pad = plan.kernel // 2 if plan.padding == "same" else 0
-            lost = 0 if plan.padding == "same" else plan.kernel - 1
-            modules.append(nn.Conv2d(width, int(number), plan.kernel, padding=pad))
+            pad = plan.kernel_size // 2 if plan.padding == "same" else 0
+            lost = 0 if plan.padding == "same" else plan.kernel_size - 1
+            modules.append(nn.Conv2d(width, int(number), plan.kernel_size, padding=pad))
             width, rows, columns = int(number), rows - lost, columns - lost
             modules += _after(plan, nn.BatchNorm2d(width))
         elif kind == "pool":

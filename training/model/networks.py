@@ -119,7 +119,7 @@ def _mlp(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Modu
         embedded = Embedded(_embedding(plan, training[:, :numbers]), numbers, width)
         layers.append(embedded)
         width = embedded.outputs
-    for units in plan.hidden:
+    for units in plan.hidden_layer_sizes:
         layers += _hidden_layer(plan, width, units)
         width = units
     return nn.Sequential(*layers, nn.Linear(width, outputs))

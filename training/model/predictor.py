@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from training.data.table import Float32s
 from training.model.networks import Ensemble
-from training.model.preprocessing import Preparation, Scaler
+from training.model.preprocessing import Preprocessing, Scaler
 
 _CHUNK = 65_536
 _LARGEST_LOGARITHM = 80.0
@@ -28,19 +28,19 @@ class ValueHead(nn.Module):
 
 
 class Predictor(nn.Module):
-    """Preparation, networks and the final function, in one graph."""
+    """Preprocessing, networks and the final function, in one graph."""
 
     source = "PyTorch"
 
-    def __init__(self, preparation: Preparation, networks: Ensemble, head: nn.Module) -> None:
+    def __init__(self, preprocessing: Preprocessing, networks: Ensemble, head: nn.Module) -> None:
         super().__init__()
-        self.preparation = preparation
+        self.preprocessing = preprocessing
         self.networks = networks
         self.head = head
 
     def forward(self, features: Tensor) -> Tensor:
         """``[rows, columns]`` in raw units to the answer, ``[rows, outputs]``."""
-        answer: Tensor = self.head(self.networks(self.preparation(features)))
+        answer: Tensor = self.head(self.networks(self.preprocessing(features)))
         return answer
 
     def predict(self, features: Float32s) -> Float32s:

@@ -66,11 +66,11 @@ class OneHot(nn.Module):
         return (x.unsqueeze(1) == self.words).to(x.dtype)
 
 
-class Turned(nn.Module):
+class Rotated(nn.Module):
     """Pairs of columns as they look from other angles, after the columns themselves.
 
     A network that sees each number in bins draws its lines along the axes. A coast runs slantwise:
-    turned coordinates let the same bins follow it.
+    rotated coordinates let the same bins follow it.
     """
 
     first: Tensor
@@ -109,10 +109,10 @@ class Scaler(nn.Module):
         return z * self.scale + self.offset
 
 
-class Preparation(nn.Module):
+class Preprocessing(nn.Module):
     """Numbers imputed, clipped and scaled; categories one-hot; and which values were missing.
 
-    The columns come out in this order: numbers and booleans, turned pairs, one block for each
+    The columns come out in this order: numbers and booleans, rotated pairs, one block for each
     category, then one indicator for each column that had missing cells in the training part.
     """
 
@@ -133,7 +133,7 @@ class Preparation(nn.Module):
         self.positions = [position for position, _ in categories]
         self.one_hots = nn.ModuleList(OneHot(words) for _, words in categories)
         self.register_buffer("indicated", torch.tensor(indicated, dtype=torch.long))
-        turns = sum(step.outputs for step in steps if isinstance(step, Turned))
+        turns = sum(step.outputs for step in steps if isinstance(step, Rotated))
         self.numbers_width = len(numeric) + turns
 
     def forward(self, x: Tensor) -> Tensor:
@@ -155,10 +155,10 @@ class Preparation(nn.Module):
         return next((step for step in self.steps if isinstance(step, Scaler)), None)
 
 
-def fit_preparation(
-    plan: recipe.Preparation, columns: Sequence[Column], training: npt.NDArray[np.float32]
-) -> Preparation:
-    """Learn the preparation from the training part and from nothing else.
+def fit_preprocessing(
+    plan: recipe.Preprocessing, columns: Sequence[Column], training: npt.NDArray[np.float32]
+) -> Preprocessing:
+    """Learn the preprocessing from the training part and from nothing else.
 
     Args:
         plan: the recipe's wishes.
@@ -181,17 +181,17 @@ def fit_preparation(
         for k, column in enumerate(columns)
         if column.feature.type == "category"
     ]
-    indicated = [int(k) for k in np.flatnonzero(missing.any(axis=0))] if plan.indicator else []
+    indicated = [int(k) for k in np.flatnonzero(missing.any(axis=0))] if plan.add_indicator else []
     impute = any(columns[k].feature.optional for k in numeric)
     steps = _numeric_steps(plan, x[:, numeric], impute=impute) if numeric else nn.Sequential()
-    if plan.turned:
+    if plan.rotated:
         place = {columns[k].feature.name: position for position, k in enumerate(numeric)}
-        steps.append(Turned([(place[first], place[second]) for first, second in plan.turned]))
-    return Preparation(steps, numeric, categories, indicated)
+        steps.append(Rotated([(place[first], place[second]) for first, second in plan.rotated]))
+    return Preprocessing(steps, numeric, categories, indicated)
 
 
-def _numeric_steps(plan: recipe.Preparation, x: Floats, *, impute: bool) -> nn.Sequential:
-    fill = np.nanmedian(x, axis=0) if plan.fill == "median" else np.nanmean(x, axis=0)
+def _numeric_steps(plan: recipe.Preprocessing, x: Floats, *, impute: bool) -> nn.Sequential:
+    fill = np.nanmedian(x, axis=0) if plan.impute == "median" else np.nanmean(x, axis=0)
     steps: list[nn.Module] = [Imputer(fill)] if impute else []
     if plan.clip > 0:
         low, high = np.nanquantile(x, [plan.clip, 1 - plan.clip], axis=0)

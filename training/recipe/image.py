@@ -65,7 +65,7 @@ class Image(Section):
     channels: Literal[1, 3]
     fit: Literal["stretch", "crop", "pad"] = "crop"
     background: Annotated[int, Field(ge=0, le=255)] = 255
-    normalise: Literal["none", "digit"] = "none"
+    normalize: Literal["none", "digit"] = "none"
 
 
 class Augmentation(Section):
@@ -101,7 +101,7 @@ class Network(Section):
     layers: list[str] = Field(
         default=[], description='such as "conv 32", "pool", "dense 128", "dropout 0.5"'
     )
-    kernel: Literal[3, 5] = Field(default=3, description="side of a layer's convolution")
+    kernel_size: Literal[3, 5] = Field(default=3, description="side of a layer's convolution")
     padding: Literal["valid", "same"] = "same"
     widths: list[Size] = Field(default=[], description="residual: channels of each stage")
     blocks: list[Annotated[int, Field(ge=0, le=16)]] = Field(
@@ -136,7 +136,7 @@ class Network(Section):
             if layer == "pool":
                 side //= 2
             elif layer.startswith("conv") and self.padding == "valid":
-                side -= self.kernel - 1
+                side -= self.kernel_size - 1
         return side
 
 
@@ -147,7 +147,7 @@ class ImageTraining(Descent):
     mixup: NotNegative = Field(
         default=0.0, description="two pictures are blended by a share of Beta(mixup, mixup)"
     )
-    averaging: Annotated[Finite, Field(ge=0, lt=_ALL)] = Field(
+    ema_momentum: Annotated[Finite, Field(ge=0, lt=_ALL)] = Field(
         default=0.0,
         description="the weights are a moving average that keeps so much at each step; 0: none",
     )

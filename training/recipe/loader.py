@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from training.errors import RecipeError
 from training.recipe.image import ImageRecipe
-from training.recipe.table import Card, Preparation, Purpose, Recipe
+from training.recipe.table import Card, Preprocessing, Purpose, Recipe
 
 T = TypeVar("T", bound=Purpose)
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -200,7 +200,7 @@ def _of_the_table(recipe: Recipe) -> Checks:
     data, target, split = recipe.data, recipe.target, recipe.split
     names = [feature.name for feature in recipe.features]
     numbers = [feature.name for feature in recipe.features if feature.type != "category"]
-    turned = [name for pair in recipe.preparation.turned for name in pair]
+    rotated = [name for pair in recipe.preprocessing.rotated for name in pair]
     return [
         (
             sum(part is not None for part in (data.source, data.file, data.rows)) != 1,
@@ -220,8 +220,8 @@ def _of_the_table(recipe: Recipe) -> Checks:
         ),
         (len(set(names)) != len(names), "features: two features have the same name"),
         (
-            not set(turned) <= set(numbers),
-            f"preparation.turned: {', '.join(turned)} must be features that are numbers",
+            not set(rotated) <= set(numbers),
+            f"preprocessing.rotated: {', '.join(rotated)} must be features that are numbers",
         ),
         (target.column in names, f"features: {target.column} is the target, not a feature"),
         (len(target.labels) == 1, "target.labels: a class needs at least two labels"),
@@ -265,12 +265,12 @@ def _of_the_learning(recipe: Recipe) -> Checks:
             f"network.family: {network.family} predicts a number; for labels use logistic or mlp",
         ),
         (
-            family.hidden_layers and not network.hidden,
-            f"network.hidden: the family {network.family} needs the sizes of its hidden layers",
+            family.hidden_layers and not network.hidden_layer_sizes,
+            f"network.hidden_layer_sizes: {network.family} needs the sizes of its layers",
         ),
         (
-            not family.hidden_layers and network.hidden != [],
-            f"network.hidden: {network.family} has no hidden layers",
+            not family.hidden_layers and network.hidden_layer_sizes != [],
+            f"network.hidden_layer_sizes: {network.family} has no hidden layers",
         ),
         (
             loss is not None and classes != (loss in ("cross-entropy", "hinge", "perceptron")),
@@ -294,8 +294,8 @@ def _of_the_family(recipe: Recipe) -> Checks:
     return [
         (recipe.training is not None, f"training: scikit-learn fits a {family}; leave this out"),
         (
-            recipe.preparation != Preparation(),
-            f"preparation: a {family} sees the columns as they are; leave this out",
+            recipe.preprocessing != Preprocessing(),
+            f"preprocessing: a {family} sees the columns as they are; leave this out",
         ),
         (
             any(feature.optional or feature.type == "category" for feature in recipe.features),

@@ -12,7 +12,7 @@ from training.recipe.families import TABLE_FAMILIES, TableFamily, Task, known_fa
 ScalerKind = Literal["min-max", "standard", "mean", "robust", "none"]
 Activation = Literal["sigmoid", "tanh", "relu", "leaky-relu", "elu", "gelu", "maxout"]
 Loss = Literal["mse", "mae", "huber", "cross-entropy", "hinge", "perceptron"]
-Optimiser = Literal[
+Optimizer = Literal[
     "SGD",
     "RMSprop",
     "Adagrad",
@@ -76,8 +76,8 @@ class Target(Section):
     values: list[str] = Field(default=[], description="how the file writes each label; as labels")
     ignore_case: bool = Field(default=False, description="Yes, yes and YES are one label")
     missing: list[str] = Field(default=[], description="words in this column for: no value")
-    others: Literal["refuse", "drop"] = Field(
-        default="refuse", description="rows whose class is not among the values"
+    others: Literal["reject", "drop"] = Field(
+        default="reject", description="rows whose class is not among the values"
     )
     threshold: Literal["half", "f1", "youden"] | Share = Field(
         default="half",
@@ -100,8 +100,8 @@ class Feature(Section):
     categories: list[Text] = Field(
         default=[], description="the words; empty: those of the training part"
     )
-    unseen: Literal["refuse", "other"] = Field(
-        default="refuse", description="`other` lets an unknown word in as no category"
+    unseen: Literal["reject", "other"] = Field(
+        default="reject", description="`other` lets an unknown word in as no category"
     )
     optional: bool = Field(default=False, description="whether the value may be missing")
     missing: list[str] = Field(default=[], description="this column's own words for: no value")
@@ -130,18 +130,18 @@ class Split(Section):
     )
 
 
-class Preparation(Section):
+class Preprocessing(Section):
     """What happens to the columns inside the graph, before the network."""
 
     scaler: ScalerKind = "standard"
-    fill: Literal["median", "mean"] = Field(default="median", description="for missing numbers")
-    indicator: bool = Field(
+    impute: Literal["median", "mean"] = Field(default="median", description="for missing numbers")
+    add_indicator: bool = Field(
         default=True, description="a column telling the network which values were missing"
     )
     clip: Annotated[Finite, Field(ge=0, lt=0.5)] = Field(
         default=0.0, description="share of extreme training values at each end to clip at"
     )
-    turned: list[tuple[str, str]] = Field(
+    rotated: list[tuple[str, str]] = Field(
         default=[], description="pairs of numbers, such as coordinates, to see at angles as well"
     )
 
@@ -150,7 +150,7 @@ class Network(Section):
     """The learned part."""
 
     family: Annotated[str, AfterValidator(partial(known_family, TABLE_FAMILIES))]
-    hidden: list[Annotated[int, Field(ge=1, le=16_384)]] = []
+    hidden_layer_sizes: list[Annotated[int, Field(ge=1, le=16_384)]] = []
     activation: Activation = "relu"
     dropout: Share = 0.0
     batch_norm: bool = False
@@ -168,13 +168,13 @@ class Network(Section):
 class Descent(Section):
     """How a network goes downhill."""
 
-    optimiser: Optimiser
+    optimizer: Optimizer
     learning_rate: Annotated[Finite, Field(gt=0)]
     momentum: Share = 0.0
     nesterov: bool = False
     weight_decay: NotNegative = 0.0
     schedule: Schedule = "constant"
-    decay: Annotated[Finite, Field(gt=0, le=1)] = Field(
+    gamma: Annotated[Finite, Field(gt=0, le=1)] = Field(
         default=0.1, description="what the step, exponential and inverse-time schedules decay by"
     )
     epochs: Annotated[int, Field(ge=1, le=1_000_000)]
@@ -190,7 +190,7 @@ class Training(Descent):
     loss: Loss | None = Field(default=None, description="else mse, or cross-entropy for classes")
     l1: NotNegative = Field(default=0.0, description="penalty on the weights' absolute values")
     l2: NotNegative = Field(default=0.0, description="penalty on the weights' squares")
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weight: Literal["none", "balanced"] = "none"
     precision: Literal[32, 64] = Field(default=32, description="bits of a number while fitting")
 
 
@@ -232,7 +232,7 @@ class Recipe(Card, Seeded):
 
     data: Data
     split: Split = Split()
-    preparation: Preparation = Preparation()
+    preprocessing: Preprocessing = Preprocessing()
     network: Network
     training: Training | None = Field(
         default=None, description="required, but for a family that scikit-learn fits"

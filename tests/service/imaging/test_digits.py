@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 from service.imaging.preprocess import InvalidImage, read_image
 from tests.images import Pixels, encoded, image_input
 
-DIGIT = image_input(28, 28, channels=1, normalise="digit")
+DIGIT = image_input(28, 28, channels=1, normalize="digit")
 
 
 def drawn(size: tuple[int, int], height: int, place: tuple[int, int], ink: int = 20) -> Pixels:
@@ -18,21 +18,21 @@ def drawn(size: tuple[int, int], height: int, place: tuple[int, int], ink: int =
     return np.asarray(image)
 
 
-def normalised(image: Pixels) -> Pixels:
+def normalized(image: Pixels) -> Pixels:
     return read_image(encoded(image), DIGIT)[:, :, 0]
 
 
 def mnist_like() -> Pixels:
     """An image that already is as the rule has it."""
-    return normalised(drawn((300, 300), 200, (150, 150)))
+    return normalized(drawn((300, 300), 200, (150, 150)))
 
 
-def test_what_is_normalised_stays_as_it_is() -> None:
+def test_what_is_normalized_stays_as_it_is() -> None:
     """The rule applied to its own result, or to its negative, changes no bit."""
     once = mnist_like()
 
-    assert np.array_equal(normalised(once), once)
-    assert np.array_equal(normalised(255 - once), once)
+    assert np.array_equal(normalized(once), once)
+    assert np.array_equal(normalized(255 - once), once)
 
 
 def test_ink_is_scaled_to_twenty_pixels_and_centred_by_mass() -> None:
@@ -57,7 +57,7 @@ def test_ink_is_scaled_to_twenty_pixels_and_centred_by_mass() -> None:
 )
 def test_place_polarity_contrast_and_size_do_not_matter(image: Pixels) -> None:
     """The same digit is the same image wherever and however it is drawn."""
-    read = normalised(image).astype(float)
+    read = normalized(image).astype(float)
 
     expected = mnist_like().astype(float)
     assert np.corrcoef(read.ravel(), expected.ravel())[0, 1] > 0.95
@@ -70,7 +70,7 @@ def test_shadow_and_noise_are_no_ink() -> None:
     grain = np.random.default_rng(0).normal(0, 8, paper.shape)
     photographed = np.clip(paper * shade + grain, 0, 255).astype(np.uint8)
 
-    read = normalised(photographed).astype(float)
+    read = normalized(photographed).astype(float)
 
     assert np.corrcoef(read.ravel(), mnist_like().ravel())[0, 1] > 0.95
 
@@ -80,7 +80,7 @@ def test_a_thin_stroke_lives() -> None:
     image = Image.new("L", (800, 600), 255)
     ImageDraw.Draw(image).line([(300, 500), (420, 100)], fill=0, width=1)
 
-    read = normalised(np.asarray(image))
+    read = normalized(np.asarray(image))
 
     assert (read.max(axis=1) >= 200).sum() >= 18
 
@@ -103,4 +103,4 @@ def test_paper_without_ink_is_refused() -> None:
 
     for paper in (np.full((28, 28), 255, np.uint8), grain, shade):
         with pytest.raises(InvalidImage, match="No foreground is found in this image; send one of"):
-            normalised(paper)
+            normalized(paper)

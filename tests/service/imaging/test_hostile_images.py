@@ -19,7 +19,7 @@ from tests.odd_images import odd_images
 
 COLOUR = image_input(12, 16)
 GREY = image_input(28, 28, channels=1)
-DIGIT = image_input(28, 28, channels=1, normalise="digit")
+DIGIT = image_input(28, 28, channels=1, normalize="digit")
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO")
 
 # Peak memory of each bomb, in a process of its own: other tests must not have used it before.

@@ -38,7 +38,7 @@ def test_quick_recipes_reach_their_yardsticks(name: str, folders: Folders, tmp_p
 
 def test_a_model_that_misses_its_yardstick_is_shown(folders: Folders, tmp_path: Path) -> None:
     """A fit that was stopped too early does not hold."""
-    hurried = ["training.optimiser=SGD", "training.epochs=1", "training.learning_rate=0.01"]
+    hurried = ["training.optimizer=SGD", "training.epochs=1", "training.learning_rate=0.01"]
     run(read_recipe("line", hurried), tmp_path, folders)
 
     assert "**no**" in results_page(tmp_path, folders)

@@ -95,9 +95,9 @@ def test_what_the_features_add_is_the_score_of_the_graph(
         str(recipe_file),
         [
             f"network.family={family}",
-            f"preparation.clip={clip}",
-            'preparation.turned=[["size", "floor"]]',
-            "training.optimiser=LBFGS",
+            f"preprocessing.clip={clip}",
+            'preprocessing.rotated=[["size", "floor"]]',
+            "training.optimizer=LBFGS",
             "training.learning_rate=1.0",
             "training.epochs=50",
             "training.precision=64",

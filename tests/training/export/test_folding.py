@@ -11,7 +11,7 @@ from training.export.folding import folded
 from training.export.onnx_export import export
 from training.model.networks import Ensemble
 from training.model.predictor import Predictor
-from training.model.preprocessing import Imputer, Preparation, Scaler
+from training.model.preprocessing import Imputer, Preprocessing, Scaler
 from training.onnx_files import Graph
 
 _OFFSET, _SCALE = np.array([65.0, -3.0]), np.array([19.0, 0.5])
@@ -25,12 +25,12 @@ def _predictor(offset: float = 65.0, first: nn.Module | None = None, members: in
     torch.manual_seed(1)
     scaler = Scaler(np.array([offset, _OFFSET[1]]), _SCALE)
     steps = nn.Sequential(Imputer(np.array([60.0, -2.5])), scaler)
-    preparation = Preparation(steps, [0, 2], [(1, 2)], [])
+    preprocessing = Preprocessing(steps, [0, 2], [(1, 2)], [])
     networks: list[nn.Module] = []
     for _ in range(members):
         layers = [nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)]
         networks.append(nn.Sequential(*([first] if first else []), *layers))
-    return Predictor(preparation, Ensemble(networks), nn.Sigmoid()).float().eval()
+    return Predictor(preprocessing, Ensemble(networks), nn.Sigmoid()).float().eval()
 
 
 def _rows(offset: float = 65.0) -> Float32s:
@@ -75,8 +75,8 @@ def test_what_is_folded_is_a_copy() -> None:
 
     assert same is not predictor
     assert predictor.predict(rows).tobytes() == before.tobytes()
-    assert predictor.preparation.scaler is not None
-    assert same.preparation.scaler is None
+    assert predictor.preprocessing.scaler is not None
+    assert same.preprocessing.scaler is None
 
 
 def test_a_column_far_from_nought_keeps_its_scaler() -> None:
@@ -101,8 +101,8 @@ def test_a_scaler_before_another_layer_stays() -> None:
 def test_a_graph_of_numbers_alone_picks_no_columns() -> None:
     """A logistic regression is one multiplication and its function."""
     torch.manual_seed(1)
-    preparation = Preparation(nn.Sequential(Scaler(_OFFSET, _SCALE)), [0, 1], [], [])
-    predictor = Predictor(preparation, Ensemble([nn.Linear(2, 1)]), nn.Sigmoid()).float().eval()
+    preprocessing = Preprocessing(nn.Sequential(Scaler(_OFFSET, _SCALE)), [0, 1], [], [])
+    predictor = Predictor(preprocessing, Ensemble([nn.Linear(2, 1)]), nn.Sigmoid()).float().eval()
 
     graph = onnx.load_model_from_string(export(predictor, "probability", 2)).graph
 

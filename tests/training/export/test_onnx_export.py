@@ -41,7 +41,7 @@ _FAMILIES = [
 _SCALERS = ["min-max", "standard", "mean", "robust", "none"]
 
 
-def _recipe(family: str, task: str, seed: int, **preparation: object) -> Recipe:
+def _recipe(family: str, task: str, seed: int, **preprocessing: object) -> Recipe:
     """A recipe whose table is drawn by the seed: gaps, rare words and constants included."""
     generator = np.random.default_rng(seed)
     labels = _LABELS[task]
@@ -62,7 +62,7 @@ def _recipe(family: str, task: str, seed: int, **preparation: object) -> Recipe:
     if family == "mlp":
         embedding = ["none", "piecewise-linear", "periodic"][seed % 3]
         network |= {
-            "hidden": [6, 4],
+            "hidden_layer_sizes": [6, 4],
             "embedding": embedding,
             "bins": 4,
             "members": 1 + seed % 2,
@@ -77,9 +77,9 @@ def _recipe(family: str, task: str, seed: int, **preparation: object) -> Recipe:
             "target": {"column": "answer", "labels": labels, "log": not labels and seed % 2 == 0},
             "features": _FEATURES,
             "split": {"test": 0.2},
-            "preparation": preparation | {"turned": [("size", "rooms")] if seed % 2 else []},
+            "preprocessing": preprocessing | {"rotated": [("size", "rooms")] if seed % 2 else []},
             "network": network,
-            "training": {"optimiser": "Adam", "learning_rate": 0.01, "epochs": 2, "batch_size": 8},
+            "training": {"optimizer": "Adam", "learning_rate": 0.01, "epochs": 2, "batch_size": 8},
         },
         "the test",
     )

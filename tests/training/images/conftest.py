@@ -44,11 +44,11 @@ def recipe(stripes: Path) -> ImageRecipe:
             "augmentation": {"shift": 0.1, "elastic": 0.01},
             "network": {"family": "layers", "layers": ["conv 4", "pool", "dense 8"]},
             "training": {
-                "optimiser": "Adam",
+                "optimizer": "Adam",
                 "learning_rate": 0.01,
                 "epochs": 6,
                 "batch_size": 16,
-                "averaging": 0.9,
+                "ema_momentum": 0.9,
             },
         }
     )

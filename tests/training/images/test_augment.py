@@ -50,9 +50,9 @@ def test_nothing_asked_changes_nothing() -> None:
 
 def test_a_rotation_keeps_the_distance_from_the_middle() -> None:
     """The spot moves along a circle, no further than the angle asked for."""
-    turned = augment(_spots(), Augmentation(rotation=30), Generator().manual_seed(1))
+    rotated = augment(_spots(), Augmentation(rotation=30), Generator().manual_seed(1))
 
-    x, y = _centres(turned).T
+    x, y = _centres(rotated).T
     angles = torch.rad2deg(torch.atan2(y, x))
     assert torch.allclose(torch.hypot(x, y), torch.tensor(10.0), atol=0.1)
     assert angles.abs().max() <= 30.5

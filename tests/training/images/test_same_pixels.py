@@ -19,7 +19,7 @@ from training.images.folder import read_folder
     [
         image_input(9, 12, fit="crop"),
         image_input(12, 9, channels=1, fit="pad", background=0),
-        image_input(14, 14, channels=1, normalise="digit"),
+        image_input(14, 14, channels=1, normalize="digit"),
     ],
 )
 def test_three_hundred_pictures_are_the_same_to_the_bit(
@@ -50,4 +50,4 @@ def test_three_hundred_pictures_are_the_same_to_the_bit(
         infer = client.post("/v2/models/mirror/infer", json={"inputs": [tensor]})
         assert np.array_equal(pixels_of(list(plain.values()), rule), pixels), path.name
         assert np.array_equal(pixels_of(infer.json()["outputs"][0]["data"], rule), pixels)
-    assert len(files) >= (100 if rule.normalise == "digit" else 300)
+    assert len(files) >= (100 if rule.normalize == "digit" else 300)

@@ -85,20 +85,20 @@ def test_a_tree_may_answer_a_quantity(folders: Folders, tmp_path: Path) -> None:
 
 
 def test_what_scikit_learn_has_no_use_for_is_refused() -> None:
-    """A tree has no optimiser, no scaler and no words, and the recipe learns so at once."""
+    """A tree has no optimizer, no scaler and no words, and the recipe learns so at once."""
     with pytest.raises(RecipeError) as refusal:
         read_recipe(
             "fruit",
             [
-                'training={optimiser="SGD", learning_rate=1, epochs=1}',
-                "preparation.scaler=min-max",
+                'training={optimizer="SGD", learning_rate=1, epochs=1}',
+                "preprocessing.scaler=min-max",
                 'features=[{name="colour", type="category"}]',
             ],
         )
 
     assert [problem.partition(":")[0] for problem in refusal.value.problems] == [
         "training",
-        "preparation",
+        "preprocessing",
         "features",
     ]
 

@@ -38,7 +38,7 @@ def test_maxout_is_the_greater_of_two_lines() -> None:
 def test_an_mlp_scores_every_row(embedding: str, outputs: int) -> None:
     """Whatever the embedding, there is one row of scores for each row of columns."""
     plan = Network.model_validate(
-        {"family": "mlp", "hidden": [5, 4], "embedding": embedding, "batch_norm": True}
+        {"family": "mlp", "hidden_layer_sizes": [5, 4], "embedding": embedding, "batch_norm": True}
     )
     training = torch.randn(20, 3)
 

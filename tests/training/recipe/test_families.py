@@ -47,7 +47,7 @@ def test_an_unknown_family_is_rejected_with_all_known_ones(
     [
         ("ice_cream", "logistic", "logistic predicts classes; give target.labels"),
         ("iris", "linear", "linear predicts a number; for labels use logistic or mlp"),
-        ("ice_cream", "mlp", "the family mlp needs the sizes of its hidden layers"),
+        ("ice_cream", "mlp", "mlp needs the sizes of its layers"),
         ("blobs", "mlp", "training: this section is required"),
         ("iris", "decision-tree", "training: scikit-learn fits a decision-tree; leave this out"),
     ],

@@ -4,8 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from service.bundle.manifest import ImageInput
+from service.bundle.store import read_bundle
 from training.errors import RecipeError
-from training.recipe.loader import parse_recipe, read_any, read_recipe, recipe_names
+from training.recipe.loader import (
+    parse_image_recipe,
+    parse_recipe,
+    read_any,
+    read_recipe,
+    recipe_names,
+)
 
 _SOUND = """
 name = "tiny"
@@ -30,7 +38,7 @@ folds = 3
 family = "linear"
 
 [training]
-optimiser = "LBFGS"
+optimizer = "LBFGS"
 learning_rate = 1.0
 epochs = 5
 """
@@ -84,7 +92,7 @@ def test_contradictions_between_keys_are_said_together(tmp_path: Path) -> None:
     said = _problems(text, tmp_path)
 
     assert "split: give test rows or folds" in said
-    assert "network.hidden: the family mlp needs the sizes of its hidden layers" in said
+    assert "network.hidden_layer_sizes: mlp needs the sizes of its layers" in said
 
 
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:
@@ -104,13 +112,19 @@ def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
     path.write_text(_SOUND, encoding="utf-8")
 
     recipe = read_recipe(
-        str(path), ["seed=7", "training.epochs=9", "preparation.scaler=robust", "network.hidden=[]"]
+        str(path),
+        [
+            "seed=7",
+            "training.epochs=9",
+            "preprocessing.scaler=robust",
+            "network.hidden_layer_sizes=[]",
+        ],
     )
 
     assert recipe.training is not None
     assert (recipe.seed, recipe.training.epochs) == (7, 9)
-    assert recipe.preparation.scaler == "robust"
-    assert recipe.network.hidden == []
+    assert recipe.preprocessing.scaler == "robust"
+    assert recipe.network.hidden_layer_sizes == []
 
 
 @pytest.mark.parametrize("override", ["seed", "=3", "name.first=1", "training.epoch=3"])
@@ -127,3 +141,16 @@ def test_a_recipe_survives_its_manifest() -> None:
     again = parse_recipe(recipe.model_dump(mode="json", exclude_defaults=True), "the manifest")
 
     assert again == recipe
+
+
+_MODELS = Path(__file__).parents[3] / "models"
+
+
+@pytest.mark.parametrize("path", sorted(_MODELS.glob("*/*/manifest.json")), ids=str)
+def test_a_shipped_manifest_holds_a_valid_recipe(path: Path) -> None:
+    """What made a shipped model can be read, and made again."""
+    manifest = read_bundle(path.parent).manifest
+    assert manifest.provenance is not None
+    parse = parse_image_recipe if isinstance(manifest.input, ImageInput) else parse_recipe
+
+    assert parse(manifest.provenance.recipe, "the manifest").name == manifest.name

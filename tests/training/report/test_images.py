@@ -70,7 +70,7 @@ class Scene:
             "image": {"height": self.side, "width": self.side, "channels": self.channels},
             "augmentation": self.augmentation,
             "network": {"family": "layers", "layers": ["dense 8"]},
-            "training": {"optimiser": "SGD", "learning_rate": 0.1, "epochs": 3},
+            "training": {"optimizer": "SGD", "learning_rate": 0.1, "epochs": 3},
         }
         return ImageRecipe.model_validate(document)
 

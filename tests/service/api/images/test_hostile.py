@@ -26,7 +26,7 @@ DOTS = encoded(dots(57, 48, 0, 0.002))
 @pytest.fixture
 def digits(models: Path, start: StartApp) -> httpx.Client:
     """A client of a service with a model of digits."""
-    publish_mirror(models, image_input(28, 28, channels=1, normalise="digit"))
+    publish_mirror(models, image_input(28, 28, channels=1, normalize="digit"))
     return start()
 
 
