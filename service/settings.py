@@ -1,6 +1,6 @@
 """Every option of the service: the only reader of the environment.
 
-Each field is a setting ``ONWARD_<NAME>`` and an option ``--<name>`` of ``python -m service``.
+Each field is a setting ``ONWARD_<NAME>`` and an option ``--<name>`` of ``onward serve``.
 Its description is what ``--help`` and ``docs/operations.md`` say.
 """
 
@@ -345,5 +345,5 @@ def misspelt_variables(names: Iterable[str]) -> Iterator[str]:
     for name in sorted(names):
         if name.startswith("ONWARD_") and name not in known | _NOT_OURS:
             close = nearest(name, known)
-            advice = f"did you mean {close}?" if close else "python -m service --help lists them."
+            advice = f"did you mean {close}?" if close else "onward serve --help lists them."
             yield f"{name} is not a setting and has no effect; {advice}"

@@ -24,7 +24,7 @@ ALLOWED: Mapping[str, set[str]] = {
     # What all requests share, checked before work starts.
     "service.limits": {"service.errors", "service.settings"},
     # The three leaf packages that training shares.
-    "service.bundle": set(),
+    "service.bundle": {"service.spelling"},
     "service.imaging": set(),
     "service.tabletext": {
         "service.errors",

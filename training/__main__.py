@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from service.bundle.errors import BundleError
-from service.bundle.policy import STABLE
 from training import cli as commands
 from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
-from training.export.aliases import choose_versions, remove_alias, roll_back, set_alias
 from training.images.checkpoint import Keeping
 from training.recipe.families import draft_families
 from training.recipe.image import ImageRecipe
@@ -49,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser = argparse.ArgumentParser(prog="onward", description=__doc__)
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
     verb = verbs.add_parser("train", help="train a recipe; a recipe's name alone does the same")
@@ -77,7 +75,7 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     verb.set_defaults(command=_new)
 
     verb = verbs.add_parser("evaluate", help="measure a published model on a CSV file")
-    verb.add_argument("model", help="name, or name/version")
+    verb.add_argument("model", help="name, or name/version (default: the version that serves)")
     verb.add_argument("--csv", type=Path, required=True, help="rows with their target")
     _add_models(verb)
     verb.set_defaults(command=lambda o: commands.evaluate(o.model, o.csv, o.models))
@@ -86,8 +84,6 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     verb.add_argument("names", nargs="*", help="models (default: all)")
     _add_models(verb)
     verb.set_defaults(command=lambda options: commands.compare(options.models, options.names))
-
-    _add_alias_verbs(verbs)
 
     verb = verbs.add_parser("import", help="wrap an ONNX model from elsewhere into a bundle")
     verb.add_argument("onnx", type=Path, help="the ONNX file")
@@ -106,40 +102,6 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     _add_folders(verb)
     verb.set_defaults(command=lambda o: commands.results(o.models, _folders(o), o.page, o.also))
     return parser, set(verbs.choices)
-
-
-def _add_alias_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    verb = verbs.add_parser("publish", help="let an alias name a published version")
-    verb.add_argument("name", help="of the model")
-    verb.add_argument("version", help="its number")
-    _add_alias(verb)
-    verb.set_defaults(command=_publish)
-
-    verb = verbs.add_parser("rollback", help="let an alias name the version that it named before")
-    verb.add_argument("name", help="of the model")
-    _add_alias(verb)
-    verb.set_defaults(command=lambda o: commands.say(roll_back(o.models, o.name, o.alias)))
-
-    verb = verbs.add_parser("withdraw", help="take an alias away")
-    verb.add_argument("name", help="of the model")
-    verb.add_argument("--alias", required=True, help="that is to go")
-    _add_models(verb)
-    verb.set_defaults(command=lambda o: commands.say(remove_alias(o.models, o.name, o.alias)))
-
-    verb = verbs.add_parser("versions", help="choose which versions of a model serve")
-    verb.add_argument("name", help="of the model")
-    verb.add_argument("choice", help="latest, latest:2 (the two newest), all, or numbers: 1,3")
-    _add_models(verb)
-    verb.set_defaults(command=lambda o: commands.say(choose_versions(o.models, o.name, o.choice)))
-
-
-def _publish(options: Options) -> None:
-    commands.say(set_alias(options.models, options.name, options.version, options.alias))
-
-
-def _add_alias(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--alias", default=STABLE, help=f"(default: {STABLE})")
-    _add_models(verb)
 
 
 def _train(options: Options) -> None:

@@ -1,4 +1,4 @@
-"""What each command of `python -m training` does and says."""
+"""What each training command does and prints."""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 
 from service.bundle.manifest import Evaluation
 from service.bundle.store import read_bundle, versions_in
+from service.bundle.versions import published_names, versions_of
 from training.autorecipe.draft import Draft, draft, model_name
 from training.autorecipe.images import draft_pictures
 from training.data.csv import read_csv
@@ -14,7 +15,7 @@ from training.data.csv_layout import UNKNOWN
 from training.data.sources import Folders
 from training.errors import DataError
 from training.evaluation.results import results_page
-from training.export.published import measure_on, open_model, published_names, versions_of
+from training.export.published import measure_on, open_model
 from training.image_run import run as run_pictures
 from training.images.checkpoint import Keeping
 from training.importing.importing import import_model
@@ -83,7 +84,7 @@ def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
             file.write(text)
     except FileExistsError:
         raise DataError(
-            f"{path} exists and holds another recipe. Train that with `python -m training {path}`, "
+            f"{path} exists and holds another recipe. Train that with `onward train {path}`, "
             "remove it, or choose another place with --recipe."
         ) from None
     except OSError as error:
@@ -92,9 +93,10 @@ def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
 
 
 def evaluate(model: str, csv: Path, models: Path) -> None:
-    """Measure a published model on the rows of a CSV file."""
-    rows, metrics = measure_on(open_model(models, model), csv)
-    say(f"{model} on {rows} rows of {csv.name}:")
+    """Measure a published model, by default the version that serves, on the rows of a CSV file."""
+    published = open_model(models, model)
+    rows, metrics = measure_on(published, csv)
+    say(f"{published.manifest.name}/{published.version} on {rows} rows of {csv.name}:")
     for metric, value in metrics.items():
         say(f"  {metric:<28} {value:.6g}")
 

@@ -118,22 +118,31 @@ class Policy(Part):
                 before = (known.version, *before)[:_REMEMBERED]
         return self._with(alias, Alias(version=version, before=before))
 
-    def rolled_back(self, alias: str, there: Collection[int]) -> Self:
-        """The policy with the alias where it was before, passing over versions not in ``there``.
+    def rolled_back(self, alias: str, available: Collection[int]) -> Self:
+        """The policy with the alias at its previous version, skipping those not ``available``.
+
+        Once ``stable`` has been at no other, it goes to the next lower version, as it does where
+        its version cannot serve.
 
         Raises:
-            BundleError: there is no such alias, or nothing to go back to.
+            BundleError: there is no such alias, or no earlier version.
         """
         known = self.aliases.get(alias)
         if known is None:
-            named = ", ".join(self.aliases) or "none"
-            raise BundleError(f"there is no alias {alias!r}; there: {named}")
-        for place, version in enumerate(known.before):
-            if version in there:
-                return self._with(alias, Alias(version=version, before=known.before[place + 1 :]))
-        gone = f"; it was {', '.join(map(str, known.before))}, gone since" if known.before else ""
+            existing = ", ".join(self.aliases) or "none"
+            raise BundleError(f"there is no alias {alias!r}; existing: {existing}")
+        for position, version in enumerate(known.before):
+            if version in available:
+                before = known.before[position + 1 :]
+                return self._with(alias, Alias(version=version, before=before))
+        lower = [version for version in available if version < known.version]
+        if alias == STABLE and lower:
+            return self._with(alias, Alias(version=max(lower)))
+        listed = ", ".join(map(str, known.before))
+        removed = f" (removed since: {listed})" if known.before else ""
         raise BundleError(
-            f"alias {alias!r} is version {known.version} and has nothing to go back to{gone}"
+            f"alias {alias!r} points to version {known.version}, and there is no earlier version "
+            f"to return to{removed}"
         )
 
     def without(self, alias: str) -> Self:

@@ -1,6 +1,6 @@
 """How a model is best run on one machine: ``models/<name>/tuning.json``.
 
-``python -m service tune`` measures and writes it beside the versions, and it may be written by
+``onward tune`` measures and writes it beside the versions, and it may be written by
 hand. Without it the service chooses by itself when it loads the model.
 """
 

@@ -1,4 +1,4 @@
-"""``python -m service check``: does every bundle of a folder prove itself on this machine?"""
+"""``onward check``: does every bundle of a folder prove itself on this machine?"""
 
 import argparse
 import sys
@@ -51,7 +51,7 @@ def check(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m service check",
+        prog="onward check",
         description="Open every version of every model as the service does: digests, manifest, "
         "graph, and its own examples on the device. Says why one fails.",
         epilog="Ends with 0 where all are well, 1 where one is not, 2 where there is no folder.",

@@ -1,4 +1,4 @@
-"""``python -m service models``: the models of a running service as a table."""
+"""``onward models``: the models of a running service as a table."""
 
 import argparse
 import json
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     settings = Settings()
     host = "127.0.0.1" if settings.host in _EVERYWHERE else settings.host
     address = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-    parser = argparse.ArgumentParser(prog="python -m service models", description=__doc__)
+    parser = argparse.ArgumentParser(prog="onward models", description=__doc__)
     parser.add_argument(
         "--url", default=address, help="of the service (default: %(default)s, by the settings)"
     )

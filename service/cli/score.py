@@ -1,4 +1,4 @@
-"""``python -m service score``: a file through a model, by the same code as over HTTP."""
+"""``onward score``: a file through a model, by the same code as over HTTP."""
 
 import argparse
 import asyncio
@@ -58,7 +58,7 @@ def score(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m service score",
+        prog="onward score",
         description="Score a table, or a folder of pictures, by a model of the models folder, "
         "without a server. The answer is the same as over HTTP.",
         epilog="Ends with 0 where every row has an answer, 1 where some have an error in their "

@@ -1,4 +1,4 @@
-"""``python -m service tune``: how a model is best run on this machine, measured and written."""
+"""``onward tune``: how a model is best run on this machine, measured and written."""
 
 import argparse
 import sys
@@ -45,7 +45,7 @@ def tune(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m service tune",
+        prog="onward tune",
         description="Measure one model on this machine by device, threads and rows, print the "
         "curve, and write the choice to tuning.json beside its versions; the service follows at "
         "its next look. Measure on a machine that does nothing else.",

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from service.bundle.policy import STABLE, Policy, Shadow
+from service.bundle.version_policy import Routes, Selection
 from service.engine.model import About, ServedModel
 from service.engine.repository import Candidate, Fingerprint, Home
 from service.engine.session import DeviceChoice
-from service.engine.version_policy import Routes, Selection
 from service.errors import ModelNotFound, ModelNotReady, ModelUnservable, VersionNotFound
 
 

@@ -66,7 +66,7 @@ def test_a_csv_becomes_a_recipe_and_a_model(here: Path, capsys: pytest.CaptureFi
     said = capsys.readouterr().out
     assert "houses.csv: 120 rows, 3 columns." in said
     assert "Wrote houses.toml" in said
-    assert "houses on 120 rows of houses.csv:" in said
+    assert "houses/1 on 120 rows of houses.csv:" in said
     assert "houses/1" in said
     assert "houses/2" in said
 
@@ -244,7 +244,7 @@ def test_an_unknown_model_is_not_passed_over(capsys: pytest.CaptureFixture[str])
     assert main(["compare", "line", "lime"]) == 2
 
     said = capsys.readouterr()
-    assert "There is no model 'lime' in models (did you mean line?); there: line." in said.err
+    assert "There is no model 'lime' in models (did you mean line?); available: line." in said.err
     assert said.out == ""
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from service.bundle.manifest import Manifest
 from service.bundle.store import read_bundle, versions_in
+from service.bundle.versions import published_names
 from training.data.sources import Folders
 from training.evaluation.baselines import FIGURES, Figure, picture_bundle, picture_figures, trial_of
-from training.export.published import open_model, published_names
+from training.export.published import open_model
 
 
 def results_page(models: Path, folders: Folders, also: Path | None = None) -> str:

@@ -1,4 +1,4 @@
-"""``python -m service models``: what an operator reads of a running service."""
+"""``onward models``: what an operator reads of a running service."""
 
 import json
 import socket

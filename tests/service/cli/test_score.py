@@ -1,4 +1,4 @@
-"""``python -m service score``: files in, the service's own answers out."""
+"""``onward score``: files in, the service's own answers out."""
 
 import gzip
 import os

@@ -1,4 +1,4 @@
-"""``python -m service score`` on a folder: a line for each picture."""
+"""``onward score`` on a folder: a line for each picture."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""``python -m service tune``: measured here, printed, and written beside the versions."""
+"""``onward tune``: measured here, printed, and written beside the versions."""
 
 import json
 import os

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from service.bundle.versions import published_names
 from training.data.sources import Folders
 from training.evaluation.baselines import picture_bundle, picture_figures
-from training.export.published import published_names
 
 MODELS = Path(__file__).parents[3] / "models"
 NAMES = [name for name in published_names(MODELS) if picture_bundle(MODELS, name)]

@@ -3,7 +3,7 @@
 import pytest
 
 from service.bundle.policy import Alias, Latest, Policy
-from service.engine.version_policy import select
+from service.bundle.version_policy import select
 
 THERE = ["4", "3", "2", "1"]
 

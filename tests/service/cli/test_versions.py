@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from service.__main__ import onward
 from service.bundle.policy import POLICY
 from service.bundle.store import MODEL
 from tests.models import place_bare, publish_price, sum_and_difference
-from training.__main__ import main
 
 
 def policy(models: Path) -> object:
@@ -19,7 +19,7 @@ def policy(models: Path) -> object:
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """What a command says that ends with 2."""
-    assert main(words) == 2
+    assert onward(words) == 2
     return capsys.readouterr().err
 
 
@@ -35,17 +35,19 @@ def test_an_alias_moves_and_goes_back(models: Path, capsys: pytest.CaptureFixtur
         ("publish", "price", "2", *where),
         ("rollback", "price", *where),
     ):
-        assert main(words) == 0
+        assert onward(words) == 0
 
     assert capsys.readouterr().out.splitlines() == [
-        "price: alias stable is version 1 now.",
-        "price: alias stable is version 2 now; it was version 1.",
-        "price: alias stable is version 2 already.",
-        "price: alias stable is version 1 again; it was version 2.",
+        "price: alias stable now points to version 1.",
+        "price: alias stable now points to version 2 (before: version 1).",
+        "price: alias stable already points to version 2.",
+        "price: alias stable points to version 1 again (before: version 2).",
     ]
     assert policy(models) == {"aliases": {"stable": {"version": 1, "before": []}}}
     said = refused(capsys, "rollback", "price", *where)
-    assert said == "price: alias 'stable' is version 1 and has nothing to go back to\n"
+    assert said == (
+        "price: alias 'stable' points to version 1, and there is no earlier version to return to\n"
+    )
 
 
 def test_an_alias_beside_no_stable_one_says_what_the_others_get(
@@ -55,11 +57,11 @@ def test_an_alias_beside_no_stable_one_says_what_the_others_get(
     publish_price(models)
     where = ("--models", str(models))
 
-    assert main(["publish", "price", "1", "--alias", "canary", *where]) == 0
-    assert "Requests that name no version get the newest" in capsys.readouterr().out
+    assert onward(["publish", "price", "1", "--alias", "canary", *where]) == 0
+    assert "Requests that name no version go to the newest" in capsys.readouterr().out
 
-    assert main(["withdraw", "price", "--alias", "canary", *where]) == 0
-    assert "alias canary is gone; it was version 1." in capsys.readouterr().out
+    assert onward(["withdraw", "price", "--alias", "canary", *where]) == 0
+    assert "alias canary is removed; it pointed to version 1." in capsys.readouterr().out
     assert policy(models) == {"aliases": {}}
 
 
@@ -70,10 +72,11 @@ def test_an_alias_beside_no_stable_one_says_what_the_others_get(
         (("publish", "price", "7"), "Model 'price' has no version '7'; available: 1."),
         (("publish", "price", "01"), "no version '01'"),
         (("publish", "price", "9" * 400), "has no version '999"),
-        (("publish", "price", "1", "--alias", "2"), "'2' can be no alias; it begins with"),
-        (("publish", "price", "1", "--alias", "a/b"), "can be no alias"),
-        (("rollback", "price"), "price: there is no alias 'stable'; there: none"),
-        (("withdraw", "price", "--alias", "canary"), "has no alias 'canary'; there: none."),
+        (("publish", "price", "1", "--alias", "2"), "'2' cannot be an alias; it must begin with"),
+        (("publish", "price", "1", "--alias", "a/b"), "cannot be an alias"),
+        (("rollback", "price"), "price: alias 'stable' points to version 1, and there is no"),
+        (("rollback", "price", "--alias", "canary"), "there is no alias 'canary'; existing: none"),
+        (("withdraw", "price", "--alias", "canary"), "has no alias 'canary'; existing: none."),
         (("versions", "price", "newest"), "'newest' chooses no versions; write latest"),
         (("versions", "price", "1,7"), "no version '7'"),
     ],
@@ -86,6 +89,54 @@ def test_what_cannot_be_done_is_a_sentence(
 
     assert sentence in refused(capsys, *words, "--models", str(models))
     assert not (models / "price" / POLICY).exists()
+
+
+def test_rollback_without_an_alias_returns_to_the_version_before(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The newest serves until then; each further rollback goes one version lower."""
+    for _ in range(3):
+        publish_price(models)
+    where = ("--models", str(models))
+
+    for version in (2, 1):
+        assert onward(["rollback", "price", *where]) == 0
+        assert policy(models) == {"aliases": {"stable": {"version": version, "before": []}}}
+
+    assert capsys.readouterr().out.splitlines() == [
+        "price: version 2 serves again instead of version 3; alias stable points to it.",
+        "price: alias stable points to version 1 again (before: version 2).",
+    ]
+
+
+def test_rollback_leaves_the_version_that_really_serves(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A newest version that is broken never served, so it is not what is left."""
+    for _ in range(3):
+        folder = publish_price(models)
+    (folder / MODEL).write_bytes(b"broken")
+
+    assert onward(["rollback", "price", "--models", str(models)]) == 0
+
+    assert "version 1 serves again instead of version 2" in capsys.readouterr().out
+
+
+def test_versions_are_listed(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Newest first, with their aliases and the one that serves."""
+    publish_price(models)
+    publish_price(models)
+    where = ("--models", str(models))
+    assert onward(["publish", "price", "1", *where]) == 0
+    capsys.readouterr()
+
+    assert onward(["versions", "price", *where]) == 0
+
+    assert capsys.readouterr().out.splitlines() == [
+        "VERSION  ALIASES",
+        "2        -",
+        "1        stable  (serves requests that name no version)",
+    ]
 
 
 def test_a_version_that_cannot_serve_gets_no_alias(
@@ -101,13 +152,13 @@ def test_a_version_that_cannot_serve_gets_no_alias(
         capsys, "publish", "price", "1", *where
     )
     assert "holds no model.onnx" in refused(capsys, "publish", "empty", "1", *where)
-    assert main(["publish", "bare", "1", *where]) == 0
+    assert onward(["publish", "bare", "1", *where]) == 0
 
 
 def test_a_policy_that_cannot_be_followed_is_not_overwritten(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What someone wrote by hand is theirs to mend."""
+    """What someone wrote by hand is theirs to fix."""
     publish_price(models)
     (models / "price" / POLICY).write_text("{")
 
@@ -129,8 +180,8 @@ def test_the_versions_that_serve_are_chosen(
     publish_price(models)
     where = ("--models", str(models))
 
-    assert main(["publish", "price", "1", *where]) == 0
-    assert main(["versions", "price", choice, *where]) == 0
+    assert onward(["publish", "price", "1", *where]) == 0
+    assert onward(["versions", "price", choice, *where]) == 0
 
     assert "price: versions that serve: " in capsys.readouterr().out
     assert policy(models) == {
