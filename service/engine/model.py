@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic, perf_counter
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 
@@ -85,8 +85,6 @@ class ServedModel:
         self.labels = about.labels
         self.statistics = about.statistics
         self.execution = execution
-        self.kept: dict[str, Any] = {}
-        """What layers above make of this model once; it goes with the model."""
         self._session = session
         self._metrics = metrics
         self.last_used = monotonic()
