@@ -17,7 +17,7 @@ from service.api.v1.protocol import PredictDialect
 from service.api.v2.protocol import V2Dialect
 from service.api.v2.shared_memory import Regions
 from service.cli.one_model import one_model
-from service.codecs.endpoint import Codecs
+from service.codecs.endpoint import Endpoints
 from service.engine.model import ServedModel
 from service.errors import OnwardError
 from service.limits import Limits
@@ -29,7 +29,7 @@ from tests.triton_models import identity
 _FOLDER = Path(tempfile.mkdtemp(prefix="onward-fuzz-"))
 _SETTINGS = Settings(models=_FOLDER, device="cpu", poll_seconds=0)
 _LIMITS = Limits(_SETTINGS, lambda _: None)
-_CODECS = Codecs(_SETTINGS, _LIMITS)
+_ENDPOINTS = Endpoints(_SETTINGS, _LIMITS)
 
 
 def _opened(name: str) -> ServedModel:
@@ -48,7 +48,7 @@ _MIXED, _STRINGS, _FLOATS = map(_opened, ("mixed", "strings", "floats"))
 def _target(dialect: Dialect[Any], model: ServedModel) -> Callable[[bytes], None]:
     def target(data: bytes) -> None:
         with suppress(OnwardError):
-            decode(dialect, model, data, Head([]))
+            decode(dialect, _ENDPOINTS.of(model), data, Head([]))
 
     return target
 
@@ -59,7 +59,7 @@ def binary(data: bytes) -> None:
     head = Head([(b"inference-header-content-length", b"%d" % size)])
     for model in (_FLOATS, _STRINGS):
         with suppress(OnwardError):
-            decode(_V2, model, data[2:], head)
+            decode(_V2, _ENDPOINTS.of(model), data[2:], head)
 
 
 def compressed(data: bytes) -> None:
@@ -82,10 +82,10 @@ def framing(data: bytes) -> None:
             body_length(headers, version.decode("latin-1"))
 
 
-_V2 = V2Dialect(Regions(allowed=False), _CODECS, _LIMITS)
-_V1 = PredictDialect(_CODECS, _LIMITS)
+_V2 = V2Dialect(Regions(allowed=False), _LIMITS)
+_V1 = PredictDialect(_LIMITS)
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
-    "native": _target(PlainDialect(_CODECS, _LIMITS), _MIXED),
+    "native": _target(PlainDialect(_LIMITS), _MIXED),
     "v1": _target(_V1, _MIXED),
     "v1_bare": _target(_V1, _FLOATS),
     "v2": _target(_V2, _FLOATS),

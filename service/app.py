@@ -34,7 +34,7 @@ from service.api.v1.routes import v1_routers
 from service.api.v2.protocol import V2Dialect
 from service.api.v2.routes import v2_routers
 from service.api.v2.shared_memory import Regions
-from service.codecs.endpoint import Codecs
+from service.codecs.endpoint import Endpoints
 from service.engine.model_cache import map_large_blocks
 from service.engine.registry import Registry
 from service.limits import Limits
@@ -97,19 +97,19 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         redirect_slashes=False,
     )
     limits = Limits(settings, metrics.rejected)
-    codecs = Codecs(settings, limits)
+    endpoints = Endpoints(settings, limits)
     copies = Copies(worker.registry, shadows)
-    predictor = Predictor(worker, metrics, copies, settings, limits)
-    exchange = TableExchange(predictor, codecs, metrics, settings, limits)
-    plain = PlainDialect(codecs, limits)
+    predictor = Predictor(worker, metrics, copies, endpoints, settings, limits)
+    exchange = TableExchange(predictor, metrics, settings, limits)
+    plain = PlainDialect(limits)
     predictions = PlainPredictions(predictor, plain, exchange, limits)
-    v1 = PredictDialect(codecs, limits)
-    v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), codecs, limits)
+    v1 = PredictDialect(limits)
+    v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), limits)
     for router in (
         plain_router(worker, predictions),
         shadow_router(worker.registry, shadows, worker.channel),
         explain_router(Explainer(predictor, plain, metrics, settings)),
-        *v1_routers(worker, predictor, v1, codecs, limits),
+        *v1_routers(worker, predictor, v1, limits),
         *v2_routers(worker, predictor, v2, settings, VERSION),
         operations_router(worker.readiness, worker.totals.exposition),
         documentation_router(app.documentation, app.title),

@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from service.api.body import JSON, compressed
 from service.api.head import Head
+from service.codecs.endpoint import Endpoint
 from service.engine.dtypes import Arrays, Inputs
 from service.engine.loop_batching import Prediction
 from service.engine.model import ServedModel
@@ -51,22 +52,22 @@ class Dialect(Protocol[Context]):
     def name(self) -> str:
         """As the metrics call it."""
 
-    def media_types(self, model: ServedModel) -> tuple[str, ...]:
+    def media_types(self, endpoint: Endpoint) -> tuple[str, ...]:
         """What it reads for this model."""
 
     def json_bytes(self, body: bytes, head: Head) -> int:
         """How many of a body's first bytes are JSON."""
 
-    def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Context]:
+    def decode(self, endpoint: Endpoint, body: bytes, head: Head) -> Decoded[Context]:
         """Turn a body into arrays the model can take; raises `InvalidRequest` where it cannot.
 
         Args:
-            model: that shall answer.
-            body: what was sent, unpacked.
+            endpoint: of the model.
+            body: decompressed.
             head: what was said before it.
         """
 
-    def encode(self, model: ServedModel, outputs: Arrays, context: Context) -> Encoded:
+    def encode(self, endpoint: Endpoint, outputs: Arrays, context: Context) -> Encoded:
         """Turn the model's outputs into a body."""
 
 
@@ -94,7 +95,8 @@ class Asking(Generic[Context]):
 
     Args:
         dialect: how request and answer are written.
-        model: that shall answer.
+        model: that predicts.
+        endpoint: of the model.
         head: of the request.
         metrics: told of the answer.
     """
@@ -106,13 +108,20 @@ class Asking(Generic[Context]):
         "_encode_seconds",
         "_head",
         "_metrics",
+        "endpoint",
         "model",
     )
 
     def __init__(
-        self, dialect: Dialect[Context], model: ServedModel, head: Head, metrics: Metrics
+        self,
+        dialect: Dialect[Context],
+        model: ServedModel,
+        endpoint: Endpoint,
+        head: Head,
+        metrics: Metrics,
     ) -> None:
         self.model = model
+        self.endpoint = endpoint
         self._dialect = dialect
         self._head = head
         self._metrics = metrics
@@ -125,7 +134,7 @@ class Asking(Generic[Context]):
             InvalidRequest: the body is not what the dialect or the model takes.
         """
         started = perf_counter()
-        decoded = decode(self._dialect, self.model, body, self._head)
+        decoded = decode(self._dialect, self.endpoint, body, self._head)
         self._context = decoded.context
         self._decode_seconds = perf_counter() - started
         return decoded.inputs
@@ -140,7 +149,7 @@ class Asking(Generic[Context]):
     def encode(self, outputs: Arrays) -> Encoded:
         """The answer's body, compressed where it is large and the caller accepts that."""
         started = perf_counter()
-        encoded = self._dialect.encode(self.model, outputs, self._context)
+        encoded = self._dialect.encode(self.endpoint, outputs, self._context)
         content, packing = compressed(encoded.content, self._head.get(b"accept-encoding"))
         if packing:
             encoded = Encoded(content, encoded.media_type, {**encoded.headers, **packing})
@@ -170,13 +179,13 @@ class Asking(Generic[Context]):
 
 
 def decode(
-    dialect: Dialect[Context], model: ServedModel, body: bytes, head: Head
+    dialect: Dialect[Context], endpoint: Endpoint, body: bytes, head: Head
 ) -> Decoded[Context]:
     """What a body asks of a model.
 
     Args:
         dialect: how it is written.
-        model: that shall answer.
+        endpoint: of the model.
         body: what was sent, unpacked.
         head: what was said before it.
 
@@ -184,7 +193,7 @@ def decode(
         InvalidRequest: it is not what the dialect or the model takes.
     """
     try:
-        return dialect.decode(model, body, head)
+        return dialect.decode(endpoint, body, head)
     except RecursionError:
         # The parser takes a thousand levels, which is more than Python code may follow.
         raise InvalidRequest(

@@ -144,7 +144,7 @@ class Door:
         given = head.get(b"content-type")
         # Every dialect reads JSON.
         if given not in _JSON_OR_NOTHING and not is_accepted(
-            given, target.dialect.media_types(model)
+            given, target.dialect.media_types(self.predictor.endpoints.of(model))
         ):
             return False
         visit = _Visit(self, target, model, head, respond, identity_of(request_id))

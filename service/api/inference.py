@@ -18,6 +18,7 @@ from service.api.deadline import Deadline
 from service.api.decoding import DecodeThreads
 from service.api.head import Head
 from service.api.quotas import quotas_of
+from service.codecs.endpoint import Endpoints
 from service.engine.batching import row_count
 from service.engine.dtypes import Arrays
 from service.engine.model import ServedModel
@@ -51,15 +52,17 @@ class Received(NamedTuple):
 class Predictor:
     """Answers predictions of every dialect, and measures each phase."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of the service that a prediction meets
         self,
         worker: Worker,
         metrics: Metrics,
         copies: Copies,
+        endpoints: Endpoints,
         settings: Settings,
         limits: Limits,
     ) -> None:
         self._copies = copies
+        self.endpoints = endpoints
         self._decoding = DecodeThreads(limits)
         self._registry = worker.registry
         self._reconciler = worker.reconciler
@@ -119,7 +122,8 @@ class Predictor:
         version = self.route(request, name, asked)
         model = self._registry.find(name, version) or self._registry.require(name, version).model
         if model is not None:  # one that is not loaded is loaded within the deadline
-            require_media_type(request.headers.get("content-type"), dialect.media_types(model))
+            accepted = dialect.media_types(self.endpoints.of(model))
+            require_media_type(request.headers.get("content-type"), accepted)
         quotas = quotas_of(request)
         body = await read_body(request, self._max_body_bytes, quotas)
         quotas.start()
@@ -172,7 +176,7 @@ class Predictor:
 
     def asking(self, dialect: Dialect[Context], model: ServedModel, head: Head) -> Asking[Context]:
         """A prediction under way."""
-        return Asking(dialect, model, head, self._metrics)
+        return Asking(dialect, model, self.endpoints.of(model), head, self._metrics)
 
     def route(self, request: Request, name: str, asked: str | None) -> str | None:
         """The version or alias that the request goes to, as `answer` has its parameters."""
@@ -204,8 +208,8 @@ class Predictor:
         """Answer by this model; a request that names no version may be copied."""
         scope, quotas, body = request.scope, quotas_of(request), received.body
         head = Head(scope["headers"], scope["query_string"])
-        require_media_type(head.get(b"content-type"), dialect.media_types(model))
         asking = self.asking(dialect, model, head)
+        require_media_type(head.get(b"content-type"), dialect.media_types(asking.endpoint))
         decode = partial(asking.decode, body)
         decoded = await self.decoded(dialect, model, (head, body), decode, deadline)
         if not isinstance(decoded, tuple):

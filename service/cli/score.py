@@ -17,7 +17,7 @@ from service.cli.one_model import one_model
 from service.cli.options import add_settings, read_settings
 from service.cli.progress import Progress
 from service.cli.score_images import score_pictures
-from service.codecs.endpoint import Codecs
+from service.codecs.endpoint import Endpoints
 from service.codecs.options import Parameters, read_parameters
 from service.errors import InvalidRequest, OnwardError
 from service.limits import Limits
@@ -101,7 +101,7 @@ async def _score(options: argparse.Namespace) -> int:
     """
     wish = _wish(options)
     settings = read_settings(vars(options))
-    codecs = Codecs(settings, Limits(settings))
+    endpoints = Endpoints(settings, Limits(settings))
     async with one_model(settings, options.model, options.version) as model:
         with source(options.source) as file:
             progress = Progress(size_of(file), "rows")
@@ -109,7 +109,7 @@ async def _score(options: argparse.Namespace) -> int:
             arriving = unpacked(pieces(file, progress.begin), encoding)
             enough = SAMPLE_BYTES if wish.form == "csv" else 1
             arrival = await begun(arriving, settings.max_csv_record_bytes, enough)
-            scoring = Tables(codecs, settings).open(model, wish, arrival)
+            scoring = Tables(endpoints, settings).open(model, wish, arrival)
             with target(options.output) as written:
                 async for piece in scoring.run(arrival.rest):
                     written.write(piece)

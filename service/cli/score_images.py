@@ -12,7 +12,7 @@ from service.cli.files import target
 from service.cli.one_model import one_model
 from service.cli.progress import Progress
 from service.codecs.csv_writer import column_names
-from service.codecs.endpoint import Codecs
+from service.codecs.endpoint import Endpoints
 from service.codecs.options import Parameters
 from service.codecs.outputs import answers, require_offered
 from service.engine.model import ServedModel
@@ -35,7 +35,7 @@ async def score_pictures(
     """
     folder, files = _files(options.source)
     async with one_model(settings, options.model, options.version) as model:
-        ask = _asker(model, Codecs(settings, Limits(settings)), parameters)
+        ask = _asker(model, Endpoints(settings, Limits(settings)), parameters)
         names = ["file", *column_names(_output(model), parameters)]
         progress = Progress(len(files), "pictures")
         failed = 0
@@ -70,14 +70,14 @@ def _line(cells: Sequence[str]) -> bytes:
 
 
 def _asker(
-    model: ServedModel, codecs: Codecs, parameters: Parameters
+    model: ServedModel, endpoints: Endpoints, parameters: Parameters
 ) -> Callable[[Path], Awaitable[Answer]]:
     """What answers a file by the model.
 
     Raises:
         InvalidRequest: the model takes no pictures, or has not what is asked for.
     """
-    codec = codecs.of_pictures(model)
+    codec = endpoints.of(model).images
     if codec is None:
         raise InvalidRequest(f"Model {model.name!r} takes no pictures; give it a table to score.")
     output = _output(model)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -197,8 +197,6 @@ class ServedModel:
         self.labels = about.labels
         self.statistics = about.statistics
         self.execution = execution
-        self.kept: dict[str, Any] = {}
-        """What layers above make of this model once; it goes with the model."""
         self._session = session
         self._metrics = metrics
         self.last_used = monotonic()

@@ -25,7 +25,6 @@ from service.api.inference import Predictor, outcome_of
 from service.api.native.protocol import PlainDialect, together
 from service.api.quotas import quotas_of
 from service.bundle.features import FeaturesInput
-from service.codecs.endpoint import require_manifest
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
 from service.observability.metrics import Metrics
@@ -84,14 +83,15 @@ class Explainer:
     ) -> Response:
         quotas, query = quotas_of(request), request.scope["query_string"]
         head = Head(request.scope["headers"], query)
-        require_media_type(head.get(b"content-type"), self._dialect.media_types(model))
+        endpoint = self._predictor.endpoints.of(model)
+        require_media_type(head.get(b"content-type"), self._dialect.media_types(endpoint))
         quotas.limits.require_query(query)
         wishes = read_wishes(query)
-        work = partial(decode, self._dialect, model, body, head)
+        work = partial(decode, self._dialect, endpoint, body, head)
         decoded = await self._predictor.decoded(self._dialect, model, (head, body), work, deadline)
         rows = (await made(decoded.inputs))[0]
         self._require_few(len(rows))
-        manifest = require_manifest(model)
+        manifest = endpoint.require_manifest()
         as_picture = wants_png(request.headers.get("accept", ""))
         if as_picture:
             require_one_picture(manifest.input, len(rows))
@@ -107,7 +107,7 @@ class Explainer:
         if as_picture:
             content = await asyncio.to_thread(overlaid, rows[0], reasons[0])
             return Response(content, headers=headers | {"vary": "accept"}, media_type=PNG)
-        read = self._dialect.read(model, prediction.outputs, decoded.context)
+        read = self._dialect.read(endpoint, prediction.outputs, decoded.context)
         for answer, reason in zip(read, reasons, strict=True):
             answer["explanation"] = reason
         about = {**about, "model_version": model.version}

@@ -23,14 +23,13 @@ from service.api.native.tables import TableExchange, TableResponse
 from service.api.negotiation import TABLE_TYPES
 from service.api.paths import OptionalVersion
 from service.api.responses import json_response
-from service.codecs.endpoint import Codecs, require_manifest
+from service.codecs.endpoint import Endpoint
 from service.codecs.features import FeatureCodec
 from service.codecs.images import ImageCodec
 from service.codecs.options import USUAL, Parameters, read_parameters
 from service.codecs.outputs import Answer, answers, require_offered
 from service.codecs.training_range import NO_WARNINGS, Warnings
 from service.engine.dtypes import Arrays
-from service.engine.model import ServedModel
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.workers.worker import Worker
@@ -118,30 +117,28 @@ class PlainDialect:
 
     name = "plain"
 
-    def __init__(self, codecs: Codecs, limits: Limits) -> None:
-        self._codecs = codecs
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
-    def media_types(self, model: ServedModel) -> tuple[str, ...]:
+    def media_types(self, endpoint: Endpoint) -> tuple[str, ...]:
         """JSON, and what pictures come as where the model takes them."""
-        return (JSON,) if self._codecs.of_pictures(model) is None else IMAGE_TYPES
+        return (JSON,) if endpoint.images is None else IMAGE_TYPES
 
     def json_bytes(self, body: bytes, head: Head) -> int:
         """All of them, or none of the files of pictures."""
         media_type = media_type_of(head.get(b"content-type") or JSON)
         return len(body) if media_type in (JSON, FORM) else 0
 
-    def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Asked]:
+    def decode(self, endpoint: Endpoint, body: bytes, head: Head) -> Decoded[Asked]:
         """One object, an array of rows, or ``{"instances": [rows]}``; or pictures."""
-        manifest = require_manifest(model)
+        manifest = endpoint.require_manifest()
         self._limits.require_query(head.query)
         parameters = read_parameters(head.query)
         if parameters is not USUAL:
             require_offered(manifest.output, parameters)
-        pictures = self._codecs.of_pictures(model)
-        if pictures is not None:
-            return self._of_pictures(pictures, body, head, parameters)
-        codec = self._codecs.of(model, manifest)
+        if endpoint.images is not None:
+            return self._of_pictures(endpoint.images, body, head, parameters)
+        codec = endpoint.require_features()
         single = False
         matrix = codec.instances(body)
         if matrix is None:
@@ -171,18 +168,19 @@ class PlainDialect:
         asked = Asked(posted.single, parameters, files=posted.files)
         return Decoded(codec.read(posted.given, posted.place), asked)
 
-    def encode(self, model: ServedModel, outputs: Arrays, context: Asked) -> Encoded:
+    def encode(self, endpoint: Endpoint, outputs: Arrays, context: Asked) -> Encoded:
         """One answer for a bare object, else ``{"predictions": [answers]}``."""
-        if context.is_usual:
-            writer = self._codecs.writer(model)
-            return Encoded(writer.write(outputs[0], context.warnings, single=context.single))
-        about = {"model_version": model.version}
-        body = together(self.read(model, outputs, context), about, single=context.single)
+        if context.is_usual and endpoint.writer is not None:
+            return Encoded(
+                endpoint.writer.write(outputs[0], context.warnings, single=context.single)
+            )
+        about = {"model_version": endpoint.version}
+        body = together(self.read(endpoint, outputs, context), about, single=context.single)
         return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    def read(self, model: ServedModel, outputs: Arrays, context: Asked) -> list[Answer]:
+    def read(self, endpoint: Endpoint, outputs: Arrays, context: Asked) -> list[Answer]:
         """One answer for each row, its numbers as numpy's own."""
-        read = answers(require_manifest(model).output, outputs[0], context.parameters)
+        read = answers(endpoint.require_manifest().output, outputs[0], context.parameters)
         for row, sentences in context.warnings.items():
             read[row]["warnings"] = sentences
         for row, file in enumerate(context.files):

@@ -10,7 +10,7 @@ from service.api.stream import Arrival
 from service.bundle.manifest import Manifest
 from service.codecs.csv_open import CsvForm, open_csv
 from service.codecs.csv_writer import CsvAnswers
-from service.codecs.endpoint import Codecs, require_manifest
+from service.codecs.endpoint import Endpoints
 from service.codecs.features import FeatureCodec
 from service.codecs.ndjson_reader import JsonRows
 from service.codecs.ndjson_writer import JsonDocument, JsonLines
@@ -41,13 +41,13 @@ class Tables:
     """Opens the tables of one app.
 
     Args:
-        codecs: of its models.
+        endpoints: of its models.
         settings: how long a block of rows may take, waiting included, and how large a record
             may be.
     """
 
-    def __init__(self, codecs: Codecs, settings: Settings) -> None:
-        self._codecs = codecs
+    def __init__(self, endpoints: Endpoints, settings: Settings) -> None:
+        self._endpoints = endpoints
         self._patience_seconds = settings.deadline_seconds
         self._max_record_bytes = settings.max_csv_record_bytes
         self._turns = asyncio.Lock()
@@ -59,9 +59,10 @@ class Tables:
             InvalidRequest: it is no table, or none for this model; nothing has been scored.
             RecordTooLarge: its first record is.
         """
-        manifest = require_manifest(model)
+        endpoint = self._endpoints.of(model)
+        manifest = endpoint.require_manifest()
         require_offered(manifest.output, wish.parameters)
-        codec = self._codecs.of(model, manifest)
+        codec = endpoint.require_features()
         reader, form = self._reader(codec, wish, arrival)
         asked = wish.parameters.warnings
         return Scoring(

@@ -19,7 +19,6 @@ from service.api.native.table import Tables, Wish
 from service.api.negotiation import TableForm, answer_form, charset_of
 from service.api.quotas import quotas_of
 from service.api.stream import Arrival, Incoming, begun
-from service.codecs.endpoint import Codecs
 from service.codecs.options import read_parameters
 from service.engine.model import ServedModel
 from service.errors import DeadlineExceeded, OnwardError, RecordTooLarge, SpoolFull
@@ -43,7 +42,6 @@ class TableExchange:
     def __init__(
         self,
         predictor: Predictor,
-        codecs: Codecs,
         metrics: Metrics,
         settings: Settings,
         limits: Limits,
@@ -52,7 +50,7 @@ class TableExchange:
         self._metrics = metrics
         self._limits = limits
         self._settings = settings
-        self._tables = Tables(codecs, settings)
+        self._tables = Tables(predictor.endpoints, settings)
 
     async def answer(
         self, request: Request, name: str, asked: str | None, form: TableForm, send: Send

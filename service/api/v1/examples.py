@@ -12,11 +12,10 @@ from service.api.v1.inputs import feature_rows, stacked
 from service.api.v1.pictures import instance
 from service.api.v1.request import MEDIA_TYPES, read_document, read_list
 from service.bundle.manifest import ClassesOutput, ValueOutput
-from service.codecs.endpoint import Codecs
+from service.codecs.endpoint import Endpoint
 from service.codecs.images import KEY
 from service.codecs.labels import scores_by_label
 from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays
-from service.engine.model import ServedModel
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
@@ -31,7 +30,7 @@ class Task:
 
     verb: str
     output: type[ClassesOutput] | type[ValueOutput]
-    results: Callable[[ServedModel, Arrays, int], Sequence[object]]
+    results: Callable[[Endpoint, Arrays, int], Sequence[object]]
 
 
 class ExamplesDialect:
@@ -39,12 +38,11 @@ class ExamplesDialect:
 
     name = "v1"
 
-    def __init__(self, codecs: Codecs, task: Task, limits: Limits) -> None:
-        self._codecs = codecs
+    def __init__(self, task: Task, limits: Limits) -> None:
         self._limits = limits
         self._task = task
 
-    def media_types(self, _: ServedModel) -> tuple[str, ...]:
+    def media_types(self, _: Endpoint) -> tuple[str, ...]:
         """JSON, however it is called."""
         return MEDIA_TYPES
 
@@ -52,33 +50,33 @@ class ExamplesDialect:
         """All of them."""
         return len(body)
 
-    def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[int]:  # noqa: ARG002 - the protocol's own parameter
+    def decode(self, endpoint: Endpoint, body: bytes, head: Head) -> Decoded[int]:  # noqa: ARG002 - the protocol's own parameter
         """Read the examples, whose number the answer needs."""
-        if model.manifest is None:
-            template: Mapping[str, object] = {spec.name: "…" for spec in model.inputs}
+        if endpoint.manifest is None:
+            template: Mapping[str, object] = {spec.name: "…" for spec in endpoint.inputs}
             examples = self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
-            rows = [_fitted(example, model.inputs) for example in examples]
-            return Decoded(stacked(model.inputs, rows).arrays, len(rows))
-        if not isinstance(model.manifest.output, self._task.output):
+            rows = [_fitted(example, endpoint.inputs) for example in examples]
+            return Decoded(stacked(endpoint.inputs, rows).arrays, len(rows))
+        if not isinstance(endpoint.manifest.output, self._task.output):
             raise InvalidRequest(
-                f"Model {model.name!r} is a {model.manifest.task} model, which cannot "
+                f"Model {endpoint.name!r} is a {endpoint.manifest.task} model, which cannot "
                 f"{self._task.verb}; use :predict."
             )
-        if (pictures := self._codecs.of_pictures(model)) is not None:
+        if (pictures := endpoint.images) is not None:
             template = {KEY: {"b64": "the image's file in base64"}}
             shown_pictures = list(
                 self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
             )
             return Decoded(pictures.read(shown_pictures, instance), len(shown_pictures))
-        codec = self._codecs.of(model, model.manifest)
+        codec = endpoint.require_features()
         examples = self._examples(read_document(body, lambda: {_EXAMPLES: [codec.example]}))
         known = {feature.name for feature in codec.features}
         rows = [_unlisted(example, known) for example in examples]
-        return Decoded((feature_rows(codec, model.inputs[0], rows),), len(rows))
+        return Decoded((feature_rows(codec, endpoint.inputs[0], rows),), len(rows))
 
-    def encode(self, model: ServedModel, outputs: Arrays, context: int) -> Encoded:
+    def encode(self, endpoint: Endpoint, outputs: Arrays, context: int) -> Encoded:
         """``results``, one an example, in their order."""
-        results = self._task.results(model, outputs, context)
+        results = self._task.results(endpoint, outputs, context)
         return Encoded(orjson.dumps({"results": results}, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def _examples(self, document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -122,23 +120,23 @@ def _unlisted(example: Mapping[str, Any], known: set[str]) -> Mapping[str, Any]:
     return {name: _of_rank(value, 0) if name in known else value for name, value in example.items()}
 
 
-def _classes(model: ServedModel, outputs: Arrays, count: int) -> Sequence[object]:
+def _classes(endpoint: Endpoint, outputs: Arrays, count: int) -> Sequence[object]:
     """``[[label, score], …]`` for each example, in the order of the model's classes."""
-    spec, found = _numbers(model, outputs)
+    spec, found = _numbers(endpoint, outputs)
     scores = found.reshape(-1, 1) if found.ndim == 1 else found
     if scores.ndim != 2 or len(scores) != count:  # noqa: PLR2004 - examples and classes
-        raise _unfit(model, found, "a row of scores", count)
-    named = model.labels.get(spec.name, ())
+        raise _unfit(endpoint, found, "a row of scores", count)
+    named = endpoint.class_labels.get(spec.name, ())
     scores = scores_by_label(scores, named)
-    labels = _labels(model, outputs, scores, named)
+    labels = _labels(endpoint, outputs, scores, named)
     return [list(zip(names, row, strict=True)) for names, row in zip(labels, scores, strict=True)]
 
 
-def _values(model: ServedModel, outputs: Arrays, count: int) -> Sequence[object]:
+def _values(endpoint: Endpoint, outputs: Arrays, count: int) -> Sequence[object]:
     """One number for each example."""
-    _, found = _numbers(model, outputs)
+    _, found = _numbers(endpoint, outputs)
     if found.size != count:
-        raise _unfit(model, found, "one number", count)
+        raise _unfit(endpoint, found, "one number", count)
     return list(found.ravel())
 
 
@@ -146,32 +144,32 @@ CLASSIFY = Task("classify", ClassesOutput, _classes)
 REGRESS = Task("regress", ValueOutput, _values)
 
 
-def _numbers(model: ServedModel, outputs: Arrays) -> tuple[TensorSpec, Array]:
+def _numbers(endpoint: Endpoint, outputs: Arrays) -> tuple[TensorSpec, Array]:
     """The first floating-point output, which a bare model has nothing else to tell by."""
-    for spec, array in zip(model.outputs, outputs, strict=True):
+    for spec, array in zip(endpoint.outputs, outputs, strict=True):
         if DTYPES[spec.datatype].kind == "f" and array is not ABSENT:
             return spec, array
     raise InvalidRequest(
-        f"Model {model.name!r} answers no floating-point numbers, so it can neither classify nor "
-        "regress; use :predict."
+        f"Model {endpoint.name!r} answers no floating-point numbers, so it can neither classify "
+        "nor regress; use :predict."
     )
 
 
 def _labels(
-    model: ServedModel, outputs: Arrays, scores: Array, named: Sequence[str]
+    endpoint: Endpoint, outputs: Arrays, scores: Array, named: Sequence[str]
 ) -> Sequence[Sequence[str]]:
     """A string for each score: the model's, those that it answers beside them, or empty ones."""
     if len(named) == scores.shape[1]:
         return [named] * len(scores)
-    for spec, array in zip(model.outputs, outputs, strict=True):
+    for spec, array in zip(endpoint.outputs, outputs, strict=True):
         if spec.datatype == "BYTES" and array.size == scores.size:
             strings: Sequence[Sequence[str]] = array.reshape(scores.shape).tolist()
             return strings
     return [[""] * scores.shape[1]] * len(scores)
 
 
-def _unfit(model: ServedModel, found: Array, wanted: str, count: int) -> InvalidRequest:
+def _unfit(endpoint: Endpoint, found: Array, wanted: str, count: int) -> InvalidRequest:
     return InvalidRequest(
-        f"Model {model.name!r} answers an array of shape {list(found.shape)}, not {wanted} for "
+        f"Model {endpoint.name!r} answers an array of shape {list(found.shape)}, not {wanted} for "
         f"each of {count} examples; use :predict."
     )

@@ -20,12 +20,9 @@ from service.api.v1.inputs import (
 )
 from service.api.v1.pictures import instance, picture_column
 from service.api.v1.request import MEDIA_TYPES, read_document, read_list
-from service.codecs.endpoint import Codecs
-from service.codecs.features import FeatureCodec
-from service.codecs.images import ImageCodec
+from service.codecs.endpoint import Endpoint
 from service.codecs.json_numbers import rows_of_numbers
 from service.engine.dtypes import Array, Arrays, Inputs
-from service.engine.model import ServedModel
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.spelling import nearest
@@ -48,11 +45,10 @@ class PredictDialect:
 
     name = "v1"
 
-    def __init__(self, codecs: Codecs, limits: Limits) -> None:
-        self._codecs = codecs
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
-    def media_types(self, _: ServedModel) -> tuple[str, ...]:
+    def media_types(self, _: Endpoint) -> tuple[str, ...]:
         """JSON, however it is called."""
         return MEDIA_TYPES
 
@@ -60,65 +56,64 @@ class PredictDialect:
         """All of them."""
         return len(body)
 
-    def decode(self, model: ServedModel, body: bytes, head: Head) -> Decoded[Form]:  # noqa: ARG002 - the protocol's own parameter
+    def decode(self, endpoint: Endpoint, body: bytes, head: Head) -> Decoded[Form]:  # noqa: ARG002 - the protocol's own parameter
         """Read rows or columns; a bundle's are held against its features' rules."""
-        pictures = self._codecs.of_pictures(model)
-        codec = None
-        if pictures is None and model.manifest is not None:
-            codec = self._codecs.of(model, model.manifest)
-        if body.startswith(b"{") and (quick := _numbers(model, body, pictures, codec)) is not None:
+        pictures, codec = endpoint.images, endpoint.features
+        if body.startswith(b"{") and (quick := _numbers(endpoint, body)) is not None:
             self._limits.require_rows(len(quick))
             return Decoded((quick,), Form(len(quick)))
-        document = read_document(body, lambda: self._example(model))
+        document = read_document(body, lambda: _example(endpoint))
         if _form_of(document) == _COLUMNS:
-            return Decoded(self._columns(model, document[_COLUMNS]), Form())
+            return Decoded(self._columns(endpoint, document[_COLUMNS]), Form())
         rows = read_list(document, _ROWS)
         self._limits.require_rows(len(rows))
         if pictures is not None:
             return Decoded(pictures.read(rows, instance), Form(len(rows)))
         if codec is not None:
             booleans = may_hold_booleans(body)
-            matrix = feature_rows(codec, model.inputs[0], rows, booleans=booleans)
+            matrix = feature_rows(codec, endpoint.inputs[0], rows, booleans=booleans)
             return Decoded((matrix,), Form(len(rows)))
-        read = stacked(model.inputs, rows)
+        read = stacked(endpoint.inputs, rows)
         return Decoded(read.arrays, Form(read.count, read.whole))
 
-    def encode(self, model: ServedModel, outputs: Arrays, context: Form) -> Encoded:
+    def encode(self, endpoint: Endpoint, outputs: Arrays, context: Form) -> Encoded:
         """``predictions`` for rows, ``outputs`` for columns."""
         if context.rows is None:
-            body = {"outputs": by_column(model.outputs, outputs)}
+            body = {"outputs": by_column(endpoint.outputs, outputs)}
         else:
             body = {
-                "predictions": by_row(model.outputs, outputs, context.rows, whole=context.whole)
+                "predictions": by_row(endpoint.outputs, outputs, context.rows, whole=context.whole)
             }
         return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    def _columns(self, model: ServedModel, given: object) -> Inputs:
-        if (pictures := self._codecs.of_pictures(model)) is not None:
+    def _columns(self, endpoint: Endpoint, given: object) -> Inputs:
+        if (pictures := endpoint.images) is not None:
             column = picture_column(given)
             self._limits.require_rows(len(column))
             return pictures.read(column, instance)
         self._limits.require_rows(longest_column(given))
-        if model.manifest is None:
-            return columns(model.inputs, given)
-        codec = self._codecs.of(model, model.manifest)
-        return (feature_columns(codec, model.inputs[0], given),)
-
-    def _example(self, model: ServedModel) -> Mapping[str, object]:
-        if self._codecs.of_pictures(model) is not None:
-            return {_ROWS: [{"b64": "the image's file in base64"}]}
-        if model.manifest is not None:
-            return {_ROWS: [self._codecs.of(model, model.manifest).example]}
-        return {_ROWS: [{spec.name: ["…"] for spec in model.inputs}]}
+        codec = endpoint.features
+        if codec is None:
+            return columns(endpoint.inputs, given)
+        return (feature_columns(codec, endpoint.inputs[0], given),)
 
 
-def _numbers(
-    model: ServedModel, body: bytes, pictures: ImageCodec | None, codec: FeatureCodec | None
-) -> Array | None:
-    """Rows of nothing but numbers, by the shortest way; None of all else."""
-    if pictures is not None:
-        return pictures.numbers(rows_of_numbers(body))
-    return matrix_of(model.inputs, body) if codec is None else codec.instances(body)
+def _example(endpoint: Endpoint) -> Mapping[str, object]:
+    """A request that the model takes."""
+    if endpoint.images is not None:
+        return {_ROWS: [{"b64": "the image's file in base64"}]}
+    if endpoint.features is not None:
+        return {_ROWS: [endpoint.features.example]}
+    return {_ROWS: [{spec.name: ["…"] for spec in endpoint.inputs}]}
+
+
+def _numbers(endpoint: Endpoint, body: bytes) -> Array | None:
+    """Rows of nothing but numbers, read from the text at once; None for everything else."""
+    if endpoint.images is not None:
+        return endpoint.images.numbers(rows_of_numbers(body))
+    if endpoint.features is not None:
+        return endpoint.features.instances(body)
+    return matrix_of(endpoint.inputs, body)
 
 
 def _form_of(document: Mapping[str, Any]) -> str:

@@ -14,7 +14,6 @@ from service.api.responses import json_response
 from service.api.v1.describe import metadata, status
 from service.api.v1.examples import CLASSIFY, REGRESS, ExamplesDialect
 from service.api.v1.protocol import PredictDialect
-from service.codecs.endpoint import Codecs
 from service.engine.registry import Registry
 from service.errors import NotFound
 from service.limits import Limits
@@ -62,23 +61,21 @@ _TAG = "TensorFlow Serving and KServe, version 1"
 
 
 def v1_routers(
-    worker: Worker, predictor: Predictor, predict: PredictDialect, codecs: Codecs, limits: Limits
+    worker: Worker, predictor: Predictor, predict: PredictDialect, limits: Limits
 ) -> list[APIRouter]:
     """Every path of the protocol."""
     return [
-        _prediction_router(predictor, predict, codecs, limits),
+        _prediction_router(predictor, predict, limits),
         _refusing_router(worker.registry),
         _model_router(worker),
     ]
 
 
-def _prediction_router(
-    predictor: Predictor, predict: PredictDialect, codecs: Codecs, limits: Limits
-) -> APIRouter:
+def _prediction_router(predictor: Predictor, predict: PredictDialect, limits: Limits) -> APIRouter:
     """The three verbs."""
     router = APIRouter(prefix="/v1", tags=[_TAG])
-    classify = ExamplesDialect(codecs, CLASSIFY, limits)
-    regress = ExamplesDialect(codecs, REGRESS, limits)
+    classify = ExamplesDialect(CLASSIFY, limits)
+    regress = ExamplesDialect(REGRESS, limits)
 
     @router.post("/models/{name}:predict", summary="Predict rows or columns", **_PREDICT)
     @router.post(

@@ -1,47 +1,26 @@
-"""What surrounds the tensors of a request: JSON and bytes apart, and the outputs wanted."""
+"""Inference requests: the tensors from JSON, the body's bytes or shared memory, and the outputs."""
 
-from collections.abc import Mapping, Sequence
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from service.api.body import may_hold_booleans
-from service.api.v2.shared_memory import Place, place_of
+from service.api.v2.shared_memory import Regions, slot_of
+from service.codecs.byte_tensors import example_shape, read_binary, read_json, read_shape
+from service.codecs.endpoint import Endpoint, RequestedOutput
+from service.codecs.images import ImageCodec
+from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays, Inputs
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.values import nearest_of, shown
 
-
-class Wanted(NamedTuple):
-    """One output: which it is, its form, how many classes where it is ranked, and where it goes."""
-
-    output: int
-    binary: bool = False
-    classes: int = 0
-    place: Place | None = None
-
-
-# The answer's document by the shapes of its arrays.
-Written = dict[tuple[tuple[int, ...], ...], bytes]
-
-
-class Asked(NamedTuple):
-    """What a request says about its answer.
-
-    ``level`` is that of the interval's ends, which follow the graph's own outputs; ``written`` has
-    the documents of answers to the very same words.
-    """
-
-    id: str | None
-    outputs: tuple[Wanted, ...]
-    level: float | None = None
-    written: Written | None = None
-
-    @property
-    def all_binary(self) -> bool:
-        """Whether the answer's document depends on nothing but shapes."""
-        return self.level is None and all(wanted.binary for wanted in self.outputs)
+_LENGTH_BYTES = 4
 
 
 class Payload:
@@ -143,7 +122,9 @@ def split(body: bytes, stated: str | None, limits: Limits) -> Payload:
     return Payload(body[:length] if length else None, memoryview(body)[length:], limits)
 
 
-def wanted_outputs(document: Mapping[str, Any], specs: Sequence[TensorSpec]) -> tuple[Wanted, ...]:
+def wanted_outputs(
+    document: Mapping[str, Any], specs: Sequence[TensorSpec]
+) -> tuple[RequestedOutput, ...]:
     """The outputs a request asks for, in its order; all of them where it names none.
 
     Raises:
@@ -156,7 +137,7 @@ def wanted_outputs(document: Mapping[str, Any], specs: Sequence[TensorSpec]) -> 
     if not isinstance(given, list):
         raise InvalidRequest("'outputs' must be a list of objects, each with a 'name'.")
     names = [spec.name for spec in specs]
-    found: dict[str, Wanted] = {}
+    found: dict[str, RequestedOutput] = {}
     for output in given:
         name = output.get("name") if isinstance(output, dict) else None
         if not isinstance(name, str):
@@ -170,17 +151,19 @@ def wanted_outputs(document: Mapping[str, Any], specs: Sequence[TensorSpec]) -> 
 
 
 @lru_cache(maxsize=64)
-def _all_of(count: int, *, binary: bool) -> tuple[Wanted, ...]:
-    return tuple(Wanted(index, binary) for index in range(count))
+def _all_of(count: int, *, binary: bool) -> tuple[RequestedOutput, ...]:
+    return tuple(RequestedOutput(index, binary) for index in range(count))
 
 
-def _wanted(index: int, name: str, parameters: Mapping[str, Any], *, binary: bool) -> Wanted:
+def _wanted(
+    index: int, name: str, parameters: Mapping[str, Any], *, binary: bool
+) -> RequestedOutput:
     classes = parameters.get("classification", 0)
     if not isinstance(classes, int) or isinstance(classes, bool) or classes < 0:
         raise InvalidRequest(f"'classification' must be a number of classes, got {shown(classes)}.")
     own = _flag(parameters, "binary_data", default=binary)
-    place = place_of(parameters, name)
-    return Wanted(index, own and place is None, classes, place)
+    slot = slot_of(parameters, name)
+    return RequestedOutput(index, own and slot is None, classes, slot)
 
 
 def _flag(parameters: Mapping[str, Any], key: str, *, default: bool) -> bool:
@@ -202,3 +185,231 @@ def parameters_of(owner: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(parameters, dict):
         raise InvalidRequest(f"'parameters' must be an object, got {shown(parameters)}.")
     return parameters
+
+
+def read_inputs(
+    document: Mapping[str, Any], payload: Payload, endpoint: Endpoint, regions: Regions
+) -> Arrays:
+    """The arrays of every input, in the graph's order; the binary parts are read in theirs.
+
+    An optional input that is left out is `ABSENT`.
+
+    Raises:
+        InvalidRequest: an input is missing, unknown, given twice, or not what the graph takes.
+    """
+    given = document.get("inputs")
+    if (only := _only(given, endpoint)) is not None:
+        array = _array(
+            only, endpoint.inputs[0], payload, regions, bundled=endpoint.manifest is not None
+        )
+        payload.require_consumed()
+        return (array,)
+    known = [spec.name for spec in endpoint.inputs]
+    required = [spec.name for spec in endpoint.inputs if not spec.optional]
+    if not isinstance(given, list) or (not given and required):
+        raise InvalidRequest(f"'inputs' must be a list of {', '.join(map(repr, known))}.")
+    found: dict[str, Array] = {}
+    for tensor in given:
+        name = tensor.get("name") if isinstance(tensor, dict) else None
+        if not isinstance(name, str):
+            raise InvalidRequest("Each input is an object with a 'name', a string.")
+        if name not in known:
+            raise InvalidRequest(f"Unknown input {name[:100]!r}; {nearest_of(name, known)}")
+        if name in found:
+            raise InvalidRequest(f"Input {name!r} is given twice.")
+        spec = endpoint.inputs[known.index(name)]
+        bundled = endpoint.manifest is not None
+        found[name] = _array(tensor, spec, payload, regions, bundled=bundled)
+    payload.require_consumed()
+    if missing := [name for name in required if name not in found]:
+        raise InvalidRequest(f"Input {missing[0]!r} is missing.")
+    return tuple(found.get(name, ABSENT) for name in known)
+
+
+def _only(given: object, endpoint: Endpoint) -> Mapping[str, Any] | None:
+    """The one tensor that was sent, where the model has one input and this is its name."""
+    if not isinstance(given, list) or len(given) != 1 or len(endpoint.inputs) != 1:
+        return None
+    tensor = given[0]
+    if not isinstance(tensor, dict) or tensor.get("name") != endpoint.inputs[0].name:
+        return None
+    return tensor
+
+
+def read_raw(payload: Payload, endpoint: Endpoint) -> Array:
+    """The whole body as the model's one input, a batch of one.
+
+    Raises:
+        InvalidRequest: the model has several inputs, or the bytes do not fill its one.
+    """
+    if len(endpoint.inputs) != 1:
+        raise InvalidRequest(
+            f"A raw binary request needs a model with one input; {endpoint.name!r} has "
+            f"{len(endpoint.inputs)}."
+        )
+    spec = endpoint.inputs[0]
+    content = payload.rest()
+    if spec.datatype == "BYTES":
+        # One element, without the length that would tell it from the next.
+        content = memoryview(len(content).to_bytes(4, "little") + bytes(content))
+        return read_binary(content, tuple(example_shape(spec)), spec)
+    shape = _raw_shape(spec, len(content))
+    payload.require_size(shape, strings=False)
+    return read_binary(content, shape, spec)
+
+
+def _array(
+    tensor: Mapping[str, Any],
+    spec: TensorSpec,
+    payload: Payload,
+    regions: Regions,
+    *,
+    bundled: bool,
+) -> Array:
+    datatype = tensor.get("datatype")
+    if datatype != spec.datatype:
+        raise InvalidRequest(
+            f"Input {spec.name!r} has datatype {shown(datatype)}; the model expects "
+            f"{spec.datatype}."
+        )
+    shape = read_shape(tensor.get("shape"), spec, rows_needed=bundled)
+    payload.require_size(shape, strings=spec.datatype == "BYTES")
+    content = bytes_of(tensor, spec, payload, regions)
+    if content is None:
+        if "data" not in tensor:
+            raise InvalidRequest(f"Input {spec.name!r} has no data.")
+        data = tensor["data"]
+        booleans = not isinstance(data, np.ndarray) and payload.may_hold_booleans
+        return read_json(data, shape, spec, nulls=bundled, booleans=booleans)
+    if "data" in tensor:
+        raise InvalidRequest(f"Input {spec.name!r} has both data and bytes; send one of them.")
+    return read_binary(content, shape, spec)
+
+
+def bytes_of(
+    tensor: Mapping[str, Any], spec: TensorSpec, payload: Payload, regions: Regions
+) -> memoryview | None:
+    """The input's bytes, wherever they are; None where it has JSON data.
+
+    Raises:
+        InvalidRequest: they are not where it says, or in two places.
+    """
+    parameters = parameters_of(tensor)
+    size = parameters.get("binary_data_size")
+    slot = slot_of(parameters, spec.name)
+    if slot is None:
+        return None if size is None else payload.take(size, spec.name)
+    if size is not None:
+        raise InvalidRequest(
+            f"Input {spec.name!r} has both binary_data_size and shared_memory_region."
+        )
+    return regions.read(slot)
+
+
+def _raw_shape(spec: TensorSpec, size: int) -> tuple[int, ...]:
+    """A batch of one; a single other axis of any length is what the bytes fill."""
+    shape = list(spec.shape)
+    if shape and shape[0] == -1:
+        shape[0] = 1
+    if shape.count(-1) > 1:
+        raise InvalidRequest(
+            f"Input {spec.name!r} is {list(spec.shape)}; a raw request cannot tell which."
+        )
+    if -1 in shape:
+        known = DTYPES[spec.datatype].itemsize
+        for axis in shape:
+            known *= max(axis, 1)
+        shape[shape.index(-1)] = size // known
+    return tuple(shape)
+
+
+def read_image_inputs(
+    document: Mapping[str, Any],
+    payload: Payload,
+    endpoint: Endpoint,
+    regions: Regions,
+    codec: ImageCodec,
+) -> Inputs:
+    """The graph's own pixels, or the pictures of a BYTES tensor, each element a file.
+
+    Raises:
+        InvalidRequest: the tensor is neither.
+        InvalidInput: some files are no pictures that are read here; says which.
+    """
+    spec = endpoint.inputs[0]
+    given = document.get("inputs")
+    tensor = given[0] if isinstance(given, list) and len(given) == 1 else None
+    if not (
+        isinstance(tensor, dict)
+        and tensor.get("datatype") == "BYTES"
+        and tensor.get("name") == spec.name
+    ):
+        return read_inputs(document, payload, endpoint, regions)
+    count = _count(tensor.get("shape"), spec.name)
+    payload.require_size([count], strings=False)
+    content = bytes_of(tensor, spec, payload, regions)
+    payload.require_consumed()
+    if content is not None:
+        files: Sequence[Any] = list(islice(_split(content, spec.name), count + 1))
+    else:
+        files = _flat(tensor.get("data"))
+    if len(files) != count:
+        raise InvalidRequest(
+            f"Input {spec.name!r}: {_number(len(files), count)} pictures were sent, and its shape "
+            f"holds {count}."
+        )
+    return codec.read(files, _place)
+
+
+def read_raw_image(payload: Payload, endpoint: Endpoint, codec: ImageCodec) -> Inputs:
+    """A body that is one picture: the graph's own pixels, or a file."""
+    content = payload.rest()
+    if codec.is_raw(content):
+        return (read_raw(payload, endpoint),)
+    return codec.read([bytes(content)], _place)
+
+
+def _place(number: int) -> str:
+    return f"Element {number}: "
+
+
+def _count(shape: object, name: str) -> int:
+    """How many files there are: one axis, or a second of length one."""
+    if isinstance(shape, list) and shape and all(type(axis) is int for axis in shape):
+        count, *rest = shape
+        if count > 0 and all(axis == 1 for axis in rest):
+            return int(count)
+    raise InvalidRequest(
+        f"Input {name!r} has shape {shown(shape)}; BYTES are files of pictures, so send [how many]."
+    )
+
+
+def _number(found: int, expected: int) -> str:
+    """How many elements there are; reading ends at one more than are expected."""
+    return f"more than {expected}" if found > expected else str(found)
+
+
+def _flat(data: object) -> list[Any]:
+    """The elements of nested lists; each is text in base64."""
+    flat: list[Any] = []
+    # Not by recursion: how deep they are nested is for the client to choose.
+    remaining = [data]
+    while remaining:
+        item = remaining.pop()
+        if isinstance(item, list):
+            remaining += reversed(item)
+        else:
+            flat.append(item)
+    return flat
+
+
+def _split(content: memoryview, name: str) -> Iterator[bytes]:
+    """The elements, each after its length in four bytes."""
+    place = 0
+    while place < len(content):
+        start = place + _LENGTH_BYTES
+        (length,) = struct.unpack("<I", content[place:start]) if start <= len(content) else (-1,)
+        place = start + length
+        if length < 0 or place > len(content):
+            raise InvalidRequest(f"Input {name!r}: its bytes end within a picture.")
+        yield bytes(content[start:place])

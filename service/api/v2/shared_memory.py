@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.codecs.endpoint import SharedMemorySlot
 from service.errors import InvalidRequest, NotAllowed
 from service.values import nearest_of, shown
 
@@ -30,17 +31,8 @@ class Region:
     byte_size: int
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where within a region a tensor lies."""
-
-    region: str
-    offset: int
-    byte_size: int
-
-
-def place_of(parameters: Mapping[str, Any], tensor: str) -> Place | None:
-    """The place that a tensor's parameters name, or None.
+def slot_of(parameters: Mapping[str, Any], tensor: str) -> SharedMemorySlot | None:
+    """The slot that a tensor's parameters name, or None.
 
     Raises:
         InvalidRequest: they name one badly.
@@ -52,7 +44,7 @@ def place_of(parameters: Mapping[str, Any], tensor: str) -> Place | None:
         raise InvalidRequest(f"{tensor!r}: shared_memory_region is {shown(region)}, not a name.")
     offset = _length(parameters.get("shared_memory_offset", 0), "shared_memory_offset")
     size = _length(parameters.get("shared_memory_byte_size"), "shared_memory_byte_size")
-    return Place(region, offset, size)
+    return SharedMemorySlot(region, offset, size)
 
 
 class Regions:
@@ -113,49 +105,49 @@ class Regions:
         self._require_allowed()
         return list(self._regions.values()) if name is None else [self._region(name)]
 
-    def read(self, place: Place) -> memoryview:
-        """The bytes of a place.
+    def read(self, slot: SharedMemorySlot) -> memoryview:
+        """The bytes of a slot.
 
         Raises:
             NotAllowed: the operator has not switched this on.
-            InvalidRequest: there is no such place, or it has gone.
+            InvalidRequest: there is no such slot, or it has gone.
         """
-        file, start = self._open(place)
+        file, start = self._open(slot)
         try:
-            content = os.pread(file, place.byte_size, start)
+            content = os.pread(file, slot.byte_size, start)
         finally:
             os.close(file)
-        if len(content) != place.byte_size:
-            raise InvalidRequest(f"Region {place.region!r} has become shorter; register it again.")
+        if len(content) != slot.byte_size:
+            raise InvalidRequest(f"Region {slot.region!r} has become shorter; register it again.")
         return memoryview(content)
 
-    def write(self, place: Place, content: bytes) -> None:
-        """Put bytes at the beginning of a place.
+    def write(self, slot: SharedMemorySlot, content: bytes) -> None:
+        """Put bytes at the beginning of a slot.
 
         Raises:
             NotAllowed: the operator has not switched this on.
-            InvalidRequest: there is no such place, it has gone, or it is too small.
+            InvalidRequest: there is no such slot, it has gone, or it is too small.
         """
-        if len(content) > place.byte_size:
+        if len(content) > slot.byte_size:
             raise InvalidRequest(
-                f"An output of {len(content)} bytes does not fit into the {place.byte_size} bytes "
-                f"asked for in region {place.region!r}."
+                f"An output of {len(content)} bytes does not fit into the {slot.byte_size} bytes "
+                f"asked for in region {slot.region!r}."
             )
-        file, start = self._open(place)
+        file, start = self._open(slot)
         try:
             os.pwrite(file, content, start)
         finally:
             os.close(file)
 
-    def _open(self, place: Place) -> tuple[int, int]:
+    def _open(self, slot: SharedMemorySlot) -> tuple[int, int]:
         self._require_allowed()
-        region = self._region(place.region)
-        if place.offset + place.byte_size > region.byte_size:
+        region = self._region(slot.region)
+        if slot.offset + slot.byte_size > region.byte_size:
             raise InvalidRequest(
-                f"Region {region.name!r} has {region.byte_size} bytes; {place.byte_size} from "
-                f"{place.offset} on do not lie within."
+                f"Region {region.name!r} has {region.byte_size} bytes; {slot.byte_size} from "
+                f"{slot.offset} on do not lie within."
             )
-        return _opened(region), region.offset + place.offset
+        return _opened(region), region.offset + slot.offset
 
     def _region(self, name: str) -> Region:
         if name not in self._regions:

@@ -18,7 +18,7 @@ from service.api.v1.protocol import PredictDialect
 from service.api.v2.protocol import V2Dialect
 from service.api.v2.shared_memory import Regions
 from service.cli.one_model import one_model
-from service.codecs.endpoint import Codecs
+from service.codecs.endpoint import Endpoints
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.settings import Settings
@@ -127,13 +127,14 @@ async def _measured(
     dialect = _dialect(protocol, settings)
     found = {}
     async with one_model(settings, name, None) as model:
+        endpoint = Endpoints(settings, Limits(settings)).of(model)
         for size in (KIB, 10 * KIB, 100 * KIB):
             content = body(size)
             spent = []
             for _ in range(3):
                 started = time.process_time()
                 with contextlib.suppress(InvalidRequest):
-                    decode(dialect, model, content, Head([]))
+                    decode(dialect, endpoint, content, Head([]))
                 spent.append(time.process_time() - started)
             found[size] = min(spent)
     return found
@@ -141,11 +142,10 @@ async def _measured(
 
 def _dialect(protocol: str, settings: Settings) -> Dialect[Any]:
     limits = Limits(settings, lambda _: None)
-    codecs = Codecs(settings, limits)
     if protocol == "plain":
-        return PlainDialect(codecs, limits)
+        return PlainDialect(limits)
     if protocol == "classify":
-        return ExamplesDialect(codecs, CLASSIFY, limits)
+        return ExamplesDialect(CLASSIFY, limits)
     if protocol == "v2":
-        return V2Dialect(Regions(allowed=False), codecs, limits)
-    return PredictDialect(codecs, limits)
+        return V2Dialect(Regions(allowed=False), limits)
+    return PredictDialect(limits)

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from onnx import TensorProto
 
-from service.api.v2.classification import classify
+from service.api.v2.protocol import classify
 from service.errors import InvalidRequest
 from tests.conftest import StartApp
 from tests.foreign import one_node

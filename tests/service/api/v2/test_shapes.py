@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from service.api.v2.classification import classify
+from service.api.v2.protocol import classify
 from tests.conftest import StartApp
 from tests.models import place_bare
 from tests.service.api.test_nonsense import assert_contract
