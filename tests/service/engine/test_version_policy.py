@@ -3,7 +3,7 @@
 import pytest
 
 from service.bundle.policy import Label, Latest, Policy
-from service.engine.version_policy import select
+from service.engine.registry import select
 
 THERE = ["4", "3", "2", "1"]
 
