@@ -26,7 +26,7 @@ from service.server.sockets import Server, bound, port_of_workers
 from service.server.supervisor import Supervisor
 from service.settings import Settings, misspelt_variables
 from service.spelling import nearest
-from service.workers.slots import WORKERS_FOLDER, meeting_place
+from service.workers.ipc import WORKERS_FOLDER, meeting_place
 
 _USAGE_ERROR = 2
 # After its own bound a worker has so long to end; then its supervisor ends it.

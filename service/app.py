@@ -45,7 +45,7 @@ from service.server.fast_path import FastPath
 from service.server.signals import Signals
 from service.settings import Settings
 from service.shadow.runner import Shadows
-from service.workers.slots import WORKERS_FOLDER, claim
+from service.workers.ipc import WORKERS_FOLDER, claim
 from service.workers.worker import Place, Worker
 
 VERSION = version("onward")

@@ -17,7 +17,7 @@ from service.codecs.training_range import NO_WARNINGS, Warnings
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
 from service.errors import DeadlineExceeded, InferenceFailed, InputRefused, OnwardError, Overloaded
-from service.observability.accumulator import Phases
+from service.observability.metrics import Phases
 
 # A block is so large that reading and answering it takes about as long: a small request that
 # arrives meanwhile passes between two.

@@ -138,7 +138,7 @@ ALLOWED: Mapping[str, set[str]] = {
 # Each heavy library, and the only modules that may import it.
 OWNERS: Mapping[str, set[str]] = {
     "onnxruntime": {"service.engine.session", "training.onnx_files"},
-    "prometheus_client": {"service.observability.metrics"},
+    "prometheus_client": {"service.observability.exposition"},
     "fastapi": {"service.api", "service.app"},
     "starlette": {"service.api"},
     "uvicorn": {"service.__main__", "service.server"},

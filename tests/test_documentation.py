@@ -15,10 +15,10 @@ import orjson
 import pytest
 
 from service import errors
-from service.observability.accumulator import Phases
-from service.observability.metrics import Metrics
+from service.observability.metrics import Metrics, Phases
 from service.settings import Settings
 from tests.conftest import StartApp
+from tests.scraped import scraped
 from tests.test_architecture import ALLOWED
 
 ROOT = Path(__file__).parents[1]
@@ -179,7 +179,7 @@ def test_every_metric_is_documented() -> None:
     """docs/operations.md names each metric that the service exposes."""
     metrics = Metrics()
     metrics.predicted("m", "1", "plain", 1, Phases(0, 0, 0, 0))
-    exposed = set(re.findall(r"^# TYPE (\w+)", metrics.exposition().decode(), re.MULTILINE))
+    exposed = set(re.findall(r"^# TYPE (\w+)", scraped(metrics).decode(), re.MULTILINE))
     text = (ROOT / "docs/operations.md").read_text()
 
     for name in exposed:

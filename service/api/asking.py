@@ -11,12 +11,11 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from service.api.body import JSON, compressed
 from service.api.head import Head
 from service.codecs.endpoint import Endpoint
+from service.engine.batching import Prediction
 from service.engine.dtypes import Arrays, Inputs
-from service.engine.loop_batching import Prediction
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
-from service.observability.accumulator import Phases
-from service.observability.metrics import Metrics
+from service.observability.metrics import Metrics, Phases
 
 Context = TypeVar("Context")
 

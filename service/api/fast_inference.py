@@ -24,8 +24,7 @@ from service.api.errors import error_response
 from service.api.head import Head
 from service.api.inference import Predictor
 from service.api.middleware import Ledger, identity_of
-from service.engine.batching import row_count
-from service.engine.loop_batching import Prediction
+from service.engine.batching import Prediction, row_count
 from service.engine.model import ServedModel
 from service.errors import OnwardError
 from service.limits import Limits
@@ -236,7 +235,7 @@ class _Visit:
         self._rows = rows
         self._model.__enter__()
         try:
-            self._model.join(inputs, rows, self._answered, alone=alone)
+            self._model.join(inputs, rows, self._answered, exclusive=alone)
         except OnwardError as error:
             self._answered(error)
         return True

@@ -8,7 +8,7 @@ from fastapi.responses import PlainTextResponse, RedirectResponse
 from service.api.health import add_health
 from service.api.responses import json_response
 from service.engine.readiness import Readiness
-from service.observability.metrics import CONTENT_TYPE
+from service.observability.exposition import CONTENT_TYPE
 
 
 def operations_router(

@@ -18,7 +18,15 @@ from service.bundle.version_policy import Selection, select
 from service.engine.loader import ASLEEP, Opener
 from service.engine.model import ServedModel, Statistics
 from service.engine.model_cache import Memory, Occupant
-from service.engine.registry import Entry, Offer, Registry, State, newest_first, offer, refused
+from service.engine.registry import (
+    Entry,
+    Offer,
+    Registry,
+    State,
+    newest_first,
+    offer,
+    refused,
+)
 from service.engine.repository import Candidate, Home
 from service.observability.metrics import Metrics
 from service.settings import VersionPolicy

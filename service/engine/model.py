@@ -14,14 +14,19 @@ from typing import Self
 import numpy as np
 
 from service.bundle.manifest import Manifest
-from service.engine.batching import Batcher, RunControl, row_count
+from service.engine.batching import (
+    LoopBatcher,
+    OnResult,
+    Prediction,
+    RunControl,
+    ThreadBatcher,
+    row_count,
+)
 from service.engine.dtypes import Array, Arrays
 from service.engine.execution_plan import Execution, Mode
-from service.engine.loop_batching import InlineBatcher, Prediction, Told
 from service.engine.session import Session, TensorSpec, new_control
 from service.errors import InferenceFailed, InputRefused, OnwardError
-from service.observability.accumulator import Phases
-from service.observability.metrics import Metrics
+from service.observability.metrics import Metrics, Phases
 
 # Handing a call to a thread and back costs some 25 to 60 microseconds; a model a few times slower
 # than that is better off there, where callers are joined and the event loop stays free.
@@ -82,7 +87,7 @@ class Statistics:
         """Count one request that was answered; on the event loop."""
         self._answers += 1
         spent = self._spent
-        # Not a loop, as in `service.observability.accumulator`.
+        # Not a loop, as in `service.observability.metrics`.
         spent[0] += phases[0]
         spent[1] += phases[1]
         spent[2] += phases[2]
@@ -207,18 +212,18 @@ class ServedModel:
         joins = about.joined_rows > 1
         self._most_quick_rows = limits.quick_rows if joins else 1
         self.deadline_seconds = limits.deadline_seconds
-        self._batcher = Batcher(
+        self._batcher = ThreadBatcher(
             self._run,
             max_batch_rows=limits.batch_rows if joins else 1,
             max_queued_rows=limits.max_queued_rows,
             new_control=new_control,
             deadline_seconds=limits.deadline_seconds,
         )
-        self._inline = InlineBatcher(
+        self._inline = LoopBatcher(
             self._run,
             max_batch_rows=self._most_joined_rows(),
             max_queued_rows=limits.max_queued_rows,
-            meant=self._meant,
+            map_error=self._map_error,
         )
 
     async def predict(self, inputs: Arrays) -> Prediction:
@@ -235,7 +240,7 @@ class ServedModel:
         except OnwardError:
             raise
         except Exception as error:
-            raise self._meant(error) from error
+            raise self._map_error(error) from error
 
     @property
     def is_quick(self) -> bool:
@@ -246,19 +251,21 @@ class ServedModel:
         """Whether a quick model answers so many rows there."""
         return self.is_quick and self._is_short(rows)
 
-    def join(self, inputs: Arrays, rows: int, told: Told, *, alone: bool = False) -> None:
+    def join(
+        self, inputs: Arrays, rows: int, on_result: OnResult, *, exclusive: bool = False
+    ) -> None:
         """Have checked arrays answered together with what else this turn of the loop brought.
 
         Args:
             inputs: as `predict` has them.
             rows: their number; so few that the model `joins` them.
-            told: called with the answer, or with an error as `predict` raises it.
-            alone: whether nobody else can come in this turn.
+            on_result: called with the prediction, or with an error as `predict` raises it.
+            exclusive: no other request can arrive in this turn of the loop.
 
         Raises:
             Unavailable: too much waits, or the service is stopping.
         """
-        self._inline.submit(inputs, rows, told, alone=alone)
+        self._inline.submit(inputs, rows, on_result, exclusive=exclusive)
 
     def trial(self, inputs: Arrays, control: RunControl | None = None) -> Arrays:
         """Run the graph and count it nowhere; from any thread.
@@ -277,8 +284,7 @@ class ServedModel:
             started = perf_counter()
             outputs = self._run(inputs)
             return Prediction(outputs, 0.0, perf_counter() - started)
-        batched = await self._batcher.submit(inputs)
-        return Prediction(batched.outputs, batched.queue_seconds, batched.compute_seconds)
+        return await self._batcher.submit(inputs)
 
     def _is_short(self, rows: int) -> bool:
         """Whether handing so many rows over to the thread would cost more than it spares others."""
@@ -289,7 +295,7 @@ class ServedModel:
         short = int(LONGEST_INLINE_SECONDS / self._row_seconds)
         return min(max(short, _MOST_INLINE_ROWS), self._most_quick_rows)
 
-    def _meant(self, error: Exception) -> OnwardError:
+    def _map_error(self, error: Exception) -> OnwardError:
         """What an error means to the caller; what is nobody's mistake is logged."""
         if isinstance(error, OnwardError):
             return error
@@ -345,8 +351,8 @@ class ServedModel:
         if self._then is not None and not self._holders:
             then, self._then = self._then, None
             # The batchers know the model and the model the batchers; parted, all go at once.
-            self._batcher.abandon()
-            self._inline.abandon()
+            self._batcher.shutdown_now()
+            self._inline.shutdown_now()
             then()
 
     def _run(self, inputs: Arrays, control: RunControl | None = None) -> Arrays:

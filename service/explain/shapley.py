@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
-from service.explain.chunking import predict_bounded
+from service.explain.occlusion import predict_bounded
 
 ORDERS = 16
 _ALL_ORDERS_UP_TO = 3

@@ -7,23 +7,101 @@ once that its process has died, which a file of commands would not.
 import asyncio
 import contextlib
 import logging
+import os
 import socket
-from collections.abc import Awaitable, Callable
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableSet
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from service.errors import OnwardError
-from service.workers.slots import Slot, process_of
+from service.errors import CannotStart, OnwardError
+
+if sys.platform != "win32":
+    import fcntl
+
+# A socket's whole path may have some hundred bytes: 107 on Linux, 103 on macOS.
+_LONGEST_FOLDER = 90
+# Digits of the largest process id.
+_PROCESS_WIDTH = 10
+
+# The environment variable by which the workers of one service find their folder.
+WORKERS_FOLDER = "_ONWARD_WORKERS_FOLDER"
+
 
 Handler = Callable[[Any], Awaitable[object]]
-
 # An answer to what needs no work; a worker that takes longer hangs, and is soon replaced.
 QUICK_SECONDS = 2.0
-
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A worker's place; it is taken as long as the descriptor ``held`` is open."""
+
+    folder: Path
+    number: int
+    held: int
+
+
+def claim(folder: Path) -> Slot:
+    """Take the lowest place that no living process holds.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    number = 0
+    while True:
+        held = os.open(folder / f"{number}.pid", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            # The kernel lets go of it with the process, so nobody has to notice the death.
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(held)
+            number += 1
+            continue
+        # Of one width, so that the next worker overwrites it even where the disk is full.
+        with contextlib.suppress(OSError):
+            os.pwrite(held, str(os.getpid()).ljust(_PROCESS_WIDTH).encode(), 0)
+        return Slot(folder, number, held)
+
+
+@contextmanager
+def meeting_place() -> Iterator[Path]:
+    """A folder for the workers of one service, only for them, until the block ends.
+
+    Raises:
+        CannotStart: none can be made, or not where a socket may be.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix="onward-workers-")
+    except OSError as error:
+        raise CannotStart(
+            f"Several workers share metrics and commands through files, and no folder for them "
+            f"can be made ({error.strerror}); mount a writable /tmp, or use one worker."
+        ) from error
+    with made as name:
+        if len(name) > _LONGEST_FOLDER:
+            raise CannotStart(
+                f"Several workers meet in a folder, and the path {name!r} is too long for their "
+                f"sockets; set TMPDIR to a shorter one, or use one worker."
+            )
+        held = os.open(name, os.O_RDONLY)
+        try:
+            # By this lock the system's cleaners of temporary files know that it is in use.
+            fcntl.flock(held, fcntl.LOCK_SH)
+            yield Path(name)
+        finally:
+            os.close(held)
+
+
+def process_of(folder: Path, number: int) -> str:
+    """The id of the process that took a place last, for people; empty where it is not known."""
+    return (folder / f"{number}.pid").read_text().rstrip()
 
 
 @dataclass(frozen=True)
@@ -151,3 +229,36 @@ async def _exchange(path: Path, content: bytes) -> bytes:
 
 def _socket(slot: Slot) -> Path:
     return slot.folder / f"{slot.number}.sock"
+
+
+class SharedNames(MutableSet[str]):
+    """Every change is one step on disk, so no lock is needed and none can be left behind.
+
+    Args:
+        folder: holds a file for each name and nothing else; names must be fit for files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (self._folder / name).exists()
+
+    def __iter__(self) -> Iterator[str]:
+        return (path.name for path in self._folder.iterdir())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def add(self, value: str) -> None:
+        """Put a name in."""
+        (self._folder / value).touch()
+
+    def discard(self, value: str) -> None:
+        """Take a name out, if it is in."""
+        (self._folder / value).unlink(missing_ok=True)
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[str]) -> set[str]:  # type: ignore[override] # a result is shared with nobody
+        return set(it)

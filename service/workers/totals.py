@@ -10,9 +10,9 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from service.observability.metrics import Metrics, exposition
-from service.workers.ipc import Channel
-from service.workers.slots import Slot
+from service.observability.exposition import exposition
+from service.observability.metrics import Metrics
+from service.workers.ipc import Channel, Slot
 
 _WRITE_SECONDS = 0.25
 _QUESTION = "metrics"

@@ -9,11 +9,8 @@ from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.workers.coordination import Control
-from service.workers.index import Index
-from service.workers.ipc import Channel
-from service.workers.names import SharedNames
-from service.workers.slots import Slot
+from service.workers.coordination import Control, Index
+from service.workers.ipc import Channel, SharedNames, Slot
 from service.workers.totals import Totals
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from service.engine.batching import Prediction
 from service.engine.execution_plan import Plan
 from service.engine.loader import load
-from service.engine.loop_batching import Prediction
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
 from service.observability.metrics import Metrics

@@ -20,6 +20,7 @@ from service.errors import ModelNotFound, ModelNotReady, VersionNotFound
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.models import publish_price
+from tests.scraped import scraped
 
 ONE = (np.ones((1, 1), np.float32),)
 
@@ -41,7 +42,7 @@ class Service:
     @property
     def gauge(self) -> dict[str, str]:
         """The same by the metric, which leaves out what was never opened."""
-        text = self.metrics.exposition().decode()
+        text = scraped(self.metrics).decode()
         found = re.findall(
             r'^onward_model_state\{.*state="(\w+)",version="(\d+)"\} 1\.0$', text, re.MULTILINE
         )
@@ -271,7 +272,7 @@ def test_a_model_that_is_gone_leaves_no_metrics(models: Path) -> None:
         shutil.rmtree(models / "price")
         await service.reconciler.refresh()
 
-        assert "price" not in service.metrics.exposition().decode()
+        assert "price" not in scraped(service.metrics).decode()
         with pytest.raises(ModelNotFound):
             service.registry.get("price")
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from service.engine.batching import LoopBatcher, Prediction
 from service.engine.dtypes import Arrays
-from service.engine.loop_batching import InlineBatcher, Prediction
 from service.errors import Draining, Overloaded
 
 Result = Prediction | Exception
@@ -32,11 +32,11 @@ class Calls:
 
     def __init__(self, run: Doubler, *, batch: int = 100, queue: int = 1000) -> None:
         self.told: dict[int, Result] = {}
-        self.batcher = InlineBatcher(
+        self.batcher = LoopBatcher(
             run,
             max_batch_rows=batch,
             max_queued_rows=queue,
-            meant=lambda error: ValueError(f"You sent {error.args[0]}"),
+            map_error=lambda error: ValueError(f"You sent {error.args[0]}"),
         )
 
     def submit(self, *values: float) -> None:

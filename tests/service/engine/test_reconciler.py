@@ -24,6 +24,7 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import StartApp
 from tests.models import place_bare, publish_admission, publish_price, sum_and_difference
+from tests.scraped import scraped
 
 Scenario = Callable[[Reconciler, Registry], Coroutine[Any, Any, None]]
 
@@ -300,7 +301,7 @@ def test_the_ready_gauge_follows_every_turn(models: Path) -> None:
     reconciler = Reconciler(Settings(models=models, device="cpu"), metrics, registry)
 
     def gauges() -> dict[str, str]:
-        text = metrics.exposition().decode()
+        text = scraped(metrics).decode()
         found = re.findall(r'^onward_model_ready\{.*version="(\d+)"\} (\S+)', text, re.MULTILINE)
         return dict(found)
 

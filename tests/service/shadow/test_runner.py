@@ -19,6 +19,7 @@ from tests.models import (
     publish_price,
     sum_and_difference,
 )
+from tests.scraped import scraped
 from tests.service.shadow.loading import loaded
 
 HOW = Shadow()
@@ -73,7 +74,7 @@ def test_every_copy_is_compared_with_what_was_answered(models: Path) -> None:
         assert [one.request for one in tally.largest] == [f"id-{n}" for n in range(19, 9, -1)]
         assert tally.difference_sum == pytest.approx(0.1 * sum(range(20)), rel=1e-4)
         told = 'onward_shadow_requests_total{model="price",outcome="compared",version="2"} 20.0'
-        assert told in metrics.exposition().decode()
+        assert told in scraped(metrics).decode()
 
     play(scenario)
 
@@ -88,7 +89,7 @@ def test_what_has_no_room_is_dropped_and_counted(models: Path) -> None:
         tally = await done(shadows, candidate, 5)
 
         assert (tally.compared, tally.dropped, tally.rows) == (1, 4, 15_000)
-        assert 'outcome="dropped",version="2"} 4.0' in metrics.exposition().decode()
+        assert 'outcome="dropped",version="2"} 4.0' in scraped(metrics).decode()
 
     play(scenario)
 

@@ -15,9 +15,7 @@ from service.errors import ModelUnservable, WorkerFailed
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.workers.coordination import Control
-from service.workers.ipc import Channel
-from service.workers.names import SharedNames
-from service.workers.slots import claim
+from service.workers.ipc import Channel, SharedNames, claim
 from tests.models import publish_price
 
 Worker = tuple[Control, Registry]

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from service.errors import Draining
-from service.workers.ipc import Answer, Channel
-from service.workers.slots import claim
+from service.workers.ipc import Answer, Channel, claim
 
 Scenario = Callable[[Channel, Channel, Channel], Awaitable[None]]
 

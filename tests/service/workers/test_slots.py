@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from service.workers.slots import claim, process_of
+from service.workers.ipc import claim, process_of
 
 
 def test_each_worker_has_a_place_of_its_own(tmp_path: Path) -> None:

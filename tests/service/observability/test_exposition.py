@@ -5,17 +5,18 @@ import re
 import numpy as np
 from prometheus_client import CollectorRegistry, Histogram
 
-from service.observability.accumulator import (
+from service.observability.metrics import (
     LOAD_SECONDS,
     ROWS,
     SECONDS,
     Counts,
     Distribution,
+    Metrics,
     Phases,
     Snapshot,
     add_counts,
 )
-from service.observability.metrics import Metrics
+from tests.scraped import scraped
 
 BOUNDS = (
     *(0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005),
@@ -33,7 +34,7 @@ def test_histograms_of_phases_are_those_of_single_observations() -> None:
     for value in seconds:
         oracle.observe(value)
         metrics.predicted("m", "1", "plain", 2, Phases(value, value, value, value))
-    text = metrics.exposition().decode()
+    text = scraped(metrics).decode()
 
     expected = {
         f'onward_phase_seconds_bucket{{le="{sample.labels["le"]}",model="m",phase="{phase}",'
@@ -55,7 +56,7 @@ def test_a_second_scrape_without_requests_in_between_reads_the_same() -> None:
     metrics.predicted("m", "1", "v2", 1, Phases(0, 0, 0, 0))
     metrics.responded(200)
 
-    first, second = metrics.exposition(), metrics.exposition()
+    first, second = scraped(metrics), scraped(metrics)
 
     assert first == second
     assert b'onward_responses_total{status="200"} 1.0' in first

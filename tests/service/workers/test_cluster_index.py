@@ -9,9 +9,8 @@ import pytest
 
 from service.engine.registry import Entry, Offer, Registry, State
 from service.errors import ModelNotFound
-from service.workers.index import Index
-from service.workers.ipc import Channel
-from service.workers.slots import claim
+from service.workers.coordination import Index
+from service.workers.ipc import Channel, claim
 
 READY = (State.READY, "")
 LOADING = (State.LOADING, "it is being loaded")

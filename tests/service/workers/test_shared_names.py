@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service.workers.names import SharedNames
+from service.workers.ipc import SharedNames
 
 
 def test_it_is_a_set_that_others_see(tmp_path: Path) -> None:
