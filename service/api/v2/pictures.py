@@ -1,20 +1,18 @@
 """Images by the protocol: pixels as UINT8, or whole files as BYTES."""
 
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 from service.api.v2.inputs import bytes_of, read_inputs, read_raw
 from service.api.v2.request import Payload
 from service.api.v2.shared_memory import Regions
+from service.codecs.byte_tensors import split_elements
 from service.codecs.images import ImageCodec
 from service.engine.dtypes import Inputs
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
 from service.values import shown
-
-_LENGTH_BYTES = 4
 
 
 def read_picture_inputs(
@@ -44,7 +42,9 @@ def read_picture_inputs(
     content = bytes_of(tensor, spec, payload, regions)
     payload.require_consumed()
     if content is not None:
-        files: Sequence[Any] = list(islice(_split(content, spec.name), count + 1))
+        files: Sequence[Any] = list(
+            map(bytes, islice(split_elements(content, spec.name), count + 1))
+        )
     else:
         files = _flat(tensor.get("data"))
     if len(files) != count:
@@ -95,15 +95,3 @@ def _flat(data: object) -> list[Any]:
         else:
             flat.append(item)
     return flat
-
-
-def _split(content: memoryview, name: str) -> Iterator[bytes]:
-    """The elements, each after its length in four bytes."""
-    place = 0
-    while place < len(content):
-        start = place + _LENGTH_BYTES
-        (length,) = struct.unpack("<I", content[place:start]) if start <= len(content) else (-1,)
-        place = start + length
-        if length < 0 or place > len(content):
-            raise InvalidRequest(f"Input {name!r}: its bytes end within an image.")
-        yield bytes(content[start:place])
