@@ -11,7 +11,9 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from ctypes.util import find_library
 from io import BytesIO
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -46,20 +48,26 @@ from service.imaging.limits import (
 
 
 def _silence_decoders() -> None:
-    """Keep what decoders think of a client's file off standard error and out of the log.
+    """Keep warnings about clients' files off standard error and out of the log.
 
-    The answer says what is wrong with a file. Python's own way to silence warnings for a while is
-    not safe in threads, so they are silenced for good. libtiff writes to standard error itself, by
-    handlers of the process that Pillow does not reach; they are found in the library that Pillow
-    has loaded.
+    The response says what is wrong with a file. Python's `catch_warnings` is not thread-safe, so
+    the warnings are disabled for good. libtiff writes to standard error by itself, through
+    process-wide handlers for which Pillow has no setting.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    with suppress(AttributeError, OSError):  # a Pillow without libtiff has nothing to silence
-        libtiff = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined] # no public name
+    with suppress(AttributeError, OSError):
+        libtiff = ctypes.CDLL(_libtiff())
         for set_handler in (libtiff.TIFFSetErrorHandler, libtiff.TIFFSetWarningHandler):
             set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
             set_handler(None)
+
+
+def _libtiff() -> str | None:
+    """The path of the library that Pillow has loaded: a wheel brings its own."""
+    package = Path(Image.__file__).parent
+    bundled = [*package.parent.glob("pillow.libs/libtiff*"), *package.glob(".dylibs/libtiff*")]
+    return str(bundled[0]) if bundled else find_library("tiff")
 
 
 _silence_decoders()
