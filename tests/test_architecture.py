@@ -25,7 +25,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.limits": {"service.errors", "service.settings"},
     # The three leaf packages that training shares.
     "service.bundle": {"service.spelling"},
-    "service.imaging": set(),
+    "service.imaging": {"service.filetypes"},
     "service.tabletext": {
         "service.errors",
         "service.filetypes",

@@ -7,12 +7,13 @@ becomes 8-bit grey or colour, reduced on the way without a second whole copy.
 
 import ctypes
 import logging
-import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from ctypes.util import find_library
 from io import BytesIO
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -32,6 +33,7 @@ from PIL import (
 )
 from PIL.ImageFile import ImageFile
 
+from service.filetypes import PNG_SIGNATURE, identify
 from service.imaging.avif import frame_sizes, main_image
 from service.imaging.limits import (
     MAX_ICON_PIXELS,
@@ -46,20 +48,26 @@ from service.imaging.limits import (
 
 
 def _silence_decoders() -> None:
-    """Keep what decoders think of a client's file off standard error and out of the log.
+    """Keep warnings about clients' files off standard error and out of the log.
 
-    The answer says what is wrong with a file. Python's own way to silence warnings for a while is
-    not safe in threads, so they are silenced for good. libtiff writes to standard error itself, by
-    handlers of the process that Pillow does not reach; they are found in the library that Pillow
-    has loaded.
+    The response says what is wrong with a file. Python's `catch_warnings` is not thread-safe, so
+    the warnings are disabled for good. libtiff writes to standard error by itself, through
+    process-wide handlers for which Pillow has no setting.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    with suppress(AttributeError, OSError):  # a Pillow without libtiff has nothing to silence
-        libtiff = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined] # no public name
+    with suppress(AttributeError, OSError):
+        libtiff = ctypes.CDLL(_libtiff())
         for set_handler in (libtiff.TIFFSetErrorHandler, libtiff.TIFFSetWarningHandler):
             set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
             set_handler(None)
+
+
+def _libtiff() -> str | None:
+    """The path of the library that Pillow has loaded: a wheel brings its own."""
+    package = Path(Image.__file__).parent
+    bundled = [*package.parent.glob("pillow.libs/libtiff*"), *package.glob(".dylibs/libtiff*")]
+    return str(bundled[0]) if bundled else find_library("tiff")
 
 
 _silence_decoders()
@@ -68,43 +76,20 @@ _silence_decoders()
 # against it before they can be measured here.
 Image.MAX_IMAGE_PIXELS = 1 << 24
 
-_FORMATS: Mapping[str, tuple[re.Pattern[bytes], Callable[[BytesIO], ImageFile]]] = {
-    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
-    "JPEG": (re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
-    "WebP": (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
-    "GIF": (re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
-    "BMP": (re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
-    "TIFF": (re.compile(rb"II[*+]\x00|MM\x00[*+]"), TiffImagePlugin.TiffImageFile),
-    "PNM": (re.compile(rb"P(?:[1-6]|[Ff]|0CMYK|yRGBA|yP)\s"), PpmImagePlugin.PpmImageFile),
-    "ICO": (re.compile(rb"\x00\x00\x01\x00"), IcoImagePlugin.IcoImageFile),
-    "AVIF": (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), AvifImagePlugin.AvifImageFile),
-    "JPEG 2000": (
-        re.compile(rb"\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
-        Jpeg2KImagePlugin.Jpeg2KImageFile,
-    ),
+_PLUGINS: Mapping[str, Callable[[BytesIO], ImageFile]] = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "PNM": PpmImagePlugin.PpmImageFile,
+    "ICO": IcoImagePlugin.IcoImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "JPEG 2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
 }
 READ = "PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, ICO, AVIF or JPEG 2000"
 
-# What people send instead, by its first bytes: what it is, and what to do.
-_OTHERS = (
-    (rb"%PDF", "a PDF document; export the page as PNG or JPEG"),
-    (rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels|xl/|word/)", "an Office document"),
-    (rb"PK[\x03\x05]", "a zip archive; unpack it"),
-    (rb"\xd0\xcf\x11\xe0", "an old Excel or Word document"),
-    (rb".{4}ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", "a HEIC photograph; save it as JPEG"),
-    (rb".{4}ftyp|\x1a\x45\xdf\xa3|RIFF.{4}AVI ", "a film; save one frame of it as PNG or JPEG"),
-    (rb"(?i)(?:<\?xml.{0,400}?)?(?:<!--.{0,400}?-->\s{0,400}+)?(?:<!doctype svg.{0,400}?)?<svg",
-     "an SVG drawing; export it as PNG"),
-    (rb"(?i)<!doctype html|<html|<head|<body", "a web page; send the image's own file"),
-    (rb"8BPS", "a Photoshop document; export it as PNG"),
-    (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript document; export it as PNG"),
-    (rb"\x1f\x8b", "packed by gzip; unpack it, or say Content-Encoding: gzip"),
-    (rb"data:image/", "the text of a data URL; send it in JSON, or the bytes that it stands for"),
-    (rb"[{\[]", "JSON; send it as application/json"),
-)  # fmt: skip
-_OTHER_KINDS = [(re.compile(pattern, re.DOTALL), what) for pattern, what in _OTHERS]
-
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -144,7 +129,7 @@ def open_image(content: bytes, max_pixels: int) -> tuple[str, ImageFile, int]:
     Raises:
         InvalidImage: it is no image, of no format that is read here, damaged, or too large.
     """
-    kind = _kind_of(content)
+    kind = _format_of(content)
     if kind == "ICO":
         content, kind = _largest_icon(content, max_pixels)
     require_few_parts(kind, content)
@@ -154,7 +139,7 @@ def open_image(content: bytes, max_pixels: int) -> tuple[str, ImageFile, int]:
         if kind == "AVIF":
             require_frames(frame_sizes(content), max_pixels)
             content = main_image(content)
-        image = _FORMATS[kind][1](reader(content))
+        image = _PLUGINS[kind](reader(content))
         return kind, image, decoder_bytes(kind, image, content, max_pixels)
 
 
@@ -270,18 +255,17 @@ def has_transparency(decoded: DecodedImage) -> bool:
     return decoded.image.has_transparency_data or "transparency" in decoded.image.info
 
 
-def _kind_of(content: bytes) -> str:
-    for kind, (start, _) in _FORMATS.items():
-        if start.match(content):
-            return kind
+def _format_of(content: bytes) -> str:
     if not content:
         raise InvalidImage(f"The file is empty; send an image as {READ}.")
-    text = content[:2048].removeprefix(b"\xef\xbb\xbf").lstrip()
-    for pattern, what in _OTHER_KINDS:
-        if pattern.match(text):
-            raise InvalidImage(f"This is {what}. Send an image as {READ}.")
-    what = "text" if _is_text(text) else "no image that is read here"
-    raise InvalidImage(f"This is {what}. Send one as {READ}.")
+    found = identify(content)
+    if found is None:
+        what = "text" if _is_text(content[:2048]) else "no image that is read here"
+        raise InvalidImage(f"This is {what}. Send one as {READ}.")
+    if found.image_format is None:
+        what = "; ".join(filter(None, (found.description, found.advice)))
+        raise InvalidImage(f"This is {what}. Send an image as {READ}.")
+    return found.image_format
 
 
 def _is_text(start: bytes) -> bool:
@@ -320,7 +304,7 @@ def _largest_icon(content: bytes, max_pixels: int) -> tuple[bytes, str]:
     best = max(whole, key=lambda entry: ((entry[0] or 256) * (entry[1] or 256), entry[6]))
     size, place = struct.unpack_from("<II", best, 8)
     icon = content[place : place + size]
-    if icon.startswith(_PNG_START):
+    if icon.startswith(PNG_SIGNATURE):
         return icon, "PNG"
     width, height = struct.unpack_from("<ii", icon.ljust(12, b"\0"), 4)
     require_pixels((abs(width), abs(height)), min(max_pixels, MAX_ICON_PIXELS))

@@ -16,6 +16,7 @@ from PIL import Image, __version__
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from service.filetypes import PNG_SIGNATURE
 from service.imaging.decode import (
     SIDEWAYS,
     DecodedImage,
@@ -129,7 +130,7 @@ class SmallPngReader:
         self._takes = rule.channels == 1 and is_small
         self._size = rule.width, rule.height
         # The signature, the size, eight bits of grey.
-        self._head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + pack(">IIBB", *self._size, 8, 0)
+        self._head = PNG_SIGNATURE + b"\0\0\0\rIHDR" + pack(">IIBB", *self._size, 8, 0)
         self._normalizes = rule.normalize == "digit"
 
     def read(self, content: bytes) -> npt.NDArray[np.uint8] | None:

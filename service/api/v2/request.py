@@ -1,7 +1,6 @@
 """Inference requests: the tensors from JSON, the body's bytes or shared memory, and the outputs."""
 
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from math import prod
@@ -11,7 +10,13 @@ import numpy as np
 
 from service.api.body import may_hold_booleans
 from service.api.v2.shared_memory import Regions, slot_of
-from service.codecs.byte_tensors import example_shape, read_binary, read_json, read_shape
+from service.codecs.byte_tensors import (
+    example_shape,
+    read_binary,
+    read_json,
+    read_shape,
+    split_elements,
+)
 from service.codecs.endpoint import Endpoint, RequestedOutput
 from service.codecs.images import ImageCodec
 from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays, Inputs
@@ -19,8 +24,6 @@ from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.values import nearest_of, shown
-
-_LENGTH_BYTES = 4
 
 
 class Payload:
@@ -350,7 +353,9 @@ def read_image_inputs(
     content = bytes_of(tensor, spec, payload, regions)
     payload.require_consumed()
     if content is not None:
-        files: Sequence[Any] = list(islice(_split(content, spec.name), count + 1))
+        files: Sequence[Any] = list(
+            islice(map(bytes, split_elements(content, spec.name)), count + 1)
+        )
     else:
         files = _flat(tensor.get("data"))
     if len(files) != count:
@@ -401,15 +406,3 @@ def _flat(data: object) -> list[Any]:
         else:
             flat.append(item)
     return flat
-
-
-def _split(content: memoryview, name: str) -> Iterator[bytes]:
-    """The elements, each after its length in four bytes."""
-    place = 0
-    while place < len(content):
-        start = place + _LENGTH_BYTES
-        (length,) = struct.unpack("<I", content[place:start]) if start <= len(content) else (-1,)
-        place = start + length
-        if length < 0 or place > len(content):
-            raise InvalidRequest(f"Input {name!r}: its bytes end within a picture.")
-        yield bytes(content[start:place])

@@ -260,7 +260,10 @@ def test_a_line_of_millions_of_pixels_needs_little() -> None:
         (b"<!DOCTYPE html><html></html>", "This is a web page"),
         (b'<?xml version="1.0"?>\n<svg xmlns="x"/>', "This is an SVG drawing; export it as PNG"),
         (b"PK\x03\x04" + bytes(26) + b"xl/workbook.xml", "This is an Office document"),
-        (b"PK\x03\x04" + bytes(26) + b"a.png", "This is a zip archive; unpack it"),
+        (
+            b"PK\x03\x04" + bytes(26) + b"a.png",
+            "This is a zip archive or a spreadsheet (.xlsx, .ods); unpack it",
+        ),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "This is a HEIC photograph; save it as JPEG"),
         (b'{"image": "x"}', "This is JSON; send it as application/json"),
         (b"size,rooms\n1,2\n", "This is text. Send one as PNG"),
