@@ -1,5 +1,5 @@
 # One command per verb; each does all of its own set-up in .venv.
-.PHONY: serve test check train bench constraints clean
+.PHONY: serve test test-fast check train bench constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,9 +10,17 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 serve: $(VENV)/serving
 	$(BIN)/python -m service
 
+# Two workers for each core: half of the time, tests wait for servers.
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+
 # Set up and run the whole test suite.
 test: $(VENV)/development
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# Only the tests that start no server, no process and no training.
+test-fast: $(VENV)/development
+	$(PYTEST) --fast
 
 # Formatter, linter and types over code and tests.
 check: $(VENV)/development
