@@ -9,12 +9,11 @@ from typing import Any
 
 from onnx import TensorProto
 
-from service.api.asking import Dialect, decode
 from service.api.decompression import Decompressor
-from service.api.head import Head
-from service.api.native.protocol import PlainDialect
-from service.api.v1.protocol import PredictDialect
-from service.api.v2.protocol import V2Dialect
+from service.api.inference import InferenceProtocol, RequestHead, decode_body
+from service.api.native.protocol import NativeProtocol
+from service.api.v1.protocol import V1Protocol
+from service.api.v2.protocol import V2Protocol
 from service.api.v2.shared_memory import Regions
 from service.cli.one_model import one_model
 from service.codecs.endpoint import Endpoints
@@ -45,10 +44,10 @@ place_bare(_FOLDER, "floats", identity(TensorProto.FLOAT, ["n", 2]))
 _MIXED, _STRINGS, _FLOATS = map(_opened, ("mixed", "strings", "floats"))
 
 
-def _target(dialect: Dialect[Any], model: ServedModel) -> Callable[[bytes], None]:
+def _target(dialect: InferenceProtocol[Any], model: ServedModel) -> Callable[[bytes], None]:
     def target(data: bytes) -> None:
         with suppress(OnwardError):
-            decode(dialect, _ENDPOINTS.of(model), data, Head([]))
+            decode_body(dialect, _ENDPOINTS.of(model), data, RequestHead([]))
 
     return target
 
@@ -56,10 +55,10 @@ def _target(dialect: Dialect[Any], model: ServedModel) -> Callable[[bytes], None
 def binary(data: bytes) -> None:
     """Binary tensors of version 2: two bytes say how much of the rest is JSON."""
     size = int.from_bytes(data[:2], "big")
-    head = Head([(b"inference-header-content-length", b"%d" % size)])
+    head = RequestHead([(b"inference-header-content-length", b"%d" % size)])
     for model in (_FLOATS, _STRINGS):
         with suppress(OnwardError):
-            decode(_V2, _ENDPOINTS.of(model), data[2:], head)
+            decode_body(_V2, _ENDPOINTS.of(model), data[2:], head)
 
 
 def compressed(data: bytes) -> None:
@@ -82,10 +81,10 @@ def framing(data: bytes) -> None:
             body_length(headers, version.decode("latin-1"))
 
 
-_V2 = V2Dialect(Regions(allowed=False), _LIMITS)
-_V1 = PredictDialect(_LIMITS)
+_V2 = V2Protocol(Regions(allowed=False), _LIMITS)
+_V1 = V1Protocol(_LIMITS)
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
-    "native": _target(PlainDialect(_LIMITS), _MIXED),
+    "native": _target(NativeProtocol(_LIMITS), _MIXED),
     "v1": _target(_V1, _MIXED),
     "v1_bare": _target(_V1, _FLOATS),
     "v2": _target(_V2, _FLOATS),

@@ -14,24 +14,32 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.api.copies import Copies
 from service.api.documentation import Documentation, documentation_router
 from service.api.errors import add_error_handlers
 from service.api.explain.explainer import Explainer
 from service.api.explain.routes import explain_router
-from service.api.fast_inference import PLAIN, V1, V2, AsgiDoor, Door, Way
 from service.api.http10 import ContentLengthForHttp10
-from service.api.inference import Predictor
-from service.api.middleware import Ledger, RequestContext
-from service.api.native.protocol import PlainDialect, PlainPredictions, plain_router
+from service.api.inference import FastInference
+from service.api.inference_service import InferenceService, ShadowMirror
+from service.api.middleware import RequestContext
+from service.api.native.protocol import NativePredictions, NativeProtocol, native_router
 from service.api.native.tables import TableExchange
 from service.api.openapi import model_paths
 from service.api.operations import operations_router
+from service.api.prediction_routing import (
+    NATIVE,
+    V1,
+    V2,
+    PredictRoute,
+    PredictRoutingMiddleware,
+    PredictTargets,
+)
 from service.api.quotas import ReleaseQuotas
+from service.api.recorder import RequestRecorder
 from service.api.shadow import shadow_router
-from service.api.v1.protocol import PredictDialect
+from service.api.v1.protocol import V1Protocol
 from service.api.v1.routes import v1_routers
-from service.api.v2.protocol import V2Dialect
+from service.api.v2.protocol import V2Protocol
 from service.api.v2.routes import v2_routers
 from service.api.v2.shared_memory import Regions
 from service.codecs.endpoint import Endpoints
@@ -98,36 +106,37 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
     )
     limits = Limits(settings, metrics.rejected)
     endpoints = Endpoints(settings, limits)
-    copies = Copies(worker.registry, shadows)
-    predictor = Predictor(worker, metrics, copies, endpoints, settings, limits)
-    exchange = TableExchange(predictor, metrics, settings, limits)
-    plain = PlainDialect(limits)
-    predictions = PlainPredictions(predictor, plain, exchange, limits)
-    v1 = PredictDialect(limits)
-    v2 = V2Dialect(Regions(allowed=settings.shared_memory == "system"), limits)
+    mirror = ShadowMirror(worker.registry, shadows)
+    service = InferenceService(worker, endpoints, metrics, mirror, settings, limits)
+    exchange = TableExchange(service, metrics, settings, limits)
+    native = NativeProtocol(limits)
+    predictions = NativePredictions(service, native, exchange, limits)
+    v1 = V1Protocol(limits)
+    v2 = V2Protocol(Regions(allowed=settings.shared_memory == "system"), limits)
     for router in (
-        plain_router(worker, predictions),
+        native_router(worker, predictions),
         shadow_router(worker.registry, shadows, worker.channel),
-        explain_router(Explainer(predictor, plain, metrics, settings)),
-        *v1_routers(worker, predictor, v1, limits),
-        *v2_routers(worker, predictor, v2, settings, VERSION),
+        explain_router(Explainer(service, native, metrics, settings)),
+        *v1_routers(worker, service, v1, limits),
+        *v2_routers(worker, service, v2, settings, VERSION),
         operations_router(worker.readiness, worker.totals.exposition),
         documentation_router(app.documentation, app.title),
     ):
         app.include_router(router)
     add_error_handlers(app)
-    ways = (
-        Way(PLAIN, plain, predictions.answer),
-        Way(V1, v1, partial(predictor.answer, v1)),
-        Way(V2, v2, partial(predictor.answer, v2)),
+    routes = (
+        PredictRoute(NATIVE, native, predictions.predict),
+        PredictRoute(V1, v1, partial(service.predict, v1)),
+        PredictRoute(V2, v2, partial(service.predict, v2)),
     )
-    ledger = Ledger(metrics, worker.readiness, settings.log_requests)
-    door = Door(predictor, ways, ledger, limits)
-    app.fast_path = FastPath(door, Connections(settings, metrics.rejected))
-    app.add_middleware(AsgiDoor, ways=ways)
+    recorder = RequestRecorder(metrics, worker.readiness, settings.log_requests)
+    fast = FastInference(worker.registry, endpoints, metrics, recorder, limits)
+    connections = Connections(settings, metrics.rejected)
+    app.fast_path = FastPath(fast, PredictTargets(routes), connections)
+    app.add_middleware(PredictRoutingMiddleware, routes=routes)
     app.add_middleware(ContentLengthForHttp10)
     app.add_middleware(ReleaseQuotas, limits=limits)
-    app.add_middleware(RequestContext, ledger=ledger, settings=settings, limits=limits)
+    app.add_middleware(RequestContext, recorder=recorder, settings=settings, limits=limits)
     return app
 
 

@@ -17,7 +17,8 @@ from service.filetypes import recognised
 from service.limits import UNCOUNTED_BODY_BYTES, RequestQuotas
 
 JSON = "application/json"
-_WORTH_COMPRESSING = 1024
+MIN_COMPRESSED_BYTES = 1024
+"""Shorter responses are not compressed."""
 BINARY = "application/octet-stream"
 # What curl calls every body that is not called otherwise.
 FORM = "application/x-www-form-urlencoded"
@@ -201,7 +202,7 @@ def compressed(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str
         content: of the answer.
         accepted: the header ``Accept-Encoding``.
     """
-    if accepted is None or len(content) < _WORTH_COMPRESSING:
+    if accepted is None or len(content) < MIN_COMPRESSED_BYTES:
         return content, _NO_HEADERS
     offers = {_offered(offer) for offer in list_items(accepted)}
     for encoding, window_bits in WINDOW_BITS.items():

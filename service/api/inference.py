@@ -1,300 +1,510 @@
-"""The one way from a request to a model and back; each dialect brings only its codec."""
+"""One prediction, from the body of its request to its response: decode, run, encode, record.
+
+Two drivers share this sequence. `FastInference` responds within one turn of the event loop, to
+complete requests for models that are quick. `service.api.inference_service` awaits each step, for
+everything else.
+"""
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from time import perf_counter
-from typing import NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from fastapi import Request, Response
-from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
 
-from service.api.asking import Answer, Asking, Context, Dialect
-from service.api.body import is_quick_to_decode, read_body, require_media_type
-from service.api.copies import Copies
-from service.api.deadline import Deadline
-from service.api.decoding import DecodeThreads
-from service.api.head import Head
-from service.api.quotas import quotas_of
-from service.codecs.endpoint import Endpoints
-from service.engine.batching import row_count
-from service.engine.dtypes import Arrays
+from service.api.body import JSON, MIN_COMPRESSED_BYTES, compressed, is_accepted, is_quick_to_decode
+from service.api.errors import error_response
+from service.api.recorder import RequestRecorder
+from service.codecs.endpoint import Endpoint, Endpoints
+from service.engine.batching import Prediction, row_count
+from service.engine.dtypes import Arrays, Inputs
 from service.engine.model import ServedModel
-from service.engine.traffic import Traffic
-from service.errors import (
-    ModelNotReady,
-    ModelUnservable,
-    NotFound,
-    OnwardError,
-)
+from service.engine.registry import Registry
+from service.errors import InvalidRequest, ModelNotReady, ModelUnservable, NotFound, OnwardError
 from service.limits import Limits
-from service.observability.metrics import Metrics
-from service.settings import Settings
-from service.workers.worker import Worker
+from service.observability.logs import request_id
+from service.observability.metrics import Metrics, Phases
 
-T = TypeVar("T")
+Context = TypeVar("Context")
+Fields = Sequence[tuple[bytes, bytes]]
 
-# A larger response is encoded in a thread. A number takes some ten times its four bytes' share of
-# work on its way to text.
-_MOST_BYTES_ENCODED_AT_ONCE = 16 * 1024
-_MOST_BYTES_SENT_AT_ONCE = 256 * 1024
+# The phases are a Server-Timing header, in milliseconds.
+_LINES = (
+    b"content-type: %b\r\n"
+    b"content-length: %d\r\n"
+    b"server-timing: decode;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f, encode;dur=%.3f\r\n"
+    b"x-model-version: %b\r\n"
+)
+_NO_HEADERS: Mapping[str, str] = {}
+_JSON_OR_UNSTATED = (JSON, None)
+_VALID_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_ID_BYTES = 16
+# Drawn at once: a system call takes several times as long as taking one from the list.
+_IDS_DRAWN = 256
+
+_log = logging.getLogger(__name__)
+
+# Forked children must not reuse the ids that their parent has drawn.
+_ids: list[str] = []
+os.register_at_fork(after_in_child=_ids.clear)
 
 
-class Received(NamedTuple):
-    """A request whose body has arrived: the version or alias that it goes to, and the body."""
+class RequestHead:
+    """The headers and the query of a request.
 
-    version: str | None
-    body: bytes
+    Args:
+        fields: names in lower case, and values; of a name that comes twice, the first counts.
+        query: what follows the question mark.
+    """
+
+    __slots__ = ("_fields", "accept_encoding", "content_type", "query")
+
+    def __init__(self, fields: Fields, query: bytes = b"") -> None:
+        # Heads are cached (`service.server.fast_path`), and read for each request.
+        self._fields = {name: value.decode("latin-1") for name, value in reversed(fields)}
+        self.content_type = self.get(b"content-type")
+        self.accept_encoding = self.get(b"accept-encoding")
+        self.query = query
+
+    def get(self, name: bytes) -> str | None:
+        """A header's value, or None."""
+        return self._fields.get(name)
 
 
-class Predictor:
-    """Answers predictions of every dialect, and measures each phase."""
+class DecodedRequest(NamedTuple, Generic[Context]):
+    """The inputs of a model, and what the form of the response depends on."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the parts of the service that a prediction meets
+    inputs: Inputs
+    context: Context
+
+
+class EncodedBody(NamedTuple):
+    """The body of a response, its media type, and further headers."""
+
+    content: bytes
+    media_type: str = JSON
+    headers: Mapping[str, str] = _NO_HEADERS
+
+
+class InferenceProtocol(Protocol[Context]):
+    """How requests and responses are written: the native protocol, version 1 or version 2."""
+
+    @property
+    def name(self) -> str:
+        """The value of the label ``dialect`` of the metrics."""
+
+    def media_types(self, endpoint: Endpoint) -> tuple[str, ...]:
+        """The media types of bodies that this model reads."""
+
+    def json_bytes(self, body: bytes, head: RequestHead) -> int:
+        """How many of a body's first bytes are JSON."""
+
+    def decode(self, endpoint: Endpoint, body: bytes, head: RequestHead) -> DecodedRequest[Context]:
+        """Decode a body to the model's inputs.
+
+        Args:
+            endpoint: of the model.
+            body: decompressed.
+            head: of the request.
+
+        Raises:
+            InvalidRequest: the body is not what the protocol or the model takes.
+        """
+
+    def encode(self, endpoint: Endpoint, outputs: Arrays, context: Context) -> EncodedBody:
+        """Encode the model's outputs."""
+
+
+class RawResponse(NamedTuple):
+    """A response as it is sent: status, header lines and body."""
+
+    status: int
+    lines: bytes
+    content: bytes
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The lines as ASGI has them, by name and value."""
+        pairs = [line.partition(b": ") for line in self.lines.split(b"\r\n")[:-1]]
+        return [(name, value) for name, _, value in pairs]
+
+
+OnResponse = Callable[[RawResponse, bytes], None]
+
+
+def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Headers as they are sent."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+def request_id_from(sent: str | None) -> str:
+    """The client's id where it is safe to repeat in a header and a log, else a new one."""
+    if sent is not None and _VALID_ID.fullmatch(sent):
+        return sent
+    if not _ids:
+        drawn = os.urandom(_IDS_DRAWN * _ID_BYTES).hex()
+        width = 2 * _ID_BYTES
+        _ids.extend(drawn[i : i + width] for i in range(0, len(drawn), width))
+    return _ids.pop()
+
+
+def decode_body(
+    protocol: InferenceProtocol[Context], endpoint: Endpoint, body: bytes, head: RequestHead
+) -> DecodedRequest[Context]:
+    """Decode a body to a model's inputs, as `InferenceProtocol.decode` does.
+
+    Raises:
+        InvalidRequest: the body is not what the protocol or the model takes.
+    """
+    try:
+        return protocol.decode(endpoint, body, head)
+    except RecursionError:
+        # The parser takes a thousand levels, more than Python functions may call themselves.
+        raise InvalidRequest(
+            "The body is nested too deeply; send arrays with no more levels than the model's "
+            "inputs have axes."
+        ) from None
+
+
+async def materialize(inputs: Inputs) -> Arrays:
+    """The arrays, once they are decoded."""
+    return inputs if isinstance(inputs, tuple) else await inputs()
+
+
+class Inference(Generic[Context]):
+    """One request to one model.
+
+    Args:
+        protocol: of the request and its response.
+        model: runs.
+        endpoint: of the model.
+        head: of the request.
+        metrics: count the response.
+    """
+
+    __slots__ = (
+        "_context",
+        "_decode_seconds",
+        "_encode_seconds",
+        "_metrics",
+        "endpoint",
+        "head",
+        "model",
+        "protocol",
+    )
+
+    def __init__(
         self,
-        worker: Worker,
+        protocol: InferenceProtocol[Context],
+        model: ServedModel,
+        endpoint: Endpoint,
+        head: RequestHead,
         metrics: Metrics,
-        copies: Copies,
-        endpoints: Endpoints,
-        settings: Settings,
-        limits: Limits,
     ) -> None:
-        self._copies = copies
-        self.endpoints = endpoints
-        self._decoding = DecodeThreads(limits)
-        self._registry = worker.registry
-        self._reconciler = worker.reconciler
+        self.protocol = protocol
+        self.model = model
+        self.endpoint = endpoint
+        self.head = head
         self._metrics = metrics
-        self._max_body_bytes = settings.max_body_bytes
-        self._deadline_seconds = settings.deadline_seconds
-        self._traffic = Traffic(worker.registry, settings.split_seed)
-        self._sticky_header = settings.sticky_header
+        self._decode_seconds = self._encode_seconds = 0.0
 
-    async def answer(
-        self, dialect: Dialect[Context], request: Request, name: str, asked: str | None
-    ) -> Response:
-        """Predict what the request asks.
-
-        Args:
-            dialect: how request and answer are written.
-            request: the request.
-            name: the model.
-            asked: a version or an alias; None for whichever serves.
+    def decode(self, body: bytes) -> Inputs:
+        """The model's inputs, or what decodes them in a thread.
 
         Raises:
-            Exception: whatever it was; it has been counted.
+            InvalidRequest: the body is not what the protocol or the model takes.
         """
-        model = None
         started = perf_counter()
-        try:
-            received = await self.received(dialect, request, name, asked)
-            started = perf_counter()
-            async with Deadline(request, self._deadline_seconds) as deadline:
-                model = await self.find(name, received.version)
-                with model:
-                    return await self._answer(dialect, request, received, model, deadline)
-        except Exception as error:
-            # Not bound to a name that outlives this block: with its traceback it would be a cycle,
-            # which would keep the body until the next garbage collection.
-            seconds = perf_counter() - started
-            self.failed(error, dialect=dialect.name, name=name, model=model, seconds=seconds)
-            raise
+        inputs, self._context = decode_body(self.protocol, self.endpoint, body, self.head)
+        self._decode_seconds = perf_counter() - started
+        return inputs
 
-    async def received(
-        self, dialect: Dialect[Context], request: Request, name: str, asked: str | None
-    ) -> Received:
-        """Read the body of a request to a model.
+    async def materialize(self, inputs: Inputs) -> Arrays:
+        """The arrays, once they are decoded."""
+        started = perf_counter()
+        arrays = await materialize(inputs)
+        self._decode_seconds += perf_counter() - started
+        return arrays
 
-        The deadline begins afterwards: how fast a client sends is not this service's doing.
+    def encode(self, outputs: Arrays) -> EncodedBody:
+        """The body of the response, compressed where it is large and the client accepts that."""
+        started = perf_counter()
+        encoded = self.protocol.encode(self.endpoint, outputs, self._context)
+        accepted = self.head.accept_encoding
+        if accepted is not None and len(encoded.content) >= MIN_COMPRESSED_BYTES:
+            content, headers = compressed(encoded.content, accepted)
+            encoded = EncodedBody(content, encoded.media_type, {**encoded.headers, **headers})
+        self._encode_seconds = perf_counter() - started
+        return encoded
 
-        Args:
-            dialect: how the request is written.
-            request: the request.
-            name: the model.
-            asked: a version or an alias; None for whichever serves.
-
-        Raises:
-            OnwardError: no model answers, which is said before the body is read; or the body is
-                not read here, or too much is being processed.
-        """
-        version = self.route(request, name, asked)
-        model = self._registry.find(name, version) or self._registry.require(name, version).model
-        if model is not None:  # one that is not loaded is loaded within the deadline
-            accepted = dialect.media_types(self.endpoints.of(model))
-            require_media_type(request.headers.get("content-type"), accepted)
-        quotas = quotas_of(request)
-        body = await read_body(request, self._max_body_bytes, quotas)
-        quotas.start()
-        return Received(version, body)
-
-    async def decoded(
-        self,
-        dialect: Dialect[Context],
-        model: ServedModel,
-        received: tuple[Head, bytes],
-        decode: Callable[[], T],
-        deadline: Deadline,
-    ) -> T:
-        """What ``decode`` makes of a body, in a thread where that takes long.
-
-        Args:
-            dialect: how the request is written.
-            model: that it goes to.
-            received: its head and its body.
-            decode: decodes it.
-            deadline: of the request.
-
-        Raises:
-            OnwardError: as `DecodeThreads.decode` has it.
-        """
-        head, body = received
-        if is_quick_to_decode(body):
-            return decode()
-        deadline.watch_client()
-        return await self._decoding.decode(
-            body,
-            decode,
-            json_bytes=dialect.json_bytes(body, head),
-            strings=any(spec.datatype == "BYTES" for spec in model.inputs),
+    def record(self, rows: int, prediction: Prediction, encoded: EncodedBody) -> RawResponse:
+        """The response, counted; on the event loop."""
+        model = self.model
+        _, queue, compute = prediction
+        phases = Phases(self._decode_seconds, queue, compute, self._encode_seconds)
+        self._metrics.predicted(model.name, model.version, self.protocol.name, rows, phases)
+        model.statistics.answered(phases)
+        content, media_type, headers = encoded
+        lines = _LINES % (
+            media_type.encode(),
+            len(content),
+            1e3 * self._decode_seconds,
+            1e3 * queue,
+            1e3 * compute,
+            1e3 * self._encode_seconds,
+            model.version.encode(),
         )
-
-    def failed(
-        self,
-        error: Exception,
-        *,
-        dialect: str,
-        name: str,
-        model: ServedModel | None,
-        seconds: float,
-    ) -> None:
-        """Count a prediction that came to nothing, as `count_failure` has it."""
-        count_failure(
-            self._metrics, error, dialect=dialect, name=name, model=model, seconds=seconds
-        )
-
-    def asking(self, dialect: Dialect[Context], model: ServedModel, head: Head) -> Asking[Context]:
-        """A prediction under way."""
-        return Asking(dialect, model, self.endpoints.of(model), head, self._metrics)
-
-    def route(self, request: Request, name: str, asked: str | None) -> str | None:
-        """The version or alias that the request goes to, as `answer` has its parameters."""
-        if asked is None and self._registry.split(name):
-            return self._traffic.alias(name, request.headers.get(self._sticky_header))
-        return asked
-
-    def at_hand(self, name: str, asked: str | None) -> ServedModel | None:
-        """The model that answers, where nothing needs to be looked up, woken, split or copied."""
-        return self._registry.at_hand(name, asked)
-
-    async def find(self, name: str, asked: str | None) -> ServedModel:
-        """The model that answers to a version, an alias, or neither; one that rests is woken.
-
-        Raises:
-            OnwardError: none answers; says why.
-        """
-        model = self._registry.find(name, asked)
-        return await self._reconciler.wake(name, asked) if model is None else model
-
-    async def _answer(
-        self,
-        dialect: Dialect[Context],
-        request: Request,
-        received: Received,
-        model: ServedModel,
-        deadline: Deadline,
-    ) -> Response:
-        """Answer by this model; a request that names no version may be copied."""
-        scope, quotas, body = request.scope, quotas_of(request), received.body
-        head = Head(scope["headers"], scope["query_string"])
-        asking = self.asking(dialect, model, head)
-        require_media_type(head.get(b"content-type"), dialect.media_types(asking.endpoint))
-        decode = partial(asking.decode, body)
-        decoded = await self.decoded(dialect, model, (head, body), decode, deadline)
-        if not isinstance(decoded, tuple):
-            deadline.watch_client()
-        inputs = await asking.made(decoded)
-        quotas.hold_bytes(len(body) + _bytes_of(inputs))
-        rows = row_count(inputs)
-        if not model.joins(rows):
-            deadline.watch_client()
-        prediction = await model.predict(inputs)
-        if _bytes_of(prediction.outputs) > _MOST_BYTES_ENCODED_AT_ONCE:
-            deadline.watch_client()
-            encoded = await asyncio.to_thread(asking.encode, prediction.outputs)
-        else:
-            encoded = asking.encode(prediction.outputs)
-        answer = asking.answer(rows, prediction, encoded)
-        quotas.hold_bytes(len(answer.content))
-        live = received.version is None
-        after = self._copies.after(model, inputs, prediction.outputs) if live else None
-        return AnswerResponse(answer, after)
-
-
-def _bytes_of(arrays: Arrays) -> int:
-    return sum([array.nbytes for array in arrays])
-
-
-class AnswerResponse(Response):
-    """An answer whose headers are written already."""
-
-    def __init__(self, answer: Answer, after: BackgroundTask | None = None) -> None:
-        self.status_code = answer.status
-        self.raw_headers = answer.headers
-        self.body = answer.content
-        self.background = after
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response; a large one in pieces, so that this ends when its client has read it.
-
-        A server waits between two pieces until the connection takes more. One large piece it would
-        buffer whole, and what the request holds would be given back too early.
-        """
-        if len(self.body) <= _MOST_BYTES_SENT_AT_ONCE:
-            await super().__call__(scope, receive, send)
-            return
-        headers = self.raw_headers
-        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
-        for start in range(0, len(self.body), _MOST_BYTES_SENT_AT_ONCE):
-            piece = self.body[start : start + _MOST_BYTES_SENT_AT_ONCE]
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-        if self.background is not None:
-            await self.background()
+        if headers:
+            lines += header_lines((k.encode(), value.encode()) for k, value in headers.items())
+        return RawResponse(200, lines, content)
 
 
 def count_failure(  # noqa: PLR0913 - the facts of a failure; grouping them would only rename them
     metrics: Metrics,
     error: Exception,
     *,
-    dialect: str,
+    protocol: str,
     name: str,
     model: ServedModel | None,
     seconds: float,
 ) -> None:
-    """Count a prediction that came to nothing.
+    """Count a prediction that failed.
 
     Args:
         metrics: where.
         error: why.
-        dialect: as the metrics call it.
-        name: of the model that was asked for.
-        model: that answered; None where none did.
+        protocol: its name.
+        name: of the model in the request.
+        model: that was found; None where none was.
         seconds: that it took.
     """
     if model is not None:
-        told = (name, model.version)
+        found = (name, model.version)
         model.statistics.fail.add(seconds)
     elif isinstance(error, ModelNotReady | ModelUnservable):
-        told = (name, error.version)
-    else:  # a name that is not there is the caller's invention, and must not become a label
-        told = ("", "") if isinstance(error, NotFound) else (name, "")
-    metrics.failed(*told, dialect, outcome_of(error))
+        found = (name, error.version)
+    else:  # a name that does not exist is the client's choice, and must not become a label
+        found = ("", "") if isinstance(error, NotFound) else (name, "")
+    metrics.failed(*found, protocol, outcome_of(error))
 
 
 def outcome_of(error: Exception) -> str:
-    """What came of a request, as the metrics call it."""
+    """The outcome of a failed request, as the metrics name it."""
     if isinstance(error, OnwardError):
         return error.code
     return "client_left" if isinstance(error, ClientDisconnect) else "internal_error"
+
+
+class PredictTarget(NamedTuple):
+    """The protocol and the model that the URL of a prediction names.
+
+    ``version`` is a version or an alias; None is the one that serves.
+    """
+
+    protocol: InferenceProtocol[Any]
+    path: str
+    name: str
+    version: str | None
+    query: bytes
+
+
+class FastInference:
+    """Responds to complete requests for models that are loaded and quick.
+
+    Args:
+        registry: of the models.
+        endpoints: of the models.
+        metrics: count the predictions.
+        recorder: counts and logs the responses.
+        limits: shared by all requests.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        endpoints: Endpoints,
+        metrics: Metrics,
+        recorder: RequestRecorder,
+        limits: Limits,
+    ) -> None:
+        self._registry = registry
+        self.endpoints = endpoints
+        self.endpoint_by_model = endpoints.by_model
+        self.metrics = metrics
+        self.recorder = recorder
+        self._readiness = recorder.readiness
+        self._limits = limits
+        self._entering = 0
+
+    def accepts(self, target: PredictTarget) -> bool:
+        """Whether a request to this target is responded to here, if its body allows it."""
+        model = self._registry.at_hand(target.name, target.version)
+        return model is not None and model.is_quick and not self._readiness.draining
+
+    def submit(  # noqa: PLR0913 - the parts of a request
+        self,
+        target: PredictTarget,
+        head: RequestHead,
+        body: bytes,
+        on_response: OnResponse,
+        *,
+        request_id: str | None = None,
+        exclusive: bool = False,
+    ) -> bool:
+        """Respond to a request within this turn of the event loop, or soon after.
+
+        Args:
+            target: of the request.
+            head: of the request.
+            body: complete.
+            on_response: called with the response, and with the id for its header.
+            request_id: as the client sent it.
+            exclusive: whether this is the only connection, so that no other request can share a
+                run.
+
+        Returns:
+            Whether it will respond; if not, nothing has been done, and the request must go
+            through ASGI.
+        """
+        model = self._registry.at_hand(target.name, target.version)
+        if model is None or self._readiness.draining:
+            return False
+        if not model.is_quick or not is_quick_to_decode(body):
+            return self._is_rejected(target, model, head, on_response, request_id)
+        # Every protocol reads JSON.
+        if head.content_type not in _JSON_OR_UNSTATED and not is_accepted(
+            head.content_type or "", target.protocol.media_types(self.endpoints.of(model))
+        ):
+            return False
+        call = _FastCall(self, target, model, head, on_response, request_id)
+        return call.begin(body, exclusive=exclusive)
+
+    def _is_rejected(
+        self,
+        target: PredictTarget,
+        model: ServedModel,
+        head: RequestHead,
+        on_response: OnResponse,
+        request_id: str | None,
+    ) -> bool:
+        """Reject a request that would take long where too many are in progress; else False.
+
+        ASGI would reject it too, but in an overload that costs ten times as much.
+        """
+        requests = self._limits.requests
+        if requests.used + self._entering < requests.limit:
+            self._let_in()
+            return False
+        call = _FastCall(self, target, model, head, on_response, request_id)
+        call.fail(requests.rejection())
+        return True
+
+    def _let_in(self) -> None:
+        """Count a request until ASGI does so, which is in this turn of the event loop or the next.
+
+        Else all that arrive in one turn would pass where there is room for one.
+        """
+        if not self._entering:
+            asyncio.get_running_loop().call_soon(self._have_entered)
+        self._entering += 1
+
+    def _have_entered(self) -> None:
+        self._entering = 0
+
+
+class _FastCall(Inference[Any]):
+    """A request that is responded to within a turn of the event loop."""
+
+    __slots__ = ("_fast", "_on_response", "_request_id", "_rows", "_started", "_target")
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the parts of a request
+        self,
+        fast: FastInference,
+        target: PredictTarget,
+        model: ServedModel,
+        head: RequestHead,
+        on_response: OnResponse,
+        request_id: str | None,
+    ) -> None:
+        try:
+            endpoint = fast.endpoint_by_model[model]
+        except KeyError:
+            endpoint = fast.endpoints.of(model)
+        super().__init__(target.protocol, model, endpoint, head, fast.metrics)
+        self._fast = fast
+        self._target = target
+        self._on_response = on_response
+        self._request_id = request_id_from(request_id)
+        self._started = perf_counter()
+
+    def begin(self, body: bytes, *, exclusive: bool) -> bool:
+        """Decode and queue; False where ASGI must do it, and nothing has been done."""
+        try:
+            inputs = self.decode(body)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets it
+            self.fail(error)
+            return True
+        if not isinstance(inputs, tuple) or not self.model.joins(rows := row_count(inputs)):
+            return False
+        self._rows = rows
+        self.model.__enter__()
+        try:
+            self.model.join(inputs, rows, self._on_result, exclusive=exclusive)
+        except OnwardError as error:
+            self._on_result(error)
+        return True
+
+    def _on_result(self, result: Prediction | Exception) -> None:
+        """Encode and send a prediction, or its error, and release the model."""
+        if isinstance(result, Exception):
+            response = self._failure(result)
+        else:
+            try:
+                response = self.record(self._rows, result, self.encode(result.outputs))
+            except Exception as error:  # noqa: BLE001 - as above
+                response = self._failure(error)
+        self.model.__exit__()
+        self._send(response)
+
+    def fail(self, error: Exception) -> None:
+        """Respond to a request that has not been queued."""
+        self._send(self._failure(error))
+
+    def _failure(self, error: Exception) -> RawResponse:
+        """The response to an error, counted."""
+        count_failure(
+            self._metrics,
+            error,
+            protocol=self.protocol.name,
+            name=self._target.name,
+            model=self.model,
+            seconds=perf_counter() - self._started,
+        )
+        if not isinstance(error, OnwardError):
+            with _logged_as(self._request_id):
+                _log.error("request failed", exc_info=error)
+        response = error_response(error)
+        lines = header_lines(response.raw_headers)
+        return RawResponse(response.status_code, lines, bytes(response.body))
+
+    def _send(self, response: RawResponse) -> None:
+        recorder, status = self._fast.recorder, response.status
+        self._metrics.responded(status)
+        if status >= recorder.log_from:
+            with _logged_as(self._request_id):
+                recorder.log("POST", self._target.path, status, perf_counter() - self._started)
+        self._on_response(response, self._request_id.encode())
+
+
+@contextmanager
+def _logged_as(identity: str) -> Iterator[None]:
+    """Put the request's id on what is logged in this context."""
+    token = request_id.set(identity)
+    try:
+        yield
+    finally:
+        request_id.reset(token)

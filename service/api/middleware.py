@@ -1,29 +1,24 @@
-"""Around every request: its id, its log line, its count, and the answer to a fault of ours."""
+"""Around every request: its id, its log line, its count, and the response to an internal error."""
 
 import asyncio
 import logging
-import os
-import re
 from collections.abc import Mapping
 from time import perf_counter
-from typing import Literal
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import error_response
-from service.engine.readiness import Readiness
+from service.api.inference import request_id_from
+from service.api.recorder import RequestRecorder
 from service.errors import BodyStalled, Draining, OnwardError
 from service.limits import QUOTAS, Limits, Quota, RequestQuotas
 from service.observability.logs import request_id
-from service.observability.metrics import Metrics
 from service.settings import Settings
 
 _HEADER = "x-request-id"
-_ACCEPTABLE = re.compile(r"[\x21-\x7e]{1,128}")
 _FIRST_ERROR = 400
-_NO_STATUS = 1000  # above all of them
 
 CLIENT_LEFT = 499
 """The customary status of a request whose client has left; counted and logged, never sent."""
@@ -32,82 +27,23 @@ STATUS_SENT = "onward.status_sent"
 DRAINED_BODY_BYTES = 64 * 1024
 """The rest of a body up to this size is read after an early response, and the connection kept."""
 
-_IDENTITY_BYTES = 16
-# Drawn at once, for asking the system takes several times as long as taking one of them.
-_IDENTITIES = 256
-
 _log = logging.getLogger(__name__)
-
-# Two processes must not give the same.
-_new: list[str] = []
-os.register_at_fork(after_in_child=_new.clear)
-
-
-class Ledger:
-    """What is noted of every request, whichever door it came in by.
-
-    Args:
-        readiness: tells when the service is stopping, and callers are to reconnect elsewhere.
-        log_requests: which requests get a log line.
-    """
-
-    def __init__(
-        self,
-        metrics: Metrics,
-        readiness: Readiness,
-        log_requests: Literal["all", "errors", "none"],
-    ) -> None:
-        self._metrics = metrics
-        self._readiness = readiness
-        self._log_from = {"all": 0, "errors": _FIRST_ERROR, "none": _NO_STATUS}[log_requests]
-
-    @property
-    def draining(self) -> bool:
-        """Whether the service is stopping."""
-        return self._readiness.draining
-
-    def count(self, status: int) -> None:
-        """Count an answer; nought is none at all."""
-        self._metrics.responded(status)
-
-    def rejected(self, reason: str) -> None:
-        """Count a request that exceeded a limit or a timeout, by its error's code."""
-        self._metrics.rejected(reason)
-
-    def logs(self, status: int) -> bool:
-        """Whether such an answer gets a line in the log."""
-        return status >= self._log_from or (status == 0 and self._log_from < _NO_STATUS)
-
-    def log(
-        self, method: str, path: str, status: int, seconds: float, reason: str | None = None
-    ) -> None:
-        """Write that line.
-
-        Args:
-            method: empty where the input was no request.
-            path: as above.
-            status: of the response.
-            seconds: that it took.
-            reason: of a request that was rejected before it was complete.
-        """
-        facts: dict[str, object] = {"method": method, "path": path, "status": status}
-        if reason is not None:
-            facts["reason"] = reason
-        _log.info("request", extra=facts | {"milliseconds": round(seconds * 1e3, 3)})
 
 
 class RequestContext:
     """ASGI middleware, written without Starlette's base class, which costs several requests' time.
 
     Args:
-        ledger: where each request is counted and logged.
+        recorder: where each request is counted and logged.
         settings: the timeouts of bodies.
         limits: shared by all requests.
     """
 
-    def __init__(self, app: ASGIApp, ledger: Ledger, settings: Settings, limits: Limits) -> None:
+    def __init__(
+        self, app: ASGIApp, recorder: RequestRecorder, settings: Settings, limits: Limits
+    ) -> None:
         self._app = app
-        self._ledger = ledger
+        self._recorder = recorder
         self._settings = settings
         self._limits = limits
 
@@ -117,35 +53,35 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        identity = identity_of(headers.get(_HEADER))
+        identity = request_id_from(headers.get(_HEADER))
         token = request_id.set(identity)
         marks = {_HEADER: identity}
-        if self._ledger.draining:
+        if self._recorder.readiness.draining:
             marks["connection"] = "close"
         body = RequestBody(scope, receive, self._settings, self._limits)
-        answer = _Answer(scope, send, marks, self._ledger, body)
+        response = _ResponseRecorder(scope, send, marks, self._recorder, body)
         try:
-            await self._app(scope, body.receive, answer.send)
+            await self._app(scope, body.receive, response.send)
         except ClientDisconnect:
             # No client is left to respond to, or the server has responded.
-            answer.status = scope.get(STATUS_SENT, CLIENT_LEFT)
+            response.status = scope.get(STATUS_SENT, CLIENT_LEFT)
         except asyncio.CancelledError:
             # The time in which a stop waits for requests is over.
-            if answer.status:
+            if response.status:
                 raise
-            await error_response(Draining())(scope, body.receive, answer.send)
+            await error_response(Draining())(scope, body.receive, response.send)
         except Exception as error:
             _log.exception("request failed")
-            if answer.status:
-                raise  # half an answer is out; only closing the connection tells the caller
-            await error_response(error)(scope, body.receive, answer.send)
+            if response.status:
+                raise  # half a response is sent; only closing the connection tells the client
+            await error_response(error)(scope, body.receive, response.send)
         finally:
             body.close()
-            answer.account()
+            response.account()
             request_id.reset(token)
 
 
-class _Answer:
+class _ResponseRecorder:
     """What goes out for one request: marked by headers, and accounted for once."""
 
     def __init__(
@@ -153,7 +89,7 @@ class _Answer:
         scope: Scope,
         send: Send,
         marks: Mapping[str, str],
-        ledger: Ledger,
+        recorder: RequestRecorder,
         body: "RequestBody",
     ) -> None:
         self.status = 0
@@ -161,12 +97,12 @@ class _Answer:
         self._scope = scope
         self._send = send
         self._marks = marks
-        self._ledger = ledger
+        self._recorder = recorder
         self._started = perf_counter()
         self._accounted = False
 
     async def send(self, message: Message) -> None:
-        """Pass a part of the answer on."""
+        """Send a part of the response."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -174,7 +110,7 @@ class _Answer:
             if self.status >= _FIRST_ERROR and not self._body.can_be_drained:
                 headers["connection"] = "close"
         elif not message.get("more_body"):
-            # Before it is out, so that who has the answer finds it counted, whichever worker tells.
+            # Before it is sent, so that a client that has the response finds it counted.
             self.account()
         await self._send(message)
 
@@ -183,9 +119,9 @@ class _Answer:
         if not self._accounted:
             self._accounted = True
             seconds, scope = perf_counter() - self._started, self._scope
-            self._ledger.count(self.status)
-            if self._ledger.logs(self.status):
-                self._ledger.log(scope["method"], scope["path"], self.status, seconds)
+            self._recorder.count(self.status)
+            if self._recorder.logs(self.status):
+                self._recorder.log(scope["method"], scope["path"], self.status, seconds)
 
 
 class RequestBody:
@@ -284,17 +220,3 @@ class RequestBody:
         """End the request: too little has arrived since enough had arrived last."""
         if self._error is None:
             self._error = self._limits.rejected(BodyStalled(self._seconds))
-
-
-def identity_of(given: str | None) -> str:
-    """The caller's id where it is safe to repeat in a header and a log, else a new one."""
-    if given is not None and _ACCEPTABLE.fullmatch(given):
-        return given
-    try:
-        return _new.pop()
-    except IndexError:
-        drawn = os.urandom(_IDENTITIES * _IDENTITY_BYTES).hex()
-        width = 2 * _IDENTITY_BYTES
-        first, *others = [drawn[i : i + width] for i in range(0, len(drawn), width)]
-        _new.extend(others)
-        return first

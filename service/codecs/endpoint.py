@@ -120,7 +120,7 @@ class Endpoint:
         self.require_manifest()
         if self.features is None:
             raise InvalidRequest(
-                f"Model {self.name!r} takes pictures, not a table's rows; send a picture's "
+                f"Model {self.name!r} takes images, not a table's rows; send an image's "
                 f"file to POST /models/{self.name}/predict, with its own Content-Type."
             )
         return self.features
@@ -136,12 +136,13 @@ class Endpoints:
 
     def __init__(self, settings: Settings, limits: Limits) -> None:
         self._decoding = Decoding(settings.max_image_pixels, settings.max_body_bytes, limits)
-        self._by_model: WeakKeyDictionary[ServedModel, Endpoint] = WeakKeyDictionary()
+        self.by_model: WeakKeyDictionary[ServedModel, Endpoint] = WeakKeyDictionary()
+        """Those that have been built."""
 
     def of(self, model: ServedModel) -> Endpoint:
         """The endpoint of a model; for use on the event loop."""
         try:
-            return self._by_model[model]
+            return self.by_model[model]
         except KeyError:
-            endpoint = self._by_model[model] = Endpoint(model.about, self._decoding)
+            endpoint = self.by_model[model] = Endpoint(model.about, self._decoding)
             return endpoint

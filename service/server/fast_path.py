@@ -5,36 +5,168 @@ application at once (docs/decisions/0020-fast-path.md). Everything else goes thr
 """
 
 import asyncio
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
+import httptools
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
-from service.api.asking import Answer
-from service.api.fast_inference import Door
+from service.api.inference import FastInference, PredictTarget, RawResponse, RequestHead
 from service.api.middleware import CLIENT_LEFT
+from service.api.prediction_routing import PredictTargets
+from service.errors import InvalidRequest
 from service.server.connections import Connections
-from service.server.context import ServerContext
-from service.server.limited_protocol import LimitedProtocol
-from service.server.request_head import MatchedHead, RequestHeadCache
+from service.server.framing import body_length
+from service.server.limited_protocol import LimitedProtocol, ServerContext
+from service.settings import Settings
 
+# A larger body is streamed, decoded in a thread, and gains nothing here.
+_MAX_BODY_BYTES = 64 * 1024
 # How long a small body may take before it is streamed to ASGI like any other.
 _BODY_SECONDS = 1.0
+_END = b"\r\n\r\n"
+_MAX_HEAD_BYTES = 2048
+_MAX_CACHED_HEADS = 512
+# With one of these, a request needs more than its body and a response.
+_UNSUPPORTED = (b"expect", b"transfer-encoding", b"content-encoding", b"upgrade", b"trailer")
+# Headers that clients and proxies set anew for each request. Nothing but the id is read here, so
+# a head is cached without them. Other characters than these are left to the parser.
+_VOLATILE = re.compile(
+    rb"\r\n(x-request-id|x-correlation-id|traceparent|tracestate|b3|x-b3-\w{1,16}|uber-trace-id"
+    rb"|x-amzn-trace-id|x-cloud-trace-context|x-forwarded-for|x-real-ip|cf-ray)"
+    rb":[ \t]?([\x21-\x7e]{1,256})(?=\r\n)",
+    re.IGNORECASE,
+)
+_REQUEST_ID = b"x-request-id"
+
+
+class ParsedHead(NamedTuple):
+    """The head of a prediction that may take the fast path."""
+
+    target: PredictTarget
+    head: RequestHead
+    content_length: int
+
+
+class MatchedHead(NamedTuple):
+    """A parsed head as found at the start of some input.
+
+    ``request_id`` is the client's, and ``end`` the position of the first byte of the body.
+    """
+
+    parsed: ParsedHead
+    request_id: bytes | None
+    end: int
+
+
+class RequestHeadCache:
+    """Finds and parses the heads of predictions; for use by all connections of an app.
+
+    A client writes the same head again and again, and parsing it takes as long as a small model's
+    run. So each head is parsed once, and cached by its bytes.
+
+    Args:
+        targets: finds what the URLs of predictions name.
+        settings: the limits of requests.
+    """
+
+    def __init__(self, targets: PredictTargets, settings: Settings) -> None:
+        self._targets = targets
+        self._max_body_bytes = min(_MAX_BODY_BYTES, settings.max_body_bytes)
+        self._max_headers = settings.max_headers
+        self._max_url_bytes = settings.max_url_bytes
+        self._cached: dict[bytes, ParsedHead | None] = {}
+
+    def match(self, data: bytes, start: int) -> MatchedHead | None:
+        """The head that starts here; None of anything that the fast path does not take.
+
+        Args:
+            data: input from a client.
+            start: the position of the first byte of a request.
+        """
+        if not data.startswith(b"POST ", start):
+            return None
+        end = data.find(_END, start, start + _MAX_HEAD_BYTES) + len(_END)
+        if end < len(_END):
+            return None
+        raw = data[start:end]
+        request_id = None
+        try:
+            parsed = self._cached[raw]
+        except KeyError:
+            parsed, request_id = self._without_volatile_headers(raw)
+        return None if parsed is None else MatchedHead(parsed, request_id, end)
+
+    def _without_volatile_headers(self, raw: bytes) -> tuple[ParsedHead | None, bytes | None]:
+        """The head, cached without the headers that change, and the client's request id."""
+        parts = _VOLATILE.split(raw)  # text, name, value, text, name, value, ..., text
+        key = b"".join(parts[::3])
+        pairs = zip(parts[1::3], parts[2::3], strict=True)
+        request_id = next((value for name, value in pairs if name.lower() == _REQUEST_ID), None)
+        if key in self._cached:
+            parsed = self._cached[key]
+        else:
+            parsed = self._parse(key)
+            if len(self._cached) >= _MAX_CACHED_HEADS:
+                self._cached.clear()
+            self._cached[key] = parsed
+        return parsed, request_id
+
+    def _parse(self, raw: bytes) -> ParsedHead | None:
+        collector = _Collector()
+        parser = httptools.HttpRequestParser(collector)
+        try:
+            parser.feed_data(raw)
+            length = body_length(collector.fields, parser.get_http_version())
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade, InvalidRequest):
+            return None
+        if (
+            length is None
+            or length > self._max_body_bytes
+            or parser.get_http_version() != "1.1"
+            or len(collector.fields) > self._max_headers
+            or len(collector.url) > self._max_url_bytes
+            or not parser.should_keep_alive()
+            or any(name in _UNSUPPORTED for name, _ in collector.fields)
+        ):
+            return None
+        target = self._targets.of(collector.url)
+        if target is None:
+            return None
+        return ParsedHead(target, RequestHead(collector.fields, target.query), length)
+
+
+class _Collector:
+    """Collects what the parser finds."""
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.fields: list[tuple[bytes, bytes]] = []
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.fields.append((name.lower(), value))
 
 
 class FastPath(ServerContext):
     """The parts of an app that its connections use, and the cache of heads.
 
     Args:
-        door: responds to predictions.
+        inference: responds to predictions.
+        targets: finds what the URLs of predictions name.
         connections: all that are open.
     """
 
-    def __init__(self, door: Door, connections: Connections) -> None:
-        super().__init__(connections, door.ledger)
-        self.door = door
-        self.heads = RequestHeadCache(door, connections.settings)
+    def __init__(
+        self, inference: FastInference, targets: PredictTargets, connections: Connections
+    ) -> None:
+        super().__init__(connections, inference.recorder)
+        self.inference = inference
+        self.heads = RequestHeadCache(targets, connections.settings)
 
 
 class FastPathProtocol(LimitedProtocol):
@@ -51,35 +183,46 @@ class FastPathProtocol(LimitedProtocol):
             config.load()
         self._fast_path: FastPath = config.loaded_app.fast_path
         super().__init__(self._fast_path, config, server_state, app_state, _loop)
+        # A small body that is waited for, and the size of its request.
         self._body: bytearray | None = None
         self._complete_bytes = 0
+        # Whether the last request was responded to here, and no other one has begun.
+        self._is_idle = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Count a request whose client left before its small body was complete."""
         if self._body is not None:
-            self._fast_path.ledger.count(CLIENT_LEFT)
+            self._fast_path.recorder.count(CLIENT_LEFT)
             self._body = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Add to a small body that is waited for, or process input."""
-        if self._body is None:
-            super().data_received(data)
-        else:
+        """Respond to a prediction at once where nothing else is in progress."""
+        if self._body is not None:
             self._body += data
-            if len(self._body) >= self._complete_bytes:
-                self._end_body()
+            if len(self._body) < self._complete_bytes:
+                return
+            data, self._body = bytes(self._body), None
+        elif self._held or not self._is_idle:
+            super().data_received(data)
+            return
+        if self.flow.write_paused:
+            self._consume(data)
+        elif (taken := self._take_request(data, 0)) < len(data):
+            self._consume(data, taken or self._parse_request(data, 0))
 
     def _take_request(self, data: bytes, start: int) -> int:
         """Respond to a prediction, or wait for the rest of its small body."""
+        self._is_idle = False
         matched = self._fast_path.heads.match(data, start)
         if matched is None:
             return 0
-        self._note_request()
+        if not self._had_request:
+            self._note_request()
         end = matched.end + matched.parsed.content_length
         if end <= len(data):
             return end - start if self._predict(matched, data[matched.end : end]) else 0
-        if not self._fast_path.door.accepts(matched.parsed.target):
+        if not self._fast_path.inference.accepts(matched.parsed.target):
             return 0
         # Most libraries send head and body in two packets.
         self._body, self._complete_bytes = bytearray(data[start:]), end - start
@@ -90,31 +233,47 @@ class FastPathProtocol(LimitedProtocol):
         """Respond to a prediction; False where it must go through ASGI."""
         (target, head, _), request_id, _ = matched
         self._response_due = True
-        if self._fast_path.door.ask(
+        if self._fast_path.inference.submit(
             target,
             head,
             body,
             self._respond,
             request_id=None if request_id is None else request_id.decode(),
-            alone=len(self.connections) == 1,
+            exclusive=len(self.connections) == 1,
         ):
             return True
         self._response_due = False
         return False
 
-    def _respond(self, answer: Answer, request_id: bytes) -> None:
+    def _respond(self, response: RawResponse, request_id: bytes) -> None:
         """Write a response."""
         self._response_due = False
         raw = self._raw
         if raw.is_closing():
             return
-        date = self._fast_path.date_lines(self.server_state.default_headers)
-        ours = (answer.lines, b"x-request-id: ", request_id, b"\r\n\r\n", answer.content)
-        raw.write(b"".join((STATUS_LINE[answer.status], date, *ours)))
+        context, headers = self._fast_path, self.server_state.default_headers
+        if headers is not context.default_headers:
+            context.renew_header_lines(headers)
+        status, lines, content = response
+        raw.write(
+            b"".join(
+                (
+                    STATUS_LINE[status],
+                    context.header_lines,
+                    lines,
+                    b"x-request-id: ",
+                    request_id,
+                    b"\r\n\r\n",
+                    content,
+                )
+            )
+        )
         self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
         if self._held or self._is_shutting_down or self._at_eof or self._rejection is not None:
             self._continue()
+        else:
+            self._is_idle = True
 
     def _has_partial_request(self) -> bool:
         return self._body is not None or super()._has_partial_request()
@@ -123,12 +282,6 @@ class FastPathProtocol(LimitedProtocol):
         if self._body is None:
             super()._check_request(elapsed)
         elif elapsed > _BODY_SECONDS:
-            self._end_body(fast=False)
-
-    def _end_body(self, *, fast: bool = True) -> None:
-        """Process a request whose body was waited for; if not fast, stream it to ASGI."""
-        data, self._body = self._body, None
-        if data is None:
-            return
-        start = 0 if fast else self._feed(bytes(data), 0)
-        self._consume(bytes(data[start:]))
+            # It is streamed to ASGI like any other.
+            data, self._body = bytes(self._body), None
+            self._consume(data, self._feed(data, 0))

@@ -14,9 +14,10 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service.api.asking import header_lines
 from service.api.errors import error_response
-from service.api.middleware import DRAINED_BODY_BYTES, STATUS_SENT, identity_of
+from service.api.inference import header_lines, request_id_from
+from service.api.middleware import DRAINED_BODY_BYTES, STATUS_SENT
+from service.api.recorder import RequestRecorder
 from service.errors import (
     HeadTimeout,
     HeadTooLarge,
@@ -29,8 +30,7 @@ from service.errors import (
     Unavailable,
     UrlTooLong,
 )
-from service.server.connections import Wait, Waiting
-from service.server.context import ServerContext
+from service.server.connections import Connections, Wait, Waiting
 from service.server.framing import body_length
 from service.server.transport import GracefulTransport, HoldingFlowControl, reset_on_close
 
@@ -42,6 +42,27 @@ _MAX_REQUESTS_PER_TURN = 16
 # How long a client may go on sending after its last response (RFC 9112, section 9.6).
 _LINGER_SECONDS = 5.0
 _INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
+
+
+class ServerContext:
+    """The parts of an app that its connections use.
+
+    Args:
+        connections: all that are open.
+        recorder: counts and logs responses.
+    """
+
+    def __init__(self, connections: Connections, recorder: RequestRecorder) -> None:
+        self.connections = connections
+        self.recorder = recorder
+        self.default_headers: list[tuple[bytes, bytes]] = []
+        """The server's own headers, of which uvicorn makes a new list each second."""
+        self.header_lines = b""
+        """The same as they are sent."""
+
+    def renew_header_lines(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Take new headers of the server."""
+        self.default_headers, self.header_lines = headers, header_lines(headers)
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -163,11 +184,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _begin_request(self, data: bytes, start: int) -> int:
         """Process the first bytes of a request; returns how many were consumed."""
-        taken = self._take_request(data, start)
-        if not taken:
-            self._request_since = self.loop.time()
-            taken = self._feed(data, start)
-        return taken
+        return self._take_request(data, start) or self._parse_request(data, start)
+
+    def _parse_request(self, data: bytes, start: int) -> int:
+        """Give the first bytes of a request to uvicorn's parser; returns how many were consumed."""
+        self._request_since = self.loop.time()
+        return self._feed(data, start)
 
     def _note_request(self) -> None:
         """Note that the connection has begun a request."""
@@ -363,13 +385,13 @@ class LimitedProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         else:
-            ledger = self._context.ledger
-            ledger.count(response.status_code)
-            if ledger.logs(response.status_code):
-                ledger.log("", "", response.status_code, 0.0, reason=str(error))
-        date = self._context.date_lines(self.server_state.default_headers)
+            recorder = self._context.recorder
+            recorder.count(response.status_code)
+            if recorder.logs(response.status_code):
+                recorder.log("", "", response.status_code, 0.0, reason=str(error))
+        date = header_lines(self.server_state.default_headers)
         lines = header_lines([*response.raw_headers, (b"connection", b"close")])
-        request_id = b"x-request-id: %b\r\n\r\n" % identity_of(None).encode()
+        request_id = b"x-request-id: %b\r\n\r\n" % request_id_from(None).encode()
         parts = (STATUS_LINE[response.status_code], date, lines, request_id, bytes(response.body))
         self._raw.write(b"".join(parts))
         self._linger()

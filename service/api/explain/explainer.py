@@ -7,7 +7,6 @@ from time import perf_counter
 import orjson
 from fastapi import Request, Response
 
-from service.api.asking import decode, made
 from service.api.body import compressed, require_media_type
 from service.api.deadline import Deadline
 from service.api.explain.attributions import explain_rows
@@ -20,9 +19,9 @@ from service.api.explain.saliency import (
     wants_png,
 )
 from service.api.explain.subject import subject_of
-from service.api.head import Head
-from service.api.inference import Predictor, outcome_of
-from service.api.native.protocol import PlainDialect, together
+from service.api.inference import RequestHead, decode_body, materialize, outcome_of
+from service.api.inference_service import InferenceService
+from service.api.native.protocol import NativeProtocol, together
 from service.api.quotas import quotas_of
 from service.bundle.features import FeaturesInput
 from service.engine.model import ServedModel
@@ -35,14 +34,18 @@ class Explainer:
     """Answers as the plain dialect does, each answer with its reasons.
 
     Args:
-        predictor: finds the models as it finds those of predictions.
+        service: finds the models as it does for predictions.
     """
 
     def __init__(
-        self, predictor: Predictor, dialect: PlainDialect, metrics: Metrics, settings: Settings
+        self,
+        service: InferenceService,
+        protocol: NativeProtocol,
+        metrics: Metrics,
+        settings: Settings,
     ) -> None:
-        self._predictor = predictor
-        self._dialect = dialect
+        self._service = service
+        self._protocol = protocol
         self._metrics = metrics
         self._settings = settings
 
@@ -61,10 +64,10 @@ class Explainer:
         outcome = "client_left"  # nothing else ends it without an exception that is caught here
         started = perf_counter()
         try:
-            received = await self._predictor.received(self._dialect, request, name, asked)
+            received = await self._service.receive(self._protocol, request, name, asked)
             started = perf_counter()
             async with Deadline(request, self._settings.deadline_seconds) as deadline:
-                model = await self._predictor.find(name, received.version)
+                model = await self._service.find(name, received.version)
                 deadline.watch_client()
                 with model:
                     response = await self._answer(request, received.body, model, deadline)
@@ -82,14 +85,14 @@ class Explainer:
         self, request: Request, body: bytes, model: ServedModel, deadline: Deadline
     ) -> Response:
         quotas, query = quotas_of(request), request.scope["query_string"]
-        head = Head(request.scope["headers"], query)
-        endpoint = self._predictor.endpoints.of(model)
-        require_media_type(head.get(b"content-type"), self._dialect.media_types(endpoint))
+        head = RequestHead(request.scope["headers"], query)
+        endpoint = self._service.endpoints.of(model)
+        require_media_type(head.get(b"content-type"), self._protocol.media_types(endpoint))
         quotas.limits.require_query(query)
         wishes = read_wishes(query)
-        work = partial(decode, self._dialect, endpoint, body, head)
-        decoded = await self._predictor.decoded(self._dialect, model, (head, body), work, deadline)
-        rows = (await made(decoded.inputs))[0]
+        work = partial(decode_body, self._protocol, endpoint, body, head)
+        decoded = await self._service.decode((self._protocol, model, head), body, work, deadline)
+        rows = (await materialize(decoded.inputs))[0]
         self._require_few(len(rows))
         manifest = endpoint.require_manifest()
         as_picture = wants_png(request.headers.get("accept", ""))
@@ -107,7 +110,7 @@ class Explainer:
         if as_picture:
             content = await asyncio.to_thread(overlaid, rows[0], reasons[0])
             return Response(content, headers=headers | {"vary": "accept"}, media_type=PNG)
-        read = self._dialect.read(endpoint, prediction.outputs, decoded.context)
+        read = self._protocol.read(endpoint, prediction.outputs, decoded.context)
         for answer, reason in zip(read, reasons, strict=True):
             answer["explanation"] = reason
         about = {**about, "model_version": model.version}

@@ -12,11 +12,10 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from service.api.asking import Decoded, Encoded
 from service.api.body import FORM, JSON, may_hold_booleans, media_type_of, parse_json
 from service.api.error_schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
-from service.api.head import Head
-from service.api.inference import Predictor
+from service.api.inference import DecodedRequest, EncodedBody, RequestHead
+from service.api.inference_service import InferenceService
 from service.api.native.forms import IMAGE_TYPES, MULTIPART, read_posted
 from service.api.native.model_info import aliases, evaluation, facts, report, summary, versions
 from service.api.native.tables import TableExchange, TableResponse
@@ -91,7 +90,7 @@ _EVALUATION = MODEL_ERRORS | returns(
 _PAGE: dict[str, Any] = {"response_class": HTMLResponse, "responses": MODEL_ERRORS}
 
 
-class Asked(NamedTuple):
+class ResponseForm(NamedTuple):
     """What the answer's form depends on: whether one row was sent bare, and what is wanted.
 
     ``files`` are the names of pictures that came as files of a form.
@@ -109,10 +108,10 @@ class Asked(NamedTuple):
 
 
 # Most requests ask for nothing unusual.
-_ONE, _SEVERAL = (Asked(single=single, parameters=USUAL) for single in (True, False))
+_ONE, _SEVERAL = (ResponseForm(single=single, parameters=USUAL) for single in (True, False))
 
 
-class PlainDialect:
+class NativeProtocol:
     """JSON objects by feature name, and pictures in any form."""
 
     name = "plain"
@@ -124,12 +123,14 @@ class PlainDialect:
         """JSON, and what pictures come as where the model takes them."""
         return (JSON,) if endpoint.images is None else IMAGE_TYPES
 
-    def json_bytes(self, body: bytes, head: Head) -> int:
+    def json_bytes(self, body: bytes, head: RequestHead) -> int:
         """All of them, or none of the files of pictures."""
         media_type = media_type_of(head.get(b"content-type") or JSON)
         return len(body) if media_type in (JSON, FORM) else 0
 
-    def decode(self, endpoint: Endpoint, body: bytes, head: Head) -> Decoded[Asked]:
+    def decode(
+        self, endpoint: Endpoint, body: bytes, head: RequestHead
+    ) -> DecodedRequest[ResponseForm]:
         """One object, an array of rows, or ``{"instances": [rows]}``; or pictures."""
         manifest = endpoint.require_manifest()
         self._limits.require_query(head.query)
@@ -147,38 +148,38 @@ class PlainDialect:
             self._limits.require_rows(len(rows))
             if len(rows) == 1 and (usual := codec.usual_row(rows[0])) is not None:
                 if parameters is USUAL:
-                    return Decoded((usual,), _ONE if single else _SEVERAL)
-                return Decoded((usual,), Asked(single, parameters))
+                    return DecodedRequest((usual,), _ONE if single else _SEVERAL)
+                return DecodedRequest((usual,), ResponseForm(single, parameters))
             matrix = codec.rows(rows, booleans=may_hold_booleans(body))
         else:
             self._limits.require_rows(len(matrix))
         warned = NO_WARNINGS if parameters.warnings is False else codec.trained.warnings(matrix)
-        return Decoded((matrix,), Asked(single, parameters, warned))
+        return DecodedRequest((matrix,), ResponseForm(single, parameters, warned))
 
     def _of_pictures(
-        self, codec: ImageCodec, body: bytes, head: Head, parameters: Parameters
-    ) -> Decoded[Asked]:
+        self, codec: ImageCodec, body: bytes, head: RequestHead, parameters: Parameters
+    ) -> DecodedRequest[ResponseForm]:
         content_type = head.get(b"content-type") or JSON
         if parameters is USUAL and content_type.startswith(_IMAGE):
             file = codec.file(body)
             if file is not None:
-                return Decoded((file,), _ONE)
+                return DecodedRequest((file,), _ONE)
         posted = read_posted(codec, body, content_type)
         self._limits.require_rows(len(posted.given))
-        asked = Asked(posted.single, parameters, files=posted.files)
-        return Decoded(codec.read(posted.given, posted.place), asked)
+        form = ResponseForm(posted.single, parameters, files=posted.files)
+        return DecodedRequest(codec.read(posted.given, posted.place), form)
 
-    def encode(self, endpoint: Endpoint, outputs: Arrays, context: Asked) -> Encoded:
+    def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseForm) -> EncodedBody:
         """One answer for a bare object, else ``{"predictions": [answers]}``."""
         if context.is_usual and endpoint.writer is not None:
-            return Encoded(
+            return EncodedBody(
                 endpoint.writer.write(outputs[0], context.warnings, single=context.single)
             )
         about = {"model_version": endpoint.version}
         body = together(self.read(endpoint, outputs, context), about, single=context.single)
-        return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
+        return EncodedBody(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    def read(self, endpoint: Endpoint, outputs: Arrays, context: Asked) -> list[Answer]:
+    def read(self, endpoint: Endpoint, outputs: Arrays, context: ResponseForm) -> list[Answer]:
         """One answer for each row, its numbers as numpy's own."""
         read = answers(endpoint.require_manifest().output, outputs[0], context.parameters)
         for row, sentences in context.warnings.items():
@@ -193,38 +194,38 @@ def together(read: list[Answer], about: Mapping[str, object], *, single: bool) -
     return {**read[0], **about} if single else {"predictions": read, **about}
 
 
-class PlainPredictions:
+class NativePredictions:
     """Predictions by feature name: rows in JSON, or a table that streams."""
 
     def __init__(
         self,
-        predictor: Predictor,
-        dialect: PlainDialect,
+        service: InferenceService,
+        protocol: NativeProtocol,
         exchange: TableExchange,
         limits: Limits,
     ) -> None:
         self._limits = limits
-        self._predictor = predictor
-        self._dialect = dialect
+        self._service = service
+        self._protocol = protocol
         self._exchange = exchange
 
-    async def answer(self, request: Request, name: str, asked: str | None) -> Response:
-        """Predict what the request asks.
+    async def predict(self, request: Request, name: str, version: str | None) -> Response:
+        """Respond to a prediction, or to a table.
 
         Args:
             request: the request.
             name: the model.
-            asked: a version or an alias; None for whichever serves.
+            version: a version or an alias; None is the one that serves.
         """
         given = request.headers.get("content-type", JSON)
         form = None if given == JSON else TABLE_TYPES.get(media_type_of(given))
         if form is not None:
             self._limits.require_query(request.scope["query_string"])
-            return TableResponse(self._exchange, request, name, asked, form)
-        return await self._predictor.answer(self._dialect, request, name, asked)
+            return TableResponse(self._exchange, request, name, version, form)
+        return await self._service.predict(self._protocol, request, name, version)
 
 
-def plain_router(worker: Worker, predictions: PlainPredictions) -> APIRouter:
+def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
     """The plain dialect's paths."""
     router = APIRouter(tags=["models"])
     registry, reconciler = worker.registry, worker.reconciler
@@ -282,13 +283,13 @@ def plain_router(worker: Worker, predictions: PlainPredictions) -> APIRouter:
     return router
 
 
-def _add_predictions(router: APIRouter, predictions: PlainPredictions) -> None:
+def _add_predictions(router: APIRouter, predictions: NativePredictions) -> None:
     @router.post("/models/{name}/predict", summary="Predict one row or many", **_PREDICT)
     @router.post(
         "/models/{name}/versions/{version}/predict", summary="The same by one version", **_PREDICT
     )
     async def predict(request: Request, name: str, version: OptionalVersion) -> Response:
-        return await predictions.answer(request, name, version)
+        return await predictions.predict(request, name, version)
 
 
 def _rows(document: Any, codec: FeatureCodec) -> tuple[list[Any], bool]:  # noqa: ANN401 - JSON is any of its types

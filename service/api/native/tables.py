@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 from service.api.body import content_encoding
 from service.api.decompression import unpacked
 from service.api.errors import error_response
-from service.api.inference import Predictor, count_failure
+from service.api.inference import count_failure
+from service.api.inference_service import InferenceService
 from service.api.native.spool import Spool
 from service.api.native.table import Tables, Wish
 from service.api.negotiation import TableForm, answer_form, charset_of
@@ -35,25 +36,25 @@ class TableExchange:
     """Answers the tables of one app, and measures each.
 
     Args:
-        predictor: finds their models as it finds those of other requests.
+        service: finds their models as it does for other requests.
         limits: what they share with all requests.
     """
 
     def __init__(
         self,
-        predictor: Predictor,
+        service: InferenceService,
         metrics: Metrics,
         settings: Settings,
         limits: Limits,
     ) -> None:
-        self._predictor = predictor
+        self._service = service
         self._metrics = metrics
         self._limits = limits
         self._settings = settings
-        self._tables = Tables(predictor.endpoints, settings)
+        self._tables = Tables(service.endpoints, settings)
 
     async def answer(
-        self, request: Request, name: str, asked: str | None, form: TableForm, send: Send
+        self, request: Request, name: str, version: str | None, form: TableForm, send: Send
     ) -> None:
         """Answer one table, from its first byte to its last.
 
@@ -65,8 +66,8 @@ class TableExchange:
         try:
             quotas_of(request).start_table()
             async with asyncio.timeout(self._settings.deadline_seconds):
-                asked = self._predictor.route(request, name, asked)
-                model = await self._predictor.find(name, asked)
+                version = self._service.route(request, name, version)
+                model = await self._service.find(name, version)
             with model:
                 await self._watched(request, model, form, send)
                 return
@@ -79,7 +80,7 @@ class TableExchange:
                 self._count_record(error)
                 seconds = perf_counter() - started
                 count_failure(
-                    self._metrics, error, dialect=form, name=name, model=model, seconds=seconds
+                    self._metrics, error, protocol=form, name=name, model=model, seconds=seconds
                 )
                 if not isinstance(error, OnwardError):
                     raise
@@ -220,12 +221,12 @@ class TableResponse(Response):
         exchange: TableExchange,
         request: Request,
         name: str,
-        asked: str | None,
+        version: str | None,
         form: TableForm,
     ) -> None:
         super().__init__()
         self._exchange = exchange
-        self._arguments = request, name, asked, form
+        self._arguments = request, name, version, form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's own parameters
         """Read the body and send the answer, both at once."""

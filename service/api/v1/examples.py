@@ -6,8 +6,7 @@ from typing import Any
 
 import orjson
 
-from service.api.asking import Decoded, Encoded
-from service.api.head import Head
+from service.api.inference import DecodedRequest, EncodedBody, RequestHead
 from service.api.v1.inputs import feature_rows, stacked
 from service.api.v1.pictures import instance
 from service.api.v1.request import MEDIA_TYPES, read_document, read_list
@@ -33,7 +32,7 @@ class Task:
     results: Callable[[Endpoint, Arrays, int], Sequence[object]]
 
 
-class ExamplesDialect:
+class V1ExamplesProtocol:
     """``examples``, each joined with ``context``, what they have in common."""
 
     name = "v1"
@@ -46,17 +45,17 @@ class ExamplesDialect:
         """JSON, however it is called."""
         return MEDIA_TYPES
 
-    def json_bytes(self, body: bytes, head: Head) -> int:  # noqa: ARG002 - the protocol's own parameter
+    def json_bytes(self, body: bytes, head: RequestHead) -> int:  # noqa: ARG002 - the protocol's own parameter
         """All of them."""
         return len(body)
 
-    def decode(self, endpoint: Endpoint, body: bytes, head: Head) -> Decoded[int]:  # noqa: ARG002 - the protocol's own parameter
+    def decode(self, endpoint: Endpoint, body: bytes, head: RequestHead) -> DecodedRequest[int]:  # noqa: ARG002 - the protocol's own parameter
         """Read the examples, whose number the answer needs."""
         if endpoint.manifest is None:
             template: Mapping[str, object] = {spec.name: "…" for spec in endpoint.inputs}
             examples = self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
             rows = [_fitted(example, endpoint.inputs) for example in examples]
-            return Decoded(stacked(endpoint.inputs, rows).arrays, len(rows))
+            return DecodedRequest(stacked(endpoint.inputs, rows).arrays, len(rows))
         if not isinstance(endpoint.manifest.output, self._task.output):
             raise InvalidRequest(
                 f"Model {endpoint.name!r} is a {endpoint.manifest.task} model, which cannot "
@@ -67,17 +66,17 @@ class ExamplesDialect:
             shown_pictures = list(
                 self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
             )
-            return Decoded(pictures.read(shown_pictures, instance), len(shown_pictures))
+            return DecodedRequest(pictures.read(shown_pictures, instance), len(shown_pictures))
         codec = endpoint.require_features()
         examples = self._examples(read_document(body, lambda: {_EXAMPLES: [codec.example]}))
         known = {feature.name for feature in codec.features}
         rows = [_unlisted(example, known) for example in examples]
-        return Decoded((feature_rows(codec, endpoint.inputs[0], rows),), len(rows))
+        return DecodedRequest((feature_rows(codec, endpoint.inputs[0], rows),), len(rows))
 
-    def encode(self, endpoint: Endpoint, outputs: Arrays, context: int) -> Encoded:
+    def encode(self, endpoint: Endpoint, outputs: Arrays, context: int) -> EncodedBody:
         """``results``, one an example, in their order."""
         results = self._task.results(endpoint, outputs, context)
-        return Encoded(orjson.dumps({"results": results}, option=orjson.OPT_SERIALIZE_NUMPY))
+        return EncodedBody(orjson.dumps({"results": results}, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def _examples(self, document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """Each example with the context's values, of which every one has a copy."""

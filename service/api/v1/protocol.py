@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from service.api.asking import Decoded, Encoded
 from service.api.body import may_hold_booleans
-from service.api.head import Head
+from service.api.inference import DecodedRequest, EncodedBody, RequestHead
 from service.api.v1.answers import by_column, by_row
 from service.api.v1.inputs import (
     columns,
@@ -40,7 +39,7 @@ class Form(NamedTuple):
     whole: bool = False
 
 
-class PredictDialect:
+class V1Protocol:
     """Exactly one of ``instances`` and ``inputs``."""
 
     name = "v1"
@@ -52,31 +51,31 @@ class PredictDialect:
         """JSON, however it is called."""
         return MEDIA_TYPES
 
-    def json_bytes(self, body: bytes, head: Head) -> int:  # noqa: ARG002 - the protocol's own parameter
+    def json_bytes(self, body: bytes, head: RequestHead) -> int:  # noqa: ARG002 - the protocol's own parameter
         """All of them."""
         return len(body)
 
-    def decode(self, endpoint: Endpoint, body: bytes, head: Head) -> Decoded[Form]:  # noqa: ARG002 - the protocol's own parameter
+    def decode(self, endpoint: Endpoint, body: bytes, head: RequestHead) -> DecodedRequest[Form]:  # noqa: ARG002 - the protocol's own parameter
         """Read rows or columns; a bundle's are held against its features' rules."""
         pictures, codec = endpoint.images, endpoint.features
         if body.startswith(b"{") and (quick := _numbers(endpoint, body)) is not None:
             self._limits.require_rows(len(quick))
-            return Decoded((quick,), Form(len(quick)))
+            return DecodedRequest((quick,), Form(len(quick)))
         document = read_document(body, lambda: _example(endpoint))
         if _form_of(document) == _COLUMNS:
-            return Decoded(self._columns(endpoint, document[_COLUMNS]), Form())
+            return DecodedRequest(self._columns(endpoint, document[_COLUMNS]), Form())
         rows = read_list(document, _ROWS)
         self._limits.require_rows(len(rows))
         if pictures is not None:
-            return Decoded(pictures.read(rows, instance), Form(len(rows)))
+            return DecodedRequest(pictures.read(rows, instance), Form(len(rows)))
         if codec is not None:
             booleans = may_hold_booleans(body)
             matrix = feature_rows(codec, endpoint.inputs[0], rows, booleans=booleans)
-            return Decoded((matrix,), Form(len(rows)))
+            return DecodedRequest((matrix,), Form(len(rows)))
         read = stacked(endpoint.inputs, rows)
-        return Decoded(read.arrays, Form(read.count, read.whole))
+        return DecodedRequest(read.arrays, Form(read.count, read.whole))
 
-    def encode(self, endpoint: Endpoint, outputs: Arrays, context: Form) -> Encoded:
+    def encode(self, endpoint: Endpoint, outputs: Arrays, context: Form) -> EncodedBody:
         """``predictions`` for rows, ``outputs`` for columns."""
         if context.rows is None:
             body = {"outputs": by_column(endpoint.outputs, outputs)}
@@ -84,7 +83,7 @@ class PredictDialect:
             body = {
                 "predictions": by_row(endpoint.outputs, outputs, context.rows, whole=context.whole)
             }
-        return Encoded(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
+        return EncodedBody(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def _columns(self, endpoint: Endpoint, given: object) -> Inputs:
         if (pictures := endpoint.images) is not None:

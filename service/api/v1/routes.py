@@ -8,12 +8,12 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from service.api.body import JSON
 from service.api.error_schemas import MODEL_ERRORS, PREDICTION_ERRORS, Schema, header, returns
-from service.api.inference import Predictor
+from service.api.inference_service import InferenceService
 from service.api.paths import OptionalLabel, OptionalVersion
 from service.api.responses import json_response
 from service.api.v1.describe import metadata, status
-from service.api.v1.examples import CLASSIFY, REGRESS, ExamplesDialect
-from service.api.v1.protocol import PredictDialect
+from service.api.v1.examples import CLASSIFY, REGRESS, V1ExamplesProtocol
+from service.api.v1.protocol import V1Protocol
 from service.engine.registry import Registry
 from service.errors import NotFound
 from service.limits import Limits
@@ -61,21 +61,21 @@ _TAG = "TensorFlow Serving and KServe, version 1"
 
 
 def v1_routers(
-    worker: Worker, predictor: Predictor, predict: PredictDialect, limits: Limits
+    worker: Worker, service: InferenceService, predict: V1Protocol, limits: Limits
 ) -> list[APIRouter]:
     """Every path of the protocol."""
     return [
-        _prediction_router(predictor, predict, limits),
+        _prediction_router(service, predict, limits),
         _refusing_router(worker.registry),
         _model_router(worker),
     ]
 
 
-def _prediction_router(predictor: Predictor, predict: PredictDialect, limits: Limits) -> APIRouter:
+def _prediction_router(service: InferenceService, predict: V1Protocol, limits: Limits) -> APIRouter:
     """The three verbs."""
     router = APIRouter(prefix="/v1", tags=[_TAG])
-    classify = ExamplesDialect(CLASSIFY, limits)
-    regress = ExamplesDialect(REGRESS, limits)
+    classify = V1ExamplesProtocol(CLASSIFY, limits)
+    regress = V1ExamplesProtocol(REGRESS, limits)
 
     @router.post("/models/{name}:predict", summary="Predict rows or columns", **_PREDICT)
     @router.post(
@@ -87,7 +87,7 @@ def _prediction_router(predictor: Predictor, predict: PredictDialect, limits: Li
     async def predicted(
         request: Request, name: str, version: OptionalVersion, label: OptionalLabel
     ) -> Response:
-        return await predictor.answer(predict, request, name, _asked(version, label))
+        return await service.predict(predict, request, name, _asked(version, label))
 
     @router.post("/models/{name}:classify", summary="Label examples", **_EXAMPLES)
     @router.post(
@@ -101,7 +101,7 @@ def _prediction_router(predictor: Predictor, predict: PredictDialect, limits: Li
     async def classified(
         request: Request, name: str, version: OptionalVersion, label: OptionalLabel
     ) -> Response:
-        return await predictor.answer(classify, request, name, _asked(version, label))
+        return await service.predict(classify, request, name, _asked(version, label))
 
     @router.post("/models/{name}:regress", summary="One number for each example", **_EXAMPLES)
     @router.post(
@@ -115,7 +115,7 @@ def _prediction_router(predictor: Predictor, predict: PredictDialect, limits: Li
     async def regressed(
         request: Request, name: str, version: OptionalVersion, label: OptionalLabel
     ) -> Response:
-        return await predictor.answer(regress, request, name, _asked(version, label))
+        return await service.predict(regress, request, name, _asked(version, label))
 
     return router
 

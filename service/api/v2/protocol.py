@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.api.asking import Decoded, Encoded
 from service.api.body import BINARY, FORM, JSON, parse_json
-from service.api.head import Head
+from service.api.inference import DecodedRequest, EncodedBody, RequestHead
 from service.api.v2.request import (
     Payload,
     json_length,
@@ -53,7 +52,7 @@ _MAX_SHAPES = 64
 _ENDS = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("low", "high"))
 
 
-class V2Dialect:
+class V2Protocol:
     """Named tensors in, named tensors out."""
 
     name = "v2"
@@ -66,22 +65,24 @@ class V2Dialect:
         """JSON, however it is called, and JSON with bytes behind it."""
         return (JSON, BINARY, FORM)
 
-    def json_bytes(self, body: bytes, head: Head) -> int:
+    def json_bytes(self, body: bytes, head: RequestHead) -> int:
         """Those before the binary tensors."""
         return json_length(body, head.get(_JSON_LENGTH))
 
-    def decode(self, endpoint: Endpoint, body: bytes, head: Head) -> Decoded[ResponseFormat]:
+    def decode(
+        self, endpoint: Endpoint, body: bytes, head: RequestHead
+    ) -> DecodedRequest[ResponseFormat]:
         """Read ``inputs``; a bundle's rows are also held against its features' rules."""
         payload = split(body, head.get(_JSON_LENGTH), self._limits)
         if payload.document is None:
             every = tuple(RequestedOutput(i, binary=True) for i in range(len(endpoint.outputs)))
-            return Decoded(self._raw(endpoint, payload), ResponseFormat(None, every))
+            return DecodedRequest(self._raw(endpoint, payload), ResponseFormat(None, every))
         if (template := endpoint.templates.get(payload.document)) is not None:
             spec = endpoint.inputs[0]
             content = payload.take(template.byte_size, spec.name)
             payload.require_consumed()
             array = read_binary(content, template.shape, spec)
-            return Decoded(_checked(endpoint, (array,)), template.response)
+            return DecodedRequest(_checked(endpoint, (array,)), template.response)
         sent = request_of_tensor(payload.document)
         if sent is None:
             sent = parse_json(payload.document, lambda: _example(endpoint))
@@ -98,11 +99,11 @@ class V2Dialect:
         wanted = wanted_outputs(document, specs)
         inputs = self._inputs(document, payload, endpoint)
         response = ResponseFormat(identity, wanted, level)
-        return Decoded(
+        return DecodedRequest(
             inputs, _with_template(endpoint, payload.document, document, response, inputs)
         )
 
-    def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat) -> Encoded:
+    def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat) -> EncodedBody:
         """The outputs asked for, in that order; binary ones after the JSON, in the same order."""
         if context.documents is not None and context.is_binary:
             return self._encode_again(endpoint, outputs, context, context.documents)
@@ -114,7 +115,7 @@ class V2Dialect:
         outputs: Arrays,
         context: ResponseFormat,
         documents: ResponseDocuments,
-    ) -> Encoded:
+    ) -> EncodedBody:
         """The same with a document that was written for arrays of these shapes before."""
         arrays = [outputs[wanted.output] for wanted in context.outputs]
         shapes = tuple([array.shape for array in arrays])
@@ -131,9 +132,9 @@ class V2Dialect:
             for array, wanted in zip(arrays, context.outputs, strict=True)
         ]
         headers = {JSON_LENGTH: str(len(document))}
-        return Encoded(b"".join([document, *buffers]), BINARY, headers)
+        return EncodedBody(b"".join([document, *buffers]), BINARY, headers)
 
-    def _encoded(self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat) -> Encoded:
+    def _encoded(self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat) -> EncodedBody:
         body: dict[str, object] = {"model_name": endpoint.name, "model_version": endpoint.version}
         if context.id is not None:
             body["id"] = context.id
@@ -154,9 +155,9 @@ class V2Dialect:
         body["outputs"] = tensors
         content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
         if not buffers and not any(wanted.binary for wanted in context.outputs):
-            return Encoded(content)
+            return EncodedBody(content)
         headers = {JSON_LENGTH: str(len(content))}
-        return Encoded(b"".join([content, *buffers]), BINARY, headers)
+        return EncodedBody(b"".join([content, *buffers]), BINARY, headers)
 
     def _raw(self, endpoint: Endpoint, payload: Payload) -> Inputs:
         if endpoint.images is not None:

@@ -6,13 +6,13 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.error_schemas import MODEL_ERRORS, fails_with, returns
 from service.api.health import add_health
-from service.api.inference import Predictor
+from service.api.inference_service import InferenceService
 from service.api.paths import OptionalVersion
 from service.api.responses import json_response
 from service.api.v2.describe import config, metadata
 from service.api.v2.exchange import TAG, read_document
 from service.api.v2.origins import NOT_FROM_A_BROWSER
-from service.api.v2.protocol import V2Dialect
+from service.api.v2.protocol import V2Protocol
 from service.api.v2.schemas import CONFIG, INDEX, INFER, METADATA, READY, STATISTICS
 from service.api.v2.shared_memory_routes import shared_memory_router
 from service.api.v2.statistics import StatisticsOfWorkers
@@ -32,7 +32,11 @@ EXTENSIONS = [
 
 
 def v2_routers(
-    worker: Worker, predictor: Predictor, dialect: V2Dialect, settings: Settings, version: str
+    worker: Worker,
+    service: InferenceService,
+    protocol: V2Protocol,
+    settings: Settings,
+    version: str,
 ) -> list[APIRouter]:
     """Every path of the protocol."""
     shares = settings.shared_memory == "system"
@@ -41,9 +45,9 @@ def v2_routers(
     statistics = StatisticsOfWorkers(worker.registry, worker.channel)
     return [
         _server_router(worker.readiness, about, statistics),
-        _model_router(worker, predictor, dialect, statistics),
+        _model_router(worker, service, protocol, statistics),
         _repository_router(worker),
-        shared_memory_router(dialect.regions),
+        shared_memory_router(protocol.regions),
     ]
 
 
@@ -73,8 +77,8 @@ def _server_router(
 
 def _model_router(
     worker: Worker,
-    predictor: Predictor,
-    dialect: V2Dialect,
+    service: InferenceService,
+    protocol: V2Protocol,
     statistics: StatisticsOfWorkers,
 ) -> APIRouter:
     """One model, or one version of it."""
@@ -127,15 +131,15 @@ def _model_router(
             {"model_stats": await statistics.of([await worker.reconciler.about(name, version)])}
         )
 
-    _add_inference(router, predictor, dialect)
+    _add_inference(router, service, protocol)
     return router
 
 
-def _add_inference(router: APIRouter, predictor: Predictor, dialect: V2Dialect) -> None:
+def _add_inference(router: APIRouter, service: InferenceService, protocol: V2Protocol) -> None:
     @router.post("/models/{name}/infer", summary="Infer", **INFER)
     @router.post("/models/{name}/versions/{version}/infer", summary="Infer by one version", **INFER)
     async def infer(request: Request, name: str, version: OptionalVersion) -> Response:
-        return await predictor.answer(dialect, request, name, version)
+        return await service.predict(protocol, request, name, version)
 
 
 def _repository_router(worker: Worker) -> APIRouter:

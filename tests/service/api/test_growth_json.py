@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 from onnx import TensorProto
 
-from service.api.asking import Dialect, decode
-from service.api.head import Head
-from service.api.native.protocol import PlainDialect
-from service.api.v1.examples import CLASSIFY, ExamplesDialect
-from service.api.v1.protocol import PredictDialect
-from service.api.v2.protocol import V2Dialect
+from service.api.inference import InferenceProtocol, RequestHead, decode_body
+from service.api.native.protocol import NativeProtocol
+from service.api.v1.examples import CLASSIFY, V1ExamplesProtocol
+from service.api.v1.protocol import V1Protocol
+from service.api.v2.protocol import V2Protocol
 from service.api.v2.shared_memory import Regions
 from service.cli.one_model import one_model
 from service.codecs.endpoint import Endpoints
@@ -134,18 +133,18 @@ async def _measured(
             for _ in range(3):
                 started = time.process_time()
                 with contextlib.suppress(InvalidRequest):
-                    decode(dialect, endpoint, content, Head([]))
+                    decode_body(dialect, endpoint, content, RequestHead([]))
                 spent.append(time.process_time() - started)
             found[size] = min(spent)
     return found
 
 
-def _dialect(protocol: str, settings: Settings) -> Dialect[Any]:
+def _dialect(protocol: str, settings: Settings) -> InferenceProtocol[Any]:
     limits = Limits(settings, lambda _: None)
     if protocol == "plain":
-        return PlainDialect(limits)
+        return NativeProtocol(limits)
     if protocol == "classify":
-        return ExamplesDialect(CLASSIFY, limits)
+        return V1ExamplesProtocol(CLASSIFY, limits)
     if protocol == "v2":
-        return V2Dialect(Regions(allowed=False), limits)
-    return PredictDialect(limits)
+        return V2Protocol(Regions(allowed=False), limits)
+    return V1Protocol(limits)
