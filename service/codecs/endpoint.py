@@ -4,7 +4,7 @@ from service.bundle.features import FeaturesInput
 from service.bundle.inputs import ImageInput
 from service.bundle.manifest import Manifest
 from service.codecs.features import FeatureCodec
-from service.codecs.images import Decoding, ImageCodec
+from service.codecs.images import DecodingPool, ImageCodec
 from service.codecs.json_writer import AnswerWriter, answer_writer
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
@@ -23,7 +23,7 @@ class Codecs:
     """
 
     def __init__(self, settings: Settings, limits: Limits) -> None:
-        self._decoding = Decoding(settings.max_image_pixels, settings.max_body_bytes, limits)
+        self._decoding = DecodingPool(settings.max_image_pixels, settings.max_body_bytes, limits)
 
     def of(self, model: ServedModel, manifest: Manifest) -> FeatureCodec:
         """The codec of a table's model with this manifest.
