@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from service.bundle.features import FeaturesInput
 from service.bundle.manifest import ImageInput, Manifest
 from service.codecs.features import FeatureCodec
-from service.codecs.images import Decoding, ImageCodec
+from service.codecs.images import DecodingPool, ImageCodec
 from service.codecs.json_writer import AnswerWriter, answer_writer
 from service.engine.model import About, ServedModel
 from service.errors import InvalidRequest
@@ -76,7 +76,7 @@ class Endpoint:
         decoding: how images are decoded in this process.
     """
 
-    def __init__(self, info: About, decoding: Decoding) -> None:
+    def __init__(self, info: About, decoding: DecodingPool) -> None:
         self.name = info.name
         self.version = info.version
         self.manifest = info.manifest
@@ -135,7 +135,7 @@ class Endpoints:
     """
 
     def __init__(self, settings: Settings, limits: Limits) -> None:
-        self._decoding = Decoding(settings.max_image_pixels, settings.max_body_bytes, limits)
+        self._decoding = DecodingPool(settings.max_image_pixels, settings.max_body_bytes, limits)
         self.by_model: WeakKeyDictionary[ServedModel, Endpoint] = WeakKeyDictionary()
         """Those that have been built."""
 

@@ -165,9 +165,9 @@ class NativeProtocol:
             if file is not None:
                 return DecodedRequest((file,), _ONE)
         posted = read_posted(codec, body, content_type)
-        self._limits.require_rows(len(posted.given))
+        self._limits.require_rows(len(posted.images))
         form = ResponseForm(posted.single, parameters, files=posted.files)
-        return DecodedRequest(codec.read(posted.given, posted.place), form)
+        return DecodedRequest(codec.read(posted.images, posted.prefix), form)
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseForm) -> EncodedBody:
         """One answer for a bare object, else ``{"predictions": [answers]}``."""
@@ -298,7 +298,7 @@ def _rows(document: Any, codec: FeatureCodec) -> tuple[list[Any], bool]:  # noqa
         if _INSTANCES not in document or _INSTANCES in codec.names:
             return [document], True
         if (extra := next((key for key in document if key != _INSTANCES), None)) is not None:
-            raise InvalidRequest(f"{extra[:100]!r} is not known beside 'instances'; remove it.")
+            raise InvalidRequest(f"{extra[:100]!r} is not known next to 'instances'; remove it.")
         document = document[_INSTANCES]
     if isinstance(document, list) and document:
         return document, False
