@@ -53,7 +53,8 @@ def check_folder(models: Path, name: str) -> None:
     if not os.access(existing, os.W_OK | os.X_OK):
         raise _rejection(home, f"{existing} may not be written to")
     try:
-        has_stable(models, name)
+        if home.is_dir():
+            has_stable(models, name)
     except BundleError as error:
         raise PublishError(f"{error}. Correct the file or remove it first.") from None
 
