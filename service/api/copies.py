@@ -28,7 +28,7 @@ class Copies:
             inputs: what it was asked.
             outputs: what it said.
         """
-        candidates = self._registry.shadowing(model.name)
+        candidates = self._registry.shadows(model.name)
         if not candidates:
             return None
         chosen = [it for it in candidates if it[1].share == 1 or random.random() < it[1].share]  # noqa: S311 - nothing secret depends on it

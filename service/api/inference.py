@@ -117,7 +117,10 @@ class Predictor:
                 not read here, or too much is being processed.
         """
         version = self.route(request, name, asked)
-        model = self._registry.find(name, version) or self._registry.require(name, version).model
+        model = (
+            self._registry.find(name, version)
+            or self._registry.entry(name, version, serving=True).model
+        )
         if model is not None:  # one that is not loaded is loaded within the deadline
             require_media_type(request.headers.get("content-type"), dialect.media_types(model))
         quotas = quotas_of(request)
@@ -176,13 +179,15 @@ class Predictor:
 
     def route(self, request: Request, name: str, asked: str | None) -> str | None:
         """The version or label that the request goes to, as `answer` has its parameters."""
-        if asked is None and self._registry.split(name):
-            return self._traffic.label(name, request.headers.get(self._sticky_header))
+        if asked is None and self._registry.published(name).split:
+            return self._traffic.alias(name, request.headers.get(self._sticky_header))
         return asked
 
     def at_hand(self, name: str, asked: str | None) -> ServedModel | None:
         """The model that answers, where nothing needs to be looked up, woken, split or copied."""
-        return self._registry.at_hand(name, asked)
+        if asked is None and name in self._registry.routed:
+            return None
+        return self._registry.find(name, asked)
 
     async def find(self, name: str, asked: str | None) -> ServedModel:
         """The model that answers to a version, a label, or neither; one that rests is woken.
@@ -191,7 +196,7 @@ class Predictor:
             OnwardError: none answers; says why.
         """
         model = self._registry.find(name, asked)
-        return await self._reconciler.wake(name, asked) if model is None else model
+        return await self._reconciler.ensure_loaded(name, asked) if model is None else model
 
     async def _answer(
         self,

@@ -35,7 +35,7 @@ _MAX_PYTHON_SAMPLES = 1_000_000
 _PYTHON_DECODERS = {"bmp_rle", "ppm", "ppm_plain"}
 # Decoders that need memory of their own for each pixel, and how many bytes (measured).
 _DECODER_BYTES = {"WebP": 12, "JPEG 2000": 16, "AVIF": 8}
-# Opening an icon decodes it; its sides are one byte each, so a larger one is forged.
+# SessionConfig an icon decodes it; its sides are one byte each, so a larger one is forged.
 MAX_ICON_PIXELS = 1 << 20
 # OpenJPEG takes about 10 kB for each tile before it reads the first.
 _MAX_TILES = 2_000
