@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from service.codecs.features import FeatureCodec
-from service.tabletext.quoting import quoted
+from service.tabletext.dialect import quoted
 
 Schema = dict[str, Any]
 

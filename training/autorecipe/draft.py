@@ -5,6 +5,7 @@ import unicodedata
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from service.tabletext.words import MISSING
 from training.autorecipe.columns import Finding, look
 from training.autorecipe.defaults import (
     default_family,
@@ -24,7 +25,7 @@ from training.data.quality import (
     about_rows,
 )
 from training.data.sources import public_data
-from training.data.table import MISSING, Table, encode_target, tidied, with_target
+from training.data.table import Table, encode_target, tidied, with_target
 from training.errors import DataError
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Family, Feature, Recipe
@@ -55,7 +56,7 @@ def draft(table: Table, file: str, target: str, name: str, family: Family | None
     column = target_column(table, target)
     missing = missing_words(table, column)
     absent = about_missing(table, missing)
-    table = replace(table, frame=tidied(table.frame, missing))
+    table = replace(table, frame=tidied(table.frame, missing), missing=tuple(missing))
     guess = guess_target(table, column, family)
     usable = with_target(table, guess.target)
     y = encode_target(usable, guess.target)

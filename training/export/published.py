@@ -9,8 +9,7 @@ from service.bundle.features import CategoryFeature, FeaturesInput
 from service.bundle.manifest import Manifest
 from service.bundle.outputs import ClassesOutput
 from service.bundle.store import read_bundle, versions_in
-from training.data.csv import read_csv
-from training.data.csv_layout import layout_of
+from training.data.csv import layout_of, read_csv
 from training.data.sources import SOURCES
 from training.data.table import Column, Dataset, encode_features, encode_target, with_target
 from training.errors import DataError

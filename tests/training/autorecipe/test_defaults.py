@@ -10,8 +10,7 @@ from sklearn.naive_bayes import GaussianNB
 
 from training.autorecipe.defaults import default_training
 from training.autorecipe.draft import draft
-from training.data.csv import read_csv
-from training.data.csv_layout import UNKNOWN
+from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.recipe.loader import parse_recipe
 from training.run import run

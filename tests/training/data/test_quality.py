@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from training.autorecipe.draft import Draft, draft
-from training.data.csv import read_csv
-from training.data.csv_layout import UNKNOWN
+from training.data.csv import UNKNOWN, read_csv
 from training.data.quality import about_columns, rare_label
 from training.data.sources import Folders, load
 from training.recipe.loader import read_recipe
