@@ -43,6 +43,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.bundle",
         "service.engine",
         "service.errors",
+        "service.filetypes",
         "service.imaging",
         "service.limits",
         "service.settings",

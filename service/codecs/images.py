@@ -17,7 +17,7 @@ import numpy as np
 
 from service.bundle.inputs import ImageInput, input_shape
 from service.codecs.image_sources import KEY, bare, read_source, weight
-from service.codecs.json_numbers import Numbers
+from service.codecs.json_reader import Numbers
 from service.codecs.messages import Findings
 from service.codecs.pixels import Pixels, flat_pixels, whole_pixels
 from service.engine.dtypes import Arrays, Inputs

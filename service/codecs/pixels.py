@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.codecs.json_numbers import Numbers
+from service.codecs.json_reader import Numbers
 from service.imaging.preprocess import PictureRefused
 from service.values import shown
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from service.api.body import BINARY, FORM, JSON, media_type_of, parse_json
+from service.api.body import BINARY, FORM, JSON, media_type_of
 from service.api.native.forms import MULTIPART, read_files
 from service.codecs.image_sources import KEY
 from service.codecs.images import PictureCodec
-from service.codecs.json_numbers import numbers_under, rows_of_numbers
+from service.codecs.json_reader import numbers_under, parse_json, rows_of_numbers
 from service.codecs.pixels import Pixels
 from service.errors import InvalidRequest
 from service.values import shown
