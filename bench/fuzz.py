@@ -16,12 +16,12 @@ import orjson
 # Instrumented alone: libraries would take minutes, and their branches are not what is searched.
 with atheris.instrument_imports(include=["service"]):
     from bench import fuzz_images, fuzz_protocols
-    from service.api.body import parse_json
-    from service.api.negotiation import answer_form, charset_of
+    from service.api.body import answer_form, charset_of
     from service.bundle.features import FeaturesInput
     from service.codecs.csv_cells import CellReader, number_hint
     from service.codecs.csv_header import find_columns, open_csv
     from service.codecs.features import FeatureCodec
+    from service.codecs.json_reader import parse_json, rows_of_numbers
     from service.codecs.ndjson_reader import JsonRows
     from service.codecs.options import read_parameters
     from service.codecs.row_batch import Reader
@@ -105,7 +105,8 @@ def parameters(data: bytes) -> None:
 
 def json(data: bytes) -> None:
     """A JSON body, read by both JSON parsers."""
-    _CODEC.instances(data)
+    if (numbers := rows_of_numbers(data)) is not None:
+        _CODEC.decode_numbers(numbers)
     with suppress(OnwardError):
         document = parse_json(data, lambda: orjson.dumps(_CODEC.example))
         rows = document if isinstance(document, list) else [document]

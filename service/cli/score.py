@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import get_args
 from urllib.parse import urlencode
 
-from service.api.decompression import unpacked
-from service.api.native.table import Tables, Wish
-from service.api.negotiation import Form, TableForm
-from service.api.stream import begun
+from service.api.body import Form, TableForm, begun, unpacked
+from service.api.native.tables import Tables, Wish
 from service.cli.files import STANDARD, pieces, size_of, source, target
 from service.cli.one_model import one_model
 from service.cli.options import add_settings, read_settings

@@ -7,10 +7,14 @@ import orjson
 
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.csv_header import CsvFormat
-from service.codecs.intervals import interval_ends
-from service.codecs.labels import scores_by_label
 from service.codecs.options import Parameters
-from service.codecs.outputs import chosen_labels, most_probable, unsure
+from service.codecs.outputs import (
+    chosen_labels,
+    interval_ends,
+    most_probable,
+    scores_by_label,
+    unsure,
+)
 from service.codecs.row_batch import Block, Fault
 from service.engine.dtypes import Array
 from service.tabletext.dialect import quoted
