@@ -21,7 +21,8 @@ _PATIENCE_SECONDS = 30
 # Servers speak plain HTTP here, and reading certificates takes as long as starting one.
 _NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
-# A module of tests that imports one of these starts servers or processes, or trains models.
+# A module of tests that imports one of these starts servers or processes, trains models, or
+# measures time.
 SLOW_IMPORTS = {
     "multiprocessing",
     "schemathesis",
@@ -29,6 +30,9 @@ SLOW_IMPORTS = {
     "subprocess",
     "tests.conftest",
     "tests.processes",
+    "time",
+    "training.model.predictor",
+    "training.evaluation.image_baselines",
     "training.__main__",
     "training.fit",
     "training.images.fit",
@@ -42,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fast",
         action="store_true",
-        help="leave out the modules of tests that start servers or processes, or train models",
+        help="leave out modules that start servers or processes, train models or measure time",
     )
 
 
@@ -51,6 +55,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if not config.getoption("--fast") or not collection_path.match("test_*.py"):
         return None
     return bool(SLOW_IMPORTS & imported_by(collection_path)) or None
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their parameter: compressed ones differ between two workers."""
+    return argname if isinstance(val, bytes) else None
 
 
 def imported_by(path: Path) -> set[str]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from starlette.types import Receive
 
+from service.codecs.csv_header import SAMPLE_BYTES
 from service.errors import OnwardError
-from service.tabletext.layout import SAMPLE_BYTES
 
 
 @dataclass(frozen=True)

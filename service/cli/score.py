@@ -17,12 +17,12 @@ from service.cli.one_model import one_model
 from service.cli.options import add_settings, read_settings
 from service.cli.progress import Progress
 from service.cli.score_images import score_pictures
+from service.codecs.csv_header import SAMPLE_BYTES
 from service.codecs.endpoint import Endpoints
 from service.codecs.options import Parameters, read_parameters
 from service.errors import InvalidRequest, OnwardError
 from service.limits import Limits
 from service.observability.logs import configure_logging
-from service.tabletext.layout import SAMPLE_BYTES
 
 _FAILED, _USAGE_ERROR, _INTERRUPTED = 1, 2, 130
 _FORMS: dict[str, Form] = {
@@ -118,7 +118,7 @@ async def _score(options: argparse.Namespace) -> int:
                 if scoring.broken is not None:
                     raise scoring.broken
     if not options.quiet:
-        progress.end(scoring.tally.seen, scoring.tally.faults)
+        progress.end(scoring.tally.seen, scoring.tally.faults, f"{model.name}/{model.version}")
     return scoring.tally.faults
 
 

@@ -1,4 +1,4 @@
-"""The images of a native request: one file, a form of several (RFC 7578), or JSON."""
+"""The images of a native request: one file, a form with several (RFC 7578), or JSON."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -17,64 +17,65 @@ MULTIPART = "multipart/form-data"
 IMAGE_TYPES = (JSON, "image/*", MULTIPART, BINARY, FORM)
 INSTANCES = "instances"
 _EXAMPLE = f'{{"{KEY}": "the image\'s file in base64"}}'
-# What people call the field of an image that they send without a file's name.
+# The usual names of a field with an image that is sent without a file name.
 _IMAGE_FIELDS = {"image", "images", "file", "files", "picture", "pictures"}
 _HINT = "send each image as a file, as curl -F image=@photo.jpg does"
-# The body has a limit of its own and is in memory already; nothing goes to a disk.
+# The body is limited and in memory already; nothing is written to disk.
 _IN_MEMORY = {"MAX_MEMORY_FILE_SIZE": float("inf")}
 
-# The response says what is wrong with a form; the log is not the client's to fill.
+# The response says what is wrong with a form; clients must not be able to fill the log.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
-class Posted(NamedTuple):
-    """Images in any form, whether it was one that was sent bare, and the names of files.
+class PostedImages(NamedTuple):
+    """The images of a request in any form, and the names of their files.
 
-    Pixels are already the tensor that the model takes.
+    ``single`` says whether one image was sent without a list. Pixels are the model's tensor
+    already.
     """
 
-    given: Sequence[Any] | Pixels
+    images: Sequence[Any] | Pixels
     single: bool
     files: Sequence[str] = ()
 
-    def place(self, number: int) -> str:
-        """How a sentence about one of them begins."""
+    def prefix(self, number: int) -> str:
+        """The beginning of a message about the image with this number."""
         if self.files:
             return f"File {shown(self.files[number])}: "
         return "" if self.single else f"Image {number}: "
 
 
-def read_posted(codec: ImageCodec, body: bytes, content_type: str) -> Posted:
-    """The images of a body, none of them decoded yet.
+def read_posted(codec: ImageCodec, body: bytes, content_type: str) -> PostedImages:
+    """The images of a body, not decoded yet.
 
     Raises:
-        InvalidRequest: the body is not what its type says, or holds no image.
+        InvalidRequest: the body does not match its type, or holds no image.
     """
     media_type = media_type_of(content_type)
     if media_type == MULTIPART:
         names, contents = zip(*read_files(body, content_type, codec.require_parts), strict=True)
-        return Posted(contents, single=False, files=names)
+        return PostedImages(contents, single=False, files=names)
     if media_type == JSON or (media_type == FORM and body.lstrip()[:1] in (b"{", b"[")):
         if (pixels := codec.numbers(numbers_under(body, KEY))) is not None:
-            return Posted(pixels, single=True)
+            return PostedImages(pixels, single=True)
         if (pixels := codec.numbers(rows_of_numbers(body))) is not None:
-            return Posted(pixels, single=False)
+            return PostedImages(pixels, single=False)
         return _of_document(parse_json(body, _EXAMPLE.encode), codec)
-    return Posted([body], single=True)
+    return PostedImages([body], single=True)
 
 
 def read_files(
     body: bytes, content_type: str, require_parts: Callable[[int], None]
 ) -> list[tuple[str, bytes]]:
-    """The name and the content of each file of a form, in its order.
+    """The name and the content of each file of a form, in order.
 
     Args:
         body: the whole form.
-        content_type: which tells its boundary.
-        require_parts: rejects so many parts, as soon as they are too many.
+        content_type: the header, with the boundary.
+        require_parts: rejects a number of parts as soon as it is too large.
 
     Raises:
-        InvalidRequest: it is no form, is cut short, or holds something else, or too many files.
+        InvalidRequest: the body is not a form, is cut short, holds other fields, or too many files.
     """
     media_type, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
@@ -115,22 +116,22 @@ def read_files(
     return files
 
 
-def _of_document(document: Any, codec: ImageCodec) -> Posted:  # noqa: ANN401 - JSON is any of its types
+def _of_document(document: Any, codec: ImageCodec) -> PostedImages:  # noqa: ANN401 - JSON is any of its types
     if isinstance(document, dict) and INSTANCES in document:
         if (extra := next((key for key in document if key != INSTANCES), None)) is not None:
-            raise InvalidRequest(f"{extra[:100]!r} is not known beside 'instances'; remove it.")
+            raise InvalidRequest(f"{extra[:100]!r} is not known next to 'instances'; remove it.")
         document = document[INSTANCES]
         if not isinstance(document, list):
             raise InvalidRequest(f"'instances' must be a list of images, each like {_EXAMPLE}.")
     elif not isinstance(document, list) or codec.is_single(document):
-        return Posted([document], single=True)
+        return PostedImages([document], single=True)
     if not document:
-        raise InvalidRequest(f"There is no image to look at; send at least one: [{_EXAMPLE}].")
-    return Posted(document, single=False)
+        raise InvalidRequest(f"There is no image; send at least one: [{_EXAMPLE}].")
+    return PostedImages(document, single=False)
 
 
 def _require_image(part: Field) -> None:
-    """Refuse a field of text, unless it is called as an image's is."""
+    """Reject a text field unless it has the usual name of an image."""
     name = (part.field_name or b"").decode("utf-8", "replace")
     is_text = (part.content_type or "text/plain").startswith("text/plain")
     if is_text and name.removesuffix("[]") not in _IMAGE_FIELDS:

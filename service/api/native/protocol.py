@@ -165,9 +165,9 @@ class NativeProtocol:
             if file is not None:
                 return DecodedRequest((file,), _ONE)
         posted = read_posted(codec, body, content_type)
-        self._limits.require_rows(len(posted.given))
+        self._limits.require_rows(len(posted.images))
         form = ResponseForm(posted.single, parameters, files=posted.files)
-        return DecodedRequest(codec.read(posted.given, posted.place), form)
+        return DecodedRequest(codec.read(posted.images, posted.prefix), form)
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseForm) -> EncodedBody:
         """One answer for a bare object, else ``{"predictions": [answers]}``."""
@@ -269,14 +269,14 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
         responses=_EVALUATION,
     )
     async def model_metrics(name: str, version: OptionalVersion) -> Response:
-        return json_response(evaluation(await reconciler.about(name, version)))
+        return json_response(evaluation(await reconciler.model_info(name, version)))
 
     @router.get("/models/{name}/report", summary="What training wrote for a reviewer", **_PAGE)
     @router.get(
         "/models/{name}/versions/{version}/report", summary="The same of one version", **_PAGE
     )
     async def model_report(name: str, version: OptionalVersion) -> Response:
-        page = await asyncio.to_thread(report, await reconciler.about(name, version))
+        page = await asyncio.to_thread(report, await reconciler.model_info(name, version))
         return HTMLResponse(page, headers=_REPORT_HEADERS)
 
     _add_predictions(router, predictions)
@@ -298,7 +298,7 @@ def _rows(document: Any, codec: FeatureCodec) -> tuple[list[Any], bool]:  # noqa
         if _INSTANCES not in document or _INSTANCES in codec.names:
             return [document], True
         if (extra := next((key for key in document if key != _INSTANCES), None)) is not None:
-            raise InvalidRequest(f"{extra[:100]!r} is not known beside 'instances'; remove it.")
+            raise InvalidRequest(f"{extra[:100]!r} is not known next to 'instances'; remove it.")
         document = document[_INSTANCES]
     if isinstance(document, list) and document:
         return document, False

@@ -8,7 +8,7 @@ import orjson
 from service.api.negotiation import Form, TableForm
 from service.api.stream import Arrival
 from service.bundle.manifest import Manifest
-from service.codecs.csv_open import CsvForm, open_csv
+from service.codecs.csv_header import CsvFormat, open_csv
 from service.codecs.csv_writer import CsvAnswers
 from service.codecs.endpoint import Endpoints
 from service.codecs.features import FeatureCodec
@@ -77,7 +77,7 @@ class Tables:
 
     def _reader(
         self, codec: FeatureCodec, wish: Wish, arrival: Arrival
-    ) -> tuple[Reader, CsvForm | None]:
+    ) -> tuple[Reader, CsvFormat | None]:
         if wish.form == "ndjson":
             return _json_rows(arrival, codec, self._max_record_bytes), None
         return open_csv(
@@ -102,7 +102,7 @@ def _json_rows(arrival: Arrival, codec: FeatureCodec, longest: int) -> JsonRows:
     return reader
 
 
-def _answers(manifest: Manifest, model: ServedModel, wish: Wish, form: CsvForm | None) -> Answers:
+def _answers(manifest: Manifest, model: ServedModel, wish: Wish, form: CsvFormat | None) -> Answers:
     if wish.answer == "csv":
         return CsvAnswers(manifest.output, wish.parameters, form)
     if wish.answer == "ndjson":

@@ -20,6 +20,7 @@ from service.api.native.table import Tables, Wish
 from service.api.negotiation import TableForm, answer_form, charset_of
 from service.api.quotas import quotas_of
 from service.api.stream import Arrival, Incoming, begun
+from service.codecs.csv_header import SAMPLE_BYTES
 from service.codecs.options import read_parameters
 from service.engine.model import ServedModel
 from service.errors import DeadlineExceeded, OnwardError, RecordTooLarge, SpoolFull
@@ -27,7 +28,6 @@ from service.limits import Limits
 from service.observability.metrics import Metrics
 from service.scoring import Scoring
 from service.settings import Settings
-from service.tabletext.layout import SAMPLE_BYTES
 
 _log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from service.codecs.images import Decoding
+from service.codecs.images import DecodingPool
 from service.imaging.priority import lower_priority
 from service.limits import Limits
 from service.settings import Settings
@@ -42,7 +42,7 @@ def test_a_thread_that_is_last_already_stays_so() -> None:
 
 def test_large_images_are_decoded_behind_small_requests() -> None:
     """The threads for them have stepped back before their first image."""
-    decoding = Decoding(max_pixels=1, max_bytes=1, limits=Limits(Settings()))
+    decoding = DecodingPool(max_pixels=1, max_bytes=1, limits=Limits(Settings()))
 
     for pool in (decoding.shared, decoding.large):
         with pool as threads:
