@@ -98,7 +98,9 @@ def _least_squares(trial: Trial) -> Iterator[Figure]:
     expected = oracle.predict(x)
     error = np.max(np.abs(trial.answers()[:, 0] - expected) / np.abs(expected))
     yield Figure(
-        "the least-squares solution to 1e-4 of every answer", f"{error:.1e}", bool(error < _CLOSE)
+        "predictions equal to the least-squares solution within 1e-4",
+        f"{error:.1e}",
+        bool(error < _CLOSE),
     )
 
 
@@ -132,7 +134,7 @@ def _california_linear(trial: Trial) -> Iterator[Figure]:
     expected = root_mean_squared_error(y[test], ridge.predict(x[test]))
     found = root_mean_squared_error(y[test], trial.answers(test)[:, 0])
     yield Figure(
-        f"test RMSE of scikit-learn's ridge, {expected:,.0f}, to 0.1 %",
+        f"test RMSE of scikit-learn's ridge, {expected:,.0f}, within 0.1 %",
         f"{found:,.0f}",
         bool(abs(found / expected - 1) < 1e-3),  # noqa: PLR2004 - the claim's own number
     )
@@ -176,8 +178,8 @@ def _covered(trial: Trial) -> Iterator[Figure]:
     low, high = bounds(interval, level, trial.answers(trial.parts.test)[:, 0].astype(np.float64))
     coverage = ((low <= target) & (target <= high)).mean()
     yield Figure(
-        "90 % intervals that hold 88 % to 92 % of the test part",
-        f"{coverage:.1%}, {(high - low).mean():,.0f} wide in the mean",
+        "90 % intervals that contain 88 % to 92 % of the test set",
+        f"{coverage:.1%}, {(high - low).mean():,.0f} wide on average",
         bool(abs(coverage - _TESTED_LEVEL) <= 0.02),  # noqa: PLR2004 - the claim's own number
     )
 
@@ -198,7 +200,7 @@ def _admission(trial: Trial) -> Iterator[Figure]:
     expected = oracle.fit(x, y).predict_proba(x)[:, 1]
     error = np.abs(trial.answers(rows)[:, 0] - expected).max()
     yield Figure(
-        "the logistic optimum to 1e-3 on every training row",
+        "probabilities equal to the logistic optimum within 1e-3 on every training row",
         f"{error:.1e}",
         bool(error < _CLOSE_PROBABILITY),
     )
@@ -208,14 +210,14 @@ def _admission_mlp(trial: Trial) -> Iterator[Figure]:
     logistic = open_model(trial.models, "admission").manifest.evaluation
     expected = logistic.metrics["accuracy"] if logistic else float("nan")
     found = trial.metric("accuracy")
-    claim = f"10-fold accuracy above the logistic's, {expected:.2f}"
+    claim = f"10-fold accuracy above logistic regression's, {expected:.2f}"
     yield Figure(claim, f"{found:.2f}", found > expected)
 
 
 def _all_right(trial: Trial) -> Iterator[Figure]:
     right = int((decide(trial.answers(), trial.model.threshold) == trial.data.target).sum())
     rows = len(trial.data.target)
-    yield Figure("every row of the table right", f"{right} of {rows}", right == rows)
+    yield Figure("every row of the table predicted correctly", f"{right} of {rows}", right == rows)
 
 
 def _iris(trial: Trial) -> Iterator[Figure]:
@@ -230,7 +232,7 @@ def _churn(trial: Trial) -> Iterator[Figure]:
     expected = roc_auc_score(y[test], pipeline.predict_proba(x[test])[:, 1])
     found = roc_auc_score(y[test], trial.answers(test)[:, 0])
     yield Figure(
-        f"test ROC AUC no worse than a scikit-learn logistic pipeline's, {expected:.4f}",
+        f"test ROC AUC no worse than a scikit-learn logistic regression pipeline's, {expected:.4f}",
         f"{found:.4f}",
         bool(found >= expected),
     )
@@ -277,7 +279,7 @@ class Bar:
     """What a recipe must reach."""
 
     wrong: float
-    """Share of the test pictures at most."""
+    """Share of the test images at most."""
     bytes: float | None = None
     """Size of ``model.onnx`` below which it must stay."""
     ratio: float = _RATIO
@@ -321,7 +323,7 @@ def picture_figures(bundle: Bundle, folders: Folders) -> Iterator[Figure]:
     bar = BARS.get(manifest.name)
     wrong = float((decide(answers, _HALF) != test.target).mean())
     if bar is not None:
-        claim = f"wrong on at most {bar.wrong:.2%} of {len(test):,} test pictures"
+        claim = f"error of at most {bar.wrong:.2%} of {len(test):,} test images"
         yield Figure(claim, f"{wrong:.2%}", wrong <= bar.wrong)
         size = manifest.files["model.onnx"].bytes
         if bar.bytes is not None:
@@ -329,7 +331,7 @@ def picture_figures(bundle: Bundle, folders: Folders) -> Iterator[Figure]:
             yield Figure(claim, f"{size / _MEBI:.2f} MB", size < bar.bytes)
     if output.calibration is not None:
         before, after = output.calibration.error_before, error_of(answers, test.target)
-        claim = f"calibration error no greater than before the temperature, {before:.4f}"
+        claim = f"calibration error no greater than before temperature scaling, {before:.4f}"
         yield Figure(claim, f"{after:.4f}", after <= before)
     if output.unsure_below is not None:
         worth = unsure_metrics(*confidence(test.target, answers, _HALF), output.unsure_below)
@@ -340,7 +342,7 @@ def picture_figures(bundle: Bundle, folders: Folders) -> Iterator[Figure]:
             f"{others:.2%} of the others"
         )
         least = bar.ratio if bar else _RATIO
-        claim = f"unsure answers wrong at least {least:g} times as often as the others"
+        claim = f"unsure predictions wrong at least {least:g} times as often as the others"
         yield Figure(claim, measured, bool(ratio >= least))
 
 

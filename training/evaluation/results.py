@@ -1,4 +1,4 @@
-"""The results page: every published model beside what it must reach, measured anew."""
+"""The results page: every published model, evaluated and compared with its target."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,22 +67,21 @@ def _made(manifest: Manifest) -> str:
 _HEAD = """\
 # Results
 
-Made by `python -m training results`, which measures every published model anew beside another \
-solver or library on the same rows.
-Do not edit it by hand.
+`python -m training results` generates this page; do not edit it by hand.
+It evaluates every published model and compares it with another solver or library on the same rows.
 
 Gradient boosting is scikit-learn's `HistGradientBoostingRegressor` with its defaults, fitted on \
-every row outside the test part.
+every row outside the test set.
 
-| model | must reach | measured | holds |
+| model | target | measured | reached |
 | --- | --- | --- | --- |"""
 
 _MADE = """
-## How they were made
+## Training runs
 
 The time is that of the whole run on one machine with two CPU cores: reading, fitting with all \
-its folds, measuring, exporting and proving.
-The digest is that of `model.onnx`: the same recipe, seed and machine give it again.
+folds, evaluation, export and self-test.
+The same recipe, seed and machine reproduce the digest of `model.onnx`.
 
-| model | training rows | measured on | seed | time | sha256 of `model.onnx` |
+| model | training rows | evaluated on | seed | time | sha256 of `model.onnx` |
 | --- | --- | --- | --- | --- | --- |"""

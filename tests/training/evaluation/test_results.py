@@ -20,7 +20,7 @@ def test_the_page_holds_every_published_model(folders: Folders, tmp_path: Path) 
     page = results_page(tmp_path, folders)
 
     assert "| `line` | 13 → 27 | 27.000 | yes |" in page
-    assert "| `xor` | every row of the table right | 4 of 4 | yes |" in page
+    assert "| `xor` | every row of the table predicted correctly | 4 of 4 | yes |" in page
     assert "| `line` | 9 | 9 folds | 1 |" in page
     assert "**no**" not in page
 
