@@ -67,7 +67,7 @@ def _made(manifest: Manifest) -> str:
 _HEAD = """\
 # Results
 
-Made by `python -m training results`, which measures every published model anew beside another \
+Made by `onward results`, which measures every published model anew beside another \
 solver or library on the same rows.
 Do not edit it by hand.
 
