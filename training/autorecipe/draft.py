@@ -92,7 +92,7 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     document = {
         "name": name,
         "title": f"{column}, from {table.name}",
-        "description": f"Drafted from {table.name} by `python -m training new`.",
+        "description": f"Drafted from {table.name} by `onward new`.",
         "data": data,
         "target": guess.target.model_dump() | ({"threshold": "f1"} if choose else {}),
         "features": [feature.model_dump() for feature in features],

@@ -62,7 +62,7 @@ def draft_pictures(folder: Path, name: str, side: int | None) -> ImageDraft:
     document: dict[str, Any] = {
         "name": name,
         "title": " or ".join(parts.training.labels[:_NAMED]),
-        "description": f"Drafted from {folder.name} by `python -m training new --images`.",
+        "description": f"Drafted from {folder.name} by `onward new --images`.",
         "data": {"folder": str(folder)},
         "target": {"name": "label", "labels": list(parts.training.labels)},
         "split": {"validation": 0.15 if count < _SMALL_SET else 0.1},

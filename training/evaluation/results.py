@@ -67,7 +67,7 @@ def _made(manifest: Manifest) -> str:
 _HEAD = """\
 # Results
 
-`python -m training results` generates this page; do not edit it by hand.
+`onward results` generates this page; do not edit it by hand.
 It evaluates every published model and compares it with another solver or library on the same rows.
 
 Gradient boosting is scikit-learn's `HistGradientBoostingRegressor` with its defaults, fitted on \

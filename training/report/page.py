@@ -177,5 +177,5 @@ def render_page(template: str, **shown: object) -> bytes:
 def command_of(recipe: Recipe | ImageRecipe) -> str:
     """What makes the model again: a shipped recipe goes by its name, another one by its file."""
     if recipe.name in recipe_names():
-        return f"python -m training {recipe.name}"
-    return f"python -m training {recipe.name}.toml    # the recipe below"
+        return f"onward train {recipe.name}"
+    return f"onward train {recipe.name}.toml    # the recipe below"

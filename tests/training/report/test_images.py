@@ -269,7 +269,7 @@ def test_no_way_to_the_folder_is_told() -> None:
 
     assert "secret" not in page
     assert "folder = &#34;pets&#34;" in page
-    assert "python -m training pets.toml" in page
+    assert "onward train pets.toml" in page
 
 
 def test_the_number_of_parameters_is_counted() -> None:

@@ -37,7 +37,7 @@ def test_a_report_says_how_it_was_measured_and_made(folders: Folders, tmp_path: 
 
     assert "6-fold cross-validation" in page
     assert "the training mean" in page
-    assert "python -m training ice_cream" in page
+    assert "onward train ice_cream" in page
     assert "[[features]]" in page
     assert "sha256" in page
 
