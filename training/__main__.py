@@ -13,7 +13,7 @@ from training import cli as commands
 from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
 from training.export.aliases import choose_versions, remove_label, roll_back, set_label
-from training.images.checkpoint import Keeping
+from training.images.checkpoint import CheckpointOptions
 from training.recipe.families import draft_families
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, read_document
@@ -202,8 +202,8 @@ def _add_folders(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def _keeping(options: Options) -> Keeping:
-    return Keeping(options.runs, resume=options.resume)
+def _keeping(options: Options) -> CheckpointOptions:
+    return CheckpointOptions(options.runs, resume=options.resume)
 
 
 def _add_keeping(verb: argparse.ArgumentParser) -> None:

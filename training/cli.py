@@ -8,7 +8,7 @@ import numpy as np
 from service.bundle.manifest import Evaluation
 from service.bundle.store import read_bundle, versions_in
 from training.autorecipe.draft import Draft, draft, model_name
-from training.autorecipe.images import draft_pictures
+from training.autorecipe.images import draft_images
 from training.data.csv import read_csv
 from training.data.csv_layout import UNKNOWN
 from training.data.sources import Folders
@@ -16,7 +16,7 @@ from training.errors import DataError
 from training.evaluation.results import results_page
 from training.export.published import measure_on, open_model, published_names, versions_of
 from training.image_run import run as run_pictures
-from training.images.checkpoint import Keeping
+from training.images.checkpoint import CheckpointOptions
 from training.importing.importing import import_model
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, recipe_names, toml_of
@@ -26,7 +26,9 @@ from training.run import run
 _HEADLINES = ("rmse", "mae", "r2", "accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 
 
-def train(recipe: Recipe | ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -> None:
+def train(
+    recipe: Recipe | ImageRecipe, models: Path, folders: Folders, keeping: CheckpointOptions
+) -> None:
     """Run the recipe and say how good its model is."""
     if isinstance(recipe, ImageRecipe):
         outcome = run_pictures(recipe, models, folders, keeping)
@@ -63,7 +65,7 @@ def new_pictures(folder: Path, name: str | None, side: int | None) -> ImageRecip
     Raises:
         DataError: the folder holds no pictures that a model can learn from.
     """
-    drafted = draft_pictures(folder, name or model_name(folder.resolve().name), side)
+    drafted = draft_images(folder, name or model_name(folder.resolve().name), side)
     say("\n".join(drafted.remarks))
     return drafted.recipe
 
