@@ -19,11 +19,11 @@ from bench.page import replace_section
 from service.bundle.manifest import ImageInput
 from service.imaging.preprocess import DECODER
 from training.data.sources import Folders
-from training.image_run import unfitted
+from training.image_run import build_classifier
 from training.images.checkpoint import Checkpoint
-from training.images.dataset import PictureSet
+from training.images.dataset import ImageSet
 from training.images.fit import fit
-from training.images.sources import load_pictures
+from training.images.sources import load_images
 from training.recipe.image import Augmentation, ImageRecipe
 from training.recipe.loader import read_any
 
@@ -76,18 +76,24 @@ def _plain(name: str, batch: int) -> ImageRecipe:
     return recipe.model_copy(update={"training": training, "augmentation": Augmentation()})
 
 
-def _images(recipe: ImageRecipe, folders: Folders) -> PictureSet:
+def _images(recipe: ImageRecipe, folders: Folders) -> ImageSet:
     image = ImageInput(kind="image", decoder=DECODER, **recipe.image.model_dump())
-    found = load_pictures(recipe.data, recipe.target.labels, image, folders)
+    found = load_images(recipe.data, recipe.target.labels, image, folders)
     return found.training.chosen(np.arange(_IMAGES))
 
 
-def _ours(recipe: ImageRecipe, images: PictureSet) -> None:
+def _ours(recipe: ImageRecipe, images: ImageSet) -> None:
     watched = images.chosen(np.arange(_WATCHED))
-    fit(unfitted(recipe, images), recipe, images, watched, Checkpoint(None, "", resume=False))
+    fit(
+        build_classifier(recipe, images),
+        recipe,
+        images,
+        watched,
+        Checkpoint(None, "", resume=False),
+    )
 
 
-def _keras(name: str, images: PictureSet, batch: int) -> None:
+def _keras(name: str, images: ImageSet, batch: int) -> None:
     layers, optimizer = _KERAS[name]()
     model = keras.Sequential([*layers, keras.layers.Dense(10, activation="softmax")])
     model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy")

@@ -21,7 +21,7 @@ from sklearn.neural_network import MLPRegressor
 
 from bench.page import replace_section
 from training.data.sources import Folders, load
-from training.data.split import divide
+from training.data.split import split_rows
 from training.data.table import Dataset, Rows, encode, encode_target, with_target
 from training.learn import learn
 from training.model.preprocessing import fit_preprocessing
@@ -88,7 +88,9 @@ def main() -> int:
 def _task(recipe: Recipe, folders: Folders) -> Task:
     table = with_target(load(recipe.data, folders), recipe.target)
     classes = recipe.task != "regression"
-    parts = divide(encode_target(table, recipe.target), recipe.split, recipe.seed, classes=classes)
+    parts = split_rows(
+        encode_target(table, recipe.target), recipe.split, recipe.seed, classes=classes
+    )
     data = encode(table, recipe, parts.training)
     preprocessing = fit_preprocessing(
         recipe.preprocessing, data.columns, data.features[parts.training]

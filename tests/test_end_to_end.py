@@ -8,7 +8,7 @@ import torch
 
 from tests.conftest import StartApp
 from training.data.sources import Folders, load
-from training.data.split import divide
+from training.data.split import split_rows
 from training.data.table import encode, encode_target, with_target
 from training.learn import learn
 from training.recipe.loader import read_recipe
@@ -80,7 +80,9 @@ def test_a_csv_becomes_a_service_that_answers_what_the_module_computes(
     run(recipe, models, folders)
 
     table = with_target(load(recipe.data, folders), recipe.target)
-    parts = divide(encode_target(table, recipe.target), recipe.split, recipe.seed, classes=False)
+    parts = split_rows(
+        encode_target(table, recipe.target), recipe.split, recipe.seed, classes=False
+    )
     data = encode(table, recipe, parts.training)
     module = learn(recipe, data, parts.training, parts.validation).predictor
     assert isinstance(module, torch.nn.Module)

@@ -11,7 +11,7 @@ from service.bundle.errors import BundleError
 from training import cli as commands
 from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
-from training.images.checkpoint import Keeping
+from training.images.checkpoint import CheckpointOptions
 from training.recipe.families import draft_families
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, read_document
@@ -166,8 +166,8 @@ def _add_folders(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def _keeping(options: Options) -> Keeping:
-    return Keeping(options.runs, resume=options.resume)
+def _keeping(options: Options) -> CheckpointOptions:
+    return CheckpointOptions(options.runs, resume=options.resume)
 
 
 def _add_keeping(verb: argparse.ArgumentParser) -> None:

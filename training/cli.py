@@ -9,14 +9,14 @@ from service.bundle.manifest import Evaluation
 from service.bundle.store import read_bundle, versions_in
 from service.bundle.versions import published_names, versions_of
 from training.autorecipe.draft import Draft, draft, model_name
-from training.autorecipe.images import draft_pictures
+from training.autorecipe.images import draft_images
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.errors import DataError
 from training.evaluation.results import results_page
 from training.export.published import measure_on, open_model
 from training.image_run import run as run_pictures
-from training.images.checkpoint import Keeping
+from training.images.checkpoint import CheckpointOptions
 from training.importing.importing import import_model
 from training.next_steps import next_steps
 from training.recipe.image import ImageRecipe
@@ -31,7 +31,7 @@ def train(
     recipe: Recipe | ImageRecipe,
     models: Path,
     folders: Folders,
-    keeping: Keeping,
+    keeping: CheckpointOptions,
     *,
     force: bool = False,
 ) -> None:
@@ -75,7 +75,7 @@ def new_pictures(folder: Path, name: str | None, side: int | None) -> ImageRecip
     Raises:
         DataError: the folder holds no pictures that a model can learn from.
     """
-    drafted = draft_pictures(folder, name or model_name(folder.resolve().name), side)
+    drafted = draft_images(folder, name or model_name(folder.resolve().name), side)
     say("\n".join(drafted.remarks))
     return drafted.recipe
 

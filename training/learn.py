@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from training.data.table import Dataset, Floats, Rows
-from training.evaluation.calibration import choose_unsure
+from training.evaluation.calibration import choose_low_confidence
 from training.evaluation.metrics import choose_threshold, confidence
 from training.fit import Examples, History, fit
 from training.model.estimators import Estimator, fit_estimator
@@ -21,28 +21,28 @@ _PRECISION = {32: torch.float32, 64: torch.float64}
 
 
 @dataclass(frozen=True)
-class Learned:
-    """A fitted predictor and how it came about."""
+class FittedModel:
+    """A fitted predictor, with its training history and thresholds."""
 
     predictor: Predictor | Estimator
     histories: list[History]
     threshold: float
-    """Of two labels the second is answered from this probability on."""
+    """Of two labels, the second is predicted at or above this probability."""
     unsure_below: float | None = None
-    """An answer of a lesser probability is unsure, where the validation part could tell."""
+    """Predictions with a lower probability are marked unsure; None if that cannot be chosen."""
 
 
-def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> Learned:
-    """Fit preprocessing and networks on the training rows; validation rows only decide.
+def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> FittedModel:
+    """Fit preprocessing and networks on the training set.
 
-    They decide when to stop, from which probability on the second of two labels is answered, and
-    below which an answer is unsure.
+    The validation set decides when to stop, the decision threshold, and below which probability a
+    prediction is unsure.
 
     Args:
-        recipe: what to fit and how.
+        recipe: the model and how to fit it.
         data: all rows.
-        training: the rows to learn from.
-        validation: the rows to watch; may be none.
+        training: the rows of the training set.
+        validation: the rows of the validation set; may be empty.
     """
     predictor: Predictor | Estimator
     histories: list[History] = []
@@ -50,12 +50,12 @@ def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> Le
         predictor = fit_estimator(recipe, data, training)
     else:
         predictor, histories = _fit_networks(recipe, recipe.training, data, training, validation)
-    answers = predictor.predict(data.features[validation])
-    threshold = choose_threshold(recipe.target.threshold, data.target[validation], answers)
+    predictions = predictor.predict(data.features[validation])
+    threshold = choose_threshold(recipe.target.threshold, data.target[validation], predictions)
     unsure = None
     if recipe.task != "regression":
-        unsure = choose_unsure(*confidence(data.target[validation], answers, threshold))
-    return Learned(predictor, histories, threshold, unsure)
+        unsure = choose_low_confidence(*confidence(data.target[validation], predictions, threshold))
+    return FittedModel(predictor, histories, threshold, unsure)
 
 
 def _fit_networks(
@@ -65,13 +65,13 @@ def _fit_networks(
     preprocessing = fit_preprocessing(recipe.preprocessing, data.columns, data.features[training])
     preprocessing.to(dtype)
     head, wanted = _head(recipe, data.target, training)
-    say = np.ones(len(wanted))
+    row_weights = np.ones(len(wanted))
     if plan.class_weight == "balanced" and recipe.task != "regression":
-        say = class_weights(data.target[training])[data.target.astype(int)]
+        row_weights = class_weights(data.target[training])[data.target.astype(int)]
 
     def examples(rows: Rows) -> Examples:
         x = preprocessing(torch.from_numpy(data.features[rows]).to(dtype))
-        y, weight = (torch.from_numpy(values[rows]).to(dtype) for values in (wanted, say))
+        y, weight = (torch.from_numpy(values[rows]).to(dtype) for values in (wanted, row_weights))
         return Examples(x, y, weight)
 
     seen = examples(training)
@@ -90,7 +90,7 @@ def _fit_networks(
 
 
 def _head(recipe: Recipe, target: Floats, training: Rows) -> tuple[nn.Module, Floats]:
-    """The last module, and the target as the network should answer it."""
+    """The last module, and the target in the scale of the network's outputs."""
     if recipe.task == "regression":
         value = np.log1p(target) if recipe.target.log else target
         scaler = fit_scaler("standard", value[training, np.newaxis])

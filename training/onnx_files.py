@@ -1,4 +1,4 @@
-"""What an exported graph answers; the only file of training that imports ONNX Runtime."""
+"""Run and clean ONNX files; the only training module that imports ONNX Runtime."""
 
 import os
 from collections.abc import Mapping
@@ -7,9 +7,9 @@ from typing import Any
 import numpy.typing as npt
 
 from training.data.table import Float32s
-from training.errors import ImportRefused
+from training.errors import ImportRejected
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # must stand before the import to have an effect
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # has an effect only before the import
 import onnx
 import onnxruntime as ort
 
@@ -19,10 +19,10 @@ Array = npt.NDArray[Any]
 
 
 def run_graph(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
-    """Run any graph once and give every output by its name.
+    """Run any graph once and return every output by its name.
 
     Raises:
-        ImportRefused: ONNX Runtime refuses the graph or the rows.
+        ImportRejected: ONNX Runtime rejects the graph or the rows.
     """
     try:
         options = ort.SessionOptions()
@@ -32,7 +32,7 @@ def run_graph(model: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no narrower base
         reason = str(error).partition("\n")[0]
-        raise ImportRefused(f"ONNX Runtime cannot run it: {reason}") from None
+        raise ImportRejected(f"ONNX Runtime cannot run it: {reason}") from None
 
 
 class Graph:
@@ -44,16 +44,16 @@ class Graph:
         self._input = self._session.get_inputs()[0].name
 
     def predict(self, rows: Array) -> Float32s:
-        """Rows in raw units, or pictures as bytes, to the answers, ``[rows, outputs]``."""
-        answers: Float32s = self._session.run(None, {self._input: rows})[0]
-        return answers
+        """Rows in raw units, or images as uint8, to predictions ``[rows, outputs]``."""
+        predictions: Float32s = self._session.run(None, {self._input: rows})[0]
+        return predictions
 
 
 def strip(model: onnx.ModelProto) -> None:
     """Remove stack traces, paths and descriptions that exporters leave in the file.
 
-    Operator sets are put in order: scikit-learn's converter writes them as a Python set has them,
-    which is another order in every process.
+    Operator sets are sorted: scikit-learn's converter writes them in the order of a Python set,
+    which differs in every process.
     """
     opsets = sorted(model.opset_import, key=lambda opset: opset.domain)
     del model.opset_import[:]

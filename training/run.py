@@ -1,4 +1,4 @@
-"""One training run, top to bottom: from a recipe to a published bundle."""
+"""One training run on a table, from a recipe to a published bundle."""
 
 import time
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from service.bundle.manifest import output_name
 from service.bundle.store import EXAMPLES, MODEL, to_json
 from training.autorecipe.quality import caveats, rare_label
 from training.data.sources import Folders, load
-from training.data.split import divide
+from training.data.split import split_rows
 from training.data.table import encode, encode_target, with_target
 from training.evaluation.assessment import assess
 from training.evaluation.intervals import interval_of
 from training.export import manifest as describe
 from training.export import onnx_export
 from training.export.comparison import Measured, compare_tables
-from training.export.explanations import reasons_of
+from training.export.explanations import additive_explanation
 from training.export.publish import Publication, check_folder, publish
 from training.learn import learn
 from training.recipe.table import Recipe
@@ -27,11 +27,11 @@ REPORT = "report.html"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run has published."""
+    """A published bundle."""
 
     publication: Publication
     rare: str | None
-    """The label that is so rare that accuracy flatters, where there is one."""
+    """A label so rare that accuracy alone is misleading, if there is one."""
 
     @property
     def folder(self) -> Path:
@@ -54,7 +54,7 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
         force: serve the version even if it is clearly worse than the one that serves.
 
     Raises:
-        TrainingError: the run cannot go on; nothing has been published.
+        TrainingError: the run failed; nothing was published.
     """
     started = time.perf_counter()
     classes = recipe.task != "regression"
@@ -64,21 +64,21 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
     table = with_target(whole, recipe.target)
     target = encode_target(table, recipe.target)
 
-    parts = divide(target, recipe.split, recipe.seed, classes=classes)
+    parts = split_rows(target, recipe.split, recipe.seed, classes=classes)
     data = encode(table, recipe, parts.training)
 
-    learned = learn(recipe, data, parts.training, parts.validation)
-    assessment = assess(recipe, table, data, parts, learned)
+    fitted = learn(recipe, data, parts.training, parts.validation)
+    assessment = assess(recipe, table, data, parts, fitted)
 
-    interval = interval_of(recipe, table, data, parts, learned=learned, assessment=assessment)
+    interval = interval_of(recipe, table, data, parts, model=fitted, assessment=assessment)
     output = describe.output_of(
-        recipe, learned.threshold, unsure_below=learned.unsure_below, interval=interval
+        recipe, fitted.threshold, unsure_below=fitted.unsure_below, interval=interval
     )
-    answer = output_name(output)
-    proof = data.features[parts.test if len(parts.test) else parts.training]
-    graph = onnx_export.export(learned.predictor, answer, len(data.columns))
-    onnx_export.prove(graph, learned.predictor, proof)
-    examples = onnx_export.example_rows(learned.predictor, proof, answer)
+    output_tensor = output_name(output)
+    check_rows = data.features[parts.test if len(parts.test) else parts.training]
+    graph = onnx_export.export(fitted.predictor, output_tensor, len(data.columns))
+    onnx_export.verify(graph, fitted.predictor, check_rows)
+    examples = onnx_export.example_rows(fitted.predictor, check_rows, output_tensor)
 
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
@@ -88,16 +88,16 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
         task=recipe.task,
         input=describe.input_of(data, data.features[parts.training]),
         output=output,
-        scaler=describe.scaler_of(recipe, data, learned.predictor),
-        reasons=reasons_of(recipe, data, data.features[parts.training], learned.predictor),
+        scaler=describe.scaler_of(recipe, data, fitted.predictor),
+        reasons=additive_explanation(recipe, data, data.features[parts.training], fitted.predictor),
         evaluation=assessment.evaluation,
         provenance=describe.provenance_of(recipe, table, len(target), parts, started),
         files={},
     )
     known = caveats(recipe, whole, table, target)
-    html = page.render(manifest, table, data, learned, assessment, caveats=known)
+    html = page.render(manifest, table, data, fitted, assessment, caveats=known)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}
-    measured = Measured(target[assessment.rows], assessment.answers)
+    measured = Measured(target[assessment.rows], assessment.predictions)
     comparison = compare_tables(models, manifest, table, assessment.rows, measured)
     publication = publish(models, manifest, files, comparison, force=force)
     return Outcome(publication, rare_label(recipe, target))

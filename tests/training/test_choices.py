@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from training.data.sources import Folders, load
-from training.data.split import divide
+from training.data.split import split_rows
 from training.data.table import encode, encode_target, with_target
 from training.evaluation.metrics import measure
 from training.learn import learn
@@ -38,15 +38,15 @@ _MLP = (
 
 
 def _measured(recipe_name: str, overrides: list[str], folders: Folders) -> dict[str, float]:
-    """The metrics on the test part of a recipe's fit, without exporting it."""
+    """The metrics on the test set of a recipe's fit, without exporting it."""
     recipe = read_recipe(recipe_name, overrides)
     table = with_target(load(recipe.data, folders), recipe.target)
     target = encode_target(table, recipe.target)
-    parts = divide(target, recipe.split, recipe.seed, classes=recipe.task != "regression")
+    parts = split_rows(target, recipe.split, recipe.seed, classes=recipe.task != "regression")
     data = encode(table, recipe, parts.training)
-    learned = learn(recipe, data, parts.training, parts.validation)
-    answers = learned.predictor.predict(data.features[parts.test])
-    return measure(recipe, data.target[parts.test], answers, learned.threshold)
+    fitted = learn(recipe, data, parts.training, parts.validation)
+    predictions = fitted.predictor.predict(data.features[parts.test])
+    return measure(recipe, data.target[parts.test], predictions, fitted.threshold)
 
 
 @pytest.mark.parametrize("optimizer", get_args(Optimizer))
@@ -121,6 +121,6 @@ def test_balanced_weights_give_both_labels_the_same_say(
     everything = np.arange(20)
     data = encode(load(recipe.data, folders), recipe, everything)
 
-    learned = learn(recipe, data, everything, everything[:0])
+    fitted = learn(recipe, data, everything, everything[:0])
 
-    np.testing.assert_allclose(learned.predictor.predict(data.features), expected, atol=1e-3)
+    np.testing.assert_allclose(fitted.predictor.predict(data.features), expected, atol=1e-3)

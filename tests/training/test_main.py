@@ -21,9 +21,9 @@ _HEADER = "size,colour,price\n"
 def _houses(rows: int = 120) -> str:
     generator = np.random.default_rng(1)
     size = generator.normal(100, 20, rows)
-    colour = generator.choice(["red", "blue"], rows)
+    color = generator.choice(["red", "blue"], rows)
     lines = [
-        f"{s:.2f},{c},{3 * s + 10 * (c == 'red'):.2f}" for s, c in zip(size, colour, strict=True)
+        f"{s:.2f},{c},{3 * s + 10 * (c == 'red'):.2f}" for s, c in zip(size, color, strict=True)
     ]
     return _HEADER + "\n".join(lines) + "\n"
 

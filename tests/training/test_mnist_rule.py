@@ -1,4 +1,4 @@
-"""MNIST's own digits under the rule that the service applies to any picture."""
+"""MNIST's own digits under the rule that the service applies to any image."""
 
 import gzip
 

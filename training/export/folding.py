@@ -1,8 +1,9 @@
-"""A scaler inside the layer that follows it, for the graph that is exported.
+"""Folding: scaling becomes part of the next layer in the exported graph.
 
-``W ((x - offset) / scale) + b`` is ``(W / scale) x + (b - W (offset / scale))``. ONNX Runtime takes
-longer to scale two columns than to multiply them by a matrix, so the small models answer in a
-third of the time.
+``W ((x - offset) / scale) + b`` is ``(W / scale) x + (b - W (offset / scale))``. ONNX Runtime needs
+more time to scale two columns than to multiply them by a matrix, so small models need a third of
+the time. For images, ``(x / 255 - mean) / deviation`` is folded into a dense layer, or into a
+convolution without padding.
 """
 
 from copy import deepcopy
@@ -14,17 +15,16 @@ from training.images.networks import Classifier, Pixels
 from training.model.predictor import Predictor
 from training.model.preprocessing import Preprocessing, Scaler
 
-FARTHEST = 16.0
-"""An offset farther from nought than so many scales costs more than four of 24 bits: what is left
-of a large number once another large one is taken away."""
+MAX_OFFSET_RATIO = 16.0
+"""The maximum of offset divided by scale; with more, cancellation costs more than 4 of 24 bits."""
 _WHITE = 255
 
 
 def folded(predictor: Predictor) -> Predictor:
-    """The same predictor, its scaler in the first layer of each network.
+    """The same predictor, with its scaler folded into the first layer of each network.
 
-    The predictor itself where there is no scaler, something stands between it and a linear layer,
-    or a column lies so far from nought that the answers' last digits would suffer.
+    Returns the predictor itself if there is no scaler, if a linear layer does not directly follow
+    it, or if the offset of a column is so large that predictions would lose precision.
     """
     preprocessing = predictor.preprocessing
     if len(preprocessing.steps) == 0 or not _is_near(preprocessing.steps[-1]):
@@ -36,15 +36,15 @@ def folded(predictor: Predictor) -> Predictor:
     for network in same.networks.members:
         layer = _first_layer(network)
         if layer is not None and isinstance(scaler, Scaler):
-            _take_in(layer, scaler, same.preprocessing)
+            _fold_scaler(layer, scaler, same.preprocessing)
     same.preprocessing.steps = nn.Sequential(*before)
     return same
 
 
 def _is_near(step: nn.Module) -> bool:
-    """Whether it is a scaler of columns that lie near nought, as seen from their own spread."""
+    """Whether it is a scaler whose offsets are small relative to their scales."""
     return isinstance(step, Scaler) and bool(
-        (step.offset.abs() <= FARTHEST * step.scale.abs()).all()
+        (step.offset.abs() <= MAX_OFFSET_RATIO * step.scale.abs()).all()
     )
 
 
@@ -53,8 +53,8 @@ def _first_layer(network: nn.Module) -> nn.Linear | None:
     return first if isinstance(first, nn.Linear) else None
 
 
-def _take_in(layer: nn.Linear, scaler: Scaler, preprocessing: Preprocessing) -> None:
-    """Let the layer see the numbers in raw units; they are its first columns."""
+def _fold_scaler(layer: nn.Linear, scaler: Scaler, preprocessing: Preprocessing) -> None:
+    """Change the weights of the numbers, which are the first columns, to raw units."""
     count = preprocessing.numbers_width
     with torch.no_grad():
         weight = layer.weight.double()
@@ -65,7 +65,7 @@ def _take_in(layer: nn.Linear, scaler: Scaler, preprocessing: Preprocessing) -> 
 
 
 class Unscaled(Pixels):
-    """Bytes as the numbers that they are."""
+    """Converts uint8 pixels to float32 without scaling."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(torch.zeros(channels), torch.full((channels,), 1 / _WHITE))
@@ -73,15 +73,15 @@ class Unscaled(Pixels):
     def forward(self, image: Tensor) -> Tensor:
         """``[batch, height, width, channels]``, uint8, to ``[batch, channels, height, width]``."""
         _, height, width, channels = image.shape
-        if channels == 1:  # nothing moves
+        if channels == 1:  # without a transpose
             return image.reshape(-1, 1, height, width).float()
         return image.permute(0, 3, 1, 2).float()
 
 
 def folded_classifier(classifier: Classifier) -> Classifier:
-    """The same classifier, the scaling of its pixels in its first layer; itself where it cannot be.
+    """The same classifier, with pixel scaling folded into its first layer if possible.
 
-    A convolution with a margin puts noughts around the scaled pixels, which no weights can do.
+    A convolution with padding adds zeros to the scaled pixels, which weights cannot express.
     """
     same = deepcopy(classifier)
     layer = _first_image_layer(same.network)
@@ -93,8 +93,8 @@ def folded_classifier(classifier: Classifier) -> Classifier:
 
 
 def _pixels_near_zero(pixels: Pixels) -> bool:
-    """Whether pixels lie near nought, as seen from their own spread; as for columns of a table."""
-    return bool((pixels.mean.abs() <= FARTHEST * pixels.deviation).all())
+    """Whether the means are small relative to the deviations."""
+    return bool((pixels.mean.abs() <= MAX_OFFSET_RATIO * pixels.deviation).all())
 
 
 def _first_image_layer(network: nn.Module) -> nn.Conv2d | nn.Linear | None:
@@ -110,7 +110,7 @@ def _first_image_layer(network: nn.Module) -> nn.Conv2d | nn.Linear | None:
 def _fold_pixels(layer: nn.Conv2d | nn.Linear, pixels: Pixels) -> None:
     with torch.no_grad():
         mean, deviation = pixels.mean.double().flatten(), pixels.deviation.double().flatten()
-        # By channel: those of a convolution, or as many dense weights for each.
+        # Grouped by channel, for convolutions and for dense layers.
         weight = layer.weight.double()
         by_channel = weight.reshape(len(weight), len(mean), -1) / deviation[:, None]
         if layer.bias is not None:

@@ -1,4 +1,4 @@
-"""The manifest: what a run knows about its model, in the contract's own words."""
+"""The sections of a manifest, from the results of a run."""
 
 import importlib.metadata
 import platform
@@ -22,7 +22,7 @@ from service.bundle.features import (
     Statistics,
 )
 from service.bundle.manifest import ClassesOutput, Interval, ValueOutput
-from training.data.split import Parts
+from training.data.split import RowSplit
 from training.data.table import Column, Dataset, Float32s, Floats, Table
 from training.evaluation.metrics import round_number
 from training.model.estimators import Estimator
@@ -33,7 +33,7 @@ _LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scikit-learn", "skl2onnx"
 
 
 def input_of(data: Dataset, training: Float32s) -> FeaturesInput:
-    """Each feature as the service must check and explain it; statistics of the training part."""
+    """The features with their ranges and training statistics."""
     return FeaturesInput(
         kind="features",
         features=[
@@ -51,7 +51,7 @@ def output_of(
     unsure_below: float | None = None,
     interval: Interval | None = None,
 ) -> ValueOutput | ClassesOutput:
-    """The answer: a quantity in its unit, or labels, with what is known of its doubt."""
+    """The output: a value with its unit, or labels, with intervals or thresholds."""
     target = card.target
     name = target.name or target.column
     if card.task == "regression":
@@ -75,7 +75,7 @@ def output_of(
 def scaler_of(
     recipe: Recipe, data: Dataset, predictor: Predictor | Estimator
 ) -> contract.Scaler | None:
-    """The fitted scaler in plain numbers, where there is one."""
+    """The fitted scaler as plain numbers, if there is one."""
     if isinstance(predictor, Estimator):
         return None
     preprocessing = predictor.preprocessing
@@ -92,9 +92,9 @@ def scaler_of(
 
 
 def provenance_of(
-    recipe: Recipe, table: Table, rows: int, parts: Parts, started: float
+    recipe: Recipe, table: Table, rows: int, parts: RowSplit, started: float
 ) -> contract.Provenance:
-    """How to make the model again; `started` is `time.perf_counter()` at the run's beginning."""
+    """The provenance of a table model; `started` is `time.perf_counter()` at the start."""
     sizes = contract.SplitSizes(
         training=len(parts.training), validation=len(parts.validation), test=len(parts.test)
     )
@@ -105,7 +105,7 @@ def provenance_of(
 def provenance(
     recipe: Seeded, origin: contract.DataOrigin, sizes: contract.SplitSizes, started: float
 ) -> contract.Provenance:
-    """How to make any model again; `started` is `time.perf_counter()` at the run's beginning."""
+    """The provenance of any model; `started` is `time.perf_counter()` at the start."""
     return contract.Provenance(
         recipe=recipe.model_dump(mode="json", exclude_defaults=True),
         seed=recipe.seed,
@@ -119,7 +119,7 @@ def provenance(
 
 
 def _portable(recipe: Recipe) -> Recipe:
-    """Without the folder that a CSV file lay in: that is this machine's affair."""
+    """The recipe without the local path of the CSV file."""
     if recipe.data.file is None:
         return recipe
     data = recipe.data.model_copy(update={"file": Path(recipe.data.file).name})
@@ -211,7 +211,7 @@ def _versions() -> dict[str, str]:
 
 
 def _runtime_version(distributions: Sequence[str]) -> dict[str, str]:
-    """ONNX Runtime comes under one of two names."""
+    """The version of the installed ONNX Runtime package, CPU or GPU."""
     for name in distributions:
         try:
             return {"onnxruntime": importlib.metadata.version(name)}
@@ -221,7 +221,7 @@ def _runtime_version(distributions: Sequence[str]) -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The commit of the training code, with ``-dirty`` where that code differs from it."""
+    """The commit of the training code, with ``-dirty`` after local changes."""
     commit = _git("rev-parse", "HEAD")
     return f"{commit}-dirty" if commit and _git("status", "--porcelain", "--", ".") else commit
 

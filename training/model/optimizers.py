@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules by the names that recipes use."""
+"""Optimizers and learning-rate schedules by their names in recipes."""
 
 from collections.abc import Callable
 
@@ -38,7 +38,7 @@ def build_optimizer(plan: Descent, network: nn.Module) -> Optimizer:
 
 
 def build_schedule(plan: Descent, optimizer: Optimizer, batches: int) -> lr_scheduler.LRScheduler:
-    """How the learning rate moves with each of ``epochs * batches`` steps."""
+    """The learning rate for each of ``epochs * batches`` steps."""
     return _SCHEDULES[plan.schedule](plan, optimizer, plan.epochs * batches)
 
 
@@ -47,12 +47,12 @@ def _constant(_: Descent, optimizer: Optimizer, __: int) -> lr_scheduler.LRSched
 
 
 def _step(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
-    """Times ``gamma`` after one third and after two thirds."""
+    """Multiplied by ``gamma`` after one third and after two thirds."""
     return lr_scheduler.StepLR(optimizer, step_size=max(steps // 3, 1), gamma=plan.gamma)
 
 
 def _exponential(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
-    """Evenly in the logarithm, to ``gamma`` times the first rate at the end."""
+    """Exponential decay to ``gamma`` times the initial rate."""
     return lr_scheduler.ExponentialLR(optimizer, gamma=plan.gamma ** (1 / steps))
 
 
@@ -61,7 +61,7 @@ def _cosine(_: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRSche
 
 
 def _one_cycle(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
-    """Up to the learning rate and down to almost nought (Smith, 2018)."""
+    """Up to the learning rate, then down to almost zero (Smith, 2018)."""
     return lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=plan.learning_rate,

@@ -1,4 +1,4 @@
-"""The whole model as one module: raw units in, final answer out; this is what is exported."""
+"""The complete model as one module, from raw units to predictions, as it is exported."""
 
 import numpy as np
 import torch
@@ -10,11 +10,11 @@ from training.model.preprocessing import Preprocessing, Scaler
 
 _CHUNK = 65_536
 _LARGEST_LOGARITHM = 80.0
-"""Its exponential is still a float32, so no row far from all others answers infinity."""
+"""Its exponential still fits float32, so outliers do not give infinity."""
 
 
 class ValueHead(nn.Module):
-    """Back from the fitted scale to the target's own unit."""
+    """From the fitted scale back to the unit of the target."""
 
     def __init__(self, scaler: Scaler, *, log: bool) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class ValueHead(nn.Module):
 
 
 class Predictor(nn.Module):
-    """Preprocessing, networks and the final function, in one graph."""
+    """Preprocessing, networks and the output function, in one graph."""
 
     source = "PyTorch"
 
@@ -39,12 +39,12 @@ class Predictor(nn.Module):
         self.head = head
 
     def forward(self, features: Tensor) -> Tensor:
-        """``[rows, columns]`` in raw units to the answer, ``[rows, outputs]``."""
-        answer: Tensor = self.head(self.networks(self.preprocessing(features)))
-        return answer
+        """``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
+        prediction: Tensor = self.head(self.networks(self.preprocessing(features)))
+        return prediction
 
     def predict(self, features: Float32s) -> Float32s:
-        """The answers in float32, as the exported graph gives them."""
+        """Predictions in float32, as the exported graph computes them."""
         with torch.no_grad():
             parts = [self(part) for part in torch.split(torch.from_numpy(features), _CHUNK)]
         return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""From raw columns to what a network sees: modules, and as such part of the exported graph."""
+"""From raw columns to network inputs: modules, so that they are part of the exported graph."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,13 +14,13 @@ from training.recipe import table as recipe
 from training.recipe.table import ScalerKind
 
 _ANGLES = [k * math.pi / 8 for k in (1, 2, 3, 5, 6, 7)]
-"""Between the axes, which the columns are themselves."""
-_LEAST_SCALE = 1e-30
-"""A span below it is a constant column's rounding, and float32 could not divide by it."""
+"""Without 0 and π/2, which are the columns themselves."""
+_MIN_SCALE = 1e-30
+"""A smaller span is the rounding of a constant column; float32 could not divide by it."""
 
 
 class Imputer(nn.Module):
-    """Puts the training part's typical value where a number is missing."""
+    """Replaces missing numbers by a statistic of the training set."""
 
     fill: Tensor
 
@@ -34,7 +34,7 @@ class Imputer(nn.Module):
 
 
 class Clipper(nn.Module):
-    """Holds each column within bounds learned from the training part."""
+    """Clips each column to quantiles of the training set."""
 
     low: Tensor
     high: Tensor
@@ -45,14 +45,14 @@ class Clipper(nn.Module):
         self.register_buffer("high", torch.as_tensor(high, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, columns]`` in raw units, extremes moved to the bounds."""
+        """``[rows, columns]`` in raw units, the same shape out."""
         return torch.minimum(torch.maximum(x, self.low), self.high)
 
 
 class OneHot(nn.Module):
-    """A category's position becomes a column of ones and noughts for each word.
+    """One-hot encoding of a category's position.
 
-    A missing or unseen category is no word: all its columns are nought.
+    Missing and unseen categories have zeros in all columns.
     """
 
     words: Tensor
@@ -62,15 +62,15 @@ class OneHot(nn.Module):
         self.register_buffer("words", torch.arange(count, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows]`` of positions to ``[rows, words]``."""
+        """``[rows]`` of positions to ``[rows, categories]``."""
         return (x.unsqueeze(1) == self.words).to(x.dtype)
 
 
 class Rotated(nn.Module):
-    """Pairs of columns as they look from other angles, after the columns themselves.
+    """Appends rotated copies of pairs of columns.
 
-    A network that sees each number in bins draws its lines along the axes. A coast runs slantwise:
-    rotated coordinates let the same bins follow it.
+    A network over binned numbers has decision boundaries along the axes. Rotated coordinates add
+    other directions, for example along a coast.
     """
 
     first: Tensor
@@ -90,7 +90,7 @@ class Rotated(nn.Module):
 
 
 class Scaler(nn.Module):
-    """``(x - offset) / scale``, column by column; offset and scale in the column's own unit."""
+    """``(x - offset) / scale`` for each column; both are in the unit of the column."""
 
     offset: Tensor
     scale: Tensor
@@ -101,7 +101,7 @@ class Scaler(nn.Module):
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, columns]`` in raw units to the same shape without units."""
+        """``[rows, columns]`` in raw units to the same shape, scaled."""
         return (x - self.offset) / self.scale
 
     def inverse(self, z: Tensor) -> Tensor:
@@ -110,10 +110,10 @@ class Scaler(nn.Module):
 
 
 class Preprocessing(nn.Module):
-    """Numbers imputed, clipped and scaled; categories one-hot; and which values were missing.
+    """Imputes, clips and scales numbers, encodes categories, and marks missing values.
 
-    The columns come out in this order: numbers and booleans, rotated pairs, one block for each
-    category, then one indicator for each column that had missing cells in the training part.
+    Output columns: numbers and booleans, rotated pairs, one block per category, then one indicator
+    per column that had missing cells in the training set.
     """
 
     numbers: Tensor
@@ -137,7 +137,7 @@ class Preprocessing(nn.Module):
         self.numbers_width = len(numeric) + turns
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, columns]`` in raw units to ``[rows, width]`` without units."""
+        """``[rows, columns]`` in raw units to ``[rows, width]``, scaled."""
         blocks = [self.steps(self._numbers(x))] if self.numeric else []
         for position, one_hot in zip(self.positions, self.one_hots, strict=True):
             blocks.append(one_hot(x[:, position]))
@@ -146,27 +146,27 @@ class Preprocessing(nn.Module):
         return torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
 
     def _numbers(self, x: Tensor) -> Tensor:
-        """The columns that are no categories; where none is one, there is nothing to pick."""
+        """The columns that are not categories."""
         return x if len(self.numeric) == x.shape[1] else x.index_select(1, self.numbers)
 
     @property
     def scaler(self) -> Scaler | None:
-        """The fitted scaler, where there are numbers to scale."""
+        """The fitted scaler, if there are numbers to scale."""
         return next((step for step in self.steps if isinstance(step, Scaler)), None)
 
 
 def fit_preprocessing(
     plan: recipe.Preprocessing, columns: Sequence[Column], training: npt.NDArray[np.float32]
 ) -> Preprocessing:
-    """Learn the preprocessing from the training part and from nothing else.
+    """Fit the preprocessing to the training set.
 
     Args:
-        plan: the recipe's wishes.
+        plan: the section of the recipe.
         columns: what each column is.
-        training: ``[rows, columns]`` as `tabular.encode_features` gives it.
+        training: ``[rows, columns]`` as `encode_features` returns it.
 
     Raises:
-        DataError: a column has no value at all in the training part.
+        DataError: a column has no value in the training set.
     """
     x = training.astype(np.float64)
     missing = np.isnan(x)
@@ -185,8 +185,8 @@ def fit_preprocessing(
     impute = any(columns[k].feature.optional for k in numeric)
     steps = _numeric_steps(plan, x[:, numeric], impute=impute) if numeric else nn.Sequential()
     if plan.rotated:
-        place = {columns[k].feature.name: position for position, k in enumerate(numeric)}
-        steps.append(Rotated([(place[first], place[second]) for first, second in plan.rotated]))
+        slots = {columns[k].feature.name: position for position, k in enumerate(numeric)}
+        steps.append(Rotated([(slots[first], slots[second]) for first, second in plan.rotated]))
     return Preprocessing(steps, numeric, categories, indicated)
 
 
@@ -201,16 +201,16 @@ def _numeric_steps(plan: recipe.Preprocessing, x: Floats, *, impute: bool) -> nn
 
 
 def fit_scaler(kind: ScalerKind, values: Floats) -> Scaler:
-    """Learn a scaler from ``[rows, columns]``, passing over NaN; a constant column is not scaled.
+    """Fit a scaler to ``[rows, columns]``, ignoring NaN; constant columns are not scaled.
 
     Args:
-        kind: ``min-max`` maps the span to 0…1, ``standard`` gives mean 0 and deviation 1,
-            ``mean`` subtracts the mean and divides by the span, ``robust`` subtracts the median
+        kind: ``min-max`` maps the range to 0…1, ``standard`` gives mean 0 and deviation 1,
+            ``mean`` subtracts the mean and divides by the range, ``robust`` subtracts the median
             and divides by the interquartile range, ``none`` leaves the values as they are.
-        values: the training part in raw units.
+        values: the training set in raw units.
     """
     offset, scale = _RULES[kind](values)
-    return Scaler(offset, np.where(scale > _LEAST_SCALE, scale, 1.0))
+    return Scaler(offset, np.where(scale > _MIN_SCALE, scale, 1.0))
 
 
 def _span(x: Floats) -> Floats:
@@ -223,7 +223,7 @@ def _mean(x: Floats) -> Floats:
 
 def _robust(x: Floats) -> tuple[Floats, Floats]:
     low, middle, high = np.nanquantile(x, [0.25, 0.5, 0.75], axis=0)
-    # A column that is mostly one value has no interquartile range; its deviation still scales it.
+    # A column that is mostly one value has no interquartile range, but still a deviation.
     return middle, np.where(high > low, high - low, np.nanstd(x, axis=0))
 
 

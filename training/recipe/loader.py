@@ -1,4 +1,4 @@
-"""Reading recipes: one TOML file, `key=value` overrides, and every problem said at once."""
+"""Read recipes from TOML with `key=value` overrides; report all problems at once."""
 
 import difflib
 import json
@@ -17,7 +17,7 @@ from training.recipe.table import Card, Preprocessing, Purpose, Recipe
 T = TypeVar("T", bound=Purpose)
 RECIPES = Path(__file__).parents[1] / "recipes"
 Checks = list[tuple[bool, str]]
-"""Whether something is wrong, and the sentence that says so."""
+"""Conditions that are problems, with their messages."""
 
 
 def recipe_names() -> list[str]:
@@ -26,12 +26,12 @@ def recipe_names() -> list[str]:
 
 
 def read_any(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe | ImageRecipe:
-    """Read a recipe for tables or for pictures: a shipped one by its name, or any `.toml` file.
+    """Read a recipe for tables or images: a shipped one by its name, or a `.toml` file.
 
-    Each override ``key=value`` changes a key of it.
+    Each override ``key=value`` changes a key.
 
     Raises:
-        RecipeError: with every problem found, unknown keys with the nearest known one.
+        RecipeError: with all problems; unknown keys with the closest known key.
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
@@ -48,7 +48,7 @@ def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe for tables as `read_any` does.
 
     Raises:
-        RecipeError: with every problem found, or because it is for pictures.
+        RecipeError: with all problems, or because it is for images.
     """
     recipe = read_any(name_or_path, overrides)
     if isinstance(recipe, ImageRecipe):
@@ -57,7 +57,7 @@ def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def read_document(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a TOML file, or begin with nothing, and apply `key=value` overrides.
+    """Read a TOML file, if given, and apply `key=value` overrides.
 
     Raises:
         RecipeError: it cannot be read.
@@ -74,37 +74,37 @@ def read_document(path: Path | None, overrides: Sequence[str] = ()) -> dict[str,
 
 
 def parse_recipe(document: dict[str, Any], origin: str) -> Recipe:
-    """Check a recipe that has been read.
+    """Validate a parsed recipe for tables.
 
     Raises:
-        RecipeError: with every problem found.
+        RecipeError: with all problems.
     """
     recipe = _checked(Recipe, document, origin)
-    if problems := contradictions(recipe):
+    if problems := cross_field_problems(recipe):
         raise RecipeError(origin, problems)
     return recipe
 
 
 def parse_image_recipe(document: dict[str, Any], origin: str) -> ImageRecipe:
-    """Check a recipe for pictures that has been read.
+    """Validate a parsed recipe for images.
 
     Raises:
-        RecipeError: with every problem found.
+        RecipeError: with all problems.
     """
     return _checked(ImageRecipe, document, origin)
 
 
 def parse_card(document: dict[str, Any], origin: str) -> Card:
-    """Check the description of a model that was made elsewhere.
+    """Validate the parsed card of an imported model.
 
     Raises:
-        RecipeError: with every problem found.
+        RecipeError: with all problems.
     """
     return _checked(Card, document, origin)
 
 
 def toml_of(recipe: Recipe | ImageRecipe) -> str:
-    """The recipe as a complete TOML file, which reads back as itself."""
+    """The recipe as TOML, from which the same recipe can be read."""
     document = recipe.model_dump(mode="json", exclude_defaults=True)
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}
     features = document.pop("features", [])
@@ -128,9 +128,9 @@ def _checked(kind: type[T], document: dict[str, Any], origin: str) -> T:
 
 def _no_such_recipe(name: str) -> str:
     near = difflib.get_close_matches(name, recipe_names(), n=1)
-    meant = f" (did you mean {near[0]}?)" if near else ""
+    hint = f" (did you mean {near[0]}?)" if near else ""
     return (
-        f"there is no recipe of this name{meant}; "
+        f"there is no recipe with this name{hint}; "
         f"available: {', '.join(recipe_names())}, or the path of a .toml file"
     )
 
@@ -146,13 +146,13 @@ def _override(document: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text
     *sections, last = key.split(".")
-    place = document
+    position = document
     for section in sections:
-        inner = place.setdefault(section, {})
+        inner = position.setdefault(section, {})
         if not isinstance(inner, dict):
             raise RecipeError(override, [f"{section} is not a section, so {key} cannot be set"])
-        place = inner
-    place[last] = value
+        position = inner
+    position[last] = value
 
 
 def _problem(document: type[BaseModel], error: ErrorDetails) -> str:
@@ -164,8 +164,8 @@ def _problem(document: type[BaseModel], error: ErrorDetails) -> str:
         near = _in_sections(document, str(loc[-1])) or difflib.get_close_matches(
             str(loc[-1]), known, n=1, cutoff=0.5
         )
-        meant = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"{where}: there is no such key; {meant}"
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"{where}: there is no such key; {hint}"
     if kind == "missing":
         return f"{where}: this key is required"
     return f"{where}: {message[0].lower()}{message[1:]}, but it is {found!r}"
@@ -182,7 +182,7 @@ def _in_sections(document: type[BaseModel], key: str) -> list[str]:
 
 
 def _is_branch(step: int | str) -> bool:
-    # Where a key takes several types, pydantic adds the branch it tried, such as "literal['half']".
+    # For union types, pydantic adds the branch, such as "literal['half']".
     return isinstance(step, str) and any(mark in step for mark in "[(")
 
 
@@ -197,13 +197,13 @@ def _section_at(section: type[BaseModel], loc: tuple[int | str, ...]) -> type[Ba
 
 
 def _lines(section: Mapping[str, Any]) -> list[str]:
-    # TOML's strings, numbers, truth values and arrays are written like JSON's, but for one letter.
+    # TOML values are written like JSON, except for one control character.
     written = {key: json.dumps(value, ensure_ascii=False) for key, value in section.items()}
     return [f"{key} = " + value.replace("\x7f", "\\u007f") for key, value in written.items()]
 
 
-def contradictions(recipe: Recipe) -> list[str]:
-    """What each key allows but the whole does not."""
+def cross_field_problems(recipe: Recipe) -> list[str]:
+    """Problems between keys that are each valid."""
     checks = _of_the_table(recipe) + _of_the_learning(recipe) + _of_the_family(recipe)
     return [sentence for wrong, sentence in checks if wrong]
 
@@ -216,19 +216,19 @@ def _of_the_table(recipe: Recipe) -> Checks:
     return [
         (
             sum(part is not None for part in (data.source, data.file, data.rows)) != 1,
-            "data: exactly one of source, file and rows says where the table comes from",
+            "data: set exactly one of source, file and rows",
         ),
         (
             data.rows is not None and data.columns is None,
-            "data.columns: a table written as rows needs the names of its columns",
+            "data.columns: required for a table in data.rows",
         ),
         (
             data.header is True and data.columns is not None,
-            "data.columns: a file with a header has names for its columns; leave out one of both",
+            "data.columns: a file with a header already names its columns; remove one of the two",
         ),
         (
             data.thousands == data.decimal,
-            f"data.thousands: {data.thousands!r} marks the decimals already",
+            f"data.thousands: {data.thousands!r} is the decimal mark",
         ),
         (len(set(names)) != len(names), "features: two features have the same name"),
         (
@@ -239,7 +239,7 @@ def _of_the_table(recipe: Recipe) -> Checks:
         (len(target.labels) == 1, "target.labels: a class needs at least two labels"),
         (
             bool(target.values) and len(target.values) != len(target.labels),
-            "target.values: there must be as many as labels",
+            "target.values: must have the same length as labels",
         ),
         (
             target.threshold in ("f1", "youden") and split.validation == 0,
@@ -254,11 +254,11 @@ def _of_the_table(recipe: Recipe) -> Checks:
         ),
         (
             bool(target.labels) and split.interval_folds > 0,
-            "split.interval_folds: intervals are for quantities, and this target has labels",
+            "split.interval_folds: intervals are for regression, but this target has labels",
         ),
         (
             (split.test == 0 and split.folds == 0) != split.unmeasured,
-            "split: give test rows or folds to measure with, or else say unmeasured = true",
+            "split: set test or folds to measure the model, or set unmeasured = true",
         ),
     ]
 
@@ -304,13 +304,16 @@ def _of_the_family(recipe: Recipe) -> Checks:
     if recipe.family.library == "PyTorch":
         return [(recipe.training is None, "training: this section is required")]
     return [
-        (recipe.training is not None, f"training: scikit-learn fits a {family}; leave this out"),
+        (
+            recipe.training is not None,
+            f"training: scikit-learn fits a {family}; remove this section",
+        ),
         (
             recipe.preprocessing != Preprocessing(),
-            f"preprocessing: a {family} sees the columns as they are; leave this out",
+            f"preprocessing: a {family} uses raw columns; remove this section",
         ),
         (
             any(feature.optional or feature.type == "category" for feature in recipe.features),
-            f"features: a {family} takes numbers and truth values, none of them missing",
+            f"features: a {family} only supports numbers and booleans without missing values",
         ),
     ]

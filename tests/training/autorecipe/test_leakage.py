@@ -1,10 +1,10 @@
-"""Columns that know the answer are named; those that only know much are not."""
+"""Columns that leak the target are reported; strong features are not."""
 
 import numpy as np
 import polars as pl
 import pytest
 
-from training.autorecipe.quality import leakage
+from training.autorecipe.quality import leaky_columns
 from training.data.table import Floats, Table
 from training.recipe.table import Feature
 
@@ -20,7 +20,7 @@ _QUANTITY = _GENERATOR.normal(size=_ROWS)
 def _suspected(cells: list[str], kind: str, target: Floats, labels: int) -> bool:
     frame = pl.DataFrame({"x": [cell or None for cell in cells]})
     feature = Feature.model_validate({"name": "x", "type": kind, "optional": True})
-    return leakage(Table("t", frame, "0"), [feature], target, labels) == ["x"]
+    return leaky_columns(Table("t", frame, "0"), [feature], target, labels) == ["x"]
 
 
 def _written(numbers: Floats) -> list[str]:
@@ -40,7 +40,7 @@ def _written(numbers: Floats) -> list[str]:
         ([f"w{v:.0f}" for v in _THREE], "category", _THREE * 10, 0),
     ],
 )
-def test_what_knows_the_answer_is_suspected(
+def test_what_leaks_the_target_is_suspected(
     cells: list[str], kind: str, target: Floats, labels: int
 ) -> None:
     """A noisy multiple, a renaming, a gap, or any increasing function of the target is a leak."""

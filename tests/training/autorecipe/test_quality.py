@@ -15,7 +15,7 @@ from training.run import run
 
 
 def _drafted(folder: Path) -> Draft:
-    """300 rows of which two repeat, four without a target, one answer in six rare."""
+    """300 rows of which two repeat, four without a target, one label in six rare."""
     generator = np.random.default_rng(1)
     lines = [
         f"{k % 7},{generator.normal():.4f},same,{1000 + 7 * k},{'rare' if k % 6 == 0 else 'usual'}"
@@ -36,12 +36,12 @@ def test_a_report_says_what_the_draft_noticed(folders: Folders, tmp_path: Path) 
     page = unescape((folder / "report.html").read_text(encoding="utf-8"))
     before = page[: page.index("<th>metric</th>")]
     for sentence in (
-        "4 rows have no usable target and are left out.",
-        "Rows that repeat another: 2",
+        "4 rows have no valid target and are skipped.",
+        "Duplicate rows: 2",
         "The label 'rare' is rare (16.9%)",
-        "The decision threshold is the one of the best F1",
-        "Left out: constant (constant).",
-        "Left out: customer_id (an identifier).",
+        "The decision threshold has the best F1",
+        "Not used: constant (constant).",
+        "Not used: customer_id (an identifier).",
     ):
         assert sentence in before
     assert drafted.recipe.target.labels == ["usual", "rare"]
@@ -53,7 +53,7 @@ def test_columns_that_a_recipe_passes_by_are_named(folders: Folders) -> None:
 
     said = about_columns(recipe, load(recipe.data, folders))
 
-    assert "Left out: id (an identifier)." in said
+    assert "Not used: id (an identifier)." in said
 
 
 @pytest.mark.parametrize(("rows", "rare"), [(40, "admitted"), (10, "admitted"), (45, None)])

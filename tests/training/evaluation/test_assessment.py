@@ -1,4 +1,4 @@
-"""Permutation importance: what the answers depend on, and nothing else."""
+"""Permutation importance: what predictions depend on, and nothing else."""
 
 import numpy as np
 import pytest
@@ -21,11 +21,11 @@ def test_a_column_that_decides_nothing_is_not_important() -> None:
     recipe = type(read_recipe("line")).model_validate(document)
     everything = np.arange(200)
     data = encode(table_of_rows(rows, ["x", "noise", "y"]), recipe, everything)
-    learned = learn(recipe, data, everything, everything[:0])
+    fitted = learn(recipe, data, everything, everything[:0])
 
-    metric, importance = permutation_importance(recipe, data, learned, everything)
+    metric, importance = permutation_importance(recipe, data, fitted, everything)
 
-    perfect = measure(recipe, data.target, learned.predictor.predict(data.features), 0.5)
+    perfect = measure(recipe, data.target, fitted.predictor.predict(data.features), 0.5)
     assert perfect[metric] == pytest.approx(0, abs=1e-4)
     assert importance["x"] > 1
     assert importance["noise"] == pytest.approx(0, abs=1e-4)

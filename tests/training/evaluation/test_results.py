@@ -1,11 +1,11 @@
-"""The results page: every published model beside its yardstick."""
+"""The results page: every published model beside its baseline."""
 
 from pathlib import Path
 
 import pytest
 
 from training.data.sources import Folders
-from training.evaluation.baselines import BARS, FIGURES, trial_of
+from training.evaluation.baselines import BARS, CHECKS, trial_of
 from training.evaluation.results import results_page
 from training.export.published import open_model
 from training.recipe.loader import read_recipe, recipe_names
@@ -27,10 +27,10 @@ def test_the_page_holds_every_published_model(folders: Folders, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", ["house_price", "iris_perceptron", "california_linear"])
 def test_quick_recipes_reach_their_yardsticks(name: str, folders: Folders, tmp_path: Path) -> None:
-    """Trained anew, each holds every claim of the page."""
+    """Trained again, each holds every claim of the page."""
     run(read_recipe(name, ["split.folds=2"] if name == "house_price" else []), tmp_path, folders)
 
-    figures = list(FIGURES[name](trial_of(open_model(tmp_path, name), tmp_path, folders)))
+    figures = list(CHECKS[name](trial_of(open_model(tmp_path, name), tmp_path, folders)))
 
     assert figures
     assert [figure for figure in figures if not figure.holds] == []
@@ -46,4 +46,4 @@ def test_a_model_that_misses_its_yardstick_is_shown(folders: Folders, tmp_path: 
 
 def test_every_shipped_recipe_has_a_yardstick() -> None:
     """No recipe is shipped without a claim that is measured."""
-    assert set(recipe_names()) <= set(FIGURES) | set(BARS)
+    assert set(recipe_names()) <= set(CHECKS) | set(BARS)

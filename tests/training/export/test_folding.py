@@ -1,4 +1,4 @@
-"""Folding: the scaler is part of the first layer, and the answers are those of both."""
+"""Folding: the scaler is part of the first layer, and the predictions do not change."""
 
 import numpy as np
 import onnx
@@ -43,9 +43,9 @@ def _rows(offset: float = 65.0) -> Float32s:
 
 def _in_64_bits(predictor: Predictor, rows: Float32s) -> Float32s:
     with torch.no_grad():
-        answers = predictor.double()(torch.from_numpy(rows).double()).numpy()
+        predictions = predictor.double()(torch.from_numpy(rows).double()).numpy()
     predictor.float()
-    return np.asarray(answers, np.float32)
+    return np.asarray(predictions, np.float32)
 
 
 def _operators(predictor: Predictor) -> list[str]:
@@ -54,20 +54,20 @@ def _operators(predictor: Predictor) -> list[str]:
 
 
 @pytest.mark.parametrize("members", [1, 2])
-def test_a_folded_scaler_answers_as_one_that_is_not(members: int) -> None:
+def test_a_folded_scaler_predicts_as_one_that_is_not(members: int) -> None:
     """With gaps, categories beside the numbers and several networks, to rounding."""
     predictor, rows = _predictor(members=members), _rows()
     expected = _in_64_bits(predictor, rows)
 
-    answers = Graph(export(predictor, "probability", _COLUMNS)).predict(rows)
+    predictions = Graph(export(predictor, "probability", _COLUMNS)).predict(rows)
 
-    np.testing.assert_allclose(answers, expected, rtol=2e-6)
+    np.testing.assert_allclose(predictions, expected, rtol=2e-6)
     assert "Sub" not in _operators(predictor)
     assert "Div" not in _operators(predictor)
 
 
 def test_what_is_folded_is_a_copy() -> None:
-    """The predictor itself goes on answering from raw units through its scaler."""
+    """The original predictor still predicts from raw units through its scaler."""
     predictor, rows = _predictor(), _rows()
     before = predictor.predict(rows)
 
@@ -79,15 +79,15 @@ def test_what_is_folded_is_a_copy() -> None:
     assert same.preprocessing.scaler is None
 
 
-def test_a_column_far_from_nought_keeps_its_scaler() -> None:
+def test_a_column_far_from_zero_keeps_its_scaler() -> None:
     """Years, say: taking away their mean first is what keeps their last digits."""
     predictor, rows = _predictor(offset=65_000.0), _rows(offset=65_000.0)
     expected = _in_64_bits(predictor, rows)
 
-    answers = Graph(export(predictor, "probability", _COLUMNS)).predict(rows)
+    predictions = Graph(export(predictor, "probability", _COLUMNS)).predict(rows)
 
     assert folded(predictor) is predictor
-    np.testing.assert_allclose(answers, expected, rtol=2e-6)
+    np.testing.assert_allclose(predictions, expected, rtol=2e-6)
 
 
 def test_a_scaler_before_another_layer_stays() -> None:

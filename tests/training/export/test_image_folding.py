@@ -1,4 +1,4 @@
-"""Pixels: their scaling is part of the first layer, and the answers are those of both."""
+"""Pixels: their scaling is part of the first layer, and the predictions do not change."""
 
 import numpy as np
 import onnx
@@ -38,8 +38,8 @@ def _classifier(first: str, channels: int) -> Classifier:
 @pytest.mark.parametrize(
     "first", ["convolution", "convolution with a margin", "dense", "nearly white"]
 )
-def test_a_folded_scaling_answers_as_one_that_is_not(first: str, channels: int) -> None:
-    """To rounding; noughts around a picture prevent it, and pixels far from nought."""
+def test_a_folded_scaling_predicts_as_one_that_is_not(first: str, channels: int) -> None:
+    """To rounding; zeros around an image prevent it, and pixels far from zero."""
     classifier = _classifier(first, channels)
     images = np.random.default_rng(1).integers(0, 256, (7, _SIDE, _SIDE, channels), np.uint8)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Folders of pictures that a tiny network learns in a second."""
+"""Folders of images that a tiny network learns in a second."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ SIDE = 12
 
 
 def striped(rng: np.random.Generator, *, standing: bool, side: int = 24) -> Pixels:
-    """A noisy picture, ``[side, side]``, of stripes that stand or lie."""
+    """A noisy image, ``[side, side]``, of stripes that stand or lie."""
     phase = rng.uniform(0, 2 * np.pi)
     wave = np.sin(np.arange(side) / side * 6 * np.pi + phase) * 80 + 128
     stripes = np.tile(wave, (side, 1)) if standing else np.tile(wave, (side, 1)).T
@@ -21,7 +21,7 @@ def striped(rng: np.random.Generator, *, standing: bool, side: int = 24) -> Pixe
 
 @pytest.fixture
 def stripes(tmp_path: Path) -> Path:
-    """Two classes of sixty small grey pictures each: standing stripes and lying ones."""
+    """Two classes of sixty small grey images each: standing stripes and lying ones."""
     rng = np.random.default_rng(1)
     for label in ("lying", "standing"):
         home = tmp_path / "stripes" / label

@@ -22,22 +22,22 @@ from training.images.folder import read_folder
         image_input(14, 14, channels=1, normalize="digit"),
     ],
 )
-def test_three_hundred_pictures_are_the_same_to_the_bit(
+def test_three_hundred_images_are_the_same_to_the_bit(
     rule: ImageInput, tmp_path: Path, models: Path, start: StartApp
 ) -> None:
-    """A folder's pictures as training reads them are those that the service's model sees."""
-    pictures = odd_images()
-    for number, one in enumerate(pictures):
-        home = tmp_path / "pictures" / ("even", "odd")[number % 2]
+    """A folder's images as training reads them are those that the service's model sees."""
+    images = odd_images()
+    for number, one in enumerate(images):
+        home = tmp_path / "images" / ("even", "odd")[number % 2]
         home.mkdir(parents=True, exist_ok=True)
-        (home / f"{number:03}.picture").write_bytes(one.content)
+        (home / f"{number:03}.image").write_bytes(one.content)
     publish_mirror(models, rule)
     client = start()
 
-    parts = read_folder(tmp_path / "pictures", [], rule)
+    parts = read_folder(tmp_path / "images", [], rule)
 
     refused = {Path(one.file).name for one in parts.left_out}
-    files = [p for p in sorted((tmp_path / "pictures").rglob("*.picture")) if p.name not in refused]
+    files = [p for p in sorted((tmp_path / "images").rglob("*.image")) if p.name not in refused]
     trained = parts.training.pixels(slice(None))
     assert len(files) == len(trained)
     for path, pixels in zip(files, trained, strict=True):

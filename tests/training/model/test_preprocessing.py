@@ -23,7 +23,7 @@ def _prepared(plan: recipe.Preprocessing, training: Float32s, rows: Float32s) ->
 
 
 def test_numbers_categories_and_indicators_stand_in_this_order() -> None:
-    """The median fills a gap, a word is one-hot, and the gap is told."""
+    """The median fills a gap, a word is one-hot, and the gap is reported."""
     found = _prepared(recipe.Preprocessing(scaler="none"), _ROWS, _ROWS)
 
     expected = [[1, 1, 0, 0, 0], [2, 0, 1, 0, 0], [2, 0, 0, 1, 1], [9, 1, 0, 0, 0]]
@@ -31,7 +31,7 @@ def test_numbers_categories_and_indicators_stand_in_this_order() -> None:
 
 
 def test_a_missing_or_unseen_category_is_no_word() -> None:
-    """NaN and -1 both leave every word's column at nought."""
+    """NaN and -1 both leave every word's column at zero."""
     strange = np.array([[1, np.nan], [1, -1]], dtype=np.float32)
 
     found = _prepared(recipe.Preprocessing(scaler="none"), _ROWS, strange)
@@ -39,7 +39,7 @@ def test_a_missing_or_unseen_category_is_no_word() -> None:
     np.testing.assert_array_equal(found[:, 1:4], np.zeros((2, 3)))
 
 
-def test_clipping_holds_extremes_at_the_training_parts_quantiles() -> None:
+def test_clipping_holds_extremes_at_the_training_sets_quantiles() -> None:
     """A value beyond the bounds counts as the bound."""
     training = np.column_stack([np.arange(101), np.zeros(101)]).astype(np.float32)
     extreme = np.array([[-1e6, 0], [1e6, 0]], dtype=np.float32)
@@ -50,7 +50,7 @@ def test_clipping_holds_extremes_at_the_training_parts_quantiles() -> None:
 
 
 def test_the_mean_fills_gaps_where_asked() -> None:
-    """`impute = "mean"` is the training part's mean, and no indicator comes unasked."""
+    """`impute = "mean"` is the training set's mean, and no indicator comes unasked."""
     plan = recipe.Preprocessing(scaler="none", impute="mean", add_indicator=False)
 
     found = _prepared(plan, _ROWS, _ROWS)
@@ -59,15 +59,15 @@ def test_the_mean_fills_gaps_where_asked() -> None:
     assert found[2, 0] == pytest.approx(4)
 
 
-def test_other_parts_teach_nothing() -> None:
-    """Scaling rows outside the training part uses the training part's numbers."""
+def test_other_sets_do_not_influence_the_fit() -> None:
+    """Scaling rows outside the training set uses the training set's numbers."""
     found = _prepared(recipe.Preprocessing(scaler="min-max"), _ROWS, _ROWS * 10)
 
     assert found[:, 0].max() == pytest.approx((90 - 1) / 8)
 
 
-def test_an_empty_column_is_refused() -> None:
-    """A column without a value in the training part cannot be prepared."""
+def test_an_empty_column_is_rejected() -> None:
+    """A column without a value in the training set cannot be prepared."""
     empty = np.array([[np.nan, 0], [np.nan, 1]], dtype=np.float32)
 
     with pytest.raises(DataError, match="All training cells of 'n' are empty"):

@@ -49,7 +49,11 @@ def test_an_unknown_family_is_rejected_with_all_known_ones(
         ("iris", "linear", "linear predicts a number; for labels use logistic or mlp"),
         ("ice_cream", "mlp", "mlp needs the sizes of its layers"),
         ("blobs", "mlp", "training: this section is required"),
-        ("iris", "decision-tree", "training: scikit-learn fits a decision-tree; leave this out"),
+        (
+            "iris",
+            "decision-tree",
+            "training: scikit-learn fits a decision-tree; remove this section",
+        ),
     ],
 )
 def test_a_family_that_does_not_fit_the_recipe_is_rejected(

@@ -1,4 +1,4 @@
-"""Recipes: read whole, changed by overrides, refused with every problem at once."""
+"""Recipes: read whole, changed by overrides, rejected with every problem at once."""
 
 from pathlib import Path
 
@@ -47,9 +47,9 @@ epochs = 5
 def _problems(text: str, folder: Path, overrides: tuple[str, ...] = ()) -> str:
     path = folder / "tiny.toml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(RecipeError) as refusal:
+    with pytest.raises(RecipeError) as rejection:
         read_recipe(str(path), overrides)
-    return str(refusal.value)
+    return str(rejection.value)
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -91,12 +91,12 @@ def test_contradictions_between_keys_are_said_together(tmp_path: Path) -> None:
 
     said = _problems(text, tmp_path)
 
-    assert "split: give test rows or folds" in said
+    assert "split: set test or folds" in said
     assert "network.hidden_layer_sizes: mlp needs the sizes of its layers" in said
 
 
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:
-    """What is no TOML is refused with the parser's place."""
+    """What is no TOML is rejected with the parser's place."""
     assert "line 2" in _problems("name = 'x'\ntitle = \n", tmp_path)
 
 
@@ -128,7 +128,7 @@ def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("override", ["seed", "=3", "name.first=1", "training.epoch=3"])
-def test_a_bad_override_is_refused(override: str) -> None:
+def test_a_bad_override_is_rejected(override: str) -> None:
     """An override without a value, into no section, or of an unknown key is a problem."""
     with pytest.raises(RecipeError):
         read_recipe("ice_cream", [override])
