@@ -106,7 +106,8 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
 
 def _train(options: Options) -> None:
     recipe = read_any(options.recipe, options.overrides)
-    commands.train(recipe, options.models, _folders(options), _keeping(options))
+    folders, keeping = _folders(options), _keeping(options)
+    commands.train(recipe, options.models, folders, keeping, force=options.force)
 
 
 def _new(options: Options) -> None:
@@ -116,7 +117,8 @@ def _new(options: Options) -> None:
     try:
         commands.write_recipe(recipe, path)
         folders = _folders(options, given=options.csv)
-        commands.train(recipe, options.models, folders, _keeping(options))
+        keeping = _keeping(options)
+        commands.train(recipe, options.models, folders, keeping, force=options.force)
     except FitError:
         raise  # whose remedy is to edit the recipe
     except (TrainingError, KeyboardInterrupt):
@@ -169,6 +171,11 @@ def _keeping(options: Options) -> Keeping:
 
 
 def _add_keeping(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--force",
+        action="store_true",
+        help="serve the new version even if it is clearly worse than the one that serves",
+    )
     verb.add_argument(
         "--resume", action="store_true", help="pictures: go on where an earlier run was ended"
     )

@@ -19,6 +19,7 @@ from training.export.published import measure_on, open_model
 from training.image_run import run as run_pictures
 from training.images.checkpoint import Keeping
 from training.importing.importing import import_model
+from training.next_steps import next_steps
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, recipe_names, toml_of
 from training.recipe.table import Recipe
@@ -27,15 +28,26 @@ from training.run import run
 _HEADLINES = ("rmse", "mae", "r2", "accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 
 
-def train(recipe: Recipe | ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -> None:
-    """Run the recipe and say how good its model is."""
+def train(
+    recipe: Recipe | ImageRecipe,
+    models: Path,
+    folders: Folders,
+    keeping: Keeping,
+    *,
+    force: bool = False,
+) -> None:
+    """Run the recipe, and report its metrics, whether it serves, and how to call it."""
+    created = not models.exists()
     if isinstance(recipe, ImageRecipe):
-        outcome = run_pictures(recipe, models, folders, keeping)
+        outcome = run_pictures(recipe, models, folders, keeping, force=force)
     else:
-        outcome = run(recipe, models, folders)
+        outcome = run(recipe, models, folders, force=force)
+    if created:
+        say(f"Created the models folder {models.resolve()}; --models names another.")
     say(f"Published {outcome.folder}")
     if outcome.manifest.evaluation is not None:
         say(_summary(outcome.manifest.evaluation, outcome.rare))
+    say(next_steps(outcome.publication))
 
 
 def list_recipes(models: Path) -> None:
@@ -136,6 +148,7 @@ def import_onnx(onnx: Path, document: dict[str, Any], csv: Path | None, models: 
         say(f"  * {remark}")
     if imported.manifest.evaluation is not None:
         say(_summary(imported.manifest.evaluation))
+    say(next_steps(imported.publication))
 
 
 def results(models: Path, folders: Folders, page: Path, also: Path | None) -> None:

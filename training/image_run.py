@@ -31,6 +31,7 @@ from training.evaluation.calibration import (
 from training.evaluation.metrics import class_metrics, confidence, decide, probabilities, rounded
 from training.export import manifest as describe
 from training.export import onnx_export
+from training.export.comparison import Measured, compare_images
 from training.export.folding import folded_classifier
 from training.export.publish import check_folder, publish
 from training.images.checkpoint import Checkpoint, Keeping
@@ -52,7 +53,9 @@ _COARSE = 6
 _LEAST_DEVIATION = 1e-3
 
 
-def run(recipe: ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -> Outcome:
+def run(
+    recipe: ImageRecipe, models: Path, folders: Folders, keeping: Keeping, *, force: bool = False
+) -> Outcome:
     """Train the recipe's model and publish it as the next version below `models`.
 
     Args:
@@ -60,6 +63,7 @@ def run(recipe: ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -
         models: where bundles are published.
         folders: where public data sets may lie.
         keeping: where each epoch leaves what a later run needs to go on.
+        force: serve the version even if it is clearly worse than the one that serves.
 
     Raises:
         TrainingError: the run cannot go on; nothing has been published.
@@ -104,7 +108,9 @@ def run(recipe: ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -
     )
     page = report.render(manifest, recipe, report.Tested(test, answers), history, found.left_out)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: page}
-    return Outcome(publish(models, manifest, files), manifest, None)
+    measured = Measured(test.target.astype(np.float64), answers)
+    comparison = compare_images(models, manifest, proof, measured)
+    return Outcome(publish(models, manifest, files, comparison, force=force), None)
 
 
 def unfitted(recipe: ImageRecipe, training: PictureSet) -> Classifier:

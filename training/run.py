@@ -15,8 +15,9 @@ from training.evaluation.assessment import assess
 from training.evaluation.intervals import interval_of
 from training.export import manifest as describe
 from training.export import onnx_export
+from training.export.comparison import Measured, compare_tables
 from training.export.explanations import reasons_of
-from training.export.publish import check_folder, publish
+from training.export.publish import Publication, check_folder, publish
 from training.learn import learn
 from training.recipe.table import Recipe
 from training.report import page
@@ -28,14 +29,29 @@ REPORT = "report.html"
 class Outcome:
     """What a run has published."""
 
-    folder: Path
-    manifest: contract.Manifest
+    publication: Publication
     rare: str | None
     """The label that is so rare that accuracy flatters, where there is one."""
 
+    @property
+    def folder(self) -> Path:
+        """The new version's."""
+        return self.publication.folder
 
-def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
+    @property
+    def manifest(self) -> contract.Manifest:
+        """The new version's."""
+        return self.publication.manifest
+
+
+def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) -> Outcome:
     """Train the recipe's model and publish it as the next version below `models`.
+
+    Args:
+        recipe: what to train.
+        models: folder of published models.
+        folders: where public data sets may lie.
+        force: serve the version even if it is clearly worse than the one that serves.
 
     Raises:
         TrainingError: the run cannot go on; nothing has been published.
@@ -81,4 +97,7 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
     known = caveats(recipe, whole, table, target)
     html = page.render(manifest, table, data, learned, assessment, caveats=known)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}
-    return Outcome(publish(models, manifest, files), manifest, rare_label(recipe, target))
+    measured = Measured(target[assessment.rows], assessment.answers)
+    comparison = compare_tables(models, manifest, table, assessment.rows, measured)
+    publication = publish(models, manifest, files, comparison, force=force)
+    return Outcome(publication, rare_label(recipe, target))

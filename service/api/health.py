@@ -31,6 +31,6 @@ def add_health(router: APIRouter, readiness: Readiness) -> None:
         "/health/ready", summary="Whether requests should be sent here", responses=_READINESS
     )
     async def ready() -> Response:
-        if (obstacle := readiness.obstacle) is not None:
+        if (obstacle := readiness.unready_reason) is not None:
             return json_response({"ready": False, "reason": obstacle}, 503)
         return json_response({"ready": True})

@@ -340,9 +340,15 @@ class FastInference:
         self._limits = limits
         self._entering = 0
 
+    def _ready_model(self, target: PredictTarget) -> ServedModel | None:
+        """The model of a target; None where it must be loaded, or requests are split or copied."""
+        if target.version is None and target.name in self._registry.routed:
+            return None
+        return self._registry.find(target.name, target.version)
+
     def accepts(self, target: PredictTarget) -> bool:
         """Whether a request to this target is responded to here, if its body allows it."""
-        model = self._registry.at_hand(target.name, target.version)
+        model = self._ready_model(target)
         return model is not None and model.is_quick and not self._readiness.draining
 
     def submit(  # noqa: PLR0913 - the parts of a request
@@ -370,7 +376,7 @@ class FastInference:
             Whether it will respond; if not, nothing has been done, and the request must go
             through ASGI.
         """
-        model = self._registry.at_hand(target.name, target.version)
+        model = self._ready_model(target)
         if model is None or self._readiness.draining:
             return False
         if not model.is_quick or not is_quick_to_decode(body):

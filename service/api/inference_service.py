@@ -149,7 +149,10 @@ class InferenceService:
                 of another media type, or too much is being processed.
         """
         version = self.route(request, name, version)
-        model = self._registry.find(name, version) or self._registry.require(name, version).model
+        model = (
+            self._registry.find(name, version)
+            or self._registry.entry(name, version, serving=True).model
+        )
         if model is not None:  # one that is not loaded is loaded within the deadline
             accepted = protocol.media_types(self.endpoints.of(model))
             require_media_type(request.headers.get("content-type"), accepted)
@@ -189,7 +192,7 @@ class InferenceService:
 
     def route(self, request: Request, name: str, version: str | None) -> str | None:
         """The version or alias that a request goes to; one without either may be split."""
-        if version is None and self._registry.split(name):
+        if version is None and self._registry.published(name).split:
             return self._traffic.alias(name, request.headers.get(self._sticky_header))
         return version
 
@@ -200,7 +203,7 @@ class InferenceService:
             OnwardError: none serves; says why.
         """
         model = self._registry.find(name, version)
-        return await self._reconciler.wake(name, version) if model is None else model
+        return await self._reconciler.ensure_loaded(name, version) if model is None else model
 
     async def _run(
         self,
@@ -289,7 +292,7 @@ class ShadowMirror:
             inputs: of the request.
             outputs: of the model.
         """
-        candidates = self._registry.shadowing(model.name)
+        candidates = self._registry.shadows(model.name)
         if not candidates:
             return None
         chosen = [it for it in candidates if it[1].share == 1 or random.random() < it[1].share]  # noqa: S311 - nothing secret depends on it

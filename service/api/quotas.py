@@ -36,7 +36,7 @@ class ReleaseQuotas:
                 await self._app(scope, receive, send)
         finally:
             if quotas.was_large:
-                self._heap.give_back_soon()
+                self._heap.trim_soon()
 
 
 def quotas_of(request: Request) -> RequestQuotas:

@@ -30,7 +30,9 @@ def shadow_router(registry: Registry, shadows: Shadows, channel: Channel) -> API
         | returns(name="string", version="string", requests="object", rows="integer"),
     )
     async def report(name: str, version: str) -> Response:
-        return json_response(await reports.of(name, registry.require(name, version).version))
+        return json_response(
+            await reports.of(name, registry.entry(name, version, serving=True).version)
+        )
 
     @router.delete(
         "/models/{name}/versions/{version}/shadow",
@@ -38,7 +40,7 @@ def shadow_router(registry: Registry, shadows: Shadows, channel: Channel) -> API
         responses=MODEL_ERRORS | returns(),
     )
     async def reset(name: str, version: str) -> Response:
-        await reports.reset(name, registry.require(name, version).version)
+        await reports.reset(name, registry.entry(name, version, serving=True).version)
         return json_response({})
 
     return router
@@ -60,7 +62,7 @@ class _Reports:
         Raises:
             NotFound: this version gets no copies.
         """
-        serving = self._registry.require(name).version
+        serving = self._registry.entry(name, serving=True).version
         answers = await self._channel.ask(_TALLY, [name, version])
         told = [await self._own([name, version]), *(answer.content for answer in answers)]
         tallies = [Tally.from_json(tally) for tally in told if tally is not None]
@@ -89,7 +91,7 @@ class _Reports:
         self._shadows.reset(*which)
 
     def _is_shadow(self, name: str, version: str) -> bool:
-        return any(it.version == version for it, _ in self._registry.shadowing(name))
+        return any(it.version == version for it, _ in self._registry.shadows(name))
 
 
 def _report(tally: Tally) -> dict[str, object]:

@@ -58,8 +58,10 @@ def serving_version(models: Path, name: str) -> int | None:
     Raises:
         BundleError: the policy is not valid.
     """
-    policy = _policy(models, name)
     available = [str(version) for version in reversed(versions_in(models / name))]
+    if not available:
+        return None
+    policy = _policy(models, name)
     failed: set[str] = set()
     while found := select(policy, "latest", available, failed, {}).routes.get(None):
         try:

@@ -35,10 +35,10 @@ def check(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return _USAGE_ERROR
     problems = [f"left out  {problem}" for problem in sorted(scan.problems)]
-    problems += [] if scan.homes else [f"left out  {settings.models} holds no model"]
+    problems += [] if scan.folders else [f"left out  {settings.models} holds no model"]
     sys.stdout.writelines(f"{problem}\n" for problem in problems)
     failed = len(problems)
-    for home in scan.homes.values():
+    for home in scan.folders.values():
         for candidate in home.candidates or ():
             reason = _reason(candidate, device, settings)
             failed += reason is not None
@@ -63,8 +63,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _reason(candidate: Candidate, device: str, settings: Settings) -> str | None:
     """Why a version cannot be served, or None."""
-    if candidate.refused:
-        return candidate.refused
+    if candidate.rejected:
+        return candidate.rejected
     limits = Limits(settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds)
     try:
         load(candidate, plan_for(settings, device), limits, Metrics())

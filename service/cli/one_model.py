@@ -27,7 +27,7 @@ async def one_model(settings: Settings, name: str, asked: str | None) -> AsyncIt
     reconciler = Reconciler(settings, Metrics(), Registry(settings.device))
     await reconciler.start()
     try:
-        with await reconciler.wake(name, asked) as model:
+        with await reconciler.ensure_loaded(name, asked) as model:
             yield model
     finally:
         await reconciler.close()

@@ -118,7 +118,7 @@ async def _score(options: argparse.Namespace) -> int:
                 if scoring.broken is not None:
                     raise scoring.broken
     if not options.quiet:
-        progress.end(scoring.tally.seen, scoring.tally.faults)
+        progress.end(scoring.tally.seen, scoring.tally.faults, f"{model.name}/{model.version}")
     return scoring.tally.faults
 
 

@@ -50,7 +50,7 @@ async def score_pictures(
                 if not options.quiet:
                     progress.show(done, failed)
     if not options.quiet:
-        progress.end(len(files), failed)
+        progress.end(len(files), failed, f"{model.name}/{model.version}")
     return failed
 
 

@@ -66,11 +66,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _candidate(settings: Settings, name: str, version: str | None) -> Candidate:
     """The version to measure: the one that was asked for, or the newest."""
-    homes = Repository(settings.models).scan().homes
+    homes = Repository(settings.models).scan().folders
     home = homes.get(name)
     if home is None:
         raise ModelNotFound(name, list(homes))
-    sound = [candidate for candidate in home.candidates or () if not candidate.refused]
+    sound = [candidate for candidate in home.candidates or () if not candidate.rejected]
     for candidate in sound:
         if version in {None, candidate.version}:
             return candidate

@@ -12,7 +12,7 @@ from service.bundle.manifest import ImageInput, Manifest
 from service.codecs.features import FeatureCodec
 from service.codecs.images import DecodingPool, ImageCodec
 from service.codecs.json_writer import AnswerWriter, answer_writer
-from service.engine.model import About, ServedModel
+from service.engine.model import ModelInfo, ServedModel
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.settings import Settings
@@ -76,7 +76,7 @@ class Endpoint:
         decoding: how images are decoded in this process.
     """
 
-    def __init__(self, info: About, decoding: DecodingPool) -> None:
+    def __init__(self, info: ModelInfo, decoding: DecodingPool) -> None:
         self.name = info.name
         self.version = info.version
         self.manifest = info.manifest
@@ -144,5 +144,5 @@ class Endpoints:
         try:
             return self.by_model[model]
         except KeyError:
-            endpoint = self.by_model[model] = Endpoint(model.about, self._decoding)
+            endpoint = self.by_model[model] = Endpoint(model.info, self._decoding)
             return endpoint

@@ -1,4 +1,4 @@
-"""How a model is to be run, before it is opened: by its tuning.json, the settings, or timing."""
+"""How a model runs, decided before it is loaded: by its tuning.json, the settings, or timing."""
 
 import logging
 import platform
@@ -22,11 +22,11 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is decided before a model is opened.
+class ExecutionPlan:
+    """What is decided before a model is loaded.
 
-    ``threads`` is 0, and ``mode`` None, where timing is to choose; no more threads than
-    ``most_threads`` are then tried. ``max_batch_rows`` is a model's own, where it has one.
+    ``threads`` is 0, and ``mode`` None, if timing is to choose; no more threads than
+    ``most_threads`` are then tried. ``max_batch_rows`` is the model's own, if it has one.
     """
 
     device: str = "cpu"
@@ -40,10 +40,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Execution:
-    """How a model is run, and who chose that.
+    """How a model runs, and what decided it.
 
-    ``row_seconds`` is the least time of a run of one row, and ``rows_bitwise`` whether the examples
-    gave the same bits together as one by one; of a model without examples neither is known.
+    ``row_seconds`` is the shortest run of one row, and ``rows_bitwise`` whether the examples gave
+    the same bits in a batch as one by one; of a bare model neither is known.
     """
 
     mode: Mode
@@ -53,14 +53,14 @@ class Execution:
     rows_bitwise: bool = False
 
 
-def plan_for(settings: Settings, device: str) -> Plan:
-    """What the settings say of every model that has no tuning.json."""
+def plan_for(settings: Settings, device: str) -> ExecutionPlan:
+    """The plan of every model without a tuning.json."""
     cores = available_cores()
     mode = None if settings.execution == "auto" else settings.execution
-    return Plan(
+    return ExecutionPlan(
         device=device,
         threads=settings.threads,
-        # No more than this worker's share; several workers take all cores without.
+        # This worker's share of the cores.
         most_threads=max(1, cores // (settings.workers or cores)),
         mode=mode,
         mode_by="setting" if mode else "warm-up",
@@ -68,10 +68,10 @@ def plan_for(settings: Settings, device: str) -> Plan:
     )
 
 
-def planned(plan: Plan, home: Path) -> Plan:
-    """The service's plan with what a model's own tuning.json says instead.
+def apply_tuning(plan: ExecutionPlan, home: Path) -> ExecutionPlan:
+    """The service's plan with the overrides of a model's own tuning.json.
 
-    A file that cannot be used refuses no model: it is told, and the service's plan holds.
+    A file that cannot be used is no reason to reject a model: it is logged and ignored.
     """
     facts = {"model": home.name}
     try:
@@ -81,7 +81,7 @@ def planned(plan: Plan, home: Path) -> Plan:
         return plan
     if tuning is None:
         return plan
-    if tuning.machine and (differs := difference(tuning.machine, this_machine())):
+    if tuning.machine and (differs := machine_difference(tuning.machine, this_machine())):
         reason = f"{TUNING} was measured elsewhere ({differs}); it holds, but tune here"
         _log.warning("tuning of another machine", extra=facts | {"reason": reason})
     # The CPU works everywhere; any other device only where the service chose it.
@@ -101,12 +101,12 @@ def planned(plan: Plan, home: Path) -> Plan:
 
 
 def this_machine() -> Machine:
-    """The processor, the cores that this process has, and ONNX Runtime's version."""
+    """The processor, the cores of this process, and ONNX Runtime's version."""
     return Machine(cpu=_processor(), cores=available_cores(), runtime=RUNTIME_VERSION)
 
 
-def difference(there: Machine, here: Machine) -> str:
-    """How another machine differs from this one; empty where it does not."""
+def machine_difference(there: Machine, here: Machine) -> str:
+    """How another machine differs from this one; empty if it does not."""
     pairs: list[tuple[str, object, object]] = [
         ("CPU", there.cpu, here.cpu),
         ("cores", there.cores, here.cores),

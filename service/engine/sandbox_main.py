@@ -13,7 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
-from service.engine.execution_plan import Plan
+from service.engine.execution_plan import ExecutionPlan
 from service.engine.loader import load
 from service.engine.model import Limits
 from service.engine.repository import Candidate
@@ -32,7 +32,7 @@ def main() -> None:
         name, version, folder, device, threads = json.loads(lines.get())
         candidate = Candidate(name, version, Path(folder), ())
         with contextlib.suppress(Exception):
-            load(candidate, Plan(device, threads), Limits(1, 1), Metrics())
+            load(candidate, ExecutionPlan(device, threads), Limits(1, 1), Metrics())
         print(file=answers, flush=True)
 
 

@@ -23,22 +23,22 @@ import onnxruntime
 
 RUNTIME_VERSION: str = onnxruntime.__version__
 
-_SILENT = 4  # what goes wrong is told by our own sentences
-# y = x + x: whether a device opens anything at all.
+_SILENT = 4  # our own messages say what goes wrong
+# y = x + x, to find out whether a device opens any graph.
 _SMALLEST = (
     b'\x08\x08:5\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
     b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
-# The arena for what a run computes grows with the largest run and keeps it; with this it gives
-# back what is free when the run ends. Small runs keep theirs, for asking the system anew takes time
+# The arena grows with the largest run and keeps its memory; with this option it releases what is
+# free when the run ends. Small runs keep theirs, since allocating it again takes time
 # (docs/decisions/0019-runtime.md).
-_SHRINK, _SHRUNK = "memory.enable_memory_arena_shrinkage", "cpu:0"
-_KEPT_BYTES = 16 * 1024 * 1024
+_SHRINK, _ARENA = "memory.enable_memory_arena_shrinkage", "cpu:0"
+_LARGE_BYTES = 16 * 1024 * 1024
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-# Without a folder it would look for them in the current one.
+# Without a folder ONNX Runtime would search the current one.
 _NO_FOLDER = os.devnull
-# A tensor, an optional tensor, or what scikit-learn's converters write for probabilities: a
-# sequence of maps from label to share.
+# A tensor, an optional tensor, or a sequence of maps from class label to probability, as written by
+# scikit-learn's converters.
 _TYPE = re.compile(r"(?:optional\()?tensor\((\w+)\)\)?|(seq\(map\(\w+,tensor\(float\)\)\))")
 
 
@@ -46,7 +46,7 @@ _TYPE = re.compile(r"(?:optional\()?tensor\((\w+)\)\)?|(seq\(map\(\w+,tensor\(fl
 class TensorSpec:
     """An input or output of a graph; -1 in the shape is an axis of any length.
 
-    An empty shape is a scalar, or a tensor whose rank the graph does not tell.
+    An empty shape is a scalar, or a tensor whose rank the graph does not give.
     """
 
     name: str
@@ -56,21 +56,21 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
-class Opening:
+class SessionConfig:
     """How a graph is opened.
 
-    ``threads`` compute within one run; a run of more rows than ``kept_rows`` gives back the memory
-    that it took; ``gpu_memory_mib`` bounds what a session takes on the GPU, 0 leaves it free.
+    ``threads`` compute within one run. A run of more rows than ``arena_rows`` releases its memory.
+    ``gpu_memory_mib`` limits what a session allocates on the GPU; 0 is no limit.
     """
 
     threads: int = 1
-    kept_rows: int = 1024
+    arena_rows: int = 1024
     gpu_memory_mib: int = 0
 
 
 @dataclass(frozen=True)
 class DeviceChoice:
-    """The device asked for and the one that is used, with the reason where they differ."""
+    """The device requested and the one that is used, with the reason if they differ."""
 
     requested: str
     actual: str
@@ -78,10 +78,10 @@ class DeviceChoice:
 
 
 def choose_device(requested: str) -> DeviceChoice:
-    """Find out which device can be used, without ONNX Runtime's own attempt and its noise.
+    """Find out which device can be used, without ONNX Runtime's own attempt and its log lines.
 
     Raises:
-        DeviceUnavailable: a device was demanded and cannot be used.
+        DeviceUnavailable: the requested device cannot be used.
     """
     if requested == "cpu":
         return DeviceChoice(requested, "cpu")
@@ -94,8 +94,8 @@ def choose_device(requested: str) -> DeviceChoice:
     raise DeviceUnavailable(requested, problem)
 
 
-def built_devices() -> Sequence[str]:
-    """The devices that this build of ONNX Runtime was made for, whether or not they work here."""
+def available_devices() -> Sequence[str]:
+    """The devices that this build of ONNX Runtime supports, whether or not they work here."""
     return known_devices(onnxruntime.get_available_providers())
 
 
@@ -103,18 +103,18 @@ class Session:
     """One graph, ready to run on one device. Safe to call from several threads."""
 
     def __init__(
-        self, session: "onnxruntime.InferenceSession", device: str, opening: Opening
+        self, session: "onnxruntime.InferenceSession", device: str, config: SessionConfig
     ) -> None:
         self._session = session
         self.device = device
-        self.opening = opening
+        self.config = config
         self.inputs = tuple(_spec(node) for node in session.get_inputs())
         self.outputs = tuple(_spec(node) for node in session.get_outputs())
-        self._may_lack = any(spec.optional for spec in self.inputs)
+        self._has_optional_inputs = any(spec.optional for spec in self.inputs)
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
-        self._giving_back = _run_options(_SHRINK, _SHRUNK)
-        self._has_free_axes = self._may_lack or any(
+        self._shrinking = _run_options(_SHRINK, _ARENA)
+        self._has_free_axes = self._has_optional_inputs or any(
             not _is_batch(spec.shape, spec.datatype) for spec in (*self.inputs, *self.outputs)
         )
 
@@ -125,45 +125,45 @@ class Session:
         device: str,
         threads: int,
         weights: Weights | None = None,
-        opening: Opening | None = None,
+        config: SessionConfig | None = None,
     ) -> Self:
-        """Load a serialised graph. The runtime reads nothing from the models folder.
+        """Load a serialized graph. ONNX Runtime reads nothing from the models folder.
 
         Args:
             model: the content of ``model.onnx``.
             device: as `choose_device` found it.
-            threads: ONNX Runtime threads within one run, where ``opening`` does not say.
-            weights: what the graph keeps outside itself.
-            opening: how.
+            threads: ONNX Runtime threads within one run, without ``config``.
+            weights: external data of the graph.
+            config: how it is opened.
 
         Raises:
-            LoadFailed: ONNX Runtime refuses the graph, or silently took another device.
+            LoadFailed: ONNX Runtime rejects the graph, or silently uses another device.
         """
-        opening = opening or Opening(threads)
-        wanted = providers(device, gpu_memory_mib=opening.gpu_memory_mib)
+        config = config or SessionConfig(threads)
+        wanted = providers(device, gpu_memory_mib=config.gpu_memory_mib)
         try:
-            with _options_with(weights or Weights(), opening.threads) as options:
+            with _options_with(weights or Weights(), config.threads) as options:
                 session = onnxruntime.InferenceSession(model, options, providers=wanted)
         except OSError as error:
             reason = f"its weights cannot be copied for the runtime: {error.strerror}"
             raise LoadFailed(reason) from error
         except Exception as error:
-            raise LoadFailed(f"ONNX Runtime refuses model.onnx: {_first_line(error)}") from error
+            raise LoadFailed(f"ONNX Runtime rejects model.onnx: {_first_line(error)}") from error
         if session.get_providers()[0] != wanted[0][0]:
-            raise LoadFailed(f"ONNX Runtime took {session.get_providers()[0]}, not {wanted[0][0]}")
+            raise LoadFailed(f"ONNX Runtime uses {session.get_providers()[0]}, not {wanted[0][0]}")
         session.disable_fallback()
-        # It keeps the file for a fallback to another device, and with it twice the memory.
+        # It keeps the file for a fallback to another device, which doubles the memory.
         session._model_bytes = None  # noqa: SLF001 - the library has no other way, and says so
-        return cls(session, device, opening)
+        return cls(session, device, config)
 
     def run(self, arrays: Arrays, control: "onnxruntime.RunOptions | None" = None) -> Arrays:
-        """Run the graph on arrays in the order of ``inputs``; answers in that of ``outputs``.
+        """Run the graph on arrays in the order of ``inputs``; returns those of ``outputs``.
 
         `ABSENT` stands for an optional tensor that is left out.
 
         Args:
             arrays: the inputs.
-            control: of `new_control`, by which another thread may end the run.
+            control: of `new_control`, with which another thread may terminate the run.
 
         Raises:
             Exception: whatever ONNX Runtime raises; its errors share no narrower base.
@@ -171,20 +171,20 @@ class Session:
         if not self._is_large(arrays):
             return self._run(arrays, control)
         if control is None:
-            return self._run(arrays, self._giving_back)
-        control.add_run_config_entry(_SHRINK, _SHRUNK)
+            return self._run(arrays, self._shrinking)
+        control.add_run_config_entry(_SHRINK, _ARENA)
         return self._run(arrays, control)
 
     def _run(self, arrays: Arrays, options: "onnxruntime.RunOptions | None") -> Arrays:
         feeds = dict(zip(self._input_names, arrays, strict=True))
-        if self._may_lack:
+        if self._has_optional_inputs:
             feeds = {name: array for name, array in feeds.items() if array is not ABSENT}
         return tuple(map(_as_array, self._session.run(self._output_names, feeds, options)))
 
     def _is_large(self, arrays: Arrays) -> bool:
-        """Whether a run may take more memory than is to be kept for the next.
+        """Whether a run may need more memory than is kept for the next one.
 
-        With a second free axis it may take any: attention takes the square of its sequence's
+        With a second free axis it may need any amount: attention needs the square of its sequence
         length, whatever the size of the input.
         """
         if self.device != "cpu":
@@ -193,22 +193,22 @@ class Session:
             return True
         first = arrays[0] if arrays else ABSENT
         rows = len(first) if first.ndim else 1
-        return rows > self.opening.kept_rows or first.nbytes > _KEPT_BYTES
+        return rows > self.config.arena_rows or first.nbytes > _LARGE_BYTES
 
 
 def new_control() -> "onnxruntime.RunOptions":
-    """What ends one run from another thread, by its ``terminate``, between two operators."""
+    """The control of one run: another thread may set its ``terminate``, and the run then fails."""
     return onnxruntime.RunOptions()
 
 
 def terminate(control: "onnxruntime.RunOptions") -> None:
-    """End the runs of a control, and those that are begun with it afterwards."""
+    """Terminate the runs of a control, and those that begin with it afterwards."""
     control.terminate = True
 
 
 @contextlib.contextmanager
 def _options_with(weights: Weights, threads: int) -> "Iterator[onnxruntime.SessionOptions]":
-    """How to open a graph with these weights; they are needed until it is open."""
+    """Session options for a graph with these weights; valid until the graph is open."""
     options = _session_options(threads)
     if weights.initializers:
         names, contents = zip(*weights.initializers.items(), strict=True)
@@ -229,7 +229,7 @@ def _session_options(threads: int) -> "onnxruntime.SessionOptions":
     options.inter_op_num_threads = 1
     options.log_severity_level = _SILENT
     # A thread that spins while it waits takes the core from the event loop, the other workers, or
-    # whoever shares the machine.
+    # other services of the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options
@@ -244,7 +244,7 @@ def _run_options(key: str, value: str) -> "onnxruntime.RunOptions":
 def _spec(node: "onnxruntime.NodeArg") -> TensorSpec:
     found = _TYPE.fullmatch(node.type)
     if found is None or (found[1] and found[1] not in OF_RUNTIME):
-        raise LoadFailed(f"{node.name!r} is a {node.type}, which no protocol here can carry")
+        raise LoadFailed(f"{node.name!r} is a {node.type}, which no protocol here supports")
     if found[2]:
         return TensorSpec(node.name, "FP32", (-1, -1))
     shape = tuple(axis if isinstance(axis, int) else -1 for axis in node.shape)
@@ -252,14 +252,14 @@ def _spec(node: "onnxruntime.NodeArg") -> TensorSpec:
 
 
 def _problem(device: str) -> str | None:
-    """Why a device cannot be used; None where it can."""
+    """Why a device cannot be used; None if it can."""
     name = provider_name(device)
     if name not in onnxruntime.get_available_providers():
         if device == "cuda":
             return "this build of ONNX Runtime has no CUDA (onnxruntime-gpu is for Linux x86-64)"
-        return f"this build of ONNX Runtime has no {name}; it has {', '.join(built_devices())}"
+        return f"this build of ONNX Runtime has no {name}; it has {', '.join(available_devices())}"
     if device in {"cuda", "tensorrt"}:
-        # It prints what it does not find; our own probe tells that in a sentence.
+        # It prints what it does not find; our own probe reports that.
         with contextlib.redirect_stdout(io.StringIO()):
             onnxruntime.preload_dlls()
         folder = Path(onnxruntime.__file__).parent / "capi"

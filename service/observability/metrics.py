@@ -275,7 +275,7 @@ class Metrics:
         self._removed.pop((model, version), None)
         self._state.versions.setdefault(model, {})[version] = device, state
 
-    def model_gone(self, model: str, version: str, device: str) -> None:
+    def remove_model_state(self, model: str, version: str, device: str) -> None:
         """Report no state of a version any more; its counts remain."""
         versions = self._state.versions.get(model, {})
         if versions.get(version, ("", ""))[0] == device:

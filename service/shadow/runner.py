@@ -106,7 +106,7 @@ def _time(copy: Copy, counted: Tally, control: RunControl) -> None:
     try:
         for model in (copy.pairing.serving, copy.pairing.candidate):
             started = perf_counter()
-            model.trial(copy.inputs, control)
+            model.run_uncounted(copy.inputs, control)
             seconds.append(perf_counter() - started)
     except Exception:  # noqa: BLE001 - it is counted where the answers are compared
         return
@@ -126,7 +126,7 @@ def _try(copies: Sequence[Copy], counted: Tally, control: RunControl) -> None:
     pairing = copies[0].pairing
     inputs = _joined([copy.inputs for copy in copies])
     said = _joined([copy.outputs for copy in copies])
-    answered = pairing.candidate.trial(inputs, control)
+    answered = pairing.candidate.run_uncounted(inputs, control)
     models = pairing.serving, pairing.candidate
     tolerance = Tolerance(pairing.how.absolute, pairing.how.relative)
     found = compare(models, inputs, (said, answered), tolerance)

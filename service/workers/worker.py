@@ -53,6 +53,6 @@ class Worker:
         self.totals.restore()
         await self.control.start()
         registry = self.registry
-        found = {(it.name, it.version) for name in registry.names for it in registry.shown(name)}
+        found = {(it.name, it.version) for name in registry.names for it in registry.versions(name)}
         self._metrics.versions_found(found)
         self.readiness.started()

@@ -14,7 +14,7 @@ from service.bundle.features import BooleanFeature, CategoryFeature, Feature, Fe
 from service.bundle.manifest import ClassesOutput
 from service.bundle.store import read_bundle
 from service.engine.dtypes import Array
-from service.engine.execution_plan import Plan
+from service.engine.execution_plan import ExecutionPlan
 from service.engine.loader import load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
@@ -157,7 +157,7 @@ def test_the_occlusion_map_of_a_digit_falls_most_where_the_ink_is(folders: Folde
         whole = (await model.predict((digits,))).outputs[0]
         return whole, await occluded(model, digits, 7)
 
-    with load(candidate, Plan(), limits, Metrics()) as model:
+    with load(candidate, ExecutionPlan(), limits, Metrics()) as model:
         whole, without = asyncio.run(asked(model))
         asyncio.run(model.close())
 

@@ -88,8 +88,8 @@ def fit(
             state.note(total / batches, now, averaged.module)
             checkpoint.save(epoch + 1)
             _say(
-                f"{clock.after(epoch)}: loss {total / batches:.4f}, {now:.4f} and {wrong:.2%} "
-                "wrong on the validation part"
+                f"{clock.after(epoch)}: training loss {total / batches:.4f}, validation loss "
+                f"{now:.4f}, validation error {wrong:.2%}"
             )
             if epoch - state.history.best_epoch >= plan.patience:
                 break

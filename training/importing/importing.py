@@ -16,7 +16,7 @@ from training.errors import ImportRefused
 from training.evaluation.metrics import measure, naive_answers, rounded
 from training.export import manifest as describe
 from training.export import onnx_export
-from training.export.publish import publish
+from training.export.publish import Publication, publish
 from training.importing.graph import Foreign, Reply, find_reply
 from training.importing.model_card import complete_card, labelled, proof_rows
 from training.importing.wrapping import wrap
@@ -43,9 +43,18 @@ class Original:
 class Imported:
     """What an import has published, and what one should know of it."""
 
-    folder: Path
-    manifest: contract.Manifest
+    publication: Publication
     remarks: list[str]
+
+    @property
+    def folder(self) -> Path:
+        """The new version's."""
+        return self.publication.folder
+
+    @property
+    def manifest(self) -> contract.Manifest:
+        """The new version's."""
+        return self.publication.manifest
 
 
 def import_model(path: Path, document: dict[str, Any], csv: Path | None, models: Path) -> Imported:
@@ -101,9 +110,9 @@ def _publish(
         files={},
     )
     files = {MODEL: graph, EXAMPLES: to_json(examples)}
-    folder = publish(models, manifest, files)
+    publication = publish(models, manifest, files)
     remarks = [reply.remark] if reply.remark else []
-    return Imported(folder, manifest, remarks)
+    return Imported(publication, remarks)
 
 
 def _made_by(foreign: Foreign) -> str:

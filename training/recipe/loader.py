@@ -161,12 +161,24 @@ def _problem(document: type[BaseModel], error: ErrorDetails) -> str:
     where = ".".join(str(step) for step in loc if not _is_branch(step))
     if kind == "extra_forbidden":
         known = sorted(_section_at(document, loc[:-1]).model_fields)
-        near = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
+        near = _in_sections(document, str(loc[-1])) or difflib.get_close_matches(
+            str(loc[-1]), known, n=1, cutoff=0.5
+        )
         meant = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
         return f"{where}: there is no such key; {meant}"
     if kind == "missing":
         return f"{where}: this key is required"
     return f"{where}: {message[0].lower()}{message[1:]}, but it is {found!r}"
+
+
+def _in_sections(document: type[BaseModel], key: str) -> list[str]:
+    """The key with each section that has it, where it was written without one."""
+    sections = {name: _section_at(document, (name,)) for name in document.model_fields}
+    return [
+        f"{name}.{key}"
+        for name, section in sections.items()
+        if section is not document and key in section.model_fields
+    ]
 
 
 def _is_branch(step: int | str) -> bool:

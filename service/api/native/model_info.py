@@ -6,7 +6,7 @@ from service.bundle.errors import BundleError
 from service.bundle.manifest import Evaluation, ImageInput, Manifest, ValueOutput
 from service.bundle.store import REPORT, read_part
 from service.engine.execution_plan import Execution
-from service.engine.model import About
+from service.engine.model import ModelInfo
 from service.engine.registry import Entry, Registry
 from service.errors import NotFound
 
@@ -20,13 +20,13 @@ def summary(entry: Entry) -> dict[str, object]:
     told |= {"ready": entry.serves}
     if not entry.serves:
         return told | {"reason": entry.reason}
-    if entry.asleep:
+    if entry.lazy:
         told |= {"in_memory": False}
-    if entry.about is None:
+    if entry.info is None:
         return told
-    if entry.about.manifest is not None:
-        told |= _choice(entry.about.manifest)
-    return told | {"device": entry.about.device}
+    if entry.info.manifest is not None:
+        told |= _choice(entry.info.manifest)
+    return told | {"device": entry.info.device}
 
 
 def facts(entry: Entry) -> dict[str, object]:
@@ -34,11 +34,11 @@ def facts(entry: Entry) -> dict[str, object]:
     told: dict[str, object] = {}
     if entry.model is not None:
         told |= {"execution": entry.model.execution}
-    if entry.model is not None and entry.about is not None and entry.about.execution is not None:
-        told |= {"execution_details": _details(entry.about, entry.about.execution)}
-    if entry.about is None or entry.about.manifest is None:
+    if entry.model is not None and entry.info is not None and entry.info.execution is not None:
+        told |= {"execution_details": _details(entry.info, entry.info.execution)}
+    if entry.info is None or entry.info.manifest is None:
         return told
-    manifest = entry.about.manifest
+    manifest = entry.info.manifest
     stated = manifest.model_dump(mode="json", exclude_none=True)
     if isinstance(manifest.input, ImageInput):
         told |= {"image": stated["input"]}
@@ -51,7 +51,7 @@ def facts(entry: Entry) -> dict[str, object]:
     }
 
 
-def _details(about: About, execution: Execution) -> dict[str, object]:
+def _details(about: ModelInfo, execution: Execution) -> dict[str, object]:
     """How a version is run, why so, and what was measured when it was loaded."""
     told: dict[str, object] = {"mode": execution.mode, "chosen_by": execution.chosen_by}
     told |= {"threads": execution.threads, "max_batch_rows": about.joined_rows}
@@ -76,7 +76,7 @@ def aliases(registry: Registry, name: str) -> dict[str, object]:
     An alias that the traffic is split by has its share of the requests without a version, and one
     that shadows the serving version the share of them that it gets copies of.
     """
-    offer = registry.offer(name)
+    offer = registry.published(name)
     told: dict[str, object] = {}
     for alias, version in offer.aliases.items():
         answering = offer.routes.get(alias)
@@ -87,7 +87,7 @@ def aliases(registry: Registry, name: str) -> dict[str, object]:
     return told
 
 
-def evaluation(about: About) -> dict[str, object]:
+def evaluation(about: ModelInfo) -> dict[str, object]:
     """How good a model is on rows that it never saw, beside a naive baseline.
 
     Raises:
@@ -101,7 +101,7 @@ def evaluation(about: About) -> dict[str, object]:
     return told | manifest.evaluation.model_dump(mode="json", exclude_none=True)
 
 
-def report(about: About) -> bytes:
+def report(about: ModelInfo) -> bytes:
     """The report that training wrote, as it was digested.
 
     Raises:

@@ -269,14 +269,14 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
         responses=_EVALUATION,
     )
     async def model_metrics(name: str, version: OptionalVersion) -> Response:
-        return json_response(evaluation(await reconciler.about(name, version)))
+        return json_response(evaluation(await reconciler.model_info(name, version)))
 
     @router.get("/models/{name}/report", summary="What training wrote for a reviewer", **_PAGE)
     @router.get(
         "/models/{name}/versions/{version}/report", summary="The same of one version", **_PAGE
     )
     async def model_report(name: str, version: OptionalVersion) -> Response:
-        page = await asyncio.to_thread(report, await reconciler.about(name, version))
+        page = await asyncio.to_thread(report, await reconciler.model_info(name, version))
         return HTMLResponse(page, headers=_REPORT_HEADERS)
 
     _add_predictions(router, predictions)

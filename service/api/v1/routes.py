@@ -162,7 +162,9 @@ def _model_router(worker: Worker) -> APIRouter:
         responses=_METADATA,
     )
     async def model_metadata(name: str, version: OptionalVersion, label: OptionalLabel) -> Response:
-        return json_response(metadata(await worker.reconciler.about(name, _asked(version, label))))
+        return json_response(
+            metadata(await worker.reconciler.model_info(name, _asked(version, label)))
+        )
 
     return router
 

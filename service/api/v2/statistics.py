@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
-from service.engine.model import About, Duration, Statistics
+from service.engine.model import Duration, ModelInfo, Statistics
 from service.engine.registry import Registry
 from service.workers.ipc import Channel
 
@@ -46,7 +46,7 @@ class StatisticsOfWorkers:
         self._channel = channel
         channel.on(_QUESTION, self._own_of)
 
-    async def of(self, models: Iterable[About] | None = None) -> list[ModelStatistics]:
+    async def of(self, models: Iterable[ModelInfo] | None = None) -> list[ModelStatistics]:
         """Counted by the workers that live, since each of them loaded the model.
 
         Args:
@@ -66,12 +66,12 @@ class StatisticsOfWorkers:
     def _own(self, wanted: Sequence[tuple[str, str]] | None) -> list[ModelStatistics]:
         return [
             _statistics(model)
-            for model in self._registry.abouts()
+            for model in self._registry.model_infos()
             if wanted is None or (model.name, model.version) in wanted
         ]
 
 
-def _statistics(model: About) -> ModelStatistics:
+def _statistics(model: ModelInfo) -> ModelStatistics:
     counted = model.statistics
     return {
         "name": model.name,

@@ -63,7 +63,7 @@ def test_an_alias_stands_where_a_version_may(
     assert seen == {"stable": 1.0, "canary": 3.0, "1": 1.0, "3": 3.0}
     assert unnamed == 1.0
     refused = client.post(path.format(asked="2"), json=body)
-    assert "version 3 serves in its place" in assert_contract(refused, 503)["error"]
+    assert "version 3 serves instead" in assert_contract(refused, 503)["error"]
     unknown = client.post(path.format(asked="canry"), json=body)
     assert "did you mean the alias 'canary'?" in assert_contract(unknown, 404)["error"]
 
@@ -176,7 +176,7 @@ def test_a_models_own_policy_chooses_what_serves(
 def test_a_policy_that_cannot_be_read_stops_a_model_rather_than_serve_the_wrong_one(
     models: Path, start: StartApp
 ) -> None:
-    """At the start it might have held a version off; later what it said before holds."""
+    """At the start it might have held a version off; later the previous policy stays in effect."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
     set_aliases(models, stable=1)
@@ -190,6 +190,6 @@ def test_a_policy_that_cannot_be_read_stops_a_model_rather_than_serve_the_wrong_
     assert running.post("/models/price/predict", json={"size": 1}).json()["value"] == 1.0
     newest, _ = running.get("/models/price").json()["versions"]
     assert newest["state"] == "READY"
-    assert newest["reason"].endswith("; what it said before holds")
+    assert newest["reason"].endswith("; the previous policy stays in effect")
     fresh = start().post("/models/price/predict", json={"size": 1})
     assert "policy.json is not valid" in assert_contract(fresh, 503)["error"]

@@ -6,7 +6,7 @@ import pytest
 
 from service.bundle.store import read_document, replace_document
 from service.bundle.tuning import TUNING, Machine, Tuning
-from service.engine.execution_plan import Plan, plan_for, this_machine
+from service.engine.execution_plan import ExecutionPlan, plan_for, this_machine
 from service.engine.loader import load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate, fingerprint
@@ -16,14 +16,14 @@ from tests.conftest import StartApp
 from tests.models import place_bare, publish_admission, sum_and_difference
 
 
-def loaded(folder: Path, plan: Plan | None = None) -> ServedModel:
+def loaded(folder: Path, plan: ExecutionPlan | None = None) -> ServedModel:
     candidate = Candidate(folder.parent.name, folder.name, folder, ())
-    return load(candidate, plan or Plan(), Limits(1024, 1000), Metrics())
+    return load(candidate, plan or ExecutionPlan(), Limits(1024, 1000), Metrics())
 
 
 def test_a_quick_model_runs_inline_and_tells_why(models: Path) -> None:
     """Timed when it is loaded; its rows are the same alone and together."""
-    told = loaded(publish_admission(models)).about.execution
+    told = loaded(publish_admission(models)).info.execution
 
     assert told is not None
     assert (told.mode, told.chosen_by, told.threads) == ("inline", "warm-up", 1)
@@ -39,8 +39,8 @@ def test_the_setting_overrides_the_timing(models: Path) -> None:
     model = loaded(publish_admission(models), plan)
 
     assert model.execution == "batched"
-    assert model.about.execution is not None
-    assert (model.about.execution.chosen_by, model.about.execution.threads) == ("setting", 2)
+    assert model.info.execution is not None
+    assert (model.info.execution.chosen_by, model.info.execution.threads) == ("setting", 2)
 
 
 def test_the_models_own_tuning_overrides_the_setting(models: Path) -> None:
@@ -51,10 +51,10 @@ def test_the_models_own_tuning_overrides_the_setting(models: Path) -> None:
 
     model = loaded(folder, plan_for(Settings(execution="inline"), "cpu"))
 
-    assert model.about.execution is not None
-    assert model.about.execution.chosen_by == "tuning.json"
-    assert (model.execution, model.about.execution.threads) == ("batched", 2)
-    assert model.about.max_batch_rows == 8
+    assert model.info.execution is not None
+    assert model.info.execution.chosen_by == "tuning.json"
+    assert (model.execution, model.info.execution.threads) == ("batched", 2)
+    assert model.info.max_batch_rows == 8
 
 
 @pytest.mark.parametrize(

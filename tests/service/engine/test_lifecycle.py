@@ -19,7 +19,7 @@ from service.engine.registry import Registry
 from service.errors import ModelNotFound, ModelNotReady, VersionNotFound
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from tests.models import publish_price
+from tests.models import in_memory, publish_price
 from tests.scraped import scraped
 
 ONE = (np.ones((1, 1), np.float32),)
@@ -37,7 +37,8 @@ class Service:
     @property
     def index(self) -> dict[str, str]:
         """The state of each version of the one model."""
-        return {entry.version: str(entry.state) for entry in self.registry.shown("price")}
+        entries = self.registry.versions("price") if "price" in self.registry.names else ()
+        return {entry.version: str(entry.state) for entry in entries}
 
     @property
     def gauge(self) -> dict[str, str]:
@@ -146,12 +147,12 @@ def test_a_version_with_callers_is_unloading_until_they_have_their_answers(
     publish_price(models, slope=5.0)
 
     async def scenario(service: Service) -> None:
-        with service.registry.get("price") as held:
+        with in_memory(service.registry, "price") as held:
             change(models)
             await service.reconciler.refresh()
             assert service.index == service.gauge == index
-            with pytest.raises(ModelNotReady, match="it answers its last callers"):
-                service.registry.get("price", "1")
+            with pytest.raises(ModelNotReady, match="it finishes its last requests"):
+                in_memory(service.registry, "price", "1")
             assert float((await held.predict(ONE)).outputs[0][0, 0]) == 5.0
         assert service.index == afterwards
 
@@ -163,7 +164,7 @@ def test_an_unloaded_model_says_so_until_it_is_loaded(models: Path) -> None:
     publish_price(models)
 
     async def scenario(service: Service) -> None:
-        with service.registry.get("price"):
+        with in_memory(service.registry, "price"):
             await service.reconciler.unload_model("price")
             assert service.index == {"1": "UNLOADING"}
         assert service.gauge == {"1": "UNAVAILABLE"}
@@ -182,7 +183,7 @@ def test_asleep_is_ready_and_awake_is_ready(models: Path) -> None:
 
     async def scenario(service: Service) -> None:
         assert service.gauge == {"1": "READY"}
-        waiting = service.reconciler.wake("price", None)
+        waiting = service.reconciler.ensure_loaded("price", None)
         ready = service.registry.ready
         seen = await service.seen_during(waiting)
 
@@ -203,8 +204,8 @@ def test_an_alias_moves_when_its_new_version_has_proved_itself(models: Path) -> 
         for version in (2, 3, 1, 7):
             set_alias(models, "stable", version)
             await service.reconciler.refresh()
-            answering.append(service.registry.get("price", "stable").version)
-            assert service.registry.get("price").version == answering[-1]
+            answering.append(in_memory(service.registry, "price", "stable").version)
+            assert in_memory(service.registry, "price").version == answering[-1]
 
         assert answering == ["2", "2", "1", "1"]
 
@@ -220,7 +221,7 @@ def test_after_a_restart_an_alias_goes_back_to_what_it_was(models: Path) -> None
     (publish_price(models, slope=3.0) / MODEL).write_bytes(b"broken")
 
     async def scenario(service: Service) -> None:
-        assert service.registry.get("price").version == "2"
+        assert in_memory(service.registry, "price").version == "2"
         assert service.index == {"3": "UNAVAILABLE", "2": "READY", "1": "UNAVAILABLE"}
 
     play(models, scenario)
@@ -239,7 +240,7 @@ def test_an_alias_that_is_taken_away_is_gone(models: Path) -> None:
 
         assert service.index == {"2": "READY", "1": "UNAVAILABLE"}
         with pytest.raises(VersionNotFound, match="no version 'canary'"):
-            service.registry.get("price", "canary")
+            in_memory(service.registry, "price", "canary")
 
     play(models, scenario)
 
@@ -249,16 +250,16 @@ def test_a_folder_that_cannot_be_read_lets_nothing_go(models: Path) -> None:
     home = publish_price(models).parent
 
     async def scenario(service: Service) -> None:
-        before = service.registry.get("price")
+        before = in_memory(service.registry, "price")
         away = home.rename(models.parent / "away")
         home.symlink_to(home)
         await service.reconciler.refresh()
-        assert service.registry.get("price") is before
+        assert in_memory(service.registry, "price") is before
 
         home.unlink()
         away.rename(home)
         await service.reconciler.refresh()
-        assert service.registry.get("price") is before
+        assert in_memory(service.registry, "price") is before
 
     play(models, scenario)
 
@@ -268,12 +269,12 @@ def test_a_model_that_is_gone_leaves_no_metrics(models: Path) -> None:
     publish_price(models)
 
     async def scenario(service: Service) -> None:
-        await service.registry.get("price").predict(ONE)
+        await in_memory(service.registry, "price").predict(ONE)
         shutil.rmtree(models / "price")
         await service.reconciler.refresh()
 
         assert "price" not in scraped(service.metrics).decode()
         with pytest.raises(ModelNotFound):
-            service.registry.get("price")
+            in_memory(service.registry, "price")
 
     play(models, scenario)

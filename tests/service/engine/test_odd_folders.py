@@ -12,7 +12,7 @@ import httpx
 import pytest
 from onnx import helper
 
-from service.engine.repository import labels_beside
+from service.engine.repository import configured_labels
 from tests.conftest import StartApp
 from tests.foreign import one_node, serialised, tensor
 from tests.models import place_bare, publish_admission, publish_price
@@ -218,10 +218,10 @@ def test_labels_come_from_the_models_folder_alone(
     (home / "config.pbtxt").write_text('output { name: "scores" label_filename: "names" }')
 
     (home / "names").symlink_to("own.txt")
-    own = labels_beside(home)
+    own = configured_labels(home)
     (home / "names").unlink()
     (home / "names").symlink_to(target)
-    others = labels_beside(home)
+    others = configured_labels(home)
 
     assert own == {"scores": ("a", "b")}
     assert others == {}
@@ -234,4 +234,4 @@ def test_a_hostile_configuration_is_read_in_a_moment(models: Path, word: str) ->
     home = place_bare(models, "bare", classes()).parent
     (home / "config.pbtxt").write_text(word * (1024 * 1024 // len(word)))
 
-    assert labels_beside(home) == {}
+    assert configured_labels(home) == {}

@@ -23,7 +23,7 @@ from service.errors import ModelNotReady
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import StartApp
-from tests.models import place_bare, publish_admission, publish_price, sum_and_difference
+from tests.models import in_memory, place_bare, publish_admission, publish_price, sum_and_difference
 from tests.scraped import scraped
 
 Scenario = Callable[[Reconciler, Registry], Coroutine[Any, Any, None]]
@@ -50,9 +50,9 @@ def test_a_new_version_takes_over(models: Path) -> None:
         publish_price(models, slope=3.0)
         await reconciler.refresh()
 
-        assert registry.get("price").version == "2"
-        with pytest.raises(ModelNotReady, match="version 2 serves in its place"):
-            registry.get("price", "1")
+        assert in_memory(registry, "price").version == "2"
+        with pytest.raises(ModelNotReady, match="version 2 serves instead"):
+            in_memory(registry, "price", "1")
 
     play(models, scenario)
 
@@ -62,11 +62,11 @@ def test_a_broken_version_changes_nothing_and_is_told(models: Path) -> None:
     publish_price(models, slope=2.0)
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
-        before = registry.get("price")
+        before = in_memory(registry, "price")
         (publish_price(models, slope=3.0) / MODEL).write_bytes(b"broken")
         await reconciler.refresh()
 
-        assert registry.get("price") is before
+        assert in_memory(registry, "price") is before
         newest = registry.versions("price")[0]
         assert (newest.version, newest.state) == ("2", State.UNAVAILABLE)
         assert "model.onnx has 6 bytes" in newest.reason
@@ -87,7 +87,7 @@ def test_a_failed_version_is_tried_again_only_when_its_files_change(models: Path
 
         (folder / MODEL).write_bytes(whole)
         await reconciler.refresh()
-        assert registry.get("price").version == "1"
+        assert in_memory(registry, "price").version == "1"
 
     play(models, scenario)
 
@@ -103,11 +103,11 @@ def test_a_bundle_that_is_still_being_copied_waits_for_its_last_file(models: Pat
         for name in ("examples.json", "model.onnx", "manifest.json"):
             await reconciler.refresh()
             with pytest.raises(ModelNotReady):
-                registry.get("price")
+                in_memory(registry, "price")
             shutil.copy(elsewhere / name, source / name)
         await reconciler.refresh()
 
-        assert registry.get("price").version == "1"
+        assert in_memory(registry, "price").version == "1"
 
     play(models, scenario)
 
@@ -117,12 +117,12 @@ def test_a_serving_version_whose_files_are_spoilt_serves_on(models: Path) -> Non
     folder = publish_price(models)
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
-        before = registry.get("price")
+        before = in_memory(registry, "price")
         (folder / MODEL).write_bytes(b"spoilt")
         await reconciler.refresh()
 
-        assert registry.get("price") is before
-        assert "its files have changed and are refused" in registry.entry("price").reason
+        assert in_memory(registry, "price") is before
+        assert "its files have changed and are rejected" in registry.entry("price").reason
 
     play(models, scenario)
 
@@ -136,12 +136,12 @@ def test_a_serving_version_that_loses_its_manifest_serves_on(
     folder = publish_price(models, slope=3.0)
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
-        before = registry.get("price")
+        before = in_memory(registry, "price")
         for name in files:
             (folder / name).unlink()
         await reconciler.refresh()
 
-        assert registry.get("price") is before
+        assert in_memory(registry, "price") is before
         assert "manifest.json is missing" in registry.entry("price").reason
 
     play(models, scenario)
@@ -159,7 +159,7 @@ def test_removed_models_and_versions_go(models: Path) -> None:
         await reconciler.refresh()
 
         assert registry.names == ["price"]
-        assert registry.get("price").version == "1"
+        assert in_memory(registry, "price").version == "1"
 
     play(models, scenario)
 
@@ -186,7 +186,7 @@ def test_a_directory_loop_disturbs_nobody(models: Path) -> None:
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
         await reconciler.refresh()
-        assert registry.get("price").version == "1"
+        assert in_memory(registry, "price").version == "1"
 
     play(models, scenario)
 
@@ -198,7 +198,7 @@ def test_a_replaced_model_leaves_no_memory_and_no_thread(models: Path) -> None:
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
         gc.disable()
-        with registry.get("price") as held:
+        with in_memory(registry, "price") as held:
             await held.predict(rows)
             publish_price(models, slope=2.0)
             await reconciler.refresh()
@@ -363,7 +363,7 @@ def test_an_app_can_be_started_again(models: Path) -> None:
 
     async def live() -> tuple[float, int]:
         await reconciler.start()
-        answer = await registry.get("price").predict(rows)
+        answer = await in_memory(registry, "price").predict(rows)
         serving = [name for name in registry.names if registry.find(name, None)]
         await reconciler.close()
         return float(answer.outputs[0][0, 0]), len(serving)

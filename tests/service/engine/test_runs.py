@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.engine.devices import known_devices, provider_name, providers
 from service.engine.dtypes import Array
-from service.engine.session import Opening, Session, choose_device
+from service.engine.session import Session, SessionConfig, choose_device
 from service.errors import DeviceUnavailable
 from service.settings import Settings
 from tests.models import ADMISSION_BIAS, ADMISSION_WEIGHTS, assembled, graph
@@ -56,7 +56,7 @@ def test_a_large_run_gives_its_memory_back() -> None:
     """Each session keeps what runs of few rows need, whatever came in between."""
     grown = {}
     for kept_rows in (100, 1_000_000):
-        session = Session.open(wide_graph(), "cpu", 1, opening=Opening(kept_rows=kept_rows))
+        session = Session.open(wide_graph(), "cpu", 1, config=SessionConfig(arena_rows=kept_rows))
         few = session.run((batch(4),))[0]
         before = resident_mib()
         session.run((batch(20_000),))

@@ -50,7 +50,7 @@ def test_an_optional_input_that_is_absent_is_left_out() -> None:
 
 def test_bytes_that_are_no_model_are_refused_with_the_runtimes_reason() -> None:
     """The operator reads what ONNX Runtime said."""
-    with pytest.raises(LoadFailed, match=r"ONNX Runtime refuses model\.onnx: .*[Pp]rotobuf"):
+    with pytest.raises(LoadFailed, match=r"ONNX Runtime rejects model\.onnx: .*[Pp]rotobuf"):
         Session.open(b"not a model", "cpu", 1)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.bundle.policy import Choice, Latest
-from service.engine.repository import labels_beside, versions_beside
+from service.engine.repository import configured_labels, configured_versions
 
 CONFIG = 'output [ { name: "scores" dims: [ 3 ] label_filename: %s } ]'
 
@@ -22,14 +22,14 @@ def test_labels_are_the_lines_of_the_file_that_the_configuration_names(
     """One label a line, in whatever quotes the name stands."""
     write(tmp_path, named)
 
-    assert labels_beside(tmp_path) == {"scores": ("red", "green")}
+    assert configured_labels(tmp_path) == {"scores": ("red", "green")}
 
 
 def test_without_a_configuration_there_are_no_labels(tmp_path: Path) -> None:
     """A file of labels alone says nothing."""
     (tmp_path / "colours.txt").write_text("red")
 
-    assert labels_beside(tmp_path) == {}
+    assert configured_labels(tmp_path) == {}
 
 
 @pytest.mark.parametrize("named", ['"../colours.txt"', '"/etc/hosts"', '"a/b.txt"', '".."', "7"])
@@ -40,7 +40,7 @@ def test_a_name_that_leads_elsewhere_is_not_followed(tmp_path: Path, named: str)
     write(home, named)
     (tmp_path / "colours.txt").write_text("elsewhere")
 
-    assert labels_beside(home) == {}
+    assert configured_labels(home) == {}
 
 
 def test_labels_that_cannot_be_read_are_told_and_left_out(
@@ -48,9 +48,9 @@ def test_labels_that_cannot_be_read_are_told_and_left_out(
 ) -> None:
     """A missing file or one that is not text costs the labels, not the model."""
     write(tmp_path, '"missing.txt"')
-    missing = labels_beside(tmp_path)
+    missing = configured_labels(tmp_path)
     write(tmp_path, '"colours.txt"', b"\xff\xfe")
-    unreadable = labels_beside(tmp_path)
+    unreadable = configured_labels(tmp_path)
 
     assert (missing, unreadable) == ({}, {})
     assert caplog.messages == ["labels cannot be read"] * 2
@@ -74,7 +74,7 @@ def test_what_is_no_label_file_of_an_output_is_not_read_as_one(tmp_path: Path, c
     write(tmp_path, '"colours.txt"')
     (tmp_path / "config.pbtxt").write_text(config)
 
-    assert labels_beside(tmp_path) == {}
+    assert configured_labels(tmp_path) == {}
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_labels_belong_to_the_output_they_stand_under(tmp_path: Path, config: st
     write(tmp_path, '"colours.txt"')
     (tmp_path / "config.pbtxt").write_text(config)
 
-    assert labels_beside(tmp_path) == {"b": ("red", "green")}
+    assert configured_labels(tmp_path) == {"b": ("red", "green")}
 
 
 @pytest.mark.parametrize(
@@ -117,4 +117,4 @@ def test_the_versions_that_serve_elsewhere_serve_here(
     """Triton's three policies in the ways that its files write them; what is none is left alone."""
     (tmp_path / "config.pbtxt").write_text(config)
 
-    assert versions_beside(tmp_path) == versions
+    assert configured_versions(tmp_path) == versions

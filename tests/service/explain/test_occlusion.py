@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine.execution_plan import Plan
+from service.engine.execution_plan import ExecutionPlan
 from service.engine.loader import load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
@@ -31,7 +31,7 @@ def ink(models: Path, weights: np.ndarray) -> Iterator[ServedModel]:
     """The model that weighs ink, loaded."""
     folder = publish_ink(models, weights)
     limits = Limits(max_batch_rows=64, max_queued_rows=10_000)
-    with load(Candidate("ink", "1", folder, ()), Plan(), limits, Metrics()) as model:
+    with load(Candidate("ink", "1", folder, ()), ExecutionPlan(), limits, Metrics()) as model:
         yield model
         asyncio.run(model.close())
 

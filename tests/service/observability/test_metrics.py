@@ -87,7 +87,7 @@ def test_all_metrics_of_a_removed_version_are_dropped_after_a_while() -> None:
     """Its counters too, so that a version every hour leaves nothing behind; the others stay."""
     kept, dropped = used(used(Metrics(), "1"), "2"), used(Metrics(0.0), "1")
     for metrics in (kept, dropped):
-        metrics.model_gone("m", "1", "cpu")
+        metrics.remove_model_state("m", "1", "cpu")
         metrics.version_removed("m", "1")
     used(dropped, "2")
 
@@ -110,7 +110,7 @@ def test_memory_does_not_grow_with_versions_that_are_published_and_removed() -> 
     metrics = used(Metrics(0.0), "1")
     before = len(metrics.snapshot())
     for version in range(2, 102):
-        metrics.model_gone("m", str(version - 1), "cpu")
+        metrics.remove_model_state("m", str(version - 1), "cpu")
         metrics.version_removed("m", str(version - 1))
         used(metrics, str(version))
 

@@ -51,9 +51,9 @@ def offer(
     columns: int = 1,
     request: str = "",
 ) -> None:
-    """Offer a copy of a request that the first of two models has answered."""
+    """PublishedVersions a copy of a request that the first of two models has answered."""
     inputs = (np.array(values, np.float32).reshape(-1, columns),)
-    shadows.offer(pair, HOW, (inputs, pair[0].trial(inputs)), request)
+    shadows.offer(pair, HOW, (inputs, pair[0].run_uncounted(inputs)), request)
 
 
 def test_every_copy_is_compared_with_what_was_answered(models: Path) -> None:

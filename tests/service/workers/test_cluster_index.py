@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine.registry import Entry, Offer, Registry, State
+from service.engine.registry import Entry, PublishedVersions, Registry, State
 from service.errors import ModelNotFound
 from service.workers.coordination import Index
 from service.workers.ipc import Channel, claim
@@ -15,7 +15,7 @@ from service.workers.ipc import Channel, claim
 READY = (State.READY, "")
 LOADING = (State.LOADING, "it is being loaded")
 REFUSED = (State.UNAVAILABLE, "self-test failed")
-BEHIND = (State.UNAVAILABLE, "version 2 serves in its place")
+BEHIND = (State.UNAVAILABLE, "version 2 serves instead")
 ME = f"process {os.getpid()}"
 
 View = dict[str, tuple[State, str]]
@@ -32,7 +32,7 @@ def play(folder: Path, views: Sequence[View], scenario: Callable[..., Awaitable[
         for channel, view in zip(channels, views, strict=True):
             registry = Registry("cpu")
             entries = [Entry("price", version, *seen) for version, seen in view.items()]
-            registry.put("price", Offer(entries))
+            registry.publish("price", PublishedVersions(entries))
             indexes.append(Index(registry, channel))
             await channel.open()
         await scenario(*indexes)
@@ -56,7 +56,7 @@ def told(entries: Sequence[Entry]) -> list[tuple[str, State, str]]:
             [{"2": READY, "1": BEHIND}, {"2": LOADING, "1": READY}],
             [
                 ("2", State.READY, f"{ME}: it is being loaded"),
-                ("1", State.READY, f"{ME}: version 2 serves in its place"),
+                ("1", State.READY, f"{ME}: version 2 serves instead"),
             ],
         ),
         (
