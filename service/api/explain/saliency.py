@@ -86,8 +86,9 @@ def require_one_image(taken: Input, rows: int) -> None:
 
 
 def draw_overlay(image: npt.NDArray[np.uint8], drops: npt.NDArray[np.float64]) -> bytes:
-    """A PNG file of the image in grey, red where covering it lowers the score, else blue.
+    """The image in grey under a map of the drops, as a PNG file.
 
+    Cells that lower the score when they are covered are red, and cells that raise it are blue.
     The greatest change is the most opaque; cells without a change are transparent.
 
     Args:
