@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx import TensorProto
 
-from service.api.decompression import Decompressor
+from service.api.body import Decompressor
 from service.api.inference import InferenceProtocol, RequestHead, decode_body
 from service.api.native.protocol import NativeProtocol
 from service.api.v1.protocol import V1Protocol

@@ -18,14 +18,13 @@ from service.api.documentation import Documentation, documentation_router
 from service.api.errors import add_error_handlers
 from service.api.explain.explainer import Explainer
 from service.api.explain.routes import explain_router
-from service.api.http10 import ContentLengthForHttp10
+from service.api.health import operations_router
 from service.api.inference import FastInference
 from service.api.inference_service import InferenceService, ShadowMirror
-from service.api.middleware import RequestContext
+from service.api.middleware import ContentLengthForHttp10, ReleaseQuotas, RequestContext
 from service.api.native.protocol import NativePredictions, NativeProtocol, native_router
 from service.api.native.tables import TableExchange
 from service.api.openapi import model_paths
-from service.api.operations import operations_router
 from service.api.prediction_routing import (
     NATIVE,
     V1,
@@ -34,7 +33,6 @@ from service.api.prediction_routing import (
     PredictRoutingMiddleware,
     PredictTargets,
 )
-from service.api.quotas import ReleaseQuotas
 from service.api.recorder import RequestRecorder
 from service.api.shadow import shadow_router
 from service.api.v1.protocol import V1Protocol

@@ -11,9 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from service.codecs.features import FeatureCodec
+from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
 from service.codecs.row_batch import Block, Fault, Matrix, Reader
-from service.codecs.training_range import NO_WARNINGS, Warnings
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
 from service.errors import DeadlineExceeded, InferenceFailed, InputRefused, OnwardError, Overloaded

@@ -26,12 +26,7 @@ ALLOWED: Mapping[str, set[str]] = {
     # The three leaf packages that training shares.
     "service.bundle": {"service.spelling"},
     "service.imaging": {"service.filetypes"},
-    "service.tabletext": {
-        "service.errors",
-        "service.filetypes",
-        "service.spelling",
-        "service.values",
-    },
+    "service.tabletext": set(),
     "service.observability": set(),
     "service.engine": {
         "service.bundle",
@@ -43,6 +38,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.bundle",
         "service.engine",
         "service.errors",
+        "service.filetypes",
         "service.imaging",
         "service.limits",
         "service.settings",
@@ -132,7 +128,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.spelling",
         "service.workers",
     },
-    "training": {"service.bundle", "service.imaging"},
+    "training": {"service.bundle", "service.imaging", "service.tabletext"},
 }
 
 # Each heavy library, and the only modules that may import it.

@@ -10,8 +10,7 @@ from service.bundle.store import read_bundle, versions_in
 from service.bundle.versions import published_names, versions_of
 from training.autorecipe.draft import Draft, draft, model_name
 from training.autorecipe.images import draft_pictures
-from training.data.csv import read_csv
-from training.data.csv_layout import UNKNOWN
+from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.errors import DataError
 from training.evaluation.results import results_page

@@ -1,22 +1,27 @@
-"""Request bodies: read within the operator's limits, checked for media type, parsed as JSON."""
+"""Request bodies: media types, limits, decompression, and the forms of tables.
 
+A body is read whole, or in pieces as they arrive.
+"""
+
+import asyncio
 import io
 import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
-from typing import Any
+from typing import Literal
 
-import orjson
 from fastapi import Request
+from starlette.types import Receive
 
-from service.api.decompression import WINDOW_BITS, unpacked
-from service.errors import BodyTooLarge, InvalidRequest, UnsupportedContent
-from service.filetypes import recognised
-from service.limits import UNCOUNTED_BODY_BYTES, RequestQuotas
+from service.codecs.csv_header import SAMPLE_BYTES
+from service.errors import BodyTooLarge, InvalidRequest, OnwardError, UnsupportedContent
+from service.limits import UNCOUNTED_BODY_BYTES, Limits, RequestQuotas
 
 JSON = "application/json"
+SMALL_BODY_BYTES = 6 * 1024
+"""A shorter body is quick to decode, whatever it holds."""
 MIN_COMPRESSED_BYTES = 1024
 """Shorter responses are not compressed."""
 BINARY = "application/octet-stream"
@@ -26,10 +31,6 @@ FORM = "application/x-www-form-urlencoded"
 _SAME_ENCODING = {"x-gzip": "gzip", "": "identity"}
 # Clients name at most a few; a longer list is a mistake or an attack.
 MOST_LIST_ITEMS = 32
-# A first line of words between separators, and another line.
-_TABLE = re.compile(rb"[\w ]++(?:[,;\t][\w ]*+)++\r?\n.")
-# Where the first line of a table ends, at the latest.
-_LONGEST_FIRST_LINE = 4096
 # What else to do with media types that hold these words.
 _HINTS = {
     "sheet": " Save a spreadsheet as CSV and send text/csv.",
@@ -40,17 +41,41 @@ _LONGEST_SHOWN = 100
 # No service reads a body of more digits than these, and Python converts them in no time.
 _MOST_LENGTH_DIGITS = 18
 _NO_HEADERS: Mapping[str, str] = {}
-# Far below Python's recursion limit, and above the 64 axes that an array may have.
-_MOST_LEVELS = 100
-_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_WEIGHT = re.compile(r"q=([01](?:\.[0-9]{0,3})?)")
+_WEIGHT = re.compile(r"[01](?:\.[0-9]{0,3})?")
 # Up to these numbers a body is decoded within a millisecond or two, whatever it holds: its bytes,
 # its arrays and objects, and its quotation marks. Counting takes a microsecond a kilobyte, which
 # short bodies are spared.
-_FEW_BYTES = 6 * 1024
 _PIECE_BYTES = 8 * 1024
 _FEW_CONTAINERS = 1024
 _FEW_QUOTES = 2048
+
+# gzip has a header of its own (RFC 1952); deflate, as clients send it, that of zlib (RFC 1950).
+WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+
+# More compressed bytes, which may expand to a thousand times their size, do so in a thread.
+_MOST_BYTES_AT_ONCE = 1024
+_OUTPUT_BYTES = 64 * 1024
+# zlib copies what follows the end of a member. Short pieces bound that for many short members.
+_SHORTEST_PIECE_BYTES = 256
+_LONGEST_PIECE_BYTES = 16 * 1024
+TableForm = Literal["csv", "ndjson"]
+Form = TableForm | Literal["json"]
+
+# The names under which people send tables; the first of each form is the registered one.
+TABLE_TYPES: Mapping[str, TableForm] = {
+    "text/csv": "csv",
+    "application/csv": "csv",
+    "text/x-csv": "csv",
+    "text/tab-separated-values": "csv",
+    "application/x-ndjson": "ndjson",
+    "application/ndjson": "ndjson",
+    "application/jsonl": "ndjson",
+    "application/x-jsonlines": "ndjson",
+    "application/jsonlines": "ndjson",
+}
+# Browsers send about ten.
+_MOST_OFFERS = 50
+_ANSWER_TYPES: Mapping[str, Form] = {**TABLE_TYPES, "application/json": "json"}
 
 Refusal = Callable[[int], BodyTooLarge]
 
@@ -91,6 +116,35 @@ async def read_body(
     return body.getvalue()
 
 
+async def unpacked(
+    arriving: AsyncIterator[bytes], encoding: str, limits: Limits | None = None
+) -> AsyncIterator[bytes]:
+    """The decompressed bytes, in pieces of at most 64 KiB where they were compressed.
+
+    Args:
+        arriving: the body as it was sent.
+        encoding: ``gzip``, ``deflate`` or ``identity``.
+        limits: bounds how much they may expand; None does not.
+
+    Raises:
+        InvalidRequest: they are not in that encoding, or end too early.
+        DecompressionRatioExceeded: they expand too much.
+    """
+    if encoding == "identity":
+        async for data in arriving:
+            yield data
+        return
+    decompressor = Decompressor(encoding, limits)
+    async for data in arriving:
+        decompressor.feed(data)
+        in_thread = len(data) > _MOST_BYTES_AT_ONCE
+        while piece := (
+            await asyncio.to_thread(decompressor.read) if in_thread else decompressor.read()
+        ):
+            yield piece
+    decompressor.require_end()
+
+
 def _require_declared(
     request: Request, limit: int, quotas: RequestQuotas, refusal: Refusal
 ) -> None:
@@ -121,7 +175,7 @@ async def _counted(
 def is_quick_to_decode(body: bytes) -> bool:
     """Whether decoding a body takes a millisecond or two at most, whatever it holds."""
     size = len(body)
-    if size <= _FEW_BYTES:
+    if size <= SMALL_BODY_BYTES:
         return True
     if size > UNCOUNTED_BODY_BYTES:
         return False
@@ -219,83 +273,201 @@ def list_items(header: str) -> list[str]:
 
 
 def _offered(offer: str) -> str | None:
-    """The encoding that a part of Accept-Encoding accepts; None where its weight is nothing."""
-    encoding, _, weight = offer.replace(" ", "").lower().partition(";")
-    stated = _WEIGHT.fullmatch(weight or "q=1")
-    if stated is None or not 0 < float(stated[1]) <= 1:
-        return None
-    return _SAME_ENCODING.get(encoding, encoding)
+    """The encoding that an item of Accept-Encoding accepts; None where its weight is zero."""
+    encoding = offer.partition(";")[0].strip().lower()
+    return _SAME_ENCODING.get(encoding, encoding) if _weight(offer) else None
 
 
-def may_hold_booleans(body: bytes) -> bool:
-    """Whether a boolean can be among the values of a JSON body."""
-    # A single letter is found ten times as fast as a word.
-    return (b"u" in body and b"true" in body) or (b"l" in body and b"false" in body)
-
-
-def parse_json(body: bytes, example: Callable[[], bytes]) -> Any:  # noqa: ANN401 - JSON is any of its types
-    """Parse, or say what is wrong and what would be right.
+class Decompressor:
+    """Decompresses one body in time that is linear in its bytes.
 
     Args:
-        body: what was sent.
-        example: makes a body that this endpoint takes.
-
-    Raises:
-        InvalidRequest: it is empty, not JSON, or nested too deeply.
+        encoding: ``gzip`` or ``deflate``.
+        limits: bounds how much the body may expand; None does not.
     """
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        wanted = f"Send for example {example().decode()}"
-        if not body or body.isspace():
-            raise InvalidRequest(f"The body is empty. {wanted}") from None
-        kind = recognised(body)
-        reason = f"The body is {kind}, not JSON." if kind else f"The body is not JSON: {error}."
-        if _TABLE.match(body[:_LONGEST_FIRST_LINE]):
-            reason += " A table is sent with the header Content-Type: text/csv."
-        if any(token in body for token in (b"NaN", b"Infinity")):
-            reason += " JSON has no NaN or Infinity; send null where a value may be missing."
-        raise InvalidRequest(f"{reason} {wanted}") from None
-    if len(body) > 2 * _MOST_LEVELS:
-        _require_shallow(body, document)
-    return document
+
+    def __init__(self, encoding: str, limits: Limits | None = None) -> None:
+        self._encoding = encoding
+        self._limits = limits
+        self._stream = zlib.decompressobj(WINDOW_BITS[encoding])
+        self._data = b""
+        self._position = 0
+        self._pending = b""
+        self._piece_bytes = _LONGEST_PIECE_BYTES
+        self._read_bytes = self._written_bytes = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take the next compressed bytes; those before must have been read to their end."""
+        self._data, self._position = data, 0
+
+    def read(self) -> bytes:
+        """The next at most 64 KiB of decompressed bytes; none once all that was fed is read.
+
+        Raises:
+            InvalidRequest: the bytes are not in this encoding, or go on after its end.
+            DecompressionRatioExceeded: they expand too much.
+        """
+        while self._pending or self._position < len(self._data):
+            output = self._decompress(self._next_piece())
+            if output:
+                self._written_bytes += len(output)
+                if self._limits is not None:
+                    self._limits.require_ratio(self._read_bytes, self._written_bytes)
+                return output
+        return b""
+
+    def require_end(self) -> None:
+        """Require that the compressed data is complete.
+
+        Raises:
+            InvalidRequest: it is not.
+        """
+        if not self._stream.eof:
+            raise InvalidRequest(
+                f"The body's {self._encoding} data ends too early; send all of it."
+            )
+
+    def _next_piece(self) -> bytes:
+        if self._pending:
+            return self._pending
+        piece = self._data[self._position : self._position + self._piece_bytes]
+        self._position += len(piece)
+        self._read_bytes += len(piece)
+        self._piece_bytes = min(2 * self._piece_bytes, _LONGEST_PIECE_BYTES)
+        return piece
+
+    def _decompress(self, piece: bytes) -> bytes:
+        if self._stream.eof:
+            if self._encoding != "gzip":
+                raise InvalidRequest(
+                    f"The body goes on after the end of its {self._encoding} data."
+                )
+            # RFC 1952: a gzip file may have several members, one after the other.
+            self._stream = zlib.decompressobj(WINDOW_BITS[self._encoding])
+        stream = self._stream
+        try:
+            output = stream.decompress(piece, _OUTPUT_BYTES)
+        except zlib.error as error:
+            raise InvalidRequest(
+                f"The body is not {self._encoding} to its end, as its header says: {error}."
+            ) from None
+        self._pending = stream.unconsumed_tail
+        if stream.eof:
+            # What follows this member is read again, in a shorter piece.
+            unused = len(stream.unused_data)
+            self._position -= unused
+            self._read_bytes -= unused
+            self._piece_bytes = _SHORTEST_PIECE_BYTES
+        return output
 
 
-def _require_shallow(body: bytes, document: object) -> None:
-    """Reject arrays and objects nested too deeply for functions that call themselves.
+def charset_of(content_type: str) -> str | None:
+    """The encoding that a Content-Type names."""
+    for parameter in content_type.split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            return value.strip().strip('"') or None
+    return None
+
+
+def answer_form(accept: str, given: Form) -> Form:
+    """The form that an Accept header likes best; that of the rows where it likes none of ours."""
+    best, liking = given, 0.0
+    for offer in accept.split(",", _MOST_OFFERS)[:_MOST_OFFERS]:
+        weight = _weight(offer)
+        form = _ANSWER_TYPES.get(media_type_of(offer), given)
+        if media_type_of(offer) in (*_ANSWER_TYPES, "*/*") and weight > liking:
+            best, liking = form, weight
+    return best
+
+
+def _weight(offer: str) -> float:
+    """The weight of an item of Accept or Accept-Encoding; zero where it is not valid (RFC 9110)."""
+    for parameter in offer.split(";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "q":
+            text = value.strip()
+            return min(float(text), 1.0) if _WEIGHT.fullmatch(text) else 0.0
+    return 1.0
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """The first bytes, whether they are all, and those that follow."""
+
+    sample: bytes
+    whole: bool
+    rest: AsyncIterator[bytes]
+
+
+class Incoming:
+    """The body of one request, received while what has arrived of it is worked on.
 
     Args:
-        body: JSON, as it was sent.
-        document: what the body holds.
-
-    Raises:
-        InvalidRequest: there are more than `_MOST_LEVELS` levels.
+        receive: of the request.
     """
-    if body.count(b"[") + body.count(b"{") <= _MOST_LEVELS:
-        return
-    # Each replacement takes away the innermost level of all that is left.
-    brackets = body.translate(None, _NOT_BRACKETS)
-    for _ in range(_MOST_LEVELS):
-        outer = brackets.replace(b"[]", b"").replace(b"{}", b"")
-        if len(outer) == len(brackets):
-            break
-        brackets = outer
-    # Brackets within strings are left over too, so what is left is only a suspicion.
-    if brackets and _levels(document) > _MOST_LEVELS:
-        raise InvalidRequest(
-            f"The body nests arrays and objects more than {_MOST_LEVELS} levels deep; send rows "
-            "or tensors as the documentation shows them."
-        )
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._changed = asyncio.Condition()
+        self._piece: bytes | None = None
+        self._ended = False
+        self._error: OnwardError | None = None
+
+    async def until_disconnect(self) -> None:
+        """Receive the body, one piece ahead of `pieces`; returns when the client has left."""
+        while True:
+            try:
+                message = await self._receive()
+            except OnwardError as error:  # the body has stalled; `pieces` says so in its place
+                async with self._changed:
+                    self._error = error
+                    self._changed.notify_all()
+                await asyncio.Event().wait()
+            if message["type"] == "http.disconnect":
+                return
+            async with self._changed:
+                self._piece = message.get("body", b"")
+                self._ended = not message.get("more_body", False)
+                self._changed.notify_all()
+                await self._changed.wait_for(lambda: self._piece is None)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body by the piece.
+
+        Raises:
+            BodyStalled: it arrives too slowly.
+        """
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(self._has_changed)
+                piece, self._piece = self._piece, None
+                self._changed.notify_all()
+            if piece:
+                yield piece
+            elif self._error is not None:
+                raise self._error
+            elif piece is None:
+                return
+
+    def _has_changed(self) -> bool:
+        return self._piece is not None or self._ended or self._error is not None
 
 
-def _levels(document: Any) -> int:  # noqa: ANN401 - JSON is any of its types
-    """How deeply arrays and objects are nested; counts to one above `_MOST_LEVELS`."""
-    level = [document]
-    for depth in range(_MOST_LEVELS + 1):
-        level = [one for one in level if isinstance(one, dict | list)]
-        if not level:
-            return depth
-        level = list(
-            chain.from_iterable(it.values() if isinstance(it, dict) else it for it in level)
-        )
-    return _MOST_LEVELS + 1
+async def begun(pieces: AsyncIterator[bytes], most: int, enough: int = SAMPLE_BYTES) -> Arrival:
+    """Wait for enough to tell how a table is written, and at least its first line.
+
+    Args:
+        pieces: of the table.
+        most: bytes of a line, after which it is not waited for.
+        enough: bytes; a form that needs no telling needs few.
+    """
+    sample = bytearray()
+    has_end = has_text = False
+    async for piece in pieces:
+        sample += piece
+        has_end = has_end or b"\n" in piece or b"\r" in piece
+        has_text = has_text or bool(piece.strip())
+        if (len(sample) >= enough and has_end and has_text) or len(sample) > most:
+            return Arrival(bytes(sample), whole=False, rest=pieces)
+    return Arrival(bytes(sample), whole=True, rest=pieces)

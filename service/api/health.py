@@ -1,11 +1,15 @@
-"""Liveness and readiness, in one form for every prefix under which probes ask."""
+"""What operators and probes request: liveness, readiness, metrics, and the root."""
 
-from fastapi import APIRouter, Response
+from collections.abc import Awaitable, Callable
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse, RedirectResponse
 
 from service.api.body import JSON
 from service.api.error_schemas import Responses, returns
-from service.api.responses import json_response
 from service.engine.readiness import Readiness
+from service.observability.exposition import CONTENT_TYPE
 
 _READINESS: Responses = {
     **returns(ready="boolean"),
@@ -34,3 +38,35 @@ def add_health(router: APIRouter, readiness: Readiness) -> None:
         if (obstacle := readiness.unready_reason) is not None:
             return json_response({"ready": False, "reason": obstacle}, 503)
         return json_response({"ready": True})
+
+
+def json_response(content: object, status: int = 200) -> Response:
+    """The content as JSON."""
+    return Response(orjson.dumps(content), status, media_type=JSON)
+
+
+def operations_router(
+    readiness: Readiness, exposition: Callable[[], Awaitable[bytes]]
+) -> APIRouter:
+    """Liveness, readiness, metrics, and ``/``.
+
+    Args:
+        readiness: whether requests should be sent here.
+        exposition: makes the Prometheus text.
+    """
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/", include_in_schema=False)
+    async def front_door(request: Request) -> Response:
+        # Clients of KServe's first protocol want this object; a browser asks for text/html.
+        if "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse("docs")
+        return json_response({"status": "alive", "models": "/models", "documentation": "/docs"})
+
+    add_health(router, readiness)
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        return Response(await exposition(), media_type=CONTENT_TYPE)
+
+    return router

@@ -16,7 +16,14 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from starlette.requests import ClientDisconnect
 
-from service.api.body import JSON, MIN_COMPRESSED_BYTES, compressed, is_accepted, is_quick_to_decode
+from service.api.body import (
+    JSON,
+    MIN_COMPRESSED_BYTES,
+    SMALL_BODY_BYTES,
+    compressed,
+    is_accepted,
+    is_quick_to_decode,
+)
 from service.api.errors import error_response
 from service.api.recorder import RequestRecorder
 from service.codecs.endpoint import Endpoint, Endpoints
@@ -61,18 +68,14 @@ class RequestHead:
         query: what follows the question mark.
     """
 
-    __slots__ = ("_fields", "accept_encoding", "content_type", "query")
+    __slots__ = ("accept_encoding", "content_type", "fields", "query")
 
     def __init__(self, fields: Fields, query: bytes = b"") -> None:
         # Heads are cached (`service.server.fast_path`), and read for each request.
-        self._fields = {name: value.decode("latin-1") for name, value in reversed(fields)}
-        self.content_type = self.get(b"content-type")
-        self.accept_encoding = self.get(b"accept-encoding")
+        self.fields = {name: value.decode("latin-1") for name, value in reversed(fields)}
+        self.content_type = self.fields.get(b"content-type")
+        self.accept_encoding = self.fields.get(b"accept-encoding")
         self.query = query
-
-    def get(self, name: bytes) -> str | None:
-        """A header's value, or None."""
-        return self._fields.get(name)
 
 
 class DecodedRequest(NamedTuple, Generic[Context]):
@@ -346,11 +349,6 @@ class FastInference:
             return None
         return self._registry.find(target.name, target.version)
 
-    def accepts(self, target: PredictTarget) -> bool:
-        """Whether a request to this target is responded to here, if its body allows it."""
-        model = self._ready_model(target)
-        return model is not None and model.is_quick and not self._readiness.draining
-
     def submit(  # noqa: PLR0913 - the parts of a request
         self,
         target: PredictTarget,
@@ -379,7 +377,8 @@ class FastInference:
         model = self._ready_model(target)
         if model is None or self._readiness.draining:
             return False
-        if not model.is_quick or not is_quick_to_decode(body):
+        is_small = len(body) <= SMALL_BODY_BYTES or is_quick_to_decode(body)
+        if model.execution != "inline" or not is_small:
             return self._is_rejected(target, model, head, on_response, request_id)
         # Every protocol reads JSON.
         if head.content_type not in _JSON_OR_UNSTATED and not is_accepted(
@@ -406,7 +405,7 @@ class FastInference:
             self._let_in()
             return False
         call = _FastCall(self, target, model, head, on_response, request_id)
-        call.fail(requests.rejection())
+        call.finish(requests.rejection())
         return True
 
     def _let_in(self) -> None:
@@ -425,7 +424,15 @@ class FastInference:
 class _FastCall(Inference[Any]):
     """A request that is responded to within a turn of the event loop."""
 
-    __slots__ = ("_fast", "_on_response", "_request_id", "_rows", "_started", "_target")
+    __slots__ = (
+        "_fast",
+        "_is_queued",
+        "_on_response",
+        "_request_id",
+        "_rows",
+        "_started",
+        "_target",
+    )
 
     def __init__(  # noqa: PLR0913, PLR0917 - the parts of a request
         self,
@@ -445,6 +452,7 @@ class _FastCall(Inference[Any]):
         self._target = target
         self._on_response = on_response
         self._request_id = request_id_from(request_id)
+        self._is_queued = False
         self._started = perf_counter()
 
     def begin(self, body: bytes, *, exclusive: bool) -> bool:
@@ -452,20 +460,25 @@ class _FastCall(Inference[Any]):
         try:
             inputs = self.decode(body)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets it
-            self.fail(error)
+            self.finish(error)
             return True
-        if not isinstance(inputs, tuple) or not self.model.joins(rows := row_count(inputs)):
+        if not isinstance(inputs, tuple):
+            return False
+        # The inputs of a model with a manifest have rows.
+        rows = len(inputs[0]) if self.endpoint.manifest is not None else row_count(inputs)
+        if not self.model.joins(rows):
             return False
         self._rows = rows
+        self._is_queued = True
         self.model.__enter__()
         try:
-            self.model.join(inputs, rows, self._on_result, exclusive=exclusive)
+            self.model.join(inputs, rows, self.finish, exclusive=exclusive)
         except OnwardError as error:
-            self._on_result(error)
+            self.finish(error)
         return True
 
-    def _on_result(self, result: Prediction | Exception) -> None:
-        """Encode and send a prediction, or its error, and release the model."""
+    def finish(self, result: Prediction | Exception) -> None:
+        """Respond with a prediction or an error, and release the model."""
         if isinstance(result, Exception):
             response = self._failure(result)
         else:
@@ -473,12 +486,14 @@ class _FastCall(Inference[Any]):
                 response = self.record(self._rows, result, self.encode(result.outputs))
             except Exception as error:  # noqa: BLE001 - as above
                 response = self._failure(error)
-        self.model.__exit__()
-        self._send(response)
-
-    def fail(self, error: Exception) -> None:
-        """Respond to a request that has not been queued."""
-        self._send(self._failure(error))
+        if self._is_queued:
+            self.model.__exit__()
+        recorder, status = self._fast.recorder, response.status
+        self._metrics.responded(status)
+        if status >= recorder.log_from:
+            with _logged_as(self._request_id):
+                recorder.log("POST", self._target.path, status, perf_counter() - self._started)
+        self._on_response(response, self._request_id.encode())
 
     def _failure(self, error: Exception) -> RawResponse:
         """The response to an error, counted."""
@@ -496,14 +511,6 @@ class _FastCall(Inference[Any]):
         response = error_response(error)
         lines = header_lines(response.raw_headers)
         return RawResponse(response.status_code, lines, bytes(response.body))
-
-    def _send(self, response: RawResponse) -> None:
-        recorder, status = self._fast.recorder, response.status
-        self._metrics.responded(status)
-        if status >= recorder.log_from:
-            with _logged_as(self._request_id):
-                recorder.log("POST", self._target.path, status, perf_counter() - self._started)
-        self._on_response(response, self._request_id.encode())
 
 
 @contextmanager

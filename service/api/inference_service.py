@@ -25,7 +25,7 @@ from service.api.inference import (
     RequestHead,
     count_failure,
 )
-from service.api.quotas import quotas_of
+from service.api.middleware import quotas_of
 from service.bundle.policy import Shadow
 from service.codecs.endpoint import Endpoints
 from service.engine.batching import row_count

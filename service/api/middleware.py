@@ -1,10 +1,11 @@
-"""Around every request: its id, its log line, its count, and the response to an internal error."""
+"""Around every request: its id, log line and count, its quotas, and the response to any error."""
 
 import asyncio
 import logging
 from collections.abc import Mapping
 from time import perf_counter
 
+from fastapi import Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.errors import error_response
 from service.api.inference import request_id_from
 from service.api.recorder import RequestRecorder
+from service.engine.model_cache import Heap
 from service.errors import BodyStalled, Draining, OnwardError
 from service.limits import QUOTAS, Limits, Quota, RequestQuotas
 from service.observability.logs import request_id
@@ -220,3 +222,93 @@ class RequestBody:
         """End the request: too little has arrived since enough had arrived last."""
         if self._error is None:
             self._error = self._limits.rejected(BodyStalled(self._seconds))
+
+
+class ReleaseQuotas:
+    """ASGI middleware that gives back what a request holds once its response has been sent.
+
+    It also does where the request fails, or its client disconnects.
+
+    After a large request it has the C library give memory back to the system, which would else
+    keep what many small blocks have taken.
+
+    Args:
+        limits: of the process.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app = app
+        self._limits = limits
+        self._heap = Heap()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; other kinds of connection pass through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        quotas = RequestQuotas(self._limits)
+        try:
+            with quotas:
+                scope[QUOTAS] = quotas
+                await self._app(scope, receive, send)
+        finally:
+            if quotas.was_large:
+                self._heap.trim_soon()
+
+
+def quotas_of(request: Request) -> RequestQuotas:
+    """What a request holds."""
+    return quotas_of_scope(request.scope)
+
+
+def quotas_of_scope(scope: Scope) -> RequestQuotas:
+    """What the request of an ASGI scope holds."""
+    quotas: RequestQuotas = scope[QUOTAS]
+    return quotas
+
+
+class ContentLengthForHttp10:
+    """ASGI middleware that sends a response of unknown length to HTTP/1.0 clients as a whole.
+
+    They could not tell the end of a response that streams from a connection that broke. What is
+    kept of it counts as bytes in flight.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; those of later versions pass through."""
+        if scope["type"] == "http" and scope["http_version"] == "1.0":
+            send = _WholeResponse(scope, send).send
+        await self._app(scope, receive, send)
+
+
+class _WholeResponse:
+    """A response that is kept until its length is known."""
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._send = send
+        self._quota = quotas_of_scope(scope).body
+        self._start: Message | None = None
+        self._parts: list[bytes] = []
+
+    async def send(self, message: Message) -> None:
+        """Keep a part, or send everything; raises `TooManyBytesInFlight` where it is too much."""
+        if message["type"] == "http.response.start":
+            self._parts.clear()  # of a response that failed
+            self._start = None
+            if "content-length" not in MutableHeaders(scope=message):
+                self._start = message
+                return
+        elif self._start is not None:
+            part = message.get("body", b"")
+            self._quota.add(len(part))
+            self._parts.append(part)
+            if message.get("more_body"):
+                return
+            body, start = b"".join(self._parts), self._start
+            MutableHeaders(scope=start)["content-length"] = str(len(body))
+            await self._send(start)
+            message = {"type": "http.response.body", "body": body}
+        await self._send(message)

@@ -16,7 +16,7 @@ from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
 from service.codecs.features import FeatureCodec
 from service.codecs.images import KEY
 from service.imaging.preprocess import example_image
-from service.tabletext.quoting import quoted
+from service.tabletext.dialect import quoted
 
 Schema = dict[str, Any]
 

@@ -7,7 +7,7 @@ import numpy as np
 from fastapi import APIRouter, Response
 
 from service.api.error_schemas import MODEL_ERRORS, returns
-from service.api.responses import json_response
+from service.api.health import json_response
 from service.engine.registry import Registry
 from service.errors import NotFound
 from service.shadow.runner import Shadows

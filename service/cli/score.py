@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import get_args
 from urllib.parse import urlencode
 
-from service.api.decompression import unpacked
-from service.api.native.table import Tables, Wish
-from service.api.negotiation import Form, TableForm
-from service.api.stream import begun
+from service.api.body import Form, TableForm, begun, unpacked
+from service.api.native.tables import Tables, Wish
 from service.cli.files import STANDARD, pieces, size_of, source, target
 from service.cli.one_model import one_model
 from service.cli.options import add_settings, read_settings
 from service.cli.progress import Progress
 from service.cli.score_images import score_images
+from service.codecs.csv_header import SAMPLE_BYTES
 from service.codecs.endpoint import Endpoints
 from service.codecs.options import Parameters, read_parameters
 from service.errors import InvalidRequest, OnwardError
 from service.limits import Limits
 from service.observability.logs import configure_logging
-from service.tabletext.layout import SAMPLE_BYTES
 
 _FAILED, _USAGE_ERROR, _INTERRUPTED = 1, 2, 130
 _FORMS: dict[str, Form] = {

@@ -6,14 +6,18 @@ import numpy as np
 import orjson
 
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
-from service.codecs.csv_open import CsvForm
-from service.codecs.intervals import interval_ends
-from service.codecs.labels import scores_by_label
+from service.codecs.csv_header import CsvFormat
 from service.codecs.options import Parameters
-from service.codecs.outputs import chosen_labels, most_probable, unsure
+from service.codecs.outputs import (
+    chosen_labels,
+    interval_ends,
+    most_probable,
+    scores_by_label,
+    unsure,
+)
 from service.codecs.row_batch import Block, Fault
 from service.engine.dtypes import Array
-from service.tabletext.quoting import quoted
+from service.tabletext.dialect import quoted
 
 
 class CsvAnswers:
@@ -27,18 +31,19 @@ class CsvAnswers:
 
     media_type = "text/csv; charset=utf-8; header=present"
 
-    def __init__(self, output: Output, parameters: Parameters, form: CsvForm | None) -> None:
+    def __init__(self, output: Output, parameters: Parameters, form: CsvFormat | None) -> None:
         self._output = output
         self._parameters = parameters
         self._carried = [] if form is None else list(form.header.names)
-        self._separator = "," if form is None else form.layout.separator
-        self._end = "\r\n" if form is None else form.layout.line_end
-        self._mark = "\ufeff" if form is not None and form.layout.marked else ""
+        self._separator = "," if form is None else form.dialect.separator
+        self._quote = '"' if form is None else form.dialect.quote
+        self._end = "\r\n" if form is None else form.dialect.line_end
+        self._mark = "\ufeff" if form is not None and form.dialect.marked else ""
         # Decimals by a comma, between commas, would each need quotes.
         comma = form is not None and form.decimal == "," != self._separator
         self._decimal = "," if comma else "."
         labels = output.labels if isinstance(output, ClassesOutput) else ()
-        self._labels = [quoted(label, self._separator) for label in labels]
+        self._labels = [self._cell(label) for label in labels]
         self._names = list(column_names(output, parameters))
         # The separators of a row that has no answer, before its error.
         self._blank = self._separator * (len(self._names) - 1)
@@ -53,7 +58,7 @@ class CsvAnswers:
                 name = f"predicted_{name}"
             taken.add(name)
             names.append(name)
-        cells = (quoted(name, self._separator) for name in names)
+        cells = map(self._cell, names)
         return f"{self._mark}{self._separator.join(cells)}{self._end}".encode()
 
     def write(self, block: Block, scores: Array, warnings: Mapping[int, Sequence[str]]) -> bytes:
@@ -149,7 +154,7 @@ class CsvAnswers:
         return f"{self._separator}{self._cell(' '.join(sentences))}"
 
     def _cell(self, text: str) -> str:
-        return quoted(text, self._separator)
+        return quoted(text, self._separator, self._quote)
 
 
 def column_names(output: Output, parameters: Parameters) -> Iterator[str]:

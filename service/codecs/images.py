@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.manifest import ImageInput, input_shape
-from service.codecs.json_numbers import Numbers
+from service.codecs.json_reader import Numbers
 from service.codecs.messages import Findings
 from service.engine.dtypes import Arrays, Inputs
 from service.errors import InvalidRequest, Problem

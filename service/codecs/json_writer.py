@@ -11,9 +11,8 @@ import numpy as np
 import orjson
 
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
-from service.codecs.labels import scores_by_label
-from service.codecs.outputs import chosen_labels, unsure
-from service.codecs.training_range import Warnings
+from service.codecs.features import Warnings
+from service.codecs.outputs import chosen_labels, scores_by_label, unsure
 from service.engine.dtypes import Array
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY

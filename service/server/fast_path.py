@@ -13,7 +13,13 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
-from service.api.inference import FastInference, PredictTarget, RawResponse, RequestHead
+from service.api.inference import (
+    FastInference,
+    PredictTarget,
+    RawResponse,
+    RequestHead,
+    header_lines,
+)
 from service.api.middleware import CLIENT_LEFT
 from service.api.prediction_routing import PredictTargets
 from service.errors import InvalidRequest
@@ -167,6 +173,10 @@ class FastPath(ServerContext):
         super().__init__(connections, inference.recorder)
         self.inference = inference
         self.heads = RequestHeadCache(targets, connections.settings)
+        self.default_headers: list[tuple[bytes, bytes]] = []
+        """The server's own headers, of which uvicorn makes a new list each second."""
+        self.header_lines = b""
+        """The same as they are sent."""
 
 
 class FastPathProtocol(LimitedProtocol):
@@ -222,8 +232,6 @@ class FastPathProtocol(LimitedProtocol):
         end = matched.end + matched.parsed.content_length
         if end <= len(data):
             return end - start if self._predict(matched, data[matched.end : end]) else 0
-        if not self._fast_path.inference.accepts(matched.parsed.target):
-            return 0
         # Most libraries send head and body in two packets.
         self._body, self._complete_bytes = bytearray(data[start:]), end - start
         self._request_since = self.loop.time()
@@ -253,7 +261,8 @@ class FastPathProtocol(LimitedProtocol):
             return
         context, headers = self._fast_path, self.server_state.default_headers
         if headers is not context.default_headers:
-            context.renew_header_lines(headers)
+            context.default_headers = headers
+            context.header_lines = header_lines(headers)
         status, lines, content = response
         raw.write(
             b"".join(

@@ -55,14 +55,6 @@ class ServerContext:
     def __init__(self, connections: Connections, recorder: RequestRecorder) -> None:
         self.connections = connections
         self.recorder = recorder
-        self.default_headers: list[tuple[bytes, bytes]] = []
-        """The server's own headers, of which uvicorn makes a new list each second."""
-        self.header_lines = b""
-        """The same as they are sent."""
-
-    def renew_header_lines(self, headers: list[tuple[bytes, bytes]]) -> None:
-        """Take new headers of the server."""
-        self.default_headers, self.header_lines = headers, header_lines(headers)
 
 
 class LimitedProtocol(HttpToolsProtocol):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from service.bundle.features import BooleanFeature, CategoryFeature, FeaturesInput
 from service.bundle.manifest import ClassesOutput, Input
-from service.codecs.decision import decided
+from service.codecs.outputs import chosen_labels, scores_by_label
 from service.engine.batching import row_count
 from service.engine.dtypes import Array, Arrays
 from service.engine.model import ServedModel
@@ -104,7 +104,7 @@ def shown_answer(model: ServedModel, outputs: Arrays, place: int) -> Any:  # noq
     if (kind := _classes_of(model)) is not None:
         scores = outputs[0][place : place + 1]
         shares = dict(zip(kind.labels, _shares(scores)[0].tolist(), strict=True))
-        return {"label": kind.labels[int(decided(kind, scores)[0])], "probabilities": shares}
+        return {"label": kind.labels[_chosen(kind, scores)[0]], "probabilities": shares}
     told = [output[place].tolist() for output in outputs if _is_short(output, place)]
     return told[0] if len(told) == 1 else told
 
@@ -117,12 +117,17 @@ def _classes_of(model: ServedModel) -> ClassesOutput | None:
 
 
 def _classes(kinds: Pair[ClassesOutput], scores: Pair[Array]) -> Compared:
-    chosen = [decided(kind, part) for kind, part in zip(kinds, scores, strict=True)]
+    chosen = [_chosen(kind, part) for kind, part in zip(kinds, scores, strict=True)]
     named = [np.array(kind.labels)[which] for kind, which in zip(kinds, chosen, strict=True)]
     every = sorted({*kinds[0].labels, *kinds[1].labels})
     shares = [_by_label(kind, part, every) for kind, part in zip(kinds, scores, strict=True)]
     apart = np.abs(shares[1] - shares[0]).max(axis=1)
     return Compared(named[0] == named[1], apart, (named[0].tolist(), named[1].tolist()))
+
+
+def _chosen(kind: ClassesOutput, scores: Array) -> Sequence[int]:
+    """The position of each row's label."""
+    return chosen_labels(kind, scores_by_label(scores, kind.labels))
 
 
 def _by_label(kind: ClassesOutput, scores: Array, labels: Sequence[str]) -> Numbers:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from service.tabletext.words import MISSING
 from training.autorecipe.columns import Finding, look
 from training.autorecipe.quality import (
     about_fit,
@@ -21,7 +22,7 @@ from training.autorecipe.quality import (
 from training.autorecipe.targets import guess_target, missing_words
 from training.data.numerals import as_number
 from training.data.sources import public_data
-from training.data.table import MISSING, Floats, Table, encode_target, tidied, with_target
+from training.data.table import Floats, Table, encode_target, tidied, with_target
 from training.errors import DataError
 from training.recipe.families import TABLE_FAMILIES
 from training.recipe.loader import parse_recipe
@@ -68,7 +69,7 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     column = target_column(table, target)
     missing = missing_words(table, column)
     absent = about_missing(table, missing)
-    table = replace(table, frame=tidied(table.frame, missing))
+    table = replace(table, frame=tidied(table.frame, missing), missing=tuple(missing))
     guess = guess_target(table, column, family)
     usable = with_target(table, guess.target)
     y = encode_target(usable, guess.target)

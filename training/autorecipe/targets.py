@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from training.autorecipe.quantities import Numbers, read_numbers
+from service.tabletext.words import MISSING
+from training.autorecipe.columns import Numbers, read_numbers
 from training.data.numerals import as_numbers
-from training.data.table import MISSING, Table
+from training.data.table import Table
 from training.errors import DataError
 from training.recipe.families import TABLE_FAMILIES
 from training.recipe.table import Target

@@ -14,8 +14,7 @@ import numpy as np
 import polars as pl
 from sklearn import datasets
 
-from training.data.csv import read_csv
-from training.data.csv_layout import layout_of
+from training.data.csv import layout_of, read_csv
 from training.data.table import Table, table_of_rows
 from training.errors import DataError, DataSetNotFound
 from training.recipe.table import Data

@@ -40,6 +40,7 @@ def input_of(data: Dataset, training: Float32s) -> FeaturesInput:
             _feature(column, training[:, k].astype(np.float64))
             for k, column in enumerate(data.columns)
         ],
+        table=data.format,
     )
 
 
@@ -138,6 +139,7 @@ def _feature(
             name=feature.name,
             description=feature.description,
             optional=feature.optional,
+            missing=_missing(column),
             example=bool(np.median(known) if feature.example is None else feature.example),
         )
     trained = Range(minimum=round_number(known.min()), maximum=round_number(known.max()))
@@ -155,6 +157,10 @@ def _feature(
             "unit": feature.unit,
             "description": feature.description,
             "optional": feature.optional,
+            "missing": _missing(column),
+            "affix": feature.affix,
+            "decimal": column.numerals.decimal if column.numerals else None,
+            "thousands": (column.numerals.thousands or None) if column.numerals else None,
             "allowed": _allowed(feature),
             "trained": trained,
             "example": _typical(feature, known),
@@ -173,11 +179,16 @@ def _category(column: Column, known: Floats) -> CategoryFeature:
         unit=feature.unit,
         description=feature.description,
         optional=feature.optional,
+        missing=_missing(column),
         categories=list(column.categories),
         counts=counts.tolist(),
         unseen=feature.unseen,
         example=str(example),
     )
+
+
+def _missing(column: Column) -> list[str] | None:
+    return None if column.missing is None else list(column.missing)
 
 
 def _allowed(feature: Feature) -> Range | None:

@@ -7,8 +7,7 @@ from service.bundle.features import CategoryFeature, FeaturesInput
 from service.bundle.manifest import ClassesOutput, Manifest
 from service.bundle.store import read_bundle
 from service.bundle.versions import serving_version, version_number, versions_of
-from training.data.csv import read_csv
-from training.data.csv_layout import layout_of
+from training.data.csv import layout_of, read_csv
 from training.data.sources import SOURCES
 from training.data.table import Column, Dataset, encode_features, encode_target, with_target
 from training.errors import DataError

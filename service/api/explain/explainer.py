@@ -22,8 +22,8 @@ from service.api.explain.saliency import (
 from service.api.explain.subject import subject_of
 from service.api.inference import RequestHead, decode_body, materialize, outcome_of
 from service.api.inference_service import InferenceService
+from service.api.middleware import quotas_of
 from service.api.native.protocol import NativeProtocol, together
-from service.api.quotas import quotas_of
 from service.bundle.features import FeaturesInput
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
@@ -88,7 +88,7 @@ class Explainer:
         quotas, query = quotas_of(request), request.scope["query_string"]
         head = RequestHead(request.scope["headers"], query)
         endpoint = self._service.endpoints.of(model)
-        require_media_type(head.get(b"content-type"), self._protocol.media_types(endpoint))
+        require_media_type(head.content_type, self._protocol.media_types(endpoint))
         quotas.limits.require_query(query)
         wishes = read_wishes(query)
         work = partial(decode_body, self._protocol, endpoint, body, head)

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
-from service.api.body import BINARY, FORM, JSON, media_type_of, parse_json
+from service.api.body import BINARY, FORM, JSON, media_type_of
 from service.codecs.images import KEY, ImageCodec, Pixels
-from service.codecs.json_numbers import numbers_under, rows_of_numbers
+from service.codecs.json_reader import numbers_under, parse_json, rows_of_numbers
 from service.errors import InvalidRequest
 from service.values import shown
 

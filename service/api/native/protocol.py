@@ -12,22 +12,22 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from service.api.body import FORM, JSON, may_hold_booleans, media_type_of, parse_json
+from service.api.body import FORM, JSON, TABLE_TYPES, media_type_of
 from service.api.error_schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
+from service.api.health import json_response
 from service.api.inference import DecodedRequest, EncodedBody, RequestHead
 from service.api.inference_service import InferenceService
 from service.api.native.forms import IMAGE_TYPES, MULTIPART, read_posted
 from service.api.native.model_info import aliases, evaluation, facts, report, summary, versions
 from service.api.native.tables import TableExchange, TableResponse
-from service.api.negotiation import TABLE_TYPES
 from service.api.paths import OptionalVersion
-from service.api.responses import json_response
+from service.bundle.manifest import Manifest
 from service.codecs.endpoint import Endpoint
-from service.codecs.features import FeatureCodec
+from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
 from service.codecs.images import ImageCodec
+from service.codecs.json_reader import may_hold_booleans, parse_json, rows_of_numbers
 from service.codecs.options import USUAL, Parameters, read_parameters
 from service.codecs.outputs import Answer, answers, require_offered
-from service.codecs.training_range import NO_WARNINGS, Warnings
 from service.engine.dtypes import Arrays
 from service.errors import InvalidRequest
 from service.limits import Limits
@@ -125,41 +125,55 @@ class NativeProtocol:
 
     def json_bytes(self, body: bytes, head: RequestHead) -> int:
         """All of them, or none of the files of pictures."""
-        media_type = media_type_of(head.get(b"content-type") or JSON)
+        media_type = media_type_of(head.content_type or JSON)
         return len(body) if media_type in (JSON, FORM) else 0
 
     def decode(
         self, endpoint: Endpoint, body: bytes, head: RequestHead
     ) -> DecodedRequest[ResponseForm]:
-        """One object, an array of rows, or ``{"instances": [rows]}``; or pictures."""
-        manifest = endpoint.require_manifest()
-        self._limits.require_query(head.query)
-        parameters = read_parameters(head.query)
-        if parameters is not USUAL:
-            require_offered(manifest.output, parameters)
+        """One object, an array of rows, or ``{"instances": [rows]}``; or images."""
+        manifest = endpoint.manifest or endpoint.require_manifest()
+        parameters = self._parameters(manifest, head.query) if head.query else USUAL
         if endpoint.images is not None:
             return self._of_pictures(endpoint.images, body, head, parameters)
-        codec = endpoint.require_features()
+        codec = endpoint.features or endpoint.require_features()
+        numbers = rows_of_numbers(body) if codec.reads_numbers else None
+        matrix = None if numbers is None else codec.decode_numbers(numbers)
         single = False
-        matrix = codec.instances(body)
         if matrix is None:
             document = parse_json(body, lambda: orjson.dumps(codec.example))
-            rows, single = _rows(document, codec)
-            self._limits.require_rows(len(rows))
-            if len(rows) == 1 and (usual := codec.usual_row(rows[0])) is not None:
+            single = isinstance(document, dict) and (
+                _INSTANCES not in document or _INSTANCES in codec.names
+            )
+            rows = [document] if single else _instances(document, codec)
+            if len(rows) == 1 and (row := codec.decode_row(rows[0])) is not None:
                 if parameters is USUAL:
-                    return DecodedRequest((usual,), _ONE if single else _SEVERAL)
-                return DecodedRequest((usual,), ResponseForm(single, parameters))
+                    return DecodedRequest((row,), _ONE if single else _SEVERAL)
+                return DecodedRequest((row,), ResponseForm(single, parameters))
+            self._limits.require_rows(len(rows))
             matrix = codec.rows(rows, booleans=may_hold_booleans(body))
         else:
             self._limits.require_rows(len(matrix))
         warned = NO_WARNINGS if parameters.warnings is False else codec.trained.warnings(matrix)
         return DecodedRequest((matrix,), ResponseForm(single, parameters, warned))
 
+    def _parameters(self, manifest: Manifest, query: bytes) -> Parameters:
+        """The parameters of a query, which this model has.
+
+        Raises:
+            InvalidRequest: one is unknown, or the model does not have what it selects.
+            TooManyQueryParameters: there are too many.
+        """
+        self._limits.require_query(query)
+        parameters = read_parameters(query)
+        if parameters is not USUAL:
+            require_offered(manifest.output, parameters)
+        return parameters
+
     def _of_pictures(
         self, codec: ImageCodec, body: bytes, head: RequestHead, parameters: Parameters
     ) -> DecodedRequest[ResponseForm]:
-        content_type = head.get(b"content-type") or JSON
+        content_type = head.content_type or JSON
         if parameters is USUAL and content_type.startswith(_IMAGE):
             file = codec.file(body)
             if file is not None:
@@ -292,16 +306,14 @@ def _add_predictions(router: APIRouter, predictions: NativePredictions) -> None:
         return await predictions.predict(request, name, version)
 
 
-def _rows(document: Any, codec: FeatureCodec) -> tuple[list[Any], bool]:  # noqa: ANN401 - JSON is any of its types
-    """The rows of a body, and whether it was one bare object."""
+def _instances(document: Any, codec: FeatureCodec) -> list[Any]:  # noqa: ANN401 - JSON is any of its types
+    """The rows of a body that is not one bare object."""
     if isinstance(document, dict):
-        if _INSTANCES not in document or _INSTANCES in codec.names:
-            return [document], True
         if (extra := next((key for key in document if key != _INSTANCES), None)) is not None:
             raise InvalidRequest(f"{extra[:100]!r} is not known next to 'instances'; remove it.")
         document = document[_INSTANCES]
     if isinstance(document, list) and document:
-        return document, False
+        return document
     example = orjson.dumps([codec.example]).decode()
     if not isinstance(document, list):
         raise InvalidRequest(f"Expected an object, an array of objects, or instances: {example}")

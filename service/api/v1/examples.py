@@ -7,13 +7,18 @@ from typing import Any
 import orjson
 
 from service.api.inference import DecodedRequest, EncodedBody, RequestHead
-from service.api.v1.inputs import feature_rows, stacked
-from service.api.v1.pictures import instance
-from service.api.v1.request import MEDIA_TYPES, read_document, read_list
+from service.api.v1.protocol import (
+    MEDIA_TYPES,
+    feature_rows,
+    instance,
+    read_document,
+    read_list,
+    stacked,
+)
 from service.bundle.manifest import ClassesOutput, ValueOutput
 from service.codecs.endpoint import Endpoint
 from service.codecs.images import KEY
-from service.codecs.labels import scores_by_label
+from service.codecs.outputs import scores_by_label
 from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest

@@ -4,8 +4,9 @@ from typing import Any
 
 from fastapi import Request
 
-from service.api.body import parse_json, read_body
-from service.api.quotas import quotas_of
+from service.api.body import read_body
+from service.api.middleware import quotas_of
+from service.codecs.json_reader import parse_json
 from service.errors import BodyTooLarge
 
 TAG = "Open Inference Protocol"

@@ -7,21 +7,20 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.api.body import BINARY, FORM, JSON, parse_json
+from service.api.body import BINARY, FORM, JSON
 from service.api.inference import DecodedRequest, EncodedBody, RequestHead
 from service.api.v2.request import (
+    INTERVAL_ENDS,
     Payload,
     json_length,
-    parameters_of,
     read_image_inputs,
     read_inputs,
     read_raw,
     read_raw_image,
+    read_response_format,
     split,
-    wanted_outputs,
 )
 from service.api.v2.shared_memory import Regions
-from service.codecs.byte_tensors import example_shape, read_binary, write_binary, write_json
 from service.codecs.endpoint import (
     DocumentTemplate,
     Endpoint,
@@ -30,26 +29,21 @@ from service.codecs.endpoint import (
     ResponseFormat,
     SharedMemorySlot,
 )
-from service.codecs.intervals import interval_ends, require_interval
-from service.codecs.json_numbers import request_of_tensor
-from service.codecs.labels import scores_by_label
+from service.codecs.json_reader import may_hold_booleans, parse_json, request_of_tensor
+from service.codecs.outputs import interval_ends, scores_by_label
+from service.codecs.tensors import example_shape, read_binary, write_binary, write_json
 from service.engine.dtypes import ABSENT, Array, Arrays, Inputs
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
-from service.values import is_number, shown
 
-# KServe's client repeats the model's name, which its path has already said.
-_KNOWN = frozenset({"id", "parameters", "inputs", "outputs", "model_name"})
 JSON_LENGTH = "inference-header-content-length"
 _JSON_LENGTH = JSON_LENGTH.encode()
-# The response repeats it.
-_LONGEST_ID = 1024
 # Documents with an id are all different; they replace each other, which costs little.
 _MAX_TEMPLATES = 64
 _MAX_TEMPLATE_BYTES = 1024
 _MAX_SHAPES = 64
-_ENDS = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("low", "high"))
+_NO_BYTES = memoryview(b"")
 
 
 class V2Protocol:
@@ -67,41 +61,50 @@ class V2Protocol:
 
     def json_bytes(self, body: bytes, head: RequestHead) -> int:
         """Those before the binary tensors."""
-        return json_length(body, head.get(_JSON_LENGTH))
+        return json_length(body, head.fields.get(_JSON_LENGTH))
 
     def decode(
         self, endpoint: Endpoint, body: bytes, head: RequestHead
     ) -> DecodedRequest[ResponseFormat]:
         """Read ``inputs``; a bundle's rows are also held against its features' rules."""
-        payload = split(body, head.get(_JSON_LENGTH), self._limits)
-        if payload.document is None:
+        stated = head.fields.get(_JSON_LENGTH)
+        if stated is None:
+            return self._decode_json(endpoint, body)
+        text, binary = split(body, stated)
+        if not text:
             every = tuple(RequestedOutput(i, binary=True) for i in range(len(endpoint.outputs)))
-            return DecodedRequest(self._raw(endpoint, payload), ResponseFormat(None, every))
-        if (template := endpoint.templates.get(payload.document)) is not None:
-            spec = endpoint.inputs[0]
+            return DecodedRequest(self._decode_raw(endpoint, binary), ResponseFormat(None, every))
+        if (template := endpoint.templates.get(text)) is not None:
+            spec, payload = endpoint.inputs[0], Payload(self._limits, binary)
             content = payload.take(template.byte_size, spec.name)
             payload.require_consumed()
             array = read_binary(content, template.shape, spec)
-            return DecodedRequest(_checked(endpoint, (array,)), template.response)
-        sent = request_of_tensor(payload.document)
-        if sent is None:
-            sent = parse_json(payload.document, lambda: _example(endpoint))
-        document = _object(sent, endpoint)
-        identity = document.get("id")
-        if identity is not None and not (
-            isinstance(identity, str) and len(identity) <= _LONGEST_ID
-        ):
-            raise InvalidRequest(
-                f"'id' must be a string of at most {_LONGEST_ID} characters, got {shown(identity)}."
-            )
-        level = _level(document, endpoint)
-        specs = (*endpoint.outputs, *_ENDS) if level is not None else endpoint.outputs
-        wanted = wanted_outputs(document, specs)
-        inputs = self._inputs(document, payload, endpoint)
-        response = ResponseFormat(identity, wanted, level)
-        return DecodedRequest(
-            inputs, _with_template(endpoint, payload.document, document, response, inputs)
-        )
+            if endpoint.features is not None:
+                endpoint.features.check(array)
+            return DecodedRequest((array,), template.response)
+        return self._decode_json(endpoint, text, binary)
+
+    def _decode_json(
+        self, endpoint: Endpoint, text: bytes, binary: memoryview = _NO_BYTES
+    ) -> DecodedRequest[ResponseFormat]:
+        """Decode a request with JSON, whose tensors may be among the bytes after it."""
+        may_be_boolean = False
+        document = request_of_tensor(text)
+        if document is None:
+            document = parse_json(text, lambda: _example(endpoint))
+            may_be_boolean = may_hold_booleans(text)
+        payload = Payload(self._limits, binary, may_hold_booleans=may_be_boolean)
+        response = read_response_format(document, endpoint)
+        if endpoint.images is not None:
+            images = endpoint.images
+            inputs = read_image_inputs(document, payload, endpoint, self.regions, images)
+        else:
+            inputs = read_inputs(document, payload, endpoint, self.regions)
+            if endpoint.features is not None:
+                endpoint.features.check(inputs[0])
+        if payload.has_binary:
+            response = _with_template(endpoint, text, document, response, inputs)
+        return DecodedRequest(inputs, response)
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat) -> EncodedBody:
         """The outputs asked for, in that order; binary ones after the JSON, in the same order."""
@@ -141,10 +144,12 @@ class V2Protocol:
         specs = endpoint.outputs
         if context.level is not None and endpoint.manifest is not None:
             ends = interval_ends(endpoint.manifest.output, context.level, outputs[0])
-            outputs, specs = (*outputs, *ends), (*specs, *_ENDS)
+            outputs, specs = (*outputs, *ends), (*specs, *INTERVAL_ENDS)
         tensors: list[dict[str, object]] = []
         buffers: list[bytes] = []
+        is_binary = False
         for wanted in context.outputs:
+            is_binary = is_binary or wanted.binary
             array, spec = outputs[wanted.output], specs[wanted.output]
             if array is ABSENT:
                 continue
@@ -154,20 +159,20 @@ class V2Protocol:
             tensors.append(self._written(array, spec, wanted, buffers))
         body["outputs"] = tensors
         content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
-        if not buffers and not any(wanted.binary for wanted in context.outputs):
+        if not is_binary:
             return EncodedBody(content)
         headers = {JSON_LENGTH: str(len(content))}
         return EncodedBody(b"".join([content, *buffers]), BINARY, headers)
 
-    def _raw(self, endpoint: Endpoint, payload: Payload) -> Inputs:
+    def _decode_raw(self, endpoint: Endpoint, binary: memoryview) -> Inputs:
+        """Decode a body without JSON."""
+        payload = Payload(self._limits, binary)
         if endpoint.images is not None:
             return read_raw_image(payload, endpoint, endpoint.images)
-        return _checked(endpoint, (read_raw(payload, endpoint),))
-
-    def _inputs(self, document: Mapping[str, Any], payload: Payload, endpoint: Endpoint) -> Inputs:
-        if endpoint.images is not None:
-            return read_image_inputs(document, payload, endpoint, self.regions, endpoint.images)
-        return _checked(endpoint, read_inputs(document, payload, endpoint, self.regions))
+        array = read_raw(payload, endpoint)
+        if endpoint.features is not None:
+            endpoint.features.check(array)
+        return (array,)
 
     def _written(
         self, array: Array, spec: TensorSpec, wanted: RequestedOutput, buffers: list[bytes]
@@ -186,13 +191,6 @@ class V2Protocol:
             buffers.append(write_binary(array, spec))
             return tensor | {"parameters": {"binary_data_size": len(buffers[-1])}}
         return tensor | {"data": write_json(array, spec)}
-
-
-def _checked(endpoint: Endpoint, inputs: Arrays) -> Arrays:
-    """The same inputs, whose values keep the rules of their features."""
-    if endpoint.features is not None:
-        endpoint.features.check(inputs[0])
-    return inputs
 
 
 def _with_template(
@@ -236,43 +234,12 @@ def _with_template(
     return response
 
 
-def _level(document: Mapping[str, Any], endpoint: Endpoint) -> float | None:
-    """The level of the interval that a request's parameters ask for."""
-    level = parameters_of(document).get("interval")
-    if level is None or endpoint.manifest is None:
-        return None  # an unknown parameter, which the protocol lets pass
-    if not is_number(level):
-        raise InvalidRequest(
-            "Parameter 'interval' must be a share between 0 and 1, such as 0.9, "
-            f"got {shown(level)}."
-        )
-    require_interval(endpoint.manifest.output, level)
-    return float(level)
-
-
 def _slot_parameters(slot: SharedMemorySlot, size: int) -> dict[str, object]:
     return {
         "shared_memory_region": slot.region,
         "shared_memory_offset": slot.offset,
         "shared_memory_byte_size": size,
     }
-
-
-def _object(document: object, endpoint: Endpoint) -> Mapping[str, Any]:
-    if not isinstance(document, dict):
-        raise InvalidRequest("An inference request is a JSON object with 'inputs'.")
-    if not document.keys() <= _KNOWN:
-        unknown = min(document.keys() - _KNOWN)
-        raise InvalidRequest(
-            f"{unknown[:100]!r} is not part of an inference request; it has "
-            "'id', 'parameters', 'inputs' and 'outputs'."
-        )
-    named = document.get("model_name", endpoint.name)
-    if named != endpoint.name:
-        raise InvalidRequest(
-            f"'model_name' is {shown(named)}, and the path asks {endpoint.name!r}; leave it out."
-        )
-    return document
 
 
 def _example(endpoint: Endpoint) -> bytes:

@@ -8,37 +8,43 @@ from typing import Any
 
 import numpy as np
 
-from service.api.body import may_hold_booleans
 from service.api.v2.shared_memory import Regions, slot_of
-from service.codecs.byte_tensors import (
-    example_shape,
-    read_binary,
-    read_json,
-    read_shape,
-    split_elements,
-)
-from service.codecs.endpoint import Endpoint, RequestedOutput
+from service.codecs.endpoint import Endpoint, RequestedOutput, ResponseFormat
 from service.codecs.images import ImageCodec
+from service.codecs.outputs import require_interval
+from service.codecs.tensors import example_shape, read_binary, read_json, read_shape, split_elements
 from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays, Inputs
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
-from service.values import nearest_of, shown
+from service.values import is_number, nearest_of, shown
+
+# KServe's client repeats the model's name, which its path has already said.
+_KNOWN = frozenset({"id", "parameters", "inputs", "outputs", "model_name"})
+# The response repeats it.
+_LONGEST_ID = 1024
+INTERVAL_ENDS = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("low", "high"))
+"""The outputs that follow a model's own in a response with an interval."""
 
 
 class Payload:
-    """A body in two parts: a JSON document, or None where all is raw, and bytes taken in order."""
+    """The bytes after the JSON of a request, taken in order.
 
-    def __init__(self, document: bytes | None, binary: memoryview, limits: Limits) -> None:
+    Args:
+        limits: what the tensors are checked against.
+        binary: the bytes.
+        may_hold_booleans: whether a boolean can be among the values of the JSON.
+    """
+
+    def __init__(
+        self, limits: Limits, binary: memoryview, *, may_hold_booleans: bool = False
+    ) -> None:
         self._limits = limits
-        self.document = document
         self._binary = binary
         self._taken = 0
-
-    @property
-    def may_hold_booleans(self) -> bool:
-        """Whether a boolean can be among the document's values."""
-        return self.document is not None and may_hold_booleans(self.document)
+        self.has_binary = len(binary) > 0
+        """Whether there are any."""
+        self.may_hold_booleans = may_hold_booleans
 
     def require_size(self, shape: Sequence[int], *, strings: bool) -> None:
         """Reject a tensor of too many rows or strings, before it is read.
@@ -108,21 +114,70 @@ def json_length(body: bytes, stated: str | None) -> int:
     return length
 
 
-def split(body: bytes, stated: str | None, limits: Limits) -> Payload:
-    """Take a body apart where the header says that its JSON ends.
+def split(body: bytes, stated: str) -> tuple[bytes, memoryview]:
+    """The JSON of a body, and the bytes after it.
 
     Args:
         body: the whole body, decompressed.
         stated: the header's text, as `json_length` has it.
-        limits: what its tensors are checked against.
 
     Raises:
         InvalidRequest: the header is no length, or longer than the body.
     """
-    if stated is None:
-        return Payload(body, memoryview(b""), limits)
     length = json_length(body, stated)
-    return Payload(body[:length] if length else None, memoryview(body)[length:], limits)
+    return body[:length], memoryview(body)[length:]
+
+
+def read_response_format(document: object, endpoint: Endpoint) -> ResponseFormat:
+    """What a request says about its response.
+
+    Args:
+        document: the JSON.
+        endpoint: of the model.
+
+    Raises:
+        InvalidRequest: it is no request of the protocol, or not one for this model.
+    """
+    request = _object(document, endpoint)
+    identity = request.get("id")
+    if identity is not None and not (isinstance(identity, str) and len(identity) <= _LONGEST_ID):
+        raise InvalidRequest(
+            f"'id' must be a string of at most {_LONGEST_ID} characters, got {shown(identity)}."
+        )
+    level = _level(request, endpoint)
+    specs = (*endpoint.outputs, *INTERVAL_ENDS) if level is not None else endpoint.outputs
+    return ResponseFormat(identity, wanted_outputs(request, specs), level)
+
+
+def _object(document: object, endpoint: Endpoint) -> Mapping[str, Any]:
+    if not isinstance(document, dict):
+        raise InvalidRequest("An inference request is a JSON object with 'inputs'.")
+    if not document.keys() <= _KNOWN:
+        unknown = min(document.keys() - _KNOWN)
+        raise InvalidRequest(
+            f"{unknown[:100]!r} is not part of an inference request; it has "
+            "'id', 'parameters', 'inputs' and 'outputs'."
+        )
+    named = document.get("model_name", endpoint.name)
+    if named != endpoint.name:
+        raise InvalidRequest(
+            f"'model_name' is {shown(named)}, and the path asks {endpoint.name!r}; leave it out."
+        )
+    return document
+
+
+def _level(document: Mapping[str, Any], endpoint: Endpoint) -> float | None:
+    """The level of the interval that a request's parameters ask for."""
+    level = parameters_of(document).get("interval")
+    if level is None or endpoint.manifest is None:
+        return None  # an unknown parameter, which the protocol lets pass
+    if not is_number(level):
+        raise InvalidRequest(
+            "Parameter 'interval' must be a share between 0 and 1, such as 0.9, "
+            f"got {shown(level)}."
+        )
+    require_interval(endpoint.manifest.output, level)
+    return float(level)
 
 
 def wanted_outputs(
@@ -205,8 +260,14 @@ def read_inputs(
         array = _array(
             only, endpoint.inputs[0], payload, regions, bundled=endpoint.manifest is not None
         )
-        payload.require_consumed()
+        if payload.has_binary:
+            payload.require_consumed()
         return (array,)
+    return _by_name(given, payload, endpoint, regions)
+
+
+def _by_name(given: object, payload: Payload, endpoint: Endpoint, regions: Regions) -> Arrays:
+    """The arrays of several inputs, in the graph's order."""
     known = [spec.name for spec in endpoint.inputs]
     required = [spec.name for spec in endpoint.inputs if not spec.optional]
     if not isinstance(given, list) or (not given and required):
@@ -276,8 +337,11 @@ def _array(
             f"{spec.datatype}."
         )
     shape = read_shape(tensor.get("shape"), spec, rows_needed=bundled)
-    payload.require_size(shape, strings=spec.datatype == "BYTES")
-    content = bytes_of(tensor, spec, payload, regions)
+    is_bytes = spec.datatype == "BYTES"
+    if is_bytes or (shape and shape[0] > 1):
+        payload.require_size(shape, strings=is_bytes)
+    has_parameters = tensor.get("parameters") is not None
+    content = bytes_of(tensor, spec, payload, regions) if has_parameters else None
     if content is None:
         if "data" not in tensor:
             raise InvalidRequest(f"Input {spec.name!r} has no data.")

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from fastapi import APIRouter, Request, Response
 
 from service.api.error_schemas import MODEL_ERRORS, fails_with, returns
-from service.api.health import add_health
+from service.api.health import add_health, json_response
 from service.api.inference_service import InferenceService
 from service.api.paths import OptionalVersion
-from service.api.responses import json_response
 from service.api.v2.describe import config, metadata
 from service.api.v2.exchange import TAG, read_document
 from service.api.v2.origins import NOT_FROM_A_BROWSER

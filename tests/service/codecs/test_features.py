@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.bundle.features import Feature, FeaturesInput, IntegerFeature, Range
-from service.codecs.features import FeatureCodec
-from service.codecs.vector_rows import QuickRows
+from service.codecs.features import FeatureCodec, VectorRows
 from service.errors import InvalidInput
 from tests.models import mixed_features, number
 
@@ -20,7 +19,7 @@ FEATURES: list[Feature] = [
     number("level"),
 ]
 CODEC = FeatureCodec(FeaturesInput(kind="features", features=FEATURES))
-QUICK = QuickRows(FEATURES)
+QUICK = VectorRows(FEATURES)
 
 CELLS = (
     st.floats()
@@ -75,7 +74,7 @@ def test_rows_are_read_or_refused_as_the_rules_say(rows: list[object]) -> None:
 @given(ROWS)
 def test_the_quick_way_never_reads_what_the_careful_way_refuses(rows: list[object]) -> None:
     """Where the quick way answers, it answers the same."""
-    quick = QUICK.read(rows)
+    quick = QUICK.decode(rows)
 
     if quick is not None:
         np.testing.assert_array_equal(quick, CODEC.rows(rows))
@@ -85,7 +84,7 @@ def test_plain_rows_take_the_quick_way() -> None:
     """Objects in any order of keys, and arrays, are read without the careful way."""
     rows = [{"level": 1, "rooms": 2, "size": 3.5}, [4, 5, 6]]
 
-    matrix = QUICK.read(rows)
+    matrix = QUICK.decode(rows)
 
     assert matrix is not None
     assert matrix.tolist() == [[3.5, 2.0, 1.0], [4.0, 5.0, 6.0]]
@@ -93,7 +92,7 @@ def test_plain_rows_take_the_quick_way() -> None:
 
 def test_a_single_feature_is_read_too() -> None:
     """One column is a matrix of one column."""
-    quick = QuickRows([number("size")]).read([{"size": 1}, [2]])
+    quick = VectorRows([number("size")]).decode([{"size": 1}, [2]])
 
     assert quick is not None
     assert quick.tolist() == [[1.0], [2.0]]
@@ -105,7 +104,7 @@ def test_words_flags_and_gaps_go_the_careful_way() -> None:
     codec = FeatureCodec(FeaturesInput(kind="features", features=features))
     row = {"size": None, "rooms": 2, "garden": False, "quarter": "south", "colour": "blue"}
 
-    assert QuickRows(features).read([row]) is None
+    assert VectorRows(features).decode([row]) is None
     matrix = codec.rows([row])
 
     assert math.isnan(matrix[0, 0])

@@ -7,7 +7,7 @@ import pytest
 
 from service.bundle.features import CategoryFeature, Feature, Range
 from service.bundle.manifest import ClassesOutput, ValueOutput
-from service.codecs.training_range import TrainedRange
+from service.codecs.features import TrainingRange
 from tests.conftest import StartApp
 from tests.models import (
     examples,
@@ -167,6 +167,6 @@ def test_warnings_can_be_left_out(models: Path, start: StartApp) -> None:
 
 def test_a_gap_is_nothing_to_warn_of() -> None:
     """NaN stands for a missing value, and is compared with no range."""
-    trained = TrainedRange([number("size", trained=Range(minimum=1, maximum=2))])
+    trained = TrainingRange([number("size", trained=Range(minimum=1, maximum=2))])
 
     assert trained.warnings(np.array([[np.nan], [1.5]], np.float32)) == {}

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.autorecipe.draft import Draft, draft, model_name
-from training.data.csv import read_csv
-from training.data.csv_layout import UNKNOWN
+from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.errors import DataError
 from training.recipe.loader import read_any, read_recipe, recipe_names, toml_of

@@ -8,8 +8,7 @@ import pytest
 
 from training.autorecipe.draft import Draft, draft
 from training.autorecipe.quality import about_columns, rare_label
-from training.data.csv import read_csv
-from training.data.csv_layout import UNKNOWN
+from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders, load
 from training.recipe.loader import read_recipe
 from training.run import run

@@ -1,24 +1,38 @@
-"""The numbers of a request from its text, without a Python object for each of them.
+"""Reads JSON: whole documents, or only the numbers of a request.
 
-Here the text is read by simdjson, which hands out all numbers of an array at once. It knows no
-sentences: what is anything but plain numbers in the right places is None, and is then read by
-orjson, every value by itself (docs/decisions/0021-simdjson.md).
+orjson reads documents, and its errors become sentences that say what to send. simdjson hands out
+all numbers of an array at once, without a Python object for each of them. That part reports no
+errors: anything but plain numbers in the right positions is None, and is then read by orjson
+(docs/decisions/0021-simdjson.md).
 """
 
+import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from service.engine.dtypes import DTYPES
+from service.errors import InvalidRequest
+from service.filetypes import recognised
 
 try:
     import simdjson
 except ImportError:  # there is none for every version of Python
     simdjson = None  # type: ignore[assignment] # asked for below
+
+# A first line of words between separators, and another line.
+_TABLE = re.compile(rb"[\w ]++(?:[,;\t][\w ]*+)++\r?\n.")
+# Where the first line of a table ends, at the latest.
+_LONGEST_FIRST_LINE = 4096
+# Far below Python's recursion limit, and above the 64 axes that an array may have.
+_MOST_LEVELS = 100
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 Numbers = npt.NDArray[np.float64]
 
@@ -40,6 +54,80 @@ _LONGEST_KEPT = 64 * 1024
 _READ_AS = {"f": ("d", np.float64), "i": ("i", np.int64), "u": ("u", np.uint64)}
 # The brackets of inputs, shape and data.
 _BRACKETS_OF_TENSOR = 3
+
+
+def may_hold_booleans(body: bytes) -> bool:
+    """Whether a boolean can be among the values of a JSON body."""
+    # A single letter is found ten times as fast as a word.
+    return (b"u" in body and b"true" in body) or (b"l" in body and b"false" in body)
+
+
+def parse_json(body: bytes, example: Callable[[], bytes]) -> Any:  # noqa: ANN401 - JSON is any of its types
+    """Parse, or say what is wrong and what would be right.
+
+    Args:
+        body: what was sent.
+        example: makes a body that this endpoint takes.
+
+    Raises:
+        InvalidRequest: it is empty, not JSON, or nested too deeply.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        wanted = f"Send for example {example().decode()}"
+        if not body or body.isspace():
+            raise InvalidRequest(f"The body is empty. {wanted}") from None
+        kind = recognised(body)
+        reason = f"The body is {kind}, not JSON." if kind else f"The body is not JSON: {error}."
+        if _TABLE.match(body[:_LONGEST_FIRST_LINE]):
+            reason += " A table is sent with the header Content-Type: text/csv."
+        if any(token in body for token in (b"NaN", b"Infinity")):
+            reason += " JSON has no NaN or Infinity; send null where a value may be missing."
+        raise InvalidRequest(f"{reason} {wanted}") from None
+    if len(body) > 2 * _MOST_LEVELS:
+        _require_shallow(body, document)
+    return document
+
+
+def _require_shallow(body: bytes, document: object) -> None:
+    """Reject arrays and objects nested too deeply for functions that call themselves.
+
+    Args:
+        body: JSON, as it was sent.
+        document: what the body holds.
+
+    Raises:
+        InvalidRequest: there are more than `_MOST_LEVELS` levels.
+    """
+    if body.count(b"[") + body.count(b"{") <= _MOST_LEVELS:
+        return
+    # Each replacement takes away the innermost level of all that is left.
+    brackets = body.translate(None, _NOT_BRACKETS)
+    for _ in range(_MOST_LEVELS):
+        outer = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(outer) == len(brackets):
+            break
+        brackets = outer
+    # Brackets within strings are left over too, so what is left is only a suspicion.
+    if brackets and _levels(document) > _MOST_LEVELS:
+        raise InvalidRequest(
+            f"The body nests arrays and objects more than {_MOST_LEVELS} levels deep; send rows "
+            "or tensors as the documentation shows them."
+        )
+
+
+def _levels(document: Any) -> int:  # noqa: ANN401 - JSON is any of its types
+    """How deeply arrays and objects are nested; counts to one above `_MOST_LEVELS`."""
+    level = [document]
+    for depth in range(_MOST_LEVELS + 1):
+        level = [one for one in level if isinstance(one, dict | list)]
+        if not level:
+            return depth
+        level = list(
+            chain.from_iterable(it.values() if isinstance(it, dict) else it for it in level)
+        )
+    return _MOST_LEVELS + 1
 
 
 def rows_of_numbers(body: bytes) -> Numbers | None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.codecs.json_numbers import numbers_under, request_of_tensor, rows_of_numbers
+from service.codecs.json_reader import numbers_under, request_of_tensor, rows_of_numbers
 from service.codecs.tensors import fitted
 
 # What a number may be replaced by, or followed by, in a text that was good.
@@ -293,7 +293,7 @@ def test_without_the_library_nothing_is_read_here() -> None:
     """As on a version of Python that it does not support yet."""
     code = (
         "import sys; sys.modules['simdjson'] = None\n"
-        "from service.codecs.json_numbers import *\n"
+        "from service.codecs.json_reader import *\n"
         "text = b'[[1, 2]]'.ljust(999)\n"
         "print(rows_of_numbers(text), numbers_under(text, 'a'), request_of_tensor(text))"
     )

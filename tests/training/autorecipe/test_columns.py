@@ -3,8 +3,8 @@
 import polars as pl
 import pytest
 
-from training.autorecipe.quantities import read_numbers
-from training.data.numerals import Numerals
+from service.tabletext.numerals import Numerals
+from training.autorecipe.columns import read_numbers
 
 
 @pytest.mark.parametrize(
