@@ -98,7 +98,7 @@ def create_app(settings: Settings, place: Place | None = None) -> Onward:
         settings,
         title="Onward",
         version=VERSION,
-        description="Predictions from tables and pictures. Train small, serve fast.",
+        description="Predictions from tables and images. Train small, serve fast.",
         lifespan=_lifespan(worker, shadows, settings),
         redirect_slashes=False,
     )

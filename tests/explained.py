@@ -1,4 +1,4 @@
-"""Tiny models whose reasons are known: features that act in pairs, and pictures weighed by ink."""
+"""Tiny models whose reasons are known: features that act in pairs, and images weighed by ink."""
 
 from pathlib import Path
 
@@ -29,13 +29,13 @@ def publish_quadratic(models: Path, matrix: list[list[float]], reference: list[f
     return publish(models, stated, _quadratic(matrix), proof)
 
 
-def ink_probability(weights: Floats, picture: npt.NDArray[np.uint8]) -> float:
-    """What the ink model computes for a grey picture, by numpy."""
-    return float(sigmoid((weights * picture[..., 0] / 255).sum() - 2))
+def ink_probability(weights: Floats, image: npt.NDArray[np.uint8]) -> float:
+    """What the ink model computes for a grey image, by numpy."""
+    return float(sigmoid((weights * image[..., 0] / 255).sum() - 2))
 
 
 def publish_ink(models: Path, weights: Floats) -> Path:
-    """Publish ``probability = sigmoid(sum of weights * grey / 255 - 2)`` of grey pictures.
+    """Publish ``probability = sigmoid(sum of weights * grey / 255 - 2)`` of grey images.
 
     Args:
         models: the folder.

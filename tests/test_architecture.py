@@ -140,7 +140,7 @@ OWNERS: Mapping[str, set[str]] = {
     "uvicorn": {"service.__main__", "service.server"},
     "pydantic_settings": {"service.settings"},
     "torch": {"training"},
-    "PIL": {"service.imaging", "service.api.explain.overlays"},
+    "PIL": {"service.imaging", "service.api.explain.saliency"},
     "sklearn": {"training"},
     "matplotlib": {"training"},
     "polars": {"training"},

@@ -1,4 +1,4 @@
-"""Images that are small files and large pictures, or that break their decoder."""
+"""Images that are small files and large images, or that break their decoder."""
 
 import base64
 import zlib

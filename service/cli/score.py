@@ -14,7 +14,7 @@ from service.cli.files import STANDARD, pieces, size_of, source, target
 from service.cli.one_model import one_model
 from service.cli.options import add_settings, read_settings
 from service.cli.progress import Progress
-from service.cli.score_images import score_pictures
+from service.cli.score_images import score_images
 from service.codecs.csv_header import SAMPLE_BYTES
 from service.codecs.endpoint import Endpoints
 from service.codecs.options import Parameters, read_parameters
@@ -57,7 +57,7 @@ def score(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="onward score",
-        description="Score a table, or a folder of pictures, by a model of the models folder, "
+        description="Score a table, or a folder of images, by a model of the models folder, "
         "without a server. The answer is the same as over HTTP.",
         epilog="Ends with 0 where every row has an answer, 1 where some have an error in their "
         "place, 2 where nothing was scored; then nothing is written.",
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", help="name of the model")
     parser.add_argument(
         "source",
-        help="file to read, also packed (.gz), or a folder of pictures; - is standard input",
+        help="file to read, also packed (.gz), or a folder of images; - is standard input",
     )
     parser.add_argument("-o", "--output", default=STANDARD, help="file to write (default: -)")
     parser.add_argument("--version", help="of the model, or an alias (default: what serves)")
@@ -86,7 +86,7 @@ def _answer_forms() -> list[Form]:
 
 def _scoring(options: argparse.Namespace) -> Coroutine[None, None, int]:
     if Path(options.source).is_dir():
-        return score_pictures(options, read_settings(vars(options)), _parameters(options))
+        return score_images(options, read_settings(vars(options)), _parameters(options))
     return _score(options)
 
 

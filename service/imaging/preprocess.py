@@ -134,13 +134,14 @@ class SmallPngReader:
         # Signature, size, eight bits of grey.
         self._head = PNG_SIGNATURE + b"\0\0\0\rIHDR" + pack(">IIBB", *self._size, 8, 0)
         self._normalizes = spec.normalize == "digit"
+        self._errors = decoder_errors("PNG")
 
     def read(self, content: bytes) -> npt.NDArray[np.uint8] | None:
         """The pixels ``[height, width]`` that `InputImage` reads; None for any other file."""
         if not (self._takes and content.startswith(self._head)):
             return None
         try:
-            with decoder_errors("PNG"):
+            with self._errors:
                 image = PngImageFile(BytesIO(content))
                 pixels = image.tobytes()
         except InvalidImage:

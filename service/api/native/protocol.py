@@ -74,7 +74,7 @@ _PREDICT: dict[str, Any] = {
         }
     },
 }
-# A report is one file with its own style and pictures; nothing in it runs or fetches anything.
+# A report is one file with its own style and images; nothing in it runs or fetches anything.
 _REPORT_HEADERS = {
     "content-security-policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "
     "img-src data:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
@@ -93,7 +93,7 @@ _PAGE: dict[str, Any] = {"response_class": HTMLResponse, "responses": MODEL_ERRO
 class ResponseForm(NamedTuple):
     """What the answer's form depends on: whether one row was sent bare, and what is wanted.
 
-    ``files`` are the names of pictures that came as files of a form.
+    ``files`` are the names of images that came as files of a form.
     """
 
     single: bool
@@ -112,7 +112,7 @@ _ONE, _SEVERAL = (ResponseForm(single=single, parameters=USUAL) for single in (T
 
 
 class NativeProtocol:
-    """JSON objects by feature name, and pictures in any form."""
+    """JSON objects by feature name, and images in any form."""
 
     name = "plain"
 
@@ -120,11 +120,11 @@ class NativeProtocol:
         self._limits = limits
 
     def media_types(self, endpoint: Endpoint) -> tuple[str, ...]:
-        """JSON, and what pictures come as where the model takes them."""
+        """JSON, and what images come as where the model takes them."""
         return (JSON,) if endpoint.images is None else IMAGE_TYPES
 
     def json_bytes(self, body: bytes, head: RequestHead) -> int:
-        """All of them, or none of the files of pictures."""
+        """All of them, or none of the files of images."""
         media_type = media_type_of(head.content_type or JSON)
         return len(body) if media_type in (JSON, FORM) else 0
 
@@ -135,7 +135,7 @@ class NativeProtocol:
         manifest = endpoint.manifest or endpoint.require_manifest()
         parameters = self._parameters(manifest, head.query) if head.query else USUAL
         if endpoint.images is not None:
-            return self._of_pictures(endpoint.images, body, head, parameters)
+            return self._of_images(endpoint.images, body, head, parameters)
         codec = endpoint.features or endpoint.require_features()
         numbers = rows_of_numbers(body) if codec.reads_numbers else None
         matrix = None if numbers is None else codec.decode_numbers(numbers)
@@ -170,7 +170,7 @@ class NativeProtocol:
             require_offered(manifest.output, parameters)
         return parameters
 
-    def _of_pictures(
+    def _of_images(
         self, codec: ImageCodec, body: bytes, head: RequestHead, parameters: Parameters
     ) -> DecodedRequest[ResponseForm]:
         content_type = head.content_type or JSON

@@ -66,12 +66,12 @@ class V1ExamplesProtocol:
                 f"Model {endpoint.name!r} is a {endpoint.manifest.task} model, which cannot "
                 f"{self._task.verb}; use :predict."
             )
-        if (pictures := endpoint.images) is not None:
+        if (images := endpoint.images) is not None:
             template = {KEY: {"b64": "the image's file in base64"}}
-            shown_pictures = list(
+            shown_images = list(
                 self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
             )
-            return DecodedRequest(pictures.read(shown_pictures, instance), len(shown_pictures))
+            return DecodedRequest(images.read(shown_images, instance), len(shown_images))
         codec = endpoint.require_features()
         examples = self._examples(read_document(body, lambda: {_EXAMPLES: [codec.example]}))
         known = {feature.name for feature in codec.features}

@@ -107,10 +107,10 @@ class V1Protocol:
         return EncodedBody(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def _columns(self, endpoint: Endpoint, given: object) -> Inputs:
-        if (pictures := endpoint.images) is not None:
-            column = picture_column(given)
+        if (images := endpoint.images) is not None:
+            column = image_column(given)
             self._limits.require_rows(len(column))
-            return pictures.read(column, instance)
+            return images.read(column, instance)
         self._limits.require_rows(longest_column(given))
         codec = endpoint.features
         if codec is None:
@@ -400,8 +400,8 @@ def instance(number: int) -> str:
     return f"Instance {number}: "
 
 
-def picture_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of its types
-    """The pictures of ``inputs``, bare or under the name of the graph's input.
+def image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of its types
+    """The images of ``inputs``, bare or under the name of the graph's input.
 
     Raises:
         InvalidRequest: they are no list, or there are none.
@@ -410,7 +410,7 @@ def picture_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any o
         given = given[KEY]
     if not isinstance(given, list) or not given:
         raise InvalidRequest(
-            f"'inputs' must be a list of pictures, bare or under {KEY!r}, got {shown(given)}."
+            f"'inputs' must be a list of images, bare or under {KEY!r}, got {shown(given)}."
         )
     return given
 

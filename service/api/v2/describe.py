@@ -6,7 +6,7 @@ from service.engine.registry import Registry
 from service.engine.session import TensorSpec
 
 _PLATFORM = "onnx_onnxv1"
-_PICTURE_AXES = 3
+_IMAGE_AXES = 3
 _CHANNELS = {1, 3, 4}
 _CONFIGURED = {"BYTES": "TYPE_STRING"}
 
@@ -53,13 +53,13 @@ def _most_rows(about: ModelInfo) -> int:
 
 
 def _format(about: ModelInfo, spec: TensorSpec, *, batched: bool) -> str:
-    """How a picture lies in a tensor, told by which axis has as many entries as colours."""
+    """The layout of an image in a tensor, detected by which axis has as many entries as colours."""
     if about.manifest is not None:
         return "FORMAT_NHWC" if isinstance(about.manifest.input, ImageInput) else "FORMAT_NONE"
     dims = spec.shape[1:] if batched else spec.shape
-    if len(dims) == _PICTURE_AXES and dims[0] in _CHANNELS:
+    if len(dims) == _IMAGE_AXES and dims[0] in _CHANNELS:
         return "FORMAT_NCHW"
-    if len(dims) == _PICTURE_AXES and dims[-1] in _CHANNELS:
+    if len(dims) == _IMAGE_AXES and dims[-1] in _CHANNELS:
         return "FORMAT_NHWC"
     return "FORMAT_NONE"
 

@@ -397,11 +397,11 @@ def read_image_inputs(
     regions: Regions,
     codec: ImageCodec,
 ) -> Inputs:
-    """The graph's own pixels, or the pictures of a BYTES tensor, each element a file.
+    """The graph's own pixels, or the images of a BYTES tensor, each element a file.
 
     Raises:
         InvalidRequest: the tensor is neither.
-        InvalidInput: some files are no pictures that are read here; says which.
+        InvalidInput: some files are no images that are read here; says which.
     """
     spec = endpoint.inputs[0]
     given = document.get("inputs")
@@ -424,14 +424,14 @@ def read_image_inputs(
         files = _flat(tensor.get("data"))
     if len(files) != count:
         raise InvalidRequest(
-            f"Input {spec.name!r}: {_number(len(files), count)} pictures were sent, and its shape "
+            f"Input {spec.name!r}: {_number(len(files), count)} images were sent, and its shape "
             f"holds {count}."
         )
     return codec.read(files, _place)
 
 
 def read_raw_image(payload: Payload, endpoint: Endpoint, codec: ImageCodec) -> Inputs:
-    """A body that is one picture: the graph's own pixels, or a file."""
+    """A body that is one image: the graph's own pixels, or a file."""
     content = payload.rest()
     if codec.is_raw(content):
         return (read_raw(payload, endpoint),)
@@ -449,7 +449,7 @@ def _count(shape: object, name: str) -> int:
         if count > 0 and all(axis == 1 for axis in rest):
             return int(count)
     raise InvalidRequest(
-        f"Input {name!r} has shape {shown(shape)}; BYTES are files of pictures, so send [how many]."
+        f"Input {name!r} has shape {shown(shape)}; BYTES are files of images, so send [how many]."
     )
 
 

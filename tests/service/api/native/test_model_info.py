@@ -74,7 +74,7 @@ def test_a_model_tells_its_evaluation(start: StartApp) -> None:
 
 @pytest.mark.usefixtures("measured")
 def test_a_report_is_shown_and_can_do_nothing(start: StartApp) -> None:
-    """The page is the bundle's own; the policy lets it show style and pictures alone."""
+    """The page is the bundle's own; the policy lets it show style and images alone."""
     client = start()
 
     page = client.get("/models/price/report")

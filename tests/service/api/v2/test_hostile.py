@@ -250,7 +250,7 @@ def test_a_gigabyte_that_is_only_declared_is_refused_at_once(models: Path, start
 
 
 def test_memory_stays_flat_under_hostile_requests(models: Path, start: StartApp) -> None:
-    """After a first round, a hundred more raise the process's peak by less than a few pictures."""
+    """After a first round, a hundred more raise the process's peak by less than a few images."""
     place_bare(models, "simple", sum_and_difference())
     client = start(max_body_bytes=2**22)
     bomb = gzip.compress(bytes(2**26), 9)

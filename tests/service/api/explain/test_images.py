@@ -1,4 +1,4 @@
-"""Why a picture was answered as it was: numbers, or a picture of them."""
+"""Why an image was answered as it was: numbers, or an image of them."""
 
 from io import BytesIO
 from pathlib import Path
@@ -33,7 +33,7 @@ def drawing() -> bytes:
 
 
 def test_the_drops_are_where_the_model_looks(models: Path, start: StartApp) -> None:
-    """One picture as its file; the answer is a prediction's."""
+    """One image as its file; the answer is a prediction's."""
     published(models)
     client = start()
     headers = {"content-type": "image/png"}
@@ -53,7 +53,7 @@ def test_the_drops_are_where_the_model_looks(models: Path, start: StartApp) -> N
     assert drops[2, 0] == pytest.approx(0, abs=1e-6)
 
 
-def test_asked_for_a_picture_the_answer_is_one(models: Path, start: StartApp) -> None:
+def test_asked_for_an_image_the_answer_is_one(models: Path, start: StartApp) -> None:
     """Red where the model looks, grey elsewhere."""
     published(models)
     headers = {"content-type": "image/png", "accept": "image/png"}
@@ -68,7 +68,7 @@ def test_asked_for_a_picture_the_answer_is_one(models: Path, start: StartApp) ->
     assert len(set(pixels[-height // 6, width // 6].tolist())) == 1
 
 
-def test_a_table_has_no_picture(models: Path, start: StartApp) -> None:
+def test_a_table_has_no_image(models: Path, start: StartApp) -> None:
     """Its reasons are numbers."""
     publish_price(models)
 
@@ -79,7 +79,7 @@ def test_a_table_has_no_picture(models: Path, start: StartApp) -> None:
     assert "are numbers" in answer.json()["error"]
 
 
-def test_a_grid_finer_than_the_picture_is_refused(models: Path, start: StartApp) -> None:
+def test_a_grid_finer_than_the_image_is_refused(models: Path, start: StartApp) -> None:
     """Twelve pixels have no thirteen cells."""
     published(models)
 
