@@ -19,8 +19,8 @@ from service.codecs.csv_records import quote_patterns
 
 AnyPattern = re.Pattern[Any]
 
-SIZES = (1_000, 10_000, 100_000)
-# 100 KB may take this many times as long as 10 KB; quadratic time would take 100 times as long.
+SIZES = (100, 1_000, 10_000, 100_000)
+# Ten times the text may take this many times as long; quadratic time would take 100 times as long.
 MOST_GROWTH = 30
 NOISE_SECONDS = 0.01
 # Characters of which pairs alternate.
