@@ -19,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest --dist worksteal --numprocesses
 test: $(VENV)/development
 	$(PYTEST) $(WORKERS)
 
-# Only the tests that start no server, no process and no training.
+# Only the tests that start no server and no process, train nothing and measure no time.
 test-fast: $(VENV)/development
 	$(PYTEST) $(CORES) --fast
 
