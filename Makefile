@@ -10,17 +10,18 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 serve: $(VENV)/serving
 	$(BIN)/python -m service
 
-# Two workers for each core: half of the time, tests wait for servers.
-WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
-PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+# All tests run with two workers for each core, because half of the time they wait for servers.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+WORKERS ?= $(shell echo $$((2 * $(CORES))))
+PYTEST := $(BIN)/python -m pytest --dist worksteal --numprocesses
 
 # Set up and run the whole test suite.
 test: $(VENV)/development
-	$(PYTEST)
+	$(PYTEST) $(WORKERS)
 
-# Only the tests that start no server, no process and no training.
+# Only the tests that start no server and no process, train nothing and measure no time.
 test-fast: $(VENV)/development
-	$(PYTEST) --fast
+	$(PYTEST) $(CORES) --fast
 
 # Formatter, linter and types over code and tests.
 check: $(VENV)/development

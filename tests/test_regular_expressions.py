@@ -19,9 +19,9 @@ from service.codecs.csv_reader import quote_patterns
 
 AnyPattern = re.Pattern[Any]
 
-SIZES = (1_000, 10_000, 100_000)
-# 100 KB may take this many times as long as 10 KB; quadratic time would take 100 times as long.
-MAX_GROWTH = 30
+SIZES = (100, 1_000, 10_000, 100_000)
+# Ten times the text may take this many times as long; quadratic time would take 100 times as long.
+MOST_GROWTH = 30
 NOISE_SECONDS = 0.01
 # Characters of which pairs alternate.
 PAIRED = 12
@@ -137,7 +137,7 @@ def too_slow(pattern: AnyPattern, *, anywhere: bool) -> str | None:
             before, *longer = [partial(way, text) for text in texts]
             most = seconds(before)
             for call, size in zip(longer, SIZES[1:], strict=True):
-                allowed = MAX_GROWTH * most + NOISE_SECONDS
+                allowed = MOST_GROWTH * most + NOISE_SECONDS
                 # Twice, in case that another process disturbed the first.
                 if (most := seconds(call)) > allowed and seconds(call) > allowed:
                     return f"{name}, {size} of {texts[0][:20]!r}…: {most:.4f} s"
