@@ -44,7 +44,7 @@ from service.server.connections import Connections
 from service.server.fast_path import FastPath
 from service.server.signals import Signals
 from service.settings import Settings
-from service.shadow.runner import Shadows
+from service.shadow.runner import ShadowRunner
 from service.workers.ipc import WORKERS_FOLDER, claim_slot
 from service.workers.worker import Worker, WorkerContext
 
@@ -86,7 +86,7 @@ def create_app(settings: Settings, context: WorkerContext | None = None) -> Onwa
     """
     metrics = Metrics()
     worker = Worker(settings, metrics, context or WorkerContext())
-    shadows = Shadows(metrics)
+    shadows = ShadowRunner(metrics)
     app = Onward(
         worker.registry,
         settings,
@@ -143,7 +143,7 @@ def create_app_from_environment() -> Onward:
 
 
 def _lifespan(
-    worker: Worker, shadows: Shadows, settings: Settings
+    worker: Worker, shadows: ShadowRunner, settings: Settings
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """From the loading of the models until the last answer is out."""
     signals = Signals(

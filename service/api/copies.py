@@ -10,13 +10,13 @@ from service.engine.dtypes import Arrays
 from service.engine.model import ServedModel
 from service.engine.registry import Registry
 from service.observability.logs import request_id
-from service.shadow.runner import Asked, Shadows
+from service.shadow.runner import Exchange, ShadowRunner
 
 
 class Copies:
     """What is done with a request once its answer is out."""
 
-    def __init__(self, registry: Registry, shadows: Shadows) -> None:
+    def __init__(self, registry: Registry, shadows: ShadowRunner) -> None:
         self._registry = registry
         self._shadows = shadows
 
@@ -40,10 +40,10 @@ class _Copying(BackgroundTask):
 
     def __init__(
         self,
-        shadows: Shadows,
+        shadows: ShadowRunner,
         serving: ServedModel,
         candidates: Sequence[tuple[ServedModel, Shadow]],
-        asked: Asked,
+        asked: Exchange,
     ) -> None:
         self._shadows = shadows
         self._serving = serving

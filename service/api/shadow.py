@@ -10,7 +10,7 @@ from service.api.error_schemas import MODEL_ERRORS, returns
 from service.api.responses import json_response
 from service.engine.registry import Registry
 from service.errors import NotFound
-from service.shadow.runner import Shadows
+from service.shadow.runner import ShadowRunner
 from service.shadow.tally import MOST_TIMES, Tally
 from service.workers.ipc import Channel
 
@@ -18,7 +18,7 @@ _TALLY = "shadow tally"
 _RESET = "shadow reset"
 
 
-def shadow_router(registry: Registry, shadows: Shadows, channel: Channel) -> APIRouter:
+def shadow_router(registry: Registry, shadows: ShadowRunner, channel: Channel) -> APIRouter:
     """The report's path."""
     router = APIRouter(tags=["models"])
     reports = _Reports(registry, shadows, channel)
@@ -49,7 +49,7 @@ def shadow_router(registry: Registry, shadows: Shadows, channel: Channel) -> API
 class _Reports:
     """The tallies of every worker as one."""
 
-    def __init__(self, registry: Registry, shadows: Shadows, channel: Channel) -> None:
+    def __init__(self, registry: Registry, shadows: ShadowRunner, channel: Channel) -> None:
         self._registry = registry
         self._shadows = shadows
         self._channel = channel

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
-from service.explain.occlusion import predict_bounded
+from service.explain.occlusion import predict_in_chunks
 
 ORDERS = 16
 _ALL_ORDERS_UP_TO = 3
@@ -71,7 +71,7 @@ async def mixtures(model: ServedModel, rows: Array, answers: Array, reference: A
             row, mask = np.divmod(np.arange(start, end), len(masks))
             return np.where(masks[mask], rows[row], reference)
 
-        between = await predict_bounded(model, len(rows) * len(masks), mixed)
+        between = await predict_in_chunks(model, len(rows) * len(masks), mixed)
     parts = [
         np.broadcast_to(base, (len(rows), 1, answers.shape[1])),
         between.reshape(len(rows), len(masks), answers.shape[1]),

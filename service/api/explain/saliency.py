@@ -10,7 +10,7 @@ from service.bundle.manifest import ImageInput, Input
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
-from service.explain.occlusion import occluded
+from service.explain.occlusion import predict_occluded
 
 Reason = dict[str, object]
 
@@ -44,7 +44,7 @@ async def explain_pictures(
             f"Parameter 'resolution' must be at most {least} here, the picture's shorter side, "
             f"got {cells}."
         )
-    asked = await occluded(model, pictures, cells or min(USUAL_CELLS, least))
+    asked = await predict_occluded(model, pictures, cells or min(USUAL_CELLS, least))
     found: list[Reason] = []
     for row, grid in enumerate(asked):
         whole = float(subject.numbers(row, answers[row : row + 1])[0])
