@@ -1,4 +1,4 @@
-"""Why a model answers what it does, where its score is a sum over the features."""
+"""Feature contributions of models whose score is a sum over the features."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class NumberTerm(Part):
 
     kind: Literal["number"]
     coefficients: Scores = Field(description="of the score for each unit of the feature")
-    reference: Finite = Field(description="the training part's mean, which adds nothing")
+    reference: Finite = Field(description="the training set's mean, which adds nothing")
     minimum: Finite | None = Field(default=None, description="lesser values count as this one")
     maximum: Finite | None = Field(default=None, description="greater values count as this one")
     missing: Scores | None = Field(default=None, description="what a missing value adds")
@@ -42,7 +42,7 @@ class NumberTerm(Part):
 
 
 class CategoryTerm(Part):
-    """A word adds a number of its own; over the training part they add nothing in the mean."""
+    """Each category adds its own number; their mean over the training set is zero."""
 
     kind: Literal["category"]
     words: Annotated[list[Scores], Field(min_length=1)] = Field(

@@ -1,4 +1,4 @@
-"""ONNX files: checked before they are read, and what the service needs to know of their graph.
+"""ONNX files: checked before they are read, and the facts that the service needs of their graph.
 
 The files are protobuf messages, described in
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; the numbers of fields are from there.
