@@ -95,21 +95,21 @@ class Additive(Part):
     @model_validator(mode="after")
     def _widths_agree(self) -> Self:
         width = len(self.base)
-        for place, term in enumerate(self.terms):
+        for index, term in enumerate(self.terms):
             if any(len(group) != width for group in term.groups):
-                msg = f"base has {width} scores, and term {place} has others"
+                msg = f"base has {width} scores, and term {index} has others"
                 raise ValueError(msg)
         return self
 
-    def of(self, row: Sequence[float], place: int = 0) -> Sum:
+    def of(self, row: Sequence[float], index: int = 0) -> Sum:
         """What each feature of a row adds to a score.
 
         Args:
             row: the graph's own numbers, in the features' order.
-            place: of the score; the label's where there are more than two.
+            index: of the score; the label's where there are more than two.
         """
-        added = [term.added(x)[place] for term, x in zip(self.terms, row, strict=True)]
-        return exact_sum(self.base[place], added)
+        added = [term.added(x)[index] for term, x in zip(self.terms, row, strict=True)]
+        return exact_sum(self.base[index], added)
 
 
 def exact_sum(base: float, added: Sequence[float]) -> Sum:

@@ -71,8 +71,8 @@ async def predict_occluded(model: ServedModel, images: Array, cells: int) -> Arr
             image[top:bottom, left:right] = backgrounds[one]
         return made
 
-    answers = await predict_in_chunks(model, len(images) * count, filled)
-    return answers.reshape(len(images), cells, cells, -1)
+    predictions = await predict_in_chunks(model, len(images) * count, filled)
+    return predictions.reshape(len(images), cells, cells, -1)
 
 
 def background_of(image: Array) -> Array:

@@ -72,7 +72,7 @@ def test_the_answer_falls_most_where_the_ink_is_that_counts(ink: ServedModel) ->
     assert found[3, 0] == pytest.approx(found.max(), abs=0.1)
 
 
-def test_the_background_is_the_border_of_most_pictures() -> None:
+def test_the_background_is_the_border_of_most_images() -> None:
     """Ink that runs out of the picture at one side does not hide it."""
     picture = np.full((SIDE, SIDE, 3), (250, 240, 230), np.uint8)
     picture[:, 3:6] = 0

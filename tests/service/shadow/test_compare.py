@@ -134,7 +134,7 @@ def test_several_outputs_must_all_agree(bare: ServedModel) -> None:
     assert (found.same.tolist(), found.differences.tolist()) == ([True, False], [0.0, 3.0])
 
 
-def test_versions_that_cannot_be_asked_the_same_are_told(models: Path) -> None:
+def test_versions_that_cannot_be_requested_the_same_are_reported(models: Path) -> None:
     """Other tensors, other features, or a manifest on one side."""
     price, again = loaded(publish_price(models)), loaded(publish_price(models, slope=3.0))
     bare = loaded(place_bare(models, "bare", sum_and_difference()))
@@ -145,7 +145,7 @@ def test_versions_that_cannot_be_asked_the_same_are_told(models: Path) -> None:
     assert "other inputs" in str(incompatibility(admission, iris))
 
 
-def test_a_row_is_shown_as_a_caller_would_write_it(models: Path) -> None:
+def test_a_row_is_shown_as_a_client_would_write_it(models: Path) -> None:
     """Words, truths, and null where a value is missing."""
     mixed = loaded(publish_mixed(models))
     row = np.array([[np.nan, 3, 1, 1, -1]], np.float32)

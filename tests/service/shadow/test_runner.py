@@ -94,7 +94,7 @@ def test_what_has_no_room_is_dropped_and_counted(models: Path) -> None:
     play(scenario)
 
 
-def test_a_candidate_that_fails_is_told_and_harms_nobody(models: Path) -> None:
+def test_a_candidate_that_fails_is_reported_and_affects_no_other(models: Path) -> None:
     """Here those requests whose values fill no rows of seven, one by one."""
     sums = graph([[1.0], [1.0]], [0.0], "probability")
     serving = loaded(place_bare(models, "bare", sums))
@@ -143,7 +143,7 @@ def test_a_new_serving_version_begins_a_new_tally(models: Path) -> None:
     play(scenario)
 
 
-def test_after_a_reset_nothing_of_before_is_told(models: Path) -> None:
+def test_after_a_reset_nothing_of_before_is_reported(models: Path) -> None:
     """Not even what was still waiting."""
     serving, candidate = loaded(publish_price(models)), loaded(publish_price(models))
 

@@ -75,7 +75,7 @@ def told(entries: Sequence[Entry]) -> list[tuple[str, State, str]]:
         ),
     ],
 )
-def test_every_worker_tells_the_same(
+def test_every_worker_gives_the_same(
     tmp_path: Path, views: list[View], expected: list[tuple[str, State, str]]
 ) -> None:
     """READY while any serves it, and the reason names who does not."""
@@ -89,7 +89,7 @@ def test_every_worker_tells_the_same(
     play(tmp_path, views, scenario)
 
 
-def test_a_model_that_the_worker_does_not_know_is_told(tmp_path: Path) -> None:
+def test_a_model_that_the_worker_does_not_know_is_reported(tmp_path: Path) -> None:
     """404 as from one worker; and asked by another, it has simply nothing to tell."""
 
     async def scenario(first: ClusterIndex, _: ClusterIndex) -> None:

@@ -122,7 +122,7 @@ def test_a_worker_that_does_not_follow_is_named(models: Path, tmp_path: Path) ->
     play(tmp_path, scenario)
 
 
-def test_a_load_that_every_worker_refuses_is_told_as_by_one(models: Path, tmp_path: Path) -> None:
+def test_a_load_that_every_worker_rejects_is_reported_once(models: Path, tmp_path: Path) -> None:
     """All know of the refused version, and serve the one before it."""
     publish_price(models)
 

@@ -88,7 +88,7 @@ def test_what_a_worker_cannot_do_is_its_answer(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
-def test_a_worker_that_hangs_is_told_by_its_process(tmp_path: Path) -> None:
+def test_a_worker_that_hangs_is_reported_by_its_process(tmp_path: Path) -> None:
     """The others' answers are not lost over it."""
 
     async def scenario(first: Channel, second: Channel, third: Channel) -> None:

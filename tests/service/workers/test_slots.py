@@ -6,7 +6,7 @@ from pathlib import Path
 from service.workers.ipc import claim_slot, process_id
 
 
-def test_each_worker_has_a_place_of_its_own(tmp_path: Path) -> None:
+def test_each_worker_has_a_slot_of_its_own(tmp_path: Path) -> None:
     """The lowest that is free, and who ended makes room."""
     first, second, third = (claim_slot(tmp_path) for _ in range(3))
 
