@@ -26,7 +26,7 @@ from service.server.sockets import Server, bound, port_of_workers
 from service.server.supervisor import Supervisor
 from service.settings import Settings, misspelt_variables
 from service.spelling import nearest
-from service.workers.ipc import WORKERS_FOLDER, meeting_place
+from service.workers.ipc import WORKERS_FOLDER, runtime_dir
 
 _USAGE_ERROR = 2
 # After its own bound a worker has so long to end; then its supervisor ends it.
@@ -164,7 +164,7 @@ def _serve(settings: Settings) -> None:
             for name, value in settings.model_dump(exclude_none=True).items()
         }
     )
-    with meeting_place() as folder:
+    with runtime_dir() as folder:
         os.environ[WORKERS_FOLDER] = str(folder)
         config = uvicorn.Config(
             "service.app:create_app_from_environment",

@@ -37,7 +37,7 @@ from service.limits import Limits
 from service.observability.logs import request_id
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.shadow.runner import Shadows
+from service.shadow.runner import ShadowRunner
 from service.workers.worker import Worker
 
 T = TypeVar("T")
@@ -280,7 +280,7 @@ class ShadowMirror:
         shadows: run the copies.
     """
 
-    def __init__(self, registry: Registry, shadows: Shadows) -> None:
+    def __init__(self, registry: Registry, shadows: ShadowRunner) -> None:
         self._registry = registry
         self._shadows = shadows
 
@@ -304,7 +304,7 @@ class _MirrorTask(BackgroundTask):
 
     def __init__(
         self,
-        shadows: Shadows,
+        shadows: ShadowRunner,
         serving: ServedModel,
         candidates: Sequence[tuple[ServedModel, Shadow]],
         arrays: tuple[Arrays, Arrays],

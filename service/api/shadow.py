@@ -10,7 +10,7 @@ from service.api.error_schemas import MODEL_ERRORS, returns
 from service.api.health import json_response
 from service.engine.registry import Registry
 from service.errors import NotFound
-from service.shadow.runner import Shadows
+from service.shadow.runner import ShadowRunner
 from service.shadow.tally import MOST_TIMES, Tally
 from service.workers.ipc import Channel
 
@@ -18,7 +18,7 @@ _TALLY = "shadow tally"
 _RESET = "shadow reset"
 
 
-def shadow_router(registry: Registry, shadows: Shadows, channel: Channel) -> APIRouter:
+def shadow_router(registry: Registry, shadows: ShadowRunner, channel: Channel) -> APIRouter:
     """The report's path."""
     router = APIRouter(tags=["models"])
     reports = _Reports(registry, shadows, channel)
@@ -49,12 +49,12 @@ def shadow_router(registry: Registry, shadows: Shadows, channel: Channel) -> API
 class _Reports:
     """The tallies of every worker as one."""
 
-    def __init__(self, registry: Registry, shadows: Shadows, channel: Channel) -> None:
+    def __init__(self, registry: Registry, shadows: ShadowRunner, channel: Channel) -> None:
         self._registry = registry
         self._shadows = shadows
         self._channel = channel
-        channel.on(_TALLY, self._own)
-        channel.on(_RESET, self._forget)
+        channel.handle(_TALLY, self._own)
+        channel.handle(_RESET, self._forget)
 
     async def of(self, name: str, version: str) -> dict[str, object]:
         """The report.
@@ -63,7 +63,7 @@ class _Reports:
             NotFound: this version gets no copies.
         """
         serving = self._registry.entry(name, serving=True).version
-        answers = await self._channel.ask(_TALLY, [name, version])
+        answers = await self._channel.request(_TALLY, [name, version])
         told = [await self._own([name, version]), *(answer.content for answer in answers)]
         tallies = [Tally.from_json(tally) for tally in told if tally is not None]
         total = Tally(serving, min((tally.since for tally in tallies), default=0.0))
@@ -81,7 +81,7 @@ class _Reports:
     async def reset(self, name: str, version: str) -> None:
         """Forget what every worker has counted."""
         await self._forget([name, version])
-        await self._channel.ask(_RESET, [name, version])
+        await self._channel.request(_RESET, [name, version])
 
     async def _own(self, which: Sequence[str]) -> dict[str, object] | None:
         tally = self._shadows.tally(*which)

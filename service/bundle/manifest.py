@@ -1,4 +1,4 @@
-"""The manifest: what a model is, what it takes, what it answers and where it came from.
+"""The manifest and the examples of a bundle: the schema of its JSON documents.
 
 The schema of these classes is published as ``models/manifest.schema.json``.
 Optional fields may be added within a format version; anything else raises `FORMAT_VERSION`.
@@ -31,40 +31,40 @@ _BYTES = set(map(float, range(256)))
 
 
 class IntervalLevel(Part):
-    """The margins that hold so much of the truth."""
+    """The margins that contain a share of the true values."""
 
-    level: Share = Field(description="share of the truths that lie within the interval")
+    level: Share = Field(description="share of the true values within the interval")
     margins: Annotated[list[Margin], Field(min_length=1)] = Field(
         description="one for each bin of values"
     )
     coverage: Annotated[Finite, Field(ge=0, le=1)] | None = Field(
-        default=None, description="share of the test part's truths that did lie within"
+        default=None, description="share of the test set's true values within the interval"
     )
     mean_width: Margin | None = Field(
-        default=None, description="from end to end, on the test part, in the output's unit"
+        default=None, description="mean width on the test set, in the output's unit"
     )
 
 
 class Interval(Part):
     """Split conformal prediction (Vovk and others, "Algorithmic Learning in a Random World", 2005).
 
-    A margin is the quantile, corrected for the number of rows, of how far rows that were not
-    fitted on lay from their values: with the scale ``value`` the interval is ``value - margin`` to
+    A margin is the quantile, corrected for the number of rows, of the errors on rows that the model
+    was not fitted to: with the scale ``value`` the interval is ``value - margin`` to
     ``value + margin``; with ``log1p``, for which errors grow with the value, it is
     ``(1 + value) / exp(margin) - 1`` to ``(1 + value) * exp(margin) - 1``.
 
-    Each bin of values has margins of its own, so that the level holds for cheap and dear alike
+    Each bin of values has margins of its own, so that the level holds for low and high values alike
     (Mondrian conformal prediction).
     """
 
     scale: Literal["value", "log1p"]
     source: Literal["validation", "cross-validation"] = Field(
-        description="the rows that the margins are from: the validation part, or each fold of the "
-        "rows outside the test part, answered by a model fitted on the others"
+        description="the rows that the margins are from: the validation set, or each fold of the "
+        "rows outside the test set, predicted by a model fitted to the others"
     )
     rows: Annotated[int, Field(ge=1)]
     edges: list[Finite] = Field(
-        description="the values that part the bins, ascending; an edge belongs to the bin above"
+        description="the values between the bins, ascending; an edge belongs to the bin above"
     )
     levels: Annotated[list[IntervalLevel], Field(min_length=1)] = Field(description="ascending")
 
@@ -94,20 +94,20 @@ class ImageInput(Part):
     kind: Literal["image"]
     height: Side = Field(description="pixels")
     width: Side = Field(description="pixels")
-    channels: Literal[1, 3] = Field(description="1: grey; 3: red, green and blue")
+    channels: Literal[1, 3] = Field(description="1: gray; 3: red, green and blue")
     fit: Literal["stretch", "crop", "pad"] = Field(
-        description="how an image of another shape is fitted: both sides scaled; the middle of "
-        "it, scaled to cover; or all of it, with background around"
+        description="how an image of another shape is fitted: both sides scaled; its center, "
+        "scaled to cover; or all of it, with background around"
     )
     background: Annotated[int, Field(ge=0, le=255)] = Field(
-        default=255, description="the grey around a padded image and behind transparent places"
+        default=255, description="the gray around a padded image and behind transparent pixels"
     )
     normalize: Literal["none", "digit"] = Field(
         default="none",
         description="digit: ink becomes light on dark, its bounding box 20 pixels and its centre "
         "of mass the middle, as in MNIST",
     )
-    decoder: Text = Field(description="what read the images in training, with its version")
+    decoder: Text = Field(description="decoder of the images in training, with its version")
 
 
 Input = Annotated[FeaturesInput | ImageInput, Field(discriminator="kind")]
@@ -141,11 +141,11 @@ class ValueOutput(Part):
 
 
 class Calibration(Part):
-    """How the probabilities were made to say how often they are right, inside the graph.
+    """How the probabilities were calibrated, inside the graph.
 
-    The scores are divided by ``temperature``, chosen on the validation part (Guo and others, "On
+    The scores are divided by ``temperature``, chosen on the validation set (Guo and others, "On
     Calibration of Modern Neural Networks", 2017). The errors are expected calibration errors on
-    the test part.
+    the test set.
     """
 
     temperature: Annotated[Finite, Field(gt=0)]
@@ -166,11 +166,11 @@ class ClassesOutput(Part):
     labels: Annotated[list[Text], Field(min_length=2)]
     threshold: Annotated[Finite, Field(ge=0, le=1)] | None = Field(
         default=None,
-        description="two labels: the second is answered from this probability on (default 0.5)",
+        description="two labels: the second is predicted from this probability on (default 0.5)",
     )
     unsure_below: Annotated[Finite, Field(ge=0, le=1)] | None = Field(
         default=None,
-        description="an answer of a lesser probability is unsure; chosen on the validation part",
+        description="a prediction of a lower probability is unsure; chosen on the validation set",
     )
     calibration: Calibration | None = None
 
@@ -187,14 +187,14 @@ Output = Annotated[ValueOutput | ClassesOutput, Field(discriminator="kind")]
 
 
 def task_of(output: Output) -> Literal["regression", "binary", "multiclass"]:
-    """What kind of answer this is."""
+    """The task that has such an output."""
     if isinstance(output, ValueOutput):
         return "regression"
     return "binary" if len(output.labels) == 2 else "multiclass"  # noqa: PLR2004 - two is binary
 
 
 def output_name(output: Output) -> str:
-    """The graph's output tensor for this kind of answer."""
+    """The graph's output tensor."""
     names = {"regression": "value", "binary": "probability", "multiclass": "probabilities"}
     return names[task_of(output)]
 
@@ -214,25 +214,25 @@ class ColumnScale(Part):
 
 
 class Scaler(Part):
-    """The fitted scaler in plain numbers, for people; the graph holds the one that is applied."""
+    """The fitted scaler in plain numbers, for people; the graph applies its own copy."""
 
     kind: Text
     columns: dict[str, ColumnScale]
 
 
 class Baseline(Part):
-    """A naive predictor's metrics on the same rows."""
+    """Metrics of a naive baseline on the same rows."""
 
     name: Text
     metrics: dict[str, Finite]
 
 
 class Evaluation(Part):
-    """Metrics on rows the model never saw.
+    """Metrics on the held-out test set.
 
     ``part`` is ``test`` for rows set aside before anything was fitted, or ``cross-validation``
-    where there are too few rows to set any aside: ``folds`` models of the same recipe were each
-    measured on the fold they had not seen.
+    if there are too few rows for that: ``folds`` models of the same recipe were each
+    measured on the fold that they were not fitted to.
     """
 
     part: Literal["test", "cross-validation"]
@@ -251,7 +251,7 @@ class DataOrigin(Part):
 
 
 class SplitSizes(Part):
-    """Rows in each part."""
+    """Rows of each set."""
 
     training: Annotated[int, Field(ge=1)]
     validation: Annotated[int, Field(ge=0)]
@@ -265,21 +265,21 @@ class Provenance(Part):
     seed: int
     data: DataOrigin
     split: SplitSizes
-    versions: dict[str, str] = Field(description="libraries that took part, with their versions")
+    versions: dict[str, str] = Field(description="libraries that were used, with their versions")
     commit: str | None = Field(default=None, description="of the training code, where known")
     created: AwareDatetime
     duration_seconds: Annotated[Finite, Field(ge=0)]
 
 
 class FileDigest(Part):
-    """What a file of the bundle must be, to the bit."""
+    """The content of a file of the bundle."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     bytes: Annotated[int, Field(ge=0)]
 
 
 class Manifest(Part):
-    """The bundle's own account of itself; the last file written into it."""
+    """The content of ``manifest.json``, the last file written into a bundle."""
 
     format_version: Literal[1]
     name: Name
@@ -343,7 +343,7 @@ class Tensor(Part):
 
 
 class Tolerance(Part):
-    """How far a device may stray: ``|got - expected| <= absolute + relative * |expected|``."""
+    """How far outputs may deviate: ``|got - expected| <= absolute + relative * |expected|``."""
 
     absolute: Annotated[Finite, Field(ge=0, le=1e-2)]
     relative: Annotated[Finite, Field(ge=0, le=1e-2)]
@@ -357,7 +357,7 @@ class Examples(Part):
     tolerance: Tolerance
 
     def mismatch(self, manifest: Manifest) -> str | None:
-        """What does not fit the manifest, or None."""
+        """What does not match the manifest, or None."""
         rows = self.input.shape[0] if self.input.shape else 0
         expected = [
             (

@@ -1,4 +1,4 @@
-"""ONNX files: checked before they are read, and what the service needs to know of their graph.
+"""ONNX files: checked before they are read, and the facts that the service needs of their graph.
 
 The files are protobuf messages, described in
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; the numbers of fields are from there.
@@ -126,46 +126,48 @@ class ProtobufFile:
         Raises:
             Malformed: the bytes are not a message.
         """
-        place = start
-        while place < end:
+        position = start
+        while position < end:
             self._fields_read += 1
             if self._fields_read > self._most_fields:
                 raise Malformed(f"it has more than {self._most_fields:,} fields")
-            kind, field = self._field(place, end)
+            kind, field = self._field(position, end)
             yield field
-            key, place = (field.number << 3) | kind, field.end
+            key, position = (field.number << 3) | kind, field.end
             if field.number in repeated:
-                place = self._behind_run(place, end, key, kind)
+                position = self._behind_run(position, end, key, kind)
 
-    def _field(self, place: int, end: int) -> tuple[int, WireField]:
+    def _field(self, position: int, end: int) -> tuple[int, WireField]:
         """The kind of a field, and the field, which ends before the end of its message."""
-        head = self.read(place, min(_LONGEST_HEAD, end - place))
-        key, used = _varint(head, 0, place)
+        head = self.read(position, min(_LONGEST_HEAD, end - position))
+        key, used = _varint(head, 0, position)
         number, kind = key >> 3, key & 7
         if not 0 < number <= _HIGHEST_FIELD or kind not in _KINDS:
-            raise Malformed(f"byte {place:,} does not begin a field")
+            raise Malformed(f"byte {position:,} does not begin a field")
         value = 0
         if kind in _FIXED_BYTES:
-            begins = behind = place + used + _FIXED_BYTES[kind]
+            begins = behind = position + used + _FIXED_BYTES[kind]
         else:
-            value, used = _varint(head, used, place)
-            begins = behind = place + used
+            value, used = _varint(head, used, position)
+            begins = behind = position + used
             if kind == _LENGTH:
                 value, behind = 0, begins + value
         if behind > end:
-            raise Malformed(f"a field at byte {place:,} ends after its message; is the file cut?")
+            raise Malformed(
+                f"a field at byte {position:,} ends after its message; is it truncated?"
+            )
         return kind, WireField(number, value, begins, behind)
 
     def _behind_run(self, start: int, end: int, key: int, kind: int) -> int:
         """Where the first field begins that is not another number of the same field."""
-        place = start
+        position = start
         pattern = _run_of(key, kind)
-        while pattern is not None and place < end and self.read(place, 1) == bytes([key]):
-            found = pattern.match(self.read(place, min(_WINDOW_BYTES, end - place)))
+        while pattern is not None and position < end and self.read(position, 1) == bytes([key]):
+            found = pattern.match(self.read(position, min(_WINDOW_BYTES, end - position)))
             if not found or not found.end():
                 break
-            place += found.end()
-        return place
+            position += found.end()
+        return position
 
 
 @cache
@@ -181,20 +183,20 @@ def _run_of(key: int, kind: int) -> "re.Pattern[bytes] | None":
     return None
 
 
-def _varint(head: bytes, used: int, place: int) -> tuple[int, int]:
+def _varint(head: bytes, used: int, position: int) -> tuple[int, int]:
     """A whole number, and how many bytes of the head are read with it.
 
     Args:
         head: the first bytes of a field.
         used: how many of them are read already.
-        place: where in the file the field begins.
+        position: where in the file the field begins.
     """
     value = 0
     for shift, byte in enumerate(head[used : used + _LONGEST_VARINT]):
         value |= (byte & 0x7F) << (7 * shift)
         if byte < _CONTINUES:
             return value, used + shift + 1
-    raise Malformed(f"byte {place:,} does not begin a field")
+    raise Malformed(f"byte {position:,} does not begin a field")
 
 
 @dataclass(frozen=True)

@@ -122,9 +122,9 @@ def replace_document(path: Path, document: BaseModel) -> Path:
 
 
 def path_inside(folder: Path, name: str) -> Path:
-    """The file of that name in a folder, once it is sure to lie there.
+    """The file of that name, if it is inside a folder.
 
-    For names that a file of the folder gives, not the operator.
+    For names in files of the models folder, not for those of the operator.
 
     Args:
         folder: where the file must be.
@@ -191,10 +191,10 @@ def shown_name(name: str) -> str:
 
 
 def parse_document(kind: type[T], content: bytes, name: str) -> T:
-    """The document of this kind that a file's content is.
+    """Parse and validate a JSON document.
 
     Raises:
-        BundleError: it is none; the first five problems are told.
+        BundleError: it is not valid; the message has the first five problems.
     """
     try:
         return kind.model_validate_json(content)
@@ -212,7 +212,7 @@ def to_json(model: BaseModel) -> bytes:
 
 
 def write_flushed(path: Path, content: bytes) -> None:
-    """Write a file and have the disk hold it."""
+    """Write a file and flush it to disk."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -220,7 +220,7 @@ def write_flushed(path: Path, content: bytes) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Have the disk hold what was made or renamed in a folder."""
+    """Flush to disk what was created or renamed in a folder."""
     if os.name == "nt":
         return  # Windows has no way to open a folder for flushing
     descriptor = os.open(folder, os.O_RDONLY)
@@ -293,7 +293,7 @@ def read_onnx(path: Path) -> OnnxFile:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read what ``models/<name>/<version>`` says of itself.
+    """Read the manifest of ``models/<name>/<version>``.
 
     Raises:
         BundleError: the manifest is missing or wrong, or of another model.
@@ -310,7 +310,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def require_sizes(folder: Path, manifest: Manifest) -> None:
-    """See that every file is there, as long as it should be; its content is not read.
+    """Check that every file is there with its size; the content is not read.
 
     Raises:
         BundleError: one is missing or of another length.
@@ -430,7 +430,7 @@ def _require_size(name: str, size: int, expected: FileDigest) -> None:
 
 
 def _remove_abandoned(home: Path) -> None:
-    """Remove what a killed publisher left; a live one never takes a day."""
+    """Remove what a killed publisher left; a running one never takes a day."""
     for leftover in home.glob(f"{_UNFINISHED}*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - leftover.stat().st_mtime > _ABANDONED_AFTER_SECONDS:

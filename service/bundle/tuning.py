@@ -1,7 +1,7 @@
 """How a model is best run on one machine: ``models/<name>/tuning.json``.
 
-``onward tune`` measures and writes it beside the versions, and it may be written by
-hand. Without it the service chooses by itself when it loads the model.
+``onward tune`` measures and writes it, and it may be written by hand. Without it the
+service chooses when it loads the model.
 """
 
 from typing import Annotated, Literal

@@ -67,7 +67,7 @@ def cuda_problem(provider: Path) -> str | None:
     """
     driver, libraries = _driver_problem(), _load_problem(provider)
     if driver and libraries and _DRIVER in libraries:
-        libraries = None  # the provider misses nothing but the driver, which is told already
+        libraries = None  # the provider misses nothing but the driver, which is reported already
     return "; ".join(problem for problem in (driver, libraries) if problem) or None
 
 

@@ -105,12 +105,12 @@ def this_machine() -> Machine:
     return Machine(cpu=_processor(), cores=available_cores(), runtime=RUNTIME_VERSION)
 
 
-def machine_difference(there: Machine, here: Machine) -> str:
+def machine_difference(other: Machine, here: Machine) -> str:
     """How another machine differs from this one; empty if it does not."""
     pairs: list[tuple[str, object, object]] = [
-        ("CPU", there.cpu, here.cpu),
-        ("cores", there.cores, here.cores),
-        ("ONNX Runtime", there.runtime, here.runtime),
+        ("CPU", other.cpu, here.cpu),
+        ("cores", other.cores, here.cores),
+        ("ONNX Runtime", other.runtime, here.runtime),
     ]
     return "; ".join(f"{what} {then}, here {now}" for what, then, now in pairs if then != now)
 

@@ -219,8 +219,10 @@ def fingerprint(folder: str | Path) -> Fingerprint:
     It includes the files beside the versions that say how they run.
     """
     home = Path(folder).parent
-    beside = [(f"../{name}", home / name) for name in (TUNING, CONFIG)]
-    facts = [fact for name, path in beside if os.path.lexists(path) for fact in _facts(name, path)]
+    siblings = [(f"../{name}", home / name) for name in (TUNING, CONFIG)]
+    facts = [
+        fact for name, path in siblings if os.path.lexists(path) for fact in _facts(name, path)
+    ]
     files = islice(_files(folder, "", _MOST_LEVELS), _MOST_FILES)
     facts += [fact for name, file in files for fact in _facts(name, file)]
     return tuple(sorted(facts))

@@ -98,16 +98,16 @@ def run_self_test(session: Session, bundle: Bundle, deadline_seconds: float) -> 
     examples = bundle.examples
     rows = as_rows(examples.input)
     expected = as_rows(examples.output)
-    alone = []
+    outputs = []
     with RunLimit() as limit:
         for row in range(len(rows)):
             one = slice(row, row + 1)
-            alone.append(_run(session, rows[one], limit, deadline_seconds))
-            _compare(alone[row], expected[one], examples, one)
+            outputs.append(_run(session, rows[one], limit, deadline_seconds))
+            _compare(outputs[row], expected[one], examples, one)
         together = _run(session, rows, limit, deadline_seconds * len(rows))
     _compare(together, expected, examples, slice(None))
     return all(
-        output.tobytes() == together[row : row + 1].tobytes() for row, output in enumerate(alone)
+        output.tobytes() == together[row : row + 1].tobytes() for row, output in enumerate(outputs)
     )
 
 

@@ -1,7 +1,7 @@
-"""Weights that a graph keeps in other files, read into memory before it is opened.
+"""External data of graphs, read into memory before they are opened.
 
-The runtime itself would map such files into memory: a file that is cut short while it serves then
-ends the process by SIGBUS, and one that is rewritten changes what is answered.
+ONNX Runtime itself would map such files into memory: a file that is truncated while it serves then
+ends the process by SIGBUS, and one that is rewritten changes the predictions.
 """
 
 import tempfile

@@ -1,8 +1,8 @@
-"""Explain predictions for images by occlusion.
+"""Occlusion sensitivity: how much each region of an image contributes to a prediction.
 
-The image is divided into a grid; for each cell, a patch of twice its sides around it is covered
-with the image's own background (Zeiler and Fergus, "Visualizing and Understanding Convolutional
-Networks", 2014). Patches overlap, so that a stroke between two cells is covered completely.
+The image is divided into a grid; for each cell, a patch of twice its sides around it is filled with
+the image's background (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks",
+2014). Patches overlap, so that strokes on a border between two cells are covered whole.
 """
 
 from collections.abc import Callable
@@ -12,28 +12,27 @@ import numpy as np
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
 
-# Another request may have to wait for one run; the run of a prediction takes as long.
-_SECONDS_OF_A_RUN = 0.01
+# Other requests may have to wait for one run.
+_RUN_SECONDS = 0.01
 _FIRST_ROWS = 8
 _MOST_ROWS = 256
 
 
-async def predict_bounded(
+async def predict_in_chunks(
     model: ServedModel, count: int, rows: Callable[[int, int], Array]
 ) -> Array:
     """The first output of a bundle for so many rows, ``[count, width]``.
 
-    The rows go through the model's own batcher in short runs, one after another, so that other
-    requests run between them. The number of rows in a run follows from the duration of the run
-    before it.
+    The runs go through the model's own batcher, one after another, and other requests are served in
+    between. The duration of a run decides how many rows the next one has.
 
     Args:
         model: that has a manifest.
-        count: the number of rows; at least one.
-        rows: makes the rows from one number to before another.
+        count: number of rows; at least one.
+        rows: makes the rows from one index to before another.
 
     Raises:
-        OnwardError: as a prediction does.
+        OnwardError: as `ServedModel.predict` raises it.
     """
     found: list[Array] = []
     done, size = 0, _FIRST_ROWS
@@ -42,18 +41,18 @@ async def predict_bounded(
         prediction = await model.predict((rows(done, end),))
         found.append(prediction.outputs[0])
         seconds = max(prediction.compute_seconds / (end - done), 1e-9)
-        size = min(max(int(_SECONDS_OF_A_RUN / seconds), 1), _MOST_ROWS)
+        size = min(max(int(_RUN_SECONDS / seconds), 1), _MOST_ROWS)
         done = end
     return np.concatenate(found)
 
 
-async def occluded(model: ServedModel, images: Array, cells: int) -> Array:
-    """The predictions for each image with each patch covered.
+async def predict_occluded(model: ServedModel, images: Array, cells: int) -> Array:
+    """Predict each image with each patch filled.
 
     Args:
         model: that has a manifest.
         images: uint8 ``[images, height, width, channels]``.
-        cells: the number of grid cells along each side; at most the pixels of the shorter side.
+        cells: of the grid, along either side; no more than the shorter side's pixels.
 
     Returns:
         ``[images, cells, cells, width]``.
@@ -63,33 +62,33 @@ async def occluded(model: ServedModel, images: Array, cells: int) -> Array:
     backgrounds = [background_of(image) for image in images]
     count = cells * cells
 
-    def covered(start: int, end: int) -> Array:
+    def filled(start: int, end: int) -> Array:
         number, cell = np.divmod(np.arange(start, end), count)
-        copies = images[number]
-        for image, source, patch in zip(copies, number.tolist(), cell.tolist(), strict=True):
-            top, bottom = down[patch // cells]
-            left, right = across[patch % cells]
-            image[top:bottom, left:right] = backgrounds[source]
-        return copies
+        made = images[number]
+        for image, one, position in zip(made, number.tolist(), cell.tolist(), strict=True):
+            top, bottom = down[position // cells]
+            left, right = across[position % cells]
+            image[top:bottom, left:right] = backgrounds[one]
+        return made
 
-    answers = await predict_bounded(model, len(images) * count, covered)
-    return answers.reshape(len(images), cells, cells, -1)
+    predictions = await predict_in_chunks(model, len(images) * count, filled)
+    return predictions.reshape(len(images), cells, cells, -1)
 
 
 def background_of(image: Array) -> Array:
-    """The median colour of an image's border, ``[channels]``.
+    """The median color of an image's border, ``[channels]``.
 
     Args:
         image: uint8 ``[height, width, channels]``.
     """
     inner = image[1:-1]
     border = np.concatenate([image[0], image[-1], inner[:, 0], inner[:, -1]])
-    colour: Array = np.median(border, axis=0).astype(np.uint8)
-    return colour
+    color: Array = np.median(border, axis=0).astype(np.uint8)
+    return color
 
 
 def _spans(pixels: int, cells: int) -> list[tuple[int, int]]:
-    """Start and end of each cell's patch along one side, half a cell beyond the cell."""
+    """The range of each cell's patch along one side, half a cell beyond it."""
     edges = np.linspace(0, pixels, cells + 1)
     margin = pixels / cells / 2
     starts = np.maximum(np.floor(edges[:-1] - margin + 0.5), 0).astype(int)

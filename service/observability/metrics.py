@@ -48,7 +48,7 @@ class Distribution:
     """The observations of one histogram.
 
     Args:
-        counts: how many fell into each bucket, which are those of the caller.
+        counts: how many are in each bucket; the caller knows the bounds.
         total: their sum.
     """
 

@@ -1,7 +1,8 @@
-"""The way from one worker of a service to the others: a Unix socket each, in their folder.
+"""How the workers of one service find and call each other: a folder with a slot and a socket each.
 
-A question is one JSON document and so is its answer; then the connection ends. A socket tells at
-once that its process has died, which a file of commands would not.
+A worker that replaces a dead one takes its slot, and with it the file of its counts, so there are
+never more files than workers at one time. A request is one JSON document and so is its reply; then
+the connection ends. A socket shows at once that its process has died, unlike a file.
 """
 
 import asyncio
@@ -24,58 +25,49 @@ from service.errors import CannotStart, OnwardError
 if sys.platform != "win32":
     import fcntl
 
-# A socket's whole path may have some hundred bytes: 107 on Linux, 103 on macOS.
+WORKERS_FOLDER = "_ONWARD_WORKERS_FOLDER"
+"""The environment variable with which the workers of one service find their folder."""
+
+# The path of a socket is limited: 107 characters on Linux, 103 on macOS.
 _LONGEST_FOLDER = 90
 # Digits of the largest process id.
 _PROCESS_WIDTH = 10
+# For replies that need no work; a worker that takes longer hangs, and is soon replaced.
+_REPLY_SECONDS = 2.0
 
-# The environment variable by which the workers of one service find their folder.
-WORKERS_FOLDER = "_ONWARD_WORKERS_FOLDER"
-
+_log = logging.getLogger(__name__)
 
 Handler = Callable[[Any], Awaitable[object]]
-# An answer to what needs no work; a worker that takes longer hangs, and is soon replaced.
-QUICK_SECONDS = 2.0
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A worker's place; it is taken as long as the descriptor ``held`` is open."""
+    """A worker's slot; it is taken as long as ``descriptor`` is open."""
 
     folder: Path
     number: int
-    held: int
+    descriptor: int
 
 
-def claim(folder: Path) -> Slot:
-    """Take the lowest place that no living process holds.
+@dataclass(frozen=True)
+class Reply:
+    """The reply of another worker; ``error`` is a message if the request failed.
 
-    Raises:
-        OSError: the folder cannot be written.
+    ``worker`` is its process id, for people, and ``slot`` the number of its slot.
     """
-    number = 0
-    while True:
-        held = os.open(folder / f"{number}.pid", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            # The kernel lets go of it with the process, so nobody has to notice the death.
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(held)
-            number += 1
-            continue
-        # Of one width, so that the next worker overwrites it even where the disk is full.
-        with contextlib.suppress(OSError):
-            os.pwrite(held, str(os.getpid()).ljust(_PROCESS_WIDTH).encode(), 0)
-        return Slot(folder, number, held)
+
+    worker: str
+    slot: int
+    content: Any = None
+    error: str | None = None
 
 
 @contextmanager
-def meeting_place() -> Iterator[Path]:
-    """A folder for the workers of one service, only for them, until the block ends.
+def runtime_dir() -> Iterator[Path]:
+    """A temporary folder for the workers of one service.
 
     Raises:
-        CannotStart: none can be made, or not where a socket may be.
+        CannotStart: it cannot be created, or its path is too long for sockets.
     """
     try:
         made = tempfile.TemporaryDirectory(prefix="onward-workers-")
@@ -87,155 +79,52 @@ def meeting_place() -> Iterator[Path]:
     with made as name:
         if len(name) > _LONGEST_FOLDER:
             raise CannotStart(
-                f"Several workers meet in a folder, and the path {name!r} is too long for their "
+                f"Several workers share a folder, and the path {name!r} is too long for their "
                 f"sockets; set TMPDIR to a shorter one, or use one worker."
             )
-        held = os.open(name, os.O_RDONLY)
+        descriptor = os.open(name, os.O_RDONLY)
         try:
-            # By this lock the system's cleaners of temporary files know that it is in use.
-            fcntl.flock(held, fcntl.LOCK_SH)
+            # This lock tells the system's cleaners of temporary files that it is in use.
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
             yield Path(name)
         finally:
-            os.close(held)
+            os.close(descriptor)
 
 
-def process_of(folder: Path, number: int) -> str:
-    """The id of the process that took a place last, for people; empty where it is not known."""
-    return (folder / f"{number}.pid").read_text().rstrip()
+def claim_slot(folder: Path) -> Slot:
+    """Take the lowest slot that no running process has.
 
-
-@dataclass(frozen=True)
-class Answer:
-    """What another worker said; ``error`` is a sentence where it could not do what was asked.
-
-    ``worker`` is its process, for people, and ``slot`` the number of its slot.
+    Raises:
+        OSError: the folder cannot be written.
     """
+    number = 0
+    while True:
+        descriptor = os.open(folder / f"{number}.pid", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            # The kernel releases it when the process ends, however it ends.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            number += 1
+            continue
+        # Of fixed width, so that the next worker can overwrite it even when the disk is full.
+        with contextlib.suppress(OSError):
+            os.pwrite(descriptor, str(os.getpid()).ljust(_PROCESS_WIDTH).encode(), 0)
+        return Slot(folder, number, descriptor)
 
-    worker: str
-    slot: int
-    content: Any = None
-    error: str | None = None
+
+def process_id(folder: Path, slot: int) -> str:
+    """The process that took a slot last, for people; empty if it is not known."""
+    return (folder / f"{slot}.pid").read_text().rstrip()
 
 
-class Channel:
-    """One worker's end of it; without a slot there are no others, and nobody to ask.
+class SharedNameSet(MutableSet[str]):
+    """A set of names that several processes share, kept as empty files of a folder.
+
+    Every change is one system call, so it needs no lock.
 
     Args:
-        slot: this worker's place among the workers of one service.
-    """
-
-    def __init__(self, slot: Slot | None = None) -> None:
-        self._slot = slot
-        self._handlers: dict[str, Handler] = {}
-        self._server: asyncio.Server | None = None
-        self._answering: set[asyncio.Task[None]] = set()
-
-    def on(self, question: str, handler: Handler) -> None:
-        """Answer a question of the others by what ``handler`` gives for its argument."""
-        self._handlers[question] = handler
-
-    async def open(self) -> None:
-        """Answer from now on."""
-        if self._slot is not None:
-            path = _socket(self._slot)
-            path.unlink(missing_ok=True)
-            self._server = await asyncio.start_unix_server(self._connected, path)
-
-    async def close(self) -> None:
-        """Answer no more."""
-        if self._server is not None and self._slot is not None:
-            self._server.close()
-            _socket(self._slot).unlink(missing_ok=True)
-        for answering in self._answering:
-            answering.cancel()
-
-    async def ask(
-        self, question: str, argument: object = None, *, seconds: float = QUICK_SECONDS
-    ) -> list[Answer]:
-        """What every other living worker answers; one that ends meanwhile has no say.
-
-        Args:
-            question: one that the others are `on`.
-            argument: anything that JSON can hold.
-            seconds: how long to wait for each; later is an error of that worker.
-        """
-        if self._slot is None:
-            return []
-        content = orjson.dumps([question, argument])
-        others = set(self._slot.folder.glob("*.sock")) - {_socket(self._slot)}
-        answers = await asyncio.gather(*(_asked(path, content, seconds) for path in others))
-        return [answer for answer in answers if answer is not None]
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answering = asyncio.create_task(self._serve(reader, writer))
-        self._answering.add(answering)
-        answering.add_done_callback(self._answering.discard)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if asked := await reader.read():
-                writer.write(orjson.dumps(await self._reply(*orjson.loads(asked))))
-                await writer.drain()
-        except OSError:
-            pass  # who asked has gone
-        finally:
-            writer.close()
-
-    async def _reply(self, question: str, argument: object) -> dict[str, object]:
-        try:
-            return {"content": await self._handlers[question](argument)}
-        except OnwardError as error:
-            return {"error": str(error)}
-        except Exception as error:  # noqa: BLE001 - who asked is to hear of it, whatever it is
-            _log.exception("another worker's question failed", extra={"question": question})
-            return {"error": f"{type(error).__name__}: {error}"}
-
-
-def tell(folder: Path, question: str) -> None:
-    """Ask every worker, from outside of them and of any event loop, and wait for no answer."""
-    content = orjson.dumps([question, None])
-    for path in folder.glob("*.sock"):
-        with socket.socket(socket.AF_UNIX) as line, contextlib.suppress(OSError):
-            line.settimeout(QUICK_SECONDS)
-            line.connect(str(path))
-            line.sendall(content)
-
-
-async def _asked(path: Path, content: bytes, seconds: float) -> Answer | None:
-    slot = int(path.stem)
-    worker = process_of(path.parent, slot)
-    try:
-        async with asyncio.timeout(seconds):
-            reply = await _exchange(path, content)
-    except TimeoutError:
-        return Answer(worker, slot, error=f"it gave no answer within {seconds:g} s")
-    except OSError:
-        return None  # nobody listens there any more
-    try:
-        return Answer(worker, slot, **orjson.loads(reply))
-    except orjson.JSONDecodeError:
-        return None  # it ended before it had answered
-
-
-async def _exchange(path: Path, content: bytes) -> bytes:
-    reader, writer = await asyncio.open_unix_connection(path)
-    try:
-        writer.write(content)
-        writer.write_eof()
-        return await reader.read()
-    finally:
-        writer.close()
-
-
-def _socket(slot: Slot) -> Path:
-    return slot.folder / f"{slot.number}.sock"
-
-
-class SharedNames(MutableSet[str]):
-    """Every change is one step on disk, so no lock is needed and none can be left behind.
-
-    Args:
-        folder: holds a file for each name and nothing else; names must be fit for files.
+        folder: holds a file for each name and nothing else; names must be valid file names.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -252,13 +141,127 @@ class SharedNames(MutableSet[str]):
         return sum(1 for _ in self)
 
     def add(self, value: str) -> None:
-        """Put a name in."""
+        """Add a name."""
         (self._folder / value).touch()
 
     def discard(self, value: str) -> None:
-        """Take a name out, if it is in."""
+        """Remove a name, if it is there."""
         (self._folder / value).unlink(missing_ok=True)
 
     @classmethod
-    def _from_iterable(cls, it: Iterable[str]) -> set[str]:  # type: ignore[override] # a result is shared with nobody
+    def _from_iterable(cls, it: Iterable[str]) -> set[str]:  # type: ignore[override] # results of set operations are not shared
         return set(it)
+
+
+class Channel:
+    """One worker's end of the connections; without a slot it is the only worker.
+
+    Args:
+        slot: of this worker.
+    """
+
+    def __init__(self, slot: Slot | None = None) -> None:
+        self._slot = slot
+        self._handlers: dict[str, Handler] = {}
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def handle(self, method: str, handler: Handler) -> None:
+        """Reply to requests of a method with what ``handler`` returns for their argument."""
+        self._handlers[method] = handler
+
+    async def open(self) -> None:
+        """Accept requests from now on."""
+        if self._slot is not None:
+            path = _socket(self._slot)
+            path.unlink(missing_ok=True)
+            self._server = await asyncio.start_unix_server(self._connected, path)
+
+    async def close(self) -> None:
+        """Accept no more requests."""
+        if self._server is not None and self._slot is not None:
+            self._server.close()
+            _socket(self._slot).unlink(missing_ok=True)
+        for task in self._tasks:
+            task.cancel()
+
+    async def request(
+        self, method: str, argument: object = None, *, seconds: float = _REPLY_SECONDS
+    ) -> list[Reply]:
+        """The replies of all other running workers; one that ends meanwhile has none.
+
+        Args:
+            method: that the others `handle`.
+            argument: anything that JSON can represent.
+            seconds: how long to wait for each; a later reply counts as an error of that worker.
+        """
+        if self._slot is None:
+            return []
+        content = orjson.dumps([method, argument])
+        others = set(self._slot.folder.glob("*.sock")) - {_socket(self._slot)}
+        replies = await asyncio.gather(*(_request(path, content, seconds) for path in others))
+        return [reply for reply in replies if reply is not None]
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if content := await reader.read():
+                writer.write(orjson.dumps(await self._reply(*orjson.loads(content))))
+                await writer.drain()
+        except OSError:
+            pass  # the other worker has ended
+        finally:
+            writer.close()
+
+    async def _reply(self, method: str, argument: object) -> dict[str, object]:
+        try:
+            return {"content": await self._handlers[method](argument)}
+        except OnwardError as error:
+            return {"error": str(error)}
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other worker gets it
+            _log.exception("a request of another worker failed", extra={"method": method})
+            return {"error": f"{type(error).__name__}: {error}"}
+
+
+def broadcast(folder: Path, method: str) -> None:
+    """Send a request to every worker, from another process, without waiting for replies."""
+    content = orjson.dumps([method, None])
+    for path in folder.glob("*.sock"):
+        with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
+            connection.settimeout(_REPLY_SECONDS)
+            connection.connect(str(path))
+            connection.sendall(content)
+
+
+async def _request(path: Path, content: bytes, seconds: float) -> Reply | None:
+    slot = int(path.stem)
+    worker = process_id(path.parent, slot)
+    try:
+        async with asyncio.timeout(seconds):
+            reply = await _exchange(path, content)
+    except TimeoutError:
+        return Reply(worker, slot, error=f"it gave no answer within {seconds:g} s")
+    except OSError:
+        return None  # the worker has ended
+    try:
+        return Reply(worker, slot, **orjson.loads(reply))
+    except orjson.JSONDecodeError:
+        return None  # it ended before it had replied
+
+
+async def _exchange(path: Path, content: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(path)
+    try:
+        writer.write(content)
+        writer.write_eof()
+        return await reader.read()
+    finally:
+        writer.close()
+
+
+def _socket(slot: Slot) -> Path:
+    return slot.folder / f"{slot.number}.sock"

@@ -18,7 +18,7 @@ from service.engine.execution_plan import ExecutionPlan
 from service.engine.loader import load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
-from service.explain.occlusion import occluded
+from service.explain.occlusion import predict_occluded
 from service.observability.metrics import Metrics
 from tests.conftest import StartApp
 from training.data.sources import Folders
@@ -155,7 +155,7 @@ def test_the_occlusion_map_of_a_digit_falls_most_where_the_ink_is(folders: Folde
 
     async def asked(model: ServedModel) -> tuple[Array, Array]:
         whole = (await model.predict((digits,))).outputs[0]
-        return whole, await occluded(model, digits, 7)
+        return whole, await predict_occluded(model, digits, 7)
 
     with load(candidate, ExecutionPlan(), limits, Metrics()) as model:
         whole, without = asyncio.run(asked(model))

@@ -13,7 +13,7 @@ from service.bundle.manifest import ImageInput, Input
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
-from service.explain.occlusion import occluded
+from service.explain.occlusion import predict_occluded
 
 Reason = dict[str, object]
 
@@ -53,7 +53,7 @@ async def explain_images(
             f"Parameter 'resolution' must be at most {least} here, the image's shorter side, "
             f"got {cells}."
         )
-    scores = await occluded(model, images, cells or min(USUAL_CELLS, least))
+    scores = await predict_occluded(model, images, cells or min(USUAL_CELLS, least))
     found: list[Reason] = []
     for row, grid in enumerate(scores):
         whole = float(subject.numbers(row, answers[row : row + 1])[0])

@@ -44,7 +44,7 @@ class StatisticsOfWorkers:
     def __init__(self, registry: Registry, channel: Channel) -> None:
         self._registry = registry
         self._channel = channel
-        channel.on(_QUESTION, self._own_of)
+        channel.handle(_QUESTION, self._own_of)
 
     async def of(self, models: Iterable[ModelInfo] | None = None) -> list[ModelStatistics]:
         """Counted by the workers that live, since each of them loaded the model.
@@ -53,7 +53,7 @@ class StatisticsOfWorkers:
             models: which; without, every version that serves.
         """
         wanted = None if models is None else [(model.name, model.version) for model in models]
-        answers = await self._channel.ask(_QUESTION, wanted)
+        answers = await self._channel.request(_QUESTION, wanted)
         found: dict[tuple[str, str], ModelStatistics] = {}
         for one in self._own(wanted) + [one for answer in answers for one in answer.content or ()]:
             key = one["name"], one["version"]

@@ -33,7 +33,7 @@ def stated(**change: Any) -> dict[str, Any]:  # noqa: ANN401 - the class checks 
         ({"levels": [{"level": 0.5, "margins": [-1, 1]}]}, "greater than or equal to 0"),
     ],
 )
-def test_contradictions_are_refused(change: dict[str, Any], sentence: str) -> None:
+def test_contradictions_are_rejected(change: dict[str, Any], sentence: str) -> None:
     """Each is told in the validation error."""
     Interval.model_validate(stated())
 

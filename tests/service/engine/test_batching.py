@@ -179,7 +179,7 @@ def test_a_call_without_rows_runs_alone() -> None:
     assert gate.batches == [[1], [], [2], [], [3]]
 
 
-def test_a_caller_that_leaves_the_queue_harms_nobody() -> None:
+def test_a_client_that_leaves_the_queue_affects_no_other() -> None:
     """Its rows are not run, and the rows after them still reach their own caller."""
     gate = Gate(opened=False)
 
@@ -202,7 +202,7 @@ def test_a_caller_that_leaves_the_queue_harms_nobody() -> None:
     assert [answered(answer) for answer in answers] == [[2], [6]]
 
 
-def test_a_caller_that_leaves_during_its_run_harms_nobody() -> None:
+def test_a_client_that_leaves_during_its_run_affects_no_other() -> None:
     """The run ends, its neighbour gets its own rows, and the batcher goes on."""
     gate = Gate(opened=False)
 
@@ -225,7 +225,7 @@ def test_a_caller_that_leaves_during_its_run_harms_nobody() -> None:
     assert [answered(answer) for answer in answers] == [[4], [10]]
 
 
-def test_a_failing_batch_tells_each_caller_its_own_fate() -> None:
+def test_a_failing_batch_gives_each_client_its_own_fate() -> None:
     """Good neighbours get their answers; each bad one gets an exception of its own rows."""
     gate = Gate(opened=False)
 
@@ -250,7 +250,7 @@ def test_a_failing_batch_tells_each_caller_its_own_fate() -> None:
     assert bad[0] is not bad[1]
 
 
-def test_closing_answers_those_who_wait_and_takes_no_more() -> None:
+def test_closing_answers_those_that_wait_and_takes_no_more() -> None:
     """Shutdown loses nothing that was accepted."""
     gate = Gate(opened=False)
 
@@ -312,7 +312,7 @@ def test_a_call_that_would_wait_beyond_its_deadline_is_rejected_at_once() -> Non
     assert len(run(scenario())) == 2
 
 
-def test_rows_of_callers_who_left_do_not_fill_the_queue() -> None:
+def test_rows_of_clients_who_left_do_not_fill_the_queue() -> None:
     """A new caller is not refused for rows that nobody waits for any more."""
     gate = Gate(opened=False)
 
@@ -357,7 +357,7 @@ def test_a_failed_batch_is_not_run_again_for_those_who_left() -> None:
     assert [len(batch) for batch in gate.batches] == [1, 3, 1, 1]
 
 
-def test_the_wait_is_told_apart_from_the_run() -> None:
+def test_the_wait_is_reported_apart_from_the_run() -> None:
     """A call that waited for another's run reports a longer queue time than that one."""
     gate = Gate(opened=False)
 

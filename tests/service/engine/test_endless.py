@@ -69,7 +69,7 @@ def product(client: httpx.Client, width: int) -> httpx.Response:
     )
 
 
-def test_a_run_without_end_is_ended_at_the_deadline(models: Path, start: StartApp) -> None:
+def test_a_run_that_never_ends_is_ended_at_the_deadline(models: Path, start: StartApp) -> None:
     """The next request of the same model is answered, and others' were all the time."""
     place_bare(models, "loop", counting_loop())
     publish_admission(models)
@@ -86,7 +86,7 @@ def test_a_run_without_end_is_ended_at_the_deadline(models: Path, start: StartAp
     assert after.json()["outputs"][0]["data"] == [3.0]
 
 
-def test_every_client_of_a_run_without_end_is_told(models: Path, start: StartApp) -> None:
+def test_every_client_of_a_run_that_never_ends_is_reported(models: Path, start: StartApp) -> None:
     """Forty quick runs before it change nothing of that."""
     place_bare(models, "loop", counting_loop())
     client = start(deadline_seconds=0.5)
@@ -185,7 +185,7 @@ def reseal(folder: Path, content: bytes) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_self_test_without_end_is_refused(models: Path, start: StartApp) -> None:
+def test_a_self_test_that_never_ends_is_rejected(models: Path, start: StartApp) -> None:
     """After the time that a client would wait, and the other models serve."""
     folder = endless_bundle(models)
     place_bare(models, "same", one_node("Neg"))

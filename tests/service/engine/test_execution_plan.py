@@ -21,7 +21,7 @@ def loaded(folder: Path, plan: ExecutionPlan | None = None) -> ServedModel:
     return load(candidate, plan or ExecutionPlan(), Limits(1024, 1000), Metrics())
 
 
-def test_a_quick_model_runs_inline_and_tells_why(models: Path) -> None:
+def test_a_quick_model_runs_inline_and_gives_why(models: Path) -> None:
     """Timed when it is loaded; its rows are the same alone and together."""
     told = loaded(publish_admission(models)).info.execution
 
@@ -60,7 +60,7 @@ def test_the_models_own_tuning_overrides_the_setting(models: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["{", '{"threads": 0}', '{"thread": 1}', '{"execution": "sideways"}', "[]"]
 )
-def test_a_broken_tuning_refuses_nothing(
+def test_a_broken_tuning_rejects_nothing(
     models: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The model serves as without it, and the log says what is wrong."""

@@ -111,7 +111,7 @@ def test_the_old_version_is_ready_until_the_new_one_is(models: Path) -> None:
     play(models, scenario)
 
 
-def test_a_refused_version_ends_unavailable_beside_the_old_one(models: Path) -> None:
+def test_a_rejected_version_ends_unavailable_next_to_the_old_one(models: Path) -> None:
     """And comes back by LOADING when its files are mended."""
     publish_price(models)
 
@@ -137,7 +137,7 @@ def test_a_refused_version_ends_unavailable_beside_the_old_one(models: Path) -> 
     ],
     ids=["replaced", "removed"],
 )
-def test_a_version_with_callers_is_unloading_until_they_have_their_answers(
+def test_a_version_with_clients_is_unloading_until_they_have_their_answers(
     models: Path,
     change: Callable[[Path], object],
     index: dict[str, str],
@@ -227,7 +227,7 @@ def test_after_a_restart_an_alias_goes_back_to_what_it_was(models: Path) -> None
     play(models, scenario)
 
 
-def test_an_alias_that_is_taken_away_is_gone(models: Path) -> None:
+def test_a_label_that_is_taken_away_is_removed(models: Path) -> None:
     """Its version is let go, unless something else chooses it."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
@@ -264,7 +264,7 @@ def test_a_folder_that_cannot_be_read_lets_nothing_go(models: Path) -> None:
     play(models, scenario)
 
 
-def test_a_model_that_is_gone_leaves_no_metrics(models: Path) -> None:
+def test_a_model_that_was_removed_leaves_no_metrics(models: Path) -> None:
     """Neither counts nor states, once they had time to be scraped."""
     publish_price(models)
 

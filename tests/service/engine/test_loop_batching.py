@@ -133,7 +133,7 @@ def test_a_call_without_rows_runs_alone() -> None:
     assert calls.answers == [[], [2], [], [4], [6]]
 
 
-def test_a_failing_run_tells_each_caller_its_own_fate() -> None:
+def test_a_failing_run_gives_each_client_its_own_fate() -> None:
     """Good neighbours get their answers; each bad one gets an exception of its own rows."""
     nan = float("nan")
     run = Doubler()
@@ -164,7 +164,7 @@ def test_a_full_queue_says_so_at_once() -> None:
     assert calls.answers == [[2, 2, 2], [6], [8] * 5]
 
 
-def test_closing_answers_those_who_wait_and_takes_no_more() -> None:
+def test_closing_answers_those_that_wait_and_takes_no_more() -> None:
     """Each of them once, although the loop still has its turn to come."""
     run = Doubler()
     calls = Calls(run)

@@ -143,7 +143,7 @@ def test_first_uses_at_once_load_once(models: Path, start: StartApp) -> None:
     assert loads(client) == 1
 
 
-def test_callers_of_more_models_than_there_is_room_for_all_get_answers(
+def test_clients_of_more_models_than_there_is_room_for_all_get_answers(
     models: Path, start: StartApp
 ) -> None:
     """Sixteen callers of six models with room for one: slow, and right."""
@@ -172,7 +172,7 @@ def test_the_budget_counts_bytes(models: Path, start: StartApp) -> None:
     assert figure(client, "onward_evictions_total") == 3
 
 
-def test_a_model_beyond_the_budget_is_told(models: Path, start: StartApp) -> None:
+def test_a_model_beyond_the_budget_is_reported(models: Path, start: StartApp) -> None:
     """It could never be loaded, and the sentence names both sizes and the setting."""
     folder = place_bare(models, "large", sum_and_difference())
     (folder / "weights.bin").write_bytes(bytes(1024 * 1024))
@@ -223,7 +223,7 @@ def test_a_version_that_fails_at_its_first_use_gives_way(models: Path, start: St
     assert older["state"] == "READY"
 
 
-def test_a_truncated_version_is_refused_before_anybody_asks(models: Path, start: StartApp) -> None:
+def test_a_truncated_version_is_rejected_before_anybody_asks(models: Path, start: StartApp) -> None:
     """Sizes are looked at without reading, so half a copy is known for one."""
     publish_price(models, slope=2.0)
     (publish_price(models, slope=3.0) / MODEL).write_bytes(b"half")
@@ -277,7 +277,7 @@ def test_without_room_for_both_the_old_one_leaves_first(models: Path) -> None:
     play(models, scenario, max_loaded_models=1)
 
 
-def test_who_waits_for_room_gets_it_when_the_last_caller_has_left(models: Path) -> None:
+def test_what_waits_for_room_gets_it_when_the_last_client_has_left(models: Path) -> None:
     """A model that answers is not cut short; whoever gives up meanwhile harms nobody."""
     many(models, 2)
 
@@ -311,7 +311,7 @@ def test_labels_and_versions_are_loaded_one_by_one(models: Path) -> None:
     play(models, scenario, max_loaded_models=2, version_policy="all")
 
 
-def test_a_load_call_loads_and_tells(models: Path, start: StartApp) -> None:
+def test_a_load_call_loads_and_gives(models: Path, start: StartApp) -> None:
     """By Triton's client; a version that fails is told, though the one before it serves."""
     publish_price(models)
     client = start(max_loaded_models=1, model_control="explicit")
@@ -329,7 +329,7 @@ def test_a_load_call_loads_and_tells(models: Path, start: StartApp) -> None:
     assert "unloaded by a call" in assert_contract(gone, 503)["error"]
 
 
-def test_a_model_that_leaves_the_folder_while_it_is_awaited_is_told(models: Path) -> None:
+def test_a_model_that_leaves_the_folder_while_it_is_awaited_is_reported(models: Path) -> None:
     """Its caller hears that it is gone, or why it could not be loaded; nothing hangs."""
     many(models, 2)
 

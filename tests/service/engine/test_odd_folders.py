@@ -100,7 +100,7 @@ def test_an_odd_entry_in_place_of_a_folder_harms_no_other(
 
 @pytest.mark.parametrize("odd", FILES, ids=name_of)
 @pytest.mark.parametrize("file", ["manifest.json", "examples.json", "model.onnx", "../policy.json"])
-def test_an_odd_file_refuses_its_own_version_with_the_reason(
+def test_an_odd_file_rejects_its_own_version_with_the_reason(
     models: Path, start: StartApp, odd: Odd, file: str
 ) -> None:
     """Each of a bundle's files; the index names it."""
@@ -137,7 +137,7 @@ def test_an_odd_file_that_a_model_can_do_without_is_reported_and_left_aside(
 
 
 @pytest.mark.parametrize("odd", FILES, ids=name_of)
-def test_a_bare_graph_that_is_no_file_is_refused(models: Path, start: StartApp, odd: Odd) -> None:
+def test_a_bare_graph_that_is_no_file_is_rejected(models: Path, start: StartApp, odd: Odd) -> None:
     """It is neither waited for nor read."""
     (models / "odd" / "1").mkdir(parents=True)
     odd(models / "odd" / "1" / "model.onnx")

@@ -57,7 +57,7 @@ def test_a_new_version_takes_over(models: Path) -> None:
     play(models, scenario)
 
 
-def test_a_broken_version_changes_nothing_and_is_told(models: Path) -> None:
+def test_a_broken_version_changes_nothing_and_is_reported(models: Path) -> None:
     """The old version serves on, and the new one's reason is there to read."""
     publish_price(models, slope=2.0)
 
@@ -336,7 +336,7 @@ def test_the_ready_gauge_follows_every_turn(models: Path) -> None:
     ]
 
 
-def test_a_folder_that_cannot_be_a_model_harms_nobody(models: Path, start: StartApp) -> None:
+def test_a_folder_that_cannot_be_a_model_affects_no_other(models: Path, start: StartApp) -> None:
     """A name that no URL can carry, a pipe in place of a file, a folder that may not be read."""
     publish_price(models)
     (models / os.fsdecode(b"caf\xe9") / "1").mkdir(parents=True)

@@ -112,7 +112,7 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
 @pytest.mark.parametrize(
     ("damage", "reason"), DAMAGES, ids=lambda part: getattr(part, "__name__", "")
 )
-def test_a_damaged_bundle_is_refused_with_its_reason_and_the_others_serve(
+def test_a_damaged_bundle_is_rejected_with_its_reason_and_the_others_serve(
     models: Path, damage: Callable[[Path], None], reason: str
 ) -> None:
     """The registry, the exception and the entry say the same; the neighbour is untouched."""
@@ -154,7 +154,7 @@ def test_a_bare_model_is_served_by_its_graph(models: Path) -> None:
     assert [spec.name for spec in model.inputs] == ["INPUT0", "INPUT1"]
 
 
-def test_unknown_models_and_versions_are_told_with_what_there_is(models: Path) -> None:
+def test_unknown_models_and_versions_are_reported_with_what_there_is(models: Path) -> None:
     """A near miss is suggested; otherwise everything available is listed."""
     publish_admission(models)
     publish_price(models)

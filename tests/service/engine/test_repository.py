@@ -18,7 +18,7 @@ def scanned(models: Path) -> ModelFolder:
 
 
 @pytest.mark.parametrize("name", ["01", "0", "00", "٣", str(HIGHEST_VERSION + 1), "9" * 200])
-def test_a_number_that_no_version_can_have_is_told(models: Path, name: str) -> None:
+def test_a_number_that_no_version_can_have_is_reported(models: Path, name: str) -> None:
     """Leading noughts, other alphabets' digits, and what does not fit into 64 bits."""
     publish_price(models)
     (models / "price" / name).mkdir()
@@ -40,7 +40,7 @@ def test_the_highest_number_is_a_version(models: Path) -> None:
     assert (only.version, only.rejected) == (str(HIGHEST_VERSION), "")
 
 
-def test_what_is_numbered_and_no_folder_is_told(models: Path) -> None:
+def test_what_is_numbered_and_no_folder_is_reported(models: Path) -> None:
     """A file, a pipe, a link to nowhere, and one that leads in a circle."""
     home = publish_price(models).parent
     (home / "2").write_text("")
@@ -94,7 +94,7 @@ def test_links_that_lead_up_are_followed_once(models: Path) -> None:
     assert "again: the folder cannot be read" in "".join(scan.problems)
 
 
-def test_names_that_differ_by_case_are_told(models: Path) -> None:
+def test_names_that_differ_by_case_are_reported(models: Path) -> None:
     """Both are models; somebody will take one for the other."""
     publish_price(models, "price")
     publish_price(models, "Price")

@@ -84,7 +84,7 @@ def resident_mib() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
 
-def test_the_gpu_is_asked_for_no_more_than_is_needed() -> None:
+def test_the_gpu_is_requested_for_no_more_than_is_needed() -> None:
     """Its arena does not double, a limit is in bytes, and TensorRT falls back to the GPU only."""
     (cuda, options), cpu = providers("cuda", gpu_memory_mib=512)
 
@@ -102,13 +102,13 @@ def test_the_gpu_is_asked_for_no_more_than_is_needed() -> None:
 
 
 @pytest.mark.parametrize("name", ["OpenVINOExecutionProvider", "QNNExecutionProvider"])
-def test_a_device_that_this_build_lacks_is_refused_with_those_it_has(name: str) -> None:
+def test_a_device_that_this_build_lacks_is_rejected_with_those_it_has(name: str) -> None:
     """By ONNX Runtime's name; no other device is used instead."""
     device = Settings.model_validate({"device": name}).device
-    with pytest.raises(DeviceUnavailable) as refused:
+    with pytest.raises(DeviceUnavailable) as rejected:
         choose_device(device)
 
-    said = str(refused.value)
+    said = str(rejected.value)
     assert "this build of ONNX Runtime has no" in said
     assert "it has cpu" in said
 

@@ -74,7 +74,7 @@ def _read(path: Path) -> bytes:
         return b""  # it has just ended
 
 
-def test_a_model_that_crashes_the_runtime_is_refused(models: Path, start: StartApp) -> None:
+def test_a_model_that_crashes_the_runtime_is_rejected(models: Path, start: StartApp) -> None:
     """Without the other process this service would be gone; with it, the others serve."""
     place_bare(models, "bomb", nested_functions(6_000, 1))
     publish_price(models)
@@ -97,7 +97,7 @@ def test_such_a_model_really_ends_a_process(models: Path) -> None:
     assert ended.returncode == -signal.SIGSEGV
 
 
-def test_a_load_without_end_is_ended(models: Path) -> None:
+def test_a_load_that_never_ends_is_ended(models: Path) -> None:
     """A few kilobytes that the runtime would unfold for ever."""
     place_bare(models, "endless", nested_functions(60, 2))
     place_bare(models, "fine", sum_and_difference())
@@ -111,7 +111,7 @@ def test_a_load_without_end_is_ended(models: Path) -> None:
     assert processes(os.getpid()) == set()
 
 
-def test_what_survived_is_not_tried_again_and_what_failed_is_told_by_the_service(
+def test_what_survived_is_not_tried_again_and_what_failed_is_reported_by_the_service(
     models: Path,
 ) -> None:
     """One process tries one after the other; a refusal by reason is no crash."""

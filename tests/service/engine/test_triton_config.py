@@ -43,7 +43,7 @@ def test_a_name_that_leads_elsewhere_is_not_followed(tmp_path: Path, named: str)
     assert configured_labels(home) == {}
 
 
-def test_labels_that_cannot_be_read_are_told_and_left_out(
+def test_labels_that_cannot_be_read_are_reported_and_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A missing file or one that is not text costs the labels, not the model."""

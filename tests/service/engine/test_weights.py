@@ -118,7 +118,7 @@ def test_a_copy_with_the_same_size_and_time_looks_different(models: Path) -> Non
 @pytest.mark.parametrize(
     ("size", "reason"), [(10**13, "its weights take"), (3, "ONNX Runtime rejects")]
 )
-def test_weights_of_the_wrong_size_are_refused(
+def test_weights_of_the_wrong_size_are_rejected(
     models: Path, start: StartApp, size: int, reason: str
 ) -> None:
     """More than the machine's memory, in a file that takes no room; and less than is needed."""

@@ -11,7 +11,7 @@ from service.engine.execution_plan import ExecutionPlan
 from service.engine.loader import load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
-from service.explain.occlusion import background_of, occluded
+from service.explain.occlusion import background_of, predict_occluded
 from service.observability.metrics import Metrics
 from tests.explained import ink_probability, publish_ink
 
@@ -42,7 +42,7 @@ def test_every_patch_is_answered_as_if_it_had_been_painted_by_hand(
     """Cell by cell, what numpy says to the image with that patch in the border's colour."""
     images = np.random.default_rng(1).integers(0, 256, (2, SIDE, SIDE, 1), dtype=np.uint8)
 
-    found = asyncio.run(occluded(ink, images, 4))
+    found = asyncio.run(predict_occluded(ink, images, 4))
 
     assert found.shape == (2, 4, 4, 1)
     for image, grid in zip(images, found, strict=True):
@@ -65,7 +65,7 @@ def test_the_answer_falls_most_where_the_ink_is_that_counts(ink: ServedModel) ->
     image[0, 1:4, 8:11] = 255
     image[0, 8:11, 1:4] = 255
 
-    found = asyncio.run(occluded(ink, image, 4))[0, :, :, 0]
+    found = asyncio.run(predict_occluded(ink, image, 4))[0, :, :, 0]
 
     down, across = np.divmod(found.argmin(), 4)
     assert (int(down), int(across)) in {(0, 3), (0, 2), (1, 3)}

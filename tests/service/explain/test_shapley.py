@@ -69,7 +69,7 @@ def test_the_values_add_up_to_the_whole_change(features: int) -> None:
     assert values.sum() == pytest.approx(answers[-1] - answers[0])
 
 
-def test_the_same_mixtures_are_asked_every_time() -> None:
+def test_the_same_mixtures_are_requested_every_time() -> None:
     """An explanation that changes by itself would explain nothing."""
     first = plan_of(30).masks.copy()
     plan_of.cache_clear()

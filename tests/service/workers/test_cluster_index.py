@@ -9,8 +9,8 @@ import pytest
 
 from service.engine.registry import Entry, PublishedVersions, Registry, State
 from service.errors import ModelNotFound
-from service.workers.coordination import Index
-from service.workers.ipc import Channel, claim
+from service.workers.coordination import ClusterIndex
+from service.workers.ipc import Channel, claim_slot
 
 READY = (State.READY, "")
 LOADING = (State.LOADING, "it is being loaded")
@@ -27,13 +27,13 @@ def play(folder: Path, views: Sequence[View], scenario: Callable[..., Awaitable[
     """Workers, each of which sees the versions of one model so."""
 
     async def run() -> None:
-        channels = [Channel(claim(folder)) for _ in views]
+        channels = [Channel(claim_slot(folder)) for _ in views]
         indexes = []
         for channel, view in zip(channels, views, strict=True):
             registry = Registry("cpu")
             entries = [Entry("price", version, *seen) for version, seen in view.items()]
             registry.publish("price", PublishedVersions(entries))
-            indexes.append(Index(registry, channel))
+            indexes.append(ClusterIndex(registry, channel))
             await channel.open()
         await scenario(*indexes)
         for channel in channels:
@@ -75,12 +75,12 @@ def told(entries: Sequence[Entry]) -> list[tuple[str, State, str]]:
         ),
     ],
 )
-def test_every_worker_tells_the_same(
+def test_every_worker_gives_the_same(
     tmp_path: Path, views: list[View], expected: list[tuple[str, State, str]]
 ) -> None:
     """READY while any serves it, and the reason names who does not."""
 
-    async def scenario(*indexes: Index) -> None:
+    async def scenario(*indexes: ClusterIndex) -> None:
         seen = [told(await index.entries()) for index in indexes]
 
         assert seen == [expected] * len(views)
@@ -89,10 +89,10 @@ def test_every_worker_tells_the_same(
     play(tmp_path, views, scenario)
 
 
-def test_a_model_that_the_worker_does_not_know_is_told(tmp_path: Path) -> None:
+def test_a_model_that_the_worker_does_not_know_is_reported(tmp_path: Path) -> None:
     """404 as from one worker; and asked by another, it has simply nothing to tell."""
 
-    async def scenario(first: Index, _: Index) -> None:
+    async def scenario(first: ClusterIndex, _: ClusterIndex) -> None:
         with pytest.raises(ModelNotFound, match="did you mean 'price'"):
             await first.entries("prise")
 

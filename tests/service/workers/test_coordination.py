@@ -14,11 +14,11 @@ from service.engine.registry import Registry
 from service.errors import ModelUnservable, WorkerFailed
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.workers.coordination import Control
-from service.workers.ipc import Channel, SharedNames, claim
+from service.workers.coordination import ModelControl
+from service.workers.ipc import Channel, SharedNameSet, claim_slot
 from tests.models import in_memory, publish_price
 
-Worker = tuple[Control, Registry]
+Worker = tuple[ModelControl, Registry]
 Join = Callable[[Path], Awaitable[Worker]]
 
 
@@ -32,9 +32,9 @@ async def team(tmp_path: Path) -> AsyncIterator[Join]:
         async def join(models: Path) -> Worker:
             settings = Settings(models=models, device="cpu", model_control="explicit")
             registry = Registry("cpu")
-            unloaded = SharedNames(shared / "unloaded")
+            unloaded = SharedNameSet(shared / "unloaded")
             reconciler = Reconciler(settings, Metrics(), registry, unloaded)
-            control = Control(reconciler, Channel(claim(shared)), settings.worker_seconds)
+            control = ModelControl(reconciler, Channel(claim_slot(shared)), settings.worker_seconds)
             await control.start()
             stack.push_async_callback(control.close)
             return control, registry
@@ -122,7 +122,7 @@ def test_a_worker_that_does_not_follow_is_named(models: Path, tmp_path: Path) ->
     play(tmp_path, scenario)
 
 
-def test_a_load_that_every_worker_refuses_is_told_as_by_one(models: Path, tmp_path: Path) -> None:
+def test_a_load_that_every_worker_rejects_is_reported_once(models: Path, tmp_path: Path) -> None:
     """All know of the refused version, and serve the one before it."""
     publish_price(models)
 

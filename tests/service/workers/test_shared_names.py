@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from service.workers.ipc import SharedNames
+from service.workers.ipc import SharedNameSet
 
 
 def test_it_is_a_set_that_others_see(tmp_path: Path) -> None:
     """Whatever one does is what the other finds."""
-    one, other = SharedNames(tmp_path / "names"), SharedNames(tmp_path / "names")
+    one, other = SharedNameSet(tmp_path / "names"), SharedNameSet(tmp_path / "names")
 
     one.add("iris")
     one.add("iris")

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.observability.metrics import Metrics
-from service.workers.ipc import Channel, Slot, claim
+from service.workers.ipc import Channel, Slot, claim_slot
 from service.workers.totals import Totals
 from tests.models import publish_price
 from tests.processes import served, several, until
@@ -25,7 +25,7 @@ class Worker:
     """The metrics of one worker among others."""
 
     def __init__(self, folder: Path) -> None:
-        self.slot: Slot = claim(folder)
+        self.slot: Slot = claim_slot(folder)
         self.metrics = Metrics()
         self.channel = Channel(self.slot)
         self.totals = Totals(self.metrics, self.channel, self.slot)
@@ -34,7 +34,7 @@ class Worker:
     async def end(self) -> None:
         """Leave the slot, as a process does that ends."""
         await self.channel.close()
-        os.close(self.slot.held)
+        os.close(self.slot.descriptor)
 
 
 def responses(text: bytes) -> float:
