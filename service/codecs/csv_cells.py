@@ -69,7 +69,7 @@ class CellReader:
         words = {"", *(MISSING if feature.missing is None else feature.missing)}
         self._missing = words if isinstance(feature, CategoryFeature) else folded(words)
         # A number may mean a missing value, such as -200.
-        self._python_reads = numerals.decimal == "." and not any(map(self._plain, words))
+        self._python_reads = not any(map(self._plain, words))
         self._words = None if is_numeric else _Words(self)
 
     def numbers(self, cells: Sequence[str]) -> Floats:
@@ -80,11 +80,12 @@ class CellReader:
         if self._words is not None:
             return np.fromiter(map(self._words.__getitem__, cells), np.float64, len(cells))
         if self._python_reads:
-            text = "".join(cells)
+            text, comma = "".join(cells), self._numerals.decimal == ","
             # Python reads 1_000 and digits of other scripts as numbers; nobody else does.
-            if text.isascii() and "_" not in text:
+            if text.isascii() and "_" not in text and not (comma and "." in text):
+                plain = [cell.replace(",", ".") for cell in cells] if comma else cells
                 try:
-                    return np.array([float(cell) if cell else np.nan for cell in cells])
+                    return np.array([float(cell) if cell else np.nan for cell in plain])
                 except ValueError:
                     pass
         return np.array([self._float(cell) for cell in cells])

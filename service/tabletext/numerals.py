@@ -29,7 +29,10 @@ _GROUPED = {
     for thousands, mark in THOUSANDS.items()
     if decimal != thousands
 }
-_MARKS = {thousands: re.compile(mark) for thousands, mark in THOUSANDS.items()}
+_WITHOUT: Mapping[str, Mapping[int, None]] = {
+    thousands: dict.fromkeys(map(ord, marks))
+    for thousands, marks in ((",", ","), (".", "."), (" ", BLANKS), ("'", APOSTROPHES))
+}
 _FRACTION: Mapping[Decimal, re.Pattern[str]] = {
     ",": re.compile(r"[+-]?\d*+,\d++"),
     ".": re.compile(r"[+-]?\d*+\.\d++(?:[eE][+-]?\d++)?"),
@@ -85,7 +88,7 @@ def plain_number(text: str, numerals: Numerals = POINT, affix: str | None = None
     if numerals.thousands:
         grouped = _GROUPED[numerals.decimal, numerals.thousands]
         if grouped.fullmatch(text):
-            text = _MARKS[numerals.thousands].sub("", text)
+            text = text.translate(_WITHOUT[numerals.thousands])
     if numerals.decimal == ",":
         if "." in text:
             return None
