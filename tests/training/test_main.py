@@ -219,6 +219,7 @@ def test_text_in_a_numeric_column_is_named_by_its_cell(
     [
         (["admision"], "did you mean admission"),
         (["ice_cream", "training.epoch=3"], "did you mean epochs"),
+        (["ice_cream", "epochs=3"], "did you mean training.epochs?"),
         (["evaluate", "nothing", "--csv", "x.csv"], "There is no model 'nothing'"),
         (["new", "--csv", ".", "--target", "y"], "is a folder"),
         (["new", "--csv", "absent.csv", "--target", "y"], "No such file"),
