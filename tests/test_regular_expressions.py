@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 import re
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import permutations
@@ -161,8 +161,6 @@ def test_time_grows_at_most_linearly(where: str) -> None:
 
 def test_patterns_are_found() -> None:
     """In globals, in containers, and as literals within functions."""
-    owners = Counter(where.partition(": ")[0] for where, _, _ in patterns())
-
     assert len(FOUND) > 30
     assert any("tabletext.numerals._FRACTION" in where for where in FOUND)
     assert any("line" in where and "header" in where for where in FOUND)

@@ -18,7 +18,7 @@ _MIN_SIDE = 16
 _MAX_SIDE = 512
 _USUAL_SIDE = 112
 _SMALL_SIDE = 48
-_LOOKS = 150_000
+_IMAGES_SEEN = 150_000
 """Training images over all epochs: on two cores about ten minutes at 112 pixels."""
 _EPOCHS = (20, 120)
 _GREY = 2
@@ -118,7 +118,7 @@ def _network(side: int) -> dict[str, Any]:
 
 
 def _training(count: int) -> dict[str, Any]:
-    epochs = int(np.clip(_LOOKS // count, *_EPOCHS))
+    epochs = int(np.clip(_IMAGES_SEEN // count, *_EPOCHS))
     return {
         "optimizer": "AdamW",
         "learning_rate": 0.003,

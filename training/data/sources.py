@@ -148,9 +148,9 @@ def _download(name: str, source: Source, folders: Folders) -> bytes:
         with urllib.request.urlopen(source.url, timeout=_TIMEOUT_SECONDS) as prediction:  # noqa: S310 - the URLs stand above
             content: bytes = prediction.read()
     except OSError as error:
-        looked = folders.data / source.path if folders.data else "no data folder is set"
+        searched = folders.data / source.path if folders.data else "no data folder is set"
         raise DataSetNotFound(
-            f"The data set {name!r} is not on this machine ({looked}) and {source.url} cannot "
+            f"The data set {name!r} is not on this machine ({searched}) and {source.url} cannot "
             f"be downloaded: {error}. Put a copy at {source.path} below a folder and "
             f"pass that folder by --data or the setting ONWARD_DATA."
         ) from None

@@ -48,7 +48,7 @@ class FolderParts:
 
 
 @dataclass(frozen=True)
-class _Picture:
+class _Photo:
     position: str
     """The path below the folder."""
     label: int
@@ -166,7 +166,7 @@ def _files(home: Path, classes: list[str]) -> list[tuple[Path, int]]:
     ]
 
 
-def _decoded(files: list[tuple[Path, int]], folder: Path, image: ImageInput) -> Iterator[_Picture]:
+def _decoded(files: list[tuple[Path, int]], folder: Path, image: ImageInput) -> Iterator[_Photo]:
     read = partial(_read, folder=folder, image=image)
     with ThreadPoolExecutor() as pool:
         # In slices, so that decoded images do not pile up in memory.
@@ -174,25 +174,25 @@ def _decoded(files: list[tuple[Path, int]], folder: Path, image: ImageInput) -> 
             yield from pool.map(read, files[start : start + _AHEAD])
 
 
-def _read(found: tuple[Path, int], folder: Path, image: ImageInput) -> _Picture:
+def _read(found: tuple[Path, int], folder: Path, image: ImageInput) -> _Photo:
     path, label = found
     position = path.relative_to(folder).as_posix()
     try:
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
-        return _Picture(position, label, digest, read_image(content, image))
+        return _Photo(position, label, digest, read_image(content, image))
     except OSError as error:
-        return _Picture(position, label, "", reason=f"cannot be read: {error.strerror}")
+        return _Photo(position, label, "", reason=f"cannot be read: {error.strerror}")
     except InvalidImage as error:
-        return _Picture(position, label, "", reason=str(error))
+        return _Photo(position, label, "", reason=str(error))
 
 
 def _retained(
-    images: Iterator[_Picture],
+    images: Iterator[_Photo],
     seen: dict[str, str],
     left_out: list[LeftOut],
     digest: "hashlib._Hash",
-) -> Iterator[_Picture]:
+) -> Iterator[_Photo]:
     """The usable images, without duplicate files."""
     for photo in images:
         if photo.pixels is None:
@@ -206,7 +206,7 @@ def _retained(
 
 
 def _set_of(
-    images: Iterator[_Picture], most: int, labels: Sequence[str], image: ImageInput
+    images: Iterator[_Photo], most: int, labels: Sequence[str], image: ImageInput
 ) -> ImageSet:
     """The images in one array, memory-mapped if it is large."""
     shape = (most, image.height, image.width, image.channels)

@@ -167,9 +167,9 @@ def _public_folder(name: str, folders: Folders) -> Path:
     for home in homes:
         if (home / "train").is_dir():
             return home
-    looked = " or ".join(map(str, homes))
+    searched = " or ".join(map(str, homes))
     raise DataSetNotFound(
-        f"The data set {name!r} is not on this machine ({looked}). It is not a single file "
+        f"The data set {name!r} is not on this machine ({searched}). It is not a single file "
         "to download: docs/training.md describes its origin. Put the images there, in "
         "train/cats, train/dogs, validation/cats and validation/dogs, or train on any image "
         "folder with data.folder."

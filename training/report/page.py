@@ -58,7 +58,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     if fitted.histories:
         charts.append(figures.learning_curves(fitted.histories, "loss"))
 
-    columns = _most_telling(recipe, importance)
+    columns = _most_important(recipe, importance)
     predictions = assessment.predictions if measured else fitted.predictor.predict(data.features)
     predicted = summary.Predicted(recipe, rows, data.target[rows], predictions, fitted.threshold)
     return render_page(
@@ -109,7 +109,7 @@ def _measured_charts(
     return charts
 
 
-def _most_telling(recipe: Recipe, importance: Mapping[str, float]) -> list[str]:
+def _most_important(recipe: Recipe, importance: Mapping[str, float]) -> list[str]:
     """The most important columns, in the order of the recipe."""
     shown = sorted(importance, key=lambda name: -importance[name])[:_MAX_CELLS]
     return [feature.name for feature in recipe.features if feature.name in shown]
