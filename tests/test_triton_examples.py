@@ -4,6 +4,7 @@ Each test is named for its program, and checks what the program checks.
 """
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -249,8 +250,9 @@ def shared(client: triton.InferenceServerClient, like: Array) -> Iterator[list[A
     regions: list[Any] = []
     try:
         for name in NAMES:
-            regions.append(shm.create_shared_memory_region(name, f"/{name}", like.nbytes))
-            client.register_system_shared_memory(name, f"/{name}", like.nbytes)
+            key = f"/{name}_{os.getpid()}"  # other processes may use the same names
+            regions.append(shm.create_shared_memory_region(name, key, like.nbytes))
+            client.register_system_shared_memory(name, key, like.nbytes)
         assert len(client.get_system_shared_memory_status()) == len(NAMES)
         yield regions
         client.unregister_system_shared_memory()
