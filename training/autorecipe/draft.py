@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from service.tabletext.words import MISSING
-from training.autorecipe.columns import Finding, look
+from training.autorecipe.columns import Finding, infer_column
 from training.autorecipe.defaults import (
     default_family,
     default_network,
@@ -60,7 +60,7 @@ def draft(table: Table, file: str, target: str, name: str, family: Family | None
     guess = guess_target(table, column, family)
     usable = with_target(table, guess.target)
     y = encode_target(usable, guess.target)
-    findings = [look(usable, other) for other in table.frame.columns if other != column]
+    findings = [infer_column(usable, other) for other in table.frame.columns if other != column]
     features = [finding.feature() for finding in findings if finding.kind is not None]
     if not features:
         raise DataError(f"{table.name}: no column is left to predict {column!r} from.")

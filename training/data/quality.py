@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from training.autorecipe.columns import look
+from training.autorecipe.columns import infer_column
 from training.autorecipe.targets import RARE
 from training.data.leakage import leakage
 from training.data.table import Floats, Table
@@ -131,7 +131,7 @@ def about_columns(recipe: Recipe, table: Table) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for name in table.frame.columns:
         if name not in seen:
-            finding = look(table, name)
+            finding = infer_column(table, name)
             reason = "not among the recipe's features" if finding.kind else finding.note
             reasons.setdefault(reason, []).append(name)
     return [
