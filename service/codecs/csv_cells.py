@@ -31,10 +31,10 @@ from service.values import is_number, shown
 
 Floats = npt.NDArray[np.float64]
 
-# What no cell can stand for; every rule on values rejects it, and then the cell is read singly.
+# What no cell can mean; every rule on values rejects it, and then the cell is read singly.
 UNREAD = np.inf
 
-# What is cached of a column of words.
+# Limits of the cache of a column of words.
 _MOST_WORDS, _LONGEST_CACHED = 10_000, 100
 _GROUPED = re.compile(
     r"[+-]?\d{1,3}([., '\u2019\u00a0\u202f])\d{3}(?:\1\d{3})*+(?:(?!\1)[.,]\d++)?"
@@ -81,7 +81,7 @@ class CellReader:
             return np.fromiter(map(self._words.__getitem__, cells), np.float64, len(cells))
         if self._python_reads:
             text, comma = "".join(cells), self._numerals.decimal == ","
-            # Python reads 1_000 and digits of other scripts as numbers; nobody else does.
+            # Python reads 1_000 and digits of other scripts as numbers; no other program does.
             if text.isascii() and "_" not in text and not (comma and "." in text):
                 plain = [cell.replace(",", ".") for cell in cells] if comma else cells
                 try:
@@ -91,9 +91,9 @@ class CellReader:
         return np.array([self._float(cell) for cell in cells])
 
     def value(self, cell: str) -> object:
-        """The JSON value that a cell stands for; None where it says that there is none.
+        """The JSON value that a cell means; None where it is missing.
 
-        A cell that stands for none of its feature's values is that text.
+        A cell that means none of its feature's values is that text.
         """
         feature, text = self._feature, cell.strip()
         if isinstance(feature, CategoryFeature):
@@ -134,7 +134,7 @@ class CellReader:
         return plain_number(text, self._numerals, self._affix)
 
     def _float(self, cell: str) -> float:
-        """A cell's number, NaN where it says that there is none, else `UNREAD`."""
+        """A cell's number, NaN where it is missing, else `UNREAD`."""
         text = cell.strip()
         if text.lower() in self._missing:
             return np.nan
@@ -208,7 +208,7 @@ def _hint_on_marks(cell: str, numerals: Numerals) -> str | None:
 
 
 def _hint_on_affix(cell: str) -> str | None:
-    """The hint where a number has something beside it."""
+    """The hint where a number has a unit or currency."""
     within = _WITHIN.fullmatch(cell)
     if within is None:
         return None

@@ -144,7 +144,7 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
 
 def _head_length(sample: bytes) -> int:
     """Bytes of the sample that decide: so many, or all of the first line where that is longer."""
-    ends = [place for place in (sample.find(b"\n"), sample.find(b"\r")) if place >= 0]
+    ends = [end for end in (sample.find(b"\n"), sample.find(b"\r")) if end >= 0]
     return max(SAMPLE_BYTES, min(ends, default=len(sample)) + 2)
 
 
@@ -427,7 +427,7 @@ def _missing(feature: Feature, names: Sequence[str], line: int) -> Problem:
 
 
 def _misspelt(feature: Feature, free: Sequence[str]) -> str | None:
-    """The column that was probably meant for the feature."""
+    """The column that is probably a misspelling of the feature."""
     if not feature.optional:
         return nearest(feature.name, free)
     folded = {_folded(name): name for name in free}

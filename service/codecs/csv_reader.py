@@ -114,7 +114,7 @@ class Lines:
         *whole, rest = lines
         self._rest, self._rest_length = [rest], len(rest)
         if max(map(len, whole), default=0) > self.longest:
-            first = next(place for place, line in enumerate(whole) if len(line) > self.longest)
+            first = next(number for number, line in enumerate(whole) if len(line) > self.longest)
             del whole[first:]
             self._too_long = True
         if self._otherwise is not None:
@@ -159,7 +159,7 @@ class Records:
         self._quote = quote
         self._opens, self._stays_open = quote_patterns(separator, quote)
         # Of the record that is read next: its lines that were scanned, their characters, and
-        # whether a quote is open behind them.
+        # whether a quote is open after them.
         self._scanned = self._size = 0
         self._in_quotes = False
         # Records that begin before this line have one line.

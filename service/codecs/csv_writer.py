@@ -1,4 +1,4 @@
-"""Answers as CSV: the rows as they came, and behind them the answers' columns."""
+"""Responses as CSV: the rows as they came, followed by the columns of the predictions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -25,7 +25,7 @@ class CsvAnswers:
 
     Args:
         output: what the model answers.
-        parameters: what the caller wants to read.
+        parameters: what the client requested.
         form: of the table; None where the rows were no cells, and only answers are written.
     """
 
@@ -52,8 +52,8 @@ class CsvAnswers:
         """The first line. A name that a column has already gets ``predicted_`` before it."""
         names = list(self._carried)
         taken = {name.strip() for name in names}
-        for wished in self._names:
-            name = wished
+        for new in self._names:
+            name = new
             while name in taken:
                 name = f"predicted_{name}"
             taken.add(name)
@@ -118,7 +118,7 @@ class CsvAnswers:
             numbers = [f"{row}{self._separator}{str(flag).lower()}" for row, flag in pairs]
         labels = self._labels
         rows = zip(chosen, numbers, strict=True)
-        return [f"{labels[place]}{self._separator}{shares}" for place, shares in rows]
+        return [f"{labels[position]}{self._separator}{shares}" for position, shares in rows]
 
     def _values(self, output: ValueOutput, values: Array) -> list[str]:
         """Each value with its unit and its interval, values being ``[rows, 1]``."""
@@ -134,10 +134,10 @@ class CsvAnswers:
         """The most probable labels of each row, each with its probability."""
         order = most_probable(probabilities, top)
         numbers = self._numbers(np.take_along_axis(probabilities, order, axis=1))
-        for places, shares in zip(order.tolist(), numbers, strict=True):
-            pairs = zip(places, shares.split(self._separator), strict=True)
+        for positions, shares in zip(order.tolist(), numbers, strict=True):
+            pairs = zip(positions, shares.split(self._separator), strict=True)
             yield self._separator.join(
-                f"{self._labels[place]}{self._separator}{share}" for place, share in pairs
+                f"{self._labels[position]}{self._separator}{share}" for position, share in pairs
             )
 
     def _numbers(self, table: Array) -> list[str]:
@@ -175,8 +175,8 @@ def column_names(output: Output, parameters: Parameters) -> Iterator[str]:
 def _label_names(output: ClassesOutput, parameters: Parameters) -> Iterator[str]:
     yield from ("label", "probability")
     if parameters.top is not None:
-        for place in range(1, 1 + min(parameters.top, len(output.labels))):
-            yield from (f"label_{place}", f"probability_{place}")
+        for rank in range(1, 1 + min(parameters.top, len(output.labels))):
+            yield from (f"label_{rank}", f"probability_{rank}")
     elif parameters.probabilities:
         yield from (f"probability_{label}" for label in output.labels)
     if output.unsure_below is not None:

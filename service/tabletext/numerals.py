@@ -1,4 +1,4 @@
-"""How tables write numbers: decimal and thousands marks, and a unit or currency beside them."""
+"""How tables write numbers: decimal and thousands marks, and units or currencies."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Looking at an unknown table: what each column is, and what one should know of it."""
+"""The type of each column of an unknown table, and remarks on it."""
 
 import re
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class Finding:
     strays: tuple[str, ...] = ()
     """Words in a column of numbers, which are taken for missing."""
     affix: str | None = None
-    """What stands beside each number, such as a currency."""
+    """What is written at each number, such as a currency."""
 
     def feature(self) -> Feature:
         """The column as a recipe has it; only for one that has a type."""
@@ -117,7 +117,7 @@ def read_numbers(known: pl.Series, numerals: Numerals) -> Numbers:
     return Numbers(numbers, plain, affix, strays if plain else (), "; ".join(notes))
 
 
-def look(table: Table, name: str) -> Finding:
+def infer_column(table: Table, name: str) -> Finding:
     """Guess what a column is from all its cells."""
     cells = table.column(name)
     known = cells.drop_nulls()

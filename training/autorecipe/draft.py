@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from service.tabletext.words import MISSING
-from training.autorecipe.columns import Finding, look
+from training.autorecipe.columns import Finding, infer_column
 from training.autorecipe.quality import (
     about_fit,
     about_leaks,
@@ -73,7 +73,7 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     guess = guess_target(table, column, family)
     usable = with_target(table, guess.target)
     y = encode_target(usable, guess.target)
-    findings = [look(usable, other) for other in table.frame.columns if other != column]
+    findings = [infer_column(usable, other) for other in table.frame.columns if other != column]
     features = [finding.feature() for finding in findings if finding.kind is not None]
     if not features:
         raise DataError(f"{table.name}: there is no usable feature to predict {column!r} from.")

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from sklearn.tree import DecisionTreeClassifier
 
-from training.autorecipe.columns import look
+from training.autorecipe.columns import infer_column
 from training.autorecipe.targets import RARE
 from training.data.numerals import as_numbers
 from training.data.table import Floats, Rows, Table
@@ -142,7 +142,7 @@ def about_columns(recipe: Recipe, table: Table) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for name in table.frame.columns:
         if name not in seen:
-            finding = look(table, name)
+            finding = infer_column(table, name)
             reason = "not among the recipe's features" if finding.kind else finding.note
             reasons.setdefault(reason, []).append(name)
     return [

@@ -1,4 +1,4 @@
-"""Reading anybody's CSV file as a table of text cells."""
+"""CSV files of any dialect as tables of text cells."""
 
 import codecs
 import csv

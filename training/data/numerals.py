@@ -43,7 +43,7 @@ def as_numbers(cells: pl.Series, numerals: Numerals = POINT, affix: str | None =
     Args:
         cells: text.
         numerals: the marks; a mark of thousands counts only between groups of three digits.
-        affix: a unit or currency that may stand at either end of the number.
+        affix: a unit or currency that may be at either end of the number.
     """
     text = cells.alias("cell")
     if numerals.decimal == ",":
@@ -63,7 +63,7 @@ def as_numbers(cells: pl.Series, numerals: Numerals = POINT, affix: str | None =
 
 
 def common_affix(cells: pl.Series) -> str | None:
-    """The unit or currency that most of the cells write beside a number, if there is one."""
+    """The unit or currency that most of the cells write at a number, if there is one."""
     written = [
         cells.str.extract(rf"^[+-]?\s?({_CURRENCY})\s?[+-]?\d"),
         cells.str.extract(rf"^[+-]?\d[\d{_MARKS}]*?({_UNIT})$"),

@@ -1,4 +1,4 @@
-"""Tables of text cells, and the numbers that a model sees in their place."""
+"""Tables of text cells, and the numbers that a model gets instead."""
 
 import difflib
 import hashlib
@@ -85,7 +85,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Column:
-    """A feature with what the training part taught about its cells, and how they are written."""
+    """A feature with what the training rows showed about its cells, and how they are written."""
 
     feature: Feature
     categories: tuple[str, ...] = ()
