@@ -1,11 +1,12 @@
 """How numbers are written: decimal marks, thousands marks, units, and what is no number."""
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.tabletext.numerals import Numerals
+from service.tabletext.numerals import Numerals, plain_number
 from training.data.numerals import as_numbers, common_affix, find_numerals
 
 
@@ -64,6 +65,22 @@ def test_any_number_is_read_as_it_was_written(number: int, numerals: Numerals) -
     found = as_numbers(pl.Series([cell]), numerals)
 
     assert found.to_list() == [float(written.replace(",", ""))]
+
+
+@given(
+    cells=st.lists(st.text(st.sampled_from("0123456789.,'+-e$ _"), max_size=9), min_size=1),
+    numerals=st.sampled_from([Numerals(), Numerals(","), Numerals(".", ","), Numerals(",", ".")]),
+)
+def test_a_column_is_read_as_its_cells_are(cells: list[str], numerals: Numerals) -> None:
+    """The quick way of whole columns follows the rule for one cell."""
+    stripped = [cell.strip() for cell in cells]
+    plain = [plain_number(cell, numerals, "$") for cell in stripped]
+
+    numbers = as_numbers(pl.Series(stripped), numerals, "$").to_list()
+
+    expected = [None if text is None else float(text) for text in plain]
+    held = [None if x is None or abs(x) > np.finfo(np.float32).max else x for x in expected]
+    assert numbers == held
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""Cells as numbers: a whole column follows the rule for a single cell."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.bundle.features import NumberFeature
+from service.codecs.csv_cells import UNREAD, CellReader, marks_of
+from service.tabletext.numerals import POINT, Numerals
+
+PRICE = NumberFeature(
+    type="number",
+    name="price",
+    example=1,
+    optional=True,
+    affix="$",
+    decimal=",",
+    thousands=".",
+    missing=["", "unknown", "-200"],
+)
+PLAIN = NumberFeature(type="number", name="x", example=1)
+
+
+def test_the_manifest_says_how_numbers_are_written() -> None:
+    """Currency, thousands, decimals and words for missing values, a number among them."""
+    reader = CellReader(PRICE, marks_of(PRICE) or POINT)
+
+    numbers = reader.numbers(["$1.234,5", "-$7", "1234", "Unknown", "-200", "$1,234.5", "€5"])
+
+    assert numbers[:3].tolist() == [1234.5, -7, 1234]
+    assert all(map(math.isnan, numbers[3:5]))
+    assert numbers[5:].tolist() == [UNREAD, UNREAD]
+
+
+def test_a_feature_without_these_keys_takes_plain_numbers_alone() -> None:
+    """Bundles need not say how tables write their values."""
+    assert marks_of(PLAIN) is None
+    assert CellReader(PLAIN).numbers(["1.5", "$2", "1,234"]).tolist() == [1.5, UNREAD, UNREAD]
+
+
+@given(
+    cells=st.lists(st.text(st.sampled_from("0123456789.,+-e$_ "), max_size=9), min_size=1),
+    feature=st.sampled_from([PRICE, PLAIN]),
+    numerals=st.sampled_from([POINT, Numerals(","), Numerals(",", "."), Numerals(".", ",")]),
+)
+def test_a_column_is_read_as_its_cells_are(
+    cells: list[str], feature: NumberFeature, numerals: Numerals
+) -> None:
+    """The quick way of whole columns gives what each cell gives alone."""
+    reader = CellReader(feature, numerals)
+
+    column = reader.numbers(cells).tolist()
+
+    for cell, number in zip(cells, column, strict=True):
+        value = reader.value(cell)
+        if value is None:
+            assert math.isnan(number)
+        elif isinstance(value, str):
+            assert number == UNREAD or abs(number) > 3e38
+        else:
+            assert number == value
