@@ -141,7 +141,7 @@ OWNERS: Mapping[str, set[str]] = {
     "onnxruntime": {"service.engine.session", "training.export.runtime"},
     "prometheus_client": {"service.observability.metrics"},
     "fastapi": {"service.api", "service.app"},
-    "starlette": {"service.api"},
+    "starlette": {"service.api", "service.app"},
     "uvicorn": {"service.__main__", "service.server"},
     "pydantic_settings": {"service.settings"},
     "torch": {"training"},

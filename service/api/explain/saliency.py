@@ -18,7 +18,7 @@ PNG = "image/png"
 
 _OCCLUSION = (
     "Each number of drops is how much the explained number falls when a patch around that cell of "
-    "the picture is painted with the picture's background; below nought, it rises. The cells are "
+    "the picture is painted with the picture's background; below zero, it rises. The cells are "
     "in rows, from the top left."
 )
 
@@ -44,9 +44,9 @@ async def explain_pictures(
             f"Parameter 'resolution' must be at most {least} here, the picture's shorter side, "
             f"got {cells}."
         )
-    asked = await occluded(model, pictures, cells or min(USUAL_CELLS, least))
+    grids = await occluded(model, pictures, cells or min(USUAL_CELLS, least))
     found: list[Reason] = []
-    for row, grid in enumerate(asked):
+    for row, grid in enumerate(grids):
         whole = float(subject.numbers(row, answers[row : row + 1])[0])
         drops = [(whole - subject.numbers(row, line)).tolist() for line in grid]
         found.append({"of": subject.of(row), "score": whole, "drops": drops})

@@ -18,35 +18,35 @@ _MAIN_METRIC = {"regression": "rmse", "binary": "accuracy", "multiclass": "accur
 
 def summary(entry: Entry) -> dict[str, object]:
     """What a person needs to choose a model."""
-    told: dict[str, object] = {"name": entry.name, "version": entry.version}
-    told |= {"ready": entry.serves}
+    info: dict[str, object] = {"name": entry.name, "version": entry.version}
+    info |= {"ready": entry.serves}
     if not entry.serves:
-        return told | {"reason": entry.reason}
+        return info | {"reason": entry.reason}
     if entry.asleep:
-        told |= {"in_memory": False}
+        info |= {"in_memory": False}
     if entry.about is None:
-        return told
+        return info
     if entry.about.manifest is not None:
-        told |= _choice(entry.about.manifest)
-    return told | {"device": entry.about.device}
+        info |= _choice(entry.about.manifest)
+    return info | {"device": entry.about.device}
 
 
 def facts(entry: Entry) -> dict[str, object]:
     """Everything the manifest says, and how the model is served."""
-    told: dict[str, object] = {}
+    info: dict[str, object] = {}
     if entry.model is not None:
-        told |= {"execution": entry.model.execution}
+        info |= {"execution": entry.model.execution}
     if entry.model is not None and entry.about is not None and entry.about.execution is not None:
-        told |= {"execution_details": _details(entry.about, entry.about.execution)}
+        info |= {"execution_details": _details(entry.about, entry.about.execution)}
     if entry.about is None or entry.about.manifest is None:
-        return told
+        return info
     manifest = entry.about.manifest
     stated = manifest.model_dump(mode="json", exclude_none=True)
     if isinstance(manifest.input, ImageInput):
-        told |= {"image": stated["input"]}
+        info |= {"image": stated["input"]}
     else:
-        told |= {"features": stated["input"]["features"]}
-    return told | {
+        info |= {"features": stated["input"]["features"]}
+    return info | {
         key: stated[key]
         for key in ("output", "scaler", "evaluation", "provenance")
         if key in stated
@@ -55,23 +55,23 @@ def facts(entry: Entry) -> dict[str, object]:
 
 def _details(about: About, execution: Execution) -> dict[str, object]:
     """How a version is run, why so, and what was measured when it was loaded."""
-    told: dict[str, object] = {"mode": execution.mode, "chosen_by": execution.chosen_by}
-    told |= {"threads": execution.threads, "max_batch_rows": about.joined_rows}
+    info: dict[str, object] = {"mode": execution.mode, "chosen_by": execution.chosen_by}
+    info |= {"threads": execution.threads, "max_batch_rows": about.joined_rows}
     if execution.graphs:
-        told |= {"cuda_graphs": True}
+        info |= {"cuda_graphs": True}
     if execution.row_seconds is not None:
-        told |= {"row_microseconds": round(execution.row_seconds * 1e6, 1)}
-        told |= {"batch_rows_bitwise": execution.rows_bitwise}
-    return told
+        info |= {"row_microseconds": round(execution.row_seconds * 1e6, 1)}
+        info |= {"batch_rows_bitwise": execution.rows_bitwise}
+    return info
 
 
 def versions(entries: Sequence[Entry]) -> list[dict[str, object]]:
     """Each version of a model with its state, and the reason where there is one."""
-    told: list[dict[str, object]] = []
+    info: list[dict[str, object]] = []
     for entry in entries:
         reason = {"reason": entry.reason} if entry.reason else {}
-        told.append({"version": entry.version, "state": entry.state, **reason})
-    return told
+        info.append({"version": entry.version, "state": entry.state, **reason})
+    return info
 
 
 def labels(registry: Registry, name: str) -> dict[str, object]:
@@ -81,14 +81,14 @@ def labels(registry: Registry, name: str) -> dict[str, object]:
     that shadows the serving version the share of them that it gets copies of.
     """
     offer = registry.offer(name)
-    told: dict[str, object] = {}
+    info: dict[str, object] = {}
     for label, version in offer.labels.items():
         answering = offer.routes.get(label)
         waits = {"waits_for": version} if answering != version else {}
         share = {"share": offer.split[label]} if label in offer.split else {}
         shadow = {"shadow": offer.shadow[label].share} if label in offer.shadow else {}
-        told[label] = {"version": answering} | waits | share | shadow
-    return told
+        info[label] = {"version": answering} | waits | share | shadow
+    return info
 
 
 def evaluation(about: About) -> dict[str, object]:
@@ -100,9 +100,9 @@ def evaluation(about: About) -> dict[str, object]:
     manifest = about.manifest
     if manifest is None or manifest.evaluation is None:
         raise NotFound(f"Nobody measured model {about.name!r}: it has no evaluation to tell.")
-    told: dict[str, object] = {"name": about.name, "version": about.version}
-    told |= {"metric": _main_metric(manifest, manifest.evaluation)}
-    return told | manifest.evaluation.model_dump(mode="json", exclude_none=True)
+    info: dict[str, object] = {"name": about.name, "version": about.version}
+    info |= {"metric": _main_metric(manifest, manifest.evaluation)}
+    return info | manifest.evaluation.model_dump(mode="json", exclude_none=True)
 
 
 def report(about: About) -> bytes:
@@ -127,7 +127,7 @@ def _choice(manifest: Manifest) -> dict[str, object]:
         answered |= {"labels": output.labels}
     elif output.unit is not None:
         answered |= {"unit": output.unit}
-    told: dict[str, object] = {
+    info: dict[str, object] = {
         "title": manifest.title,
         "description": manifest.description,
         "task": manifest.task,
@@ -135,7 +135,7 @@ def _choice(manifest: Manifest) -> dict[str, object]:
         "output": answered,
     }
     measured = manifest.evaluation
-    return told if measured is None else told | {"metric": _main_metric(manifest, measured)}
+    return info if measured is None else info | {"metric": _main_metric(manifest, measured)}
 
 
 def _main_metric(manifest: Manifest, measured: Evaluation) -> dict[str, object]:
@@ -143,5 +143,5 @@ def _main_metric(manifest: Manifest, measured: Evaluation) -> dict[str, object]:
     if name not in measured.metrics:
         name = next(iter(measured.metrics))
     baseline = measured.baseline.metrics.get(name)
-    told: dict[str, object] = {"name": name, "value": measured.metrics[name]}
-    return told | ({} if baseline is None else {"baseline": baseline})
+    info: dict[str, object] = {"name": name, "value": measured.metrics[name]}
+    return info | ({} if baseline is None else {"baseline": baseline})
