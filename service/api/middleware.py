@@ -221,7 +221,7 @@ class RequestBody:
             self._limits.arriving.remove(self)
             return await self._receive()
         self._limits.arriving.add(self)
-        self._expects_continue = False  # the client is told to go on
+        self._expects_continue = False  # the client is sent 100 Continue
         if self._error is None:
             started = perf_counter()
             try:

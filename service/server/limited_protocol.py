@@ -250,7 +250,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return len(data) if found < 0 else found + len(_END_OF_HEAD)
 
     def _restart_without_upgrade(self) -> None:
-        """Parse the head again as if it asked for no upgrade, which nothing here offers.
+        """Parse the head again as if it requested no upgrade, which nothing here offers.
 
         A server may ignore the header (RFC 9110, section 7.8), but the parser then reads no body.
         """

@@ -92,13 +92,13 @@ class Tables:
         require_offered(manifest.output, wish.parameters)
         codec = endpoint.require_features()
         reader, form = self._reader(codec, wish, arrival)
-        asked = wish.parameters.warnings
+        warnings = wish.parameters.warnings
         return Scoring(
             model,
             codec,
             reader,
             _answers(manifest, model, wish, form),
-            warn=wish.answer != "csv" if asked is None else asked,
+            warn=wish.answer != "csv" if warnings is None else warnings,
             turns=self._turns,
             patience_seconds=self._patience_seconds,
         )

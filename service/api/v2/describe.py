@@ -53,7 +53,7 @@ def _most_rows(about: About) -> int:
 
 
 def _format(about: About, spec: TensorSpec, *, batched: bool) -> str:
-    """How a picture lies in a tensor, told by which axis has as many entries as colours."""
+    """The layout of an image in a tensor: the axis with as many entries as colors tells."""
     if about.manifest is not None:
         return "FORMAT_NHWC" if isinstance(about.manifest.input, ImageInput) else "FORMAT_NONE"
     dims = spec.shape[1:] if batched else spec.shape
