@@ -9,8 +9,8 @@ from typing import Any
 
 from onnx import TensorProto
 
-from service.api.body import Decompressor
-from service.api.inference import InferenceProtocol, RequestHead, decode_body
+from service.api.body import Decompressor, RequestHead
+from service.api.inference import InferenceProtocol, decode_body
 from service.api.native.protocol import NativeProtocol
 from service.api.v1.protocol import V1Protocol
 from service.api.v2.protocol import V2Protocol

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.documentation import Documentation, documentation_router
 from service.api.errors import add_error_handlers
@@ -21,7 +23,7 @@ from service.api.explain.routes import explain_router
 from service.api.health import operations_router
 from service.api.inference import FastInference
 from service.api.inference_service import InferenceService, ShadowMirror
-from service.api.middleware import ContentLengthForHttp10, ReleaseQuotas, RequestContext
+from service.api.middleware import RequestContext
 from service.api.native.protocol import NativePredictions, NativeProtocol, native_router
 from service.api.native.tables import TableExchange
 from service.api.openapi import model_paths
@@ -74,6 +76,22 @@ class Onward(FastAPI):
         self.documentation = Documentation(registry, super().openapi, of_model)
         self.fast_path: FastPath | None = None
         """What `service.server.fast_path` needs; other servers do not use it."""
+        self.entry: ASGIApp = self.route
+        """What serves HTTP requests: the app's own layers around FastAPI's."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan."""
+        serve = self.entry if scope["type"] == "http" else self.route
+        await serve(scope, receive, send)
+
+    async def route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve by FastAPI's layers and its router."""
+        await super().__call__(scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """FastAPI's layers but for the outermost, which would respond to errors in its own way."""
+        stack = super().build_middleware_stack()
+        return stack.app if isinstance(stack, ServerErrorMiddleware) else stack
 
     def openapi(self) -> dict[str, Any]:
         """The document for the models as they are now."""
@@ -131,10 +149,8 @@ def create_app(settings: Settings, context: WorkerContext | None = None) -> Onwa
     fast = FastInference(worker.registry, endpoints, metrics, recorder, limits)
     connections = Connections(settings, metrics.rejected)
     app.fast_path = FastPath(fast, PredictTargets(routes), connections)
-    app.add_middleware(PredictRoutingMiddleware, routes=routes)
-    app.add_middleware(ContentLengthForHttp10)
-    app.add_middleware(ReleaseQuotas, limits=limits)
-    app.add_middleware(RequestContext, recorder=recorder, settings=settings, limits=limits)
+    routing = PredictRoutingMiddleware(app.route, routes)
+    app.entry = RequestContext(routing, recorder, settings, limits)
     return app
 
 

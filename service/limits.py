@@ -334,10 +334,10 @@ class RequestQuotas:
         self.limits = limits
         self.was_large = False
         """Whether it was a table, or its body was counted."""
-        self._table = limits.tables.hold()
-        self.body = limits.body_bytes.hold()
+        self._table = Reservation(limits.tables)
+        self.body = Reservation(limits.body_bytes)
         """Bytes of its body, and later of its tensors or its response."""
-        self._requests = limits.requests.hold()
+        self._requests = Reservation(limits.requests)
 
     def start(self) -> None:
         """Count the request as being processed: its body has arrived.
@@ -369,17 +369,15 @@ class RequestQuotas:
             TooManyBytesInFlight: all requests together would hold too many.
         """
         is_counted = size > UNCOUNTED_BODY_BYTES
-        self.was_large = self.was_large or is_counted
-        self.body.set(size if is_counted else 0)
+        if is_counted or self.body.amount:
+            self.was_large = True
+            self.body.set(size if is_counted else 0)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def release(self) -> None:
         """Give everything back."""
-        self.body.release()
-        self._table.release()
-        self._requests.release()
+        for held in (self.body, self._table, self._requests):
+            if held.amount:
+                held.release()
 
 
 def _width_of(text: bytes) -> int:

@@ -136,7 +136,7 @@ OWNERS: Mapping[str, set[str]] = {
     "onnxruntime": {"service.engine.session", "training.onnx_files"},
     "prometheus_client": {"service.observability.exposition"},
     "fastapi": {"service.api", "service.app"},
-    "starlette": {"service.api"},
+    "starlette": {"service.api", "service.app"},
     "uvicorn": {"service.__main__", "service.server"},
     "pydantic_settings": {"service.settings"},
     "torch": {"training"},

@@ -259,7 +259,7 @@ def test_a_slow_reader_gets_all_of_a_long_response(models: Path, start: StartApp
 def test_unread_responses_of_all_clients_have_a_bound(models: Path, start: StartApp) -> None:
     """The client that has read nothing for longest is disconnected first."""
     publish_price(models)
-    client = start(max_unread_bytes=200_000)
+    client = start(max_unread_bytes=150_000)
     rows = b"[" + b",".join([ROW] * 5000) + b"]"
 
     with connected(client) as first, connected(client) as second:

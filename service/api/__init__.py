@@ -1,1 +1,1 @@
-"""HTTP without inference: dialects, codecs, health, and the one table of status codes."""
+"""HTTP: protocols, request bodies, health, and the one table of status codes."""

@@ -1,4 +1,4 @@
-"""Request bodies: media types, limits, decompression, and the forms of tables.
+"""Request heads and bodies: media types, limits, decompression, and the forms of tables.
 
 A body is read whole, or in pieces as they arrive.
 """
@@ -7,13 +7,14 @@ import asyncio
 import io
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 from fastapi import Request
-from starlette.types import Receive
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
 
 from service.codecs.csv_header import SAMPLE_BYTES
 from service.errors import BodyTooLarge, InvalidRequest, OnwardError, UnsupportedContent
@@ -78,6 +79,29 @@ _MOST_OFFERS = 50
 _ANSWER_TYPES: Mapping[str, Form] = {**TABLE_TYPES, "application/json": "json"}
 
 Refusal = Callable[[int], BodyTooLarge]
+Fields = Sequence[tuple[bytes, bytes]]
+
+
+HEAD = "onward.head"
+"""In an ASGI scope: the `RequestHead` of its request."""
+
+
+class RequestHead:
+    """The headers and the query of a request.
+
+    Args:
+        fields: names in lower case, and values; of a name that comes twice, the first counts.
+        query: what follows the question mark.
+    """
+
+    __slots__ = ("accept_encoding", "content_type", "fields", "query")
+
+    def __init__(self, fields: Fields, query: bytes = b"") -> None:
+        # Heads are cached (`service.server.fast_path`), and read for each request.
+        self.fields = {name: value.decode("latin-1") for name, value in reversed(fields)}
+        self.content_type = self.fields.get(b"content-type")
+        self.accept_encoding = self.fields.get(b"accept-encoding")
+        self.query = query
 
 
 async def read_body(
@@ -101,12 +125,20 @@ async def read_body(
         UnsupportedContent: it is compressed by another way than gzip and deflate.
         InvalidRequest: it is not what its encoding says.
     """
-    encoding = content_encoding(request)
-    _require_declared(request, limit, quotas, refusal)
+    head: RequestHead = request.scope[HEAD]
+    encoding = content_encoding(head)
+    _require_declared(head, limit, quotas, refusal)
+    message = await _next_message(request)
+    if encoding == "identity" and not message.get("more_body"):
+        content: bytes = message.get("body", b"")
+        if len(content) > limit:
+            raise refusal(limit)
+        quotas.hold_bytes(len(content))
+        return content
     # Unlike a list of chunks that are joined, it never holds the body twice.
     body = io.BytesIO()
     size = 0
-    arriving = _counted(request.stream(), limit, refusal)
+    arriving = _counted(_pieces(request, message), limit, refusal)
     async for piece in unpacked(arriving, encoding, quotas.limits):
         size += len(piece)
         if size > limit:
@@ -114,6 +146,28 @@ async def read_body(
         quotas.hold_bytes(size)
         body.write(piece)
     return body.getvalue()
+
+
+async def _next_message(request: Request) -> Message:
+    """The next part of a body.
+
+    Raises:
+        ClientDisconnect: the client has left.
+    """
+    message = await request.receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    return message
+
+
+async def _pieces(request: Request, message: Message) -> AsyncIterator[bytes]:
+    """The pieces of a body from this message on."""
+    while True:
+        if piece := message.get("body", b""):
+            yield piece
+        if not message.get("more_body"):
+            return
+        message = await _next_message(request)
 
 
 async def unpacked(
@@ -146,10 +200,10 @@ async def unpacked(
 
 
 def _require_declared(
-    request: Request, limit: int, quotas: RequestQuotas, refusal: Refusal
+    head: RequestHead, limit: int, quotas: RequestQuotas, refusal: Refusal
 ) -> None:
     """Reject at once a body that says it is too large for the limit, or for what is left of it."""
-    declared = request.headers.get("content-length", "")
+    declared = head.fields.get(b"content-length", "")
     if not (declared.isascii() and declared.isdecimal()):
         return
     size = int(declared[:_MOST_LENGTH_DIGITS])
@@ -190,13 +244,13 @@ def is_quick_to_decode(body: bytes) -> bool:
     return True
 
 
-def content_encoding(request: Request) -> str:
+def content_encoding(head: RequestHead) -> str:
     """``gzip``, ``deflate`` or ``identity``.
 
     Raises:
         UnsupportedContent: the body is compressed by another way.
     """
-    encoding = request.headers.get("content-encoding", "").strip().lower()
+    encoding = head.fields.get(b"content-encoding", "").strip().lower()
     encoding = _SAME_ENCODING.get(encoding, encoding)
     if encoding not in WINDOW_BITS and encoding != "identity":
         shown = encoding[:_LONGEST_SHOWN]
@@ -274,8 +328,9 @@ def list_items(header: str) -> list[str]:
 
 def _offered(offer: str) -> str | None:
     """The encoding that an item of Accept-Encoding accepts; None where its weight is zero."""
-    encoding = offer.partition(";")[0].strip().lower()
-    return _SAME_ENCODING.get(encoding, encoding) if _weight(offer) else None
+    encoding, _, parameters = offer.replace(" ", "").lower().partition(";")
+    has_others = parameters and not parameters.startswith("q=")
+    return None if has_others or not _weight(offer) else _SAME_ENCODING.get(encoding, encoding)
 
 
 class Decompressor:
@@ -387,7 +442,8 @@ def _weight(offer: str) -> float:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "q":
             text = value.strip()
-            return min(float(text), 1.0) if _WEIGHT.fullmatch(text) else 0.0
+            is_valid = _WEIGHT.fullmatch(text) is not None and float(text) <= 1
+            return float(text) if is_valid else 0.0
     return 1.0
 
 

@@ -4,8 +4,8 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from fastapi import Request
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from service.errors import DeadlineExceeded
 
@@ -13,25 +13,35 @@ from service.errors import DeadlineExceeded
 class Deadline:
     """Cancels what runs in its context when the time is over.
 
+    A request that is processed within one turn of the event loop cannot be cancelled, so the timer
+    is only started before the first wait.
+
     Args:
-        request: whose body has been read.
+        receive: of the request, whose body has been read.
         seconds: from entering the context.
     """
 
-    def __init__(self, request: Request, seconds: float) -> None:
-        self._request = request
+    def __init__(self, receive: Receive, seconds: float) -> None:
+        self._receive = receive
         self._seconds = seconds
-        self._timeout = asyncio.timeout(seconds)
+        self._since = asyncio.get_running_loop().time()
+        self._timeout: asyncio.Timeout | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._disconnected = False
 
-    def watch_client(self) -> None:
-        """Also cancel when the client disconnects; for requests that leave the event loop."""
+    async def start(self) -> None:
+        """Start the timer; before what may wait."""
+        if self._timeout is None:
+            self._timeout = asyncio.timeout_at(self._since + self._seconds)
+            await self._timeout.__aenter__()
+
+    async def watch_client(self) -> None:
+        """Start the timer, and also cancel when the client disconnects."""
+        await self.start()
         if self._watcher is None:
             self._watcher = asyncio.create_task(self._watch())
 
     async def __aenter__(self) -> Self:
-        await self._timeout.__aenter__()
         return self
 
     async def __aexit__(
@@ -46,6 +56,8 @@ class Deadline:
             DeadlineExceeded: the time was over.
             ClientDisconnect: the client had disconnected.
         """
+        if self._timeout is None:
+            return
         if self._watcher is not None:
             self._watcher.cancel()
         if kind is TimeoutError:
@@ -58,7 +70,8 @@ class Deadline:
             raise DeadlineExceeded(self._seconds) from None
 
     async def _watch(self) -> None:
-        while (await self._request.receive())["type"] != "http.disconnect":
+        while (await self._receive())["type"] != "http.disconnect":
             pass
         self._disconnected = True
-        self._timeout.reschedule(asyncio.get_running_loop().time())
+        if self._timeout is not None:
+            self._timeout.reschedule(asyncio.get_running_loop().time())

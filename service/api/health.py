@@ -57,7 +57,7 @@ def operations_router(
     router = APIRouter(tags=["operations"])
 
     @router.get("/", include_in_schema=False)
-    async def front_door(request: Request) -> Response:
+    async def root(request: Request) -> Response:
         # Clients of KServe's first protocol want this object; a browser asks for text/html.
         if "text/html" in request.headers.get("accept", ""):
             return RedirectResponse("docs")

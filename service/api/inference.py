@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -20,6 +20,7 @@ from service.api.body import (
     JSON,
     MIN_COMPRESSED_BYTES,
     SMALL_BODY_BYTES,
+    RequestHead,
     compressed,
     is_accepted,
     is_quick_to_decode,
@@ -37,7 +38,6 @@ from service.observability.logs import request_id
 from service.observability.metrics import Metrics, Phases
 
 Context = TypeVar("Context")
-Fields = Sequence[tuple[bytes, bytes]]
 
 # The phases are a Server-Timing header, in milliseconds.
 _LINES = (
@@ -58,24 +58,6 @@ _log = logging.getLogger(__name__)
 # Forked children must not reuse the ids that their parent has drawn.
 _ids: list[str] = []
 os.register_at_fork(after_in_child=_ids.clear)
-
-
-class RequestHead:
-    """The headers and the query of a request.
-
-    Args:
-        fields: names in lower case, and values; of a name that comes twice, the first counts.
-        query: what follows the question mark.
-    """
-
-    __slots__ = ("accept_encoding", "content_type", "fields", "query")
-
-    def __init__(self, fields: Fields, query: bytes = b"") -> None:
-        # Heads are cached (`service.server.fast_path`), and read for each request.
-        self.fields = {name: value.decode("latin-1") for name, value in reversed(fields)}
-        self.content_type = self.fields.get(b"content-type")
-        self.accept_encoding = self.fields.get(b"accept-encoding")
-        self.query = query
 
 
 class DecodedRequest(NamedTuple, Generic[Context]):

@@ -14,18 +14,11 @@ from fastapi import Request, Response
 from starlette.background import BackgroundTask
 from starlette.types import Receive, Scope, Send
 
-from service.api.body import is_quick_to_decode, read_body, require_media_type
+from service.api.body import HEAD, RequestHead, is_quick_to_decode, read_body, require_media_type
 from service.api.deadline import Deadline
 from service.api.decoding import DecodeThreads
-from service.api.inference import (
-    Context,
-    Inference,
-    InferenceProtocol,
-    RawResponse,
-    RequestHead,
-    count_failure,
-)
-from service.api.middleware import quotas_of
+from service.api.inference import Context, Inference, InferenceProtocol, RawResponse, count_failure
+from service.api.middleware import RESPOND, quotas_of
 from service.bundle.policy import Shadow
 from service.codecs.endpoint import Endpoints
 from service.engine.batching import row_count
@@ -110,8 +103,8 @@ class InferenceService:
         try:
             received = await self.receive(protocol, request, name, version)
             started = perf_counter()
-            async with Deadline(request, self._deadline_seconds) as deadline:
-                model = await self.find(name, received.version)
+            async with Deadline(request.receive, self._deadline_seconds) as deadline:
+                model = await self.find(name, received.version, deadline)
                 with model:
                     return await self._run(protocol, request, received, model, deadline)
         except Exception as error:
@@ -155,8 +148,8 @@ class InferenceService:
         )
         if model is not None:  # one that is not loaded is loaded within the deadline
             accepted = protocol.media_types(self.endpoints.of(model))
-            require_media_type(request.headers.get("content-type"), accepted)
-        quotas = quotas_of(request)
+            require_media_type(request.scope[HEAD].content_type, accepted)
+        quotas = quotas_of(request.scope)
         body = await read_body(request, self._max_body_bytes, quotas)
         quotas.start()
         return ReceivedRequest(version, body)
@@ -182,7 +175,7 @@ class InferenceService:
         if is_quick_to_decode(body):
             return decode()
         protocol, model, head = inference
-        deadline.watch_client()
+        await deadline.watch_client()
         return await self._decoding.decode(
             body,
             decode,
@@ -196,14 +189,22 @@ class InferenceService:
             return self._traffic.alias(name, request.headers.get(self._sticky_header))
         return version
 
-    async def find(self, name: str, version: str | None) -> ServedModel:
+    async def find(self, name: str, version: str | None, deadline: Deadline) -> ServedModel:
         """The model of a version or an alias, loaded if it is not in memory.
+
+        Args:
+            name: the model.
+            version: a version or an alias; None is the one that serves.
+            deadline: of the request.
 
         Raises:
             OnwardError: none serves; says why.
         """
         model = self._registry.find(name, version)
-        return await self._reconciler.ensure_loaded(name, version) if model is None else model
+        if model is None:
+            await deadline.start()
+            model = await self._reconciler.ensure_loaded(name, version)
+        return model
 
     async def _run(
         self,
@@ -214,22 +215,24 @@ class InferenceService:
         deadline: Deadline,
     ) -> Response:
         """Decode, run and encode; a request that names no version may be mirrored."""
-        scope, quotas, body = request.scope, quotas_of(request), received.body
-        head = RequestHead(scope["headers"], scope["query_string"])
+        scope, quotas, body = request.scope, quotas_of(request.scope), received.body
+        head: RequestHead = scope[HEAD]
         inference = Inference(protocol, model, self.endpoints.of(model), head, self._metrics)
         require_media_type(head.content_type, protocol.media_types(inference.endpoint))
         work = partial(inference.decode, body)
         decoded = await self.decode((protocol, model, head), body, work, deadline)
-        if not isinstance(decoded, tuple):
-            deadline.watch_client()
-        inputs = await inference.materialize(decoded)
+        if isinstance(decoded, tuple):
+            inputs = decoded
+        else:
+            await deadline.watch_client()
+            inputs = await inference.materialize(decoded)
         quotas.hold_bytes(len(body) + _bytes_of(inputs))
         rows = row_count(inputs)
         if not model.joins(rows):
-            deadline.watch_client()
+            await deadline.watch_client()
         prediction = await model.predict(inputs)
         if _bytes_of(prediction.outputs) > _MAX_BYTES_ENCODED_INLINE:
-            deadline.watch_client()
+            await deadline.watch_client()
             encoded = await asyncio.to_thread(inference.encode, prediction.outputs)
         else:
             encoded = inference.encode(prediction.outputs)
@@ -241,35 +244,41 @@ class InferenceService:
 
 
 def _bytes_of(arrays: Arrays) -> int:
-    return sum([array.nbytes for array in arrays])
+    return arrays[0].nbytes if len(arrays) == 1 else sum([array.nbytes for array in arrays])
 
 
 class InferenceResponse(Response):
     """A response whose headers are complete."""
 
     def __init__(self, response: RawResponse, background: BackgroundTask | None = None) -> None:
+        self._response = response
         self.status_code = response.status
-        self.raw_headers = response.headers
         self.body = response.content
         self.background = background
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's own parameters
         """Send the response; a large one in pieces, so that this ends when its client has read it.
 
         A server waits between two pieces until the connection takes more. One large piece it would
         buffer whole, and what the request holds would be given back too early.
         """
-        if len(self.body) <= _MAX_BYTES_SENT_AT_ONCE:
-            await super().__call__(scope, receive, send)
-            return
-        headers = self.raw_headers
+        is_small = len(self.body) <= _MAX_BYTES_SENT_AT_ONCE
+        respond: Callable[[RawResponse], bool] | None = scope.get(RESPOND)
+        if not (is_small and respond is not None and respond(self._response)):
+            await self._send_messages(send)
+        if self.background is not None:
+            await self.background()
+
+    async def _send_messages(self, send: Send) -> None:
+        headers = self._response.headers
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        if len(self.body) <= _MAX_BYTES_SENT_AT_ONCE:
+            await send({"type": "http.response.body", "body": self.body})
+            return
         for start in range(0, len(self.body), _MAX_BYTES_SENT_AT_ONCE):
             piece = self.body[start : start + _MAX_BYTES_SENT_AT_ONCE]
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-        if self.background is not None:
-            await self.background()
 
 
 class ShadowMirror:

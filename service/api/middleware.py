@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
 
-from fastapi import Request
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.body import HEAD, RequestHead
 from service.api.errors import error_response
-from service.api.inference import request_id_from
+from service.api.inference import RawResponse, request_id_from
 from service.api.recorder import RequestRecorder
 from service.engine.model_cache import Heap
 from service.errors import BodyStalled, Draining, OnwardError
@@ -19,13 +20,22 @@ from service.limits import QUOTAS, Limits, Quota, RequestQuotas
 from service.observability.logs import request_id
 from service.settings import Settings
 
-_HEADER = "x-request-id"
+_ID_HEADER = b"x-request-id"
+_CLOSE = (b"connection", b"close")
 _FIRST_ERROR = 400
 
 CLIENT_LEFT = 499
 """The customary status of a request whose client has left; counted and logged, never sent."""
 STATUS_SENT = "onward.status_sent"
 """In an ASGI scope: the status of the response that the server itself sent for this request."""
+RESPOND = "onward.respond"
+"""In an ASGI scope: what writes a whole `RawResponse` at once.
+
+The server's own takes the response and the request's id. `RequestContext` puts one in its place
+that also records the response. Both return False where the response must be sent by messages.
+"""
+BODY_ARRIVED = "onward.body_arrived"
+"""In an ASGI scope: that the server has received the whole body, so that nothing waits for it."""
 DRAINED_BODY_BYTES = 64 * 1024
 """The rest of a body up to this size is read after an early response, and the connection kept."""
 
@@ -33,7 +43,12 @@ _log = logging.getLogger(__name__)
 
 
 class RequestContext:
-    """ASGI middleware, written without Starlette's base class, which costs several requests' time.
+    """ASGI middleware around everything else, one layer, since each one costs every request.
+
+    It gives a request its id and its quotas, counts and logs the response, and responds to errors
+    that nothing else has caught. HTTP/1.0 clients get a response of unknown length as a whole.
+    After a large request it has the C library give memory back to the system, which would else
+    keep what many small blocks have taken.
 
     Args:
         recorder: where each request is counted and logged.
@@ -48,22 +63,43 @@ class RequestContext:
         self._recorder = recorder
         self._settings = settings
         self._limits = limits
+        self._heap = Heap()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; other kinds of connection pass through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        identity = request_id_from(headers.get(_HEADER))
+        head = scope[HEAD] = RequestHead(scope["headers"], scope["query_string"])
+        quotas = scope[QUOTAS] = RequestQuotas(self._limits)
+        identity = request_id_from(head.fields.get(_ID_HEADER))
         token = request_id.set(identity)
-        marks = {_HEADER: identity}
+        added = [(_ID_HEADER, identity.encode())]
         if self._recorder.readiness.draining:
-            marks["connection"] = "close"
+            added.append(_CLOSE)
         body = RequestBody(scope, receive, self._settings, self._limits)
-        response = _ResponseRecorder(scope, send, marks, self._recorder, body)
+        response = _ResponseRecorder(scope, send, added, self._recorder, body)
+        if RESPOND in scope:
+            scope[RESPOND] = partial(response.respond, scope[RESPOND])
         try:
-            await self._app(scope, body.receive, response.send)
+            await self._serve(scope, body, response)
+        finally:
+            scope.pop(RESPOND, None)  # it refers to the scope
+            body.close()
+            quotas.release()
+            response.record()
+            request_id.reset(token)
+            if quotas.was_large:
+                self._heap.trim_soon()
+
+    async def _serve(
+        self, scope: Scope, body: "RequestBody", response: "_ResponseRecorder"
+    ) -> None:
+        """Serve one request, and respond to any error."""
+        is_http10 = scope["http_version"] == "1.0"
+        send = _WholeResponse(scope, response.send).send if is_http10 else response.send
+        try:
+            await self._app(scope, body.receive, send)
         except ClientDisconnect:
             # No client is left to respond to, or the server has responded.
             response.status = scope.get(STATUS_SENT, CLIENT_LEFT)
@@ -77,20 +113,16 @@ class RequestContext:
             if response.status:
                 raise  # half a response is sent; only closing the connection tells the client
             await error_response(error)(scope, body.receive, response.send)
-        finally:
-            body.close()
-            response.account()
-            request_id.reset(token)
 
 
 class _ResponseRecorder:
-    """What goes out for one request: marked by headers, and accounted for once."""
+    """The response to one request: completed by headers, and recorded once."""
 
     def __init__(
         self,
         scope: Scope,
         send: Send,
-        marks: Mapping[str, str],
+        added: Sequence[tuple[bytes, bytes]],
         recorder: RequestRecorder,
         body: "RequestBody",
     ) -> None:
@@ -98,31 +130,43 @@ class _ResponseRecorder:
         self._body = body
         self._scope = scope
         self._send = send
-        self._marks = marks
+        self._added = added
         self._recorder = recorder
         self._started = perf_counter()
-        self._accounted = False
+        self._is_recorded = False
 
     async def send(self, message: Message) -> None:
         """Send a part of the response."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers.update(self._marks)
+            headers = [*message.get("headers", ()), *self._added]
             if self.status >= _FIRST_ERROR and not self._body.can_be_drained:
-                headers["connection"] = "close"
+                headers.append(_CLOSE)
+            message["headers"] = headers
         elif not message.get("more_body"):
             # Before it is sent, so that a client that has the response finds it counted.
-            self.account()
+            self.record()
         await self._send(message)
 
-    def account(self) -> None:
+    def respond(self, write: Callable[[RawResponse, bytes], bool], response: RawResponse) -> bool:
+        """Write and record a whole response; False where it must be sent by messages."""
+        ((_, identity), *others) = self._added
+        if others:
+            return False
+        self.status = response.status
+        self.record()
+        if write(response, identity):
+            return True
+        self.status = 0
+        return False
+
+    def record(self) -> None:
         """Count and log the request, unless that has been done."""
-        if not self._accounted:
-            self._accounted = True
-            seconds, scope = perf_counter() - self._started, self._scope
+        if not self._is_recorded:
+            self._is_recorded = True
             self._recorder.count(self.status)
             if self._recorder.logs(self.status):
+                seconds, scope = perf_counter() - self._started, self._scope
                 self._recorder.log(scope["method"], scope["path"], self.status, seconds)
 
 
@@ -137,7 +181,7 @@ class RequestBody:
     """
 
     def __init__(self, scope: Scope, receive: Receive, settings: Settings, limits: Limits) -> None:
-        headers = Headers(scope=scope)
+        head: RequestHead = scope[HEAD]
         self._scope = scope
         self._receive = receive
         self._limits = limits
@@ -147,10 +191,10 @@ class RequestBody:
         self._bytes = 0
         self._timeout: asyncio.Timeout | None = None
         self._error: OnwardError | None = None
-        length = headers.get("content-length", "")
-        self._is_chunked = "transfer-encoding" in headers
+        length = head.fields.get(b"content-length", "")
+        self._is_chunked = b"transfer-encoding" in head.fields
         self._left = int(length) if length.isdecimal() else 0
-        self._expects_continue = "expect" in headers
+        self._expects_continue = b"expect" in head.fields
         self.is_complete = not self._is_chunked and self._left == 0
 
     @property
@@ -172,8 +216,12 @@ class RequestBody:
         """
         if self.is_complete:
             return await self._receive()
+        if self._scope.get(BODY_ARRIVED, False):
+            self.is_complete = True
+            self._limits.arriving.remove(self)
+            return await self._receive()
         self._limits.arriving.add(self)
-        self._expects_continue = False  # the client is told to go on
+        self._expects_continue = False  # the client is sent 100 Continue
         if self._error is None:
             started = perf_counter()
             try:
@@ -224,72 +272,22 @@ class RequestBody:
             self._error = self._limits.rejected(BodyStalled(self._seconds))
 
 
-class ReleaseQuotas:
-    """ASGI middleware that gives back what a request holds once its response has been sent.
-
-    It also does where the request fails, or its client disconnects.
-
-    After a large request it has the C library give memory back to the system, which would else
-    keep what many small blocks have taken.
-
-    Args:
-        limits: of the process.
-    """
-
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
-        self._app = app
-        self._limits = limits
-        self._heap = Heap()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; other kinds of connection pass through."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        quotas = RequestQuotas(self._limits)
-        try:
-            with quotas:
-                scope[QUOTAS] = quotas
-                await self._app(scope, receive, send)
-        finally:
-            if quotas.was_large:
-                self._heap.trim_soon()
-
-
-def quotas_of(request: Request) -> RequestQuotas:
-    """What a request holds."""
-    return quotas_of_scope(request.scope)
-
-
-def quotas_of_scope(scope: Scope) -> RequestQuotas:
-    """What the request of an ASGI scope holds."""
+def quotas_of(scope: Scope) -> RequestQuotas:
+    """What the request of an ASGI scope holds of the quotas that all requests share."""
     quotas: RequestQuotas = scope[QUOTAS]
     return quotas
 
 
-class ContentLengthForHttp10:
-    """ASGI middleware that sends a response of unknown length to HTTP/1.0 clients as a whole.
-
-    They could not tell the end of a response that streams from a connection that broke. What is
-    kept of it counts as bytes in flight.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; those of later versions pass through."""
-        if scope["type"] == "http" and scope["http_version"] == "1.0":
-            send = _WholeResponse(scope, send).send
-        await self._app(scope, receive, send)
-
-
 class _WholeResponse:
-    """A response that is kept until its length is known."""
+    """A response that is stored until its length is known.
+
+    HTTP/1.0 clients could not tell the end of a response that streams from a connection that broke.
+    What is stored of it counts as bytes in flight.
+    """
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self._send = send
-        self._quota = quotas_of_scope(scope).body
+        self._quota = quotas_of(scope).body
         self._start: Message | None = None
         self._parts: list[bytes] = []
 

@@ -89,17 +89,11 @@ class PredictRoutingMiddleware:
         if scope["type"] == "http" and scope["method"] == "POST":
             for route in self._routes:
                 if found := route.paths.fullmatch(scope["path"]):
-                    await _respond(route.handler, found, scope, receive, send)
+                    try:
+                        request = Request(scope, receive)
+                        response = await route.handler(request, found["name"], found["version"])
+                    except OnwardError as error:
+                        response = error_response(error)
+                    await response(scope, receive, send)
                     return
         await self._app(scope, receive, send)
-
-
-async def _respond(
-    handler: AsyncHandler, found: re.Match[str], scope: Scope, receive: Receive, send: Send
-) -> None:
-    request = Request(scope, receive)
-    try:
-        response = await handler(request, found["name"], found["version"])
-    except OnwardError as error:
-        response = error_response(error)
-    await response(scope, receive, send)

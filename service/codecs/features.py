@@ -1,6 +1,6 @@
 """A table's rows: JSON objects in, one checked float32 matrix out.
 
-The first hundred things that are wrong are told at once, the others counted. The rules on values
+The first hundred problems are reported at once, the others counted. The rules on values
 are in `FeatureCodec.check`, which every dialect's rows pass.
 """
 
@@ -153,7 +153,7 @@ class FeatureCodec:
         unread = Findings(found.room)
         numbers = reader.read(rows, start, unread)
         matrix = np.array(numbers, np.float64).astype(np.float32)
-        # What is missing and must not be has been told as such.
+        # Missing required values have been reported as such.
         broken = broken_rules(matrix, self.features) & ~np.isnan(matrix)
         ruled = islice(self._rule_problems(matrix, broken, start, describe), found.room)
         problems = sorted([*unread.problems, *ruled], key=lambda problem: problem.row or 0)
@@ -267,7 +267,7 @@ def _span(feature: Feature) -> tuple[float, float]:
 
 
 def _sentence(feature: Feature) -> tuple[str, str | None]:
-    """What comes before and after the value; or the whole of it, where that is not told."""
+    """What comes before and after the value; or the whole sentence, where it has no value."""
     if isinstance(feature, CategoryFeature):
         sentence = (
             f"Feature {feature.name!r} is a word that training did not see; "
@@ -289,7 +289,7 @@ class VectorRows:
         numeric = [f for f in features if isinstance(f, NumberFeature | IntegerFeature)]
         self._possible = len(numeric) == len(features)
         self._width = len(features)
-        # A getter of one name gives the value bare, so the first name is asked for twice.
+        # A getter of one name gives the value bare, so the first name is given twice.
         names = [feature.name for feature in features]
         self._values = itemgetter(*names, names[0])
         bounds = [feature.allowed for feature in numeric]

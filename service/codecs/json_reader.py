@@ -24,7 +24,7 @@ from service.filetypes import recognised
 try:
     import simdjson
 except ImportError:  # there is none for every version of Python
-    simdjson = None  # type: ignore[assignment] # asked for below
+    simdjson = None  # type: ignore[assignment] # checked below
 
 # A first line of words between separators, and another line.
 _TABLE = re.compile(rb"[\w ]++(?:[,;\t][\w ]*+)++\r?\n.")
@@ -46,7 +46,7 @@ _MOST_REMEMBERED = 4096
 _LAST_QUOTE = 64
 # Up to so many rows are looked at one by one.
 _FEW = 8
-# Of a shorter text orjson makes objects sooner than simdjson is asked for numbers.
+# Of a shorter text orjson makes objects sooner than simdjson gives numbers.
 _SHORTEST = 256
 # A parser keeps room for the longest text that it has read.
 _LONGEST_KEPT = 64 * 1024
@@ -196,11 +196,11 @@ def _request(text: bytes) -> Mapping[str, Any] | None:
     (tensor,) = document["inputs"]
     letter, dtype = _READ_AS[DTYPES[tensor["datatype"]].kind]
     data = np.frombuffer(tensor["data"].as_buffer(of_type=letter), dtype)
-    told = {key: _plain(tensor[key]) for key in tensor if key != "data"}
+    fields = {key: _plain(tensor[key]) for key in tensor if key != "data"}
     around = {key: _plain(document[key]) for key in document if key != "inputs"}
-    if len(told) + 1 != len(tensor) or len(around) + 1 != len(document):
+    if len(fields) + 1 != len(tensor) or len(around) + 1 != len(document):
         return None  # a key comes twice, of which the last one counts
-    return around | {"inputs": [told | {"data": data}]}
+    return around | {"inputs": [fields | {"data": data}]}
 
 
 class _Parsers(threading.local):

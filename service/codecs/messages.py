@@ -1,4 +1,4 @@
-"""What is wrong with a table's rows, in sentences; only the problems that are told get one."""
+"""What is wrong with a table's rows, in sentences; only the problems that are reported get one."""
 
 import dataclasses
 import math
@@ -29,7 +29,7 @@ class Findings:
 
     @property
     def room(self) -> int:
-        """How many more problems will be told."""
+        """How many more problems will be reported."""
         return self._most - len(self.problems)
 
     def add(self, count: int, problems: Iterable[Problem]) -> None:
@@ -41,7 +41,7 @@ class Findings:
         """Refuse the request where something was found.
 
         Raises:
-            InvalidInput: with the problems told, and the number of all.
+            InvalidInput: with the reported problems, and the number of all.
         """
         if self.count:
             raise InvalidInput(self.problems, self.count)

@@ -57,7 +57,7 @@ def interval_ends(output: Output, level: float, values: Array) -> Ends:
 
 
 def require_interval(output: Output, level: float) -> None:
-    """Refuse a level that the model cannot answer, before it is asked to compute.
+    """Reject a level that the model does not have, before it runs.
 
     Raises:
         InvalidRequest: the sentence tells which levels there are.

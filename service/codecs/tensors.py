@@ -289,7 +289,7 @@ def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
             f"{list(shape)} takes {prod(shape) * dtype.itemsize}."
         )
     array = np.frombuffer(content, dtype).reshape(shape)
-    # Asking where it lies takes longer than copying a small one.
+    # Finding its address takes longer than copying a small one.
     if len(content) <= _SMALL_BYTES or array.ctypes.data % _ALIGNMENT:
         array = array.copy()
     if spec.datatype == "BOOL" and array.size and array.view(np.uint8).max() > 1:

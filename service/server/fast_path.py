@@ -6,21 +6,17 @@ application at once (docs/decisions/0020-fast-path.md). Everything else goes thr
 
 import asyncio
 import re
+from functools import partial
 from typing import Any, NamedTuple
 
 import httptools
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from service.api.inference import (
-    FastInference,
-    PredictTarget,
-    RawResponse,
-    RequestHead,
-    header_lines,
-)
-from service.api.middleware import CLIENT_LEFT
+from service.api.body import RequestHead
+from service.api.inference import FastInference, PredictTarget, RawResponse, header_lines
+from service.api.middleware import CLIENT_LEFT, RESPOND
 from service.api.prediction_routing import PredictTargets
 from service.errors import InvalidRequest
 from service.server.connections import Connections
@@ -254,35 +250,50 @@ class FastPathProtocol(LimitedProtocol):
         return False
 
     def _respond(self, response: RawResponse, request_id: bytes) -> None:
-        """Write a response."""
+        """Write a response of the fast path."""
         self._response_due = False
-        raw = self._raw
-        if raw.is_closing():
+        if self._raw.is_closing():
             return
-        context, headers = self._fast_path, self.server_state.default_headers
-        if headers is not context.default_headers:
-            context.default_headers = headers
-            context.header_lines = header_lines(headers)
-        status, lines, content = response
-        raw.write(
-            b"".join(
-                (
-                    STATUS_LINE[status],
-                    context.header_lines,
-                    lines,
-                    b"x-request-id: ",
-                    request_id,
-                    b"\r\n\r\n",
-                    content,
-                )
-            )
-        )
+        self._write(response, request_id)
         self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
         if self._held or self._is_shutting_down or self._at_eof or self._rejection is not None:
             self._continue()
         else:
             self._is_idle = True
+
+    def on_headers_complete(self) -> None:
+        """Start a request through ASGI, whose response may be written at once."""
+        super().on_headers_complete()
+        # Not `self.cycle` when it responds: that may be the one of a later, pipelined request.
+        self.scope[RESPOND] = partial(self._respond_to_cycle, self.cycle)  # type: ignore[literal-required] # as STATUS_SENT
+
+    def _respond_to_cycle(
+        self, cycle: RequestResponseCycle, response: RawResponse, request_id: bytes
+    ) -> bool:
+        """Write a whole response of ASGI; False where it must be sent in parts."""
+        if (
+            cycle.response_started
+            or cycle.disconnected
+            or cycle.waiting_for_100_continue
+            or not cycle.keep_alive
+            or self.flow.write_paused
+        ):
+            return False
+        self._write(response, request_id)
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
+
+    def _write(self, response: RawResponse, request_id: bytes) -> None:
+        context, headers = self._fast_path, self.server_state.default_headers
+        if headers is not context.default_headers:
+            context.default_headers = headers
+            context.header_lines = header_lines(headers)
+        status, lines, content = response
+        ours = (lines, b"x-request-id: ", request_id, b"\r\n\r\n", content)
+        self._raw.write(b"".join((STATUS_LINE[status], context.header_lines, *ours)))
 
     def _has_partial_request(self) -> bool:
         return self._body is not None or super()._has_partial_request()

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 from service.api.errors import error_response
 from service.api.inference import header_lines, request_id_from
-from service.api.middleware import DRAINED_BODY_BYTES, STATUS_SENT
+from service.api.middleware import BODY_ARRIVED, DRAINED_BODY_BYTES, STATUS_SENT
 from service.api.recorder import RequestRecorder
 from service.errors import (
     HeadTimeout,
@@ -102,7 +102,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Begin, or reject the connection where there are too many."""
         super().connection_made(transport)
         self._raw = transport
-        self.transport = GracefulTransport(self, transport)
+        self.transport = self._graceful = GracefulTransport(self, transport)
         self.flow = self._flow = HoldingFlowControl(transport)
         connections = self._context.connections
         if not connections.add(self):
@@ -250,7 +250,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return len(data) if found < 0 else found + len(_END_OF_HEAD)
 
     def _restart_without_upgrade(self) -> None:
-        """Parse the head again as if it asked for no upgrade, which nothing here offers.
+        """Parse the head again as if it requested no upgrade, which nothing here offers.
 
         A server may ignore the header (RFC 9110, section 7.8), but the parser then reads no body.
         """
@@ -331,12 +331,14 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._upgrade:
             return
         self._in_body = False
+        self.scope[BODY_ARRIVED] = True  # type: ignore[literal-required] # as STATUS_SENT
         super().on_message_complete()
         if not self.cycle.keep_alive:
             self._ignores_input = True
 
     def on_response_complete(self) -> None:
         """Note that a response of ASGI is out, and go on."""
+        self._graceful.flush()
         super().on_response_complete()
         self._unset_keepalive_if_required()  # `check` watches it
         self._idle_since = self.loop.time()
@@ -394,6 +396,7 @@ class LimitedProtocol(HttpToolsProtocol):
         A socket that is closed with unread input resets the connection, and the client may lose
         the response (RFC 9112, section 9.6).
         """
+        self._graceful.flush()
         if self._has_partial_request() or self._held:
             self._linger()
         else:

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
+# The status line of a final response, and the largest body that is copied to its head.
+_HEAD = (b"HTTP/1.1 2", b"HTTP/1.1 3", b"HTTP/1.1 4", b"HTTP/1.1 5")
+_MAX_JOINED_BYTES = 64 * 1024
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -56,6 +59,9 @@ class HoldingFlowControl(FlowControl):
 class GracefulTransport(asyncio.Transport):
     """The transport as uvicorn sees it: it closes as the protocol does.
 
+    uvicorn writes the head of a response before it has the body. Here it is sent with the body, if
+    that follows in the same turn of the event loop: one packet instead of two.
+
     Args:
         protocol: of the connection.
         raw: the event loop's own transport.
@@ -65,10 +71,27 @@ class GracefulTransport(asyncio.Transport):
         super().__init__()
         self._protocol = protocol
         self._raw = raw
+        self._head = b""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write to the client."""
+        if self._head:
+            head, self._head = self._head, b""
+            if len(data) <= _MAX_JOINED_BYTES:
+                self._raw.write(b"".join((head, data)))
+                return
+            self._raw.write(head)
+        elif isinstance(data, bytes) and data.startswith(_HEAD):
+            self._head = data
+            asyncio.get_running_loop().call_soon(self.flush)
+            return
         self._raw.write(data)
+
+    def flush(self) -> None:
+        """Write the head of a response whose body has not followed."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._raw.write(head)
 
     def is_closing(self) -> bool:
         """Whether no more can be written."""

@@ -39,7 +39,7 @@ async def explain_rows(
 ) -> tuple[list[Reason], Reason]:
     """The reason of each row, and what holds for all of them.
 
-    A model whose score is a sum over the features is explained by that sum; any other is asked.
+    A model whose score is a sum over the features is explained by that sum; any other is run.
 
     Args:
         model: that answered.
@@ -51,13 +51,13 @@ async def explain_rows(
     names = [feature.name for feature in taken.features]
     if model.manifest is not None and model.manifest.reasons is not None:
         reasons = model.manifest.reasons
-        told = await asyncio.to_thread(_additive, reasons, names, rows, subject)
-        return told, {"method": "additive", "meaning": _ADDITIVE}
+        explained = await asyncio.to_thread(_additive, reasons, names, rows, subject)
+        return explained, {"method": "additive", "meaning": _ADDITIVE}
     reference = reference_row(taken.features)
-    asked = await mixtures(model, rows, answers, np.array(reference, np.float32))
+    mixed_outputs = await mixtures(model, rows, answers, np.array(reference, np.float32))
     plan = plan_of(len(names))
     found = []
-    for row, mixed in enumerate(asked):
+    for row, mixed in enumerate(mixed_outputs):
         numbers = subject.numbers(row, mixed)
         whole = exact_sum(float(numbers[0]), (numbers @ plan.weights).tolist())
         found.append(_reason(subject.of(row), names, whole))

@@ -1,4 +1,4 @@
-"""The way of one explanation: the rows of a plain prediction, its answer, and the reasons."""
+"""One explanation: the rows of a native request, their predictions, and the explanations."""
 
 import asyncio
 from functools import partial
@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 from fastapi import Request, Response
 
-from service.api.body import compressed, require_media_type
+from service.api.body import HEAD, RequestHead, compressed, require_media_type
 from service.api.deadline import Deadline
 from service.api.explain.attributions import explain_rows
 from service.api.explain.parameters import read_wishes
@@ -20,7 +20,7 @@ from service.api.explain.saliency import (
     wants_png,
 )
 from service.api.explain.subject import subject_of
-from service.api.inference import RequestHead, decode_body, materialize, outcome_of
+from service.api.inference import decode_body, materialize, outcome_of
 from service.api.inference_service import InferenceService
 from service.api.middleware import quotas_of
 from service.api.native.protocol import NativeProtocol, together
@@ -32,7 +32,7 @@ from service.settings import Settings
 
 
 class Explainer:
-    """Answers as the plain dialect does, each answer with its reasons.
+    """Responds as the native protocol does, each prediction with its explanation.
 
     Args:
         service: finds the models as it does for predictions.
@@ -50,26 +50,26 @@ class Explainer:
         self._metrics = metrics
         self._settings = settings
 
-    async def answer(self, request: Request, name: str, asked: str | None) -> Response:
-        """Explain what the request asks.
+    async def explain(self, request: Request, name: str, version: str | None) -> Response:
+        """Respond to a request for explanations.
 
         Args:
             request: the request.
             name: the model.
-            asked: a version or a label; None for whichever serves.
+            version: a version or an alias; None is the one that serves.
 
         Raises:
-            Exception: whatever it was; it has been counted.
+            Exception: any; it has been counted.
         """
         model = None
         outcome = "client_left"  # nothing else ends it without an exception that is caught here
         started = perf_counter()
         try:
-            received = await self._service.receive(self._protocol, request, name, asked)
+            received = await self._service.receive(self._protocol, request, name, version)
             started = perf_counter()
-            async with Deadline(request, self._settings.deadline_seconds) as deadline:
-                model = await self._service.find(name, received.version)
-                deadline.watch_client()
+            async with Deadline(request.receive, self._settings.deadline_seconds) as deadline:
+                model = await self._service.find(name, received.version, deadline)
+                await deadline.watch_client()
                 with model:
                     response = await self._answer(request, received.body, model, deadline)
             outcome = "ok"
@@ -85,8 +85,8 @@ class Explainer:
     async def _answer(
         self, request: Request, body: bytes, model: ServedModel, deadline: Deadline
     ) -> Response:
-        quotas, query = quotas_of(request), request.scope["query_string"]
-        head = RequestHead(request.scope["headers"], query)
+        quotas, query = quotas_of(request.scope), request.scope["query_string"]
+        head: RequestHead = request.scope[HEAD]
         endpoint = self._service.endpoints.of(model)
         require_media_type(head.content_type, self._protocol.media_types(endpoint))
         quotas.limits.require_query(query)

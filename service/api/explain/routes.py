@@ -42,6 +42,6 @@ def explain_router(explainer: Explainer) -> APIRouter:
         **_EXPLAIN,
     )
     async def explain(request: Request, name: str, version: OptionalVersion) -> Response:
-        return await explainer.answer(request, name, version)
+        return await explainer.explain(request, name, version)
 
     return router

@@ -52,7 +52,7 @@ class Subject:
 
 
 def subject_of(output: Output, answers: Array, label: str | None) -> Subject:
-    """The label asked for, else the one that each row was answered.
+    """The requested class label, else the predicted one of each row.
 
     Args:
         output: of the model.

@@ -16,35 +16,35 @@ _MAIN_METRIC = {"regression": "rmse", "binary": "accuracy", "multiclass": "accur
 
 def summary(entry: Entry) -> dict[str, object]:
     """What a person needs to choose a model."""
-    told: dict[str, object] = {"name": entry.name, "version": entry.version}
-    told |= {"ready": entry.serves}
+    info: dict[str, object] = {"name": entry.name, "version": entry.version}
+    info |= {"ready": entry.serves}
     if not entry.serves:
-        return told | {"reason": entry.reason}
+        return info | {"reason": entry.reason}
     if entry.lazy:
-        told |= {"in_memory": False}
+        info |= {"in_memory": False}
     if entry.info is None:
-        return told
+        return info
     if entry.info.manifest is not None:
-        told |= _choice(entry.info.manifest)
-    return told | {"device": entry.info.device}
+        info |= _choice(entry.info.manifest)
+    return info | {"device": entry.info.device}
 
 
 def facts(entry: Entry) -> dict[str, object]:
     """Everything the manifest says, and how the model is served."""
-    told: dict[str, object] = {}
+    info: dict[str, object] = {}
     if entry.model is not None:
-        told |= {"execution": entry.model.execution}
+        info |= {"execution": entry.model.execution}
     if entry.model is not None and entry.info is not None and entry.info.execution is not None:
-        told |= {"execution_details": _details(entry.info, entry.info.execution)}
+        info |= {"execution_details": _details(entry.info, entry.info.execution)}
     if entry.info is None or entry.info.manifest is None:
-        return told
+        return info
     manifest = entry.info.manifest
     stated = manifest.model_dump(mode="json", exclude_none=True)
     if isinstance(manifest.input, ImageInput):
-        told |= {"image": stated["input"]}
+        info |= {"image": stated["input"]}
     else:
-        told |= {"features": stated["input"]["features"]}
-    return told | {
+        info |= {"features": stated["input"]["features"]}
+    return info | {
         key: stated[key]
         for key in ("output", "scaler", "evaluation", "provenance")
         if key in stated
@@ -53,21 +53,21 @@ def facts(entry: Entry) -> dict[str, object]:
 
 def _details(about: ModelInfo, execution: Execution) -> dict[str, object]:
     """How a version is run, why so, and what was measured when it was loaded."""
-    told: dict[str, object] = {"mode": execution.mode, "chosen_by": execution.chosen_by}
-    told |= {"threads": execution.threads, "max_batch_rows": about.joined_rows}
+    info: dict[str, object] = {"mode": execution.mode, "chosen_by": execution.chosen_by}
+    info |= {"threads": execution.threads, "max_batch_rows": about.joined_rows}
     if execution.row_seconds is not None:
-        told |= {"row_microseconds": round(execution.row_seconds * 1e6, 1)}
-        told |= {"batch_rows_bitwise": execution.rows_bitwise}
-    return told
+        info |= {"row_microseconds": round(execution.row_seconds * 1e6, 1)}
+        info |= {"batch_rows_bitwise": execution.rows_bitwise}
+    return info
 
 
 def versions(entries: Sequence[Entry]) -> list[dict[str, object]]:
     """Each version of a model with its state, and the reason where there is one."""
-    told: list[dict[str, object]] = []
+    info: list[dict[str, object]] = []
     for entry in entries:
         reason = {"reason": entry.reason} if entry.reason else {}
-        told.append({"version": entry.version, "state": entry.state, **reason})
-    return told
+        info.append({"version": entry.version, "state": entry.state, **reason})
+    return info
 
 
 def aliases(registry: Registry, name: str) -> dict[str, object]:
@@ -77,14 +77,14 @@ def aliases(registry: Registry, name: str) -> dict[str, object]:
     that shadows the serving version the share of them that it gets copies of.
     """
     offer = registry.published(name)
-    told: dict[str, object] = {}
+    info: dict[str, object] = {}
     for alias, version in offer.aliases.items():
         answering = offer.routes.get(alias)
         waits = {"waits_for": version} if answering != version else {}
         share = {"share": offer.split[alias]} if alias in offer.split else {}
         shadow = {"shadow": offer.shadow[alias].share} if alias in offer.shadow else {}
-        told[alias] = {"version": answering} | waits | share | shadow
-    return told
+        info[alias] = {"version": answering} | waits | share | shadow
+    return info
 
 
 def evaluation(about: ModelInfo) -> dict[str, object]:
@@ -96,9 +96,9 @@ def evaluation(about: ModelInfo) -> dict[str, object]:
     manifest = about.manifest
     if manifest is None or manifest.evaluation is None:
         raise NotFound(f"Nobody measured model {about.name!r}: it has no evaluation to tell.")
-    told: dict[str, object] = {"name": about.name, "version": about.version}
-    told |= {"metric": _main_metric(manifest, manifest.evaluation)}
-    return told | manifest.evaluation.model_dump(mode="json", exclude_none=True)
+    info: dict[str, object] = {"name": about.name, "version": about.version}
+    info |= {"metric": _main_metric(manifest, manifest.evaluation)}
+    return info | manifest.evaluation.model_dump(mode="json", exclude_none=True)
 
 
 def report(about: ModelInfo) -> bytes:
@@ -123,7 +123,7 @@ def _choice(manifest: Manifest) -> dict[str, object]:
         answered |= {"labels": output.labels}
     elif output.unit is not None:
         answered |= {"unit": output.unit}
-    told: dict[str, object] = {
+    info: dict[str, object] = {
         "title": manifest.title,
         "description": manifest.description,
         "task": manifest.task,
@@ -131,7 +131,7 @@ def _choice(manifest: Manifest) -> dict[str, object]:
         "output": answered,
     }
     measured = manifest.evaluation
-    return told if measured is None else told | {"metric": _main_metric(manifest, measured)}
+    return info if measured is None else info | {"metric": _main_metric(manifest, measured)}
 
 
 def _main_metric(manifest: Manifest, measured: Evaluation) -> dict[str, object]:
@@ -139,5 +139,5 @@ def _main_metric(manifest: Manifest, measured: Evaluation) -> dict[str, object]:
     if name not in measured.metrics:
         name = next(iter(measured.metrics))
     baseline = measured.baseline.metrics.get(name)
-    told: dict[str, object] = {"name": name, "value": measured.metrics[name]}
-    return told | ({} if baseline is None else {"baseline": baseline})
+    info: dict[str, object] = {"name": name, "value": measured.metrics[name]}
+    return info | ({} if baseline is None else {"baseline": baseline})

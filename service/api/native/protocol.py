@@ -1,4 +1,4 @@
-"""The plain dialect: named features in, labelled answers out.
+"""The native protocol: named features in, predictions with class labels or units out.
 
 GET /models · GET /models/{name} · POST /models/{name}/predict, each model also under
 /models/{name}/versions/{version}.
@@ -12,10 +12,10 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from service.api.body import FORM, JSON, TABLE_TYPES, media_type_of
+from service.api.body import FORM, HEAD, JSON, TABLE_TYPES, RequestHead, media_type_of
 from service.api.error_schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
 from service.api.health import json_response
-from service.api.inference import DecodedRequest, EncodedBody, RequestHead
+from service.api.inference import DecodedRequest, EncodedBody
 from service.api.inference_service import InferenceService
 from service.api.native.forms import IMAGE_TYPES, MULTIPART, read_posted
 from service.api.native.model_info import aliases, evaluation, facts, report, summary, versions
@@ -231,7 +231,8 @@ class NativePredictions:
             name: the model.
             version: a version or an alias; None is the one that serves.
         """
-        given = request.headers.get("content-type", JSON)
+        head: RequestHead = request.scope[HEAD]
+        given = head.content_type or JSON
         form = None if given == JSON else TABLE_TYPES.get(media_type_of(given))
         if form is not None:
             self._limits.require_query(request.scope["query_string"])
@@ -240,7 +241,7 @@ class NativePredictions:
 
 
 def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
-    """The plain dialect's paths."""
+    """The native protocol's paths."""
     router = APIRouter(tags=["models"])
     registry, reconciler = worker.registry, worker.reconciler
 
@@ -269,8 +270,8 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
     async def model(name: str, version: OptionalVersion) -> Response:
         entry = registry.entry(name, version)
         seen = await worker.index.entries(name)
-        told = {"versions": versions(seen), "aliases": aliases(registry, name)}
-        return json_response(summary(entry) | facts(entry) | told)
+        info = {"versions": versions(seen), "aliases": aliases(registry, name)}
+        return json_response(summary(entry) | facts(entry) | info)
 
     @router.get(
         "/models/{name}/metrics",

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from service.api.body import (
+    HEAD,
     Arrival,
     Form,
     Incoming,
@@ -23,6 +24,7 @@ from service.api.body import (
     content_encoding,
     unpacked,
 )
+from service.api.deadline import Deadline
 from service.api.errors import error_response
 from service.api.inference import count_failure
 from service.api.inference_service import InferenceService
@@ -39,7 +41,7 @@ from service.codecs.options import Parameters, read_parameters
 from service.codecs.outputs import require_offered
 from service.codecs.row_batch import Reader
 from service.engine.model import ServedModel
-from service.errors import DeadlineExceeded, InvalidRequest, OnwardError, RecordTooLarge, SpoolFull
+from service.errors import InvalidRequest, OnwardError, RecordTooLarge, SpoolFull
 from service.filetypes import recognised
 from service.limits import Limits
 from service.observability.metrics import Metrics
@@ -89,13 +91,13 @@ class Tables:
         require_offered(manifest.output, wish.parameters)
         codec = endpoint.require_features()
         reader, form = self._reader(codec, wish, arrival)
-        asked = wish.parameters.warnings
+        warnings = wish.parameters.warnings
         return Scoring(
             model,
             codec,
             reader,
             _answers(manifest, model, wish, form),
-            warn=wish.answer != "csv" if asked is None else asked,
+            warn=wish.answer != "csv" if warnings is None else warnings,
             turns=self._turns,
             patience_seconds=self._patience_seconds,
         )
@@ -167,29 +169,24 @@ class TableExchange:
         model = None
         started = perf_counter()
         try:
-            quotas_of(request).start_table()
-            async with asyncio.timeout(self._settings.deadline_seconds):
+            quotas_of(request.scope).start_table()
+            async with Deadline(request.receive, self._settings.deadline_seconds) as deadline:
                 version = self._service.route(request, name, version)
-                model = await self._service.find(name, version)
+                model = await self._service.find(name, version, deadline)
             with model:
                 await self._watched(request, model, form, send)
                 return
-        except Exception as raised:  # noqa: BLE001 - it is counted, and told or raised again
+        except Exception as error:
             # Not bound to a name that outlives this block: the error refers to this frame by its
             # traceback, and both would stay until a garbage collection, with the whole body.
-            is_late = isinstance(raised, TimeoutError)
-            error = DeadlineExceeded(self._settings.deadline_seconds) if is_late else raised
-            try:
-                self._count_record(error)
-                seconds = perf_counter() - started
-                count_failure(
-                    self._metrics, error, protocol=form, name=name, model=model, seconds=seconds
-                )
-                if not isinstance(error, OnwardError):
-                    raise
-                await error_response(error)(request.scope, request.receive, send)
-            finally:
-                del error
+            self._count_record(error)
+            seconds = perf_counter() - started
+            count_failure(
+                self._metrics, error, protocol=form, name=name, model=model, seconds=seconds
+            )
+            if not isinstance(error, OnwardError):
+                raise
+            await error_response(error)(request.scope, request.receive, send)
 
     async def _watched(
         self, request: Request, model: ServedModel, form: TableForm, send: Send
@@ -238,7 +235,7 @@ class TableExchange:
             read_parameters(request.scope["query_string"]),
             charset_of(headers.get("content-type", "")),
         )
-        pieces = unpacked(incoming.pieces(), content_encoding(request), self._limits)
+        pieces = unpacked(incoming.pieces(), content_encoding(request.scope[HEAD]), self._limits)
         enough = SAMPLE_BYTES if form == "csv" else 1
         arrival = await begun(pieces, self._settings.max_csv_record_bytes, enough)
         return self._tables.open(model, wish, arrival), arrival

@@ -6,7 +6,8 @@ from typing import Any
 
 import orjson
 
-from service.api.inference import DecodedRequest, EncodedBody, RequestHead
+from service.api.body import RequestHead
+from service.api.inference import DecodedRequest, EncodedBody
 from service.api.v1.protocol import (
     MEDIA_TYPES,
     feature_rows,

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from service.api.body import FORM, JSON
-from service.api.inference import DecodedRequest, EncodedBody, RequestHead
+from service.api.body import FORM, JSON, RequestHead
+from service.api.inference import DecodedRequest, EncodedBody
 from service.bundle.features import INPUT_NAME
 from service.codecs.endpoint import Endpoint
 from service.codecs.features import FeatureCodec
@@ -421,7 +421,7 @@ def by_row(specs: Sequence[TensorSpec], outputs: Arrays, count: int, *, whole: b
     Args:
         specs: the graph's outputs.
         outputs: what they are.
-        count: how many rows were asked.
+        count: how many rows were sent.
         whole: whether they are the answer to one row that had no axis of rows.
 
     Raises:

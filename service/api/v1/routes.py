@@ -87,7 +87,7 @@ def _prediction_router(service: InferenceService, predict: V1Protocol, limits: L
     async def predicted(
         request: Request, name: str, version: OptionalVersion, label: OptionalLabel
     ) -> Response:
-        return await service.predict(predict, request, name, _asked(version, label))
+        return await service.predict(predict, request, name, _version_or_alias(version, label))
 
     @router.post("/models/{name}:classify", summary="Label examples", **_EXAMPLES)
     @router.post(
@@ -101,7 +101,7 @@ def _prediction_router(service: InferenceService, predict: V1Protocol, limits: L
     async def classified(
         request: Request, name: str, version: OptionalVersion, label: OptionalLabel
     ) -> Response:
-        return await service.predict(classify, request, name, _asked(version, label))
+        return await service.predict(classify, request, name, _version_or_alias(version, label))
 
     @router.post("/models/{name}:regress", summary="One number for each example", **_EXAMPLES)
     @router.post(
@@ -115,7 +115,7 @@ def _prediction_router(service: InferenceService, predict: V1Protocol, limits: L
     async def regressed(
         request: Request, name: str, version: OptionalVersion, label: OptionalLabel
     ) -> Response:
-        return await service.predict(regress, request, name, _asked(version, label))
+        return await service.predict(regress, request, name, _version_or_alias(version, label))
 
     return router
 
@@ -143,10 +143,10 @@ def _model_router(worker: Worker) -> APIRouter:
         responses=_STATUS,
     )
     async def model_status(name: str, version: OptionalVersion, label: OptionalLabel) -> Response:
-        asked = _asked(version, label)
+        requested = _version_or_alias(version, label)
         known = await worker.index.entries(name)
-        if asked is not None:
-            version = registry.entry(name, asked).version
+        if requested is not None:
+            version = registry.entry(name, requested).version
             known = [entry for entry in known if entry.version == version]
         return json_response(status(name, known, draining=readiness.draining))
 
@@ -163,14 +163,14 @@ def _model_router(worker: Worker) -> APIRouter:
     )
     async def model_metadata(name: str, version: OptionalVersion, label: OptionalLabel) -> Response:
         return json_response(
-            metadata(await worker.reconciler.model_info(name, _asked(version, label)))
+            metadata(await worker.reconciler.model_info(name, _version_or_alias(version, label)))
         )
 
     return router
 
 
 def _refusing_router(registry: Registry) -> APIRouter:
-    """What the protocol's servers have and this one has not, told in a sentence."""
+    """What the protocol's servers have and this one has not, reported in a sentence."""
     router = APIRouter(prefix="/v1", include_in_schema=False)
 
     async def not_read() -> Response:
@@ -190,8 +190,8 @@ def _refusing_router(registry: Registry) -> APIRouter:
     return router
 
 
-def _asked(version: str | None, label: str | None) -> str | None:
-    """What a path asks for; a number is no label, whatever version there is."""
+def _version_or_alias(version: str | None, label: str | None) -> str | None:
+    """The version or alias that a path names; a number is no label, whatever version there is."""
     if label is not None and label.isdecimal():
         return f"labels/{label}"
     return version if label is None else label

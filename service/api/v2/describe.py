@@ -53,7 +53,7 @@ def _most_rows(about: ModelInfo) -> int:
 
 
 def _format(about: ModelInfo, spec: TensorSpec, *, batched: bool) -> str:
-    """The layout of an image in a tensor, detected by which axis has as many entries as colours."""
+    """The layout of an image in a tensor: the axis with as many entries as colors tells."""
     if about.manifest is not None:
         return "FORMAT_NHWC" if isinstance(about.manifest.input, ImageInput) else "FORMAT_NONE"
     dims = spec.shape[1:] if batched else spec.shape

@@ -15,7 +15,7 @@ _MOST_BYTES = 64 * 1024
 
 async def read_document(request: Request, example: bytes) -> Any:  # noqa: ANN401 - any JSON
     """The JSON of a small body; an empty one, as clients post it, is an empty object."""
-    body = await read_body(request, _MOST_BYTES, quotas_of(request), _too_large)
+    body = await read_body(request, _MOST_BYTES, quotas_of(request.scope), _too_large)
     return parse_json(body, lambda: example) if body.strip() else {}
 
 

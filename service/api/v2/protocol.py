@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.api.body import BINARY, FORM, JSON
-from service.api.inference import DecodedRequest, EncodedBody, RequestHead
+from service.api.body import BINARY, FORM, JSON, RequestHead
+from service.api.inference import DecodedRequest, EncodedBody
 from service.api.v2.request import (
     INTERVAL_ENDS,
     Payload,
@@ -107,7 +107,7 @@ class V2Protocol:
         return DecodedRequest(inputs, response)
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat) -> EncodedBody:
-        """The outputs asked for, in that order; binary ones after the JSON, in the same order."""
+        """The requested outputs, in that order; binary ones after the JSON, in the same order."""
         if context.documents is not None and context.is_binary:
             return self._encode_again(endpoint, outputs, context, context.documents)
         return self._encoded(endpoint, outputs, context)
@@ -265,7 +265,7 @@ def classify(array: Array, count: int, labels: Sequence[str]) -> Array:
     if array.dtype.kind not in "iuf":
         raise InvalidRequest("Classification needs an output of numbers.")
     flat = array.ndim < 2  # noqa: PLR2004 - rows and classes
-    # Told in full, for of no rows numpy cannot work out how many classes they would have.
+    # In full, since of no rows numpy cannot work out how many classes they would have.
     shape = (1, array.size) if flat else (len(array), prod(array.shape[1:]))
     rows = scores_by_label(array.reshape(shape), labels)
     order = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]

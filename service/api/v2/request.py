@@ -186,7 +186,7 @@ def wanted_outputs(
     """The outputs a request asks for, in its order; all of them where it names none.
 
     Raises:
-        InvalidRequest: one is unknown, given twice, or asked for in a form that there is not.
+        InvalidRequest: one is unknown, given twice, or requested in a form that does not exist.
     """
     binary = _flag(parameters_of(document), "binary_data_output", default=False)
     given = document.get("outputs")

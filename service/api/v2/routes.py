@@ -147,11 +147,11 @@ def _repository_router(worker: Worker) -> APIRouter:
 
     @router.post("/index", summary="Every version, its state, and why", **INDEX)
     async def index(request: Request) -> Response:
-        asked = await read_document(request, b'{"ready": true}')
-        if not isinstance(asked, dict) or not isinstance(asked.get("ready", False), bool):
+        document = await read_document(request, b'{"ready": true}')
+        if not isinstance(document, dict) or not isinstance(document.get("ready", False), bool):
             raise InvalidRequest("Send nothing, or an object with 'ready', true or false.")
         entries = await worker.index.entries()
-        if asked.get("ready"):
+        if document.get("ready"):
             entries = [entry for entry in entries if entry.state is State.READY]
         return json_response([_indexed(entry, registry.published(entry.name)) for entry in entries])
 

@@ -39,7 +39,7 @@ class ModelStatistics(TypedDict):
 
 
 class StatisticsOfWorkers:
-    """Every worker's statistics as one, whichever of them is asked."""
+    """The statistics of all workers together, from any of them."""
 
     def __init__(self, registry: Registry, channel: Channel) -> None:
         self._registry = registry

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from onnx import TensorProto
 
-from service.api.inference import InferenceProtocol, RequestHead, decode_body
+from service.api.body import RequestHead
+from service.api.inference import InferenceProtocol, decode_body
 from service.api.native.protocol import NativeProtocol
 from service.api.v1.examples import CLASSIFY, V1ExamplesProtocol
 from service.api.v1.protocol import V1Protocol
