@@ -47,15 +47,21 @@ def test_a_stop_turns_readiness_false_and_answers_what_comes_meanwhile(
     """Not ready in every dialect, alive, still predicting, and callers are told to reconnect."""
     publish_price(models)
 
-    with serving(models, workers, ONWARD_DRAIN_SECONDS="3") as service:
-        before = [httpx.get(f"{service.address}{path}").status_code for path in READY]
+    with (
+        serving(models, workers, ONWARD_DRAIN_SECONDS="3") as service,
+        # Making a client takes longer than a request.
+        httpx.Client(
+            base_url=service.address, limits=httpx.Limits(max_keepalive_connections=0)
+        ) as client,
+    ):
+        before = [client.get(path).status_code for path in READY]
         service.process.send_signal(signal.SIGTERM)
         service.until_said("draining seconds=3.0", workers)
         service.process.send_signal(signal.SIGTERM)  # as some managers do; it changes nothing
-        after = [httpx.get(f"{service.address}{path}") for path in READY]
-        status = httpx.get(f"{service.address}/v1/models/price").json()
-        alive = [httpx.get(f"{service.address}{path}").status_code for path in ALIVE]
-        answer = httpx.post(f"{service.address}{PREDICT}", json={"size": 2})
+        after = [client.get(path) for path in READY]
+        status = client.get("/v1/models/price").json()
+        alive = [client.get(path).status_code for path in ALIVE]
+        answer = client.post(PREDICT, json={"size": 2})
 
     assert before == [200, 200, 200]
     assert [answer.status_code for answer in after] == [503, 503, 503]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from training.autorecipe.draft import Draft, draft, model_name
 from training.data.csv import UNKNOWN, read_csv
-from training.data.sources import Folders
+from training.data.sources import SOURCES, Folders, find
 from training.errors import DataError
 from training.recipe.loader import read_any, read_recipe, recipe_names, toml_of
 from training.recipe.table import Recipe
@@ -290,8 +290,7 @@ def test_any_word_survives_being_written(
 
 def test_a_public_set_is_recognised_by_its_digest(folders: Folders) -> None:
     """The drafted recipe of a public file names the set, not a path of this machine."""
-    assert folders.data is not None
-    path = folders.data / "imbalanced" / "mammography.csv"
+    path = find("mammography", SOURCES["mammography"], folders)
 
     drafted = draft(read_csv(path, UNKNOWN), str(path), "7", "mammography", None)
 
