@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,8 +100,6 @@ def run(
     )
     examples = onnx_export.example_rows(reference, replayed, name, IMAGE_NAME)
 
-    sizes = contract.SplitSizes(training=len(training), validation=len(validation), test=len(test))
-    origin = contract.DataOrigin(source=found.name, sha256=found.sha256, rows=found.images)
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
         name=recipe.name,
@@ -110,16 +109,25 @@ def run(
         input=image,
         output=output,
         evaluation=evaluate(predictions, training, test, output.unsure_below),
-        provenance=describe.provenance(_portable(recipe), origin, sizes, started),
+        provenance=_provenance(recipe, found, (training, validation, test), started),
         files={},
     )
-    page = report.render(
-        manifest, recipe, report.TestedImages(test, predictions), history, found.left_out
-    )
+    tested = report.TestedImages(test, predictions)
+    page = report.render(manifest, recipe, tested, history, found.left_out)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: page}
     measured = Measured(test.target.astype(np.float64), predictions)
     comparison = compare_images(models, manifest, check_rows, measured)
     return Outcome(publish(models, manifest, files, comparison, force=force), None)
+
+
+def _provenance(
+    recipe: ImageRecipe, found: LoadedImages, parts: Sequence[ImageSet], started: float
+) -> contract.Provenance:
+    """Where the data is from, the sizes of training, validation and test set, and the run."""
+    training, validation, test = map(len, parts)
+    sizes = contract.SplitSizes(training=training, validation=validation, test=test)
+    origin = contract.DataOrigin(source=found.name, sha256=found.sha256, rows=found.images)
+    return describe.provenance(_portable(recipe), origin, sizes, started)
 
 
 def build_classifier(recipe: ImageRecipe, training: ImageSet) -> Classifier:
