@@ -60,4 +60,5 @@ EXPOSE 8000
 # ProxyHandler({}) asks the service itself whatever the proxy variables say; -I and -S start faster.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-I", "-S", "-c", "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open(f\"http://127.0.0.1:{os.environ['ONWARD_PORT']}/health/ready\", timeout=4)"]
-ENTRYPOINT ["python", "-m", "service"]
+ENTRYPOINT ["onward"]
+CMD ["serve"]

@@ -1,5 +1,5 @@
 # One command per verb; each does all of its own set-up in .venv.
-.PHONY: serve test check train bench constraints clean
+.PHONY: serve test test-fast check train bench constraints clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,9 +10,18 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 serve: $(VENV)/serving
 	$(BIN)/python -m service
 
+# All tests run with two workers for each core, because half of the time they wait for servers.
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+WORKERS ?= $(shell echo $$((2 * $(CORES))))
+PYTEST := $(BIN)/python -m pytest --dist worksteal --numprocesses
+
 # Set up and run the whole test suite.
 test: $(VENV)/development
-	$(BIN)/python -m pytest
+	$(PYTEST) $(WORKERS)
+
+# Only the tests that start no server and no process, train nothing and measure no time.
+test-fast: $(VENV)/development
+	$(PYTEST) $(CORES) --fast
 
 # Formatter, linter and types over code and tests.
 check: $(VENV)/development

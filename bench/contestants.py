@@ -7,12 +7,12 @@ from pathlib import Path
 from bench.dialects import (
     BINARY,
     CSV,
+    IMAGE,
     OBJECTS,
     OURS,
-    PICTURE,
     PLAIN,
     V1,
-    V1_PICTURE,
+    V1_IMAGE,
     V2,
     Dialect,
     rows_at,
@@ -33,7 +33,7 @@ class Ask:
 
     Args:
         request: as the tables call it: a workload's letter, ``b`` behind it for bytes, P for D's
-            picture as a file.
+            image as a file.
         dialect: as the tables call it.
         letter: of the workload.
         how: to write and to read it.
@@ -114,7 +114,7 @@ def _asks(dialect: str, letters: Iterable[str], how: Dialect | None = None) -> I
 
 def _of_floor() -> Iterable[Ask]:
     """What ours is asked; whatever it answers is right."""
-    for one in (*_asks(PLAIN, "ABCD"), Ask("P", PICTURE, "D", OURS[PICTURE])):
+    for one in (*_asks(PLAIN, "ABCD"), Ask("P", IMAGE, "D", OURS[IMAGE])):
         yield replace(one, how=Dialect(one.how.write, lambda _, __, asked: asked.expected))
 
 
@@ -123,14 +123,14 @@ def _of_ours() -> Iterable[Ask]:
         yield from _asks(dialect, _NUMBERS)
     yield from _asks(OBJECTS, ("B", "C"))
     yield from _asks(CSV, ("C",))
-    for dialect in (PICTURE, V1_PICTURE):
+    for dialect in (IMAGE, V1_IMAGE):
         yield Ask("P", dialect, "D", OURS[dialect])
 
 
 def _of_naive() -> Iterable[Ask]:
     yield from _asks(PLAIN, ("A",), _one_by_name())
     yield from _asks(PLAIN, _NUMBERS[1:], rows_at("/{model}"))
-    yield Ask("P", PICTURE, "D", rows_at("/{model}/picture", picture="file"))
+    yield Ask("P", IMAGE, "D", rows_at("/{model}/image", image="file"))
 
 
 def _one_by_name() -> Dialect:
@@ -143,20 +143,20 @@ def _of_peer(name: str) -> Iterable[Ask]:
     """Each in what it speaks."""
     if name == "kserve":
         yield from _asks(V1, _NUMBERS)
-        yield Ask("P", V1_PICTURE, "D", OURS[V1_PICTURE])
+        yield Ask("P", V1_IMAGE, "D", OURS[V1_IMAGE])
     if name in {"kserve", "mlserver", "triton"}:
         yield from _asks(V2, _NUMBERS)
     if name in {"kserve", "triton"}:
         yield from _asks(BINARY, _NUMBERS)
     if name in _OWN_FORM:
-        path, picture = _OWN_FORM[name]
+        path, image = _OWN_FORM[name]
         yield from _asks(PLAIN, _NUMBERS, rows_at(path))
-        yield Ask("P", PICTURE, "D", rows_at(picture[0], picture=picture[1]))
+        yield Ask("P", IMAGE, "D", rows_at(image[0], image=image[1]))
 
 
-# Where those that define their requests in Python take rows, and where and how a picture.
+# Where those that define their requests in Python take rows, and where and how an image.
 _OWN_FORM = {
     "litserve": ("/{model}", ("/{model}", "file")),
-    "bentoml": ("/{model}", ("/picture", "file")),
+    "bentoml": ("/{model}", ("/image", "file")),
     "torchserve": ("/predictions/{model}", ("/predictions/{model}", "body")),
 }

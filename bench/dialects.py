@@ -30,24 +30,24 @@ def dumped(content: object) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode()
 
 
-def rows_at(path: str, *, picture: str | None = None) -> Dialect:
+def rows_at(path: str, *, image: str | None = None) -> Dialect:
     """``{"instances": rows}`` to a path with a place for the model; answered by rows.
 
     Args:
         path: with ``{model}``.
-        picture: how the PNG goes: ``body``, or the name of a form's field; None for numbers.
+        image: how the PNG goes: ``body``, or the name of a form's field; None for numbers.
     """
 
     def write(asked: Workload) -> Post:
         where = path.format(model=asked.model)
-        if picture is None:
+        if image is None:
             return Post(where, dumped({"instances": _nested(asked)}))
-        return _picture(where, png(asked.rows), picture)
+        return _image(where, png(asked.rows), image)
 
     return Dialect(write, _read_rows)
 
 
-def _picture(path: str, file: bytes, field: str) -> Post:
+def _image(path: str, file: bytes, field: str) -> Post:
     if field == "body":
         return Post(path, file, {"Content-Type": "image/png"})
     head = (
@@ -59,7 +59,7 @@ def _picture(path: str, file: bytes, field: str) -> Post:
 
 
 def _nested(asked: Workload) -> list[list[float]]:
-    """Rows of floats: a picture's as one flat list, as the course's clients send it."""
+    """Rows of floats: an image's as one flat list, as the course's clients send it."""
     rows: list[list[float]] = asked.rows.reshape(len(asked.rows), -1).astype(float).tolist()
     return rows
 
@@ -115,7 +115,7 @@ def _write_v1(asked: Workload) -> Post:
     return Post(f"/v1/models/{asked.model}:predict", dumped({"instances": _nested(asked)}))
 
 
-def _write_v1_picture(asked: Workload) -> Post:
+def _write_v1_image(asked: Workload) -> Post:
     file = {"b64": b64encode(png(asked.rows)).decode()}
     return Post(f"/v1/models/{asked.model}:predict", dumped({"instances": [file]}))
 
@@ -159,8 +159,8 @@ V2 = "v2"
 BINARY = "v2 binary"
 OBJECTS = "plain, by name"
 CSV = "CSV"
-PICTURE = "PNG"
-V1_PICTURE = "v1, b64"
+IMAGE = "PNG"
+V1_IMAGE = "v1, b64"
 
 OURS: Mapping[str, Dialect] = {
     PLAIN: Dialect(_write_plain, _read_plain),
@@ -169,6 +169,6 @@ OURS: Mapping[str, Dialect] = {
     V2: Dialect(_write_v2, _read_v2),
     BINARY: Dialect(_write_binary, _read_binary),
     CSV: Dialect(_write_csv, _read_csv),
-    PICTURE: Dialect(rows_at("/models/{model}/predict", picture="body").write, _read_plain),
-    V1_PICTURE: Dialect(_write_v1_picture, _read_rows),
+    IMAGE: Dialect(rows_at("/models/{model}/predict", image="body").write, _read_plain),
+    V1_IMAGE: Dialect(_write_v1_image, _read_rows),
 }

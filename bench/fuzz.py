@@ -15,20 +15,19 @@ import orjson
 
 # Instrumented alone: libraries would take minutes, and their branches are not what is searched.
 with atheris.instrument_imports(include=["service"]):
-    from bench import fuzz_pictures, fuzz_protocols
+    from bench import fuzz_images, fuzz_protocols
     from service.api.body import answer_form, charset_of
     from service.bundle.features import FeaturesInput
-    from service.codecs.csv_cells import cell_problem, converter, value_of
-    from service.codecs.csv_header import find_columns
-    from service.codecs.csv_open import open_csv
+    from service.codecs.csv_cells import CellReader, number_hint
+    from service.codecs.csv_header import find_columns, open_csv
     from service.codecs.features import FeatureCodec
     from service.codecs.json_reader import parse_json, rows_of_numbers
     from service.codecs.ndjson_reader import JsonRows
     from service.codecs.options import read_parameters
     from service.codecs.row_batch import Reader
     from service.errors import OnwardError
-    from service.tabletext.layout import find_layout
-    from service.tabletext.numerals import advice, find_decimal
+    from service.tabletext.dialect import sniff
+    from service.tabletext.numerals import Numerals, find_decimal
     from service.values import not_a_number
     from tests.models import mixed_features
 
@@ -62,8 +61,9 @@ def ndjson(data: bytes) -> None:
 
 def layout(data: bytes) -> None:
     """The first bytes of a CSV body."""
-    with suppress(OnwardError):
-        find_layout(data, None, ["size", "rooms"])
+    text = _text(data)
+    if text.strip():
+        sniff(text, "utf-8", names=["size", "rooms"])
 
 
 def header(data: bytes) -> None:
@@ -76,20 +76,21 @@ def cells(data: bytes) -> None:
     """One cell as each kind of feature, and its error message."""
     cell = _text(data)
     for feature in _CODEC.features:
-        for decimal in (".", ","):
-            converter(feature, decimal)([cell])
-            value_of(feature, cell, decimal)
-            cell_problem(feature, cell, decimal)
+        for numerals in (Numerals(), Numerals(","), Numerals(",", "."), Numerals(".", " ")):
+            reader = CellReader(feature, numerals)
+            reader.numbers([cell])
+            reader.value(cell)
+            reader.problem(cell)
 
 
 def numerals(data: bytes) -> None:
     """Words that should be numbers: their decimal mark, and the advice about them."""
     words = _text(data).split("\n")
-    with suppress(OnwardError):
+    with suppress(ValueError):
         find_decimal(list(enumerate(words)), ";")
     for word in words:
-        advice(word, ".")
-        advice(word, ",")
+        number_hint(word)
+        number_hint(word, Numerals(","))
         not_a_number(word, whole=True)
 
 
@@ -124,7 +125,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "parameters": parameters,
     "json": json,
 }
-TARGETS |= {**fuzz_pictures.TARGETS, **fuzz_protocols.TARGETS}
+TARGETS |= {**fuzz_images.TARGETS, **fuzz_protocols.TARGETS}
 
 
 def _read(reader: Reader, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """``python -m bench.mixed``: small predictions beside a table that streams and large photographs.
 
-32 connections ask the course's picture network for one digit at a time, while one client streams a
+32 connections ask the course's image network for one digit at a time, while one client streams a
 million rows and another uploads photographs of twelve megapixels, both without a pause. What those
 get done meanwhile stands beside the latencies, for nothing is easier than to let them wait.
 """

@@ -42,7 +42,7 @@ async def admission(applicant: Applicant) -> dict[str, list[list[float]]]:
 
 @app.post("/{model}")
 async def predict(model: str, body: Instances) -> dict[str, list[list[float]]]:
-    """Rows of numbers, or of a picture's pixels."""
+    """Rows of numbers, or of an image's pixels."""
     session = _sessions[model]
     taken = session.get_inputs()[0]
     if taken.name == "image":
@@ -52,9 +52,9 @@ async def predict(model: str, body: Instances) -> dict[str, list[list[float]]]:
     return {"predictions": session.run(None, {taken.name: rows})[0].tolist()}
 
 
-@app.post("/{model}/picture")
-async def picture(model: str, file: UploadFile) -> dict[str, list[list[float]]]:
-    """An uploaded picture."""
+@app.post("/{model}/image")
+async def image(model: str, file: UploadFile) -> dict[str, list[list[float]]]:
+    """An uploaded image."""
     image = Image.open(io.BytesIO(await file.read())).convert("L")
     pixels = np.array(image, np.uint8).reshape(1, 28, 28, 1)
     return {"predictions": _sessions[model].run(None, {"image": pixels})[0].tolist()}

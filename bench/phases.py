@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from bench.contestants import OURSELVES, Ask, contestants
-from bench.dialects import BINARY, PICTURE, PLAIN
+from bench.dialects import BINARY, IMAGE, PLAIN
 from bench.page import replace_section
 from bench.processes import LOAD_CORE, Post, Start, started
 from bench.workloads import Workload, make_models, workloads
@@ -50,7 +50,7 @@ def main() -> int:
         make_models(models)
         asked = workloads(models)
         ours = next(it for it in contestants([OURSELVES], models) if it.name == OURSELVES)
-        chosen = [one for one in ours.asks if one.dialect in {PLAIN, BINARY, PICTURE}]
+        chosen = [one for one in ours.asks if one.dialect in {PLAIN, BINARY, IMAGE}]
         with started(Start(ours.arguments, "/health/ready")) as running:
             spent = {one: _spent(running.address, _post(one, asked)) for one in chosen}
     sys.stdout.write(replace_section("Phases", _lines(spent)))

@@ -1,4 +1,4 @@
-"""Requests a second relative to the floor, ours among the others, as a picture for the README."""
+"""Requests a second relative to the floor, ours among the others, as an image for the README."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 
 from bench.contestants import FLOOR, OURSELVES
-from bench.dialects import PICTURE, PLAIN, V1, V1_PICTURE, V2
+from bench.dialects import IMAGE, PLAIN, V1, V1_IMAGE, V2
 from bench.results import Results, Server
 
 _FILE = Path(__file__).parent / "serving.svg"
@@ -22,7 +22,7 @@ _OURS = "#2f81f7"
 _OTHERS = "#8b949e"
 # Grey of a lightness that can be read on white and on black alike; nothing is painted behind it.
 _INK = "#7d8590"
-_DRAWN = (PLAIN, V1, V2, PICTURE, V1_PICTURE)
+_DRAWN = (PLAIN, V1, V2, IMAGE, V1_IMAGE)
 
 
 def draw(results: Results) -> None:
@@ -64,7 +64,7 @@ def _panel(panel: Axes, servers: list[Server], request: str) -> None:
 
 
 def _best(server: Server, request: str) -> float | None:
-    """The share of its quickest dialect of JSON, or with a picture; bytes have a table."""
+    """The share of its quickest dialect of JSON, or with an image; bytes have a table."""
     shares = [
         figure.share
         for figure in server.figures

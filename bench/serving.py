@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from bench.contestants import FLOOR, OURSELVES
-from bench.dialects import BINARY, CSV, OBJECTS, PICTURE, PLAIN, V1, V1_PICTURE, V2
+from bench.dialects import BINARY, CSV, IMAGE, OBJECTS, PLAIN, V1, V1_IMAGE, V2
 from bench.results import Figure, Results, Server
 
 # The shares that issue 8 asks for, and those it aims at.
@@ -25,7 +25,7 @@ _TITLES: Mapping[str, str] = {
     "P": "the same digit as a PNG file",
     "D*": "the digit to `digits_cnn`, twelve times the products",
 }
-_DIALECTS = (PLAIN, OBJECTS, V1, V2, BINARY, CSV, PICTURE, V1_PICTURE)
+_DIALECTS = (PLAIN, OBJECTS, V1, V2, BINARY, CSV, IMAGE, V1_IMAGE)
 
 
 def lines(results: Results) -> Iterator[str]:
@@ -45,7 +45,7 @@ def dialect_of(request: str) -> str:
     That is the form in which the bars were measured; the plain one answers 256 rows with 29 kB of
     labels.
     """
-    return BINARY if request.endswith("b") else PICTURE if request == "P" else V1
+    return BINARY if request.endswith("b") else IMAGE if request == "P" else V1
 
 
 def _head(results: Results) -> Iterator[str]:
@@ -101,16 +101,16 @@ def _multiples(results: Results) -> Iterator[str]:
             mark = "b" if dialect == BINARY else ""
             cells = []
             for letter in requests:
-                spoken = _picture_of(dialect) if letter == "P" else dialect
+                spoken = _image_of(dialect) if letter == "P" else dialect
                 theirs = server.figure(letter + mark, spoken) if spoken else None
                 mine = ours.figure(letter + mark, spoken) if spoken else None
                 cells.append(f"{mine.share / theirs.share:.1f}" if mine and theirs else "")
             yield _row(f"{server.name}, {dialect}", cells)
 
 
-def _picture_of(dialect: str) -> str | None:
-    """The dialect in which a picture goes beside this one."""
-    return {PLAIN: PICTURE, V1: V1_PICTURE}.get(dialect)
+def _image_of(dialect: str) -> str | None:
+    """The dialect in which an image goes beside this one."""
+    return {PLAIN: IMAGE, V1: V1_IMAGE}.get(dialect)
 
 
 def _spoken(server: Server) -> list[str]:

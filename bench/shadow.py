@@ -71,7 +71,7 @@ def _publish(models: Path, name: str, *, shadow: bool) -> None:
     home = models / name
     for version in ("1", "2"):
         shutil.copytree(_MODELS / name / "1", home / version)
-    policy = {"labels": {"stable": 1, "candidate": 2}}
+    policy = {"aliases": {"stable": 1, "candidate": 2}}
     (home / "policy.json").write_text(
         json.dumps(policy | ({"shadow": {"candidate": 1}} if shadow else {}))
     )

@@ -21,10 +21,10 @@ from sklearn.neural_network import MLPRegressor
 
 from bench.page import replace_section
 from training.data.sources import Folders, load
-from training.data.split import divide
+from training.data.split import split_rows
 from training.data.table import Dataset, Rows, encode, encode_target, with_target
-from training.model.predictor import learn
-from training.model.preprocessing import fit_preparation
+from training.learn import learn
+from training.model.preprocessing import fit_preprocessing
 from training.recipe.loader import read_recipe
 from training.recipe.table import Recipe
 
@@ -88,10 +88,14 @@ def main() -> int:
 def _task(recipe: Recipe, folders: Folders) -> Task:
     table = with_target(load(recipe.data, folders), recipe.target)
     classes = recipe.task != "regression"
-    parts = divide(encode_target(table, recipe.target), recipe.split, recipe.seed, classes=classes)
+    parts = split_rows(
+        encode_target(table, recipe.target), recipe.split, recipe.seed, classes=classes
+    )
     data = encode(table, recipe, parts.training)
-    preparation = fit_preparation(recipe.preparation, data.columns, data.features[parts.training])
-    prepared = preparation(torch.from_numpy(data.features).double()).float().numpy()
+    preprocessing = fit_preprocessing(
+        recipe.preprocessing, data.columns, data.features[parts.training]
+    )
+    prepared = preprocessing(torch.from_numpy(data.features).double()).float().numpy()
     test = parts.test if len(parts.test) else parts.training
     return Task(recipe, data, parts.training, test, prepared)
 
@@ -137,7 +141,7 @@ def _california(task: Task) -> list[Contestant]:
     x, y = task.prepared[task.training], task.data.target[task.training]
     mean, scale = y.mean(), y.std()
     scaled = (y - mean) / scale
-    hidden = task.recipe.network.hidden
+    hidden = task.recipe.network.hidden_layer_sizes
 
     def sklearn() -> float:
         model = MLPRegressor(

@@ -74,7 +74,7 @@ def _requests() -> Mapping[str, tuple[str, bytes]]:
     bodies: dict[str, tuple[str, object]] = {
         "admission, one row": (_ADMISSION, _ROW),
         "admission, 256 rows": (_ADMISSION, {"instances": table}),
-        "digits_conv, one picture": (_DIGITS, {"instances": [digit]}),
+        "digits_conv, one image": (_DIGITS, {"instances": [digit]}),
     }
     return {name: (path, json.dumps(body).encode()) for name, (path, body) in bodies.items()}
 

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from service.bundle.features import Feature, NumberFeature, Range
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput
 from tests.models import assembled, examples, manifest, publish
 
 Array = npt.NDArray[Any]
@@ -40,7 +40,7 @@ class Workload:
         letter: what it is called.
         model: that answers it.
         rows: the graph's input, ``[batch, …]``.
-        columns: the features' names; none where the input is a picture.
+        columns: the features' names; none where the input is an image.
         expected: what ONNX Runtime itself answers, ``[batch, outputs]``.
     """
 
@@ -81,7 +81,7 @@ def workloads(models: Path) -> dict[str, Workload]:
 
 
 def png(rows: Array) -> bytes:
-    """The one picture of these rows as a file."""
+    """The one image of these rows as a file."""
     file = io.BytesIO()
     Image.fromarray(rows[0, :, :, 0]).save(file, "PNG")
     return file.getvalue()

@@ -1,11 +1,11 @@
-"""``python -m service``: serve the models folder over HTTP, or tell what a service serves."""
+"""The commands: ``onward``, and ``python -m service``, which serves where none is named."""
 
 import argparse
 import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import uvicorn
 
@@ -14,8 +14,10 @@ from service.cli.check import check
 from service.cli.models import list_models
 from service.cli.options import add_settings, read_settings
 from service.cli.score import score
+from service.cli.training import TRAINING_COMMANDS, run_training
 from service.cli.tune import tune
-from service.engine.cores import available_cores
+from service.cli.versions import publish, rollback, versions, withdraw
+from service.engine.devices import available_cores
 from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
 from service.observability.logs import configure_logging, flush_logs
@@ -24,34 +26,43 @@ from service.server.sockets import Server, bound, port_of_workers
 from service.server.supervisor import Supervisor
 from service.settings import Settings, misspelt_variables
 from service.spelling import nearest
-from service.workers.slots import WORKERS_FOLDER, meeting_place
+from service.workers.ipc import WORKERS_FOLDER, runtime_dir
 
 _USAGE_ERROR = 2
 # After its own bound a worker has so long to end; then its supervisor ends it.
 _LAST_SECONDS = 1.5
-_COMMANDS = {"score": score, "check": check, "tune": tune, "models": list_models}
 
 _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until told to stop, or do what the first word says.
+    """``python -m service``: run a command; without one, serve.
 
     Returns:
         2 where the options or the machine do not allow it.
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    command, rest = (given[0], given[1:]) if given else ("", [])
-    if command in _COMMANDS:
-        return _COMMANDS[command](rest)
-    if command and not command.startswith("-"):
-        close = nearest(command, _COMMANDS)
-        meant = f"did you mean {close!r}?" if close else "there are score, check, tune and models."
-        return _refuse(f"There is no command {command!r}; {meant} Without one, it serves.")
-    return _serve_as_told(given)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if not words or words[0].startswith("-"):
+        return serve(words)
+    return _run(words)
 
 
-def _serve_as_told(arguments: Sequence[str]) -> int:
+def onward(arguments: Sequence[str] | None = None) -> int:
+    """``onward``, the console command: run a command of the service or of training.
+
+    Without a command it lists them.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if not words or words[0] in {"-h", "--help", "help"}:
+        sys.stdout.write(_overview())
+        return 0
+    if words[0].startswith("-"):
+        return serve(words)
+    return _run(words)
+
+
+def serve(arguments: Sequence[str]) -> int:
+    """Serve the models folder until a signal ends it."""
     try:
         settings = read_settings(vars(_parser().parse_args(arguments)))
         if settings.workers == 0:
@@ -64,18 +75,53 @@ def _serve_as_told(arguments: Sequence[str]) -> int:
         raise_open_files_limit()
         _serve(settings)
     except OnwardError as error:
-        return _refuse(str(error))
+        flush_logs()
+        sys.stderr.write(f"Onward cannot start.\n{error}\n")
+        return _USAGE_ERROR
     return 0
+
+
+_COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "serve": (serve, "serve the models folder over HTTP"),
+    "check": (check, "run the self-test of every version in the models folder"),
+    "score": (score, "score a file, or a folder of images, without a server"),
+    "tune": (tune, "measure the fastest settings for a model on this machine"),
+    "models": (list_models, "list the models of a running service"),
+    "publish": (publish, "serve a version: point an alias to it"),
+    "rollback": (rollback, "return to the version that served before"),
+    "withdraw": (withdraw, "remove an alias"),
+    "versions": (versions, "list the versions of a model, or choose which serve"),
+}
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run the command that the first word names."""
+    command, *rest = words
+    if command in _COMMANDS:
+        return _COMMANDS[command][0](rest)
+    if command in TRAINING_COMMANDS:
+        return run_training(words)
+    close = nearest(command, [*_COMMANDS, *TRAINING_COMMANDS])
+    hint = f"did you mean {close!r}?" if close else "onward --help lists the commands."
+    sys.stderr.write(f"There is no command {command!r}; {hint}\n")
+    return _USAGE_ERROR
+
+
+def _overview() -> str:
+    lines = ["usage: onward COMMAND [OPTION ...]", "", "Train small, serve fast.", ""]
+    lines += [f"  {name:<10}{summary}" for name, (_, summary) in _COMMANDS.items()]
+    lines += ["", "With the training extra, pip install 'onward[training]':", ""]
+    lines += [f"  {name:<10}{summary}" for name, summary in TRAINING_COMMANDS.items()]
+    lines += ["", "onward COMMAND --help shows the options of a command."]
+    return "\n".join(lines) + "\n"
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m service",
+        prog="onward serve",
         description="Serve every model of a folder over HTTP.",
-        epilog="Each option is also a setting ONWARD_<NAME>; the option wins. Other commands: "
-        "'score' scores a file without a server, 'check' proves every model of a folder, 'tune' "
-        "measures how one is best run here, 'models' "
-        "tells what a running service serves.",
+        epilog="Each option can also be set in the environment as ONWARD_<NAME>; the option wins. "
+        "'onward --help' lists the other commands.",
     )
     add_settings(parser)
     return parser
@@ -118,7 +164,7 @@ def _serve(settings: Settings) -> None:
             for name, value in settings.model_dump(exclude_none=True).items()
         }
     )
-    with meeting_place() as folder:
+    with runtime_dir() as folder:
         os.environ[WORKERS_FOLDER] = str(folder)
         config = uvicorn.Config(
             "service.app:create_app_from_environment",
@@ -133,12 +179,6 @@ def _serve(settings: Settings) -> None:
             health_seconds=settings.worker_health_seconds,
             stop_seconds=settings.drain_seconds + settings.deadline_seconds + _LAST_SECONDS,
         ).serve()
-
-
-def _refuse(reason: str) -> int:
-    flush_logs()
-    sys.stderr.write(f"Onward cannot start.\n{reason}\n")
-    return _USAGE_ERROR
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ from service.api.v2.protocol import V2Protocol
 from service.api.v2.routes import v2_routers
 from service.api.v2.shared_memory import Regions
 from service.codecs.endpoint import Endpoints
-from service.engine.heap import map_large_blocks
+from service.engine.model_cache import map_large_blocks
 from service.engine.registry import Registry
 from service.limits import Limits
 from service.observability.logs import configure_logging
@@ -52,9 +52,9 @@ from service.server.connections import Connections
 from service.server.fast_path import FastPath
 from service.server.signals import Signals
 from service.settings import Settings
-from service.shadow.runner import Shadows
-from service.workers.slots import WORKERS_FOLDER, claim
-from service.workers.worker import Place, Worker
+from service.shadow.runner import ShadowRunner
+from service.workers.ipc import WORKERS_FOLDER, claim_slot
+from service.workers.worker import Worker, WorkerContext
 
 VERSION = version("onward")
 
@@ -99,24 +99,24 @@ class Onward(FastAPI):
         return document
 
 
-def create_app(settings: Settings, place: Place | None = None) -> Onward:
+def create_app(settings: Settings, context: WorkerContext | None = None) -> Onward:
     """The service as one ASGI application; models are loaded when its lifespan starts.
 
     Starting raises `DeviceUnavailable` or `NoModels` where the settings cannot be met.
 
     Args:
         settings: the service's options.
-        place: where this process stands among the workers, if there are several.
+        context: what this worker shares with the others, if there are several.
     """
     metrics = Metrics()
-    worker = Worker(settings, metrics, place or Place())
-    shadows = Shadows(metrics)
+    worker = Worker(settings, metrics, context or WorkerContext())
+    shadows = ShadowRunner(metrics)
     app = Onward(
         worker.registry,
         settings,
         title="Onward",
         version=VERSION,
-        description="Predictions from tables and pictures. Train small, serve fast.",
+        description="Predictions from tables and images. Train small, serve fast.",
         lifespan=_lifespan(worker, shadows, settings),
         redirect_slashes=False,
     )
@@ -162,11 +162,11 @@ def create_app_from_environment() -> Onward:
     folder = os.environ.get(WORKERS_FOLDER)
     if folder is None:
         return create_app(settings)
-    return create_app(settings, Place.among(Path(folder), claim(Path(folder))))
+    return create_app(settings, WorkerContext.of_slot(claim_slot(Path(folder))))
 
 
 def _lifespan(
-    worker: Worker, shadows: Shadows, settings: Settings
+    worker: Worker, shadows: ShadowRunner, settings: Settings
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """From the loading of the models until the last answer is out."""
     signals = Signals(

@@ -292,7 +292,7 @@ class ModelNotFound(NotFound):
 
 
 class VersionNotFound(NotFound):
-    """The model exists, this version of it does not, or ``label`` is set to one that does not."""
+    """The model exists, this version of it does not, or ``alias`` is set to one that does not."""
 
     code = "version_not_found"
 
@@ -301,20 +301,20 @@ class VersionNotFound(NotFound):
         name: str,
         version: str,
         available: Sequence[str],
-        labels: Sequence[str] = (),
-        label: str | None = None,
+        aliases: Sequence[str] = (),
+        alias: str | None = None,
     ) -> None:
         there = _listed(available) or "none"
-        if label is not None:
+        if alias is not None:
             super().__init__(
-                f"Label {label!r} of model {name!r} is set to version {version}, which is not "
+                f"Alias {alias!r} of model {name!r} is set to version {version}, which is not "
                 f"there; available: {there}."
             )
             return
-        if labels or not version.isdecimal():
-            there += f"; labels: {_listed(labels) or 'none'}"
-        close = nearest(version, labels)
-        meant = f"; did you mean the label {close!r}?" if close else "."
+        if aliases or not version.isdecimal():
+            there += f"; aliases: {_listed(aliases) or 'none'}"
+        close = nearest(version, aliases)
+        meant = f"; did you mean the alias {close!r}?" if close else "."
         super().__init__(
             f"Model {name!r} has no version {version[:60]!r}; available: {there}{meant}"
         )

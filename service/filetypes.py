@@ -1,32 +1,106 @@
-"""What a body that is neither a table nor JSON is, told from how it begins."""
+"""What a file is, according to its first bytes."""
 
-_STARTS = {
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a zip archive or a spreadsheet (.xlsx, .ods)",
-    b"PK\x05\x06": "an empty zip archive",
-    b"\xd0\xcf\x11\xe0": "a spreadsheet of an old Excel (.xls)",
-    b"\x1f\x8b": "packed by gzip",
-    b"BZh": "packed by bzip2",
-    b"\xfd7zXZ": "packed by xz",
-    b"\x28\xb5\x2f\xfd": "packed by zstd",
-    b"PAR1": "a Parquet file",
-    b"ARROW1": "an Arrow file",
-    b"\x89HDF": "an HDF5 file",
-    b"SQLite format 3": "an SQLite database",
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"GIF8": "a GIF picture",
-    b"RIFF": "a WebP picture, a sound or a film",
-    b"<!": "a web page",
-    b"<html": "a web page",
-    b"<?xml": "XML",
-}
+import re
+from typing import NamedTuple
+
+# A file's type is decided within so many bytes.
+_SIGNATURE_BYTES = 2048
+# What a text file may have before its first character: a byte-order mark and white space.
+_BLANK = rb"(?:\xef\xbb\xbf)?\s{0,100}+"
+_XML = rb"(?:<\?xml.{0,400}?)?(?:<!--.{0,400}?-->\s{0,400}+)?"
 
 
-def recognised(start: bytes) -> str | None:
-    """What begins so, or None.
+class FileType(NamedTuple):
+    """One type of file."""
 
-    Args:
-        start: the first bytes; sixteen are enough.
-    """
-    return next((kind for sign, kind in _STARTS.items() if start.startswith(sign)), None)
+    description: str
+    """With its article, such as "a PDF document"."""
+    signature: re.Pattern[bytes]
+    """Matches the beginning of a file of this type."""
+    image_format: str | None = None
+    """The name of the format, if it is an image."""
+    advice: str | None = None
+    """How to make an image of it."""
+    resembles_text: bool = False
+    """Whether a table or a JSON document may have the same beginning."""
+
+
+def _image(name: str, signature: bytes, *, resembles_text: bool = False) -> FileType:
+    article = "an" if name[0] in "AI" else "a"
+    pattern = re.compile(signature, re.DOTALL)
+    return FileType(f"{article} {name} image", pattern, name, resembles_text=resembles_text)
+
+
+def _other(description: str, signature: bytes, advice: str | None = None) -> FileType:
+    return FileType(description, re.compile(signature, re.DOTALL), advice=advice)
+
+
+def _text(description: str, signature: bytes, advice: str | None = None) -> FileType:
+    return _other(description, b"(?i)" + _BLANK + signature, advice)
+
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+FILE_TYPES = (
+    _image("PNG", re.escape(PNG_SIGNATURE)),
+    _image("JPEG", rb"\xff\xd8\xff"),
+    _image("WebP", rb"RIFF.{4}WEBP"),
+    _image("GIF", rb"GIF8[79]a"),
+    _image("BMP", rb"BM", resembles_text=True),
+    _image("TIFF", rb"II[*+]\x00|MM\x00[*+]"),
+    _image("PNM", rb"P(?:[1-6]|[Ff]|0CMYK|yRGBA|yP)\s", resembles_text=True),
+    _image("ICO", rb"\x00\x00\x01\x00"),
+    _image("AVIF", rb".{4}ftypavi[fs]"),
+    _image("JPEG 2000", rb"\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
+    _other("a HEIC photograph", rb".{4}ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", "save it as JPEG"),
+    _other(
+        "a film",
+        rb".{4}ftyp|\x1a\x45\xdf\xa3|RIFF.{4}AVI ",
+        "save one frame of it as PNG or JPEG",
+    ),
+    _other("a sound", rb"RIFF.{4}WAVE"),
+    _other("a PDF document", rb"%PDF", "export the page as PNG or JPEG"),
+    _other("a PostScript document", rb"%!PS|\xc5\xd0\xd3\xc6", "export it as PNG"),
+    _other("a Photoshop document", rb"8BPS", "export it as PNG"),
+    _other(
+        "an Office document (.xlsx, .docx)",
+        rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels|xl/|word/)",
+    ),
+    _other("an empty zip archive", rb"PK\x05\x06"),
+    _other("a zip archive or a spreadsheet (.xlsx, .ods)", rb"PK\x03\x04", "unpack it"),
+    _other("a spreadsheet of an old Excel (.xls)", rb"\xd0\xcf\x11\xe0"),
+    _other("packed by gzip", rb"\x1f\x8b", "unpack it, or say Content-Encoding: gzip"),
+    _other("packed by bzip2", rb"BZh", "unpack it"),
+    _other("packed by xz", rb"\xfd7zXZ", "unpack it"),
+    _other("packed by zstd", rb"\x28\xb5\x2f\xfd", "unpack it"),
+    _other("a Parquet file", rb"PAR1"),
+    _other("an Arrow file", rb"ARROW1"),
+    _other("an HDF5 file", rb"\x89HDF"),
+    _other("an SQLite database", rb"SQLite format 3"),
+    _text("an SVG drawing", _XML + rb"(?:<!doctype svg.{0,400}?)?<svg", "export it as PNG"),
+    _text("a web page", rb"<(?:!|html|head|body)", "send the image's own file"),
+    _text("XML", rb"<\?xml"),
+    _text(
+        "the text of a data URL",
+        rb"data:image/",
+        "send it in JSON, or the bytes that it stands for",
+    ),
+    FileType(
+        "JSON",
+        re.compile(_BLANK + rb"[{\[]"),
+        advice="send it as application/json",
+        resembles_text=True,
+    ),
+)
+
+
+def identify(content: bytes) -> FileType | None:
+    """The type of a file that begins with ``content``, or None where it has no known signature."""
+    start = content[:_SIGNATURE_BYTES]
+    return next((known for known in FILE_TYPES if known.signature.match(start)), None)
+
+
+def recognised(content: bytes) -> str | None:
+    """What a body is that should be a table or JSON, or None where it may be one."""
+    found = identify(content)
+    return None if found is None or found.resembles_text else found.description

@@ -16,7 +16,7 @@ from service.codecs.row_batch import Block, Fault, Matrix, Reader
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
 from service.errors import DeadlineExceeded, InferenceFailed, InputRefused, OnwardError, Overloaded
-from service.observability.accumulator import Phases
+from service.observability.metrics import Phases
 
 # A block is so large that reading and answering it takes about as long: a small request that
 # arrives meanwhile passes between two.

@@ -1,6 +1,6 @@
 """Every option of the service: the only reader of the environment.
 
-Each field is a setting ``ONWARD_<NAME>`` and an option ``--<name>`` of ``python -m service``.
+Each field is a setting ``ONWARD_<NAME>`` and an option ``--<name>`` of ``onward serve``.
 Its description is what ``--help`` and ``docs/operations.md`` say.
 """
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.spelling import nearest
@@ -17,27 +17,23 @@ from service.spelling import nearest
 _NOT_OURS = {"ONWARD_DATA"}
 
 
-def _short(name: object) -> object:
-    """ONNX Runtime's name of a device as ours: ``TensorrtExecutionProvider`` is ``tensorrt``."""
-    return name.lower().removesuffix("executionprovider") if isinstance(name, str) else name
+_DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 
 
-ActualDevice = Literal[
-    "cpu",
-    "cuda",
-    "tensorrt",
-    "migraphx",
-    "rocm",
-    "openvino",
-    "dnnl",
-    "xnnpack",
-    "coreml",
-    "dml",
-    "qnn",
-    "cann",
-    "vitisai",
-]
-Device = Annotated[Literal["auto", ActualDevice], BeforeValidator(_short)]
+def _device(name: str) -> str:
+    """A device by its short name, where it has one, or by its execution provider's name."""
+    short = name.lower().removesuffix("executionprovider")
+    if short in _DEVICES:
+        return short
+    if name.endswith("ExecutionProvider"):
+        return name
+    raise ValueError(
+        f"must be one of {', '.join(_DEVICES)}, or a name of ONNX Runtime such as "
+        "OpenVINOExecutionProvider"
+    )
+
+
+Device = Annotated[str, AfterValidator(_device)]
 Execution = Literal["auto", "inline", "batched"]
 VersionPolicy = Literal["latest", "all"]
 Positive = Annotated[int, Field(ge=1)]
@@ -73,20 +69,14 @@ class Settings(BaseSettings):
     )
     device: Device = Field(
         default="auto",
-        description="auto uses an NVIDIA GPU where one works and says so; cpu never does; cuda, "
-        "tensorrt, migraphx, rocm, openvino, dnnl, xnnpack, coreml, dml, qnn, cann and vitisai, or "
-        "ONNX Runtime's own names of them, refuse to start where they do not work and say why.",
+        description="auto uses an NVIDIA GPU where one works; cpu never does; cuda, tensorrt, and "
+        "ONNX Runtime's own provider names such as OpenVINOExecutionProvider, refuse to start "
+        "where they do not work, and say why.",
     )
     gpu_memory_mib: Annotated[int, Field(ge=0)] = Field(
         default=0,
         description="Most mebibytes that each model's runs take on an NVIDIA GPU, weights "
         "included; 0 is no limit. Too little fails runs with 500.",
-    )
-    cuda_graphs: Literal["off", "on"] = Field(
-        default="off",
-        description="on captures each size of batch once on an NVIDIA GPU and replays it, which "
-        "spares small models most of their launches; runs on the GPU then go one at a time, over "
-        "all models. It was never measured on a GPU; compare before you keep it.",
     )
     workers: Annotated[int, Field(ge=0)] = Field(
         default=1,
@@ -271,17 +261,17 @@ class Settings(BaseSettings):
         description="Folder of those temporary files; the system's temporary folder by default. "
         "On a file system of its own, so that a full one affects nothing else.",
     )
-    max_picture_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = Field(
+    max_image_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = Field(
         default=24 * 1024**2,
-        description="Most pixels of a picture, as its header states; above it 400, before "
+        description="Most pixels of an image, as its header states; above it 400, before "
         "anything is decoded. Decoding may take five bytes of memory for each of them, so formats "
         "whose decoders take more have a part of them (of the default: AVIF 10 megapixels, WebP 7, "
         "JPEG 2000 6), and baseline JPEG, which is decoded at a reduced size, may have eight times "
-        "as many. One large picture is decoded at a time in each worker.",
+        "as many. One large image is decoded at a time in each worker.",
     )
     max_explained_rows: Positive = Field(
         default=100,
-        description="Most rows or pictures of one explanation; above it 400. Where a model is "
+        description="Most rows or images of one explanation; above it 400. Where a model is "
         "asked for its reasons, each costs some hundred predictions.",
     )
     max_batch_rows: int = Field(
@@ -355,5 +345,5 @@ def misspelt_variables(names: Iterable[str]) -> Iterator[str]:
     for name in sorted(names):
         if name.startswith("ONWARD_") and name not in known | _NOT_OURS:
             close = nearest(name, known)
-            advice = f"did you mean {close}?" if close else "python -m service --help lists them."
+            advice = f"did you mean {close}?" if close else "onward serve --help lists them."
             yield f"{name} is not a setting and has no effect; {advice}"

@@ -1,5 +1,7 @@
-"""What every test may ask for: a models folder, and a client of a really running service."""
+"""What every test can use: a models folder, a client of a running service, and `--fast`."""
 
+import ast
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +18,59 @@ from service.settings import Settings
 StartApp = Callable[..., httpx.Client]
 
 _PATIENCE_SECONDS = 30
+# Servers speak plain HTTP here, and reading certificates takes as long as starting one.
+_NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+# A module of tests that imports one of these starts servers or processes, trains models, or
+# measures time.
+SLOW_IMPORTS = {
+    "multiprocessing",
+    "schemathesis",
+    "service.app",
+    "subprocess",
+    "tests.conftest",
+    "tests.processes",
+    "time",
+    "training.model.predictor",
+    "training.evaluation.image_baselines",
+    "training.__main__",
+    "training.fit",
+    "training.images.fit",
+    "training.images.run",
+    "training.run",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--fast`."""
+    parser.addoption(
+        "--fast",
+        action="store_true",
+        help="leave out modules that start servers or processes, train models or measure time",
+    )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `--fast`, leave out slow modules before they are imported."""
+    if not config.getoption("--fast") or not collection_path.match("test_*.py"):
+        return None
+    return bool(SLOW_IMPORTS & imported_by(collection_path)) or None
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their parameter: compressed ones differ between two workers."""
+    return argname if isinstance(val, bytes) else None
+
+
+def imported_by(path: Path) -> set[str]:
+    """The modules that a file imports, and those that may be: ``from a import b`` gives a.b too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
 
 
 @pytest.fixture
@@ -34,7 +89,8 @@ def start(models: Path) -> Iterator[StartApp]:
         def start(**settings: object) -> httpx.Client:
             given = {"models": models, "device": "cpu", "poll_seconds": 0} | settings
             base = stack.enter_context(_serving(Settings.model_validate(given)))
-            return stack.enter_context(httpx.Client(base_url=base, timeout=_PATIENCE_SECONDS))
+            client = httpx.Client(base_url=base, timeout=_PATIENCE_SECONDS, verify=_NO_CERTIFICATES)
+            return stack.enter_context(client)
 
         yield start
 

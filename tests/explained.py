@@ -1,4 +1,4 @@
-"""Tiny models whose reasons are known: features that act in pairs, and pictures weighed by ink."""
+"""Tiny models whose reasons are known: features that act in pairs, and images weighed by ink."""
 
 from pathlib import Path
 
@@ -6,10 +6,15 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, helper, numpy_helper
 
-from service.bundle.examples import Examples, Tensor, Tolerance
-from service.bundle.inputs import ImageInput
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput, ValueOutput
+from service.bundle.manifest import (
+    ClassesOutput,
+    Examples,
+    ImageInput,
+    Manifest,
+    Tensor,
+    Tolerance,
+    ValueOutput,
+)
 from tests.models import assembled, examples, manifest, number, publish, sigmoid
 
 Floats = npt.NDArray[np.float64]
@@ -24,13 +29,13 @@ def publish_quadratic(models: Path, matrix: list[list[float]], reference: list[f
     return publish(models, stated, _quadratic(matrix), proof)
 
 
-def ink_probability(weights: Floats, picture: npt.NDArray[np.uint8]) -> float:
-    """What the ink model computes for a grey picture, by numpy."""
-    return float(sigmoid((weights * picture[..., 0] / 255).sum() - 2))
+def ink_probability(weights: Floats, image: npt.NDArray[np.uint8]) -> float:
+    """What the ink model computes for a grey image, by numpy."""
+    return float(sigmoid((weights * image[..., 0] / 255).sum() - 2))
 
 
 def publish_ink(models: Path, weights: Floats) -> Path:
-    """Publish ``probability = sigmoid(sum of weights * grey / 255 - 2)`` of grey pictures.
+    """Publish ``probability = sigmoid(sum of weights * grey / 255 - 2)`` of grey images.
 
     Args:
         models: the folder.

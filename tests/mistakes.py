@@ -1,6 +1,6 @@
-"""Mistakes that people make, and the sentences that they are answered.
+"""Common mistakes in requests, and the error messages of the service.
 
-``python -m tests.mistakes`` makes them all at the shipped models, and writes the list into
+``python -m tests.mistakes`` sends them to the shipped models and writes the list into
 ``docs/http.md``; a test compares.
 """
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import httpx
 
-from tests.pictures import png_of_size
+from tests.images import png_of_size
 from tests.processes import ROOT, served
 
 PAGE = ROOT / "docs" / "http.md"
-HEADING = "### Mistakes and what they are told\n"
+HEADING = "### Mistakes and their error messages\n"
 
 ADMISSION = "/models/admission/predict"
 HOUSES = "/models/california_linear/predict"
@@ -58,52 +58,55 @@ def of_table(what: str, table: bytes | str, *, row: bool = False) -> Mistake:
     return Mistake(what, ADMISSION, body, "text/csv", row=row)
 
 
-def of_picture(what: str, content: bytes, path: str = DIGITS) -> Mistake:
+def of_image(what: str, content: bytes, path: str = DIGITS) -> Mistake:
     return Mistake(what, path, content, "image/png")
 
 
 MISTAKES = [
-    of_values("a misspelt field", ADMISSION, {"exam1": 45, "exam_2": 85}),
-    of_values("a field left out", ADMISSION, {"exam_1": 45}),
-    of_values("a field too many", ADMISSION, {**GOOD, "name": "Ada"}),
+    of_values("a misspelled field", ADMISSION, {"exam1": 45, "exam_2": 85}),
+    of_values("a missing field", ADMISSION, {"exam_1": 45}),
+    of_values("an extra field", ADMISSION, {**GOOD, "name": "Ada"}),
     of_values("a number in quotes", ADMISSION, {**GOOD, "exam_1": "45"}),
     of_values("a decimal comma", ADMISSION, {**GOOD, "exam_1": "45,5"}),
-    of_values("a mark between thousands", HOUSES, {**HOUSE, "total_rooms": "1,880"}),
+    of_values("a thousands separator", HOUSES, {**HOUSE, "total_rooms": "1,880"}),
     of_values("a percent sign", ADMISSION, {**GOOD, "exam_1": "45 %"}),
-    of_values("a unit beside the number", ADMISSION, {**GOOD, "exam_1": "45 points"}),
+    of_values("a unit after the number", ADMISSION, {**GOOD, "exam_1": "45 points"}),
     of_values("a value in another unit", ADMISSION, {**GOOD, "exam_1": 450}),
     of_values("two fields swapped", HOUSES, {**HOUSE, "longitude": 37.88, "latitude": -122.23}),
     of_values("null where a value is required", ADMISSION, {**GOOD, "exam_1": None}),
-    of_values("true for a number", ADMISSION, {**GOOD, "exam_1": True}),
-    of_values("a misspelt word", HOUSES, {**HOUSE, "ocean_proximity": "near bai"}),
+    of_values("true instead of a number", ADMISSION, {**GOOD, "exam_1": True}),
+    of_values("a misspelled word", HOUSES, {**HOUSE, "ocean_proximity": "near bai"}),
     of_values("too few values in a row", ADMISSION, [[45, 85], [45]]),
     of_values("no row at all", ADMISSION, []),
     of_values("the fields of another model", "/models/iris/predict", GOOD),
     Mistake("NaN in JSON", ADMISSION, b'{"exam_1": NaN, "exam_2": 85}'),
-    Mistake("a brace left out", ADMISSION, b'{"exam_1": 45, "exam_2": 85'),
+    Mistake("a missing brace", ADMISSION, b'{"exam_1": 45, "exam_2": 85'),
     Mistake("an empty body", ADMISSION, b""),
     Mistake("a form", ADMISSION, b"exam_1=45&exam_2=85", "application/x-www-form-urlencoded"),
     Mistake("a table sent as JSON", ADMISSION, b"exam_1,exam_2\n45,85\n"),
     Mistake("a PDF sent as JSON", ADMISSION, b"%PDF-1.7 ..."),
     Mistake("an Excel file", ADMISSION, b"PK\x03\x04...", XLSX),
-    of_table("an Excel file called CSV", b"PK\x03\x04..."),
-    of_table("a PDF called CSV", b"%PDF-1.7 ..."),
-    of_table("a packed table without saying so", gzip.compress(b"exam_1,exam_2\n45,85\n", mtime=0)),
+    of_table("an Excel file sent as CSV", b"PK\x03\x04..."),
+    of_table("a PDF sent as CSV", b"%PDF-1.7 ..."),
+    of_table(
+        "a compressed table without Content-Encoding",
+        gzip.compress(b"exam_1,exam_2\n45,85\n", mtime=0),
+    ),
     of_table("an empty table", ""),
     of_table("a table without rows", "exam_1,exam_2\n"),
     of_table("a table without a header", "45,85\n60,60\n"),
-    of_table("a misspelt column", "exam 1,exam_2\n45,85\n"),
-    of_table("a column left out", "name,exam_2\nAda,85\n"),
-    of_table("a column twice", "exam_1,exam_2,exam_1\n45,85,46\n"),
-    of_table("a separator that is none", "exam_1 exam_2\n45 85\n"),
-    of_table("decimals by comma and by point", "exam_1;exam_2\n45,5;85\n60.5;60\n"),
-    of_table("another encoding", "exam_1,exam_2,name\n45,85,Zoë\n".encode("cp1252")),
-    of_table("decimal commas between commas", "exam_1,exam_2\n45,5,85\n", row=True),
-    of_table("a word for a number", "exam_1,exam_2\n45,85\nsixty,60\n", row=True),
+    of_table("a misspelled column", "exam 1,exam_2\n45,85\n"),
+    of_table("a missing column", "name,exam_2\nAda,85\n"),
+    of_table("a duplicate column", "exam_1,exam_2,exam_1\n45,85,46\n"),
+    of_table("an unsupported separator", "exam_1 exam_2\n45 85\n"),
+    of_table("decimal commas and decimal points", "exam_1;exam_2\n45,5;85\n60.5;60\n"),
+    of_table("another text encoding", "exam_1,exam_2,name\n45,85,Zoë\n".encode("cp1252")),
+    of_table("decimal commas in a comma-separated table", "exam_1,exam_2\n45,5,85\n", row=True),
+    of_table("a word instead of a number", "exam_1,exam_2\n45,85\nsixty,60\n", row=True),
     of_table("an empty cell", "exam_1,exam_2\n45,\n", row=True),
-    of_table("an error of the spreadsheet", "exam_1,exam_2\n45,#DIV/0!\n", row=True),
+    of_table("a spreadsheet error", "exam_1,exam_2\n45,#DIV/0!\n", row=True),
     of_table("a currency in a cell", "exam_1,exam_2\n45,85 €\n", row=True),
-    of_table("a cell left out", "exam_1,exam_2\n45\n", row=True),
+    of_table("a missing cell", "exam_1,exam_2\n45\n", row=True),
     of_table("a quote that is not closed", 'exam_1,exam_2\n"45,85\n60,60\n', row=True),
     Mistake(
         "JSON over several lines",
@@ -112,25 +115,29 @@ MISTAKES = [
         "application/x-ndjson",
         row=True,
     ),
-    Mistake("a misspelt model", "/models/admision/predict", b"{}"),
-    Mistake("a version that is not there", "/models/admission/versions/9/predict", b"{}"),
-    Mistake("a misspelt parameter", f"{ADMISSION}?topp=1", b"{}"),
-    of_picture("a PDF sent as a picture", b"%PDF-1.7 ..."),
-    of_picture("a photograph of a telephone's own format", b"\0\0\0\x18ftypheic...."),
-    of_picture("an empty file", b""),
-    of_picture("half a picture", png_of_size(28, 28, bytes(100))),
-    of_picture("a picture of too many pixels", png_of_size(60_000, 60_000)),
-    of_picture("a blank sheet where a digit is looked for", png_of_size(28, 28, bytes(28 * 29))),
-    of_values("a picture's address", DIGITS, {"image": "https://example.org/seven.png"}),
-    of_values("a file's name for the file", DIGITS, {"image": "seven.png"}),
+    Mistake("a misspelled model", "/models/admision/predict", b"{}"),
+    Mistake("an unknown version", "/models/admission/versions/9/predict", b"{}"),
+    Mistake("a misspelled parameter", f"{ADMISSION}?topp=1", b"{}"),
+    of_image("a PDF sent as an image", b"%PDF-1.7 ..."),
+    of_image("a HEIC photo", b"\0\0\0\x18ftypheic...."),
+    of_image("an empty file", b""),
+    of_image("a truncated image", png_of_size(28, 28, bytes(100))),
+    of_image("an image with too many pixels", png_of_size(60_000, 60_000)),
+    of_image("a blank image for a digit model", png_of_size(28, 28, bytes(28 * 29))),
+    of_values("the URL of an image", DIGITS, {"image": "https://example.org/seven.png"}),
+    of_values("a file name instead of the file", DIGITS, {"image": "seven.png"}),
     of_values("pixels from 0 to 1", DIGITS, {"image": [0, 0.5] * 392}),
-    of_values("pixels of another count", DIGITS, {"image": [0] * 783}),
-    of_values("a table's row for a model of pictures", DIGITS, GOOD),
-    Mistake("a table for a model of pictures", DIGITS, b"exam_1,exam_2\n45,85\n", "text/csv"),
-    of_picture("a picture for a model of tables", b"\x89PNG\r\n...", ADMISSION),
-    Mistake("labels of a value", "/models/ice_cream/predict?top=2", b'{"temperature": 20}'),
+    of_values("a wrong number of pixels", DIGITS, {"image": [0] * 783}),
+    of_values("a row of a table for an image model", DIGITS, GOOD),
+    Mistake("a table for an image model", DIGITS, b"exam_1,exam_2\n45,85\n", "text/csv"),
+    of_image("an image for a model of tables", b"\x89PNG\r\n...", ADMISSION),
+    Mistake(
+        "class labels of a regression model",
+        "/models/ice_cream/predict?top=2",
+        b'{"temperature": 20}',
+    ),
     Mistake("GET for a prediction", ADMISSION, b"", verb="GET"),
-    Mistake("a path that is none", "/predict/admission", b"{}"),
+    Mistake("an unknown path", "/predict/admission", b"{}"),
 ]
 
 
@@ -150,10 +157,10 @@ def section(client: httpx.Client) -> str:
     """The list as it stands on the page."""
     lines = [
         HEADING,
-        "Each was made at the shipped models; `python -m tests.mistakes` makes them anew.",
-        "200 stands where a table is answered, and the sentence in the row that failed.",
+        "`python -m tests.mistakes` sends these requests to the shipped models.",
+        "With status 200, the message is in the row of the table that failed.",
         "",
-        "| mistake | sent | status | sentence |",
+        "| mistake | request | status | message |",
         "|---|---|---|---|",
     ]
     for mistake in MISTAKES:

@@ -7,8 +7,6 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from service.bundle.disk import to_json
-from service.bundle.examples import Examples, Tensor, Tolerance
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
@@ -18,9 +16,18 @@ from service.bundle.features import (
     NumberFeature,
     Range,
 )
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput, ValueOutput, output_name
-from service.bundle.store import EXAMPLES, MODEL, write_bundle
+from service.bundle.manifest import (
+    ClassesOutput,
+    Examples,
+    Manifest,
+    Tensor,
+    Tolerance,
+    ValueOutput,
+    output_name,
+)
+from service.bundle.store import EXAMPLES, MODEL, to_json, write_bundle
+from service.engine.model import ServedModel
+from service.engine.registry import Registry
 
 # Proven in any test: probability = sigmoid(0.1 exam_1 + 0.2 exam_2 - 20), price = 2 size - 3 rooms.
 ADMISSION_WEIGHTS = [[0.1], [0.2]]
@@ -266,3 +273,10 @@ def counting_loop() -> bytes:
         [scalar("count", TensorProto.INT64, [1])],
         weights,
     )
+
+
+def in_memory(registry: Registry, name: str, version: str | None = None) -> ServedModel:
+    """The model that serves; raises what a request gets if none does."""
+    model = registry.entry(name, version, serving=True).model
+    assert model is not None
+    return model

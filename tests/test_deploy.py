@@ -17,6 +17,7 @@ import yaml  # type: ignore[import-untyped] # it ships no type information
 
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from tests.scraped import scraped
 
 ROOT = Path(__file__).parents[1]
 PROMETHEUS = ROOT / "deploy/prometheus"
@@ -33,7 +34,7 @@ _SUFFIXES = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gaug
 
 def _metrics() -> dict[str, str]:
     """The kind of each of the service's metrics, by its name in the exposition."""
-    text = Metrics().exposition().decode()
+    text = scraped(Metrics()).decode()
     return dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
 
 

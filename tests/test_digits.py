@@ -1,4 +1,4 @@
-"""Digits from elsewhere, sent as picture files to the shipped model."""
+"""Digits from elsewhere, sent as image files to the shipped model."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
 from tests.conftest import StartApp
-from tests.pictures import encoded
+from tests.images import encoded
 
 MODELS = Path(__file__).parents[1] / "models"
 PAPER, INK = 245, 25

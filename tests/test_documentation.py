@@ -15,10 +15,11 @@ import orjson
 import pytest
 
 from service import errors
-from service.observability.accumulator import Phases
-from service.observability.metrics import Metrics
+from service.observability.metrics import Metrics, Phases
 from service.settings import Settings
 from tests.conftest import StartApp
+from tests.scraped import scraped
+from tests.test_architecture import ALLOWED
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/http.md")
@@ -124,14 +125,16 @@ def test_every_fetch_in_javascript_is_answered_as_the_page_says(start: StartApp)
         assert rounded(answer.json()) == rounded(orjson.loads(printed)), program
 
 
-def test_the_make_commands_of_the_readme_exist() -> None:
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_the_make_commands_of_a_page_exist(page: str) -> None:
     """Each verb is a target of the Makefile."""
-    text = (ROOT / "README.md").read_text()
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = (ROOT / page).read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
-    verbs = set(re.findall(r"\bmake (\w+)", text)) - {"are"}
+    verbs = set(re.findall(r"`make ([\w-]+)|^make ([\w-]+)", text, re.MULTILINE))
 
-    assert {"serve", "test", "check", "train"} <= verbs <= targets
+    named = {verb for pair in verbs for verb in pair if verb}
+    assert {"serve", "test", "test-fast", "check", "train"} <= named <= targets
 
 
 @pytest.mark.parametrize(
@@ -147,6 +150,25 @@ def test_every_link_leads_to_a_file(page: str) -> None:
             assert (folder / target).exists(), target
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_path_that_a_page_names_exists(page: str) -> None:
+    """A file that is moved or removed takes its mention along."""
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir()}
+
+    for path in re.findall(r"`([\w.]+/[\w./-]*)`", (ROOT / page).read_text()):
+        if path.partition("/")[0] in folders:
+            assert (ROOT / path).exists(), path
+
+
+def test_every_layer_is_described() -> None:
+    """docs/architecture.md names each part of the table of allowed imports."""
+    text = (ROOT / "docs/architecture.md").read_text()
+
+    for part in ALLOWED:
+        path = part.replace(".", "/")
+        assert f"`{path}/`" in text or f"`{path}.py`" in text, part
+
+
 def test_every_setting_is_documented() -> None:
     """docs/operations.md names each variable with its default."""
     text = (ROOT / "docs/operations.md").read_text()
@@ -159,7 +181,7 @@ def test_every_metric_is_documented() -> None:
     """docs/operations.md names each metric that the service exposes."""
     metrics = Metrics()
     metrics.predicted("m", "1", "plain", 1, Phases(0, 0, 0, 0))
-    exposed = set(re.findall(r"^# TYPE (\w+)", metrics.exposition().decode(), re.MULTILINE))
+    exposed = set(re.findall(r"^# TYPE (\w+)", scraped(metrics).decode(), re.MULTILINE))
     text = (ROOT / "docs/operations.md").read_text()
 
     for name in exposed:

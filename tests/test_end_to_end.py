@@ -8,9 +8,9 @@ import torch
 
 from tests.conftest import StartApp
 from training.data.sources import Folders, load
-from training.data.split import divide
+from training.data.split import split_rows
 from training.data.table import encode, encode_target, with_target
-from training.model.predictor import learn
+from training.learn import learn
 from training.recipe.loader import read_recipe
 from training.run import run
 
@@ -41,16 +41,16 @@ example = 7
 test = 0.2
 validation = 0.2
 
-[preparation]
+[preprocessing]
 scaler = "standard"
 
 [network]
 family = "mlp"
-hidden = [8]
+hidden_layer_sizes = [8]
 activation = "tanh"
 
 [training]
-optimiser = "Adam"
+optimizer = "Adam"
 learning_rate = 0.01
 epochs = 30
 batch_size = 16
@@ -80,7 +80,9 @@ def test_a_csv_becomes_a_service_that_answers_what_the_module_computes(
     run(recipe, models, folders)
 
     table = with_target(load(recipe.data, folders), recipe.target)
-    parts = divide(encode_target(table, recipe.target), recipe.split, recipe.seed, classes=False)
+    parts = split_rows(
+        encode_target(table, recipe.target), recipe.split, recipe.seed, classes=False
+    )
     data = encode(table, recipe, parts.training)
     module = learn(recipe, data, parts.training, parts.validation).predictor
     assert isinstance(module, torch.nn.Module)

@@ -18,7 +18,7 @@ from tests.processes import PATIENCE_SECONDS, Served, served
 
 _SECONDS = 0.4
 # As many as the default limit of open files allows for, with the service in another process.
-_MOST_CONNECTIONS = 100
+_MAX_CONNECTIONS = 100
 # So short that each is seen to pass, and all else as by default.
 _TIMEOUTS = {
     "ONWARD_FIRST_REQUEST_SECONDS": "3",
@@ -59,7 +59,7 @@ def _attacked(service: Served, name: str) -> tuple[set[str], Seen]:
     """The outcomes of a hostile client, and what a victim saw meanwhile."""
     url = httpx.URL(service.address)
     client = CLIENTS[name]
-    client = dataclasses.replace(client, connections=min(client.connections, _MOST_CONNECTIONS))
+    client = dataclasses.replace(client, connections=min(client.connections, _MAX_CONNECTIONS))
     attack = Attack(url.host, url.port or 0, math.inf)
     stopped = threading.Event()
     with ThreadPoolExecutor() as threads:

@@ -15,7 +15,7 @@ def test_no_sentence_is_left_without_a_remedy(start: StartApp) -> None:
     client = start(models=ROOT / "models")
     remedies = (
         *("send", "write", "add", "put", "rename", "use", "save", "say", "leave", "check"),
-        *("did you mean", "available", "remove", "give", "close", "mend", "list", "required"),
+        *("did you mean", "available", "remove", "give", "close", "fix", "list", "required"),
         *("needs it", "it takes", "must be", "chooses among", "swapped?"),
     )
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 import service
-from service.codecs.csv_records import quote_patterns
+from service.codecs.csv_reader import quote_patterns
 
 AnyPattern = re.Pattern[Any]
 
-SIZES = (1_000, 10_000, 100_000)
-# 100 KB may take this many times as long as 10 KB; quadratic time would take 100 times as long.
+SIZES = (100, 1_000, 10_000, 100_000)
+# Ten times the text may take this many times as long; quadratic time would take 100 times as long.
 MOST_GROWTH = 30
 NOISE_SECONDS = 0.01
 # Characters of which pairs alternate.
@@ -162,7 +162,7 @@ def test_time_grows_at_most_linearly(where: str) -> None:
 def test_patterns_are_found() -> None:
     """In globals, in containers, and as literals within functions."""
     assert len(FOUND) > 30
-    assert any("tables.numerals._FRACTION" in where for where in FOUND)
+    assert any("tabletext.numerals._FRACTION" in where for where in FOUND)
     assert any("line" in where and "header" in where for where in FOUND)
 
 

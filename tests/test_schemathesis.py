@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 from tests.conftest import StartApp
+from tests.image_models import publish_mirror
+from tests.images import image_input
 from tests.models import (
     failing_graph,
     place_bare,
@@ -14,8 +16,6 @@ from tests.models import (
     publish_mixed,
     sum_and_difference,
 )
-from tests.picture_models import publish_mirror
-from tests.pictures import image_input
 from tests.processes import ROOT
 
 _SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")

@@ -4,6 +4,7 @@ Each test is named for its program, and checks what the program checks.
 """
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ import tritonclient.utils.shared_memory as shm
 from tritonclient.http import aio
 
 from tests.conftest import StartApp
-from tests.triton_models import LABELS, PICTURE, place_examples
+from tests.triton_models import IMAGE, LABELS, place_examples
 
 LEFT = np.arange(16, dtype=np.int32).reshape(1, 16)
 RIGHT = np.full((1, 16), -1, np.int32)
@@ -249,8 +250,9 @@ def shared(client: triton.InferenceServerClient, like: Array) -> Iterator[list[A
     regions: list[Any] = []
     try:
         for name in NAMES:
-            regions.append(shm.create_shared_memory_region(name, f"/{name}", like.nbytes))
-            client.register_system_shared_memory(name, f"/{name}", like.nbytes)
+            key = f"/{name}_{os.getpid()}"  # other processes may use the same names
+            regions.append(shm.create_shared_memory_region(name, key, like.nbytes))
+            client.register_system_shared_memory(name, key, like.nbytes)
         assert len(client.get_system_shared_memory_status()) == len(NAMES)
         yield regions
         client.unregister_system_shared_memory()
@@ -278,18 +280,18 @@ def test_memory_growth_test(models: Path, start: StartApp) -> None:
 
 @pytest.mark.parametrize("binary", [True, False])
 def test_image_client(models: Path, start: StartApp, binary: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """The configuration tells a picture's layout; classes come back ranked, with their labels."""
-    pictures = np.zeros((2, 3, PICTURE, PICTURE), np.float32)
-    pictures[0, 1], pictures[1, 2], pictures[:, 0] = 200, 100, 7
-    tensor = triton.InferInput("data", pictures.shape, "FP32")
-    tensor.set_data_from_numpy(pictures)
+    """The configuration tells an image's layout; classes come back ranked, with their labels."""
+    images = np.zeros((2, 3, IMAGE, IMAGE), np.float32)
+    images[0, 1], images[1, 2], images[:, 0] = 200, 100, 7
+    tensor = triton.InferInput("data", images.shape, "FP32")
+    tensor.set_data_from_numpy(images)
     outputs = [triton.InferRequestedOutput("scores", binary_data=binary, class_count=2)]
     with served(models, start) as client:
         config = client.get_model_config("colours")
         result = client.infer("colours", [tensor], outputs=outputs, request_id="1")
 
     assert (config["max_batch_size"], config["input"][0]["format"]) == (8, "FORMAT_NCHW")
-    assert config["input"][0]["dims"] == [3, PICTURE, PICTURE]
+    assert config["input"][0]["dims"] == [3, IMAGE, IMAGE]
     assert result.get_response()["id"] == "1"
     got = result.as_numpy("scores")
     texts = [[str(x, "utf-8") if binary else x for x in row] for row in got.tolist()]

@@ -8,7 +8,7 @@ from onnx import TensorProto, checker, helper, numpy_helper
 
 from tests.models import place_bare
 
-PICTURE = 8  # pixels a side
+IMAGE = 8  # pixels a side
 LABELS = ("red", "green", "blue")
 
 
@@ -46,11 +46,11 @@ def identity(element: int, shape: list[int | str]) -> bytes:
     return _serialised([helper.make_node("Identity", ["INPUT0"], ["OUTPUT0"])], inputs, outputs)
 
 
-def picture_classifier(rows: int | str = "batch") -> bytes:
-    """The mean of each colour of pictures ``[rows, 3, PICTURE, PICTURE]``, as three scores."""
+def image_classifier(rows: int | str = "batch") -> bytes:
+    """The mean of each colour of images ``[rows, 3, IMAGE, IMAGE]``, as three scores."""
     axes = numpy_helper.from_array(np.array([2, 3], np.int64), "axes")
     node = helper.make_node("ReduceMean", ["data", "axes"], ["scores"], keepdims=0)
-    shape = [rows, 3, PICTURE, PICTURE]
+    shape = [rows, 3, IMAGE, IMAGE]
     inputs = [helper.make_tensor_value_info("data", TensorProto.FLOAT, shape)]
     outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [rows, 3])]
     return _serialised([node], inputs, outputs, [axes])
@@ -68,8 +68,8 @@ def place_examples(models: Path) -> None:
 
 
 def place_pictures(models: Path) -> None:
-    """A classifier of pictures, with Triton's configuration and labels beside it."""
-    home = place_bare(models, "colours", picture_classifier()).parent
+    """A classifier of images, with Triton's configuration and labels beside it."""
+    home = place_bare(models, "colours", image_classifier()).parent
     (home / "config.pbtxt").write_text(
         'name: "colours"\nplatform: "onnxruntime_onnx"\nmax_batch_size: 8\n'
         'output [\n  {\n    name: "scores"\n    label_filename: "colour_labels.txt"\n  }\n]\n'

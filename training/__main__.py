@@ -6,18 +6,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 from service.bundle.errors import BundleError
-from service.bundle.policy import STABLE
 from training import cli as commands
 from training.data.sources import Folders
 from training.errors import DataError, FitError, TrainingError
-from training.export.aliases import choose_versions, remove_label, roll_back, set_label
-from training.images.checkpoint import Keeping
+from training.images.checkpoint import CheckpointOptions
+from training.recipe.families import draft_families
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, read_document
-from training.recipe.table import Family, Recipe
+from training.recipe.table import Recipe
 
 Options = argparse.Namespace
 
@@ -49,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
-    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser = argparse.ArgumentParser(prog="onward", description=__doc__)
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
     verb = verbs.add_parser("train", help="train a recipe; a recipe's name alone does the same")
@@ -70,14 +68,14 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     verb.add_argument("--target", help="with --csv: column to predict, its name or place from 1")
     verb.add_argument("--size", type=int, help="with --images: pixels of a side (default: 112)")
     verb.add_argument("--name", help="of the model (default: the file's)")
-    verb.add_argument("--family", choices=get_args(Family), help="(default: by the table)")
+    verb.add_argument("--family", choices=draft_families(), help="(default: by the table)")
     verb.add_argument("--recipe", type=Path, help="where to write it (default: NAME.toml)")
     _add_folders(verb)
     _add_keeping(verb)
     verb.set_defaults(command=_new)
 
     verb = verbs.add_parser("evaluate", help="measure a published model on a CSV file")
-    verb.add_argument("model", help="name, or name/version")
+    verb.add_argument("model", help="name, or name/version (default: the version that serves)")
     verb.add_argument("--csv", type=Path, required=True, help="rows with their target")
     _add_models(verb)
     verb.set_defaults(command=lambda o: commands.evaluate(o.model, o.csv, o.models))
@@ -86,8 +84,6 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     verb.add_argument("names", nargs="*", help="models (default: all)")
     _add_models(verb)
     verb.set_defaults(command=lambda options: commands.compare(options.models, options.names))
-
-    _add_label_verbs(verbs)
 
     verb = verbs.add_parser("import", help="wrap an ONNX model from elsewhere into a bundle")
     verb.add_argument("onnx", type=Path, help="the ONNX file")
@@ -108,43 +104,10 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     return parser, set(verbs.choices)
 
 
-def _add_label_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    verb = verbs.add_parser("publish", help="let a label name a published version")
-    verb.add_argument("name", help="of the model")
-    verb.add_argument("version", help="its number")
-    _add_label(verb)
-    verb.set_defaults(command=_publish)
-
-    verb = verbs.add_parser("rollback", help="let a label name the version that it named before")
-    verb.add_argument("name", help="of the model")
-    _add_label(verb)
-    verb.set_defaults(command=lambda o: commands.say(roll_back(o.models, o.name, o.label)))
-
-    verb = verbs.add_parser("withdraw", help="take a label away")
-    verb.add_argument("name", help="of the model")
-    verb.add_argument("--label", required=True, help="that is to go")
-    _add_models(verb)
-    verb.set_defaults(command=lambda o: commands.say(remove_label(o.models, o.name, o.label)))
-
-    verb = verbs.add_parser("versions", help="choose which versions of a model serve")
-    verb.add_argument("name", help="of the model")
-    verb.add_argument("choice", help="latest, latest:2 (the two newest), all, or numbers: 1,3")
-    _add_models(verb)
-    verb.set_defaults(command=lambda o: commands.say(choose_versions(o.models, o.name, o.choice)))
-
-
-def _publish(options: Options) -> None:
-    commands.say(set_label(options.models, options.name, options.version, options.label))
-
-
-def _add_label(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--label", default=STABLE, help=f"(default: {STABLE})")
-    _add_models(verb)
-
-
 def _train(options: Options) -> None:
     recipe = read_any(options.recipe, options.overrides)
-    commands.train(recipe, options.models, _folders(options), _keeping(options))
+    folders, keeping = _folders(options), _keeping(options)
+    commands.train(recipe, options.models, folders, keeping, force=options.force)
 
 
 def _new(options: Options) -> None:
@@ -154,7 +117,8 @@ def _new(options: Options) -> None:
     try:
         commands.write_recipe(recipe, path)
         folders = _folders(options, given=options.csv)
-        commands.train(recipe, options.models, folders, _keeping(options))
+        keeping = _keeping(options)
+        commands.train(recipe, options.models, folders, keeping, force=options.force)
     except FitError:
         raise  # whose remedy is to edit the recipe
     except (TrainingError, KeyboardInterrupt):
@@ -202,11 +166,16 @@ def _add_folders(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def _keeping(options: Options) -> Keeping:
-    return Keeping(options.runs, resume=options.resume)
+def _keeping(options: Options) -> CheckpointOptions:
+    return CheckpointOptions(options.runs, resume=options.resume)
 
 
 def _add_keeping(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--force",
+        action="store_true",
+        help="serve the new version even if it is clearly worse than the one that serves",
+    )
     verb.add_argument(
         "--resume", action="store_true", help="pictures: go on where an earlier run was ended"
     )

@@ -1,4 +1,4 @@
-"""What each command of `python -m training` does and says."""
+"""What each training command does and prints."""
 
 from pathlib import Path
 from typing import Any
@@ -7,34 +7,46 @@ import numpy as np
 
 from service.bundle.manifest import Evaluation
 from service.bundle.store import read_bundle, versions_in
+from service.bundle.versions import published_names, versions_of
 from training.autorecipe.draft import Draft, draft, model_name
-from training.autorecipe.images import draft_pictures
-from training.data.csv import read_csv
-from training.data.csv_layout import UNKNOWN
+from training.autorecipe.images import draft_images
+from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.errors import DataError
 from training.evaluation.results import results_page
-from training.export.published import measure_on, open_model, published_names, versions_of
-from training.images.checkpoint import Keeping
-from training.images.run import run as run_pictures
+from training.export.published import measure_on, open_model
+from training.image_run import run as run_pictures
+from training.images.checkpoint import CheckpointOptions
 from training.importing.importing import import_model
+from training.next_steps import next_steps
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, recipe_names, toml_of
-from training.recipe.table import Family, Recipe
+from training.recipe.table import Recipe
 from training.run import run
 
 _HEADLINES = ("rmse", "mae", "r2", "accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 
 
-def train(recipe: Recipe | ImageRecipe, models: Path, folders: Folders, keeping: Keeping) -> None:
-    """Run the recipe and say how good its model is."""
+def train(
+    recipe: Recipe | ImageRecipe,
+    models: Path,
+    folders: Folders,
+    keeping: CheckpointOptions,
+    *,
+    force: bool = False,
+) -> None:
+    """Run the recipe, and report its metrics, whether it serves, and how to call it."""
+    created = not models.exists()
     if isinstance(recipe, ImageRecipe):
-        outcome = run_pictures(recipe, models, folders, keeping)
+        outcome = run_pictures(recipe, models, folders, keeping, force=force)
     else:
-        outcome = run(recipe, models, folders)
+        outcome = run(recipe, models, folders, force=force)
+    if created:
+        say(f"Created the models folder {models.resolve()}; --models names another.")
     say(f"Published {outcome.folder}")
     if outcome.manifest.evaluation is not None:
         say(_summary(outcome.manifest.evaluation, outcome.rare))
+    say(next_steps(outcome.publication))
 
 
 def list_recipes(models: Path) -> None:
@@ -44,7 +56,7 @@ def list_recipes(models: Path) -> None:
         say(f"{name:<18} {read_any(name).title}  [published: {versions}]")
 
 
-def new(csv: Path, target: str, name: str | None, family: Family | None) -> Recipe:
+def new(csv: Path, target: str, name: str | None, family: str | None) -> Recipe:
     """Infer a recipe for a CSV file, say all that was inferred, and write it beside the caller.
 
     Raises:
@@ -63,7 +75,7 @@ def new_pictures(folder: Path, name: str | None, side: int | None) -> ImageRecip
     Raises:
         DataError: the folder holds no pictures that a model can learn from.
     """
-    drafted = draft_pictures(folder, name or model_name(folder.resolve().name), side)
+    drafted = draft_images(folder, name or model_name(folder.resolve().name), side)
     say("\n".join(drafted.remarks))
     return drafted.recipe
 
@@ -83,7 +95,7 @@ def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
             file.write(text)
     except FileExistsError:
         raise DataError(
-            f"{path} exists and holds another recipe. Train that with `python -m training {path}`, "
+            f"{path} exists and holds another recipe. Train that with `onward train {path}`, "
             "remove it, or choose another place with --recipe."
         ) from None
     except OSError as error:
@@ -92,9 +104,10 @@ def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
 
 
 def evaluate(model: str, csv: Path, models: Path) -> None:
-    """Measure a published model on the rows of a CSV file."""
-    rows, metrics = measure_on(open_model(models, model), csv)
-    say(f"{model} on {rows} rows of {csv.name}:")
+    """Measure a published model, by default the version that serves, on the rows of a CSV file."""
+    published = open_model(models, model)
+    rows, metrics = measure_on(published, csv)
+    say(f"{published.manifest.name}/{published.version} on {rows} rows of {csv.name}:")
     for metric, value in metrics.items():
         say(f"  {metric:<28} {value:.6g}")
 
@@ -134,6 +147,7 @@ def import_onnx(onnx: Path, document: dict[str, Any], csv: Path | None, models: 
         say(f"  * {remark}")
     if imported.manifest.evaluation is not None:
         say(_summary(imported.manifest.evaluation))
+    say(next_steps(imported.publication))
 
 
 def results(models: Path, folders: Folders, page: Path, also: Path | None) -> None:

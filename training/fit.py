@@ -1,4 +1,4 @@
-"""The training loop, whole and visible."""
+"""The training loop for tables."""
 
 import copy
 import math
@@ -16,25 +16,25 @@ from torch.optim import Optimizer
 
 from training.errors import FitError
 from training.model.losses import RowLoss, penalty
-from training.model.optimizers import build_optimiser, build_schedule
+from training.model.optimizers import build_optimizer, build_schedule
 from training.recipe.table import Training
 
 _NO_IMPROVEMENT = 1e-10
-"""Relative; less than this is rounding, not learning."""
+"""Relative; a smaller change is rounding."""
 _WORTH_DIVIDING = 1_000_000
-"""Products of a step; measured on two cores."""
+"""Multiplications in a step, from which a second thread helps; measured on two cores."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Prepared rows with what the network should answer."""
+    """Preprocessed rows with their targets."""
 
     x: Tensor
-    """``[rows, width]``, without units."""
+    """``[rows, width]``, scaled."""
     y: Tensor
-    """``[rows]``: the scaled value, or the label's position."""
+    """``[rows]``: the scaled value, or the position of the label."""
     weight: Tensor
-    """``[rows]``: each row's say in the loss."""
+    """``[rows]``: the weight of each row in the loss."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -42,7 +42,7 @@ class Examples:
 
 @dataclass
 class History:
-    """What the loss did, epoch by epoch."""
+    """The loss after each epoch."""
 
     training: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
@@ -58,16 +58,16 @@ def fit(
 ) -> History:
     """Fit the network in place and leave it with the weights of its best epoch.
 
-    The best epoch is that of the least loss on the validation part, or on the training part where
-    there is none. Full batch, mini-batch and stochastic descent, first-order optimisers and L-BFGS
-    are all this loop. Randomness is torch's own: the caller seeds it.
+    The best epoch has the lowest loss on the validation set, or on the training set if there is
+    none. The loop serves full batches, mini-batches and single rows, with first-order optimizers
+    and L-BFGS. It draws from torch's global generator, which must be seeded before.
 
     Raises:
-        FitError: the loss is no longer a number.
+        FitError: the loss is not finite.
     """
     batches = math.ceil(len(training) / plan.batch_size) if plan.batch_size else 1
-    optimiser = build_optimiser(plan, network)
-    schedule = build_schedule(plan, optimiser, batches)
+    optimizer = build_optimizer(plan, network)
+    schedule = build_schedule(plan, optimizer, batches)
     objective = partial(_objective, network, loss, plan)
     watched = validation or training
     history = History()
@@ -78,18 +78,18 @@ def fit(
             network.train()
             total = 0.0
             for batch in _shuffled(training, batches):
-                total += float(optimiser.step(partial(_gradient, objective, optimiser, batch)))
+                total += float(optimizer.step(partial(_gradient, objective, optimizer, batch)))
                 schedule.step()
 
             network.eval()
             with torch.no_grad():
-                now = objective(watched, penalised=validation is None).item()
+                now = objective(watched, penalized=validation is None).item()
             history.training.append(total / batches)
             if validation is not None:
                 history.validation.append(now)
             if not math.isfinite(now):
                 raise FitError(
-                    f"The loss is no longer a number in epoch {epoch + 1}; set "
+                    f"The loss is not finite in epoch {epoch + 1}; set "
                     f"training.learning_rate below {plan.learning_rate:g}, or choose a scaler."
                 )
 
@@ -104,23 +104,23 @@ def fit(
 
 
 def _objective(
-    network: nn.Module, loss: RowLoss, plan: Training, part: Examples, *, penalised: bool = True
+    network: nn.Module, loss: RowLoss, plan: Training, part: Examples, *, penalized: bool = True
 ) -> Tensor:
     """The mean loss of the rows, with the penalties on the weights."""
     mean = (loss(network(part.x), part.y) * part.weight).mean()
-    return mean + penalty(network, plan.l1, plan.l2) if penalised else mean
+    return mean + penalty(network, plan.l1, plan.l2) if penalized else mean
 
 
-def _gradient(objective: partial[Tensor], optimiser: Optimizer, batch: Examples) -> float:
-    """What an optimiser calls, once or, with a line search, several times for one step."""
-    optimiser.zero_grad()
+def _gradient(objective: partial[Tensor], optimizer: Optimizer, batch: Examples) -> float:
+    """The closure of an optimizer's step; a line search calls it several times."""
+    optimizer.zero_grad()
     value = objective(batch)
     value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return value.item()
 
 
 def _shuffled(training: Examples, batches: int) -> Iterator[Examples]:
-    """Every row once, in parts that differ by one row at most, so that none is a tiny rest."""
+    """Every row once, in batches whose sizes differ by at most one."""
     if batches == 1:
         yield training
         return
@@ -130,7 +130,7 @@ def _shuffled(training: Examples, batches: int) -> Iterator[Examples]:
 
 @contextmanager
 def _suitable_threads(network: nn.Module, rows: int) -> Iterator[None]:
-    """One thread where a step is so small that dividing it would cost more than it saves."""
+    """Use one thread for steps too small to benefit from more."""
     usual = torch.get_num_threads()
     products = rows * sum(parameter.numel() for parameter in network.parameters())
     torch.set_num_threads(1 if products < _WORTH_DIVIDING else usual)
@@ -141,7 +141,7 @@ def _suitable_threads(network: nn.Module, rows: int) -> Iterator[None]:
 
 
 def _progress(epochs: int) -> Iterator[int]:
-    """The epochs, with a bar on a terminal."""
+    """The epochs, with a progress bar on a terminal."""
     console = Console(stderr=True)
     yield from track(
         range(epochs), "epochs", console=console, transient=True, disable=not sys.stderr.isatty()

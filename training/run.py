@@ -1,24 +1,24 @@
-"""One training run, top to bottom: from a recipe to a published bundle."""
+"""One training run on a table, from a recipe to a published bundle."""
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.bundle import manifest as contract
-from service.bundle.disk import to_json
-from service.bundle.outputs import output_name
-from service.bundle.store import EXAMPLES, MODEL
-from training.data.quality import caveats, rare_label
+from service.bundle.manifest import output_name
+from service.bundle.store import EXAMPLES, MODEL, to_json
+from training.autorecipe.quality import caveats, rare_label
 from training.data.sources import Folders, load
-from training.data.split import divide
+from training.data.split import split_rows
 from training.data.table import encode, encode_target, with_target
 from training.evaluation.assessment import assess
 from training.evaluation.intervals import interval_of
 from training.export import manifest as describe
 from training.export import onnx_export
-from training.export.explanations import reasons_of
-from training.export.publish import check_folder, publish
-from training.model.predictor import learn
+from training.export.comparison import Measured, compare_tables
+from training.export.explanations import additive_explanation
+from training.export.publish import Publication, check_folder, publish
+from training.learn import learn
 from training.recipe.table import Recipe
 from training.report import page
 
@@ -27,19 +27,34 @@ REPORT = "report.html"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run has published."""
+    """A published bundle."""
 
-    folder: Path
-    manifest: contract.Manifest
+    publication: Publication
     rare: str | None
-    """The label that is so rare that accuracy flatters, where there is one."""
+    """A label so rare that accuracy alone is misleading, if there is one."""
+
+    @property
+    def folder(self) -> Path:
+        """The new version's."""
+        return self.publication.folder
+
+    @property
+    def manifest(self) -> contract.Manifest:
+        """The new version's."""
+        return self.publication.manifest
 
 
-def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
+def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) -> Outcome:
     """Train the recipe's model and publish it as the next version below `models`.
 
+    Args:
+        recipe: what to train.
+        models: folder of published models.
+        folders: where public data sets may lie.
+        force: serve the version even if it is clearly worse than the one that serves.
+
     Raises:
-        TrainingError: the run cannot go on; nothing has been published.
+        TrainingError: the run failed; nothing was published.
     """
     started = time.perf_counter()
     classes = recipe.task != "regression"
@@ -49,21 +64,21 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
     table = with_target(whole, recipe.target)
     target = encode_target(table, recipe.target)
 
-    parts = divide(target, recipe.split, recipe.seed, classes=classes)
+    parts = split_rows(target, recipe.split, recipe.seed, classes=classes)
     data = encode(table, recipe, parts.training)
 
-    learned = learn(recipe, data, parts.training, parts.validation)
-    assessment = assess(recipe, table, data, parts, learned)
+    fitted = learn(recipe, data, parts.training, parts.validation)
+    assessment = assess(recipe, table, data, parts, fitted)
 
-    interval = interval_of(recipe, table, data, parts, learned=learned, assessment=assessment)
+    interval = interval_of(recipe, table, data, parts, model=fitted, assessment=assessment)
     output = describe.output_of(
-        recipe, learned.threshold, unsure_below=learned.unsure_below, interval=interval
+        recipe, fitted.threshold, unsure_below=fitted.unsure_below, interval=interval
     )
-    answer = output_name(output)
-    proof = data.features[parts.test if len(parts.test) else parts.training]
-    graph = onnx_export.export(learned.predictor, answer, len(data.columns))
-    onnx_export.prove(graph, learned.predictor, proof)
-    examples = onnx_export.example_rows(learned.predictor, proof, answer)
+    output_tensor = output_name(output)
+    check_rows = data.features[parts.test if len(parts.test) else parts.training]
+    graph = onnx_export.export(fitted.predictor, output_tensor, len(data.columns))
+    onnx_export.verify(graph, fitted.predictor, check_rows)
+    examples = onnx_export.example_rows(fitted.predictor, check_rows, output_tensor)
 
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
@@ -73,13 +88,16 @@ def run(recipe: Recipe, models: Path, folders: Folders) -> Outcome:
         task=recipe.task,
         input=describe.input_of(data, data.features[parts.training]),
         output=output,
-        scaler=describe.scaler_of(recipe, data, learned.predictor),
-        reasons=reasons_of(recipe, data, data.features[parts.training], learned.predictor),
+        scaler=describe.scaler_of(recipe, data, fitted.predictor),
+        reasons=additive_explanation(recipe, data, data.features[parts.training], fitted.predictor),
         evaluation=assessment.evaluation,
         provenance=describe.provenance_of(recipe, table, len(target), parts, started),
         files={},
     )
     known = caveats(recipe, whole, table, target)
-    html = page.render(manifest, table, data, learned, assessment, caveats=known)
+    html = page.render(manifest, table, data, fitted, assessment, caveats=known)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}
-    return Outcome(publish(models, manifest, files), manifest, rare_label(recipe, target))
+    measured = Measured(target[assessment.rows], assessment.predictions)
+    comparison = compare_tables(models, manifest, table, assessment.rows, measured)
+    publication = publish(models, manifest, files, comparison, force=force)
+    return Outcome(publication, rare_label(recipe, target))

@@ -1,4 +1,4 @@
-"""Images that are small files and large pictures, or that break their decoder."""
+"""Images that are small files and large images, or that break their decoder."""
 
 import base64
 import zlib
@@ -9,7 +9,7 @@ from PIL import Image
 
 from bench.hostile.connection import LEFT, Connection, HostileClient, allowed
 from bench.hostile.requests import DIGIT, PHOTOGRAPH, post
-from tests.pictures import encoded, png_chunk, png_of_size
+from tests.images import encoded, png_chunk, png_of_size
 
 _SIDE = 8192
 _PNG_START = b"\x89PNG\r\n\x1a\n"

@@ -43,7 +43,7 @@ class Models:
         return self._graphs["digits_cnn"].predict(instances)
 
     @bentoml.api
-    async def picture(self, file: Image) -> np.ndarray:
+    async def image(self, file: Image) -> np.ndarray:
         """A file with a digit."""
         return self._graphs["digits_conv"].predict(np.array(file.convert("L")))
 

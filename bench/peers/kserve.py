@@ -27,7 +27,7 @@ class OnnxModel(Model):
         self.ready = True
 
     async def predict(self, payload, headers=None, response_headers=None):  # noqa: ARG002
-        """Tensors in version 2, rows or a picture in version 1."""
+        """Tensors in version 2, rows or an image in version 1."""
         if isinstance(payload, InferRequest):
             answer = self._graph.predict(payload.inputs[0].as_numpy())
             output = InferOutput(self._graph.given.name, list(answer.shape), "FP32")

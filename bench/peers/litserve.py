@@ -21,7 +21,7 @@ class OnnxApi(litserve.LitAPI):
         self._graph = Graph(self._path)
 
     def decode_request(self, request):
-        """Rows of numbers, or a form with a picture."""
+        """Rows of numbers, or a form with an image."""
         if "file" in request:
             return np.array(Image.open(io.BytesIO(request["file"].file.read())).convert("L"))
         return request["instances"]

@@ -19,11 +19,11 @@ class Graph:
         )
         self.taken = self.session.get_inputs()[0]
         self.given = self.session.get_outputs()[0]
-        self.takes_pictures = self.taken.name == "image"
+        self.takes_images = self.taken.name == "image"
 
     def predict(self, rows: object) -> np.ndarray:
         """Nested lists, or arrays, of numbers to the output's rows."""
-        if self.takes_pictures:
+        if self.takes_images:
             array = np.asarray(rows, np.uint8).reshape(-1, 28, 28, 1)
         else:
             array = np.asarray(rows, np.float32)

@@ -17,7 +17,7 @@ class Handler:
         self._graph = Graph(folder / context.manifest["model"]["serializedFile"])
 
     def handle(self, requests, context):  # noqa: ARG002
-        """Each request's rows, or its picture."""
+        """Each request's rows, or its image."""
         answers = []
         for request in requests:
             body = request.get("body") or request.get("data")

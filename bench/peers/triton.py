@@ -57,7 +57,7 @@ def main() -> None:
     with Triton(config=config) as triton:
         for name, path in paths(given.models).items():
             graph = Graph(path)
-            kind = np.uint8 if graph.takes_pictures else np.float32
+            kind = np.uint8 if graph.takes_images else np.float32
             triton.bind(
                 name,
                 _infer(graph),

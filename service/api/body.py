@@ -16,9 +16,9 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
+from service.codecs.csv_header import SAMPLE_BYTES
 from service.errors import BodyTooLarge, InvalidRequest, OnwardError, UnsupportedContent
 from service.limits import UNCOUNTED_BODY_BYTES, Limits, RequestQuotas
-from service.tabletext.layout import SAMPLE_BYTES
 
 JSON = "application/json"
 SMALL_BODY_BYTES = 6 * 1024
@@ -35,7 +35,7 @@ MOST_LIST_ITEMS = 32
 # What else to do with media types that hold these words.
 _HINTS = {
     "sheet": " Save a spreadsheet as CSV and send text/csv.",
-    "image/": " A picture goes to a model of pictures; GET /models tells which take an image.",
+    "image/": " An image goes to a model of images; GET /models tells which take one.",
 }
 _LONGEST_REMEMBERED = 128
 _LONGEST_SHOWN = 100

@@ -94,7 +94,7 @@ class Documentation:
             self._building = None
 
     def _manifests(self) -> Manifests:
-        abouts = {name: self._registry.entry(name).about for name in self._registry.names}
+        abouts = {name: self._registry.entry(name).info for name in self._registry.names}
         return {
             name: about.manifest
             for name, about in abouts.items()

@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse, RedirectResponse
 from service.api.body import JSON
 from service.api.error_schemas import Responses, returns
 from service.engine.readiness import Readiness
-from service.observability.metrics import CONTENT_TYPE
+from service.observability.exposition import CONTENT_TYPE
 
 _READINESS: Responses = {
     **returns(ready="boolean"),
@@ -35,7 +35,7 @@ def add_health(router: APIRouter, readiness: Readiness) -> None:
         "/health/ready", summary="Whether requests should be sent here", responses=_READINESS
     )
     async def ready() -> Response:
-        if (obstacle := readiness.obstacle) is not None:
+        if (obstacle := readiness.unready_reason) is not None:
             return json_response({"ready": False, "reason": obstacle}, 503)
         return json_response({"ready": True})
 

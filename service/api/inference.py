@@ -28,16 +28,14 @@ from service.api.body import (
 from service.api.errors import error_response
 from service.api.recorder import RequestRecorder
 from service.codecs.endpoint import Endpoint, Endpoints
-from service.engine.batching import row_count
+from service.engine.batching import Prediction, row_count
 from service.engine.dtypes import Arrays, Inputs
-from service.engine.loop_batching import Prediction
 from service.engine.model import ServedModel
 from service.engine.registry import Registry
 from service.errors import InvalidRequest, ModelNotReady, ModelUnservable, NotFound, OnwardError
 from service.limits import Limits
-from service.observability.accumulator import Phases
 from service.observability.logs import request_id
-from service.observability.metrics import Metrics
+from service.observability.metrics import Metrics, Phases
 
 Context = TypeVar("Context")
 
@@ -327,6 +325,12 @@ class FastInference:
         self._limits = limits
         self._entering = 0
 
+    def _ready_model(self, target: PredictTarget) -> ServedModel | None:
+        """The model of a target; None where it must be loaded, or requests are split or copied."""
+        if target.version is None and target.name in self._registry.routed:
+            return None
+        return self._registry.find(target.name, target.version)
+
     def submit(  # noqa: PLR0913 - the parts of a request
         self,
         target: PredictTarget,
@@ -352,7 +356,7 @@ class FastInference:
             Whether it will respond; if not, nothing has been done, and the request must go
             through ASGI.
         """
-        model = self._registry.at_hand(target.name, target.version)
+        model = self._ready_model(target)
         if model is None or self._readiness.draining:
             return False
         is_small = len(body) <= SMALL_BODY_BYTES or is_quick_to_decode(body)
@@ -450,7 +454,7 @@ class _FastCall(Inference[Any]):
         self._is_queued = True
         self.model.__enter__()
         try:
-            self.model.join(inputs, rows, self.finish, alone=exclusive)
+            self.model.join(inputs, rows, self.finish, exclusive=exclusive)
         except OnwardError as error:
             self.finish(error)
         return True

@@ -30,7 +30,7 @@ from service.limits import Limits
 from service.observability.logs import request_id
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.shadow.runner import Shadows
+from service.shadow.runner import ShadowRunner
 from service.workers.worker import Worker
 
 T = TypeVar("T")
@@ -142,7 +142,10 @@ class InferenceService:
                 of another media type, or too much is being processed.
         """
         version = self.route(request, name, version)
-        model = self._registry.find(name, version) or self._registry.require(name, version).model
+        model = (
+            self._registry.find(name, version)
+            or self._registry.entry(name, version, serving=True).model
+        )
         if model is not None:  # one that is not loaded is loaded within the deadline
             accepted = protocol.media_types(self.endpoints.of(model))
             require_media_type(request.scope[HEAD].content_type, accepted)
@@ -182,8 +185,8 @@ class InferenceService:
 
     def route(self, request: Request, name: str, version: str | None) -> str | None:
         """The version or alias that a request goes to; one without either may be split."""
-        if version is None and self._registry.split(name):
-            return self._traffic.label(name, request.headers.get(self._sticky_header))
+        if version is None and self._registry.published(name).split:
+            return self._traffic.alias(name, request.headers.get(self._sticky_header))
         return version
 
     async def find(self, name: str, version: str | None, deadline: Deadline) -> ServedModel:
@@ -200,7 +203,7 @@ class InferenceService:
         model = self._registry.find(name, version)
         if model is None:
             await deadline.start()
-            model = await self._reconciler.wake(name, version)
+            model = await self._reconciler.ensure_loaded(name, version)
         return model
 
     async def _run(
@@ -286,7 +289,7 @@ class ShadowMirror:
         shadows: run the copies.
     """
 
-    def __init__(self, registry: Registry, shadows: Shadows) -> None:
+    def __init__(self, registry: Registry, shadows: ShadowRunner) -> None:
         self._registry = registry
         self._shadows = shadows
 
@@ -298,7 +301,7 @@ class ShadowMirror:
             inputs: of the request.
             outputs: of the model.
         """
-        candidates = self._registry.shadowing(model.name)
+        candidates = self._registry.shadows(model.name)
         if not candidates:
             return None
         chosen = [it for it in candidates if it[1].share == 1 or random.random() < it[1].share]  # noqa: S311 - nothing secret depends on it
@@ -310,7 +313,7 @@ class _MirrorTask(BackgroundTask):
 
     def __init__(
         self,
-        shadows: Shadows,
+        shadows: ShadowRunner,
         serving: ServedModel,
         candidates: Sequence[tuple[ServedModel, Shadow]],
         arrays: tuple[Arrays, Arrays],

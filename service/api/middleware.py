@@ -14,7 +14,7 @@ from service.api.body import HEAD, RequestHead
 from service.api.errors import error_response
 from service.api.inference import RawResponse, request_id_from
 from service.api.recorder import RequestRecorder
-from service.engine.heap import Heap
+from service.engine.model_cache import Heap
 from service.errors import BodyStalled, Draining, OnwardError
 from service.limits import QUOTAS, Limits, Quota, RequestQuotas
 from service.observability.logs import request_id
@@ -90,7 +90,7 @@ class RequestContext:
             response.record()
             request_id.reset(token)
             if quotas.was_large:
-                self._heap.give_back_soon()
+                self._heap.trim_soon()
 
     async def _serve(
         self, scope: Scope, body: "RequestBody", response: "_ResponseRecorder"

@@ -1,4 +1,4 @@
-"""OpenAPI with the paths of each model: features with units and ranges, answers, an example."""
+"""OpenAPI with the paths of each model: features with units and ranges, predictions, an example."""
 
 import math
 import re
@@ -12,9 +12,13 @@ from service.api.error_schemas import (
     complete_responses,
     header,
 )
-from service.api.openapi_explain import explain_operation
-from service.api.openapi_images import picture_body
-from service.api.openapi_tables import table_answers, table_requests
+from service.api.native.forms import INSTANCES
+from service.api.openapi_schemas import (
+    explain_operation,
+    image_body,
+    table_requests,
+    table_responses,
+)
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
@@ -24,40 +28,37 @@ from service.bundle.features import (
     NumberFeature,
     Range,
 )
-from service.bundle.inputs import ImageInput
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
 from service.codecs.features import FeatureCodec
 from service.codecs.messages import describe
 from service.values import FLOAT32_MAX, WHOLE_MAX
 
 Schema = dict[str, Any]
 
-INSTANCES = "instances"
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 # A word that is the usual text of a whole number.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 _INTERVAL: Schema = {
     "type": "object",
-    "description": "Where the parameter 'interval' asks for it.",
+    "description": "Present if the parameter 'interval' requests it.",
     "required": ["level", "low", "high"],
     "properties": {key: {"type": "number"} for key in ("level", "low", "high")},
 }
 
 _FAILED: Schema = {
     "$ref": "#/components/schemas/Error",
-    "description": "Of a table's row that failed.",
+    "description": "For a row of a table that failed.",
 }
 _WARNINGS = {
     "type": "array",
     "items": {"type": "string"},
-    "description": "Values that training did not see.",
+    "description": "Values outside of the training data.",
 }
 
 
 def _largest(number: float) -> int:
-    """The largest whole number that JSON's readers round to this one."""
+    """The largest integer that JSON parsers round to this number."""
     half = math.ulp(number) / 2
     largest = int(number) + int(half)
     return largest if float(largest) == number else largest - 1
@@ -77,7 +78,7 @@ def complete(document: Schema) -> Schema:
 
 
 def _add_path_parameters(path: str, operation: Schema) -> None:
-    """Document those that a handler does not declare, because not all of its paths have them."""
+    """Document path parameters that a handler omits, because not all of its paths have them."""
     parameters = operation.setdefault("parameters", [])
     known = {parameter["name"] for parameter in parameters}
     parameters += [
@@ -103,23 +104,27 @@ def model_paths(manifest: Manifest, max_explained_rows: int) -> Schema:
 
 
 def _predict_operation(manifest: Manifest) -> Schema:
-    taken = manifest.input
-    body = picture_body(taken) if isinstance(taken, ImageInput) else _rows_body(manifest, taken)
-    answer = _answer_schema(manifest)
+    model_input = manifest.input
+    body = (
+        image_body(model_input)
+        if isinstance(model_input, ImageInput)
+        else _rows_body(manifest, model_input)
+    )
+    prediction = _prediction_schema(manifest)
     version = {"model_version": {"type": "string"}}
     many = {
         "type": "object",
         "required": ["predictions", "model_version"],
-        "properties": {"predictions": {"type": "array", "items": answer}} | version,
+        "properties": {"predictions": {"type": "array", "items": prediction}} | version,
     }
     tables: list[Schema] = []
     others: Schema = {}
-    if isinstance(taken, FeaturesInput):
-        rows = {"type": "array", "items": {"anyOf": [answer, _FAILED]}}
-        tables, others = [many | {"properties": {"predictions": rows} | version}], table_answers()
-    one = answer | {
-        "required": [*answer["required"], "model_version"],
-        "properties": answer["properties"] | version,
+    if isinstance(model_input, FeaturesInput):
+        rows = {"type": "array", "items": {"anyOf": [prediction, _FAILED]}}
+        tables, others = [many | {"properties": {"predictions": rows} | version}], table_responses()
+    one = prediction | {
+        "required": [*prediction["required"], "model_version"],
+        "properties": prediction["properties"] | version,
     }
     operation = {
         "tags": [manifest.title],
@@ -130,7 +135,7 @@ def _predict_operation(manifest: Manifest) -> Schema:
         "requestBody": body,
         "responses": {
             "200": {
-                "description": "One answer for what was sent bare, else one for each.",
+                "description": "One prediction for a single row or image, else a list of them.",
                 "headers": header("X-Model-Version", "Server-Timing"),
                 "content": {JSON: {"schema": {"anyOf": [one, many, *tables]}}} | others,
             },
@@ -141,11 +146,11 @@ def _predict_operation(manifest: Manifest) -> Schema:
     return operation
 
 
-def _rows_body(manifest: Manifest, taken: FeaturesInput) -> Schema:
-    row = _row_schema(manifest, taken)
-    rows = {"type": "array", "items": {"anyOf": [row, _values_schema(taken)]}, "minItems": 1}
+def _rows_body(manifest: Manifest, model_input: FeaturesInput) -> Schema:
+    row = _row_schema(manifest, model_input)
+    rows = {"type": "array", "items": {"anyOf": [row, _values_schema(model_input)]}, "minItems": 1}
     forms = [row, rows]
-    codec = FeatureCodec(taken)
+    codec = FeatureCodec(model_input)
     # A feature of that name makes it part of a row.
     if INSTANCES not in codec.names:
         forms.append(
@@ -172,8 +177,8 @@ def _rows_body(manifest: Manifest, taken: FeaturesInput) -> Schema:
     }
 
 
-def _row_schema(manifest: Manifest, taken: FeaturesInput) -> Schema:
-    features = taken.features
+def _row_schema(manifest: Manifest, model_input: FeaturesInput) -> Schema:
+    features = model_input.features
     return {
         "type": "object",
         "title": manifest.title,
@@ -183,9 +188,9 @@ def _row_schema(manifest: Manifest, taken: FeaturesInput) -> Schema:
     }
 
 
-def _values_schema(taken: FeaturesInput) -> Schema:
-    """A row as an array of values, in the features' order."""
-    values = [_type_schema(feature) for feature in taken.features]
+def _values_schema(model_input: FeaturesInput) -> Schema:
+    """A row as an array of values, in the order of the features."""
+    values = [_type_schema(feature) for feature in model_input.features]
     return {
         "type": "array",
         "prefixItems": values,
@@ -207,10 +212,10 @@ def _feature_schema(feature: Feature) -> Schema:
 
 
 def _type_schema(feature: Feature) -> Schema:
-    """Exactly the values that a feature may have, for clients that check before they send."""
+    """Exactly the values that a feature accepts, for clients that validate before they send."""
     schema: Schema
     if isinstance(feature, BooleanFeature):
-        # 0 and 1 are read too.
+        # 0 and 1 are accepted too.
         kinds, schema = ["boolean", "integer"], {"enum": [True, False, 0, 1]}
     elif isinstance(feature, CategoryFeature):
         kinds, schema = _words(feature)
@@ -230,7 +235,7 @@ def _type_schema(feature: Feature) -> Schema:
 
 
 def _words(feature: CategoryFeature) -> tuple[list[str], Schema]:
-    """Words; those that are whole numbers may come without quotes."""
+    """Categories as strings; those that are integers may be sent without quotes."""
     if feature.unseen == "other":
         return ["string", "integer"], {}
     numbers = [int(word) for word in feature.categories if _WHOLE.fullmatch(word)]
@@ -244,14 +249,14 @@ def _bounds(bounds: Range, prefix: str = "") -> Schema:
     return {prefix + end: limit for end, limit in ends.items() if limit is not None}
 
 
-def _answer_schema(manifest: Manifest) -> Schema:
+def _prediction_schema(manifest: Manifest) -> Schema:
     output = manifest.output
     if isinstance(output, ClassesOutput):
         share = {"type": "number", "minimum": 0, "maximum": 1}
         shares = {"type": "object", "properties": dict.fromkeys(output.labels, share)}
         properties = {
             "label": {"type": "string", "enum": output.labels},
-            "probability": share | {"description": "That of the label answered."},
+            "probability": share | {"description": "The probability of the predicted label."},
         }
         if output.unsure_below is not None:
             doubt = f"Whether the probability is below {output.unsure_below:.4g}."
@@ -262,12 +267,15 @@ def _answer_schema(manifest: Manifest) -> Schema:
             properties["unit"] = {"type": "string", "const": output.unit}
     required = list(properties)
     if isinstance(output, ClassesOutput):
-        told = "Of every label, or as the parameters top and probabilities say."
-        properties["probabilities"] = shares | {"description": told}
+        description = "Of every label, or as the parameters top and probabilities request."
+        properties["probabilities"] = shares | {"description": description}
     elif output.interval is not None:
         properties["interval"] = _INTERVAL
     if isinstance(manifest.input, ImageInput):
-        properties["file"] = {"type": "string", "description": "Its name, in a form's answers."}
+        properties["file"] = {
+            "type": "string",
+            "description": "The name of the file, for files of a form.",
+        }
     else:
         properties["warnings"] = _WARNINGS
     return {"type": "object", "required": required, "properties": properties}
@@ -279,21 +287,21 @@ def _parameters(manifest: Manifest) -> list[Schema]:
     mark: Schema = {"type": "string", "enum": ["point", "comma"]}
     known: dict[str, tuple[str, Schema]] = {}
     if isinstance(manifest.input, FeaturesInput):
-        known["warnings"] = ("Whether values that training did not see are warned of.", flag)
-        known["decimal"] = ("What marks the decimals of a table; else it is found out.", mark)
+        known["warnings"] = ("Whether to warn of values outside of the training data.", flag)
+        known["decimal"] = ("The decimal mark of a table; detected by default.", mark)
     if isinstance(output, ClassesOutput):
         known["top"] = (
-            "How many labels have a probability, the most probable first. All, if there are fewer.",
+            "The number of most probable labels in probabilities; all, if there are fewer.",
             {"type": "integer", "minimum": 1},
         )
         known["probabilities"] = (
-            "Whether answers have the probabilities of labels; none wins over top.",
+            "Whether to include the probabilities of labels; none takes precedence over top.",
             {"type": "string", "enum": ["all", "none"]},
         )
     elif output.interval is not None:
         levels = [one.level for one in output.interval.levels]
-        asked = "Give each value the interval that holds this share of the truths."
-        known["interval"] = (asked, {"type": "number", "enum": levels})
+        description = "Add an interval to each value that contains this share of the true values."
+        known["interval"] = (description, {"type": "number", "enum": levels})
     return [
         {"name": name, "in": "query", "description": description, "schema": schema}
         for name, (description, schema) in known.items()

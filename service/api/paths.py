@@ -9,15 +9,16 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 
-def _name(request: Request) -> str | None:
+# FastAPI would run plain functions in a thread pool.
+async def _name(request: Request) -> str | None:
     return request.path_params.get("name")
 
 
-def _version(request: Request) -> str | None:
+async def _version(request: Request) -> str | None:
     return request.path_params.get("version")
 
 
-def _label(request: Request) -> str | None:
+async def _label(request: Request) -> str | None:
     return request.path_params.get("label")
 
 

@@ -10,7 +10,7 @@ from service.api.error_schemas import MODEL_ERRORS, returns
 from service.api.health import json_response
 from service.engine.registry import Registry
 from service.errors import NotFound
-from service.shadow.runner import Shadows
+from service.shadow.runner import ShadowRunner
 from service.shadow.tally import MOST_TIMES, Tally
 from service.workers.ipc import Channel
 
@@ -18,7 +18,7 @@ _TALLY = "shadow tally"
 _RESET = "shadow reset"
 
 
-def shadow_router(registry: Registry, shadows: Shadows, channel: Channel) -> APIRouter:
+def shadow_router(registry: Registry, shadows: ShadowRunner, channel: Channel) -> APIRouter:
     """The report's path."""
     router = APIRouter(tags=["models"])
     reports = _Reports(registry, shadows, channel)
@@ -30,7 +30,9 @@ def shadow_router(registry: Registry, shadows: Shadows, channel: Channel) -> API
         | returns(name="string", version="string", requests="object", rows="integer"),
     )
     async def report(name: str, version: str) -> Response:
-        return json_response(await reports.of(name, registry.require(name, version).version))
+        return json_response(
+            await reports.of(name, registry.entry(name, version, serving=True).version)
+        )
 
     @router.delete(
         "/models/{name}/versions/{version}/shadow",
@@ -38,7 +40,7 @@ def shadow_router(registry: Registry, shadows: Shadows, channel: Channel) -> API
         responses=MODEL_ERRORS | returns(),
     )
     async def reset(name: str, version: str) -> Response:
-        await reports.reset(name, registry.require(name, version).version)
+        await reports.reset(name, registry.entry(name, version, serving=True).version)
         return json_response({})
 
     return router
@@ -47,12 +49,12 @@ def shadow_router(registry: Registry, shadows: Shadows, channel: Channel) -> API
 class _Reports:
     """The tallies of every worker as one."""
 
-    def __init__(self, registry: Registry, shadows: Shadows, channel: Channel) -> None:
+    def __init__(self, registry: Registry, shadows: ShadowRunner, channel: Channel) -> None:
         self._registry = registry
         self._shadows = shadows
         self._channel = channel
-        channel.on(_TALLY, self._own)
-        channel.on(_RESET, self._forget)
+        channel.handle(_TALLY, self._own)
+        channel.handle(_RESET, self._forget)
 
     async def of(self, name: str, version: str) -> dict[str, object]:
         """The report.
@@ -60,10 +62,10 @@ class _Reports:
         Raises:
             NotFound: this version gets no copies.
         """
-        serving = self._registry.require(name).version
-        answers = await self._channel.ask(_TALLY, [name, version])
-        contents = [await self._own([name, version]), *(answer.content for answer in answers)]
-        tallies = [Tally.from_json(tally) for tally in contents if tally is not None]
+        serving = self._registry.entry(name, serving=True).version
+        answers = await self._channel.request(_TALLY, [name, version])
+        told = [await self._own([name, version]), *(answer.content for answer in answers)]
+        tallies = [Tally.from_json(tally) for tally in told if tally is not None]
         total = Tally(serving, min((tally.since for tally in tallies), default=0.0))
         # Just after a promotion a worker may still count beside the version before.
         for tally in tallies:
@@ -71,7 +73,7 @@ class _Reports:
                 total.add(tally, most_times=MOST_TIMES * len(tallies))
         if not tallies and not self._is_shadow(name, version):
             raise NotFound(
-                f"Version {version} of model {name!r} gets no copies of requests; give its label "
+                f"Version {version} of model {name!r} gets no copies of requests; give its alias "
                 'a share under "shadow" in policy.json.'
             )
         return {"name": name, "version": version} | _report(total)
@@ -79,7 +81,7 @@ class _Reports:
     async def reset(self, name: str, version: str) -> None:
         """Forget what every worker has counted."""
         await self._forget([name, version])
-        await self._channel.ask(_RESET, [name, version])
+        await self._channel.request(_RESET, [name, version])
 
     async def _own(self, which: Sequence[str]) -> dict[str, object] | None:
         tally = self._shadows.tally(*which)
@@ -89,11 +91,11 @@ class _Reports:
         self._shadows.reset(*which)
 
     def _is_shadow(self, name: str, version: str) -> bool:
-        return any(it.version == version for it, _ in self._registry.shadowing(name))
+        return any(it.version == version for it, _ in self._registry.shadows(name))
 
 
 def _report(tally: Tally) -> dict[str, object]:
-    report: dict[str, object] = {
+    told: dict[str, object] = {
         "serving_version": tally.serving,
         "since": datetime.fromtimestamp(tally.since, UTC).isoformat() if tally.since else None,
         "requests": {
@@ -103,11 +105,11 @@ def _report(tally: Tally) -> dict[str, object]:
         },
     }
     if tally.reason:
-        report["failure"] = tally.reason
-    report |= {"rows": tally.rows, "agreement": _share(tally.same, tally.rows)}
+        told["failure"] = tally.reason
+    told |= {"rows": tally.rows, "agreement": _share(tally.same, tally.rows)}
     if tally.pairs:
-        report["labels"] = _labels(tally)
-    return report | {
+        told["labels"] = _labels(tally)
+    return told | {
         "mean_difference": _share(tally.difference_sum, tally.rows),
         "largest_differences": [
             {
@@ -126,12 +128,12 @@ def _report(tally: Tally) -> dict[str, object]:
 
 def _labels(tally: Tally) -> list[dict[str, object]]:
     """For each label of the serving version, how often the candidate said it too, or what else."""
-    report = []
+    told = []
     for label in sorted({serving for serving, _ in tally.pairs}):
         said = {other: count for (one, other), count in tally.pairs.items() if one == label}
         rows = sum(said.values())
         same = said.pop(label, 0)
-        report.append(
+        told.append(
             {
                 "label": label,
                 "rows": rows,
@@ -139,20 +141,20 @@ def _labels(tally: Tally) -> list[dict[str, object]]:
                 "instead": dict(sorted(said.items(), key=lambda item: -item[1])),
             }
         )
-    return report
+    return told
 
 
 def _milliseconds(tally: Tally) -> dict[str, object]:
     """Of the same requests, run singly by both versions in the thread of the comparison."""
-    report: dict[str, object] = {"runs": len(tally.serving_seconds)}
+    told: dict[str, object] = {"runs": len(tally.serving_seconds)}
     for who, seconds in (
         ("serving", tally.serving_seconds),
         ("candidate", tally.candidate_seconds),
     ):
         if seconds:
             median, p99 = np.quantile(seconds, [0.5, 0.99]) * 1000
-            report[who] = {"median": round(float(median), 4), "p99": round(float(p99), 4)}
-    return report
+            told[who] = {"median": round(float(median), 4), "p99": round(float(p99), 4)}
+    return told
 
 
 def _share(part: float, whole: int) -> float | None:

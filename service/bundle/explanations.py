@@ -1,4 +1,4 @@
-"""Why a model answers what it does, where its score is a sum over the features."""
+"""Feature contributions of models whose score is a sum over the features."""
 
 import math
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class NumberTerm(Part):
 
     kind: Literal["number"]
     coefficients: Scores = Field(description="of the score for each unit of the feature")
-    reference: Finite = Field(description="the training part's mean, which adds nothing")
+    reference: Finite = Field(description="the training set's mean, which adds nothing")
     minimum: Finite | None = Field(default=None, description="lesser values count as this one")
     maximum: Finite | None = Field(default=None, description="greater values count as this one")
     missing: Scores | None = Field(default=None, description="what a missing value adds")
@@ -42,7 +42,7 @@ class NumberTerm(Part):
 
 
 class CategoryTerm(Part):
-    """A word adds a number of its own; over the training part they add nothing in the mean."""
+    """Each category adds its own number; their mean over the training set is zero."""
 
     kind: Literal["category"]
     words: Annotated[list[Scores], Field(min_length=1)] = Field(
@@ -95,21 +95,21 @@ class Additive(Part):
     @model_validator(mode="after")
     def _widths_agree(self) -> Self:
         width = len(self.base)
-        for place, term in enumerate(self.terms):
+        for index, term in enumerate(self.terms):
             if any(len(group) != width for group in term.groups):
-                msg = f"base has {width} scores, and term {place} has others"
+                msg = f"base has {width} scores, and term {index} has others"
                 raise ValueError(msg)
         return self
 
-    def of(self, row: Sequence[float], place: int = 0) -> Sum:
+    def of(self, row: Sequence[float], index: int = 0) -> Sum:
         """What each feature of a row adds to a score.
 
         Args:
             row: the graph's own numbers, in the features' order.
-            place: of the score; the label's where there are more than two.
+            index: of the score; the label's where there are more than two.
         """
-        added = [term.added(x)[place] for term, x in zip(self.terms, row, strict=True)]
-        return exact_sum(self.base[place], added)
+        added = [term.added(x)[index] for term, x in zip(self.terms, row, strict=True)]
+        return exact_sum(self.base[index], added)
 
 
 def exact_sum(base: float, added: Sequence[float]) -> Sum:

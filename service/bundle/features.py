@@ -61,10 +61,24 @@ class _Feature(Part):
     optional: bool = Field(
         default=False, description="whether the value may be missing (null in JSON, NaN in arrays)"
     )
+    missing: list[str] | None = Field(
+        default=None,
+        description="cells of a table that mean a missing value; null: the usual words",
+    )
 
 
 class _Numeric(_Feature):
     """A measured or counted quantity."""
+
+    affix: Text | None = Field(
+        default=None, description="what the training table writes beside each number: $, kg, %"
+    )
+    decimal: Literal[".", ","] | None = Field(
+        default=None, description="the decimal mark of the training table"
+    )
+    thousands: Literal[",", ".", " ", "'"] | None = Field(
+        default=None, description="what separates groups of three digits in the training table"
+    )
 
     allowed: Range | None = Field(default=None, description="values outside it are refused")
     trained: Range | None = Field(default=None, description="what the training part spanned")
@@ -100,7 +114,7 @@ class CategoryFeature(_Feature):
     type: Literal["category"]
     categories: Annotated[list[str], Field(min_length=1)]
     counts: list[int] | None = Field(default=None, description="rows of the training part, each")
-    unseen: Literal["refuse", "other"] = "refuse"
+    unseen: Literal["reject", "other"] = "reject"
     example: str
 
     @model_validator(mode="after")
@@ -120,11 +134,29 @@ Feature = Annotated[
 ]
 
 
+class TableFormat(Part):
+    """How the training table is written, where another table of its kind may not show it."""
+
+    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        default=None, description="of cells, where it is none of: comma, semicolon, tab, |"
+    )
+    quote: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        default=None, description="around cells, where it is not the double quote"
+    )
+    encoding: Text | None = Field(
+        default=None, description="where it is not Unicode; rows in UTF-8 are read as well"
+    )
+    columns: list[str] | None = Field(
+        default=None, description="names of all columns, where no line of the table names them"
+    )
+
+
 class FeaturesInput(Part):
     """A row of a table: the graph's input ``features``, float32 ``[batch, columns]``."""
 
     kind: Literal["features"]
     features: Annotated[list[Feature], Field(min_length=1)]
+    table: TableFormat | None = None
 
     @model_validator(mode="after")
     def _unique_names(self) -> Self:

@@ -1,28 +1,209 @@
-"""The manifest: what a model is, what it takes, what it answers and where it came from.
+"""The manifest and the examples of a bundle: the schema of its JSON documents.
 
 The schema of these classes is published as ``models/manifest.schema.json``.
 Optional fields may be added within a format version; anything else raises `FORMAT_VERSION`.
 """
 
+from itertools import pairwise
+from math import prod
 from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
 from service.bundle.explanations import Additive, CategoryTerm
-from service.bundle.features import CategoryFeature, FeaturesInput, Finite, Part, Text
-from service.bundle.inputs import Input
-from service.bundle.outputs import Output, output_width, task_of
+from service.bundle.features import INPUT_NAME, CategoryFeature, FeaturesInput, Finite, Part, Text
 
+Share = Annotated[Finite, Field(gt=0, lt=1)]
+Margin = Annotated[Finite, Field(ge=0)]
+
+IMAGE_NAME = "image"
+"""The graph's input tensor for images."""
+Side = Annotated[int, Field(ge=1, le=1024)]
 FORMAT_VERSION = 1
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
-
 _SCORES = {
     "regression": ("value", "log1p"),
     "binary": ("log-odds", "hard-sigmoid"),
     "multiclass": ("log-probability",),
 }
-
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+_BYTES = set(map(float, range(256)))
+
+
+class IntervalLevel(Part):
+    """The margins that contain a share of the true values."""
+
+    level: Share = Field(description="share of the true values within the interval")
+    margins: Annotated[list[Margin], Field(min_length=1)] = Field(
+        description="one for each bin of values"
+    )
+    coverage: Annotated[Finite, Field(ge=0, le=1)] | None = Field(
+        default=None, description="share of the test set's true values within the interval"
+    )
+    mean_width: Margin | None = Field(
+        default=None, description="mean width on the test set, in the output's unit"
+    )
+
+
+class Interval(Part):
+    """Split conformal prediction (Vovk and others, "Algorithmic Learning in a Random World", 2005).
+
+    A margin is the quantile, corrected for the number of rows, of the errors on rows that the model
+    was not fitted to: with the scale ``value`` the interval is ``value - margin`` to
+    ``value + margin``; with ``log1p``, for which errors grow with the value, it is
+    ``(1 + value) / exp(margin) - 1`` to ``(1 + value) * exp(margin) - 1``.
+
+    Each bin of values has margins of its own, so that the level holds for low and high values alike
+    (Mondrian conformal prediction).
+    """
+
+    scale: Literal["value", "log1p"]
+    source: Literal["validation", "cross-validation"] = Field(
+        description="the rows that the margins are from: the validation set, or each fold of the "
+        "rows outside the test set, predicted by a model fitted to the others"
+    )
+    rows: Annotated[int, Field(ge=1)]
+    edges: list[Finite] = Field(
+        description="the values between the bins, ascending; an edge belongs to the bin above"
+    )
+    levels: Annotated[list[IntervalLevel], Field(min_length=1)] = Field(description="ascending")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if any(low >= high for low, high in pairwise(self.edges)):
+            raise ValueError("edges do not ascend")
+        bins = len(self.edges) + 1
+        if any(len(one.margins) != bins for one in self.levels):
+            msg = f"{len(self.edges)} edges make {bins} bins, and a level has other margins"
+            raise ValueError(msg)
+        for low, high in pairwise(self.levels):
+            if low.level >= high.level:
+                raise ValueError("levels do not ascend")
+            if any(less > more for less, more in zip(low.margins, high.margins, strict=True)):
+                msg = f"a margin of level {high.level} is below that of level {low.level}"
+                raise ValueError(msg)
+        return self
+
+
+class ImageInput(Part):
+    """An image: the graph's input ``image``, uint8 ``[batch, height, width, channels]``.
+
+    An image file becomes these pixels by `service.imaging.preprocess`, in training and in serving.
+    """
+
+    kind: Literal["image"]
+    height: Side = Field(description="pixels")
+    width: Side = Field(description="pixels")
+    channels: Literal[1, 3] = Field(description="1: gray; 3: red, green and blue")
+    fit: Literal["stretch", "crop", "pad"] = Field(
+        description="how an image of another shape is fitted: both sides scaled; its center, "
+        "scaled to cover; or all of it, with background around"
+    )
+    background: Annotated[int, Field(ge=0, le=255)] = Field(
+        default=255, description="the gray around a padded image and behind transparent pixels"
+    )
+    normalize: Literal["none", "digit"] = Field(
+        default="none",
+        description="digit: ink becomes light on dark, its bounding box 20 pixels and its centre "
+        "of mass the middle, as in MNIST",
+    )
+    decoder: Text = Field(description="decoder of the images in training, with its version")
+
+
+Input = Annotated[FeaturesInput | ImageInput, Field(discriminator="kind")]
+
+
+def input_name(taken: Input) -> str:
+    """The graph's input tensor."""
+    return INPUT_NAME if isinstance(taken, FeaturesInput) else IMAGE_NAME
+
+
+def input_datatype(taken: Input) -> Literal["FP32", "UINT8"]:
+    """The datatype of the graph's input tensor, in the words of the Open Inference Protocol."""
+    return "FP32" if isinstance(taken, FeaturesInput) else "UINT8"
+
+
+def input_shape(taken: Input) -> tuple[int, ...]:
+    """The shape of one row of the graph's input tensor."""
+    if isinstance(taken, FeaturesInput):
+        return (len(taken.features),)
+    return (taken.height, taken.width, taken.channels)
+
+
+class ValueOutput(Part):
+    """A number in raw units: the graph's output ``value``, float32 ``[batch, 1]``."""
+
+    kind: Literal["value"]
+    name: Text
+    description: str = ""
+    unit: str | None = None
+    interval: Interval | None = None
+
+
+class Calibration(Part):
+    """How the probabilities were calibrated, inside the graph.
+
+    The scores are divided by ``temperature``, chosen on the validation set (Guo and others, "On
+    Calibration of Modern Neural Networks", 2017). The errors are expected calibration errors on
+    the test set.
+    """
+
+    temperature: Annotated[Finite, Field(gt=0)]
+    error_before: Annotated[Finite, Field(ge=0, le=1)]
+    error_after: Annotated[Finite, Field(ge=0, le=1)]
+
+
+class ClassesOutput(Part):
+    """One of several labels.
+
+    Two labels: the graph's output ``probability``, float32 ``[batch, 1]``, is that of the second.
+    More: ``probabilities``, float32 ``[batch, labels]``, each row summing to one.
+    """
+
+    kind: Literal["classes"]
+    name: Text
+    description: str = ""
+    labels: Annotated[list[Text], Field(min_length=2)]
+    threshold: Annotated[Finite, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="two labels: the second is predicted from this probability on (default 0.5)",
+    )
+    unsure_below: Annotated[Finite, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="a prediction of a lower probability is unsure; chosen on the validation set",
+    )
+    calibration: Calibration | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels repeat")
+        if self.threshold is not None and len(self.labels) != 2:  # noqa: PLR2004 - two is binary
+            raise ValueError("a threshold needs exactly two labels")
+        return self
+
+
+Output = Annotated[ValueOutput | ClassesOutput, Field(discriminator="kind")]
+
+
+def task_of(output: Output) -> Literal["regression", "binary", "multiclass"]:
+    """The task that has such an output."""
+    if isinstance(output, ValueOutput):
+        return "regression"
+    return "binary" if len(output.labels) == 2 else "multiclass"  # noqa: PLR2004 - two is binary
+
+
+def output_name(output: Output) -> str:
+    """The graph's output tensor."""
+    names = {"regression": "value", "binary": "probability", "multiclass": "probabilities"}
+    return names[task_of(output)]
+
+
+def output_width(output: Output) -> int:
+    """Columns of the graph's output tensor."""
+    if isinstance(output, ClassesOutput) and len(output.labels) > 2:  # noqa: PLR2004 - as above
+        return len(output.labels)
+    return 1
 
 
 class ColumnScale(Part):
@@ -33,25 +214,25 @@ class ColumnScale(Part):
 
 
 class Scaler(Part):
-    """The fitted scaler in plain numbers, for people; the graph holds the one that is applied."""
+    """The fitted scaler in plain numbers, for people; the graph applies its own copy."""
 
     kind: Text
     columns: dict[str, ColumnScale]
 
 
 class Baseline(Part):
-    """A naive predictor's metrics on the same rows."""
+    """Metrics of a naive baseline on the same rows."""
 
     name: Text
     metrics: dict[str, Finite]
 
 
 class Evaluation(Part):
-    """Metrics on rows the model never saw.
+    """Metrics on the held-out test set.
 
     ``part`` is ``test`` for rows set aside before anything was fitted, or ``cross-validation``
-    where there are too few rows to set any aside: ``folds`` models of the same recipe were each
-    measured on the fold they had not seen.
+    if there are too few rows for that: ``folds`` models of the same recipe were each
+    measured on the fold that they were not fitted to.
     """
 
     part: Literal["test", "cross-validation"]
@@ -70,7 +251,7 @@ class DataOrigin(Part):
 
 
 class SplitSizes(Part):
-    """Rows in each part."""
+    """Rows of each set."""
 
     training: Annotated[int, Field(ge=1)]
     validation: Annotated[int, Field(ge=0)]
@@ -84,21 +265,21 @@ class Provenance(Part):
     seed: int
     data: DataOrigin
     split: SplitSizes
-    versions: dict[str, str] = Field(description="libraries that took part, with their versions")
+    versions: dict[str, str] = Field(description="libraries that were used, with their versions")
     commit: str | None = Field(default=None, description="of the training code, where known")
     created: AwareDatetime
     duration_seconds: Annotated[Finite, Field(ge=0)]
 
 
 class FileDigest(Part):
-    """What a file of the bundle must be, to the bit."""
+    """The content of a file of the bundle."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     bytes: Annotated[int, Field(ge=0)]
 
 
 class Manifest(Part):
-    """The bundle's own account of itself; the last file written into it."""
+    """The content of ``manifest.json``, the last file written into a bundle."""
 
     format_version: Literal[1]
     name: Name
@@ -140,3 +321,65 @@ class Manifest(Part):
         if len(self.reasons.base) != output_width(self.output):
             raise ValueError("reasons: there must be as many scores as the graph has outputs")
         return self
+
+
+class Tensor(Part):
+    """A named array; ``data`` is flat, row by row, and null stands for NaN."""
+
+    name: Annotated[str, Field(min_length=1)]
+    datatype: Literal["FP32", "UINT8"] = "FP32"
+    shape: list[Annotated[int, Field(ge=0)]]
+    data: list[int | Finite | None]
+
+    @model_validator(mode="after")
+    def _sizes_agree(self) -> Self:
+        if prod(self.shape) != len(self.data):
+            msg = f"{self.name}: shape {self.shape} holds {prod(self.shape)} values, data has "
+            raise ValueError(msg + str(len(self.data)))
+        if self.datatype == "UINT8" and not set(self.data) <= _BYTES:
+            msg = f"{self.name}: UINT8 holds whole numbers from 0 to 255"
+            raise ValueError(msg)
+        return self
+
+
+class Tolerance(Part):
+    """How far outputs may deviate: ``|got - expected| <= absolute + relative * |expected|``."""
+
+    absolute: Annotated[Finite, Field(ge=0, le=1e-2)]
+    relative: Annotated[Finite, Field(ge=0, le=1e-2)]
+
+
+class Examples(Part):
+    """The content of ``examples.json``."""
+
+    input: Tensor
+    output: Tensor
+    tolerance: Tolerance
+
+    def mismatch(self, manifest: Manifest) -> str | None:
+        """What does not match the manifest, or None."""
+        rows = self.input.shape[0] if self.input.shape else 0
+        expected = [
+            (
+                "input",
+                self.input,
+                input_name(manifest.input),
+                [rows, *input_shape(manifest.input)],
+            ),
+            (
+                "output",
+                self.output,
+                output_name(manifest.output),
+                [rows, output_width(manifest.output)],
+            ),
+        ]
+        if rows == 0:
+            return "there is no example row"
+        if self.input.datatype != input_datatype(manifest.input):
+            return f"input is {self.input.datatype}, not {input_datatype(manifest.input)}"
+        for role, tensor, name, shape in expected:
+            if tensor.name != name or tensor.shape != shape:
+                return (
+                    f"{role} is {tensor.name!r} {tensor.shape}, the manifest says {name!r} {shape}"
+                )
+        return None

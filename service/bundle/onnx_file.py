@@ -1,4 +1,4 @@
-"""ONNX files: checked before they are read, and what the service needs to know of their graph.
+"""ONNX files: checked before they are read, and the facts that the service needs of their graph.
 
 The files are protobuf messages, described in
 https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; the numbers of fields are from there.
@@ -6,18 +6,26 @@ Weights are skipped, so that a file of any size is checked with little memory, a
 be a graph is refused before it is read.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO
+from functools import cache
+from typing import BinaryIO, NamedTuple
 
-from service.bundle.disk import open_regular, read_exactly
 from service.bundle.errors import NotOnnx
-from service.bundle.protobuf import Field, Malformed, ProtobufFile
+
+_VARINT, _FIXED_64, _LENGTH, _FIXED_32 = 0, 1, 2, 5
+_FIXED_BYTES = {_FIXED_64: 8, _FIXED_32: 4}
+_KINDS = {_VARINT, _FIXED_64, _LENGTH, _FIXED_32}
+_CONTINUES = 0x80
+_LONGEST_VARINT = 10
+# A tag and a number or length behind it.
+_LONGEST_HEAD = 2 * _LONGEST_VARINT
+_HIGHEST_FIELD = 2**29 - 1
+_WINDOW_BYTES = 64 * 1024
 
 MAX_ONNX_BYTES = 2**31 - 1
 """Protobuf's own limit."""
-
 _MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTION = 7, 20, 25
 _TRAINING_GRAPHS = {1, 2}
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_SPARSE = 1, 5, 11, 15
@@ -29,18 +37,15 @@ _TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
 _EXTERNAL = 1
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _VALUE_INFO_NAME = 1
-
 # Repeated numbers, which are skipped in one step: a tree ensemble has millions of them.
 _MODEL_NUMBERS = {1, 5}
 _ATTRIBUTE_NUMBERS = {7, 8}
 _TENSOR_NUMBERS = {4, 5, 7}
-
 _LONGEST_NAME = 64 * 1024
 # The graphs of large language models have some hundred thousand.
 _MOST_FIELDS = 1_000_000
 # As deep as protobuf's own reader goes.
 _MOST_LEVELS = 100
-
 # What they compute, and for how long, is up to the values that they are given.
 _UNBOUNDED = {"Loop", "Scan", "If", "SequenceMap", "NonMaxSuppression", "ImageDecoder"}
 # Operators whose output's size is given by the values of these inputs; None stands for all.
@@ -68,6 +73,132 @@ _SIZED_BY: Mapping[str, Collection[int] | None] = {
 _OF_SHAPE = {"Shape", "Size"}
 
 
+class Malformed(Exception):
+    """Bytes that are not the message that they should be; the message says why."""
+
+
+class WireField(NamedTuple):
+    """One field: its number, its value if that is a whole number, and where its content lies."""
+
+    number: int
+    value: int
+    start: int
+    end: int
+
+
+class ProtobufFile:
+    """An open file of protobuf messages.
+
+    It is read a window at a time and never mapped into memory: where another process cuts the file
+    short meanwhile, reading a mapped one ends the process by SIGBUS.
+
+    Args:
+        file: to be read from its start.
+        size: its bytes.
+        most_fields: that are read before the file is refused.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, most_fields: int) -> None:
+        self.size = size
+        self._file = file
+        self._most_fields = most_fields
+        self._fields_read = 0
+        self._start = 0
+        self._window = b""
+
+    def read(self, start: int, length: int) -> bytes:
+        """So many bytes; fewer where the file ends."""
+        offset = start - self._start
+        if offset < 0 or offset + length > len(self._window):
+            self._file.seek(start)
+            self._window = self._file.read(max(length, _WINDOW_BYTES))
+            self._start, offset = start, 0
+        return self._window[offset : offset + length]
+
+    def fields(self, start: int, end: int, repeated: Collection[int] = ()) -> Iterator[WireField]:
+        """The fields of a message.
+
+        Args:
+            start: of the message in the file.
+            end: of the message in the file.
+            repeated: numbers of fields of which only the first of a run is wanted.
+
+        Raises:
+            Malformed: the bytes are not a message.
+        """
+        position = start
+        while position < end:
+            self._fields_read += 1
+            if self._fields_read > self._most_fields:
+                raise Malformed(f"it has more than {self._most_fields:,} fields")
+            kind, field = self._field(position, end)
+            yield field
+            key, position = (field.number << 3) | kind, field.end
+            if field.number in repeated:
+                position = self._behind_run(position, end, key, kind)
+
+    def _field(self, position: int, end: int) -> tuple[int, WireField]:
+        """The kind of a field, and the field, which ends before the end of its message."""
+        head = self.read(position, min(_LONGEST_HEAD, end - position))
+        key, used = _varint(head, 0, position)
+        number, kind = key >> 3, key & 7
+        if not 0 < number <= _HIGHEST_FIELD or kind not in _KINDS:
+            raise Malformed(f"byte {position:,} does not begin a field")
+        value = 0
+        if kind in _FIXED_BYTES:
+            begins = behind = position + used + _FIXED_BYTES[kind]
+        else:
+            value, used = _varint(head, used, position)
+            begins = behind = position + used
+            if kind == _LENGTH:
+                value, behind = 0, begins + value
+        if behind > end:
+            raise Malformed(
+                f"a field at byte {position:,} ends after its message; is it truncated?"
+            )
+        return kind, WireField(number, value, begins, behind)
+
+    def _behind_run(self, start: int, end: int, key: int, kind: int) -> int:
+        """Where the first field begins that is not another number of the same field."""
+        position = start
+        pattern = _run_of(key, kind)
+        while pattern is not None and position < end and self.read(position, 1) == bytes([key]):
+            found = pattern.match(self.read(position, min(_WINDOW_BYTES, end - position)))
+            if not found or not found.end():
+                break
+            position += found.end()
+        return position
+
+
+@cache
+def _run_of(key: int, kind: int) -> "re.Pattern[bytes] | None":
+    """What matches numbers of a field with a tag of one byte, one after another."""
+    if key >= _CONTINUES:
+        return None
+    tag = re.escape(bytes([key]))
+    if kind == _VARINT:
+        return re.compile(rb"(?:" + tag + rb"[\x80-\xff]{0,9}[\x00-\x7f])*+", re.DOTALL)
+    if kind in _FIXED_BYTES:
+        return re.compile(rb"(?:" + tag + b"." * _FIXED_BYTES[kind] + rb")*+", re.DOTALL)
+    return None
+
+
+def _varint(head: bytes, used: int, position: int) -> tuple[int, int]:
+    """A whole number, and how many bytes of the head are read with it.
+
+    Args:
+        head: the first bytes of a field.
+        used: how many of them are read already.
+        position: where in the file the field begins.
+    """
+    value = 0
+    for shift, byte in enumerate(head[used : used + _LONGEST_VARINT]):
+        value |= (byte & 0x7F) << (7 * shift)
+        if byte < _CONTINUES:
+            return value, used + shift + 1
+    raise Malformed(f"byte {position:,} does not begin a field")
+
+
 @dataclass(frozen=True)
 class GraphFacts:
     """What a graph says about its weights and its running time.
@@ -91,39 +222,17 @@ class OnnxFile:
     graph: GraphFacts
 
 
-def read_onnx(path: Path) -> OnnxFile:
-    """Read an ONNX file, once its size and its structure show that it can be one.
+def facts_of(file: BinaryIO, size: int, name: str) -> GraphFacts:
+    """What an open ONNX file of so many bytes says about its graph; its weights are skipped.
 
     Raises:
         NotOnnx: it is too large or malformed.
-        BundleError: it is missing, or cannot be read.
-    """
-    with open_regular(path) as (file, size):
-        return onnx_file(file, size, path.name)
-
-
-def onnx_file(file: BinaryIO, size: int, name: str) -> OnnxFile:
-    """The same of an open file of so many bytes.
-
-    Raises:
-        NotOnnx: it is too large or malformed.
-        BundleError: it cannot be read.
     """
     if size > MAX_ONNX_BYTES:
         raise NotOnnx(
             f"{name} has {size:,} bytes, and an ONNX file at most {MAX_ONNX_BYTES:,}; save it with "
             "its weights in files of their own (external data)"
         )
-    facts = facts_of(file, size, name)
-    return OnnxFile(read_exactly(file, size, name), facts)
-
-
-def facts_of(file: BinaryIO, size: int, name: str) -> GraphFacts:
-    """What an open ONNX file of so many bytes says about its graph.
-
-    Raises:
-        NotOnnx: it is malformed.
-    """
     if not size:
         raise NotOnnx(f"{name} is empty")
     try:
@@ -185,7 +294,7 @@ class _Reader:
             frozenset(self._weights), frozenset(self._nested_weights), self._unbounded
         )
 
-    def _main_graph(self, graph: Field) -> None:
+    def _main_graph(self, graph: WireField) -> None:
         parts = list(self._fields(graph))
         constant = set()
         for part in parts:
@@ -207,7 +316,7 @@ class _Reader:
         if not self._unbounded and node.is_unbounded(variable):
             self._unbounded = node.operator
 
-    def _subgraph(self, graph: Field, level: int) -> None:
+    def _subgraph(self, graph: WireField, level: int) -> None:
         """Collect what lies within a graph that is not the model's own."""
         if level > _MOST_LEVELS:
             raise Malformed(f"its graphs are nested more than {_MOST_LEVELS} levels deep")
@@ -219,11 +328,11 @@ class _Reader:
             elif part.number == _GRAPH_SPARSE:
                 self._sparse(part)
 
-    def _node(self, message: Field, level: int, *, main: bool = False) -> _Node:
+    def _node(self, message: WireField, level: int, *, main: bool = False) -> _Node:
         operator = b""
         inputs: list[bytes] = []
         outputs: list[bytes] = []
-        attributes: list[Field] = []
+        attributes: list[WireField] = []
         for part in self._fields(message):
             if part.number == _NODE_OPERATOR:
                 operator = self._text(part)
@@ -238,7 +347,7 @@ class _Reader:
         has_graph = [self._attribute(each, level, weights) for each in attributes]
         return _Node(operator.decode(errors="replace"), inputs, outputs, any(has_graph))
 
-    def _attribute(self, attribute: Field, level: int, weights: set[str]) -> bool:
+    def _attribute(self, attribute: WireField, level: int, weights: set[str]) -> bool:
         """Collect what lies within an attribute; whether that is a graph."""
         has_graph = False
         for part in self._fields(attribute, _ATTRIBUTE_NUMBERS):
@@ -251,12 +360,12 @@ class _Reader:
                 self._subgraph(part, level + 1)
         return has_graph
 
-    def _sparse(self, tensor: Field) -> None:
+    def _sparse(self, tensor: WireField) -> None:
         for part in self._fields(tensor):
             if part.number in _SPARSE_TENSORS:
                 self._tensor(part, self._nested_weights)
 
-    def _tensor(self, tensor: Field, weights: set[str]) -> bytes:
+    def _tensor(self, tensor: WireField, weights: set[str]) -> bytes:
         """A tensor's name; where its values lie in another file, that is added to the weights."""
         name, external = b"", False
         entries: dict[bytes, bytes] = {}
@@ -273,22 +382,22 @@ class _Reader:
         return name
 
     def _within(
-        self, messages: Sequence[Field], numbers: Collection[int], wanted: Collection[int]
-    ) -> Iterator[Field]:
+        self, messages: Sequence[WireField], numbers: Collection[int], wanted: Collection[int]
+    ) -> Iterator[WireField]:
         """The wanted fields of the messages of these numbers."""
         for message in messages:
             if message.number in numbers:
                 yield from (part for part in self._fields(message) if part.number in wanted)
 
-    def _fields(self, message: Field, repeated: Collection[int] = ()) -> Iterator[Field]:
+    def _fields(self, message: WireField, repeated: Collection[int] = ()) -> Iterator[WireField]:
         return self._file.fields(message.start, message.end, repeated)
 
-    def _text_in(self, message: Field, number: int) -> bytes:
+    def _text_in(self, message: WireField, number: int) -> bytes:
         """The text that a field of the message holds."""
         texts = [self._text(part) for part in self._fields(message) if part.number == number]
         return texts[-1] if texts else b""
 
-    def _text(self, part: Field) -> bytes:
+    def _text(self, part: WireField) -> bytes:
         length = part.end - part.start
         if length > _LONGEST_NAME:
             raise Malformed(f"it has a name of {length:,} bytes")

@@ -1,4 +1,4 @@
-"""What serves of a model, and what its labels mean: ``models/<name>/policy.json``.
+"""What serves of a model, and what its aliases mean: ``models/<name>/policy.json``.
 
 The file stands beside the versions, is written by one rename, and may be written by hand.
 Without it, or without its ``versions``, the service's own setting decides.
@@ -15,10 +15,10 @@ from service.bundle.features import Part
 
 POLICY = "policy.json"
 STABLE = "stable"
-"""The label whose version answers where none is named."""
+"""The alias whose version answers where none is named."""
 
-# A label is told from a version by its first letter.
-LABEL_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+# An alias is told from a version by its first letter.
+ALIAS_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
 # The protocol of version 1 counts versions in 64 bits.
 HIGHEST_VERSION = 2**63 - 1
 _REMEMBERED = 20
@@ -35,8 +35,8 @@ class Latest(Part):
 Choice = Literal["latest", "all"] | Latest | tuple[Number, ...]
 
 
-class Label(Part):
-    """The version that a label names, and those that it named before, the last one first."""
+class Alias(Part):
+    """The version that an alias names, and those that it named before, the last one first."""
 
     version: Number
     before: tuple[Number, ...] = ()
@@ -48,11 +48,11 @@ class Label(Part):
 
 
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-LabelName = Annotated[str, Field(pattern=LABEL_PATTERN)]
+AliasName = Annotated[str, Field(pattern=ALIAS_PATTERN)]
 
 
 class Shadow(Part):
-    """How a label's version is compared with the one that answers.
+    """How an alias's version is compared with the one that answers.
 
     ``share`` of the requests without a version is copied to it. A number that it answers is the
     same where it lies within ``absolute + relative * |number of the serving version|``.
@@ -69,16 +69,16 @@ class Shadow(Part):
 
 
 class Policy(Part):
-    """Which versions serve, where the model says so, its labels, and what these get of the traffic.
+    """Which versions serve, the aliases, and their share of the traffic.
 
-    ``split`` has, by label, the share of the requests without a version that it answers, and
+    ``split`` has, by alias, the share of the requests without a version that it answers, and
     ``shadow`` what it gets copies of.
     """
 
     versions: Choice | None = None
-    labels: dict[LabelName, Label] = Field(default_factory=dict)
-    split: dict[LabelName, Share] = Field(default_factory=dict)
-    shadow: dict[LabelName, Shadow] = Field(default_factory=dict)
+    aliases: dict[AliasName, Alias] = Field(default_factory=dict)
+    split: dict[AliasName, Share] = Field(default_factory=dict)
+    shadow: dict[AliasName, Shadow] = Field(default_factory=dict)
 
     @field_validator("shadow")
     @classmethod
@@ -92,7 +92,7 @@ class Policy(Part):
     @classmethod
     def _leaves_the_rest(cls, given: dict[str, float]) -> dict[str, float]:
         if STABLE in given:
-            msg = f"{STABLE!r} answers what the other labels leave; give it no share"
+            msg = f"{STABLE!r} answers what the other aliases leave; give it no share"
             raise ValueError(msg)
         if math.fsum(given.values()) > 1:
             msg = f"the shares add up to {math.fsum(given.values()):g}, more than 1"
@@ -108,42 +108,53 @@ class Policy(Part):
         msg = 'write "latest", "all", {"latest": 2}, or a list of numbers such as [1, 3]'
         raise ValueError(msg)
 
-    def moved(self, label: str, version: int) -> Self:
-        """The policy with the label at this version; where it was is remembered."""
-        known = self.labels.get(label)
+    def moved(self, alias: str, version: int) -> Self:
+        """The policy with the alias at this version; where it was is remembered."""
+        known = self.aliases.get(alias)
         before: tuple[int, ...] = ()
         if known is not None:
             before = known.before
             if known.version != version:
                 before = (known.version, *before)[:_REMEMBERED]
-        return self._with(label, Label(version=version, before=before))
+        return self._with(alias, Alias(version=version, before=before))
 
-    def rolled_back(self, label: str, there: Collection[int]) -> Self:
-        """The policy with the label where it was before, passing over versions not in ``there``.
+    def rolled_back(self, alias: str, available: Collection[int]) -> Self:
+        """The policy with the alias at its previous version, skipping those not ``available``.
+
+        Once ``stable`` has been at no other, it goes to the next lower version, as it does where
+        its version cannot serve.
 
         Raises:
-            BundleError: there is no such label, or nothing to go back to.
+            BundleError: there is no such alias, or no earlier version.
         """
-        known = self.labels.get(label)
+        known = self.aliases.get(alias)
         if known is None:
-            named = ", ".join(self.labels) or "none"
-            raise BundleError(f"there is no label {label!r}; there: {named}")
-        for place, version in enumerate(known.before):
-            if version in there:
-                return self._with(label, Label(version=version, before=known.before[place + 1 :]))
-        gone = f"; it was {', '.join(map(str, known.before))}, gone since" if known.before else ""
+            existing = ", ".join(self.aliases) or "none"
+            raise BundleError(f"there is no alias {alias!r}; existing: {existing}")
+        for position, version in enumerate(known.before):
+            if version in available:
+                before = known.before[position + 1 :]
+                return self._with(alias, Alias(version=version, before=before))
+        lower = [version for version in available if version < known.version]
+        if alias == STABLE and lower:
+            return self._with(alias, Alias(version=max(lower)))
+        listed = ", ".join(map(str, known.before))
+        removed = f" (removed since: {listed})" if known.before else ""
         raise BundleError(
-            f"label {label!r} is version {known.version} and has nothing to go back to{gone}"
+            f"alias {alias!r} points to version {known.version}, and there is no earlier version "
+            f"to return to{removed}"
         )
 
-    def without(self, label: str) -> Self:
-        """The policy without this label."""
+    def without(self, alias: str) -> Self:
+        """The policy without this alias."""
         return self.model_copy(
-            update={"labels": {name: at for name, at in self.labels.items() if name != label}}
+            update={"aliases": {name: at for name, at in self.aliases.items() if name != alias}}
         )
 
-    def _with(self, label: str, at: Label) -> Self:
-        return self.model_copy(update={"labels": dict(sorted({**self.labels, label: at}.items()))})
+    def _with(self, alias: str, at: Alias) -> Self:
+        return self.model_copy(
+            update={"aliases": dict(sorted({**self.aliases, alias: at}.items()))}
+        )
 
 
 def _is_latest(given: object) -> bool:

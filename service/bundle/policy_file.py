@@ -5,14 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.bundle.disk import flush_folder, parse_document, read_optional, to_json, write_flushed
 from service.bundle.policy import POLICY, Policy
+from service.bundle.store import read_document, replace_document
 
 if sys.platform != "win32":
     import fcntl
     import os
-
-_UNFINISHED = ".policy.json.unfinished"
 
 
 def read_policy(home: Path) -> Policy | None:
@@ -21,8 +19,7 @@ def read_policy(home: Path) -> Policy | None:
     Raises:
         BundleError: the file cannot be read, or is not valid.
     """
-    content = read_optional(home / POLICY)
-    return None if content is None else parse_document(Policy, content, POLICY)
+    return read_document(Policy, home / POLICY)
 
 
 def change_policy(home: Path, change: Callable[[Policy], Policy]) -> tuple[Policy, Policy]:
@@ -39,10 +36,7 @@ def change_policy(home: Path, change: Callable[[Policy], Policy]) -> tuple[Polic
         before = read_policy(home) or Policy()
         after = change(before)
         if after != before:
-            unfinished = home / _UNFINISHED
-            write_flushed(unfinished, to_json(after))
-            unfinished.replace(home / POLICY)
-            flush_folder(home)
+            replace_document(home / POLICY, after)
     return before, after
 
 

@@ -4,36 +4,244 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
-from service.bundle.disk import (
-    MAX_DOCUMENT_BYTES,
-    flush_folder,
-    open_regular,
-    parse_document,
-    read_exactly,
-    read_file,
-    require_at_most,
-    require_regular,
-    to_json,
-    write_flushed,
-)
+from pydantic import BaseModel, ValidationError
+
 from service.bundle.errors import BundleError, NotOnnx
-from service.bundle.examples import Examples
-from service.bundle.manifest import FileDigest, Manifest
-from service.bundle.onnx_file import MAX_ONNX_BYTES, GraphFacts, onnx_file
+from service.bundle.manifest import Examples, FileDigest, Manifest
+from service.bundle.onnx_file import MAX_ONNX_BYTES, GraphFacts, OnnxFile, facts_of
+
+T = TypeVar("T", bound=BaseModel)
+
+MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+"""Most bytes read of a bundle's JSON documents and its other small files."""
+MAX_SETTINGS_BYTES = 1024 * 1024
+"""Most bytes read of a file that says how a model is served, such as ``policy.json``."""
+
+# Without O_NONBLOCK, opening a pipe waits until somebody writes into it. Windows has no such flag.
+_OPEN_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_LONGEST_NAME = 80
 
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
 EXAMPLES = "examples.json"
 REPORT = "report.html"
-
 _UNFINISHED = ".unfinished-"
 _ABANDONED_AFTER_SECONDS = 86_400
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
+    """Open a regular file to be read, as the file object and its size in bytes.
+
+    A link may lead anywhere: the operator placed it under a name that the service expects.
+
+    Raises:
+        BundleError: it is missing, cannot be read, or is not a regular file.
+    """
+    name = shown_name(path.name)
+    try:
+        # Before it is opened, since opening a device may have effects; and again afterwards.
+        _require_regular_status(name, path.stat())
+        file = os.fdopen(os.open(path, _OPEN_FLAGS), "rb")
+    except (OSError, ValueError) as error:
+        raise BundleError(_problem(name, path, error)) from None
+    with file:
+        try:
+            status = os.fstat(file.fileno())
+            _require_regular_status(name, status)
+            yield file, status.st_size
+        except OSError as error:
+            raise BundleError(_problem(name, path, error)) from None
+
+
+def read_file(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        BundleError: it is missing, cannot be read, is not a regular file, or is too large.
+    """
+    with open_regular(path) as (file, size):
+        require_at_most(shown_name(path.name), size, max_bytes)
+        return read_exactly(file, size, shown_name(path.name))
+
+
+def read_optional(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes | None:
+    """The content of a regular file; None where nothing has that name.
+
+    Raises:
+        BundleError: something has, and it cannot be read as `read_file` reads it.
+    """
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BundleError(_problem(shown_name(path.name), path, error)) from None
+    return read_file(path, max_bytes)
+
+
+def read_document(kind: type[T], path: Path) -> T | None:
+    """An optional JSON document that says how a model is served; None where there is none.
+
+    Raises:
+        BundleError: the file cannot be read, or is not valid.
+    """
+    content = read_optional(path)
+    return None if content is None else parse_document(kind, content, path.name)
+
+
+def replace_document(path: Path, document: BaseModel) -> Path:
+    """Replace such a document by one rename, so that a reader sees the old one or the new one.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    write_flushed(unfinished, to_json(document))
+    unfinished.replace(path)
+    flush_folder(path.parent)
+    return path
+
+
+def path_inside(folder: Path, name: str) -> Path:
+    """The file of that name, if it is inside a folder.
+
+    For names in files of the models folder, not for those of the operator.
+
+    Args:
+        folder: where the file must be.
+        name: relative to the folder; it may not lead upwards out of it and back.
+
+    Raises:
+        BundleError: the name is absolute, or leads out of the folder, also by a link.
+    """
+    try:
+        home = os.path.realpath(folder, strict=True)
+        target = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118 - Path drops "." parts
+    except (OSError, ValueError) as error:
+        raise BundleError(_problem(shown_name(name), folder, error)) from None
+    parts = Path(os.path.normpath(name)).parts
+    leads_out = Path(name).is_absolute() or os.pardir in parts
+    if leads_out or not Path(target).is_relative_to(home):
+        raise BundleError(f"{shown_name(name)} leads out of the model's folder")
+    return folder / name
+
+
+def require_regular(path: Path) -> int:
+    """The size of a regular file in bytes, which is not opened.
+
+    Raises:
+        BundleError: it is missing, out of reach, or not a regular file.
+    """
+    name = shown_name(path.name)
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        raise BundleError(_problem(name, path, error)) from None
+    _require_regular_status(name, status)
+    return status.st_size
+
+
+def require_at_most(name: str, size: int, max_bytes: int) -> None:
+    """Reject a file that is too large, before it is read.
+
+    Raises:
+        BundleError: names its size and the limit.
+    """
+    if size > max_bytes:
+        raise BundleError(f"{name} has {size:,} bytes, and at most {max_bytes:,} are read")
+
+
+def read_exactly(file: BinaryIO, size: int, name: str) -> bytes:
+    """The content of an open file.
+
+    Raises:
+        BundleError: it has another size by now.
+    """
+    file.seek(0)
+    content = file.read(size + 1)
+    if len(content) != size:
+        raise BundleError(f"{name} changed while it was read")
+    return content
+
+
+def shown_name(name: str) -> str:
+    """A file's name for a message: short, and printable on any terminal."""
+    short = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
+    plain = short.isprintable() and short.isascii() and " " not in short
+    return short if plain else repr(short)
+
+
+def parse_document(kind: type[T], content: bytes, name: str) -> T:
+    """Parse and validate a JSON document.
+
+    Raises:
+        BundleError: it is not valid; the message has the first five problems.
+    """
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, problem['loc'])) or 'the whole file'}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        ]
+        raise BundleError(f"{name} is not valid: {'; '.join(problems[:5])}") from None
+
+
+def to_json(model: BaseModel) -> bytes:
+    """Indented JSON with a final newline, readable in a diff."""
+    return model.model_dump_json(indent=2, exclude_none=True).encode() + b"\n"
+
+
+def write_flushed(path: Path, content: bytes) -> None:
+    """Write a file and flush it to disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush to disk what was created or renamed in a folder."""
+    if os.name == "nt":
+        return  # Windows has no way to open a folder for flushing
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _require_regular_status(name: str, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise BundleError(f"{name} is not a regular file")
+
+
+def _problem(name: str, path: Path, error: OSError | ValueError) -> str:
+    """Why a file cannot be read, in a sentence."""
+    if isinstance(error, FileNotFoundError):
+        linked = os.path.islink(path)  # noqa: PTH114 - Path's own raises for a name that is too long
+        return f"{name} is a link to nowhere" if linked else f"{name} is missing"
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return f"{name} cannot be read: {reason}"
 
 
 @dataclass(frozen=True)
@@ -55,8 +263,8 @@ def read_bundle(folder: Path) -> Bundle:
             or the examples do not fit the manifest.
     """
     manifest = read_manifest(folder)
-    model, graph = _checked_model(folder, manifest.files[MODEL])
-    if graph.weights or graph.nested_weights:
+    onnx = _checked_model(folder, manifest.files[MODEL])
+    if onnx.graph.weights or onnx.graph.nested_weights:
         raise BundleError(
             f"{MODEL} keeps weights in other files, and a bundle's graph holds its own; save it "
             "without external data"
@@ -69,11 +277,23 @@ def read_bundle(folder: Path) -> Bundle:
     examples = parse_document(Examples, contents[EXAMPLES], EXAMPLES)
     if mismatch := examples.mismatch(manifest):
         raise BundleError(f"{EXAMPLES} does not fit {MANIFEST}: {mismatch}")
-    return Bundle(folder, manifest, examples, model, graph)
+    return Bundle(folder, manifest, examples, onnx.content, onnx.graph)
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """Read an ONNX file, once its size and its structure show that it can be one.
+
+    Raises:
+        NotOnnx: it is too large or malformed.
+        BundleError: it is missing, or cannot be read.
+    """
+    with open_regular(path) as (file, size):
+        graph = facts_of(file, size, path.name)
+        return OnnxFile(read_exactly(file, size, path.name), graph)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read what ``models/<name>/<version>`` says of itself.
+    """Read the manifest of ``models/<name>/<version>``.
 
     Raises:
         BundleError: the manifest is missing or wrong, or of another model.
@@ -90,7 +310,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def require_sizes(folder: Path, manifest: Manifest) -> None:
-    """See that every file is there, as long as it should be; its content is not read.
+    """Check that every file is there with its size; the content is not read.
 
     Raises:
         BundleError: one is missing or of another length.
@@ -179,18 +399,19 @@ def _checked(folder: Path, name: str, expected: FileDigest) -> bytes:
     return content
 
 
-def _checked_model(folder: Path, expected: FileDigest) -> tuple[bytes, GraphFacts]:
+def _checked_model(folder: Path, expected: FileDigest) -> OnnxFile:
     with open_regular(folder / MODEL) as (file, size):
         _require_size(MODEL, size, expected)
         try:
-            onnx = onnx_file(file, size, MODEL)
+            graph = facts_of(file, size, MODEL)
         except NotOnnx:
             # Where the file was changed, that is what has to be fixed.
             file.seek(0)
             _require_digest(MODEL, hashlib.file_digest(file, "sha256").hexdigest(), expected)
             raise
-    _require_digest(MODEL, digest_of(onnx.content).sha256, expected)
-    return onnx.content, onnx.graph
+        content = read_exactly(file, size, MODEL)
+    _require_digest(MODEL, digest_of(content).sha256, expected)
+    return OnnxFile(content, graph)
 
 
 def _require_digest(name: str, sha256: str, expected: FileDigest) -> None:
@@ -209,7 +430,7 @@ def _require_size(name: str, size: int, expected: FileDigest) -> None:
 
 
 def _remove_abandoned(home: Path) -> None:
-    """Remove what a killed publisher left; a live one never takes a day."""
+    """Remove what a killed publisher left; a running one never takes a day."""
     for leftover in home.glob(f"{_UNFINISHED}*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - leftover.stat().st_mtime > _ABANDONED_AFTER_SECONDS:

@@ -1,19 +1,16 @@
 """How a model is best run on one machine: ``models/<name>/tuning.json``.
 
-``python -m service tune`` measures and writes it beside the versions, and it may be written by
-hand. Without it the service chooses by itself when it loads the model.
+``onward tune`` measures and writes it, and it may be written by hand. Without it the
+service chooses when it loads the model.
 """
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.bundle.disk import flush_folder, parse_document, read_optional, to_json, write_flushed
 from service.bundle.features import Part
 
 TUNING = "tuning.json"
-_UNFINISHED = ".tuning.json.unfinished"
 
 Count = Annotated[int, Field(ge=1, strict=True)]
 Figure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -54,26 +51,3 @@ class Tuning(Part):
     version: str | None = None
     """The version of the model that was measured."""
     measured: tuple[Measured, ...] = ()
-
-
-def read_tuning(home: Path) -> Tuning | None:
-    """What ``models/<name>`` says about how it is run, or None where it says nothing.
-
-    Raises:
-        BundleError: the file cannot be read, or is not valid.
-    """
-    content = read_optional(home / TUNING)
-    return None if content is None else parse_document(Tuning, content, TUNING)
-
-
-def write_tuning(home: Path, tuning: Tuning) -> Path:
-    """Replace the file by one rename, so that a reader meets the old one or the new one.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    unfinished = home / _UNFINISHED
-    write_flushed(unfinished, to_json(tuning))
-    unfinished.replace(home / TUNING)
-    flush_folder(home)
-    return home / TUNING

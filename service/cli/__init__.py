@@ -1,1 +1,1 @@
-"""What `python -m service` does besides serving."""
+"""The commands of `onward`, one module each."""

@@ -12,11 +12,10 @@ from service.bundle.store import Bundle
 from service.bundle.tuning import Measured
 from service.engine.dtypes import Array
 from service.engine.model import LONGEST_INLINE_SECONDS, Limits
-from service.engine.self_test import as_rows, prove
-from service.engine.session import Opening, Session, built_devices, choose_device
+from service.engine.self_test import as_rows, run_self_test
+from service.engine.session import Session, SessionConfig, available_devices, choose_device
 from service.engine.threads import DaemonThread
 from service.errors import DeviceUnavailable
-from service.settings import ActualDevice
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
@@ -33,15 +32,15 @@ class Absent:
     reason: str
 
 
-def usable_devices(only: Sequence[str]) -> tuple[list[ActualDevice], list[Absent]]:
+def usable_devices(only: Sequence[str]) -> tuple[list[str], list[Absent]]:
     """The devices of this build that work here, and why the others do not.
 
     Args:
         only: the devices asked for; none are all.
     """
-    usable: list[ActualDevice] = []
+    usable: list[str] = []
     absent: list[Absent] = []
-    for device in built_devices():
+    for device in available_devices():
         if only and device not in only:
             continue
         try:
@@ -52,7 +51,7 @@ def usable_devices(only: Sequence[str]) -> tuple[list[ActualDevice], list[Absent
 
 
 def curve(
-    bundle: Bundle, device: ActualDevice, threads: int, limits: Limits, seconds: float
+    bundle: Bundle, device: str, threads: int, limits: Limits, seconds: float
 ) -> Iterator[Measured]:
     """The time of a run for each number of rows, after the model has proved itself.
 
@@ -67,10 +66,9 @@ def curve(
     Raises:
         LoadFailed: the graph cannot be opened there, or does not compute what was trained.
     """
-    opening = Opening(threads, limits.batch_rows)
-    session = Session.open(bundle.model, device, threads, opening=opening)
-    prove(session, bundle, limits.deadline_seconds)
-    session.bind()
+    config = SessionConfig(threads, limits.batch_rows)
+    session = Session.open(bundle.model, device, threads, config=config)
+    run_self_test(session, bundle, limits.deadline_seconds)
     examples = as_rows(bundle.examples.input)
     took = 0.0
     for rows in (size for size in SIZES if size <= limits.quick_rows):

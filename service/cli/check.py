@@ -1,4 +1,4 @@
-"""``python -m service check``: does every bundle of a folder prove itself on this machine?"""
+"""``onward check``: does every bundle of a folder prove itself on this machine?"""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ from service.engine.repository import Candidate, Repository
 from service.engine.session import choose_device
 from service.errors import LoadFailed, OnwardError
 from service.observability.metrics import Metrics
-from service.settings import ActualDevice, Settings
+from service.settings import Settings
 
 _FAILED, _USAGE_ERROR = 1, 2
 
@@ -35,10 +35,10 @@ def check(arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{error}\n")
         return _USAGE_ERROR
     problems = [f"left out  {problem}" for problem in sorted(scan.problems)]
-    problems += [] if scan.homes else [f"left out  {settings.models} holds no model"]
+    problems += [] if scan.folders else [f"left out  {settings.models} holds no model"]
     sys.stdout.writelines(f"{problem}\n" for problem in problems)
     failed = len(problems)
-    for home in scan.homes.values():
+    for home in scan.folders.values():
         for candidate in home.candidates or ():
             reason = _reason(candidate, device, settings)
             failed += reason is not None
@@ -51,7 +51,7 @@ def check(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m service check",
+        prog="onward check",
         description="Open every version of every model as the service does: digests, manifest, "
         "graph, and its own examples on the device. Says why one fails.",
         epilog="Ends with 0 where all are well, 1 where one is not, 2 where there is no folder.",
@@ -61,10 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _reason(candidate: Candidate, device: ActualDevice, settings: Settings) -> str | None:
+def _reason(candidate: Candidate, device: str, settings: Settings) -> str | None:
     """Why a version cannot be served, or None."""
-    if candidate.refused:
-        return candidate.refused
+    if candidate.rejected:
+        return candidate.rejected
     limits = Limits(settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds)
     try:
         load(candidate, plan_for(settings, device), limits, Metrics())

@@ -1,4 +1,4 @@
-"""``python -m service models``: the models of a running service as a table."""
+"""``onward models``: the models of a running service as a table."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ from service.settings import Settings
 
 _CANNOT = 2
 _SECONDS = 10.0
-_HEADINGS = ("MODEL", "VERSION", "LABELS", "STATE", "DEVICE", "REQUESTS", "REASON")
+_HEADINGS = ("MODEL", "VERSION", "ALIASES", "STATE", "DEVICE", "REQUESTS", "REASON")
 _EVERYWHERE = {"0.0.0.0", "::", ""}
 _SAMPLE = re.compile(r"^(onward_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'\b(\w++)="((?:[^"\\]|\\.)*+)"')
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     settings = Settings()
     host = "127.0.0.1" if settings.host in _EVERYWHERE else settings.host
     address = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-    parser = argparse.ArgumentParser(prog="python -m service models", description=__doc__)
+    parser = argparse.ArgumentParser(prog="onward models", description=__doc__)
     parser.add_argument(
         "--url", default=address, help="of the service (default: %(default)s, by the settings)"
     )
@@ -107,7 +107,7 @@ def _row(entry: Mapping[str, Any], figures: Mapping[Key, Figures]) -> Sequence[s
     return (
         entry["name"],
         entry["version"],
-        ", ".join(entry.get("labels", ())) or "-",
+        ", ".join(entry.get("aliases", ())) or "-",
         state,
         told.device,
         str(told.requests),

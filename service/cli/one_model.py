@@ -17,7 +17,7 @@ async def one_model(settings: Settings, name: str, asked: str | None) -> AsyncIt
     Args:
         settings: the models folder and the device.
         name: of the model.
-        asked: a version or a label; None for whichever serves.
+        asked: a version or an alias; None for whichever serves.
 
     Raises:
         OnwardError: there is none, or it does not serve; says why.
@@ -27,7 +27,7 @@ async def one_model(settings: Settings, name: str, asked: str | None) -> AsyncIt
     reconciler = Reconciler(settings, Metrics(), Registry(settings.device))
     await reconciler.start()
     try:
-        with await reconciler.wake(name, asked) as model:
+        with await reconciler.ensure_loaded(name, asked) as model:
             yield model
     finally:
         await reconciler.close()

@@ -12,7 +12,7 @@ from service.settings import Settings
 
 
 def add_settings(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -> None:
-    """Offer settings as options; without names, all of them."""
+    """PublishedVersions settings as options; without names, all of them."""
     for name, field in Settings.model_fields.items():
         if names is not None and name not in names:
             continue

@@ -36,13 +36,13 @@ class Progress:
             self._stream.write(f"\r{self._line(done, failed, now)}\x1b[K")
             self._stream.flush()
 
-    def end(self, done: int, failed: int) -> None:
-        """Say what has been done in a last line."""
+    def end(self, done: int, failed: int, model: str) -> None:
+        """Report the total and the model, ``name/version``, in a last line."""
         seconds = time.monotonic() - self._started
         rate = done / max(seconds, 1e-9)
         start = "\r\x1b[K" if self._shown else ""
         self._stream.write(
-            f"{start}{done:,} {self._unit} in {seconds:.1f} s ({rate:,.0f} a second), "
+            f"{start}{model}: {done:,} {self._unit} in {seconds:.1f} s ({rate:,.0f} a second), "
             f"{failed:,} with an error.\n"
         )
 

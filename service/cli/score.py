@@ -1,4 +1,4 @@
-"""``python -m service score``: a file through a model, by the same code as over HTTP."""
+"""``onward score``: a file through a model, by the same code as over HTTP."""
 
 import argparse
 import asyncio
@@ -14,13 +14,13 @@ from service.cli.files import STANDARD, pieces, size_of, source, target
 from service.cli.one_model import one_model
 from service.cli.options import add_settings, read_settings
 from service.cli.progress import Progress
-from service.cli.score_images import score_pictures
+from service.cli.score_images import score_images
+from service.codecs.csv_header import SAMPLE_BYTES
 from service.codecs.endpoint import Endpoints
 from service.codecs.options import Parameters, read_parameters
 from service.errors import InvalidRequest, OnwardError
 from service.limits import Limits
 from service.observability.logs import configure_logging
-from service.tabletext.layout import SAMPLE_BYTES
 
 _FAILED, _USAGE_ERROR, _INTERRUPTED = 1, 2, 130
 _FORMS: dict[str, Form] = {
@@ -56,8 +56,8 @@ def score(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m service score",
-        description="Score a table, or a folder of pictures, by a model of the models folder, "
+        prog="onward score",
+        description="Score a table, or a folder of images, by a model of the models folder, "
         "without a server. The answer is the same as over HTTP.",
         epilog="Ends with 0 where every row has an answer, 1 where some have an error in their "
         "place, 2 where nothing was scored; then nothing is written.",
@@ -65,10 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("model", help="name of the model")
     parser.add_argument(
         "source",
-        help="file to read, also packed (.gz), or a folder of pictures; - is standard input",
+        help="file to read, also packed (.gz), or a folder of images; - is standard input",
     )
     parser.add_argument("-o", "--output", default=STANDARD, help="file to write (default: -)")
-    parser.add_argument("--version", help="of the model, or a label (default: what serves)")
+    parser.add_argument("--version", help="of the model, or an alias (default: what serves)")
     forms = get_args(TableForm)
     parser.add_argument("--from", dest="form", choices=forms, help="default: by the file's name")
     parser.add_argument("--to", choices=_answer_forms(), help="default: by the output's name")
@@ -86,7 +86,7 @@ def _answer_forms() -> list[Form]:
 
 def _scoring(options: argparse.Namespace) -> Coroutine[None, None, int]:
     if Path(options.source).is_dir():
-        return score_pictures(options, read_settings(vars(options)), _parameters(options))
+        return score_images(options, read_settings(vars(options)), _parameters(options))
     return _score(options)
 
 
@@ -116,7 +116,7 @@ async def _score(options: argparse.Namespace) -> int:
                 if scoring.broken is not None:
                     raise scoring.broken
     if not options.quiet:
-        progress.end(scoring.tally.seen, scoring.tally.faults)
+        progress.end(scoring.tally.seen, scoring.tally.faults, f"{model.name}/{model.version}")
     return scoring.tally.faults
 
 

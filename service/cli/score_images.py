@@ -1,4 +1,4 @@
-"""A folder of pictures through a model: a table of files and answers, by the code behind HTTP."""
+"""Score a folder of images with the codecs of the HTTP service; the output is a table."""
 
 import argparse
 import csv
@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service.bundle.outputs import Output
+from service.bundle.manifest import Output
 from service.cli.files import target
 from service.cli.one_model import one_model
 from service.cli.progress import Progress
@@ -24,7 +24,7 @@ Answer = dict[str, object]
 _PLAIN = ("label", "probability", "value", "unit")
 
 
-async def score_pictures(
+async def score_images(
     options: argparse.Namespace, settings: Settings, parameters: Parameters
 ) -> int:
     """Write one line a file, in the order of their names; how many of them have an error.
@@ -37,7 +37,7 @@ async def score_pictures(
     async with one_model(settings, options.model, options.version) as model:
         ask = _asker(model, Endpoints(settings, Limits(settings)), parameters)
         names = ["file", *column_names(_output(model), parameters)]
-        progress = Progress(len(files), "pictures")
+        progress = Progress(len(files), "images")
         failed = 0
         with target(options.output) as written:
             written.write(_line(names))
@@ -50,7 +50,7 @@ async def score_pictures(
                 if not options.quiet:
                     progress.show(done, failed)
     if not options.quiet:
-        progress.end(len(files), failed)
+        progress.end(len(files), failed, f"{model.name}/{model.version}")
     return failed
 
 
@@ -59,7 +59,7 @@ def _files(source: str) -> tuple[Path, list[Path]]:
     folder = Path(source)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name[0] != ".")
     if not files:
-        raise InvalidRequest(f"{folder} holds no files; give a folder of pictures.")
+        raise InvalidRequest(f"{folder} holds no files; give a folder of images.")
     return folder, files
 
 
@@ -75,11 +75,11 @@ def _asker(
     """What answers a file by the model.
 
     Raises:
-        InvalidRequest: the model takes no pictures, or has not what is asked for.
+        InvalidRequest: the model takes no images, or does not support an option.
     """
     codec = endpoints.of(model).images
     if codec is None:
-        raise InvalidRequest(f"Model {model.name!r} takes no pictures; give it a table to score.")
+        raise InvalidRequest(f"Model {model.name!r} takes no images; give it a table to score.")
     output = _output(model)
     require_offered(output, parameters)
 

@@ -1,22 +1,21 @@
-"""``python -m service tune``: how a model is best run on this machine, measured and written."""
+"""``onward tune``: how a model is best run on this machine, measured and written."""
 
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
 from service.bundle.errors import BundleError
-from service.bundle.store import Bundle, read_bundle
-from service.bundle.tuning import Measured, Tuning, write_tuning
+from service.bundle.store import Bundle, read_bundle, replace_document
+from service.bundle.tuning import TUNING, Measured, Tuning
 from service.cli.benchmark import Absent, curve, hand_over_seconds, usable_devices
 from service.cli.choosing import WORTH_ROWS, best_batch, chosen, compared
 from service.cli.options import add_settings, read_settings
-from service.engine.execution_plan import plan_for
-from service.engine.machine import this_machine
+from service.engine.execution_plan import plan_for, this_machine
 from service.engine.model import Limits
 from service.engine.repository import Candidate, Repository
 from service.errors import CannotStart, LoadFailed, ModelNotFound, OnwardError, VersionNotFound
 from service.observability.logs import configure_logging
-from service.settings import ActualDevice, Settings
+from service.settings import Settings
 
 _USAGE_ERROR = 2
 _HEADINGS = ("device", "threads", "rows", "ms (p50)", "rows/s")
@@ -33,7 +32,7 @@ def tune(arguments: Sequence[str]) -> int:
         if options.dry_run:
             _say("Nothing is written, as --dry-run asks.")
         else:
-            _say(f"Written: {write_tuning(candidate.folder.parent, tuning)}")
+            _say(f"Written: {replace_document(candidate.folder.parent / TUNING, tuning)}")
     except (OnwardError, BundleError) as error:
         reason = str(error)
     except OSError as error:
@@ -46,7 +45,7 @@ def tune(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m service tune",
+        prog="onward tune",
         description="Measure one model on this machine by device, threads and rows, print the "
         "curve, and write the choice to tuning.json beside its versions; the service follows at "
         "its next look. Measure on a machine that does nothing else.",
@@ -67,11 +66,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _candidate(settings: Settings, name: str, version: str | None) -> Candidate:
     """The version to measure: the one that was asked for, or the newest."""
-    homes = Repository(settings.models).scan().homes
+    homes = Repository(settings.models).scan().folders
     home = homes.get(name)
     if home is None:
         raise ModelNotFound(name, list(homes))
-    sound = [candidate for candidate in home.candidates or () if not candidate.refused]
+    sound = [candidate for candidate in home.candidates or () if not candidate.rejected]
     for candidate in sound:
         if version in {None, candidate.version}:
             return candidate
@@ -117,7 +116,7 @@ def _tuned(candidate: Candidate, settings: Settings, seconds: float) -> Tuning:
 
 
 def _measured(
-    bundle: Bundle, device: ActualDevice, settings: Settings, seconds: float
+    bundle: Bundle, device: str, settings: Settings, seconds: float
 ) -> Iterator[Measured]:
     """The curve of each number of threads that a worker has; on another device there is one."""
     most_threads = plan_for(settings, device).most_threads if device == "cpu" else 1

@@ -1,12 +1,12 @@
-"""Answers as CSV: the rows as they came, and behind them the answers' columns."""
+"""Responses as CSV: the rows as they came, followed by the columns of the predictions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import orjson
 
-from service.bundle.outputs import ClassesOutput, Output, ValueOutput
-from service.codecs.csv_open import CsvForm
+from service.bundle.manifest import ClassesOutput, Output, ValueOutput
+from service.codecs.csv_header import CsvFormat
 from service.codecs.options import Parameters
 from service.codecs.outputs import (
     chosen_labels,
@@ -17,7 +17,7 @@ from service.codecs.outputs import (
 )
 from service.codecs.row_batch import Block, Fault
 from service.engine.dtypes import Array
-from service.tabletext.quoting import quoted
+from service.tabletext.dialect import quoted
 
 
 class CsvAnswers:
@@ -25,24 +25,25 @@ class CsvAnswers:
 
     Args:
         output: what the model answers.
-        parameters: what the caller wants to read.
+        parameters: what the client requested.
         form: of the table; None where the rows were no cells, and only answers are written.
     """
 
     media_type = "text/csv; charset=utf-8; header=present"
 
-    def __init__(self, output: Output, parameters: Parameters, form: CsvForm | None) -> None:
+    def __init__(self, output: Output, parameters: Parameters, form: CsvFormat | None) -> None:
         self._output = output
         self._parameters = parameters
         self._carried = [] if form is None else list(form.header.names)
-        self._separator = "," if form is None else form.layout.separator
-        self._end = "\r\n" if form is None else form.layout.line_end
-        self._mark = "\ufeff" if form is not None and form.layout.marked else ""
+        self._separator = "," if form is None else form.dialect.separator
+        self._quote = '"' if form is None else form.dialect.quote
+        self._end = "\r\n" if form is None else form.dialect.line_end
+        self._mark = "\ufeff" if form is not None and form.dialect.marked else ""
         # Decimals by a comma, between commas, would each need quotes.
         comma = form is not None and form.decimal == "," != self._separator
         self._decimal = "," if comma else "."
         labels = output.labels if isinstance(output, ClassesOutput) else ()
-        self._labels = [quoted(label, self._separator) for label in labels]
+        self._labels = [self._cell(label) for label in labels]
         self._names = list(column_names(output, parameters))
         # The separators of a row that has no answer, before its error.
         self._blank = self._separator * (len(self._names) - 1)
@@ -51,13 +52,13 @@ class CsvAnswers:
         """The first line. A name that a column has already gets ``predicted_`` before it."""
         names = list(self._carried)
         taken = {name.strip() for name in names}
-        for wished in self._names:
-            name = wished
+        for new in self._names:
+            name = new
             while name in taken:
                 name = f"predicted_{name}"
             taken.add(name)
             names.append(name)
-        cells = (quoted(name, self._separator) for name in names)
+        cells = map(self._cell, names)
         return f"{self._mark}{self._separator.join(cells)}{self._end}".encode()
 
     def write(self, block: Block, scores: Array, warnings: Mapping[int, Sequence[str]]) -> bytes:
@@ -117,7 +118,7 @@ class CsvAnswers:
             numbers = [f"{row}{self._separator}{str(flag).lower()}" for row, flag in pairs]
         labels = self._labels
         rows = zip(chosen, numbers, strict=True)
-        return [f"{labels[place]}{self._separator}{shares}" for place, shares in rows]
+        return [f"{labels[position]}{self._separator}{shares}" for position, shares in rows]
 
     def _values(self, output: ValueOutput, values: Array) -> list[str]:
         """Each value with its unit and its interval, values being ``[rows, 1]``."""
@@ -133,10 +134,10 @@ class CsvAnswers:
         """The most probable labels of each row, each with its probability."""
         order = most_probable(probabilities, top)
         numbers = self._numbers(np.take_along_axis(probabilities, order, axis=1))
-        for places, shares in zip(order.tolist(), numbers, strict=True):
-            pairs = zip(places, shares.split(self._separator), strict=True)
+        for positions, shares in zip(order.tolist(), numbers, strict=True):
+            pairs = zip(positions, shares.split(self._separator), strict=True)
             yield self._separator.join(
-                f"{self._labels[place]}{self._separator}{share}" for place, share in pairs
+                f"{self._labels[position]}{self._separator}{share}" for position, share in pairs
             )
 
     def _numbers(self, table: Array) -> list[str]:
@@ -153,7 +154,7 @@ class CsvAnswers:
         return f"{self._separator}{self._cell(' '.join(sentences))}"
 
     def _cell(self, text: str) -> str:
-        return quoted(text, self._separator)
+        return quoted(text, self._separator, self._quote)
 
 
 def column_names(output: Output, parameters: Parameters) -> Iterator[str]:
@@ -174,8 +175,8 @@ def column_names(output: Output, parameters: Parameters) -> Iterator[str]:
 def _label_names(output: ClassesOutput, parameters: Parameters) -> Iterator[str]:
     yield from ("label", "probability")
     if parameters.top is not None:
-        for place in range(1, 1 + min(parameters.top, len(output.labels))):
-            yield from (f"label_{place}", f"probability_{place}")
+        for rank in range(1, 1 + min(parameters.top, len(output.labels))):
+            yield from (f"label_{rank}", f"probability_{rank}")
     elif parameters.probabilities:
         yield from (f"probability_{label}" for label in output.labels)
     if output.unsure_below is not None:

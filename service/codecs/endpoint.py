@@ -8,13 +8,11 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from service.bundle.features import FeaturesInput
-from service.bundle.inputs import ImageInput
-from service.bundle.manifest import Manifest
+from service.bundle.manifest import ImageInput, Manifest
 from service.codecs.features import FeatureCodec
-from service.codecs.images import Decoding, PictureCodec
+from service.codecs.images import DecodingPool, ImageCodec
 from service.codecs.json_writer import AnswerWriter, answer_writer
-from service.engine.model import ServedModel
-from service.engine.model_info import About
+from service.engine.model import ModelInfo, ServedModel
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.settings import Settings
@@ -78,7 +76,7 @@ class Endpoint:
         decoding: how images are decoded in this process.
     """
 
-    def __init__(self, info: About, decoding: Decoding) -> None:
+    def __init__(self, info: ModelInfo, decoding: DecodingPool) -> None:
         self.name = info.name
         self.version = info.version
         self.manifest = info.manifest
@@ -87,7 +85,7 @@ class Endpoint:
         self.class_labels = info.labels
         self.features: FeatureCodec | None = None
         """Of a model that takes named features."""
-        self.images: PictureCodec | None = None
+        self.images: ImageCodec | None = None
         """Of a model that takes images."""
         self.writer: AnswerWriter | None = None
         """Of a model that has a manifest."""
@@ -98,7 +96,7 @@ class Endpoint:
             if isinstance(info.manifest.input, FeaturesInput):
                 self.features = FeatureCodec(info.manifest.input)
             elif isinstance(info.manifest.input, ImageInput):
-                self.images = PictureCodec(info.manifest.input, decoding)
+                self.images = ImageCodec(info.manifest.input, decoding)
 
     def require_manifest(self) -> Manifest:
         """The manifest, which names features and class labels.
@@ -122,7 +120,7 @@ class Endpoint:
         self.require_manifest()
         if self.features is None:
             raise InvalidRequest(
-                f"Model {self.name!r} takes pictures, not a table's rows; send a picture's "
+                f"Model {self.name!r} takes images, not a table's rows; send an image's "
                 f"file to POST /models/{self.name}/predict, with its own Content-Type."
             )
         return self.features
@@ -137,7 +135,7 @@ class Endpoints:
     """
 
     def __init__(self, settings: Settings, limits: Limits) -> None:
-        self._decoding = Decoding(settings.max_picture_pixels, settings.max_body_bytes, limits)
+        self._decoding = DecodingPool(settings.max_image_pixels, settings.max_body_bytes, limits)
         self.by_model: WeakKeyDictionary[ServedModel, Endpoint] = WeakKeyDictionary()
         """Those that have been built."""
 
@@ -146,5 +144,5 @@ class Endpoints:
         try:
             return self.by_model[model]
         except KeyError:
-            endpoint = self.by_model[model] = Endpoint(model.about, self._decoding)
+            endpoint = self.by_model[model] = Endpoint(model.info, self._decoding)
             return endpoint

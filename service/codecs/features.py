@@ -56,6 +56,7 @@ class FeatureCodec:
 
     def __init__(self, features_input: FeaturesInput) -> None:
         self.features = features_input.features
+        self.table = features_input.table
         self._columns = Columns(self.features)
         self.names = frozenset(feature.name for feature in self.features)
         self._width = len(self.features)

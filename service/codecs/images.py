@@ -1,57 +1,75 @@
-"""A model's pictures: whatever was sent in, one checked uint8 tensor out.
+"""Decode the images of a request, in any form, into one checked uint8 tensor.
 
-What is wrong is reported for every picture at once, before anything is queued. Large pictures are
-decoded in threads of their own, few enough that their memory has a bound.
+An image is a file's bytes, base64 text, or pixels. The problems of all images are reported
+together, before anything is queued. Large images are decoded in a few separate threads, so their
+memory has a bound.
 """
 
 import asyncio
 import base64
+import re
+import struct
 import threading
+from binascii import a2b_base64
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property, partial
 from math import prod
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
+import numpy.typing as npt
 
-from service.bundle.inputs import ImageInput, input_shape
-from service.codecs.image_sources import KEY, bare, read_source, weight
+from service.bundle.manifest import ImageInput, input_shape
 from service.codecs.json_reader import Numbers
 from service.codecs.messages import Findings
-from service.codecs.pixels import Pixels, flat_pixels, whole_pixels
 from service.engine.dtypes import Arrays, Inputs
 from service.errors import InvalidRequest, Problem
-from service.imaging.preprocess import Picture, PictureRefused, PlainReader, example_picture
-from service.imaging.priority import step_back
+from service.imaging.preprocess import InputImage, InvalidImage, SmallPngReader, example_image
+from service.imaging.priority import lower_priority
 from service.limits import Limits
+from service.values import listed, shown
 
-# What takes longer to decode than a thread's hand-over costs, and holds up the event loop.
+KEY = "image"
+_BASE64 = "b64"
+# Some clients combine the forms of several protocols: {"image": {"b64": "..."}}.
+_MOST_WRAPPERS = 2
+_DATA_URL = re.compile(r"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
+_WEB = re.compile(r"(?:https?|ftp|file|blob):", re.IGNORECASE)
+# White space from e-mails, and the alphabet for URLs (RFC 4648).
+_PLAIN = str.maketrans("-_", "+/", " \t\r\n")
+
+# Above these limits, decoding would delay the event loop longer than handing over to a thread.
 _MOST_BYTES_AT_ONCE = 64 * 1024
 _MOST_PIXELS_AT_ONCE = 300_000
-# A plain file of the few pixels that `PlainReader` reads is no longer than this, in base64 too.
+# Files that `SmallPngReader` reads are no longer than this, in base64 too.
 _MOST_PLAIN_BYTES = 16 * 1024
-# Looking for ink takes longer than any decoding.
+# Segmentation takes longer than decoding.
 _MOST_DIGIT_PIXELS_AT_ONCE = 4096
-# Pictures that take no more memory to decode share these threads. Larger ones wait for a thread of
-# their own, one at a time, so that they neither add up nor hold up the others.
+# Images that take no more memory to decode share these threads. Larger ones wait for a separate
+# thread, one at a time, so that their memory does not add up and they do not delay the others.
 _MOST_SHARED_BYTES = 16 << 20
 _SHARED_THREADS = 2
 
-# Of a picture's own pixels, and how many each may have: grey, colour, or colour and alpha.
+# The axes of an image in colour, and the channels that it may have: grey, RGB or RGBA.
 _AXES = 3
 _CHANNELS = {1, 3, 4}
+_WHITE = 255
+_NUMBERS = {int, float}
 
-Place = Callable[[int], str]
-Opened = Picture | Pixels
+Pixels = npt.NDArray[np.uint8]
+Prefix = Callable[[int], str]
+Opened = InputImage | Pixels
 
 
-class Decoding:
-    """What an app allows pictures to take: pixels each, bytes all together, and threads.
+class DecodingPool:
+    """What an app allows for decoding images: pixels, bytes and threads.
 
     Args:
-        max_pixels: of one picture, as its header states.
-        max_bytes: of one request's pictures at the model's own size.
+        max_pixels: of one image, as declared in its header.
+        max_bytes: of the images of one request at the model's own size.
         limits: on the parts of a form.
     """
 
@@ -59,96 +77,96 @@ class Decoding:
         self.max_pixels = max_pixels
         self.max_bytes = max_bytes
         self.limits = limits
-        self.shared = ThreadPoolExecutor(_SHARED_THREADS, "pictures", step_back)
-        self.large = ThreadPoolExecutor(1, "large-pictures", step_back)
+        self.shared = ThreadPoolExecutor(_SHARED_THREADS, "images", lower_priority)
+        self.large = ThreadPoolExecutor(1, "large-images", lower_priority)
 
 
-class PictureCodec:
-    """Turns pictures into the tensor that a model takes, by the rule of its manifest."""
+class ImageCodec:
+    """Decodes images into the tensor of a model, with the preprocessing of its manifest."""
 
-    def __init__(self, rule: ImageInput, decoding: Decoding) -> None:
-        self._rule = rule
-        self._shape = input_shape(rule)
+    def __init__(self, spec: ImageInput, decoding: DecodingPool) -> None:
+        self._spec = spec
+        self._shape = input_shape(spec)
         self._one = 1, *self._shape
         self._count = prod(self._shape)
         self._decoding = decoding
-        self._plain_files = PlainReader(rule, decoding.max_pixels)
-        digits = rule.normalise == "digit"
+        self._plain_files = SmallPngReader(spec, decoding.max_pixels)
+        digits = spec.normalize == "digit"
         self._most_pixels_at_once = _MOST_DIGIT_PIXELS_AT_ONCE if digits else _MOST_PIXELS_AT_ONCE
 
     @cached_property
     def example(self) -> dict[str, str]:
-        """A picture that this model takes."""
-        return {KEY: base64.b64encode(example_picture(self._rule)).decode()}
+        """An image for this model."""
+        return {KEY: base64.b64encode(example_image(self._spec)).decode()}
 
     def is_single(self, data: Sequence[Any]) -> bool:
-        """Whether nested numbers are the pixels of one picture, rather than several pictures."""
+        """Whether nested numbers are the pixels of one image, rather than several images."""
         shape = _nesting(data)
         if not shape or self._is_own(shape[1:]):
             return False
         return len(shape) < _AXES or self._is_own(shape) or _is_colour(shape)
 
-    def read(self, given: Sequence[Any] | Pixels, place: Place) -> Inputs:
-        """The tensor ``[pictures, height, width, channels]``, or what makes it in a thread.
+    def read(self, images: Sequence[Any] | Pixels, prefix: Prefix) -> Inputs:
+        """The tensor ``[images, height, width, channels]``, or what decodes it in a thread.
 
         Args:
-            given: each picture, in any form that `read_source` knows; at least one. Or the tensor,
-                as `numbers` has it.
-            place: how the sentence about a picture begins.
+            images: each image in any form that `read_source` accepts, at least one; or the tensor,
+                as returned by `numbers`.
+            prefix: makes the beginning of a message about the image with this number.
 
         Raises:
-            InvalidInput: some are no pictures that are read here; says which.
-            InvalidRequest: they are too many.
+            InvalidInput: some images are invalid; the message names them.
+            InvalidRequest: there are too many images.
         """
-        if isinstance(given, np.ndarray):
-            return (given,)
-        if len(given) == 1 and (pixels := self._plain(given[0])) is not None:
+        if isinstance(images, np.ndarray):
+            return (images,)
+        if len(images) == 1 and (pixels := self._plain(images[0])) is not None:
             return (pixels,)
-        self.require_room(len(given))
-        reading = _Reading(self._opened, given, place)
-        if sum(map(weight, given)) <= _MOST_BYTES_AT_ONCE:
+        self.require_room(len(images))
+        pending = _PendingImages(self._open_source, images, prefix)
+        if sum(map(_encoded_size, images)) <= _MOST_BYTES_AT_ONCE:
             left = self._most_pixels_at_once
 
-            def is_small(picture: Picture) -> bool:
+            def is_small(image: InputImage) -> bool:
                 nonlocal left
-                left -= picture.pixels
+                left -= image.pixels
                 return left >= 0
 
-            if reading.proceed(is_small):
-                return (reading.tensor(),)
-        return partial(self._in_threads, reading)
+            if pending.decode_while(is_small):
+                return (pending.tensor(),)
+        return partial(self._in_threads, pending)
 
     def file(self, content: bytes) -> Pixels | None:
-        """The tensor of one picture's file that is small and plain, as `read` has it.
+        """The tensor of one small grey PNG file of the model's own size, as `read` decodes it.
 
-        None of any other, at which `read` must look closer.
+        None for any other file, which needs `read`.
         """
         if len(content) > _MOST_PLAIN_BYTES:
             return None
         pixels = self._plain_files.read(content)
         return None if pixels is None else pixels.reshape(self._one)
 
-    def _plain(self, given: Any) -> Pixels | None:  # noqa: ANN401 - JSON is any of its types
-        """The tensor of what needs neither Pillow nor a rule; None where more must be looked at."""
-        if not isinstance(given, bytes):
-            given = bare(given) if weight(given) <= _MOST_PLAIN_BYTES else None
-        if isinstance(given, bytes):
-            return self.file(given)
-        if not isinstance(given, list) or len(given) != self._count:
+    def _plain(self, value: Any) -> Pixels | None:  # noqa: ANN401 - JSON is any of its types
+        """The tensor of one small PNG file or flat list of pixels; None for anything else."""
+        if not isinstance(value, bytes):
+            value = _decode_text(value) if _encoded_size(value) <= _MOST_PLAIN_BYTES else None
+        if isinstance(value, bytes):
+            return self.file(value)
+        if not isinstance(value, list) or len(value) != self._count:
             return None
-        pixels = flat_pixels(given)
+        pixels = flat_pixels(value)
         return None if pixels is None else pixels.reshape(self._one)
 
-    def numbers(self, given: Numbers | None) -> Pixels | None:
-        """The tensor of pictures that were sent as flat rows of numbers, as `read` has them.
+    def numbers(self, rows: Numbers | None) -> Pixels | None:
+        """The tensor of images that were sent as flat rows of numbers, as `read` decodes them.
 
-        None where they are not whole numbers from 0 to 255, or there are too many.
+        None if they are not integers from 0 to 255, or if there are too many.
         """
-        if given is None or given.shape[1] != self._count:
+        if rows is None or rows.shape[1] != self._count:
             return None
-        if len(given) * self._count > self._decoding.max_bytes:
+        if len(rows) * self._count > self._decoding.max_bytes:
             return None
-        pixels = whole_pixels(given)
+        pixels = whole_pixels(rows)
         return None if pixels is None else pixels.reshape(-1, *self._shape)
 
     def require_parts(self, count: int) -> None:
@@ -162,117 +180,189 @@ class PictureCodec:
         self.require_room(count)
 
     def require_room(self, count: int) -> None:
-        """Refuse more pictures than a request may hold.
+        """Reject more images than a request may hold.
 
         Raises:
-            InvalidRequest: this count is more.
+            InvalidRequest: there are more.
         """
         most = self._decoding.max_bytes // prod(self._shape)
         if count > most:
             raise InvalidRequest(
-                f"{count:,} pictures are too many for a request to this model, which takes "
+                f"{count:,} images are too many for a request to this model, which takes "
                 f"{most:,}; send fewer at a time, or ask the operator to raise "
                 "ONWARD_MAX_BODY_BYTES."
             )
 
     def is_raw(self, content: memoryview) -> bool:
-        """Whether bytes are the model's own pixels, rather than a picture's file."""
+        """Whether bytes are the model's own pixels, rather than an image file."""
         return len(content) == prod(self._shape)
 
-    async def _in_threads(self, reading: "_Reading") -> Arrays:
-        """Read the pictures in threads, which stop at the next one when the client has gone."""
+    async def _in_threads(self, pending: "_PendingImages") -> Arrays:
+        """Decode the images in threads, which stop early if the client disconnects."""
         run = asyncio.get_running_loop().run_in_executor
         try:
-            if not await run(self._decoding.shared, reading.proceed, _is_shared):
-                await run(self._decoding.large, reading.proceed)
+            if not await run(self._decoding.shared, pending.decode_while, _is_shared):
+                await run(self._decoding.large, pending.decode_while)
         finally:
-            reading.abandoned.set()
-        return (reading.tensor(),)
+            pending.abandoned.set()
+        return (pending.tensor(),)
 
-    def _opened(self, given: Any) -> Opened:  # noqa: ANN401 - as above
-        source = read_source(given)
+    def _open_source(self, value: Any) -> Opened:  # noqa: ANN401 - as above
+        source = read_source(value)
         if isinstance(source, bytes):
-            return Picture.open(source, self._rule, self._decoding.max_pixels)
+            return InputImage.open(source, self._spec, self._decoding.max_pixels)
         if self._is_own(source.shape):
             return source.reshape(self._shape)
         if source.ndim == _AXES - 1 or _is_colour(source.shape):
-            return Picture.of(source, self._rule)
+            return InputImage.from_pixels(source, self._spec)
         height, width, channels = self._shape
-        raise PictureRefused(
+        raise InvalidImage(
             f"Its pixels have the shape {list(source.shape)}; send {[height, width, channels]}, "
-            f"or {prod(self._shape):,} numbers, or a picture's file in base64."
+            f"or {prod(self._shape):,} numbers, or an image's file in base64."
         )
 
     def _is_own(self, shape: tuple[int, ...]) -> bool:
-        """Whether pixels of this shape are the model's own."""
+        """Whether pixels of this shape have the model's own size."""
         height, width, channels = self._shape
         return shape in (self._shape, (prod(self._shape),)) or (
             channels == 1 and shape == (height, width)
         )
 
 
-class _Reading:
-    """The pictures of one request, read one after another, by one thread at a time.
+def read_source(value: Any) -> bytes | Pixels:  # noqa: ANN401 - JSON is any of its types
+    """The bytes of an image file, or pixels.
+
+    Raises:
+        InvalidImage: the value is neither, or its text cannot be decoded.
+    """
+    value = _unwrapped(value)
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return _file(value)
+    if isinstance(value, list):
+        return read_pixels(value)
+    if isinstance(value, dict):
+        got = f"an object of {listed(list(value)) or 'nothing'}"
+    else:
+        got = shown(value)
+    raise InvalidImage(f'Send {{"{KEY}": "the file in base64"}}, or its pixels; got {got}.')
+
+
+def _decode_text(value: Any) -> Any:  # noqa: ANN401 - as above
+    """The file's bytes or the list inside a value; any other value unchanged."""
+    value = _unwrapped(value)
+    if not isinstance(value, str):
+        return value
+    try:
+        return _file(value)
+    except InvalidImage:
+        return value
+
+
+def _encoded_size(value: Any) -> int:  # noqa: ANN401 - as above
+    """The approximate size of a value's file, which is what decoding costs."""
+    value = _unwrapped(value)
+    return len(value) if isinstance(value, bytes | str) else 0
+
+
+def read_pixels(data: Sequence[Any]) -> Pixels:
+    """Nested lists as an array of the same shape.
+
+    Raises:
+        InvalidImage: the lists are ragged, or hold other values than numbers from 0 to 255.
+    """
+    if not data:
+        raise InvalidImage("It holds no pixels; send numbers from 0 to 255, row by row.")
+    pixels = flat_pixels(data)
+    return _checked(_numbers(data)) if pixels is None else pixels
+
+
+def flat_pixels(data: Sequence[Any]) -> Pixels | None:
+    """A flat list of integers from 0 to 255, in any notation; None for anything else."""
+    try:
+        if type(data[0]) is int:
+            return np.frombuffer(bytes(data), np.uint8)
+        if type(data[0]) is not float:
+            return None  # a list of booleans would be accepted as numbers
+        # In 64 bits, because 32 bits would round a value slightly out of range into the range.
+        numbers = np.frombuffer(struct.pack(f"{len(data)}d", *data))
+    except (TypeError, ValueError, OverflowError, struct.error):
+        return None
+    return whole_pixels(numbers)
+
+
+def whole_pixels(numbers: Numbers) -> Pixels | None:
+    """Numbers as pixels; None unless all are integers from 0 to 255."""
+    if not (numbers.min() >= 0 and numbers.max() <= _WHITE):
+        return None
+    pixels = numbers.astype(np.uint8)
+    return pixels if np.count_nonzero(pixels == numbers) == numbers.size else None
+
+
+class _PendingImages:
+    """The images of one request, decoded one after another, by one thread at a time.
 
     Args:
-        open_picture: makes pixels or a picture of any form of one.
-        given: each picture, in any form.
-        place: how the sentence about a picture begins.
+        open_image: makes pixels or an `InputImage` of an image in any form.
+        images: each image in any form.
+        prefix: makes the beginning of a message about the image with this number.
     """
 
     def __init__(
-        self, open_picture: Callable[[Any], Opened], given: Sequence[Any], place: Place
+        self, open_image: Callable[[Any], Opened], images: Sequence[Any], prefix: Prefix
     ) -> None:
-        self._open = open_picture
-        self._given = given
-        self._place = place
-        self._next = 0
-        self._made: list[Pixels] = []
-        self._found = Findings()
+        self._open = open_image
+        self._images = images
+        self._prefix = prefix
+        self._position = 0
+        self._decoded: list[Pixels] = []
+        self._problems = Findings()
         self.abandoned = threading.Event()
-        """Set when nobody waits for the pictures any more."""
+        """Set when the client has disconnected or the request has timed out."""
 
-    def proceed(self, fits: Callable[[Picture], bool] = lambda _: True) -> bool:
-        """Read pictures up to the first that does not fit; tells whether all have been read.
+    def decode_while(self, fits: Callable[[InputImage], bool] = lambda _: True) -> bool:
+        """Decode images up to the first that does not fit; return whether all are decoded.
 
-        That one is opened anew later: while it waits it must not hold what its decoder allocates.
+        That image is opened again later, so that while it waits it does not hold the memory that
+        its decoder allocates.
 
         Raises:
-            TimeoutError: nobody waits any more.
+            TimeoutError: the client has disconnected or the request has timed out.
         """
-        for number in range(self._next, len(self._given)):
+        for number in range(self._position, len(self._images)):
             if self.abandoned.is_set():
                 raise TimeoutError
             try:
-                opened = self._open(self._given[number])
-                if isinstance(opened, Picture):
+                opened = self._open(self._images[number])
+                if isinstance(opened, InputImage):
                     if not fits(opened):
                         return False
                     opened = opened.read()
-                self._made.append(opened)
-            except PictureRefused as error:
-                row = number if len(self._given) > 1 else None
-                self._found.add(1, [Problem(f"{self._place(number)}{error}", row)])
-            self._next = number + 1
+                self._decoded.append(opened)
+            except InvalidImage as error:
+                row = number if len(self._images) > 1 else None
+                self._problems.add(1, [Problem(f"{self._prefix(number)}{error}", row)])
+            self._position = number + 1
         return True
 
     def tensor(self) -> Pixels:
-        """All pictures, ``[pictures, height, width, channels]``.
+        """All images, ``[images, height, width, channels]``.
 
         Raises:
-            InvalidInput: some were refused; says which.
+            InvalidInput: some images are invalid; the message names them.
         """
-        self._found.raise_any()
+        self._problems.raise_any()
         # A batch of one needs no copy.
-        return self._made[0][None] if len(self._made) == 1 else np.stack(self._made)
+        return self._decoded[0][None] if len(self._decoded) == 1 else np.stack(self._decoded)
 
 
-def _is_shared(picture: Picture) -> bool:
-    return picture.memory <= _MOST_SHARED_BYTES
+def _is_shared(image: InputImage) -> bool:
+    return image.memory <= _MOST_SHARED_BYTES
 
 
 def _nesting(data: Any) -> tuple[int, ...]:  # noqa: ANN401 - as above
-    """The lengths of nested lists of numbers, by their first items; none where they hold others."""
+    """The lengths of nested lists of numbers, by their first items; empty for anything else."""
     lengths: list[int] = []
     while isinstance(data, list) and data:
         lengths.append(len(data))
@@ -282,3 +372,70 @@ def _nesting(data: Any) -> tuple[int, ...]:  # noqa: ANN401 - as above
 
 def _is_colour(shape: Sequence[int]) -> bool:
     return len(shape) == _AXES and shape[-1] in _CHANNELS
+
+
+def _unwrapped(value: Any) -> Any:  # noqa: ANN401 - as above
+    """The value inside objects with a single known key; any other value unchanged."""
+    for _ in range(_MOST_WRAPPERS):
+        if not (isinstance(value, dict) and len(value) == 1):
+            break
+        ((key, inner),) = value.items()
+        if key not in (KEY, _BASE64):
+            break
+        value = inner
+    return value
+
+
+def _file(text: str) -> bytes:
+    if url := _DATA_URL.match(text):
+        text = text[url.end() :]
+        if not url[1]:
+            return unquote_to_bytes(text)
+    elif _WEB.match(text):
+        raise InvalidImage(
+            f"Addresses are not fetched, got {shown(text)}; send the image's file in base64."
+        )
+    with suppress(ValueError):
+        return a2b_base64(text, strict_mode=True)  # as most clients encode it, without a copy
+    text = text.translate(_PLAIN).rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise InvalidImage(
+            f"Its text is not base64, got {shown(text)}; send the image's file in base64."
+        ) from None
+
+
+def _numbers(data: Sequence[Any]) -> npt.NDArray[np.float64]:
+    # As objects first: next to a long string, numpy would allocate as much for every number.
+    values = np.array(data, np.object_)
+    kinds = set(map(type, values.ravel().tolist()))
+    if list in kinds:
+        raise InvalidImage(
+            "Its pixels are ragged; send rows of the same length, or the image's file in base64."
+        )
+    if kinds - _NUMBERS:
+        odd = next(value for value in values.ravel() if type(value) not in _NUMBERS)
+        raise InvalidImage(f"A pixel is {shown(odd)}; pixels are numbers from 0 to {_WHITE}.")
+    try:
+        return values.astype(np.float64)
+    except OverflowError:
+        raise InvalidImage(
+            f"A pixel is too large; pixels are numbers from 0 to {_WHITE}."
+        ) from None
+
+
+def _checked(numbers: npt.NDArray[np.float64]) -> Pixels:
+    if not numbers.size:
+        raise InvalidImage("It holds no pixels; send numbers from 0 to 255, row by row.")
+    low, high = float(numbers.min()), float(numbers.max())
+    if not (low >= 0 and high <= _WHITE):
+        odd = high if low >= 0 else low
+        raise InvalidImage(f"A pixel is {odd:g}; pixels are numbers from 0 to {_WHITE}.")
+    rounded = np.rint(numbers)
+    if high <= 1 and (rounded != numbers).any():
+        raise InvalidImage(
+            f"Its pixels lie between 0 and 1; send them from 0 to {_WHITE}, as files have them."
+        )
+    pixels: Pixels = rounded.astype(np.uint8)
+    return pixels

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import orjson
 
-from service.bundle.outputs import ClassesOutput, Output, ValueOutput
+from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.features import Warnings
 from service.codecs.outputs import chosen_labels, scores_by_label, unsure
 from service.engine.dtypes import Array

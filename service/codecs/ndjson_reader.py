@@ -6,7 +6,7 @@ from itertools import count
 import numpy as np
 import orjson
 
-from service.codecs.csv_lines import Lines
+from service.codecs.csv_reader import Lines
 from service.codecs.features import FeatureCodec
 from service.codecs.row_batch import Block, Fault, Matrix
 from service.errors import InvalidRequest

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import orjson
 
-from service.bundle.outputs import Output
+from service.bundle.manifest import Output
 from service.codecs.messages import error_document
 from service.codecs.options import Parameters
 from service.codecs.outputs import Answer, answers
@@ -17,11 +17,11 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 
 
 class JsonLines:
-    """Writes one answer a line; a row's error stands in its place.
+    """Writes one answer a line; a row with an error gets the error.
 
     Args:
         output: what the model answers.
-        parameters: what the caller wants to read.
+        parameters: what the client requested.
     """
 
     media_type = NDJSON

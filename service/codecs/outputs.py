@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.interval import Interval, IntervalLevel
-from service.bundle.outputs import ClassesOutput, Output, ValueOutput
+from service.bundle.manifest import ClassesOutput, Interval, IntervalLevel, Output, ValueOutput
 from service.codecs.options import Parameters
 from service.engine.dtypes import Array
 from service.errors import InvalidRequest

@@ -17,7 +17,7 @@ _MOST_PROBLEMS = 10
 
 @dataclass(frozen=True)
 class Fault:
-    """Why one row has no answer."""
+    """Why one row has no prediction."""
 
     sentence: str
     code: str
@@ -32,11 +32,11 @@ class Fault:
             place: of the row, such as "Line 7".
         """
         problems = error.problems if isinstance(error, InvalidInput) else ()
-        told = problems[:_MOST_PROBLEMS]
-        text = " ".join([_whole(problem) for problem in told] or [str(error)])
-        if isinstance(error, InvalidInput) and error.count > len(told):
-            text += f" And {error.count - len(told)} more problems."
-        return cls(f"{place}: {text[0].lower()}{text[1:]}", error.code, told)
+        shown = problems[:_MOST_PROBLEMS]
+        text = " ".join([_whole(problem) for problem in shown] or [str(error)])
+        if isinstance(error, InvalidInput) and error.count > len(shown):
+            text += f" And {error.count - len(shown)} more problems."
+        return cls(f"{place}: {text[0].lower()}{text[1:]}", error.code, shown)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Block:
     """Rows that came one after the other.
 
     ``numbers`` is ``[rows, columns]``, checked; those of a row with a fault mean nothing.
-    ``lines`` are their places in the file, from 1.
+    ``lines`` are their line numbers in the file, from 1.
     ``cells`` are the rows as they came and without their line ends, where they were cells.
     """
 

@@ -274,7 +274,7 @@ def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
     """
     if spec.datatype == "BYTES":
         expected = prod(shape)
-        strings = list(islice(_split_strings(content, spec), expected + 1))
+        strings = list(islice(_read_strings(content, spec), expected + 1))
         if len(strings) != expected:
             found = f"more than {expected}" if len(strings) > expected else str(len(strings))
             raise InvalidRequest(
@@ -363,16 +363,31 @@ def _is_length(axis: object) -> bool:
     return isinstance(axis, int) and not isinstance(axis, bool) and axis >= 0
 
 
-def _split_strings(content: memoryview, spec: TensorSpec) -> Iterator[str]:
-    place = 0
-    while place < len(content):
-        start = place + _LENGTH_BYTES
-        (length,) = struct.unpack("<I", content[place:start]) if start <= len(content) else (-1,)
-        place = start + length
-        if length < 0 or place > len(content):
-            raise InvalidRequest(f"Input {spec.name!r}: its bytes end within a string.")
+def split_elements(content: memoryview, name: str) -> Iterator[memoryview]:
+    """The elements of a BYTES tensor, each preceded by its length in four bytes.
+
+    Args:
+        content: the tensor.
+        name: of the input, for the message.
+
+    Raises:
+        InvalidRequest: the last element is incomplete.
+    """
+    start = 0
+    while start < len(content):
+        length = int.from_bytes(content[start : start + _LENGTH_BYTES], "little")
+        start += _LENGTH_BYTES
+        end = start + length
+        if end > len(content):
+            raise InvalidRequest(f"Input {name!r}: its bytes end within an element.")
+        yield content[start:end]
+        start = end
+
+
+def _read_strings(content: memoryview, spec: TensorSpec) -> Iterator[str]:
+    for element in split_elements(content, spec.name):
         try:
-            yield str(content[start:place], "utf-8")
+            yield str(element, "utf-8")
         except UnicodeDecodeError:
             raise InvalidRequest(
                 f"Input {spec.name!r}: a string is not UTF-8, which ONNX strings are."

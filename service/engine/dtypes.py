@@ -1,6 +1,6 @@
 """Arrays as the engine passes them, and the protocol's names for their element types."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,6 @@ Array = npt.NDArray[Any]
 Arrays = tuple[Array, ...]
 Inputs = Arrays | Callable[[], Awaitable[Arrays]]
 """Checked arrays in the order of a model's inputs, or what makes them."""
-# Names of tensors, each with a row's shape and datatype, as an array without rows.
-Rows = Sequence[tuple[str, Array]]
 
 # Stands, by identity, for an optional input or output that is left out.
 ABSENT: Array = np.empty(0, np.object_)
@@ -48,25 +46,3 @@ OF_RUNTIME: Mapping[str, str] = {
     "double": "FP64",
     "string": "BYTES",
 }
-
-
-def without_rows(shape: Sequence[int], datatype: str) -> Array | None:
-    """A tensor as an array without rows; None where its rows have not one and the same shape.
-
-    Args:
-        shape: as a graph tells it, -1 for an axis of any length.
-        datatype: as the protocol calls it.
-    """
-    made_of_rows = len(shape) > 1 and shape[0] < 0 and min(shape[1:]) >= 0
-    if not made_of_rows or datatype == "BYTES":
-        return None
-    return np.zeros((0, *shape[1:]), DTYPES[datatype])
-
-
-def as_array(output: Any) -> Array:  # noqa: ANN401 - the runtime answers several kinds
-    """An output as one array; a sequence of maps becomes a row of shares each, in their order."""
-    if isinstance(output, list):
-        classes = len(output[0]) if output else 0
-        rows = [list(shares.values()) for shares in output]
-        return np.array(rows, np.float32).reshape(len(rows), classes)
-    return ABSENT if output is None else np.asarray(output)

@@ -1,46 +1,49 @@
-"""How a model is to be run, before it is opened: by its tuning.json, the settings, or timing."""
+"""How a model runs, decided before it is loaded: by its tuning.json, the settings, or timing."""
 
 import logging
+import platform
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 from service.bundle.errors import BundleError
-from service.bundle.tuning import TUNING, Tuning, read_tuning
-from service.engine.cores import available_cores
-from service.engine.machine import difference, this_machine
-from service.settings import ActualDevice, Settings
+from service.bundle.store import read_document
+from service.bundle.tuning import TUNING, Machine, Tuning
+from service.engine.devices import available_cores
+from service.engine.session import RUNTIME_VERSION
+from service.settings import Settings
 
 Mode = Literal["inline", "batched"]
 ChosenBy = Literal["warm-up", "setting", "tuning.json", "graph"]
+
+_CPU = Path("/proc/cpuinfo")
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is decided before a model is opened.
+class ExecutionPlan:
+    """What is decided before a model is loaded.
 
-    ``threads`` is 0, and ``mode`` None, where timing is to choose; no more threads than
-    ``most_threads`` are then tried. ``max_batch_rows`` is a model's own, where it has one.
+    ``threads`` is 0, and ``mode`` None, if timing is to choose; no more threads than
+    ``most_threads`` are then tried. ``max_batch_rows`` is the model's own, if it has one.
     """
 
-    device: ActualDevice = "cpu"
+    device: str = "cpu"
     threads: int = 1
     most_threads: int = 1
     mode: Mode | None = None
     mode_by: ChosenBy = "warm-up"
     max_batch_rows: int | None = None
     gpu_memory_mib: int = 0
-    graphs: bool = False
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How a model is run, and who chose that.
+    """How a model runs, and what decided it.
 
-    ``row_seconds`` is the least time of a run of one row, and ``rows_bitwise`` whether the examples
-    gave the same bits together as one by one; of a model without examples neither is known.
+    ``row_seconds`` is the shortest run of one row, and ``rows_bitwise`` whether the examples gave
+    the same bits in a batch as one by one; of a bare model neither is known.
     """
 
     mode: Mode
@@ -48,42 +51,41 @@ class Execution:
     threads: int
     row_seconds: float | None = None
     rows_bitwise: bool = False
-    graphs: bool = False
 
 
-def plan_for(settings: Settings, device: ActualDevice) -> Plan:
-    """What the settings say of every model that has no tuning.json."""
+def plan_for(settings: Settings, device: str) -> ExecutionPlan:
+    """The plan of every model without a tuning.json."""
     cores = available_cores()
     mode = None if settings.execution == "auto" else settings.execution
-    return Plan(
+    return ExecutionPlan(
         device=device,
         threads=settings.threads,
-        # No more than this worker's share; several workers take all cores without.
+        # This worker's share of the cores.
         most_threads=max(1, cores // (settings.workers or cores)),
         mode=mode,
         mode_by="setting" if mode else "warm-up",
         gpu_memory_mib=settings.gpu_memory_mib,
-        graphs=settings.cuda_graphs == "on",
     )
 
 
-def planned(plan: Plan, home: Path) -> Plan:
-    """The service's plan with what a model's own tuning.json says instead.
+def apply_tuning(plan: ExecutionPlan, home: Path) -> ExecutionPlan:
+    """The service's plan with the overrides of a model's own tuning.json.
 
-    A file that cannot be used refuses no model: it is told, and the service's plan holds.
+    A file that cannot be used is no reason to reject a model: it is logged and ignored.
     """
     facts = {"model": home.name}
     try:
-        tuning = read_tuning(home)
+        tuning = read_document(Tuning, home / TUNING)
     except BundleError as error:
         _log.warning("tuning not used", extra=facts | {"reason": str(error)})
         return plan
     if tuning is None:
         return plan
-    if tuning.machine and (differs := difference(tuning.machine, this_machine())):
+    if tuning.machine and (differs := machine_difference(tuning.machine, this_machine())):
         reason = f"{TUNING} was measured elsewhere ({differs}); it holds, but tune here"
         _log.warning("tuning of another machine", extra=facts | {"reason": reason})
-    device = _device(tuning, plan.device)
+    # The CPU works everywhere; any other device only where the service chose it.
+    device = "cpu" if tuning.device == "cpu" else plan.device
     if tuning.device is not None and device != tuning.device:
         reason = f"{TUNING} asks for {tuning.device}, and the service uses {plan.device}"
         _log.warning("tuning not used", extra=facts | {"reason": reason})
@@ -98,8 +100,25 @@ def planned(plan: Plan, home: Path) -> Plan:
     )
 
 
-def _device(tuning: Tuning, used: ActualDevice) -> ActualDevice:
-    """The CPU works everywhere; any other device only where the service chose it."""
-    known: tuple[ActualDevice, ...] = get_args(ActualDevice)
-    asked = [device for device in known if device == tuning.device]
-    return asked[0] if asked and asked[0] in {"cpu", used} else used
+def this_machine() -> Machine:
+    """The processor, the cores of this process, and ONNX Runtime's version."""
+    return Machine(cpu=_processor(), cores=available_cores(), runtime=RUNTIME_VERSION)
+
+
+def machine_difference(other: Machine, here: Machine) -> str:
+    """How another machine differs from this one; empty if it does not."""
+    pairs: list[tuple[str, object, object]] = [
+        ("CPU", other.cpu, here.cpu),
+        ("cores", other.cores, here.cores),
+        ("ONNX Runtime", other.runtime, here.runtime),
+    ]
+    return "; ".join(f"{what} {then}, here {now}" for what, then, now in pairs if then != now)
+
+
+def _processor() -> str:
+    try:
+        lines = _CPU.read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

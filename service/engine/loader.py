@@ -1,28 +1,60 @@
-"""From a folder to a model that has proved itself on the device it will really use."""
+"""Loads a version: from its folder to a model that has passed its self-test on the actual device.
 
+`load` does it in the calling thread; `VersionLoader` loads in threads, a few versions at a time,
+and returns a registry entry whatever happens.
+"""
+
+import asyncio
 import logging
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 from service.bundle.errors import BundleError, NotOnnx
-from service.bundle.onnx_file import GraphFacts, OnnxFile, read_onnx
-from service.bundle.store import MODEL, Bundle, read_bundle
-from service.engine.execution_plan import ChosenBy, Execution, Mode, Plan, planned
-from service.engine.foreign import batching_beside, labels_beside
-from service.engine.metadata import is_bare, labels_of
-from service.engine.model import QUICK_SECONDS, Limits, ServedModel
-from service.engine.model_info import About
-from service.engine.repository import Candidate
-from service.engine.self_test import as_rows, prove, row_seconds
-from service.engine.session import Opening, Session
-from service.engine.statistics import Statistics
+from service.bundle.onnx_file import GraphFacts, OnnxFile
+from service.bundle.store import MODEL, Bundle, read_bundle, read_onnx
+from service.engine.execution_plan import (
+    ChosenBy,
+    Execution,
+    ExecutionPlan,
+    Mode,
+    apply_tuning,
+    plan_for,
+)
+from service.engine.model import QUICK_SECONDS, Limits, ModelInfo, ServedModel, Statistics
+from service.engine.model_cache import CachedModel, ModelCache
+from service.engine.registry import Entry, State, rejected
+from service.engine.repository import (
+    Candidate,
+    configured_batching,
+    configured_labels,
+    fingerprint,
+)
+from service.engine.sandbox import LOAD_TIMEOUT_SECONDS, LoadSandbox
+from service.engine.self_test import (
+    as_rows,
+    is_bare,
+    labels_of,
+    measure_row,
+    read_metadata,
+    run_self_test,
+)
+from service.engine.session import Session, SessionConfig
+from service.engine.threads import in_daemon_thread
 from service.engine.weights import Weights, read_weights
 from service.errors import GraphRefused, LoadFailed
 from service.observability.metrics import Metrics
+from service.settings import Settings
 
-# Below this more threads gain less than the second opening that trying them takes.
+LAZY = "its first request loads it"
+"""Reason of a version whose metadata was read, and nothing else."""
+
+# Below this, more threads save less than the second load takes that trying them needs.
 _THREADS_ABOVE_SECONDS = 0.000_5
-# More threads take more time of all cores together, so they have to be worth it.
+# More threads use more time of all cores together, so they must be worth it.
 _WORTH_THREADS = 0.8
+# Two, so that one model's long load does not delay another's, and loads do not all run at once.
+_CONCURRENT_LOADS = 2
 
 _log = logging.getLogger(__name__)
 
@@ -35,32 +67,32 @@ class _Opened:
 
 def load(
     candidate: Candidate,
-    plan: Plan,
+    plan: ExecutionPlan,
     limits: Limits,
     metrics: Metrics,
     statistics: Statistics | None = None,
 ) -> ServedModel:
-    """Open a version, prove it, and warm it.
+    """Open a version, run its self-test, and warm it up.
 
-    A folder that holds a ``model.onnx`` and nothing of a bundle is served by its graph alone.
+    A folder with a ``model.onnx`` and nothing else of a bundle is served by its graph alone.
 
     Raises:
         BundleError: the bundle breaks the contract.
-        LoadFailed: the runtime refuses the graph, or it does not compute what was trained.
+        LoadFailed: ONNX Runtime rejects the graph, or it fails its self-test.
     """
     home = candidate.folder.parent
-    plan = planned(plan, home)
+    plan = apply_tuning(plan, home)
     if plan.max_batch_rows is not None:
         limits = replace(limits, max_batch_rows=plan.max_batch_rows)
     manifest = None
-    joins = True
+    shares_runs = True
     if is_bare(candidate):
-        configured = batching_beside(home)
-        joins = _joins_bare(plan, configured)
+        configured = configured_batching(home)
+        shares_runs = _bare_shares_runs(plan, configured)
         if plan.max_batch_rows is None and configured:
             limits = replace(limits, max_batch_rows=min(configured, limits.batch_rows))
         opened = _open_bare(candidate, plan, limits)
-        labels = labels_beside(home)
+        labels = configured_labels(home)
     else:
         bundle = read_bundle(candidate.folder)
         manifest = bundle.manifest
@@ -68,7 +100,7 @@ def load(
         opened = _open_bundle(candidate, bundle, plan, limits)
     session, execution = opened.session, opened.execution
     joined = limits.quick_rows if execution.mode == "inline" else limits.batch_rows
-    about = About(
+    info = ModelInfo(
         name=candidate.name,
         version=candidate.version,
         folder=candidate.folder,
@@ -78,33 +110,157 @@ def load(
         outputs=session.outputs,
         labels=labels,
         max_batch_rows=limits.batch_rows,
-        joined_rows=joined if joins else 1,
+        joined_rows=joined if shares_runs else 1,
         execution=execution,
         statistics=statistics or Statistics(),
     )
-    return ServedModel(about, session, execution=execution.mode, limits=limits, metrics=metrics)
+    return ServedModel(info, session, execution=execution.mode, limits=limits, metrics=metrics)
 
 
-def _joins_bare(plan: Plan, configured: int | None) -> bool:
-    """Whether the rows of several requests share a run of a bare graph.
+class VersionLoader:
+    """Loads versions on one device."""
 
-    Nothing but the operator's word says that they are independent of each other.
+    device: str = "cpu"
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.cache = ModelCache(settings.memory_budget_mib, settings.max_loaded_models, metrics)
+        self._settings = settings
+        self._limits = Limits(
+            settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds
+        )
+        self._metrics = metrics
+        self._semaphore = asyncio.Semaphore(_CONCURRENT_LOADS)
+        isolated = settings.load_isolation == "process"
+        self._sandbox = LoadSandbox(settings.threads or 1) if isolated else None
+
+    async def open(
+        self,
+        candidate: Candidate,
+        statistics: Statistics,
+        cached: Callable[[ServedModel], CachedModel],
+        pinned: Collection[ServedModel] = (),
+    ) -> Entry:
+        """The version as READY, or as UNAVAILABLE with the reason; nothing is raised.
+
+        Args:
+            candidate: the version.
+            statistics: which it continues.
+            cached: says how its model is evicted.
+            pinned: the models that stay in memory until it is loaded.
+        """
+        reservation = await self.cache.reserve(candidate, pinned)
+        model = None
+        try:
+            async with self._semaphore:
+                entry = await self._load_in_time(candidate, statistics)
+            model = entry.model
+        finally:
+            if model is None:
+                self.cache.release(reservation)
+        if model is not None:
+            self.cache.commit(reservation, candidate, cached(model))
+        return entry
+
+    async def read_lazy(self, candidate: Candidate) -> Entry:
+        """The version as READY, to be loaded by its first request, or as UNAVAILABLE."""
+        return await asyncio.to_thread(self._attempt, self._read_lazy, candidate)
+
+    async def close(self) -> None:
+        """Stop the sandbox."""
+        if self._sandbox is not None:
+            await asyncio.to_thread(self._sandbox.close)
+
+    async def _load_in_time(self, candidate: Candidate, statistics: Statistics) -> Entry:
+        """The version, loaded in a thread; UNAVAILABLE if that does not end."""
+        # The sandbox has shown that it ends, and its own loads wait for each other.
+        seconds = LOAD_TIMEOUT_SECONDS if self._sandbox is None else None
+        try:
+            async with asyncio.timeout(seconds):
+                return await in_daemon_thread(self._attempt, self._load, candidate, statistics)
+        except TimeoutError:
+            reason = f"it is not loaded after {LOAD_TIMEOUT_SECONDS:g} s"
+            facts = {"model": candidate.name, "version": candidate.version, "reason": reason}
+            _log.error("model rejected", extra=facts)
+            return rejected(candidate, reason)
+
+    def _attempt(self, attempt: Callable[..., Entry], candidate: Candidate, *rest: object) -> Entry:
+        """The result of an attempt, or the entry with the reason of its failure."""
+        facts = {"model": candidate.name, "version": candidate.version}
+        servable = True
+        try:
+            self.cache.require_possible(candidate)
+            return attempt(candidate, *rest)
+        except (BundleError, LoadFailed) as error:
+            reason = str(error)
+            servable = not isinstance(error, GraphRefused)
+        except Exception as error:  # noqa: BLE001 - whatever one model does, the others serve
+            _log.exception("unexpected error while loading a model", extra=facts)
+            reason = f"{type(error).__name__} while loading: {error}"
+        _log.error("model rejected", extra=facts | {"reason": reason})
+        return rejected(candidate, reason, servable=servable)
+
+    def _load(self, candidate: Candidate, statistics: Statistics) -> Entry:
+        name, version = candidate.name, candidate.version
+        started = perf_counter()
+        ready = False
+        try:
+            if self._sandbox is not None:
+                self._sandbox.check(candidate, self.device)
+            plan = plan_for(self._settings, self.device)
+            model = load(candidate, plan, self._limits, self._metrics, statistics)
+            _require_unchanged(candidate)
+            ready = True
+        finally:
+            seconds = perf_counter() - started
+            self._metrics.loaded(seconds, ready=ready)
+            if self.cache.limited:
+                self.cache.heap.trim()
+        facts: dict[str, object] = {"model": name, "version": version}
+        facts |= {"device": model.info.device, "execution": model.execution}
+        facts |= {"milliseconds": round(seconds * 1e3)}
+        _log.info("model ready", extra=facts)
+        return Entry(
+            name,
+            version,
+            State.READY,
+            model=model,
+            info=model.info,
+            fingerprint=candidate.fingerprint,
+        )
+
+    def _read_lazy(self, candidate: Candidate) -> Entry:
+        return Entry(
+            candidate.name,
+            candidate.version,
+            State.READY,
+            LAZY,
+            lazy=True,
+            info=read_metadata(candidate, self.device, self._limits.batch_rows),
+            fingerprint=candidate.fingerprint,
+        )
+
+
+def _bare_shares_runs(plan: ExecutionPlan, configured: int | None) -> bool:
+    """Whether several requests to a bare graph may share a run.
+
+    Only the operator knows that its rows are independent of each other.
 
     Args:
-        plan: has what ``tuning.json`` says, which comes first.
-        configured: what ``config.pbtxt`` says, as `batching_beside` has it.
+        plan: has what ``tuning.json`` says, which takes precedence.
+        configured: what ``config.pbtxt`` says, as `configured_batching` returns it.
     """
     if plan.max_batch_rows is not None:
         return plan.max_batch_rows > 1
     return configured is not None or (plan.mode == "batched" and plan.mode_by == "tuning.json")
 
 
-def _open_bare(candidate: Candidate, plan: Plan, limits: Limits) -> _Opened:
+def _open_bare(candidate: Candidate, plan: ExecutionPlan, limits: Limits) -> _Opened:
     """The session, run in a thread unless the operator says otherwise.
 
     Raises:
         BundleError: there is no file that can be read.
-        GraphRefused: it is not an ONNX file, its weights cannot be read, or the runtime refuses it.
+        GraphRefused: it is not an ONNX file, its weights cannot be read, or ONNX Runtime rejects
+            it.
     """
     try:
         onnx = read_onnx(candidate.folder / MODEL)
@@ -115,52 +271,50 @@ def _open_bare(candidate: Candidate, plan: Plan, limits: Limits) -> _Opened:
         session = _session(onnx, plan, limits, plan.threads or 1, weights)
     except (BundleError, LoadFailed) as error:
         raise GraphRefused(str(error)) from error
-    mode, chosen_by = _mode(candidate, plan, None, _obstacle(session, onnx.graph))
-    return _Opened(session, Execution(mode, chosen_by, session.opening.threads))
+    mode, chosen_by = _mode(candidate, plan, None, _unbounded_reason(session, onnx.graph))
+    return _Opened(session, Execution(mode, chosen_by, session.config.threads))
 
 
-def _open_bundle(candidate: Candidate, bundle: Bundle, plan: Plan, limits: Limits) -> _Opened:
-    """The session with as many threads as are quickest, proved, and how it is best run."""
+def _open_bundle(
+    candidate: Candidate, bundle: Bundle, plan: ExecutionPlan, limits: Limits
+) -> _Opened:
+    """The session with the fastest number of threads, self-tested, and how it runs."""
     onnx = OnnxFile(bundle.model, bundle.graph)
     session = _session(onnx, plan, limits, plan.threads or 1)
-    bitwise = prove(session, bundle, limits.deadline_seconds)
+    bitwise = run_self_test(session, bundle, limits.deadline_seconds)
     rows = as_rows(bundle.examples.input)
-    seconds = row_seconds(session, rows)
+    seconds = measure_row(session, rows)
     tried = plan.most_threads if not plan.threads and plan.device == "cpu" else 1
     if tried > 1 and seconds > _THREADS_ABOVE_SECONDS:
         del session  # two at a time would take twice the memory
         session = _session(onnx, plan, limits, tried)
-        threaded = row_seconds(session, rows)
+        threaded = measure_row(session, rows)
         if threaded < seconds * _WORTH_THREADS:
             seconds = threaded
         else:
             del session
             session = _session(onnx, plan, limits, 1)
-        bitwise = prove(session, bundle, limits.deadline_seconds)
-    session.bind()
-    if seconds < _THREADS_ABOVE_SECONDS:  # else nothing is seen of it
-        seconds = min(seconds, row_seconds(session, rows))
-    mode, chosen_by = _mode(candidate, plan, seconds, _obstacle(session, bundle.graph))
-    opening = session.opening
-    told = Execution(mode, chosen_by, opening.threads, seconds, bitwise, opening.graphs)
-    return _Opened(session, told)
+        bitwise = run_self_test(session, bundle, limits.deadline_seconds)
+    mode, chosen_by = _mode(candidate, plan, seconds, _unbounded_reason(session, bundle.graph))
+    execution = Execution(mode, chosen_by, session.config.threads, seconds, bitwise)
+    return _Opened(session, execution)
 
 
 def _mode(
-    candidate: Candidate, plan: Plan, seconds: float | None, obstacle: str
+    candidate: Candidate, plan: ExecutionPlan, seconds: float | None, unbounded: str
 ) -> tuple[Mode, ChosenBy]:
-    """Where the model runs, and who says so.
+    """How the model runs, and what decided it.
 
     Args:
         candidate: the version.
         plan: what the operator says.
-        seconds: the time of a row; None where it was not measured.
-        obstacle: why it may not run on the event loop, whoever says so; or empty.
+        seconds: the time of a row; None if it was not measured.
+        unbounded: why it must not run on the event loop, whoever says so; or empty.
     """
-    if obstacle:
+    if unbounded:
         if plan.mode == "inline":
             facts = {"model": candidate.name, "version": candidate.version}
-            reason = f"{plan.mode_by} says inline, and {obstacle}; it runs in a thread"
+            reason = f"{plan.mode_by} says inline, and {unbounded}; it runs in a thread"
             _log.warning("not run on the event loop", extra=facts | {"reason": reason})
         return "batched", "graph"
     if plan.mode is not None:
@@ -170,34 +324,37 @@ def _mode(
     return ("inline" if seconds < QUICK_SECONDS else "batched"), "warm-up"
 
 
-def _obstacle(session: Session, graph: GraphFacts) -> str:
-    """Why clients could make a run of the graph take any time; empty where they cannot.
+def _unbounded_reason(session: Session, graph: GraphFacts) -> str:
+    """Why clients could make a run take any time; empty if they cannot.
 
-    Such a graph never runs on the event loop, where everybody would wait for it.
+    Such a graph never runs on the event loop, where all other requests would wait for it.
     """
     if graph.unbounded:
         return f"the values that its operator {graph.unbounded} is given decide how long it takes"
     for spec in session.inputs:
-        # Without axes it is a scalar, or a tensor whose rank the graph does not tell.
+        # Without axes it is a scalar, or a tensor whose rank the graph does not give.
         if not spec.shape or min(spec.shape[1:], default=0) < 0:
             return f"its input {spec.name!r} has another axis of any length than that of the rows"
     return ""
 
 
 def _session(
-    onnx: OnnxFile, plan: Plan, limits: Limits, threads: int, weights: Weights | None = None
+    onnx: OnnxFile,
+    plan: ExecutionPlan,
+    limits: Limits,
+    threads: int,
+    weights: Weights | None = None,
 ) -> Session:
-    """Open the graph; with captured runs where that was asked for and can be."""
-    opening = Opening(
+    config = SessionConfig(
         threads=threads,
-        # How much memory a run takes is then no matter of its rows.
-        kept_rows=0 if onnx.graph.unbounded else limits.batch_rows,
+        # The memory of an unbounded run does not depend on its rows.
+        arena_rows=0 if onnx.graph.unbounded else limits.batch_rows,
         gpu_memory_mib=plan.gpu_memory_mib,
     )
-    if plan.graphs and plan.device == "cuda" and weights is None:
-        try:
-            captured = replace(opening, graphs=True)
-            return Session.open(onnx.content, plan.device, threads, opening=captured)
-        except LoadFailed as error:
-            _log.warning("runs are not captured", extra={"reason": str(error)})
-    return Session.open(onnx.content, plan.device, threads, weights, opening)
+    return Session.open(onnx.content, plan.device, threads, weights, config)
+
+
+def _require_unchanged(candidate: Candidate) -> None:
+    """Check that nobody wrote into the folder in the meantime; the next scan finds the change."""
+    if fingerprint(candidate.folder) != candidate.fingerprint:
+        raise LoadFailed("its files changed while it was loaded; the next scan loads it again")

@@ -1,15 +1,16 @@
-"""Keeps the models in memory within a budget: who wants room waits until others have left.
+"""Keeps the models in memory within a budget: a load waits until others have left.
 
-The size of a model is told from its files, so that it is known before anything is read. What
-leaves is the model that has been used least recently, one that answers nobody before one that does.
+The size of a model is estimated from its files, so that it is known before anything is read. The
+least recently used model is evicted first, one without requests before one that has some.
 """
 
 import asyncio
+import ctypes
+import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from service.bundle.store import EXAMPLES, MANIFEST, MODEL
-from service.engine.heap import Heap
 from service.engine.model import ServedModel
 from service.engine.repository import Candidate
 from service.errors import LoadFailed
@@ -22,45 +23,56 @@ _COPIES_LOADED = 1
 _COPIES_LOADING = 3
 _OVERHEAD = _MIB
 
+# Models are often evicted in groups, and their sessions close a moment after the last response.
+_TRIM_SECONDS = 1.0
+# From glibc's malloc.h; musl has no mallopt, and returns large blocks anyway.
+_M_MMAP_THRESHOLD = -3
+_MAPPED_FROM_BYTES = 1024 * 1024
+
 
 @dataclass(frozen=True)
-class Occupant:
-    """A model in memory, and how it leaves."""
+class CachedModel:
+    """A model in memory, and how it is evicted."""
 
     model: ServedModel
     is_awaited: Callable[[], bool]
-    """Whether somebody waited for it to be loaded, and has not come by yet."""
+    """Whether a request has waited for it to be loaded, and has not used it yet."""
     evict: Callable[[], None]
 
 
 @dataclass(eq=False)
-class Room:
-    """What one version takes, from before it is loaded until nobody holds its model any more.
+class Reservation:
+    """The memory of one version, from before it is loaded until its last request has ended.
 
-    While it is loading, the models of ``beside`` stay.
+    While it is loading, the models of ``pinned`` stay.
     """
 
     size: int
-    beside: Collection[ServedModel]
-    occupant: Occupant | None = None
-    leaving: bool = False
+    pinned: Collection[ServedModel]
+    cached: CachedModel | None = None
+    evicted: bool = False
+
+    @property
+    def model(self) -> ServedModel | None:
+        """The model, once it is loaded."""
+        return None if self.cached is None else self.cached.model
 
 
-class Memory:
-    """The room for models, in bytes and in number; without limits it is only counted.
+class ModelCache:
+    """The memory for models, in bytes and in number; without limits it is only counted.
 
     Args:
-        mebibytes: that models may take in all, or 0.
-        most_models: that may be in memory at a time, or 0.
-        metrics: told how much is taken.
+        mebibytes: limit for all models, or 0.
+        most_models: limit of models in memory, or 0.
+        metrics: gets the bytes that are reserved.
     """
 
     def __init__(self, mebibytes: int, most_models: int, metrics: Metrics) -> None:
         self._mebibytes = mebibytes
         self._most_models = most_models
         self._metrics = metrics
-        self._rooms: set[Room] = set()
-        self._turn = asyncio.Lock()
+        self._reservations: set[Reservation] = set()
+        self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
         self.heap = Heap()
 
@@ -70,72 +82,75 @@ class Memory:
         return self._mebibytes > 0 or self._most_models > 0
 
     def require_possible(self, candidate: Candidate) -> None:
-        """Refuse a version that could not be loaded if it were alone.
+        """Reject a version that would not fit even if it were the only one.
 
         Raises:
-            LoadFailed: names its size and the budget.
+            LoadFailed: gives its size and the budget.
         """
         size = _loading_size(candidate)
         if not self._fits(size, 1):
             raise LoadFailed(
-                f"it takes some {-(-size // _MIB)} MiB to load, and ONWARD_MEMORY_BUDGET_MIB is "
+                f"it takes about {-(-size // _MIB)} MiB to load, and ONWARD_MEMORY_BUDGET_MIB is "
                 f"{self._mebibytes}; raise it"
             )
 
-    def holds_both(self, candidate: Candidate, beside: Collection[ServedModel]) -> bool:
-        """Whether a version can be loaded while these stay."""
-        sizes = [room.size for room in self._rooms if _model_of(room) in beside]
+    def fits_with(self, candidate: Candidate, pinned: Collection[ServedModel]) -> bool:
+        """Whether a version can be loaded while these models stay."""
+        sizes = [it.size for it in self._reservations if it.model in pinned]
         return self._fits(sum(sizes) + _loading_size(candidate), len(sizes) + 1)
 
-    async def enter(self, candidate: Candidate, beside: Collection[ServedModel] = ()) -> Room:
-        """Wait for the room to load a version; first come, first served.
+    async def reserve(
+        self, candidate: Candidate, pinned: Collection[ServedModel] = ()
+    ) -> Reservation:
+        """Wait for the memory to load a version; first come, first served.
 
         Args:
-            candidate: the version, for which others may have to leave.
-            beside: the models that may not; `holds_both` was asked.
+            candidate: the version, for which others may be evicted.
+            pinned: the models that may not be; `fits_with` is true for them.
         """
-        room = Room(_loading_size(candidate), beside)
-        async with self._turn:
-            while not self._fits(room.size + self._taken(), 1 + len(self._rooms)):
+        reservation = Reservation(_loading_size(candidate), pinned)
+        async with self._lock:
+            while not self._fits(reservation.size + self._size, 1 + len(self._reservations)):
                 self._changed.clear()
-                if not self._evict_one_for(room):
+                if not self._evict_one_for(reservation):
                     await self._changed.wait()
-            self._rooms.add(room)
-        self._tell()
-        return room
+            self._reservations.add(reservation)
+        self._report()
+        return reservation
 
-    def settle(self, room: Room, candidate: Candidate, occupant: Occupant) -> None:
+    def commit(self, reservation: Reservation, candidate: Candidate, cached: CachedModel) -> None:
         """Note that a version is loaded."""
-        room.size, room.beside, room.occupant = _loaded_size(candidate), (), occupant
-        self._tell()
+        reservation.size, reservation.pinned = _loaded_size(candidate), ()
+        reservation.cached = cached
+        self._report()
 
-    def leave(self, room: Room) -> None:
-        """Note that a version was not loaded."""
-        self._rooms.discard(room)
-        self._tell()
-        self.heap.give_back_soon()
+    def release(self, reservation: Reservation) -> None:
+        """Note that a version was not loaded, or has left memory."""
+        self._reservations.discard(reservation)
+        self._report()
+        self.heap.trim_soon()
 
-    def left(self, model: ServedModel) -> None:
-        """Note that nobody holds a model any more."""
-        for room in [room for room in self._rooms if _model_of(room) is model]:
-            self.leave(room)
+    def release_model(self, model: ServedModel) -> None:
+        """Note that no request uses a retired model any more."""
+        for reservation in [it for it in self._reservations if it.model is model]:
+            self.release(reservation)
 
     def reconsider(self) -> None:
-        """Note that a model which was awaited is so no more."""
+        """Note that a model is no longer awaited."""
         self._changed.set()
 
-    def _evict_one_for(self, room: Room) -> bool:
-        """Make the least recently used one leave, unless those that leave already will do."""
-        staying = [other for other in self._rooms if not other.leaving]
+    def _evict_one_for(self, reservation: Reservation) -> bool:
+        """Evict the least recently used model, unless those that are evicted already suffice."""
+        staying = [other for other in self._reservations if not other.evicted]
         size = sum(other.size for other in staying)
-        if self._fits(room.size + size, 1 + len(staying)):
+        if self._fits(reservation.size + size, 1 + len(staying)):
             return False
-        kept = {model for other in (room, *staying) for model in other.beside}
-        free = [other.occupant for other in staying if _may_leave(other, kept)]
-        victim = min(filter(None, free), key=_use, default=None)
+        pinned = {model for other in (reservation, *staying) for model in other.pinned}
+        free = [other.cached for other in staying if _is_evictable(other, pinned)]
+        victim = min(filter(None, free), key=_last_use, default=None)
         if victim is None:
             return False
-        next(other for other in staying if other.occupant is victim).leaving = True
+        next(other for other in staying if other.cached is victim).evicted = True
         self._metrics.evicted()
         victim.evict()
         return True
@@ -144,38 +159,83 @@ class Memory:
         fits = not self._mebibytes or size <= self._mebibytes * _MIB
         return fits and (not self._most_models or models <= self._most_models)
 
-    def _taken(self) -> int:
-        return sum(room.size for room in self._rooms)
+    @property
+    def _size(self) -> int:
+        return sum(it.size for it in self._reservations)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self._changed.set()
-        self._metrics.memory(self._taken())
+        self._metrics.memory(self._size)
 
 
-def _may_leave(room: Room, kept: Collection[ServedModel]) -> bool:
-    occupant = room.occupant
-    return occupant is not None and occupant.model not in kept and not occupant.is_awaited()
+class Heap:
+    """Returns freed memory to the operating system.
+
+    The C library keeps what was freed for later use, and returns the free pages only on demand.
+    """
+
+    def __init__(self) -> None:
+        self._trim = _malloc_trim()
+        self._scheduled = False
+
+    def trim(self) -> None:
+        """Return what is free now; takes milliseconds."""
+        if self._trim is not None:
+            self._trim(0)
+
+    def trim_soon(self) -> None:
+        """Return it from a thread, once for all calls of a second; on the event loop only."""
+        if self._trim is not None and not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_later(_TRIM_SECONDS, self._trim_in_thread)
+
+    def _trim_in_thread(self) -> None:
+        self._scheduled = False
+        asyncio.get_running_loop().run_in_executor(None, self.trim)
 
 
-def _use(occupant: Occupant) -> tuple[bool, float]:
-    """What orders models by how easily they can be missed."""
-    return occupant.model.held, occupant.model.last_used
+def map_large_blocks() -> None:
+    """Make malloc map every block above 1 MiB by itself, so that freeing it returns it immediately.
+
+    By default glibc raises this threshold, up to 32 MiB, when large blocks are freed. Request
+    bodies of that size, growing at the same time, then leave gaps in the heap as large as
+    themselves: fifteen uploads of 50 MB took 425 MB instead of the 256 MB that they may use.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt: Callable[[int, int], int] | None = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
 
 
-def _model_of(room: Room) -> ServedModel | None:
-    return None if room.occupant is None else room.occupant.model
+def _is_evictable(reservation: Reservation, pinned: Collection[ServedModel]) -> bool:
+    cached = reservation.cached
+    return cached is not None and cached.model not in pinned and not cached.is_awaited()
+
+
+def _last_use(cached: CachedModel) -> tuple[bool, float]:
+    """Sort key for eviction."""
+    return cached.model.in_use, cached.model.last_used
 
 
 def _loading_size(candidate: Candidate) -> int:
-    return _COPIES_LOADING * _weights(candidate) + _OVERHEAD
+    return _COPIES_LOADING * _weights_size(candidate) + _OVERHEAD
 
 
 def _loaded_size(candidate: Candidate) -> int:
-    return _COPIES_LOADED * _weights(candidate) + _OVERHEAD
+    return _COPIES_LOADED * _weights_size(candidate) + _OVERHEAD
 
 
-def _weights(candidate: Candidate) -> int:
+def _weights_size(candidate: Candidate) -> int:
     """The bytes of a bundle's graph; of all files of a bare model, which may keep weights there."""
     sizes = {name: size for name, size, *_ in candidate.fingerprint}
     is_bundle = MANIFEST in sizes or EXAMPLES in sizes
     return sizes.get(MODEL, 0) if is_bundle else sum(sizes.values())
+
+
+def _malloc_trim() -> Callable[[int], int] | None:
+    """The C library's function, if it has one; other libraries need none."""
+    if sys.platform != "linux":
+        return None
+    trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim

@@ -1,20 +1,18 @@
-"""Brings the registry in line with the models folder: at the start, on a call, and while watching.
+"""Brings the registry in line with the models folder: at the start, on calls, and while watching.
 
-Each model goes its own way, told in `service.engine.lifecycle`, so that one that takes long, fails
-or breaks holds up no other.
+Each model has its own `service.engine.lifecycle`, so that one that takes long or fails delays no
+other.
 """
 
 import asyncio
 import logging
 from collections.abc import Coroutine, MutableSet
 
-from service.engine.lifecycle import Lifecycle
-from service.engine.model import ServedModel
-from service.engine.model_info import About
-from service.engine.opener import Opener
-from service.engine.publisher import Publisher
+from service.engine.lifecycle import Lifecycle, Publisher
+from service.engine.loader import VersionLoader
+from service.engine.model import ModelInfo, ServedModel
 from service.engine.registry import Registry
-from service.engine.repository import Home, Repository, Scan
+from service.engine.repository import ModelFolder, Repository, Scan
 from service.engine.session import choose_device
 from service.errors import ModelNotFound, ModelUnservable, NotAllowed
 from service.observability.metrics import Metrics
@@ -27,7 +25,7 @@ class Reconciler:
     """The only writer of a registry.
 
     Args:
-        unloaded: the models that calls have taken out of service; workers share it.
+        unloaded: the models that calls have unloaded; workers share it.
     """
 
     def __init__(
@@ -41,27 +39,28 @@ class Reconciler:
         self._metrics = metrics
         self._registry = registry
         self._repository = Repository(settings.models)
-        self._opener = Opener(settings, metrics)
+        self._loader = VersionLoader(settings, metrics)
         self._lifecycles: dict[str, Lifecycle] = {}
-        self._followed: dict[str, tuple[Home, bool]] = {}
-        self._following: set[asyncio.Task[None]] = set()
-        self._one_look = asyncio.Lock()
+        # The folder that each lifecycle was last given, and whether the model is to serve.
+        self._seen: dict[str, tuple[ModelFolder, bool]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lock = asyncio.Lock()
         self._unloaded: MutableSet[str] = set() if unloaded is None else unloaded
         self._problems: frozenset[str] = frozenset()
 
     async def start(self) -> None:
-        """Find the device and load every model of the folder.
+        """Choose the device and load every model of the folder.
 
         Raises:
-            DeviceUnavailable: the device that was demanded cannot be used.
+            DeviceUnavailable: the requested device cannot be used.
             NoModels: there is no models folder.
         """
-        # What waits on one event loop cannot wait on another, if the app is started again.
-        self._opener = Opener(self._settings, self._metrics)
-        self._one_look = asyncio.Lock()
+        # Made anew, since locks belong to one event loop and the app may be started again.
+        self._loader = VersionLoader(self._settings, self._metrics)
+        self._lock = asyncio.Lock()
         device = await asyncio.to_thread(choose_device, self._settings.device)
         self._registry.device = device
-        self._opener.device = device.actual
+        self._loader.device = device.actual
         self._metrics.device(device.requested, device.actual)
         facts: dict[str, str] = {"requested": device.requested, "actual": device.actual}
         _log.info(
@@ -70,138 +69,138 @@ class Reconciler:
         await self.refresh()
 
     async def watch(self) -> None:
-        """Look at the folder over and over; a folder that cannot be read changes nothing."""
-        told = ""
+        """Scan the folder periodically; a folder that cannot be read changes nothing."""
+        logged = ""
         while True:
             await asyncio.sleep(self._settings.poll_seconds)
             reason = ""
             try:
-                await self._look()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may succeed
+                await self._sync_changed()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next scan may succeed
                 reason = str(error)
-            if reason and reason != told:
+            if reason and reason != logged:
                 _log.error("models folder cannot be read", extra={"reason": reason})
-            told = reason
+            logged = reason
 
     async def refresh(self) -> None:
-        """Load what is new or changed, let go what is no longer there, and wait for all of it.
+        """Load what is new or changed, unload what was removed, and wait for all of it.
 
         Raises:
             NoModels: there is no models folder.
         """
-        await self._look()
-        await asyncio.gather(*self._following)
+        await self._sync_changed()
+        await asyncio.gather(*self._tasks)
 
     async def load_model(self, name: str) -> None:
-        """Look at one model again, or for the first time.
+        """Load one model, or load it again.
 
         Raises:
-            NotAllowed: the operator has not switched this on.
+            NotAllowed: the operator has not enabled this.
             ModelNotFound: the folder has no such model.
-            ModelUnservable: a version of it that is to serve does not prove itself; what served
-                before serves.
+            ModelUnservable: a version that is to serve fails its self-test or does not load; what
+                served before serves.
         """
         self._require_control()
         self._unloaded.discard(name)
         await self.reload_model(name)
 
     async def reload_model(self, name: str) -> None:
-        """Open a model again, unless a call has taken it out of service.
+        """Load a model again, unless a call has unloaded it.
 
         Raises:
             ModelNotFound: the folder has no such model.
-            ModelUnservable: a version of it that is to serve does not prove itself; what served
-                before serves.
+            ModelUnservable: a version that is to serve fails its self-test or does not load; what
+                served before serves.
         """
-        home, serves = await self._looked_at(name)
+        folder, serves = await self._scan_one(name)
         if not serves:
-            await self._lifecycle(name).unload(home)
+            await self._lifecycle(name).unload(folder)
             return
-        for entry in await self._lifecycle(name).follow(home, again=True):
+        for entry in await self._lifecycle(name).sync(folder, reload=True):
             failed = entry.reason if entry.model else not entry.serves
             if failed and not entry.superseded and not entry.absent:
                 raise ModelUnservable(name, entry.version, entry.reason)
 
     async def unload_model(self, name: str) -> None:
-        """Take a model out of service until it is loaded again.
+        """Unload a model until it is loaded again by a call.
 
         Raises:
-            NotAllowed: the operator has not switched this on.
+            NotAllowed: the operator has not enabled this.
             ModelNotFound: there is no such model.
         """
         self._require_control()
         self._registry.versions(name)
         self._unloaded.add(name)
-        home, _ = await self._looked_at(name)
-        await self._lifecycle(name).unload(home)
+        folder, _ = await self._scan_one(name)
+        await self._lifecycle(name).unload(folder)
 
-    async def wake(self, name: str, asked: str | None) -> ServedModel:
-        """The model that answers, loaded first where it is asleep.
+    async def ensure_loaded(self, name: str, version: str | None) -> ServedModel:
+        """The model that serves a version or an alias, loaded first if it is lazy.
 
         Raises:
-            NotFound: there is no such model, version or label.
-            ModelNotReady: there is, and it does not serve; says why.
-            ModelUnservable: there is, and the runtime cannot serve it; says why.
+            NotFound: there is no such model, version or alias.
+            ModelNotReady: it does not serve; says why.
+            ModelUnservable: ONNX Runtime cannot serve it; says why.
         """
         while True:
-            entry = self._registry.require(name, asked)
+            entry = self._registry.entry(name, version, serving=True)
             if entry.model is not None:
                 return entry.model
-            await self._lifecycle(name).wake(entry.version)
+            await self._lifecycle(name).ensure_loaded(entry.version)
 
-    async def about(self, name: str, asked: str | None) -> About:
-        """What is known of the version that answers; a bare model is opened to tell it.
+    async def model_info(self, name: str, version: str | None) -> ModelInfo:
+        """What is known of the version that serves; a lazy bare model is loaded for it.
 
         Raises:
-            NotFound: there is no such model, version or label.
-            ModelNotReady: there is, and it does not serve; says why.
-            ModelUnservable: there is, and the runtime cannot serve it; says why.
+            NotFound: there is no such model, version or alias.
+            ModelNotReady: it does not serve; says why.
+            ModelUnservable: ONNX Runtime cannot serve it; says why.
         """
-        about = self._registry.require(name, asked).about
-        return (await self.wake(name, asked)).about if about is None else about
+        info = self._registry.entry(name, version, serving=True).info
+        return (await self.ensure_loaded(name, version)).info if info is None else info
 
     async def close(self) -> None:
-        """Let every model finish what waits, and forget them."""
-        for task in self._following:
+        """Let every model finish its requests, and remove them."""
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._following, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(lifecycle.close() for lifecycle in self._lifecycles.values()))
         self._lifecycles.clear()
-        self._followed.clear()
-        await self._opener.close()
+        self._seen.clear()
+        await self._loader.close()
 
-    async def _look(self) -> None:
-        """Set out to bring in line every model whose folder is not as it was."""
-        async with self._one_look:
-            homes = (await self._scan()).homes
-            for name in set(self._unloaded).difference(homes):
+    async def _sync_changed(self) -> None:
+        """Begin to sync every model whose folder has changed."""
+        async with self._lock:
+            folders = (await self._scan()).folders
+            for name in set(self._unloaded).difference(folders):
                 self._unloaded.discard(name)
-            for name in self._followed.keys() - homes.keys():
-                del self._followed[name]
-                self._set_out(self._lifecycle(name).leave())
-            for name, home in homes.items():
+            for name in self._seen.keys() - folders.keys():
+                del self._seen[name]
+                self._begin(self._lifecycle(name).remove())
+            for name, folder in folders.items():
                 serves = name not in self._unloaded
-                if self._followed.get(name) != (home, serves):
-                    self._followed[name] = (home, serves)
-                    way = self._lifecycle(name)
-                    self._set_out(way.follow(home) if serves else way.unload(home))
+                if self._seen.get(name) != (folder, serves):
+                    self._seen[name] = (folder, serves)
+                    lifecycle = self._lifecycle(name)
+                    self._begin(lifecycle.sync(folder) if serves else lifecycle.unload(folder))
 
-    async def _looked_at(self, name: str) -> tuple[Home, bool]:
-        """One model's folder as it is now, and whether it is to serve."""
-        async with self._one_look:
-            homes = (await self._scan()).homes
-            if name not in homes:
-                raise ModelNotFound(name, list(homes))
-            self._followed[name] = (homes[name], name not in self._unloaded)
-            return self._followed[name]
+    async def _scan_one(self, name: str) -> tuple[ModelFolder, bool]:
+        """One model's folder as it is now, and whether the model is to serve."""
+        async with self._lock:
+            folders = (await self._scan()).folders
+            if name not in folders:
+                raise ModelNotFound(name, list(folders))
+            self._seen[name] = (folders[name], name not in self._unloaded)
+            return self._seen[name]
 
-    def _set_out(self, way: Coroutine[None, None, object]) -> None:
-        task = asyncio.create_task(_guarded(way))
-        self._following.add(task)
-        task.add_done_callback(self._following.discard)
+    def _begin(self, change: Coroutine[None, None, object]) -> None:
+        task = asyncio.create_task(_logged(change))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _scan(self) -> Scan:
-        """What lies in the folder; what cannot be used there is told once."""
+        """The content of the folder; each problem is logged once."""
         scan = await asyncio.to_thread(self._repository.scan)
         for problem in sorted(scan.problems - self._problems):
             _log.error("left out of the models folder", extra={"reason": problem})
@@ -210,9 +209,9 @@ class Reconciler:
 
     def _lifecycle(self, name: str) -> Lifecycle:
         if name not in self._lifecycles:
-            publisher = Publisher(name, self._registry, self._metrics, self._opener.memory)
+            publisher = Publisher(name, self._registry, self._metrics, self._loader.cache)
             self._lifecycles[name] = Lifecycle(
-                name, self._opener, publisher, self._settings.version_policy
+                name, self._loader, publisher, self._settings.version_policy
             )
         return self._lifecycles[name]
 
@@ -224,9 +223,9 @@ class Reconciler:
             )
 
 
-async def _guarded(way: Coroutine[None, None, object]) -> None:
-    """One model's way; a fault of ours on it is told, and stops no other's."""
+async def _logged(change: Coroutine[None, None, object]) -> None:
+    """Log an unexpected error of one model's change, so that it stops no other model's."""
     try:
-        await way
-    except Exception:  # noqa: BLE001 - whatever happens to one model, the others go on
+        await change
+    except Exception:  # noqa: BLE001 - whatever happens to one model, the others continue
         _log.exception("model could not be brought in line")

@@ -1,21 +1,24 @@
-"""Which models serve, which cannot and why: the one truth that every endpoint reads."""
+"""Which versions are to serve, which do and why not the others: the one source for all endpoints.
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+`build_published` turns the selected versions of a model into what clients see, and `Registry`
+holds that for every model.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from service.bundle.policy import STABLE, Shadow
-from service.engine.model import ServedModel
-from service.engine.model_info import About
-from service.engine.repository import Fingerprint
+from service.bundle.policy import STABLE, Policy, Shadow
+from service.bundle.version_policy import Routes, Selection
+from service.engine.model import ModelInfo, ServedModel
+from service.engine.repository import Candidate, Fingerprint, ModelFolder
 from service.engine.session import DeviceChoice
-from service.engine.version_policy import Routes
 from service.errors import ModelNotFound, ModelNotReady, ModelUnservable, VersionNotFound
-from service.settings import Device
 
 
 class State(StrEnum):
-    """A version's state, in the words of the Open Inference Protocol's index."""
+    """A version's state, in the terms of the Open Inference Protocol's repository index."""
 
     LOADING = "LOADING"
     READY = "READY"
@@ -25,14 +28,14 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One version as the registry knows it; ``model`` is there when it serves from memory.
+    """One version in the registry.
 
-    One that is ``asleep`` serves too, once a request has loaded it. ``about`` is there for what
-    serves, unless it is a bare model that was never loaded. A ready version in memory has a
-    ``reason`` where its files have changed since, and were refused.
-    Not ``servable`` is a bare model whose graph the runtime refuses, today as tomorrow.
-    ``superseded`` is a version that was not opened, because another serves in its place.
-    ``absent`` is one that a label or the policy names, without a folder.
+    ``model`` is set when it is in memory; a ``lazy`` version is loaded by its first request.
+    ``info`` is set for a version that serves, unless it is a bare model that was never loaded. A
+    READY version has a ``reason`` if its files have changed since it was loaded, and were rejected.
+    ``servable`` is false for a bare model whose graph ONNX Runtime rejects, whatever else changes.
+    ``superseded`` is a version that is not opened, because another serves instead. ``absent`` is
+    one that an alias or the policy names, without a folder.
     """
 
     name: str
@@ -40,8 +43,8 @@ class Entry:
     state: State
     reason: str = ""
     model: ServedModel | None = None
-    asleep: bool = False
-    about: About | None = None
+    lazy: bool = False
+    info: ModelInfo | None = None
     servable: bool = True
     superseded: bool = False
     absent: bool = False
@@ -49,202 +52,255 @@ class Entry:
 
     @property
     def serves(self) -> bool:
-        """Whether requests are answered, at once or after a load."""
-        return self.model is not None or self.asleep
+        """Whether requests are served, immediately or after a load."""
+        return self.model is not None or self.lazy
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What one model offers: its versions, newest first, and which of them answers to what.
+class PublishedVersions:
+    """What clients see of one model: its versions, newest first, and how requests are routed.
 
-    ``labels`` has the version that each label is set to, as the routes have the one that answers
-    to it meanwhile. ``split`` has the share of the requests without a version that it answers,
-    ``shadow`` how it is compared with what answers them.
+    ``aliases`` has the version that each alias is set to, ``routes`` the one that serves it in the
+    meantime. ``split`` has each alias's share of the requests that name no version, ``shadow`` how
+    an alias is compared with the version that serves them.
     """
 
     entries: Sequence[Entry]
     routes: Routes = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
     split: Mapping[str, float] = field(default_factory=dict)
     shadow: Mapping[str, Shadow] = field(default_factory=dict)
 
 
-_NOTHING = Offer(())
+_NONE = PublishedVersions(())
 
 
 class Registry:
     """The models of one app. Only the reconciler's lifecycles change it, on the event loop."""
 
-    def __init__(self, requested: Device) -> None:
-        self._offers: dict[str, Offer] = {}
-        self._leaving: dict[tuple[str, str], Entry] = {}
-        self._answering: dict[tuple[str, str | None], ServedModel] = {}
-        # Models whose requests without a version are split, or copied.
-        self._special: set[str] = set()
-        self._shadowing: dict[str, Sequence[tuple[ServedModel, Shadow]]] = {}
+    def __init__(self, requested: str) -> None:
+        self._published: dict[str, PublishedVersions] = {}
+        self._unloading: dict[tuple[str, str], Entry] = {}
+        self._loaded: dict[tuple[str, str | None], ServedModel] = {}
+        self._routed: set[str] = set()
+        self._shadows: dict[str, Sequence[tuple[ServedModel, Shadow]]] = {}
         self.revision = 0
-        """Increases with every change of what the models offer."""
-        self.device = DeviceChoice(requested, "cpu", "not asked yet")
+        """Increases with every change of what is published."""
+        self.device = DeviceChoice(requested, "cpu", "not chosen yet")
 
-    def put(self, name: str, offer: Offer) -> None:
-        """Replace what a model offers; one without versions is forgotten."""
+    def publish(self, name: str, published: PublishedVersions) -> None:
+        """Replace what clients see of a model; one without versions is removed."""
         self.revision += 1
-        for asked in _asked(self._offers.get(name, _NOTHING)):
-            self._answering.pop((name, asked), None)
-        self._shadowing.pop(name, None)
-        self._special.discard(name)
-        if offer.split or offer.shadow:
-            self._special.add(name)
-        if not offer.entries:
-            self._offers.pop(name, None)
+        for version in _routes(self._published.get(name, _NONE)):
+            self._loaded.pop((name, version), None)
+        self._shadows.pop(name, None)
+        self._routed.discard(name)
+        if published.split or published.shadow:
+            self._routed.add(name)
+        if not published.entries:
+            self._published.pop(name, None)
             return
-        if name in self._offers:
-            self._offers[name] = offer
+        if name in self._published:
+            self._published[name] = published
         else:
-            self._offers = dict(sorted({**self._offers, name: offer}.items()))
-        models = {entry.version: entry.model for entry in offer.entries}
-        for asked, version in _asked(offer).items():
+            self._published = dict(sorted({**self._published, name: published}.items()))
+        models = {entry.version: entry.model for entry in published.entries}
+        for requested, version in _routes(published).items():
             if model := models.get(version):
-                self._answering[name, asked] = model
-        serving = self.find(name, None)
-        candidates = [(self.find(name, label), how) for label, how in offer.shadow.items()]
-        beside = [(it, how) for it, how in candidates if it is not None and it is not serving]
-        if serving is not None and beside:
-            self._shadowing[name] = beside
+                self._loaded[name, requested] = model
+        serving = self.find(name)
+        candidates = [(self.find(name, alias), how) for alias, how in published.shadow.items()]
+        others = [(it, how) for it, how in candidates if it is not None and it is not serving]
+        if serving is not None and others:
+            self._shadows[name] = others
 
-    def leave(self, entry: Entry) -> None:
-        """Tell of a version that answers its last callers."""
-        self._leaving[entry.name, entry.version] = entry
+    def add_unloading(self, entry: Entry) -> None:
+        """List a version that finishes its last requests."""
+        self._unloading[entry.name, entry.version] = entry
 
-    def left(self, entry: Entry) -> None:
-        """Tell no more of it."""
-        if self._leaving.get((entry.name, entry.version)) is entry:
-            del self._leaving[entry.name, entry.version]
-
-    def at_hand(self, name: str, asked: str | None) -> ServedModel | None:
-        """The same where its requests are neither split nor copied; None where more is to do."""
-        if asked is None and name in self._special:
-            return None
-        return self._answering.get((name, asked))
-
-    def find(self, name: str, asked: str | None) -> ServedModel | None:
-        """The model that answers to a version, a label, or neither; None where `get` says why.
-
-        This is the only place where a request meets a version.
-        """
-        return self._answering.get((name, asked))
+    def remove_unloading(self, entry: Entry) -> None:
+        """Stop listing it."""
+        if self._unloading.get((entry.name, entry.version)) is entry:
+            del self._unloading[entry.name, entry.version]
 
     @property
     def ready(self) -> bool:
         """Whether at least one model serves."""
-        return any(None in offer.routes for offer in self._offers.values())
+        return any(None in published.routes for published in self._published.values())
 
     @property
     def names(self) -> list[str]:
-        """Every model there is, ready or not, sorted."""
-        leaving = {name for name, _ in self._leaving if name not in self._offers}
-        return sorted({*self._offers, *leaving}) if leaving else list(self._offers)
+        """All models, ready or not, sorted."""
+        unloading = {name for name, _ in self._unloading if name not in self._published}
+        return sorted({*self._published, *unloading}) if unloading else list(self._published)
 
-    def split(self, name: str) -> Mapping[str, float]:
-        """The share of a model's requests without a version that goes to each label's."""
-        return self._offers.get(name, _NOTHING).split
+    @property
+    def routed(self) -> AbstractSet[str]:
+        """Models whose requests without a version are split or mirrored."""
+        return self._routed
 
-    def shadowing(self, name: str) -> Sequence[tuple[ServedModel, Shadow]]:
-        """The versions that get copies of the requests that `serving` answers."""
-        return self._shadowing.get(name, ())
+    def find(self, name: str, version: str | None = None) -> ServedModel | None:
+        """The model in memory that serves a version, an alias, or requests that name neither.
 
-    def offer(self, name: str) -> Offer:
-        """What a model offers; nothing where there is no such model."""
-        return self._offers.get(name, _NOTHING)
+        `entry` says why there is none. This is the only place where a request meets a version.
+        """
+        return self._loaded.get((name, version))
+
+    def entry(self, name: str, version: str | None = None, *, serving: bool = False) -> Entry:
+        """The entry of a version or an alias; by default of what serves, or else of the newest.
+
+        If no version serves an alias, it is the entry of the version that it is set to.
+
+        Args:
+            name: of the model.
+            version: or alias.
+            serving: reject an entry that does not serve, in memory or lazily.
+
+        Raises:
+            NotFound: there is no such model, version or alias.
+            ModelNotReady: it does not serve; says why.
+            ModelUnservable: ONNX Runtime cannot serve it; says why.
+        """
+        published, entries = self.published(name), self.versions(name)
+        number = published.routes.get(version, version)
+        if number is None:
+            number = published.aliases.get(STABLE, entries[0].version)
+        elif number == version:
+            number = published.aliases.get(number, number)
+        found = next((entry for entry in entries if entry.version == number), None)
+        if found is None:
+            raise VersionNotFound(name, number, _present(entries), list(published.aliases))
+        if not serving or found.serves:
+            return found
+        if found.absent:
+            aliases = list(published.aliases)
+            alias = version if version in aliases else None
+            raise VersionNotFound(name, found.version, _present(entries), aliases, alias)
+        if not found.servable:
+            raise ModelUnservable(name, found.version, found.reason)
+        raise ModelNotReady(name, found.version, found.reason)
 
     def versions(self, name: str) -> Sequence[Entry]:
-        """What is known of a model's versions, newest first.
+        """The entries of a model, newest first, including those that finish their last requests.
 
         Raises:
             ModelNotFound: there is no such model.
         """
-        entries = self.shown(name)
+        entries = self.published(name).entries
+        unloading = {version: e for (model, version), e in self._unloading.items() if model == name}
+        if unloading:
+            listed = [
+                entry if entry.serves else unloading.pop(entry.version, entry) for entry in entries
+            ]
+            known = {entry.version for entry in listed}
+            listed += [entry for version, entry in unloading.items() if version not in known]
+            return listed
         if not entries:
             raise ModelNotFound(name, self.names)
         return entries
 
-    def shown(self, name: str) -> Sequence[Entry]:
-        """The same; nothing where there is no such model."""
-        entries = self.offer(name).entries
-        leaving = {version: e for (model, version), e in self._leaving.items() if model == name}
-        if not leaving:
-            return entries
-        shown = [entry if entry.serves else leaving.pop(entry.version, entry) for entry in entries]
-        known = {entry.version for entry in shown}
-        return [*shown, *(entry for version, entry in leaving.items() if version not in known)]
+    def published(self, name: str) -> PublishedVersions:
+        """What clients see of a model; no versions if there is no such model."""
+        return self._published.get(name, _NONE)
 
-    def serving(self, name: str) -> ServedModel | None:
-        """The model that answers where no version is named, or None."""
-        return self._answering.get((name, None))
+    def shadows(self, name: str) -> Sequence[tuple[ServedModel, Shadow]]:
+        """The versions that get copies of the requests that name no version."""
+        return self._shadows.get(name, ())
 
-    def entry(self, name: str, asked: str | None = None) -> Entry:
-        """The entry of a version or of a label's; without one, of what serves, else of the newest.
-
-        Where nothing answers to a label, it is the entry of the version that it is set to.
-
-        Raises:
-            ModelNotFound: there is no such model.
-            VersionNotFound: the model has no such version or label.
-        """
-        entries, offer = self.versions(name), self.offer(name)
-        version = offer.routes.get(asked, asked)
-        if version is None:
-            version = offer.labels.get(STABLE, entries[0].version)
-        elif version == asked:
-            version = offer.labels.get(version, version)
-        for entry in entries:
-            if entry.version == version:
-                return entry
-        raise VersionNotFound(name, version, _there(entries), list(offer.labels))
-
-    def get(self, name: str, asked: str | None = None) -> ServedModel:
-        """The model that answers, from memory.
-
-        Raises:
-            NotFound: there is no such model, version or label.
-            ModelNotReady: there is, and it does not serve, or not yet; says why.
-            ModelUnservable: there is, and the runtime cannot serve it; says why.
-        """
-        model = self.find(name, asked)
-        if model is None:
-            entry = self.require(name, asked)
-            raise ModelNotReady(name, entry.version, entry.reason)
-        return model
-
-    def require(self, name: str, asked: str | None = None) -> Entry:
-        """The entry of what answers, in memory or asleep.
-
-        Raises:
-            NotFound: there is no such model, version or label.
-            ModelNotReady: there is, and it does not serve; says why.
-            ModelUnservable: there is, and the runtime cannot serve it; says why.
-        """
-        entry = self.entry(name, asked)
-        if entry.serves:
-            return entry
-        if entry.absent:
-            entries, labels = self.versions(name), list(self.offer(name).labels)
-            label = asked if asked in labels else None
-            raise VersionNotFound(name, entry.version, _there(entries), labels, label)
-        if not entry.servable:
-            raise ModelUnservable(name, entry.version, entry.reason)
-        raise ModelNotReady(name, entry.version, entry.reason)
-
-    def abouts(self) -> Iterator[About]:
+    def model_infos(self) -> Iterator[ModelInfo]:
         """What is known of every version that serves."""
-        for offer in self._offers.values():
-            yield from (entry.about for entry in offer.entries if entry.serves and entry.about)
+        for published in self._published.values():
+            yield from (it.info for it in published.entries if it.serves and it.info)
 
 
-def _asked(offer: Offer) -> Mapping[str | None, str]:
-    """The version that answers to each thing that can be asked for."""
-    return {entry.version: entry.version for entry in offer.entries} | dict(offer.routes)
+def build_published(
+    policy: Policy,
+    selection: Selection,
+    folder: ModelFolder,
+    known: Mapping[str, Entry],
+) -> PublishedVersions:
+    """What clients see of a model once everything that is to serve is open.
+
+    Args:
+        policy: the one in effect, which is the previous one if the folder's has a problem.
+        selection: what it selected.
+        folder: of the model.
+        known: the versions that were opened or rejected.
+    """
+    candidates = folder.candidates or ()
+    aliases = {alias: str(at.version) for alias, at in policy.aliases.items()}
+    entries = [
+        known[candidate.version]
+        if candidate.version in selection.examined or candidate.rejected
+        else _superseded(candidate, policy, selection)
+        for candidate in candidates
+    ]
+    present = {candidate.version for candidate in candidates}
+    entries += _absent(folder.name, policy, aliases, present)
+    entries = newest_first(_with_fallbacks(entry, aliases, selection) for entry in entries)
+    if folder.problem:
+        reasons = [entries[0].reason, folder.problem, "the previous policy stays in effect"]
+        entries[0] = replace(entries[0], reason="; ".join(filter(None, reasons)))
+    split = dict(sorted(policy.split.items()))
+    return PublishedVersions(entries, selection.routes, aliases, split, policy.shadow)
 
 
-def _there(entries: Sequence[Entry]) -> list[str]:
+def rejected(candidate: Candidate, reason: str, *, servable: bool = True) -> Entry:
+    """The entry of a version that cannot serve as it is on disk."""
+    return Entry(
+        candidate.name,
+        candidate.version,
+        State.UNAVAILABLE,
+        reason,
+        servable=servable,
+        fingerprint=candidate.fingerprint,
+    )
+
+
+def newest_first(entries: Iterable[Entry]) -> list[Entry]:
+    """By version, the highest first; folders that only resemble versions come last."""
+    return sorted(entries, key=lambda entry: (-_rank(entry.version), entry.version))
+
+
+def _rank(version: str) -> int:
+    return int(version) if str(int(version)) == version else -1
+
+
+def _superseded(candidate: Candidate, policy: Policy, selection: Selection) -> Entry:
+    if isinstance(policy.versions, tuple):
+        listed = ", ".join(map(str, policy.versions))
+        reason = f"its policy chooses {listed}"
+    else:
+        reason = f"version {selection.chosen[0]} serves instead"
+    return Entry(candidate.name, candidate.version, State.UNAVAILABLE, reason, superseded=True)
+
+
+def _absent(
+    name: str, policy: Policy, aliases: Mapping[str, str], present: set[str]
+) -> Iterable[Entry]:
+    """An entry for each version that an alias or the policy names, and that has no folder."""
+    named = {version: f"alias {alias!r} is set to it" for alias, version in aliases.items()}
+    if isinstance(policy.versions, tuple):
+        named |= {str(version): "its policy chooses it" for version in policy.versions}
+    for version in named.keys() - present:
+        reason = f"{named[version]}, and it has no folder"
+        yield Entry(name, version, State.UNAVAILABLE, reason, absent=True)
+
+
+def _with_fallbacks(entry: Entry, aliases: Mapping[str, str], selection: Selection) -> Entry:
+    """The entry; its reason names the versions that serve its aliases in the meantime."""
+    fallbacks = [
+        f"version {selection.routes[alias]} serves alias {alias!r}"
+        for alias, version in aliases.items()
+        if version == entry.version and selection.routes.get(alias, version) != version
+    ]
+    return replace(entry, reason="; ".join([entry.reason, *fallbacks])) if fallbacks else entry
+
+
+def _routes(published: PublishedVersions) -> Mapping[str | None, str]:
+    """The version that serves each thing that a request can name."""
+    return {entry.version: entry.version for entry in published.entries} | dict(published.routes)
+
+
+def _present(entries: Sequence[Entry]) -> list[str]:
     return [entry.version for entry in reversed(entries) if not entry.absent]

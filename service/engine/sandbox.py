@@ -1,7 +1,7 @@
-"""New versions opened in a process of its own first, so that one that crashes it harms nobody.
+"""New versions are loaded in a separate process first, so that one that crashes it harms nobody.
 
-Only a crash, or a load without end, is told by this process: everything else the service finds
-out for itself when it opens the version afterwards.
+That process detects only crashes and loads that never end; everything else the service finds out
+for itself when it loads the version afterwards.
 """
 
 import contextlib
@@ -15,59 +15,58 @@ from pathlib import Path
 
 from service.engine.repository import Candidate, Fingerprint
 from service.errors import LoadFailed
-from service.settings import ActualDevice
 
-PATIENCE_SECONDS = 300.0
-"""After which a load is taken for one without end."""
+LOAD_TIMEOUT_SECONDS = 300.0
+"""A load that takes longer is taken for one that never ends."""
 
 _IDLE_SECONDS = 10.0
 _ROOT = Path(__file__).parents[2]
 
 
-class Rehearsal:
-    """The process, started when there is something to try and ended when there is nothing more.
+class LoadSandbox:
+    """The process, started for the first version to check and ended when it is idle.
 
     Args:
-        threads: of one run, as the service has them.
-        patience_seconds: after which a load is taken for one without end.
+        threads: of one run, as in the service.
+        timeout_seconds: after which a load is taken for one that never ends.
     """
 
-    def __init__(self, threads: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, threads: int, timeout_seconds: float = LOAD_TIMEOUT_SECONDS) -> None:
         self._threads = threads
-        self._patience_seconds = patience_seconds
-        self._one_at_a_time = threading.Lock()
+        self._timeout_seconds = timeout_seconds
+        self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._idle: threading.Timer | None = None
-        self._survived: dict[tuple[str, str], Fingerprint] = {}
+        self._passed: dict[tuple[str, str], Fingerprint] = {}
 
-    def try_out(self, candidate: Candidate, device: ActualDevice) -> None:
-        """Open a version over there, unless it was as it lies there now; for a thread to wait on.
+    def check(self, candidate: Candidate, device: str) -> None:
+        """Load a version there, unless it has passed with the same files; blocks.
 
         Raises:
-            LoadFailed: the process did not survive it.
+            LoadFailed: the process ended, or had to be killed.
         """
         key = candidate.name, candidate.version
-        with self._one_at_a_time:
-            if self._survived.get(key) == candidate.fingerprint:
+        with self._lock:
+            if self._passed.get(key) == candidate.fingerprint:
                 return
             process = self._started()
-            impatience = threading.Timer(self._patience_seconds, process.kill)
-            impatience.daemon = True
-            impatience.start()
-            survived = _asked(process, candidate, device, self._threads)
-            hung = not impatience.is_alive()
-            impatience.cancel()
-            if not survived:
+            timeout = threading.Timer(self._timeout_seconds, process.kill)
+            timeout.daemon = True
+            timeout.start()
+            passed = _load(process, candidate, device, self._threads)
+            timed_out = not timeout.is_alive()
+            timeout.cancel()
+            if not passed:
                 self._end()
-                raise LoadFailed(self._obituary(process.returncode, hung=hung))
-            self._survived[key] = candidate.fingerprint
+                raise LoadFailed(self._exit_reason(process.returncode, timed_out=timed_out))
+            self._passed[key] = candidate.fingerprint
             self._end_when_idle()
 
     def close(self) -> None:
-        """End the process, and with it whatever it is trying."""
+        """End the process, whatever it is doing."""
         if (process := self._process) is not None:
             process.kill()
-        with self._one_at_a_time:
+        with self._lock:
             self._end()
 
     def _started(self) -> "subprocess.Popen[bytes]":
@@ -82,7 +81,7 @@ class Rehearsal:
                 stderr=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             )
-            _heard(self._process)  # that it is there; its start is not the model's time
+            _responds(self._process)  # once it runs; its start must not count for the model's time
         return self._process
 
     def _end_when_idle(self) -> None:
@@ -96,28 +95,28 @@ class Rehearsal:
                 self._process.communicate()
             self._process = None
 
-    def _obituary(self, code: int, *, hung: bool) -> str:
-        if hung:
-            return f"it is not loaded after {self._patience_seconds:g} s, tried in its own process"
+    def _exit_reason(self, code: int, *, timed_out: bool) -> str:
+        if timed_out:
+            return f"it is not loaded after {self._timeout_seconds:g} s, tried in its own process"
         killed = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return f"loading it ends the process that tries ({killed})"
 
 
-def _asked(
-    process: "subprocess.Popen[bytes]", candidate: Candidate, device: ActualDevice, threads: int
+def _load(
+    process: "subprocess.Popen[bytes]", candidate: Candidate, device: str, threads: int
 ) -> bool:
-    """Whether the process is still there when it has tried."""
-    question = [candidate.name, candidate.version, str(candidate.folder), device, threads]
+    """Whether the process is still there after the load."""
+    request = [candidate.name, candidate.version, str(candidate.folder), device, threads]
     if process.stdin is None:
         return False
     try:
-        process.stdin.write(json.dumps(question).encode() + b"\n")
+        process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.flush()
     except OSError:
         return False
-    return _heard(process)
+    return _responds(process)
 
 
-def _heard(process: "subprocess.Popen[bytes]") -> bool:
-    """Whether the process says something before it ends."""
+def _responds(process: "subprocess.Popen[bytes]") -> bool:
+    """Whether the process writes a line before it ends."""
     return process.stdout is not None and bool(process.stdout.readline())

@@ -1,58 +1,120 @@
-"""The proof that a bundle's graph computes here what was trained, and how long a row takes."""
+"""The self-test of a bundle: its graph computes here what was trained; and how long a row takes."""
 
 import math
-from time import perf_counter
+import os
+import threading
+from time import monotonic, perf_counter
+from typing import Any, Self
 
 import numpy as np
 
-from service.bundle.examples import Examples, Tensor
-from service.bundle.manifest import Manifest
-from service.bundle.store import EXAMPLES, MANIFEST, MODEL, Bundle
+from service.bundle.manifest import (
+    ClassesOutput,
+    Examples,
+    Manifest,
+    Tensor,
+    input_datatype,
+    input_name,
+    input_shape,
+    output_name,
+    output_width,
+)
+from service.bundle.store import (
+    EXAMPLES,
+    MANIFEST,
+    MODEL,
+    Bundle,
+    read_manifest,
+    require_regular,
+    require_sizes,
+)
 from service.engine.dtypes import DTYPES, Array
-from service.engine.metadata import input_spec, output_spec
-from service.engine.run_limit import RunLimit
-from service.engine.session import Session
+from service.engine.model import ModelInfo
+from service.engine.repository import Candidate, Labels
+from service.engine.session import Session, TensorSpec, new_control, terminate
 from service.errors import LoadFailed
 
 _TIMED_RUNS = 15
 
+_CHECK_SECONDS = 0.1
 
-def prove(session: Session, bundle: Bundle, deadline_seconds: float) -> bool:
-    """Compare with the examples, one by one and all rows at once.
+
+class RunLimit:
+    """A context manager that watches the runs of one thread from another.
+
+    One thread for all runs: starting a timer for each would take longer than most of them.
+    """
+
+    def __init__(self) -> None:
+        self.exceeded = False
+        """Whether a run was terminated."""
+        self._control: Any = new_control()
+        self._deadline: float | None = None
+        self._done = threading.Event()
+
+    def __enter__(self) -> Self:
+        """Start the watching thread."""
+        threading.Thread(target=self._watch, name="run limit", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the watching thread."""
+        self._done.set()
+
+    def start(self, seconds: float) -> Any:  # noqa: ANN401 - the runtime has no types
+        """Begin a run; returns the control to run it with."""
+        self._deadline = monotonic() + seconds
+        return self._control
+
+    def stop(self) -> None:
+        """End the run."""
+        self._deadline = None
+
+    def _watch(self) -> None:
+        while not self._done.wait(_CHECK_SECONDS):
+            deadline = self._deadline
+            if deadline is not None and monotonic() > deadline:
+                self.exceeded = True
+                terminate(self._control)
+                return
+
+
+def run_self_test(session: Session, bundle: Bundle, deadline_seconds: float) -> bool:
+    """Compare the outputs with the examples, row by row and for all rows at once.
 
     Args:
         session: the graph.
         bundle: its manifest and examples.
-        deadline_seconds: that a run of one row may take; no client would wait longer.
+        deadline_seconds: limit of a run of one row; no client would wait longer.
 
     Returns:
         Whether each row gave the same bits both ways.
 
     Raises:
-        LoadFailed: the graph does not fit the manifest, fails, does not end in time, or computes
-            something else.
+        LoadFailed: the graph does not match the manifest, fails, exceeds the limit, or gives other
+            outputs.
     """
     _check_signature(session, bundle.manifest)
     examples = bundle.examples
     rows = as_rows(examples.input)
     expected = as_rows(examples.output)
-    alone = []
+    outputs = []
     with RunLimit() as limit:
         for row in range(len(rows)):
             one = slice(row, row + 1)
-            alone.append(_run(session, rows[one], limit, deadline_seconds))
-            _compare(alone[row], expected[one], examples, one)
+            outputs.append(_run(session, rows[one], limit, deadline_seconds))
+            _compare(outputs[row], expected[one], examples, one)
         together = _run(session, rows, limit, deadline_seconds * len(rows))
     _compare(together, expected, examples, slice(None))
     return all(
-        output.tobytes() == together[row : row + 1].tobytes() for row, output in enumerate(alone)
+        output.tobytes() == together[row : row + 1].tobytes() for row, output in enumerate(outputs)
     )
 
 
-def row_seconds(session: Session, rows: Array, runs: int = _TIMED_RUNS) -> float:
-    """The least time of so many runs of one row.
+def measure_row(session: Session, rows: Array, runs: int = _TIMED_RUNS) -> float:
+    """The shortest of so many runs of one row, in seconds.
 
-    Others are served meanwhile, and what they take is not the model's.
+    The shortest, since other requests are served at the same time.
     """
     row = rows[:1]
     least = math.inf
@@ -64,7 +126,7 @@ def row_seconds(session: Session, rows: Array, runs: int = _TIMED_RUNS) -> float
 
 
 def as_rows(tensor: Tensor) -> Array:
-    """An example's tensor as an array; what is missing is NaN."""
+    """An example's tensor as an array; missing values are NaN."""
     values = [math.nan if value is None else value for value in tensor.data]
     return np.array(values, DTYPES[tensor.datatype]).reshape(tensor.shape)
 
@@ -105,7 +167,7 @@ def _compare(
     examples: Examples,
     rows: slice,
 ) -> None:
-    """Refuse where an output strays further than the bundle allows."""
+    """Reject outputs that deviate by more than the bundle's tolerance."""
     tolerance = examples.tolerance
     if got.shape != expected.shape:
         raise LoadFailed(f"self-test failed: output is {got.shape}, not {expected.shape}")
@@ -116,3 +178,54 @@ def _compare(
             f"self-test failed: example {(rows.start or 0) + row}, column {column} gives "
             f"{got[row, column]:.6g}, {EXAMPLES} says {expected[row, column]:.6g}"
         )
+
+
+def read_metadata(candidate: Candidate, device: str, max_batch_rows: int) -> ModelInfo | None:
+    """Read a bundle's manifest and check the sizes of its files; the load checks the digests.
+
+    Returns:
+        What the manifest says; None for a bare model, whose graph has to be opened for it.
+
+    Raises:
+        BundleError: the manifest is missing or wrong, or a file is missing, not a regular file, or
+            truncated.
+    """
+    if is_bare(candidate):
+        require_regular(candidate.folder / MODEL)
+        return None
+    manifest = read_manifest(candidate.folder)
+    require_sizes(candidate.folder, manifest)
+    return ModelInfo(
+        name=candidate.name,
+        version=candidate.version,
+        folder=candidate.folder,
+        device=device,
+        manifest=manifest,
+        inputs=(input_spec(manifest),),
+        outputs=(output_spec(manifest),),
+        labels=labels_of(manifest),
+        max_batch_rows=max_batch_rows,
+    )
+
+
+def is_bare(candidate: Candidate) -> bool:
+    """Whether a version has a graph and nothing else of a bundle, not even a broken link."""
+    return not any(os.path.lexists(candidate.folder / name) for name in (MANIFEST, EXAMPLES))
+
+
+def input_spec(manifest: Manifest) -> TensorSpec:
+    """The input of a bundle's graph."""
+    taken = manifest.input
+    return TensorSpec(input_name(taken), input_datatype(taken), (-1, *input_shape(taken)))
+
+
+def output_spec(manifest: Manifest) -> TensorSpec:
+    """The output of a bundle's graph."""
+    output = manifest.output
+    return TensorSpec(output_name(output), "FP32", (-1, output_width(output)))
+
+
+def labels_of(manifest: Manifest) -> Labels:
+    """The class labels of a bundle, by output."""
+    output = manifest.output
+    return {output_name(output): output.labels} if isinstance(output, ClassesOutput) else {}

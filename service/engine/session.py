@@ -6,27 +6,15 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from service.engine.bound import BoundRuns
-from service.engine.cuda import cuda_problem
-from service.engine.devices import known_devices, provider_name, providers
-from service.engine.dtypes import (
-    ABSENT,
-    OF_RUNTIME,
-    Arrays,
-    Rows,
-    as_array,
-    without_rows,
-)
-from service.engine.graphs import GRAPH_ID, NO_GRAPH, ONE_AT_A_TIME, GraphRuns
+from service.engine.devices import cuda_problem, known_devices, provider_name, providers
+from service.engine.dtypes import ABSENT, OF_RUNTIME, Array, Arrays
 from service.engine.weights import Weights
 from service.errors import DeviceUnavailable, LoadFailed
-from service.settings import ActualDevice, Device
 
 # Builds since 1.29 send telemetry unless this is set before the import.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -35,22 +23,22 @@ import onnxruntime
 
 RUNTIME_VERSION: str = onnxruntime.__version__
 
-_SILENT = 4  # what goes wrong is told by our own sentences
-# y = x + x: whether a device opens anything at all.
+_SILENT = 4  # our own messages say what goes wrong
+# y = x + x, to find out whether a device opens any graph.
 _SMALLEST = (
     b'\x08\x08:5\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
     b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
-# The arena for what a run computes grows with the largest run and keeps it; with this it gives
-# back what is free when the run ends. Small runs keep theirs, for asking the system anew takes time
+# The arena grows with the largest run and keeps its memory; with this option it releases what is
+# free when the run ends. Small runs keep theirs, since allocating it again takes time
 # (docs/decisions/0019-runtime.md).
-_SHRINK, _SHRUNK = "memory.enable_memory_arena_shrinkage", "cpu:0"
-_KEPT_BYTES = 16 * 1024 * 1024
+_SHRINK, _ARENA = "memory.enable_memory_arena_shrinkage", "cpu:0"
+_LARGE_BYTES = 16 * 1024 * 1024
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
-# Without a folder it would look for them in the current one.
+# Without a folder ONNX Runtime would search the current one.
 _NO_FOLDER = os.devnull
-# A tensor, an optional tensor, or what scikit-learn's converters write for probabilities: a
-# sequence of maps from label to share.
+# A tensor, an optional tensor, or a sequence of maps from class label to probability, as written by
+# scikit-learn's converters.
 _TYPE = re.compile(r"(?:optional\()?tensor\((\w+)\)\)?|(seq\(map\(\w+,tensor\(float\)\)\))")
 
 
@@ -58,7 +46,7 @@ _TYPE = re.compile(r"(?:optional\()?tensor\((\w+)\)\)?|(seq\(map\(\w+,tensor\(fl
 class TensorSpec:
     """An input or output of a graph; -1 in the shape is an axis of any length.
 
-    An empty shape is a scalar, or a tensor whose rank the graph does not tell.
+    An empty shape is a scalar, or a tensor whose rank the graph does not give.
     """
 
     name: str
@@ -68,38 +56,36 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
-class Opening:
+class SessionConfig:
     """How a graph is opened.
 
-    ``threads`` compute within one run; a run of more rows than ``kept_rows`` gives back the memory
-    that it took; ``gpu_memory_mib`` bounds what a session takes on the GPU, 0 leaves it free;
-    ``graphs`` captures runs on a GPU and replays them.
+    ``threads`` compute within one run. A run of more rows than ``arena_rows`` releases its memory.
+    ``gpu_memory_mib`` limits what a session allocates on the GPU; 0 is no limit.
     """
 
     threads: int = 1
-    kept_rows: int = 1024
+    arena_rows: int = 1024
     gpu_memory_mib: int = 0
-    graphs: bool = False
 
 
 @dataclass(frozen=True)
 class DeviceChoice:
-    """The device asked for and the one that is used, with the reason where they differ."""
+    """The device requested and the one that is used, with the reason if they differ."""
 
-    requested: Device
-    actual: ActualDevice
+    requested: str
+    actual: str
     reason: str | None = None
 
 
-def choose_device(requested: Device) -> DeviceChoice:
-    """Find out which device can be used, without ONNX Runtime's own attempt and its noise.
+def choose_device(requested: str) -> DeviceChoice:
+    """Find out which device can be used, without ONNX Runtime's own attempt and its log lines.
 
     Raises:
-        DeviceUnavailable: a device was demanded and cannot be used.
+        DeviceUnavailable: the requested device cannot be used.
     """
     if requested == "cpu":
         return DeviceChoice(requested, "cpu")
-    wanted: ActualDevice = "cuda" if requested == "auto" else requested
+    wanted: str = "cuda" if requested == "auto" else requested
     problem = _problem(wanted)
     if problem is None:
         return DeviceChoice(requested, wanted)
@@ -108,8 +94,8 @@ def choose_device(requested: Device) -> DeviceChoice:
     raise DeviceUnavailable(requested, problem)
 
 
-def built_devices() -> Sequence[ActualDevice]:
-    """The devices that this build of ONNX Runtime was made for, whether or not they work here."""
+def available_devices() -> Sequence[str]:
+    """The devices that this build of ONNX Runtime supports, whether or not they work here."""
     return known_devices(onnxruntime.get_available_providers())
 
 
@@ -117,122 +103,88 @@ class Session:
     """One graph, ready to run on one device. Safe to call from several threads."""
 
     def __init__(
-        self, session: "onnxruntime.InferenceSession", device: ActualDevice, opening: Opening
+        self, session: "onnxruntime.InferenceSession", device: str, config: SessionConfig
     ) -> None:
         self._session = session
         self.device = device
-        self.opening = opening
+        self.config = config
         self.inputs = tuple(_spec(node) for node in session.get_inputs())
         self.outputs = tuple(_spec(node) for node in session.get_outputs())
-        self._may_lack = any(spec.optional for spec in self.inputs)
+        self._has_optional_inputs = any(spec.optional for spec in self.inputs)
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
-        self._giving_back = _run_options(_SHRINK, _SHRUNK)
-        self._not_captured = _run_options(GRAPH_ID, NO_GRAPH)
-        self._has_free_axes = self.rows is None
-        self._graphs = self._graph_runs() if opening.graphs else None
-        self._bound: BoundRuns | None = None
+        self._shrinking = _run_options(_SHRINK, _ARENA)
+        self._has_free_axes = self._has_optional_inputs or any(
+            not _is_batch(spec.shape, spec.datatype) for spec in (*self.inputs, *self.outputs)
+        )
 
     @classmethod
     def open(
         cls,
         model: bytes,
-        device: ActualDevice,
+        device: str,
         threads: int,
         weights: Weights | None = None,
-        opening: Opening | None = None,
+        config: SessionConfig | None = None,
     ) -> Self:
-        """Load a serialised graph. The runtime reads nothing from the models folder.
+        """Load a serialized graph. ONNX Runtime reads nothing from the models folder.
 
         Args:
             model: the content of ``model.onnx``.
             device: as `choose_device` found it.
-            threads: ONNX Runtime threads within one run, where ``opening`` does not say.
-            weights: what the graph keeps outside itself.
-            opening: how.
+            threads: ONNX Runtime threads within one run, without ``config``.
+            weights: external data of the graph.
+            config: how it is opened.
 
         Raises:
-            LoadFailed: ONNX Runtime refuses the graph, or silently took another device.
+            LoadFailed: ONNX Runtime rejects the graph, or silently uses another device.
         """
-        opening = opening or Opening(threads)
-        wanted = providers(device, gpu_memory_mib=opening.gpu_memory_mib, graphs=opening.graphs)
+        config = config or SessionConfig(threads)
+        wanted = providers(device, gpu_memory_mib=config.gpu_memory_mib)
         try:
-            with _options_with(weights or Weights(), opening.threads) as options:
+            with _options_with(weights or Weights(), config.threads) as options:
                 session = onnxruntime.InferenceSession(model, options, providers=wanted)
         except OSError as error:
             reason = f"its weights cannot be copied for the runtime: {error.strerror}"
             raise LoadFailed(reason) from error
         except Exception as error:
-            raise LoadFailed(f"ONNX Runtime refuses model.onnx: {_first_line(error)}") from error
+            raise LoadFailed(f"ONNX Runtime rejects model.onnx: {_first_line(error)}") from error
         if session.get_providers()[0] != wanted[0][0]:
-            raise LoadFailed(f"ONNX Runtime took {session.get_providers()[0]}, not {wanted[0][0]}")
+            raise LoadFailed(f"ONNX Runtime uses {session.get_providers()[0]}, not {wanted[0][0]}")
         session.disable_fallback()
-        # It keeps the file for a fallback to another device, and with it twice the memory.
+        # It keeps the file for a fallback to another device, which doubles the memory.
         session._model_bytes = None  # noqa: SLF001 - the library has no other way, and says so
-        return cls(session, device, opening)
-
-    @property
-    def rows(self) -> tuple[Rows, Rows] | None:
-        """Names and rows of inputs and outputs; None where one has another free axis."""
-        inputs, outputs = (
-            [(spec.name, without_rows(spec.shape, spec.datatype)) for spec in group]
-            for group in (self.inputs, self.outputs)
-        )
-        taken = [(name, row) for name, row in inputs if row is not None]
-        made = [(name, row) for name, row in outputs if row is not None]
-        known = len(taken) == len(inputs) and len(made) == len(outputs)
-        return (taken, made) if known and not self._may_lack else None
+        return cls(session, device, config)
 
     def run(self, arrays: Arrays, control: "onnxruntime.RunOptions | None" = None) -> Arrays:
-        """Run the graph on arrays in the order of ``inputs``; answers in that of ``outputs``.
+        """Run the graph on arrays in the order of ``inputs``; returns those of ``outputs``.
 
         `ABSENT` stands for an optional tensor that is left out.
 
         Args:
             arrays: the inputs.
-            control: of `new_control`, by which another thread may end the run.
+            control: of `new_control`, with which another thread may terminate the run.
 
         Raises:
             Exception: whatever ONNX Runtime raises; its errors share no narrower base.
         """
-        if self._bound is not None:
-            answer = self._bound.run(arrays, control)
-            if answer is not None:
-                return answer
-        if self._graphs is not None:
-            return self._graphs.run(arrays) or self._run_uncaptured(arrays)
         if not self._is_large(arrays):
             return self._run(arrays, control)
         if control is None:
-            return self._run(arrays, self._giving_back)
-        control.add_run_config_entry(_SHRINK, _SHRUNK)
+            return self._run(arrays, self._shrinking)
+        control.add_run_config_entry(_SHRINK, _ARENA)
         return self._run(arrays, control)
-
-    def bind(self) -> None:
-        """Answer small batches from fixed buffers, which is quicker, from now on.
-
-        Only for graphs that answer as many rows as they are given.
-        """
-        if self.device != "cpu" or self.rows is None:
-            return
-        taken, made = self.rows
-        if len(taken) == len(made) == 1:
-            self._bound = BoundRuns(self._session, taken[0], made[0])
 
     def _run(self, arrays: Arrays, options: "onnxruntime.RunOptions | None") -> Arrays:
         feeds = dict(zip(self._input_names, arrays, strict=True))
-        if self._may_lack:
+        if self._has_optional_inputs:
             feeds = {name: array for name, array in feeds.items() if array is not ABSENT}
-        return tuple(map(as_array, self._session.run(self._output_names, feeds, options)))
-
-    def _run_uncaptured(self, arrays: Arrays) -> Arrays:
-        with ONE_AT_A_TIME:
-            return self._run(arrays, self._not_captured)
+        return tuple(map(_as_array, self._session.run(self._output_names, feeds, options)))
 
     def _is_large(self, arrays: Arrays) -> bool:
-        """Whether a run may take more memory than is to be kept for the next.
+        """Whether a run may need more memory than is kept for the next one.
 
-        With a second free axis it may take any: attention takes the square of its sequence's
+        With a second free axis it may need any amount: attention needs the square of its sequence
         length, whatever the size of the input.
         """
         if self.device != "cpu":
@@ -241,44 +193,22 @@ class Session:
             return True
         first = arrays[0] if arrays else ABSENT
         rows = len(first) if first.ndim else 1
-        return rows > self.opening.kept_rows or first.nbytes > _KEPT_BYTES
-
-    def _graph_runs(self) -> GraphRuns:
-        """Capture the smallest batch, and see that it can be.
-
-        Raises:
-            LoadFailed: this graph cannot be captured.
-        """
-        rows = self.rows
-        if rows is None:
-            raise LoadFailed("its tensors have other axes of any length than that of the rows")
-        make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
-        runs = GraphRuns(
-            self._session,
-            rows,
-            lambda shape, kind: make(shape, kind, self.device, 0),
-            partial(_run_options, GRAPH_ID),
-        )
-        try:
-            runs.run(tuple(np.zeros((1, *row.shape[1:]), row.dtype) for _, row in rows[0]))
-        except Exception as error:
-            raise LoadFailed(f"it cannot be captured: {_first_line(error)}") from error
-        return runs
+        return rows > self.config.arena_rows or first.nbytes > _LARGE_BYTES
 
 
 def new_control() -> "onnxruntime.RunOptions":
-    """What ends one run from another thread, by its ``terminate``, between two operators."""
+    """The control of one run: another thread may set its ``terminate``, and the run then fails."""
     return onnxruntime.RunOptions()
 
 
 def terminate(control: "onnxruntime.RunOptions") -> None:
-    """End the runs of a control, and those that are begun with it afterwards."""
+    """Terminate the runs of a control, and those that begin with it afterwards."""
     control.terminate = True
 
 
 @contextlib.contextmanager
 def _options_with(weights: Weights, threads: int) -> "Iterator[onnxruntime.SessionOptions]":
-    """How to open a graph with these weights; they are needed until it is open."""
+    """Session options for a graph with these weights; valid until the graph is open."""
     options = _session_options(threads)
     if weights.initializers:
         names, contents = zip(*weights.initializers.items(), strict=True)
@@ -299,7 +229,7 @@ def _session_options(threads: int) -> "onnxruntime.SessionOptions":
     options.inter_op_num_threads = 1
     options.log_severity_level = _SILENT
     # A thread that spins while it waits takes the core from the event loop, the other workers, or
-    # whoever shares the machine.
+    # other services of the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options
@@ -314,22 +244,22 @@ def _run_options(key: str, value: str) -> "onnxruntime.RunOptions":
 def _spec(node: "onnxruntime.NodeArg") -> TensorSpec:
     found = _TYPE.fullmatch(node.type)
     if found is None or (found[1] and found[1] not in OF_RUNTIME):
-        raise LoadFailed(f"{node.name!r} is a {node.type}, which no protocol here can carry")
+        raise LoadFailed(f"{node.name!r} is a {node.type}, which no protocol here supports")
     if found[2]:
         return TensorSpec(node.name, "FP32", (-1, -1))
     shape = tuple(axis if isinstance(axis, int) else -1 for axis in node.shape)
     return TensorSpec(node.name, OF_RUNTIME[found[1]], shape, node.type.startswith("optional"))
 
 
-def _problem(device: ActualDevice) -> str | None:
-    """Why a device cannot be used; None where it can."""
+def _problem(device: str) -> str | None:
+    """Why a device cannot be used; None if it can."""
     name = provider_name(device)
     if name not in onnxruntime.get_available_providers():
         if device == "cuda":
             return "this build of ONNX Runtime has no CUDA (onnxruntime-gpu is for Linux x86-64)"
-        return f"this build of ONNX Runtime has no {name}; it has {', '.join(built_devices())}"
+        return f"this build of ONNX Runtime has no {name}; it has {', '.join(available_devices())}"
     if device in {"cuda", "tensorrt"}:
-        # It prints what it does not find; our own probe tells that in a sentence.
+        # It prints what it does not find; our own probe reports that.
         with contextlib.redirect_stdout(io.StringIO()):
             onnxruntime.preload_dlls()
         folder = Path(onnxruntime.__file__).parent / "capi"
@@ -344,3 +274,17 @@ def _problem(device: ActualDevice) -> str | None:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def _is_batch(shape: Sequence[int], datatype: str) -> bool:
+    """Whether rows along the first axis are a tensor's only free axis."""
+    return len(shape) > 1 and shape[0] < 0 and min(shape[1:]) >= 0 and datatype != "BYTES"
+
+
+def _as_array(output: Any) -> Array:  # noqa: ANN401 - the runtime answers several kinds
+    """An output as one array; of a sequence of maps, each becomes a row of its values."""
+    if isinstance(output, list):
+        classes = len(output[0]) if output else 0
+        rows = [list(shares.values()) for shares in output]
+        return np.array(rows, np.float32).reshape(len(rows), classes)
+    return ABSENT if output is None else np.asarray(output)

@@ -1,8 +1,4 @@
-"""Threads for work that may never end: the process ends without waiting for them.
-
-The threads of a `ThreadPoolExecutor` are joined when the interpreter ends, so that one run without
-end would keep the whole process.
-"""
+"""Threads for calls that may never end: the process ends without waiting for them."""
 
 import asyncio
 import contextlib
@@ -10,18 +6,17 @@ import threading
 import weakref
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
-
 
 class DaemonThread:
-    """A thread that makes calls for an event loop, one after another; it starts with the first.
+    """Makes calls for an event loop, one after another; it starts with the first.
 
-    It ends by `stop`, or when nobody refers to this object any more.
+    The threads of a `ThreadPoolExecutor` are joined when the interpreter ends, so that one endless
+    run would keep the process. This one ends by `stop`, or when the object is not referenced.
 
     Args:
         name: of the thread.
@@ -36,18 +31,26 @@ class DaemonThread:
     def run(
         self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> "asyncio.Future[T]":
-        """Call a function in the thread; the future has what it returns or raises."""
+        """Call a function in the thread; the future gets what it returns or raises."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put((loop, future, lambda: function(*args, **kwargs)))
+        self._jobs.put(_Job(loop, future, lambda: function(*args, **kwargs)))
         if not self._started:
             self._started = True
-            threading.Thread(target=_work, args=(self._jobs,), name=self._name, daemon=True).start()
+            threading.Thread(
+                target=_run_jobs, args=(self._jobs,), name=self._name, daemon=True
+            ).start()
         return future
 
     def stop(self) -> None:
-        """End the thread after the calls that were made, without waiting for it."""
+        """End the thread after the calls made so far, without waiting for it."""
         self._finalizer()
+
+
+class _Job(NamedTuple):
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Any]"
+    call: Callable[[], Any]
 
 
 async def in_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -58,7 +61,7 @@ async def in_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.
     return await future
 
 
-def _work(jobs: "SimpleQueue[_Job | None]") -> None:
+def _run_jobs(jobs: "SimpleQueue[_Job | None]") -> None:
     while (job := jobs.get()) is not None:
         loop, future, call = job
         result: Any = None
@@ -67,16 +70,17 @@ def _work(jobs: "SimpleQueue[_Job | None]") -> None:
             result = call()
         except BaseException as raised:  # noqa: BLE001 - it is raised where the future is awaited
             error = raised
-        # A loop that is closed has nobody left who waits.
+        # If the loop is closed, nothing waits.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_settle, future, result, error)
+            loop.call_soon_threadsafe(settle, future, result, error)
         # Nothing of one call may be kept until the next.
         del job, future, call, result, error
 
 
-def _settle(future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
+def settle(future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
+    """Set the result or the error of a future, unless it is done."""
     if future.done():
-        return  # nobody waits for it any more
+        return  # the client has disconnected, or its deadline has passed
     if error is None:
         future.set_result(result)
     else:

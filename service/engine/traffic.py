@@ -1,46 +1,46 @@
-"""Which version answers a request that names none, where a share of them goes to a label's."""
+"""Traffic splitting: which alias serves a request that names no version."""
 
 import hashlib
 import random
 
 from service.engine.registry import Registry
 
-_PLACES = 2**64
+_POSITIONS = 2**64
 
 
 class Traffic:
-    """The split of live requests.
+    """Splits live requests by the shares of the policy.
 
     Args:
-        registry: the models, with the share of each label.
-        seed: makes the order of chance the same in every run; None for true chance.
+        registry: the models, with the share of each alias.
+        seed: of the random numbers; None for a random one.
     """
 
     def __init__(self, registry: Registry, seed: int | None) -> None:
         self._registry = registry
-        self._random = random.Random(seed)  # noqa: S311 - nothing secret depends on it
+        self._random = random.Random(seed)  # noqa: S311 - not a secret
 
-    def label(self, name: str, caller: str | None) -> str | None:
-        """The label whose version is to answer; None for the one that serves everybody else.
+    def alias(self, name: str, client: str | None) -> str | None:
+        """The alias that serves a request; None for the version that serves by default.
 
         Args:
-            name: the model.
-            caller: who asks; the same one gets the same label while the shares stay, and stays
-                with it while they grow. Without one, chance decides.
+            name: of the model.
+            client: an id; the same client gets the same alias while the shares stay, and keeps it
+                while they grow. Without one, the choice is random.
         """
-        shares = self._registry.split(name)
-        if not shares:
+        published = self._registry.published(name)
+        if not published.split:
             return None
-        place = _place(name, caller) if caller else self._random.random()
-        for label, share in shares.items():
-            if place < share:
-                # Where nothing answers to the label, its share gets what everybody gets.
-                return label if label in self._registry.offer(name).routes else None
-            place -= share
+        position = _position(name, client) if client else self._random.random()
+        for alias, share in published.split.items():
+            if position < share:
+                # If no version serves the alias, the default version does.
+                return alias if alias in published.routes else None
+            position -= share
         return None
 
 
-def _place(name: str, caller: str) -> float:
-    """Where a caller stands from 0 to 1; elsewhere for each model, so nobody is always first."""
-    digest = hashlib.blake2b(f"{name}\0{caller}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) / _PLACES
+def _position(name: str, client: str) -> float:
+    """A client's position from 0 to 1, for each model another; no client is always first."""
+    digest = hashlib.blake2b(f"{name}\0{client}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / _POSITIONS

@@ -1,7 +1,7 @@
-"""Weights that a graph keeps in other files, read into memory before it is opened.
+"""External data of graphs, read into memory before they are opened.
 
-The runtime itself would map such files into memory: a file that is cut short while it serves then
-ends the process by SIGBUS, and one that is rewritten changes what is answered.
+ONNX Runtime itself would map such files into memory: a file that is truncated while it serves then
+ends the process by SIGBUS, and one that is rewritten changes the predictions.
 """
 
 import tempfile
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.bundle.disk import path_inside, read_file, require_regular
 from service.bundle.errors import BundleError
 from service.bundle.onnx_file import GraphFacts
-from service.engine.cores import available_memory
+from service.bundle.store import path_inside, read_file, require_regular
+from service.engine.devices import available_memory
 
 # What is read, and the runtime's own copy of it.
 _COPIES_LOADING = 2

@@ -1,9 +1,10 @@
-"""What each feature of a row adds to the answer, found by putting the row's values in one by one.
+"""Shapley values: the contribution of each feature, by inserting a row's values one by one.
 
-Shapley values by sampled orders (Castro and others, "Polynomial calculation of the Shapley value
-based on sampling", 2009). Each order begins at a reference row and puts the row's own values in,
-one after another; what the answer changes by is the feature's. Every order comes with its reverse,
-which makes the values exact for answers in which features act alone or in pairs.
+They are estimated from sampled orders (Castro and others, "Polynomial calculation of the Shapley
+value based on sampling", 2009). Each order begins at a reference row and inserts the row's own
+values one after another; the change of the prediction is the feature's contribution. Every order is
+also used in reverse, which makes the values exact for predictions in which features act alone or in
+pairs.
 """
 
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
-from service.explain.chunking import predict_bounded
+from service.explain.occlusion import predict_in_chunks
 
 ORDERS = 16
 _ALL_ORDERS_UP_TO = 3
@@ -26,13 +27,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Plan:
-    """Which mixtures of reference and row are asked, and how their answers make the values."""
+    """Which mixtures of reference and row are predicted, and their weights in the values."""
 
     masks: npt.NDArray[np.bool_]
     """``[mixtures, features]``: where the row's own value stands; the first nowhere, the last
     everywhere."""
     weights: Floats
-    """``[mixtures, features]``: the values are answers times weights."""
+    """``[mixtures, features]``: the values are predictions times weights."""
     orders: int
 
 
@@ -53,29 +54,29 @@ def plan_of(features: int) -> Plan:
     return Plan(masks, weights / len(orders), len(orders))
 
 
-async def mixtures(model: ServedModel, rows: Array, answers: Array, reference: Array) -> Array:
-    """What the model answers to each mixture of each row, ``[rows, mixtures, width]``.
+async def mixtures(model: ServedModel, rows: Array, predictions: Array, reference: Array) -> Array:
+    """Predict each mixture of each row, ``[rows, mixtures, width]``.
 
     Args:
         model: that has a manifest.
         rows: ``[rows, features]``, checked.
-        answers: ``[rows, width]``, what it answers to the rows themselves.
+        predictions: ``[rows, width]``, of the rows themselves.
         reference: ``[features]``, the row that stands for: nothing in particular.
     """
     masks = plan_of(rows.shape[1]).masks[1:-1]
     base = (await model.predict((reference[np.newaxis],))).outputs[0]
-    between = answers[:0]
+    between = predictions[:0]
     if len(masks):
 
         def mixed(start: int, end: int) -> Array:
             row, mask = np.divmod(np.arange(start, end), len(masks))
             return np.where(masks[mask], rows[row], reference)
 
-        between = await predict_bounded(model, len(rows) * len(masks), mixed)
+        between = await predict_in_chunks(model, len(rows) * len(masks), mixed)
     parts = [
-        np.broadcast_to(base, (len(rows), 1, answers.shape[1])),
-        between.reshape(len(rows), len(masks), answers.shape[1]),
-        answers[:, np.newaxis],
+        np.broadcast_to(base, (len(rows), 1, predictions.shape[1])),
+        between.reshape(len(rows), len(masks), predictions.shape[1]),
+        predictions[:, np.newaxis],
     ]
     return np.concatenate(parts, axis=1)
 

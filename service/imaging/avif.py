@@ -1,22 +1,22 @@
-"""The sizes of the AV1 frames in an AVIF file, as the frames themselves state them.
+"""The sizes of the AV1 frames in an AVIF file, from the frames themselves.
 
-Pillow tells the size that the container states, and libavif decodes whatever size a frame has: a
-file of three kilobytes that states 64 x 64 pixels may hold a frame of 16,000 x 16,000. Only what
-leads to a frame's size is read here (ISO 14496-12, 8.11.3; AV1 specification, 5.3 and 5.5).
+Pillow reports the size in the container, and libavif decodes whatever size a frame has: a file of
+three kilobytes that declares 64 x 64 pixels may hold a frame of 16,000 x 16,000. Only the fields
+that lead to a frame's size are read (ISO 14496-12, 8.11.3; AV1 specification, 5.3 and 5.5).
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 _SEQUENCE_HEADER = 1
-# libavif compares each item of its tables with every other; a thousand tiles take half of this.
+# libavif compares each item of its tables with every other; a thousand tiles use half of this.
 _MAX_TABLE_BYTES = 32 * 1024
-# What may be longer: properties, as colour profiles are, and data.
+# Boxes that may be longer: properties, such as colour profiles, and data.
 _NO_TABLES = {b"idat", b"iprp", b"ipco"}
-# A picture has about five; its header is shorter than this.
+# An image has about five; its header is shorter than this.
 _MAX_UNITS = 1000
 _HEADER_BYTES = 512
-# From this level on, an operating point states its tier.
+# From this level on, an operating point has a tier.
 _TIERED_LEVEL = 8
 
 
@@ -26,27 +26,27 @@ class _Box(NamedTuple):
 
 
 class _Fields:
-    """Whole numbers that follow each other, of given lengths."""
+    """Consecutive unsigned integers of given lengths in bytes."""
 
     def __init__(self, content: memoryview) -> None:
         self._content = content
-        self._place = 0
-        self._taken = 0
+        self._offset = 0
+        self._reads = 0
 
     def take(self, size: int) -> int:
         """The next number, of this many bytes; raises `ValueError` at the end."""
-        self._taken += 1
-        if self._taken > _MAX_TABLE_BYTES:
+        self._reads += 1
+        if self._reads > _MAX_TABLE_BYTES:
             raise ValueError("a table has too many entries")
-        taken = self._content[self._place : self._place + size]
+        taken = self._content[self._offset : self._offset + size]
         if len(taken) < size:
             raise ValueError("a table is cut short")
-        self._place += size
+        self._offset += size
         return int.from_bytes(taken, "big")
 
 
 class _Bits:
-    """Numbers of given lengths in bits."""
+    """Consecutive unsigned integers of given lengths in bits."""
 
     def __init__(self, content: memoryview) -> None:
         self._value = int.from_bytes(content, "big")
@@ -58,16 +58,16 @@ class _Bits:
         return self._value >> self._left & (1 << bits) - 1
 
 
-def main_picture(content: bytes) -> bytes:
-    """The file, of which only the main picture is read, where it is an animation too."""
+def main_image(content: bytes) -> bytes:
+    """The file with only its main image marked for decoding, if it is an animation too."""
     return content[:8] + b"avif" + content[12:] if content[8:12] == b"avis" else content
 
 
 def frame_sizes(content: bytes) -> list[tuple[int, int]]:
-    """Width and height of each frame of each item in the file; transparency is one of its own.
+    """Width and height of each frame of each item in the file; transparency is a separate item.
 
     Raises:
-        ValueError: it is damaged, or holds a film.
+        ValueError: the file is damaged, or a film.
     """
     return [
         _frame_size(_Bits(unit[:_HEADER_BYTES]))
@@ -77,20 +77,20 @@ def frame_sizes(content: bytes) -> list[tuple[int, int]]:
 
 
 def _boxes(content: memoryview) -> Iterator[_Box]:
-    place = 0
-    while place + 8 <= len(content):
+    offset = 0
+    while offset + 8 <= len(content):
         size, kind = (
-            int.from_bytes(content[place : place + 4], "big"),
-            content[place + 4 : place + 8],
+            int.from_bytes(content[offset : offset + 4], "big"),
+            content[offset + 4 : offset + 8],
         )
-        start = place + 8
+        start = offset + 8
         if size == 1:
             size, start = int.from_bytes(content[start : start + 8], "big"), start + 8
-        end = place + size if size else len(content)
+        end = offset + size if size else len(content)
         if end < start:
             raise ValueError("a box is too short")
         yield _Box(bytes(kind), content[start:end])
-        place = end
+        offset = end
 
 
 def _items(content: bytes) -> Iterator[memoryview]:
@@ -134,37 +134,37 @@ def _located(table: memoryview, file: memoryview, data: memoryview) -> Iterator[
 
 
 def _sequence_headers(item: memoryview) -> Iterator[memoryview]:
-    """The sequence headers among the units of an item; none where it holds something else."""
-    place = 0
+    """The sequence headers among the units of an item; none if it holds something else."""
+    offset = 0
     for _ in range(_MAX_UNITS):
-        if place >= len(item):
+        if offset >= len(item):
             return
-        head = item[place]
+        head = item[offset]
         kind, extended, sized = head >> 3 & 15, head >> 2 & 1, head >> 1 & 1
-        place += 1 + extended
-        size = len(item) - place
+        offset += 1 + extended
+        size = len(item) - offset
         if sized:
-            size, place = _variable(item, place)
+            size, offset = _variable(item, offset)
         if kind == _SEQUENCE_HEADER:
-            yield item[place : place + size]
-        place += size
-    raise ValueError("a picture has too many parts")
+            yield item[offset : offset + size]
+        offset += size
+    raise ValueError("an image has too many parts")
 
 
-def _variable(item: memoryview, place: int) -> tuple[int, int]:
-    """A number in seven bits a byte, and where it ends."""
+def _variable(item: memoryview, offset: int) -> tuple[int, int]:
+    """A number in seven bits per byte, and the offset of its end."""
     value = 0
-    for shift, byte in enumerate(item[place : place + 8]):
+    for shift, byte in enumerate(item[offset : offset + 8]):
         value |= (byte & 127) << 7 * shift
         if byte < 128:  # noqa: PLR2004 - the last
-            return value, place + shift + 1
-    return len(item), place
+            return value, offset + shift + 1
+    return len(item), offset
 
 
 def _frame_size(bits: _Bits) -> tuple[int, int]:
-    """The greatest width and height of a frame, by its sequence header."""
+    """The maximum width and height of a frame, from its sequence header."""
     bits.take(4)
-    if bits.take(1):  # the short header of a still picture
+    if bits.take(1):  # the short header of a still image
         bits.take(5)
     else:
         if bits.take(1):

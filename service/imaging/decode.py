@@ -1,18 +1,22 @@
-"""A picture file's bytes as an upright picture in memory, or the sentence that says why not.
+"""Decode image files: any supported format, mode and orientation, within limits.
 
-What a file is, its first bytes say, never its name. Only formats listed here are read, and what a
-file's header promises is looked at before anything of that size is made.
+The first bytes of a file, not its name, determine its format. Only the formats listed here are
+read, and the header is checked against the limits before anything of that size is allocated.
 """
 
 import ctypes
 import logging
-import re
 import struct
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from ctypes.util import find_library
 from io import BytesIO
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -28,12 +32,13 @@ from PIL import (
 )
 from PIL.ImageFile import ImageFile
 
-from service.imaging.avif import frame_sizes, main_picture
+from service.filetypes import PNG_SIGNATURE, identify
+from service.imaging.avif import frame_sizes, main_image
 from service.imaging.limits import (
     MAX_ICON_PIXELS,
-    PictureRefused,
+    InvalidImage,
+    bounded_reader,
     decoder_bytes,
-    reader,
     require_declared,
     require_few_parts,
     require_frames,
@@ -42,67 +47,50 @@ from service.imaging.limits import (
 
 
 def _silence_decoders() -> None:
-    """Keep what decoders think of a client's file off standard error and out of the log.
+    """Keep warnings about clients' files off standard error and out of the log.
 
-    The answer says what is wrong with a file. Python's own way to silence warnings for a while is
-    not safe in threads, so they are silenced for good. libtiff writes to standard error itself, by
-    handlers of the process that Pillow does not reach; they are found in the library that Pillow
-    has loaded.
+    The response says what is wrong with a file. Python's `catch_warnings` is not thread-safe, so
+    the warnings are disabled for good. libtiff writes to standard error by itself, through
+    process-wide handlers for which Pillow has no setting.
     """
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
-    with suppress(AttributeError, OSError):  # a Pillow without libtiff has nothing to silence
-        libtiff = ctypes.CDLL(Image.core.__file__)  # type: ignore[attr-defined] # no public name
+    with suppress(AttributeError, OSError):
+        libtiff = ctypes.CDLL(_libtiff())
         for set_handler in (libtiff.TIFFSetErrorHandler, libtiff.TIFFSetWarningHandler):
             set_handler.restype, set_handler.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
             set_handler(None)
 
 
+def _libtiff() -> str | None:
+    """The path of the library that Pillow has loaded: a wheel brings its own."""
+    package = Path(Image.__file__).parent
+    bundled = [*package.parent.glob("pillow.libs/libtiff*"), *package.glob(".dylibs/libtiff*")]
+    return str(bundled[0]) if bundled else find_library("tiff")
+
+
 _silence_decoders()
 
-# Pillow's own limit on pixels, above twice of which it raises an error. GIF frames are measured
-# against it before they can be measured here.
+# Pillow raises an error above twice this number of pixels. It checks GIF frames before they can be
+# checked here.
 Image.MAX_IMAGE_PIXELS = 1 << 24
 
-_FORMATS: Mapping[str, tuple[re.Pattern[bytes], Callable[[BytesIO], ImageFile]]] = {
-    "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
-    "JPEG": (re.compile(rb"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
-    "WebP": (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImagePlugin.WebPImageFile),
-    "GIF": (re.compile(rb"GIF8[79]a"), GifImagePlugin.GifImageFile),
-    "BMP": (re.compile(rb"BM"), BmpImagePlugin.BmpImageFile),
-    "TIFF": (re.compile(rb"II[*+]\x00|MM\x00[*+]"), TiffImagePlugin.TiffImageFile),
-    "PNM": (re.compile(rb"P(?:[1-6]|[Ff]|0CMYK|yRGBA|yP)\s"), PpmImagePlugin.PpmImageFile),
-    "ICO": (re.compile(rb"\x00\x00\x01\x00"), IcoImagePlugin.IcoImageFile),
-    "AVIF": (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), AvifImagePlugin.AvifImageFile),
-    "JPEG 2000": (
-        re.compile(rb"\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
-        Jpeg2KImagePlugin.Jpeg2KImageFile,
-    ),
+_PLUGINS: Mapping[str, Callable[[BytesIO], ImageFile]] = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "PNM": PpmImagePlugin.PpmImageFile,
+    "ICO": IcoImagePlugin.IcoImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "JPEG 2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
 }
 READ = "PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, ICO, AVIF or JPEG 2000"
 
-# What people send instead, by its first bytes: what it is, and what to do.
-_OTHERS = (
-    (rb"%PDF", "a PDF document; export the page as PNG or JPEG"),
-    (rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels|xl/|word/)", "an Office document"),
-    (rb"PK[\x03\x05]", "a zip archive; unpack it"),
-    (rb"\xd0\xcf\x11\xe0", "an old Excel or Word document"),
-    (rb".{4}ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", "a HEIC photograph; save it as JPEG"),
-    (rb".{4}ftyp|\x1a\x45\xdf\xa3|RIFF.{4}AVI ", "a film; save one frame of it as PNG or JPEG"),
-    (rb"(?i)(?:<\?xml.{0,400}?)?(?:<!--.{0,400}?-->\s{0,400}+)?(?:<!doctype svg.{0,400}?)?<svg",
-     "an SVG drawing; export it as PNG"),
-    (rb"(?i)<!doctype html|<html|<head|<body", "a web page; send the picture's own file"),
-    (rb"8BPS", "a Photoshop document; export it as PNG"),
-    (rb"%!PS|\xc5\xd0\xd3\xc6", "a PostScript document; export it as PNG"),
-    (rb"\x1f\x8b", "packed by gzip; unpack it, or say Content-Encoding: gzip"),
-    (rb"data:image/", "the text of a data URL; send it in JSON, or the bytes that it stands for"),
-    (rb"[{\[]", "JSON; send it as application/json"),
-)  # fmt: skip
-_OTHER_KINDS = [(re.compile(pattern, re.DOTALL), what) for pattern, what in _OTHERS]
-
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
-_TURNS = {
+_TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -111,7 +99,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-SIDEWAYS = {5, 6, 7, 8}
+SWAPS_SIDES = {5, 6, 7, 8}
 _RIGHT_TO_LEFT = {2, 3, 7, 8}
 _BOTTOM_UP = {3, 4, 6, 7}
 _INDEXED = {"P", "PA"}
@@ -120,40 +108,49 @@ _MODES |= {"I;16", "I;16L", "I;16B", "I;16N"}
 # EXIF is at most a JPEG segment's length where it is not split; other formats do not limit it.
 _MAX_EXIF_BYTES = 1 << 18
 
+# An entry in the directory of an ICO file.
+_ICON_ENTRY_BYTES = 16
 
-def open_picture(content: bytes, max_pixels: int) -> tuple[str, ImageFile, int]:
-    """The format's name, the picture with its header read and nothing else, and what it costs.
+Mode = Literal["L", "RGB"]
+# Images are converted in horizontal strips of about so many pixels.
+_STRIP_PIXELS = 1 << 18
+_SIXTEEN_BITS = 65535.0
+_EIGHT_BITS = 255.0
+
+
+def open_image(content: bytes, max_pixels: int) -> tuple[str, ImageFile, int]:
+    """Read the header of an image file.
 
     Args:
         content: the whole file.
-        max_pixels: of a picture.
+        max_pixels: the limit for one image.
 
     Returns:
-        The memory that decoding needs besides the pixels themselves, in bytes, comes last.
+        The name of the format, the image before decoding, and the memory in bytes that its decoder
+        needs in addition to the pixels.
 
     Raises:
-        PictureRefused: it is no picture, of no format that is read here, damaged, or too large.
+        InvalidImage: the file is not an image, not of a supported format, damaged, or too large.
     """
-    kind = _kind_of(content)
+    kind = _format_of(content)
     if kind == "ICO":
         content, kind = _largest_icon(content, max_pixels)
     require_few_parts(kind, content)
     if kind == "WebP":
-        require_declared(kind, _webp_size(content), max_pixels)  # opening it makes its canvas
+        require_declared(kind, _webp_size(content), max_pixels)  # opening it allocates the canvas
     with decoder_errors(kind):
         if kind == "AVIF":
             require_frames(frame_sizes(content), max_pixels)
-            content = main_picture(content)
-        image = _FORMATS[kind][1](reader(content))
+            content = main_image(content)
+        image = _PLUGINS[kind](bounded_reader(content))
         return kind, image, decoder_bytes(kind, image, content, max_pixels)
 
 
 class decoder_errors:  # noqa: N801 - used like a function, as `contextlib.suppress` is
-    """Turn whatever Pillow raises on a broken file into `PictureRefused`.
+    """Raise `InvalidImage` in place of any error that Pillow raises for a damaged file.
 
-    Its plug-ins meet broken files with errors of every class, from `AssertionError` to
-    `ZeroDivisionError`. So any error is caught, and only around calls of Pillow: a fault in this
-    program stays one.
+    Pillow's plug-ins raise errors of every class, from `AssertionError` to `ZeroDivisionError`.
+    So any error is replaced, but only around calls of Pillow: a bug in this program stays visible.
     """
 
     __slots__ = ("_kind",)
@@ -165,33 +162,33 @@ class decoder_errors:  # noqa: N801 - used like a function, as `contextlib.suppr
         """Nothing to prepare."""
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """Raise the refusal in place of the error."""
-        if isinstance(error, Exception) and not isinstance(error, PictureRefused):
+        """Replace the error."""
+        if isinstance(error, Exception) and not isinstance(error, InvalidImage):
             raise _damaged(self._kind, error) from error
 
 
-def orientation(image: Image.Image) -> int:
-    """How EXIF says the picture must be turned, 1 to 8; 1, as it is, where it says nothing."""
+def read_orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1, upright, if there is none."""
     if not image.info or len(image.info.get("exif") or b"") > _MAX_EXIF_BYTES:
         return 1
     try:
         stated = image.getexif().get(_ORIENTATION)
-    except Exception:  # noqa: BLE001 - broken EXIF of a good picture
+    except Exception:  # noqa: BLE001 - damaged EXIF in an intact image
         return 1
-    return stated if stated in _TURNS else 1
+    return stated if stated in _TRANSPOSE else 1
 
 
-class Decoded:
-    """A decoded picture, to be read in parts, each upright.
+class DecodedImage:
+    """A decoded image that can be cropped upright.
 
-    Turning it as a whole would take its memory twice.
+    Rotating all of it at once would take twice its memory.
 
     Args:
-        kind: the format.
-        image: with its header read. Of several frames the first is decoded.
+        kind: the name of the format.
+        image: the image before decoding; of several frames the first is decoded.
 
     Raises:
-        PictureRefused: the file is damaged, cut short, or of colours that are not read here.
+        InvalidImage: the file is damaged, cut short, or has an unsupported colour space.
     """
 
     def __init__(self, kind: str, image: Image.Image) -> None:
@@ -199,65 +196,101 @@ class Decoded:
             image.load()
         self.kind = kind
         self.image = image
-        self._turn = orientation(image)
+        self._orientation = read_orientation(image)
         width, height = image.size
-        self.size = (height, width) if self._turn in SIDEWAYS else (width, height)
+        self.size = (height, width) if self._orientation in SWAPS_SIDES else (width, height)
         if image.mode not in _MODES:
-            raise PictureRefused(
+            raise InvalidImage(
                 f"This {kind} file is in the colour space {image.mode}, which is not read here; "
                 "save it in RGB."
             )
         if image.mode in _INDEXED and image.palette is None:
-            raise PictureRefused(
+            raise InvalidImage(
                 f"This {kind} file has indexed colours and no palette; save it in RGB."
             )
 
-    def part(self, box: tuple[int, int, int, int]) -> Image.Image:
-        """The part between left, top, right and bottom."""
-        if self._turn == 1:
+    def crop(self, box: tuple[int, int, int, int]) -> Image.Image:
+        """The upright part between left, top, right and bottom."""
+        if self._orientation == 1:
             return self.image if box == (0, 0, *self.size) else self.image.crop(box)
         left, top, right, bottom = box
-        if self._turn in SIDEWAYS:
+        if self._orientation in SWAPS_SIDES:
             left, top, right, bottom = top, left, bottom, right
-        if self._turn in _RIGHT_TO_LEFT:
+        if self._orientation in _RIGHT_TO_LEFT:
             left, right = self.image.width - right, self.image.width - left
-        if self._turn in _BOTTOM_UP:
+        if self._orientation in _BOTTOM_UP:
             top, bottom = self.image.height - bottom, self.image.height - top
-        return self.image.crop((left, top, right, bottom)).transpose(_TURNS[self._turn])
+        return self.image.crop((left, top, right, bottom)).transpose(_TRANSPOSE[self._orientation])
 
 
-def _kind_of(content: bytes) -> str:
-    for kind, (start, _) in _FORMATS.items():
-        if start.match(content):
-            return kind
+def convert(
+    decoded: DecodedImage, mode: Mode, background: int, block: tuple[int, int]
+) -> Image.Image:
+    """The image in ``mode``, with each ``block`` of (columns, rows) averaged into one pixel.
+
+    It is converted in strips, so there is no second copy of the whole image. Transparent pixels
+    show ``background``. 16-bit grey is scaled from its full range. 32-bit and floating-point
+    values are scaled from 0 to 1, 0 to 255 or 0 to 65,535, whichever range contains them all, and
+    otherwise from their minimum to their maximum.
+
+    Raises:
+        InvalidImage: the palette or the transparency is damaged.
+    """
+    image = decoded.image
+    if image.mode == mode and block == (1, 1) and "transparency" not in image.info:
+        return decoded.crop((0, 0, *decoded.size))
+    levels = _levels(decoded) if _is_deep(image) else None
+    width, height = decoded.size
+    columns, rows = block
+    result = Image.new(mode, (-(-width // columns), -(-height // rows)))
+    for top, strip in _strips(decoded, rows):
+        with decoder_errors(decoded.kind):
+            if levels is None:
+                converted = _convert_strip(strip, mode, background)
+            else:
+                converted = _to_eight_bits(strip, levels, background).convert(mode)
+            result.paste(converted.reduce(block), (0, top // rows))
+    return result
+
+
+def has_transparency(decoded: DecodedImage) -> bool:
+    """Whether some pixels may be transparent."""
+    return decoded.image.has_transparency_data or "transparency" in decoded.image.info
+
+
+def _format_of(content: bytes) -> str:
     if not content:
-        raise PictureRefused(f"The file is empty; send a picture as {READ}.")
-    text = content[:2048].removeprefix(b"\xef\xbb\xbf").lstrip()
-    for pattern, what in _OTHER_KINDS:
-        if pattern.match(text):
-            raise PictureRefused(f"This is {what}. Send a picture as {READ}.")
-    what = "text" if _is_text(text) else "no picture that is read here"
-    raise PictureRefused(f"This is {what}. Send one as {READ}.")
+        raise InvalidImage(f"The file is empty; send an image as {READ}.")
+    found = identify(content)
+    if found is None:
+        what = "text" if _is_text(content[:2048]) else "no image that is read here"
+        raise InvalidImage(f"This is {what}. Send one as {READ}.")
+    if found.image_format is None:
+        what = "; ".join(filter(None, (found.description, found.advice)))
+        raise InvalidImage(f"This is {what}. Send an image as {READ}.")
+    return found.image_format
 
 
 def _is_text(start: bytes) -> bool:
     return not any(byte < 32 and byte not in b"\t\r\n\f" for byte in start)  # noqa: PLR2004 - ASCII
 
 
-def _damaged(kind: str, error: Exception) -> PictureRefused:
+def _damaged(kind: str, error: Exception) -> InvalidImage:
     if isinstance(error, MemoryError):
-        return PictureRefused(f"This {kind} file needs more memory than there is; send a smaller.")
+        return InvalidImage(
+            f"This {kind} file needs more memory than there is; send a smaller one."
+        )
     reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-    return PictureRefused(
-        f"This {kind} file is damaged or cut short ({reason}); save it anew and send all of it."
+    return InvalidImage(
+        f"This {kind} file is damaged or cut short ({reason}); save it again and send all of it."
     )
 
 
 def _webp_size(content: bytes) -> tuple[int, int]:
-    """Width and height as the first chunk says (RFC 9649)."""
+    """Width and height from the first chunk (RFC 9649)."""
     start = content[12:30].ljust(18, b"\0")
     if start.startswith(b"VP8X"):
-        sides = [int.from_bytes(start[place : place + 3], "little") + 1 for place in (12, 15)]
+        sides = [int.from_bytes(start[offset : offset + 3], "little") + 1 for offset in (12, 15)]
         return sides[0], sides[1]
     if start.startswith(b"VP8L"):
         bits = int.from_bytes(start[9:13], "little")
@@ -267,18 +300,75 @@ def _webp_size(content: bytes) -> tuple[int, int]:
 
 
 def _largest_icon(content: bytes, max_pixels: int) -> tuple[bytes, str]:
-    """The largest icon of an ICO file: its own PNG file, or an ICO of it alone."""
+    """The largest icon of an ICO file, as a PNG file or as an ICO file of one icon."""
     count = int.from_bytes(content[4:6], "little")
-    entries = [content[6 + 16 * place : 22 + 16 * place] for place in range(count)]
-    whole = [entry for entry in entries if len(entry) == 16]  # noqa: PLR2004 - of the directory
-    if not whole:
-        raise PictureRefused("This ICO file is cut short; save it anew and send all of it.")
-    best = max(whole, key=lambda entry: ((entry[0] or 256) * (entry[1] or 256), entry[6]))
-    size, place = struct.unpack_from("<II", best, 8)
-    icon = content[place : place + size]
-    if icon.startswith(_PNG_START):
+    entries = [content[6 + 16 * number : 22 + 16 * number] for number in range(count)]
+    complete = [entry for entry in entries if len(entry) == _ICON_ENTRY_BYTES]
+    if not complete:
+        raise InvalidImage("This ICO file is cut short; save it again and send all of it.")
+    best = max(complete, key=lambda entry: ((entry[0] or 256) * (entry[1] or 256), entry[6]))
+    size, offset = struct.unpack_from("<II", best, 8)
+    icon = content[offset : offset + size]
+    if icon.startswith(PNG_SIGNATURE):
         return icon, "PNG"
     width, height = struct.unpack_from("<ii", icon.ljust(12, b"\0"), 4)
     require_pixels((abs(width), abs(height)), min(max_pixels, MAX_ICON_PIXELS))
-    alone = content[:4] + b"\1\0" + best[:12] + struct.pack("<I", 22) + icon
-    return alone, "ICO"
+    single = content[:4] + b"\1\0" + best[:12] + struct.pack("<I", 22) + icon
+    return single, "ICO"
+
+
+def _strips(decoded: DecodedImage, multiple: int) -> Iterator[tuple[int, Image.Image]]:
+    """The image from top to bottom in strips, each with its first row.
+
+    The number of rows is a multiple of ``multiple``, except in the last strip.
+    """
+    width, height = decoded.size
+    rows = max(_STRIP_PIXELS // width // multiple, 1) * multiple
+    for top in range(0, height, rows):
+        yield top, decoded.crop((0, top, width, min(height, top + rows)))
+
+
+def _convert_strip(image: Image.Image, mode: Mode, background: int) -> Image.Image:
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        backdrop = Image.new("RGB", image.size, (background,) * 3)
+        backdrop.paste(image.convert("RGB"), mask=image.getchannel("A"))
+        image = backdrop
+    elif image.mode not in {"1", "L"}:
+        image = image.convert("RGB")
+    return image.convert(mode)
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in {"I", "F"} or image.mode.startswith("I;16")
+
+
+def _levels(decoded: DecodedImage) -> tuple[float, float]:
+    """The values that become black and white."""
+    image = decoded.image
+    if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):
+        return 0.0, _SIXTEEN_BITS
+    ranges = [_finite_range(np.asarray(strip)) for _, strip in _strips(decoded, 1)]
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    maxima = (1.0, _EIGHT_BITS) if image.mode == "F" else (_EIGHT_BITS, _SIXTEEN_BITS)
+    for white in maxima:
+        if low >= 0 and high <= white:
+            return 0.0, white
+    return low, high
+
+
+def _finite_range(values: npt.NDArray[np.generic]) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+
+
+def _to_eight_bits(image: Image.Image, levels: tuple[float, float], background: int) -> Image.Image:
+    """A strip of 16-bit, 32-bit or floating-point grey in eight bits."""
+    low, high = levels
+    values = np.asarray(image).astype(np.float64)
+    scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / (high - low or 1.0)
+    pixels = np.floor(np.clip(scaled, 0, 1) * _EIGHT_BITS + 0.5).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        pixels[values == transparent] = background
+    return Image.fromarray(pixels)

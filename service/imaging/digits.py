@@ -1,7 +1,7 @@
-"""A digit scaled and centred as MNIST's makers did (LeCun and others, 1998).
+"""Scale and centre a digit as in MNIST (LeCun and others, 1998).
 
-Whatever its polarity, thickness and place, it becomes light on dark, its bounding box twenty
-pixels and its centre of mass the middle of twenty-eight.
+Whatever its polarity, stroke width and position, it becomes light on dark, its bounding box twenty
+pixels long and its centre of mass the middle of twenty-eight.
 """
 
 from functools import lru_cache
@@ -11,96 +11,106 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.imaging.segmentation import Grey, Mask, Plane, extent, highest, ink_of
+from service.imaging.segmentation import (
+    Grey,
+    Mask,
+    Plane,
+    bounding_box,
+    find_foreground,
+    max_filter,
+)
 
-# MNIST's own numbers: the box is 20 of 28 pixels.
+# In MNIST the bounding box is 20 of 28 pixels long.
 _BOX_SHARE = 20 / 28
-# Fainter ink than this is an edge's softness and no part of the box.
+# A fainter foreground is the softness of an edge and not part of the box.
 _EDGE = 0.1
 _EXACT = 2.0**24
-# Strokes are measured at this many pixels for one of the result, and made at least this thick.
+# Strokes are measured at this many pixels for each one of the result, and made at least this thick.
 _FINE = 4
 _THINNEST = 6.0
-# Smaller ink is drawn at so many pixels for one of its own, with an empty margin around.
+# A smaller foreground is enlarged this many times, with an empty margin around it.
 _FINER = 8
 _MARGIN = 2
 _SHARPEST = 1.5
 
 
-def normalised_digit(grey: Grey, height: int, width: int) -> Grey:
-    """The digit in ``grey`` as MNIST would have it, ``[height, width]``.
+def normalize_digit(grey: Grey, height: int, width: int) -> Grey:
+    """The digit in ``grey`` as MNIST would show it, ``[height, width]``.
 
-    A picture that is so already, or its negative, comes out bit for bit.
+    An image that is normalized already, or its negative, is returned bit for bit.
 
     Raises:
-        NoInk: nothing stands out.
+        NoForeground: nothing stands out from the background.
     """
-    if grey.shape == (height, width) and (as_it_is := normalised_already(grey)) is not None:
-        return as_it_is
-    return _placed(_boxed(ink_of(grey), round(min(height, width) * _BOX_SHARE)), height, width)
+    if grey.shape == (height, width):
+        unchanged = unchanged_if_normalized(grey)
+        if unchanged is not None:
+            return unchanged
+    box = _scale_box(find_foreground(grey), round(min(height, width) * _BOX_SHARE))
+    return _centre_on_canvas(box, height, width)
 
 
-def normalised_already(grey: Grey, extent: tuple[int, int] | None = None) -> Grey | None:
-    """The picture or its negative, whichever is as MNIST would have it; None where neither is.
+def unchanged_if_normalized(grey: Grey, size: tuple[int, int] | None = None) -> Grey | None:
+    """The image or its negative, whichever is normalized as in MNIST; None if neither is.
 
     Args:
-        grey: the picture.
-        extent: height and width of all in it that is not nought, where that is known.
+        grey: the image.
+        size: height and width of its part that is not zero, if known.
     """
-    if _is_normalised(grey, extent or _sides(grey)):
+    if _is_normalized(grey, size or _size_of_nonzero(grey)):
         return grey
     negative = 255 - grey
-    return negative if _is_normalised(negative, _sides(negative)) else None
+    return negative if _is_normalized(negative, _size_of_nonzero(negative)) else None
 
 
-def _is_normalised(digit: Grey, extent: tuple[int, int]) -> bool:
+def _is_normalized(digit: Grey, size: tuple[int, int]) -> bool:
     """Whether the box, to a pixel, and the centre of mass are where MNIST has them."""
-    sides, places, middle = _normal(*digit.shape)
-    if max(extent) not in sides:
+    sides, moments, middle = _normal_form(*digit.shape)
+    if max(size) not in sides:
         return False
-    # This is asked of every picture, and numpy's own ways of adding up take several times as long.
-    total, down, across = places.dot(digit.ravel().astype(places.dtype)).tolist()
+    # This runs for every image, and numpy's reductions take several times as long.
+    total, down, across = moments.dot(digit.ravel().astype(moments.dtype)).tolist()
     return (round(down / total), round(across / total)) == middle
 
 
-def _sides(digit: Grey) -> tuple[int, int]:
-    """Height and width of all that is not nought; by far quicker than numpy finds it."""
+def _size_of_nonzero(digit: Grey) -> tuple[int, int]:
+    """Height and width of the part that is not zero; much faster than with numpy."""
     height, width = digit.shape
-    return _extent(digit.tobytes(), width), _extent(digit.T.tobytes(), height)
+    return _nonzero_rows(digit.tobytes(), width), _nonzero_rows(digit.T.tobytes(), height)
 
 
-def _extent(rows: bytes, width: int) -> int:
-    """How many rows there are from the first that is not all nought to the last."""
+def _nonzero_rows(rows: bytes, width: int) -> int:
+    """The number of rows from the first that is not all zero to the last."""
     first = len(rows) - len(rows.lstrip(b"\0"))
     last = len(rows.rstrip(b"\0"))
     return -(-last // width) - first // width if last else 0
 
 
-class _Normal(NamedTuple):
-    """What is so of every digit of one size that is as MNIST has them."""
+class _NormalForm(NamedTuple):
+    """What all normalized digits of one size have in common."""
 
     sides: tuple[int, int]
-    """Of these the box' longer side is one."""
-    places: npt.NDArray[np.floating]
+    """The lengths that the longer side of the bounding box may have."""
+    moments: npt.NDArray[np.floating]
     """One, the row and the column of each pixel, ``[3, pixels]``.
 
-    In 32 bits where all sums of bytes' products with them are whole numbers that 32 bits hold.
+    float32 if it represents all sums of their products with bytes exactly.
     """
     middle: tuple[int, int]
     """Row and column of the centre of mass."""
 
 
 @lru_cache(maxsize=8)
-def _normal(height: int, width: int) -> _Normal:
+def _normal_form(height: int, width: int) -> _NormalForm:
     longest = round(min(height, width) * _BOX_SHARE)
     down, across = np.mgrid[0:height, 0:width]
-    places = np.stack([np.ones(height * width), down.ravel(), across.ravel()])
-    exact = 255 * float(places.sum(axis=1).max()) < _EXACT
-    places = places.astype(np.float32 if exact else np.float64)
-    return _Normal((longest - 1, longest), places, (height // 2, width // 2))
+    moments = np.stack([np.ones(height * width), down.ravel(), across.ravel()])
+    exact = 255 * float(moments.sum(axis=1).max()) < _EXACT
+    moments = moments.astype(np.float32 if exact else np.float64)
+    return _NormalForm((longest - 1, longest), moments, (height // 2, width // 2))
 
 
-def _centre(values: Plane) -> tuple[float, float]:
+def _centre_of_mass(values: Plane) -> tuple[float, float]:
     """The centre of mass as row and column."""
     total = float(values.sum())
     rows = float(values.sum(axis=1) @ np.arange(values.shape[0]))
@@ -108,61 +118,63 @@ def _centre(values: Plane) -> tuple[float, float]:
     return rows / total, columns / total
 
 
-def _boxed(ink: Plane, longest: int) -> Plane:
-    """The ink's bounding box scaled to ``longest`` pixels, thin strokes thickened, 0 to 1."""
-    box = _cropped(ink)
+def _scale_box(foreground: Plane, longest: int) -> Plane:
+    """The bounding box scaled to ``longest`` pixels, thin strokes thickened, 0 to 1."""
+    box = _crop_to_box(foreground)
     if max(box.shape) < longest:
-        box = _cropped(_enlarged(box, longest / max(box.shape)))
+        box = _crop_to_box(_enlarge(box, longest / max(box.shape)))
     else:
         box = np.minimum(box / np.percentile(box[box > _EDGE], 75), 1)
     scale = longest / max(box.shape)
     height, width = (max(round(side * scale), 1) for side in box.shape)
-    fine = _resized(box, height * _FINE, width * _FINE, Image.Resampling.BILINEAR)
+    fine = _resize(box, height * _FINE, width * _FINE, Image.Resampling.BILINEAR)
     fine /= fine.max()
     for _ in range(_FINE):
-        if _thickness(fine > 0.5) >= _THINNEST:  # noqa: PLR2004 - the middle of an edge
+        if _stroke_width(fine > 0.5) >= _THINNEST:  # noqa: PLR2004 - the middle of an edge
             break
-        fine = highest(fine, 3)
+        fine = max_filter(fine, 3)
     small = fine.reshape(height, _FINE, width, _FINE).mean(axis=(1, 3))
     full: Plane = small / small.max()
     return full
 
 
-def _cropped(ink: Plane) -> Plane:
-    top, bottom, left, right = extent(ink > _EDGE)
-    return ink[top:bottom, left:right]
+def _crop_to_box(foreground: Plane) -> Plane:
+    top, bottom, left, right = bounding_box(foreground > _EDGE)
+    return foreground[top:bottom, left:right]
 
 
-def _enlarged(box: Plane, scale: float) -> Plane:
-    """Ink of few pixels on a fine grid, its strokes no wider than they were."""
+def _enlarge(box: Plane, scale: float) -> Plane:
+    """A foreground of few pixels on a fine grid, its strokes no wider than before."""
     padded = np.pad(box, _MARGIN)
     height, width = (side * _FINER for side in padded.shape)
-    smooth = _resized(padded, height, width, Image.Resampling.LANCZOS)
-    # The filter widens a stroke's soft edge; the power draws it back.
-    drawn: Plane = smooth ** min(1 + (scale - 1) / 4, _SHARPEST)
-    return drawn
+    smooth = _resize(padded, height, width, Image.Resampling.LANCZOS)
+    # The filter widens the soft edge of a stroke; the power narrows it again.
+    sharpened: Plane = smooth ** min(1 + (scale - 1) / 4, _SHARPEST)
+    return sharpened
 
 
-def _resized(values: Plane, height: int, width: int, by: Image.Resampling) -> Plane:
+def _resize(values: Plane, height: int, width: int, by: Image.Resampling) -> Plane:
     resized = Image.fromarray(np.ascontiguousarray(values)).resize((width, height), by)
     within: Plane = np.clip(np.asarray(resized), 0, 1)
     return within
 
 
-def _thickness(mask: Mask) -> float:
-    """Of strokes, in pixels: their area by half the length of their edge."""
+def _stroke_width(mask: Mask) -> float:
+    """The width of strokes in pixels: their area by half the length of their edge."""
     padded = np.pad(mask, 1)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:] & mask
     return 2 * float(mask.sum()) / max(float((mask & ~inner).sum()), 1.0)
 
 
-def _placed(box: Plane, height: int, width: int) -> Grey:
-    """The box where its centre of mass is the middle, or as near as all of it is to be seen."""
-    placed = np.zeros((height, width), np.uint8)
+def _centre_on_canvas(box: Plane, height: int, width: int) -> Grey:
+    """The box with its centre of mass in the middle, or as near to it as all of the box fits."""
+    canvas = np.zeros((height, width), np.uint8)
     starts = [
         int(np.clip(np.floor(side / 2 - centre + 0.5), 0, side - taken))
-        for side, centre, taken in zip((height, width), _centre(box), box.shape, strict=True)
+        for side, centre, taken in zip(
+            (height, width), _centre_of_mass(box), box.shape, strict=True
+        )
     ]
     rows, columns = (slice(start, start + n) for start, n in zip(starts, box.shape, strict=True))
-    placed[rows, columns] = np.floor(box * 255 + 0.5)
-    return placed
+    canvas[rows, columns] = np.floor(box * 255 + 0.5)
+    return canvas

@@ -1,8 +1,8 @@
-"""What one picture file may cost, checked by its header before it is decoded.
+"""Limits on the memory and time for one image file, checked before it is decoded.
 
-A limit on pixels alone is not enough. Decoders differ fivefold in the memory they need for a pixel,
-some formats allocate by numbers other than the picture's size, and a small file can be made of so
-many parts that reading them takes seconds.
+A limit on pixels alone is not enough. The memory that decoders need per pixel differs by a factor
+of five, some formats allocate by numbers other than the image's size, and a small file can consist
+of so many parts that reading them takes seconds.
 """
 
 import re
@@ -16,35 +16,35 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 MAX_PIXELS = 24 * 1024**2
 
-# Pillow's own for a pixel, in colour or grey.
+# What Pillow allocates per pixel, in colour or grey.
 BYTES_PER_PIXEL = 4
-# The memory that each pixel of the limit stands for: Pillow's, and one for its smaller copy; and
-# what any picture may take besides.
+# The memory that each pixel of the limit stands for: Pillow's, and one byte for a reduced copy. Any
+# image may take a constant amount in addition.
 _BYTES_OF_LIMIT = 5
-_BYTES_BESIDES = 8 << 20
+_CONSTANT_BYTES = 8 << 20
 
-# Reads by a parser written in Python; each takes about a microsecond of the interpreter's lock.
+# Reads by a parser written in Python; each holds the interpreter's lock for about a microsecond.
 _MAX_READS = 1_000_000
-# A JPEG is decoded at a part of its size, so it may declare this many times the limit.
+# A JPEG is decoded at a reduced size, so it may declare this many times the limit.
 _JPEG_PIXELS = 8
-# A progressive JPEG has about ten scans, and each goes through all pixels again.
+# A progressive JPEG has about ten scans, and each one updates all pixels.
 _MAX_SCANS = 100
 _SCANS_OF_LARGEST = 12
-# Samples of a picture that a decoder written in Python reads, at most a microsecond each.
+# Samples of an image that a decoder written in Python reads, at most a microsecond each.
 _MAX_PYTHON_SAMPLES = 1_000_000
 _PYTHON_DECODERS = {"bmp_rle", "ppm", "ppm_plain"}
 # Decoders that need memory of their own for each pixel, and how many bytes (measured).
 _DECODER_BYTES = {"WebP": 12, "JPEG 2000": 16, "AVIF": 8}
-# Opening an icon decodes it; its sides are one byte each, so a larger one is forged.
+# Opening an icon decodes it. Its sides are one byte each, so a larger one is forged.
 MAX_ICON_PIXELS = 1 << 20
 # OpenJPEG takes about 10 kB for each tile before it reads the first.
 _MAX_TILES = 2_000
 _MAX_COMPONENTS = 4
 _CODESTREAM = re.compile(rb"\xff\x4f\xff\x51(?s:.{38})")
 
-# What a format may have many of in one file, each of which costs more than its own bytes: Pillow
-# joins EXIF segments one by one, unpacks text and profiles to a megabyte each, and copies a block
-# of a text PNM for each comment.
+# Parts that cost more than their own bytes and may occur many times in a file: Pillow joins EXIF
+# segments one by one, unpacks texts and profiles to a megabyte each, and copies a block of a text
+# PNM for each comment.
 _COSTLY_PARTS: Mapping[str, tuple[tuple[bytes, ...], int, str]] = {
     "JPEG": ((b"Exif\0\0",), 32, "EXIF segments"),
     "PNG": ((b"iCCP", b"zTXt", b"iTXt"), 16, "profiles and texts"),
@@ -52,7 +52,7 @@ _COSTLY_PARTS: Mapping[str, tuple[tuple[bytes, ...], int, str]] = {
 }
 _TEXT_PNM = (b"P1", b"P2", b"P3")
 
-# TIFF tags become Python objects, one for each value, unless their type is one of bytes.
+# Each value of a TIFF tag becomes a Python object, unless the tag's type is a type of bytes.
 _MAX_TAG_VALUES = 250_000
 _BYTE_TYPES = {1, 2, 7}
 _SUB_IFDS = {34665, 34853, 40965}
@@ -62,12 +62,12 @@ _SEPARATE, _YCBCR = 2, 6
 _BIG_TIFF = (b"II+\0", b"MM\0+")
 
 
-class PictureRefused(ValueError):
-    """A picture that cannot be used; its text is one sentence a person can act on."""
+class InvalidImage(ValueError):
+    """An image that cannot be used; the message is one sentence for the person who sent it."""
 
 
 class _BoundedReader(BytesIO):
-    """A file in memory that ends a parser which reads it in too many small parts."""
+    """A file in memory that limits how often a parser reads from it."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
@@ -81,17 +81,17 @@ class _BoundedReader(BytesIO):
         return super().read(size)
 
 
-def reader(content: bytes) -> BytesIO:
-    """A file in memory, for a parser that may read it in at most a million parts."""
-    # A shorter file has no more parts than bytes.
+def bounded_reader(content: bytes) -> BytesIO:
+    """A file in memory, for a parser that may read at most a million parts of it."""
+    # A shorter file cannot have more parts than bytes.
     return _BoundedReader(content) if len(content) > _MAX_READS else BytesIO(content)
 
 
 def require_few_parts(kind: str, content: bytes) -> None:
-    """Refuse a file with too many parts that are costly to read.
+    """Reject a file with too many parts that are costly to read.
 
     Raises:
-        PictureRefused: it has.
+        InvalidImage: the file has too many of them.
     """
     if kind == "TIFF":
         _require_few_tag_values(content)
@@ -100,41 +100,41 @@ def require_few_parts(kind: str, content: bytes) -> None:
     names, most, what = _COSTLY_PARTS[kind]
     count = sum(map(content.count, names))
     if count > most:
-        raise PictureRefused(
+        raise InvalidImage(
             f"This {kind} file has {count:,} {what}, and at most {most} are read here; save it "
             "without its metadata."
         )
 
 
 def require_pixels(size: tuple[int, int], most: int) -> None:
-    """Refuse a picture by its size.
+    """Reject an image by its size.
 
     Raises:
-        PictureRefused: it has more than ``most`` pixels.
+        InvalidImage: the image has more than ``most`` pixels.
     """
     width, height = size
     if width * height > most:
-        raise PictureRefused(
-            f"This picture has {width:,} x {height:,} pixels, and at most {most:,} in all are "
+        raise InvalidImage(
+            f"This image has {width:,} x {height:,} pixels, and at most {most:,} in all are "
             "read here of its format; send a smaller copy of it, or a JPEG."
         )
 
 
 def require_declared(kind: str, size: tuple[int, int], max_pixels: int) -> None:
-    """Refuse a picture by the size that its header states, before its decoder is made.
+    """Reject an image by the size in its header, before its decoder is created.
 
     Raises:
-        PictureRefused: decoding it would take more memory than ``max_pixels`` stand for.
+        InvalidImage: decoding would take more memory than ``max_pixels`` stand for.
     """
     per_pixel = BYTES_PER_PIXEL + _DECODER_BYTES.get(kind, 0)
     require_pixels(size, min(max_pixels * _BYTES_OF_LIMIT // per_pixel, max_pixels))
 
 
 def require_frames(sizes: Sequence[tuple[int, int]], max_pixels: int) -> None:
-    """Refuse an AVIF file by the sizes of its frames, the colour's and the transparency's.
+    """Reject an AVIF file by the sizes of its frames: the colours and the transparency.
 
     Raises:
-        PictureRefused: one has too many pixels, or together they have more than two may have.
+        InvalidImage: one has too many pixels, or together they have more than two may have.
     """
     for size in sizes:
         require_declared("AVIF", size, max_pixels)
@@ -142,14 +142,14 @@ def require_frames(sizes: Sequence[tuple[int, int]], max_pixels: int) -> None:
 
 
 def require_memory(kind: str, size: tuple[int, int], memory: int, max_pixels: int) -> None:
-    """Refuse a picture by the memory that decoding it takes, in bytes.
+    """Reject an image by the memory in bytes that decoding it takes.
 
     Raises:
-        PictureRefused: that is more than ``max_pixels`` stand for.
+        InvalidImage: that is more than ``max_pixels`` stand for.
     """
-    most = _BYTES_OF_LIMIT * max_pixels + _BYTES_BESIDES
+    most = _BYTES_OF_LIMIT * max_pixels + _CONSTANT_BYTES
     if memory > most:
-        raise PictureRefused(
+        raise InvalidImage(
             f"This {kind} file of {size[0]:,} x {size[1]:,} pixels takes {memory / 2**20:,.0f} MiB "
             f"to decode, and at most {most / 2**20:,.0f} MiB are used here; send a smaller copy of "
             "it, or a baseline JPEG."
@@ -157,16 +157,16 @@ def require_memory(kind: str, size: tuple[int, int], memory: int, max_pixels: in
 
 
 def decoder_bytes(kind: str, image: ImageFile, content: bytes, max_pixels: int) -> int:
-    """The memory that decoding needs besides the pixels that come out of it, in bytes.
+    """The memory in bytes that decoding needs in addition to the decoded pixels.
 
     Args:
-        kind: the format.
-        image: its header, read by Pillow.
+        kind: the name of the format.
+        image: the image before decoding.
         content: the whole file.
-        max_pixels: of a picture.
+        max_pixels: the limit for one image.
 
     Raises:
-        PictureRefused: decoding would take too long, or the header contradicts itself.
+        InvalidImage: decoding would take too long, or the header contradicts itself.
     """
     width, height = image.size
     pixels = width * height
@@ -174,7 +174,7 @@ def decoder_bytes(kind: str, image: ImageFile, content: bytes, max_pixels: int) 
         require_pixels(image.size, _MAX_PYTHON_SAMPLES // len(image.getbands()))
     if isinstance(image, JpegImageFile):
         require_pixels(image.size, _JPEG_PIXELS * max_pixels)
-        return _coefficients(image, content, max_pixels)
+        return _coefficient_bytes(image, content, max_pixels)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return _tiff_bytes(image)
     if kind == "JPEG 2000":
@@ -182,16 +182,16 @@ def decoder_bytes(kind: str, image: ImageFile, content: bytes, max_pixels: int) 
     return _DECODER_BYTES.get(kind, 0) * pixels
 
 
-def _coefficients(image: JpegImageFile, content: bytes, max_pixels: int) -> int:
-    """The memory for the coefficients of a JPEG whose scans do not hold whole pixels."""
-    # Pillow has read as far as the end of the first scan's header.
+def _coefficient_bytes(image: JpegImageFile, content: bytes, max_pixels: int) -> int:
+    """The memory for the coefficients of a JPEG whose scans do not hold complete pixels."""
+    # Pillow has read up to the end of the first scan's header.
     start = 0 if image.fp is None else image.fp.tell()
     if "progressive" not in image.info and _is_interleaved(content, start, image.layers):
         return 0
     pixels = image.width * image.height
     scans = content.count(b"\xff\xda")
     if scans > _MAX_SCANS or scans * pixels > _SCANS_OF_LARGEST * max_pixels:
-        raise PictureRefused(
+        raise InvalidImage(
             f"This JPEG is made of {scans} scans, too many for {image.width:,} x "
             f"{image.height:,} pixels; save it as a baseline JPEG."
         )
@@ -201,7 +201,7 @@ def _coefficients(image: JpegImageFile, content: bytes, max_pixels: int) -> int:
 
 
 def _is_interleaved(content: bytes, start: int, components: int) -> bool:
-    """Whether the scan that starts here has all components, by its header (ITU-T T.81, B.2.3)."""
+    """Whether the scan that starts here has all components (ITU-T T.81, B.2.3)."""
     for count in range(1, 5):
         scan = struct.pack(">HHB", 0xFFDA, 6 + 2 * count, count)
         if content.startswith(scan, start - 8 - 2 * count):
@@ -210,56 +210,56 @@ def _is_interleaved(content: bytes, start: int, components: int) -> bool:
 
 
 def _tiff_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
-    """The memory for one strip or tile of a compressed TIFF, or for the picture's turned copy."""
+    """The memory for one strip or tile of a compressed TIFF, or for a rotated copy of the image."""
     tags = image.tag_v2
     width, height = tags[_WIDTH], tags[_LENGTH]
-    turned = BYTES_PER_PIXEL * width * height if tags.get(_ORIENTATION, 1) != 1 else 0
+    rotated = BYTES_PER_PIXEL * width * height if tags.get(_ORIENTATION, 1) != 1 else 0
     if image.info.get("compression") == "raw":
-        return int(turned)
+        return int(rotated)
     bits = tags.get(_BITS_PER_SAMPLE, (1,))
     depth = (max(bits) if tags.get(_PLANES) == _SEPARATE else sum(bits)) // 8
     if tags.get(_PHOTOMETRIC) == _YCBCR:
-        depth += BYTES_PER_PIXEL  # libtiff converts it in a buffer of its own
+        depth += BYTES_PER_PIXEL  # libtiff converts it in a separate buffer
     if _TILE_WIDTH in tags:
         pixels = tags[_TILE_WIDTH] * tags[_TILE_LENGTH]
     else:
         pixels = width * min(tags.get(_ROWS_PER_STRIP, height), height)
-    return int(max(pixels * max(depth, 1), turned))
+    return int(max(pixels * max(depth, 1), rotated))
 
 
 def _require_few_tag_values(content: bytes) -> None:
-    values = sum(count for kind, count in _tags(content) if kind not in _BYTE_TYPES)
+    values = sum(count for value_type, count in _tags(content) if value_type not in _BYTE_TYPES)
     if values > _MAX_TAG_VALUES:
-        raise PictureRefused(
+        raise InvalidImage(
             f"The tags of this TIFF file hold {values:,} values, and at most {_MAX_TAG_VALUES:,} "
             "are read here; save it as a PNG."
         )
 
 
 def _tags(content: bytes) -> Iterator[tuple[int, int]]:
-    """Type and number of values of each tag that Pillow reads of the first picture."""
+    """Type and number of values of each tag that Pillow reads for the first image."""
     order = "<" if content.startswith(b"II") else ">"
     is_big = content.startswith(_BIG_TIFF)
     number, entry, first = ("Q", "HHQQ", 8) if is_big else ("H", "HHII", 4)
     size = struct.calcsize(order + entry)
-    places = {int.from_bytes(content[first : 2 * first], "little" if order == "<" else "big")}
+    unread = {int.from_bytes(content[first : 2 * first], "little" if order == "<" else "big")}
     seen: set[int] = set()
-    while (ahead := places - seen) and len(seen) <= len(_SUB_IFDS):
-        place = ahead.pop()
-        seen.add(place)
-        start = place + struct.calcsize(order + number)
+    while (remaining := unread - seen) and len(seen) <= len(_SUB_IFDS):
+        offset = remaining.pop()
+        seen.add(offset)
+        start = offset + struct.calcsize(order + number)
         if start > len(content):
             continue
-        (entries,) = struct.unpack_from(order + number, content, place)
+        (entries,) = struct.unpack_from(order + number, content, offset)
         end = start + size * min(entries, (len(content) - start) // size)
-        for tag, kind, count, value in struct.iter_unpack(order + entry, content[start:end]):
-            yield kind, count
+        for tag, value_type, count, value in struct.iter_unpack(order + entry, content[start:end]):
+            yield value_type, count
             if tag in _SUB_IFDS:
-                places.add(value)
+                unread.add(value)
 
 
 def _require_codestreams(content: bytes, max_pixels: int) -> None:
-    """Hold each JPEG 2000 codestream's own header against the limits; a container's may differ."""
+    """Check the header of each JPEG 2000 codestream; the container's may differ."""
     for found in _CODESTREAM.finditer(content):
         _, _, right, down, left, top, across, high, x, y, components = struct.unpack_from(
             ">HH8IH", found[0], 4
@@ -267,7 +267,7 @@ def _require_codestreams(content: bytes, max_pixels: int) -> None:
         require_declared("JPEG 2000", (max(right - left, 0), max(down - top, 0)), max_pixels)
         tiles = -(-max(right - x, 0) // max(across, 1)) * -(-max(down - y, 0) // max(high, 1))
         if tiles > _MAX_TILES or components > _MAX_COMPONENTS:
-            raise PictureRefused(
+            raise InvalidImage(
                 f"This JPEG 2000 file has {tiles:,} tiles of {components:,} components, and at "
-                f"most {_MAX_TILES:,} of {_MAX_COMPONENTS} are read here; save it anew."
+                f"most {_MAX_TILES:,} of {_MAX_COMPONENTS} are read here; save it again."
             )

@@ -1,8 +1,8 @@
-"""A picture file as the pixels that a model sees: one rule, in training and in serving alike.
+"""Turn an image file into the pixels that a model sees, in training and in serving.
 
-The filter is the triangle (bilinear) over all the pixels that a new one covers. What is more than
-six times too large is first averaged in whole blocks, to no less than three times the size, and a
-JPEG decoded no larger than that; neither can be seen in the result.
+Images are resized with a triangle filter (bilinear, antialiased). An image that is more than six
+times too large is first averaged in blocks, to no less than three times the size, and a large JPEG
+is decoded at a reduced size; neither makes a visible difference.
 """
 
 from io import BytesIO
@@ -16,43 +16,52 @@ from PIL import Image, __version__
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from service.imaging.decode import SIDEWAYS, Decoded, decoder_errors, open_picture, orientation
-from service.imaging.digits import normalised_already, normalised_digit
+from service.filetypes import PNG_SIGNATURE
+from service.imaging.decode import (
+    SWAPS_SIDES,
+    DecodedImage,
+    Mode,
+    convert,
+    decoder_errors,
+    has_transparency,
+    open_image,
+    read_orientation,
+)
+from service.imaging.digits import normalize_digit, unchanged_if_normalized
 from service.imaging.limits import (
     BYTES_PER_PIXEL,
     MAX_PIXELS,
-    PictureRefused,
+    InvalidImage,
     require_memory,
     require_pixels,
 )
-from service.imaging.modes import Plain, flattened, has_transparency
-from service.imaging.segmentation import NoInk
+from service.imaging.segmentation import NoForeground
 
 __all__ = [
     "DECODER",
     "MAX_PIXELS",
-    "Picture",
-    "PictureRefused",
-    "PlainReader",
-    "Rule",
-    "example_picture",
-    "read_picture",
+    "ImageSpec",
+    "InputImage",
+    "InvalidImage",
+    "SmallPngReader",
+    "example_image",
+    "read_image",
 ]
 
 DECODER = f"Pillow {__version__}, rule 1"
 
-# How many times the wanted size is left for the filter (see Pillow's reducing_gap).
+# How many times the final size is left for the filter (see Pillow's reducing_gap).
 _GAP = 3.0
-# Pillow's sum over a block loses its last bit where that has many more pixels than this squared.
+# In a much larger block, Pillow's sum over the pixels loses its last bit.
 _LARGEST_BLOCK = 128
-# Above it, decoding takes longer than everything around it.
+# Above it, decoding takes longer than everything else in a request.
 _SMALL_PIXELS = 64 * 64
-# The longer side at which ink is looked for; a pen's stroke is a few of these pixels.
+# The longer side at which digits are segmented; a pen's stroke is a few of these pixels wide.
 _DIGIT_SIDE = 400
 
 
-class Rule(Protocol):
-    """What a manifest says about pictures; `service.bundle.inputs.ImageInput` is one."""
+class ImageSpec(Protocol):
+    """The preprocessing that a manifest states; `service.bundle.manifest.ImageInput` is one."""
 
     @property
     def height(self) -> int:
@@ -68,232 +77,237 @@ class Rule(Protocol):
 
     @property
     def fit(self) -> Literal["stretch", "crop", "pad"]:
-        """How a picture of another shape is fitted."""
+        """How an image of another shape is fitted."""
 
     @property
     def background(self) -> int:
-        """The grey around a padded picture and behind transparent places, 0 to 255."""
+        """The grey around a padded image and behind transparent pixels, 0 to 255."""
 
     @property
-    def normalise(self) -> Literal["none", "digit"]:
-        """Whether ink is found, scaled and centred as in MNIST."""
+    def normalize(self) -> Literal["none", "digit"]:
+        """Whether a digit is found, scaled and centred as in MNIST."""
 
 
-class _Placement(NamedTuple):
-    """The part of a picture that is kept, as left, top, right, bottom, and the size it gets."""
+class _Fit(NamedTuple):
+    """The part of an image that is used, as left, top, right, bottom, and its final size."""
 
     box: tuple[float, float, float, float]
     size: tuple[int, int]
 
     def is_whole(self, size: tuple[int, int]) -> bool:
-        """Whether all of a picture of this size is kept."""
+        """Whether all of an image of this size is used."""
         return self.box == (0.0, 0.0, *size)
 
     @property
     def factors(self) -> tuple[float, float]:
-        """How many pixels of the picture make one, by width and height."""
+        """How many pixels of the image make one, by width and height."""
         left, top, right, bottom = self.box
         return (right - left) / self.size[0], (bottom - top) / self.size[1]
 
     @property
     def blocks(self) -> tuple[int, int]:
-        """The columns and rows of the blocks that are averaged before the filter."""
+        """Columns and rows of the blocks that are averaged before the filter."""
         across, down = (min(max(int(factor / _GAP), 1), _LARGEST_BLOCK) for factor in self.factors)
         return across, down
 
 
-def read_picture(content: bytes, rule: Rule, max_pixels: int = MAX_PIXELS) -> npt.NDArray[np.uint8]:
-    """What a model of this rule sees of a picture file, as `Picture` has it."""
-    plain = PlainReader(rule, max_pixels).read(content)
-    return Picture.open(content, rule, max_pixels).read() if plain is None else plain[:, :, None]
+def read_image(
+    content: bytes, spec: ImageSpec, max_pixels: int = MAX_PIXELS
+) -> npt.NDArray[np.uint8]:
+    """The pixels that a model sees of an image file, uint8 ``[height, width, channels]``."""
+    grey = SmallPngReader(spec, max_pixels).read(content)
+    return InputImage.open(content, spec, max_pixels).read() if grey is None else grey[:, :, None]
 
 
-class PlainReader:
-    """Reads small grey PNG files of the model's own size, in two thirds of the time of `Picture`.
+class SmallPngReader:
+    """Reads small grey PNG files of the model's own size, faster than `InputImage`.
 
     Args:
-        rule: of the model.
-        max_pixels: a larger picture is left to `Picture`, which refuses it.
+        spec: the model's.
+        max_pixels: the limit for one image.
     """
 
-    def __init__(self, rule: Rule, max_pixels: int = MAX_PIXELS) -> None:
-        is_small = rule.height * rule.width <= min(max_pixels, _SMALL_PIXELS)
-        self._takes = rule.channels == 1 and is_small
-        self._size = rule.width, rule.height
-        # The signature, the size, eight bits of grey.
-        self._head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + pack(">IIBB", *self._size, 8, 0)
-        self._normalises = rule.normalise == "digit"
+    def __init__(self, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> None:
+        is_small = spec.height * spec.width <= min(max_pixels, _SMALL_PIXELS)
+        self._takes = spec.channels == 1 and is_small
+        self._size = spec.width, spec.height
+        # Signature, size, eight bits of grey.
+        self._head = PNG_SIGNATURE + b"\0\0\0\rIHDR" + pack(">IIBB", *self._size, 8, 0)
+        self._normalizes = spec.normalize == "digit"
+        self._errors = decoder_errors("PNG")
 
     def read(self, content: bytes) -> npt.NDArray[np.uint8] | None:
-        """The pixels ``[height, width]`` that `Picture` reads; None of any other file."""
+        """The pixels ``[height, width]`` that `InputImage` reads; None for any other file."""
         if not (self._takes and content.startswith(self._head)):
             return None
         try:
-            with decoder_errors("PNG"):
+            with self._errors:
                 image = PngImageFile(BytesIO(content))
                 pixels = image.tobytes()
-        except PictureRefused:
-            return None  # `Picture` says why
+        except InvalidImage:
+            return None  # `InputImage` reports the reason
         if image.size != self._size or image.mode != "L" or image.info:
-            return None  # a chunk that may change pixels or turn them
+            return None  # a chunk that may change or rotate the pixels
         grey = np.ndarray(self._size[::-1], np.uint8, pixels)
-        if not self._normalises:
+        if not self._normalizes:
             return grey
         left, top, right, bottom = image.getbbox() or (0, 0, 0, 0)
-        return normalised_already(grey, (bottom - top, right - left))
+        return unchanged_if_normalized(grey, (bottom - top, right - left))
 
 
-class Picture:
-    """A picture of any format, mode, size and orientation, not yet decoded.
+class InputImage:
+    """An image of any format, mode, size and orientation, before decoding.
 
     Args:
-        kind: what sentences call its file.
-        image: with its header read, and set to be decoded at a part of its size where that does.
-        rule: of the model that is to see it.
+        kind: the name of the format.
+        image: the image with its header read, set to be decoded at a reduced size where possible.
+        spec: the model's.
         memory: that decoding takes, in bytes.
     """
 
-    def __init__(self, kind: str, image: Image.Image, rule: Rule, memory: int) -> None:
+    def __init__(self, kind: str, image: Image.Image, spec: ImageSpec, memory: int) -> None:
         self._kind = kind
         self._image = image
-        self._rule = rule
+        self._spec = spec
         self.memory = memory
         self.pixels = image.width * image.height
 
     @classmethod
-    def open(cls, content: bytes, rule: Rule, max_pixels: int = MAX_PIXELS) -> Self:
-        """A picture of this file, whose header is read and held against the limits.
+    def open(cls, content: bytes, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Self:
+        """Read the header of an image file and check it against the limits.
 
         Args:
             content: the whole file.
-            rule: of the model that is to see it.
-            max_pixels: the limit. The memory that decoding takes is at most that of a picture in
-                colour of so many pixels, so formats whose decoders take more have a part of it.
+            spec: the model's.
+            max_pixels: the limit. Decoding may take at most the memory of a colour image with so
+                many pixels, so the limit is lower for formats whose decoders take more.
 
         Raises:
-            PictureRefused: it is no picture that is read here, damaged, or too large.
+            InvalidImage: the file is not an image, not of a supported format, damaged, or too
+                large.
         """
-        kind, image, memory = open_picture(content, max_pixels)
+        kind, image, memory = open_image(content, max_pixels)
         size = image.size
         if isinstance(image, JpegImageFile):
-            _draft(image, rule)
+            _draft(image, spec)
         require_pixels(image.size, max_pixels)
         pixels = image.width * image.height
-        memory += BYTES_PER_PIXEL * (pixels + pixels // _averaged(image.size, rule))
+        memory += BYTES_PER_PIXEL * (pixels + pixels // _least_block(image.size, spec))
         require_memory(kind, size, memory, max_pixels)
-        return cls(kind, image, rule, memory)
+        return cls(kind, image, spec, memory)
 
     @classmethod
-    def of(cls, pixels: npt.NDArray[np.uint8], rule: Rule) -> Self:
-        """A picture of pixels, ``[height, width]`` or with 1, 3 or 4 channels (grey to RGBA)."""
-        plain = pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels
-        image = Image.fromarray(np.ascontiguousarray(plain))
-        return cls("pixels", image, rule, pixels.nbytes)
+    def from_pixels(cls, pixels: npt.NDArray[np.uint8], spec: ImageSpec) -> Self:
+        """An image of pixels, ``[height, width]`` or with 1, 3 or 4 channels (grey to RGBA)."""
+        pixels = pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels
+        image = Image.fromarray(np.ascontiguousarray(pixels))
+        return cls("pixels", image, spec, pixels.nbytes)
 
     def read(self) -> npt.NDArray[np.uint8]:
-        """What the model sees, uint8 ``[height, width, channels]``; to be called once.
+        """The pixels that the model sees, uint8 ``[height, width, channels]``; call it once.
 
         Raises:
-            PictureRefused: it is damaged, or shows no digit where one is looked for.
+            InvalidImage: the image is damaged, or shows no digit where the model needs one.
         """
-        rule = self._rule
-        decoded = Decoded(self._kind, self._image)
-        if rule.normalise == "digit":
-            pixels = _digit(decoded, rule)[:, :, None]
-            return pixels if rule.channels == 1 else pixels.repeat(rule.channels, axis=2)
-        mode: Plain = "L" if rule.channels == 1 else "RGB"
-        # A draft's sides are rounded up, so the placement follows from what was decoded.
-        fitted = _scaled(decoded, mode, rule.background, _placed(decoded.size, rule))
-        return _array(_framed(fitted, rule), rule.channels)
+        spec = self._spec
+        decoded = DecodedImage(self._kind, self._image)
+        if spec.normalize == "digit":
+            pixels = _read_digit(decoded, spec)[:, :, None]
+            return pixels if spec.channels == 1 else pixels.repeat(spec.channels, axis=2)
+        mode: Mode = "L" if spec.channels == 1 else "RGB"
+        # A reduced JPEG has its sides rounded up, so the fit depends on what was decoded.
+        fitted = _resize(decoded, mode, spec.background, _fit_for(decoded.size, spec))
+        return _to_array(_pad(fitted, spec), spec.channels)
 
 
-def example_picture(rule: Rule) -> bytes:
-    """A PNG file that a model of this rule takes: a light bar, a one, on dark."""
-    pixels = np.zeros((rule.height, rule.width), np.uint8)
-    left, top = rule.width * 12 // 28, rule.height * 4 // 28
-    pixels[top : rule.height - top, left : rule.width - left] = 255
+def example_image(spec: ImageSpec) -> bytes:
+    """A PNG file for a model of this spec: a light bar, like a one, on a dark background."""
+    pixels = np.zeros((spec.height, spec.width), np.uint8)
+    left, top = spec.width * 12 // 28, spec.height * 4 // 28
+    pixels[top : spec.height - top, left : spec.width - left] = 255
     file = BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
 
 
-def _placement(size: tuple[int, int], rule: Rule) -> _Placement:
+def _fit_to_model(size: tuple[int, int], spec: ImageSpec) -> _Fit:
     width, height = size
     whole = (0.0, 0.0, float(width), float(height))
-    ratios = rule.width / width, rule.height / height
-    if rule.fit == "pad":
+    ratios = spec.width / width, spec.height / height
+    if spec.fit == "pad":
         scale = min(ratios)
         inner = max(round(width * scale), 1), max(round(height * scale), 1)
-        return _Placement(whole, inner)
-    if rule.fit == "crop":
+        return _Fit(whole, inner)
+    if spec.fit == "crop":
         scale = max(ratios)
-        left = max((width - rule.width / scale) / 2, 0.0)
-        top = max((height - rule.height / scale) / 2, 0.0)
-        return _Placement((left, top, width - left, height - top), (rule.width, rule.height))
-    return _Placement(whole, (rule.width, rule.height))
+        left = max((width - spec.width / scale) / 2, 0.0)
+        top = max((height - spec.height / scale) / 2, 0.0)
+        return _Fit((left, top, width - left, height - top), (spec.width, spec.height))
+    return _Fit(whole, (spec.width, spec.height))
 
 
-def _draft(file: JpegImageFile, rule: Rule) -> None:
-    """Let a large JPEG be decoded at a half, a quarter or an eighth of its size, if that does."""
-    sideways = orientation(file) in SIDEWAYS
-    size = (file.height, file.width) if sideways else file.size
-    least = min(_placed(size, rule).factors) / _GAP
+def _draft(file: JpegImageFile, spec: ImageSpec) -> None:
+    """Decode a large JPEG at a half, a quarter or an eighth of its size, if that is enough."""
+    swapped = read_orientation(file) in SWAPS_SIDES
+    size = (file.height, file.width) if swapped else file.size
+    least = min(_fit_for(size, spec).factors) / _GAP
     if least >= 2:  # noqa: PLR2004 - the first such step
         file.draft(None, (ceil(file.width / least), ceil(file.height / least)))
 
 
-def _averaged(size: tuple[int, int], rule: Rule) -> int:
-    """How many pixels are averaged into one before the filter, at least, however it is turned."""
-    return min(prod(_placed(sides, rule).blocks) for sides in (size, size[::-1]))
+def _least_block(size: tuple[int, int], spec: ImageSpec) -> int:
+    """The least number of pixels averaged into one before the filter, in either orientation."""
+    return min(prod(_fit_for(sides, spec).blocks) for sides in (size, size[::-1]))
 
 
-def _placed(size: tuple[int, int], rule: Rule) -> _Placement:
-    return _within(size) if rule.normalise == "digit" else _placement(size, rule)
+def _fit_for(size: tuple[int, int], spec: ImageSpec) -> _Fit:
+    return _fit_for_segmentation(size) if spec.normalize == "digit" else _fit_to_model(size, spec)
 
 
-def _scaled(picture: Decoded, mode: Plain, background: int, placed: _Placement) -> Image.Image:
-    if picture.size == placed.size and placed.is_whole(picture.size):
-        return flattened(picture, mode, background, (1, 1))
-    across, down = placed.blocks
-    plain = flattened(picture, mode, background, (across, down))
-    left, top, right, bottom = placed.box
+def _resize(decoded: DecodedImage, mode: Mode, background: int, fit: _Fit) -> Image.Image:
+    if decoded.size == fit.size and fit.is_whole(decoded.size):
+        return convert(decoded, mode, background, (1, 1))
+    across, down = fit.blocks
+    reduced = convert(decoded, mode, background, (across, down))
+    left, top, right, bottom = fit.box
     box = (left / across, top / down, right / across, bottom / down)
-    return plain.resize(placed.size, Image.Resampling.BILINEAR, box)
+    return reduced.resize(fit.size, Image.Resampling.BILINEAR, box)
 
 
-def _array(image: Image.Image, channels: int) -> npt.NDArray[np.uint8]:
-    """The pixels ``[height, width, channels]``; in half of the time that `numpy.asarray` takes."""
+def _to_array(image: Image.Image, channels: int) -> npt.NDArray[np.uint8]:
+    """The pixels ``[height, width, channels]``; takes half of the time of `numpy.asarray`."""
     return np.ndarray((image.height, image.width, channels), np.uint8, image.tobytes())
 
 
-def _framed(image: Image.Image, rule: Rule) -> Image.Image:
-    """The picture in the middle of the model's own size."""
-    if image.size == (rule.width, rule.height):
+def _pad(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    """The image in the middle of the model's own size."""
+    if image.size == (spec.width, spec.height):
         return image
-    behind = (rule.background,) * rule.channels if rule.channels > 1 else rule.background
-    framed = Image.new(image.mode, (rule.width, rule.height), behind)
-    framed.paste(image, ((rule.width - image.width) // 2, (rule.height - image.height) // 2))
+    backdrop = (spec.background,) * spec.channels if spec.channels > 1 else spec.background
+    framed = Image.new(image.mode, (spec.width, spec.height), backdrop)
+    framed.paste(image, ((spec.width - image.width) // 2, (spec.height - image.height) // 2))
     return framed
 
 
-def _digit(picture: Decoded, rule: Rule) -> npt.NDArray[np.uint8]:
-    # Behind a transparent drawing belongs whatever its ink stands out from.
-    behind = (rule.background, 255 - rule.background)[: 1 + has_transparency(picture)]
-    for background in behind:
-        grey = _array(_scaled(picture, "L", background, _within(picture.size)), 1)[:, :, 0]
+def _read_digit(decoded: DecodedImage, spec: ImageSpec) -> npt.NDArray[np.uint8]:
+    # A transparent drawing may be light or dark, so both backgrounds are tried.
+    backgrounds = (spec.background, 255 - spec.background)[: 1 + has_transparency(decoded)]
+    for background in backgrounds:
+        small = _resize(decoded, "L", background, _fit_for_segmentation(decoded.size))
+        grey = _to_array(small, 1)[:, :, 0]
         try:
-            return normalised_digit(grey, rule.height, rule.width)
-        except NoInk:
+            return normalize_digit(grey, spec.height, spec.width)
+        except NoForeground:
             continue
-    raise PictureRefused(
-        "No ink is found in this picture; send one of a single digit that stands out from its "
+    raise InvalidImage(
+        "No foreground is found in this image; send one of a single digit that stands out from its "
         "background."
     )
 
 
-def _within(size: tuple[int, int]) -> _Placement:
-    """All of the picture, made smaller where it is larger than ink needs."""
+def _fit_for_segmentation(size: tuple[int, int]) -> _Fit:
+    """All of the image, made smaller where it is larger than segmentation needs."""
     width, height = size
     scale = min(_DIGIT_SIDE / max(size), 1.0)
     inner = max(round(width * scale), 1), max(round(height * scale), 1)
-    return _Placement((0.0, 0.0, float(width), float(height)), inner)
+    return _Fit((0.0, 0.0, float(width), float(height)), inner)

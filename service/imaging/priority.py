@@ -1,20 +1,20 @@
-"""Which work of this process the operating system is to prefer, where it can be told."""
+"""Lower the scheduling priority of threads, where the operating system supports it."""
 
 import contextlib
 import os
 import sys
 
-# By each step a thread gets a fifth less of a contended core; ten leave it a tenth. More would let
-# a large picture run into its deadline where small requests take all that a single core has.
+# Each step gives a thread a fifth less of a contended core; ten leave a tenth. With more steps, a
+# large image would miss its deadline where small requests use all of a single core.
 _STEPS = 10
 
 
-def step_back() -> None:
-    """Have the calling thread take what others leave, where threads have priorities of their own.
+def lower_priority() -> None:
+    """Let the calling thread use only what others leave of a contended core, for good.
 
-    It is for work that nobody expects at once. Once stepped back, a thread stays so.
+    It has an effect only where each thread has its own priority, which is on Linux.
     """
-    # POSIX's nice is about a process; Linux, against the standard, asks it of the thread alone.
+    # In POSIX, nice applies to a process; on Linux it applies only to the calling thread.
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # where a sandbox forbids it, all are equal
+        with contextlib.suppress(OSError):  # a sandbox may forbid it
             os.nice(_STEPS)

@@ -1,8 +1,8 @@
-"""Ink told from its background, on paper of any light, by what is narrow and stands out.
+"""Separate strokes from their background, in light or dark ink and under uneven illumination.
 
-A background is what is left of a picture when everything narrower than the thickest stroke has
-been taken away (grey-scale opening and closing; Serra, 1982). So a shadow's edge is background,
-and a pencil's line is not.
+The background is what is left of an image after a morphological opening has removed everything
+narrower than the thickest stroke (grey-scale opening and closing; Serra, 1982). So the edge of a
+shadow is background, and a pencil line is not.
 """
 
 from dataclasses import dataclass
@@ -16,80 +16,82 @@ Plane = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Number = TypeVar("Number", np.float32, np.bool_, np.int64)
 
-# In a smaller picture a stroke is a large part of it, and its light is even.
+# In a smaller image a stroke is a large part of it, and the illumination is even.
 _UNEVEN_FROM = 48
-# Light is measured at no more than this side.
-_LIGHT_SIDE = 64
-# The longer side by the thickest stroke.
+# The illumination is fitted at no more than this side.
+_ILLUMINATION_SIDE = 64
+# The longer side divided by the width of the thickest stroke.
 _THICKEST = 3
-# Less contrast than this in grey levels, or in the noise's standard deviations, is no ink.
+# The least contrast of a foreground, in grey levels and in standard deviations of the noise.
 _LEAST_CONTRAST = 8.0
 _LEAST_SEPARATION = 5.0
-# A part of the ink with less than this share of the largest part is dust.
+# A component with less than this share of the largest component's weight is dust.
 _DUST = 0.08
-# Ink at the picture's sides is none where there is this share of it elsewhere.
-_OTHER_INK = 0.1
-# How far the softness of such an edge reaches, both ways together.
+# Components at the image's border are background if the others have at least this share.
+_INNER_SHARE = 0.1
+# The width in pixels of the soft edge of such a component.
 _EDGE = 9
-# Parts are told apart at no more than this side.
-_PARTS_SIDE = 128
+# Connected components are labelled at no more than this side.
+_LABELLING_SIDE = 128
 
 
-class NoInk(Exception):
-    """Nothing in the picture stands out from its background."""
+class NoForeground(Exception):
+    """Nothing in the image stands out from its background."""
 
 
-def ink_of(grey: Grey) -> Plane:
-    """How much ink is at each place, 0 to 1, of whatever polarity; 0 elsewhere.
+def find_foreground(grey: Grey) -> Plane:
+    """The intensity of the foreground at each pixel, 0 to 1, whether light or dark; 0 elsewhere.
 
     Raises:
-        NoInk: nothing stands out.
+        NoForeground: nothing stands out.
     """
     values = grey.astype(np.float32)
     if min(grey.shape) < _UNEVEN_FROM:
-        difference = values - float(np.median(_outermost(values)))
+        difference = values - float(np.median(_border(values)))
         light = difference * _polarity(difference)
-        return _strokes(light, light, tops=100)
-    soft = _smoothed(values)
+        return _strokes(light, light, top_percentile=100)
+    soft = _smooth(values)
     darker, lighter = _background(-soft), _background(soft)
-    polarity, paper = min((-1, darker), (1, lighter), key=lambda way: _oddness(soft, *way))
-    # An opening is too dark at the bright end of a slope, and less so where that is evened first.
-    light = _light(paper)
+    polarity, paper = min(
+        (-1, darker), (1, lighter), key=lambda candidate: _implausibility(soft, *candidate)
+    )
+    # An opening is too dark at the bright end of a slope, and less so if that is evened first.
+    light = _illumination(paper)
     paper = np.maximum(paper, light + _background(soft * polarity - light))
-    return _strokes(values * polarity - paper, soft * polarity - paper, tops=75)
+    return _strokes(values * polarity - paper, soft * polarity - paper, top_percentile=75)
 
 
-def extent(mask: Mask) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of what is true, the ends exclusive.
+def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of all that is true, the ends exclusive.
 
     Raises:
-        NoInk: nothing is.
+        NoForeground: nothing is true.
     """
     if not mask.any():
-        raise NoInk
+        raise NoForeground
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
-def highest(values: Plane, size: int) -> Plane:
-    """The greatest value in a square of odd size around each place."""
-    return -_lowest(-values, size)
+def max_filter(values: Plane, size: int) -> Plane:
+    """The maximum in a square of odd size around each pixel."""
+    return -_min_filter(-values, size)
 
 
-def _outermost(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
+def _border(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
     return np.concatenate((values[0], values[-1], values[:, 0], values[:, -1]))
 
 
 def _polarity(difference: Plane) -> int:
-    """1 where ink is lighter than its background, -1 where it is darker."""
+    """1 if strokes are lighter than the background, -1 if they are darker."""
     few = max(difference.size // 50, 1)
     ordered = np.sort(difference, axis=None)
     return 1 if ordered[-few:].mean() >= -ordered[:few].mean() else -1
 
 
-def _light(values: Plane) -> Plane:
-    """How light falls: a paraboloid through most of the picture."""
-    step = -(-max(values.shape) // _LIGHT_SIDE)
+def _illumination(values: Plane) -> Plane:
+    """The illumination: a paraboloid through most of the image."""
+    step = -(-max(values.shape) // _ILLUMINATION_SIDE)
     few = values[step // 2 :: step, step // 2 :: step].astype(np.float64)
     y, x = (
         axis.ravel() for axis in np.mgrid[-1 : 1 : few.shape[0] * 1j, -1 : 1 : few.shape[1] * 1j]
@@ -109,65 +111,67 @@ def _light(values: Plane) -> Plane:
 
 
 def _background(light: Plane) -> Plane:
-    """What is left without everything lighter and narrower than the thickest stroke."""
+    """The image without everything lighter and narrower than the thickest stroke."""
     size = max(light.shape) // _THICKEST | 1
-    return highest(_lowest(light, size), size)
+    return max_filter(_min_filter(light, size), size)
 
 
-def _oddness(soft: Plane, polarity: int, paper: Plane) -> float:
-    """How unlikely this is the background: it varies, or ink would lie along the border."""
+def _implausibility(soft: Plane, polarity: int, paper: Plane) -> float:
+    """A cost for this background: its variation, and strokes along the image's border."""
     light = soft * polarity - paper
-    strong = light > _otsu(light)
+    strong = light > _otsu_threshold(light)
     if not strong.any() or strong.all():
         return np.inf
     contrast = float(light[strong].mean() - light[~strong].mean())
-    return float(paper.std()) + contrast * float(_outermost(strong).mean())
+    return float(paper.std()) + contrast * float(_border(strong).mean())
 
 
-def _strokes(light: Plane, soft: Plane, tops: int) -> Plane:
-    """The ink between 0 and 1, everywhere else nothing.
+def _strokes(light: Plane, soft: Plane, top_percentile: int) -> Plane:
+    """The foreground between 0 and 1, and 0 elsewhere.
 
     Args:
-        light: ink as positive differences from the background.
+        light: strokes as positive differences from the background.
         soft: the same without its finest grain.
-        tops: the percentile of the ink that becomes 1.
+        top_percentile: the percentile of the strokes that becomes 1.
     """
     first = _split(soft)
     split = _split(np.where(_paper_edges(soft, first), first.middle, soft))
-    kept = _without_dust(split, soft)
-    top = float(np.percentile(light[split.strong & kept], tops))
+    selected = _without_dust(split, soft)
+    top = float(np.percentile(light[split.strong & selected], top_percentile))
     if top <= split.middle:
-        raise NoInk  # dots that smoothing took for strokes
+        raise NoForeground  # noise that smoothing turned into strokes
     floor = split.middle + min(2 * split.noise, 0.4 * (top - split.middle))
     values = np.clip((light - floor) / (top - floor), 0, 1)
-    return np.where(highest(kept.astype(np.float32), 3) > 0, values, 0).astype(np.float32)
+    return np.where(max_filter(selected.astype(np.float32), 3) > 0, values, 0).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class _Split:
-    """Ink and background: where ink surely is, the parts of where it may be, and the rest."""
+    """Foreground and background: certain strokes, and the components of possible ones."""
 
     strong: Mask
-    parts: npt.NDArray[np.int64]
+    components: npt.NDArray[np.int64]
     middle: float
     noise: float
 
 
 def _split(soft: Plane) -> _Split:
-    cut = _otsu(soft)
+    cut = _otsu_threshold(soft)
     strong = soft > cut
     if np.ptp(soft) < _LEAST_CONTRAST or not strong.any() or strong.all():
-        raise NoInk
+        raise NoForeground
     rest = soft[~strong]
     middle = float(np.median(rest))
     noise = 1.4826 * float(np.median(np.abs(rest - middle)))
     if float(soft[strong].mean()) - middle < max(_LEAST_CONTRAST, _LEAST_SEPARATION * noise):
-        raise NoInk
-    return _Split(strong, _parts(soft > middle + max((cut - middle) / 2, 2 * noise)), middle, noise)
+        raise NoForeground
+    return _Split(
+        strong, _components(soft > middle + max((cut - middle) / 2, 2 * noise)), middle, noise
+    )
 
 
-def _otsu(values: Plane) -> float:
-    """The threshold that best parts two classes (Otsu, 1979)."""
+def _otsu_threshold(values: Plane) -> float:
+    """The threshold that separates two classes best (Otsu, 1979)."""
     low, high = float(values.min()), float(values.max())
     levels = ((values - low) * (255 / (high - low or 1.0))).astype(np.uint8)
     counts = np.bincount(levels.ravel(), minlength=256)
@@ -180,42 +184,44 @@ def _otsu(values: Plane) -> float:
 
 
 def _without_dust(split: _Split, soft: Plane) -> Mask:
-    """The parts that hold a fair share of what is surely ink."""
+    """The components with a fair share of the certain strokes."""
     weights = _weights(split, soft)
     if weights.max() <= 0:
-        raise NoInk
-    kept: Mask = (weights >= _DUST * weights.max())[split.parts] & (split.parts > 0)
-    return kept
+        raise NoForeground
+    selected: Mask = (weights >= _DUST * weights.max())[split.components] & (split.components > 0)
+    return selected
 
 
 def _paper_edges(soft: Plane, split: _Split) -> Mask:
-    """Parts at the picture's sides where there is other ink: what the paper lies on, and shadow."""
+    """Components at the border of an image with others inside: edges of the paper, and shadow."""
     weights = _weights(split, soft)
     edges = np.zeros(weights.size, np.bool_)
-    edges[_outermost(split.parts)] = True
+    edges[_border(split.components)] = True
     edges[0] = False
-    if weights[~edges].max() < _OTHER_INK * weights.max():
+    if weights[~edges].max() < _INNER_SHARE * weights.max():
         edges[:] = False
-    return highest(edges[split.parts].astype(np.float32), _EDGE) > 0
+    return max_filter(edges[split.components].astype(np.float32), _EDGE) > 0
 
 
 def _weights(split: _Split, soft: Plane) -> npt.NDArray[np.float64]:
-    """How much sure ink each part holds; none for what is outside of all."""
-    weights = np.bincount(split.parts.ravel(), (soft * split.strong).ravel()).astype(np.float64)
+    """The weight of the certain strokes in each component; none for the background."""
+    weights = np.bincount(split.components.ravel(), (soft * split.strong).ravel()).astype(
+        np.float64
+    )
     weights[0] = 0
     return weights
 
 
-def _parts(mask: Mask) -> npt.NDArray[np.int64]:
-    """A number for each connected part, 0 outside; what nearly touches is connected."""
-    step = -(-max(mask.shape) // _PARTS_SIDE)
+def _components(mask: Mask) -> npt.NDArray[np.int64]:
+    """A number for each connected component, 0 outside; pixels that nearly touch are connected."""
+    step = -(-max(mask.shape) // _LABELLING_SIDE)
     height, width = mask.shape
     padded = np.pad(mask, ((0, -height % step), (0, -width % step)))
     coarse = padded.reshape(padded.shape[0] // step, step, -1, step).any(axis=(1, 3))
     labels = np.arange(1, coarse.size + 1).reshape(coarse.shape) * coarse
     while True:
-        # Every pixel takes the greatest number nearby, and then that number's own.
-        near = highest(labels.astype(np.float32), 3).astype(np.int64) * coarse
+        # Every pixel takes the greatest label of its neighbours, and then that label's own.
+        near = max_filter(labels.astype(np.float32), 3).astype(np.int64) * coarse
         jumped = np.append(0, near.ravel())[near]
         if np.array_equal(jumped, labels):
             break
@@ -225,14 +231,14 @@ def _parts(mask: Mask) -> npt.NDArray[np.int64]:
     return fine[:height, :width] * mask
 
 
-def _lowest(values: Plane, size: int) -> Plane:
-    """The least value in a square of odd size around each place."""
+def _min_filter(values: Plane, size: int) -> Plane:
+    """The minimum in a square of odd size around each pixel."""
     padded = np.pad(values, size // 2, constant_values=np.inf)
-    return _lowest_of_rows(_lowest_of_rows(padded, size).T, size).T
+    return _min_of_rows(_min_of_rows(padded, size).T, size).T
 
 
-def _lowest_of_rows(values: Plane, size: int) -> Plane:
-    """The least of every ``size`` rows that follow each other, doubling their number each time."""
+def _min_of_rows(values: Plane, size: int) -> Plane:
+    """The minimum of every ``size`` consecutive rows, by doubling their number."""
     reach = 1
     while 2 * reach <= size:
         values = np.minimum(values[:-reach], values[reach:])
@@ -241,8 +247,8 @@ def _lowest_of_rows(values: Plane, size: int) -> Plane:
     return np.minimum(values[: len(values) - more], values[more:])
 
 
-def _smoothed(values: Plane) -> Plane:
-    """The mean of three by three."""
+def _smooth(values: Plane) -> Plane:
+    """The mean of three by three pixels."""
     padded = np.pad(values, 1, mode="edge")
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     means: Plane = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9

@@ -1,38 +1,211 @@
-"""Every counter, gauge and histogram, made from the numbers of the accumulator."""
+"""Counts of one process in plain numbers: totals since its start, and its present state.
 
+Updating a metrics library for one prediction costs as much as a run of the smallest model. So
+requests add to these numbers, on the event loop and without a lock, and
+`service.observability.exposition` makes metrics of them when they are scraped.
+"""
+
+import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import accumulate
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self, TypeVar
 
-from prometheus_client import CONTENT_TYPE_LATEST
-from prometheus_client.exposition import generate_latest
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
+import orjson
+from pydantic import TypeAdapter
 
-from service.observability.accumulator import (
-    LOAD_SECONDS,
-    ROWS,
-    SECONDS,
-    Counts,
-    Distribution,
-    Phases,
-    Snapshot,
-    State,
-    VersionCounts,
-)
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
-_READY = "READY"
-_VERSION = ("model", "version")
 # So that the last counts of a removed version are scraped, and rates over minutes can use them.
 _REMOVED_AFTER_SECONDS = 600.0
+Key = TypeVar("Key")
+
+SECONDS = (
+    *(0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005),
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, math.inf),
+)
+LOAD_SECONDS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, math.inf),
+)
+ROWS = (
+    *(1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0),
+    *(4096.0, 16_384.0, 65_536.0, math.inf),
+)
+
+
+class Phases(NamedTuple):
+    """How long one prediction spent where, in seconds."""
+
+    decode: float
+    queue: float
+    compute: float
+    encode: float
+
+
+@dataclass(slots=True)
+class Distribution:
+    """The observations of one histogram.
+
+    Args:
+        counts: how many are in each bucket; the caller knows the bounds.
+        total: their sum.
+    """
+
+    counts: list[int]
+    total: float = 0.0
+
+    @classmethod
+    def over(cls, bounds: Sequence[float]) -> Self:
+        """No observation yet.
+
+        Args:
+            bounds: the upper ends of the buckets, ascending; the last one is infinite.
+        """
+        return cls([0] * len(bounds))
+
+    def observe(self, bounds: Sequence[float], value: float) -> None:
+        """Add one observation; ``bounds`` are those that it was made with."""
+        self.counts[bisect_left(bounds, value)] += 1
+        self.total += value
+
+    def add(self, other: Self) -> None:
+        """Add the observations of another with the same buckets."""
+        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.total += other.total
+
+
+def _by_phase() -> list[Distribution]:
+    return [Distribution.over(SECONDS) for _ in Phases._fields]
+
+
+@dataclass(slots=True)
+class VersionCounts:
+    """What happened to one version of one model."""
+
+    rows: int = 0
+    failed_rows: int = 0
+    answered: dict[str, int] = field(default_factory=dict)
+    """Predictions that succeeded, by protocol."""
+    failed: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Those that did not, by protocol and error code."""
+    phases: list[Distribution] = field(default_factory=_by_phase)
+    """Seconds of successful predictions in each of `Phases`."""
+    runs: Distribution = field(default_factory=lambda: Distribution.over(ROWS))
+    """Rows of each run."""
+    explanations: dict[str, int] = field(default_factory=dict)
+    """By outcome."""
+    explanation_seconds: Distribution = field(default_factory=lambda: Distribution.over(SECONDS))
+    shadow_requests: dict[str, int] = field(default_factory=dict)
+    """By outcome."""
+
+    def add_prediction(self, protocol: str, rows: int, phases: Phases) -> None:
+        """Count a prediction that succeeded."""
+        self.rows += rows
+        self.answered[protocol] = self.answered.get(protocol, 0) + 1
+        decode, queue, compute, encode = self.phases
+        # Not a loop: this is a hundredth of all that the smallest request takes.
+        decode.counts[bisect_left(SECONDS, phases[0])] += 1
+        decode.total += phases[0]
+        queue.counts[bisect_left(SECONDS, phases[1])] += 1
+        queue.total += phases[1]
+        compute.counts[bisect_left(SECONDS, phases[2])] += 1
+        compute.total += phases[2]
+        encode.counts[bisect_left(SECONDS, phases[3])] += 1
+        encode.total += phases[3]
+
+    def add(self, other: Self) -> None:
+        """Add what another process counted."""
+        self.rows += other.rows
+        self.failed_rows += other.failed_rows
+        add_counts(self.answered, other.answered)
+        for protocol, codes in other.failed.items():
+            add_counts(self.failed.setdefault(protocol, {}), codes)
+        for mine, its in zip(self.phases, other.phases, strict=True):
+            mine.add(its)
+        self.runs.add(other.runs)
+        add_counts(self.explanations, other.explanations)
+        self.explanation_seconds.add(other.explanation_seconds)
+        add_counts(self.shadow_requests, other.shadow_requests)
+
+
+@dataclass(slots=True)
+class Counts:
+    """Totals that only grow, but for versions that are removed."""
+
+    statuses: dict[int, int] = field(default_factory=dict)
+    """Responses by HTTP status."""
+    rejections: dict[str, int] = field(default_factory=dict)
+    """Requests and connections that exceeded a limit, by error code."""
+    evictions: int = 0
+    loads: dict[str, Distribution] = field(default_factory=dict)
+    """Seconds of each load, by outcome."""
+    versions: dict[str, dict[str, VersionCounts]] = field(default_factory=dict)
+    """By model and version."""
+
+    def of(self, model: str, version: str) -> VersionCounts:
+        """The counts of one version; from any thread."""
+        versions = self.versions.setdefault(model, {})
+        return versions.get(version) or versions.setdefault(version, VersionCounts())
+
+    def remove(self, model: str, version: str) -> None:
+        """Forget a version."""
+        versions = self.versions.get(model, {})
+        versions.pop(version, None)
+        if not versions:
+            self.versions.pop(model, None)
+
+    def add(self, other: Self) -> None:
+        """Add what another process counted."""
+        add_counts(self.statuses, other.statuses)
+        add_counts(self.rejections, other.rejections)
+        self.evictions += other.evictions
+        for outcome, seconds in other.loads.items():
+            self.loads.setdefault(outcome, Distribution.over(LOAD_SECONDS)).add(seconds)
+        for model, versions in other.versions.items():
+            for version, counts in versions.items():
+                self.of(model, version).add(counts)
+
+
+@dataclass(slots=True)
+class State:
+    """What is so now in one process, and ends with it."""
+
+    memory_bytes: int = 0
+    devices: list[tuple[str, str]] = field(default_factory=list)
+    """Each device that was requested, and the one used."""
+    versions: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
+    """Device and state of each version, by model and version."""
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """Everything that one process has to report."""
+
+    counts: Counts = field(default_factory=Counts)
+    state: State = field(default_factory=State)
+
+    def to_json(self) -> bytes:
+        """As one JSON document; it holds the interpreter's lock, so it is one moment's."""
+        return orjson.dumps(self, option=orjson.OPT_NON_STR_KEYS)
+
+    @staticmethod
+    def from_json(content: bytes) -> "Snapshot":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        return _SNAPSHOTS.validate_json(content)
+
+
+_SNAPSHOTS = TypeAdapter(Snapshot)
+
+
+def add_counts(counts: dict[Key, int], more: dict[Key, int]) -> None:
+    """Add numbers by key."""
+    for key, number in more.items():
+        counts[key] = counts.get(key, 0) + number
 
 
 class Metrics:
@@ -102,7 +275,7 @@ class Metrics:
         self._removed.pop((model, version), None)
         self._state.versions.setdefault(model, {})[version] = device, state
 
-    def model_gone(self, model: str, version: str, device: str) -> None:
+    def remove_model_state(self, model: str, version: str, device: str) -> None:
         """Report no state of a version any more; its counts remain."""
         versions = self._state.versions.get(model, {})
         if versions.get(version, ("", ""))[0] == device:
@@ -167,230 +340,10 @@ class Metrics:
                 if model and (model, version) not in present:
                     self.version_removed(model, version)
 
-    def exposition(self) -> bytes:
-        """The Prometheus text of this process alone."""
-        return exposition([self.snapshot()], hidden=self.hidden)
-
     def _removed_before(self, seconds: float) -> list[tuple[str, str]]:
         latest = self._clock() - seconds
         return [key for key, moment in self._removed.items() if moment <= latest]
 
 
-def exposition(
-    running: Sequence[bytes],
-    ended: Sequence[bytes] = (),
-    hidden: Collection[tuple[str, str]] = (),
-) -> bytes:
-    """The Prometheus text of several processes, added up; for any thread.
-
-    Args:
-        running: a snapshot of each process.
-        ended: the last one of processes that ended, of which only the counts matter.
-        hidden: models and versions to leave out.
-
-    Raises:
-        ValueError: one of them is no snapshot.
-    """
-    counts = Counts()
-    states = []
-    for content in running:
-        snapshot = Snapshot.from_json(content)
-        counts.add(snapshot.counts)
-        states.append(snapshot.state)
-    for content in ended:
-        counts.add(Snapshot.from_json(content).counts)
-    for key in hidden:
-        counts.remove(*key)
-    return generate_latest(_Families(counts, states))
-
-
-class _Families(Collector):
-    """What the metrics library makes its text from.
-
-    Args:
-        counts: of all processes.
-        states: of each running process.
-    """
-
-    def __init__(self, counts: Counts, states: Sequence[State]) -> None:
-        self._counts = counts
-        self._states = states
-        self._versions = [
-            ((model, version), one)
-            for model, versions in counts.versions.items()
-            for version, one in versions.items()
-        ]
-
-    def collect(self) -> Iterator[Metric]:
-        """Every metric, with or without samples."""
-        yield from self._of_requests()
-        yield from self._of_predictions()
-        yield from self._of_explanations()
-        yield from self._of_states()
-        yield from self._of_memory()
-
-    def _of_requests(self) -> Iterator[Metric]:
-        yield _counter(
-            "onward_responses_total",
-            "HTTP responses by status.",
-            ("status",),
-            {(str(status),): times for status, times in self._counts.statuses.items()},
-        )
-        yield _counter(
-            "onward_rejected_requests_total",
-            "Requests and connections rejected by a limit or a timeout, by the error's code.",
-            ("reason",),
-            {(reason,): times for reason, times in self._counts.rejections.items()},
-        )
-
-    def _of_predictions(self) -> Iterator[Metric]:
-        yield _counter(
-            "onward_requests_total",
-            "Predictions requested, by outcome: ok, or the error's code.",
-            (*_VERSION, "dialect", "outcome"),
-            {(*key, *outcome): n for key, one in self._versions for outcome, n in _outcomes(one)},
-        )
-        answered = [(key, one) for key, one in self._versions if one.answered]
-        yield _counter(
-            "onward_rows_total", "Rows predicted.", _VERSION, {k: one.rows for k, one in answered}
-        )
-        yield _counter(
-            "onward_refused_rows_total",
-            "Rows of tables that failed.",
-            _VERSION,
-            {key: one.failed_rows for key, one in self._versions if one.failed_rows},
-        )
-        yield _histogram(
-            "onward_phase_seconds",
-            "Time of a prediction by phase: decode, queue, compute, encode.",
-            (*_VERSION, "phase"),
-            SECONDS,
-            {
-                (*key, phase): seconds
-                for key, one in answered
-                for phase, seconds in zip(Phases._fields, one.phases, strict=True)
-            },
-        )
-        yield _histogram(
-            "onward_batch_rows",
-            "Rows of each run.",
-            _VERSION,
-            ROWS,
-            {key: one.runs for key, one in self._versions if any(one.runs.counts)},
-        )
-        yield _counter(
-            "onward_shadow_requests_total",
-            "Copies of requests for a candidate version: compared, dropped or failed.",
-            (*_VERSION, "outcome"),
-            {(*key, it): n for key, one in self._versions for it, n in one.shadow_requests.items()},
-        )
-
-    def _of_explanations(self) -> Iterator[Metric]:
-        yield _counter(
-            "onward_explanations_total",
-            "Explanations requested, by outcome: ok, or the error's code.",
-            (*_VERSION, "outcome"),
-            {(*key, it): n for key, one in self._versions for it, n in one.explanations.items()},
-        )
-        yield _histogram(
-            "onward_explanation_seconds",
-            "Time of an explanation, including its prediction and all runs of the model.",
-            _VERSION,
-            SECONDS,
-            {key: one.explanation_seconds for key, one in self._versions if one.explanations},
-        )
-
-    def _of_states(self) -> Iterator[Metric]:
-        ready: dict[tuple[str, ...], int] = {}
-        states: Counter[tuple[str, ...]] = Counter()
-        for one in self._states:
-            for model, versions in one.versions.items():
-                for version, (device, state) in versions.items():
-                    key = model, version, device
-                    ready[key] = min(ready.get(key, 1), int(state == _READY))
-                    states[model, version, state] += 1
-        yield _gauge(
-            "onward_model_ready",
-            "1 where this version serves, 0 where it cannot; device is the one really used.",
-            (*_VERSION, "device"),
-            ready,
-        )
-        yield _gauge(
-            "onward_model_state",
-            "How many workers have this version in this state; states without any are left out.",
-            (*_VERSION, "state"),
-            states,
-        )
-        yield _histogram(
-            "onward_load_seconds",
-            "Time to open, check, test and warm a version, by outcome: ready or refused.",
-            ("outcome",),
-            LOAD_SECONDS,
-            {(outcome,): seconds for outcome, seconds in self._counts.loads.items()},
-        )
-
-    def _of_memory(self) -> Iterator[Metric]:
-        yield _gauge(
-            "onward_device_info",
-            "Always 1; the device that was requested and the one really used.",
-            ("requested", "actual"),
-            {pair: 1 for one in self._states for pair in one.devices},
-        )
-        yield _gauge(
-            "onward_memory_bytes",
-            "Memory that the models take, estimated from their files.",
-            (),
-            {(): sum(one.memory_bytes for one in self._states)},
-        )
-        yield _counter(
-            "onward_evictions_total",
-            "Models removed from memory to make room for others.",
-            (),
-            {(): self._counts.evictions},
-        )
-
-
-def _outcomes(counts: VersionCounts) -> Iterator[tuple[tuple[str, str], int]]:
-    """Protocol and outcome of a version's predictions, and how many had both."""
-    for protocol, times in counts.answered.items():
-        yield (protocol, "ok"), times
-    for protocol, codes in counts.failed.items():
-        for code, times in codes.items():
-            yield (protocol, code), times
-
-
 def _increment(counts: dict[str, int], key: str, times: int = 1) -> None:
     counts[key] = counts.get(key, 0) + times
-
-
-def _counter(
-    name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], int]
-) -> Metric:
-    family = CounterMetricFamily(name, text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
-
-
-def _gauge(
-    name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], int]
-) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
-
-
-def _histogram(
-    name: str,
-    text: str,
-    labels: Sequence[str],
-    bounds: Sequence[float],
-    values: Mapping[tuple[str, ...], Distribution],
-) -> Metric:
-    family = HistogramMetricFamily(name, text, labels=labels)
-    ends = [*(str(bound) for bound in bounds[:-1]), "+Inf"]
-    for key, value in values.items():
-        buckets = list(zip(ends, accumulate(value.counts), strict=True))
-        family.add_metric(key, buckets, value.total)
-    return family

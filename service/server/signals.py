@@ -16,7 +16,7 @@ from types import FrameType
 
 from service.engine.readiness import Readiness
 from service.observability.logs import flush_logs
-from service.workers.coordination import Control
+from service.workers.coordination import ModelControl
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
 # What a stop may take besides draining and the deadline of requests, and all of one that a second
@@ -68,7 +68,7 @@ class Signals:
     def __init__(
         self,
         readiness: Readiness,
-        control: Control,
+        control: ModelControl,
         *,
         drain_seconds: float,
         deadline_seconds: float,

@@ -13,8 +13,8 @@ from uvicorn.supervisors import Multiprocess
 
 from service.errors import CannotStart
 from service.server.worker_process import WorkerProcess
-from service.workers.coordination import LOOK
-from service.workers.ipc import tell
+from service.workers.coordination import SCAN
+from service.workers.ipc import broadcast
 
 # How often uvicorn's loop checks the workers.
 _CHECK_SECONDS = 0.5
@@ -87,7 +87,7 @@ class Supervisor(Multiprocess):
 
     def handle_hup(self) -> None:
         """Have every worker look at the models folder; uvicorn would replace each of them."""
-        tell(self._folder, LOOK)
+        broadcast(self._folder, SCAN)
         _log.info("workers told to look at the models folder")
 
     def handle_int(self) -> None:

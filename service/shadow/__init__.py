@@ -1,1 +1,1 @@
-"""A candidate version beside the one that serves: copies of live requests, compared."""
+"""Shadow deployments: a candidate version gets copies of live requests, and is compared."""

@@ -1,4 +1,4 @@
-"""Two versions' answers to the same rows, held side by side."""
+"""Compares the predictions of two versions for the same rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.features import BooleanFeature, CategoryFeature, FeaturesInput
-from service.bundle.inputs import Input
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput, Input
 from service.codecs.outputs import chosen_labels, scores_by_label
 from service.engine.batching import row_count
 from service.engine.dtypes import Array, Arrays
@@ -21,39 +20,39 @@ Pair = tuple[T, T]
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64]
 
-_MOST_SHOWN = 100
-_FARTHEST = float(np.finfo(np.float64).max)
+_MOST_VALUES = 100
+_LARGEST = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a candidate's number may lie from the serving one's and count as the same."""
+    """How far a candidate's number may be from the serving version's and count as equal."""
 
     absolute: float
     relative: float
 
     def holds(self, serving: Array, candidate: Array) -> Flags:
-        """Number by number; two that are not numbers are the same."""
+        """Element by element; two NaN are equal."""
         return np.isclose(
             candidate, serving, rtol=self.relative, atol=self.absolute, equal_nan=True
         )
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Row by row: whether both said the same, how far apart they are, and the labels of both.
+class Comparison:
+    """By row: whether both predictions are equal, how much they differ, and both class labels.
 
-    Of labels ``apart`` is the largest difference of any label's probability; of numbers it is the
-    largest of theirs; of anything else 0 or 1.
+    The difference of classes is the largest of any label's probability, that of numbers the largest
+    of theirs, and that of anything else 0 or 1.
     """
 
     same: Flags
-    apart: Numbers
+    differences: Numbers
     labels: Pair[Sequence[str]] | None = None
 
 
-def obstacle(serving: ServedModel, candidate: ServedModel) -> str | None:
-    """Why the candidate cannot be asked what the serving version was asked, or None."""
+def incompatibility(serving: ServedModel, candidate: ServedModel) -> str | None:
+    """Why the candidate cannot predict the serving version's requests, or None."""
     if serving.inputs != candidate.inputs:
         return "its graph takes other inputs than that of the serving version"
     if [spec.name for spec in serving.outputs] != [spec.name for spec in candidate.outputs]:
@@ -61,53 +60,50 @@ def obstacle(serving: ServedModel, candidate: ServedModel) -> str | None:
     one, other = serving.manifest, candidate.manifest
     if (one is None) != (other is None):
         return "only one of the two versions has a manifest"
-    if one is not None and other is not None and _meaning(one.input) != _meaning(other.input):
+    if one is not None and other is not None and _signature(one.input) != _signature(other.input):
         return "its manifest gives other features, or another order, than the serving version's"
     return None
 
 
 def compare(
     models: Pair[ServedModel], inputs: Arrays, outputs: Pair[Arrays], tolerance: Tolerance
-) -> Compared:
-    """Hold the outputs of the serving version beside those of the candidate, row by row.
+) -> Comparison:
+    """Compare the outputs of the serving version with those of the candidate, row by row.
 
     Args:
         models: the serving version and the candidate.
         inputs: of both.
         outputs: of each.
-        tolerance: for numbers that are no probabilities.
+        tolerance: for numbers that are not probabilities.
     """
     one, other = (_classes_of(model) for model in models)
     if one is not None and other is not None:
         return _classes((one, other), (outputs[0][0], outputs[1][0]))
     rows = row_count(inputs)
     parts = [_tensor(one, other, rows, tolerance) for one, other in zip(*outputs, strict=True)]
-    return Compared(
+    return Comparison(
         np.logical_and.reduce([part.same for part in parts]),
-        np.maximum.reduce([part.apart for part in parts]),
+        np.maximum.reduce([part.differences for part in parts]),
     )
 
 
-def shown_row(model: ServedModel, inputs: Arrays, place: int) -> Any:  # noqa: ANN401 - values of any feature
-    """One row as a caller would write it, where it is a row of a table."""
+def row_of(model: ServedModel, inputs: Arrays, row: int) -> Any:  # noqa: ANN401 - values of any feature
+    """One row as a client would write it, if it is a row of a table."""
     manifest = model.manifest
     if manifest is None or not isinstance(manifest.input, FeaturesInput):
         return None
-    row = inputs[0][place].tolist()
-    features = manifest.input.features
-    return {
-        feature.name: _shown(feature, value) for feature, value in zip(features, row, strict=True)
-    }
+    pairs = zip(manifest.input.features, inputs[0][row].tolist(), strict=True)
+    return {feature.name: _value_of(feature, value) for feature, value in pairs}
 
 
-def shown_answer(model: ServedModel, outputs: Arrays, place: int) -> Any:  # noqa: ANN401 - as above
-    """One row's answer: its label and probabilities, or its numbers."""
+def prediction_of(model: ServedModel, outputs: Arrays, row: int) -> Any:  # noqa: ANN401 - as above
+    """One row's prediction: its label and probabilities, or its numbers."""
     if (kind := _classes_of(model)) is not None:
-        scores = outputs[0][place : place + 1]
-        shares = dict(zip(kind.labels, _shares(scores)[0].tolist(), strict=True))
-        return {"label": kind.labels[_chosen(kind, scores)[0]], "probabilities": shares}
-    told = [output[place].tolist() for output in outputs if _is_short(output, place)]
-    return told[0] if len(told) == 1 else told
+        scores = outputs[0][row : row + 1]
+        probabilities = dict(zip(kind.labels, _probabilities(scores)[0].tolist(), strict=True))
+        return {"label": kind.labels[int(_chosen(kind, scores)[0])], "probabilities": probabilities}
+    values = [output[row].tolist() for output in outputs if _is_short(output, row)]
+    return values[0] if len(values) == 1 else values
 
 
 def _classes_of(model: ServedModel) -> ClassesOutput | None:
@@ -117,13 +113,15 @@ def _classes_of(model: ServedModel) -> ClassesOutput | None:
     return manifest.output
 
 
-def _classes(kinds: Pair[ClassesOutput], scores: Pair[Array]) -> Compared:
+def _classes(kinds: Pair[ClassesOutput], scores: Pair[Array]) -> Comparison:
     chosen = [_chosen(kind, part) for kind, part in zip(kinds, scores, strict=True)]
     named = [np.array(kind.labels)[which] for kind, which in zip(kinds, chosen, strict=True)]
-    every = sorted({*kinds[0].labels, *kinds[1].labels})
-    shares = [_by_label(kind, part, every) for kind, part in zip(kinds, scores, strict=True)]
-    apart = np.abs(shares[1] - shares[0]).max(axis=1)
-    return Compared(named[0] == named[1], apart, (named[0].tolist(), named[1].tolist()))
+    labels = sorted({*kinds[0].labels, *kinds[1].labels})
+    probabilities = [
+        _by_label(kind, part, labels) for kind, part in zip(kinds, scores, strict=True)
+    ]
+    differences = np.abs(probabilities[1] - probabilities[0]).max(axis=1)
+    return Comparison(named[0] == named[1], differences, (named[0].tolist(), named[1].tolist()))
 
 
 def _chosen(kind: ClassesOutput, scores: Array) -> Sequence[int]:
@@ -132,49 +130,49 @@ def _chosen(kind: ClassesOutput, scores: Array) -> Sequence[int]:
 
 
 def _by_label(kind: ClassesOutput, scores: Array, labels: Sequence[str]) -> Numbers:
-    """Probabilities in the order of ``labels``; nought where a version knows no such label."""
-    shares = _shares(scores)
+    """Probabilities in the order of ``labels``; zero if a version has no such label."""
+    probabilities = _probabilities(scores)
     found = np.zeros((len(scores), len(labels)))
     for column, label in enumerate(kind.labels):
-        found[:, labels.index(label)] = shares[:, column]
+        found[:, labels.index(label)] = probabilities[:, column]
     return found
 
 
-def _shares(scores: Array) -> Numbers:
-    """A probability for each label; one column is that of the second of two."""
+def _probabilities(scores: Array) -> Numbers:
+    """A probability for each label; a single column is that of the second of two."""
     wide = scores.astype(np.float64)
     return np.concatenate([1 - wide, wide], axis=1) if wide.shape[1] == 1 else wide
 
 
-def _tensor(one: Array, other: Array, rows: int, tolerance: Tolerance) -> Compared:
-    """One output; where it has no axis of rows, all rows are as alike as the whole."""
+def _tensor(one: Array, other: Array, rows: int, tolerance: Tolerance) -> Comparison:
+    """One output; without an axis of rows, its difference counts for all rows."""
     if one.shape != other.shape:
-        return Compared(np.zeros(rows, np.bool_), np.ones(rows))
+        return Comparison(np.zeros(rows, np.bool_), np.ones(rows))
     if one.dtype.kind in "biuf" and other.dtype.kind in "biuf":
-        same, apart = tolerance.holds(one, other), _apart(one, other)
+        same, differences = tolerance.holds(one, other), _differences(one, other)
     else:
         same = np.asarray(one == other, np.bool_)
-        apart = np.where(same, 0.0, 1.0)
+        differences = np.where(same, 0.0, 1.0)
     if not one.ndim or len(one) != rows:
-        return Compared(np.full(rows, same.all()), np.full(rows, apart.max(initial=0.0)))
+        return Comparison(np.full(rows, same.all()), np.full(rows, differences.max(initial=0.0)))
     by_row = rows, one.size // max(rows, 1)
-    return Compared(
+    return Comparison(
         np.logical_and.reduce(same.reshape(by_row), axis=1, dtype=np.bool_),
-        apart.reshape(by_row).max(axis=1, initial=0.0),
+        differences.reshape(by_row).max(axis=1, initial=0.0),
     )
 
 
-def _apart(one: Array, other: Array) -> Numbers:
-    """Distances; from a number to what is none it is the largest that can be written."""
+def _differences(one: Array, other: Array) -> Numbers:
+    """Absolute differences; from a number to NaN it is the largest float."""
     first, second = one.astype(np.float64), other.astype(np.float64)
     alike = (first == second) | (np.isnan(first) & np.isnan(second))
     with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.nan_to_num(np.abs(second - first), nan=_FARTHEST, posinf=_FARTHEST)
+        distance = np.nan_to_num(np.abs(second - first), nan=_LARGEST, posinf=_LARGEST)
     return np.where(alike, 0.0, distance)
 
 
-def _meaning(taken: Input) -> object:
-    """What must agree for a number in a place to mean the same to both."""
+def _signature(taken: Input) -> object:
+    """What must agree for the inputs to mean the same to both."""
     if not isinstance(taken, FeaturesInput):
         return taken.model_dump()
     return [
@@ -183,7 +181,7 @@ def _meaning(taken: Input) -> object:
     ]
 
 
-def _shown(feature: object, value: float) -> object:
+def _value_of(feature: object, value: float) -> object:
     if value != value:  # noqa: PLR0124 - NaN, a missing value
         return None
     if isinstance(feature, CategoryFeature):
@@ -191,9 +189,7 @@ def _shown(feature: object, value: float) -> object:
     return bool(value) if isinstance(feature, BooleanFeature) else value
 
 
-def _is_short(output: Array, place: int) -> bool:
-    """Whether the output has such a row, and not too much of it for people to read."""
+def _is_short(output: Array, row: int) -> bool:
+    """Whether the output has such a row, with few enough values for people to read."""
     numeric = output.dtype.kind in "biuf"
-    return (
-        bool(numeric and output.ndim and len(output) > place) and output[place].size <= _MOST_SHOWN
-    )
+    return bool(numeric and output.ndim and len(output) > row) and output[row].size <= _MOST_VALUES

@@ -1,4 +1,4 @@
-"""What the comparison of two versions has counted; tallies of several workers add up."""
+"""Counts of the comparison of two versions; those of several workers are added up."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ MOST_TIMES = 1000
 
 @dataclass
 class Difference:
-    """One row on which the two versions answered most differently.
+    """One of the rows whose predictions differ most.
 
     Args:
         amount: as `service.shadow.compare` measures it.
-        row: what was sent, by feature, or nothing where it is no row of a table.
+        row: the features of the request, or None if it is not a row of a table.
         place: the row's position in its request.
         request: the request's id.
     """
@@ -30,13 +30,13 @@ class Difference:
 
 @dataclass
 class Tally:
-    """Counts of one candidate beside one serving version.
+    """Counts of one candidate compared with one serving version.
 
     Args:
-        serving: the version that answered the callers.
+        serving: the version that served the requests.
         since: when counting began, in seconds since 1970.
         pairs: rows by the label of the serving version and that of the candidate.
-        serving_seconds: of the same single requests run by both, one after the other.
+        serving_seconds: durations of single requests that both have run, one after the other.
     """
 
     serving: str
@@ -53,13 +53,13 @@ class Tally:
     serving_seconds: list[float] = field(default_factory=list)
     candidate_seconds: list[float] = field(default_factory=list)
 
-    def keep(self, differences: Iterable[Difference]) -> None:
-        """Remember the largest differences, and no others."""
+    def add_differences(self, differences: Iterable[Difference]) -> None:
+        """Keep the largest differences of these and the known ones."""
         every = [*self.largest, *differences]
         self.largest = sorted(every, key=lambda one: -one.amount)[:MOST_DIFFERENCES]
 
     def add(self, other: "Tally", most_times: int = MOST_TIMES) -> None:
-        """Count what was counted elsewhere, too; of the times the newest are kept."""
+        """Add the counts of another tally; of the durations the newest are kept."""
         self.since = min(self.since, other.since)
         self.compared += other.compared
         self.dropped += other.dropped
@@ -69,18 +69,18 @@ class Tally:
         self.same += other.same
         self.pairs.update(other.pairs)
         self.difference_sum += other.difference_sum
-        self.keep(other.largest)
+        self.add_differences(other.largest)
         self.serving_seconds = (self.serving_seconds + other.serving_seconds)[-most_times:]
         self.candidate_seconds = (self.candidate_seconds + other.candidate_seconds)[-most_times:]
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads, of JSON's types alone."""
-        told = vars(self) | {"largest": [vars(one) for one in self.largest]}
-        return told | {"pairs": [[*pair, count] for pair, count in self.pairs.items()]}
+        """A dictionary of JSON types, for `from_json`."""
+        values = vars(self) | {"largest": [vars(one) for one in self.largest]}
+        return values | {"pairs": [[*pair, count] for pair, count in self.pairs.items()]}
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> Self:
-        """A tally that another worker has sent."""
-        pairs = Counter({(one, other): count for one, other, count in told["pairs"]})
-        largest = [Difference(**one) for one in told["largest"]]
-        return cls(**told | {"pairs": pairs, "largest": largest})
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The tally of another worker."""
+        pairs = Counter({(one, other): count for one, other, count in values["pairs"]})
+        largest = [Difference(**one) for one in values["largest"]]
+        return cls(**values | {"pairs": pairs, "largest": largest})

@@ -1,6 +1,6 @@
 """The encodings in which tables are read: a fixed list, so that no name from outside is looked up.
 
-Python's own search for an encoding imports modules and keeps what it finds for ever.
+Python's own search for an encoding imports modules and caches what it finds without a limit.
 """
 
 from collections.abc import Mapping
@@ -55,6 +55,8 @@ _MARKS = {
     b"\xfe\xff": "utf-16",
 }
 _UNIT_BYTES = {"utf-16": 2, "utf-32": 4}
+# Of the zero bytes of UTF-16, at most this share is not in the expected half of each pair.
+_FEW = 0.1
 
 
 def marked_codec(start: bytes) -> str | None:
@@ -78,3 +80,17 @@ def codec_of(name: str, start: bytes) -> str | None:
         return codec
     first, last = start[::unit].count(0), start[unit - 1 :: unit].count(0)
     return f"{codec}-{'le' if last > first else 'be'}"
+
+
+def unmarked_codec(start: bytes) -> str | None:
+    """The codec of bytes without a byte-order mark, as far as zero bytes show it.
+
+    UTF-16 has a zero in every second byte where letters are Latin. None where the bytes hold zeros
+    and are not UTF-16, so that they are no text; UTF-8 where they hold none.
+    """
+    if b"\0" not in start:
+        return "utf-8"
+    high, low = start[0::2].count(0), start[1::2].count(0)
+    if min(high, low) > _FEW * max(high, low) or max(high, low) < len(start) / 4:
+        return None
+    return "utf-16-le" if low > high else "utf-16-be"

@@ -1,121 +1,147 @@
-"""The decimal mark of a table, and what a cell that is no number was probably meant to be."""
+"""How tables write numbers: decimal and thousands marks, and units or currencies."""
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
-from service.errors import InvalidRequest
-from service.spelling import LONGEST_WORD
-from service.values import shown
-
 Decimal = Literal[".", ","]
+Thousands = Literal["", ",", ".", " ", "'"]
 
-# What tables write where there is no value; training reads the same words so.
-_MISSING = {"", "?", "na", "n/a", "nan", "null", "none"}
+BLANKS = " \u00a0\u2009\u202f"
+APOSTROPHES = "'\u2019"
+# By the thousands mark, the pattern of the characters that write it.
+THOUSANDS: Mapping[str, str] = {
+    ",": ",",
+    ".": r"\.",
+    " ": f"[{BLANKS}]",
+    "'": f"[{APOSTROPHES}]",
+}
+POINTS: Mapping[str, str] = {".": r"\.", ",": ","}
 
+# Possessive quantifiers never backtrack, so that a match takes time by the length of its text.
+_NUMBER = re.compile(r"[+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?")
+_GROUPED = {
+    (decimal, thousands): re.compile(
+        rf"[+-]?[1-9][0-9]{{0,2}}(?:{mark}[0-9]{{3}})++(?:{point}[0-9]*+)?"
+    )
+    for decimal, point in POINTS.items()
+    for thousands, mark in THOUSANDS.items()
+    if decimal != thousands
+}
+_WITHOUT: Mapping[str, Mapping[int, None]] = {
+    thousands: dict.fromkeys(map(ord, marks))
+    for thousands, marks in ((",", ","), (".", "."), (" ", BLANKS), ("'", APOSTROPHES))
+}
 _FRACTION: Mapping[Decimal, re.Pattern[str]] = {
     ",": re.compile(r"[+-]?\d*+,\d++"),
     ".": re.compile(r"[+-]?\d*+\.\d++(?:[eE][+-]?\d++)?"),
 }
-# One group of three digits behind a mark: a fraction, or thousands.
-_DOUBTFUL = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
-_LONG = re.compile(r"[+-]?\d{4,}+(?:[.,]\d++)?")
-_GROUPED = re.compile(
-    r"[+-]?\d{1,3}([., '\u2019\u00a0\u202f])\d{3}(?:\1\d{3})*+(?:(?!\1)[.,]\d++)?"
-)
-_WITHIN = re.compile(
-    r"(?:[^\W\d_]|[€$£¥]){0,4}\s*+([+-]?\d++(?:[.,]\d++)?)\s*+"
-    r"(%|(?:[^\W\d_]|[€$£¥°])\D{0,10}[23²³]?)?"
-)
-_NO_NUMBER = {"inf", "infinity"}
+# One group of three digits after a mark: a fraction, or thousands.
+_AMBIGUOUS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
+_UNGROUPED = re.compile(r"[+-]?\d{4,}+(?:[.,]\d++)?")
 
 
-def is_missing(text: str) -> bool:
-    """Whether a cell, without blanks around it, says that there is no value."""
-    return text.casefold() in _MISSING
+@dataclass(frozen=True)
+class Numerals:
+    """The marks that numbers are written with.
+
+    ``thousands`` may separate groups of three digits; empty where nothing does.
+    """
+
+    decimal: Decimal = "."
+    thousands: Thousands = ""
+
+
+POINT = Numerals()
+
+
+class MixedDecimals(ValueError):
+    """A table writes decimals with a comma and with a point.
+
+    ``cells`` are one of each, with their lines.
+    """
+
+    def __init__(self, cells: tuple[tuple[int, str], ...]) -> None:
+        super().__init__(f"decimals with a comma and with a point: {cells}")
+        self.cells = cells
+
+
+class AmbiguousMark(ValueError):
+    """Nothing in a table says whether a mark is of decimals or of thousands."""
+
+    def __init__(self, line: int, cell: str, mark: Decimal) -> None:
+        super().__init__(f"line {line}: {cell!r} may have decimals or thousands")
+        self.line, self.cell, self.mark = line, cell, mark
+
+
+def plain_number(text: str, numerals: Numerals = POINT, affix: str | None = None) -> str | None:
+    """The number that a cell writes, as Python and JSON write it; None where it writes none.
+
+    Args:
+        text: of the cell, without blanks around it.
+        numerals: the marks; the thousands mark counts only between groups of three digits.
+        affix: a unit or currency that may be at either end of the number.
+    """
+    if affix:
+        text = without_affix(text, affix)
+    if numerals.thousands:
+        grouped = _GROUPED[numerals.decimal, numerals.thousands]
+        if grouped.fullmatch(text):
+            text = text.translate(_WITHOUT[numerals.thousands])
+    if numerals.decimal == ",":
+        if "." in text:
+            return None
+        text = text.replace(",", ".")
+    return text if _NUMBER.fullmatch(text) else None
+
+
+def without_affix(text: str, affix: str) -> str:
+    """The text without the affix at its end, at its beginning, or after its sign."""
+    sign = text[:1] if text[:1] in ("+", "-") else ""
+    rest = text[len(sign) :].lstrip()
+    if rest.startswith(affix):
+        text = sign + rest[len(affix) :].lstrip()
+    return text.removesuffix(affix).rstrip()
 
 
 def find_decimal(cells: Iterable[tuple[int, str]], separator: str) -> Decimal:
     """The decimal mark that a table's first numbers show.
 
     Args:
-        cells: those that should be numbers, each with its line.
-        separator: of cells; next to a semicolon a comma of decimals is more usual.
+        cells: those that should be numbers, without affixes, each with its line.
+        separator: of cells; next to a semicolon a decimal comma is more usual.
 
     Raises:
-        InvalidRequest: they show both, or one that may as well part thousands.
+        MixedDecimals: the numbers show both marks.
+        AmbiguousMark: they show one that may as well separate thousands.
     """
     if separator == ",":
         return "."
-    shows: dict[Decimal, tuple[int, str]] = {}
-    doubtful = True
+    shown: dict[Decimal, tuple[int, str]] = {}
+    ambiguous = True
     for line, cell in cells:
         found: Decimal = "," if "," in cell else "."
         if _FRACTION[found].fullmatch(cell):
-            shows.setdefault(found, (line, cell))
-            doubtful = doubtful and _DOUBTFUL.fullmatch(cell) is not None
-        doubtful = doubtful and _LONG.fullmatch(cell) is None
+            shown.setdefault(found, (line, cell))
+            ambiguous = ambiguous and is_ambiguous(cell)
+        ambiguous = ambiguous and _UNGROUPED.fullmatch(cell) is None
     usual: Decimal = "," if separator == ";" else "."
-    if not shows:
+    if not shown:
         return usual
-    if len(shows) > 1:
-        places = " and ".join(f"{shown(cell)} in line {line}" for line, cell in shows.values())
-        raise InvalidRequest(
-            f"The table writes decimals by a comma and by a point: {places}. Write them all alike."
-        )
-    ((decimal, (line, cell)),) = shows.items()
-    if doubtful and decimal != usual:
-        raise InvalidRequest(
-            f"Line {line}: {shown(cell)} may be {cell.replace(',', '.')} or "
-            f"{cell.replace(decimal, '')}. Say which mark the decimals have by the parameter "
-            "decimal=point or decimal=comma; nothing may part the thousands."
-        )
+    if len(shown) > 1:
+        raise MixedDecimals(tuple(shown.values()))
+    ((decimal, (line, cell)),) = shown.items()
+    if ambiguous and decimal != usual:
+        raise AmbiguousMark(line, cell, decimal)
     return decimal
 
 
-def advice(cell: str, decimal: Decimal) -> str:
-    """What to write in place of a cell that is not a number.
-
-    Args:
-        cell: without blanks around it.
-        decimal: the mark that the table's decimals have.
-    """
-    if cell.casefold().lstrip("+-") in _NO_NUMBER:
-        return "Infinity is not a number here."
-    if len(cell) > LONGEST_WORD:
-        return "Write a number."
-    if cell.startswith("#"):
-        return "The spreadsheet could not compute this cell; mend it there."
-    return _of_marks(cell, decimal) or _of_company(cell) or "Write a number."
+def is_fraction(text: str, decimal: Decimal) -> bool:
+    """Whether a cell is a number with this decimal mark, and nothing else."""
+    return _FRACTION[decimal].fullmatch(text) is not None
 
 
-def _of_marks(cell: str, decimal: Decimal) -> str | None:
-    """The advice where digits and their marks are all that there is."""
-    if grouped := _GROUPED.fullmatch(cell):
-        return _ungrouped(cell, grouped[1], decimal)
-    other: Decimal = "." if decimal == "," else ","
-    if not _FRACTION[other].fullmatch(cell):
-        return None
-    name = "comma" if decimal == "," else "point"
-    return f"Write {cell.replace(other, decimal)}: a {name} marks the decimals of this table."
-
-
-def _of_company(cell: str) -> str | None:
-    """The advice where a number has something beside it."""
-    within = _WITHIN.fullmatch(cell)
-    if within is None:
-        return None
-    if within[2] == "%":
-        return f"Write {within[1]}, without the percent sign."
-    return f"Write {within[1]}, without anything beside the number."
-
-
-def _ungrouped(cell: str, mark: str, decimal: Decimal) -> str:
-    """The advice for digits in groups of three; one group alone may as well be decimals."""
-    bare = cell.replace(mark, "").replace(",", ".").replace(".", decimal)
-    if _DOUBTFUL.fullmatch(cell):
-        return (
-            f"Write {bare}, or {cell.replace(mark, decimal)} if that is meant; nothing may part "
-            "the thousands."
-        )
-    return f"Write {bare}: nothing may part the thousands."
+def is_ambiguous(text: str) -> bool:
+    """Whether the mark in a number may be of decimals or of thousands."""
+    return _AMBIGUOUS.fullmatch(text) is not None

@@ -1,22 +1,35 @@
-"""Loads, unloads and looks at the models folder that every worker of a service follows."""
+"""What all workers of a service do alike: load, unload, scan the folder, and list the versions."""
 
 import contextlib
 import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from operator import itemgetter
 
 from service.engine.reconciler import Reconciler
+from service.engine.registry import Entry, Registry, State, newest_first
 from service.errors import ModelUnservable, WorkerFailed
 from service.workers.ipc import Channel
 
+SCAN = "scan"
 _LOAD = "load"
-LOOK = "look"
+_INDEX = "index"
+# If workers differ, the first of these states that one of them has is reported.
+_ORDER = (State.READY, State.LOADING, State.UNLOADING, State.UNAVAILABLE)
+_UNSEEN = (State.UNAVAILABLE, "it has not seen it yet")
 
 _log = logging.getLogger(__name__)
 
+StateAndReason = tuple[State, str]
+View = Mapping[tuple[str, str], StateAndReason]
+"""What one worker reports of every version, by model and version."""
 
-class Control:
-    """One worker's reconciler, and through the channel those of all the others.
 
-    What is unloaded is kept where every worker finds it, so that one which starts later follows.
+class ModelControl:
+    """Loads and unloads on one worker's reconciler, and through the channel on all others.
+
+    The names of unloaded models are shared, so that a worker that starts later follows.
 
     Args:
         seconds: how long a call waits for each of the other workers.
@@ -26,71 +39,142 @@ class Control:
         self._reconciler = reconciler
         self._channel = channel
         self._seconds = seconds
-        channel.on(_LOAD, reconciler.reload_model)
-        channel.on(LOOK, self._look)
+        channel.handle(_LOAD, reconciler.reload_model)
+        channel.handle(SCAN, self._scan)
 
     async def start(self) -> None:
-        """Load the models, join the other workers, and see that all look at the same folder.
+        """Load the models, join the other workers, and make all of them scan the folder.
 
         Raises:
-            CannotStart: the machine does not allow what the settings ask.
+            CannotStart: the machine does not support the settings.
         """
         await self._reconciler.start()
         await self._channel.open()
-        # A call may have come between the first look and the socket. And what this worker has
-        # found, the others must not go without, though they may look rarely, or never.
+        # A call may have arrived between the first scan and the socket. And the others must get
+        # what this worker has found, although they may scan rarely, or never.
         await self._reconciler.refresh()
-        await self._channel.ask(LOOK)
+        await self._channel.request(SCAN)
 
     async def close(self) -> None:
-        """Leave the other workers, and let every model finish what waits."""
+        """Leave the other workers, and let every model finish its requests."""
         await self._channel.close()
         await self._reconciler.close()
 
     async def rescan(self) -> None:
-        """Have every worker look at the folder; one that cannot says so in the log."""
+        """Make every worker scan the folder; one that cannot logs why."""
         with contextlib.suppress(Exception):
-            await self._look(None)
-        await self._channel.ask(LOOK)
-        _log.info("models folder looked at")
+            await self._scan(None)
+        await self._channel.request(SCAN)
+        _log.info("models folder scanned")
 
     async def load_model(self, name: str) -> None:
         """Load a model on every worker, or load it again.
 
         Raises:
-            NotAllowed: the operator has not switched this on.
+            NotAllowed: the operator has not enabled this.
             ModelNotFound: the folder has no such model.
-            ModelUnservable: its newest version does not prove itself; what served before serves.
+            ModelUnservable: its newest version is rejected; what served before serves.
             WorkerFailed: this worker serves it, and another does not.
         """
         try:
             await self._reconciler.load_model(name)
         except ModelUnservable:
-            await self._channel.ask(_LOAD, name, seconds=self._seconds)
+            await self._channel.request(_LOAD, name, seconds=self._seconds)
             raise
         await self._require_all(name, _LOAD, name)
 
     async def unload_model(self, name: str) -> None:
-        """Take a model out of service on every worker until it is loaded again.
+        """Unload a model on every worker until it is loaded again.
 
         Raises:
-            NotAllowed: the operator has not switched this on.
+            NotAllowed: the operator has not enabled this.
             ModelNotFound: there is no such model.
-            WorkerFailed: this worker has let it go, and another has not.
+            WorkerFailed: this worker has unloaded it, and another has not.
         """
         await self._reconciler.unload_model(name)
-        await self._require_all(name, LOOK)
+        await self._require_all(name, SCAN)
 
-    async def _require_all(self, name: str, question: str, argument: str | None = None) -> None:
-        answers = await self._channel.ask(question, argument, seconds=self._seconds)
-        failed = {answer.worker: answer.error for answer in answers if answer.error is not None}
+    async def _require_all(self, name: str, method: str, argument: str | None = None) -> None:
+        replies = await self._channel.request(method, argument, seconds=self._seconds)
+        failed = {reply.worker: reply.error for reply in replies if reply.error is not None}
         if failed:
-            raise WorkerFailed(name, failed, len(answers) + 1)
+            raise WorkerFailed(name, failed, len(replies) + 1)
 
-    async def _look(self, _: object) -> None:
+    async def _scan(self, _: object) -> None:
         try:
             await self._reconciler.refresh()
         except Exception as error:
-            # Whoever asked may not wait for the answer; what serves serves on.
+            # The sender may not wait for the reply; what serves continues to serve.
             _log.error("models folder cannot be read", extra={"reason": str(error)})
             raise
+
+
+class ClusterIndex:
+    """The registries of all workers as one, so that each of them reports the same.
+
+    A version is READY while any worker serves it, because requests are then served; its reason
+    names the workers that do not, and why.
+    """
+
+    def __init__(self, registry: Registry, channel: Channel) -> None:
+        self._registry = registry
+        self._channel = channel
+        channel.handle(_INDEX, self._reply)
+
+    async def entries(self, name: str | None = None) -> Sequence[Entry]:
+        """By model, the newest version first.
+
+        Args:
+            name: one model; without, all.
+
+        Raises:
+            ModelNotFound: there is no such model.
+        """
+        own = list(self._own(name))
+        replies = await self._channel.request(_INDEX, name)
+        others = [(it.worker, _view_from(it.content)) for it in replies if it.error is None]
+        if not others:
+            return own
+        return _merged(own, sorted([(str(os.getpid()), _view_of(own)), *others], key=itemgetter(0)))
+
+    def _own(self, name: str | None) -> Iterator[Entry]:
+        for known in self._registry.names if name is None else [name]:
+            yield from self._registry.versions(known)
+
+    async def _reply(self, name: str | None) -> list[tuple[str, str, str, str]]:
+        if name is not None and name not in self._registry.names:
+            return []
+        own = self._own(name)
+        return [(entry.name, entry.version, entry.state, entry.reason) for entry in own]
+
+
+def _view_of(entries: Sequence[Entry]) -> View:
+    return {(entry.name, entry.version): (entry.state, entry.reason) for entry in entries}
+
+
+def _view_from(content: Sequence[tuple[str, str, str, str]]) -> View:
+    return {(name, version): (State(state), reason) for name, version, state, reason in content}
+
+
+def _merged(own: Sequence[Entry], views: Sequence[tuple[str, View]]) -> list[Entry]:
+    known = {(entry.name, entry.version): entry for entry in own}
+    by_model: dict[str, list[Entry]] = {}
+    for key in sorted({key for _, view in views for key in view}):
+        state, reason = _merged_state([(worker, view.get(key, _UNSEEN)) for worker, view in views])
+        entry = known.get(key) or Entry(*key, state)
+        by_model.setdefault(key[0], []).append(replace(entry, state=state, reason=reason))
+    return [entry for entries in by_model.values() for entry in newest_first(entries)]
+
+
+def _merged_state(seen: Sequence[tuple[str, StateAndReason]]) -> StateAndReason:
+    """One state for all workers, and why some have another."""
+    states = {state for _, (state, _) in seen}
+    state = next(state for state in _ORDER if state in states)
+    if len(states) == 1:
+        return state, next((reason for _, (_, reason) in seen if reason), "")
+    differing = (
+        f"process {worker}: {reason or other}"
+        for worker, (other, reason) in seen
+        if other is not state
+    )
+    return state, "; ".join(differing)

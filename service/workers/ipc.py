@@ -1,36 +1,59 @@
-"""The way from one worker of a service to the others: a Unix socket each, in their folder.
+"""How the workers of one service find and call each other: a folder with a slot and a socket each.
 
-A question is one JSON document and so is its answer; then the connection ends. A socket tells at
-once that its process has died, which a file of commands would not.
+A worker that replaces a dead one takes its slot, and with it the file of its counts, so there are
+never more files than workers at one time. A request is one JSON document and so is its reply; then
+the connection ends. A socket shows at once that its process has died, unlike a file.
 """
 
 import asyncio
 import contextlib
 import logging
+import os
 import socket
-from collections.abc import Awaitable, Callable
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableSet
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from service.errors import OnwardError
-from service.workers.slots import Slot, process_of
+from service.errors import CannotStart, OnwardError
 
-Handler = Callable[[Any], Awaitable[object]]
+if sys.platform != "win32":
+    import fcntl
 
-# An answer to what needs no work; a worker that takes longer hangs, and is soon replaced.
-QUICK_SECONDS = 2.0
+WORKERS_FOLDER = "_ONWARD_WORKERS_FOLDER"
+"""The environment variable with which the workers of one service find their folder."""
+
+# The path of a socket is limited: 107 characters on Linux, 103 on macOS.
+_LONGEST_FOLDER = 90
+# Digits of the largest process id.
+_PROCESS_WIDTH = 10
+# For replies that need no work; a worker that takes longer hangs, and is soon replaced.
+_REPLY_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 
+Handler = Callable[[Any], Awaitable[object]]
+
 
 @dataclass(frozen=True)
-class Answer:
-    """What another worker said; ``error`` is a sentence where it could not do what was asked.
+class Slot:
+    """A worker's slot; it is taken as long as ``descriptor`` is open."""
 
-    ``worker`` is its process, for people, and ``slot`` the number of its slot.
+    folder: Path
+    number: int
+    descriptor: int
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The reply of another worker; ``error`` is a message if the request failed.
+
+    ``worker`` is its process id, for people, and ``slot`` the number of its slot.
     """
 
     worker: str
@@ -39,104 +62,195 @@ class Answer:
     error: str | None = None
 
 
-class Channel:
-    """One worker's end of it; without a slot there are no others, and nobody to ask.
+@contextmanager
+def runtime_dir() -> Iterator[Path]:
+    """A temporary folder for the workers of one service.
+
+    Raises:
+        CannotStart: it cannot be created, or its path is too long for sockets.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix="onward-workers-")
+    except OSError as error:
+        raise CannotStart(
+            f"Several workers share metrics and commands through files, and no folder for them "
+            f"can be made ({error.strerror}); mount a writable /tmp, or use one worker."
+        ) from error
+    with made as name:
+        if len(name) > _LONGEST_FOLDER:
+            raise CannotStart(
+                f"Several workers share a folder, and the path {name!r} is too long for their "
+                f"sockets; set TMPDIR to a shorter one, or use one worker."
+            )
+        descriptor = os.open(name, os.O_RDONLY)
+        try:
+            # This lock tells the system's cleaners of temporary files that it is in use.
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield Path(name)
+        finally:
+            os.close(descriptor)
+
+
+def claim_slot(folder: Path) -> Slot:
+    """Take the lowest slot that no running process has.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    number = 0
+    while True:
+        descriptor = os.open(folder / f"{number}.pid", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            # The kernel releases it when the process ends, however it ends.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            number += 1
+            continue
+        # Of fixed width, so that the next worker can overwrite it even when the disk is full.
+        with contextlib.suppress(OSError):
+            os.pwrite(descriptor, str(os.getpid()).ljust(_PROCESS_WIDTH).encode(), 0)
+        return Slot(folder, number, descriptor)
+
+
+def process_id(folder: Path, slot: int) -> str:
+    """The process that took a slot last, for people; empty if it is not known."""
+    return (folder / f"{slot}.pid").read_text().rstrip()
+
+
+class SharedNameSet(MutableSet[str]):
+    """A set of names that several processes share, kept as empty files of a folder.
+
+    Every change is one system call, so it needs no lock.
 
     Args:
-        slot: this worker's place among the workers of one service.
+        folder: holds a file for each name and nothing else; names must be valid file names.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (self._folder / name).exists()
+
+    def __iter__(self) -> Iterator[str]:
+        return (path.name for path in self._folder.iterdir())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def add(self, value: str) -> None:
+        """Add a name."""
+        (self._folder / value).touch()
+
+    def discard(self, value: str) -> None:
+        """Remove a name, if it is there."""
+        (self._folder / value).unlink(missing_ok=True)
+
+    @classmethod
+    def _from_iterable(cls, it: Iterable[str]) -> set[str]:  # type: ignore[override] # results of set operations are not shared
+        return set(it)
+
+
+class Channel:
+    """One worker's end of the connections; without a slot it is the only worker.
+
+    Args:
+        slot: of this worker.
     """
 
     def __init__(self, slot: Slot | None = None) -> None:
         self._slot = slot
         self._handlers: dict[str, Handler] = {}
         self._server: asyncio.Server | None = None
-        self._answering: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def on(self, question: str, handler: Handler) -> None:
-        """Answer a question of the others by what ``handler`` gives for its argument."""
-        self._handlers[question] = handler
+    def handle(self, method: str, handler: Handler) -> None:
+        """Reply to requests of a method with what ``handler`` returns for their argument."""
+        self._handlers[method] = handler
 
     async def open(self) -> None:
-        """Answer from now on."""
+        """Accept requests from now on."""
         if self._slot is not None:
             path = _socket(self._slot)
             path.unlink(missing_ok=True)
             self._server = await asyncio.start_unix_server(self._connected, path)
 
     async def close(self) -> None:
-        """Answer no more."""
+        """Accept no more requests."""
         if self._server is not None and self._slot is not None:
             self._server.close()
             _socket(self._slot).unlink(missing_ok=True)
-        for answering in self._answering:
-            answering.cancel()
+        for task in self._tasks:
+            task.cancel()
 
-    async def ask(
-        self, question: str, argument: object = None, *, seconds: float = QUICK_SECONDS
-    ) -> list[Answer]:
-        """What every other living worker answers; one that ends meanwhile has no say.
+    async def request(
+        self, method: str, argument: object = None, *, seconds: float = _REPLY_SECONDS
+    ) -> list[Reply]:
+        """The replies of all other running workers; one that ends meanwhile has none.
 
         Args:
-            question: one that the others are `on`.
-            argument: anything that JSON can hold.
-            seconds: how long to wait for each; later is an error of that worker.
+            method: that the others `handle`.
+            argument: anything that JSON can represent.
+            seconds: how long to wait for each; a later reply counts as an error of that worker.
         """
         if self._slot is None:
             return []
-        content = orjson.dumps([question, argument])
+        content = orjson.dumps([method, argument])
         others = set(self._slot.folder.glob("*.sock")) - {_socket(self._slot)}
-        answers = await asyncio.gather(*(_asked(path, content, seconds) for path in others))
-        return [answer for answer in answers if answer is not None]
+        replies = await asyncio.gather(*(_request(path, content, seconds) for path in others))
+        return [reply for reply in replies if reply is not None]
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answering = asyncio.create_task(self._serve(reader, writer))
-        self._answering.add(answering)
-        answering.add_done_callback(self._answering.discard)
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if asked := await reader.read():
-                writer.write(orjson.dumps(await self._reply(*orjson.loads(asked))))
+            if content := await reader.read():
+                writer.write(orjson.dumps(await self._reply(*orjson.loads(content))))
                 await writer.drain()
         except OSError:
-            pass  # who asked has gone
+            pass  # the other worker has ended
         finally:
             writer.close()
 
-    async def _reply(self, question: str, argument: object) -> dict[str, object]:
+    async def _reply(self, method: str, argument: object) -> dict[str, object]:
         try:
-            return {"content": await self._handlers[question](argument)}
+            return {"content": await self._handlers[method](argument)}
         except OnwardError as error:
             return {"error": str(error)}
-        except Exception as error:  # noqa: BLE001 - who asked is to hear of it, whatever it is
-            _log.exception("another worker's question failed", extra={"question": question})
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other worker gets it
+            _log.exception("a request of another worker failed", extra={"method": method})
             return {"error": f"{type(error).__name__}: {error}"}
 
 
-def tell(folder: Path, question: str) -> None:
-    """Ask every worker, from outside of them and of any event loop, and wait for no answer."""
-    content = orjson.dumps([question, None])
+def broadcast(folder: Path, method: str) -> None:
+    """Send a request to every worker, from another process, without waiting for replies."""
+    content = orjson.dumps([method, None])
     for path in folder.glob("*.sock"):
-        with socket.socket(socket.AF_UNIX) as line, contextlib.suppress(OSError):
-            line.settimeout(QUICK_SECONDS)
-            line.connect(str(path))
-            line.sendall(content)
+        with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
+            connection.settimeout(_REPLY_SECONDS)
+            connection.connect(str(path))
+            connection.sendall(content)
 
 
-async def _asked(path: Path, content: bytes, seconds: float) -> Answer | None:
+async def _request(path: Path, content: bytes, seconds: float) -> Reply | None:
     slot = int(path.stem)
-    worker = process_of(path.parent, slot)
+    worker = process_id(path.parent, slot)
     try:
         async with asyncio.timeout(seconds):
             reply = await _exchange(path, content)
     except TimeoutError:
-        return Answer(worker, slot, error=f"it gave no answer within {seconds:g} s")
+        return Reply(worker, slot, error=f"it gave no answer within {seconds:g} s")
     except OSError:
-        return None  # nobody listens there any more
+        return None  # the worker has ended
     try:
-        return Answer(worker, slot, **orjson.loads(reply))
+        return Reply(worker, slot, **orjson.loads(reply))
     except orjson.JSONDecodeError:
-        return None  # it ended before it had answered
+        return None  # it ended before it had replied
 
 
 async def _exchange(path: Path, content: bytes) -> bytes:

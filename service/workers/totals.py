@@ -1,7 +1,7 @@
-"""The metrics of all workers as one, and what remains of a worker's counts when it ends.
+"""The metrics of all workers as one, including the counts of workers that ended.
 
 Each worker writes its totals to a file of its slot several times a second. A worker that takes the
-slot of one that ended continues from there, so that counters never go back.
+slot of one that ended continues from there, so that counters never decrease.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from service.observability.metrics import Metrics, exposition
-from service.workers.ipc import Channel
-from service.workers.slots import Slot
+from service.observability.exposition import exposition
+from service.observability.metrics import Metrics
+from service.workers.ipc import Channel, Slot
 
 _WRITE_SECONDS = 0.25
-_QUESTION = "metrics"
+_METHOD = "metrics"
 # A worker that hangs must not keep the others' metrics from being read.
-_ASK_SECONDS = 0.5
+_REPLY_SECONDS = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -33,37 +33,37 @@ class Totals:
         self._metrics = metrics
         self._channel = channel
         self._slot = slot
-        self._one_build = asyncio.Lock()
+        self._build_lock = asyncio.Lock()
         self._next_build: asyncio.Task[bytes] | None = None
-        self._one_write = asyncio.Lock()
+        self._write_lock = asyncio.Lock()
         self._written = b""
         self._disk_is_full = False
-        channel.on(_QUESTION, self._answer)
+        channel.handle(_METHOD, self._reply)
 
     def restore(self) -> None:
-        """Continue from the counts of the worker that had this slot before; before any is asked."""
+        """Continue from the counts of the slot's previous worker, before the first request."""
         if self._slot is None:
             return
         path = _file(self._slot.folder, self._slot.number)
         try:
             self._metrics.restore(path.read_bytes())
         except FileNotFoundError:
-            pass  # it is the first in this slot
+            pass  # the first worker in this slot
         except (OSError, ValueError):
             _log.exception("the counts of the worker before this one are lost")
 
     async def write_often(self) -> None:
-        """Keep the file of this worker's totals up to date, until cancelled."""
+        """Write this worker's totals periodically, until cancelled."""
         while self._slot is not None:
             await asyncio.sleep(_WRITE_SECONDS)
             await self.write()
 
     async def write(self) -> bytes:
-        """Write this worker's totals; returns them. A full disk is logged and disturbs nothing.
+        """Write this worker's totals; returns them. A full disk is logged and ignored.
 
-        Whatever is reported has to be written first, or a counter would go back after a crash.
+        Whatever is reported is written first, or a counter would decrease after a crash.
         """
-        async with self._one_write:
+        async with self._write_lock:
             totals = self._metrics.snapshot()
             if self._slot is not None and totals != self._written:
                 await asyncio.to_thread(self._replace, self._slot, totals)
@@ -80,34 +80,34 @@ class Totals:
         return await asyncio.shield(self._next_build)
 
     async def _build(self) -> bytes:
-        async with self._one_build:
-            self._next_build = None  # whoever calls from here on may have counted more
-            answers = await self._channel.ask(_QUESTION, seconds=_ASK_SECONDS)
-            hung = [answer.slot for answer in answers if answer.error is not None]
-            answered = {it.slot: it.content.encode() for it in answers if it.error is None}
+        async with self._build_lock:
+            self._next_build = None  # later calls may have counted more
+            replies = await self._channel.request(_METHOD, seconds=_REPLY_SECONDS)
+            hung = [reply.slot for reply in replies if reply.error is not None]
+            received = {it.slot: it.content.encode() for it in replies if it.error is None}
             own = await self.write()
             hidden = self._metrics.hidden
-            return await asyncio.to_thread(self._sum, own, answered, hung, hidden)
+            return await asyncio.to_thread(self._sum, own, received, hung, hidden)
 
     def _sum(
         self,
         own: bytes,
-        answered: dict[int, bytes],
+        received: dict[int, bytes],
         hung: Sequence[int],
         hidden: Collection[tuple[str, str]],
     ) -> bytes:
-        """The text; of workers that did not answer, from the files that they left."""
-        running = [own, *answered.values()]
+        """The text; for workers that did not reply, from their files."""
+        running = [own, *received.values()]
         ended: list[bytes] = []
         if self._slot is not None:
             for path in self._slot.folder.glob(_file(Path(), "*").name):
                 number = int(path.stem)
-                if number == self._slot.number or number in answered:
+                if number == self._slot.number or number in received:
                     continue
                 (running if number in hung else ended).append(path.read_bytes())
         return exposition(running, ended, hidden)
 
-    async def _answer(self, _: object) -> str:
+    async def _reply(self, _: object) -> str:
         return (await self.write()).decode()
 
     def _replace(self, slot: Slot, totals: bytes) -> None:

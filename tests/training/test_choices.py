@@ -1,4 +1,4 @@
-"""Every optimiser, loss, activation, scaler and schedule by name, on real tables."""
+"""Every optimizer, loss, activation, scaler and schedule by name, on real tables."""
 
 from typing import get_args
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from training.data.sources import Folders, load
-from training.data.split import divide
+from training.data.split import split_rows
 from training.data.table import encode, encode_target, with_target
 from training.evaluation.metrics import measure
-from training.model.predictor import learn
+from training.learn import learn
 from training.recipe.loader import read_recipe
-from training.recipe.table import Activation, Loss, Optimiser, ScalerKind, Schedule
+from training.recipe.table import Activation, Loss, Optimizer, ScalerKind, Schedule
 
 _RATES = {
     "SGD": 0.1,
@@ -27,8 +27,8 @@ _RATES = {
 }
 _MLP = (
     "network.family=mlp",
-    "network.hidden=[16]",
-    "training.optimiser=Adam",
+    "network.hidden_layer_sizes=[16]",
+    "training.optimizer=Adam",
     "training.learning_rate=0.02",
     "training.epochs=30",
     "training.batch_size=16",
@@ -38,23 +38,23 @@ _MLP = (
 
 
 def _measured(recipe_name: str, overrides: list[str], folders: Folders) -> dict[str, float]:
-    """The metrics on the test part of a recipe's fit, without exporting it."""
+    """The metrics on the test set of a recipe's fit, without exporting it."""
     recipe = read_recipe(recipe_name, overrides)
     table = with_target(load(recipe.data, folders), recipe.target)
     target = encode_target(table, recipe.target)
-    parts = divide(target, recipe.split, recipe.seed, classes=recipe.task != "regression")
+    parts = split_rows(target, recipe.split, recipe.seed, classes=recipe.task != "regression")
     data = encode(table, recipe, parts.training)
-    learned = learn(recipe, data, parts.training, parts.validation)
-    answers = learned.predictor.predict(data.features[parts.test])
-    return measure(recipe, data.target[parts.test], answers, learned.threshold)
+    fitted = learn(recipe, data, parts.training, parts.validation)
+    predictions = fitted.predictor.predict(data.features[parts.test])
+    return measure(recipe, data.target[parts.test], predictions, fitted.threshold)
 
 
-@pytest.mark.parametrize("optimiser", get_args(Optimiser))
-def test_every_optimiser_learns_iris(optimiser: str, folders: Folders) -> None:
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+def test_every_optimizer_learns_iris(optimizer: str, folders: Folders) -> None:
     """By its torch name, each gets nine flowers of ten right."""
-    rate = f"training.learning_rate={_RATES[optimiser]}"
-    size = "training.batch_size=" + ("0" if optimiser == "LBFGS" else "16")
-    changes = [*_MLP, f"training.optimiser={optimiser}", rate, size]
+    rate = f"training.learning_rate={_RATES[optimizer]}"
+    size = "training.batch_size=" + ("0" if optimizer == "LBFGS" else "16")
+    changes = [*_MLP, f"training.optimizer={optimizer}", rate, size]
 
     assert _measured("iris", changes, folders)["accuracy"] >= 0.9
 
@@ -67,7 +67,7 @@ def test_every_schedule_learns_iris(schedule: str, folders: Folders) -> None:
 
 @pytest.mark.parametrize("activation", get_args(Activation))
 def test_every_activation_learns_iris(activation: str, folders: Folders) -> None:
-    """With dropout and batch normalisation, nine flowers of ten are right."""
+    """With dropout and batch normalization, nine flowers of ten are right."""
     regularised = ["network.dropout=0.1", "network.batch_norm=true", "training.l1=1e-5"]
     changes = [*_MLP, *regularised, f"network.activation={activation}"]
 
@@ -77,7 +77,7 @@ def test_every_activation_learns_iris(activation: str, folders: Folders) -> None
 @pytest.mark.parametrize("scaler", get_args(ScalerKind))
 def test_every_scaler_serves_iris(scaler: str, folders: Folders) -> None:
     """The logistic regression is as good on any scale."""
-    changes = [f"preparation.scaler={scaler}", "training.l2=0", "split.folds=0"]
+    changes = [f"preprocessing.scaler={scaler}", "training.l2=0", "split.folds=0"]
 
     assert _measured("iris", changes, folders)["accuracy"] >= 0.9
 
@@ -115,12 +115,12 @@ def test_balanced_weights_give_both_labels_the_same_say(
             "features=[{name='a', type='number'}]",
             "network={family='logistic'}",
             "training.l2=0",
-            f"training.class_weights={weights}",
+            f"training.class_weight={weights}",
         ],
     )
     everything = np.arange(20)
     data = encode(load(recipe.data, folders), recipe, everything)
 
-    learned = learn(recipe, data, everything, everything[:0])
+    fitted = learn(recipe, data, everything, everything[:0])
 
-    np.testing.assert_allclose(learned.predictor.predict(data.features), expected, atol=1e-3)
+    np.testing.assert_allclose(fitted.predictor.predict(data.features), expected, atol=1e-3)

@@ -26,7 +26,7 @@ def _examples(rows: int, seed: int) -> Examples:
 
 
 def _plan(**changes: object) -> Training:
-    usual: dict[str, object] = {"optimiser": "LBFGS", "learning_rate": 1.0, "epochs": 50}
+    usual: dict[str, object] = {"optimizer": "LBFGS", "learning_rate": 1.0, "epochs": 50}
     return Training.model_validate(usual | changes)
 
 
@@ -46,7 +46,7 @@ def test_batch_mini_batch_and_stochastic_descent_agree(batch_size: int) -> None:
     """The same valley is found whatever the batch."""
     data, network = _examples(60, seed=1), nn.Linear(3, 1).double()
     plan = _plan(
-        optimiser="SGD", learning_rate=0.03, epochs=300, batch_size=batch_size, schedule="cosine"
+        optimizer="SGD", learning_rate=0.03, epochs=300, batch_size=batch_size, schedule="cosine"
     )
 
     fit(network, _MSE, data, None, plan)
@@ -58,7 +58,7 @@ def test_the_best_epochs_weights_are_kept() -> None:
     """After stopping, the network has the loss of its best epoch on the watched part."""
     network = nn.Sequential(nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 1)).double()
     watched = _examples(20, seed=2)
-    plan = _plan(optimiser="Adam", learning_rate=0.05, epochs=200, patience=5)
+    plan = _plan(optimizer="Adam", learning_rate=0.05, epochs=200, patience=5)
 
     history = fit(network, _MSE, _examples(10, seed=1), watched, plan)
 
@@ -70,7 +70,7 @@ def test_the_best_epochs_weights_are_kept() -> None:
 
 def test_a_diverging_fit_says_so() -> None:
     """A loss that is no number ends the fit with the remedy."""
-    plan = _plan(optimiser="SGD", learning_rate=1e6, epochs=500, patience=500)
+    plan = _plan(optimizer="SGD", learning_rate=1e6, epochs=500, patience=500)
 
     with pytest.raises(FitError, match=r"training\.learning_rate below 1e\+06"):
         fit(nn.Linear(3, 1).double(), _MSE, _examples(60, seed=1), None, plan)

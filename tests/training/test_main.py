@@ -21,9 +21,9 @@ _HEADER = "size,colour,price\n"
 def _houses(rows: int = 120) -> str:
     generator = np.random.default_rng(1)
     size = generator.normal(100, 20, rows)
-    colour = generator.choice(["red", "blue"], rows)
+    color = generator.choice(["red", "blue"], rows)
     lines = [
-        f"{s:.2f},{c},{3 * s + 10 * (c == 'red'):.2f}" for s, c in zip(size, colour, strict=True)
+        f"{s:.2f},{c},{3 * s + 10 * (c == 'red'):.2f}" for s, c in zip(size, color, strict=True)
     ]
     return _HEADER + "\n".join(lines) + "\n"
 
@@ -66,7 +66,7 @@ def test_a_csv_becomes_a_recipe_and_a_model(here: Path, capsys: pytest.CaptureFi
     said = capsys.readouterr().out
     assert "houses.csv: 120 rows, 3 columns." in said
     assert "Wrote houses.toml" in said
-    assert "houses on 120 rows of houses.csv:" in said
+    assert "houses/1 on 120 rows of houses.csv:" in said
     assert "houses/1" in said
     assert "houses/2" in said
 
@@ -219,6 +219,7 @@ def test_text_in_a_numeric_column_is_named_by_its_cell(
     [
         (["admision"], "did you mean admission"),
         (["ice_cream", "training.epoch=3"], "did you mean epochs"),
+        (["ice_cream", "epochs=3"], "did you mean training.epochs?"),
         (["evaluate", "nothing", "--csv", "x.csv"], "There is no model 'nothing'"),
         (["new", "--csv", ".", "--target", "y"], "is a folder"),
         (["new", "--csv", "absent.csv", "--target", "y"], "No such file"),
@@ -244,7 +245,7 @@ def test_an_unknown_model_is_not_passed_over(capsys: pytest.CaptureFixture[str])
     assert main(["compare", "line", "lime"]) == 2
 
     said = capsys.readouterr()
-    assert "There is no model 'lime' in models (did you mean line?); there: line." in said.err
+    assert "There is no model 'lime' in models (did you mean line?); available: line." in said.err
     assert said.out == ""
 
 

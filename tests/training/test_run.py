@@ -14,14 +14,14 @@ from training.recipe.loader import read_recipe
 from training.run import run
 
 
-def _answers(folder: Path, rows: list[list[float]]) -> Float32s:
+def _predictions(folder: Path, rows: list[list[float]]) -> Float32s:
     session = ort.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
-    answers: Float32s = session.run(None, {"features": np.array(rows, dtype=np.float32)})[0]
-    return answers
+    predictions: Float32s = session.run(None, {"features": np.array(rows, dtype=np.float32)})[0]
+    return predictions
 
 
 def test_ice_cream_is_the_least_squares_line(folders: Folders, tmp_path: Path) -> None:
-    """The published graph answers what the normal equations give for the six rows."""
+    """The published graph predicts what the normal equations give for the six rows."""
     recipe = read_recipe("ice_cream")
     rows = np.array(recipe.data.rows, dtype=np.float64)
     design = np.column_stack([rows[:, 0], np.ones(len(rows))])
@@ -29,7 +29,7 @@ def test_ice_cream_is_the_least_squares_line(folders: Folders, tmp_path: Path) -
 
     outcome = run(recipe, tmp_path, folders)
 
-    found = _answers(outcome.folder, [[-50], [10], [30], [60]])[:, 0]
+    found = _predictions(outcome.folder, [[-50], [10], [30], [60]])[:, 0]
     assert found == pytest.approx(intercept + slope * np.array([-50, 10, 30, 60]), abs=1e-4)
     assert round(float(found[2]), 3) == 18.846
 
@@ -65,7 +65,7 @@ def test_admission_is_the_optimum_of_another_solver(folders: Folders, tmp_path: 
     optimum = minimize(lambda w: np.logaddexp(0, -sign * (x @ w)).sum(), np.zeros(3), tol=1e-10)
     expected = 1 / (1 + np.exp(-x @ optimum.x))
 
-    found = _answers(outcome.folder, table[:, :2].tolist())[:, 0]
+    found = _predictions(outcome.folder, table[:, :2].tolist())[:, 0]
     assert np.abs(found - expected).max() < 1e-3
 
 

@@ -1,4 +1,4 @@
-"""What shipped models promise of their answers, held against rows that nobody has fitted on."""
+"""What shipped models promise for their predictions, on rows that nothing was fitted on."""
 
 import asyncio
 import gzip
@@ -11,22 +11,22 @@ import numpy.typing as npt
 import pytest
 
 from service.bundle.features import BooleanFeature, CategoryFeature, Feature, FeaturesInput
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput
 from service.bundle.store import read_bundle
 from service.engine.dtypes import Array
-from service.engine.execution_plan import Plan
+from service.engine.execution_plan import ExecutionPlan
 from service.engine.loader import load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
-from service.explain.occlusion import occluded
+from service.explain.occlusion import predict_occluded
 from service.observability.metrics import Metrics
 from tests.conftest import StartApp
 from training.data.sources import Folders
 from training.data.table import Float32s
 from training.evaluation.baselines import Trial, trial_of
-from training.evaluation.calibration import unsure_metrics
+from training.evaluation.calibration import low_confidence_metrics
 from training.export.published import open_model
-from training.export.runtime import Graph
+from training.onnx_files import Graph
 
 MODELS = Path(__file__).parents[2] / "models"
 ADDITIVE = [
@@ -42,7 +42,7 @@ def trial(name: str, folders: Folders) -> Trial:
 
 
 @pytest.mark.parametrize("name", ["california_mlp", "king_county", "california_linear"])
-def test_intervals_cover_their_share_of_the_untouched_test_part(
+def test_intervals_cover_their_share_of_the_untouched_test_set(
     name: str, folders: Folders, models: Path, start: StartApp
 ) -> None:
     """As served: 90 % hold 88 to 92 % of the truths, and so does every other level its own."""
@@ -87,7 +87,7 @@ def as_sent(features: list[Feature], row: Float32s) -> list[Any]:
 def test_contributions_add_up_exactly_to_the_score(
     name: str, folders: Folders, models: Path, start: StartApp
 ) -> None:
-    """On a hundred rows of the model's own table, or all that it has; the score is the answer's."""
+    """On up to a hundred rows of the model's own table, the score belongs to the prediction."""
     made = trial(name, folders)
     taken = made.model.manifest.input
     assert isinstance(taken, FeaturesInput)
@@ -95,28 +95,28 @@ def test_contributions_add_up_exactly_to_the_score(
 
     shutil.copytree(MODELS / name, models / name)
 
-    answers = start().post(f"/models/{name}/explain", json=rows).json()
+    predictions = start().post(f"/models/{name}/explain", json=rows).json()
 
-    assert answers["method"] == "additive"
-    for answer in answers["predictions"]:
-        told = answer["explanation"]
+    assert predictions["method"] == "additive"
+    for prediction in predictions["predictions"]:
+        told = prediction["explanation"]
         assert sum(told["contributions"].values()) + told["base"] == told["score"]
         assert sum([told["base"], *reversed(told["contributions"].values())]) == told["score"]
-        assert answered(answer, told) == pytest.approx(of(answer), rel=1e-5, abs=1e-6)
+        assert predicted(prediction, told) == pytest.approx(of(prediction), rel=1e-5, abs=1e-6)
 
 
-def of(answer: dict[str, Any]) -> float:
+def of(prediction: dict[str, Any]) -> float:
     """The number that is explained."""
-    return float(answer["probability"] if "label" in answer else answer["value"])
+    return float(prediction["probability"] if "label" in prediction else prediction["value"])
 
 
-def answered(answer: dict[str, Any], told: dict[str, Any]) -> float:
-    """What the score says that the answer is."""
+def predicted(prediction: dict[str, Any], told: dict[str, Any]) -> float:
+    """The prediction that follows from the score."""
     score = float(told["score"])
     if told["of"].startswith("log-odds"):
         return float(1 / (1 + np.exp(-score)))
     if told["of"].startswith("log-probability"):
-        others = np.log(list(answer["probabilities"].values())).mean()
+        others = np.log(list(prediction["probabilities"].values())).mean()
         return float(np.exp(score + others))
     if "1/2 + score / 6" in told["of"]:
         return float(np.clip(0.5 + score / 6, 0, 1))
@@ -124,43 +124,45 @@ def answered(answer: dict[str, Any], told: dict[str, Any]) -> float:
 
 
 def test_unsure_digits_are_wrong_ten_times_as_often_as_the_others(folders: Folders) -> None:
-    """On the untouched test part, by the published graph and the manifest's own threshold."""
+    """On the untouched test set, by the published graph and the manifest's own threshold."""
     bundle = read_bundle(MODELS / "digits_small" / "1")
     output = bundle.manifest.output
     assert isinstance(output, ClassesOutput)
     assert output.unsure_below is not None
 
-    shares = Graph(bundle.model).predict(mnist(folders, "images", offset=16).reshape(-1, 28, 28, 1))
-    right = shares.argmax(axis=1) == mnist(folders, "labels", offset=8)
-    found = unsure_metrics(shares.max(axis=1), right, output.unsure_below)
+    shares = Graph(bundle.model).predict(
+        mnist(folders, "images-idx3", offset=16).reshape(-1, 28, 28, 1)
+    )
+    right = shares.argmax(axis=1) == mnist(folders, "labels-idx1", offset=8)
+    found = low_confidence_metrics(shares.max(axis=1), right, output.unsure_below)
 
     assert found["wrong[unsure]"] >= 10 * found["wrong[others]"]
     assert found["unsure_share"] < 0.1
 
 
 def mnist(folders: Folders, kind: str, offset: int) -> npt.NDArray[np.uint8]:
-    """A file of MNIST's test part, without its header."""
+    """A file of MNIST's test set, without its header."""
     assert folders.data is not None
-    (path,) = (folders.data / "mnist").glob(f"t10k-{kind}*")
+    path = folders.data / "mnist" / f"t10k-{kind}-ubyte.gz"
     return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=offset)
 
 
 def test_the_occlusion_map_of_a_digit_falls_most_where_the_ink_is(folders: Folders) -> None:
     """Of ten digits that nobody fitted on, the place that matters most always has ink."""
-    digits = mnist(folders, "images", offset=16).reshape(-1, 28, 28, 1)[:10]
+    digits = mnist(folders, "images-idx3", offset=16).reshape(-1, 28, 28, 1)[:10]
     limits = Limits(max_batch_rows=64, max_queued_rows=10_000)
     candidate = Candidate("digits_cnn", "1", MODELS / "digits_cnn" / "1", ())
 
     async def asked(model: ServedModel) -> tuple[Array, Array]:
         whole = (await model.predict((digits,))).outputs[0]
-        return whole, await occluded(model, digits, 7)
+        return whole, await predict_occluded(model, digits, 7)
 
-    with load(candidate, Plan(), limits, Metrics()) as model:
+    with load(candidate, ExecutionPlan(), limits, Metrics()) as model:
         whole, without = asyncio.run(asked(model))
         asyncio.run(model.close())
 
-    for digit, answer, grid in zip(digits, whole, without, strict=True):
-        drops = answer[answer.argmax()] - grid[:, :, answer.argmax()]
+    for digit, prediction, grid in zip(digits, whole, without, strict=True):
+        drops = prediction[prediction.argmax()] - grid[:, :, prediction.argmax()]
         down, across = np.divmod(int(drops.argmax()), 7)
         # Cells of four pixels, each with two around it.
         patch = digit[max(4 * down - 2, 0) : 4 * down + 6, max(4 * across - 2, 0) : 4 * across + 6]

@@ -1,4 +1,4 @@
-"""Writing the recipe of an unknown folder of pictures: everything inferred, and nothing unsaid."""
+"""Draft a complete recipe for an image folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,21 +6,20 @@ from typing import Any
 
 import numpy as np
 
-from service.bundle.inputs import ImageInput
+from service.bundle.manifest import ImageInput
 from service.imaging.preprocess import DECODER
 from training.data.sources import Folders
 from training.errors import DataError
-from training.images.idx import idx_files, read_idx
-from training.images.sources import Found, load_pictures
-from training.recipe.image import ImageRecipe, Pictures
+from training.images.sources import LoadedImages, idx_files, load_images, read_idx
+from training.recipe.image import ImageData, ImageRecipe
 from training.recipe.loader import parse_image_recipe
 
-_LEAST_SIDE = 16
-_MOST_SIDE = 512
+_MIN_SIDE = 16
+_MAX_SIDE = 512
 _USUAL_SIDE = 112
 _SMALL_SIDE = 48
-_LOOKS = 150_000
-"""Pictures seen in all by default: on two cores some ten minutes at 112 pixels."""
+_IMAGES_SEEN = 150_000
+"""Training images over all epochs: on two cores about ten minutes at 112 pixels."""
 _EPOCHS = (20, 120)
 _GREY = 2
 _SHOWN = 20
@@ -32,38 +31,38 @@ _UNEVEN = 3
 
 @dataclass(frozen=True)
 class ImageDraft:
-    """A recipe, and what was seen while writing it."""
+    """A recipe, with remarks on what was inferred."""
 
     recipe: ImageRecipe
     remarks: list[str]
 
 
-def draft_pictures(folder: Path, name: str, side: int | None) -> ImageDraft:
-    """Infer a complete recipe for a folder of pictures.
+def draft_images(folder: Path, name: str, side: int | None) -> ImageDraft:
+    """Infer a complete recipe for a folder of images.
 
     Args:
-        folder: of class folders, or of parts with class folders.
-        name: what the model will be called.
-        side: pixels of the square that a picture becomes; None: by default.
+        folder: with class folders, or with train/ and others that have class folders.
+        name: of the model.
+        side: height and width in pixels; None: the default.
 
     Raises:
-        DataError: there is nothing to learn from, or the side is out of bounds.
+        DataError: the folder has no usable images, or the side is out of range.
     """
-    if side is not None and not _LEAST_SIDE <= side <= _MOST_SIDE:
-        raise DataError(f"--size {side}: choose from {_LEAST_SIDE} to {_MOST_SIDE} pixels.")
+    if side is not None and not _MIN_SIDE <= side <= _MAX_SIDE:
+        raise DataError(f"--size {side}: choose from {_MIN_SIDE} to {_MAX_SIDE} pixels.")
     height, width, channels = _shape(folder, side)
     shape = {"height": height, "width": width, "fit": "crop"}
     image = ImageInput.model_validate(
         shape | {"kind": "image", "channels": channels, "decoder": DECODER}
     )
-    parts = load_pictures(Pictures(folder=str(folder)), [], image, Folders(None, folder))
+    parts = load_images(ImageData(folder=str(folder)), [], image, Folders(None, folder))
     if channels > 1 and _is_grey(parts):
         channels = 1
     count = len(parts.training)
     document: dict[str, Any] = {
         "name": name,
         "title": " or ".join(parts.training.labels[:_NAMED]),
-        "description": f"Drafted from {folder.name} by `python -m training new --images`.",
+        "description": f"Drafted from {folder.name} by `onward new --images`.",
         "data": {"folder": str(folder)},
         "target": {"name": "label", "labels": list(parts.training.labels)},
         "split": {"validation": 0.15 if count < _SMALL_SET else 0.1},
@@ -76,14 +75,14 @@ def draft_pictures(folder: Path, name: str, side: int | None) -> ImageDraft:
 
 
 def _shape(folder: Path, side: int | None) -> tuple[int, int, int]:
-    """Height, width and channels; idx files have theirs, photographs are given one."""
+    """Height, width and channels: those of idx files, else the chosen or default size."""
     if files := idx_files(folder):
         _, height, width = read_idx(files["training"][0]).shape
         return height, width, 1
     return side or _USUAL_SIDE, side or _USUAL_SIDE, 3
 
 
-def _is_grey(parts: Found) -> bool:
+def _is_grey(parts: LoadedImages) -> bool:
     some = np.linspace(0, len(parts.training) - 1, min(len(parts.training), 100)).astype(int)
     pixels = parts.training.pixels(np.unique(some)).astype(int)
     return int(np.abs(pixels[..., :1] - pixels[..., 1:]).max()) <= _GREY
@@ -106,7 +105,7 @@ def _augmentation(channels: int) -> dict[str, Any]:
 
 
 def _network(side: int) -> dict[str, Any]:
-    """The shipped cats and dogs', with a stage less for small pictures."""
+    """The network of the recipe cats_dogs, with a stage less for small images."""
     if side <= _SMALL_SIDE:
         return {"family": "residual", "widths": [32, 64, 128], "blocks": [0, 1, 1], "dropout": 0.3}
     return {
@@ -119,9 +118,9 @@ def _network(side: int) -> dict[str, Any]:
 
 
 def _training(count: int) -> dict[str, Any]:
-    epochs = int(np.clip(_LOOKS // count, *_EPOCHS))
+    epochs = int(np.clip(_IMAGES_SEEN // count, *_EPOCHS))
     return {
-        "optimiser": "AdamW",
+        "optimizer": "AdamW",
         "learning_rate": 0.003,
         "weight_decay": 0.05,
         "schedule": "one-cycle",
@@ -130,28 +129,30 @@ def _training(count: int) -> dict[str, Any]:
         "patience": epochs,
         "label_smoothing": 0.05,
         "mixup": 0.2,
-        "averaging": 0.998 if count >= _SMALL_SET else 0.98,
+        "ema_momentum": 0.998 if count >= _SMALL_SET else 0.98,
     }
 
 
-def _remarks(parts: Found, channels: int) -> list[str]:
+def _remarks(parts: LoadedImages, channels: int) -> list[str]:
     training = parts.training
     counts = np.bincount(training.target, minlength=training.classes)
     each = ", ".join(f"{k} {label}" for k, label in zip(counts, training.labels, strict=True))
-    lines = [f"{len(training)} pictures to learn from: {each}."]
+    lines = [f"{len(training)} training images: {each}."]
     if parts.test is None:
-        lines.append("A fifth is set aside for the test, before anything is learned.")
+        lines.append("A fifth of the images is the test set.")
     else:
-        lines.append(f"The test part is a folder of its own: {len(parts.test)} pictures.")
+        lines.append(f"The test set has its own folder: {len(parts.test)} images.")
     if counts.max() > _UNEVEN * counts.min():
-        lines.append("The classes differ much in size; look at each one's recall in the report.")
-    lines.append("All are grey: one channel." if channels == 1 else "They have colours.")
+        lines.append("The classes are imbalanced; see the recall of each class in the report.")
     lines.append(
-        "Left and right may change places in training; set augmentation.flip = false where that "
-        "makes another thing of the picture, as with letters."
+        "All images are grey: one channel." if channels == 1 else "The images have colors."
+    )
+    lines.append(
+        "Training images are flipped horizontally at random; set augmentation.flip = false if that "
+        "changes their meaning, as for letters."
     )
     if parts.left_out:
-        lines.append(f"{len(parts.left_out)} files were left out:")
+        lines.append(f"{len(parts.left_out)} files were skipped:")
         lines += [f"  {one.file}: {one.reason}" for one in parts.left_out[:_SHOWN]]
         if len(parts.left_out) > _SHOWN:
             lines.append(f"  and {len(parts.left_out) - _SHOWN} more; the report names them")

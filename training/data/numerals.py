@@ -1,34 +1,32 @@
-"""How a table writes numbers: its decimal mark, its thousands mark, and units beside them."""
+"""Columns of text cells as numbers, and the marks and units that a table writes them with.
 
-import re
+`service.tabletext.numerals` has the rule for a single cell.
+"""
+
 from collections import Counter
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from service.tabletext.numerals import (
+    APOSTROPHES,
+    BLANKS,
+    POINT,
+    POINTS,
+    THOUSANDS,
+    Decimal,
+    Numerals,
+    Thousands,
+    plain_number,
+)
+
 _LARGEST = float(np.finfo(np.float32).max)
-_BLANKS = " \u00a0\u2009\u202f"
-_APOSTROPHES = "'\u2019"
-_MARKS = f".,{_APOSTROPHES}{_BLANKS}"
-_THOUSANDS = {"": "", ",": ",", ".": r"\.", " ": f"[{_BLANKS}]", "'": f"[{_APOSTROPHES}]"}
-_DECIMAL = {".": r"\.", ",": ","}
+_MARKS = f".,{APOSTROPHES}{BLANKS}"
 _CURRENCY = r"[A-Z]{0,3}\p{Sc}|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD"
 _UNIT = rf"[^\d\s;:+\-{_MARKS}][^\d,;]{{0,11}}"
 _BODY = rf"^[+-]?\s?(?:{_CURRENCY})?\s?[+-]?(\d[\d{_MARKS}]*?)\s?(?:{_UNIT})?$"
+_COMMA = r"^[+-]?\d+(?:,\d+)?$"
 _DIFFERENT_ENOUGH = 3
-
-
-@dataclass(frozen=True)
-class Numerals:
-    """The marks that a table's numbers are written with."""
-
-    decimal: str = "."
-    thousands: str = ""
-    """What may part groups of three digits: ``,``, ``.``, a blank, an apostrophe or nothing."""
-
-
-POINT = Numerals()
 
 
 def as_number(cell: str) -> float | None:
@@ -40,28 +38,32 @@ def as_number(cell: str) -> float | None:
 def as_numbers(cells: pl.Series, numerals: Numerals = POINT, affix: str | None = None) -> pl.Series:
     """Each cell's number as Float64, null where it writes none that 32 bits can hold.
 
+    Polars reads the cells that need no more than a cast; `plain_number` reads the others.
+
     Args:
         cells: text.
         numerals: the marks; a mark of thousands counts only between groups of three digits.
-        affix: a unit or currency that may stand at either end of the number.
+        affix: a unit or currency that may be at either end of the number.
     """
-    text = pl.col("cell")
-    if affix:
-        text = _bare(text, affix)
-    if numerals.thousands:
-        mark, point = _THOUSANDS[numerals.thousands], _DECIMAL[numerals.decimal]
-        grouped = text.str.contains(rf"^[+-]?[1-9]\d{{0,2}}(?:{mark}\d{{3}})+(?:{point}\d*)?$")
-        text = pl.when(grouped).then(text.str.replace_all(mark, "")).otherwise(text)
-    if numerals.decimal != ".":
-        pointless = pl.when(~text.str.contains(".", literal=True)).then(text)
-        text = pointless.str.replace_all(numerals.decimal, ".", literal=True)
-    number = text.cast(pl.Float64, strict=False)
-    held = pl.when(number.is_finite() & (number.abs() <= _LARGEST)).then(number)
-    return cells.alias("cell").to_frame().select(held).to_series().alias(cells.name)
+    text = cells.alias("cell")
+    if numerals.decimal == ",":
+        text = text.set(~text.str.contains(_COMMA), None).str.replace(",", ".", literal=True)
+    numbers = text.cast(pl.Float64, strict=False)
+    others = cells.filter(numbers.is_null() & cells.is_not_null()).unique()
+    read = {
+        cell: float(plain)
+        for cell in others
+        if (plain := plain_number(cell, numerals, affix)) is not None
+    }
+    if read:
+        rest = cells.replace_strict(read, default=None, return_dtype=pl.Float64)
+        numbers = numbers.zip_with(numbers.is_not_null(), rest)
+    held = numbers.is_finite() & (numbers.abs() <= _LARGEST)
+    return numbers.set(~held, None).alias(cells.name)
 
 
 def common_affix(cells: pl.Series) -> str | None:
-    """The unit or currency that most of the cells write beside a number, if there is one."""
+    """The unit or currency that most of the cells write at a number, if there is one."""
     written = [
         cells.str.extract(rf"^[+-]?\s?({_CURRENCY})\s?[+-]?\d"),
         cells.str.extract(rf"^[+-]?\d[\d{_MARKS}]*?({_UNIT})$"),
@@ -103,12 +105,12 @@ class _Evidence:
     def add(self, cells: pl.Series) -> None:
         bodies = cells.str.extract(_BODY).drop_nulls().unique()
         for mark in (" ", "'"):
-            self.thousands[mark] += _count(bodies, _groups(_THOUSANDS[mark], r"(?:[.,]\d+)?"))
+            self.thousands[mark] += _count(bodies, _groups(THOUSANDS[mark], r"(?:[.,]\d+)?"))
         for mark, other in ((",", "."), (".", ",")):
             self._weigh(bodies, mark, other)
 
     def _weigh(self, bodies: pl.Series, mark: str, other: str) -> None:
-        m, o = _DECIMAL[mark], _DECIMAL[other]
+        m, o = POINTS[mark], POINTS[other]
         blanks = rf"[^\d{m}]"
         either = bodies.filter(bodies.str.contains(rf"^[1-9]\d{{0,2}}{m}\d{{3}}$"))
         fractions = _count(bodies, rf"^(?:\d+|[1-9]\d{{0,2}}(?:{blanks}\d{{3}})+){m}\d+$")
@@ -126,11 +128,12 @@ class _Evidence:
         comma = self.decimal[","] + self.thousands["."]
         point = self.decimal["."] + self.thousands[","]
         if comma != point:
-            decimal = "," if comma > point else "."
+            decimal: Decimal = "," if comma > point else "."
         else:
             decimal = "," if "," in self.open and separator != "," else "."
-        other = "." if decimal == "," else ","
-        weights = {mark: self.thousands[mark] for mark in (other, " ", "'")}
+        other: Decimal = "." if decimal == "," else ","
+        marks: tuple[Thousands, ...] = (other, " ", "'")
+        weights = {mark: self.thousands[mark] for mark in marks}
         thousands = max(weights, key=lambda mark: weights[mark])
         if not weights[thousands]:
             thousands = other if other in self.open else ""
@@ -145,10 +148,3 @@ def _groups(mark: str, rest: str) -> str:
 
 def _count(bodies: pl.Series, pattern: str) -> int:
     return int(bodies.str.contains(pattern).sum())
-
-
-def _bare(text: pl.Expr, affix: str) -> pl.Expr:
-    """The text without the affix, where it stands at an end or behind the sign."""
-    mark = re.escape(affix).replace(r"\ ", " ")
-    before, after = rf"^([+-]?)\s*{mark}\s*", rf"\s*{mark}$"
-    return text.str.replace(before, "${1}").str.replace(after, "")

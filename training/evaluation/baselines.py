@@ -1,4 +1,4 @@
-"""What each shipped model must reach: other solvers and libraries, fitted on the same rows."""
+"""Checks of shipped models against other solvers and libraries, fitted on the same rows."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ from sklearn.metrics import r2_score, roc_auc_score, root_mean_squared_error
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from service.bundle.outputs import ValueOutput
+from service.bundle.manifest import ClassesOutput, ImageInput, ValueOutput
+from service.bundle.store import Bundle, read_bundle, versions_in
 from training.data.sources import Folders, load
-from training.data.split import Parts, divide
+from training.data.split import RowSplit, split_rows
 from training.data.table import (
     Dataset,
     Float32s,
@@ -25,18 +26,27 @@ from training.data.table import (
     encode_target,
     with_target,
 )
+from training.errors import DataError
+from training.evaluation.calibration import error_of, low_confidence_metrics
 from training.evaluation.intervals import bounds
-from training.evaluation.metrics import decide
+from training.evaluation.metrics import confidence, decide
 from training.export.published import Published, open_model
+from training.images.sources import load_images, split_images
+from training.onnx_files import Graph
+from training.recipe.loader import parse_image_recipe
 
 _CLOSE = 1e-4
 _CLOSE_PROBABILITY = 1e-3
 _TESTED_LEVEL = 0.9
+_MEBI = 1_000_000
+_AT_ONCE = 256
+_HALF = 0.5
+_RATIO = 3.0
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One claim about a model."""
+class Check:
+    """A claim about a model, and whether it holds."""
 
     claim: str
     measured: str
@@ -45,25 +55,25 @@ class Figure:
 
 @dataclass(frozen=True)
 class Trial:
-    """A published model with the rows it was made and measured on."""
+    """A published model with its data set and split."""
 
     model: Published
     data: Dataset
-    parts: Parts
+    parts: RowSplit
     models: Path
 
     @property
     def learned_from(self) -> npt.NDArray[np.intp]:
-        """All rows that the test part does not hold, in order."""
+        """All rows outside the test set, in order."""
         return np.sort(np.concatenate([self.parts.training, self.parts.validation]))
 
-    def answers(self, rows: npt.NDArray[np.intp] | None = None) -> Float32s:
-        """What the published graph says to some of the rows, or to all."""
+    def predictions(self, rows: npt.NDArray[np.intp] | None = None) -> Float32s:
+        """The predictions of the published graph for some of the rows, or for all."""
         features = self.data.features if rows is None else self.data.features[rows]
         return self.model.graph.predict(features)
 
-    def ask(self, *row: float) -> float:
-        """What the published graph says to one row."""
+    def predict_one(self, *row: float) -> float:
+        """The prediction of the published graph for one row."""
         return float(self.model.graph.predict(np.array([row], dtype=np.float32))[0, 0])
 
     def metric(self, name: str) -> float:
@@ -73,55 +83,57 @@ class Trial:
 
 
 def trial_of(model: Published, models: Path, folders: Folders) -> Trial:
-    """The model with its table, divided as its recipe says."""
+    """The model with its table, split as in its recipe."""
     recipe = model.recipe
     table = with_target(load(recipe.data, folders), recipe.target)
     target = encode_target(table, recipe.target)
-    parts = divide(target, recipe.split, recipe.seed, classes=recipe.task != "regression")
+    parts = split_rows(target, recipe.split, recipe.seed, classes=recipe.task != "regression")
     features = encode_features(table, model.columns)
     return Trial(model, Dataset(model.columns, features, target), parts, models)
 
 
-def _least_squares(trial: Trial) -> Iterator[Figure]:
+def _least_squares(trial: Trial) -> Iterator[Check]:
     x = trial.data.features.astype(np.float64)
     oracle = LinearRegression().fit(x, trial.data.target)
     expected = oracle.predict(x)
-    error = np.max(np.abs(trial.answers()[:, 0] - expected) / np.abs(expected))
-    yield Figure(
-        "the least-squares solution to 1e-4 of every answer", f"{error:.1e}", bool(error < _CLOSE)
+    error = np.max(np.abs(trial.predictions()[:, 0] - expected) / np.abs(expected))
+    yield Check(
+        "the least-squares solution to 1e-4 of every prediction",
+        f"{error:.1e}",
+        bool(error < _CLOSE),
     )
 
 
-def _ice_cream(trial: Trial) -> Iterator[Figure]:
+def _ice_cream(trial: Trial) -> Iterator[Check]:
     yield from _least_squares(trial)
-    yield _asked(trial, "30 °C → 18.846", (30,), 18.846, 0.0005)
+    yield _predicts(trial, "30 °C → 18.846", (30,), 18.846, 0.0005)
 
 
-def _line(trial: Trial) -> Iterator[Figure]:
+def _line(trial: Trial) -> Iterator[Check]:
     yield from _least_squares(trial)
-    yield _asked(trial, "13 → 27", (13,), 27, _CLOSE)
-    yield _asked(trial, "-5 → -9", (-5,), -9, _CLOSE)
+    yield _predicts(trial, "13 → 27", (13,), 27, _CLOSE)
+    yield _predicts(trial, "-5 → -9", (-5,), -9, _CLOSE)
 
 
-def _house_price(trial: Trial) -> Iterator[Figure]:
+def _house_price(trial: Trial) -> Iterator[Check]:
     yield from _least_squares(trial)
-    yield _asked(trial, "1650 sq ft, 3 bedrooms → 293,081 dollars", (1650, 3), 293_081, 1)
+    yield _predicts(trial, "1650 sq ft, 3 bedrooms → 293,081 dollars", (1650, 3), 293_081, 1)
 
 
-def _asked(
+def _predicts(
     trial: Trial, claim: str, row: tuple[float, ...], expected: float, tolerance: float
-) -> Figure:
-    found = trial.ask(*row)
-    return Figure(claim, f"{found:,.3f}", abs(found - expected) <= tolerance)
+) -> Check:
+    found = trial.predict_one(*row)
+    return Check(claim, f"{found:,.3f}", abs(found - expected) <= tolerance)
 
 
-def _california_linear(trial: Trial) -> Iterator[Figure]:
+def _california_linear(trial: Trial) -> Iterator[Check]:
     x, y, test = trial.data.features, trial.data.target, trial.parts.test
     ridge = make_pipeline(_columns(trial), Ridge(alpha=1.0))
     ridge.fit(x[trial.learned_from], y[trial.learned_from])
     expected = root_mean_squared_error(y[test], ridge.predict(x[test]))
-    found = root_mean_squared_error(y[test], trial.answers(test)[:, 0])
-    yield Figure(
+    found = root_mean_squared_error(y[test], trial.predictions(test)[:, 0])
+    yield Check(
         f"test RMSE of scikit-learn's ridge, {expected:,.0f}, to 0.1 %",
         f"{found:,.0f}",
         bool(abs(found / expected - 1) < 1e-3),  # noqa: PLR2004 - the claim's own number
@@ -129,11 +141,11 @@ def _california_linear(trial: Trial) -> Iterator[Figure]:
     yield from _covered(trial)
 
 
-def _california_mlp(trial: Trial) -> Iterator[Figure]:
+def _california_mlp(trial: Trial) -> Iterator[Check]:
     y, test = trial.data.target, trial.parts.test
-    found = root_mean_squared_error(y[test], trial.answers(test)[:, 0])
+    found = root_mean_squared_error(y[test], trial.predictions(test)[:, 0])
     expected = root_mean_squared_error(y[test], _boosted(trial, y))
-    yield Figure(
+    yield Check(
         f"test RMSE no worse than gradient boosting's, {expected:,.0f}",
         f"{found:,.0f} ({found / expected - 1:+.1%})",
         bool(found <= expected),
@@ -141,13 +153,13 @@ def _california_mlp(trial: Trial) -> Iterator[Figure]:
     yield from _covered(trial)
 
 
-def _king_county(trial: Trial) -> Iterator[Figure]:
+def _king_county(trial: Trial) -> Iterator[Check]:
     y, test = trial.data.target, trial.parts.test
-    found = r2_score(y[test], trial.answers(test)[:, 0])
+    found = r2_score(y[test], trial.predictions(test)[:, 0])
     raw = r2_score(y[test], _boosted(trial, y))
     log = r2_score(y[test], np.expm1(_boosted(trial, np.log1p(y))))
     for name, expected in (("the price", raw), ("its logarithm", log)):
-        yield Figure(
+        yield Check(
             f"test R² no worse than gradient boosting's on {name}, {expected:.4f}",
             f"{found:.4f}",
             bool(found >= expected),
@@ -155,85 +167,87 @@ def _king_county(trial: Trial) -> Iterator[Figure]:
     yield from _covered(trial)
 
 
-def _covered(trial: Trial) -> Iterator[Figure]:
-    """What the 90 % intervals hold of the test part."""
+def _covered(trial: Trial) -> Iterator[Check]:
+    """The coverage of the 90 % intervals on the test set."""
     output = trial.model.manifest.output
     interval = output.interval if isinstance(output, ValueOutput) else None
     if interval is None:
         return
     level = next(one for one in interval.levels if one.level == _TESTED_LEVEL)
     target = trial.data.target[trial.parts.test]
-    low, high = bounds(interval, level, trial.answers(trial.parts.test)[:, 0].astype(np.float64))
+    low, high = bounds(
+        interval, level, trial.predictions(trial.parts.test)[:, 0].astype(np.float64)
+    )
     coverage = ((low <= target) & (target <= high)).mean()
-    yield Figure(
-        "90 % intervals that hold 88 % to 92 % of the test part",
-        f"{coverage:.1%}, {(high - low).mean():,.0f} wide in the mean",
+    yield Check(
+        "90 % intervals that cover 88 % to 92 % of the test set",
+        f"{coverage:.1%}, mean width {(high - low).mean():,.0f}",
         bool(abs(coverage - _TESTED_LEVEL) <= 0.02),  # noqa: PLR2004 - the claim's own number
     )
 
 
 def _boosted(trial: Trial, target: Floats) -> Floats:
-    """Histogram gradient boosting with its defaults, on every row that is not of the test part."""
+    """Histogram gradient boosting with its defaults, fitted on every row outside the test set."""
     x, rows = trial.data.features, trial.learned_from
     boosting = HistGradientBoostingRegressor(random_state=0).fit(x[rows], target[rows])
     return np.asarray(boosting.predict(x[trial.parts.test]))
 
 
-def _admission(trial: Trial) -> Iterator[Figure]:
+def _admission(trial: Trial) -> Iterator[Check]:
     rows = trial.parts.training
     x, y = trial.data.features[rows].astype(np.float64), trial.data.target[rows]
     oracle = make_pipeline(
         StandardScaler(), LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10)
     )
     expected = oracle.fit(x, y).predict_proba(x)[:, 1]
-    error = np.abs(trial.answers(rows)[:, 0] - expected).max()
-    yield Figure(
+    error = np.abs(trial.predictions(rows)[:, 0] - expected).max()
+    yield Check(
         "the logistic optimum to 1e-3 on every training row",
         f"{error:.1e}",
         bool(error < _CLOSE_PROBABILITY),
     )
 
 
-def _admission_mlp(trial: Trial) -> Iterator[Figure]:
+def _admission_mlp(trial: Trial) -> Iterator[Check]:
     logistic = open_model(trial.models, "admission").manifest.evaluation
     expected = logistic.metrics["accuracy"] if logistic else float("nan")
     found = trial.metric("accuracy")
     claim = f"10-fold accuracy above the logistic's, {expected:.2f}"
-    yield Figure(claim, f"{found:.2f}", found > expected)
+    yield Check(claim, f"{found:.2f}", found > expected)
 
 
-def _all_right(trial: Trial) -> Iterator[Figure]:
-    right = int((decide(trial.answers(), trial.model.threshold) == trial.data.target).sum())
+def _all_right(trial: Trial) -> Iterator[Check]:
+    right = int((decide(trial.predictions(), trial.model.threshold) == trial.data.target).sum())
     rows = len(trial.data.target)
-    yield Figure("every row of the table right", f"{right} of {rows}", right == rows)
+    yield Check("every row of the table predicted correctly", f"{right} of {rows}", right == rows)
 
 
-def _iris(trial: Trial) -> Iterator[Figure]:
+def _iris(trial: Trial) -> Iterator[Check]:
     found = trial.metric("cross_validated_accuracy")
-    yield Figure("10-fold accuracy at least 0.95", f"{found:.4f}", found >= 0.95)  # noqa: PLR2004 - the claim's own number
+    yield Check("10-fold accuracy at least 0.95", f"{found:.4f}", found >= 0.95)  # noqa: PLR2004 - the claim's own number
 
 
-def _churn(trial: Trial) -> Iterator[Figure]:
+def _churn(trial: Trial) -> Iterator[Check]:
     x, y, test = trial.data.features, trial.data.target, trial.parts.test
     pipeline = make_pipeline(_columns(trial), LogisticRegression(max_iter=1000))
     pipeline.fit(x[trial.learned_from], y[trial.learned_from])
     expected = roc_auc_score(y[test], pipeline.predict_proba(x[test])[:, 1])
-    found = roc_auc_score(y[test], trial.answers(test)[:, 0])
-    yield Figure(
+    found = roc_auc_score(y[test], trial.predictions(test)[:, 0])
+    yield Check(
         f"test ROC AUC no worse than a scikit-learn logistic pipeline's, {expected:.4f}",
         f"{found:.4f}",
         bool(found >= expected),
     )
 
 
-def _fruit(trial: Trial) -> Iterator[Figure]:
+def _fruit(trial: Trial) -> Iterator[Check]:
     yield from _all_right(trial)
-    pear = trial.ask(101, 6.3, 7.9)
-    yield Figure("101, 6.3, 7.9 → pear", f"pear with {pear:.2f}", pear >= trial.model.threshold)
+    pear = trial.predict_one(101, 6.3, 7.9)
+    yield Check("101, 6.3, 7.9 → pear", f"pear with {pear:.2f}", pear >= trial.model.threshold)
 
 
 def _columns(trial: Trial) -> Pipeline:
-    """scikit-learn's usual preparation of the same columns."""
+    """Standard scikit-learn preprocessing of the same columns."""
     words = [k for k, c in enumerate(trial.data.columns) if c.feature.type == "category"]
     numbers = [k for k in range(len(trial.data.columns)) if k not in words]
     filled = SimpleImputer(strategy="median", add_indicator=True)
@@ -244,7 +258,7 @@ def _columns(trial: Trial) -> Pipeline:
     )
 
 
-FIGURES: dict[str, Callable[[Trial], Iterator[Figure]]] = {
+CHECKS: dict[str, Callable[[Trial], Iterator[Check]]] = {
     "ice_cream": _ice_cream,
     "line": _line,
     "house_price": _house_price,
@@ -260,3 +274,87 @@ FIGURES: dict[str, Callable[[Trial], Iterator[Figure]]] = {
     "fruit": _fruit,
     "blobs": _all_right,
 }
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The targets of an image recipe."""
+
+    wrong: float
+    """The maximum error rate on the test set."""
+    bytes: float | None = None
+    """The maximum size of ``model.onnx``."""
+    ratio: float = _RATIO
+    """The minimum error rate of unsure predictions, relative to the others."""
+
+
+BARS = {
+    "digits_sigmoid": Bar(0.03),
+    "digits_small": Bar(0.016, ratio=10),
+    "digits_mlp": Bar(0.016, ratio=10),
+    "digits_conv": Bar(0.012, ratio=10),
+    "digits_cnn": Bar(0.003, 2 * _MEBI, ratio=10),
+    "fashion_mlp": Bar(0.10),
+    "fashion_cnn": Bar(0.06, 4 * _MEBI),
+    "cats_dogs": Bar(0.14, 4 * _MEBI),
+    "cats_dogs_course": Bar(0.25),
+}
+
+
+def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
+    """The claims of a published model of images.
+
+    Raises:
+        TrainingError: its images cannot be had.
+    """
+    manifest = bundle.manifest
+    taken, output, made = manifest.input, manifest.output, manifest.provenance
+    if not isinstance(taken, ImageInput) or not isinstance(output, ClassesOutput) or made is None:
+        raise DataError(f"{manifest.name} was not trained on images here.")
+    recipe = parse_image_recipe(made.recipe, f"in the manifest of {manifest.name}")
+    _, _, test = split_images(
+        load_images(recipe.data, recipe.target.labels, taken, folders), recipe
+    )
+    graph = Graph(bundle.model)
+    predictions = np.concatenate(
+        [
+            graph.predict(test.pixels(slice(start, start + _AT_ONCE)))
+            for start in range(0, len(test), _AT_ONCE)
+        ]
+    )
+    bar = BARS.get(manifest.name)
+    wrong = float((decide(predictions, _HALF) != test.target).mean())
+    if bar is not None:
+        claim = f"wrong on at most {bar.wrong:.2%} of {len(test):,} test images"
+        yield Check(claim, f"{wrong:.2%}", wrong <= bar.wrong)
+        size = manifest.files["model.onnx"].bytes
+        if bar.bytes is not None:
+            claim = f"smaller than {bar.bytes / _MEBI:g} MB"
+            yield Check(claim, f"{size / _MEBI:.2f} MB", size < bar.bytes)
+    if output.calibration is not None:
+        before, after = output.calibration.error_before, error_of(predictions, test.target)
+        claim = f"calibration error no greater than before the temperature, {before:.4f}"
+        yield Check(claim, f"{after:.4f}", after <= before)
+    if output.unsure_below is not None:
+        worth = low_confidence_metrics(
+            *confidence(test.target, predictions, _HALF), output.unsure_below
+        )
+        unsure, others = worth.get("wrong[unsure]", np.nan), worth.get("wrong[others]", np.nan)
+        ratio = unsure / others if others else np.inf
+        measured = (
+            f"{ratio:.0f} times: {unsure:.1%} of the {worth['unsure_share']:.1%} unsure, "
+            f"{others:.2%} of the others"
+        )
+        least = bar.ratio if bar else _RATIO
+        claim = f"unsure predictions wrong at least {least:g} times as often as the others"
+        yield Check(claim, measured, bool(ratio >= least))
+
+
+def image_bundle(models: Path, name: str) -> Bundle | None:
+    """The newest version of a model, where it takes images.
+
+    Raises:
+        BundleError: it breaks the contract.
+    """
+    bundle = read_bundle(models / name / str(versions_in(models / name)[-1]))
+    return bundle if isinstance(bundle.manifest.input, ImageInput) else None

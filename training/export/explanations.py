@@ -1,4 +1,4 @@
-"""What each feature adds to the score of a linear model, asked of the fitted network itself."""
+"""The contribution of each feature to the score of a linear model."""
 
 import copy
 from typing import Literal
@@ -14,105 +14,106 @@ from training.model.predictor import Predictor, ValueHead
 from training.model.preprocessing import Clipper
 from training.recipe.table import Recipe
 
-_FAMILIES = ("linear", "logistic", "perceptron")
 _CLOSE = 1e-9
-_PROOF_ROWS = 1000
+_CHECK_ROWS = 1000
 
 Score = Literal["value", "log1p", "log-odds", "hard-sigmoid", "log-probability"]
 
 
-def reasons_of(
+def additive_explanation(
     recipe: Recipe, data: Dataset, training: Float32s, predictor: Predictor | Estimator
 ) -> Additive | None:
-    """The score as a sum over the features; None of a family whose score is none.
+    """The score as a sum over the features; None for families whose score is not a sum.
 
     Args:
-        recipe: which was fitted.
+        recipe: of the model.
         data: its columns.
-        training: ``[rows, columns]`` that were fitted on; their means add nothing.
-        predictor: as it is exported.
+        training: ``[rows, columns]``, the training set; mean values contribute zero.
+        predictor: the exported model.
 
     Raises:
-        ExportError: the sums are not the network's scores.
+        ExportError: the sums differ from the scores of the network.
     """
-    if recipe.network.family not in _FAMILIES or isinstance(predictor, Estimator):
+    if not recipe.family.additive or isinstance(predictor, Estimator):
         return None
     cells = training.astype(np.float64)
     probe = Probe(predictor, cells, [column.feature.type == "category" for column in data.columns])
     base = probe.base
     terms: list[NumberTerm | CategoryTerm] = []
-    for place, column in enumerate(data.columns):
+    for position, column in enumerate(data.columns):
         optional = column.feature.optional
         if column.feature.type == "category":
-            term, centre = _category(probe, place, cells[:, place], len(column.categories))
+            term, centre = _category(probe, position, cells[:, position], len(column.categories))
             base = base + centre
             terms.append(term if optional else term.model_copy(update={"missing": None}))
         else:
-            terms.append(_number(probe, place, cells[:, place], optional=optional))
+            terms.append(_number(probe, position, cells[:, position], optional=optional))
     reasons = Additive(score=_score(recipe), base=base.tolist(), terms=terms)
-    _prove(reasons, probe, cells[:_PROOF_ROWS])
+    _verify(reasons, probe, cells[:_CHECK_ROWS])
     return reasons
 
 
 class Probe:
-    """The network's scores in 64 bits, asked around one row: mean numbers, and no words."""
+    """Scores in float64 around one reference row: mean numbers, and no category."""
 
     def __init__(self, predictor: Predictor, training: Floats, categories: list[bool]) -> None:
         self._predictor = copy.deepcopy(predictor).double()
         self.bounds: dict[int, tuple[float, float]] = {}
-        for step in self._predictor.preparation.steps:
+        for step in self._predictor.preprocessing.steps:
             if isinstance(step, Clipper):
                 ends = zip(step.low.tolist(), step.high.tolist(), strict=True)
-                self.bounds = dict(zip(predictor.preparation.numeric, ends, strict=True))
+                self.bounds = dict(zip(predictor.preprocessing.numeric, ends, strict=True))
         self.row = np.full(training.shape[1], UNSEEN)
-        for place in np.flatnonzero(~np.array(categories)):
-            self.row[place] = np.nanmean(self.held(int(place), training[:, place]))
+        for position in np.flatnonzero(~np.array(categories)):
+            self.row[position] = np.nanmean(self.held(int(position), training[:, position]))
         self.base = self.scores(self.row[np.newaxis])[0]
 
-    def held(self, place: int, cells: Floats) -> Floats:
-        """A column's cells within the bounds that the preparation holds it in."""
-        low, high = self.bounds.get(place, (-np.inf, np.inf))
+    def held(self, position: int, cells: Floats) -> Floats:
+        """The cells of a column, clipped as the preprocessing does."""
+        low, high = self.bounds.get(position, (-np.inf, np.inf))
         return np.minimum(np.maximum(cells, low), high)
 
     def scores(self, rows: Floats) -> Floats:
         """``[rows, columns]`` in raw units to ``[rows, scores]``."""
         model = self._predictor
         with torch.no_grad():
-            found = model.networks(model.preparation(torch.from_numpy(rows)))
+            found = model.networks(model.preprocessing(torch.from_numpy(rows)))
             if isinstance(model.head, ValueHead):
                 found = model.head.scaler.inverse(found)
         scores = np.asarray(found.numpy(), dtype=np.float64)
         if scores.shape[1] > 1:
-            # Softmax looks at differences alone; less their mean, the scores have one meaning.
+            # Softmax only depends on differences; subtracting the mean makes scores unique.
             scores -= scores.mean(axis=1, keepdims=True)
         return scores
 
-    def added(self, place: int, values: list[float]) -> Floats:
-        """What each of some values in one column adds to the row's scores, ``[values, scores]``."""
+    def added(self, position: int, values: list[float]) -> Floats:
+        """The change of the scores for each of some values of one column, ``[values, scores]``."""
         rows = np.tile(self.row, (len(values), 1))
-        rows[:, place] = values
+        rows[:, position] = values
         return np.asarray(self.scores(rows) - self.base)
 
 
-def _number(probe: Probe, place: int, cells: Floats, *, optional: bool) -> NumberTerm:
-    held = probe.held(place, cells)
+def _number(probe: Probe, position: int, cells: Floats, *, optional: bool) -> NumberTerm:
+    held = probe.held(position, cells)
     low, high = float(np.nanmin(held)), float(np.nanmax(held))
     low, high = (low, high) if high > low else (low, low + 1)
-    ends = probe.added(place, [low, high])
-    minimum, maximum = probe.bounds.get(place, (None, None))
+    ends = probe.added(position, [low, high])
+    minimum, maximum = probe.bounds.get(position, (None, None))
     return NumberTerm(
         kind="number",
         coefficients=((ends[1] - ends[0]) / (high - low)).tolist(),
-        reference=float(probe.row[place]),
+        reference=float(probe.row[position]),
         minimum=minimum,
         maximum=maximum,
-        missing=probe.added(place, [np.nan])[0].tolist() if optional else None,
+        missing=probe.added(position, [np.nan])[0].tolist() if optional else None,
     )
 
 
-def _category(probe: Probe, place: int, cells: Floats, words: int) -> tuple[CategoryTerm, Floats]:
-    """The term, and what the column's words add in the mean."""
-    added = probe.added(place, [*map(float, range(words)), UNSEEN, np.nan])
+def _category(
+    probe: Probe, position: int, cells: Floats, words: int
+) -> tuple[CategoryTerm, Floats]:
+    """The term, and the mean contribution of the column."""
+    added = probe.added(position, [*map(float, range(words)), UNSEEN, np.nan])
     known = np.where(np.isnan(cells), words + 1, np.where(cells == UNSEEN, words, cells))
     centre = added[known.astype(int)].mean(axis=0)
     *each, other, missing = (added - centre).tolist()
@@ -124,16 +125,16 @@ def _score(recipe: Recipe) -> Score:
         return "log1p" if recipe.target.log else "value"
     if recipe.task == "multiclass":
         return "log-probability"
-    return "hard-sigmoid" if recipe.network.family == "perceptron" else "log-odds"
+    return "hard-sigmoid" if recipe.family.binary_activation == "hard-sigmoid" else "log-odds"
 
 
-def _prove(reasons: Additive, probe: Probe, rows: Floats) -> None:
-    """Refuse sums that are not the network's own scores."""
+def _verify(reasons: Additive, probe: Probe, rows: Floats) -> None:
+    """Reject sums that differ from the scores of the network."""
     expected = probe.scores(rows)
     found = [[reasons.of(row, k).score for k in range(expected.shape[1])] for row in rows.tolist()]
     error = float(np.abs(np.array(found) - expected).max())
     if error > _CLOSE * max(1.0, float(np.abs(expected).max())):
         raise ExportError(
-            f"What the features add is not the network's score: it differs by {error:.3g}. "
+            f"The feature contributions do not add up to the score: they differ by {error:.3g}. "
             "Nothing was published."
         )

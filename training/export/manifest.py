@@ -1,4 +1,4 @@
-"""The manifest: what a run knows about its model, in the contract's own words."""
+"""The sections of a manifest, from the results of a run."""
 
 import importlib.metadata
 import platform
@@ -21,26 +21,26 @@ from service.bundle.features import (
     Range,
     Statistics,
 )
-from service.bundle.interval import Interval
-from service.bundle.outputs import ClassesOutput, ValueOutput
-from training.data.split import Parts
+from service.bundle.manifest import ClassesOutput, Interval, ValueOutput
+from training.data.split import RowSplit
 from training.data.table import Column, Dataset, Float32s, Floats, Table
+from training.evaluation.metrics import round_number
 from training.model.estimators import Estimator
 from training.model.predictor import Predictor
 from training.recipe.table import Card, Feature, Recipe, Seeded
 
-_DIGITS = 7
 _LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scikit-learn", "skl2onnx", "polars")
 
 
 def input_of(data: Dataset, training: Float32s) -> FeaturesInput:
-    """Each feature as the service must check and explain it; statistics of the training part."""
+    """The features with their ranges and training statistics."""
     return FeaturesInput(
         kind="features",
         features=[
             _feature(column, training[:, k].astype(np.float64))
             for k, column in enumerate(data.columns)
         ],
+        table=data.format,
     )
 
 
@@ -51,7 +51,7 @@ def output_of(
     unsure_below: float | None = None,
     interval: Interval | None = None,
 ) -> ValueOutput | ClassesOutput:
-    """The answer: a quantity in its unit, or labels, with what is known of its doubt."""
+    """The output: a value with its unit, or labels, with intervals or thresholds."""
     target = card.target
     name = target.name or target.column
     if card.task == "regression":
@@ -75,26 +75,26 @@ def output_of(
 def scaler_of(
     recipe: Recipe, data: Dataset, predictor: Predictor | Estimator
 ) -> contract.Scaler | None:
-    """The fitted scaler in plain numbers, where there is one."""
+    """The fitted scaler as plain numbers, if there is one."""
     if isinstance(predictor, Estimator):
         return None
-    preparation = predictor.preparation
-    if preparation.scaler is None:
+    preprocessing = predictor.preprocessing
+    if preprocessing.scaler is None:
         return None
-    offset, scale = preparation.scaler.offset.tolist(), preparation.scaler.scale.tolist()
+    offset, scale = preprocessing.scaler.offset.tolist(), preprocessing.scaler.scale.tolist()
     columns = {
         data.columns[position].feature.name: contract.ColumnScale(
-            offset=_rounded(offset[k]), scale=_rounded(scale[k])
+            offset=round_number(offset[k]), scale=round_number(scale[k])
         )
-        for k, position in enumerate(preparation.numeric)
+        for k, position in enumerate(preprocessing.numeric)
     }
-    return contract.Scaler(kind=recipe.preparation.scaler, columns=columns)
+    return contract.Scaler(kind=recipe.preprocessing.scaler, columns=columns)
 
 
 def provenance_of(
-    recipe: Recipe, table: Table, rows: int, parts: Parts, started: float
+    recipe: Recipe, table: Table, rows: int, parts: RowSplit, started: float
 ) -> contract.Provenance:
-    """How to make the model again; `started` is `time.perf_counter()` at the run's beginning."""
+    """The provenance of a table model; `started` is `time.perf_counter()` at the start."""
     sizes = contract.SplitSizes(
         training=len(parts.training), validation=len(parts.validation), test=len(parts.test)
     )
@@ -105,7 +105,7 @@ def provenance_of(
 def provenance(
     recipe: Seeded, origin: contract.DataOrigin, sizes: contract.SplitSizes, started: float
 ) -> contract.Provenance:
-    """How to make any model again; `started` is `time.perf_counter()` at the run's beginning."""
+    """The provenance of any model; `started` is `time.perf_counter()` at the start."""
     return contract.Provenance(
         recipe=recipe.model_dump(mode="json", exclude_defaults=True),
         seed=recipe.seed,
@@ -118,13 +118,8 @@ def provenance(
     )
 
 
-def rounded(metrics: dict[str, float]) -> dict[str, float]:
-    """Metrics to seven significant digits, what float32 answers carry."""
-    return {name: _rounded(number) for name, number in metrics.items()}
-
-
 def _portable(recipe: Recipe) -> Recipe:
-    """Without the folder that a CSV file lay in: that is this machine's affair."""
+    """The recipe without the local path of the CSV file."""
     if recipe.data.file is None:
         return recipe
     data = recipe.data.model_copy(update={"file": Path(recipe.data.file).name})
@@ -144,14 +139,15 @@ def _feature(
             name=feature.name,
             description=feature.description,
             optional=feature.optional,
+            missing=_missing(column),
             example=bool(np.median(known) if feature.example is None else feature.example),
         )
-    trained = Range(minimum=_rounded(known.min()), maximum=_rounded(known.max()))
+    trained = Range(minimum=round_number(known.min()), maximum=round_number(known.max()))
     statistics = Statistics(
-        mean=_rounded(known.mean()),
-        standard_deviation=_rounded(known.std()),
-        deciles=[_rounded(d) for d in np.quantile(known, np.linspace(0, 1, 11))],
-        missing=_rounded(np.isnan(cells).mean()),
+        mean=round_number(known.mean()),
+        standard_deviation=round_number(known.std()),
+        deciles=[round_number(d) for d in np.quantile(known, np.linspace(0, 1, 11))],
+        missing=round_number(np.isnan(cells).mean()),
     )
     kind = NumberFeature if feature.type == "number" else IntegerFeature
     return kind.model_validate(
@@ -161,6 +157,10 @@ def _feature(
             "unit": feature.unit,
             "description": feature.description,
             "optional": feature.optional,
+            "missing": _missing(column),
+            "affix": feature.affix,
+            "decimal": column.numerals.decimal if column.numerals else None,
+            "thousands": (column.numerals.thousands or None) if column.numerals else None,
             "allowed": _allowed(feature),
             "trained": trained,
             "example": _typical(feature, known),
@@ -179,11 +179,16 @@ def _category(column: Column, known: Floats) -> CategoryFeature:
         unit=feature.unit,
         description=feature.description,
         optional=feature.optional,
+        missing=_missing(column),
         categories=list(column.categories),
         counts=counts.tolist(),
         unseen=feature.unseen,
         example=str(example),
     )
+
+
+def _missing(column: Column) -> list[str] | None:
+    return None if column.missing is None else list(column.missing)
 
 
 def _allowed(feature: Feature) -> Range | None:
@@ -196,11 +201,7 @@ def _typical(feature: Feature, known: Floats) -> float:
     if isinstance(feature.example, int | float):
         return float(feature.example)
     middle = float(np.quantile(known, 0.5, method="nearest"))
-    return round(middle) if feature.type == "integer" else _rounded(middle)
-
-
-def _rounded(number: float) -> float:
-    return float(f"{number:.{_DIGITS}g}")
+    return round(middle) if feature.type == "integer" else round_number(middle)
 
 
 def _versions() -> dict[str, str]:
@@ -210,7 +211,7 @@ def _versions() -> dict[str, str]:
 
 
 def _runtime_version(distributions: Sequence[str]) -> dict[str, str]:
-    """ONNX Runtime comes under one of two names."""
+    """The version of the installed ONNX Runtime package, CPU or GPU."""
     for name in distributions:
         try:
             return {"onnxruntime": importlib.metadata.version(name)}
@@ -220,7 +221,7 @@ def _runtime_version(distributions: Sequence[str]) -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The commit of the training code, with ``-dirty`` where that code differs from it."""
+    """The commit of the training code, with ``-dirty`` after local changes."""
     commit = _git("rev-parse", "HEAD")
     return f"{commit}-dirty" if commit and _git("status", "--porcelain", "--", ".") else commit
 

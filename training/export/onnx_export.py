@@ -1,4 +1,4 @@
-"""One ONNX graph from raw units to the final answer, proved against its maker before it is used."""
+"""Export to one ONNX graph, verified against the trained model before it is published."""
 
 import logging
 import warnings
@@ -11,42 +11,41 @@ import onnx
 import torch
 from torch import nn
 
-from service.bundle.examples import Examples, Tensor, Tolerance
 from service.bundle.features import INPUT_NAME
+from service.bundle.manifest import Examples, Tensor, Tolerance
 from training.data.table import Float32s
 from training.errors import ExportError
 from training.export.folding import folded
-from training.export.runtime import Array, Graph
-from training.export.strip import strip
 from training.export.trimming import trim
 from training.model.estimators import Estimator
 from training.model.predictor import Predictor
+from training.onnx_files import Array, Graph, strip
 
 _RELATIVE = 1e-4
 _ABSOLUTE = 1e-5
 _BATCHES = (1, 2, 7)
 _OPSET = 18
 _LARGEST_BATCH = 16_384
-_MOST_RUNS = 20_000
+_MAX_RUNS = 20_000
 _EXAMPLE_ROWS = 8
-_MOST_EXAMPLE_VALUES = 100_000
+_MAX_EXAMPLE_VALUES = 100_000
 
 
-class Answering(Protocol):
-    """Whatever a graph is proved against."""
+class ReferenceModel(Protocol):
+    """A model that a graph is verified against."""
 
     @property
     def source(self) -> str:
-        """Whose answers these are, for people."""
+        """The name of the model or its library, for messages."""
 
     def predict(self, rows: Array) -> Float32s:
-        """Rows in raw units, or pictures as bytes, to the answers, ``[rows, outputs]``."""
+        """Rows in raw units, or images as uint8, to predictions ``[rows, outputs]``."""
 
 
 def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes:
-    """The predictor as an ONNX file's bytes: input ``features``, one output, any batch size.
+    """The predictor as ONNX: input ``features``, one output, any batch size.
 
-    The same weights give the same bytes on any machine: nothing of where or when is left inside.
+    The bytes only depend on the weights; paths and times are removed.
     """
     if isinstance(predictor, Estimator):
         return predictor.graph(output)
@@ -54,13 +53,13 @@ def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes
 
 
 def to_graph(module: nn.Module, probe: torch.Tensor, taken: str, given: str) -> bytes:
-    """A module as an ONNX file's bytes, for any batch size.
+    """A module as ONNX, for any batch size.
 
     Args:
-        module: fitted and in its state for answering.
-        probe: some input, whose first dimension is the batch.
-        taken: what its input is called.
-        given: what its output is called.
+        module: fitted and in evaluation mode.
+        probe: an example input whose first dimension is the batch.
+        taken: the name of the input.
+        given: the name of the output.
     """
     with _quiet():
         program = torch.onnx.export(
@@ -83,16 +82,16 @@ def to_graph(module: nn.Module, probe: torch.Tensor, taken: str, given: str) -> 
     return bytes(graph.SerializeToString(deterministic=True))
 
 
-def prove(model: bytes, predictor: Answering, rows: Array) -> None:
-    """Refuse a graph whose answers differ from the predictor's on these rows, batched in any way.
+def verify(model: bytes, predictor: ReferenceModel, rows: Array) -> None:
+    """Reject a graph whose predictions differ on these rows, at several batch sizes.
 
     Raises:
-        ExportError: naming the row and both answers.
+        ExportError: the message has the row and both predictions.
     """
     graph = Graph(model)
     expected = predictor.predict(rows)
     for size in (_LARGEST_BATCH, *_BATCHES):
-        tested = rows if size == _LARGEST_BATCH else rows[: _MOST_RUNS * size]
+        tested = rows if size == _LARGEST_BATCH else rows[: _MAX_RUNS * size]
         parts = [
             graph.predict(tested[start : start + size]) for start in range(0, len(tested), size)
         ]
@@ -100,11 +99,11 @@ def prove(model: bytes, predictor: Answering, rows: Array) -> None:
 
 
 def example_rows(
-    predictor: Answering, rows: Array, output: str, taken: str = INPUT_NAME
+    predictor: ReferenceModel, rows: Array, output: str, taken: str = INPUT_NAME
 ) -> Examples:
-    """The first rows with the predictor's answers, which the service replays before it serves."""
+    """The first rows with their predictions, which the self-test of the service replays."""
     size = int(np.prod(rows.shape[1:]))
-    chosen = rows[: min(_EXAMPLE_ROWS, max(_MOST_EXAMPLE_VALUES // size, 2))]
+    chosen = rows[: min(_EXAMPLE_ROWS, max(_MAX_EXAMPLE_VALUES // size, 2))]
     return Examples(
         input=_tensor(taken, chosen),
         output=_tensor(output, predictor.predict(chosen)),
@@ -116,7 +115,7 @@ def example_rows(
 
 def _compare(found: Float32s, expected: Float32s, size: int, source: str) -> None:
     bound = _absolute(expected) + _RELATIVE * np.abs(expected)
-    # Written so that a NaN on either side counts as a difference.
+    # NaN on either side counts as a difference.
     with np.errstate(invalid="ignore"):
         differ = ~(np.abs(found - expected) <= bound).all(axis=1)
     if differ.any():
@@ -128,9 +127,9 @@ def _compare(found: Float32s, expected: Float32s, size: int, source: str) -> Non
         )
 
 
-def _absolute(answers: Float32s) -> float:
-    """What rounding may do to an answer near nought: in proportion to the answers' own size."""
-    return _ABSOLUTE * max(1.0, float(np.abs(answers).mean()))
+def _absolute(predictions: Float32s) -> float:
+    """The absolute tolerance, in proportion to the size of the predictions."""
+    return _ABSOLUTE * max(1.0, float(np.abs(predictions).mean()))
 
 
 def _tensor(name: str, array: Array) -> Tensor:
@@ -141,7 +140,7 @@ def _tensor(name: str, array: Array) -> Tensor:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's own chatter from the terminal; its errors still raise."""
+    """Silence warnings of the exporter; its errors still raise."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,44 +1,103 @@
-"""Publishing a bundle, and finding out before a long fit whether that will be possible."""
+"""Publish a bundle; a version that is clearly worse than the serving one does not serve."""
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from service.bundle.errors import BundleError
 from service.bundle.manifest import Manifest
+from service.bundle.policy import STABLE
 from service.bundle.store import write_bundle
+from service.bundle.versions import has_stable, hold_serving, serving_version, set_alias
 from training.errors import PublishError
+from training.export.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A new version on disk, and whether requests that name no version go to it."""
+
+    folder: Path
+    manifest: Manifest
+    serving: int | None
+    """The version that serves now."""
+    comparison: Comparison | None = None
+    """With the version that served before, where there was one."""
+
+    @property
+    def version(self) -> int:
+        """Its number."""
+        return int(self.folder.name)
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is the one that serves."""
+        return self.serving == self.version
 
 
 def check_folder(models: Path, name: str) -> None:
-    """See that versions of a model can be written below `models`; nothing is made yet.
+    """Check that versions of a model can be written below `models`; nothing is created yet.
 
     Raises:
-        PublishError: a file is in the way, or the folder may not be written to.
+        PublishError: a file is in the way, the folder may not be written to, or the policy beside
+            the versions is not valid.
     """
     home = models / name
     try:
-        there = next(place for place in (home, *home.absolute().parents) if place.exists())
+        existing = next(path for path in (home, *home.absolute().parents) if path.exists())
     except OSError as error:
-        raise _refusal(home, error.strerror) from None
-    if not there.is_dir():
-        raise _refusal(home, f"{there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise _refusal(home, f"{there} may not be written to")
+        raise _rejection(home, error.strerror) from None
+    if not existing.is_dir():
+        raise _rejection(home, f"{existing} is a file")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise _rejection(home, f"{existing} may not be written to")
+    try:
+        if home.is_dir():
+            has_stable(models, name)
+    except BundleError as error:
+        raise PublishError(f"{error}. Correct the file or remove it first.") from None
 
 
-def publish(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
-    """Write the next version of the model, whole or not at all.
+def publish(
+    models: Path,
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    comparison: Comparison | None = None,
+    *,
+    force: bool = False,
+) -> Publication:
+    """Write the next version of the model, whole or not at all, and let it serve.
+
+    A version that the comparison found clearly worse is written and does not serve: the alias
+    ``stable`` keeps requests on the version that serves, from before the new one can be loaded.
+
+    Args:
+        models: folder of published models.
+        manifest: of the new version.
+        files: its other files by name.
+        comparison: with the version that serves.
+        force: serve it whatever the comparison found.
 
     Raises:
         PublishError: the disk is full, or the folder has become unusable.
+        BundleError: the policy has become invalid.
     """
+    name = manifest.name
+    hold = comparison is not None and comparison.worse and not force
     try:
-        return write_bundle(models, manifest, files)
+        if hold and comparison is not None and not has_stable(models, name):
+            hold_serving(models, name, comparison.version)
+        folder = write_bundle(models, manifest, files)
     except OSError as error:
-        raise _refusal(models / manifest.name, error.strerror) from None
+        raise _rejection(models / name, error.strerror) from None
+    excluded = force and serving_version(models, name) != int(folder.name)
+    if not hold and (excluded or has_stable(models, name)):
+        set_alias(models, name, folder.name, STABLE)
+    return Publication(folder, manifest, serving_version(models, name), comparison)
 
 
-def _refusal(home: Path, reason: str | None) -> PublishError:
+def _rejection(home: Path, reason: str | None) -> PublishError:
     return PublishError(
         f"No model can be published in {home}: {reason}. Choose another folder with --models."
     )

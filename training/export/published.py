@@ -1,21 +1,18 @@
 """Published models, read back: what they are, what they answer, how good they are elsewhere."""
 
-import difflib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.bundle.features import CategoryFeature, FeaturesInput
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput
-from service.bundle.store import read_bundle, versions_in
-from training.data.csv import read_csv
-from training.data.csv_layout import layout_of
+from service.bundle.manifest import ClassesOutput, Manifest
+from service.bundle.store import read_bundle
+from service.bundle.versions import serving_version, version_number, versions_of
+from training.data.csv import layout_of, read_csv
 from training.data.sources import SOURCES
 from training.data.table import Column, Dataset, encode_features, encode_target, with_target
 from training.errors import DataError
 from training.evaluation.metrics import measure
-from training.export.runtime import Graph
+from training.onnx_files import Graph
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Data, Recipe
 
@@ -53,18 +50,19 @@ class Published:
 
 
 def open_model(models: Path, name: str) -> Published:
-    """Read `name`, or `name/version`, with every check of the contract.
+    """Read `name/version`, or of `name` the version that serves, with every check of the contract.
 
     Raises:
-        DataError: there is no such model, or it was not trained from a recipe.
-        BundleError: it breaks the contract.
+        DataError: it was not trained from a recipe.
+        BundleError: there is no such model or version, or it breaks the contract.
     """
-    model, _, wish = name.partition("/")
-    versions = versions_of(models, model)
-    version = int(wish) if re.fullmatch(r"[0-9]+", wish) else versions[-1]
-    if version not in versions or (wish and not wish.isdecimal()):
-        known = ", ".join(map(str, versions))
-        raise DataError(f"Model {model!r} has no version {wish!r}; available: {known}.")
+    model, _, requested = name.partition("/")
+    newest = versions_of(models, model)[-1]
+    version = (
+        version_number(models, model, requested)
+        if requested
+        else serving_version(models, model) or newest
+    )
     bundle = read_bundle(models / model / str(version))
     if bundle.manifest.provenance is None:
         raise DataError(
@@ -75,29 +73,6 @@ def open_model(models: Path, name: str) -> Published:
         raise DataError(f"{name} takes pictures; a CSV file holds rows of a table.")
     recipe = parse_recipe(bundle.manifest.provenance.recipe, f"in the manifest of {name}")
     return Published(bundle.manifest, version, recipe, Graph(bundle.model))
-
-
-def versions_of(models: Path, model: str) -> list[int]:
-    """The versions of a model, ascending.
-
-    Raises:
-        DataError: there is no such model; the message names the nearest one.
-    """
-    versions = versions_in(models / model)
-    if not versions:
-        names = published_names(models)
-        near = difflib.get_close_matches(model, names, n=1)
-        meant = f" (did you mean {near[0]}?)" if near else ""
-        there = ", ".join(names) or "none"
-        raise DataError(f"There is no model {model!r} in {models}{meant}; there: {there}.")
-    return versions
-
-
-def published_names(models: Path) -> list[str]:
-    """The models that have a version, by name."""
-    if not models.is_dir():
-        return []
-    return sorted(home.name for home in models.iterdir() if versions_in(home))
 
 
 def measure_on(model: Published, path: Path) -> tuple[int, dict[str, float]]:

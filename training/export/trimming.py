@@ -1,8 +1,8 @@
-"""Leaving out what a network computes and no answer depends on.
+"""Trimming: convolutions skip rows and columns that no output depends on.
 
-A pool by twos of eleven rows takes ten; the eleventh was computed for nothing, and so were all
-rows before it that only it has seen. So the convolutions stop earlier: at their end less is put
-around the picture, or less of it is taken. What is left is computed as it was.
+A 2x2 pool over eleven rows uses ten; the eleventh and everything that only it depends on is
+unused. The trimmed convolutions have less padding at their end or a sliced input. The remaining
+values do not change.
 """
 
 from collections.abc import Mapping
@@ -13,36 +13,36 @@ import onnx
 from onnx import helper, numpy_helper
 
 Size = tuple[int, ...]
-"""Along the axes after those of batch and channels: height and width of pictures."""
+"""Sizes of the axes after batch and channels: height and width of images."""
 
 _WINDOWED = {"Conv", "MaxPool", "AveragePool"}
-# They look at each place by itself.
+# Elementwise operators.
 _PLACEWISE = {"Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh"}
 _BATCH_AND_CHANNELS = 2
 
 
 def trim(model: onnx.ModelProto) -> None:
-    """Let the windows of convolutions and pools end where nothing more is looked at.
+    """Trim convolutions and pools to what later nodes use.
 
     Args:
-        model: changed in place where there is something to leave out, else the same to the byte.
+        model: changed in place; without anything to trim, it stays identical.
     """
     graph = model.graph
     if any(part.HasField("g") for node in graph.node for part in node.attribute):
-        return  # what a graph within takes from around itself is not told by its node
+        return  # subgraphs may use outer tensors that their node does not list
     sizes = _sizes(model)
     wanted = _wanted(graph, sizes)
     made: dict[str, Size] = {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        given, answer = node.input[0] if node.input else "", node.output[0]
+        given, prediction = node.input[0] if node.input else "", node.output[0]
         if node.op_type in _PLACEWISE and given in made:
-            made[answer] = made[given]
-        elif answer not in wanted:
-            pass  # nobody takes it
+            made[prediction] = made[given]
+        elif prediction not in wanted:
+            pass  # unused
         elif (window := _window_of(node, sizes)) is not None:
-            nodes += _ended(graph, node, window, made.get(given, sizes[given]), wanted[answer])
-            made[answer] = wanted[answer]
+            nodes += _ended(graph, node, window, made.get(given, sizes[given]), wanted[prediction])
+            made[prediction] = wanted[prediction]
         nodes.append(node)
     if any(size != sizes[name] for name, size in made.items()):
         del graph.node[:]
@@ -52,25 +52,25 @@ def trim(model: onnx.ModelProto) -> None:
 
 
 class _Window(NamedTuple):
-    """How a convolution or a pool looks at its input, by axis."""
+    """The window of a convolution or pool, by axis."""
 
     reach: Size
-    """From the first place that it sees at once to the last."""
+    """The size of the dilated kernel."""
     stride: Size
     before: Size
-    """The margin around the input, at the start of each axis."""
+    """The padding at the start of each axis."""
     after: Size
-    """The same at its end."""
+    """The padding at the end of each axis."""
 
-    def seen(self, answered: Size) -> Size:
-        """How many places are looked at for so many answers, the margin before them included."""
+    def seen(self, predicted: Size) -> Size:
+        """The input size, including padding at the start, for this output size."""
         return tuple(
             (count - 1) * stride + reach
-            for count, stride, reach in zip(answered, self.stride, self.reach, strict=True)
+            for count, stride, reach in zip(predicted, self.stride, self.reach, strict=True)
         )
 
-    def answers(self, given: Size, after: Size) -> Size:
-        """How many answers there are to so many places with this margin after them."""
+    def predictions(self, given: Size, after: Size) -> Size:
+        """The output size for this input size and padding at the end."""
         return tuple(
             (before + count + more - reach) // stride + 1
             for before, count, more, reach, stride in zip(
@@ -80,7 +80,7 @@ class _Window(NamedTuple):
 
 
 def _window_of(node: onnx.NodeProto, sizes: Mapping[str, Size]) -> _Window | None:
-    """None of what has no window, or one that does not say its margin in numbers."""
+    """None for nodes without a window or without explicit padding."""
     if node.op_type not in _WINDOWED or len(node.output) > 1 or node.input[0] not in sizes:
         return None
     said = {found.name: helper.get_attribute_value(found) for found in node.attribute}
@@ -101,7 +101,7 @@ def _window_of(node: onnx.NodeProto, sizes: Mapping[str, Size]) -> _Window | Non
 
 
 def _sizes(model: onnx.ModelProto) -> dict[str, Size]:
-    """Of every tensor whose length along each such axis is known."""
+    """Sizes of all tensors whose axes are known."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     found: dict[str, Size] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -112,19 +112,19 @@ def _sizes(model: onnx.ModelProto) -> dict[str, Size]:
 
 
 def _wanted(graph: onnx.GraphProto, sizes: Mapping[str, Size]) -> dict[str, Size]:
-    """How much of each tensor, from its start, an answer depends on."""
+    """The leading part of each tensor that the outputs depend on."""
     wanted = {value.name: sizes[value.name] for value in graph.output if value.name in sizes}
     for node in reversed(graph.node):
-        answered = wanted.get(node.output[0])
+        predicted = wanted.get(node.output[0])
         window = _window_of(node, sizes)
-        for place, name in enumerate(node.input):
+        for position, name in enumerate(node.input):
             if name not in sizes:
                 continue
             needed = sizes[name]
-            if answered is not None and node.op_type in _PLACEWISE:
-                needed = answered
-            elif answered is not None and window is not None and place == 0:
-                seen = zip(window.seen(answered), window.before, needed, strict=True)
+            if predicted is not None and node.op_type in _PLACEWISE:
+                needed = predicted
+            elif predicted is not None and window is not None and position == 0:
+                seen = zip(window.seen(predicted), window.before, needed, strict=True)
                 needed = tuple(min(reach - before, all_) for reach, before, all_ in seen)
             others = wanted.get(name, (0,) * len(needed))
             wanted[name] = tuple(map(max, needed, others))
@@ -134,20 +134,24 @@ def _wanted(graph: onnx.GraphProto, sizes: Mapping[str, Size]) -> dict[str, Size
 def _ended(
     graph: onnx.GraphProto, node: onnx.NodeProto, window: _Window, given: Size, wanted: Size
 ) -> list[onnx.NodeProto]:
-    """Let a node answer no more than is wanted; what must be done before it for that."""
-    if window.answers(given, window.after) == wanted:
+    """Trim a node to what later nodes need; returns the nodes that must run before it."""
+    if window.predictions(given, window.after) == wanted:
         return []
-    places = tuple(
+    positions = tuple(
         seen - before for seen, before in zip(window.seen(wanted), window.before, strict=True)
     )
-    after = tuple(max(seen - count, 0) for seen, count in zip(places, given, strict=True))
+    after = tuple(max(seen - count, 0) for seen, count in zip(positions, given, strict=True))
     _set_margin(node, (*window.before, *after))
-    if window.answers(given, after) == wanted:
+    if window.predictions(given, after) == wanted:
         return []
-    kept = tuple(map(min, places, given))
+    retained = tuple(map(min, positions, given))
     cut, name = f"{node.input[0]}_cut_for_{node.output[0]}", node.input[0]
     node.input[0] = cut
-    numbers = {"starts": (0,) * len(kept), "ends": kept, "axes": range(2, 2 + len(kept))}
+    numbers = {
+        "starts": (0,) * len(retained),
+        "ends": retained,
+        "axes": range(2, 2 + len(retained)),
+    }
     for what, values in numbers.items():
         array = np.array(list(values), np.int64)
         graph.initializer.append(numpy_helper.from_array(array, f"{cut}_{what}"))

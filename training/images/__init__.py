@@ -1,1 +1,1 @@
-"""Training on pictures."""
+"""Training on images."""

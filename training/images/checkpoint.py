@@ -1,4 +1,4 @@
-"""What a long fit leaves on the disk after each epoch, so that it can go on after any accident."""
+"""Checkpoints: the state of a fit, saved after each epoch, from which it can resume."""
 
 import copy
 import math
@@ -20,8 +20,8 @@ Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Keeping:
-    """Where a run leaves what it needs to go on, and whether it shall."""
+class CheckpointOptions:
+    """Where a run saves its checkpoint, and whether it resumes from one."""
 
     folder: Path
     resume: bool = False
@@ -29,20 +29,20 @@ class Keeping:
 
 @dataclass
 class State:
-    """How far a fit has come."""
+    """The progress of a fit."""
 
     epoch: int = 0
-    """The next one, from nought."""
+    """The next epoch, from zero."""
     history: History = field(default_factory=History)
     best: float = math.inf
-    """The least loss on the validation part."""
+    """The lowest loss on the validation set."""
     seconds: float = 0.0
-    """What earlier runs of this fit took."""
+    """The duration of the earlier runs of this fit."""
     weights: Weights = field(default_factory=dict)
-    """The network's at that epoch; none before the first."""
+    """The weights of the best epoch; empty before the first."""
 
     def note(self, training: float, validation: float, network: nn.Module) -> None:
-        """An epoch's losses; the weights are kept where they are the best so far."""
+        """Record the losses of an epoch, and its weights if they are the best so far."""
         self.history.training.append(training)
         self.history.validation.append(validation)
         if validation < self.best:
@@ -52,34 +52,34 @@ class State:
 
 
 class Checkpoint:
-    """One file, replaced whole after each epoch; read without unpickling any code.
+    """A file that is replaced after each epoch and read without unpickling code.
 
     Args:
-        path: the file; None keeps nothing.
-        fingerprint: of recipe and data; a checkpoint of another one is refused.
-        resume: go on from the file where there is one.
+        path: the file; None saves nothing.
+        fingerprint: digest of recipe and data; other checkpoints are rejected.
+        resume: load the file if it exists.
     """
 
     def __init__(self, path: Path | None, fingerprint: str, *, resume: bool) -> None:
         self._path = path
         self._fingerprint = fingerprint
         self._resume = resume
-        self._parts: dict[str, Any] = {}  # modules, optimisers and schedules share no type
+        self._parts: dict[str, Any] = {}  # modules, optimizers and schedules share no type
         self._state = State()
         self._started = time.perf_counter()
 
     def begin(
-        self, network: nn.Module, averaged: nn.Module, optimiser: Optimizer, schedule: LRScheduler
+        self, network: nn.Module, averaged: nn.Module, optimizer: Optimizer, schedule: LRScheduler
     ) -> State:
-        """Where the fit starts: at nought, or with everything put back as the file has it.
+        """The start of a fit: a new state, or the state of the checkpoint, with all parts loaded.
 
         Raises:
-            DataError: the file is of another recipe or other data, or is no checkpoint.
+            DataError: the file belongs to another recipe or other data, or is not a checkpoint.
         """
         self._parts = {
             "network": network,
             "averaged": averaged,
-            "optimiser": optimiser,
+            "optimizer": optimizer,
             "schedule": schedule,
         }
         if self._path is not None and self._resume and self._path.exists():
@@ -96,7 +96,7 @@ class Checkpoint:
         return self._state
 
     def save(self, epoch: int) -> None:
-        """Write the state after an epoch; a crash leaves the file before or the file after."""
+        """Write the state after an epoch; after a crash the old or the new file is complete."""
         self._state.epoch = epoch
         if self._path is None:
             return
@@ -119,11 +119,11 @@ class Checkpoint:
 
     @property
     def earlier_seconds(self) -> float:
-        """What the runs took that this one goes on from."""
+        """The duration of the earlier runs of this fit."""
         return self._state.seconds
 
     def remove(self) -> None:
-        """Nothing is left to go on with."""
+        """Delete the file."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -133,12 +133,11 @@ def _read(path: Path, fingerprint: str) -> dict[str, Any]:
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError) as error:
         raise DataError(
-            f"{path} is not a checkpoint that can be read ({error}); remove it, or leave out "
-            "--resume."
+            f"{path} is not a valid checkpoint ({error}); remove it, or run without --resume."
         ) from None
     if found["fingerprint"] != fingerprint:
         raise DataError(
-            f"{path} was left by another recipe or other pictures; go on with those, remove it, "
-            "or leave out --resume."
+            f"{path} belongs to another recipe or other images; resume with those, remove it, "
+            "or run without --resume."
         )
     return found

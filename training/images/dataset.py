@@ -1,4 +1,4 @@
-"""Decoded pictures: the same to the network whether they are in memory or on the disk."""
+"""Decoded images, in memory or in a memory-mapped file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,34 +12,34 @@ Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class PictureSet:
-    """Pictures with what they show."""
+class ImageSet:
+    """Images with their labels."""
 
     store: Bytes
-    """``[stored, height, width, channels]``, perhaps of more pictures than these."""
+    """``[stored, height, width, channels]``; may contain more images than this set."""
     target: Classes
-    """``[pictures]``, positions of labels."""
+    """``[images]``, positions of labels."""
     names: Sequence[str]
-    """``[pictures]``, for people: the file, or the place in the data set."""
+    """``[images]``, the file of each image, or its position in the data set."""
     labels: Sequence[str]
-    places: Rows | None = None
-    """``[pictures]``, where each lies in the store; None: all of it in order."""
+    positions: Rows | None = None
+    """``[images]``, the index of each image in the store; None: all, in order."""
 
     def __len__(self) -> int:
         return len(self.target)
 
     @property
     def classes(self) -> int:
-        """How many classes there are, here or not."""
+        """The number of classes, including those without an image in this set."""
         return len(self.labels)
 
     def pixels(self, rows: Rows | slice) -> Bytes:
         """``[rows, height, width, channels]``, a copy."""
-        places = np.arange(len(self)) if self.places is None else self.places
-        return self.store[places[rows]]
+        positions = np.arange(len(self)) if self.positions is None else self.positions
+        return self.store[positions[rows]]
 
-    def chosen(self, rows: Rows) -> "PictureSet":
-        """Some of them, in this order; the pixels stay where they are."""
-        places = rows if self.places is None else self.places[rows]
+    def chosen(self, rows: Rows) -> "ImageSet":
+        """A subset in this order, over the same store."""
+        positions = rows if self.positions is None else self.positions[rows]
         names = [self.names[row] for row in rows]
-        return replace(self, target=self.target[rows], names=names, places=places)
+        return replace(self, target=self.target[rows], names=names, positions=positions)

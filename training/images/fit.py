@@ -1,7 +1,8 @@
-"""The training loop for pictures, whole and visible."""
+"""The training loop for images."""
 
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -17,50 +18,50 @@ from training.errors import FitError
 from training.fit import History
 from training.images.augment import augment, mix
 from training.images.checkpoint import Checkpoint
-from training.images.clock import Clock
-from training.images.dataset import PictureSet
+from training.images.dataset import ImageSet
 from training.images.networks import Classifier
-from training.model.optimizers import build_optimiser, build_schedule
+from training.model.optimizers import build_optimizer, build_schedule
 from training.recipe.image import ImageRecipe, ImageTraining
 
 _SEEDS_APART = 1_000_003
-"""More than there are epochs, so that no two of them meet."""
+"""More than the number of epochs, so that no two epochs of different seeds share one."""
 _AT_ONCE = 500
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
+_MINUTES_FROM = 90
 
 
 def fit(
     classifier: Classifier,
     recipe: ImageRecipe,
-    training: PictureSet,
-    validation: PictureSet,
+    training: ImageSet,
+    validation: ImageSet,
     checkpoint: Checkpoint,
 ) -> History:
     """Fit the classifier in place and leave it with the weights of its best epoch.
 
-    The best epoch is that of the least cross-entropy on the validation part. With averaging, what
-    is measured and kept is the moving average. Every epoch draws its chances from the seed and its
-    own number, so a fit that goes on from a checkpoint ends as one that was never interrupted.
-    ``^C`` ends the fit with the best epoch so far.
+    The best epoch has the lowest cross-entropy on the validation set. With averaging, the moving
+    average of the weights is measured and stored. The random numbers of an epoch depend only on
+    the seed and its number, so a resumed fit ends like an uninterrupted one. ``^C`` ends the fit
+    with the best epoch so far.
 
     Raises:
-        FitError: the loss is no longer a number.
-        KeyboardInterrupt: before there was a first epoch to keep.
+        FitError: the loss is not finite.
+        KeyboardInterrupt: before the first epoch ended.
     """
     plan, device = recipe.training, best_device()
     network = convert_conv2d_weight_memory_format(
         classifier.to(device).network, torch.channels_last
     )
-    averaged = AveragedModel(network, multi_avg_fn=_average(plan.averaging), use_buffers=True)
+    averaged = AveragedModel(network, multi_avg_fn=_average(plan.ema_momentum), use_buffers=True)
     batches = math.ceil(len(training) / plan.batch_size) if plan.batch_size else 1
-    optimiser = build_optimiser(plan, network)
-    schedule = build_schedule(plan, optimiser, batches)
-    state = checkpoint.begin(network, averaged, optimiser, schedule)
+    optimizer = build_optimizer(plan, network)
+    schedule = build_schedule(plan, optimizer, batches)
+    state = checkpoint.begin(network, averaged, optimizer, schedule)
     clock = Clock(state.epoch, plan.epochs)
-    # Without averaging, the weights are copied once an epoch: a copy a step would be felt.
-    after_a_step = averaged.update_parameters if plan.averaging else _nothing
-    after_an_epoch = _nothing if plan.averaging else averaged.update_parameters
+    # Without averaging, the weights are copied once per epoch; once per step would be slow.
+    after_a_step = averaged.update_parameters if plan.ema_momentum else _nothing
+    after_an_epoch = _nothing if plan.ema_momentum else averaged.update_parameters
 
     try:
         for epoch in range(state.epoch, plan.epochs):
@@ -70,9 +71,9 @@ def fit(
                 with torch.autocast(device.type, torch.bfloat16, enabled=_lower(plan)):
                     scores = network(x)
                 loss = _loss(scores.float(), wanted, plan.label_smoothing)
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-                optimiser.step()
+                optimizer.step()
                 schedule.step()
                 after_a_step(network)
                 total += loss.item()
@@ -81,47 +82,49 @@ def fit(
             now, wrong = _watch(classifier, averaged.module, validation)
             if not math.isfinite(now):
                 raise FitError(
-                    f"The loss is no longer a number in epoch {epoch + 1}; set "
+                    f"The loss is not finite in epoch {epoch + 1}; set "
                     f"training.learning_rate below {plan.learning_rate:g}."
                 )
             state.note(total / batches, now, averaged.module)
             checkpoint.save(epoch + 1)
             _say(
-                f"{clock.after(epoch)}: loss {total / batches:.4f}, {now:.4f} and {wrong:.2%} "
-                "wrong on the validation part"
+                f"{clock.after(epoch)}: training loss {total / batches:.4f}, validation loss "
+                f"{now:.4f}, validation error {wrong:.2%}"
             )
             if epoch - state.history.best_epoch >= plan.patience:
                 break
     except KeyboardInterrupt:
         if not state.weights:
             raise
-        _say(f"Stopped; keeping epoch {state.history.best_epoch + 1}, the best so far.")
+        _say(f"Stopped; using epoch {state.history.best_epoch + 1}, the best so far.")
 
     network.load_state_dict(state.weights)
     classifier.to("cpu").eval()
     return state.history
 
 
-def scores_of(classifier: Classifier, network: nn.Module, pictures: PictureSet) -> Tensor:
-    """The network's scores for all pictures in order, ``[pictures, outputs]``, on the CPU."""
+def scores_of(classifier: Classifier, network: nn.Module, images: ImageSet) -> Tensor:
+    """The network's scores for all images in order, ``[images, outputs]``, on the CPU."""
     device = classifier.temperature.device
     network.eval()
     parts = []
     with torch.no_grad():
-        for start in range(0, len(pictures), _AT_ONCE):
-            image = torch.from_numpy(pictures.pixels(slice(start, start + _AT_ONCE)))
+        for start in range(0, len(images), _AT_ONCE):
+            image = torch.from_numpy(images.pixels(slice(start, start + _AT_ONCE)))
             parts.append(network(classifier.pixels(image.to(device))).float().cpu())
     return torch.cat(parts)
 
 
 def best_device() -> torch.device:
-    """The GPU where there is one."""
+    """The GPU, if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _watch(classifier: Classifier, kept: nn.Module, validation: PictureSet) -> tuple[float, float]:
-    """Cross-entropy and share of wrong answers on the validation part."""
-    scores = scores_of(classifier, kept, validation)
+def _watch(
+    classifier: Classifier, retained: nn.Module, validation: ImageSet
+) -> tuple[float, float]:
+    """Cross-entropy and error rate on the validation set."""
+    scores = scores_of(classifier, retained, validation)
     target = torch.from_numpy(validation.target)
     if scores.shape[1] == 1:
         loss = functional.binary_cross_entropy_with_logits(scores[:, 0], target.float())
@@ -133,7 +136,7 @@ def _watch(classifier: Classifier, kept: nn.Module, validation: PictureSet) -> t
 
 
 def _loss(scores: Tensor, wanted: Tensor, smoothing: float) -> Tensor:
-    """Cross-entropy with the shares wanted of each class, ``[batch, classes]``."""
+    """Cross-entropy with soft targets, ``[batch, classes]``."""
     classes = wanted.shape[1]
     wanted = wanted * (1 - smoothing) + smoothing / classes
     if scores.shape[1] == 1:
@@ -142,12 +145,12 @@ def _loss(scores: Tensor, wanted: Tensor, smoothing: float) -> Tensor:
 
 
 def _changed(
-    classifier: Classifier, recipe: ImageRecipe, training: PictureSet, batches: int, epoch: int
+    classifier: Classifier, recipe: ImageRecipe, training: ImageSet, batches: int, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every picture once, changed by this epoch's chances.
+    """Every image once, augmented with the random numbers of this epoch.
 
     Yields:
-        Normed pixels, ``[batch, channels, height, width]``, and the share wanted of each class,
+        Normalized pixels, ``[batch, channels, height, width]``, and soft targets,
         ``[batch, classes]``.
     """
     device = classifier.temperature.device
@@ -158,10 +161,10 @@ def _changed(
     hidden = not sys.stderr.isatty()
     bar = track(order, "", console=Console(stderr=True), transient=True, disable=hidden)
     for drawn in bar:
-        rows = np.sort(drawn.numpy())  # in the order of the disk
+        rows = np.sort(drawn.numpy())  # sequential reads from disk
         image = torch.from_numpy(training.pixels(rows)).to(device)
-        pictures = image.permute(0, 3, 1, 2).float() / 255
-        changed = augment(pictures, recipe.augmentation, chances)
+        images = image.permute(0, 3, 1, 2).float() / 255
+        changed = augment(images, recipe.augmentation, chances)
         target = torch.from_numpy(training.target[rows]).to(device)
         wanted = functional.one_hot(target, training.classes).float()
         if recipe.training.mixup:
@@ -171,7 +174,7 @@ def _changed(
 
 
 def _average(keeps: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """A moving average that at first follows quickly, when there is little to remember yet."""
+    """An exponential moving average with a smaller momentum in the first steps."""
 
     @torch.no_grad()
     def update(averages: Tensors, currents: Tensors, count: Tensor | int) -> None:
@@ -190,9 +193,25 @@ def _lower(plan: ImageTraining) -> bool:
 
 
 def _nothing(_: nn.Module) -> None:
-    """What is done where nothing is to be."""
+    """Do nothing."""
 
 
 def _say(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
+
+
+class Clock:
+    """Estimates the remaining time, counting from the first epoch of this run."""
+
+    def __init__(self, first: int, epochs: int) -> None:
+        self._first = first
+        self._epochs = epochs
+        self._started = time.perf_counter()
+
+    def after(self, epoch: int) -> str:
+        """The completed epoch, the number of epochs, and the remaining time."""
+        passed = time.perf_counter() - self._started
+        left = passed / (epoch + 1 - self._first) * (self._epochs - epoch - 1)
+        unit = f"{left:.0f} s" if left < _MINUTES_FROM else f"{left / 60:.0f} min"
+        return f"epoch {epoch + 1}/{self._epochs}, {unit} left"

@@ -1,4 +1,4 @@
-"""Folders of photographs: one of each class, divided into parts by the folders above, or not."""
+"""Image folders: one folder per class, optionally below train/, validation/ and test/."""
 
 import hashlib
 import math
@@ -11,25 +11,25 @@ from tempfile import TemporaryFile
 
 import numpy as np
 
-from service.bundle.inputs import ImageInput
-from service.imaging.preprocess import PictureRefused, read_picture
+from service.bundle.manifest import ImageInput
+from service.imaging.preprocess import InvalidImage, read_image
 from training.errors import DataError
-from training.images.dataset import Bytes, PictureSet
+from training.images.dataset import Bytes, ImageSet
 
 LEAST = 10
-"""Pictures of each class: fewer cannot be divided into parts that mean anything."""
+"""The minimum number of images per class; fewer cannot be split."""
 _TRAINING = ("train", "training")
 _VALIDATION = ("validation", "valid", "val")
 _TEST = ("test", "testing")
 _LITTER = ("thumbs.db", "desktop.ini", "__macosx")
-_MOST_IN_MEMORY = 1 << 30
+_MAX_IN_MEMORY = 1 << 30
 _AHEAD = 64
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that is no picture to learn from, and why."""
+    """A skipped file, with the reason."""
 
     file: str
     reason: str
@@ -37,40 +37,42 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class FolderParts:
-    """What a folder holds. Where it has one part besides train/, that is the test part."""
+    """The images of a folder. A single subset besides train/ is the test set."""
 
-    training: PictureSet
-    validation: PictureSet | None
-    test: PictureSet | None
+    training: ImageSet
+    validation: ImageSet | None
+    test: ImageSet | None
     left_out: list[LeftOut]
     sha256: str
-    """Of all files used, with their places below the folder."""
+    """Of all used files, with their paths below the folder."""
 
 
 @dataclass(frozen=True)
-class _Picture:
-    place: str
-    """Below the whole folder."""
+class _Photo:
+    position: str
+    """The path below the folder."""
     label: int
     digest: str
     pixels: Bytes | None = None
     reason: str = ""
-    """Why there are no pixels."""
+    """The reason why there are no pixels."""
 
 
 def read_folder(folder: Path, labels: Sequence[str], image: ImageInput) -> FolderParts:
-    """Decode every picture below the folder.
+    """Decode every image below the folder.
 
     Args:
-        folder: of class folders, or of train/ and validation/ or test/ with class folders each.
-        labels: what the classes are called, in the order of their folders' names; or none.
-        image: how a picture becomes pixels.
+        folder: with class folders, or with train/ and validation/ or test/ that have class folders.
+        labels: names of the classes, in the order of their folders; if empty, the folder names.
+        image: how images are preprocessed.
 
     Raises:
-        DataError: there are no class folders, only one, or too few pictures in one.
+        DataError: fewer than two class folders, or too few images in one.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; give one that holds a folder for each class.")
+        raise DataError(
+            f"{folder} is not a folder; give one that contains a folder for each class."
+        )
     homes = _homes(folder)
     classes = _classes(homes["training"])
     if labels and len(labels) != len(classes):
@@ -83,12 +85,12 @@ def read_folder(folder: Path, labels: Sequence[str], image: ImageInput) -> Folde
     left_out = [_stray(file, folder) for file in _strays(folder, homes, classes)]
     digest = hashlib.sha256()
     parts = {}
-    # The test part first: a picture that is in two parts must not be learned from.
+    # The test set first: an image that is in two sets must not be trained on.
     for part in ("test", "validation", "training"):
         if part in homes:
             files = _files(homes[part], classes)
-            kept = _kept(_decoded(files, folder, image), seen, left_out, digest)
-            parts[part] = _set_of(kept, len(files), wanted, image)
+            retained = _retained(_decoded(files, folder, image), seen, left_out, digest)
+            parts[part] = _set_of(retained, len(files), wanted, image)
     _require_enough(parts["training"], homes["training"], left_out)
     validation = parts.get("validation")
     return FolderParts(
@@ -97,7 +99,7 @@ def read_folder(folder: Path, labels: Sequence[str], image: ImageInput) -> Folde
 
 
 def _homes(folder: Path) -> dict[str, Path]:
-    """Where each part's class folders lie; what stands beside train/ alone is the test part."""
+    """The folder of each set; a single one besides train/ is the test set."""
     below = {path.name.lower(): path for path in _folders(folder)}
     training = next((below[name] for name in _TRAINING if name in below), None)
     if training is None:
@@ -119,13 +121,13 @@ def _classes(home: Path) -> list[str]:
     classes = [path.name for path in _folders(home)]
     if not classes:
         raise DataError(
-            f"{home} holds no folders of classes. Put the pictures of each class into a folder of "
-            f"its own, such as {home / 'cat'} and {home / 'dog'}: the folder's name is the label."
+            f"{home} has no class folders. Put the images of each class into a folder of "
+            f"its own, such as {home / 'cat'} and {home / 'dog'}: the folder name is the label."
         )
     if len(classes) == 1:
         raise DataError(
-            f"{home} holds one class, {classes[0]!r}; a model that tells classes apart needs "
-            "pictures of at least two, each in a folder of its own."
+            f"{home} has only one class, {classes[0]!r}; a classifier needs "
+            "images of at least two, each in its own folder."
         )
     return classes
 
@@ -140,7 +142,7 @@ def _is_litter(path: Path) -> bool:
 
 
 def _strays(folder: Path, homes: dict[str, Path], classes: list[str]) -> Iterator[Path]:
-    """Files beside the class folders, and class folders that only another part has."""
+    """Files outside the class folders, and class folders that the training set lacks."""
     for home in {folder, *homes.values()}:
         yield from sorted(p for p in home.iterdir() if p.is_file() and not _is_litter(p))
     for home in homes.values():
@@ -148,14 +150,14 @@ def _strays(folder: Path, homes: dict[str, Path], classes: list[str]) -> Iterato
 
 
 def _stray(path: Path, folder: Path) -> LeftOut:
-    place = path.relative_to(folder).as_posix()
+    position = path.relative_to(folder).as_posix()
     if path.is_dir():
-        return LeftOut(place, "a class of which there is nothing to learn from")
-    return LeftOut(place, "lies in no class's folder")
+        return LeftOut(position, "a class without training images")
+    return LeftOut(position, "not in a class folder")
 
 
 def _files(home: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    """Every file of a part's class folders with its class, in the order of their names."""
+    """Every file of a set with its class, sorted by name."""
     return [
         (path, label)
         for label, name in enumerate(classes)
@@ -164,66 +166,66 @@ def _files(home: Path, classes: list[str]) -> list[tuple[Path, int]]:
     ]
 
 
-def _decoded(files: list[tuple[Path, int]], folder: Path, image: ImageInput) -> Iterator[_Picture]:
+def _decoded(files: list[tuple[Path, int]], folder: Path, image: ImageInput) -> Iterator[_Photo]:
     read = partial(_read, folder=folder, image=image)
     with ThreadPoolExecutor() as pool:
-        # In slices, so that no more pictures wait in memory than are being decoded.
+        # In slices, so that decoded images do not pile up in memory.
         for start in range(0, len(files), _AHEAD):
             yield from pool.map(read, files[start : start + _AHEAD])
 
 
-def _read(found: tuple[Path, int], folder: Path, image: ImageInput) -> _Picture:
+def _read(found: tuple[Path, int], folder: Path, image: ImageInput) -> _Photo:
     path, label = found
-    place = path.relative_to(folder).as_posix()
+    position = path.relative_to(folder).as_posix()
     try:
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
-        return _Picture(place, label, digest, read_picture(content, image))
+        return _Photo(position, label, digest, read_image(content, image))
     except OSError as error:
-        return _Picture(place, label, "", reason=f"cannot be read: {error.strerror}")
-    except PictureRefused as error:
-        return _Picture(place, label, "", reason=str(error))
+        return _Photo(position, label, "", reason=f"cannot be read: {error.strerror}")
+    except InvalidImage as error:
+        return _Photo(position, label, "", reason=str(error))
 
 
-def _kept(
-    pictures: Iterator[_Picture],
+def _retained(
+    images: Iterator[_Photo],
     seen: dict[str, str],
     left_out: list[LeftOut],
     digest: "hashlib._Hash",
-) -> Iterator[_Picture]:
-    """Those that can be learned from; each file once, also where it has two names."""
-    for picture in pictures:
-        if picture.pixels is None:
-            left_out.append(LeftOut(picture.place, picture.reason))
-        elif picture.digest in seen:
-            left_out.append(LeftOut(picture.place, f"the same file as {seen[picture.digest]}"))
+) -> Iterator[_Photo]:
+    """The usable images, without duplicate files."""
+    for photo in images:
+        if photo.pixels is None:
+            left_out.append(LeftOut(photo.position, photo.reason))
+        elif photo.digest in seen:
+            left_out.append(LeftOut(photo.position, f"the same file as {seen[photo.digest]}"))
         else:
-            seen[picture.digest] = picture.place
-            digest.update(f"{picture.place} {picture.digest}\n".encode("utf-8", "surrogateescape"))
-            yield picture
+            seen[photo.digest] = photo.position
+            digest.update(f"{photo.position} {photo.digest}\n".encode("utf-8", "surrogateescape"))
+            yield photo
 
 
 def _set_of(
-    pictures: Iterator[_Picture], most: int, labels: Sequence[str], image: ImageInput
-) -> PictureSet:
-    """The pictures in one array; on the disk where memory would not hold it."""
+    images: Iterator[_Photo], most: int, labels: Sequence[str], image: ImageInput
+) -> ImageSet:
+    """The images in one array, memory-mapped if it is large."""
     shape = (most, image.height, image.width, image.channels)
-    if math.prod(shape) > _MOST_IN_MEMORY:
-        with TemporaryFile() as file:  # the map keeps it; nobody else ever sees it
+    if math.prod(shape) > _MAX_IN_MEMORY:
+        with TemporaryFile() as file:  # unnamed; the mapping keeps it open
             store: Bytes = np.memmap(file, np.uint8, shape=shape)
     else:
         store = np.empty(shape, np.uint8)
     names: list[str] = []
     target: list[int] = []
-    for picture in pictures:
-        if picture.pixels is not None:
-            store[len(names)] = picture.pixels
-            names.append(picture.place)
-            target.append(picture.label)
-    return PictureSet(store[: len(target)], np.array(target, np.int64), names, list(labels))
+    for photo in images:
+        if photo.pixels is not None:
+            store[len(names)] = photo.pixels
+            names.append(photo.position)
+            target.append(photo.label)
+    return ImageSet(store[: len(target)], np.array(target, np.int64), names, list(labels))
 
 
-def _require_enough(training: PictureSet, home: Path, left_out: Sequence[LeftOut]) -> None:
+def _require_enough(training: ImageSet, home: Path, left_out: Sequence[LeftOut]) -> None:
     counts = np.bincount(training.target, minlength=training.classes)
     few = [
         f"{label} has {count}"
@@ -232,8 +234,8 @@ def _require_enough(training: PictureSet, home: Path, left_out: Sequence[LeftOut
     ]
     if few:
         reasons = [f"{one.file}: {one.reason}" for one in left_out[:_SHOWN]]
-        also = f" Left out were {'; '.join(reasons)}." if reasons else ""
+        also = f" Skipped: {'; '.join(reasons)}." if reasons else ""
         raise DataError(
-            f"{home} has too few pictures to learn from: {', '.join(few)}. Each class needs at "
+            f"{home} has too few images to train on: {', '.join(few)}. Each class needs at "
             f"least {LEAST}, and some hundreds for a useful model.{also}"
         )

@@ -1,6 +1,6 @@
-"""Networks for pictures: the course's layers in a row, and a small residual network."""
+"""Networks for images: sequential layers, and a small residual network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from training.recipe.table import Activation
 
 
 class Pixels(nn.Module):
-    """Bytes as they come from a file, made numbers of mean nought and deviation one."""
+    """Scales uint8 pixels to mean zero and deviation one."""
 
     mean: Tensor
     deviation: Tensor
@@ -24,19 +24,19 @@ class Pixels(nn.Module):
         """``[batch, height, width, channels]``, uint8, to ``[batch, channels, height, width]``."""
         return self.scaled(image.permute(0, 3, 1, 2).float() / 255)
 
-    def scaled(self, pictures: Tensor) -> Tensor:
-        """``[batch, channels, height, width]``, 0 to 1, to the same without units."""
-        return (pictures - self.mean) / self.deviation
+    def scaled(self, images: Tensor) -> Tensor:
+        """``[batch, channels, height, width]``, 0 to 1, to the same shape, standardized."""
+        return (images - self.mean) / self.deviation
 
 
 class Block(nn.Module):
-    """Two convolutions around which the input passes unchanged (He and others, 2015)."""
+    """A residual block of two convolutions (He et al., 2015)."""
 
     def __init__(self, width: int, activation: nn.Module) -> None:
         super().__init__()
         self.first = _normed(width, width, activation)
         norm = nn.BatchNorm2d(width)
-        # Each block starts as nothing but its shortcut, so that depth does no harm at first.
+        # Each block starts as the identity.
         nn.init.zeros_(norm.weight)
         self.second = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), norm)
         self.activation = activation
@@ -48,7 +48,7 @@ class Block(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Pixels to probabilities: what is exported."""
+    """The exported module, from pixels to probabilities."""
 
     source = "PyTorch"
     temperature: Tensor
@@ -63,22 +63,22 @@ class Classifier(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """``[batch, height, width, channels]``, uint8, to ``[batch, classes]``, or ``[batch, 1]``.
 
-        Of two classes the one column is the second's probability.
+        For two classes, the only column is the probability of the second.
         """
         scores: Tensor = self.network(self.pixels(image)) / self.temperature
         return torch.sigmoid(scores) if self.binary else torch.softmax(scores, 1)
 
 
 def build(recipe: ImageRecipe, classes: int) -> nn.Module:
-    """An unfitted network from normed pixels to scores.
+    """An untrained network from normalized pixels to scores.
 
     Args:
-        recipe: the network's family and the picture's size.
-        classes: how many; of two there is one score, the second's.
+        recipe: with the network section and the image size.
+        classes: their number; for two there is one score, that of the second.
     """
-    outputs = 1 if classes == 2 else classes  # noqa: PLR2004 - two are told apart by one score
+    outputs = 1 if classes == 2 else classes  # noqa: PLR2004 - two are reported apart by one score
     plan, image = recipe.network, recipe.image
-    network = _residual(plan, image, outputs) if plan.widths else _layers(plan, image, outputs)
+    network = BUILDERS[plan.family](plan, image, outputs)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -96,9 +96,9 @@ def _layers(plan: Network, image: Image, outputs: int) -> nn.Module:
             modules.append(nn.Flatten())
             width, flat = width * rows * columns, True
         if kind == "conv":
-            pad = plan.kernel // 2 if plan.padding == "same" else 0
-            lost = 0 if plan.padding == "same" else plan.kernel - 1
-            modules.append(nn.Conv2d(width, int(number), plan.kernel, padding=pad))
+            pad = plan.kernel_size // 2 if plan.padding == "same" else 0
+            lost = 0 if plan.padding == "same" else plan.kernel_size - 1
+            modules.append(nn.Conv2d(width, int(number), plan.kernel_size, padding=pad))
             width, rows, columns = int(number), rows - lost, columns - lost
             modules += _after(plan, nn.BatchNorm2d(width))
         elif kind == "pool":
@@ -152,3 +152,9 @@ _ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
 }
+
+BUILDERS: Mapping[str, Callable[[Network, Image, int], nn.Module]] = {
+    "layers": _layers,
+    "residual": _residual,
+}
+"""The families of image models, with functions that build their networks."""

@@ -1,19 +1,22 @@
-"""Where pictures come from: public data sets by name, idx files, or folders of photographs."""
+"""Image sources: public data sets by name, idx files, or image folders."""
 
+import gzip
 import hashlib
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from service.bundle.inputs import ImageInput
+from service.bundle.manifest import ImageInput
 from training.data.sources import Folders, Source, find
-from training.errors import DataError
-from training.images.dataset import Bytes, PictureSet
+from training.data.split import hold_out
+from training.errors import DataError, DataSetNotFound
+from training.images.dataset import Bytes, ImageSet
 from training.images.folder import LeftOut, read_folder
-from training.images.idx import PARTS, idx_files, read_idx
-from training.recipe.image import Pictures
+from training.recipe.image import ImageData, ImageRecipe
 
 _GITHUB = "https://raw.githubusercontent.com"
 _MNIST = f"{_GITHUB}/fgnt/mnist/HEAD"
@@ -35,38 +38,44 @@ _DIGESTS = {
 }
 _URLS = {"mnist": _MNIST, "fashion_mnist": _FASHION}
 _FOLDERS = ("cats_and_dogs",)
-"""Public data sets that are folders; no one file holds them."""
+"""Public data sets that are folders, not single files."""
+_GZIP = b"\x1f\x8b"
+_UNSIGNED_BYTES = 8
+PARTS = {"training": "train", "test": "t10k"}
+"""The prefixes of MNIST file names."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """The pictures of a recipe, in the parts that the data set itself makes."""
+class LoadedImages:
+    """The images of a recipe, in the subsets of the data set."""
 
     name: str
     sha256: str
-    training: PictureSet
-    validation: PictureSet | None
-    test: PictureSet | None
+    training: ImageSet
+    validation: ImageSet | None
+    test: ImageSet | None
     left_out: list[LeftOut]
 
     @property
-    def pictures(self) -> int:
-        """How many there are in all parts."""
+    def images(self) -> int:
+        """The number of images in all sets."""
         parts = (self.training, self.validation, self.test)
         return sum(len(part) for part in parts if part is not None)
 
 
-def load_pictures(data: Pictures, labels: list[str], image: ImageInput, folders: Folders) -> Found:
-    """Read and decode all pictures as the service would.
+def load_images(
+    data: ImageData, labels: list[str], image: ImageInput, folders: Folders
+) -> LoadedImages:
+    """Read and decode all images as the service does.
 
     Args:
-        data: where they come from.
-        labels: what each class is called; none: as the folders.
-        image: how a picture becomes pixels.
-        folders: where public data sets may lie.
+        data: the section of the recipe.
+        labels: names of the classes; if empty, the folder names.
+        image: how images are preprocessed.
+        folders: where to find public data sets.
 
     Raises:
-        DataError: they cannot be had, or are too few to learn from.
+        DataError: the images cannot be found, or are too few.
     """
     if data.folder is not None:
         folder = Path(data.folder)
@@ -79,10 +88,26 @@ def load_pictures(data: Pictures, labels: list[str], image: ImageInput, folders:
     if name in _FOLDERS:
         return _of_folder(_public_folder(name, folders), labels, image, name)
     known = ", ".join(sorted([*_DIGESTS, *_FOLDERS]))
-    raise DataError(f"There is no public data set of pictures {name!r}; known: {known}.")
+    raise DataError(f"There is no public data set of images {name!r}; known: {known}.")
 
 
-def _of_idx(name: str, labels: list[str], image: ImageInput, folders: Folders) -> Found:
+def split_images(found: LoadedImages, recipe: ImageRecipe) -> tuple[ImageSet, ImageSet, ImageSet]:
+    """Training, validation and test set; missing ones are split off the training set.
+
+    Raises:
+        DataError: a class has too few images.
+    """
+    training, validation, test = found.training, found.validation, found.test
+    share = recipe.split.validation
+    if test is None:
+        training, test = _cut(training, recipe.split.test, recipe.seed)
+        share /= 1 - recipe.split.test
+    if validation is None:
+        training, validation = _cut(training, share, recipe.seed)
+    return training, validation, test
+
+
+def _of_idx(name: str, labels: list[str], image: ImageInput, folders: Folders) -> LoadedImages:
     files = {}
     for part, prefix in PARTS.items():
         pair = []
@@ -96,7 +121,7 @@ def _of_idx(name: str, labels: list[str], image: ImageInput, folders: Folders) -
 
 def _of_files(
     name: str, files: Mapping[str, tuple[Path, Path]], labels: list[str], image: ImageInput
-) -> Found:
+) -> LoadedImages:
     digest = hashlib.sha256()
     parts = {}
     for part, pair in files.items():
@@ -104,11 +129,9 @@ def _of_files(
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         pixels, target = (read_idx(path) for path in pair)
         if len(pixels) != len(target):
-            raise DataError(
-                f"{pair[0]} has {len(pixels)} pictures, {pair[1]} {len(target)} labels."
-            )
+            raise DataError(f"{pair[0]} has {len(pixels)} images, {pair[1]} {len(target)} labels.")
         parts[part] = _set_of(pixels, target, labels, image, PARTS[part])
-    return Found(name, digest.hexdigest(), parts["training"], None, parts.get("test"), [])
+    return LoadedImages(name, digest.hexdigest(), parts["training"], None, parts.get("test"), [])
 
 
 def _set_of(
@@ -117,10 +140,10 @@ def _set_of(
     labels: list[str],
     image: ImageInput,
     prefix: str,
-) -> PictureSet:
+) -> ImageSet:
     if pixels.shape[1:] != (image.height, image.width) or image.channels != 1:
         raise DataError(
-            f"The data set's pictures are {pixels.shape[2]}x{pixels.shape[1]} and grey; set "
+            f"The data set's images are {pixels.shape[2]}x{pixels.shape[1]} and grey; set "
             f"image.width = {pixels.shape[2]}, image.height = {pixels.shape[1]} and "
             "image.channels = 1."
         )
@@ -128,24 +151,77 @@ def _set_of(
     names = labels or [str(k) for k in range(highest + 1)]
     if highest >= len(names):
         raise DataError(f"target.labels: the data set has a class {highest}; name {highest + 1}.")
-    places = [f"{prefix} {k}" for k in range(len(target))]
-    return PictureSet(pixels[..., np.newaxis], target.astype(np.int64), places, names)
+    positions = [f"{prefix} {k}" for k in range(len(target))]
+    return ImageSet(pixels[..., np.newaxis], target.astype(np.int64), positions, names)
 
 
-def _of_folder(folder: Path, labels: list[str], image: ImageInput, name: str) -> Found:
+def _of_folder(folder: Path, labels: list[str], image: ImageInput, name: str) -> LoadedImages:
     parts = read_folder(folder, labels, image)
-    return Found(name, parts.sha256, parts.training, parts.validation, parts.test, parts.left_out)
+    return LoadedImages(
+        name, parts.sha256, parts.training, parts.validation, parts.test, parts.left_out
+    )
 
 
 def _public_folder(name: str, folders: Folders) -> Path:
-    places = [place / name for place in (folders.data, folders.cache) if place is not None]
-    for place in places:
-        if (place / "train").is_dir():
-            return place
-    looked = " or ".join(map(str, places))
-    raise DataError(
-        f"The data set {name!r} is not on this machine ({looked}). It is no single file to "
-        "download: docs/training.md tells where its photographs come from. Put them there, in "
-        "train/cats, train/dogs, validation/cats and validation/dogs, or train on any folder of "
-        "photographs with data.folder."
+    homes = [home / name for home in (folders.data, folders.cache) if home is not None]
+    for home in homes:
+        if (home / "train").is_dir():
+            return home
+    searched = " or ".join(map(str, homes))
+    raise DataSetNotFound(
+        f"The data set {name!r} is not on this machine ({searched}). It is not a single file "
+        "to download: docs/training.md describes its origin. Put the images there, in "
+        "train/cats, train/dogs, validation/cats and validation/dogs, or train on any image "
+        "folder with data.folder."
     )
+
+
+def read_idx(path: Path) -> Bytes:
+    """The array of an idx file of bytes, plain or gzipped.
+
+    Raises:
+        DataError: it cannot be read, or is not an idx file.
+    """
+    try:
+        content = path.read_bytes()
+        if content[:2] == _GZIP:
+            content = gzip.decompress(content)
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from None
+    if len(content) < 4 or content[:2] != b"\0\0":  # noqa: PLR2004 - the magic number
+        raise DataError(f"{path} is not an idx file: it does not start with two zero bytes.")
+    kind, dimensions = content[2], content[3]
+    if kind != _UNSIGNED_BYTES:
+        raise DataError(
+            f"{path} has data of type {kind:#04x}; only unsigned bytes (0x08) are supported."
+        )
+    header = 4 + 4 * dimensions
+    shape = struct.unpack(f">{dimensions}I", content[4:header])
+    if len(content) - header != prod(shape):
+        raise DataError(
+            f"{path} is incomplete: its header says {prod(shape):,} bytes, and "
+            f"{len(content) - header:,} follow."
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """Image and label files of each set in a folder with MNIST's file names; else empty."""
+    found = {}
+    for part, prefix in PARTS.items():
+        names = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
+        pair = [path for name in names if (path := _either(folder, name)) is not None]
+        if len(pair) == len(names):
+            found[part] = (pair[0], pair[1])
+    return found if "training" in found else {}
+
+
+def _either(folder: Path, name: str) -> Path | None:
+    positions = (folder / name, folder / f"{name}.gz")
+    return next((position for position in positions if position.is_file()), None)
+
+
+def _cut(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
+    rows = np.arange(len(images))
+    retained, aside = hold_out(rows, images.target.astype(np.float64), share, seed, classes=True)
+    return images.chosen(retained), images.chosen(aside)

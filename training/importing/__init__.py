@@ -1,1 +1,1 @@
-"""Models of other libraries as bundles."""
+"""Import ONNX models of other libraries as bundles."""

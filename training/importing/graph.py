@@ -1,16 +1,17 @@
-"""Someone else's ONNX model: what it takes, and what it answers."""
+"""An ONNX model from another program: its inputs and its outputs."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
 from training.data.table import Float32s
-from training.errors import ImportRefused
-from training.export.runtime import Array, run_graph
+from training.errors import ImportRejected
+from training.onnx_files import Array, run_graph
 from training.recipe.table import Feature
 
 _NUMBERS: dict[int, type[np.generic]] = {
@@ -23,6 +24,7 @@ _NUMBERS: dict[int, type[np.generic]] = {
 WHOLE = (TensorProto.INT32, TensorProto.INT64)
 WORDS = TensorProto.STRING
 _CLASSES = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
+_NEAR_ONE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,19 @@ class ForeignInput:
 
     name: str
     type: int
-    """Of `onnx.TensorProto`."""
+    """A data type of `onnx.TensorProto`."""
     width: int | None
-    """None where the graph leaves it open."""
+    """None if the graph does not fix it."""
 
 
-class Foreign:
-    """A graph made elsewhere, its ZipMaps taken out: every output is a tensor.
+class ForeignGraph:
+    """An imported graph without ZipMaps, so that every output is a tensor.
 
     Args:
-        model: as read from its file; it is changed in place.
+        model: the parsed file; it is changed in place.
 
     Raises:
-        ImportRefused: an input is nothing that the columns of a table can fill.
+        ImportRejected: an input has a type or rank that table columns cannot fill.
     """
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -58,42 +60,42 @@ class Foreign:
 
     @property
     def maker(self) -> str:
-        """The program that wrote the file, as it calls itself."""
+        """The producer name and version in the file."""
         return f"{self.model.producer_name} {self.model.producer_version}".strip()
 
     @property
     def width(self) -> int | None:
-        """The columns it takes in all, where that is certain."""
+        """The number of input columns, if the graph fixes it."""
         widths = [known.width for known in self.inputs if known.width is not None]
         return sum(widths) if len(widths) == len(self.inputs) else None
 
     @property
     def column_names(self) -> list[str] | None:
-        """What the graph itself calls its columns, where each is an input of its own."""
+        """The names of the inputs, if each is one column."""
         named = len(self.inputs) > 1 and all(known.width == 1 for known in self.inputs)
         return [known.name for known in self.inputs] if named else None
 
     @property
     def column_types(self) -> list[int]:
-        """The type of each column, one of `onnx.TensorProto`'s."""
+        """The `onnx.TensorProto` data type of each column."""
         return [known.type for known in self.inputs for _ in range(known.width or 1)]
 
     @cached_property
-    def _serialised(self) -> bytes:
+    def _serialized(self) -> bytes:
         return bytes(self.model.SerializeToString())
 
     def run(self, features: Float32s, columns: Sequence[Feature]) -> dict[str, Array]:
-        """Every output by name, given rows as the contract has them, ``[rows, columns]``.
+        """Every output by name, for rows as a bundle encodes them, ``[rows, columns]``.
 
         Raises:
-            ImportRefused: ONNX Runtime cannot run the graph on these rows.
+            ImportRejected: ONNX Runtime cannot run the graph on these rows.
         """
         fed, start = {}, 0
         for known in self.inputs:
             end = start + (known.width or features.shape[1])
             fed[known.name] = _as_fed(features[:, start:end], known.type, columns[start:end])
             start = end
-        return run_graph(self._serialised, fed)
+        return run_graph(self._serialized, fed)
 
 
 def _as_fed(part: Float32s, kind: int, columns: Sequence[Feature]) -> Array:
@@ -101,8 +103,8 @@ def _as_fed(part: Float32s, kind: int, columns: Sequence[Feature]) -> Array:
         return part.astype(_NUMBERS[kind])
     fed = np.empty(part.shape, dtype=object)
     for k, column in enumerate(columns):
-        words = [*column.categories, ""]  # the last is what -1, no known word, becomes
-        fed[:, k] = [words[place] for place in np.nan_to_num(part[:, k], nan=-1).astype(int)]
+        words = [*column.categories, ""]  # -1, an unknown word, selects the last
+        fed[:, k] = [words[position] for position in np.nan_to_num(part[:, k], nan=-1).astype(int)]
     return fed
 
 
@@ -110,20 +112,20 @@ def _input(value: onnx.ValueInfoProto) -> ForeignInput:
     tensor = value.type.tensor_type
     if tensor.elem_type not in _NUMBERS and tensor.elem_type != WORDS:
         kind = TensorProto.DataType.Name(tensor.elem_type).lower()
-        raise ImportRefused(
-            f"its input {value.name!r} is of type {kind}; a table can fill numbers, truth values "
-            "and words only."
+        raise ImportRejected(
+            f"its input {value.name!r} is of type {kind}; table columns are numbers, "
+            "booleans or words."
         )
     dims = tensor.shape.dim
     if len(dims) != 2:  # noqa: PLR2004 - rows and columns
-        raise ImportRefused(
-            f"its input {value.name!r} has {len(dims)} axes; a table has two, rows and columns."
+        raise ImportRejected(
+            f"its input {value.name!r} has {len(dims)} axes; a table has two: rows and columns."
         )
     return ForeignInput(value.name, tensor.elem_type, dims[1].dim_value or None)
 
 
 def _open_batch(model: onnx.ModelProto) -> None:
-    """Let the first axis be of any length; the proof tells whether the graph can bear it."""
+    """Make the batch axis dynamic; verification shows whether the graph supports it."""
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
         if dims:
@@ -132,7 +134,7 @@ def _open_batch(model: onnx.ModelProto) -> None:
 
 
 def _remove_maps(model: onnx.ModelProto) -> None:
-    """Answer the tensor that a ZipMap would have made a list of dictionaries of."""
+    """Replace each ZipMap output by the tensor that the ZipMap reads."""
     graph = model.graph
     for node in [node for node in graph.node if node.op_type == "ZipMap"]:
         for value in graph.output:
@@ -145,10 +147,126 @@ def _remove_maps(model: onnx.ModelProto) -> None:
 
 
 def _classes(model: onnx.ModelProto) -> list[str] | list[int] | None:
-    """The classes in the order of their probabilities, where a node lists them."""
+    """The classes in the order of their probabilities, if a node lists them."""
     nodes = sorted(model.graph.node, key=lambda node: node.op_type != "ZipMap")
     for node in nodes:
         for attribute in node.attribute:
             if attribute.name in _CLASSES and (attribute.strings or attribute.ints):
                 return [word.decode() for word in attribute.strings] or list(attribute.ints)
     return None
+
+
+@dataclass(frozen=True)
+class OutputMapping:
+    """The output that becomes the prediction of the bundle, and how."""
+
+    output: str
+    form: Literal["value", "probability", "probabilities", "label"]
+    labels: list[str] = field(default_factory=list)
+    classes: list[str] | list[int] = field(default_factory=list)
+    """The graph's own names of the labels, if its output is a label."""
+
+    @property
+    def width(self) -> int:
+        """The number of output columns of the bundle."""
+        return len(self.labels) if len(self.labels) > 2 else 1  # noqa: PLR2004 - two need one
+
+    @property
+    def remark(self) -> str:
+        """A note on the meaning of the probabilities."""
+        if self.form != "label":
+            return ""
+        return "The model returns only a label, so its probabilities are 1 and 0."
+
+    def of(self, outputs: Mapping[str, Array]) -> Float32s:
+        """The prediction of the bundle, ``[rows, width]``, from the outputs of the graph."""
+        found = outputs[self.output]
+        if self.form == "label":
+            found = found.reshape(-1, 1) == np.array(self.classes, dtype=found.dtype)
+        if self.form in ("label", "probabilities") and self.width == 1:
+            found = found[:, 1:]
+        found = found.reshape(len(found), self.width).astype(np.float32)
+        return found.clip(0, 1) if self.form in ("probability", "probabilities") else found
+
+
+def find_output(
+    outputs: Mapping[str, Array], classes: list[str] | list[int] | None, labels: Sequence[str]
+) -> OutputMapping:
+    """Choose the output to publish: probabilities, else labels, else a value.
+
+    If scores next to a label are not probabilities, such as the distances of k-means, only the
+    label is used: their softmax would not be a measured confidence.
+
+    Args:
+        outputs: of the graph, for some rows.
+        classes: the class names in the graph, if it has them.
+        labels: names given by the user; if empty, a number or the names in the graph.
+
+    Raises:
+        ImportRejected: no output, or more than one, can be the prediction.
+    """
+    for name, array in outputs.items():
+        if _are_probabilities(array):
+            return OutputMapping(name, "probabilities", _named(labels, classes, array.shape[1]))
+    for name, array in outputs.items():
+        if array.dtype.kind in "iUOb" and array.size == len(array):
+            return _label(name, array, classes, labels)
+    single = {name: a for name, a in outputs.items() if a.dtype.kind == "f" and a.size == len(a)}
+    if len(single) != 1:
+        raise ImportRejected(
+            f"none of its outputs is one prediction per row: {_described(outputs)}. Give it one "
+            "output: a number, a label, or probabilities that sum to one."
+        )
+    name, array = next(iter(single.items()))
+    if not labels:
+        return OutputMapping(name, "value")
+    if len(labels) == 2 and ((array >= 0) & (array <= 1)).all():  # noqa: PLR2004 - one probability
+        return OutputMapping(name, "probability", list(labels))
+    raise ImportRejected(
+        f"its output {name!r} is one number between {array.min():.4g} and {array.max():.4g}, which "
+        f"is not a probability of {len(labels)} labels. Add a sigmoid or softmax to it, or "
+        "leave out the labels if it predicts a number."
+    )
+
+
+def _label(
+    name: str, array: Array, classes: list[str] | list[int] | None, labels: Sequence[str]
+) -> OutputMapping:
+    if classes is None and not labels:
+        raise ImportRejected(
+            f"its output {name!r} is a label, but the graph does not list the labels. Name all of "
+            "them with --labels, in the order of their numbers."
+        )
+    if classes is None:
+        classes = list(labels) if array.dtype.kind in "UO" else list(range(len(labels)))
+    strange = sorted(set(array.ravel().tolist()) - set(classes))
+    if strange:
+        raise ImportRejected(
+            f"it returns {strange[0]!r}, which is none of its classes "
+            f"({', '.join(map(str, classes))}). Name all of them with --labels."
+        )
+    return OutputMapping(name, "label", _named(labels, classes, len(classes)), classes)
+
+
+def _named(labels: Sequence[str], classes: list[str] | list[int] | None, count: int) -> list[str]:
+    named = list(labels) or [str(name) for name in classes or range(count)]
+    if len(named) != count:
+        raise ImportRejected(
+            f"it has {count} classes, but {len(named)} labels are named: "
+            f"{', '.join(named)}. Name {count} with --labels, in the graph's order"
+            + (f" ({', '.join(map(str, classes))})." if classes else ".")
+        )
+    return named
+
+
+def _are_probabilities(array: Array) -> bool:
+    if array.dtype.kind != "f" or array.ndim != 2 or array.shape[1] < 2:  # noqa: PLR2004 - columns
+        return False
+    sums = array.sum(axis=1, dtype=np.float64)
+    return bool((np.abs(sums - 1) <= _NEAR_ONE).all() and (array >= 0).all())
+
+
+def _described(outputs: Mapping[str, Array]) -> str:
+    return ", ".join(
+        f"{name!r} {array.dtype} {list(array.shape)}" for name, array in outputs.items()
+    )

@@ -1,4 +1,4 @@
-"""The description of a model that was made elsewhere, completed from its graph and a table."""
+"""The card of an imported model, completed from its graph and a table."""
 
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from training.data.table import (
     learn_columns,
     with_target,
 )
-from training.errors import DataError, ImportRefused
-from training.importing.graph import WHOLE, WORDS, Foreign
+from training.errors import DataError, ImportRejected
+from training.importing.graph import WHOLE, WORDS, ForeignGraph
 from training.recipe.loader import parse_card
 from training.recipe.table import Card, Feature
 
@@ -25,24 +25,24 @@ _DRAWN_ROWS = 64
 
 
 def complete_card(
-    path: Path, document: dict[str, Any], foreign: Foreign, table: Table | None
+    path: Path, document: dict[str, Any], foreign: ForeignGraph, table: Table | None
 ) -> Card:
-    """The description, completed from the graph's names and types and the table's header.
+    """The card, completed from the names and types of the graph and the header of the table.
 
     Raises:
-        ImportRefused: names or types do not fit the graph, or are missing.
-        RecipeError: the description itself has problems.
+        ImportRejected: names or types are missing, or do not match the graph.
+        RecipeError: the card has invalid keys.
     """
     if not _is_formed(document):
-        return parse_card(document, path.name)  # which says what is wrong
-    target = {"column": "answer"} | document.get("target", {})
+        return parse_card(document, path.name)  # raises with all problems
+    target = {"column": "prediction"} | document.get("target", {})
     features = document.get("features") or [
         {"name": name} for name in _column_names(foreign, table, target["column"])
     ]
     width = foreign.width or len(features)
     if len(features) != width:
         names = ", ".join(str(feature.get("name")) for feature in features)
-        raise ImportRefused(
+        raise ImportRejected(
             f"it takes {width} columns, but {len(features)} are named: {names}. "
             "Name each with --features, in the graph's order."
         )
@@ -55,8 +55,8 @@ def complete_card(
     return card if table is None else _with_words(card, table)
 
 
-def proof_rows(card: Card, table: Table | None) -> Dataset:
-    """Rows to prove the bundle on: the table's, else drawn from what each feature allows."""
+def verification_rows(card: Card, table: Table | None) -> Dataset:
+    """Rows for verification: those of the table, else random ones within the allowed ranges."""
     columns = [Column(feature, tuple(feature.categories)) for feature in card.features]
     if table is None:
         generator = np.random.default_rng(0)
@@ -72,23 +72,23 @@ def proof_rows(card: Card, table: Table | None) -> Dataset:
 
 
 def labelled(card: Card, table: Table) -> Table:
-    """The rows that have a target, or all where the table has no such column."""
+    """The rows with a target, or all if the table has no such column."""
     return with_target(table, card.target) if card.target.column in table.frame.columns else table
 
 
 def _is_formed(document: dict[str, Any]) -> bool:
-    """Whether there are sections where a card has sections."""
+    """Whether the sections of the document are tables."""
     target, features = document.get("target", {}), document.get("features", [])
     listed = isinstance(features, list) and all(isinstance(one, dict) for one in features)
     return isinstance(target, dict) and listed
 
 
-def _column_names(foreign: Foreign, table: Table | None, target: str) -> list[str]:
+def _column_names(foreign: ForeignGraph, table: Table | None, target: str) -> list[str]:
     if foreign.column_names:
         return foreign.column_names
     if table is not None:
         return [name for name in table.frame.columns if name != target]
-    raise ImportRefused(
+    raise ImportRejected(
         f"it takes {foreign.width or 'any number of'} columns without names. Name them with "
         "--features, in the graph's order, or give a table of them with --csv."
     )
@@ -104,15 +104,15 @@ def _feature_type(kind: int) -> str:
 
 def _check_type(feature: Feature, kind: int) -> None:
     if kind == WORDS and feature.type != "category":
-        raise ImportRefused(f"{feature.name!r} enters it as words, so its type must be category.")
+        raise ImportRejected(f"{feature.name!r} is a string input, so its type must be category.")
     if kind in WHOLE and feature.type == "number":
-        raise ImportRefused(f"{feature.name!r} enters it whole, so its type must be integer.")
+        raise ImportRejected(f"{feature.name!r} is an integer input, so its type must be integer.")
     if feature.optional and kind in (*WHOLE, TensorProto.BOOL):
-        raise ImportRefused(f"{feature.name!r} enters it whole, so it cannot be optional.")
+        raise ImportRejected(f"{feature.name!r} is an integer input, so it cannot be optional.")
 
 
 def _with_words(card: Card, table: Table) -> Card:
-    """The card with the categories that the table holds, where it names none itself."""
+    """The card with the categories of the table, for features that list none."""
     every = np.arange(table.frame.height)
     columns = learn_columns(table, card.features, every)
     return card.model_copy(
@@ -132,8 +132,8 @@ def _drawn(feature: Feature, generator: np.random.Generator) -> Floats:
         return generator.integers(0, len(feature.categories), _DRAWN_ROWS).astype(np.float64)
     if feature.minimum is None or feature.maximum is None:
         wanted = "categories" if feature.type == "category" else "minimum and maximum"
-        raise ImportRefused(
-            f"there are no rows to prove it on. Give some with --csv, or describe every feature "
+        raise ImportRejected(
+            f"there are no rows to verify it with. Give some with --csv, or describe every feature "
             f"with --card: {feature.name!r} has no {wanted}."
         )
     drawn = generator.uniform(feature.minimum, feature.maximum, _DRAWN_ROWS)

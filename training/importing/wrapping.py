@@ -1,4 +1,4 @@
-"""A graph made elsewhere, rewritten to keep the contract: one input of raw columns, one answer."""
+"""Rewrite an imported graph to the form of a bundle: one input of raw columns, one output."""
 
 from collections.abc import Sequence
 
@@ -6,20 +6,18 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_helper
 
 from service.bundle.features import INPUT_NAME
-from training.errors import ImportRefused
-from training.export.runtime import Array
-from training.export.strip import strip
-from training.importing.graph import WORDS, Foreign
-from training.importing.outputs import Reply
+from training.errors import ImportRejected
+from training.importing.graph import WORDS, ForeignGraph, OutputMapping
+from training.onnx_files import Array, strip
 from training.recipe.table import Feature
 
 _PREFIX = "model/"
 _WORDS_SINCE = 2
-"""The version of ai.onnx.ml whose LabelEncoder maps between any two types."""
+"""The first version of ai.onnx.ml whose LabelEncoder maps between all types."""
 
 
-class Drawing:
-    """Nodes and constants to be added, in the order of their use."""
+class GraphBuilder:
+    """Collects nodes and constants to add to a graph, in topological order."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -34,7 +32,7 @@ class Drawing:
         domain: str = "",
         **options: int | str | list[int] | list[float] | list[str],
     ) -> str:
-        """Add a node and give the name of what it answers."""
+        """Add a node and return the name of its output."""
         output = output or f"{self.name}/step_{len(self.nodes)}"
         node = helper.make_node(kind, inputs, [output], domain=domain)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in options.items())
@@ -42,40 +40,42 @@ class Drawing:
         return output
 
     def constant(self, values: Array) -> str:
-        """Add a constant and give its name."""
+        """Add a constant and return its name."""
         name = f"{self.name}/constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(values, name))
         return name
 
 
-def wrap(foreign: Foreign, columns: Sequence[Feature], reply: Reply, answer: str) -> bytes:
-    """The graph with input ``features`` and the one output `answer`, any batch size.
+def wrap(
+    foreign: ForeignGraph, columns: Sequence[Feature], mapping: OutputMapping, output_tensor: str
+) -> bytes:
+    """The graph with the input ``features`` and one output, for any batch size.
 
     Args:
-        foreign: the graph as it is.
-        columns: what the features are, in the order of the graph's inputs.
-        reply: which output is the answer, and how.
-        answer: what the contract calls the output.
+        foreign: the imported graph.
+        columns: the features, in the order of the graph's inputs.
+        mapping: the output that becomes the prediction.
+        output_tensor: the name of the output in the bundle.
 
     Raises:
-        ImportRefused: the graph is of a kind that cannot be joined to other nodes.
+        ImportRejected: the graph uses an operator set that nodes cannot be added to.
     """
     model = compose.add_prefix(foreign.model, _PREFIX)
-    before, after = Drawing("columns"), Drawing("answer")
+    before, after = GraphBuilder("columns"), GraphBuilder("prediction")
     _feed(before, foreign, columns)
-    _answer(after, reply, answer)
+    _add_output(after, mapping, output_tensor)
     graph = model.graph
     if any(node.op_type == "LabelEncoder" for node in (*before.nodes, *after.nodes)):
-        _teach_words(model)
-    kept = _needed([*before.nodes, *graph.node, *after.nodes], answer)
-    held = {name for node in kept for name in _reads(node)}
-    initialisers = [tensor for tensor in graph.initializer if tensor.name in held]
+        _require_label_encoder(model)
+    retained = _needed([*before.nodes, *graph.node, *after.nodes], output_tensor)
+    held = {name for node in retained for name in _reads(node)}
+    initializers = [tensor for tensor in graph.initializer if tensor.name in held]
     wrapped = helper.make_graph(
-        kept,
+        retained,
         "onward",
         [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["batch", len(columns)])],
-        [helper.make_tensor_value_info(answer, TensorProto.FLOAT, ["batch", reply.width])],
-        [*before.constants, *initialisers, *after.constants],
+        [helper.make_tensor_value_info(output_tensor, TensorProto.FLOAT, ["batch", mapping.width])],
+        [*before.constants, *initializers, *after.constants],
         sparse_initializer=list(graph.sparse_initializer),
     )
     model.graph.CopyFrom(wrapped)
@@ -83,32 +83,32 @@ def wrap(foreign: Foreign, columns: Sequence[Feature], reply: Reply, answer: str
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _feed(drawing: Drawing, foreign: Foreign, columns: Sequence[Feature]) -> None:
-    """Give each of the graph's inputs its columns, in its type."""
+def _feed(builder: GraphBuilder, foreign: ForeignGraph, columns: Sequence[Feature]) -> None:
+    """Connect the columns to the inputs of the graph, cast to their types."""
     start = 0
     for known in foreign.inputs:
         end = start + (known.width or len(columns))
         target = _PREFIX + known.name
         if known.type == WORDS:
             words = [
-                _word(drawing, _columns(drawing, start + k, start + k + 1), column.categories)
+                _word(builder, _columns(builder, start + k, start + k + 1), column.categories)
                 for k, column in enumerate(columns[start:end])
             ]
-            drawing.add("Concat", *words, output=target, axis=1)
+            builder.add("Concat", *words, output=target, axis=1)
         else:
-            part = _columns(drawing, start, end)
-            drawing.add("Cast", part, output=target, to=known.type)
+            part = _columns(builder, start, end)
+            builder.add("Cast", part, output=target, to=known.type)
         start = end
 
 
-def _columns(drawing: Drawing, start: int, end: int) -> str:
-    places = drawing.constant(np.arange(start, end, dtype=np.int64))
-    return drawing.add("Gather", INPUT_NAME, places, axis=1)
+def _columns(builder: GraphBuilder, start: int, end: int) -> str:
+    positions = builder.constant(np.arange(start, end, dtype=np.int64))
+    return builder.add("Gather", INPUT_NAME, positions, axis=1)
 
 
-def _word(drawing: Drawing, positions: str, words: Sequence[str]) -> str:
-    """The words at these positions; none of them, -1 and NaN included, is the empty word."""
-    return drawing.add(
+def _word(builder: GraphBuilder, positions: str, words: Sequence[str]) -> str:
+    """The words at these positions; -1, NaN and unknown positions give the empty word."""
+    return builder.add(
         "LabelEncoder",
         positions,
         domain="ai.onnx.ml",
@@ -118,29 +118,29 @@ def _word(drawing: Drawing, positions: str, words: Sequence[str]) -> str:
     )
 
 
-def _answer(drawing: Drawing, reply: Reply, answer: str) -> None:
-    """Turn the graph's own output into the contract's, ``[batch, width]``."""
-    found = _PREFIX + reply.output
-    if reply.form == "label":
-        found = _one_hot(drawing, found, reply.classes)
-    if reply.form in ("label", "probabilities") and reply.width == 1:
-        found = drawing.add("Gather", found, drawing.constant(np.array([1])), axis=1)
-    shape = drawing.constant(np.array([-1, reply.width]))
-    found = drawing.add("Reshape", found, shape)
-    if reply.form not in ("probability", "probabilities"):
-        drawing.add("Cast", found, output=answer, to=TensorProto.FLOAT)
+def _add_output(builder: GraphBuilder, mapping: OutputMapping, output_tensor: str) -> None:
+    """Convert the output of the graph to that of the bundle, ``[batch, width]``."""
+    found = _PREFIX + mapping.output
+    if mapping.form == "label":
+        found = _one_hot(builder, found, mapping.classes)
+    if mapping.form in ("label", "probabilities") and mapping.width == 1:
+        found = builder.add("Gather", found, builder.constant(np.array([1])), axis=1)
+    shape = builder.constant(np.array([-1, mapping.width]))
+    found = builder.add("Reshape", found, shape)
+    if mapping.form not in ("probability", "probabilities"):
+        builder.add("Cast", found, output=output_tensor, to=TensorProto.FLOAT)
         return
-    found = drawing.add("Cast", found, to=TensorProto.FLOAT)
-    # Sums over many trees stray beyond one in their last bit.
-    found = drawing.add("Min", found, drawing.constant(np.array(1, dtype=np.float32)))
-    drawing.add("Max", found, drawing.constant(np.array(0, dtype=np.float32)), output=answer)
+    found = builder.add("Cast", found, to=TensorProto.FLOAT)
+    # Sums over many trees can exceed one by rounding.
+    found = builder.add("Min", found, builder.constant(np.array(1, dtype=np.float32)))
+    builder.add("Max", found, builder.constant(np.array(0, dtype=np.float32)), output=output_tensor)
 
 
-def _one_hot(drawing: Drawing, found: str, classes: Sequence[str] | Sequence[int]) -> str:
+def _one_hot(builder: GraphBuilder, found: str, classes: Sequence[str] | Sequence[int]) -> str:
     codes: list[int] = [code for code in classes if isinstance(code, int)]
     if not codes:
         codes = list(range(len(classes)))
-        found = drawing.add(
+        found = builder.add(
             "LabelEncoder",
             found,
             domain="ai.onnx.ml",
@@ -148,37 +148,37 @@ def _one_hot(drawing: Drawing, found: str, classes: Sequence[str] | Sequence[int
             values_int64s=codes,
             default_int64=-1,
         )
-    found = drawing.add("Cast", found, to=TensorProto.INT64)
-    found = drawing.add("Reshape", found, drawing.constant(np.array([-1, 1])))
-    same = drawing.add("Equal", found, drawing.constant(np.array(codes)))
-    return drawing.add("Cast", same, to=TensorProto.FLOAT)
+    found = builder.add("Cast", found, to=TensorProto.INT64)
+    found = builder.add("Reshape", found, builder.constant(np.array([-1, 1])))
+    same = builder.add("Equal", found, builder.constant(np.array(codes)))
+    return builder.add("Cast", same, to=TensorProto.FLOAT)
 
 
-def _needed(nodes: Sequence[NodeProto], answer: str) -> list[NodeProto]:
-    """The nodes that the answer depends on, in their order."""
-    wanted, kept = {answer}, []
+def _needed(nodes: Sequence[NodeProto], output_tensor: str) -> list[NodeProto]:
+    """The nodes that the output depends on, in order."""
+    wanted, retained = {output_tensor}, []
     for node in reversed(nodes):
         if wanted.intersection(node.output):
             wanted.update(_reads(node))
-            kept.append(node)
-    return kept[::-1]
+            retained.append(node)
+    return retained[::-1]
 
 
 def _reads(node: NodeProto) -> set[str]:
-    """Every name that a node takes, inside its branches and loops too."""
+    """Every input of a node, including those used in its subgraphs."""
     inner = [part for attribute in node.attribute for part in (attribute.g, *attribute.graphs)]
     return set(node.input).union(*(_reads(step) for graph in inner for step in graph.node))
 
 
-def _teach_words(model: ModelProto) -> None:
-    """Let the graph know the LabelEncoder that we add."""
+def _require_label_encoder(model: ModelProto) -> None:
+    """Add an operator set that has LabelEncoder."""
     versions = {opset.domain: opset for opset in model.opset_import}
     if "ai.onnx.ml" not in versions:
         model.opset_import.append(helper.make_opsetid("ai.onnx.ml", _WORDS_SINCE))
     elif versions["ai.onnx.ml"].version < _WORDS_SINCE:
         if any(node.op_type == "LabelEncoder" for node in model.graph.node):
-            raise ImportRefused(
-                "it reads words by the first version of ai.onnx.ml. Convert it again with "
+            raise ImportRejected(
+                "it encodes strings with the first version of ai.onnx.ml. Convert it again with "
                 "target_opset={'': 18, 'ai.onnx.ml': 3}."
             )
         versions["ai.onnx.ml"].version = _WORDS_SINCE

@@ -1,1 +1,1 @@
-"""Networks, preprocessing, losses and optimizers of tables."""
+"""Networks, preprocessing, losses and optimizers for tables."""

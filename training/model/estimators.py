@@ -1,5 +1,6 @@
-"""Families that scikit-learn fits; as a graph they are wrapped like anyone else's model."""
+"""Model families that scikit-learn fits; their graphs are wrapped like imported models."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,13 +8,13 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from skl2onnx import to_onnx  # type: ignore[import-untyped]
 from skl2onnx.common.data_types import FloatTensorType  # type: ignore[import-untyped]
+from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import KMeans
 from sklearn.metrics import confusion_matrix
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from training.data.table import Dataset, Float32s, Rows
-from training.importing.graph import Foreign
-from training.importing.outputs import find_reply
+from training.data.table import Dataset, Float32s, Floats, Rows
+from training.importing.graph import ForeignGraph, find_output
 from training.importing.wrapping import wrap
 from training.recipe.table import Recipe
 
@@ -22,62 +23,69 @@ _STARTS = 10
 
 @dataclass(frozen=True)
 class Estimator:
-    """A fitted estimator of scikit-learn that answers like a published graph."""
+    """A fitted scikit-learn estimator with the outputs of a published graph."""
 
     source = "scikit-learn"
     fitted: Any  # scikit-learn ships no types
     recipe: Recipe
 
     def predict(self, features: Float32s) -> Float32s:
-        """``[rows, columns]`` in raw units to the answers, ``[rows, outputs]``."""
+        """``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
         labels = self.recipe.target.labels
-        if not len(features):  # which scikit-learn refuses
+        if not len(features):  # which scikit-learn rejects
             return np.empty((0, len(labels) if self.recipe.task == "multiclass" else 1), np.float32)
         if not labels:
             return np.asarray(self.fitted.predict(features)[:, np.newaxis], dtype=np.float32)
         shares = np.zeros((len(features), len(labels)), dtype=np.float32)
-        if self.recipe.network.family == "k-means":
+        if isinstance(self.fitted, ClusterMixin):
             shares[np.arange(len(features)), self.fitted.predict(features)] = 1
         else:
             shares[:, self.fitted.classes_] = self.fitted.predict_proba(features)
         return shares[:, 1:] if self.recipe.task == "binary" else shares
 
-    def graph(self, answer: str) -> bytes:
-        """The estimator as a graph that keeps the contract, its one output called `answer`."""
+    def graph(self, output_tensor: str) -> bytes:
+        """The estimator as an ONNX file of a bundle, its one output called `output_tensor`."""
         columns, labels = self.recipe.features, self.recipe.target.labels
         kind = FloatTensorType([None, len(columns)])
-        foreign = Foreign(to_onnx(self.fitted, initial_types=[("columns", kind)]))
+        foreign = ForeignGraph(to_onnx(self.fitted, initial_types=[("columns", kind)]))
         probe = np.zeros((1, len(columns)), dtype=np.float32)
-        reply = find_reply(foreign.run(probe, columns), foreign.classes, labels)
-        return wrap(foreign, columns, reply, answer)
+        mapping = find_output(foreign.run(probe, columns), foreign.classes, labels)
+        return wrap(foreign, columns, mapping, output_tensor)
 
 
 def fit_estimator(recipe: Recipe, data: Dataset, training: Rows) -> Estimator:
-    """Fit the recipe's family to the training rows.
+    """Fit the recipe's family to the training set.
 
     Args:
-        recipe: of a family that scikit-learn fits.
+        recipe: with a family of scikit-learn.
         data: all rows.
-        training: the rows to learn from.
+        training: the rows of the training set.
     """
     x, y = data.features[training], data.target[training]
-    if recipe.task == "regression":
-        tree = DecisionTreeRegressor(random_state=recipe.seed)
-        return Estimator(tree.fit(x, y), recipe)
-    positions = y.astype(np.intp)
-    if recipe.network.family == "k-means":
-        return Estimator(_clusters(recipe, x, positions), recipe)
-    return Estimator(DecisionTreeClassifier(random_state=recipe.seed).fit(x, positions), recipe)
+    y = y if recipe.task == "regression" else y.astype(np.intp)
+    return Estimator(FITTERS[recipe.network.family](recipe, x, y), recipe)
 
 
-def _clusters(recipe: Recipe, x: Float32s, positions: Rows) -> KMeans:
-    """Clusters found without looking at the labels, then put into the labels' order.
+def _decision_tree(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
+    kind = DecisionTreeRegressor if recipe.task == "regression" else DecisionTreeClassifier
+    return kind(random_state=recipe.seed).fit(x, y)
 
-    Each cluster takes the name that agrees with most of its rows, every name once.
+
+def _k_means(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
+    """Clusters found without the labels, then sorted into the order of the labels.
+
+    The assignment of clusters to labels agrees with as many rows as possible.
     """
     count = len(recipe.target.labels)
     clusters = KMeans(count, n_init=_STARTS, random_state=recipe.seed).fit(x)
-    together = confusion_matrix(positions, clusters.labels_, labels=range(count))
+    together = confusion_matrix(y, clusters.labels_, labels=range(count))
     _, order = linear_sum_assignment(together, maximize=True)
     clusters.cluster_centers_ = clusters.cluster_centers_[order]
     return clusters
+
+
+FITTERS: Mapping[str, Callable[[Recipe, Float32s, Floats], BaseEstimator]] = {
+    "decision-tree": _decision_tree,
+    "k-means": _k_means,
+}
+"""The families that scikit-learn fits, from features ``[rows, columns]`` and target ``[rows]``."""

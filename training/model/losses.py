@@ -1,4 +1,4 @@
-"""What a fit makes small: each loss gives one number for each row."""
+"""Losses: each gives one number per row."""
 
 from collections.abc import Callable
 
@@ -11,23 +11,20 @@ from training.data.table import Floats
 from training.recipe.table import Loss, Recipe
 
 RowLoss = Callable[[Tensor, Tensor], Tensor]
-"""Scores ``[rows, outputs]`` and target ``[rows]`` to ``[rows]``."""
+"""Scores ``[rows, outputs]`` and target ``[rows]`` to losses ``[rows]``."""
 
 
 def loss_of(recipe: Recipe) -> RowLoss:
-    """The recipe's loss, or the usual one for its task."""
-    usual: dict[str, Loss] = {"regression": "mse"}
-    if recipe.network.family == "perceptron":
-        usual = {"binary": "perceptron"}
-    wish = recipe.training.loss if recipe.training else None
-    name = wish or usual.get(recipe.task, "cross-entropy")
+    """The recipe's loss, or the default of its task and family."""
     if recipe.task == "multiclass":
         return _categorical_cross_entropy
-    return _LOSSES[name]
+    default: Loss = "mse" if recipe.task == "regression" else recipe.family.binary_loss
+    chosen = recipe.training.loss if recipe.training else None
+    return _LOSSES[chosen or default]
 
 
 def penalty(network: nn.Module, l1: float, l2: float) -> Tensor | float:
-    """``l1 * sum |w| + l2 * sum w²`` over the weights; biases go free."""
+    """``l1 * sum |w| + l2 * sum w²`` over the weights without biases."""
     if l1 == 0 and l2 == 0:
         return 0.0
     weights = torch.cat([p.flatten() for p in network.parameters() if p.dim() > 1])
@@ -35,10 +32,10 @@ def penalty(network: nn.Module, l1: float, l2: float) -> Tensor | float:
 
 
 def class_weights(classes: Floats) -> Floats:
-    """For each class the weight that gives all of them the same say, ``[classes]``.
+    """The balanced weight of each class, as in scikit-learn, ``[classes]``.
 
     Args:
-        classes: ``[rows]``, the training part's label positions.
+        classes: ``[rows]``, label positions of the training set.
     """
     counts = np.bincount(classes.astype(int))
     return np.asarray(len(classes) / (np.count_nonzero(counts) * np.maximum(counts, 1)))
@@ -69,9 +66,9 @@ def _hinge(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def _perceptron(scores: Tensor, target: Tensor) -> Tensor:
-    """Its gradient is Rosenblatt's rule: (answer - target) * input, nought where the answer is."""
-    answer = (scores[:, 0].detach() >= 0).to(target.dtype)
-    return (answer - target) * scores[:, 0]
+    """Its gradient is Rosenblatt's rule, (prediction - target) * input."""
+    prediction = (scores[:, 0].detach() >= 0).to(target.dtype)
+    return (prediction - target) * scores[:, 0]
 
 
 _LOSSES: dict[Loss, RowLoss] = {

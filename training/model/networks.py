@@ -1,7 +1,7 @@
-"""The learned part of a model: from prepared columns to scores."""
+"""Networks for tables, from preprocessed columns to scores."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from training.recipe.table import Activation, Network
 
 
 class Maxout(nn.Module):
-    """The greater of two linear pieces (Goodfellow and others, 2013)."""
+    """The maximum of two linear layers (Goodfellow et al., 2013)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -23,10 +23,10 @@ class Maxout(nn.Module):
 
 
 class PiecewiseLinear(nn.Module):
-    """How far each number has come through each of its quantile bins, 0 to 1.
+    """The position of each number within each of its quantile bins, 0 to 1.
 
-    The piecewise linear encoding of Gorishniy and others, "On Embeddings for Numerical Features
-    in Tabular Deep Learning" (2022), beside the numbers themselves.
+    The piecewise linear encoding of Gorishniy et al., "On Embeddings for Numerical Features in
+    Tabular Deep Learning" (2022), concatenated with the numbers themselves.
     """
 
     start: Tensor
@@ -49,9 +49,9 @@ class PiecewiseLinear(nn.Module):
 
 
 class Periodic(nn.Module):
-    """Sines and cosines of each number with learned frequencies, beside the number itself.
+    """Sines and cosines of each number with learned frequencies, and the number itself.
 
-    The periodic embedding of the same paper; frequencies start as normal draws of deviation 0.5.
+    The periodic embedding of the same paper; initial frequencies are normal with deviation 0.5.
     """
 
     def __init__(self, columns: int, bins: int) -> None:
@@ -66,7 +66,7 @@ class Periodic(nn.Module):
 
 
 class Embedded(nn.Module):
-    """The first columns, which are numbers, through an embedding; the others as they are."""
+    """Embeds the first columns, which are numbers, and passes the others through."""
 
     def __init__(self, embedding: PiecewiseLinear | Periodic, numbers: int, width: int) -> None:
         super().__init__()
@@ -93,18 +93,20 @@ class Ensemble(nn.Module):
 
 
 def build(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Module:
-    """An unfitted network from prepared columns to scores.
+    """An untrained network from preprocessed columns to scores.
 
     Args:
-        plan: the recipe's wishes.
-        training: ``[rows, width]``, the prepared training part, from which embeddings take bins.
-        numbers: how many of its first columns are numbers.
-        outputs: scores for each row: one, or one for each of several labels.
+        plan: the section of the recipe.
+        training: ``[rows, width]``, the preprocessed training set; embeddings use it.
+        numbers: how many leading columns are numbers.
+        outputs: scores per row: one, or one per label.
     """
-    if plan.family == "mlp":
-        return _mlp(plan, training, numbers, outputs).to(training.dtype)
+    return BUILDERS[plan.family](plan, training, numbers, outputs).to(training.dtype)
+
+
+def _linear(_: Network, training: Tensor, __: int, outputs: int) -> nn.Module:
     linear = nn.Linear(training.shape[1], outputs, dtype=training.dtype)
-    # These losses have one valley; starting from nought makes every run take the same way.
+    # The losses are convex; starting from zero makes runs reproducible.
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear
@@ -117,7 +119,7 @@ def _mlp(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Modu
         embedded = Embedded(_embedding(plan, training[:, :numbers]), numbers, width)
         layers.append(embedded)
         width = embedded.outputs
-    for units in plan.hidden:
+    for units in plan.hidden_layer_sizes:
         layers += _hidden_layer(plan, width, units)
         width = units
     return nn.Sequential(*layers, nn.Linear(width, outputs))
@@ -142,7 +144,7 @@ def _hidden_layer(plan: Network, inputs: int, units: int) -> list[nn.Module]:
 
 
 def _quantiles(column: Tensor, shares: Tensor) -> Tensor:
-    # torch.quantile refuses more than 16 million values; sorting does not.
+    # torch.quantile is limited to 16 million values.
     ordered = column.sort().values
     return ordered[(shares * (len(ordered) - 1)).round().long()]
 
@@ -155,3 +157,11 @@ _ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
 }
+
+BUILDERS: Mapping[str, Callable[[Network, Tensor, int, int], nn.Module]] = {
+    "linear": _linear,
+    "logistic": _linear,
+    "perceptron": _linear,
+    "mlp": _mlp,
+}
+"""The families that PyTorch fits, with functions that take the arguments of `build`."""

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules by the names that recipes use."""
+"""Optimizers and learning-rate schedules by their names in recipes."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,10 @@ from torch.optim import Optimizer, lr_scheduler
 from training.recipe.table import Descent, Schedule
 
 
-def build_optimiser(plan: Descent, network: nn.Module) -> Optimizer:
-    """The recipe's optimiser over the network's parameters."""
+def build_optimizer(plan: Descent, network: nn.Module) -> Optimizer:
+    """The recipe's optimizer over the network's parameters."""
     parameters = list(network.parameters())
-    if plan.optimiser == "LBFGS":
+    if plan.optimizer == "LBFGS":
         return torch.optim.LBFGS(
             parameters,
             lr=plan.learning_rate,
@@ -21,7 +21,7 @@ def build_optimiser(plan: Descent, network: nn.Module) -> Optimizer:
             line_search_fn="strong_wolfe",
         )
     rate, weight_decay, momentum = plan.learning_rate, plan.weight_decay, plan.momentum
-    if plan.optimiser == "SGD":
+    if plan.optimizer == "SGD":
         return torch.optim.SGD(
             parameters,
             lr=rate,
@@ -29,41 +29,41 @@ def build_optimiser(plan: Descent, network: nn.Module) -> Optimizer:
             momentum=momentum,
             nesterov=plan.nesterov,
         )
-    if plan.optimiser == "RMSprop":
+    if plan.optimizer == "RMSprop":
         return torch.optim.RMSprop(
             parameters, lr=rate, weight_decay=weight_decay, momentum=momentum
         )
-    build: Callable[..., Optimizer] = getattr(torch.optim, plan.optimiser)
+    build: Callable[..., Optimizer] = getattr(torch.optim, plan.optimizer)
     return build(parameters, lr=rate, weight_decay=weight_decay)
 
 
-def build_schedule(plan: Descent, optimiser: Optimizer, batches: int) -> lr_scheduler.LRScheduler:
-    """How the learning rate moves with each of ``epochs * batches`` steps."""
-    return _SCHEDULES[plan.schedule](plan, optimiser, plan.epochs * batches)
+def build_schedule(plan: Descent, optimizer: Optimizer, batches: int) -> lr_scheduler.LRScheduler:
+    """The learning rate for each of ``epochs * batches`` steps."""
+    return _SCHEDULES[plan.schedule](plan, optimizer, plan.epochs * batches)
 
 
-def _constant(_: Descent, optimiser: Optimizer, __: int) -> lr_scheduler.LRScheduler:
-    return lr_scheduler.LambdaLR(optimiser, lambda _: 1.0)
+def _constant(_: Descent, optimizer: Optimizer, __: int) -> lr_scheduler.LRScheduler:
+    return lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
 
 
-def _step(plan: Descent, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
-    """Times ``decay`` after one third and after two thirds."""
-    return lr_scheduler.StepLR(optimiser, step_size=max(steps // 3, 1), gamma=plan.decay)
+def _step(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+    """Multiplied by ``gamma`` after one third and after two thirds."""
+    return lr_scheduler.StepLR(optimizer, step_size=max(steps // 3, 1), gamma=plan.gamma)
 
 
-def _exponential(plan: Descent, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
-    """Evenly in the logarithm, to ``decay`` times the first rate at the end."""
-    return lr_scheduler.ExponentialLR(optimiser, gamma=plan.decay ** (1 / steps))
+def _exponential(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+    """Exponential decay to ``gamma`` times the initial rate."""
+    return lr_scheduler.ExponentialLR(optimizer, gamma=plan.gamma ** (1 / steps))
 
 
-def _cosine(_: Descent, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
-    return lr_scheduler.CosineAnnealingLR(optimiser, T_max=steps)
+def _cosine(_: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+    return lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
 
 
-def _one_cycle(plan: Descent, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
-    """Up to the learning rate and down to almost nought (Smith, 2018)."""
+def _one_cycle(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+    """Up to the learning rate, then down to almost zero (Smith, 2018)."""
     return lr_scheduler.OneCycleLR(
-        optimiser,
+        optimizer,
         max_lr=plan.learning_rate,
         total_steps=steps + 1,
         pct_start=0.2,
@@ -71,10 +71,10 @@ def _one_cycle(plan: Descent, optimiser: Optimizer, steps: int) -> lr_scheduler.
     )
 
 
-def _inverse_time(plan: Descent, optimiser: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
-    """``1 / (1 + decay * epoch)``."""
+def _inverse_time(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
+    """``1 / (1 + gamma * epoch)``."""
     batches = steps // plan.epochs
-    return lr_scheduler.LambdaLR(optimiser, lambda step: 1 / (1 + plan.decay * step / batches))
+    return lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + plan.gamma * step / batches))
 
 
 _SCHEDULES: dict[Schedule, Callable[[Descent, Optimizer, int], lr_scheduler.LRScheduler]] = {

@@ -1,30 +1,20 @@
-"""The whole model as one module: raw units in, final answer out; this is what is exported."""
-
-from dataclasses import dataclass
+"""The complete model as one module, from raw units to predictions, as it is exported."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.data.table import Dataset, Float32s, Floats, Rows
-from training.evaluation.calibration import choose_unsure
-from training.evaluation.metrics import choose_threshold, confidence
-from training.fit import Examples, History, fit
-from training.model.estimators import Estimator, fit_estimator
-from training.model.losses import class_weights, loss_of
-from training.model.networks import Ensemble, build
-from training.model.preprocessing import Preparation, fit_preparation
-from training.model.scaling import Scaler, fit_scaler
-from training.recipe.table import Recipe, Training
+from training.data.table import Float32s
+from training.model.networks import Ensemble
+from training.model.preprocessing import Preprocessing, Scaler
 
 _CHUNK = 65_536
 _LARGEST_LOGARITHM = 80.0
-"""Its exponential is still a float32, so no row far from all others answers infinity."""
-_PRECISION = {32: torch.float32, 64: torch.float64}
+"""Its exponential still fits float32, so outliers do not give infinity."""
 
 
 class ValueHead(nn.Module):
-    """Back from the fitted scale to the target's own unit."""
+    """From the fitted scale back to the unit of the target."""
 
     def __init__(self, scaler: Scaler, *, log: bool) -> None:
         super().__init__()
@@ -38,104 +28,23 @@ class ValueHead(nn.Module):
 
 
 class Predictor(nn.Module):
-    """Preparation, networks and the final function, in one graph."""
+    """Preprocessing, networks and the output function, in one graph."""
 
     source = "PyTorch"
 
-    def __init__(self, preparation: Preparation, networks: Ensemble, head: nn.Module) -> None:
+    def __init__(self, preprocessing: Preprocessing, networks: Ensemble, head: nn.Module) -> None:
         super().__init__()
-        self.preparation = preparation
+        self.preprocessing = preprocessing
         self.networks = networks
         self.head = head
 
     def forward(self, features: Tensor) -> Tensor:
-        """``[rows, columns]`` in raw units to the answer, ``[rows, outputs]``."""
-        answer: Tensor = self.head(self.networks(self.preparation(features)))
-        return answer
+        """``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
+        prediction: Tensor = self.head(self.networks(self.preprocessing(features)))
+        return prediction
 
     def predict(self, features: Float32s) -> Float32s:
-        """The answers in float32, as the exported graph gives them."""
+        """Predictions in float32, as the exported graph computes them."""
         with torch.no_grad():
             parts = [self(part) for part in torch.split(torch.from_numpy(features), _CHUNK)]
         return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class Learned:
-    """A fitted predictor and how it came about."""
-
-    predictor: Predictor | Estimator
-    histories: list[History]
-    threshold: float
-    """Of two labels the second is answered from this probability on."""
-    unsure_below: float | None = None
-    """An answer of a lesser probability is unsure, where the validation part could tell."""
-
-
-def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> Learned:
-    """Fit preparation and networks on the training rows; validation rows only decide.
-
-    They decide when to stop, from which probability on the second of two labels is answered, and
-    below which an answer is unsure.
-
-    Args:
-        recipe: what to fit and how.
-        data: all rows.
-        training: the rows to learn from.
-        validation: the rows to watch; may be none.
-    """
-    predictor: Predictor | Estimator
-    histories: list[History] = []
-    if recipe.training is None:
-        predictor = fit_estimator(recipe, data, training)
-    else:
-        predictor, histories = _fit_networks(recipe, recipe.training, data, training, validation)
-    answers = predictor.predict(data.features[validation])
-    threshold = choose_threshold(recipe.target.threshold, data.target[validation], answers)
-    unsure = None
-    if recipe.task != "regression":
-        unsure = choose_unsure(*confidence(data.target[validation], answers, threshold))
-    return Learned(predictor, histories, threshold, unsure)
-
-
-def _fit_networks(
-    recipe: Recipe, plan: Training, data: Dataset, training: Rows, validation: Rows
-) -> tuple[Predictor, list[History]]:
-    dtype = _PRECISION[plan.precision]
-    preparation = fit_preparation(recipe.preparation, data.columns, data.features[training])
-    preparation.to(dtype)
-    head, wanted = _head(recipe, data.target, training)
-    say = np.ones(len(wanted))
-    if plan.class_weights == "balanced" and recipe.task != "regression":
-        say = class_weights(data.target[training])[data.target.astype(int)]
-
-    def examples(rows: Rows) -> Examples:
-        x = preparation(torch.from_numpy(data.features[rows]).to(dtype))
-        y, weight = (torch.from_numpy(values[rows]).to(dtype) for values in (wanted, say))
-        return Examples(x, y, weight)
-
-    seen = examples(training)
-    watched = examples(validation) if len(validation) else None
-    outputs = len(recipe.target.labels) if recipe.task == "multiclass" else 1
-    networks: list[nn.Module] = []
-    histories = []
-    for member in range(recipe.network.members):
-        torch.manual_seed(recipe.seed + member)
-        network = build(recipe.network, seen.x, preparation.numbers_width, outputs)
-        histories.append(fit(network, loss_of(recipe), seen, watched, plan))
-        networks.append(network)
-    predictor = Predictor(preparation, Ensemble(networks), head)
-    predictor.float().eval()
-    return predictor, histories
-
-
-def _head(recipe: Recipe, target: Floats, training: Rows) -> tuple[nn.Module, Floats]:
-    """The last module, and the target as the network should answer it."""
-    if recipe.task == "regression":
-        value = np.log1p(target) if recipe.target.log else target
-        scaler = fit_scaler("standard", value[training, np.newaxis])
-        scaled = (value - scaler.offset.numpy()) / scaler.scale.numpy()
-        return ValueHead(scaler, log=recipe.target.log), scaled
-    if recipe.task == "multiclass":
-        return nn.Softmax(dim=1), target
-    return (nn.Hardsigmoid() if recipe.network.family == "perceptron" else nn.Sigmoid()), target

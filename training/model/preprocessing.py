@@ -1,7 +1,7 @@
-"""From raw columns to what a network sees: modules, and as such part of the exported graph."""
+"""From raw columns to network inputs: modules, so that they are part of the exported graph."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,15 +10,17 @@ from torch import Tensor, nn
 
 from training.data.table import Column, Floats
 from training.errors import DataError
-from training.model.scaling import Scaler, fit_scaler
 from training.recipe import table as recipe
+from training.recipe.table import ScalerKind
 
 _ANGLES = [k * math.pi / 8 for k in (1, 2, 3, 5, 6, 7)]
-"""Between the axes, which the columns are themselves."""
+"""Without 0 and π/2, which are the columns themselves."""
+_MIN_SCALE = 1e-30
+"""A smaller span is the rounding of a constant column; float32 could not divide by it."""
 
 
 class Imputer(nn.Module):
-    """Puts the training part's typical value where a number is missing."""
+    """Replaces missing numbers by a statistic of the training set."""
 
     fill: Tensor
 
@@ -32,7 +34,7 @@ class Imputer(nn.Module):
 
 
 class Clipper(nn.Module):
-    """Holds each column within bounds learned from the training part."""
+    """Clips each column to quantiles of the training set."""
 
     low: Tensor
     high: Tensor
@@ -43,14 +45,14 @@ class Clipper(nn.Module):
         self.register_buffer("high", torch.as_tensor(high, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, columns]`` in raw units, extremes moved to the bounds."""
+        """``[rows, columns]`` in raw units, the same shape out."""
         return torch.minimum(torch.maximum(x, self.low), self.high)
 
 
 class OneHot(nn.Module):
-    """A category's position becomes a column of ones and noughts for each word.
+    """One-hot encoding of a category's position.
 
-    A missing or unseen category is no word: all its columns are nought.
+    Missing and unseen categories have zeros in all columns.
     """
 
     words: Tensor
@@ -60,15 +62,15 @@ class OneHot(nn.Module):
         self.register_buffer("words", torch.arange(count, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows]`` of positions to ``[rows, words]``."""
+        """``[rows]`` of positions to ``[rows, categories]``."""
         return (x.unsqueeze(1) == self.words).to(x.dtype)
 
 
-class Turned(nn.Module):
-    """Pairs of columns as they look from other angles, after the columns themselves.
+class Rotated(nn.Module):
+    """Appends rotated copies of pairs of columns.
 
-    A network that sees each number in bins draws its lines along the axes. A coast runs slantwise:
-    turned coordinates let the same bins follow it.
+    A network over binned numbers has decision boundaries along the axes. Rotated coordinates add
+    other directions, for example along a coast.
     """
 
     first: Tensor
@@ -87,11 +89,31 @@ class Turned(nn.Module):
         return torch.cat([x, *turns], dim=1)
 
 
-class Preparation(nn.Module):
-    """Numbers imputed, clipped and scaled; categories one-hot; and which values were missing.
+class Scaler(nn.Module):
+    """``(x - offset) / scale`` for each column; both are in the unit of the column."""
 
-    The columns come out in this order: numbers and booleans, turned pairs, one block for each
-    category, then one indicator for each column that had missing cells in the training part.
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(self, offset: Floats, scale: Floats) -> None:
+        super().__init__()
+        self.register_buffer("offset", torch.as_tensor(offset, dtype=torch.float64))
+        self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[rows, columns]`` in raw units to the same shape, scaled."""
+        return (x - self.offset) / self.scale
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Back to raw units."""
+        return z * self.scale + self.offset
+
+
+class Preprocessing(nn.Module):
+    """Imputes, clips and scales numbers, encodes categories, and marks missing values.
+
+    Output columns: numbers and booleans, rotated pairs, one block per category, then one indicator
+    per column that had missing cells in the training set.
     """
 
     numbers: Tensor
@@ -111,11 +133,11 @@ class Preparation(nn.Module):
         self.positions = [position for position, _ in categories]
         self.one_hots = nn.ModuleList(OneHot(words) for _, words in categories)
         self.register_buffer("indicated", torch.tensor(indicated, dtype=torch.long))
-        turns = sum(step.outputs for step in steps if isinstance(step, Turned))
+        turns = sum(step.outputs for step in steps if isinstance(step, Rotated))
         self.numbers_width = len(numeric) + turns
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, columns]`` in raw units to ``[rows, width]`` without units."""
+        """``[rows, columns]`` in raw units to ``[rows, width]``, scaled."""
         blocks = [self.steps(self._numbers(x))] if self.numeric else []
         for position, one_hot in zip(self.positions, self.one_hots, strict=True):
             blocks.append(one_hot(x[:, position]))
@@ -124,27 +146,27 @@ class Preparation(nn.Module):
         return torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
 
     def _numbers(self, x: Tensor) -> Tensor:
-        """The columns that are no categories; where none is one, there is nothing to pick."""
+        """The columns that are not categories."""
         return x if len(self.numeric) == x.shape[1] else x.index_select(1, self.numbers)
 
     @property
     def scaler(self) -> Scaler | None:
-        """The fitted scaler, where there are numbers to scale."""
+        """The fitted scaler, if there are numbers to scale."""
         return next((step for step in self.steps if isinstance(step, Scaler)), None)
 
 
-def fit_preparation(
-    plan: recipe.Preparation, columns: Sequence[Column], training: npt.NDArray[np.float32]
-) -> Preparation:
-    """Learn the preparation from the training part and from nothing else.
+def fit_preprocessing(
+    plan: recipe.Preprocessing, columns: Sequence[Column], training: npt.NDArray[np.float32]
+) -> Preprocessing:
+    """Fit the preprocessing to the training set.
 
     Args:
-        plan: the recipe's wishes.
+        plan: the section of the recipe.
         columns: what each column is.
-        training: ``[rows, columns]`` as `tabular.encode_features` gives it.
+        training: ``[rows, columns]`` as `encode_features` returns it.
 
     Raises:
-        DataError: a column has no value at all in the training part.
+        DataError: a column has no value in the training set.
     """
     x = training.astype(np.float64)
     missing = np.isnan(x)
@@ -159,20 +181,56 @@ def fit_preparation(
         for k, column in enumerate(columns)
         if column.feature.type == "category"
     ]
-    indicated = [int(k) for k in np.flatnonzero(missing.any(axis=0))] if plan.indicator else []
+    indicated = [int(k) for k in np.flatnonzero(missing.any(axis=0))] if plan.add_indicator else []
     impute = any(columns[k].feature.optional for k in numeric)
     steps = _numeric_steps(plan, x[:, numeric], impute=impute) if numeric else nn.Sequential()
-    if plan.turned:
-        place = {columns[k].feature.name: position for position, k in enumerate(numeric)}
-        steps.append(Turned([(place[first], place[second]) for first, second in plan.turned]))
-    return Preparation(steps, numeric, categories, indicated)
+    if plan.rotated:
+        slots = {columns[k].feature.name: position for position, k in enumerate(numeric)}
+        steps.append(Rotated([(slots[first], slots[second]) for first, second in plan.rotated]))
+    return Preprocessing(steps, numeric, categories, indicated)
 
 
-def _numeric_steps(plan: recipe.Preparation, x: Floats, *, impute: bool) -> nn.Sequential:
-    fill = np.nanmedian(x, axis=0) if plan.fill == "median" else np.nanmean(x, axis=0)
+def _numeric_steps(plan: recipe.Preprocessing, x: Floats, *, impute: bool) -> nn.Sequential:
+    fill = np.nanmedian(x, axis=0) if plan.impute == "median" else np.nanmean(x, axis=0)
     steps: list[nn.Module] = [Imputer(fill)] if impute else []
     if plan.clip > 0:
         low, high = np.nanquantile(x, [plan.clip, 1 - plan.clip], axis=0)
         steps.append(Clipper(low, high))
         x = np.clip(x, low, high)
     return nn.Sequential(*steps, fit_scaler(plan.scaler, x))
+
+
+def fit_scaler(kind: ScalerKind, values: Floats) -> Scaler:
+    """Fit a scaler to ``[rows, columns]``, ignoring NaN; constant columns are not scaled.
+
+    Args:
+        kind: ``min-max`` maps the range to 0…1, ``standard`` gives mean 0 and deviation 1,
+            ``mean`` subtracts the mean and divides by the range, ``robust`` subtracts the median
+            and divides by the interquartile range, ``none`` leaves the values as they are.
+        values: the training set in raw units.
+    """
+    offset, scale = _RULES[kind](values)
+    return Scaler(offset, np.where(scale > _MIN_SCALE, scale, 1.0))
+
+
+def _span(x: Floats) -> Floats:
+    return np.asarray(np.nanmax(x, axis=0) - np.nanmin(x, axis=0), dtype=np.float64)
+
+
+def _mean(x: Floats) -> Floats:
+    return np.asarray(np.nanmean(x, axis=0), dtype=np.float64)
+
+
+def _robust(x: Floats) -> tuple[Floats, Floats]:
+    low, middle, high = np.nanquantile(x, [0.25, 0.5, 0.75], axis=0)
+    # A column that is mostly one value has no interquartile range, but still a deviation.
+    return middle, np.where(high > low, high - low, np.nanstd(x, axis=0))
+
+
+_RULES: dict[ScalerKind, Callable[[Floats], tuple[Floats, Floats]]] = {
+    "min-max": lambda x: (np.nanmin(x, axis=0), _span(x)),
+    "standard": lambda x: (_mean(x), np.nanstd(x, axis=0)),
+    "mean": lambda x: (_mean(x), _span(x)),
+    "robust": _robust,
+    "none": lambda x: (np.zeros(x.shape[1]), np.ones(x.shape[1])),
+}

@@ -1,1 +1,1 @@
-"""Recipes: what a run is, read from one complete file."""
+"""Recipes: complete descriptions of training runs."""

@@ -1,12 +1,14 @@
-"""The recipe of a model that sees pictures, as one checked value."""
+"""The schema of a recipe for images."""
 
 import re
+from functools import partial
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from service.bundle.features import Finite, Text
-from service.bundle.inputs import Side
+from service.bundle.manifest import Side
+from training.recipe.families import IMAGE_FAMILIES, known_family
 from training.recipe.table import Activation, Descent, NotNegative, Section, Seeded, Share
 
 Size = Annotated[int, Field(ge=1, le=16_384)]
@@ -16,96 +18,104 @@ _LAYER = re.compile(r"(conv|dense) [1-9]\d{0,4}|dropout 0\.\d+|pool|flatten")
 _ALL = 1.0
 
 
-class Pictures(Section):
-    """Where the pictures come from: exactly one of `source` and `folder`."""
+class ImageData(Section):
+    """The image source: exactly one of `source` and `folder`."""
 
-    source: str | None = Field(default=None, description="a public data set, by its name")
+    source: str | None = Field(default=None, description="name of a public data set")
     folder: str | None = Field(
         default=None,
-        description="a folder of each class's pictures; or with train/, and validation/ or test/, "
-        "each holding such folders",
+        description="a folder with a folder of images per class; or with train/, and validation/ "
+        "or test/, that each have such folders",
     )
     private: bool = Field(
-        default=False, description="whether the bundle must hold none of the pictures"
+        default=False, description="whether the bundle must not contain any of the images"
     )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.source is None) == (self.folder is None):
-            raise ValueError("exactly one of source and folder says where the pictures come from")
+            raise ValueError("set exactly one of source and folder")
         return self
 
 
-class Answer(Section):
-    """What the pictures show."""
+class ImageTarget(Section):
+    """The label of the images."""
 
-    name: Text = Field(description="what the answer is called: digit, animal")
+    name: Text = Field(description="name of the prediction: digit, animal")
     description: str = ""
     labels: list[Text] = Field(
-        default=[], description="what each class is called; else the names of the folders"
+        default=[], description="names of the classes; by default the names of the folders"
     )
 
 
 class Split(Section):
-    """Shares of the pictures set aside, where the data set does not divide itself."""
+    """Sizes of the test and validation set, if the data set does not define them."""
 
-    test: Share = Field(default=0.2, description="unless the data has a test part of its own")
+    test: Share = Field(
+        default=0.2, description="share of the images, unless the data has a test set"
+    )
     validation: Annotated[Finite, Field(gt=0, lt=1)] = Field(
-        default=0.1, description="of the training pictures, for every choice that is made"
+        default=0.1, description="share of the training images"
     )
 
 
 class Image(Section):
-    """How a picture of any size becomes the network's input."""
+    """The preprocessing of images of any size."""
 
     height: Side
     width: Side
     channels: Literal[1, 3]
     fit: Literal["stretch", "crop", "pad"] = "crop"
     background: Annotated[int, Field(ge=0, le=255)] = 255
-    normalise: Literal["none", "digit"] = "none"
+    normalize: Literal["none", "digit"] = "none"
 
 
 class Augmentation(Section):
-    """How far each training picture is changed at random before each look at it.
+    """Random augmentation of training images.
 
-    Lengths are shares of the picture's side, angles degrees; everything is nought unless said.
+    Lengths are shares of the side of the image, angles are in degrees.
     """
 
-    shift: Share = Field(default=0.0, description="moved this far at most")
+    shift: Share = Field(default=0.0, description="maximum translation")
     rotation: Annotated[Finite, Field(ge=0, le=180)] = 0.0
-    scale: Share = Field(default=0.0, description="0.1: from 0.9 to 1.1 times as large")
-    stretch: Share = Field(default=0.0, description="0.1: width by height from 0.9 to 1.1")
+    scale: Share = Field(default=0.0, description="0.1: zoom between 0.9 and 1.1")
+    stretch: Share = Field(default=0.0, description="0.1: aspect ratio between 0.9 and 1.1")
     shear: Annotated[Finite, Field(ge=0, le=60)] = 0.0
-    elastic: Share = Field(default=0.0, description="points of a coarse grid moved, one deviation")
-    flip: bool = Field(default=False, description="left and right may change places")
+    elastic: Share = Field(
+        default=0.0, description="elastic distortion: standard deviation of a coarse grid"
+    )
+    flip: bool = Field(default=False, description="random horizontal flips")
     stroke: Annotated[Finite, Field(ge=0, le=1)] = Field(
-        default=0.0, description="lines made thicker or thinner, 1: by a whole pixel"
+        default=0.0, description="thicker or thinner lines; 1: by one pixel"
     )
     blur: Annotated[Finite, Field(ge=0, le=1)] = 0.0
     brightness: Share = 0.0
     contrast: Share = 0.0
     saturation: Share = 0.0
     erasing: Annotated[Finite, Field(ge=0, le=1)] = Field(
-        default=0.0, description="share of pictures that lose a rectangle"
+        default=0.0, description="probability of random erasing"
     )
-    edges: Edges = Field(default="background", description="what comes in from outside")
+    edges: Edges = Field(
+        default="background", description="how to fill pixels from outside the image"
+    )
 
 
 class Network(Section):
-    """The learned part: layers in a row, or a small residual network."""
+    """The network: sequential layers, or a small residual network."""
 
-    family: Literal["layers", "residual"]
+    family: Annotated[str, AfterValidator(partial(known_family, IMAGE_FAMILIES))]
     layers: list[str] = Field(
         default=[], description='such as "conv 32", "pool", "dense 128", "dropout 0.5"'
     )
-    kernel: Literal[3, 5] = Field(default=3, description="side of a layer's convolution")
+    kernel_size: Literal[3, 5] = Field(default=3, description="size of the convolutions of layers")
     padding: Literal["valid", "same"] = "same"
     widths: list[Size] = Field(default=[], description="residual: channels of each stage")
     blocks: list[Annotated[int, Field(ge=0, le=16)]] = Field(
         default=[], description="residual: blocks of each stage"
     )
-    stem: Literal[1, 2, 4] = Field(default=1, description="residual: pixels a first step takes")
+    stem: Literal[1, 2, 4] = Field(
+        default=1, description="residual: stride of the first convolution"
+    )
     activation: Activation = "relu"
     batch_norm: bool = False
     dropout: Share = Field(default=0.0, description="before the last layer")
@@ -114,51 +124,51 @@ class Network(Section):
     def _fits_the_family(self) -> Self:
         strange = [layer for layer in self.layers if not _LAYER.fullmatch(layer)]
         if strange:
-            msg = f"layer {strange[0]!r} is not known; write conv 32, pool, dense 128, dropout 0.5"
+            msg = f"unknown layer {strange[0]!r}; write conv 32, pool, dense 128, dropout 0.5"
             raise ValueError(msg)
-        if (self.family == "layers") != bool(self.layers):
-            raise ValueError("layers are listed for the family layers, and for no other")
-        if (self.family == "residual") != bool(self.widths):
-            raise ValueError("widths are listed for the family residual, and for no other")
+        for name, family in IMAGE_FAMILIES.items():
+            if (self.family == name) != bool(getattr(self, family.layers_key)):
+                msg = f"{family.layers_key}: required by the family {name}, and by no other"
+                raise ValueError(msg)
         if len(self.blocks) not in (0, len(self.widths)):
-            raise ValueError("blocks must be as many as widths")
+            raise ValueError("blocks and widths must have the same length")
         if self.activation == "maxout":
-            raise ValueError("maxout is a layer of tables' networks; choose another activation")
+            raise ValueError("maxout is only for tables; choose another activation")
         return self
 
     def remains(self, side: int) -> int:
-        """Pixels of a side that are left after every convolution and pool."""
+        """The size of a side after all convolutions and pools."""
         if self.family == "residual":
             return int(side // self.stem // 2 ** (len(self.widths) - 1))
         for layer in self.layers:
             if layer == "pool":
                 side //= 2
             elif layer.startswith("conv") and self.padding == "valid":
-                side -= self.kernel - 1
+                side -= self.kernel_size - 1
         return side
 
 
 class ImageTraining(Descent):
-    """How the network is fitted."""
+    """The training loop."""
 
     label_smoothing: Share = 0.0
     mixup: NotNegative = Field(
-        default=0.0, description="two pictures are blended by a share of Beta(mixup, mixup)"
+        default=0.0, description="parameter of the Beta distribution of mixup; 0: no mixup"
     )
-    averaging: Annotated[Finite, Field(ge=0, lt=_ALL)] = Field(
+    ema_momentum: Annotated[Finite, Field(ge=0, lt=_ALL)] = Field(
         default=0.0,
-        description="the weights are a moving average that keeps so much at each step; 0: none",
+        description="momentum of the exponential moving average of the weights; 0: no average",
     )
     precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="of the fit; on a GPU and recent CPUs bfloat16 is faster"
+        default="float32", description="bfloat16 is faster on GPUs and recent CPUs"
     )
 
 
 class ImageRecipe(Seeded):
-    """Everything that decides what a model of pictures becomes."""
+    """The complete recipe of an image model."""
 
-    data: Pictures
-    target: Answer
+    data: ImageData
+    target: ImageTarget
     split: Split = Split()
     image: Image
     augmentation: Augmentation = Augmentation()
@@ -169,6 +179,8 @@ class ImageRecipe(Seeded):
     def _leaves_something(self) -> Self:
         for side in (self.image.height, self.image.width):
             if self.network.remains(side) < 1:
-                msg = f"network: of a side of {side} pixels nothing is left after all its pools"
+                msg = (
+                    f"network: its convolutions and pools reduce a side of {side} pixels to nothing"
+                )
                 raise ValueError(msg)
         return self

@@ -1,19 +1,18 @@
-"""The recipe of a model: everything that decides what it becomes, as one checked value."""
+"""The schema of a recipe for tables."""
 
-from typing import Annotated, Literal, get_args
+from functools import partial
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from service.bundle.features import Finite, Text
 from service.bundle.manifest import Name
+from training.recipe.families import TABLE_FAMILIES, TableFamily, Task, known_family
 
 ScalerKind = Literal["min-max", "standard", "mean", "robust", "none"]
-Family = Literal["linear", "logistic", "perceptron", "mlp"]
-Estimator = Literal["decision-tree", "k-means"]
-"""Families that scikit-learn fits; they are converted to ONNX like any model from elsewhere."""
 Activation = Literal["sigmoid", "tanh", "relu", "leaky-relu", "elu", "gelu", "maxout"]
 Loss = Literal["mse", "mae", "huber", "cross-entropy", "hinge", "perceptron"]
-Optimiser = Literal[
+Optimizer = Literal[
     "SGD",
     "RMSprop",
     "Adagrad",
@@ -32,171 +31,183 @@ NotNegative = Annotated[Finite, Field(ge=0)]
 
 
 class Section(BaseModel):
-    """A part of the recipe: immutable, and a key it does not know is a problem."""
+    """A section of a recipe: immutable, without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Data(Section):
-    """Where the table comes from: exactly one of `source`, `file` and `rows`."""
+    """The table source: exactly one of `source`, `file` and `rows`."""
 
-    source: str | None = Field(default=None, description="a public data set, by its name")
+    source: str | None = Field(default=None, description="name of a public data set")
     file: str | None = Field(default=None, description="a CSV file")
     rows: list[list[Finite | str]] | None = Field(default=None, description="the table itself")
     columns: list[Text] | None = Field(
-        default=None, description="names of the columns, for a file without a header and for rows"
+        default=None, description="names of the columns, for rows and for files without a header"
     )
     header: bool | None = Field(
-        default=None, description="whether the first line names the columns; else found out"
+        default=None, description="whether the first line names the columns; detected by default"
     )
     separator: str | None = Field(default=None, min_length=1, max_length=1)
     quote: str | None = Field(default=None, min_length=1, max_length=1)
     decimal: Literal[".", ","] = "."
     thousands: Literal["", ",", ".", " ", "'"] = Field(
-        default="", description="what parts groups of three digits, where numbers have such a mark"
+        default="", description="thousands separator"
     )
     encoding: str | None = None
     missing: list[str] = Field(
         default=["", "?", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None"],
-        description="cells that mean: no value",
+        description="cells that are missing values",
     )
 
 
 class Target(Section):
-    """The column to predict: a quantity, or with `labels` a class."""
+    """The column to predict: a number or, with `labels`, a class."""
 
     column: Text
-    name: str | None = Field(default=None, description="what the answer is called; as the column")
+    name: str | None = Field(
+        default=None, description="name of the prediction; by default that of the column"
+    )
     description: str = ""
     unit: str | None = None
     affix: str | None = Field(
-        default=None, description="what the file writes beside each number: $, kg, %"
+        default=None, description="text before or after each number in the file: $, kg, %"
     )
     log: bool = Field(default=False, description="fit the logarithm of (1 + target)")
-    labels: list[Text] = Field(default=[], description="what each class is called")
-    values: list[str] = Field(default=[], description="how the file writes each label; as labels")
+    labels: list[Text] = Field(default=[], description="names of the classes")
+    values: list[str] = Field(
+        default=[], description="how the file writes each label; by default as in labels"
+    )
     ignore_case: bool = Field(default=False, description="Yes, yes and YES are one label")
-    missing: list[str] = Field(default=[], description="words in this column for: no value")
-    others: Literal["refuse", "drop"] = Field(
-        default="refuse", description="rows whose class is not among the values"
+    missing: list[str] = Field(default=[], description="missing values in this column")
+    others: Literal["reject", "drop"] = Field(
+        default="reject", description="what to do with rows of other classes"
     )
     threshold: Literal["half", "f1", "youden"] | Share = Field(
         default="half",
-        description="the second label's least probability, or how the validation part sets it",
+        description="decision threshold of the second label, or the rule that chooses it",
     )
 
 
 class Feature(Section):
-    """A column that the model sees."""
+    """An input column of the model."""
 
     name: Text
     type: Literal["number", "integer", "boolean", "category"]
     unit: str | None = None
     affix: str | None = Field(
-        default=None, description="what the file writes beside each number: $, kg, %"
+        default=None, description="text before or after each number in the file: $, kg, %"
     )
     description: str = ""
-    minimum: Finite | None = Field(default=None, description="the service refuses values below")
-    maximum: Finite | None = Field(default=None, description="the service refuses values above")
-    categories: list[Text] = Field(
-        default=[], description="the words; empty: those of the training part"
-    )
-    unseen: Literal["refuse", "other"] = Field(
-        default="refuse", description="`other` lets an unknown word in as no category"
+    minimum: Finite | None = Field(default=None, description="the service rejects values below")
+    maximum: Finite | None = Field(default=None, description="the service rejects values above")
+    categories: list[Text] = Field(default=[], description="by default those of the training set")
+    unseen: Literal["reject", "other"] = Field(
+        default="reject",
+        description="what to do with unknown categories; `other` encodes them as none",
     )
     optional: bool = Field(default=False, description="whether the value may be missing")
-    missing: list[str] = Field(default=[], description="this column's own words for: no value")
+    missing: list[str] = Field(default=[], description="missing values in this column")
     example: bool | Finite | str | None = Field(
-        default=None, description="a typical value; else the training part's median or mode"
+        default=None, description="by default the median or mode of the training set"
     )
 
 
 class Split(Section):
-    """How the rows are divided, by the recipe's seed, before anything is learned."""
+    """The split into training, validation and test set, by the seed of the recipe."""
 
-    test: Share = Field(default=0.2, description="share of the rows set aside")
+    test: Share = Field(default=0.2, description="size of the test set, as a share of the rows")
     validation: Share = Field(
-        default=0.0, description="share of the rows that decides when to stop"
+        default=0.0, description="size of the validation set, for early stopping"
     )
     folds: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="cross-validate with so many folds; as many as rows: leave one out"
+        default=0, description="folds of cross-validation; the number of rows: leave-one-out"
     )
     interval_folds: Annotated[int, Field(ge=0)] = Field(
         default=0,
-        description="fit the recipe so many times more, each time without one fold of the rows "
-        "outside the test part, to learn prediction intervals from answers to unseen rows",
+        description="folds outside the test set, whose out-of-fold predictions determine the "
+        "prediction intervals",
     )
     unmeasured: bool = Field(
-        default=False, description="publish without any measurement, for a table that is complete"
+        default=False, description="publish without metrics, for a table with every possible row"
     )
 
 
-class Preparation(Section):
-    """What happens to the columns inside the graph, before the network."""
+class Preprocessing(Section):
+    """The preprocessing of columns inside the graph."""
 
     scaler: ScalerKind = "standard"
-    fill: Literal["median", "mean"] = Field(default="median", description="for missing numbers")
-    indicator: bool = Field(
-        default=True, description="a column telling the network which values were missing"
+    impute: Literal["median", "mean"] = Field(
+        default="median", description="imputation of missing numbers"
+    )
+    add_indicator: bool = Field(
+        default=True, description="add indicator columns for missing values"
     )
     clip: Annotated[Finite, Field(ge=0, lt=0.5)] = Field(
-        default=0.0, description="share of extreme training values at each end to clip at"
+        default=0.0, description="quantile at each end to clip to"
     )
-    turned: list[tuple[str, str]] = Field(
-        default=[], description="pairs of numbers, such as coordinates, to see at angles as well"
+    rotated: list[tuple[str, str]] = Field(
+        default=[],
+        description="pairs of numbers, such as coordinates, of which rotated copies are added",
     )
 
 
 class Network(Section):
-    """The learned part."""
+    """The model family and its layers."""
 
-    family: Family | Estimator
-    hidden: list[Annotated[int, Field(ge=1, le=16_384)]] = []
+    family: Annotated[str, AfterValidator(partial(known_family, TABLE_FAMILIES))]
+    hidden_layer_sizes: list[Annotated[int, Field(ge=1, le=16_384)]] = []
     activation: Activation = "relu"
     dropout: Share = 0.0
     batch_norm: bool = False
     embedding: Literal["none", "piecewise-linear", "periodic"] = Field(
-        default="none", description="how an MLP sees each number: itself, or many views of it"
+        default="none", description="embedding of numbers in an MLP"
     )
     bins: Annotated[int, Field(ge=2, le=1024)] = Field(
-        default=32, description="views of each embedded number"
+        default=32, description="bins or frequencies per embedded number"
     )
     members: Annotated[int, Field(ge=1, le=64)] = Field(
-        default=1, description="networks fitted from different starts and averaged"
+        default=1, description="size of the ensemble"
     )
 
 
 class Descent(Section):
-    """How a network goes downhill."""
+    """The optimizer and its schedule."""
 
-    optimiser: Optimiser
+    optimizer: Optimizer
     learning_rate: Annotated[Finite, Field(gt=0)]
     momentum: Share = 0.0
     nesterov: bool = False
     weight_decay: NotNegative = 0.0
     schedule: Schedule = "constant"
-    decay: Annotated[Finite, Field(gt=0, le=1)] = Field(
-        default=0.1, description="what the step, exponential and inverse-time schedules decay by"
+    gamma: Annotated[Finite, Field(gt=0, le=1)] = Field(
+        default=0.1, description="decay factor of the schedules step, exponential and inverse-time"
     )
     epochs: Annotated[int, Field(ge=1, le=1_000_000)]
-    batch_size: Annotated[int, Field(ge=0)] = Field(default=0, description="rows; 0: all at once")
+    batch_size: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="rows per batch; 0: full batch"
+    )
     patience: Annotated[int, Field(ge=1)] = Field(
-        default=10, description="epochs without improvement after which the fit ends"
+        default=10, description="early stopping: epochs without improvement"
     )
 
 
 class Training(Descent):
-    """How the network is fitted."""
+    """The training loop."""
 
-    loss: Loss | None = Field(default=None, description="else mse, or cross-entropy for classes")
+    loss: Loss | None = Field(
+        default=None, description="by default mse, or cross-entropy for classes"
+    )
     l1: NotNegative = Field(default=0.0, description="penalty on the weights' absolute values")
     l2: NotNegative = Field(default=0.0, description="penalty on the weights' squares")
-    class_weights: Literal["none", "balanced"] = "none"
-    precision: Literal[32, 64] = Field(default=32, description="bits of a number while fitting")
+    class_weight: Literal["none", "balanced"] = "none"
+    precision: Literal[32, 64] = Field(
+        default=32, description="bits of floating-point numbers during training"
+    )
 
 
 class Purpose(Section):
-    """What a model is for."""
+    """Name and description of a model."""
 
     name: Name
     title: Text
@@ -204,42 +215,42 @@ class Purpose(Section):
 
 
 class Seeded(Purpose):
-    """What a model is for, and where all its chances begin."""
+    """Name, description and random seed of a model."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
 
 
 class Card(Purpose):
-    """What a model is for: the questions it takes and the answer it gives."""
+    """The description of a model with its features and target."""
 
     target: Target
     features: Annotated[list[Feature], Field(min_length=1)]
 
     @property
-    def task(self) -> Literal["regression", "binary", "multiclass"]:
-        """What kind of answer the target asks for."""
+    def task(self) -> Task:
+        """The task that the target defines."""
         if not self.target.labels:
             return "regression"
         return "binary" if len(self.target.labels) == 2 else "multiclass"  # noqa: PLR2004 - two
 
     @property
     def target_values(self) -> list[str]:
-        """The cells that mean each label, in the labels' order."""
+        """The cell values of the labels, in order."""
         return self.target.values or self.target.labels
 
 
 class Recipe(Card, Seeded):
-    """Everything that decides what a model becomes."""
+    """The complete recipe of a table model."""
 
     data: Data
     split: Split = Split()
-    preparation: Preparation = Preparation()
+    preprocessing: Preprocessing = Preprocessing()
     network: Network
     training: Training | None = Field(
-        default=None, description="required, but for a family that scikit-learn fits"
+        default=None, description="required, except for families of scikit-learn"
     )
 
     @property
-    def fitted_by_scikit_learn(self) -> bool:
-        """Whether the family is scikit-learn's, so that there is no network and no loop."""
-        return self.network.family in get_args(Estimator)
+    def family(self) -> TableFamily:
+        """The properties of the model family."""
+        return TABLE_FAMILIES[self.network.family]

@@ -1,4 +1,4 @@
-"""Figures as SVG text that stands inside a page and takes on its light or dark theme."""
+"""Charts as SVG, embedded in the page and colored by its light or dark theme."""
 
 import io
 import re
@@ -7,20 +7,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
-# Colours that stand for the page's own: they are replaced by its variables.
+from training.data.table import Dataset, Float32s, Floats
+from training.evaluation.metrics import decide
+from training.learn import FittedModel
+from training.recipe.table import Recipe
+
+# Placeholder colors, replaced by CSS variables of the page.
 INK, SOFT, LINE, BLUE, ORANGE = "#010101", "#020202", "#030303", "#040404", "#050505"
 _OF_THE_PAGE = {INK: "--ink", SOFT: "--soft", LINE: "--line", BLUE: "--blue", ORANGE: "--orange"}
 SERIES = ("#4c8fd6", "#e0833b", "#3fa56b", "#b06fd0", "#c9a227", "#d65c7a", "#35a8b5", "#8d8d8d")
-"""Legible on white and on black, in the order in which labels take them."""
+"""Colors of the labels in order, legible on white and on black."""
 
 _STYLE: Any = {
     "svg.hashsalt": "onward",  # the same data gives the same file
-    "svg.fonttype": "none",  # the page's own font
+    "svg.fonttype": "none",  # the font of the page
     "font.size": 10,
     "text.color": INK,
     "axes.edgecolor": SOFT,
@@ -38,11 +45,16 @@ _STYLE: Any = {
     "savefig.facecolor": "none",
 }
 _WIDTH, _HEIGHT = 4.6, 3.3
+_STEPS = 200
+_MARGIN = 0.08
+_MAX_MAP_POINTS = 1500
+_PLANE = 2
+_FEW_POINTS = 60
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A figure with what it shows and how to read it."""
+class Chart:
+    """A figure with its title and caption."""
 
     title: str
     caption: str
@@ -50,29 +62,29 @@ class Picture:
 
 
 def canvas(height: float = _HEIGHT) -> Axes:
-    """An empty figure of the page's width; `height` is in inches."""
+    """An empty figure in the width of the page; `height` is in inches."""
     with mpl.rc_context(_STYLE):
         return Figure(figsize=(_WIDTH, height), layout="constrained").subplots()
 
 
 def legend(axes: Axes, **options: Any) -> None:  # noqa: ANN401 - matplotlib's own
-    """Name the lines, on the page's ground and in its ink."""
+    """Add a legend in the colors of the page."""
     axes.legend(frameon=False, labelcolor=INK, fontsize=9, **options)
 
 
-def finish(axes: Axes, title: str, caption: str) -> Picture:
-    """The figure as an SVG element for a page: no header, no address, no unused name."""
+def finish(axes: Axes, title: str, caption: str) -> Chart:
+    """The figure as an SVG element, without header, metadata and unused ids."""
     for axis in (axes.xaxis, axes.yaxis):
         if isinstance(axis.get_major_formatter(), ScalarFormatter | LogFormatter):
             axis.set_major_formatter(_short)
     file = io.StringIO()
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # The page's own font has the glyphs that matplotlib's lacks.
+        # The font of the page has glyphs that matplotlib lacks.
         warnings.filterwarnings("ignore", message="Glyph")
         figure = axes.get_figure(root=True)
         if figure is not None:
             for text in figure.findobj(Text):
-                text.set_parse_math(parse_math=False)  # a label's dollars are dollars
+                text.set_parse_math(parse_math=False)  # dollar signs in labels are no math
             figure.savefig(file, format="svg", dpi=160, metadata={"Date": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -80,16 +92,93 @@ def finish(axes: Axes, title: str, caption: str) -> Picture:
     start, bracket, rest = svg.partition(">")
     start = re.sub(r' (xmlns(:xlink)?|version|width|height)="[^"]*"', "", start)
     svg = start + bracket + rest
-    for colour, variable in _OF_THE_PAGE.items():
-        svg = svg.replace(colour, f"var({variable})")
+    for color, variable in _OF_THE_PAGE.items():
+        svg = svg.replace(color, f"var({variable})")
     named = set(re.findall(r'#([^")]+)[")]', svg))
     svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in named else "", svg)
-    return Picture(title, caption, svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1))
+    return Chart(title, caption, svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1))
 
 
 def _short(value: float, _: float) -> str:
-    """A number beside a tick: 250k rather than 250000."""
+    """A tick label: 250k instead of 250000."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:g}{letter}"
     return f"{value:.6g}"
+
+
+def prediction_map(recipe: Recipe, data: Dataset, fitted: FittedModel) -> Chart | None:
+    """The prediction over one number, or decision regions over two; None for other inputs."""
+    kinds = {column.feature.type for column in data.columns}
+    known = ~np.isnan(data.features).any(axis=1)
+    if "category" in kinds or not known.any():
+        return None
+    x, target = data.features[known][:_MAX_MAP_POINTS], data.target[known][:_MAX_MAP_POINTS]
+    if recipe.task == "regression" and x.shape[1] == 1:
+        return _curve(recipe, x[:, 0], target, fitted)
+    if recipe.task != "regression" and x.shape[1] == _PLANE:
+        return _regions(recipe, x, target.astype(int), fitted)
+    return None
+
+
+def _curve(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -> Chart:
+    axes = canvas()
+    grid = np.linspace(*_span(x), _STEPS, dtype=np.float32)
+    size = 6 if len(x) < _FEW_POINTS else 3
+    axes.plot(x, target, "o", color=SERIES[0], ms=size, label="rows", rasterized=len(x) > _STEPS)
+    predictions = fitted.predictor.predict(grid[:, np.newaxis])
+    axes.plot(grid, predictions[:, 0], color=ORANGE, lw=1.8, label="prediction")
+    unit = recipe.target.unit
+    name = recipe.target.name or recipe.target.column
+    axes.set_ylabel(f"{name} ({unit})" if unit and unit != name else name)
+    _name_axis(axes, recipe, 0)
+    legend(axes)
+    return finish(
+        axes,
+        "Predictions over the input range",
+        "The rows of the table, and the prediction over the range of the feature.",
+    )
+
+
+def _regions(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -> Chart:
+    axes = canvas(height=3.8)
+    axes.grid(visible=False)
+    (left, right), (low, high) = _span(x[:, 0]), _span(x[:, 1])
+    across, up = np.meshgrid(np.linspace(left, right, _STEPS), np.linspace(low, high, _STEPS))
+    grid = np.column_stack([across.ravel(), up.ravel()]).astype(np.float32)
+    chosen = decide(fitted.predictor.predict(grid), fitted.threshold).reshape(across.shape)
+    labels = recipe.target.labels
+    colors = [SERIES[k % len(SERIES)] for k in range(len(labels))]
+    axes.imshow(
+        chosen,
+        extent=(left, right, low, high),
+        origin="lower",
+        aspect="auto",
+        cmap=ListedColormap([to_rgb(color) for color in colors]),
+        vmin=-0.5,
+        vmax=len(labels) - 0.5,
+        alpha=0.28,
+        interpolation="nearest",
+    )
+    for k, label in enumerate(labels):
+        rows = x[target == k]
+        axes.plot(rows[:, 0], rows[:, 1], "o", color=colors[k], ms=5, mec=INK, mew=0.5, label=label)
+    for k in range(_PLANE):
+        _name_axis(axes, recipe, k)
+    legend(axes, loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=min(len(labels), 4))
+    return finish(
+        axes,
+        "Predictions over the input range",
+        "The rows of the table by their true label, and the predicted label of each region.",
+    )
+
+
+def _name_axis(axes: Axes, recipe: Recipe, k: int) -> None:
+    feature = recipe.features[k]
+    written = f"{feature.name} ({feature.unit})" if feature.unit else feature.name
+    (axes.set_xlabel, axes.set_ylabel)[k](written)
+
+
+def _span(x: Float32s) -> tuple[float, float]:
+    margin = _MARGIN * float(x.max() - x.min() or 1)
+    return float(x.min()) - margin, float(x.max()) + margin

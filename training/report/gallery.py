@@ -1,4 +1,4 @@
-"""Pictures inside a report: the ones answered worst, some of each class, and changed ones."""
+"""Images inside a report: the largest errors, examples of each class, and augmented ones."""
 
 import base64
 import io
@@ -13,17 +13,17 @@ from torch import Generator
 from training.data.table import Float32s
 from training.evaluation.metrics import decide, probabilities
 from training.images.augment import augment
-from training.images.dataset import Bytes, PictureSet, Rows
+from training.images.dataset import Bytes, ImageSet, Rows
 from training.recipe.image import Augmentation
 
-_MOST_WORST = 24
-_MOST_EXAMPLES = 24
-_MOST_SMALL_EXAMPLES = 60
-_MOST_EACH = 6
-_MOST_CHANGED = 4
+_MAX_WORST = 24
+_MAX_EXAMPLES = 24
+_MAX_SMALL_EXAMPLES = 60
+_MAX_EACH = 6
+_MAX_CHANGED = 4
 _CHANGES = 4
 EXACT_SIDE = 48
-"""Of no longer a side, a picture is shown to the very pixel."""
+"""Images with sides up to this are shown pixel by pixel."""
 _LONGEST_SIDE = 128
 _QUALITY = 80
 _HALF = 0.5
@@ -31,87 +31,87 @@ _HALF = 0.5
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture of the test part with what is said of it."""
+    """A test image with its prediction."""
 
     url: str
     name: str
     true: str
-    answered: str
+    predicted: str
     probability: float
-    """Of the label answered."""
-    believed: float
+    """Of the predicted label."""
+    true_probability: float
     """The probability of the true label."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Some pictures in a row."""
+    """Several images in a row."""
 
     name: str
     urls: list[str]
 
 
-def worst(pictures: PictureSet, answers: Float32s) -> list[Shown]:
-    """The pictures whose true label the model believed least, the worst first.
+def worst(images: ImageSet, predictions: Float32s) -> list[Shown]:
+    """The images with the lowest probability of their true label, lowest first.
 
     Args:
-        pictures: that were not learned from.
-        answers: ``[pictures, outputs]``.
+        images: the test set.
+        predictions: ``[images, outputs]``.
     """
-    shares, chosen = probabilities(answers), decide(answers, _HALF)
-    believed = shares[np.arange(len(shares)), pictures.target]
+    shares, chosen = probabilities(predictions), decide(predictions, _HALF)
+    true_probability = shares[np.arange(len(shares)), images.target]
     return [
         Shown(
-            url=data_url(pictures.pixels(np.array([row]))[0]),
-            name=pictures.names[row],
-            true=pictures.labels[pictures.target[row]],
-            answered=pictures.labels[chosen[row]],
+            url=data_url(images.pixels(np.array([row]))[0]),
+            name=images.names[row],
+            true=images.labels[images.target[row]],
+            predicted=images.labels[chosen[row]],
             probability=float(shares[row, chosen[row]]),
-            believed=float(believed[row]),
+            true_probability=float(true_probability[row]),
         )
-        for row in np.argsort(believed, kind="stable")[:_MOST_WORST]
+        for row in np.argsort(true_probability, kind="stable")[:_MAX_WORST]
     ]
 
 
-def examples(pictures: PictureSet) -> list[Strip]:
-    """Some pictures of each class, taken at even distances; of many classes, the first ones."""
-    small = max(pictures.store.shape[1:3]) <= EXACT_SIDE
-    most = _MOST_SMALL_EXAMPLES if small else _MOST_EXAMPLES
-    each = min(_MOST_EACH, max(1, most // pictures.classes))
+def examples(images: ImageSet) -> list[Strip]:
+    """Evenly spaced images of each class; of many classes, the first ones."""
+    small = max(images.store.shape[1:3]) <= EXACT_SIDE
+    most = _MAX_SMALL_EXAMPLES if small else _MAX_EXAMPLES
+    each = min(_MAX_EACH, max(1, most // images.classes))
     return [
-        Strip(label, [data_url(picture) for picture in pictures.pixels(rows)])
-        for label, rows in zip(pictures.labels, _spread(pictures, each), strict=True)
+        Strip(label, [data_url(image) for image in images.pixels(rows)])
+        for label, rows in zip(images.labels, _spread(images, each), strict=True)
         if len(rows)
     ][:most]
 
 
-def changed(pictures: PictureSet, plan: Augmentation, seed: int) -> list[Strip]:
-    """A picture of each of some classes, and how it might have come before the network."""
-    rows = np.concatenate(_spread(pictures, 1))[:_MOST_CHANGED]
-    before = pictures.pixels(rows)
+def changed(images: ImageSet, plan: Augmentation, seed: int) -> list[Strip]:
+    """One image of each of some classes, followed by augmented copies."""
+    rows = np.concatenate(_spread(images, 1))[:_MAX_CHANGED]
+    before = images.pixels(rows)
     image = torch.from_numpy(before).permute(0, 3, 1, 2).float() / 255
     chances = Generator().manual_seed(seed)
     after = [augment(image, plan, chances) for _ in range(_CHANGES)]
-    looks = [before, *(_bytes_of(one) for one in after)]
+    variants = [before, *(_bytes_of(one) for one in after)]
     return [
-        Strip(pictures.labels[pictures.target[row]], [data_url(look[k]) for look in looks])
+        Strip(images.labels[images.target[row]], [data_url(variant[k]) for variant in variants])
         for k, row in enumerate(rows)
     ]
 
 
 def data_url(pixels: Bytes) -> str:
-    """A picture as an address that holds it whole: small ones exactly, photographs as JPEG.
+    """An image as a data URL: small ones exactly, photographs as JPEG.
 
     Args:
         pixels: ``[height, width, channels]``.
     """
     height, width, _ = pixels.shape
-    coloured = np.broadcast_to(pixels, (height, width, 3))
+    colored = np.broadcast_to(pixels, (height, width, 3))
     file = io.BytesIO()
     if max(height, width) <= EXACT_SIDE:
-        imsave(file, coloured, format="png", metadata={"Software": ""})
+        imsave(file, colored, format="png", metadata={"Software": ""})
         return _address("png", file)
-    imsave(file, _smaller(coloured), format="jpeg", pil_kwargs={"quality": _QUALITY})
+    imsave(file, _smaller(colored), format="jpeg", pil_kwargs={"quality": _QUALITY})
     return _address("jpeg", file)
 
 
@@ -120,7 +120,7 @@ def _address(kind: str, file: io.BytesIO) -> str:
 
 
 def _smaller(pixels: Bytes) -> Bytes:
-    """Averaged in whole blocks until it is small enough for a page."""
+    """Downsampled by block averages until it is small enough for a page."""
     height, width, channels = pixels.shape
     step = math.ceil(max(height, width) / _LONGEST_SIDE)
     tall, wide = min(step, height), min(step, width)
@@ -130,17 +130,17 @@ def _smaller(pixels: Bytes) -> Bytes:
     return np.asarray(blocks.mean(axis=(1, 3)).round(), dtype=np.uint8)
 
 
-def _bytes_of(pictures: torch.Tensor) -> Bytes:
-    """``[batch, channels, height, width]``, 0 to 1, as pixels are stored."""
-    levels = (pictures.clamp(0, 1) * 255).round().byte()
+def _bytes_of(images: torch.Tensor) -> Bytes:
+    """``[batch, channels, height, width]``, 0 to 1, as uint8 pixels, channels last."""
+    levels = (images.clamp(0, 1) * 255).round().byte()
     return np.asarray(levels.permute(0, 2, 3, 1).numpy(), dtype=np.uint8)
 
 
-def _spread(pictures: PictureSet, count: int) -> list[Rows]:
-    """Rows of each class, at most so many, at even distances."""
+def _spread(images: ImageSet, count: int) -> list[Rows]:
+    """Up to `count` evenly spaced rows of each class."""
     found = []
-    for label in range(pictures.classes):
-        rows = np.flatnonzero(pictures.target == label)
-        places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.intp)
-        found.append(rows[places])
+    for label in range(images.classes):
+        rows = np.flatnonzero(images.target == label)
+        positions = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.intp)
+        found.append(rows[positions])
     return found

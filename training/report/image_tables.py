@@ -1,4 +1,4 @@
-"""What a report says first of a model that sees pictures: figures to read, and what to doubt."""
+"""Tables and caveats in the report of an image model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,121 +7,122 @@ import numpy as np
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
-from service.bundle.manifest import Evaluation
-from service.bundle.outputs import Calibration
+from service.bundle.manifest import Calibration, Evaluation
 from training.evaluation.metrics import Ints
-from training.images.dataset import PictureSet
+from training.images.dataset import ImageSet
 from training.report.tables import Tile, number
 
-_MOST_PAIRS = 8
-_FEW_PICTURES = 30
-_MOST_NAMED = 8
+_MAX_PAIRS = 8
+_FEW_IMAGES = 30
+_MAX_NAMED = 8
 _FLATTERED = 0.8
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A class taken for another."""
+    """A confusion of two classes."""
 
     true: str
-    answered: str
+    predicted: str
     times: int
     share: float
-    """Of the true class's pictures."""
+    """Of the images of the true class."""
 
 
-def measured(pictures: PictureSet, answered: Ints) -> str:
-    """On which pictures the metrics were found, and how exactly so few can tell them.
+def measured(images: ImageSet, predicted: Ints) -> str:
+    """The size of the test set, and a confidence interval of the error rate.
 
     Args:
-        pictures: the test part.
-        answered: ``[pictures]``, positions of labels.
+        images: the test set.
+        predicted: ``[images]``, positions of labels.
     """
-    wrong = int((answered != pictures.target).sum())
-    ends = binomtest(wrong, len(pictures)).proportion_ci(method="wilson")
+    wrong = int((predicted != images.target).sum())
+    ends = binomtest(wrong, len(images)).proportion_ci(method="wilson")
     return (
-        f"Measured on {len(pictures):,} test pictures, from which nothing was learned or chosen; "
-        f"{wrong:,} were answered wrong. Of many more such pictures, {ends.low:.2%} to "
-        f"{ends.high:.2%} would be (the 95 % interval of Wilson, 1927)."
+        f"Measured on {len(images):,} held-out test images; {wrong:,} predictions are wrong. "
+        f"The 95 % confidence interval of the error rate is {ends.low:.2%} to {ends.high:.2%} "
+        "(Wilson, 1927)."
     )
 
 
 def tiles(evaluation: Evaluation | None, calibration: Calibration | None) -> list[Tile]:
-    """The few metrics to read first."""
+    """The headline metrics."""
     if evaluation is None:
         return []
-    found, naive = evaluation.metrics, evaluation.baseline.metrics
+    found, baseline = evaluation.metrics, evaluation.baseline.metrics
     right, wrong = found["accuracy"], round((1 - found["accuracy"]) * evaluation.rows)
     before = f"{number(calibration.error_before)} before the temperature" if calibration else ""
     return [
-        Tile("accuracy", f"{right:.2%}", f"{naive['accuracy']:.2%} without a model"),
+        Tile("accuracy", f"{right:.2%}", f"baseline {baseline['accuracy']:.2%}"),
         Tile("error", f"{1 - right:.2%}", f"{wrong:,} of {evaluation.rows:,} wrong"),
-        Tile("log loss", number(found["log_loss"]), f"{number(naive['log_loss'])} without a model"),
+        Tile("log loss", number(found["log_loss"]), f"baseline {number(baseline['log_loss'])}"),
         Tile("calibration error", number(found["calibration_error"]), before),
     ]
 
 
 def caveats(
-    pictures: PictureSet, answered: Ints, calibration: Calibration | None, left_out: int
+    images: ImageSet, predicted: Ints, calibration: Calibration | None, left_out: int
 ) -> list[str]:
-    """What one should know of the test part before one trusts its figures, the gravest first.
+    """Limits of the metrics, the most serious first.
 
     Args:
-        pictures: the test part.
-        answered: ``[pictures]``, positions of labels.
-        calibration: what the temperature did.
-        left_out: files that were not learned from.
+        images: the test set.
+        predicted: ``[images]``, positions of labels.
+        calibration: the calibration errors before and after temperature scaling.
+        left_out: skipped files.
     """
-    counts = np.bincount(pictures.target, minlength=pictures.classes)
-    hits = np.bincount(pictures.target[answered == pictures.target], minlength=pictures.classes)
-    named = list(zip(pictures.labels, counts.tolist(), hits.tolist(), strict=True))
+    counts = np.bincount(images.target, minlength=images.classes)
+    hits = np.bincount(images.target[predicted == images.target], minlength=images.classes)
+    named = list(zip(images.labels, counts.tolist(), hits.tolist(), strict=True))
     never = [label for label, count, hit in named if count and not hit]
-    few = [f"{label} ({count})" for label, count, _ in named if count < _FEW_PICTURES]
+    few = [f"{label} ({count})" for label, count, _ in named if count < _FEW_IMAGES]
     commonest = int(counts.argmax())
     share = counts[commonest] / counts.sum()
     found = []
     if never:
-        found.append(f"Never recognised: {_some(never)}.")
+        found.append(f"Never predicted correctly: {_some(never)}.")
     if share >= _FLATTERED:
         found.append(
-            f"{share:.1%} of the test pictures show {pictures.labels[commonest]!r}, so accuracy "
-            "flatters: read each label's recall and precision."
+            f"{share:.1%} of the test images show {images.labels[commonest]!r}, so "
+            "accuracy is misleading: see the recall and precision of each label."
         )
     if few:
         found.append(
-            f"Fewer than {_FEW_PICTURES} test pictures show {_some(few)}: such a label's figures "
-            "are rough."
+            f"Fewer than {_FEW_IMAGES} test images show {_some(few)}: the metrics of these "
+            "labels are imprecise."
         )
     if calibration is not None and calibration.error_after > calibration.error_before:
         found.append(
-            "The temperature that suits the validation part made the probabilities less honest on "
-            f"the test part: the calibration error rose from {number(calibration.error_before)} to "
+            "The temperature chosen on the validation set made the calibration worse on "
+            f"the test set: the calibration error rose from {number(calibration.error_before)} to "
             f"{number(calibration.error_after)}."
         )
     if left_out:
-        found.append(f"Files left out: {left_out:,}; they are told below, with the reasons.")
+        found.append(f"Skipped files: {left_out:,}, listed below with the reasons.")
     return found
 
 
-def confused(pictures: PictureSet, answered: Ints) -> list[Pair]:
-    """The classes most often taken for another, the commonest confusion first."""
-    counts = confusion_matrix(pictures.target, answered, labels=range(pictures.classes))
+def confused(images: ImageSet, predicted: Ints) -> list[Pair]:
+    """The most frequent confusions, the most frequent first."""
+    counts = confusion_matrix(images.target, predicted, labels=range(images.classes))
     of_class = counts.sum(axis=1)
     np.fill_diagonal(counts, 0)
-    order = np.argsort(-counts, axis=None, kind="stable")[:_MOST_PAIRS]
-    places = [(int(place) // pictures.classes, int(place) % pictures.classes) for place in order]
+    order = np.argsort(-counts, axis=None, kind="stable")[:_MAX_PAIRS]
+    positions = [
+        (int(position) // images.classes, int(position) % images.classes) for position in order
+    ]
     return [
         Pair(
-            pictures.labels[true],
-            pictures.labels[said],
+            images.labels[true],
+            images.labels[said],
             int(counts[true, said]),
             float(counts[true, said] / of_class[true]),
         )
-        for true, said in places
+        for true, said in positions
         if counts[true, said]
     ]
 
 
 def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return ", ".join(names[:_MAX_NAMED]) + more

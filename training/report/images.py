@@ -1,4 +1,4 @@
-"""The report of a model that sees pictures: one page, in the look of the tables' report."""
+"""The report of an image model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,141 +6,138 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import Calibration, ClassesOutput
+from service.bundle.manifest import Calibration, ClassesOutput, Manifest
 from training.data.table import Float32s, Floats
 from training.evaluation.metrics import decide, probabilities
 from training.fit import History
-from training.images.dataset import PictureSet
+from training.images.dataset import ImageSet
 from training.images.folder import LeftOut
 from training.images.networks import build
 from training.recipe.image import Augmentation, ImageRecipe
 from training.recipe.loader import parse_image_recipe, toml_of
 from training.report import figures, gallery
 from training.report import image_tables as summary
-from training.report.drawing import Picture
-from training.report.rendering import command_of, render_page
+from training.report.drawing import Chart
+from training.report.page import command_of, render_page
 from training.report.tables import label_rows, metric_rows
 
-_MOST_LEFT_OUT = 40
+_MAX_LEFT_OUT = 40
 _BINARY = 2
 _HALF = 0.5
 
 
 @dataclass(frozen=True)
-class Tested:
-    """The test part with what the model says of it."""
+class TestedImages:
+    """The test set with the predictions of the model."""
 
-    pictures: PictureSet
-    answers: Float32s
-    """``[pictures, outputs]``."""
+    images: ImageSet
+    predictions: Float32s
+    """``[images, outputs]``."""
 
 
 def render(
     manifest: Manifest,
     recipe: ImageRecipe,
-    tested: Tested,
+    tested: TestedImages,
     history: History,
     left_out: Sequence[LeftOut],
 ) -> bytes:
-    """The page as HTML with its figures and pictures inside; it loads nothing.
+    """The page as HTML with embedded charts and images.
 
     Args:
-        manifest: of the bundle, whose files are not yet digested.
-        recipe: as it was run, perhaps with this machine's way to the folder.
-        tested: the test part and what was answered.
+        manifest: of the bundle, without digests of its files.
+        recipe: as it was run, with local paths.
+        tested: the test set with its predictions.
         history: of the fit.
-        left_out: files that were not learned from.
+        left_out: skipped files.
     """
-    pictures, evaluation, output = tested.pictures, manifest.evaluation, manifest.output
+    images, evaluation, output = tested.images, manifest.evaluation, manifest.output
     origin = manifest.provenance
-    # The manifest's recipe tells nothing of this machine.
+    # The recipe in the manifest has no local paths.
     public = parse_image_recipe(origin.recipe, manifest.name) if origin else recipe
     calibration = output.calibration if isinstance(output, ClassesOutput) else None
-    chosen = decide(tested.answers, _HALF)
+    chosen = decide(tested.predictions, _HALF)
     shown = not recipe.data.private
     moved = shown and recipe.augmentation != Augmentation()
     return render_page(
         "images.html.j2",
-        things="pictures",
+        things="images",
         manifest=manifest,
         provenance=origin,
         output=output,
-        measured=summary.measured(pictures, chosen),
-        caveats=summary.caveats(pictures, chosen, calibration, len(left_out)),
+        measured=summary.measured(images, chosen),
+        caveats=summary.caveats(images, chosen, calibration, len(left_out)),
         tiles=summary.tiles(evaluation, calibration),
         metrics=metric_rows(evaluation),
         intervals=[],
-        labels=label_rows(evaluation, pictures.labels, pictures.target),
+        labels=label_rows(evaluation, images.labels, images.target),
         worth=evaluation.metrics if evaluation else {},
-        pairs=summary.confused(pictures, chosen),
-        pictures=_figures(tested, calibration, history, recipe),
-        worst=gallery.worst(pictures, tested.answers) if shown else [],
-        examples=gallery.examples(pictures) if shown else [],
-        changed=gallery.changed(pictures, recipe.augmentation, recipe.seed) if moved else [],
+        pairs=summary.confused(images, chosen),
+        charts=_charts(tested, calibration, history, recipe),
+        worst=gallery.worst(images, tested.predictions) if shown else [],
+        examples=gallery.examples(images) if shown else [],
+        changed=gallery.changed(images, recipe.augmentation, recipe.seed) if moved else [],
         private=recipe.data.private,
         exact=max(recipe.image.height, recipe.image.width) <= gallery.EXACT_SIDE,
-        left_out=left_out[:_MOST_LEFT_OUT],
+        left_out=left_out[:_MAX_LEFT_OUT],
         left_out_in_all=len(left_out),
         threshold=None,
         taken=manifest.input,
         plan=recipe,
         history=history,
-        parameters=_parameters(recipe, pictures.classes),
+        parameters=_parameters(recipe, images.classes),
         command=command_of(public),
         folder=public.data.folder,
         recipe=toml_of(public),
     )
 
 
-def _figures(
-    tested: Tested, calibration: Calibration | None, history: History, recipe: ImageRecipe
-) -> list[Picture]:
-    target, labels = tested.pictures.target, tested.pictures.labels
-    shares, chosen = probabilities(tested.answers), decide(tested.answers, _HALF)
+def _charts(
+    tested: TestedImages, calibration: Calibration | None, history: History, recipe: ImageRecipe
+) -> list[Chart]:
+    target, labels = tested.images.target, tested.images.labels
+    shares, chosen = probabilities(tested.predictions), decide(tested.predictions, _HALF)
     drawn = [figures.confusion(target, chosen, labels)]
     if len(labels) == _BINARY and len(np.unique(target)) == _BINARY:
         drawn.append(figures.roc_curves(target, shares, labels))
         drawn.append(figures.precision_recall_curves(target, shares, labels))
     right = chosen == target
-    confidences = {"as answered": shares.max(axis=1)}
+    confidences = {"as predicted": shares.max(axis=1)}
     if calibration is not None:
         confidences["before the temperature"] = _before(shares, calibration.temperature)
     drawn.append(figures.reliability({name: (c, right) for name, c in confidences.items()}))
     if history.training:
         curves = figures.learning_curves([history], "loss")
-        drawn.append(replace(curves, caption=f"{curves.caption}{_harder(recipe)}"))
+        drawn.append(replace(curves, caption=f"{curves.caption}{_regularization_note(recipe)}"))
     return drawn
 
 
 def _before(shares: Floats, temperature: float) -> Floats:
-    """The greatest probabilities as they were: scores are probabilities' logarithms, but for a sum.
+    """The highest probability of each image before temperature scaling.
 
     Args:
-        shares: ``[pictures, labels]``, from scores divided by the temperature.
-        temperature: greater than nought.
+        shares: ``[images, labels]``, from scores divided by the temperature.
+        temperature: greater than zero.
     """
     undone = shares**temperature
     return np.asarray((undone / undone.sum(axis=1, keepdims=True)).max(axis=1))
 
 
-def _harder(recipe: ImageRecipe) -> str:
-    """Why the training loss may lie above the other."""
+def _regularization_note(recipe: ImageRecipe) -> str:
+    """Why the training loss may be above the validation loss."""
     plan = recipe.training
     reasons = {
-        "pictures changed at random": recipe.augmentation != Augmentation(),
-        "blended ones": plan.mixup > 0,
-        "smoothed labels": plan.label_smoothing > 0,
-        "units dropped": recipe.network.dropout > 0,
+        "augmented images": recipe.augmentation != Augmentation(),
+        "mixup": plan.mixup > 0,
+        "label smoothing": plan.label_smoothing > 0,
+        "dropout": recipe.network.dropout > 0,
     }
     there = [reason for reason, holds in reasons.items() if holds]
-    return (
-        f" The training loss is of {', '.join(there)}; so it may be the greater." if there else ""
-    )
+    return f" The training loss includes {', '.join(there)}, so it may be higher." if there else ""
 
 
 def _parameters(recipe: ImageRecipe, classes: int) -> int:
-    """How many numbers are fitted; the network is only imagined, without any memory."""
+    """The number of parameters; the meta device allocates no memory."""
     with torch.device("meta"):
         network = build(recipe, classes)
     return sum(weights.numel() for weights in network.parameters())

@@ -1,64 +1,66 @@
-"""The report: one self-contained page that a reviewer reads before trusting a model."""
+"""The report of a table model: one self-contained HTML page."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import jinja2
 import numpy as np
 
 from service.bundle.features import CategoryFeature, Feature, FeaturesInput, Range
 from service.bundle.manifest import Manifest
 from training.data.table import Dataset, Table
-from training.evaluation.assessment import Assessment
-from training.evaluation.importance import permutation_importance
+from training.evaluation.assessment import Assessment, permutation_importance
 from training.evaluation.metrics import decide, probabilities
-from training.model.predictor import Learned
-from training.recipe.loader import parse_recipe, toml_of
+from training.learn import FittedModel
+from training.recipe.image import ImageRecipe
+from training.recipe.loader import parse_recipe, recipe_names, toml_of
 from training.recipe.table import Recipe
 from training.report import figures
 from training.report import tables as summary
-from training.report.drawing import Picture
-from training.report.maps import learned_map
-from training.report.rendering import command_of, render_page
+from training.report.drawing import Chart, prediction_map
+from training.report.tables import number
 
-_MOST_WORDS = 30
-_MOST_CELLS = 12
+_MAX_WORDS = 30
+_MAX_CELLS = 12
+_TEMPLATES = Path(__file__).parent
 
 
 def render(  # noqa: PLR0913 - a report shows all that a run has
     manifest: Manifest,
     table: Table,
     data: Dataset,
-    learned: Learned,
+    fitted: FittedModel,
     assessment: Assessment,
     *,
     caveats: Sequence[str],
 ) -> bytes:
-    """The page as HTML with its figures inside; it loads nothing.
+    """The page as HTML with embedded charts.
 
     Args:
-        manifest: of the bundle, whose files are not yet digested.
+        manifest: of the bundle, without digests of its files.
         table: the rows as text.
         data: the same rows as numbers.
-        learned: the model.
-        assessment: what was measured.
-        caveats: what one should know of the table before one trusts the figures.
+        fitted: the fitted model.
+        assessment: predictions and metrics.
+        caveats: limits of the metrics.
     """
     recipe = parse_recipe(manifest.provenance.recipe if manifest.provenance else {}, manifest.name)
     measured = len(assessment.rows) > 0
     rows = assessment.rows if measured else np.arange(len(data.target))
-    metric, importance = permutation_importance(recipe, data, learned, rows)
-    pictures = [
-        learned_map(recipe, data, learned),
-        *_measured_pictures(recipe, data, assessment, learned),
+    metric, importance = permutation_importance(recipe, data, fitted, rows)
+    charts = [
+        prediction_map(recipe, data, fitted),
+        *_measured_charts(recipe, data, assessment, fitted),
     ]
     if len(importance) > 1:
         where = "the measured rows" if measured else "its own training rows"
-        pictures.append(figures.importance_bars(importance, summary.METRICS[metric], where))
-    if learned.histories:
-        pictures.append(figures.learning_curves(learned.histories, "loss"))
+        charts.append(figures.importance_bars(importance, summary.METRICS[metric], where))
+    if fitted.histories:
+        charts.append(figures.learning_curves(fitted.histories, "loss"))
 
-    columns = _most_telling(recipe, importance)
-    answers = assessment.answers if measured else learned.predictor.predict(data.features)
-    answered = summary.Answered(recipe, rows, data.target[rows], answers, learned.threshold)
+    columns = _most_important(recipe, importance)
+    predictions = assessment.predictions if measured else fitted.predictor.predict(data.features)
+    predicted = summary.Predicted(recipe, rows, data.target[rows], predictions, fitted.threshold)
     return render_page(
         "report.html.j2",
         things="rows",
@@ -70,46 +72,46 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
         tiles=summary.tiles(manifest.evaluation, recipe),
         metrics=summary.metric_rows(manifest.evaluation, recipe.target.unit),
         intervals=summary.interval_rows(manifest.output),
-        labels=summary.label_rows(manifest.evaluation, recipe.target.labels, answered.target),
-        pictures=[picture for picture in pictures if picture is not None],
-        worst=summary.worst_rows(answered, table, columns),
+        labels=summary.label_rows(manifest.evaluation, recipe.target.labels, predicted.target),
+        charts=[chart for chart in charts if chart is not None],
+        worst=summary.worst_rows(predicted, table, columns),
         worst_columns=columns,
         left_out=len(importance) - len(columns),
         was_measured=measured,
         features=_feature_rows(manifest),
-        threshold=learned.threshold if recipe.task == "binary" else None,
+        threshold=fitted.threshold if recipe.task == "binary" else None,
         command=command_of(recipe),
         recipe=toml_of(recipe),
     )
 
 
-def _measured_pictures(
-    recipe: Recipe, data: Dataset, assessment: Assessment, learned: Learned
-) -> list[Picture]:
+def _measured_charts(
+    recipe: Recipe, data: Dataset, assessment: Assessment, fitted: FittedModel
+) -> list[Chart]:
     target = data.target[assessment.rows]
     if not len(target):
         return []
     if recipe.task == "regression":
-        value = assessment.answers[:, 0].astype(np.float64)
+        value = assessment.predictions[:, 0].astype(np.float64)
         return [
             figures.predicted_and_true(target, value, recipe.target.unit),
             figures.residuals(target, value, recipe.target.unit),
         ]
     classes, labels = target.astype(np.intp), recipe.target.labels
-    shares = probabilities(assessment.answers)
-    pictures = [figures.confusion(classes, decide(assessment.answers, learned.threshold), labels)]
+    shares = probabilities(assessment.predictions)
+    charts = [figures.confusion(classes, decide(assessment.predictions, fitted.threshold), labels)]
     if len(np.unique(classes)) == len(labels):
-        pictures += [
+        charts += [
             figures.roc_curves(classes, shares, labels),
             figures.precision_recall_curves(classes, shares, labels),
             figures.calibration(classes, shares, labels),
         ]
-    return pictures
+    return charts
 
 
-def _most_telling(recipe: Recipe, importance: Mapping[str, float]) -> list[str]:
-    """The columns that matter most, in the recipe's order."""
-    shown = sorted(importance, key=lambda name: -importance[name])[:_MOST_CELLS]
+def _most_important(recipe: Recipe, importance: Mapping[str, float]) -> list[str]:
+    """The most important columns, in the order of the recipe."""
+    shown = sorted(importance, key=lambda name: -importance[name])[:_MAX_CELLS]
     return [feature.name for feature in recipe.features if feature.name in shown]
 
 
@@ -119,7 +121,7 @@ def _feature_rows(manifest: Manifest) -> list[dict[str, str]]:
 
 
 def _feature_row(feature: Feature) -> dict[str, str]:
-    """One line of the model card."""
+    """A row of the model card."""
     row = {
         "name": feature.name,
         "type": feature.type,
@@ -131,8 +133,8 @@ def _feature_row(feature: Feature) -> dict[str, str]:
     }
     if isinstance(feature, CategoryFeature):
         words = feature.categories
-        more = f" and {len(words) - _MOST_WORDS} more" if len(words) > _MOST_WORDS else ""
-        row["trained"] = ", ".join(words[:_MOST_WORDS]) + more
+        more = f" and {len(words) - _MAX_WORDS} more" if len(words) > _MAX_WORDS else ""
+        row["trained"] = ", ".join(words[:_MAX_WORDS]) + more
         row["allowed"] = "any word" if feature.unseen == "other" else "these words"
     elif feature.type == "boolean":
         row["trained"] = row["allowed"] = "true, false"
@@ -151,3 +153,29 @@ def _span(span: Range | None) -> str:
         ends = [("from", span.minimum), ("to", span.maximum)]
         return " ".join(f"{word} {summary.number(end)}" for word, end in ends if end is not None)
     return f"{summary.number(span.minimum)} to {summary.number(span.maximum)}"
+
+
+def render_page(template: str, **shown: object) -> bytes:
+    """Render a template to HTML, with all values escaped.
+
+    Args:
+        template: its file name in this folder.
+        shown: the variables of the template; a missing one is an error.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    # File names may have bytes that are not UTF-8; they must not stop the run.
+    return environment.get_template(template).render(shown).encode(errors="backslashreplace")
+
+
+def command_of(recipe: Recipe | ImageRecipe) -> str:
+    """The command that reproduces the model: by the name or the file of its recipe."""
+    if recipe.name in recipe_names():
+        return f"onward train {recipe.name}"
+    return f"onward train {recipe.name}.toml    # the recipe below"

@@ -1,4 +1,4 @@
-"""A report's tables: metrics, labels and single rows, each number as people write it."""
+"""Tables of a report: metrics, labels and rows, with formatted numbers."""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.interval import Interval
-from service.bundle.manifest import Evaluation
-from service.bundle.outputs import Output, ValueOutput
+from service.bundle.manifest import Evaluation, Interval, Output, ValueOutput
 from training.data.table import Float32s, Floats, Rows, Table
 from training.evaluation.metrics import decide, probabilities
 from training.recipe.table import Recipe
@@ -37,16 +35,16 @@ _MEANINGS = {
     "mse": "mean squared error",
     "sse": "sum of squared errors",
     "r2": "share of the variance explained",
-    "accuracy": "share of answers that are right",
+    "accuracy": "share of correct predictions",
     "balanced_accuracy": "mean of the labels' recalls",
-    "log_loss": "mean surprise at the true label, in nats",
-    "calibration_error": "mean gap between confidence and truth",
-    "roc_auc": "chance that one of the label ranks above another",
+    "log_loss": "mean negative log probability of the true label",
+    "calibration_error": "mean difference between confidence and accuracy",
+    "roc_auc": "area under the ROC curve",
     "pr_auc": "average precision",
     "brier": "mean squared error of the probability",
-    "unsure_share": "share of answers whose probability is so low that they are called unsure",
-    "wrong[unsure]": "share of wrong answers among those",
-    "wrong[others]": "share of wrong answers among the others",
+    "unsure_share": "share of predictions with low confidence, marked unsure",
+    "wrong[unsure]": "error rate of these predictions",
+    "wrong[others]": "error rate of the other predictions",
 }
 _HEADLINES = {
     "regression": ("rmse", "mae", "r2"),
@@ -58,36 +56,36 @@ _CROSS = "cross_validated_"
 _LARGE = 1000
 _WORST = 10
 _SINGLE = 24
-"""Of so few rows all are shown."""
+"""Up to this number, all rows are shown."""
 
 
 @dataclass(frozen=True)
-class Answered:
-    """Rows of the table with what the model says of them."""
+class Predicted:
+    """Rows of the table with their predictions."""
 
     recipe: Recipe
     rows: Rows
     target: Floats
-    answers: Float32s
+    predictions: Float32s
     """``[rows, outputs]``."""
     threshold: float
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table of metrics."""
+    """A row of the table of metrics."""
 
     name: str
     meaning: str
     model: str
-    naive: str
+    baseline: str
     across: str
-    """In cross-validation, where it was done beside the test."""
+    """The value in cross-validation, if it was done in addition to the test."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A metric to read first."""
+    """A headline metric."""
 
     name: str
     value: str
@@ -95,45 +93,42 @@ class Tile:
 
 
 def number(value: float) -> str:
-    """Four digits that matter, thousands apart; large numbers without fractions."""
+    """Four significant digits, with thousands separators; large numbers without fractions."""
     if abs(value) >= _LARGE:
         return f"{value:,.0f}" if abs(value) < 1e12 else f"{value:.4g}"  # noqa: PLR2004 - too long
     return f"{value:.4g}" if abs(value) >= 1e-6 else "0"  # noqa: PLR2004 - float32's rounding
 
 
 def measured(evaluation: Evaluation | None) -> str:
-    """On which rows the metrics were found."""
+    """The rows that the metrics were measured on."""
     if evaluation is None:
         return (
-            "Not measured: the table is complete, so there are no other rows to measure on. "
-            "The answers below are for the rows it learned from."
+            "Not measured: the table has every possible row, so there is no test set. "
+            "The predictions below are for the training rows."
         )
     if evaluation.part == "test":
         also = (
-            f" In {evaluation.folds}-fold cross-validation the same recipe was fitted anew for "
-            "each fold."
+            f" For {evaluation.folds}-fold cross-validation the same recipe was fitted once "
+            "per fold."
             if evaluation.folds
             else ""
         )
-        return (
-            f"Measured on {evaluation.rows:,} test rows, set aside before anything was learned."
-            + also
-        )
+        return f"Measured on the held-out test set of {evaluation.rows:,} rows." + also
     kind = f"{evaluation.folds}-fold cross-validation"
     if evaluation.folds == evaluation.rows:
-        kind = f"leaving one row out at a time ({kind})"
+        kind = f"leave-one-out ({kind})"
     return (
         f"Measured on all {evaluation.rows:,} rows by {kind}: "
-        "each row was answered by a model that had not seen it."
+        "each row was predicted by a model that was not fitted on it."
     )
 
 
 def tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Tile]:
-    """The few metrics to read first."""
+    """The headline metrics."""
     lines = metric_rows(evaluation, recipe.target.unit)
     wanted = [METRICS[name] for name in _HEADLINES[recipe.task]]
     return [
-        Tile(line.name, line.model, f"{line.naive} without a model" if line.naive else "")
+        Tile(line.name, line.model, f"baseline {line.baseline}" if line.baseline else "")
         for name in wanted
         for line in lines
         if line.name.partition(" (")[0] == name
@@ -141,17 +136,17 @@ def tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Tile]:
 
 
 def metric_rows(evaluation: Evaluation | None, unit: str | None = None) -> list[Line]:
-    """Every metric of all answers together, beside the naive predictor's; `unit`: the target's."""
+    """Every metric of the model and of the baseline; `unit` is that of the target."""
     if evaluation is None:
         return []
-    found, naive = evaluation.metrics, evaluation.baseline.metrics
+    found, baseline = evaluation.metrics, evaluation.baseline.metrics
     return [
         Line(
             f"{title} ({unit})" if unit and name in _IN_THE_UNIT else title,
             _MEANINGS[name],
             *(
                 number(values[key]) if key in values else ""
-                for values, key in ((found, name), (naive, name), (found, _CROSS + name))
+                for values, key in ((found, name), (baseline, name), (found, _CROSS + name))
             ),
         )
         for name, title in METRICS.items()
@@ -160,7 +155,7 @@ def metric_rows(evaluation: Evaluation | None, unit: str | None = None) -> list[
 
 
 def interval_rows(output: Output) -> list[dict[str, str]]:
-    """Each level of the prediction intervals with what it held on the test part."""
+    """Each level of the prediction intervals with its coverage on the test set."""
     if not isinstance(output, ValueOutput) or output.interval is None:
         return []
     interval = output.interval
@@ -190,11 +185,11 @@ def label_rows(
     labels: Sequence[str],
     target: npt.NDArray[np.integer | np.float64],
 ) -> list[dict[str, str]]:
-    """Precision, recall, specificity and F1 of each label, with its number of rows.
+    """Precision, recall, specificity, F1 and number of rows of each label.
 
     Args:
-        evaluation: has the shares.
-        labels: none for a quantity.
+        evaluation: with the metrics.
+        labels: empty for regression.
         target: ``[rows]``, positions of labels.
     """
     if evaluation is None or not labels:
@@ -210,34 +205,34 @@ def label_rows(
 
 
 def worst_rows(
-    answered: Answered, table: Table, columns: Sequence[str]
+    predicted: Predicted, table: Table, columns: Sequence[str]
 ) -> list[dict[str, str | list[str]]]:
-    """The rows that were answered worst, with their cells as the table writes them."""
-    errors, said = _errors(answered)
+    """The rows with the largest errors, with their cells as in the table."""
+    errors, said = _errors(predicted)
     cells = table.frame.select(columns)
-    labels = answered.recipe.target.labels
+    labels = predicted.recipe.target.labels
     count = len(errors) if len(errors) <= _SINGLE else _WORST
     return [
         {
-            "row": f"{table.row_number(int(answered.rows[k])):,}",
-            "cells": [cell or "" for cell in cells.row(int(answered.rows[k]))],
-            "true": labels[int(answered.target[k])] if labels else number(answered.target[k]),
-            "answered": said[k],
+            "row": f"{table.row_number(int(predicted.rows[k])):,}",
+            "cells": [cell or "" for cell in cells.row(int(predicted.rows[k]))],
+            "true": labels[int(predicted.target[k])] if labels else number(predicted.target[k]),
+            "predicted": said[k],
             "error": f"{errors[k]:.0%}" if labels else number(errors[k]),
         }
         for k in np.argsort(-errors, kind="stable")[:count]
     ]
 
 
-def _errors(answered: Answered) -> tuple[Floats, list[str]]:
-    """How wrong each answer is, and the answer in words."""
-    labels = answered.recipe.target.labels
+def _errors(predicted: Predicted) -> tuple[Floats, list[str]]:
+    """The error of each prediction, and the formatted prediction."""
+    labels = predicted.recipe.target.labels
     if not labels:
-        value = answered.answers[:, 0].astype(np.float64)
-        return np.abs(value - answered.target), [number(one) for one in value]
-    shares = probabilities(answered.answers)
-    chosen = decide(answered.answers, answered.threshold)
+        value = predicted.predictions[:, 0].astype(np.float64)
+        return np.abs(value - predicted.target), [number(one) for one in value]
+    shares = probabilities(predicted.predictions)
+    chosen = decide(predicted.predictions, predicted.threshold)
     said = [
         f"{labels[label]} ({row[label]:.0%})" for label, row in zip(chosen, shares, strict=True)
     ]
-    return 1 - shares[np.arange(len(shares)), answered.target.astype(int)], said
+    return 1 - shares[np.arange(len(shares)), predicted.target.astype(int)], said

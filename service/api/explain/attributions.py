@@ -14,7 +14,7 @@ from service.bundle.features import (
     FeaturesInput,
     IntegerFeature,
 )
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
 from service.explain.shapley import mixtures, plan_of

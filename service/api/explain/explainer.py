@@ -4,6 +4,7 @@ import asyncio
 from functools import partial
 from time import perf_counter
 
+import numpy as np
 import orjson
 from fastapi import Request, Response
 
@@ -13,9 +14,9 @@ from service.api.explain.attributions import explain_rows
 from service.api.explain.parameters import read_wishes
 from service.api.explain.saliency import (
     PNG,
-    explain_pictures,
-    overlaid,
-    require_one_picture,
+    draw_overlay,
+    explain_images,
+    require_one_image,
     wants_png,
 )
 from service.api.explain.subject import subject_of
@@ -95,20 +96,20 @@ class Explainer:
         rows = (await materialize(decoded.inputs))[0]
         self._require_few(len(rows))
         manifest = endpoint.require_manifest()
-        as_picture = wants_png(request.headers.get("accept", ""))
-        if as_picture:
-            require_one_picture(manifest.input, len(rows))
+        as_image = wants_png(request.headers.get("accept", ""))
+        if as_image:
+            require_one_image(manifest.input, len(rows))
         prediction = await model.predict((rows,))
         answers = prediction.outputs[0]
         subject = subject_of(manifest.output, answers, wishes.label)
         if isinstance(manifest.input, FeaturesInput):
             found = await explain_rows(model, manifest.input, rows, answers, subject)
         else:
-            found = await explain_pictures(model, rows, answers, subject, wishes.resolution)
+            found = await explain_images(model, rows, answers, subject, wishes.resolution)
         reasons, about = found
         headers = {"x-model-version": model.version}
-        if as_picture:
-            content = await asyncio.to_thread(overlaid, rows[0], reasons[0])
+        if as_image:
+            content = await asyncio.to_thread(draw_overlay, rows[0], np.array(reasons[0]["drops"]))
             return Response(content, headers=headers | {"vary": "accept"}, media_type=PNG)
         read = self._protocol.read(endpoint, prediction.outputs, decoded.context)
         for answer, reason in zip(read, reasons, strict=True):

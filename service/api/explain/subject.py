@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.outputs import ClassesOutput, Output
+from service.bundle.manifest import ClassesOutput, Output
 from service.codecs.outputs import chosen_labels, scores_by_label
 from service.engine.dtypes import Array
 from service.errors import InvalidRequest

@@ -1,37 +1,81 @@
-"""The files of a form (RFC 7578)."""
+"""The images of a native request: one file, a form with several (RFC 7578), or JSON."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File, FormParser, parse_options_header
 
+from service.api.body import BINARY, FORM, JSON, media_type_of
+from service.codecs.images import KEY, ImageCodec, Pixels
+from service.codecs.json_reader import numbers_under, parse_json, rows_of_numbers
 from service.errors import InvalidRequest
 from service.values import shown
 
 MULTIPART = "multipart/form-data"
-# What people call the field of a picture that they send without a file's name.
-_PICTURE_FIELDS = {"image", "images", "file", "files", "picture", "pictures"}
-_HINT = "send each picture as a file, as curl -F image=@photo.jpg does"
-# The body has a limit of its own and is in memory already; nothing goes to a disk.
+IMAGE_TYPES = (JSON, "image/*", MULTIPART, BINARY, FORM)
+INSTANCES = "instances"
+_EXAMPLE = f'{{"{KEY}": "the image\'s file in base64"}}'
+# The usual names of a field with an image that is sent without a file name.
+_IMAGE_FIELDS = {"image", "images", "file", "files", "picture", "pictures"}
+_HINT = "send each image as a file, as curl -F image=@photo.jpg does"
+# The body is limited and in memory already; nothing is written to disk.
 _IN_MEMORY = {"MAX_MEMORY_FILE_SIZE": float("inf")}
 
-# The response says what is wrong with a form; the log is not the client's to fill.
+# The response says what is wrong with a form; clients must not be able to fill the log.
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
+
+class PostedImages(NamedTuple):
+    """The images of a request in any form, and the names of their files.
+
+    ``single`` says whether one image was sent without a list. Pixels are the model's tensor
+    already.
+    """
+
+    images: Sequence[Any] | Pixels
+    single: bool
+    files: Sequence[str] = ()
+
+    def prefix(self, number: int) -> str:
+        """The beginning of a message about the image with this number."""
+        if self.files:
+            return f"File {shown(self.files[number])}: "
+        return "" if self.single else f"Image {number}: "
+
+
+def read_posted(codec: ImageCodec, body: bytes, content_type: str) -> PostedImages:
+    """The images of a body, not decoded yet.
+
+    Raises:
+        InvalidRequest: the body does not match its type, or holds no image.
+    """
+    media_type = media_type_of(content_type)
+    if media_type == MULTIPART:
+        names, contents = zip(*read_files(body, content_type, codec.require_parts), strict=True)
+        return PostedImages(contents, single=False, files=names)
+    if media_type == JSON or (media_type == FORM and body.lstrip()[:1] in (b"{", b"[")):
+        if (pixels := codec.numbers(numbers_under(body, KEY))) is not None:
+            return PostedImages(pixels, single=True)
+        if (pixels := codec.numbers(rows_of_numbers(body))) is not None:
+            return PostedImages(pixels, single=False)
+        return _of_document(parse_json(body, _EXAMPLE.encode), codec)
+    return PostedImages([body], single=True)
 
 
 def read_files(
     body: bytes, content_type: str, require_parts: Callable[[int], None]
 ) -> list[tuple[str, bytes]]:
-    """The name and the content of each file of a form, in its order.
+    """The name and the content of each file of a form, in order.
 
     Args:
         body: the whole form.
-        content_type: which tells its boundary.
-        require_parts: rejects so many parts, as soon as they are too many.
+        content_type: the header, with the boundary.
+        require_parts: rejects a number of parts as soon as it is too large.
 
     Raises:
-        InvalidRequest: it is no form, is cut short, or holds something else, or too many files.
+        InvalidRequest: the body is not a form, is cut short, holds other fields, or too many files.
     """
     media_type, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
@@ -45,7 +89,7 @@ def read_files(
         require_parts(len(files))
 
     def add_field(part: Field) -> None:
-        _require_picture(part)
+        _require_image(part)
         add(part.field_name, part.value or b"")
 
     def add_file(part: File) -> None:
@@ -72,11 +116,25 @@ def read_files(
     return files
 
 
-def _require_picture(part: Field) -> None:
-    """Refuse a field of text, unless it is called as a picture's is."""
+def _of_document(document: Any, codec: ImageCodec) -> PostedImages:  # noqa: ANN401 - JSON is any of its types
+    if isinstance(document, dict) and INSTANCES in document:
+        if (extra := next((key for key in document if key != INSTANCES), None)) is not None:
+            raise InvalidRequest(f"{extra[:100]!r} is not known next to 'instances'; remove it.")
+        document = document[INSTANCES]
+        if not isinstance(document, list):
+            raise InvalidRequest(f"'instances' must be a list of images, each like {_EXAMPLE}.")
+    elif not isinstance(document, list) or codec.is_single(document):
+        return PostedImages([document], single=True)
+    if not document:
+        raise InvalidRequest(f"There is no image; send at least one: [{_EXAMPLE}].")
+    return PostedImages(document, single=False)
+
+
+def _require_image(part: Field) -> None:
+    """Reject a text field unless it has the usual name of an image."""
     name = (part.field_name or b"").decode("utf-8", "replace")
     is_text = (part.content_type or "text/plain").startswith("text/plain")
-    if is_text and name.removesuffix("[]") not in _PICTURE_FIELDS:
+    if is_text and name.removesuffix("[]") not in _IMAGE_FIELDS:
         raise InvalidRequest(
             f"Field {shown(name)} of the form is no file; {_HINT}, and parameters in the query."
         )

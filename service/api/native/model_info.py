@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 
 from service.bundle.errors import BundleError
-from service.bundle.inputs import ImageInput
-from service.bundle.manifest import Evaluation, Manifest
-from service.bundle.outputs import ValueOutput
+from service.bundle.manifest import Evaluation, ImageInput, Manifest, ValueOutput
 from service.bundle.store import REPORT, read_part
 from service.engine.execution_plan import Execution
-from service.engine.model_info import About
+from service.engine.model import ModelInfo
 from service.engine.registry import Entry, Registry
 from service.errors import NotFound
 
@@ -22,13 +20,13 @@ def summary(entry: Entry) -> dict[str, object]:
     info |= {"ready": entry.serves}
     if not entry.serves:
         return info | {"reason": entry.reason}
-    if entry.asleep:
+    if entry.lazy:
         info |= {"in_memory": False}
-    if entry.about is None:
+    if entry.info is None:
         return info
-    if entry.about.manifest is not None:
-        info |= _choice(entry.about.manifest)
-    return info | {"device": entry.about.device}
+    if entry.info.manifest is not None:
+        info |= _choice(entry.info.manifest)
+    return info | {"device": entry.info.device}
 
 
 def facts(entry: Entry) -> dict[str, object]:
@@ -36,11 +34,11 @@ def facts(entry: Entry) -> dict[str, object]:
     info: dict[str, object] = {}
     if entry.model is not None:
         info |= {"execution": entry.model.execution}
-    if entry.model is not None and entry.about is not None and entry.about.execution is not None:
-        info |= {"execution_details": _details(entry.about, entry.about.execution)}
-    if entry.about is None or entry.about.manifest is None:
+    if entry.model is not None and entry.info is not None and entry.info.execution is not None:
+        info |= {"execution_details": _details(entry.info, entry.info.execution)}
+    if entry.info is None or entry.info.manifest is None:
         return info
-    manifest = entry.about.manifest
+    manifest = entry.info.manifest
     stated = manifest.model_dump(mode="json", exclude_none=True)
     if isinstance(manifest.input, ImageInput):
         info |= {"image": stated["input"]}
@@ -53,12 +51,10 @@ def facts(entry: Entry) -> dict[str, object]:
     }
 
 
-def _details(about: About, execution: Execution) -> dict[str, object]:
+def _details(about: ModelInfo, execution: Execution) -> dict[str, object]:
     """How a version is run, why so, and what was measured when it was loaded."""
     info: dict[str, object] = {"mode": execution.mode, "chosen_by": execution.chosen_by}
     info |= {"threads": execution.threads, "max_batch_rows": about.joined_rows}
-    if execution.graphs:
-        info |= {"cuda_graphs": True}
     if execution.row_seconds is not None:
         info |= {"row_microseconds": round(execution.row_seconds * 1e6, 1)}
         info |= {"batch_rows_bitwise": execution.rows_bitwise}
@@ -74,24 +70,24 @@ def versions(entries: Sequence[Entry]) -> list[dict[str, object]]:
     return info
 
 
-def labels(registry: Registry, name: str) -> dict[str, object]:
-    """By label, the version that answers, and the one that it waits for where that is another.
+def aliases(registry: Registry, name: str) -> dict[str, object]:
+    """By alias, the version that answers, and the one that it waits for where that is another.
 
-    A label that the traffic is split by has its share of the requests without a version, and one
+    An alias that the traffic is split by has its share of the requests without a version, and one
     that shadows the serving version the share of them that it gets copies of.
     """
-    offer = registry.offer(name)
+    offer = registry.published(name)
     info: dict[str, object] = {}
-    for label, version in offer.labels.items():
-        answering = offer.routes.get(label)
+    for alias, version in offer.aliases.items():
+        answering = offer.routes.get(alias)
         waits = {"waits_for": version} if answering != version else {}
-        share = {"share": offer.split[label]} if label in offer.split else {}
-        shadow = {"shadow": offer.shadow[label].share} if label in offer.shadow else {}
-        info[label] = {"version": answering} | waits | share | shadow
+        share = {"share": offer.split[alias]} if alias in offer.split else {}
+        shadow = {"shadow": offer.shadow[alias].share} if alias in offer.shadow else {}
+        info[alias] = {"version": answering} | waits | share | shadow
     return info
 
 
-def evaluation(about: About) -> dict[str, object]:
+def evaluation(about: ModelInfo) -> dict[str, object]:
     """How good a model is on rows that it never saw, beside a naive baseline.
 
     Raises:
@@ -105,7 +101,7 @@ def evaluation(about: About) -> dict[str, object]:
     return info | manifest.evaluation.model_dump(mode="json", exclude_none=True)
 
 
-def report(about: About) -> bytes:
+def report(about: ModelInfo) -> bytes:
     """The report that training wrote, as it was digested.
 
     Raises:

@@ -17,15 +17,14 @@ from service.api.error_schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header
 from service.api.health import json_response
 from service.api.inference import DecodedRequest, EncodedBody
 from service.api.inference_service import InferenceService
-from service.api.native.forms import MULTIPART
-from service.api.native.model_info import evaluation, facts, labels, report, summary, versions
-from service.api.native.posted import PICTURE_TYPES, read_posted
+from service.api.native.forms import IMAGE_TYPES, MULTIPART, read_posted
+from service.api.native.model_info import aliases, evaluation, facts, report, summary, versions
 from service.api.native.tables import TableExchange, TableResponse
 from service.api.paths import OptionalVersion
 from service.bundle.manifest import Manifest
 from service.codecs.endpoint import Endpoint
 from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
-from service.codecs.images import PictureCodec
+from service.codecs.images import ImageCodec
 from service.codecs.json_reader import may_hold_booleans, parse_json, rows_of_numbers
 from service.codecs.options import USUAL, Parameters, read_parameters
 from service.codecs.outputs import Answer, answers, require_offered
@@ -55,7 +54,7 @@ def documented_body(tables: Schema) -> Schema:
         MULTIPART: {"schema": {"type": "object"}},
     }
     description = (
-        "An object by feature name, an array of rows, or an object of instances; or pictures"
+        "An object by feature name, an array of rows, or an object of instances; or images"
         + ("; or a table" if tables else "")
         + ". Each model's own path describes exactly what it takes."
     )
@@ -75,7 +74,7 @@ _PREDICT: dict[str, Any] = {
         }
     },
 }
-# A report is one file with its own style and pictures; nothing in it runs or fetches anything.
+# A report is one file with its own style and images; nothing in it runs or fetches anything.
 _REPORT_HEADERS = {
     "content-security-policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "
     "img-src data:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
@@ -83,7 +82,7 @@ _REPORT_HEADERS = {
     "referrer-policy": "no-referrer",
 }
 _MODEL = returns(
-    name="string", version="string", ready="boolean", versions="array", labels="object"
+    name="string", version="string", ready="boolean", versions="array", aliases="object"
 )
 _EVALUATION = MODEL_ERRORS | returns(
     name="string", version="string", metric="object", part="string", rows="integer"
@@ -94,7 +93,7 @@ _PAGE: dict[str, Any] = {"response_class": HTMLResponse, "responses": MODEL_ERRO
 class ResponseForm(NamedTuple):
     """What the answer's form depends on: whether one row was sent bare, and what is wanted.
 
-    ``files`` are the names of pictures that came as files of a form.
+    ``files`` are the names of images that came as files of a form.
     """
 
     single: bool
@@ -113,7 +112,7 @@ _ONE, _SEVERAL = (ResponseForm(single=single, parameters=USUAL) for single in (T
 
 
 class NativeProtocol:
-    """JSON objects by feature name, and pictures in any form."""
+    """JSON objects by feature name, and images in any form."""
 
     name = "plain"
 
@@ -121,11 +120,11 @@ class NativeProtocol:
         self._limits = limits
 
     def media_types(self, endpoint: Endpoint) -> tuple[str, ...]:
-        """JSON, and what pictures come as where the model takes them."""
-        return (JSON,) if endpoint.images is None else PICTURE_TYPES
+        """JSON, and what images come as where the model takes them."""
+        return (JSON,) if endpoint.images is None else IMAGE_TYPES
 
     def json_bytes(self, body: bytes, head: RequestHead) -> int:
-        """All of them, or none of the files of pictures."""
+        """All of them, or none of the files of images."""
         media_type = media_type_of(head.content_type or JSON)
         return len(body) if media_type in (JSON, FORM) else 0
 
@@ -136,7 +135,7 @@ class NativeProtocol:
         manifest = endpoint.manifest or endpoint.require_manifest()
         parameters = self._parameters(manifest, head.query) if head.query else USUAL
         if endpoint.images is not None:
-            return self._of_pictures(endpoint.images, body, head, parameters)
+            return self._of_images(endpoint.images, body, head, parameters)
         codec = endpoint.features or endpoint.require_features()
         numbers = rows_of_numbers(body) if codec.reads_numbers else None
         matrix = None if numbers is None else codec.decode_numbers(numbers)
@@ -171,8 +170,8 @@ class NativeProtocol:
             require_offered(manifest.output, parameters)
         return parameters
 
-    def _of_pictures(
-        self, codec: PictureCodec, body: bytes, head: RequestHead, parameters: Parameters
+    def _of_images(
+        self, codec: ImageCodec, body: bytes, head: RequestHead, parameters: Parameters
     ) -> DecodedRequest[ResponseForm]:
         content_type = head.content_type or JSON
         if parameters is USUAL and content_type.startswith(_IMAGE):
@@ -180,9 +179,9 @@ class NativeProtocol:
             if file is not None:
                 return DecodedRequest((file,), _ONE)
         posted = read_posted(codec, body, content_type)
-        self._limits.require_rows(len(posted.given))
+        self._limits.require_rows(len(posted.images))
         form = ResponseForm(posted.single, parameters, files=posted.files)
-        return DecodedRequest(codec.read(posted.given, posted.place), form)
+        return DecodedRequest(codec.read(posted.images, posted.prefix), form)
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseForm) -> EncodedBody:
         """One answer for a bare object, else ``{"predictions": [answers]}``."""
@@ -271,7 +270,7 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
     async def model(name: str, version: OptionalVersion) -> Response:
         entry = registry.entry(name, version)
         seen = await worker.index.entries(name)
-        info = {"versions": versions(seen), "labels": labels(registry, name)}
+        info = {"versions": versions(seen), "aliases": aliases(registry, name)}
         return json_response(summary(entry) | facts(entry) | info)
 
     @router.get(
@@ -285,14 +284,14 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
         responses=_EVALUATION,
     )
     async def model_metrics(name: str, version: OptionalVersion) -> Response:
-        return json_response(evaluation(await reconciler.about(name, version)))
+        return json_response(evaluation(await reconciler.model_info(name, version)))
 
     @router.get("/models/{name}/report", summary="What training wrote for a reviewer", **_PAGE)
     @router.get(
         "/models/{name}/versions/{version}/report", summary="The same of one version", **_PAGE
     )
     async def model_report(name: str, version: OptionalVersion) -> Response:
-        page = await asyncio.to_thread(report, await reconciler.about(name, version))
+        page = await asyncio.to_thread(report, await reconciler.model_info(name, version))
         return HTMLResponse(page, headers=_REPORT_HEADERS)
 
     _add_predictions(router, predictions)
@@ -312,7 +311,7 @@ def _instances(document: Any, codec: FeatureCodec) -> list[Any]:  # noqa: ANN401
     """The rows of a body that is not one bare object."""
     if isinstance(document, dict):
         if (extra := next((key for key in document if key != _INSTANCES), None)) is not None:
-            raise InvalidRequest(f"{extra[:100]!r} is not known beside 'instances'; remove it.")
+            raise InvalidRequest(f"{extra[:100]!r} is not known next to 'instances'; remove it.")
         document = document[_INSTANCES]
     if isinstance(document, list) and document:
         return document

@@ -31,7 +31,7 @@ from service.api.inference_service import InferenceService
 from service.api.middleware import quotas_of
 from service.api.native.spool import Spool
 from service.bundle.manifest import Manifest
-from service.codecs.csv_open import CsvForm, open_csv
+from service.codecs.csv_header import SAMPLE_BYTES, CsvFormat, open_csv
 from service.codecs.csv_writer import CsvAnswers
 from service.codecs.endpoint import Endpoints
 from service.codecs.features import FeatureCodec
@@ -47,7 +47,6 @@ from service.limits import Limits
 from service.observability.metrics import Metrics
 from service.scoring import Answers, Scoring
 from service.settings import Settings
-from service.tabletext.layout import SAMPLE_BYTES
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ class Tables:
 
     def _reader(
         self, codec: FeatureCodec, wish: Wish, arrival: Arrival
-    ) -> tuple[Reader, CsvForm | None]:
+    ) -> tuple[Reader, CsvFormat | None]:
         if wish.form == "ndjson":
             return _json_rows(arrival, codec, self._max_record_bytes), None
         return open_csv(
@@ -130,7 +129,7 @@ def _json_rows(arrival: Arrival, codec: FeatureCodec, longest: int) -> JsonRows:
     return reader
 
 
-def _answers(manifest: Manifest, model: ServedModel, wish: Wish, form: CsvForm | None) -> Answers:
+def _answers(manifest: Manifest, model: ServedModel, wish: Wish, form: CsvFormat | None) -> Answers:
     if wish.answer == "csv":
         return CsvAnswers(manifest.output, wish.parameters, form)
     if wish.answer == "ndjson":

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from service.engine.model_info import About
+from service.engine.model import ModelInfo
 from service.engine.registry import Entry, State
 from service.engine.session import TensorSpec
 
@@ -30,7 +30,7 @@ def status(name: str, entries: Sequence[Entry], *, draining: bool) -> dict[str, 
     }
 
 
-def metadata(about: About) -> dict[str, object]:
+def metadata(about: ModelInfo) -> dict[str, object]:
     """The graph's tensors as the one signature that a model here has."""
     signature = {
         "inputs": {spec.name: _tensor(spec) for spec in about.inputs},

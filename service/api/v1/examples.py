@@ -16,9 +16,9 @@ from service.api.v1.protocol import (
     read_list,
     stacked,
 )
-from service.bundle.outputs import ClassesOutput, ValueOutput
+from service.bundle.manifest import ClassesOutput, ValueOutput
 from service.codecs.endpoint import Endpoint
-from service.codecs.image_sources import KEY
+from service.codecs.images import KEY
 from service.codecs.outputs import scores_by_label
 from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays
 from service.engine.session import TensorSpec
@@ -67,12 +67,12 @@ class V1ExamplesProtocol:
                 f"Model {endpoint.name!r} is a {endpoint.manifest.task} model, which cannot "
                 f"{self._task.verb}; use :predict."
             )
-        if (pictures := endpoint.images) is not None:
-            template = {KEY: {"b64": "the picture's file in base64"}}
-            shown_pictures = list(
+        if (images := endpoint.images) is not None:
+            template = {KEY: {"b64": "the image's file in base64"}}
+            shown_images = list(
                 self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
             )
-            return DecodedRequest(pictures.read(shown_pictures, instance), len(shown_pictures))
+            return DecodedRequest(images.read(shown_images, instance), len(shown_images))
         codec = endpoint.require_features()
         examples = self._examples(read_document(body, lambda: {_EXAMPLES: [codec.example]}))
         known = {feature.name for feature in codec.features}

@@ -13,7 +13,7 @@ from service.api.inference import DecodedRequest, EncodedBody
 from service.bundle.features import INPUT_NAME
 from service.codecs.endpoint import Endpoint
 from service.codecs.features import FeatureCodec
-from service.codecs.image_sources import KEY
+from service.codecs.images import KEY
 from service.codecs.json_reader import Numbers, may_hold_booleans, parse_json, rows_of_numbers
 from service.codecs.tensors import (
     cast,
@@ -107,10 +107,10 @@ class V1Protocol:
         return EncodedBody(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def _columns(self, endpoint: Endpoint, given: object) -> Inputs:
-        if (pictures := endpoint.images) is not None:
-            column = picture_column(given)
+        if (images := endpoint.images) is not None:
+            column = image_column(given)
             self._limits.require_rows(len(column))
-            return pictures.read(column, instance)
+            return images.read(column, instance)
         self._limits.require_rows(longest_column(given))
         codec = endpoint.features
         if codec is None:
@@ -121,7 +121,7 @@ class V1Protocol:
 def _example(endpoint: Endpoint) -> Mapping[str, object]:
     """A request that the model takes."""
     if endpoint.images is not None:
-        return {_ROWS: [{"b64": "the picture's file in base64"}]}
+        return {_ROWS: [{"b64": "the image's file in base64"}]}
     if endpoint.features is not None:
         return {_ROWS: [endpoint.features.example]}
     return {_ROWS: [{spec.name: ["…"] for spec in endpoint.inputs}]}
@@ -400,8 +400,8 @@ def instance(number: int) -> str:
     return f"Instance {number}: "
 
 
-def picture_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of its types
-    """The pictures of ``inputs``, bare or under the name of the graph's input.
+def image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of its types
+    """The images of ``inputs``, bare or under the name of the graph's input.
 
     Raises:
         InvalidRequest: they are no list, or there are none.
@@ -410,7 +410,7 @@ def picture_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any o
         given = given[KEY]
     if not isinstance(given, list) or not given:
         raise InvalidRequest(
-            f"'inputs' must be a list of pictures, bare or under {KEY!r}, got {shown(given)}."
+            f"'inputs' must be a list of images, bare or under {KEY!r}, got {shown(given)}."
         )
     return given
 

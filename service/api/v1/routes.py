@@ -163,7 +163,7 @@ def _model_router(worker: Worker) -> APIRouter:
     )
     async def model_metadata(name: str, version: OptionalVersion, label: OptionalLabel) -> Response:
         return json_response(
-            metadata(await worker.reconciler.about(name, _version_or_alias(version, label)))
+            metadata(await worker.reconciler.model_info(name, _version_or_alias(version, label)))
         )
 
     return router

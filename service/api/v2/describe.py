@@ -1,17 +1,17 @@
 """What the protocol tells of a model: metadata and configuration."""
 
-from service.bundle.inputs import ImageInput
-from service.engine.model_info import About
+from service.bundle.manifest import ImageInput
+from service.engine.model import ModelInfo
 from service.engine.registry import Registry
 from service.engine.session import TensorSpec
 
 _PLATFORM = "onnx_onnxv1"
-_PICTURE_AXES = 3
+_IMAGE_AXES = 3
 _CHANNELS = {1, 3, 4}
 _CONFIGURED = {"BYTES": "TYPE_STRING"}
 
 
-def metadata(about: About, registry: Registry) -> dict[str, object]:
+def metadata(about: ModelInfo, registry: Registry) -> dict[str, object]:
     """Versions that serve, and the graph's tensors."""
     ready = [entry.version for entry in registry.versions(about.name) if entry.serves]
     return {
@@ -23,7 +23,7 @@ def metadata(about: About, registry: Registry) -> dict[str, object]:
     }
 
 
-def config(about: About) -> dict[str, object]:
+def config(about: ModelInfo) -> dict[str, object]:
     """Triton's model configuration; with a batch size the first axis is not among the dims."""
     size = _most_rows(about)
     inputs = [
@@ -44,7 +44,7 @@ def _tensor(spec: TensorSpec) -> dict[str, object]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
 
 
-def _most_rows(about: About) -> int:
+def _most_rows(about: ModelInfo) -> int:
     """The longest first axis that all tensors share: any, exactly one, or 0 where they do not."""
     rows = {spec.shape[0] if spec.shape else 0 for spec in (*about.inputs, *about.outputs)}
     if rows == {-1}:
@@ -52,14 +52,14 @@ def _most_rows(about: About) -> int:
     return 1 if rows == {1} else 0
 
 
-def _format(about: About, spec: TensorSpec, *, batched: bool) -> str:
-    """The layout of an image in a tensor: the axis with as many entries as colors tells."""
+def _format(about: ModelInfo, spec: TensorSpec, *, batched: bool) -> str:
+    """The layout of an image in a tensor, detected by which axis has as many entries as colours."""
     if about.manifest is not None:
         return "FORMAT_NHWC" if isinstance(about.manifest.input, ImageInput) else "FORMAT_NONE"
     dims = spec.shape[1:] if batched else spec.shape
-    if len(dims) == _PICTURE_AXES and dims[0] in _CHANNELS:
+    if len(dims) == _IMAGE_AXES and dims[0] in _CHANNELS:
         return "FORMAT_NCHW"
-    if len(dims) == _PICTURE_AXES and dims[-1] in _CHANNELS:
+    if len(dims) == _IMAGE_AXES and dims[-1] in _CHANNELS:
         return "FORMAT_NHWC"
     return "FORMAT_NONE"
 

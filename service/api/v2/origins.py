@@ -5,7 +5,7 @@ from fastapi import Depends, Request
 from service.errors import NotAllowed
 
 
-def _refuse(request: Request) -> None:
+async def _refuse(request: Request) -> None:
     """Refuse what a browser sends: a page of any site can post to this machine.
 
     Raises:

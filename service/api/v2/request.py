@@ -1,7 +1,6 @@
 """Inference requests: the tensors from JSON, the body's bytes or shared memory, and the outputs."""
 
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from math import prod
@@ -11,9 +10,9 @@ import numpy as np
 
 from service.api.v2.shared_memory import Regions, slot_of
 from service.codecs.endpoint import Endpoint, RequestedOutput, ResponseFormat
-from service.codecs.images import PictureCodec
+from service.codecs.images import ImageCodec
 from service.codecs.outputs import require_interval
-from service.codecs.tensors import example_shape, read_binary, read_json, read_shape
+from service.codecs.tensors import example_shape, read_binary, read_json, read_shape, split_elements
 from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays, Inputs
 from service.engine.session import TensorSpec
 from service.errors import InvalidRequest
@@ -24,7 +23,6 @@ from service.values import is_number, nearest_of, shown
 _KNOWN = frozenset({"id", "parameters", "inputs", "outputs", "model_name"})
 # The response repeats it.
 _LONGEST_ID = 1024
-_LENGTH_BYTES = 4
 INTERVAL_ENDS = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("low", "high"))
 """The outputs that follow a model's own in a response with an interval."""
 
@@ -397,13 +395,13 @@ def read_image_inputs(
     payload: Payload,
     endpoint: Endpoint,
     regions: Regions,
-    codec: PictureCodec,
+    codec: ImageCodec,
 ) -> Inputs:
-    """The graph's own pixels, or the pictures of a BYTES tensor, each element a file.
+    """The graph's own pixels, or the images of a BYTES tensor, each element a file.
 
     Raises:
         InvalidRequest: the tensor is neither.
-        InvalidInput: some files are no pictures that are read here; says which.
+        InvalidInput: some files are no images that are read here; says which.
     """
     spec = endpoint.inputs[0]
     given = document.get("inputs")
@@ -419,19 +417,21 @@ def read_image_inputs(
     content = bytes_of(tensor, spec, payload, regions)
     payload.require_consumed()
     if content is not None:
-        files: Sequence[Any] = list(islice(_split(content, spec.name), count + 1))
+        files: Sequence[Any] = list(
+            islice(map(bytes, split_elements(content, spec.name)), count + 1)
+        )
     else:
         files = _flat(tensor.get("data"))
     if len(files) != count:
         raise InvalidRequest(
-            f"Input {spec.name!r}: {_number(len(files), count)} pictures were sent, and its shape "
+            f"Input {spec.name!r}: {_number(len(files), count)} images were sent, and its shape "
             f"holds {count}."
         )
     return codec.read(files, _place)
 
 
-def read_raw_image(payload: Payload, endpoint: Endpoint, codec: PictureCodec) -> Inputs:
-    """A body that is one picture: the graph's own pixels, or a file."""
+def read_raw_image(payload: Payload, endpoint: Endpoint, codec: ImageCodec) -> Inputs:
+    """A body that is one image: the graph's own pixels, or a file."""
     content = payload.rest()
     if codec.is_raw(content):
         return (read_raw(payload, endpoint),)
@@ -449,7 +449,7 @@ def _count(shape: object, name: str) -> int:
         if count > 0 and all(axis == 1 for axis in rest):
             return int(count)
     raise InvalidRequest(
-        f"Input {name!r} has shape {shown(shape)}; BYTES are files of pictures, so send [how many]."
+        f"Input {name!r} has shape {shown(shape)}; BYTES are files of images, so send [how many]."
     )
 
 
@@ -470,15 +470,3 @@ def _flat(data: object) -> list[Any]:
         else:
             flat.append(item)
     return flat
-
-
-def _split(content: memoryview, name: str) -> Iterator[bytes]:
-    """The elements, each after its length in four bytes."""
-    place = 0
-    while place < len(content):
-        start = place + _LENGTH_BYTES
-        (length,) = struct.unpack("<I", content[place:start]) if start <= len(content) else (-1,)
-        place = start + length
-        if length < 0 or place > len(content):
-            raise InvalidRequest(f"Input {name!r}: its bytes end within a picture.")
-        yield bytes(content[start:place])

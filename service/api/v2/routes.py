@@ -16,7 +16,7 @@ from service.api.v2.schemas import CONFIG, INDEX, INFER, METADATA, READY, STATIS
 from service.api.v2.shared_memory_routes import shared_memory_router
 from service.api.v2.statistics import StatisticsOfWorkers
 from service.engine.readiness import Readiness
-from service.engine.registry import Entry, Offer, State
+from service.engine.registry import Entry, PublishedVersions, State
 from service.errors import InvalidRequest, NotAllowed
 from service.settings import Settings
 from service.workers.worker import Worker
@@ -91,7 +91,7 @@ def _model_router(
         responses=METADATA,
     )
     async def model_metadata(name: str, version: OptionalVersion) -> Response:
-        return json_response(metadata(await worker.reconciler.about(name, version), registry))
+        return json_response(metadata(await worker.reconciler.model_info(name, version), registry))
 
     @router.get("/models/{name}/ready", summary="Whether a model serves", responses=READY)
     @router.get(
@@ -115,7 +115,7 @@ def _model_router(
         responses=CONFIG,
     )
     async def model_config(name: str, version: OptionalVersion) -> Response:
-        return json_response(config(await worker.reconciler.about(name, version)))
+        return json_response(config(await worker.reconciler.model_info(name, version)))
 
     @router.get(
         "/models/{name}/stats", summary="What a model has done so far", responses=STATISTICS
@@ -126,9 +126,8 @@ def _model_router(
         responses=STATISTICS,
     )
     async def model_statistics(name: str, version: OptionalVersion) -> Response:
-        return json_response(
-            {"model_stats": await statistics.of([await worker.reconciler.about(name, version)])}
-        )
+        info = await worker.reconciler.model_info(name, version)
+        return json_response({"model_stats": await statistics.of([info])})
 
     _add_inference(router, service, protocol)
     return router
@@ -154,7 +153,7 @@ def _repository_router(worker: Worker) -> APIRouter:
         entries = await worker.index.entries()
         if document.get("ready"):
             entries = [entry for entry in entries if entry.state is State.READY]
-        return json_response([_indexed(entry, registry.offer(entry.name)) for entry in entries])
+        return json_response([_indexed(entry, registry.published(entry.name)) for entry in entries])
 
     @router.post(
         "/models/{name}/load",
@@ -179,12 +178,12 @@ def _repository_router(worker: Worker) -> APIRouter:
     return router
 
 
-def _indexed(entry: Entry, offer: Offer) -> dict[str, object]:
-    """The protocol's four facts, and the labels to which this version answers, where it has any."""
-    labels = [label for label in offer.labels if offer.routes.get(label) == entry.version]
+def _indexed(entry: Entry, offer: PublishedVersions) -> dict[str, object]:
+    """The protocol's four facts, and this version's aliases where it has any."""
+    aliases = [alias for alias in offer.aliases if offer.routes.get(alias) == entry.version]
     return {
         "name": entry.name,
         "version": entry.version,
         "state": entry.state,
         "reason": entry.reason,
-    } | ({"labels": labels} if labels else {})
+    } | ({"aliases": aliases} if aliases else {})

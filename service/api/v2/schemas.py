@@ -90,7 +90,7 @@ _INDEXED: Schema = {
         "version": {"type": "string"},
         "state": {"type": "string", "enum": [state.value for state in State]},
         "reason": {"type": "string"},
-        "labels": {"type": "array", "items": {"type": "string"}},
+        "aliases": {"type": "array", "items": {"type": "string"}},
     },
 }
 INDEX: dict[str, Any] = {

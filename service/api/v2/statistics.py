@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
-from service.engine.model_info import About
+from service.engine.model import Duration, ModelInfo, Statistics
 from service.engine.registry import Registry
-from service.engine.statistics import Duration, Statistics
 from service.workers.ipc import Channel
 
 _QUESTION = "statistics"
@@ -45,16 +44,16 @@ class StatisticsOfWorkers:
     def __init__(self, registry: Registry, channel: Channel) -> None:
         self._registry = registry
         self._channel = channel
-        channel.on(_QUESTION, self._own_of)
+        channel.handle(_QUESTION, self._own_of)
 
-    async def of(self, models: Iterable[About] | None = None) -> list[ModelStatistics]:
+    async def of(self, models: Iterable[ModelInfo] | None = None) -> list[ModelStatistics]:
         """Counted by the workers that live, since each of them loaded the model.
 
         Args:
             models: which; without, every version that serves.
         """
         wanted = None if models is None else [(model.name, model.version) for model in models]
-        answers = await self._channel.ask(_QUESTION, wanted)
+        answers = await self._channel.request(_QUESTION, wanted)
         found: dict[tuple[str, str], ModelStatistics] = {}
         for one in self._own(wanted) + [one for answer in answers for one in answer.content or ()]:
             key = one["name"], one["version"]
@@ -67,12 +66,12 @@ class StatisticsOfWorkers:
     def _own(self, wanted: Sequence[tuple[str, str]] | None) -> list[ModelStatistics]:
         return [
             _statistics(model)
-            for model in self._registry.abouts()
+            for model in self._registry.model_infos()
             if wanted is None or (model.name, model.version) in wanted
         ]
 
 
-def _statistics(model: About) -> ModelStatistics:
+def _statistics(model: ModelInfo) -> ModelStatistics:
     counted = model.statistics
     return {
         "name": model.name,

@@ -19,9 +19,9 @@ from onnx import TensorProto, helper
 from service.limits import Limits
 from service.settings import Settings
 from tests.conftest import StartApp
+from tests.image_models import publish_mirror
+from tests.images import image_input
 from tests.models import place_bare, publish_admission, publish_price
-from tests.picture_models import publish_mirror
-from tests.pictures import image_input
 from tests.service.api.test_nonsense import assert_contract
 from tests.test_protocol import message
 from tests.triton_models import identity, sum_and_difference
@@ -125,12 +125,12 @@ def test_as_many_rows_as_allowed_are_answered(models: Path, start: StartApp, pat
     assert len(answer.json()["predictions"]) == 10
 
 
-PICTURE = [0, 1, 2, 3]
-PICTURES: Mapping[str, tuple[str, object]] = {
-    "plain": ("/models/mirror/predict", [PICTURE] * 4),
+IMAGE = [0, 1, 2, 3]
+IMAGES: Mapping[str, tuple[str, object]] = {
+    "plain": ("/models/mirror/predict", [IMAGE] * 4),
     "plain, nested": ("/models/mirror/predict", {"instances": [[[0, 1], [2, 3]]] * 4}),
-    "v1": ("/v1/models/mirror:predict", {"instances": [{"image": PICTURE}] * 4}),
-    "v1 columns": ("/v1/models/mirror:predict", {"inputs": [PICTURE] * 4}),
+    "v1": ("/v1/models/mirror:predict", {"instances": [{"image": IMAGE}] * 4}),
+    "v1 columns": ("/v1/models/mirror:predict", {"inputs": [IMAGE] * 4}),
     "v2 files": (
         "/v2/models/mirror/infer",
         {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [4], "data": ["x"] * 4}]},
@@ -138,12 +138,12 @@ PICTURES: Mapping[str, tuple[str, object]] = {
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_pictures_count_as_rows(models: Path, start: StartApp, name: str) -> None:
+@pytest.mark.parametrize("name", IMAGES)
+def test_images_count_as_rows(models: Path, start: StartApp, name: str) -> None:
     """Before one of them is decoded."""
     publish_mirror(models, image_input(2, 2, 1))
     client = start(max_request_rows=3)
-    path, body = PICTURES[name]
+    path, body = IMAGES[name]
 
     require_rejected(client, client.post(path, json=body), 413, "too_many_rows")
 

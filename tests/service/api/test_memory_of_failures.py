@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartApp
+from tests.image_models import publish_mirror
+from tests.images import image_input
 from tests.models import failing_graph, place_bare, publish_admission
-from tests.picture_models import publish_mirror
-from tests.pictures import image_input
 
 CSV = {"content-type": "text/csv"}
 NDJSON = {"content-type": "application/x-ndjson"}

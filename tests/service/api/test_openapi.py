@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 
 from tests.conftest import StartApp
+from tests.image_models import publish_mirror
+from tests.images import image_input
 from tests.models import publish_admission, publish_iris, publish_mixed, publish_price
-from tests.picture_models import publish_mirror
-from tests.pictures import image_input
 
 
 @pytest.fixture

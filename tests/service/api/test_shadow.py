@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput
 from service.bundle.policy import POLICY
 from tests.conftest import StartApp
 from tests.models import (
@@ -30,9 +30,9 @@ LABELS = ["setosa", "versicolor", "virginica"]
 REPORT = "/models/{}/versions/candidate/shadow"
 
 
-def shadow(models: Path, name: str, how: object = 1, **labels: int) -> None:
+def shadow(models: Path, name: str, how: object = 1, **aliases: int) -> None:
     """Set a candidate beside the stable version."""
-    policy = {"labels": {"stable": 1, "candidate": 2} | labels, "shadow": {"candidate": how}}
+    policy = {"aliases": {"stable": 1, "candidate": 2} | aliases, "shadow": {"candidate": how}}
     (models / name / POLICY).write_text(json.dumps(policy))
 
 
@@ -129,7 +129,7 @@ def test_numbers_are_held_to_the_policys_tolerance(models: Path, start: StartApp
 
 
 def test_only_requests_that_name_no_version_are_copied(models: Path, start: StartApp) -> None:
-    """Who asks for a version or a label is trying something out; who is refused said nothing."""
+    """Who asks for a version or an alias is trying something out; who is refused said nothing."""
     publish_price(models)
     publish_price(models)
     shadow(models, "price")
@@ -142,7 +142,7 @@ def test_only_requests_that_name_no_version_are_copied(models: Path, start: Star
 
     assert compared(client, "price", 1)["requests"]["compared"] == 1
     page = client.get("/models/price").json()
-    assert page["labels"]["candidate"] == {"version": "2", "shadow": 1.0}
+    assert page["aliases"]["candidate"] == {"version": "2", "shadow": 1.0}
 
 
 def test_a_share_of_the_requests_is_copied(models: Path, start: StartApp) -> None:
@@ -207,7 +207,7 @@ def test_a_version_that_is_no_shadow_has_no_report(models: Path, start: StartApp
 def test_the_stable_version_is_no_shadow_of_itself(models: Path, start: StartApp) -> None:
     """The model's page tells what is wrong with the file."""
     publish_price(models)
-    (models / "price" / POLICY).write_text('{"labels": {"stable": 1}, "shadow": {"stable": 1}}')
+    (models / "price" / POLICY).write_text('{"aliases": {"stable": 1}, "shadow": {"stable": 1}}')
 
     assert "no shadow of itself" in start().get("/models/price").json()["reason"]
 

@@ -1,4 +1,4 @@
-"""Split traffic: a share of the requests without a version goes to a label's, in every dialect."""
+"""Split traffic: a share of the requests without a version goes to an alias's, in every dialect."""
 
 import json
 import re
@@ -26,8 +26,8 @@ def publish(models: Path, **policy: object) -> None:
     """Two versions whose slopes are their numbers, the second a canary."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
-    labels = {"labels": {"stable": 1, "canary": 2}}
-    (models / "price" / POLICY).write_text(json.dumps(labels | policy))
+    aliases = {"aliases": {"stable": 1, "canary": 2}}
+    (models / "price" / POLICY).write_text(json.dumps(aliases | policy))
 
 
 def version(client: httpx.Client, caller: str | None = None, place: int = 0) -> str:
@@ -67,7 +67,7 @@ def test_a_caller_stays_with_its_version(models: Path, start: StartApp) -> None:
     before = {caller: version(client, caller, place=0) for caller in callers}
     same = {caller: version(other, caller, place=2) for caller in callers[:20]}
     (models / "price" / POLICY).write_text(
-        json.dumps({"labels": {"stable": 1, "canary": 2}, "split": {"canary": 0.6}})
+        json.dumps({"aliases": {"stable": 1, "canary": 2}, "split": {"canary": 0.6}})
     )
     grown = start()
     after = {caller: version(grown, caller) for caller in callers}
@@ -93,7 +93,7 @@ def test_the_header_is_the_operators_choice(models: Path, start: StartApp) -> No
     assert (len(seen("x-session")), len(seen("x-caller-id"))) == (1, 2)
 
 
-def test_who_names_a_version_or_a_label_gets_it(models: Path, start: StartApp) -> None:
+def test_who_names_a_version_or_an_alias_gets_it(models: Path, start: StartApp) -> None:
     """The split is for those who do not ask."""
     publish(models, split={"canary": 1.0})
     client = start()
@@ -110,14 +110,14 @@ def test_who_names_a_version_or_a_label_gets_it(models: Path, start: StartApp) -
 @pytest.mark.parametrize(
     "policy",
     [
-        {"labels": {"stable": 1}, "split": {"canary": 1.0}},
-        {"labels": {"stable": 1, "canary": 9}, "split": {"canary": 1.0}},
+        {"aliases": {"stable": 1}, "split": {"canary": 1.0}},
+        {"aliases": {"stable": 1, "canary": 9}, "split": {"canary": 1.0}},
     ],
 )
 def test_a_canary_that_is_not_there_gets_nothing(
     models: Path, start: StartApp, policy: dict[str, object]
 ) -> None:
-    """A label that was removed, or whose version is missing, leaves its share to the stable one."""
+    """One that was removed, or whose version is missing, leaves its share to the stable one."""
     publish(models, **policy)
 
     client = start()
@@ -128,7 +128,7 @@ def test_a_canary_that_is_not_there_gets_nothing(
 @pytest.mark.parametrize(
     ("split", "reason"),
     [
-        ({"stable": 0.1}, "'stable' answers what the other labels leave"),
+        ({"stable": 0.1}, "'stable' answers what the other aliases leave"),
         ({"canary": 0.6, "next": 0.6}, "the shares add up to 1.2, more than 1"),
         ({"canary": 0}, "greater than 0"),
         ({"canary": 10}, "less than or equal to 1"),
@@ -150,7 +150,7 @@ def test_the_split_is_shown_and_counted_by_version(models: Path, start: StartApp
     client = start()
 
     seen = Counter(version(client) for _ in range(50))
-    told = client.get("/models/price").json()["labels"]
+    told = client.get("/models/price").json()["aliases"]
     counted = re.findall(
         r'onward_requests_total{.*version="(\d)"} (\S+)', client.get("/metrics").text
     )

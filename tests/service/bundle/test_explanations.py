@@ -8,8 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.bundle.explanations import Additive, CategoryTerm, NumberTerm, exact_sum
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ValueOutput
+from service.bundle.manifest import Manifest, ValueOutput
 from tests.models import manifest, mixed_features
 
 NUMBER = NumberTerm(kind="number", coefficients=[2.0], reference=10.0)
@@ -66,7 +65,7 @@ def reasons(**change: Any) -> dict[str, Any]:  # noqa: ANN401 - the class checks
         ({"score": "log-odds"}, "a regression model has no score 'log-odds'"),
     ],
 )
-def test_reasons_of_another_model_are_refused(change: dict[str, Any], sentence: str) -> None:
+def test_reasons_of_another_model_are_rejected(change: dict[str, Any], sentence: str) -> None:
     """A manifest whose reasons do not fit it is not valid."""
     stated = manifest("mixed", mixed_features(), ValueOutput(kind="value", name="x")).model_dump()
     Manifest.model_validate(stated | {"reasons": reasons()})

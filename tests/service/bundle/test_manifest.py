@@ -6,9 +6,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.bundle.examples import Examples
-from service.bundle.manifest import Manifest
-from service.bundle.outputs import ClassesOutput, ValueOutput, output_name, output_width
+from service.bundle.manifest import (
+    ClassesOutput,
+    Examples,
+    Manifest,
+    ValueOutput,
+    output_name,
+    output_width,
+)
 from tests.models import admission_features, manifest, mixed_features, number
 
 BINARY = ClassesOutput(kind="classes", name="decision", labels=["no", "yes"])
@@ -54,7 +59,7 @@ def test_a_manifest_survives_json() -> None:
         ),
     ],
 )
-def test_contradictions_are_refused(change: dict[str, Any], sentence: str) -> None:
+def test_contradictions_are_rejected(change: dict[str, Any], sentence: str) -> None:
     """Each is told in the validation error."""
     with pytest.raises(ValidationError, match=sentence):
         Manifest.model_validate(stated() | change)
@@ -69,7 +74,7 @@ def test_contradictions_are_refused(change: dict[str, Any], sentence: str) -> No
         ({"type": "date"}, "does not match any of the expected tags"),
     ],
 )
-def test_impossible_features_are_refused(feature: dict[str, Any], sentence: str) -> None:
+def test_impossible_features_are_rejected(feature: dict[str, Any], sentence: str) -> None:
     """A feature that no value could fit is an error of the manifest."""
     features = [{"name": "a", "example": 1} | feature]
 
@@ -95,7 +100,7 @@ def test_the_outputs_tensor_follows_from_the_answer() -> None:
         ("probability", [1, 1], "output is"),
     ],
 )
-def test_examples_that_do_not_fit_are_told(name: str, shape: list[int], sentence: str) -> None:
+def test_examples_that_do_not_fit_are_reported(name: str, shape: list[int], sentence: str) -> None:
     """Names and shapes of the examples are the manifest's."""
     examples = Examples.model_validate(
         {

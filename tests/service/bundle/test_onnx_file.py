@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.bundle.errors import BundleError, NotOnnx
-from service.bundle.onnx_file import GraphFacts, read_onnx
-from service.bundle.protobuf import Malformed, ProtobufFile
+from service.bundle.onnx_file import GraphFacts, Malformed, ProtobufFile
+from service.bundle.store import read_onnx
 from tests.foreign import FLOAT, one_node, serialised, tensor
 
 # A model's head, and a graph of 1.9 gigabytes.
@@ -36,14 +36,14 @@ def written(folder: Path, content: bytes, size: int | None = None) -> Path:
         (b"", 1_900_000_000, "byte 0 does not begin a field"),
         (one_node("Neg"), 1_900_000_000, "does not begin a field"),
         (_LONG_GRAPH, 1_900_000_000, "byte 8 does not begin a field"),
-        (_LONG_GRAPH, 1_000_000, "is the file cut"),
+        (_LONG_GRAPH, 1_000_000, "is it truncated"),
         (b"\xff" * 100, None, "byte 0 does not begin a field"),
         (b"version https://git-lfs.github.com/spec/v1\n", None, "does not begin a field"),
         (b"\x08\x09", None, "it has no graph"),
         (b"\x08\x09" * 5_000_000, None, "it has no graph"),
     ],
 )
-def test_what_cannot_be_an_onnx_file_is_refused_before_it_is_read(
+def test_what_cannot_be_an_onnx_file_is_rejected_before_it_is_read(
     tmp_path: Path, head: bytes, size: int | None, reason: str
 ) -> None:
     """By its size, its first bytes, or the first field that is none."""
@@ -51,7 +51,7 @@ def test_what_cannot_be_an_onnx_file_is_refused_before_it_is_read(
         read_onnx(written(tmp_path, head, size))
 
 
-def test_graphs_that_are_nested_without_end_are_refused(tmp_path: Path) -> None:
+def test_graphs_that_are_nested_that_never_ends_are_rejected(tmp_path: Path) -> None:
     """More levels than protobuf's own reader allows."""
     graph = b""
     for _ in range(110):
@@ -79,7 +79,7 @@ def test_a_message_of_too_many_fields_is_given_up() -> None:
         list(ProtobufFile(BytesIO(content), len(content), 10).fields(0, len(content)))
 
 
-def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_a_pipe_is_rejected_without_waiting(tmp_path: Path) -> None:
     """Nobody ever writes into it."""
     os.mkfifo(tmp_path / "model.onnx")
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from service.bundle.errors import BundleError
-from service.bundle.policy import POLICY, Label, Latest, Policy
+from service.bundle.policy import POLICY, Alias, Latest, Policy
 from service.bundle.policy_file import change_policy, read_policy
 
 NO_FILES: list[Callable[[Path], None]] = [Path.mkdir, os.mkfifo, lambda it: it.symlink_to(it)]
 
 
-def moved(label: str, version: int, policy: Policy) -> Policy:
-    return policy.moved(label, version)
+def moved(alias: str, version: int, policy: Policy) -> Policy:
+    return policy.moved(alias, version)
 
 
 @pytest.mark.parametrize(
@@ -29,15 +29,15 @@ def moved(label: str, version: int, policy: Policy) -> Policy:
         ('{"versions": "all"}', Policy(versions="all")),
         ('{"versions": {"latest": 2}}', Policy(versions=Latest(latest=2))),
         ('{"versions": [3, 1]}', Policy(versions=(3, 1))),
-        ('{"labels": {"stable": 2}}', Policy(labels={"stable": Label(version=2)})),
+        ('{"aliases": {"stable": 2}}', Policy(aliases={"stable": Alias(version=2)})),
         (
-            '{"labels": {"stable": {"version": 2, "before": [1]}}}',
-            Policy(labels={"stable": Label(version=2, before=(1,))}),
+            '{"aliases": {"stable": {"version": 2, "before": [1]}}}',
+            Policy(aliases={"stable": Alias(version=2, before=(1,))}),
         ),
     ],
 )
 def test_a_policy_written_by_hand_is_read(tmp_path: Path, text: str, meant: Policy) -> None:
-    """The short form of a label is its number."""
+    """The short form of an alias is its number."""
     (tmp_path / POLICY).write_text(text)
 
     assert read_policy(tmp_path) == meant
@@ -57,11 +57,11 @@ def test_without_a_file_there_is_no_policy(tmp_path: Path) -> None:
         ('{"versions": [0]}', "greater than or equal to 1"),
         ('{"versions": ["1"]}', "valid integer"),
         ('{"versions": {"latest": 0}}', "greater than or equal to 1"),
-        ('{"labels": {"2": 2}}', "match pattern"),
-        ('{"labels": {"a/b": 2}}', "match pattern"),
-        ('{"labels": {"stable": 9223372036854775808}}', "less than or equal to"),
-        ('{"labels": {"stable": true}}', "valid integer"),
-        ('{"label": {"stable": 1}}', "label: Extra inputs"),
+        ('{"aliases": {"2": 2}}', "match pattern"),
+        ('{"aliases": {"a/b": 2}}', "match pattern"),
+        ('{"aliases": {"stable": 9223372036854775808}}', "less than or equal to"),
+        ('{"aliases": {"stable": true}}', "valid integer"),
+        ('{"alias": {"stable": 1}}', "alias: Extra inputs"),
     ],
 )
 def test_a_policy_that_cannot_be_followed_is_told(tmp_path: Path, text: str, reason: str) -> None:
@@ -84,7 +84,7 @@ def test_what_is_no_file_is_told(tmp_path: Path) -> None:
             read_policy(home)
 
 
-def test_a_label_remembers_where_it_was(tmp_path: Path) -> None:
+def test_an_alias_remembers_where_it_was(tmp_path: Path) -> None:
     """Moved twice it goes back twice, and no further."""
     for version in (1, 2, 2, 3):
         change_policy(tmp_path, partial(moved, "stable", version))
@@ -93,12 +93,12 @@ def test_a_label_remembers_where_it_was(tmp_path: Path) -> None:
     seen = []
     for _ in range(2):
         _, policy = change_policy(tmp_path, lambda known: known.rolled_back("stable", there))
-        seen.append(policy.labels["stable"].version)
+        seen.append(policy.aliases["stable"].version)
 
     assert seen == [2, 1]
-    with pytest.raises(BundleError, match="'stable' is version 1 and has nothing to go back to"):
+    with pytest.raises(BundleError, match="'stable' points to version 1, and there is no earlier"):
         policy.rolled_back("stable", there)
-    with pytest.raises(BundleError, match="no label 'canary'; there: stable"):
+    with pytest.raises(BundleError, match="no alias 'canary'; existing: stable"):
         policy.rolled_back("canary", there)
 
 
@@ -106,21 +106,21 @@ def test_going_back_passes_over_what_is_gone() -> None:
     """A version whose folder was removed is none to go back to, and is told."""
     policy = Policy().moved("stable", 1).moved("stable", 2).moved("stable", 3)
 
-    assert policy.rolled_back("stable", {1, 3}).labels["stable"] == Label(version=1)
-    with pytest.raises(BundleError, match="it was 2, 1, gone since"):
+    assert policy.rolled_back("stable", {1, 3}).aliases["stable"] == Alias(version=1)
+    with pytest.raises(BundleError, match="removed since: 2, 1"):
         policy.rolled_back("stable", {3})
 
 
 def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
-    """Forty labels set at once are forty labels."""
-    labels = [f"label_{place}" for place in range(40)]
+    """Forty aliases set at once are forty aliases."""
+    aliases = [f"alias_{place}" for place in range(40)]
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda label: change_policy(tmp_path, partial(moved, label, 1)), labels))
+        list(pool.map(lambda alias: change_policy(tmp_path, partial(moved, alias, 1)), aliases))
 
     policy = read_policy(tmp_path)
     assert policy is not None
-    assert set(policy.labels) == set(labels)
+    assert set(policy.aliases) == set(aliases)
 
 
 def test_a_writer_killed_at_any_moment_leaves_a_whole_policy(tmp_path: Path) -> None:
@@ -146,4 +146,4 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_policy(tmp_path: Path) -> 
         writer.stdout.close()
 
         change_policy(tmp_path, partial(moved, "b", 1))
-        assert "b" in json.loads((tmp_path / POLICY).read_text())["labels"]
+        assert "b" in json.loads((tmp_path / POLICY).read_text())["aliases"]

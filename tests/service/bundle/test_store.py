@@ -104,7 +104,7 @@ def test_what_a_killed_publisher_left_is_swept_after_a_day(models: Path) -> None
     assert new.exists()
 
 
-def test_a_bundle_under_another_models_name_is_refused(models: Path) -> None:
+def test_a_bundle_under_another_models_name_is_rejected(models: Path) -> None:
     """The manifest's name is the folder's."""
     folder = publish_price(models)
     folder.parent.rename(models / "cost")

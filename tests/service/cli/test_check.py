@@ -1,4 +1,4 @@
-"""``python -m service check``: every version of a folder proves itself, or why not."""
+"""``onward check``: every version of a folder proves itself, or why not."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""``python -m service models``: what an operator reads of a running service."""
+"""``onward models``: what an operator reads of a running service."""
 
 import json
 import socket
@@ -22,7 +22,7 @@ Said = pytest.CaptureFixture[str]
 def test_the_table_tells_what_serves_and_why_the_rest_does_not(
     models: Path, start: StartApp, capsys: Said
 ) -> None:
-    """A line a version: labels, state, device, requests of every outcome, and the reason."""
+    """A line a version: aliases, state, device, requests of every outcome, and the reason."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
     change_policy(models / "price", lambda policy: policy.moved("stable", 1))
@@ -37,7 +37,7 @@ def test_the_table_tells_what_serves_and_why_the_rest_does_not(
     assert heading.split() == [
         "MODEL",
         "VERSION",
-        "LABELS",
+        "ALIASES",
         "STATE",
         "DEVICE",
         "REQUESTS",

@@ -1,4 +1,4 @@
-"""``python -m service score``: files in, the service's own answers out."""
+"""``onward score``: files in, the service's own answers out."""
 
 import gzip
 import os
@@ -150,4 +150,4 @@ def test_progress_is_drawn_on_a_terminal(models: Path, tmp_path: Path) -> None:
     assert "░".encode() in said
     assert b"% " in said
     assert b"s left" in said
-    assert said.split(b"\x1b[K")[-1].startswith(b"400,000 rows in ")
+    assert said.split(b"\x1b[K")[-1].startswith(b"price/1: 400,000 rows in ")

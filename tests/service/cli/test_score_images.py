@@ -1,4 +1,4 @@
-"""``python -m service score`` on a folder: a line for each picture."""
+"""``onward score`` on a folder: a line for each image."""
 
 import csv
 import io
@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import StartApp
-from tests.picture_models import publish_mirror
-from tests.pictures import encoded, image_input, photograph
+from tests.image_models import publish_mirror
+from tests.images import encoded, image_input, photograph
 from tests.service.cli.test_score import score
 
 
-def test_a_folder_of_pictures_gets_the_answers_of_http(
+def test_a_folder_of_images_gets_the_answers_of_http(
     models: Path, tmp_path: Path, start: StartApp
 ) -> None:
-    """Each picture's label and probabilities; what is none has the sentence, and ends with 1."""
+    """Each image's label and probabilities; what is none has the sentence, and ends with 1."""
     publish_mirror(models, image_input(2, 2, 1))
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     (folder / "deep").mkdir(parents=True)
     (folder / "deep" / "b.jpg").write_bytes(encoded(photograph(9, 7, 2), "JPEG"))
     (folder / "a.png").write_bytes(encoded(photograph(5, 6, 1)))
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
 
     done = score(models, "mirror", str(folder))
 

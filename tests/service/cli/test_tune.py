@@ -1,4 +1,4 @@
-"""``python -m service tune``: measured here, printed, and written beside the versions."""
+"""``onward tune``: measured here, printed, and written beside the versions."""
 
 import json
 import os
@@ -10,10 +10,11 @@ import jsonschema
 import pytest
 
 from service.bundle.schema import tuning_schema
-from service.bundle.tuning import Measured, Tuning, read_tuning
+from service.bundle.store import read_document
+from service.bundle.tuning import TUNING, Measured, Tuning
 from service.cli.benchmark import Absent
 from service.cli.choosing import chosen, compared
-from service.engine.machine import this_machine
+from service.engine.execution_plan import this_machine
 from tests.models import place_bare, publish_admission, sum_and_difference
 from tests.processes import ROOT
 
@@ -41,7 +42,7 @@ def test_the_curve_is_printed_and_the_choice_is_written(models: Path) -> None:
     ended = tune("admission", "--models", str(models), "--device", "cpu", "--max-batch-rows", "4")
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    tuning = read_tuning(folder.parent)
+    tuning = read_document(Tuning, folder.parent / TUNING)
     assert tuning is not None
     assert (tuning.device, tuning.version, tuning.machine) == ("cpu", "1", this_machine())
     assert {each.rows for each in tuning.measured} == {1, 2, 4}
@@ -61,7 +62,7 @@ def test_a_dry_run_writes_nothing(models: Path) -> None:
 
     assert ended.returncode == 0
     assert "Nothing is written" in ended.stdout
-    assert read_tuning(folder.parent) is None
+    assert read_document(Tuning, folder.parent / TUNING) is None
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from service.bundle.interval import Interval
-from service.bundle.outputs import ClassesOutput, ValueOutput
+from service.bundle.manifest import ClassesOutput, Interval, ValueOutput
 from tests.conftest import StartApp
 from tests.models import (
     ADMISSION_BIAS,

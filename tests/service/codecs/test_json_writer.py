@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from service.api.native.protocol import together
-from service.bundle.outputs import ClassesOutput, Output, ValueOutput
+from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.json_writer import answer_writer
 from service.codecs.options import USUAL
 from service.codecs.outputs import answers

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.bundle.features import CategoryFeature, Feature, Range
-from service.bundle.outputs import ClassesOutput, ValueOutput
+from service.bundle.manifest import ClassesOutput, ValueOutput
 from service.codecs.features import TrainingRange
 from tests.conftest import StartApp
 from tests.models import (

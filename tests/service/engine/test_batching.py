@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from service.engine.batching import BatchedAnswer, Batcher, Run
+from service.engine.batching import Prediction, Run, ThreadBatcher
 from service.engine.dtypes import Arrays
 from service.errors import Draining, Overloaded, QueueTooLong
 
@@ -53,7 +53,7 @@ def rows(*values: float) -> Arrays:
     return (np.array(values, np.float32).reshape(-1, 1),)
 
 
-def answered(answer: BatchedAnswer) -> list[float]:
+def answered(answer: Prediction) -> list[float]:
     return [float(value) for value in answer.outputs[0][:, 0]]
 
 
@@ -70,7 +70,7 @@ class Control:
 
 def batcher(
     runner: Run, *, batch: int = 100, queue: int = 1000, controls: list[Control] | None = None
-) -> Batcher:
+) -> ThreadBatcher:
     """A batcher whose runs' controls are added to a list."""
     made: list[Control] = [] if controls is None else controls
 
@@ -78,7 +78,7 @@ def batcher(
         made.append(Control())
         return made[-1]
 
-    return Batcher(
+    return ThreadBatcher(
         lambda inputs, _: runner(inputs),
         max_batch_rows=batch,
         max_queued_rows=queue,
@@ -94,7 +94,7 @@ def test_a_lone_call_runs_at_once() -> None:
     """Nothing waits for company."""
     gate = Gate()
 
-    async def scenario() -> BatchedAnswer:
+    async def scenario() -> Prediction:
         return await batcher(gate).submit(rows(1, 2))
 
     answer = run(scenario())
@@ -107,7 +107,7 @@ def test_calls_that_arrive_during_a_run_share_the_next() -> None:
     """Each caller gets exactly its own rows of the shared run."""
     gate = Gate(opened=False)
 
-    async def scenario() -> list[BatchedAnswer]:
+    async def scenario() -> list[Prediction]:
         subject = batcher(gate)
         first = asyncio.create_task(subject.submit(rows(1)))
         await entered(gate)
@@ -146,7 +146,7 @@ def test_calls_of_different_shapes_are_not_joined() -> None:
     gate = Gate(opened=False)
     wide = (np.ones((1, 2), np.float32),)
 
-    async def scenario() -> list[BatchedAnswer]:
+    async def scenario() -> list[Prediction]:
         subject = batcher(gate)
         first = asyncio.create_task(subject.submit(rows(1)))
         await entered(gate)
@@ -164,7 +164,7 @@ def test_a_call_without_rows_runs_alone() -> None:
     """Neither before nor behind others is it joined with them."""
     gate = Gate(opened=False)
 
-    async def scenario() -> list[BatchedAnswer]:
+    async def scenario() -> list[Prediction]:
         subject = batcher(gate)
         first = asyncio.create_task(subject.submit(rows(1)))
         await entered(gate)
@@ -179,11 +179,11 @@ def test_a_call_without_rows_runs_alone() -> None:
     assert gate.batches == [[1], [], [2], [], [3]]
 
 
-def test_a_caller_that_leaves_the_queue_harms_nobody() -> None:
+def test_a_client_that_leaves_the_queue_affects_no_other() -> None:
     """Its rows are not run, and the rows after them still reach their own caller."""
     gate = Gate(opened=False)
 
-    async def scenario() -> list[BatchedAnswer]:
+    async def scenario() -> list[Prediction]:
         subject = batcher(gate)
         first = asyncio.create_task(subject.submit(rows(1)))
         await entered(gate)
@@ -202,11 +202,11 @@ def test_a_caller_that_leaves_the_queue_harms_nobody() -> None:
     assert [answered(answer) for answer in answers] == [[2], [6]]
 
 
-def test_a_caller_that_leaves_during_its_run_harms_nobody() -> None:
+def test_a_client_that_leaves_during_its_run_affects_no_other() -> None:
     """The run ends, its neighbour gets its own rows, and the batcher goes on."""
     gate = Gate(opened=False)
 
-    async def scenario() -> list[BatchedAnswer]:
+    async def scenario() -> list[Prediction]:
         subject = batcher(gate)
         blocker = asyncio.create_task(subject.submit(rows(0)))
         await entered(gate)
@@ -225,11 +225,11 @@ def test_a_caller_that_leaves_during_its_run_harms_nobody() -> None:
     assert [answered(answer) for answer in answers] == [[4], [10]]
 
 
-def test_a_failing_batch_tells_each_caller_its_own_fate() -> None:
+def test_a_failing_batch_gives_each_client_its_own_fate() -> None:
     """Good neighbours get their answers; each bad one gets an exception of its own rows."""
     gate = Gate(opened=False)
 
-    async def scenario() -> list[BatchedAnswer | BaseException]:
+    async def scenario() -> list[Prediction | BaseException]:
         subject = batcher(gate)
         first = asyncio.create_task(subject.submit(rows(1)))
         await entered(gate)
@@ -243,18 +243,18 @@ def test_a_failing_batch_tells_each_caller_its_own_fate() -> None:
 
     results = run(scenario())
 
-    good = [answered(r) for r in results if isinstance(r, BatchedAnswer)]
+    good = [answered(r) for r in results if isinstance(r, Prediction)]
     bad = [r for r in results if isinstance(r, BaseException)]
     assert good == [[2], [4], [6]]
     assert [str(error) for error in bad] == ["cannot double [nan, 7.0]", "cannot double [nan, 8.0]"]
     assert bad[0] is not bad[1]
 
 
-def test_closing_answers_those_who_wait_and_takes_no_more() -> None:
+def test_closing_answers_those_that_wait_and_takes_no_more() -> None:
     """Shutdown loses nothing that was accepted."""
     gate = Gate(opened=False)
 
-    async def scenario() -> list[BatchedAnswer]:
+    async def scenario() -> list[Prediction]:
         subject = batcher(gate)
         waiting = [asyncio.create_task(subject.submit(rows(value))) for value in (1, 2)]
         await entered(gate)
@@ -273,7 +273,7 @@ def test_a_full_queue_says_so_at_once() -> None:
     """The refused caller learns how much waits; the ones before it are answered."""
     gate = Gate(opened=False)
 
-    async def scenario() -> list[BatchedAnswer]:
+    async def scenario() -> list[Prediction]:
         subject = batcher(gate, queue=4)
         first = asyncio.create_task(subject.submit(rows(1)))
         await entered(gate)
@@ -294,8 +294,8 @@ def test_a_call_that_would_wait_beyond_its_deadline_is_rejected_at_once() -> Non
         time.sleep(0.05)
         return inputs
 
-    async def scenario() -> list[BatchedAnswer]:
-        subject = Batcher(
+    async def scenario() -> list[Prediction]:
+        subject = ThreadBatcher(
             slow,
             max_batch_rows=1,
             max_queued_rows=1000,
@@ -312,11 +312,11 @@ def test_a_call_that_would_wait_beyond_its_deadline_is_rejected_at_once() -> Non
     assert len(run(scenario())) == 2
 
 
-def test_rows_of_callers_who_left_do_not_fill_the_queue() -> None:
+def test_rows_of_clients_who_left_do_not_fill_the_queue() -> None:
     """A new caller is not refused for rows that nobody waits for any more."""
     gate = Gate(opened=False)
 
-    async def scenario() -> BatchedAnswer:
+    async def scenario() -> Prediction:
         subject = batcher(gate, queue=4)
         first = asyncio.create_task(subject.submit(rows(1)))
         await entered(gate)
@@ -357,11 +357,11 @@ def test_a_failed_batch_is_not_run_again_for_those_who_left() -> None:
     assert [len(batch) for batch in gate.batches] == [1, 3, 1, 1]
 
 
-def test_the_wait_is_told_apart_from_the_run() -> None:
+def test_the_wait_is_reported_apart_from_the_run() -> None:
     """A call that waited for another's run reports a longer queue time than that one."""
     gate = Gate(opened=False)
 
-    async def scenario() -> list[BatchedAnswer]:
+    async def scenario() -> list[Prediction]:
         subject = batcher(gate)
         first = asyncio.create_task(subject.submit(rows(1)))
         await entered(gate)
@@ -409,7 +409,7 @@ def test_those_who_leave_the_queue_end_no_other_run() -> None:
     gate = Gate(opened=False)
     controls: list[Control] = []
 
-    async def scenario() -> BatchedAnswer:
+    async def scenario() -> Prediction:
         subject = batcher(gate, controls=controls)
         running = asyncio.create_task(subject.submit(rows(1)))
         await entered(gate)
@@ -429,7 +429,7 @@ def test_closing_gives_up_a_run_that_does_not_end() -> None:
     gate = Gate(opened=False)
     controls: list[Control] = []
 
-    async def scenario() -> list[BaseException | BatchedAnswer]:
+    async def scenario() -> list[BaseException | Prediction]:
         subject = batcher(gate, controls=controls)
         calls = [asyncio.create_task(subject.submit(rows(1)))]
         await entered(gate)

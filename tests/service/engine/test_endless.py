@@ -14,7 +14,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from service.bundle.store import digest_of
-from service.engine.execution_plan import Plan
+from service.engine.execution_plan import ExecutionPlan
 from service.engine.loader import load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
@@ -38,10 +38,10 @@ FOR_EVER = 2**62
 HUGE = 8_000
 
 
-def loaded(folder: Path, plan: Plan | None = None, seconds: float = 30.0) -> ServedModel:
+def loaded(folder: Path, plan: ExecutionPlan | None = None, seconds: float = 30.0) -> ServedModel:
     """The version that lies there."""
     candidate = Candidate(folder.parent.name, folder.name, folder, ())
-    return load(candidate, plan or Plan(), Limits(0, 100_000, seconds), Metrics())
+    return load(candidate, plan or ExecutionPlan(), Limits(0, 100_000, seconds), Metrics())
 
 
 def turns(client: httpx.Client, count: int) -> httpx.Response:
@@ -69,7 +69,7 @@ def product(client: httpx.Client, width: int) -> httpx.Response:
     )
 
 
-def test_a_run_without_end_is_ended_at_the_deadline(models: Path, start: StartApp) -> None:
+def test_a_run_that_never_ends_is_ended_at_the_deadline(models: Path, start: StartApp) -> None:
     """The next request of the same model is answered, and others' were all the time."""
     place_bare(models, "loop", counting_loop())
     publish_admission(models)
@@ -86,7 +86,7 @@ def test_a_run_without_end_is_ended_at_the_deadline(models: Path, start: StartAp
     assert after.json()["outputs"][0]["data"] == [3.0]
 
 
-def test_every_client_of_a_run_without_end_is_told(models: Path, start: StartApp) -> None:
+def test_every_client_of_a_run_that_never_ends_is_reported(models: Path, start: StartApp) -> None:
     """Forty quick runs before it change nothing of that."""
     place_bare(models, "loop", counting_loop())
     client = start(deadline_seconds=0.5)
@@ -185,7 +185,7 @@ def reseal(folder: Path, content: bytes) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_self_test_without_end_is_refused(models: Path, start: StartApp) -> None:
+def test_a_self_test_that_never_ends_is_rejected(models: Path, start: StartApp) -> None:
     """After the time that a client would wait, and the other models serve."""
     folder = endless_bundle(models)
     place_bare(models, "same", one_node("Neg"))
@@ -239,9 +239,9 @@ def test_a_graph_that_may_take_any_time_never_runs_on_the_event_loop(
     """Whatever is configured; the log says why not."""
     content, reason = ANY_TIME[name]
     folder = place_bare(models, "any", content)
-    plan = Plan()
+    plan = ExecutionPlan()
     if by == "setting":
-        plan = Plan(mode="inline", mode_by="setting")
+        plan = ExecutionPlan(mode="inline", mode_by="setting")
     else:
         (folder.parent / "tuning.json").write_text('{"execution": "inline"}')
 
@@ -262,18 +262,18 @@ def fixed() -> bytes:
 @pytest.mark.parametrize(
     ("plan", "tuning", "expected"),
     [
-        (Plan(), "", ("batched", "graph")),
-        (Plan(), '{"execution": "inline"}', ("inline", "tuning.json")),
-        (Plan(mode="inline", mode_by="setting"), "", ("inline", "setting")),
+        (ExecutionPlan(), "", ("batched", "graph")),
+        (ExecutionPlan(), '{"execution": "inline"}', ("inline", "tuning.json")),
+        (ExecutionPlan(mode="inline", mode_by="setting"), "", ("inline", "setting")),
         (
-            Plan(mode="inline", mode_by="setting"),
+            ExecutionPlan(mode="inline", mode_by="setting"),
             '{"execution": "batched"}',
             ("batched", "tuning.json"),
         ),
     ],
 )
 def test_a_bare_graph_runs_in_a_thread_unless_the_operator_says_otherwise(
-    models: Path, plan: Plan, tuning: str, expected: tuple[str, str]
+    models: Path, plan: ExecutionPlan, tuning: str, expected: tuple[str, str]
 ) -> None:
     """However quick its runs are."""
     folder = place_bare(models, "fixed", fixed())
@@ -287,7 +287,7 @@ def test_a_bare_graph_runs_in_a_thread_unless_the_operator_says_otherwise(
 
     asyncio.run(scenario())
 
-    execution = model.about.execution
+    execution = model.info.execution
     assert execution is not None
     assert (execution.mode, execution.chosen_by) == expected
     assert model.is_quick == (expected[0] == "inline")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.tuning import Machine, Tuning, read_tuning, write_tuning
-from service.engine.execution_plan import Plan, plan_for
+from service.bundle.store import read_document, replace_document
+from service.bundle.tuning import TUNING, Machine, Tuning
+from service.engine.execution_plan import ExecutionPlan, plan_for, this_machine
 from service.engine.loader import load
-from service.engine.machine import this_machine
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate, fingerprint
 from service.observability.metrics import Metrics
@@ -16,14 +16,14 @@ from tests.conftest import StartApp
 from tests.models import place_bare, publish_admission, sum_and_difference
 
 
-def loaded(folder: Path, plan: Plan | None = None) -> ServedModel:
+def loaded(folder: Path, plan: ExecutionPlan | None = None) -> ServedModel:
     candidate = Candidate(folder.parent.name, folder.name, folder, ())
-    return load(candidate, plan or Plan(), Limits(1024, 1000), Metrics())
+    return load(candidate, plan or ExecutionPlan(), Limits(1024, 1000), Metrics())
 
 
-def test_a_quick_model_runs_inline_and_tells_why(models: Path) -> None:
+def test_a_quick_model_runs_inline_and_gives_why(models: Path) -> None:
     """Timed when it is loaded; its rows are the same alone and together."""
-    told = loaded(publish_admission(models)).about.execution
+    told = loaded(publish_admission(models)).info.execution
 
     assert told is not None
     assert (told.mode, told.chosen_by, told.threads) == ("inline", "warm-up", 1)
@@ -39,28 +39,28 @@ def test_the_setting_overrides_the_timing(models: Path) -> None:
     model = loaded(publish_admission(models), plan)
 
     assert model.execution == "batched"
-    assert model.about.execution is not None
-    assert (model.about.execution.chosen_by, model.about.execution.threads) == ("setting", 2)
+    assert model.info.execution is not None
+    assert (model.info.execution.chosen_by, model.info.execution.threads) == ("setting", 2)
 
 
 def test_the_models_own_tuning_overrides_the_setting(models: Path) -> None:
     """Threads, where it runs, and the largest batch."""
     folder = publish_admission(models)
     tuning = Tuning(threads=2, execution="batched", max_batch_rows=8, machine=this_machine())
-    write_tuning(folder.parent, tuning)
+    replace_document(folder.parent / TUNING, tuning)
 
     model = loaded(folder, plan_for(Settings(execution="inline"), "cpu"))
 
-    assert model.about.execution is not None
-    assert model.about.execution.chosen_by == "tuning.json"
-    assert (model.execution, model.about.execution.threads) == ("batched", 2)
-    assert model.about.max_batch_rows == 8
+    assert model.info.execution is not None
+    assert model.info.execution.chosen_by == "tuning.json"
+    assert (model.execution, model.info.execution.threads) == ("batched", 2)
+    assert model.info.max_batch_rows == 8
 
 
 @pytest.mark.parametrize(
     "content", ["{", '{"threads": 0}', '{"thread": 1}', '{"execution": "sideways"}', "[]"]
 )
-def test_a_broken_tuning_refuses_nothing(
+def test_a_broken_tuning_rejects_nothing(
     models: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The model serves as without it, and the log says what is wrong."""
@@ -80,7 +80,7 @@ def test_a_tuning_of_another_machine_holds_and_is_warned_of(
     """The warning tells what differs."""
     folder = publish_admission(models)
     other = Machine(cpu="Zilog Z80", cores=1000, runtime=this_machine().runtime)
-    write_tuning(folder.parent, Tuning(execution="batched", machine=other))
+    replace_document(folder.parent / TUNING, Tuning(execution="batched", machine=other))
 
     assert loaded(folder).execution == "batched"
     (record,) = caplog.records
@@ -94,7 +94,7 @@ def test_a_tuning_for_a_device_that_is_not_used_is_left_aside(
 ) -> None:
     """What was measured on a GPU says nothing of the CPU."""
     folder = publish_admission(models)
-    write_tuning(folder.parent, Tuning(device="cuda", execution="batched"))
+    replace_document(folder.parent / TUNING, Tuning(device="cuda", execution="batched"))
 
     assert loaded(folder).execution == "inline"
     assert "asks for cuda, and the service uses cpu" in caplog.records[0].__dict__["reason"]
@@ -104,9 +104,9 @@ def test_a_tuning_comes_back_as_it_was_written(tmp_path: Path) -> None:
     """And nothing else is left in the folder."""
     tuning = Tuning(threads=2, machine=this_machine())
 
-    write_tuning(tmp_path, tuning)
+    replace_document(tmp_path / TUNING, tuning)
 
-    assert read_tuning(tmp_path) == tuning
+    assert read_document(Tuning, tmp_path / TUNING) == tuning
     assert [path.name for path in tmp_path.iterdir()] == ["tuning.json"]
 
 
@@ -115,7 +115,7 @@ def test_a_new_tuning_changes_what_a_look_sees(models: Path) -> None:
     folder = publish_admission(models)
     before = fingerprint(folder)
 
-    write_tuning(folder.parent, Tuning(execution="batched"))
+    replace_document(folder.parent / TUNING, Tuning(execution="batched"))
 
     assert fingerprint(folder) != before
 
@@ -125,7 +125,9 @@ def test_a_running_service_follows_a_tuning(models: Path, start: StartApp) -> No
     folder = publish_admission(models)
     client = start(model_control="explicit")
     before = client.get("/models/admission").json()
-    write_tuning(folder.parent, Tuning(execution="batched", threads=1, max_batch_rows=16))
+    replace_document(
+        folder.parent / TUNING, Tuning(execution="batched", threads=1, max_batch_rows=16)
+    )
 
     assert client.post("/v2/repository/models/admission/load").status_code == 200
 

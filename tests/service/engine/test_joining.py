@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from service.engine.execution_plan import Plan
+from service.engine.batching import Prediction
+from service.engine.execution_plan import ExecutionPlan
 from service.engine.loader import load
-from service.engine.loop_batching import Prediction
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
 from service.observability.metrics import Metrics
@@ -22,7 +22,7 @@ MOST = 8192
 def loaded(folder: Path, limits: Limits) -> ServedModel:
     """The version that lies there."""
     candidate = Candidate(folder.parent.name, folder.name, folder, ())
-    return load(candidate, Plan(mode="inline", mode_by="setting"), limits, Metrics())
+    return load(candidate, ExecutionPlan(mode="inline", mode_by="setting"), limits, Metrics())
 
 
 def runs(model: ServedModel, calls: int, rows: int) -> tuple[int, int]:

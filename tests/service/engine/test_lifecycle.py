@@ -19,7 +19,8 @@ from service.engine.registry import Registry
 from service.errors import ModelNotFound, ModelNotReady, VersionNotFound
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from tests.models import publish_price
+from tests.models import in_memory, publish_price
+from tests.scraped import scraped
 
 ONE = (np.ones((1, 1), np.float32),)
 
@@ -36,12 +37,13 @@ class Service:
     @property
     def index(self) -> dict[str, str]:
         """The state of each version of the one model."""
-        return {entry.version: str(entry.state) for entry in self.registry.shown("price")}
+        entries = self.registry.versions("price") if "price" in self.registry.names else ()
+        return {entry.version: str(entry.state) for entry in entries}
 
     @property
     def gauge(self) -> dict[str, str]:
         """The same by the metric, which leaves out what was never opened."""
-        text = self.metrics.exposition().decode()
+        text = scraped(self.metrics).decode()
         found = re.findall(
             r'^onward_model_state\{.*state="(\w+)",version="(\d+)"\} 1\.0$', text, re.MULTILINE
         )
@@ -71,7 +73,7 @@ def play(
     asyncio.run(run())
 
 
-def label(models: Path, name: str, version: int) -> None:
+def set_alias(models: Path, name: str, version: int) -> None:
     def moved(policy: Policy) -> Policy:
         return policy.moved(name, version)
 
@@ -109,7 +111,7 @@ def test_the_old_version_is_ready_until_the_new_one_is(models: Path) -> None:
     play(models, scenario)
 
 
-def test_a_refused_version_ends_unavailable_beside_the_old_one(models: Path) -> None:
+def test_a_rejected_version_ends_unavailable_next_to_the_old_one(models: Path) -> None:
     """And comes back by LOADING when its files are mended."""
     publish_price(models)
 
@@ -135,7 +137,7 @@ def test_a_refused_version_ends_unavailable_beside_the_old_one(models: Path) -> 
     ],
     ids=["replaced", "removed"],
 )
-def test_a_version_with_callers_is_unloading_until_they_have_their_answers(
+def test_a_version_with_clients_is_unloading_until_they_have_their_answers(
     models: Path,
     change: Callable[[Path], object],
     index: dict[str, str],
@@ -145,12 +147,12 @@ def test_a_version_with_callers_is_unloading_until_they_have_their_answers(
     publish_price(models, slope=5.0)
 
     async def scenario(service: Service) -> None:
-        with service.registry.get("price") as held:
+        with in_memory(service.registry, "price") as held:
             change(models)
             await service.reconciler.refresh()
             assert service.index == service.gauge == index
-            with pytest.raises(ModelNotReady, match="it answers its last callers"):
-                service.registry.get("price", "1")
+            with pytest.raises(ModelNotReady, match="it finishes its last requests"):
+                in_memory(service.registry, "price", "1")
             assert float((await held.predict(ONE)).outputs[0][0, 0]) == 5.0
         assert service.index == afterwards
 
@@ -162,7 +164,7 @@ def test_an_unloaded_model_says_so_until_it_is_loaded(models: Path) -> None:
     publish_price(models)
 
     async def scenario(service: Service) -> None:
-        with service.registry.get("price"):
+        with in_memory(service.registry, "price"):
             await service.reconciler.unload_model("price")
             assert service.index == {"1": "UNLOADING"}
         assert service.gauge == {"1": "UNAVAILABLE"}
@@ -181,7 +183,7 @@ def test_asleep_is_ready_and_awake_is_ready(models: Path) -> None:
 
     async def scenario(service: Service) -> None:
         assert service.gauge == {"1": "READY"}
-        waiting = service.reconciler.wake("price", None)
+        waiting = service.reconciler.ensure_loaded("price", None)
         ready = service.registry.ready
         seen = await service.seen_during(waiting)
 
@@ -190,55 +192,55 @@ def test_asleep_is_ready_and_awake_is_ready(models: Path) -> None:
     play(models, scenario, max_loaded_models=1)
 
 
-def test_a_label_moves_when_its_new_version_has_proved_itself(models: Path) -> None:
+def test_an_alias_moves_when_its_new_version_has_proved_itself(models: Path) -> None:
     """Until then it stays; a version that fails it does not reach; back it goes at once."""
     for slope in (1.0, 2.0):
         publish_price(models, slope=slope)
-    label(models, "stable", 1)
+    set_alias(models, "stable", 1)
 
     async def scenario(service: Service) -> None:
         (publish_price(models, slope=3.0) / MODEL).write_bytes(b"broken")
         answering = []
         for version in (2, 3, 1, 7):
-            label(models, "stable", version)
+            set_alias(models, "stable", version)
             await service.reconciler.refresh()
-            answering.append(service.registry.get("price", "stable").version)
-            assert service.registry.get("price").version == answering[-1]
+            answering.append(in_memory(service.registry, "price", "stable").version)
+            assert in_memory(service.registry, "price").version == answering[-1]
 
         assert answering == ["2", "2", "1", "1"]
 
     play(models, scenario)
 
 
-def test_after_a_restart_a_label_goes_back_to_what_it_was(models: Path) -> None:
+def test_after_a_restart_an_alias_goes_back_to_what_it_was(models: Path) -> None:
     """The file remembers, so a process that was killed serves what it served."""
     for slope in (1.0, 2.0):
         publish_price(models, slope=slope)
     for version in (1, 2, 3):
-        label(models, "stable", version)
+        set_alias(models, "stable", version)
     (publish_price(models, slope=3.0) / MODEL).write_bytes(b"broken")
 
     async def scenario(service: Service) -> None:
-        assert service.registry.get("price").version == "2"
+        assert in_memory(service.registry, "price").version == "2"
         assert service.index == {"3": "UNAVAILABLE", "2": "READY", "1": "UNAVAILABLE"}
 
     play(models, scenario)
 
 
-def test_a_label_that_is_taken_away_is_gone(models: Path) -> None:
+def test_a_label_that_is_taken_away_is_removed(models: Path) -> None:
     """Its version is let go, unless something else chooses it."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
-    label(models, "canary", 1)
+    set_alias(models, "canary", 1)
 
     async def scenario(service: Service) -> None:
         assert service.index == {"2": "READY", "1": "READY"}
-        change_policy(models / "price", partial(Policy.without, label="canary"))
+        change_policy(models / "price", partial(Policy.without, alias="canary"))
         await service.reconciler.refresh()
 
         assert service.index == {"2": "READY", "1": "UNAVAILABLE"}
         with pytest.raises(VersionNotFound, match="no version 'canary'"):
-            service.registry.get("price", "canary")
+            in_memory(service.registry, "price", "canary")
 
     play(models, scenario)
 
@@ -248,31 +250,31 @@ def test_a_folder_that_cannot_be_read_lets_nothing_go(models: Path) -> None:
     home = publish_price(models).parent
 
     async def scenario(service: Service) -> None:
-        before = service.registry.get("price")
+        before = in_memory(service.registry, "price")
         away = home.rename(models.parent / "away")
         home.symlink_to(home)
         await service.reconciler.refresh()
-        assert service.registry.get("price") is before
+        assert in_memory(service.registry, "price") is before
 
         home.unlink()
         away.rename(home)
         await service.reconciler.refresh()
-        assert service.registry.get("price") is before
+        assert in_memory(service.registry, "price") is before
 
     play(models, scenario)
 
 
-def test_a_model_that_is_gone_leaves_no_metrics(models: Path) -> None:
+def test_a_model_that_was_removed_leaves_no_metrics(models: Path) -> None:
     """Neither counts nor states, once they had time to be scraped."""
     publish_price(models)
 
     async def scenario(service: Service) -> None:
-        await service.registry.get("price").predict(ONE)
+        await in_memory(service.registry, "price").predict(ONE)
         shutil.rmtree(models / "price")
         await service.reconciler.refresh()
 
-        assert "price" not in service.metrics.exposition().decode()
+        assert "price" not in scraped(service.metrics).decode()
         with pytest.raises(ModelNotFound):
-            service.registry.get("price")
+            in_memory(service.registry, "price")
 
     play(models, scenario)

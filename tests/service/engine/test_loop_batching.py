@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from service.engine.batching import LoopBatcher, Prediction
 from service.engine.dtypes import Arrays
-from service.engine.loop_batching import InlineBatcher, Prediction
 from service.errors import Draining, Overloaded
 
 Result = Prediction | Exception
@@ -32,11 +32,11 @@ class Calls:
 
     def __init__(self, run: Doubler, *, batch: int = 100, queue: int = 1000) -> None:
         self.told: dict[int, Result] = {}
-        self.batcher = InlineBatcher(
+        self.batcher = LoopBatcher(
             run,
             max_batch_rows=batch,
             max_queued_rows=queue,
-            meant=lambda error: ValueError(f"You sent {error.args[0]}"),
+            map_error=lambda error: ValueError(f"You sent {error.args[0]}"),
         )
 
     def submit(self, *values: float) -> None:
@@ -133,7 +133,7 @@ def test_a_call_without_rows_runs_alone() -> None:
     assert calls.answers == [[], [2], [], [4], [6]]
 
 
-def test_a_failing_run_tells_each_caller_its_own_fate() -> None:
+def test_a_failing_run_gives_each_client_its_own_fate() -> None:
     """Good neighbours get their answers; each bad one gets an exception of its own rows."""
     nan = float("nan")
     run = Doubler()
@@ -164,7 +164,7 @@ def test_a_full_queue_says_so_at_once() -> None:
     assert calls.answers == [[2, 2, 2], [6], [8] * 5]
 
 
-def test_closing_answers_those_who_wait_and_takes_no_more() -> None:
+def test_closing_answers_those_that_wait_and_takes_no_more() -> None:
     """Each of them once, although the loop still has its turn to come."""
     run = Doubler()
     calls = Calls(run)

@@ -19,7 +19,7 @@ from service.errors import ModelNotReady
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import StartApp
-from tests.models import place_bare, publish_price, sum_and_difference
+from tests.models import in_memory, place_bare, publish_price, sum_and_difference
 from tests.service.api.test_nonsense import assert_contract
 
 Scenario = Callable[[Reconciler, Registry], Coroutine[Any, Any, None]]
@@ -42,12 +42,12 @@ def play(models: Path, scenario: Scenario, **settings: object) -> None:
 
 async def answer(reconciler: Reconciler, name: str, asked: str | None = None) -> float:
     """What a request for one unit gets, however long its model takes to come."""
-    with await reconciler.wake(name, asked) as model:
+    with await reconciler.ensure_loaded(name, asked) as model:
         prediction = await model.predict(ONE)
     return float(prediction.outputs[0][0, 0])
 
 
-def in_memory(registry: Registry) -> list[str]:
+def loaded_versions(registry: Registry) -> list[str]:
     """The models that answer without a load."""
     return [name for name in registry.names if registry.find(name, None) is not None]
 
@@ -123,7 +123,7 @@ def test_the_least_recently_used_leaves(models: Path) -> None:
         for name in ("m0", "m1", "m0", "m2"):
             await answer(reconciler, name)
 
-        assert in_memory(registry) == ["m0", "m2"]
+        assert loaded_versions(registry) == ["m0", "m2"]
 
     play(models, scenario, max_loaded_models=2)
 
@@ -143,7 +143,7 @@ def test_first_uses_at_once_load_once(models: Path, start: StartApp) -> None:
     assert loads(client) == 1
 
 
-def test_callers_of_more_models_than_there_is_room_for_all_get_answers(
+def test_clients_of_more_models_than_there_is_room_for_all_get_answers(
     models: Path, start: StartApp
 ) -> None:
     """Sixteen callers of six models with room for one: slow, and right."""
@@ -172,7 +172,7 @@ def test_the_budget_counts_bytes(models: Path, start: StartApp) -> None:
     assert figure(client, "onward_evictions_total") == 3
 
 
-def test_a_model_beyond_the_budget_is_told(models: Path, start: StartApp) -> None:
+def test_a_model_beyond_the_budget_is_reported(models: Path, start: StartApp) -> None:
     """It could never be loaded, and the sentence names both sizes and the setting."""
     folder = place_bare(models, "large", sum_and_difference())
     (folder / "weights.bin").write_bytes(bytes(1024 * 1024))
@@ -182,7 +182,7 @@ def test_a_model_beyond_the_budget_is_told(models: Path, start: StartApp) -> Non
     refused = client.post("/v2/models/large/infer", json={"inputs": []})
 
     assert (
-        "takes some 5 MiB to load, and ONWARD_MEMORY_BUDGET_MIB is 2"
+        "takes about 5 MiB to load, and ONWARD_MEMORY_BUDGET_MIB is 2"
         in assert_contract(refused, 503)["error"]
     )
     assert client.post("/models/price/predict", json={"size": 1}).is_success
@@ -223,7 +223,7 @@ def test_a_version_that_fails_at_its_first_use_gives_way(models: Path, start: St
     assert older["state"] == "READY"
 
 
-def test_a_truncated_version_is_refused_before_anybody_asks(models: Path, start: StartApp) -> None:
+def test_a_truncated_version_is_rejected_before_anybody_asks(models: Path, start: StartApp) -> None:
     """Sizes are looked at without reading, so half a copy is known for one."""
     publish_price(models, slope=2.0)
     (publish_price(models, slope=3.0) / MODEL).write_bytes(b"half")
@@ -245,13 +245,13 @@ def test_a_version_in_use_is_replaced_like_everywhere(models: Path) -> None:
             publish_price(models, name, slope=2.0)
         await reconciler.refresh()
 
-        assert in_memory(registry) == ["used"]
-        assert registry.get("used").version == "2"
+        assert loaded_versions(registry) == ["used"]
+        assert in_memory(registry, "used").version == "2"
         assert await answer(reconciler, "unused") == 2.0
 
         (publish_price(models, "used", slope=3.0) / MODEL).write_bytes(b"broken")
         await reconciler.refresh()
-        assert registry.get("used").version == "2"
+        assert in_memory(registry, "used").version == "2"
 
     play(models, scenario, max_loaded_models=3)
 
@@ -264,7 +264,7 @@ def test_without_room_for_both_the_old_one_leaves_first(models: Path) -> None:
         await answer(reconciler, "price")
         folder = publish_price(models, slope=2.0)
         await reconciler.refresh()
-        assert in_memory(registry) == []
+        assert loaded_versions(registry) == []
         assert await answer(reconciler, "price") == 2.0
 
         folder = publish_price(models, slope=3.0)
@@ -277,12 +277,12 @@ def test_without_room_for_both_the_old_one_leaves_first(models: Path) -> None:
     play(models, scenario, max_loaded_models=1)
 
 
-def test_who_waits_for_room_gets_it_when_the_last_caller_has_left(models: Path) -> None:
+def test_what_waits_for_room_gets_it_when_the_last_client_has_left(models: Path) -> None:
     """A model that answers is not cut short; whoever gives up meanwhile harms nobody."""
     many(models, 2)
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
-        with await reconciler.wake("m0", None) as held:
+        with await reconciler.ensure_loaded("m0", None) as held:
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(answer(reconciler, "m1"), 0.05)
             waiting = asyncio.create_task(answer(reconciler, "m1"))
@@ -291,7 +291,7 @@ def test_who_waits_for_room_gets_it_when_the_last_caller_has_left(models: Path) 
             assert registry.entry("m0").state is State.READY
             assert float((await held.predict(ONE)).outputs[0][0, 0]) == 0.0
         assert await waiting == 1.0
-        assert in_memory(registry) == ["m1"]
+        assert loaded_versions(registry) == ["m1"]
 
     play(models, scenario, max_loaded_models=1)
 
@@ -305,13 +305,13 @@ def test_labels_and_versions_are_loaded_one_by_one(models: Path) -> None:
         seen = [await answer(reconciler, "price", asked) for asked in ("1", "2", None, "1")]
 
         assert seen == [1.0, 2.0, 3.0, 1.0]
-        states = {entry.version: entry.asleep for entry in registry.versions("price")}
+        states = {entry.version: entry.lazy for entry in registry.versions("price")}
         assert states == {"3": False, "2": True, "1": False}
 
     play(models, scenario, max_loaded_models=2, version_policy="all")
 
 
-def test_a_load_call_loads_and_tells(models: Path, start: StartApp) -> None:
+def test_a_load_call_loads_and_gives(models: Path, start: StartApp) -> None:
     """By Triton's client; a version that fails is told, though the one before it serves."""
     publish_price(models)
     client = start(max_loaded_models=1, model_control="explicit")
@@ -329,12 +329,12 @@ def test_a_load_call_loads_and_tells(models: Path, start: StartApp) -> None:
     assert "unloaded by a call" in assert_contract(gone, 503)["error"]
 
 
-def test_a_model_that_leaves_the_folder_while_it_is_awaited_is_told(models: Path) -> None:
+def test_a_model_that_leaves_the_folder_while_it_is_awaited_is_reported(models: Path) -> None:
     """Its caller hears that it is gone, or why it could not be loaded; nothing hangs."""
     many(models, 2)
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
-        with await reconciler.wake("m0", None):
+        with await reconciler.ensure_loaded("m0", None):
             waiting = asyncio.create_task(answer(reconciler, "m1"))
             await asyncio.sleep(0.02)
             for path in (models / "m1" / "1").iterdir():

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from onnx import helper
 
-from service.engine.foreign import labels_beside
+from service.engine.repository import configured_labels
 from tests.conftest import StartApp
 from tests.foreign import one_node, serialised, tensor
 from tests.models import place_bare, publish_admission, publish_price
@@ -100,7 +100,7 @@ def test_an_odd_entry_in_place_of_a_folder_harms_no_other(
 
 @pytest.mark.parametrize("odd", FILES, ids=name_of)
 @pytest.mark.parametrize("file", ["manifest.json", "examples.json", "model.onnx", "../policy.json"])
-def test_an_odd_file_refuses_its_own_version_with_the_reason(
+def test_an_odd_file_rejects_its_own_version_with_the_reason(
     models: Path, start: StartApp, odd: Odd, file: str
 ) -> None:
     """Each of a bundle's files; the index names it."""
@@ -137,7 +137,7 @@ def test_an_odd_file_that_a_model_can_do_without_is_reported_and_left_aside(
 
 
 @pytest.mark.parametrize("odd", FILES, ids=name_of)
-def test_a_bare_graph_that_is_no_file_is_refused(models: Path, start: StartApp, odd: Odd) -> None:
+def test_a_bare_graph_that_is_no_file_is_rejected(models: Path, start: StartApp, odd: Odd) -> None:
     """It is neither waited for nor read."""
     (models / "odd" / "1").mkdir(parents=True)
     odd(models / "odd" / "1" / "model.onnx")
@@ -218,10 +218,10 @@ def test_labels_come_from_the_models_folder_alone(
     (home / "config.pbtxt").write_text('output { name: "scores" label_filename: "names" }')
 
     (home / "names").symlink_to("own.txt")
-    own = labels_beside(home)
+    own = configured_labels(home)
     (home / "names").unlink()
     (home / "names").symlink_to(target)
-    others = labels_beside(home)
+    others = configured_labels(home)
 
     assert own == {"scores": ("a", "b")}
     assert others == {}
@@ -234,4 +234,4 @@ def test_a_hostile_configuration_is_read_in_a_moment(models: Path, word: str) ->
     home = place_bare(models, "bare", classes()).parent
     (home / "config.pbtxt").write_text(word * (1024 * 1024 // len(word)))
 
-    assert labels_beside(home) == {}
+    assert configured_labels(home) == {}

@@ -57,7 +57,7 @@ def test_strict_waits_for_every_model_of_the_start(models: Path) -> None:
     whole = break_model(folder)
 
     async def scenario(readiness: Readiness, reconciler: Reconciler) -> None:
-        before = readiness.obstacle
+        before = readiness.unready_reason
         (folder / MODEL).write_bytes(whole)
         await reconciler.refresh()
 
@@ -102,7 +102,7 @@ def test_nothing_to_serve_is_not_ready(models: Path, strictness: Strictness) -> 
     """An empty folder at the start; the first model makes it ready."""
 
     async def scenario(readiness: Readiness, reconciler: Reconciler) -> None:
-        before = readiness.obstacle
+        before = readiness.unready_reason
         publish_price(models)
         await reconciler.refresh()
 
@@ -119,6 +119,6 @@ def test_draining_is_not_ready(models: Path) -> None:
     async def scenario(readiness: Readiness, _: Reconciler) -> None:
         readiness.drain()
 
-        assert readiness.obstacle == "The service is stopping."
+        assert readiness.unready_reason == "The service is stopping."
 
     play(models, "lenient", scenario)

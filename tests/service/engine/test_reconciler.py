@@ -23,7 +23,8 @@ from service.errors import ModelNotReady
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import StartApp
-from tests.models import place_bare, publish_admission, publish_price, sum_and_difference
+from tests.models import in_memory, place_bare, publish_admission, publish_price, sum_and_difference
+from tests.scraped import scraped
 
 Scenario = Callable[[Reconciler, Registry], Coroutine[Any, Any, None]]
 
@@ -49,23 +50,23 @@ def test_a_new_version_takes_over(models: Path) -> None:
         publish_price(models, slope=3.0)
         await reconciler.refresh()
 
-        assert registry.get("price").version == "2"
-        with pytest.raises(ModelNotReady, match="version 2 serves in its place"):
-            registry.get("price", "1")
+        assert in_memory(registry, "price").version == "2"
+        with pytest.raises(ModelNotReady, match="version 2 serves instead"):
+            in_memory(registry, "price", "1")
 
     play(models, scenario)
 
 
-def test_a_broken_version_changes_nothing_and_is_told(models: Path) -> None:
+def test_a_broken_version_changes_nothing_and_is_reported(models: Path) -> None:
     """The old version serves on, and the new one's reason is there to read."""
     publish_price(models, slope=2.0)
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
-        before = registry.get("price")
+        before = in_memory(registry, "price")
         (publish_price(models, slope=3.0) / MODEL).write_bytes(b"broken")
         await reconciler.refresh()
 
-        assert registry.get("price") is before
+        assert in_memory(registry, "price") is before
         newest = registry.versions("price")[0]
         assert (newest.version, newest.state) == ("2", State.UNAVAILABLE)
         assert "model.onnx has 6 bytes" in newest.reason
@@ -86,7 +87,7 @@ def test_a_failed_version_is_tried_again_only_when_its_files_change(models: Path
 
         (folder / MODEL).write_bytes(whole)
         await reconciler.refresh()
-        assert registry.get("price").version == "1"
+        assert in_memory(registry, "price").version == "1"
 
     play(models, scenario)
 
@@ -102,11 +103,11 @@ def test_a_bundle_that_is_still_being_copied_waits_for_its_last_file(models: Pat
         for name in ("examples.json", "model.onnx", "manifest.json"):
             await reconciler.refresh()
             with pytest.raises(ModelNotReady):
-                registry.get("price")
+                in_memory(registry, "price")
             shutil.copy(elsewhere / name, source / name)
         await reconciler.refresh()
 
-        assert registry.get("price").version == "1"
+        assert in_memory(registry, "price").version == "1"
 
     play(models, scenario)
 
@@ -116,12 +117,12 @@ def test_a_serving_version_whose_files_are_spoilt_serves_on(models: Path) -> Non
     folder = publish_price(models)
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
-        before = registry.get("price")
+        before = in_memory(registry, "price")
         (folder / MODEL).write_bytes(b"spoilt")
         await reconciler.refresh()
 
-        assert registry.get("price") is before
-        assert "its files have changed and are refused" in registry.entry("price").reason
+        assert in_memory(registry, "price") is before
+        assert "its files have changed and are rejected" in registry.entry("price").reason
 
     play(models, scenario)
 
@@ -135,12 +136,12 @@ def test_a_serving_version_that_loses_its_manifest_serves_on(
     folder = publish_price(models, slope=3.0)
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
-        before = registry.get("price")
+        before = in_memory(registry, "price")
         for name in files:
             (folder / name).unlink()
         await reconciler.refresh()
 
-        assert registry.get("price") is before
+        assert in_memory(registry, "price") is before
         assert "manifest.json is missing" in registry.entry("price").reason
 
     play(models, scenario)
@@ -158,7 +159,7 @@ def test_removed_models_and_versions_go(models: Path) -> None:
         await reconciler.refresh()
 
         assert registry.names == ["price"]
-        assert registry.get("price").version == "1"
+        assert in_memory(registry, "price").version == "1"
 
     play(models, scenario)
 
@@ -185,7 +186,7 @@ def test_a_directory_loop_disturbs_nobody(models: Path) -> None:
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
         await reconciler.refresh()
-        assert registry.get("price").version == "1"
+        assert in_memory(registry, "price").version == "1"
 
     play(models, scenario)
 
@@ -197,7 +198,7 @@ def test_a_replaced_model_leaves_no_memory_and_no_thread(models: Path) -> None:
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
         gc.disable()
-        with registry.get("price") as held:
+        with in_memory(registry, "price") as held:
             await held.predict(rows)
             publish_price(models, slope=2.0)
             await reconciler.refresh()
@@ -300,7 +301,7 @@ def test_the_ready_gauge_follows_every_turn(models: Path) -> None:
     reconciler = Reconciler(Settings(models=models, device="cpu"), metrics, registry)
 
     def gauges() -> dict[str, str]:
-        text = metrics.exposition().decode()
+        text = scraped(metrics).decode()
         found = re.findall(r'^onward_model_ready\{.*version="(\d+)"\} (\S+)', text, re.MULTILINE)
         return dict(found)
 
@@ -335,7 +336,7 @@ def test_the_ready_gauge_follows_every_turn(models: Path) -> None:
     ]
 
 
-def test_a_folder_that_cannot_be_a_model_harms_nobody(models: Path, start: StartApp) -> None:
+def test_a_folder_that_cannot_be_a_model_affects_no_other(models: Path, start: StartApp) -> None:
     """A name that no URL can carry, a pipe in place of a file, a folder that may not be read."""
     publish_price(models)
     (models / os.fsdecode(b"caf\xe9") / "1").mkdir(parents=True)
@@ -362,7 +363,7 @@ def test_an_app_can_be_started_again(models: Path) -> None:
 
     async def live() -> tuple[float, int]:
         await reconciler.start()
-        answer = await registry.get("price").predict(rows)
+        answer = await in_memory(registry, "price").predict(rows)
         serving = [name for name in registry.names if registry.find(name, None)]
         await reconciler.close()
         return float(answer.outputs[0][0, 0]), len(serving)

@@ -16,6 +16,7 @@ from service.settings import Settings
 from tests.models import (
     failing_graph,
     graph,
+    in_memory,
     place_bare,
     publish_admission,
     publish_price,
@@ -111,7 +112,7 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
 @pytest.mark.parametrize(
     ("damage", "reason"), DAMAGES, ids=lambda part: getattr(part, "__name__", "")
 )
-def test_a_damaged_bundle_is_refused_with_its_reason_and_the_others_serve(
+def test_a_damaged_bundle_is_rejected_with_its_reason_and_the_others_serve(
     models: Path, damage: Callable[[Path], None], reason: str
 ) -> None:
     """The registry, the exception and the entry say the same; the neighbour is untouched."""
@@ -124,8 +125,8 @@ def test_a_damaged_bundle_is_refused_with_its_reason_and_the_others_serve(
     assert entry.state is State.UNAVAILABLE
     assert reason in entry.reason
     with pytest.raises(ModelNotReady, match="not ready"):
-        registry.get("admission")
-    assert registry.get("price").version == "1"
+        in_memory(registry, "admission")
+    assert in_memory(registry, "price").version == "1"
     assert registry.ready
 
 
@@ -136,35 +137,35 @@ def test_the_version_before_a_failed_one_serves(models: Path) -> None:
 
     registry = loaded(models)
 
-    assert registry.get("price").version == "1"
+    assert in_memory(registry, "price").version == "1"
     states = [(entry.version, entry.state) for entry in registry.versions("price")]
     assert states == [("2", State.UNAVAILABLE), ("1", State.READY)]
     with pytest.raises(ModelNotReady, match="has changed"):
-        registry.get("price", "2")
+        in_memory(registry, "price", "2")
 
 
 def test_a_bare_model_is_served_by_its_graph(models: Path) -> None:
     """Names and shapes come from the graph where there is no manifest."""
     place_bare(models, "simple", sum_and_difference())
 
-    model = loaded(models).get("simple")
+    model = in_memory(loaded(models), "simple")
 
     assert model.manifest is None
     assert [spec.name for spec in model.inputs] == ["INPUT0", "INPUT1"]
 
 
-def test_unknown_models_and_versions_are_told_with_what_there_is(models: Path) -> None:
+def test_unknown_models_and_versions_are_reported_with_what_there_is(models: Path) -> None:
     """A near miss is suggested; otherwise everything available is listed."""
     publish_admission(models)
     publish_price(models)
     registry = loaded(models)
 
     with pytest.raises(ModelNotFound, match=r"'admision' is not found; did you mean 'admission'"):
-        registry.get("admision")
+        in_memory(registry, "admision")
     with pytest.raises(ModelNotFound, match="available: admission, price"):
-        registry.get("zebra")
+        in_memory(registry, "zebra")
     with pytest.raises(VersionNotFound, match=r"no version '7'; available: 1\."):
-        registry.get("price", "7")
+        in_memory(registry, "price", "7")
 
 
 def test_only_numbered_folders_are_versions(models: Path) -> None:

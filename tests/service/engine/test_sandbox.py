@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from service.engine.repository import Candidate, Repository
-from service.engine.sandbox import Rehearsal
+from service.engine.sandbox import LoadSandbox
 from service.errors import LoadFailed
 from tests.conftest import StartApp
 from tests.models import place_bare, publish_price, sum_and_difference
@@ -53,7 +53,7 @@ def nested_functions(depth: int, width: int) -> bytes:
 
 
 def candidate(models: Path, name: str) -> Candidate:
-    (found,) = Repository(models).scan().homes[name].candidates or ()
+    (found,) = Repository(models).scan().folders[name].candidates or ()
     return found
 
 
@@ -74,7 +74,7 @@ def _read(path: Path) -> bytes:
         return b""  # it has just ended
 
 
-def test_a_model_that_crashes_the_runtime_is_refused(models: Path, start: StartApp) -> None:
+def test_a_model_that_crashes_the_runtime_is_rejected(models: Path, start: StartApp) -> None:
     """Without the other process this service would be gone; with it, the others serve."""
     place_bare(models, "bomb", nested_functions(6_000, 1))
     publish_price(models)
@@ -97,30 +97,30 @@ def test_such_a_model_really_ends_a_process(models: Path) -> None:
     assert ended.returncode == -signal.SIGSEGV
 
 
-def test_a_load_without_end_is_ended(models: Path) -> None:
+def test_a_load_that_never_ends_is_ended(models: Path) -> None:
     """A few kilobytes that the runtime would unfold for ever."""
     place_bare(models, "endless", nested_functions(60, 2))
     place_bare(models, "fine", sum_and_difference())
-    rehearsal = Rehearsal(threads=1, patience_seconds=2.0)
+    rehearsal = LoadSandbox(threads=1, timeout_seconds=2.0)
 
-    rehearsal.try_out(candidate(models, "fine"), "cpu")
+    rehearsal.check(candidate(models, "fine"), "cpu")
     with pytest.raises(LoadFailed, match="not loaded after 2 s, tried in its own process"):
-        rehearsal.try_out(candidate(models, "endless"), "cpu")
+        rehearsal.check(candidate(models, "endless"), "cpu")
     rehearsal.close()
 
     assert processes(os.getpid()) == set()
 
 
-def test_what_survived_is_not_tried_again_and_what_failed_is_told_by_the_service(
+def test_what_survived_is_not_tried_again_and_what_failed_is_reported_by_the_service(
     models: Path,
 ) -> None:
     """One process tries one after the other; a refusal by reason is no crash."""
     place_bare(models, "fine", sum_and_difference())
     place_bare(models, "no_graph", b"not a model")
-    rehearsal = Rehearsal(threads=1)
+    rehearsal = LoadSandbox(threads=1)
 
     for name in ("fine", "no_graph", "fine"):
-        rehearsal.try_out(candidate(models, name), "cpu")
+        rehearsal.check(candidate(models, name), "cpu")
     trying = processes(os.getpid())
     rehearsal.close()
 
@@ -133,10 +133,10 @@ def test_the_other_process_ends_with_the_service(models: Path) -> None:
     place_bare(models, "fine", sum_and_difference())
     program = (
         "import sys; from pathlib import Path\n"
-        "from service.engine.sandbox import Rehearsal\n"
+        "from service.engine.sandbox import LoadSandbox\n"
         "from service.engine.repository import Repository\n"
-        "fine = Repository(Path(sys.argv[1])).scan().homes['fine'].candidates[0]\n"
-        "rehearsal = Rehearsal(threads=1); rehearsal.try_out(fine, 'cpu')\n"
+        "fine = Repository(Path(sys.argv[1])).scan().folders['fine'].candidates[0]\n"
+        "rehearsal = LoadSandbox(threads=1); rehearsal.check(fine, 'cpu')\n"
         "print('tried', flush=True); sys.stdin.read()\n"
     )
     service = subprocess.Popen(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine.cuda import cuda_problem
+from service.engine.devices import cuda_problem
 from service.engine.dtypes import ABSENT
 from service.engine.session import Session, TensorSpec, choose_device
 from service.errors import DeviceUnavailable, LoadFailed
@@ -15,7 +15,7 @@ from tests.foreign import optional_both_ways
 from tests.models import graph, sum_and_difference
 
 
-def test_a_session_tells_the_graphs_tensors() -> None:
+def test_a_session_gives_the_graphs_tensors() -> None:
     """Names, datatypes and shapes are the graph's; an axis of any length is -1."""
     session = Session.open(graph([[1.0], [2.0]], [0.0], "value"), "cpu", 1)
 
@@ -48,9 +48,9 @@ def test_an_optional_input_that_is_absent_is_left_out() -> None:
     assert session.inputs[0].optional
 
 
-def test_bytes_that_are_no_model_are_refused_with_the_runtimes_reason() -> None:
+def test_bytes_that_are_no_model_are_rejected_with_the_runtimes_reason() -> None:
     """The operator reads what ONNX Runtime said."""
-    with pytest.raises(LoadFailed, match=r"ONNX Runtime refuses model\.onnx: .*[Pp]rotobuf"):
+    with pytest.raises(LoadFailed, match=r"ONNX Runtime rejects model\.onnx: .*[Pp]rotobuf"):
         Session.open(b"not a model", "cpu", 1)
 
 
@@ -69,9 +69,9 @@ def test_auto_and_cuda_agree_on_what_is_possible() -> None:
         assert choose_device("cuda").actual == "cuda"
     else:
         assert choice.reason
-        with pytest.raises(DeviceUnavailable) as refused:
+        with pytest.raises(DeviceUnavailable) as rejected:
             choose_device("cuda")
-        assert choice.reason in str(refused.value)
+        assert choice.reason in str(rejected.value)
 
 
 def test_a_missing_library_is_named(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_large_weights_that_are_cut_off_end_no_process(models: Path) -> None:
     (folder / "weights.bin").write_bytes(np.ones(LARGE, "<f4").tobytes())
     with served("--models", str(models), "--device", "cpu", ONWARD_POLL_SECONDS="0.1") as service:
         os.truncate(folder / "weights.bin", 0)
-        service.until_said("model refused")
+        service.until_said("model rejected")
         request = {
             "inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}],
         }
@@ -81,7 +81,7 @@ def test_large_weights_that_are_cut_off_end_no_process(models: Path) -> None:
         assert answer.json()["outputs"][0]["data"] == [2.0] * LARGE
         index = httpx.post(f"{service.address}/v2/repository/index").json()
         assert "what was loaded before serves" in index[0]["reason"]
-        assert "weights.bin" in index[0]["reason"] or "refuses" in index[0]["reason"]
+        assert "weights.bin" in index[0]["reason"] or "rejects" in index[0]["reason"]
 
 
 def test_changed_weights_are_taken_over(models: Path) -> None:
@@ -116,9 +116,9 @@ def test_a_copy_with_the_same_size_and_time_looks_different(models: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("size", "reason"), [(10**13, "its weights take"), (3, "ONNX Runtime refuses")]
+    ("size", "reason"), [(10**13, "its weights take"), (3, "ONNX Runtime rejects")]
 )
-def test_weights_of_the_wrong_size_are_refused(
+def test_weights_of_the_wrong_size_are_rejected(
     models: Path, start: StartApp, size: int, reason: str
 ) -> None:
     """More than the machine's memory, in a file that takes no room; and less than is needed."""

@@ -1,4 +1,4 @@
-"""What each place of a picture does: known for a model that weighs ink."""
+"""What each place of an image does: known for a model that weighs ink."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine.execution_plan import Plan
+from service.engine.execution_plan import ExecutionPlan
 from service.engine.loader import load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
-from service.explain.occlusion import background_of, occluded
+from service.explain.occlusion import background_of, predict_occluded
 from service.observability.metrics import Metrics
 from tests.explained import ink_probability, publish_ink
 
@@ -31,7 +31,7 @@ def ink(models: Path, weights: np.ndarray) -> Iterator[ServedModel]:
     """The model that weighs ink, loaded."""
     folder = publish_ink(models, weights)
     limits = Limits(max_batch_rows=64, max_queued_rows=10_000)
-    with load(Candidate("ink", "1", folder, ()), Plan(), limits, Metrics()) as model:
+    with load(Candidate("ink", "1", folder, ()), ExecutionPlan(), limits, Metrics()) as model:
         yield model
         asyncio.run(model.close())
 
@@ -39,17 +39,17 @@ def ink(models: Path, weights: np.ndarray) -> Iterator[ServedModel]:
 def test_every_patch_is_answered_as_if_it_had_been_painted_by_hand(
     ink: ServedModel, weights: np.ndarray
 ) -> None:
-    """Cell by cell, what numpy says to the picture with that patch in the border's colour."""
-    pictures = np.random.default_rng(1).integers(0, 256, (2, SIDE, SIDE, 1), dtype=np.uint8)
+    """Cell by cell, what numpy says to the image with that patch in the border's colour."""
+    images = np.random.default_rng(1).integers(0, 256, (2, SIDE, SIDE, 1), dtype=np.uint8)
 
-    found = asyncio.run(occluded(ink, pictures, 4))
+    found = asyncio.run(predict_occluded(ink, images, 4))
 
     assert found.shape == (2, 4, 4, 1)
-    for picture, grid in zip(pictures, found, strict=True):
-        border = np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
+    for image, grid in zip(images, found, strict=True):
+        border = np.concatenate([image[0], image[-1], image[1:-1, 0], image[1:-1, -1]])
         for down in range(4):
             for across in range(4):
-                painted = picture.copy()
+                painted = image.copy()
                 top, left = 3 * down, 3 * across
                 # Cells of three pixels, and half as much, rounded up, around them.
                 rows = slice(max(top - 1, 0), top + 5)
@@ -61,20 +61,20 @@ def test_every_patch_is_answered_as_if_it_had_been_painted_by_hand(
 
 def test_the_answer_falls_most_where_the_ink_is_that_counts(ink: ServedModel) -> None:
     """Ink lies in two places; the model looks at one of them."""
-    picture = np.zeros((1, SIDE, SIDE, 1), np.uint8)
-    picture[0, 1:4, 8:11] = 255
-    picture[0, 8:11, 1:4] = 255
+    image = np.zeros((1, SIDE, SIDE, 1), np.uint8)
+    image[0, 1:4, 8:11] = 255
+    image[0, 8:11, 1:4] = 255
 
-    found = asyncio.run(occluded(ink, picture, 4))[0, :, :, 0]
+    found = asyncio.run(predict_occluded(ink, image, 4))[0, :, :, 0]
 
     down, across = np.divmod(found.argmin(), 4)
     assert (int(down), int(across)) in {(0, 3), (0, 2), (1, 3)}
     assert found[3, 0] == pytest.approx(found.max(), abs=0.1)
 
 
-def test_the_background_is_the_border_of_most_pictures() -> None:
-    """Ink that runs out of the picture at one side does not hide it."""
-    picture = np.full((SIDE, SIDE, 3), (250, 240, 230), np.uint8)
-    picture[:, 3:6] = 0
+def test_the_background_is_the_border_of_most_images() -> None:
+    """Ink that runs out of the image at one side does not hide it."""
+    image = np.full((SIDE, SIDE, 3), (250, 240, 230), np.uint8)
+    image[:, 3:6] = 0
 
-    assert background_of(picture).tolist() == [250, 240, 230]
+    assert background_of(image).tolist() == [250, 240, 230]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine.execution_plan import Plan
+from service.engine.execution_plan import ExecutionPlan
 from service.engine.loader import load
 from service.engine.model import Limits
 from service.engine.repository import Candidate
@@ -42,7 +42,7 @@ def test_features_that_act_alone_or_in_pairs_get_exactly_what_is_theirs(
     folder = publish_quadratic(models, matrix.tolist(), reference.tolist())
     limits = Limits(max_batch_rows=64, max_queued_rows=10_000)
 
-    with load(Candidate("quadratic", "1", folder, ()), Plan(), limits, Metrics()) as model:
+    with load(Candidate("quadratic", "1", folder, ()), ExecutionPlan(), limits, Metrics()) as model:
         rows = np.stack([row, reference])
         answers = np.array([[one @ matrix @ one] for one in rows.astype(np.float64)], np.float32)
         found = asyncio.run(mixtures(model, rows, answers, reference))
@@ -69,7 +69,7 @@ def test_the_values_add_up_to_the_whole_change(features: int) -> None:
     assert values.sum() == pytest.approx(answers[-1] - answers[0])
 
 
-def test_the_same_mixtures_are_asked_every_time() -> None:
+def test_the_same_mixtures_are_requested_every_time() -> None:
     """An explanation that changes by itself would explain nothing."""
     first = plan_of(30).masks.copy()
     plan_of.cache_clear()

@@ -4,35 +4,35 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from service.imaging.preprocess import PictureRefused, read_picture
-from tests.pictures import Pixels, encoded, image_input
+from service.imaging.preprocess import InvalidImage, read_image
+from tests.images import Pixels, encoded, image_input
 
-DIGIT = image_input(28, 28, channels=1, normalise="digit")
+DIGIT = image_input(28, 28, channels=1, normalize="digit")
 
 
 def drawn(size: tuple[int, int], height: int, place: tuple[int, int], ink: int = 20) -> Pixels:
-    """A printed 5 on light paper: the picture's width and height, the type's, and its middle."""
+    """A printed 5 on light paper: the image's width and height, the type's, and its middle."""
     image = Image.new("L", size, 235)
     font = ImageFont.load_default(height)
     ImageDraw.Draw(image).text(place, "5", fill=ink, font=font, anchor="mm")
     return np.asarray(image)
 
 
-def normalised(picture: Pixels) -> Pixels:
-    return read_picture(encoded(picture), DIGIT)[:, :, 0]
+def normalized(image: Pixels) -> Pixels:
+    return read_image(encoded(image), DIGIT)[:, :, 0]
 
 
 def mnist_like() -> Pixels:
-    """A picture that already is as the rule has it."""
-    return normalised(drawn((300, 300), 200, (150, 150)))
+    """An image that already is as the rule has it."""
+    return normalized(drawn((300, 300), 200, (150, 150)))
 
 
-def test_what_is_normalised_stays_as_it_is() -> None:
+def test_what_is_normalized_stays_as_it_is() -> None:
     """The rule applied to its own result, or to its negative, changes no bit."""
     once = mnist_like()
 
-    assert np.array_equal(normalised(once), once)
-    assert np.array_equal(normalised(255 - once), once)
+    assert np.array_equal(normalized(once), once)
+    assert np.array_equal(normalized(255 - once), once)
 
 
 def test_ink_is_scaled_to_twenty_pixels_and_centred_by_mass() -> None:
@@ -47,7 +47,7 @@ def test_ink_is_scaled_to_twenty_pixels_and_centred_by_mass() -> None:
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         drawn((300, 300), 200, (150, 150), ink=120),
         255 - drawn((300, 300), 200, (150, 150)),
@@ -55,9 +55,9 @@ def test_ink_is_scaled_to_twenty_pixels_and_centred_by_mass() -> None:
         drawn((40, 60), 50, (20, 30)),
     ],
 )
-def test_place_polarity_contrast_and_size_do_not_matter(picture: Pixels) -> None:
-    """The same digit is the same picture wherever and however it is drawn."""
-    read = normalised(picture).astype(float)
+def test_place_polarity_contrast_and_size_do_not_matter(image: Pixels) -> None:
+    """The same digit is the same image wherever and however it is drawn."""
+    read = normalized(image).astype(float)
 
     expected = mnist_like().astype(float)
     assert np.corrcoef(read.ravel(), expected.ravel())[0, 1] > 0.95
@@ -70,17 +70,17 @@ def test_shadow_and_noise_are_no_ink() -> None:
     grain = np.random.default_rng(0).normal(0, 8, paper.shape)
     photographed = np.clip(paper * shade + grain, 0, 255).astype(np.uint8)
 
-    read = normalised(photographed).astype(float)
+    read = normalized(photographed).astype(float)
 
     assert np.corrcoef(read.ravel(), mnist_like().ravel())[0, 1] > 0.95
 
 
 def test_a_thin_stroke_lives() -> None:
-    """A line one pixel wide in a large picture is seen in a small one."""
+    """A line one pixel wide in a large image is seen in a small one."""
     image = Image.new("L", (800, 600), 255)
     ImageDraw.Draw(image).line([(300, 500), (420, 100)], fill=0, width=1)
 
-    read = normalised(np.asarray(image))
+    read = normalized(np.asarray(image))
 
     assert (read.max(axis=1) >= 200).sum() >= 18
 
@@ -91,7 +91,7 @@ def test_ink_on_a_transparent_ground_is_seen_whatever_its_colour() -> None:
     for colour in (0, 255):
         drawing = np.dstack([np.full((*ink.shape, 3), colour, np.uint8), ink])
 
-        read = read_picture(encoded(drawing), DIGIT)[:, :, 0].astype(float)
+        read = read_image(encoded(drawing), DIGIT)[:, :, 0].astype(float)
 
         assert np.corrcoef(read.ravel(), mnist_like().ravel())[0, 1] > 0.95
 
@@ -102,5 +102,5 @@ def test_paper_without_ink_is_refused() -> None:
     shade = np.tile(np.linspace(250, 100, 300).astype(np.uint8), (300, 1))
 
     for paper in (np.full((28, 28), 255, np.uint8), grain, shade):
-        with pytest.raises(PictureRefused, match="No ink is found in this picture; send one of"):
-            normalised(paper)
+        with pytest.raises(InvalidImage, match="No foreground is found in this image; send one of"):
+            normalized(paper)

@@ -1,4 +1,4 @@
-"""Picture files made to do harm: an answer or a sentence, in bounded memory and time."""
+"""Image files made to do harm: an answer or a sentence, in bounded memory and time."""
 
 import struct
 import subprocess
@@ -11,23 +11,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.bundle.inputs import ImageInput
-from service.imaging.preprocess import PictureRefused, PlainReader, read_picture
-from tests.hostile_pictures import bombs, dots, hostile_pictures, tiff
-from tests.odd_pictures import odd_pictures
-from tests.pictures import Pixels, encoded, image_input, png_chunk, png_of_size
+from service.bundle.manifest import ImageInput
+from service.imaging.preprocess import InvalidImage, SmallPngReader, read_image
+from tests.hostile_images import bombs, dots, hostile_images, tiff
+from tests.images import Pixels, encoded, image_input, png_chunk, png_of_size
+from tests.odd_images import odd_images
 
 COLOUR = image_input(12, 16)
 GREY = image_input(28, 28, channels=1)
-DIGIT = image_input(28, 28, channels=1, normalise="digit")
+DIGIT = image_input(28, 28, channels=1, normalize="digit")
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO")
 
 # Peak memory of each bomb, in a process of its own: other tests must not have used it before.
 _PEAKS = """
 from pathlib import Path
-from service.imaging.preprocess import PictureRefused, read_picture
-from tests.hostile_pictures import bombs
-from tests.pictures import image_input
+from service.imaging.preprocess import InvalidImage, read_image
+from tests.hostile_images import bombs
+from tests.images import image_input
 
 def kilobytes(name):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -37,18 +37,18 @@ for name, content in bombs().items():
     Path("/proc/self/clear_refs").write_text("5")
     before = kilobytes("VmRSS")
     try:
-        read_picture(content, image_input(12, 16))
-    except PictureRefused:
+        read_image(content, image_input(12, 16))
+    except InvalidImage:
         pass
     print((kilobytes("VmHWM") - before) // 1024, name)
 """
 
 
 def outcome(content: bytes, rule: ImageInput) -> str:
-    """The sentence of a refusal; nothing where a picture is read. Any other error is a fault."""
+    """The sentence of a refusal; nothing where an image is read. Any other error is a fault."""
     try:
-        read = read_picture(content, rule)
-    except PictureRefused as error:
+        read = read_image(content, rule)
+    except InvalidImage as error:
         return str(error)
     assert read.shape == (rule.height, rule.width, rule.channels)
     return ""
@@ -61,7 +61,7 @@ def icon_of(shape: tuple[int, int]) -> bytes:
 
 
 def seconds(content: bytes) -> float:
-    """Processor time to read or refuse a picture."""
+    """Processor time to read or refuse an image."""
     started = process_time()
     outcome(content, COLOUR)
     return process_time() - started
@@ -73,7 +73,7 @@ def photograph_seconds() -> float:
     return seconds(encoded(Image.effect_noise((2000, 1500), 40), "PNG", compress_level=1))
 
 
-def test_a_palette_picture_without_a_palette_is_refused() -> None:
+def test_a_palette_image_without_a_palette_is_refused() -> None:
     """A PNG of indexed colours that lacks PLTE is told so, by colour, grey and digit models."""
     header = (28).to_bytes(4, "big") * 2 + b"\x08\x03\0\0\0"
     whole = png_of_size(28, 28, bytes(29 * 28))
@@ -111,8 +111,8 @@ def test_a_file_cut_or_changed_anywhere_is_answered_or_refused(kind: str) -> Non
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (1, 5000), (5000, 1), (2, 3)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_of_one_line_are_answered_or_refused(kind: str, shape: tuple[int, int]) -> None:
-    """However thin a picture is, models of every rule read it or say why not."""
+def test_images_of_one_line_are_answered_or_refused(kind: str, shape: tuple[int, int]) -> None:
+    """However thin an image is, models of every rule read it or say why not."""
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     content = encoded(pixels, kind) if kind != "ICO" else icon_of(shape)
 
@@ -126,12 +126,12 @@ def test_dots_and_noise_are_no_fault_of_a_digit_model(shape: tuple[int, int], sh
     """Sheets of two values, however few or many their dots, are answered or show no ink."""
     for seed in range(3):
         sheet = dots(*shape, seed, share)
-        for picture in (sheet, 255 - sheet):
-            assert outcome(encoded(picture), DIGIT) in {"", _NO_INK}
+        for image in (sheet, 255 - sheet):
+            assert outcome(encoded(image), DIGIT) in {"", _NO_FOREGROUND}
 
 
 @pytest.mark.parametrize(
-    "picture",
+    "image",
     [
         np.indices((64, 64)).sum(axis=0) % 2 * 255,
         np.indices((400, 400))[0] % 4 // 2 * 255,
@@ -142,22 +142,22 @@ def test_dots_and_noise_are_no_fault_of_a_digit_model(shape: tuple[int, int], sh
         np.arange(90 * 90).reshape(90, 90) % 251,
     ],
 )
-def test_patterns_are_no_fault_of_a_digit_model(picture: Pixels) -> None:
+def test_patterns_are_no_fault_of_a_digit_model(image: Pixels) -> None:
     """Checkerboards, stripes, single dots and lines, and empty sheets are answered or refused."""
     with np.errstate(divide="raise", invalid="raise"):
-        assert outcome(encoded(picture.astype(np.uint8)), DIGIT) in {"", _NO_INK}
+        assert outcome(encoded(image.astype(np.uint8)), DIGIT) in {"", _NO_FOREGROUND}
 
 
-_NO_INK = (
-    "No ink is found in this picture; send one of a single digit that stands out from its "
+_NO_FOREGROUND = (
+    "No foreground is found in this image; send one of a single digit that stands out from its "
     "background."
 )
 
 
-@pytest.mark.parametrize("name", list(hostile_pictures(0)))
+@pytest.mark.parametrize("name", list(hostile_images(0)))
 def test_time_grows_no_faster_than_a_file(name: str) -> None:
     """A hostile file ten times as long takes about ten times as long, or is refused earlier."""
-    contents = [hostile_pictures(size)[name] for size in (10_000, 100_000, 1_000_000)]
+    contents = [hostile_images(size)[name] for size in (10_000, 100_000, 1_000_000)]
     first, _, last = (min(seconds(content) for _ in range(3)) for content in contents)
 
     # A hundred times the bytes: a thousand is far below the ten thousand of quadratic work.
@@ -170,7 +170,7 @@ def test_a_bomb_takes_little_time(name: str) -> None:
     assert seconds(bombs()[name]) < 10 * photograph_seconds() + 0.2
 
 
-def test_a_bomb_takes_no_more_memory_than_the_largest_picture() -> None:
+def test_a_bomb_takes_no_more_memory_than_the_largest_image() -> None:
     """Whatever a header states, decoding stays below the memory that the limit stands for."""
     done = subprocess.run(
         [sys.executable, "-c", _PEAKS], capture_output=True, text=True, check=True
@@ -191,35 +191,35 @@ def test_the_limit_holds_for_the_memory_that_a_format_takes() -> None:
 
     for kind, limit in limits.items():
         assert outcome(content[kind], COLOUR) == ""
-        read_picture(content[kind], COLOUR, max_pixels=limit)
-        with pytest.raises(PictureRefused, match="500 x 400 pixels, and at most"):
-            read_picture(content[kind], COLOUR, max_pixels=limit - 4)
+        read_image(content[kind], COLOUR, max_pixels=limit)
+        with pytest.raises(InvalidImage, match="500 x 400 pixels, and at most"):
+            read_image(content[kind], COLOUR, max_pixels=limit - 4)
 
 
 def test_a_baseline_jpeg_may_have_more_pixels() -> None:
     """It is decoded at a reduced size, so the photographs of telephones are read."""
     content = encoded(Image.effect_noise((2000, 1500), 30), "JPEG")
 
-    read_picture(content, COLOUR, max_pixels=400_000)
-    with pytest.raises(PictureRefused, match="2,000 x 1,500 pixels, and at most 2,400,000 in all"):
-        read_picture(content, COLOUR, max_pixels=300_000)
+    read_image(content, COLOUR, max_pixels=400_000)
+    with pytest.raises(InvalidImage, match="2,000 x 1,500 pixels, and at most 2,400,000 in all"):
+        read_image(content, COLOUR, max_pixels=300_000)
 
 
 def test_decoders_write_nothing_anywhere() -> None:
     """Broken TIFFs and every other hostile file leave standard error and the log empty."""
     program = (
         "import logging; logging.basicConfig(level='DEBUG')\n"
-        "from service.imaging.preprocess import PictureRefused, read_picture\n"
-        "from tests.hostile_pictures import bombs, hostile_pictures, tiff\n"
-        "from tests.odd_pictures import broken_pictures, spoilt_pictures\n"
-        "from tests.pictures import image_input\n"
+        "from service.imaging.preprocess import InvalidImage, read_image\n"
+        "from tests.hostile_images import bombs, hostile_images, tiff\n"
+        "from tests.odd_images import broken_images, spoilt_images\n"
+        "from tests.images import image_input\n"
         "strips = [(273, 4, [8] * 200), (278, 4, [1]), (279, 4, [9] * 200)]\n"
         "files = [tiff((16, 200), strips, packing) for packing in (2, 3, 4, 5, 7, 8, 32773)]\n"
         "files += [tiff((16, 16), [(277, 4, [60_000])]), tiff((16, 16), [(999, 77, [1])], 5)]\n"
-        "files += [*bombs().values(), *hostile_pictures(5_000).values(), *spoilt_pictures()]\n"
-        "for content in [*files, *(content for _, content in broken_pictures())]:\n"
-        "    try: read_picture(content, image_input(12, 16))\n"
-        "    except PictureRefused: pass\n"
+        "files += [*bombs().values(), *hostile_images(5_000).values(), *spoilt_images()]\n"
+        "for content in [*files, *(content for _, content in broken_images())]:\n"
+        "    try: read_image(content, image_input(12, 16))\n"
+        "    except InvalidImage: pass\n"
     )
 
     done = subprocess.run(
@@ -244,7 +244,7 @@ def test_small_grey_files_are_read_by_the_shorter_way_alike() -> None:
     """Files of the model's own size give the same pixels by both ways, and others by one."""
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8)
     image = Image.fromarray(pixels)
-    reader = PlainReader(GREY)
+    reader = SmallPngReader(GREY)
     plain = [encoded(image), encoded(image, optimize=True), encoded(image) + b"x"]
     other = [
         encoded(image, transparency=3),
@@ -259,7 +259,7 @@ def test_small_grey_files_are_read_by_the_shorter_way_alike() -> None:
     assert [reader.read(content) for content in other] == [None] * len(other)
 
 
-def test_odd_pictures_are_read_by_digit_models() -> None:
+def test_odd_images_are_read_by_digit_models() -> None:
     """Every format, mode and orientation that others read is answered or shows no ink."""
-    for one in odd_pictures()[::7]:
-        assert outcome(one.content, DIGIT) in {"", _NO_INK}
+    for one in odd_images()[::7]:
+        assert outcome(one.content, DIGIT) in {"", _NO_FOREGROUND}

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.imaging.preprocess import DECODER, PictureRefused, read_picture
-from tests.odd_pictures import bombs
-from tests.pictures import Pixels, encoded, image_input, photograph, turned
+from service.imaging.preprocess import DECODER, InvalidImage, read_image
+from tests.images import Pixels, encoded, image_input, photograph, turned
+from tests.odd_images import bombs
 
 COLOUR = image_input(12, 16)
 GREY = image_input(12, 16, channels=1)
@@ -31,11 +31,11 @@ def luma(colour: Pixels) -> Pixels:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "WEBP", "JPEG2000", "AVIF"])
-def test_a_picture_of_the_right_size_is_not_touched(kind: str) -> None:
+def test_an_image_of_the_right_size_is_not_touched(kind: str) -> None:
     """Whatever the format, lossless pixels come out as they went in."""
     options = LOSSLESS.get(kind, {})
 
-    read = read_picture(encoded(SEEN, kind, **options), COLOUR)
+    read = read_image(encoded(SEEN, kind, **options), COLOUR)
 
     assert read.dtype == np.uint8
     assert np.abs(read.astype(int) - SEEN).max() <= (4 if kind == "AVIF" else 0)
@@ -43,8 +43,8 @@ def test_a_picture_of_the_right_size_is_not_touched(kind: str) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_a_picture_is_turned_as_exif_says(orientation: int, kind: str) -> None:
-    """All eight orientations give the picture that was photographed."""
+def test_an_image_is_turned_as_exif_says(orientation: int, kind: str) -> None:
+    """All eight orientations give the image that was photographed."""
     as_stored = {
         1: SEEN,
         2: SEEN[:, ::-1],
@@ -57,7 +57,7 @@ def test_a_picture_is_turned_as_exif_says(orientation: int, kind: str) -> None:
     }[orientation]
     stored = np.ascontiguousarray(as_stored)
 
-    read = read_picture(
+    read = read_image(
         encoded(stored, kind, exif=turned(orientation), **LOSSLESS.get(kind, {})), COLOUR
     )
 
@@ -70,20 +70,20 @@ def test_a_large_photograph_is_turned_before_it_is_fitted() -> None:
     sideways = np.ascontiguousarray(large.transpose(1, 0, 2)[::-1])
     rule = image_input(60, 80, fit="crop")
 
-    read = read_picture(encoded(sideways, "JPEG", quality=95, exif=turned(6)), rule)
+    read = read_image(encoded(sideways, "JPEG", quality=95, exif=turned(6)), rule)
 
-    upright = read_picture(encoded(large, "PNG"), rule)
+    upright = read_image(encoded(large, "PNG"), rule)
     assert np.abs(read.astype(int) - upright).max() <= 3
 
 
 def test_a_palette_equals_its_colours() -> None:
-    """A picture of indexed colours is those colours, in colour and in grey."""
+    """An image of indexed colours is those colours, in colour and in grey."""
     few = Image.fromarray(SEEN).quantize(7)
     colours = np.asarray(few.convert("RGB"))
 
     for kind in ("PNG", "GIF", "BMP", "TIFF"):
-        assert np.array_equal(read_picture(encoded(few, kind), COLOUR), colours)
-        assert np.abs(read_picture(encoded(few, kind), GREY).astype(int) - luma(colours)).max() <= 1
+        assert np.array_equal(read_image(encoded(few, kind), COLOUR), colours)
+        assert np.abs(read_image(encoded(few, kind), GREY).astype(int) - luma(colours)).max() <= 1
 
 
 @pytest.mark.parametrize("background", [0, 128, 255])
@@ -95,7 +95,7 @@ def test_transparent_places_show_the_background(background: int) -> None:
     share = alpha[:, :, None] / 255
 
     for kind in ("PNG", "WEBP", "TIFF"):
-        read = read_picture(encoded(both, kind, **LOSSLESS.get(kind, {})), rule)
+        read = read_image(encoded(both, kind, **LOSSLESS.get(kind, {})), rule)
         expected = SEEN * share + background * (1 - share)
         assert np.abs(read - expected).max() <= 1
 
@@ -109,30 +109,30 @@ def test_a_transparent_palette_and_a_transparent_colour_show_the_background() ->
     plain = few.convert("RGB")
     colour = plain.getpixel((0, 0))
 
-    assert np.array_equal(read_picture(encoded(few, "PNG", transparency=3), rule), expected)
-    assert np.array_equal(read_picture(encoded(few, "GIF", transparency=3), rule), expected)
-    read = read_picture(encoded(plain, "PNG", transparency=colour), rule)
+    assert np.array_equal(read_image(encoded(few, "PNG", transparency=3), rule), expected)
+    assert np.array_equal(read_image(encoded(few, "GIF", transparency=3), rule), expected)
+    read = read_image(encoded(plain, "PNG", transparency=colour), rule)
     assert np.array_equal(
         read, np.where((indices == indices[0, 0])[:, :, None], 9, np.asarray(plain))
     )
 
 
 def test_grey_is_the_luma_of_a_colour() -> None:
-    """A picture in colour becomes grey as television has it, and grey becomes colour by itself."""
-    read = read_picture(encoded(SEEN), GREY)
+    """An image in colour becomes grey as television has it, and grey becomes colour by itself."""
+    read = read_image(encoded(SEEN), GREY)
 
     assert read.shape == (12, 16, 1)
     assert np.abs(read.astype(int) - luma(SEEN)).max() <= 1
-    again = read_picture(encoded(read[:, :, 0]), COLOUR)
+    again = read_image(encoded(read[:, :, 0]), COLOUR)
     assert np.array_equal(again, np.repeat(read, 3, axis=2))
 
 
 def test_one_bit_is_black_and_white() -> None:
-    """A fax's picture has two greys."""
+    """A fax's image has two greys."""
     bits = SEEN[:, :, 0] > SEEN[:, :, 0].mean()
 
     for kind in ("PNG", "TIFF", "BMP", "PPM"):
-        read = read_picture(encoded(Image.fromarray(bits), kind), GREY)
+        read = read_image(encoded(Image.fromarray(bits), kind), GREY)
         assert np.array_equal(read[:, :, 0], bits * 255)
 
 
@@ -142,7 +142,7 @@ def test_sixteen_bits_of_grey_are_their_upper_eight(kind: str, dtype: str) -> No
     grey = SEEN[:, :, 0]
     wide = Image.fromarray(grey.astype(dtype) * 257)
 
-    assert np.array_equal(read_picture(encoded(wide, kind), GREY)[:, :, 0], grey)
+    assert np.array_equal(read_image(encoded(wide, kind), GREY)[:, :, 0], grey)
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,11 @@ def test_sixteen_bits_of_grey_are_their_upper_eight(kind: str, dtype: str) -> No
 def test_wide_greys_are_scaled_by_the_range_they_are_in(
     scale: float, offset: float, dtype: str
 ) -> None:
-    """TIFFs of 32 bits and of floating point keep their picture, whatever their unit."""
+    """TIFFs of 32 bits and of floating point keep their image, whatever their unit."""
     grey = np.tile(np.linspace(0, 255, 16).astype(np.uint8), (12, 1))
     values = Image.fromarray((grey * float(scale) + offset).astype(dtype))
 
-    read = read_picture(encoded(values, "TIFF"), GREY)[:, :, 0]
+    read = read_image(encoded(values, "TIFF"), GREY)[:, :, 0]
 
     assert np.abs(read.astype(int) - grey).max() <= 1
 
@@ -173,7 +173,7 @@ def test_values_that_are_no_numbers_are_black_or_white() -> None:
     values = np.linspace(0, 1, 12 * 16, dtype=np.float32).reshape(12, 16)
     values[3, 3], values[4, 4], values[5, 5] = np.nan, np.inf, -np.inf
 
-    read = read_picture(encoded(Image.fromarray(values), "TIFF"), GREY)[:, :, 0]
+    read = read_image(encoded(Image.fromarray(values), "TIFF"), GREY)[:, :, 0]
 
     assert (read[3, 3], read[4, 4], read[5, 5]) == (0, 255, 0)
     assert (read[0, 0], read[-1, -1]) == (0, 255)
@@ -184,39 +184,39 @@ def test_printers_inks_become_light() -> None:
     inks = Image.fromarray(SEEN).convert("CMYK")
 
     for kind in ("TIFF", "JPEG"):
-        read = read_picture(encoded(inks, kind, **LOSSLESS.get(kind, {})), COLOUR)
+        read = read_image(encoded(inks, kind, **LOSSLESS.get(kind, {})), COLOUR)
         assert np.abs(read.astype(int) - SEEN).max() <= 4
 
 
 def test_the_first_of_several_frames_is_read() -> None:
-    """An animation is its first picture."""
+    """An animation is its first image."""
     frames = [Image.fromarray(photograph(12, 16, seed)).quantize(200) for seed in range(3)]
     first = np.asarray(frames[0].convert("RGB"))
 
     for kind in ("GIF", "PNG", "TIFF"):
         content = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
-        assert np.array_equal(read_picture(content, COLOUR), first)
+        assert np.array_equal(read_image(content, COLOUR), first)
 
 
 def test_the_largest_icon_is_read() -> None:
-    """An ICO file's best picture counts, packed as PNG or not."""
+    """An ICO file's best image counts, packed as PNG or not."""
     icon = Image.fromarray(photograph(64, 64)).convert("RGBA")
     rule = image_input(64, 64)
 
     for packing in ("png", "bmp"):
         content = encoded(icon, "ICO", sizes=[(16, 16), (64, 64)], bitmap_format=packing)
-        assert np.array_equal(read_picture(content, rule), np.asarray(icon.convert("RGB")))
+        assert np.array_equal(read_image(content, rule), np.asarray(icon.convert("RGB")))
 
 
 def test_fitting_by_stretch_crop_and_pad_keeps_what_it_says() -> None:
-    """A wide picture is squeezed, cut at its sides, or put between bars."""
+    """A wide image is squeezed, cut at its sides, or put between bars."""
     wide = np.zeros((40, 120, 3), np.uint8)
     wide[:, :40, 0], wide[:, 40:80, 1], wide[:, 80:, 2] = 255, 255, 255
     content = encoded(wide)
 
-    stretched = read_picture(content, image_input(8, 12))
-    cropped = read_picture(content, image_input(8, 8, fit="crop"))
-    padded = read_picture(content, image_input(12, 12, fit="pad", background=77))
+    stretched = read_image(content, image_input(8, 12))
+    cropped = read_image(content, image_input(8, 8, fit="crop"))
+    padded = read_image(content, image_input(12, 12, fit="pad", background=77))
 
     assert [tuple(stretched[4, place]) for place in (1, 6, 10)] == [
         (255, 0, 0),
@@ -236,10 +236,9 @@ def test_reducing_on_the_way_cannot_be_seen(shape: tuple[int, int], kind: str) -
     rng = np.random.default_rng(1)
     height, width = shape
     rough = photograph(*shape).astype(int) + rng.integers(-40, 40, (height, width, 1))
-    picture = np.clip(rough, 0, 255).astype(np.uint8)
-    content = encoded(picture, kind)
+    content = encoded(np.clip(rough, 0, 255).astype(np.uint8), kind)
 
-    read = read_picture(content, image_input(20, 24))
+    read = read_image(content, image_input(20, 24))
 
     with Image.open(io.BytesIO(content)) as image:
         exact = image.resize((24, 20), Image.Resampling.BILINEAR)
@@ -250,28 +249,31 @@ def test_a_line_of_millions_of_pixels_needs_little() -> None:
     """The filter's own tables would be gigabytes for such a line; blocks come before it."""
     line = np.full((1, 20_000_000), 200, np.uint8)
 
-    assert (read_picture(encoded(line), GREY) == 200).all()
+    assert (read_image(encoded(line), GREY) == 200).all()
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "The file is empty; send a picture as PNG"),
+        (b"", "The file is empty; send an image as PNG"),
         (b"%PDF-1.7\n", "This is a PDF document; export the page as PNG or JPEG"),
         (b"<!DOCTYPE html><html></html>", "This is a web page"),
         (b'<?xml version="1.0"?>\n<svg xmlns="x"/>', "This is an SVG drawing; export it as PNG"),
         (b"PK\x03\x04" + bytes(26) + b"xl/workbook.xml", "This is an Office document"),
-        (b"PK\x03\x04" + bytes(26) + b"a.png", "This is a zip archive; unpack it"),
+        (
+            b"PK\x03\x04" + bytes(26) + b"a.png",
+            "This is a zip archive or a spreadsheet (.xlsx, .ods); unpack it",
+        ),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "This is a HEIC photograph; save it as JPEG"),
         (b'{"image": "x"}', "This is JSON; send it as application/json"),
         (b"size,rooms\n1,2\n", "This is text. Send one as PNG"),
-        (bytes(range(256)), "This is no picture that is read here. Send one as PNG"),
+        (bytes(range(256)), "This is no image that is read here. Send one as PNG"),
     ],
 )
-def test_what_is_no_picture_is_told_what_it_is(content: bytes, said: str) -> None:
+def test_what_is_no_image_is_told_what_it_is(content: bytes, said: str) -> None:
     """People send what they have; the sentence says what that is and what to send."""
-    with pytest.raises(PictureRefused) as refused:
-        read_picture(content, COLOUR)
+    with pytest.raises(InvalidImage) as refused:
+        read_image(content, COLOUR)
 
     assert str(refused.value).startswith(said)
 
@@ -279,28 +281,28 @@ def test_what_is_no_picture_is_told_what_it_is(content: bytes, said: str) -> Non
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "AVIF"])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
 def test_a_file_cut_short_is_refused(kind: str, share: float) -> None:
-    """Half a picture is no picture."""
+    """Half an image is no image."""
     rng = np.random.default_rng(2)
     whole = encoded(rng.integers(0, 256, (60, 80, 3), np.uint8), kind)
 
-    with pytest.raises(PictureRefused, match="damaged or cut short"):
-        read_picture(whole[: int(len(whole) * share)], COLOUR)
+    with pytest.raises(InvalidImage, match="damaged or cut short"):
+        read_image(whole[: int(len(whole) * share)], COLOUR)
 
 
 @pytest.mark.parametrize("bomb", bombs())
 def test_a_bomb_is_refused_by_its_header(bomb: bytes) -> None:
     """A header's promise is looked at before anything of that size is made."""
-    with pytest.raises(PictureRefused, match=r"pixels, and at most [\d,]+ in all are read here of"):
-        read_picture(bomb, COLOUR)
+    with pytest.raises(InvalidImage, match=r"pixels, and at most [\d,]+ in all are read here of"):
+        read_image(bomb, COLOUR)
 
 
 def test_the_pixel_limit_is_the_callers() -> None:
-    """A picture above the limit given is refused, one at it is read."""
+    """An image above the limit given is refused, one at it is read."""
     content = encoded(SEEN)
 
-    assert read_picture(content, COLOUR, max_pixels=12 * 16).shape == (12, 16, 3)
-    with pytest.raises(PictureRefused, match="has 16 x 12 pixels, and at most 191 in all"):
-        read_picture(content, COLOUR, max_pixels=191)
+    assert read_image(content, COLOUR, max_pixels=12 * 16).shape == (12, 16, 3)
+    with pytest.raises(InvalidImage, match="has 16 x 12 pixels, and at most 191 in all"):
+        read_image(content, COLOUR, max_pixels=191)
 
 
 def test_a_jpeg_of_hundreds_of_scans_is_refused() -> None:
@@ -308,18 +310,18 @@ def test_a_jpeg_of_hundreds_of_scans_is_refused() -> None:
     content = encoded(SEEN, "JPEG", progressive=True)
     scan = content[content.index(b"\xff\xda") : -2]
 
-    with pytest.raises(PictureRefused, match=r"made of \d+ scans"):
-        read_picture(content[:-2] + scan * 200 + b"\xff\xd9", COLOUR)
+    with pytest.raises(InvalidImage, match=r"made of \d+ scans"):
+        read_image(content[:-2] + scan * 200 + b"\xff\xd9", COLOUR)
 
 
-def test_broken_metadata_of_a_good_picture_is_no_news() -> None:
-    """Corrupt EXIF neither stops the picture nor writes a warning anywhere."""
+def test_broken_metadata_of_a_good_image_is_no_news() -> None:
+    """Corrupt EXIF neither stops the image nor writes a warning anywhere."""
     program = (
-        "import sys, numpy; from tests.pictures import encoded, image_input, photograph; "
-        "from service.imaging.preprocess import read_picture; "
+        "import sys, numpy; from tests.images import encoded, image_input, photograph; "
+        "from service.imaging.preprocess import read_image; "
         "broken = b'Exif\\0\\0II*\\0\\x08\\0\\0\\0\\x05\\0' + b'\\x12\\x01\\x03\\0\\xff' * 9; "
         "seen = photograph(12, 16); rule = image_input(12, 16); "
-        "[read_picture(encoded(seen, kind, exif=broken), rule) for kind in ('JPEG', 'PNG', 'WEBP')]"
+        "[read_image(encoded(seen, kind, exif=broken), rule) for kind in ('JPEG', 'PNG', 'WEBP')]"
     )
 
     done = subprocess.run(
@@ -330,16 +332,16 @@ def test_broken_metadata_of_a_good_picture_is_no_news() -> None:
 
 
 def test_many_threads_read_the_same_pixels() -> None:
-    """Nothing is shared, so pictures may be read at the same time."""
+    """Nothing is shared, so images may be read at the same time."""
     contents = [encoded(photograph(300, 400, seed), "JPEG") for seed in range(8)]
-    alone = [read_picture(content, COLOUR) for content in contents]
+    alone = [read_image(content, COLOUR) for content in contents]
 
     with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(lambda content: read_picture(content, COLOUR), contents * 4))
+        together = list(threads.map(lambda content: read_image(content, COLOUR), contents * 4))
 
     assert all(np.array_equal(a, b) for a, b in zip(alone * 4, together, strict=True))
 
 
 def test_the_decoder_is_named_with_its_version() -> None:
-    """A manifest can say what read its pictures."""
+    """A manifest can say what read its images."""
     assert DECODER.startswith("Pillow ")

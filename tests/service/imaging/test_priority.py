@@ -4,8 +4,8 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from service.codecs.images import Decoding
-from service.imaging.priority import step_back
+from service.codecs.images import DecodingPool
+from service.imaging.priority import lower_priority
 from service.limits import Limits
 from service.settings import Settings
 
@@ -23,7 +23,7 @@ def test_a_thread_steps_back_and_no_other_with_it() -> None:
     """The event loop's thread, which answers small requests, keeps its priority."""
     before = own_steps()
 
-    with ThreadPoolExecutor(1, initializer=step_back) as threads:
+    with ThreadPoolExecutor(1, initializer=lower_priority) as threads:
         within = threads.submit(own_steps).result()
 
     assert within == min(before + STEPS, LEAST)
@@ -34,15 +34,15 @@ def test_a_thread_that_is_last_already_stays_so() -> None:
     """It goes no further down than there is, and no error ends it."""
     with ThreadPoolExecutor(1) as threads:
         for _ in range(3):
-            threads.submit(step_back).result()
+            threads.submit(lower_priority).result()
         within = threads.submit(own_steps).result()
 
     assert within == min(own_steps() + 3 * STEPS, LEAST)
 
 
-def test_large_pictures_are_decoded_behind_small_requests() -> None:
-    """The threads for them have stepped back before their first picture."""
-    decoding = Decoding(max_pixels=1, max_bytes=1, limits=Limits(Settings()))
+def test_large_images_are_decoded_behind_small_requests() -> None:
+    """The threads for them have stepped back before their first image."""
+    decoding = DecodingPool(max_pixels=1, max_bytes=1, limits=Limits(Settings()))
 
     for pool in (decoding.shared, decoding.large):
         with pool as threads:

@@ -5,8 +5,9 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.observability.accumulator import Phases
-from service.observability.metrics import Metrics, exposition
+from service.observability.exposition import exposition
+from service.observability.metrics import Metrics, Phases
+from tests.scraped import scraped
 
 NO_TIME = Phases(0, 0, 0, 0)
 
@@ -79,19 +80,19 @@ def test_what_is_no_snapshot_is_an_error(content: bytes) -> None:
     with pytest.raises(ValueError, match="Snapshot"):
         metrics.restore(content)
 
-    assert metrics.exposition() == Metrics().exposition()
+    assert scraped(metrics) == exposition([Metrics().snapshot()])
 
 
 def test_all_metrics_of_a_removed_version_are_dropped_after_a_while() -> None:
     """Its counters too, so that a version every hour leaves nothing behind; the others stay."""
     kept, dropped = used(used(Metrics(), "1"), "2"), used(Metrics(0.0), "1")
     for metrics in (kept, dropped):
-        metrics.model_gone("m", "1", "cpu")
+        metrics.remove_model_state("m", "1", "cpu")
         metrics.version_removed("m", "1")
     used(dropped, "2")
 
-    assert '"1"' in re.sub(r"le=\S+", "", kept.exposition().decode())
-    assert samples(dropped.exposition()) == samples(used_alone().exposition())
+    assert '"1"' in re.sub(r"le=\S+", "", scraped(kept).decode())
+    assert samples(scraped(dropped)) == samples(scraped(used_alone()))
 
 
 def used_alone() -> Metrics:
@@ -109,7 +110,7 @@ def test_memory_does_not_grow_with_versions_that_are_published_and_removed() -> 
     metrics = used(Metrics(0.0), "1")
     before = len(metrics.snapshot())
     for version in range(2, 102):
-        metrics.model_gone("m", str(version - 1), "cpu")
+        metrics.remove_model_state("m", str(version - 1), "cpu")
         metrics.version_removed("m", str(version - 1))
         used(metrics, str(version))
 
@@ -122,7 +123,7 @@ def test_a_version_that_comes_back_keeps_its_counts() -> None:
     metrics.version_removed("m", "1")
     metrics.model_state("m", "1", "cpu", "READY")
 
-    assert samples(metrics.exposition())["onward_rows_total"] == {("m", "1"): 3}
+    assert samples(scraped(metrics))["onward_rows_total"] == {("m", "1"): 3}
 
 
 def test_counts_of_versions_that_went_while_no_process_ran_are_dropped() -> None:
@@ -132,7 +133,7 @@ def test_counts_of_versions_that_went_while_no_process_ran_are_dropped() -> None
 
     metrics.versions_found({("m", "2")})
 
-    assert set(samples(metrics.exposition())["onward_rows_total"]) == {("m", "2")}
+    assert set(samples(scraped(metrics))["onward_rows_total"]) == {("m", "2")}
 
 
 def test_workers_that_notice_a_removal_later_still_get_all_counts() -> None:
@@ -157,7 +158,7 @@ def test_a_name_that_a_client_invents_becomes_no_label() -> None:
     for number in range(100):
         metrics.failed(f"invented-{number}", f"{number}", "plain", "too_many_requests")
 
-    text = metrics.exposition()
+    text = scraped(metrics)
 
     assert b"invented" not in text
     failures = samples(text)["onward_requests_total"]

@@ -109,7 +109,7 @@ def test_sighup_takes_over_what_is_new_in_the_folder(models: Path, workers: int)
         away.rename(models)
         publish_price(models, slope=3.0)
         service.process.send_signal(signal.SIGHUP)
-        service.until_said("model let go", workers)
+        service.until_said("model unloaded", workers)
         answers = [
             httpx.post(f"{service.address}{PREDICT}", json={"size": 2}).json()["model_version"]
             for _ in range(6)
@@ -126,7 +126,7 @@ def test_sighup_to_one_worker_reaches_all(models: Path) -> None:
     with serving(models, 2) as service:
         publish_price(models, slope=3.0)
         os.kill(service.workers[1], signal.SIGHUP)
-        service.until_said("model let go", 2)
+        service.until_said("model unloaded", 2)
 
 
 def test_a_terminals_interrupt_stops_at_once(models: Path) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service.engine.execution_plan import Plan
+from service.engine.execution_plan import ExecutionPlan
 from service.engine.loader import load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
@@ -12,4 +12,4 @@ from service.observability.metrics import Metrics
 def loaded(folder: Path) -> ServedModel:
     """The version in a folder ``<name>/<version>``."""
     candidate = Candidate(folder.parent.name, folder.name, folder, ())
-    return load(candidate, Plan(), Limits(1024, 200_000), Metrics())
+    return load(candidate, ExecutionPlan(), Limits(1024, 200_000), Metrics())

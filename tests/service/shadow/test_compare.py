@@ -8,7 +8,7 @@ import pytest
 
 from service.engine.dtypes import ABSENT, Array, Arrays
 from service.engine.model import ServedModel
-from service.shadow.compare import Tolerance, compare, obstacle, shown_answer, shown_row
+from service.shadow.compare import Tolerance, compare, incompatibility, prediction_of, row_of
 from tests.models import (
     place_bare,
     publish_admission,
@@ -42,7 +42,7 @@ def test_labels_are_compared_by_what_they_are_called(models: Path) -> None:
     found = compare((iris, iris), rows(0, 0), ((one,), (other,)), EXACT)
 
     assert found.same.tolist() == [True, False]
-    assert found.apart == pytest.approx([0.1, 0.2])
+    assert found.differences == pytest.approx([0.1, 0.2])
     assert found.labels == (["setosa", "versicolor"], ["setosa", "virginica"])
 
 
@@ -53,7 +53,7 @@ def test_of_two_labels_the_threshold_decides(models: Path) -> None:
     found = compare((admission, admission), rows(0, 0), (rows(0.49, 0.9), rows(0.51, 0.6)), EXACT)
 
     assert found.same.tolist() == [False, True]
-    assert found.apart == pytest.approx([0.02, 0.3])
+    assert found.differences == pytest.approx([0.02, 0.3])
     assert found.labels is not None
     assert found.labels[0] == ["not admitted", "admitted"]
 
@@ -77,7 +77,7 @@ def test_numbers_are_the_same_within_the_tolerance(
     )
 
     assert found.same.tolist() == same
-    assert found.apart.tolist() == [0.0, 4.0, 1.0]
+    assert found.differences.tolist() == [0.0, 4.0, 1.0]
     assert found.labels is None
 
 
@@ -89,8 +89,8 @@ def test_what_is_no_number_is_compared_too(bare: ServedModel) -> None:
     found = compare((bare, bare), rows(0, 0, 0, 0), (one, other), EXACT)
 
     assert found.same.tolist() == [True, False, True, False]
-    assert np.isfinite(found.apart).all()
-    assert found.apart.tolist()[::2] == [0.0, 0.0]
+    assert np.isfinite(found.differences).all()
+    assert found.differences.tolist()[::2] == [0.0, 0.0]
 
 
 def test_words_are_the_same_or_not(bare: ServedModel) -> None:
@@ -102,7 +102,7 @@ def test_words_are_the_same_or_not(bare: ServedModel) -> None:
         EXACT,
     )
 
-    assert (found.same.tolist(), found.apart.tolist()) == ([True, False], [0.0, 1.0])
+    assert (found.same.tolist(), found.differences.tolist()) == ([True, False], [0.0, 1.0])
 
 
 @pytest.mark.parametrize(
@@ -131,26 +131,26 @@ def test_several_outputs_must_all_agree(bare: ServedModel) -> None:
 
     found = compare((bare, bare), rows(0, 0), (one, other), EXACT)
 
-    assert (found.same.tolist(), found.apart.tolist()) == ([True, False], [0.0, 3.0])
+    assert (found.same.tolist(), found.differences.tolist()) == ([True, False], [0.0, 3.0])
 
 
-def test_versions_that_cannot_be_asked_the_same_are_told(models: Path) -> None:
+def test_versions_that_cannot_be_requested_the_same_are_reported(models: Path) -> None:
     """Other tensors, other features, or a manifest on one side."""
     price, again = loaded(publish_price(models)), loaded(publish_price(models, slope=3.0))
     bare = loaded(place_bare(models, "bare", sum_and_difference()))
     admission, iris = loaded(publish_admission(models)), loaded(publish_iris(models))
 
-    assert obstacle(price, again) is None
-    assert "other inputs" in str(obstacle(price, bare))
-    assert "other inputs" in str(obstacle(admission, iris))
+    assert incompatibility(price, again) is None
+    assert "other inputs" in str(incompatibility(price, bare))
+    assert "other inputs" in str(incompatibility(admission, iris))
 
 
-def test_a_row_is_shown_as_a_caller_would_write_it(models: Path) -> None:
+def test_a_row_is_shown_as_a_client_would_write_it(models: Path) -> None:
     """Words, truths, and null where a value is missing."""
     mixed = loaded(publish_mixed(models))
     row = np.array([[np.nan, 3, 1, 1, -1]], np.float32)
 
-    assert shown_row(mixed, (row,), 0) == {
+    assert row_of(mixed, (row,), 0) == {
         "size": None,
         "rooms": 3.0,
         "garden": True,
@@ -163,10 +163,10 @@ def test_an_answer_is_shown_as_people_read_it(models: Path, bare: ServedModel) -
     """A label with its probabilities, a number, several tensors, and nothing too long to read."""
     admission, price = loaded(publish_admission(models)), loaded(publish_price(models))
 
-    assert shown_answer(admission, rows(0.25), 0) == {
+    assert prediction_of(admission, rows(0.25), 0) == {
         "label": "not admitted",
         "probabilities": {"not admitted": 0.75, "admitted": 0.25},
     }
-    assert shown_answer(price, rows(1, 2), 1) == [2.0]
-    assert shown_answer(bare, (np.array([[1, 2]]), np.array([[3]])), 0) == [[1, 2], [3]]
-    assert shown_answer(bare, (np.zeros((1, 1000)), np.array([[3]])), 0) == [3]
+    assert prediction_of(price, rows(1, 2), 1) == [2.0]
+    assert prediction_of(bare, (np.array([[1, 2]]), np.array([[3]])), 0) == [[1, 2], [3]]
+    assert prediction_of(bare, (np.zeros((1, 1000)), np.array([[3]])), 0) == [3]

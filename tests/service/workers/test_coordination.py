@@ -14,13 +14,11 @@ from service.engine.registry import Registry
 from service.errors import ModelUnservable, WorkerFailed
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.workers.coordination import Control
-from service.workers.ipc import Channel
-from service.workers.names import SharedNames
-from service.workers.slots import claim
-from tests.models import publish_price
+from service.workers.coordination import ModelControl
+from service.workers.ipc import Channel, SharedNameSet, claim_slot
+from tests.models import in_memory, publish_price
 
-Worker = tuple[Control, Registry]
+Worker = tuple[ModelControl, Registry]
 Join = Callable[[Path], Awaitable[Worker]]
 
 
@@ -34,9 +32,9 @@ async def team(tmp_path: Path) -> AsyncIterator[Join]:
         async def join(models: Path) -> Worker:
             settings = Settings(models=models, device="cpu", model_control="explicit")
             registry = Registry("cpu")
-            unloaded = SharedNames(shared / "unloaded")
+            unloaded = SharedNameSet(shared / "unloaded")
             reconciler = Reconciler(settings, Metrics(), registry, unloaded)
-            control = Control(reconciler, Channel(claim(shared)), settings.worker_seconds)
+            control = ModelControl(reconciler, Channel(claim_slot(shared)), settings.worker_seconds)
             await control.start()
             stack.push_async_callback(control.close)
             return control, registry
@@ -66,7 +64,7 @@ def test_a_call_to_one_worker_is_followed_by_all(models: Path, tmp_path: Path) -
         await second.load_model("price")
 
         assert reasons == ["it was unloaded by a call"] * 3
-        assert [registry.get("price").version for _, registry in workers] == ["2"] * 3
+        assert [in_memory(registry, "price").version for _, registry in workers] == ["2"] * 3
 
     play(tmp_path, scenario)
 
@@ -86,8 +84,8 @@ def test_a_worker_that_starts_later_follows_earlier_calls(models: Path, tmp_path
         _, latest = await join(models)
 
         assert before == [None]
-        assert late.get("other").version == "1"
-        assert latest.get("price").version == "1"
+        assert in_memory(late, "other").version == "1"
+        assert in_memory(latest, "price").version == "1"
 
     play(tmp_path, scenario)
 
@@ -102,7 +100,7 @@ def test_what_a_new_worker_finds_the_others_find_too(models: Path, tmp_path: Pat
 
         _, after = await join(models)
 
-        assert [registry.get("price").version for registry in (before, after)] == ["2", "2"]
+        assert [in_memory(registry, "price").version for registry in (before, after)] == ["2", "2"]
 
     play(tmp_path, scenario)
 
@@ -119,12 +117,12 @@ def test_a_worker_that_does_not_follow_is_named(models: Path, tmp_path: Path) ->
 
         with pytest.raises(WorkerFailed, match=r"1 of 2 workers did not .*process \d+: .*'price'"):
             await first.load_model("price")
-        assert registry.get("price").version == "1"
+        assert in_memory(registry, "price").version == "1"
 
     play(tmp_path, scenario)
 
 
-def test_a_load_that_every_worker_refuses_is_told_as_by_one(models: Path, tmp_path: Path) -> None:
+def test_a_load_that_every_worker_rejects_is_reported_once(models: Path, tmp_path: Path) -> None:
     """All know of the refused version, and serve the one before it."""
     publish_price(models)
 
@@ -136,7 +134,7 @@ def test_a_load_that_every_worker_refuses_is_told_as_by_one(models: Path, tmp_pa
             await workers[0][0].load_model("price")
 
         for _, registry in workers:
-            assert registry.get("price").version == "1"
+            assert in_memory(registry, "price").version == "1"
             assert "6 bytes" in registry.versions("price")[0].reason
 
     play(tmp_path, scenario)
@@ -157,7 +155,7 @@ def test_a_model_that_leaves_the_folder_is_forgotten_with_its_unloading(
 
         await control.rescan()
 
-        assert registry.get("price").version == "1"
+        assert in_memory(registry, "price").version == "1"
 
     play(tmp_path, scenario)
 
@@ -175,7 +173,7 @@ def test_loads_and_unloads_at_once_leave_all_workers_alike(models: Path, tmp_pat
                 workers[2][0].load_model("price"),
             ]
             await asyncio.gather(*calls)
-            serving = {registry.serving("price") is not None for _, registry in workers}
+            serving = {registry.find("price") is not None for _, registry in workers}
             assert len(serving) == 1
 
     play(tmp_path, scenario)

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from service.errors import Draining
-from service.workers.ipc import Answer, Channel
-from service.workers.slots import claim
+from service.workers.ipc import Channel, Reply, claim_slot
 
 Scenario = Callable[[Channel, Channel, Channel], Awaitable[None]]
 
@@ -17,7 +16,7 @@ def play(folder: Path, scenario: Scenario) -> None:
     """Run three workers' channels on one event loop."""
 
     async def run() -> None:
-        channels = [Channel(claim(folder)) for _ in range(3)]
+        channels = [Channel(claim_slot(folder)) for _ in range(3)]
         for channel in channels:
             await channel.open()
         await scenario(*channels)
@@ -47,13 +46,13 @@ def test_every_other_worker_answers(tmp_path: Path) -> None:
     """The one that asks is not asked."""
 
     async def scenario(first: Channel, second: Channel, third: Channel) -> None:
-        second.on("double", double)
-        third.on("double", double)
+        second.handle("double", double)
+        third.handle("double", double)
 
-        answers = await first.ask("double", 21)
+        answers = await first.request("double", 21)
 
         answers.sort(key=lambda answer: answer.slot)
-        assert answers == [Answer(str(os.getpid()), slot, 42) for slot in (1, 2)]
+        assert answers == [Reply(str(os.getpid()), slot, 42) for slot in (1, 2)]
 
     play(tmp_path, scenario)
 
@@ -65,10 +64,10 @@ def test_an_answer_may_be_long(tmp_path: Path) -> None:
         return "x" * 3_000_000
 
     async def scenario(first: Channel, second: Channel, third: Channel) -> None:
-        second.on("long", long)
-        third.on("long", long)
+        second.handle("long", long)
+        third.handle("long", long)
 
-        answers = await first.ask("long", "y" * 3_000_000)
+        answers = await first.request("long", "y" * 3_000_000)
 
         assert [len(answer.content) for answer in answers] == [3_000_000] * 2
 
@@ -79,28 +78,28 @@ def test_what_a_worker_cannot_do_is_its_answer(tmp_path: Path) -> None:
     """A refusal and a fault come back as sentences."""
 
     async def scenario(first: Channel, second: Channel, third: Channel) -> None:
-        second.on("do", refuse)
-        third.on("do", fail)
+        second.handle("do", refuse)
+        third.handle("do", fail)
 
-        errors = {answer.error for answer in await first.ask("do")}
+        errors = {answer.error for answer in await first.request("do")}
 
         assert errors == {str(Draining()), "KeyError: 'lost'"}
 
     play(tmp_path, scenario)
 
 
-def test_a_worker_that_hangs_is_told_by_its_process(tmp_path: Path) -> None:
+def test_a_worker_that_hangs_is_reported_by_its_process(tmp_path: Path) -> None:
     """The others' answers are not lost over it."""
 
     async def scenario(first: Channel, second: Channel, third: Channel) -> None:
-        second.on("do", hang)
-        third.on("do", double)
+        second.handle("do", hang)
+        third.handle("do", double)
 
-        answers = {answer.content: answer for answer in await first.ask("do", 1, seconds=0.1)}
+        answers = {answer.content: answer for answer in await first.request("do", 1, seconds=0.1)}
 
         assert answers[2].error is None
         late = "it gave no answer within 0.1 s"
-        assert answers[None] == Answer(str(os.getpid()), 1, error=late)
+        assert answers[None] == Reply(str(os.getpid()), 1, error=late)
 
     play(tmp_path, scenario)
 
@@ -109,14 +108,14 @@ def test_a_worker_that_has_ended_has_no_say(tmp_path: Path) -> None:
     """Closed, killed with its socket left behind, or gone while it was asked."""
 
     async def scenario(first: Channel, second: Channel, third: Channel) -> None:
-        second.on("double", double)
+        second.handle("double", double)
         await third.close()
         with socket.socket(socket.AF_UNIX) as killed:
-            killed.bind(str(claim(tmp_path).folder / "3.sock"))
-        vanishing = claim(tmp_path).folder / "4.sock"
+            killed.bind(str(claim_slot(tmp_path).folder / "3.sock"))
+        vanishing = claim_slot(tmp_path).folder / "4.sock"
         server = await asyncio.start_unix_server(lambda _, writer: writer.close(), vanishing)
 
-        answers = await first.ask("double", 1)
+        answers = await first.request("double", 1)
 
         assert [answer.content for answer in answers] == [2]
         server.close()
@@ -127,10 +126,10 @@ def test_a_worker_that_has_ended_has_no_say(tmp_path: Path) -> None:
 def test_a_worker_without_others_asks_nobody() -> None:
     """One process needs no folder."""
 
-    async def run() -> list[Answer]:
+    async def run() -> list[Reply]:
         channel = Channel()
         await channel.open()
-        answers = await channel.ask("anything")
+        answers = await channel.request("anything")
         await channel.close()
         return answers
 

@@ -14,18 +14,18 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.observability.metrics import Metrics
-from service.workers.ipc import Channel
-from service.workers.slots import Slot, claim
+from service.workers.ipc import Channel, Slot, claim_slot
 from service.workers.totals import Totals
 from tests.models import publish_price
 from tests.processes import served, several, until
+from tests.scraped import scraped
 
 
 class Worker:
     """The metrics of one worker among others."""
 
     def __init__(self, folder: Path) -> None:
-        self.slot: Slot = claim(folder)
+        self.slot: Slot = claim_slot(folder)
         self.metrics = Metrics()
         self.channel = Channel(self.slot)
         self.totals = Totals(self.metrics, self.channel, self.slot)
@@ -34,7 +34,7 @@ class Worker:
     async def end(self) -> None:
         """Leave the slot, as a process does that ends."""
         await self.channel.close()
-        os.close(self.slot.held)
+        os.close(self.slot.descriptor)
 
 
 def responses(text: bytes) -> float:
@@ -148,7 +148,7 @@ def test_a_file_that_cannot_be_read_stops_no_worker(tmp_path: Path, content: byt
     worker = Worker(tmp_path)
     worker.metrics.responded(200)
 
-    assert responses(worker.metrics.exposition()) == 1
+    assert responses(scraped(worker.metrics)) == 1
 
 
 @contextmanager

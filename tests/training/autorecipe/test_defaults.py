@@ -8,10 +8,8 @@ import pytest
 from sklearn.datasets import make_blobs
 from sklearn.naive_bayes import GaussianNB
 
-from training.autorecipe.defaults import default_training
-from training.autorecipe.draft import draft
-from training.data.csv import read_csv
-from training.data.csv_layout import UNKNOWN
+from training.autorecipe.draft import default_training, draft
+from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.recipe.loader import parse_recipe
 from training.run import run

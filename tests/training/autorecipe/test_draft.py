@@ -8,15 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training.autorecipe.draft import Draft, draft, model_name
-from training.data.csv import read_csv
-from training.data.csv_layout import UNKNOWN
+from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.errors import DataError
 from training.recipe.loader import read_any, read_recipe, recipe_names, toml_of
-from training.recipe.table import Family, Recipe
+from training.recipe.table import Recipe
 
 
-def _draft(folder: Path, text: str, target: str = "y", family: Family | None = None) -> Draft:
+def _draft(folder: Path, text: str, target: str = "y", family: str | None = None) -> Draft:
     path = folder / "table.csv"
     path.write_text(text, encoding="utf-8")
     return draft(read_csv(path, UNKNOWN), "table.csv", target, "table", family)
@@ -52,7 +51,7 @@ def _column(cells: list[str]) -> str:
     ],
 )
 def test_a_columns_type_is_guessed(tmp_path: Path, cells: list[str], kind: str | None) -> None:
-    """Codes with leading noughts are words; constants, dates and free text are left out."""
+    """Codes with leading zeros are words; constants, dates and free text are left out."""
     findings = {finding.name: finding for finding in _draft(tmp_path, _column(cells)).findings}
 
     assert findings["x"].kind == kind
@@ -105,7 +104,7 @@ def test_what_stops_a_column_from_being_numbers_is_said(tmp_path: Path) -> None:
 
 
 def test_none_is_a_label_among_words(tmp_path: Path) -> None:
-    """Of the answers None, Low and High none is missing; of a number's, None is."""
+    """Of the labels None, Low and High none is missing; of a number's, None is."""
     rows = range(60)
     words = "".join(f"{k % 7},{('None', 'Low', 'High')[k % 3]}\n" for k in rows)
     numbers = "".join(f"{k % 7},{k * 0.37 if k % 6 else 'None'}\n" for k in rows)
@@ -115,7 +114,7 @@ def test_none_is_a_label_among_words(tmp_path: Path) -> None:
     assert labelled.recipe.target.labels == ["High", "Low", "None"]
     assert "None" not in labelled.recipe.data.missing
     assert measured.recipe.task == "regression"
-    assert "Words taken as missing: 'None' in y (10)." in measured.remarks
+    assert "Words read as missing values: 'None' in y (10)." in measured.remarks
 
 
 def test_labels_that_differ_in_case_alone_are_one(tmp_path: Path) -> None:
@@ -127,7 +126,7 @@ def test_labels_that_differ_in_case_alone_are_one(tmp_path: Path) -> None:
 
     target = drafted.recipe.target
     assert (len(target.labels), target.labels[0], target.ignore_case) == (2, "no", True)
-    remark = "count: 5 spellings, some of which differ in case alone, are read as 2 labels."
+    remark = "count: 5 spellings, some of which only differ in case, are read as 2 labels."
     assert remark in drafted.remarks
     assert drafted.findings[0].note == "3 words differ from another in case alone"
 
@@ -197,16 +196,18 @@ def test_imbalance_is_noticed_and_handled(tmp_path: Path) -> None:
 
     assert drafted.recipe.target.labels == ["usual", "rare"]
     assert drafted.recipe.target.threshold == "f1"
-    assert any("accuracy flatters" in remark for remark in drafted.remarks)
+    assert any("accuracy is misleading" in remark for remark in drafted.remarks)
 
 
-def test_a_column_that_knows_the_answer_is_suspected(tmp_path: Path) -> None:
+def test_a_column_that_leaks_the_target_is_suspected(tmp_path: Path) -> None:
     """A copy of the target in other units is named."""
     rows = "".join(f"{k % 7},{k * 1.1 + 32},{k * 0.5}\n" for k in range(50))
 
     drafted = _draft(tmp_path, "x,copy,y\n" + rows)
 
-    assert [remark for remark in drafted.remarks if remark.startswith("copy alone orders")]
+    assert [
+        remark for remark in drafted.remarks if remark.startswith("copy alone has the same order")
+    ]
 
 
 def test_how_the_file_was_read_and_what_is_fitted_is_said(tmp_path: Path) -> None:
@@ -217,11 +218,11 @@ def test_how_the_file_was_read_and_what_is_fitted_is_said(tmp_path: Path) -> Non
 
     assert remarks[0] == (
         'Read as utf-8, cells separated by semicolons and quoted by ", decimal comma, '
-        "thousands not parted. The first line names the columns."
+        "thousands not separated. The first line names the columns."
     )
     assert remarks[-1] == (
-        "Family linear, at most 100 epochs of LBFGS; the best epoch on the validation part is "
-        "kept. Measured on 20% of the rows."
+        "Family linear, at most 100 epochs of LBFGS; the model has the weights of the best epoch "
+        "on the validation set. Measured on 20% of the rows."
     )
 
 
@@ -231,7 +232,7 @@ def test_a_doubtful_mark_is_said(tmp_path: Path) -> None:
 
     remarks = _draft(tmp_path, "y,x\n" + rows).remarks
 
-    assert "'10,405' is one of decimals or of thousands; it is read as one of thou" in remarks[1]
+    assert "'10,405' can be a decimal or a thousands separator; it is read as thou" in remarks[1]
     assert "set data.decimal and data.thousands" in remarks[1]
 
 
@@ -248,7 +249,7 @@ def test_the_target_may_be_given_by_its_place(tmp_path: Path) -> None:
         ("x,z\n1,2\n3,4\n", "no column 'y'"),
         ("x,y\n1,same\n2,same\n", "has one value in all rows"),
         ("x,y\n1,\n2,\n", "has no value in all rows"),
-        ("x,y\n,1.5\n,2.5\n,3.5\n", "no column is left"),
+        ("x,y\n,1.5\n,2.5\n,3.5\n", "there is no usable feature"),
         (
             "x,y\n" + "".join(f"{k},name {k}\n" for k in range(50)),
             "50 different values, of which 0",
@@ -256,7 +257,7 @@ def test_the_target_may_be_given_by_its_place(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_learned_is_said(tmp_path: Path, text: str, sentence: str) -> None:
-    """A table without a usable target or column is refused with the reason."""
+    """A table without a usable target or column is rejected with the reason."""
     with pytest.raises(DataError, match=sentence):
         _draft(tmp_path, text)
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from training.data.csv import read_csv
-from training.data.csv_layout import Layout
-from training.data.numerals import Numerals
+from service.tabletext.numerals import Numerals
+from training.data.csv import Layout, read_csv
 from training.errors import DataError
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.numerals import Numerals, as_numbers, common_affix, find_numerals
+from service.tabletext.numerals import Numerals
+from training.data.numerals import as_numbers, common_affix, find_numerals
 
 
 @pytest.mark.parametrize(
@@ -49,14 +50,18 @@ def test_a_doubt_is_named(cell: str, separator: str, numerals: Numerals) -> None
     assert find_numerals(frame, separator) == (numerals, cell)
 
 
-@given(number=st.integers(-(10**12), 10**12), marks=st.sampled_from([".,", ",.", ". ", ",'"]))
-def test_any_number_is_read_as_it_was_written(number: int, marks: str) -> None:
+@given(
+    number=st.integers(-(10**12), 10**12),
+    numerals=st.sampled_from(
+        [Numerals(".", ","), Numerals(",", "."), Numerals(".", " "), Numerals(",", "'")]
+    ),
+)
+def test_any_number_is_read_as_it_was_written(number: int, numerals: Numerals) -> None:
     """Python's own grouping, in any marks, reads back as its number."""
-    decimal, thousands = marks[0], marks[1]
     written = f"{number / 100:,.2f}"
-    cell = written.translate({ord(","): thousands, ord("."): decimal})
+    cell = written.translate({ord(","): numerals.thousands, ord("."): numerals.decimal})
 
-    found = as_numbers(pl.Series([cell]), Numerals(decimal, thousands))
+    found = as_numbers(pl.Series([cell]), numerals)
 
     assert found.to_list() == [float(written.replace(",", ""))]
 

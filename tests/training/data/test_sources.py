@@ -93,7 +93,7 @@ def test_a_publishers_other_header_is_set_right(tmp_path: Path) -> None:
     assert path.read_bytes() == _CONTENT
 
 
-def test_a_download_that_differs_is_refused(tmp_path: Path) -> None:
+def test_a_download_that_differs_is_rejected(tmp_path: Path) -> None:
     """Nothing with another digest is trained on or kept."""
     (tmp_path / "published.csv").write_bytes(b"1,2\n3,5\n")
 
@@ -112,7 +112,7 @@ def test_a_set_that_cannot_be_had_says_how_to_get_it(tmp_path: Path) -> None:
 
 
 def test_an_unknown_set_names_the_known(tmp_path: Path) -> None:
-    """A misspelt source is refused with the list."""
+    """A misspelt source is rejected with the list."""
     with pytest.raises(DataError, match=r"'admision'; known: admissions, "):
         load(Data(source="admision"), Folders(None, tmp_path))
 

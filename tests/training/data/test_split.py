@@ -5,22 +5,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.data.split import divide, folds
+from training.data.split import folds, split_rows
 from training.errors import DataError
 from training.recipe.table import Split
 
 
 @given(rows=st.integers(10, 300), seed=st.integers(0, 99), classes=st.booleans())
-def test_every_row_is_in_one_part(rows: int, seed: int, classes: bool) -> None:  # noqa: FBT001
+def test_every_row_is_in_one_set(rows: int, seed: int, classes: bool) -> None:  # noqa: FBT001
     """The parts hold every row once, and the same seed draws them again."""
     target = (np.arange(rows) % 2).astype(np.float64)
     wish = Split(test=0.3, validation=0.3)
 
-    parts = divide(target, wish, seed, classes=classes)
+    parts = split_rows(target, wish, seed, classes=classes)
 
     together = np.concatenate([parts.training, parts.validation, parts.test])
     assert sorted(together) == list(range(rows))
-    again = divide(target, wish, seed, classes=classes)
+    again = split_rows(target, wish, seed, classes=classes)
     assert np.array_equal(again.test, parts.test)
     assert np.array_equal(again.training, parts.training)
 
@@ -29,16 +29,16 @@ def test_classes_keep_their_shares() -> None:
     """A rare class is as rare in each part."""
     target = np.array([1.0] * 20 + [0.0] * 180)
 
-    parts = divide(target, Split(test=0.25, validation=0.25), 1, classes=True)
+    parts = split_rows(target, Split(test=0.25, validation=0.25), 1, classes=True)
 
     for part in (parts.training, parts.validation, parts.test):
         assert target[part].mean() == pytest.approx(0.1, abs=0.011)
 
 
 def test_a_class_of_one_row_cannot_be_divided() -> None:
-    """The refusal says what to do."""
+    """The rejection says what to do."""
     with pytest.raises(DataError, match=r"split\.test = 0"):
-        divide(np.array([0.0, 0.0, 0.0, 0.0, 1.0]), Split(test=0.4), 1, classes=True)
+        split_rows(np.array([0.0, 0.0, 0.0, 0.0, 1.0]), Split(test=0.4), 1, classes=True)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_folds_measure_every_row_once(rows: int, count: int, classes: bool) -> N
     assert sorted(measured) == list(range(rows))
 
 
-def test_more_folds_than_rows_are_refused() -> None:
-    """The refusal names both numbers."""
+def test_more_folds_than_rows_are_rejected() -> None:
+    """The rejection names both numbers."""
     with pytest.raises(DataError, match="7 folds need as many rows; there are 6"):
         list(folds(np.zeros(6), 7, 1, classes=False))
     with pytest.raises(DataError, match="the rarest has 1"):

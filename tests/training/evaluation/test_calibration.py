@@ -1,33 +1,33 @@
-"""The unsure flag: chosen where it parts wrong answers from right ones."""
+"""The unsure flag: chosen so that it separates wrong predictions."""
 
 import numpy as np
 import pytest
 
-from training.evaluation.calibration import choose_unsure, unsure_metrics
+from training.evaluation.calibration import choose_low_confidence, low_confidence_metrics
 
 
-def answers(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def predictions(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Confidences that tell the truth of themselves, most of them high, and what was right."""
     generator = np.random.default_rng(seed)
     confidence = 1 - 0.5 * generator.beta(0.1, 3, rows)
     return confidence, generator.random(rows) < confidence
 
 
-def test_unsure_answers_are_ten_times_as_often_wrong_on_other_rows() -> None:
+def test_unsure_predictions_are_ten_times_as_often_wrong_on_other_rows() -> None:
     """Chosen on one sample, the promise holds on another one."""
-    threshold = choose_unsure(*answers(5000, seed=1), least_ratio=10)
+    threshold = choose_low_confidence(*predictions(5000, seed=1), min_ratio=10)
 
     assert threshold is not None
-    found = unsure_metrics(*answers(50_000, seed=2), threshold)
+    found = low_confidence_metrics(*predictions(50_000, seed=2), threshold)
     assert found["wrong[unsure]"] >= 10 * found["wrong[others]"]
     assert found["unsure_share"] <= 0.2
 
 
 def test_the_threshold_is_that_of_the_greatest_index() -> None:
     """Trying every threshold by itself finds no better one."""
-    confidence, right = answers(400, seed=3)
+    confidence, right = predictions(400, seed=3)
 
-    chosen = choose_unsure(confidence, right)
+    chosen = choose_low_confidence(confidence, right)
 
     def index(threshold: float) -> float:
         unsure = confidence < threshold
@@ -51,12 +51,12 @@ def test_no_threshold_where_it_would_mean_little(
     confidence: list[float], right: list[bool]
 ) -> None:
     """A flag that does not part wrong from right is not given."""
-    assert choose_unsure(np.array(confidence), np.array(right)) is None
+    assert choose_low_confidence(np.array(confidence), np.array(right)) is None
 
 
-def test_an_answer_at_the_threshold_is_not_unsure() -> None:
+def test_a_prediction_at_the_threshold_is_not_unsure() -> None:
     """The contract says: of a lesser probability."""
-    found = unsure_metrics(np.array([0.4, 0.5, 0.6]), np.array([False, True, True]), 0.5)
+    found = low_confidence_metrics(np.array([0.4, 0.5, 0.6]), np.array([False, True, True]), 0.5)
 
     assert found["unsure_share"] == pytest.approx(1 / 3)
     assert found["wrong[unsure]"] == 1

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.interval import Interval
+from service.bundle.manifest import Interval
 from training.data.sources import Folders
 from training.data.table import Floats
 from training.evaluation.intervals import Seen, bounds, fit_interval, measured
@@ -14,7 +14,7 @@ from training.run import run
 
 
 def _sample(rows: int, seed: int) -> tuple[Floats, Floats]:
-    """Answers and truths whose errors grow with the answer."""
+    """Predictions and true values whose errors grow with the prediction."""
     generator = np.random.default_rng(seed)
     value = generator.uniform(10, 1000, rows)
     return value, value * (1 + 0.2 * generator.standard_normal(rows))
@@ -34,7 +34,7 @@ def test_each_level_holds_its_share_of_new_rows() -> None:
         assert level.coverage == pytest.approx(level.level, abs=0.01)
 
 
-def test_a_level_holds_for_small_and_for_large_answers() -> None:
+def test_a_level_holds_for_small_and_for_large_predictions() -> None:
     """Each bin has a margin of its own, so neither end pays for the other."""
     interval = _fitted(20_000)
     value, target = _sample(50_000, seed=2)
@@ -82,8 +82,8 @@ def test_on_the_logarithm_the_margin_is_a_factor() -> None:
     assert (low < value).all()
 
 
-def test_equal_answers_share_a_bin() -> None:
-    """A tree with three answers makes no more than three bins, each with rows enough."""
+def test_equal_predictions_share_a_bin() -> None:
+    """A tree with three predictions makes no more than three bins, each with rows enough."""
     value = np.repeat([1.0, 2.0, 3.0], [4000, 20, 4000])
     target = value + np.random.default_rng(1).standard_normal(len(value))
 
@@ -93,8 +93,8 @@ def test_equal_answers_share_a_bin() -> None:
     assert len(interval.edges) == 1
 
 
-def test_a_linear_model_covers_its_untouched_test_part(folders: Folders, tmp_path: Path) -> None:
-    """Trained as shipped, by folds of the rows outside the test part."""
+def test_a_linear_model_covers_its_untouched_test_set(folders: Folders, tmp_path: Path) -> None:
+    """Trained as shipped, by folds of the rows outside the test set."""
     output = run(read_recipe("california_linear"), tmp_path, folders).manifest.output
 
     assert output.kind == "value"

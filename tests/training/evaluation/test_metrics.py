@@ -5,11 +5,11 @@ import pytest
 from sklearn.metrics import f1_score
 
 from training.evaluation.metrics import (
+    baseline_predictions,
     calibration_error,
     choose_threshold,
     class_metrics,
     measure,
-    naive_answers,
     regression_metrics,
 )
 from training.recipe.loader import read_recipe
@@ -42,46 +42,46 @@ def test_binary_metrics_by_hand() -> None:
     assert found["brier"] == pytest.approx(np.square(second - target).mean())
 
 
-def test_naive_answers_know_the_training_target_only() -> None:
+def test_baseline_predictions_know_the_training_target_only() -> None:
     """The mean, or the labels' shares, for every row."""
-    name, value = naive_answers(read_recipe("ice_cream"), np.array([1.0, 3.0]), 3)
-    _, share = naive_answers(read_recipe("admission"), np.array([0.0, 1.0, 1.0, 1.0]), 2)
+    name, value = baseline_predictions(read_recipe("ice_cream"), np.array([1.0, 3.0]), 3)
+    _, share = baseline_predictions(read_recipe("admission"), np.array([0.0, 1.0, 1.0, 1.0]), 2)
 
     assert name == "the training mean"
     assert value.tolist() == [[2], [2], [2]]
     assert share.tolist() == [[0.75], [0.75]]
 
 
-def test_the_naive_predictor_explains_nothing() -> None:
-    """On the rows it was taken from, the mean has an R² of nought."""
+def test_the_constant_baseline_explains_nothing() -> None:
+    """On the rows it was taken from, the mean has an R² of zero."""
     target = np.array([1.0, 2.0, 6.0])
-    _, naive = naive_answers(read_recipe("ice_cream"), target, 3)
+    _, baseline = baseline_predictions(read_recipe("ice_cream"), target, 3)
 
-    assert measure(read_recipe("ice_cream"), target, naive, 0.5)["r2"] == pytest.approx(0)
+    assert measure(read_recipe("ice_cream"), target, baseline, 0.5)["r2"] == pytest.approx(0)
 
 
 def test_the_f1_threshold_is_the_best_of_all() -> None:
     """No other threshold gives a greater F1."""
     generator = np.random.default_rng(1)
     target = (generator.random(200) < 0.1).astype(np.float64)
-    answers = (target[:, None] * 0.2 + generator.random((200, 1)) * 0.5).astype(np.float32)
+    predictions = (target[:, None] * 0.2 + generator.random((200, 1)) * 0.5).astype(np.float32)
 
-    chosen = choose_threshold("f1", target, answers)
+    chosen = choose_threshold("f1", target, predictions)
 
     def f1(threshold: float) -> float:
-        return float(f1_score(target, answers[:, 0] >= np.float32(threshold)))
+        return float(f1_score(target, predictions[:, 0] >= np.float32(threshold)))
 
-    assert f1(chosen) == max(f1(float(threshold)) for threshold in answers[:, 0])
+    assert f1(chosen) == max(f1(float(threshold)) for threshold in predictions[:, 0])
 
 
 def test_thresholds_that_need_no_choice() -> None:
     """A number is itself, one half is one half, and one class alone cannot choose."""
-    answers = np.array([[0.2], [0.4]], dtype=np.float32)
+    predictions = np.array([[0.2], [0.4]], dtype=np.float32)
 
-    assert choose_threshold(0.3, np.array([0.0, 1.0]), answers) == 0.3
-    assert choose_threshold("half", np.array([0.0, 1.0]), answers) == 0.5
-    assert choose_threshold("youden", np.array([0.0, 1.0]), answers) == pytest.approx(0.4)
-    assert choose_threshold("f1", np.array([0.0, 0.0]), answers) == 0.5
+    assert choose_threshold(0.3, np.array([0.0, 1.0]), predictions) == 0.3
+    assert choose_threshold("half", np.array([0.0, 1.0]), predictions) == 0.5
+    assert choose_threshold("youden", np.array([0.0, 1.0]), predictions) == pytest.approx(0.4)
+    assert choose_threshold("f1", np.array([0.0, 0.0]), predictions) == 0.5
 
 
 def test_honest_confidence_has_no_calibration_error() -> None:

@@ -1,12 +1,11 @@
-"""The results page: every published model beside its yardstick."""
+"""The results page: every published model beside its baseline."""
 
 from pathlib import Path
 
 import pytest
 
 from training.data.sources import Folders
-from training.evaluation.baselines import FIGURES, trial_of
-from training.evaluation.image_baselines import BARS
+from training.evaluation.baselines import BARS, CHECKS, trial_of
 from training.evaluation.results import results_page
 from training.export.published import open_model
 from training.recipe.loader import read_recipe, recipe_names
@@ -21,17 +20,17 @@ def test_the_page_holds_every_published_model(folders: Folders, tmp_path: Path) 
     page = results_page(tmp_path, folders)
 
     assert "| `line` | 13 → 27 | 27.000 | yes |" in page
-    assert "| `xor` | every row of the table right | 4 of 4 | yes |" in page
+    assert "| `xor` | every row of the table predicted correctly | 4 of 4 | yes |" in page
     assert "| `line` | 9 | 9 folds | 1 |" in page
     assert "**no**" not in page
 
 
 @pytest.mark.parametrize("name", ["house_price", "iris_perceptron", "california_linear"])
 def test_quick_recipes_reach_their_yardsticks(name: str, folders: Folders, tmp_path: Path) -> None:
-    """Trained anew, each holds every claim of the page."""
+    """Trained again, each holds every claim of the page."""
     run(read_recipe(name, ["split.folds=2"] if name == "house_price" else []), tmp_path, folders)
 
-    figures = list(FIGURES[name](trial_of(open_model(tmp_path, name), tmp_path, folders)))
+    figures = list(CHECKS[name](trial_of(open_model(tmp_path, name), tmp_path, folders)))
 
     assert figures
     assert [figure for figure in figures if not figure.holds] == []
@@ -39,7 +38,7 @@ def test_quick_recipes_reach_their_yardsticks(name: str, folders: Folders, tmp_p
 
 def test_a_model_that_misses_its_yardstick_is_shown(folders: Folders, tmp_path: Path) -> None:
     """A fit that was stopped too early does not hold."""
-    hurried = ["training.optimiser=SGD", "training.epochs=1", "training.learning_rate=0.01"]
+    hurried = ["training.optimizer=SGD", "training.epochs=1", "training.learning_rate=0.01"]
     run(read_recipe("line", hurried), tmp_path, folders)
 
     assert "**no**" in results_page(tmp_path, folders)
@@ -47,4 +46,4 @@ def test_a_model_that_misses_its_yardstick_is_shown(folders: Folders, tmp_path: 
 
 def test_every_shipped_recipe_has_a_yardstick() -> None:
     """No recipe is shipped without a claim that is measured."""
-    assert set(recipe_names()) <= set(FIGURES) | set(BARS)
+    assert set(recipe_names()) <= set(CHECKS) | set(BARS)

@@ -8,7 +8,7 @@ import pytest
 from service.bundle.explanations import NumberTerm
 from training.data.sources import Folders
 from training.data.table import Floats
-from training.export.runtime import Graph
+from training.onnx_files import Graph
 from training.recipe.loader import read_recipe
 from training.run import run
 
@@ -95,9 +95,9 @@ def test_what_the_features_add_is_the_score_of_the_graph(
         str(recipe_file),
         [
             f"network.family={family}",
-            f"preparation.clip={clip}",
-            'preparation.turned=[["size", "floor"]]',
-            "training.optimiser=LBFGS",
+            f"preprocessing.clip={clip}",
+            'preprocessing.rotated=[["size", "floor"]]',
+            "training.optimizer=LBFGS",
             "training.learning_rate=1.0",
             "training.epochs=50",
             "training.precision=64",
@@ -116,14 +116,14 @@ def test_what_the_features_add_is_the_score_of_the_graph(
         [-9, 9, 0, 1],
     ]
     graph = Graph((outcome.folder / "model.onnx").read_bytes())
-    answers = graph.predict(np.array(rows, dtype=np.float32))
+    predictions = graph.predict(np.array(rows, dtype=np.float32))
     reasons = outcome.manifest.reasons
     assert reasons is not None
-    sums = [[reasons.of(row, k) for k in range(answers.shape[1])] for row in rows]
+    sums = [[reasons.of(row, k) for k in range(predictions.shape[1])] for row in rows]
     for one in (found for row in sums for found in row):
         assert one.score == one.base + sum(one.contributions)
     scores = np.array([[found.score for found in row] for row in sums])
-    assert answer_of(reasons.score, scores) == pytest.approx(answers, rel=1e-4, abs=1e-5)
+    assert answer_of(reasons.score, scores) == pytest.approx(predictions, rel=1e-4, abs=1e-5)
 
 
 def test_the_reasons_of_a_line_are_its_slope_and_its_mean(folders: Folders, tmp_path: Path) -> None:

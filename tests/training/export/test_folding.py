@@ -1,4 +1,4 @@
-"""Folding: the scaler is part of the first layer, and the answers are those of both."""
+"""Folding: the scaler is part of the first layer, and the predictions do not change."""
 
 import numpy as np
 import onnx
@@ -9,11 +9,10 @@ from torch import nn
 from training.data.table import Float32s
 from training.export.folding import folded
 from training.export.onnx_export import export
-from training.export.runtime import Graph
 from training.model.networks import Ensemble
 from training.model.predictor import Predictor
-from training.model.preprocessing import Imputer, Preparation
-from training.model.scaling import Scaler
+from training.model.preprocessing import Imputer, Preprocessing, Scaler
+from training.onnx_files import Graph
 
 _OFFSET, _SCALE = np.array([65.0, -3.0]), np.array([19.0, 0.5])
 # Columns as they come: a number, a category of two words, and a number.
@@ -26,12 +25,12 @@ def _predictor(offset: float = 65.0, first: nn.Module | None = None, members: in
     torch.manual_seed(1)
     scaler = Scaler(np.array([offset, _OFFSET[1]]), _SCALE)
     steps = nn.Sequential(Imputer(np.array([60.0, -2.5])), scaler)
-    preparation = Preparation(steps, [0, 2], [(1, 2)], [])
+    preprocessing = Preprocessing(steps, [0, 2], [(1, 2)], [])
     networks: list[nn.Module] = []
     for _ in range(members):
         layers = [nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1)]
         networks.append(nn.Sequential(*([first] if first else []), *layers))
-    return Predictor(preparation, Ensemble(networks), nn.Sigmoid()).float().eval()
+    return Predictor(preprocessing, Ensemble(networks), nn.Sigmoid()).float().eval()
 
 
 def _rows(offset: float = 65.0) -> Float32s:
@@ -44,9 +43,9 @@ def _rows(offset: float = 65.0) -> Float32s:
 
 def _in_64_bits(predictor: Predictor, rows: Float32s) -> Float32s:
     with torch.no_grad():
-        answers = predictor.double()(torch.from_numpy(rows).double()).numpy()
+        predictions = predictor.double()(torch.from_numpy(rows).double()).numpy()
     predictor.float()
-    return np.asarray(answers, np.float32)
+    return np.asarray(predictions, np.float32)
 
 
 def _operators(predictor: Predictor) -> list[str]:
@@ -55,20 +54,20 @@ def _operators(predictor: Predictor) -> list[str]:
 
 
 @pytest.mark.parametrize("members", [1, 2])
-def test_a_folded_scaler_answers_as_one_that_is_not(members: int) -> None:
+def test_a_folded_scaler_predicts_as_one_that_is_not(members: int) -> None:
     """With gaps, categories beside the numbers and several networks, to rounding."""
     predictor, rows = _predictor(members=members), _rows()
     expected = _in_64_bits(predictor, rows)
 
-    answers = Graph(export(predictor, "probability", _COLUMNS)).predict(rows)
+    predictions = Graph(export(predictor, "probability", _COLUMNS)).predict(rows)
 
-    np.testing.assert_allclose(answers, expected, rtol=2e-6)
+    np.testing.assert_allclose(predictions, expected, rtol=2e-6)
     assert "Sub" not in _operators(predictor)
     assert "Div" not in _operators(predictor)
 
 
 def test_what_is_folded_is_a_copy() -> None:
-    """The predictor itself goes on answering from raw units through its scaler."""
+    """The original predictor still predicts from raw units through its scaler."""
     predictor, rows = _predictor(), _rows()
     before = predictor.predict(rows)
 
@@ -76,19 +75,19 @@ def test_what_is_folded_is_a_copy() -> None:
 
     assert same is not predictor
     assert predictor.predict(rows).tobytes() == before.tobytes()
-    assert predictor.preparation.scaler is not None
-    assert same.preparation.scaler is None
+    assert predictor.preprocessing.scaler is not None
+    assert same.preprocessing.scaler is None
 
 
-def test_a_column_far_from_nought_keeps_its_scaler() -> None:
+def test_a_column_far_from_zero_keeps_its_scaler() -> None:
     """Years, say: taking away their mean first is what keeps their last digits."""
     predictor, rows = _predictor(offset=65_000.0), _rows(offset=65_000.0)
     expected = _in_64_bits(predictor, rows)
 
-    answers = Graph(export(predictor, "probability", _COLUMNS)).predict(rows)
+    predictions = Graph(export(predictor, "probability", _COLUMNS)).predict(rows)
 
     assert folded(predictor) is predictor
-    np.testing.assert_allclose(answers, expected, rtol=2e-6)
+    np.testing.assert_allclose(predictions, expected, rtol=2e-6)
 
 
 def test_a_scaler_before_another_layer_stays() -> None:
@@ -102,8 +101,8 @@ def test_a_scaler_before_another_layer_stays() -> None:
 def test_a_graph_of_numbers_alone_picks_no_columns() -> None:
     """A logistic regression is one multiplication and its function."""
     torch.manual_seed(1)
-    preparation = Preparation(nn.Sequential(Scaler(_OFFSET, _SCALE)), [0, 1], [], [])
-    predictor = Predictor(preparation, Ensemble([nn.Linear(2, 1)]), nn.Sigmoid()).float().eval()
+    preprocessing = Preprocessing(nn.Sequential(Scaler(_OFFSET, _SCALE)), [0, 1], [], [])
+    predictor = Predictor(preprocessing, Ensemble([nn.Linear(2, 1)]), nn.Sigmoid()).float().eval()
 
     graph = onnx.load_model_from_string(export(predictor, "probability", 2)).graph
 

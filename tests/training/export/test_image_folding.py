@@ -1,4 +1,4 @@
-"""Pixels: their scaling is part of the first layer, and the answers are those of both."""
+"""Pixels: their scaling is part of the first layer, and the predictions do not change."""
 
 import numpy as np
 import onnx
@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from training.export.image_folding import folded
+from training.export.folding import folded_classifier
 from training.export.onnx_export import to_graph
-from training.export.runtime import Graph
 from training.images.networks import Classifier, Pixels
+from training.onnx_files import Graph
 
 _SIDE = 6
 
@@ -38,8 +38,8 @@ def _classifier(first: str, channels: int) -> Classifier:
 @pytest.mark.parametrize(
     "first", ["convolution", "convolution with a margin", "dense", "nearly white"]
 )
-def test_a_folded_scaling_answers_as_one_that_is_not(first: str, channels: int) -> None:
-    """To rounding; noughts around a picture prevent it, and pixels far from nought."""
+def test_a_folded_scaling_predicts_as_one_that_is_not(first: str, channels: int) -> None:
+    """To rounding; zeros around an image prevent it, and pixels far from zero."""
     classifier = _classifier(first, channels)
     images = np.random.default_rng(1).integers(0, 256, (7, _SIDE, _SIDE, channels), np.uint8)
     with torch.no_grad():
@@ -47,7 +47,7 @@ def test_a_folded_scaling_answers_as_one_that_is_not(first: str, channels: int) 
         expected = classifier.double()(torch.from_numpy(images)).numpy()
         classifier.float()
 
-    same = folded(classifier)
+    same = folded_classifier(classifier)
     model = to_graph(same, torch.from_numpy(images[:3]), "image", "probabilities")
 
     operators = [node.op_type for node in onnx.load_model_from_string(model).graph.node]

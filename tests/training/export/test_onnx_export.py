@@ -7,13 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.bundle.outputs import output_name
+from service.bundle.manifest import output_name
 from training.data.table import Dataset, Float32s, encode, table_of_rows
 from training.errors import ExportError
 from training.export import manifest as describe
-from training.export.onnx_export import example_rows, export, prove
-from training.export.runtime import Graph
-from training.model.predictor import Predictor, learn
+from training.export.onnx_export import example_rows, export, verify
+from training.learn import learn
+from training.model.predictor import Predictor
+from training.onnx_files import Graph
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Recipe
 
@@ -40,28 +41,28 @@ _FAMILIES = [
 _SCALERS = ["min-max", "standard", "mean", "robust", "none"]
 
 
-def _recipe(family: str, task: str, seed: int, **preparation: object) -> Recipe:
+def _recipe(family: str, task: str, seed: int, **preprocessing: object) -> Recipe:
     """A recipe whose table is drawn by the seed: gaps, rare words and constants included."""
     generator = np.random.default_rng(seed)
     labels = _LABELS[task]
     rows: list[list[float | str]] = []
     for k in range(30):
         size = generator.normal(120, 30)
-        answer = labels[k % len(labels)] if labels else size * 2 + k
+        prediction = labels[k % len(labels)] if labels else size * 2 + k
         rows.append(
             [
                 "" if generator.random() < 0.2 else float(size),
                 int(generator.integers(1, 6)),
                 str(generator.choice(["yes", "no", ""])),
                 str(generator.choice(["red", "green", "blue", ""])),
-                answer,
+                prediction,
             ]
         )
     network: dict[str, Any] = {"family": family}
     if family == "mlp":
         embedding = ["none", "piecewise-linear", "periodic"][seed % 3]
         network |= {
-            "hidden": [6, 4],
+            "hidden_layer_sizes": [6, 4],
             "embedding": embedding,
             "bins": 4,
             "members": 1 + seed % 2,
@@ -76,9 +77,9 @@ def _recipe(family: str, task: str, seed: int, **preparation: object) -> Recipe:
             "target": {"column": "answer", "labels": labels, "log": not labels and seed % 2 == 0},
             "features": _FEATURES,
             "split": {"test": 0.2},
-            "preparation": preparation | {"turned": [("size", "rooms")] if seed % 2 else []},
+            "preprocessing": preprocessing | {"rotated": [("size", "rooms")] if seed % 2 else []},
             "network": network,
-            "training": {"optimiser": "Adam", "learning_rate": 0.01, "epochs": 2, "batch_size": 8},
+            "training": {"optimizer": "Adam", "learning_rate": 0.01, "epochs": 2, "batch_size": 8},
         },
         "the test",
     )
@@ -113,7 +114,7 @@ def test_onnx_runtime_agrees_with_pytorch(
 
     model = export(predictor, output, len(data.columns))
 
-    prove(model, predictor, np.vstack([data.features, _strange_rows()]))
+    verify(model, predictor, np.vstack([data.features, _strange_rows()]))
     assert np.isfinite(Graph(model).predict(_strange_rows())).all()
 
 
@@ -121,18 +122,18 @@ def test_probabilities_of_a_row_sum_to_one() -> None:
     """The graph ends in the softmax."""
     predictor, data = _learned(_recipe("logistic", "multiclass", seed=1))
 
-    answers = Graph(export(predictor, "probabilities", 4)).predict(data.features)
+    predictions = Graph(export(predictor, "probabilities", 4)).predict(data.features)
 
-    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(predictions.sum(axis=1), 1, atol=1e-6)
 
 
-def test_a_graph_that_disagrees_is_refused() -> None:
-    """Another model's graph is not proved, and the sentence shows both answers."""
+def test_a_graph_that_disagrees_is_rejected() -> None:
+    """The graph of another model is rejected, and the message shows both predictions."""
     predictor, data = _learned(_recipe("linear", "regression", seed=1))
     other, _ = _learned(_recipe("linear", "regression", seed=2))
 
     with pytest.raises(ExportError, match=r"disagree on \d+ of 30 rows.*Nothing was published"):
-        prove(export(other, "value", 4), predictor, data.features)
+        verify(export(other, "value", 4), predictor, data.features)
 
 
 def test_examples_keep_gaps_as_null() -> None:

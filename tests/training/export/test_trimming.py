@@ -1,4 +1,4 @@
-"""Rows and columns that no answer depends on are not computed, and the answers stay."""
+"""Rows and columns that no output depends on are not computed, and outputs do not change."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from training.export.onnx_export import to_graph
-from training.export.runtime import Graph
 from training.export.trimming import trim
+from training.onnx_files import Graph
 
 _CHANNELS = 3
 
@@ -48,7 +48,7 @@ def _pool(draw: st.DrawFn, kind: str, taken: str, name: str) -> onnx.NodeProto:
 
 @st.composite
 def _networks(draw: st.DrawFn) -> onnx.ModelProto:
-    """Layers in a row that sometimes forks; sometimes with an answer from the middle too."""
+    """Layers in a row that sometimes forks; sometimes with an output from the middle too."""
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
     tensors = ["image"]
@@ -72,41 +72,41 @@ def _networks(draw: st.DrawFn) -> onnx.ModelProto:
         draw(st.integers(12, 20)),
         draw(st.integers(12, 20)),
     ]
-    answers = sorted({tensors[-1], draw(st.sampled_from(tensors[1:]))})
+    predictions = sorted({tensors[-1], draw(st.sampled_from(tensors[1:]))})
     graph = helper.make_graph(
         nodes,
         "network",
         [helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in answers],
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in predictions],
         weights,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
-def _answers(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray] | None:
+def _predictions(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray] | None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options)
         found: list[np.ndarray] = session.run(None, {"image": images})
-    except Exception:  # noqa: BLE001 - a picture too small for its windows; the library has no class for it
+    except Exception:  # noqa: BLE001 - an image too small for its windows; the library has no class for it
         return None
     return found
 
 
 @settings(max_examples=150, deadline=None)
 @given(_networks())
-def test_any_network_answers_as_before(model: onnx.ModelProto) -> None:
-    """Whatever windows, margins and answers from the middle it has."""
+def test_any_network_predicts_as_before(model: onnx.ModelProto) -> None:
+    """Whatever windows, margins and outputs from the middle it has."""
     height, width = (axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim[2:])
     images = np.random.default_rng(2).normal(size=(3, _CHANNELS, height, width)).astype(np.float32)
-    before = _answers(model, images)
+    before = _predictions(model, images)
     if before is None:
         return
 
     trim(model)
 
-    after = _answers(model, images)
+    after = _predictions(model, images)
     assert after is not None
     for found, expected in zip(after, before, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
@@ -160,7 +160,7 @@ def _even() -> list[nn.Module]:
 def test_an_exported_network_computes_what_its_pools_take(
     layers: Callable[[], list[nn.Module]], sides: list[int]
 ) -> None:
-    """And no more: the sides of its convolutions' answers, the picture's being 28."""
+    """And no more: the sides of its convolution outputs, the image's being 28."""
     torch.manual_seed(1)
     network = _Bytes(*layers()).eval()
     images = np.random.default_rng(3).integers(0, 256, (5, 28, 28, 1), np.uint8)

@@ -1,1 +1,1 @@
-"""Tests of training on pictures."""
+"""Tests of training on images."""

@@ -1,18 +1,18 @@
-"""Folders of pictures that a tiny network learns in a second."""
+"""Folders of images that a tiny network learns in a second."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.pictures import Pixels, encoded
+from tests.images import Pixels, encoded
 from training.recipe.image import ImageRecipe
 
 SIDE = 12
 
 
 def striped(rng: np.random.Generator, *, standing: bool, side: int = 24) -> Pixels:
-    """A noisy picture, ``[side, side]``, of stripes that stand or lie."""
+    """A noisy image, ``[side, side]``, of stripes that stand or lie."""
     phase = rng.uniform(0, 2 * np.pi)
     wave = np.sin(np.arange(side) / side * 6 * np.pi + phase) * 80 + 128
     stripes = np.tile(wave, (side, 1)) if standing else np.tile(wave, (side, 1)).T
@@ -21,7 +21,7 @@ def striped(rng: np.random.Generator, *, standing: bool, side: int = 24) -> Pixe
 
 @pytest.fixture
 def stripes(tmp_path: Path) -> Path:
-    """Two classes of sixty small grey pictures each: standing stripes and lying ones."""
+    """Two classes of sixty small grey images each: standing stripes and lying ones."""
     rng = np.random.default_rng(1)
     for label in ("lying", "standing"):
         home = tmp_path / "stripes" / label
@@ -44,11 +44,11 @@ def recipe(stripes: Path) -> ImageRecipe:
             "augmentation": {"shift": 0.1, "elastic": 0.01},
             "network": {"family": "layers", "layers": ["conv 4", "pool", "dense 8"]},
             "training": {
-                "optimiser": "Adam",
+                "optimizer": "Adam",
                 "learning_rate": 0.01,
                 "epochs": 6,
                 "batch_size": 16,
-                "averaging": 0.9,
+                "ema_momentum": 0.9,
             },
         }
     )

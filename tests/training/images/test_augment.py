@@ -1,4 +1,4 @@
-"""Changing training pictures at random."""
+"""Changing training images at random."""
 
 import math
 
@@ -12,17 +12,17 @@ from training.recipe.image import Augmentation
 
 
 def _spots(count: int = 64, side: int = 41) -> Tensor:
-    """Pictures of one light spot right of the middle, ``[count, 1, side, side]``."""
+    """Images of one light spot right of the middle, ``[count, 1, side, side]``."""
     y, x = np.mgrid[:side, :side] - side // 2
     spot = np.exp(-((x - 10) ** 2 + y**2) / 8).astype(np.float32)
     return torch.from_numpy(spot).expand(count, 1, side, side).clone()
 
 
-def _centres(pictures: Tensor) -> Tensor:
-    """Each picture's centre of light, ``[count, 2]``: x and y from the middle, in pixels."""
-    side = pictures.shape[-1]
+def _centres(images: Tensor) -> Tensor:
+    """Each image's center of light, ``[count, 2]``: x and y from the middle, in pixels."""
+    side = images.shape[-1]
     place = torch.arange(side) - side // 2
-    light = pictures[:, 0]
+    light = images[:, 0]
     total = light.sum((1, 2))
     x = (light.sum(1) * place).sum(1) / total
     y = (light.sum(2) * place).sum(1) / total
@@ -42,17 +42,17 @@ def test_the_same_seed_changes_alike() -> None:
 
 
 def test_nothing_asked_changes_nothing() -> None:
-    """A recipe without augmentation sees the pictures as they are."""
-    pictures = _spots()
+    """A recipe without augmentation sees the images as they are."""
+    images = _spots()
 
-    assert torch.equal(augment(pictures, Augmentation(), Generator()), pictures)
+    assert torch.equal(augment(images, Augmentation(), Generator()), images)
 
 
 def test_a_rotation_keeps_the_distance_from_the_middle() -> None:
     """The spot moves along a circle, no further than the angle asked for."""
-    turned = augment(_spots(), Augmentation(rotation=30), Generator().manual_seed(1))
+    rotated = augment(_spots(), Augmentation(rotation=30), Generator().manual_seed(1))
 
-    x, y = _centres(turned).T
+    x, y = _centres(rotated).T
     angles = torch.rad2deg(torch.atan2(y, x))
     assert torch.allclose(torch.hypot(x, y), torch.tensor(10.0), atol=0.1)
     assert angles.abs().max() <= 30.5
@@ -78,7 +78,7 @@ def test_a_scale_makes_larger_and_smaller() -> None:
     assert distance.max() == pytest.approx(12, abs=0.4)
 
 
-def test_a_flip_mirrors_about_half_of_the_pictures() -> None:
+def test_a_flip_mirrors_about_half_of_the_images() -> None:
     """The spot is right of the middle, or as far left of it."""
     flipped = augment(_spots(), Augmentation(flip=True), Generator().manual_seed(1))
 
@@ -101,38 +101,38 @@ def test_strokes_become_thicker_and_thinner() -> None:
 
 
 def test_erasing_takes_a_rectangle_of_the_mean() -> None:
-    """What is gone is the batch's mean, in about the share of the pictures asked for."""
-    pictures = torch.rand(200, 3, 32, 32, generator=Generator().manual_seed(1))
+    """What is gone is the batch's mean, in about the share of the images asked for."""
+    images = torch.rand(200, 3, 32, 32, generator=Generator().manual_seed(1))
 
-    erased = augment(pictures, Augmentation(erasing=0.5), Generator().manual_seed(2))
+    erased = augment(images, Augmentation(erasing=0.5), Generator().manual_seed(2))
 
-    gone = (erased != pictures).all(1)
-    mean = pictures.mean((0, 2, 3))
+    gone = (erased != images).all(1)
+    mean = images.mean((0, 2, 3))
     hit = gone.flatten(1).any(1)
     assert 60 < int(hit.sum()) < 130
     assert torch.allclose(erased.permute(0, 2, 3, 1)[gone], mean)
     assert gone.flatten(1).float().mean(1).max() <= 0.25
 
 
-def test_colours_stay_within_bounds() -> None:
+def test_colors_stay_within_bounds() -> None:
     """Brightness, contrast and saturation move the values, and never out of 0 to 1."""
-    pictures = torch.rand(32, 3, 8, 8, generator=Generator().manual_seed(1))
+    images = torch.rand(32, 3, 8, 8, generator=Generator().manual_seed(1))
     plan = Augmentation(brightness=0.5, contrast=0.5, saturation=0.9)
 
-    changed = augment(pictures, plan, Generator().manual_seed(2))
+    changed = augment(images, plan, Generator().manual_seed(2))
 
-    assert not torch.allclose(changed, pictures)
+    assert not torch.allclose(changed, images)
     assert float(changed.min()) >= 0
     assert float(changed.max()) <= 1
 
 
-def test_mixup_blends_pictures_and_answers_by_one_share() -> None:
-    """A picture that is one part of one class and the rest of another says so in its target."""
-    pictures = torch.stack([torch.full((1, 4, 4), float(k)) for k in (0, 1)])
+def test_mixup_blends_images_and_predictions_by_one_share() -> None:
+    """An image that is one part of one class and the rest of another says so in its target."""
+    images = torch.stack([torch.full((1, 4, 4), float(k)) for k in (0, 1)])
     target = torch.eye(2)
     torch.manual_seed(3)
 
-    mixed, wanted = mix(pictures, target, 1.0)
+    mixed, wanted = mix(images, target, 1.0)
 
     assert torch.allclose(mixed[:, 0, 0, 0], wanted[:, 1])
     assert math.isclose(float(wanted.sum()), 2.0, rel_tol=1e-6)

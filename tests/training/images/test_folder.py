@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.imaging.preprocess import read_picture
-from tests.pictures import encoded, image_input, photograph, turned
+from service.imaging.preprocess import read_image
+from tests.images import encoded, image_input, photograph, turned
 from training.errors import DataError
 from training.images.folder import LEAST, read_folder
 
@@ -22,24 +22,24 @@ def _fill(home: Path, count: int = LEAST, seed: int = 0) -> None:
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    """Two classes of ten pictures each."""
+    """Two classes of ten images each."""
     _fill(tmp_path / "pets" / "cat")
     _fill(tmp_path / "pets" / "dog", seed=100)
     return tmp_path / "pets"
 
 
-def test_each_folder_is_a_class_and_each_file_a_picture(pets: Path) -> None:
+def test_each_folder_is_a_class_and_each_file_an_image(pets: Path) -> None:
     """Pixels are those that the service would see, in the order of names."""
     parts = read_folder(pets, [], _RULE)
 
-    expected = [read_picture(path.read_bytes(), _RULE) for path in sorted(pets.rglob("*.png"))]
+    expected = [read_image(path.read_bytes(), _RULE) for path in sorted(pets.rglob("*.png"))]
     assert parts.training.labels == ["cat", "dog"]
     assert parts.training.target.tolist() == [0] * LEAST + [1] * LEAST
     assert np.array_equal(parts.training.pixels(slice(None)), np.stack(expected))
     assert parts.left_out == []
 
 
-def test_what_is_no_picture_is_left_out_and_named(pets: Path) -> None:
+def test_files_that_are_no_images_are_skipped_and_named(pets: Path) -> None:
     """A broken file, a text and a second copy stay out, each with its reason; litter is nothing."""
     whole = encoded(photograph(60, 80), "JPEG")
     (pets / "cat" / "broken.jpg").write_bytes(whole[: len(whole) // 2])
@@ -67,10 +67,10 @@ def test_a_rotated_photograph_stands_upright(pets: Path) -> None:
 
     place = list(parts.training.names).index("cat/held.png")
     seen = parts.training.pixels(np.array([place]))[0]
-    assert np.array_equal(seen, read_picture(encoded(upright), _RULE))
+    assert np.array_equal(seen, read_image(encoded(upright), _RULE))
 
 
-def test_a_folder_beside_train_is_the_test_part(tmp_path: Path) -> None:
+def test_a_folder_next_to_train_is_the_test_set(tmp_path: Path) -> None:
     """With validation/ alone that is it; with both, each is what it is called."""
     for part, seed in (("train", 0), ("validation", 1000)):
         for k, label in enumerate(("cat", "dog")):
@@ -89,8 +89,8 @@ def test_a_folder_beside_train_is_the_test_part(tmp_path: Path) -> None:
     assert parts.test.names[0] == "test/cat/00.png"
 
 
-def test_a_picture_of_the_test_part_is_not_learned_from(tmp_path: Path) -> None:
-    """A file that lies in both parts stays in the test part alone."""
+def test_an_image_of_the_test_set_is_not_learned_from(tmp_path: Path) -> None:
+    """A file that lies in both parts stays in the test set alone."""
     for k, label in enumerate(("cat", "dog")):
         _fill(tmp_path / "train" / label, LEAST + 1, seed=100 * k)
         _fill(tmp_path / "test" / label, seed=2000 + 100 * k)
@@ -105,15 +105,15 @@ def test_a_picture_of_the_test_part_is_not_learned_from(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("classes", "sentence"),
     [
-        ({}, "holds no folders of classes. Put the pictures of each class into a folder"),
-        ({"cat": LEAST}, "holds one class, 'cat'"),
-        ({"cat": 2, "dog": 1}, "too few pictures to learn from: cat has 2, dog has 1"),
-        ({"cat": LEAST, "dog": 0}, "too few pictures to learn from: dog has 0"),
+        ({}, "has no class folders. Put the images of each class into a folder"),
+        ({"cat": LEAST}, "has only one class, 'cat'"),
+        ({"cat": 2, "dog": 1}, "too few images to train on: cat has 2, dog has 1"),
+        ({"cat": LEAST, "dog": 0}, "too few images to train on: dog has 0"),
     ],
 )
 def test_what_is_missing_is_said(tmp_path: Path, classes: dict[str, int], sentence: str) -> None:
     """Nothing is learned from too little."""
-    home = tmp_path / "pictures"
+    home = tmp_path / "images"
     home.mkdir()
     for k, (label, count) in enumerate(classes.items()):
         _fill(home / label, count, seed=100 * k)
@@ -123,7 +123,7 @@ def test_what_is_missing_is_said(tmp_path: Path, classes: dict[str, int], senten
 
 
 def test_the_digest_knows_the_files_and_their_places(pets: Path) -> None:
-    """The same pictures give the same digest; one changed or moved, another."""
+    """The same images give the same digest; one changed or moved, another."""
     first = read_folder(pets, [], _RULE).sha256
     again = read_folder(pets, [], _RULE).sha256
 

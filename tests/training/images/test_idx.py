@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from training.errors import DataError
-from training.images.idx import idx_files, read_idx
+from training.images.sources import idx_files, read_idx
 
 _PIXELS = np.arange(2 * 3 * 4, dtype=np.uint8).reshape(2, 3, 4)
 
@@ -30,26 +30,26 @@ def test_an_array_comes_back(tmp_path: Path, *, packed: bool) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "no idx file"),
-        (b"\x89PNG", "no idx file"),
+        (b"", "not an idx file"),
+        (b"\x89PNG", "not an idx file"),
         (_idx(_PIXELS)[:-1], "header says 24 bytes, and 23 follow"),
         (b"\0\0\x0d\x01" + struct.pack(">I", 1) + b"\0" * 4, "type 0x0d"),
         (gzip.compress(_idx(_PIXELS))[:20], "cannot be read"),
     ],
 )
-def test_another_file_is_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
+def test_another_file_is_rejected(tmp_path: Path, content: bytes, sentence: str) -> None:
     """What is wrong is said, and of which file."""
     path = tmp_path / "broken-images"
     path.write_bytes(content)
 
-    with pytest.raises(DataError, match=sentence) as refusal:
+    with pytest.raises(DataError, match=sentence) as rejection:
         read_idx(path)
 
-    assert "broken-images" in str(refusal.value)
+    assert "broken-images" in str(rejection.value)
 
 
 def test_a_folder_of_such_files_is_known_by_their_names(tmp_path: Path) -> None:
-    """The training part must be there, whole; the test part may be."""
+    """The training set must be there, whole; the test set may be."""
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(_idx(_PIXELS)))
     assert idx_files(tmp_path) == {}
 

@@ -1,4 +1,4 @@
-"""Networks for pictures."""
+"""Networks for images."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_the_networks_of_the_course_have_their_parameters(
 
 @pytest.mark.parametrize("name", ["digits_cnn", "fashion_cnn", "cats_dogs"])
 def test_a_classifier_turns_bytes_into_probabilities(name: str) -> None:
-    """From pixels of any picture to rows that sum to one, or to one column of two classes."""
+    """From pixels of any image to rows that sum to one, or to one column of two classes."""
     recipe = _recipe(name)
     classes = 2 if name == "cats_dogs" else 10
     shape = (recipe.image.height, recipe.image.width, recipe.image.channels)
@@ -48,11 +48,11 @@ def test_a_classifier_turns_bytes_into_probabilities(name: str) -> None:
         Pixels(mean, mean), build(recipe, classes), binary=name == "cats_dogs"
     ).eval()
 
-    answers = classifier(torch.randint(0, 256, (3, *shape), dtype=torch.uint8))
+    predictions = classifier(torch.randint(0, 256, (3, *shape), dtype=torch.uint8))
 
-    assert answers.shape == (3, 1 if name == "cats_dogs" else 10)
+    assert predictions.shape == (3, 1 if name == "cats_dogs" else 10)
     if name != "cats_dogs":
-        assert torch.allclose(answers.sum(1), torch.ones(3))
+        assert torch.allclose(predictions.sum(1), torch.ones(3))
 
 
 def test_pixels_lose_their_mean_and_deviation() -> None:
@@ -66,21 +66,21 @@ def test_pixels_lose_their_mean_and_deviation() -> None:
 @pytest.mark.parametrize(
     ("plan", "sentence"),
     [
-        ({"family": "layers"}, "layers are listed"),
-        ({"family": "layers", "layers": ["conv"]}, "layer 'conv' is not known"),
-        ({"family": "residual"}, "widths are listed"),
-        ({"family": "residual", "widths": [8], "blocks": [1, 1]}, "as many as widths"),
+        ({"family": "layers"}, "layers: required by the family layers"),
+        ({"family": "layers", "layers": ["conv"]}, "unknown layer 'conv'"),
+        ({"family": "residual"}, "widths: required by the family residual"),
+        ({"family": "residual", "widths": [8], "blocks": [1, 1]}, "must have the same length"),
     ],
 )
-def test_a_plan_that_cannot_be_built_is_refused(plan: dict[str, object], sentence: str) -> None:
+def test_a_plan_that_cannot_be_built_is_rejected(plan: dict[str, object], sentence: str) -> None:
     """With the reason."""
     with pytest.raises(ValidationError, match=sentence):
         Network.model_validate(plan)
 
 
-def test_pools_that_leave_nothing_are_refused() -> None:
-    """A picture of four pixels cannot be halved three times."""
-    with pytest.raises(ValidationError, match="nothing is left"):
+def test_pools_that_leave_nothing_are_rejected() -> None:
+    """An image of four pixels cannot be halved three times."""
+    with pytest.raises(ValidationError, match="to nothing"):
         ImageRecipe.model_validate(
             _recipe("digits_conv").model_dump()
             | {

@@ -1,4 +1,4 @@
-"""A whole run on pictures: fitted, calibrated, proved, published."""
+"""A whole run on images: fitted, calibrated, proved, published."""
 
 import json
 import signal
@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.inputs import ImageInput
-from service.bundle.outputs import ClassesOutput
+from service.bundle.manifest import ClassesOutput, ImageInput
 from service.bundle.store import MODEL, read_bundle
-from service.imaging.preprocess import DECODER, read_picture
+from service.imaging.preprocess import DECODER, read_image
 from tests.conftest import StartApp
 from training.data.sources import Folders
 from training.errors import DataError
-from training.export.runtime import Graph
-from training.images.checkpoint import Keeping
-from training.images.run import run
+from training.image_run import run
+from training.images.checkpoint import CheckpointOptions
+from training.onnx_files import Graph
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import toml_of
 
@@ -28,8 +27,8 @@ ROOT = Path(__file__).parents[3]
 def test_a_run_publishes_what_it_learned(
     recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
-    """The bundle tells stripes apart, and its manifest says how a picture becomes pixels."""
-    outcome = run(recipe, tmp_path / "models", folders, Keeping(tmp_path / "runs"))
+    """The bundle tells stripes apart, and its manifest says how an image becomes pixels."""
+    outcome = run(recipe, tmp_path / "models", folders, CheckpointOptions(tmp_path / "runs"))
 
     manifest = outcome.manifest
     assert manifest.evaluation is not None
@@ -45,40 +44,40 @@ def test_a_run_publishes_what_it_learned(
 
 
 def test_a_run_is_repeatable(recipe: ImageRecipe, folders: Folders, tmp_path: Path) -> None:
-    """The same recipe, seed and pictures give the same graph, to the bit."""
+    """The same recipe, seed and images give the same graph, to the bit."""
     first, again = (
-        run(recipe, tmp_path / name, folders, Keeping(tmp_path / "runs")) for name in "ab"
+        run(recipe, tmp_path / name, folders, CheckpointOptions(tmp_path / "runs")) for name in "ab"
     )
 
     assert (first.folder / MODEL).read_bytes() == (again.folder / MODEL).read_bytes()
 
 
-def test_the_service_answers_a_file_as_training_did(
+def test_the_service_predicts_a_file_as_training_did(
     recipe: ImageRecipe, stripes: Path, folders: Folders, tmp_path: Path, start: StartApp
 ) -> None:
-    """A file posted to the service gets the graph's answer for its pixels."""
-    outcome = run(recipe, tmp_path / "models", folders, Keeping(tmp_path / "runs"))
+    """A file posted to the service gets the prediction of the graph for its pixels."""
+    outcome = run(recipe, tmp_path / "models", folders, CheckpointOptions(tmp_path / "runs"))
     content = (stripes / "standing" / "07.png").read_bytes()
     bundle = read_bundle(outcome.folder)
     assert isinstance(bundle.manifest.input, ImageInput)
-    pixels = read_picture(content, bundle.manifest.input)
+    pixels = read_image(content, bundle.manifest.input)
     expected = Graph(bundle.model).predict(pixels[np.newaxis])[0, 0]
 
     client = start(models=tmp_path / "models")
-    answer = client.post(
+    prediction = client.post(
         "/models/stripes/predict", content=content, headers={"content-type": "image/png"}
     ).json()
 
-    assert answer["label"] == "standing"
-    assert answer["probability"] == pytest.approx(float(expected), abs=1e-6)
+    assert prediction["label"] == "standing"
+    assert prediction["probability"] == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_private_pictures_stay_out_of_the_bundle(
+def test_private_images_stay_out_of_the_bundle(
     recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
-    """The report shows no picture, and the examples are noise; the model is the same."""
+    """The report shows no image, and the examples are noise; the model is the same."""
     data = recipe.data.model_copy(update={"private": True})
-    kept = Keeping(tmp_path / "runs")
+    kept = CheckpointOptions(tmp_path / "runs")
     shown = run(recipe, tmp_path / "shown", folders, kept)
 
     hidden = run(recipe.model_copy(update={"data": data}), tmp_path / "hidden", folders, kept)
@@ -93,8 +92,8 @@ def test_private_pictures_stay_out_of_the_bundle(
 def test_a_killed_fit_goes_on_to_the_same_end(
     recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
-    """``kill -9`` after the second epoch, then --resume: the answers of an uninterrupted run."""
-    whole = run(recipe, tmp_path / "whole", folders, Keeping(tmp_path / "other"))
+    """``kill -9`` after the second epoch, then --resume: the result of an uninterrupted run."""
+    whole = run(recipe, tmp_path / "whole", folders, CheckpointOptions(tmp_path / "other"))
     path = tmp_path / "stripes.toml"
     path.write_text(toml_of(recipe))
     command = [sys.executable, "-m", "training", str(path), "--models", str(tmp_path / "models")]
@@ -123,21 +122,21 @@ def test_a_killed_fit_goes_on_to_the_same_end(
     assert np.array_equal(found, wanted)
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(
+def test_a_checkpoint_of_another_recipe_is_rejected(
     recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
     """Going on with other settings would be neither run."""
-    keeping = Keeping(tmp_path / "runs")
+    keeping = CheckpointOptions(tmp_path / "runs")
     run(recipe, tmp_path / "models", folders, keeping)
     other = recipe.model_copy(update={"seed": 2})
 
-    with pytest.raises(DataError, match="another recipe or other pictures"):
-        run(other, tmp_path / "models", folders, Keeping(tmp_path / "runs", resume=True))
+    with pytest.raises(DataError, match="another recipe or other images"):
+        run(other, tmp_path / "models", folders, CheckpointOptions(tmp_path / "runs", resume=True))
 
 
 def test_new_writes_trains_and_publishes_from_a_folder(stripes: Path, tmp_path: Path) -> None:
     """One command makes a recipe, says what it left out, and publishes a model that works."""
-    (stripes / "lying" / "notes.txt").write_text("not a picture")
+    (stripes / "lying" / "notes.txt").write_text("not an image")
     words = ["new", "--images", str(stripes), "--size", "16", "--models", str(tmp_path / "m")]
 
     done = subprocess.run(

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle.inputs import ImageInput
+from service.bundle.manifest import ImageInput
 from tests.conftest import StartApp
-from tests.odd_pictures import odd_pictures
-from tests.picture_models import pixels_of, publish_mirror
-from tests.pictures import image_input
+from tests.image_models import pixels_of, publish_mirror
+from tests.images import image_input
+from tests.odd_images import odd_images
 from training.images.folder import read_folder
 
 
@@ -19,25 +19,25 @@ from training.images.folder import read_folder
     [
         image_input(9, 12, fit="crop"),
         image_input(12, 9, channels=1, fit="pad", background=0),
-        image_input(14, 14, channels=1, normalise="digit"),
+        image_input(14, 14, channels=1, normalize="digit"),
     ],
 )
-def test_three_hundred_pictures_are_the_same_to_the_bit(
+def test_three_hundred_images_are_the_same_to_the_bit(
     rule: ImageInput, tmp_path: Path, models: Path, start: StartApp
 ) -> None:
-    """A folder's pictures as training reads them are those that the service's model sees."""
-    pictures = odd_pictures()
-    for number, one in enumerate(pictures):
-        home = tmp_path / "pictures" / ("even", "odd")[number % 2]
+    """A folder's images as training reads them are those that the service's model sees."""
+    images = odd_images()
+    for number, one in enumerate(images):
+        home = tmp_path / "images" / ("even", "odd")[number % 2]
         home.mkdir(parents=True, exist_ok=True)
-        (home / f"{number:03}.picture").write_bytes(one.content)
+        (home / f"{number:03}.image").write_bytes(one.content)
     publish_mirror(models, rule)
     client = start()
 
-    parts = read_folder(tmp_path / "pictures", [], rule)
+    parts = read_folder(tmp_path / "images", [], rule)
 
     refused = {Path(one.file).name for one in parts.left_out}
-    files = [p for p in sorted((tmp_path / "pictures").rglob("*.picture")) if p.name not in refused]
+    files = [p for p in sorted((tmp_path / "images").rglob("*.image")) if p.name not in refused]
     trained = parts.training.pixels(slice(None))
     assert len(files) == len(trained)
     for path, pixels in zip(files, trained, strict=True):
@@ -50,4 +50,4 @@ def test_three_hundred_pictures_are_the_same_to_the_bit(
         infer = client.post("/v2/models/mirror/infer", json={"inputs": [tensor]})
         assert np.array_equal(pixels_of(list(plain.values()), rule), pixels), path.name
         assert np.array_equal(pixels_of(infer.json()["outputs"][0]["data"], rule), pixels)
-    assert len(files) >= (100 if rule.normalise == "digit" else 300)
+    assert len(files) >= (100 if rule.normalize == "digit" else 300)

@@ -1,4 +1,4 @@
-"""Models made elsewhere: wrapped into bundles that answer as scikit-learn does."""
+"""Imported models: their bundles predict as scikit-learn does."""
 
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,9 @@ from service.bundle.features import FeaturesInput
 from service.bundle.store import read_bundle
 from training.__main__ import main
 from training.data.table import Float32s
-from training.errors import ImportRefused, RecipeError
-from training.export.runtime import Graph
+from training.errors import ImportRejected, RecipeError
 from training.importing.importing import Imported, import_model
+from training.onnx_files import Graph
 
 _IRIS = load_iris()
 _X = np.asarray(_IRIS.data, dtype=np.float32)
@@ -66,8 +66,8 @@ def _imported(
     return import_model(_saved(model, folder), card, None, folder / "models")
 
 
-def _answers(imported: Imported, rows: Float32s) -> Float32s:
-    """The bundle's answers, singly and together, which must agree."""
+def _predictions(imported: Imported, rows: Float32s) -> Float32s:
+    """The predictions of the bundle, singly and together, which must agree."""
     graph = Graph(read_bundle(imported.folder).model)
     together = graph.predict(rows)
     singly = np.concatenate([graph.predict(row[np.newaxis]) for row in rows[:5]])
@@ -94,20 +94,20 @@ def test_a_classifier_keeps_its_probabilities(
     zipped: bool,  # noqa: FBT001 - as above
     tmp_path: Path,
 ) -> None:
-    """Labels are words or numbers, probabilities maps or tensors: the answers are the same."""
+    """Labels are words or numbers, probabilities maps or tensors: the predictions are the same."""
     fitted = classifier.fit(_X, _NAMES[_Y] if words else _Y)
 
     target = {"labels": list(_NAMES)}
     imported = _imported(fitted, tmp_path, target=target, options={"zipmap": zipped})
 
     assert imported.manifest.task == "multiclass"
-    found = _answers(imported, _X)
+    found = _predictions(imported, _X)
     np.testing.assert_allclose(found, fitted.predict_proba(_X), atol=1e-5)
     assert found.min() >= 0
     assert found.max() <= 1
 
 
-def test_two_classes_answer_the_second_s_probability(tmp_path: Path) -> None:
+def test_two_classes_give_the_second_s_probability(tmp_path: Path) -> None:
     """The contract's one column is that of the second class, named by the graph itself."""
     rows = _Y < 2
     fitted = LogisticRegression().fit(_X[rows], _NAMES[_Y[rows]])
@@ -116,7 +116,7 @@ def test_two_classes_answer_the_second_s_probability(tmp_path: Path) -> None:
 
     assert imported.manifest.output.model_dump()["labels"] == ["setosa", "versicolor"]
     expected = fitted.predict_proba(_X)[:, 1:]
-    np.testing.assert_allclose(_answers(imported, _X), expected, atol=1e-5)
+    np.testing.assert_allclose(_predictions(imported, _X), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -138,13 +138,13 @@ def test_a_regressor_keeps_its_value(
     imported = _imported(fitted, tmp_path, target={"column": "size", "unit": "cm"}, kind=kind)
 
     assert imported.manifest.output.model_dump()["unit"] == "cm"
-    found = _answers(imported, _X)
+    found = _predictions(imported, _X)
     assert found.shape == (150, 1)
     np.testing.assert_allclose(found[:, 0], fitted.predict(_X), rtol=1e-4)
 
 
 @pytest.mark.parametrize("words", [True, False])
-def test_a_label_alone_becomes_one_and_nought(
+def test_a_label_alone_becomes_one_and_zero(
     words: bool,  # noqa: FBT001 - a parameter of the test
     tmp_path: Path,
 ) -> None:
@@ -153,18 +153,18 @@ def test_a_label_alone_becomes_one_and_nought(
 
     imported = _imported(fitted, tmp_path, target={"labels": list(_NAMES)})
 
-    answered = np.array([np.flatnonzero(fitted.classes_ == y)[0] for y in fitted.predict(_X)])
-    assert (_answers(imported, _X) == np.eye(3)[answered]).all()
-    assert "one and nought" in imported.manifest.output.description
+    predicted = np.array([np.flatnonzero(fitted.classes_ == y)[0] for y in fitted.predict(_X)])
+    assert (_predictions(imported, _X) == np.eye(3)[predicted]).all()
+    assert "1 and 0" in imported.manifest.output.description
 
 
-def test_k_means_answers_its_cluster(tmp_path: Path) -> None:
+def test_k_means_predicts_its_cluster(tmp_path: Path) -> None:
     """Its distances are not taken for probabilities."""
     fitted = KMeans(3, n_init=3, random_state=0).fit(_X)
 
     imported = _imported(fitted, tmp_path, target={"labels": ["a", "b", "c"]})
 
-    assert (_answers(imported, _X) == np.eye(3)[fitted.predict(_X)]).all()
+    assert (_predictions(imported, _X) == np.eye(3)[fitted.predict(_X)]).all()
 
 
 def _cars() -> tuple[pl.DataFrame, Any]:
@@ -220,10 +220,10 @@ def test_typed_inputs_become_one_row_of_columns(tmp_path: Path) -> None:
     rows = frame.drop("fast").rows()
     encoded = np.array([[words.index(f), d, w] for f, d, w in rows], dtype=np.float32)
     expected = fitted.predict_proba(np.array(rows, dtype=object))[:, 1:]
-    np.testing.assert_allclose(_answers(imported, encoded), expected, atol=1e-5)
+    np.testing.assert_allclose(_predictions(imported, encoded), expected, atol=1e-5)
     strange = np.array([[-1, 3, 1.2]], dtype=np.float32)
     unseen = fitted.predict_proba(np.array([["steam", 3, 1.2]], dtype=object))[:, 1:]
-    np.testing.assert_allclose(_answers(imported, strange), unseen, atol=1e-5)
+    np.testing.assert_allclose(_predictions(imported, strange), unseen, atol=1e-5)
     assert imported.manifest.evaluation is not None
     right = accuracy_score(frame["fast"], fitted.predict(np.array(rows, dtype=object)))
     assert imported.manifest.evaluation.metrics["accuracy"] == pytest.approx(right, abs=1e-6)
@@ -284,7 +284,11 @@ def test_one_probability_is_that_of_the_second_label(batch: str | int, tmp_path:
 @pytest.mark.parametrize(
     ("model", "card", "sentence"),
     [
-        (_sums("Identity"), {"target": {"labels": ["no", "yes"]}} | _PAIR, "no probability of 2"),
+        (
+            _sums("Identity"),
+            {"target": {"labels": ["no", "yes"]}} | _PAIR,
+            "not a probability of 2",
+        ),
         (_sums("Identity"), {}, "2 columns without names.*--features"),
         (_sums("Identity"), {"features": [{"name": "a"}]}, "takes 2 columns, but 1 are named: a"),
         (
@@ -295,13 +299,13 @@ def test_one_probability_is_that_of_the_second_label(batch: str | int, tmp_path:
         (_sums("Identity", shape=(2, 2)), _PAIR, "has 3 axes; a table has two"),
     ],
 )
-def test_what_cannot_be_wrapped_is_refused_with_a_sentence(
+def test_what_cannot_be_wrapped_is_rejected_with_a_sentence(
     model: onnx.ModelProto, card: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     """The reason names the number or the name, and nothing is published."""
     path = _saved(model, tmp_path)
 
-    with pytest.raises(ImportRefused, match=sentence):
+    with pytest.raises(ImportRejected, match=sentence):
         import_model(path, card, None, tmp_path / "models")
 
     assert not (tmp_path / "models").exists()
@@ -325,20 +329,20 @@ def test_a_card_s_problems_are_named(card: dict[str, Any], problem: str, tmp_pat
 
 
 def test_labels_must_be_as_many_as_classes(tmp_path: Path) -> None:
-    """Two names for three classes are refused."""
+    """Two names for three classes are rejected."""
     fitted = LogisticRegression(max_iter=500).fit(_X, _Y)
 
-    with pytest.raises(ImportRefused, match="tells 3 classes apart, but 2 labels are named"):
+    with pytest.raises(ImportRejected, match="has 3 classes, but 2 labels are named"):
         _imported(fitted, tmp_path, target={"labels": ["a", "b"]})
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_model_is_rejected(tmp_path: Path) -> None:
     """Neither a missing file nor one of words is taken for a graph."""
     words = tmp_path / "words.onnx"
     words.write_text("this is no model")
 
     for path in (words, tmp_path / "missing.onnx"):
-        with pytest.raises(ImportRefused, match=f"{path.name} cannot be imported: it "):
+        with pytest.raises(ImportRejected, match=f"{path.name} cannot be imported: it "):
             import_model(path, {}, None, tmp_path / "models")
 
 

@@ -1,4 +1,4 @@
-"""Families that scikit-learn fits: published like the others, answering as scikit-learn does."""
+"""Families that scikit-learn fits: published like the others, predicting as scikit-learn does."""
 
 from pathlib import Path
 
@@ -9,20 +9,20 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from service.bundle.store import read_bundle
 from training.data.sources import Folders
-from training.data.split import divide
+from training.data.split import split_rows
 from training.data.table import Float32s
 from training.errors import RecipeError
-from training.export.runtime import Graph
+from training.onnx_files import Graph
 from training.recipe.loader import parse_recipe, read_recipe
 from training.run import run
 
 
-def _answers(folder: Path, rows: Float32s) -> Float32s:
+def _predictions(folder: Path, rows: Float32s) -> Float32s:
     return Graph(read_bundle(folder).model).predict(rows)
 
 
-def test_fruit_answers_as_scikit_learn_s_tree(folders: Folders, tmp_path: Path) -> None:
-    """On a grid around the eight rows each answer is that of a tree fitted here."""
+def test_fruit_predicts_as_scikit_learn_s_tree(folders: Folders, tmp_path: Path) -> None:
+    """On a grid around the eight rows each prediction is that of a tree fitted here."""
     recipe = read_recipe("fruit")
     rows = recipe.data.rows or []
     x = np.array([row[:3] for row in rows], dtype=np.float32)
@@ -32,35 +32,35 @@ def test_fruit_answers_as_scikit_learn_s_tree(folders: Folders, tmp_path: Path) 
         dtype=np.float32,
     )
 
-    found = _answers(run(recipe, tmp_path, folders).folder, grid)
+    found = _predictions(run(recipe, tmp_path, folders).folder, grid)
 
     assert (found[:, 0] == tree.predict_proba(grid)[:, 1]).all()
 
 
 def test_a_large_tall_fruit_of_hue_101_is_a_pear(folders: Folders, tmp_path: Path) -> None:
-    """The course's question has the course's answer."""
+    """The example of the course has its prediction."""
     outcome = run(read_recipe("fruit"), tmp_path, folders)
 
-    assert _answers(outcome.folder, np.array([[101, 6.3, 7.9]], np.float32)) == [[1.0]]
+    assert _predictions(outcome.folder, np.array([[101, 6.3, 7.9]], np.float32)) == [[1.0]]
     assert outcome.manifest.output.model_dump()["labels"] == ["apple", "pear"]
 
 
-def test_blobs_answers_the_nearest_of_three_centres(folders: Folders, tmp_path: Path) -> None:
+def test_blobs_predicts_the_nearest_of_three_centers(folders: Folders, tmp_path: Path) -> None:
     """The clouds do not overlap, so the centres are the means of the training rows of each."""
     points, blob = make_blobs(300, n_features=2, centers=3, random_state=3)
     recipe = read_recipe("blobs")
     label = np.array([recipe.target_values.index(str(k)) for k in blob])
-    training = divide(label.astype(float), recipe.split, recipe.seed, classes=True).training
+    training = split_rows(label.astype(float), recipe.split, recipe.seed, classes=True).training
     centres = [points[training][label[training] == k].mean(axis=0) for k in range(3)]
     grid = np.random.default_rng(0).uniform(-10, 12, (500, 2))
 
-    found = _answers(run(recipe, tmp_path, folders).folder, grid.astype(np.float32))
+    found = _predictions(run(recipe, tmp_path, folders).folder, grid.astype(np.float32))
 
     distances = np.linalg.norm(grid[:, np.newaxis] - centres, axis=2)
     assert (found == np.eye(3)[distances.argmin(axis=1)]).all()
 
 
-def test_a_tree_may_answer_a_quantity(folders: Folders, tmp_path: Path) -> None:
+def test_a_tree_may_predict_a_number(folders: Folders, tmp_path: Path) -> None:
     """A regression tree gives scikit-learn's value in raw units."""
     x = np.arange(20, dtype=np.float32)
     y = np.square(x)
@@ -78,27 +78,27 @@ def test_a_tree_may_answer_a_quantity(folders: Folders, tmp_path: Path) -> None:
     )
     asked = np.linspace(-3, 25, 57, dtype=np.float32)[:, np.newaxis]
 
-    found = _answers(run(recipe, tmp_path, folders).folder, asked)
+    found = _predictions(run(recipe, tmp_path, folders).folder, asked)
 
     expected = DecisionTreeRegressor(random_state=recipe.seed).fit(x[:, np.newaxis], y)
     assert found[:, 0] == pytest.approx(expected.predict(asked))
 
 
-def test_what_scikit_learn_has_no_use_for_is_refused() -> None:
-    """A tree has no optimiser, no scaler and no words, and the recipe learns so at once."""
-    with pytest.raises(RecipeError) as refusal:
+def test_what_scikit_learn_has_no_use_for_is_rejected() -> None:
+    """A tree has no optimizer, no scaler and no words, and the recipe learns so at once."""
+    with pytest.raises(RecipeError) as rejection:
         read_recipe(
             "fruit",
             [
-                'training={optimiser="SGD", learning_rate=1, epochs=1}',
-                "preparation.scaler=min-max",
+                'training={optimizer="SGD", learning_rate=1, epochs=1}',
+                "preprocessing.scaler=min-max",
                 'features=[{name="colour", type="category"}]',
             ],
         )
 
-    assert [problem.partition(":")[0] for problem in refusal.value.problems] == [
+    assert [problem.partition(":")[0] for problem in rejection.value.problems] == [
         "training",
-        "preparation",
+        "preprocessing",
         "features",
     ]
 

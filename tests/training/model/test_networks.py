@@ -26,7 +26,7 @@ def test_bins_between_equal_quantiles_are_steps() -> None:
 
 
 def test_maxout_is_the_greater_of_two_lines() -> None:
-    """Each unit answers the greater of its two linear pieces."""
+    """Each unit returns the greater of its two linear pieces."""
     layer = Maxout(3, 2)
     x = torch.randn(5, 3)
 
@@ -38,7 +38,7 @@ def test_maxout_is_the_greater_of_two_lines() -> None:
 def test_an_mlp_scores_every_row(embedding: str, outputs: int) -> None:
     """Whatever the embedding, there is one row of scores for each row of columns."""
     plan = Network.model_validate(
-        {"family": "mlp", "hidden": [5, 4], "embedding": embedding, "batch_norm": True}
+        {"family": "mlp", "hidden_layer_sizes": [5, 4], "embedding": embedding, "batch_norm": True}
     )
     training = torch.randn(20, 3)
 
@@ -47,8 +47,8 @@ def test_an_mlp_scores_every_row(embedding: str, outputs: int) -> None:
     assert network(training).shape == (20, outputs)
 
 
-def test_convex_families_start_from_nought() -> None:
-    """A linear network scores nought before it is fitted."""
+def test_convex_families_start_from_zero() -> None:
+    """A linear network scores zero before it is fitted."""
     network = build(Network(family="linear"), torch.randn(4, 3), numbers=3, outputs=1)
 
     assert torch.equal(network(torch.randn(4, 3)), torch.zeros(4, 1))

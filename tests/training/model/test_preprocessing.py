@@ -1,4 +1,4 @@
-"""Preparation: each step against numpy, and nothing learned from other parts."""
+"""Preprocessing: each step against numpy, and nothing learned from other parts."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from training.data.table import Column, Float32s, Floats
 from training.errors import DataError
-from training.model.preprocessing import fit_preparation
+from training.model.preprocessing import fit_preprocessing
 from training.recipe import table as recipe
 from training.recipe.table import Feature
 
@@ -17,41 +17,41 @@ _COLOUR = Column(
 _ROWS = np.array([[1, 0], [2, 1], [np.nan, 2], [9, 0]], dtype=np.float32)
 
 
-def _prepared(plan: recipe.Preparation, training: Float32s, rows: Float32s) -> Floats:
-    preparation = fit_preparation(plan, [_NUMBER, _COLOUR], training)
-    return np.asarray(preparation(torch.from_numpy(rows).double()).numpy())
+def _prepared(plan: recipe.Preprocessing, training: Float32s, rows: Float32s) -> Floats:
+    preprocessing = fit_preprocessing(plan, [_NUMBER, _COLOUR], training)
+    return np.asarray(preprocessing(torch.from_numpy(rows).double()).numpy())
 
 
 def test_numbers_categories_and_indicators_stand_in_this_order() -> None:
-    """The median fills a gap, a word is one-hot, and the gap is told."""
-    found = _prepared(recipe.Preparation(scaler="none"), _ROWS, _ROWS)
+    """The median fills a gap, a word is one-hot, and the gap is reported."""
+    found = _prepared(recipe.Preprocessing(scaler="none"), _ROWS, _ROWS)
 
     expected = [[1, 1, 0, 0, 0], [2, 0, 1, 0, 0], [2, 0, 0, 1, 1], [9, 1, 0, 0, 0]]
     np.testing.assert_array_equal(found, expected)
 
 
 def test_a_missing_or_unseen_category_is_no_word() -> None:
-    """NaN and -1 both leave every word's column at nought."""
+    """NaN and -1 both leave every word's column at zero."""
     strange = np.array([[1, np.nan], [1, -1]], dtype=np.float32)
 
-    found = _prepared(recipe.Preparation(scaler="none"), _ROWS, strange)
+    found = _prepared(recipe.Preprocessing(scaler="none"), _ROWS, strange)
 
     np.testing.assert_array_equal(found[:, 1:4], np.zeros((2, 3)))
 
 
-def test_clipping_holds_extremes_at_the_training_parts_quantiles() -> None:
+def test_clipping_holds_extremes_at_the_training_sets_quantiles() -> None:
     """A value beyond the bounds counts as the bound."""
     training = np.column_stack([np.arange(101), np.zeros(101)]).astype(np.float32)
     extreme = np.array([[-1e6, 0], [1e6, 0]], dtype=np.float32)
 
-    found = _prepared(recipe.Preparation(scaler="none", clip=0.05), training, extreme)
+    found = _prepared(recipe.Preprocessing(scaler="none", clip=0.05), training, extreme)
 
     assert found[:, 0].tolist() == [5, 95]
 
 
 def test_the_mean_fills_gaps_where_asked() -> None:
-    """`fill = "mean"` is the training part's mean, and no indicator comes unasked."""
-    plan = recipe.Preparation(scaler="none", fill="mean", indicator=False)
+    """`impute = "mean"` is the training set's mean, and no indicator comes unasked."""
+    plan = recipe.Preprocessing(scaler="none", impute="mean", add_indicator=False)
 
     found = _prepared(plan, _ROWS, _ROWS)
 
@@ -59,31 +59,31 @@ def test_the_mean_fills_gaps_where_asked() -> None:
     assert found[2, 0] == pytest.approx(4)
 
 
-def test_other_parts_teach_nothing() -> None:
-    """Scaling rows outside the training part uses the training part's numbers."""
-    found = _prepared(recipe.Preparation(scaler="min-max"), _ROWS, _ROWS * 10)
+def test_other_sets_do_not_influence_the_fit() -> None:
+    """Scaling rows outside the training set uses the training set's numbers."""
+    found = _prepared(recipe.Preprocessing(scaler="min-max"), _ROWS, _ROWS * 10)
 
     assert found[:, 0].max() == pytest.approx((90 - 1) / 8)
 
 
-def test_an_empty_column_is_refused() -> None:
-    """A column without a value in the training part cannot be prepared."""
+def test_an_empty_column_is_rejected() -> None:
+    """A column without a value in the training set cannot be prepared."""
     empty = np.array([[np.nan, 0], [np.nan, 1]], dtype=np.float32)
 
     with pytest.raises(DataError, match="All training cells of 'n' are empty"):
-        fit_preparation(recipe.Preparation(), [_NUMBER, _COLOUR], empty)
+        fit_preprocessing(recipe.Preprocessing(), [_NUMBER, _COLOUR], empty)
 
 
 def test_turned_pairs_are_rotations() -> None:
     """At 45 degrees a point on the diagonal has its distance, and at 135 it has nothing."""
     x, y = (Column(Feature(name=name, type="number")) for name in "xy")
-    plan = recipe.Preparation(scaler="none", turned=[("x", "y")])
+    plan = recipe.Preprocessing(scaler="none", rotated=[("x", "y")])
     rows = np.array([[1, 1], [2, 2]], dtype=np.float32)
 
-    preparation = fit_preparation(plan, [x, y], rows)
-    found = preparation(torch.from_numpy(rows).double()).numpy()
+    preprocessing = fit_preprocessing(plan, [x, y], rows)
+    found = preprocessing(torch.from_numpy(rows).double()).numpy()
 
     assert found.shape == (2, 8)
-    assert preparation.numbers_width == 8
+    assert preprocessing.numbers_width == 8
     np.testing.assert_allclose(found[:, 3], np.sqrt(2) * rows[:, 0])
     np.testing.assert_allclose(found[:, 6], [0, 0], atol=1e-12)

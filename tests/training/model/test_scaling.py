@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn import preprocessing
 
 from training.data.table import Floats
-from training.model.scaling import fit_scaler
+from training.model.preprocessing import fit_scaler
 from training.recipe.table import ScalerKind
 
 _VALUES = np.random.default_rng(1).normal(5, 3, (50, 3))

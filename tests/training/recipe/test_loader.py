@@ -1,11 +1,19 @@
-"""Recipes: read whole, changed by overrides, refused with every problem at once."""
+"""Recipes: read whole, changed by overrides, rejected with every problem at once."""
 
 from pathlib import Path
 
 import pytest
 
+from service.bundle.manifest import ImageInput
+from service.bundle.store import read_bundle
 from training.errors import RecipeError
-from training.recipe.loader import parse_recipe, read_any, read_recipe, recipe_names
+from training.recipe.loader import (
+    parse_image_recipe,
+    parse_recipe,
+    read_any,
+    read_recipe,
+    recipe_names,
+)
 
 _SOUND = """
 name = "tiny"
@@ -30,7 +38,7 @@ folds = 3
 family = "linear"
 
 [training]
-optimiser = "LBFGS"
+optimizer = "LBFGS"
 learning_rate = 1.0
 epochs = 5
 """
@@ -39,9 +47,9 @@ epochs = 5
 def _problems(text: str, folder: Path, overrides: tuple[str, ...] = ()) -> str:
     path = folder / "tiny.toml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(RecipeError) as refusal:
+    with pytest.raises(RecipeError) as rejection:
         read_recipe(str(path), overrides)
-    return str(refusal.value)
+    return str(rejection.value)
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -83,12 +91,12 @@ def test_contradictions_between_keys_are_said_together(tmp_path: Path) -> None:
 
     said = _problems(text, tmp_path)
 
-    assert "split: give test rows or folds" in said
-    assert "network.hidden: an mlp needs the widths of its layers" in said
+    assert "split: set test or folds" in said
+    assert "network.hidden_layer_sizes: mlp needs the sizes of its layers" in said
 
 
 def test_broken_toml_names_the_line(tmp_path: Path) -> None:
-    """What is no TOML is refused with the parser's place."""
+    """What is no TOML is rejected with the parser's place."""
     assert "line 2" in _problems("name = 'x'\ntitle = \n", tmp_path)
 
 
@@ -104,17 +112,23 @@ def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
     path.write_text(_SOUND, encoding="utf-8")
 
     recipe = read_recipe(
-        str(path), ["seed=7", "training.epochs=9", "preparation.scaler=robust", "network.hidden=[]"]
+        str(path),
+        [
+            "seed=7",
+            "training.epochs=9",
+            "preprocessing.scaler=robust",
+            "network.hidden_layer_sizes=[]",
+        ],
     )
 
     assert recipe.training is not None
     assert (recipe.seed, recipe.training.epochs) == (7, 9)
-    assert recipe.preparation.scaler == "robust"
-    assert recipe.network.hidden == []
+    assert recipe.preprocessing.scaler == "robust"
+    assert recipe.network.hidden_layer_sizes == []
 
 
 @pytest.mark.parametrize("override", ["seed", "=3", "name.first=1", "training.epoch=3"])
-def test_a_bad_override_is_refused(override: str) -> None:
+def test_a_bad_override_is_rejected(override: str) -> None:
     """An override without a value, into no section, or of an unknown key is a problem."""
     with pytest.raises(RecipeError):
         read_recipe("ice_cream", [override])
@@ -127,3 +141,16 @@ def test_a_recipe_survives_its_manifest() -> None:
     again = parse_recipe(recipe.model_dump(mode="json", exclude_defaults=True), "the manifest")
 
     assert again == recipe
+
+
+_MODELS = Path(__file__).parents[3] / "models"
+
+
+@pytest.mark.parametrize("path", sorted(_MODELS.glob("*/*/manifest.json")), ids=str)
+def test_a_shipped_manifest_holds_a_valid_recipe(path: Path) -> None:
+    """What made a shipped model can be read, and made again."""
+    manifest = read_bundle(path.parent).manifest
+    assert manifest.provenance is not None
+    parse = parse_image_recipe if isinstance(manifest.input, ImageInput) else parse_recipe
+
+    assert parse(manifest.provenance.recipe, "the manifest").name == manifest.name

@@ -16,16 +16,16 @@ def _report(name: str, folders: Folders, models: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "pictures"),
+    ("recipe", "images"),
     [("ice_cream", 4), ("admission", 7), ("iris", 6), ("xor", 3), ("fruit", 5), ("blobs", 6)],
 )
 def test_a_report_is_one_page_that_loads_nothing(
-    recipe: str, pictures: int, folders: Folders, tmp_path: Path
+    recipe: str, images: int, folders: Folders, tmp_path: Path
 ) -> None:
     """Its figures are inside it, and no address outside it is asked for."""
     page = _report(recipe, folders, tmp_path)
 
-    assert page.count("<svg") == page.count("<figcaption") == pictures
+    assert page.count("<svg") == page.count("<figcaption") == images
     for word in ("http://", "https://", "<script", "<link", "@import"):
         assert word not in page
     assert set(re.findall(r"(?:url\(|href=\"|src=\")(.)", page)) <= {"#", "d"}  # inside, or data
@@ -37,7 +37,7 @@ def test_a_report_says_how_it_was_measured_and_made(folders: Folders, tmp_path: 
 
     assert "6-fold cross-validation" in page
     assert "the training mean" in page
-    assert "python -m training ice_cream" in page
+    assert "onward train ice_cream" in page
     assert "[[features]]" in page
     assert "sha256" in page
 
@@ -89,7 +89,7 @@ def test_an_unmeasured_model_shows_its_own_rows(folders: Folders, tmp_path: Path
     page = _report("xor", folders, tmp_path)
 
     assert "Not measured" in page
-    assert "Its answers for the rows it learned from" in page
+    assert "Predictions for the training rows" in page
     assert page.count("different (") == 2
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.bundle.explanations import Additive, NumberTerm
-from service.bundle.outputs import ClassesOutput, ValueOutput
+from service.bundle.manifest import ClassesOutput, ValueOutput
 from tests.conftest import StartApp
 from tests.explained import publish_quadratic
 from tests.models import (

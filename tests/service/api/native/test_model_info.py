@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.disk import to_json
-from service.bundle.manifest import Baseline, Evaluation
-from service.bundle.outputs import ValueOutput
-from service.bundle.store import EXAMPLES, MODEL, write_bundle
+from service.bundle.manifest import Baseline, Evaluation, ValueOutput
+from service.bundle.store import EXAMPLES, MODEL, to_json, write_bundle
 from tests.conftest import StartApp
 from tests.models import (
     examples,
@@ -76,7 +74,7 @@ def test_a_model_tells_its_evaluation(start: StartApp) -> None:
 
 @pytest.mark.usefixtures("measured")
 def test_a_report_is_shown_and_can_do_nothing(start: StartApp) -> None:
-    """The page is the bundle's own; the policy lets it show style and pictures alone."""
+    """The page is the bundle's own; the policy lets it show style and images alone."""
     client = start()
 
     page = client.get("/models/price/report")

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.bundle.features import FeaturesInput
-from service.codecs.csv_lines import Lines
-from service.codecs.csv_open import open_csv
-from service.codecs.csv_records import Records
+from service.codecs.csv_header import open_csv
+from service.codecs.csv_reader import Lines, Records
 from service.codecs.features import FeatureCodec
 from service.codecs.ndjson_reader import JsonRows
 from service.codecs.row_batch import Reader

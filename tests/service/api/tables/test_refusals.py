@@ -49,7 +49,7 @@ TABLES: list[tuple[bytes, str]] = [
     (b"%PDF-1.7\n...", "The body is a PDF document, not a table of text. Save the table as CSV"),
     (b"PK\x03\x04....", "a zip archive or a spreadsheet (.xlsx, .ods)"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet of an old Excel (.xls)"),
-    (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (b"<!DOCTYPE html><html>", "a web page"),
     (gzip.compress(b"exam_1,exam_2\n45,85\n"), "say so by the header Content-Encoding: gzip"),
     (b"exam_1,exam_2\n45,\x0085\n", "bytes that are no text, the first at 17"),

@@ -21,7 +21,7 @@ from tests.models import (
 )
 from tests.service.api.test_nonsense import assert_contract
 from tests.tensors import LENGTH
-from tests.triton_models import identity, picture_classifier
+from tests.triton_models import identity, image_classifier
 
 RAW = {LENGTH: "0", "content-type": "application/octet-stream"}
 
@@ -196,9 +196,9 @@ def test_statistics_count_answers_failures_and_runs(models: Path, start: StartAp
 @pytest.mark.parametrize(
     ("model", "size", "dims", "layout"),
     [
-        (picture_classifier(), 1024, [3, 8, 8], "FORMAT_NCHW"),
-        (picture_classifier(1), 1, [3, 8, 8], "FORMAT_NCHW"),
-        (picture_classifier(2), 0, [2, 3, 8, 8], "FORMAT_NONE"),
+        (image_classifier(), 1024, [3, 8, 8], "FORMAT_NCHW"),
+        (image_classifier(1), 1, [3, 8, 8], "FORMAT_NCHW"),
+        (image_classifier(2), 0, [2, 3, 8, 8], "FORMAT_NONE"),
         (identity(TensorProto.UINT8, ["n", 28, 28, 1]), 1024, [28, 28, 1], "FORMAT_NHWC"),
         (identity(TensorProto.FLOAT, ["n", 5]), 1024, [5], "FORMAT_NONE"),
         (identity(TensorProto.FLOAT, [7, 5]), 0, [7, 5], "FORMAT_NONE"),

@@ -148,9 +148,9 @@ def test_bytes_that_do_not_add_up_are_counted(  # noqa: PLR0913, PLR0917 - a row
 
 
 STRINGS: list[tuple[bytes, str]] = [
-    (b"\x05\0\0", "end within a string"),
-    (b"\x05\0\0\0four", "end within a string"),
-    (b"\xff\xff\xff\xff", "end within a string"),
+    (b"\x05\0\0", "end within an element"),
+    (b"\x05\0\0\0four", "end within an element"),
+    (b"\xff\xff\xff\xff", "end within an element"),
     (b"\x01\0\0\0\xff", "not UTF-8"),
     (b"\x01\0\0\0a\x01\0\0\0b", "hold more than 1 strings, shape [1] holds 1"),
     (b"", "hold 0 strings"),
@@ -250,7 +250,7 @@ def test_a_gigabyte_that_is_only_declared_is_refused_at_once(models: Path, start
 
 
 def test_memory_stays_flat_under_hostile_requests(models: Path, start: StartApp) -> None:
-    """After a first round, a hundred more raise the process's peak by less than a few pictures."""
+    """After a first round, a hundred more raise the process's peak by less than a few images."""
     place_bare(models, "simple", sum_and_difference())
     client = start(max_body_bytes=2**22)
     bomb = gzip.compress(bytes(2**26), 9)

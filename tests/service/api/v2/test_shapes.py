@@ -12,7 +12,7 @@ from service.api.v2.protocol import classify
 from tests.conftest import StartApp
 from tests.models import place_bare
 from tests.service.api.test_nonsense import assert_contract
-from tests.triton_models import identity, picture_classifier
+from tests.triton_models import identity, image_classifier
 
 KINDS = {"FP32": TensorProto.FLOAT, "BYTES": TensorProto.STRING}
 
@@ -71,13 +71,11 @@ def test_an_empty_array_is_answered(models: Path, start: StartApp, shape: list[i
 
 def test_no_rows_are_ranked_as_none(models: Path, start: StartApp) -> None:
     """Classification of an output without rows is an output without rows."""
-    place_bare(models, "pictures", picture_classifier())
+    place_bare(models, "images", image_classifier())
     tensor = {"name": "data", "shape": [0, 3, 8, 8], "datatype": "FP32", "data": []}
     wanted = {"name": "scores", "parameters": {"classification": 2}}
 
-    answer = start().post(
-        "/v2/models/pictures/infer", json={"inputs": [tensor], "outputs": [wanted]}
-    )
+    answer = start().post("/v2/models/images/infer", json={"inputs": [tensor], "outputs": [wanted]})
 
     output = answer.json()["outputs"][0]
     assert (output["datatype"], output["shape"], output["data"]) == ("BYTES", [0, 2], [])

@@ -1,0 +1,248 @@
+"""Published versions by their files alone: which exist, which one serves, and their aliases."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from service.bundle.errors import BundleError
+from service.bundle.policy import ALIAS_PATTERN, HIGHEST_VERSION, STABLE, Choice, Latest, Policy
+from service.bundle.policy_file import change_policy, read_policy
+from service.bundle.store import EXAMPLES, MANIFEST, MODEL, read_bundle, versions_in
+from service.bundle.version_policy import select
+from service.spelling import nearest
+
+
+def published_names(models: Path) -> list[str]:
+    """The models that have a version, by name."""
+    if not models.is_dir():
+        return []
+    return sorted(home.name for home in models.iterdir() if versions_in(home))
+
+
+def versions_of(models: Path, name: str) -> list[int]:
+    """The versions of a model, ascending.
+
+    Raises:
+        BundleError: there is no such model; the message suggests the nearest name.
+    """
+    versions = versions_in(models / name)
+    if not versions:
+        names = published_names(models)
+        close = nearest(name, names)
+        hint = f" (did you mean {close}?)" if close else ""
+        available = ", ".join(names) or "none"
+        raise BundleError(f"There is no model {name!r} in {models}{hint}; available: {available}.")
+    return versions
+
+
+def version_number(models: Path, name: str, version: str) -> int:
+    """The number of a version that exists.
+
+    Raises:
+        BundleError: there is no such model or version.
+    """
+    available = versions_of(models, name)
+    if not re.fullmatch(r"[1-9][0-9]{0,18}", version) or int(version) not in available:
+        listed = ", ".join(map(str, available))
+        raise BundleError(f"Model {name!r} has no version {version!r}; available: {listed}.")
+    if int(version) > HIGHEST_VERSION:
+        raise BundleError(f"Version {version} is above {HIGHEST_VERSION}, and is not served.")
+    return int(version)
+
+
+def serving_version(models: Path, name: str) -> int | None:
+    """The version that serves requests without one, as far as the files tell.
+
+    A version that is not whole is skipped, as the service skips it.
+
+    Raises:
+        BundleError: the policy is not valid.
+    """
+    available = [str(version) for version in reversed(versions_in(models / name))]
+    if not available:
+        return None
+    policy = _policy(models, name)
+    failed: set[str] = set()
+    while found := select(policy, "latest", available, failed, {}).routes.get(None):
+        try:
+            require_whole(models / name / found)
+        except BundleError:
+            failed.add(found)
+        else:
+            return int(found)
+    return None
+
+
+def set_alias(models: Path, name: str, version: str, alias: str) -> str:
+    """Point an alias to this version, and report what has changed.
+
+    Raises:
+        BundleError: there is no such model or version, the name is no alias, the version is not
+            whole, or the policy is not valid or cannot be written.
+    """
+    if not re.fullmatch(ALIAS_PATTERN, alias):
+        raise BundleError(
+            f"{alias!r} cannot be an alias; it must begin with a letter, and letters, digits, "
+            "'_', '.' and '-' may follow."
+        )
+    number = version_number(models, name, version)
+    require_whole(models / name / version)
+    before, after = _changed(models, name, lambda policy: policy.moved(alias, number))
+    was = before.aliases.get(alias)
+    if was is not None and was.version == number:
+        return f"{name}: alias {alias} already points to version {number}."
+    earlier = f" (before: version {was.version})" if was is not None else ""
+    return f"{name}: alias {alias} now points to version {number}{earlier}.{_advice(after)}"
+
+
+def roll_back(models: Path, name: str, alias: str) -> str:
+    """Point an alias to the version that it had before, and report what has changed.
+
+    Where the alias ``stable`` was never set, the newest version serves; it is then set to the
+    version before that one.
+
+    Raises:
+        BundleError: there is no such model or alias, there is no earlier version, or the policy is
+            not valid or cannot be written.
+    """
+    available = versions_of(models, name)
+    serving = serving_version(models, name)
+
+    def change(policy: Policy) -> Policy:
+        if alias == STABLE and STABLE not in policy.aliases and serving is not None:
+            policy = policy.moved(STABLE, serving)
+        return policy.rolled_back(alias, available)
+
+    before, after = _changed(models, name, change)
+    now = after.aliases[alias].version
+    if alias not in before.aliases:
+        return (
+            f"{name}: version {now} serves again instead of version {serving}; "
+            f"alias {alias} points to it."
+        )
+    was = before.aliases[alias].version
+    return f"{name}: alias {alias} points to version {now} again (before: version {was})."
+
+
+def remove_alias(models: Path, name: str, alias: str) -> str:
+    """Remove an alias, and report what has changed.
+
+    Raises:
+        BundleError: there is no such model or alias, or the policy is not valid or cannot be
+            written.
+    """
+    versions_of(models, name)
+    before, after = _changed(models, name, lambda policy: policy.without(alias))
+    was = before.aliases.get(alias)
+    if was is None:
+        existing = ", ".join(before.aliases) or "none"
+        raise BundleError(f"Model {name!r} has no alias {alias!r}; existing: {existing}.")
+    return f"{name}: alias {alias} is removed; it pointed to version {was.version}.{_advice(after)}"
+
+
+def choose_versions(models: Path, name: str, choice: str) -> str:
+    """Choose which versions of a model serve: ``latest``, ``latest:2``, ``all``, or ``1,3``.
+
+    Raises:
+        BundleError: there is no such model or version, the choice is none of these, or the policy
+            is not valid or cannot be written.
+    """
+    available = versions_of(models, name)
+    chosen = _choice(choice)
+    if isinstance(chosen, tuple):
+        for number in chosen:
+            version_number(models, name, str(number))
+    _changed(models, name, lambda policy: policy.model_copy(update={"versions": chosen}))
+    listed = ", ".join(map(str, available))
+    shown = choice if isinstance(chosen, tuple) else f"{choice} of {listed}"
+    return f"{name}: versions that serve: {shown}."
+
+
+def listed_versions(models: Path, name: str) -> str:
+    """A table of a model's versions, newest first, with their aliases and which one serves.
+
+    Raises:
+        BundleError: there is no such model, or its policy is not valid.
+    """
+    available = versions_of(models, name)
+    policy = _policy(models, name)
+    serving = serving_version(models, name)
+    lines = [f"{'VERSION':<9}ALIASES"]
+    for version in reversed(available):
+        aliases = [alias for alias, at in policy.aliases.items() if at.version == version]
+        note = "  (serves requests that name no version)" if version == serving else ""
+        lines.append(f"{version:<9}{', '.join(aliases) or '-'}{note}")
+    return "\n".join(lines)
+
+
+def hold_serving(models: Path, name: str, version: int) -> None:
+    """Keep requests without a version on this one, whatever is published next.
+
+    Raises:
+        BundleError: the policy is not valid or cannot be written.
+    """
+    _changed(models, name, lambda policy: policy.moved(STABLE, version))
+
+
+def has_stable(models: Path, name: str) -> bool:
+    """Whether an alias, and not the newest version, decides what serves.
+
+    Raises:
+        BundleError: the policy is not valid.
+    """
+    return STABLE in _policy(models, name).aliases
+
+
+def require_whole(folder: Path) -> None:
+    """Check that a version could serve as far as its files tell; a bare one has only its graph.
+
+    Raises:
+        BundleError: it could not.
+    """
+    if any((folder / name).exists() for name in (MANIFEST, EXAMPLES)):
+        try:
+            read_bundle(folder)
+        except BundleError as error:
+            raise BundleError(f"{folder} cannot serve: {error}") from None
+    elif not (folder / MODEL).is_file():
+        raise BundleError(f"{folder} cannot serve: it holds no {MODEL}.")
+
+
+def _policy(models: Path, name: str) -> Policy:
+    try:
+        return read_policy(models / name) or Policy()
+    except BundleError as error:
+        raise BundleError(f"{name}: {error}") from None
+
+
+def _choice(text: str) -> Choice:
+    if text == "latest":
+        return "latest"
+    if text == "all":
+        return "all"
+    if found := re.fullmatch(r"latest:([1-9][0-9]{0,8})", text):
+        return Latest(latest=int(found[1]))
+    if re.fullmatch(r"[1-9][0-9]*(,[1-9][0-9]*)*", text):
+        return tuple(dict.fromkeys(map(int, text.split(","))))
+    raise BundleError(
+        f"{text!r} chooses no versions; write latest, latest:2, all, or numbers: 1,3."
+    )
+
+
+def _changed(models: Path, name: str, change: Callable[[Policy], Policy]) -> tuple[Policy, Policy]:
+    home = models / name
+    try:
+        return change_policy(home, change)
+    except BundleError as error:
+        raise BundleError(f"{name}: {error}") from None
+    except OSError as error:
+        raise BundleError(f"{home} cannot be written to: {error.strerror}.") from None
+
+
+def _advice(policy: Policy) -> str:
+    if STABLE in policy.aliases:
+        return ""
+    return (
+        " Requests that name no version go to the newest version that loads; set the alias "
+        f"{STABLE} to keep them on one version."
+    )

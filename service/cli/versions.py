@@ -1,0 +1,82 @@
+"""``onward publish``, ``rollback``, ``withdraw`` and ``versions``: which versions serve."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from service.bundle.errors import BundleError
+from service.bundle.policy import STABLE
+from service.bundle.versions import (
+    choose_versions,
+    listed_versions,
+    remove_alias,
+    roll_back,
+    set_alias,
+)
+from service.cli.options import add_settings, read_settings
+from service.errors import OnwardError
+
+_USAGE_ERROR = 2
+_EPILOG = (
+    "Changes policy.json in the model's folder; a running service follows within seconds. "
+    "Exit status: 0, or 2 with the reason on standard error."
+)
+
+
+def publish(arguments: Sequence[str]) -> int:
+    """Point an alias to a version; 2 where that cannot be done."""
+    parser = _parser("publish", "Serve a version: point an alias to it.")
+    parser.add_argument("version", help="number of the version")
+    parser.add_argument("--alias", default=STABLE, help=f"alias to set (default: {STABLE})")
+    options = parser.parse_args(arguments)
+    return _report(
+        options, lambda models: set_alias(models, options.name, options.version, options.alias)
+    )
+
+
+def rollback(arguments: Sequence[str]) -> int:
+    """Return to the previous version; 2 where there is none."""
+    parser = _parser("rollback", "Return to the version that served before.")
+    parser.add_argument("--alias", default=STABLE, help=f"alias to move (default: {STABLE})")
+    options = parser.parse_args(arguments)
+    return _report(options, lambda models: roll_back(models, options.name, options.alias))
+
+
+def withdraw(arguments: Sequence[str]) -> int:
+    """Remove an alias; 2 where there is none of that name."""
+    parser = _parser("withdraw", "Remove an alias; the versions stay.")
+    parser.add_argument("--alias", required=True, help="alias to remove")
+    options = parser.parse_args(arguments)
+    return _report(options, lambda models: remove_alias(models, options.name, options.alias))
+
+
+def versions(arguments: Sequence[str]) -> int:
+    """List a model's versions, or choose which of them serve."""
+    parser = _parser("versions", "List the versions of a model, or choose which of them serve.")
+    parser.add_argument(
+        "choice", nargs="?", help="latest, latest:2 (the two newest), all, or numbers: 1,3"
+    )
+    options = parser.parse_args(arguments)
+    if options.choice is None:
+        return _report(options, lambda models: listed_versions(models, options.name))
+    return _report(options, lambda models: choose_versions(models, options.name, options.choice))
+
+
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"onward {command}", description=description, epilog=_EPILOG
+    )
+    parser.add_argument("name", help="name of the model")
+    add_settings(parser, ("models",))
+    return parser
+
+
+def _report(options: argparse.Namespace, change: Callable[[Path], str]) -> int:
+    try:
+        sentence = change(read_settings(vars(options)).models)
+    except (BundleError, OnwardError) as error:
+        sys.stderr.write(f"{error}\n")
+        return _USAGE_ERROR
+    sys.stdout.write(f"{sentence}\n")
+    return 0

@@ -1,0 +1,76 @@
+"""Tiny models of images that answer what they see, so that a test can look through them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto, helper, numpy_helper
+
+from service.bundle.manifest import (
+    ClassesOutput,
+    Examples,
+    ImageInput,
+    Manifest,
+    Tensor,
+    Tolerance,
+    input_shape,
+)
+from tests.images import Pixels
+from tests.models import assembled, publish
+
+
+def publish_mirror(models: Path, rule: ImageInput, name: str = "mirror") -> Path:
+    """Publish a model whose probabilities are its pixels by 255, one label a number."""
+    count = int(np.prod(input_shape(rule)))
+    stated = Manifest(
+        format_version=1,
+        name=name,
+        title=name.capitalize(),
+        description=f"The {name} of the tests.",
+        task="multiclass",
+        input=rule,
+        output=ClassesOutput(
+            kind="classes", name="number", labels=[str(place) for place in range(count)]
+        ),
+        files={},
+    )
+    seen = np.arange(count) % 256
+    proof = Examples(
+        input=Tensor(
+            name="image",
+            datatype="UINT8",
+            shape=[1, *input_shape(rule)],
+            data=seen.astype(float).tolist(),
+        ),
+        output=Tensor(name="probabilities", shape=[1, count], data=(seen / 255).tolist()),
+        tolerance=Tolerance(absolute=1e-6, relative=1e-6),
+    )
+    return publish(models, stated, _mirror(rule, count), proof)
+
+
+def seen_by(answer: dict[str, Any], rule: ImageInput) -> Pixels:
+    """The pixels in an answer of the plain dialect."""
+    return pixels_of(list(answer["probabilities"].values()), rule)
+
+
+def pixels_of(shares: npt.ArrayLike, rule: ImageInput) -> Pixels:
+    """The pixels whose shares of 255 these are."""
+    pixels: Pixels = np.rint(np.array(shares) * 255).astype(np.uint8)
+    return pixels.reshape(input_shape(rule))
+
+
+def _mirror(rule: ImageInput, count: int) -> bytes:
+    constants = [
+        numpy_helper.from_array(np.array([-1, count], np.int64), "flat"),
+        numpy_helper.from_array(np.array(255, np.float32), "white"),
+    ]
+    nodes = [
+        helper.make_node("Cast", ["image"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["numbers", "flat"], ["row"]),
+        helper.make_node("Div", ["row", "white"], ["probabilities"]),
+    ]
+    shape: list[int | str | None] = ["batch", *input_shape(rule)]
+    inputs = [helper.make_tensor_value_info("image", TensorProto.UINT8, shape)]
+    outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", count])]
+    return assembled(nodes, inputs, outputs, constants)

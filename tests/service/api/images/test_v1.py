@@ -1,0 +1,65 @@
+"""Images by the protocol of TensorFlow Serving and KServe."""
+
+import base64
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from service.imaging.preprocess import read_image
+from tests.conftest import StartApp
+from tests.image_models import pixels_of, publish_mirror
+from tests.images import encoded, image_input, photograph
+
+RULE = image_input(4, 5)
+PHOTO = encoded(photograph(40, 60), "JPEG")
+SEEN = read_image(PHOTO, RULE)
+CODED = {"b64": base64.b64encode(PHOTO).decode()}
+
+
+@pytest.fixture
+def client(models: Path, start: StartApp) -> httpx.Client:
+    """A client of a service with the mirror."""
+    publish_mirror(models, RULE)
+    return start()
+
+
+@pytest.mark.parametrize(
+    "instance", [CODED, {"image": CODED}, {"image": CODED["b64"]}, CODED["b64"], SEEN.tolist()]
+)
+def test_instances_are_images_in_base64_or_pixels(client: httpx.Client, instance: object) -> None:
+    """Each instance gets a row of the graph's output."""
+    answer = client.post("/v1/models/mirror:predict", json={"instances": [instance] * 2})
+
+    rows = answer.json()["predictions"]
+    assert np.array_equal([pixels_of(row, RULE) for row in rows], [SEEN, SEEN])
+
+
+def test_inputs_are_a_column_of_images(client: httpx.Client) -> None:
+    """Columns hold what instances hold, bare or under the input's name."""
+    for inputs in ([CODED, SEEN.tolist()], {"image": [CODED, SEEN.tolist()]}):
+        answer = client.post("/v1/models/mirror:predict", json={"inputs": inputs})
+        rows = answer.json()["outputs"]
+        assert np.array_equal([pixels_of(row, RULE) for row in rows], [SEEN, SEEN])
+
+
+def test_images_are_classified(client: httpx.Client) -> None:
+    """Examples may be images too."""
+    answer = client.post("/v1/models/mirror:classify", json={"examples": [{"image": CODED}]})
+
+    (pairs,) = answer.json()["results"]
+    assert [label for label, _ in pairs] == [str(place) for place in range(60)]
+    assert np.array_equal(pixels_of([share for _, share in pairs], RULE), SEEN)
+
+
+def test_a_wrong_instance_is_named(client: httpx.Client) -> None:
+    """The sentence says which instance, and what it is."""
+    broken = {"b64": base64.b64encode(b"%PDF-1.4").decode()}
+
+    answer = client.post("/v1/models/mirror:predict", json={"instances": [CODED, broken]})
+    column = client.post("/v1/models/mirror:predict", json={"inputs": "x"})
+
+    assert answer.status_code == column.status_code == 400
+    assert answer.json()["error"].startswith("Instance 1: This is a PDF document")
+    assert column.json()["error"].startswith("'inputs' must be a list of images")

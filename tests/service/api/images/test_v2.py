@@ -1,0 +1,114 @@
+"""Images by the Open Inference Protocol: pixels, or whole files as BYTES."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.http as triton
+
+from service.imaging.preprocess import read_image
+from tests.conftest import StartApp
+from tests.image_models import pixels_of, publish_mirror
+from tests.images import encoded, image_input, photograph
+
+RULE = image_input(4, 5)
+PHOTO = encoded(photograph(40, 60), "JPEG")
+OTHER = encoded(photograph(30, 20, seed=1))
+SEEN = [read_image(PHOTO, RULE), read_image(OTHER, RULE)]
+PATH = "/v2/models/mirror/infer"
+
+
+@pytest.fixture
+def client(models: Path, start: StartApp) -> httpx.Client:
+    """A client of a service with the mirror."""
+    publish_mirror(models, RULE)
+    return start()
+
+
+def asked(shape: list[int], datatype: str, data: object) -> dict[str, Any]:
+    """A request of one tensor."""
+    return {"inputs": [{"name": "image", "shape": shape, "datatype": datatype, "data": data}]}
+
+
+def seen(answer: httpx.Response) -> list[Any]:
+    """The pixels of each image in an answer."""
+    assert answer.status_code == 200, answer.text
+    (output,) = answer.json()["outputs"]
+    rows = np.array(output["data"]).reshape(output["shape"])
+    return [pixels_of(row, RULE) for row in rows]
+
+
+def test_metadata_and_configuration_tell_the_graphs_own_pixels(client: httpx.Client) -> None:
+    """The tensor is UINT8, batch, height, width, channels."""
+    about = client.get("/v2/models/mirror").json()
+    config = client.get("/v2/models/mirror/config").json()
+
+    assert about["inputs"] == [{"name": "image", "datatype": "UINT8", "shape": [-1, 4, 5, 3]}]
+    assert config["input"] == [
+        {"name": "image", "data_type": "TYPE_UINT8", "dims": [4, 5, 3], "format": "FORMAT_NHWC"}
+    ]
+
+
+def test_pixels_and_files_are_answered_alike(client: httpx.Client) -> None:
+    """UINT8 pixels and BYTES of base64 text give the same rows."""
+    text = [base64.b64encode(content).decode() for content in (PHOTO, OTHER)]
+
+    pixels = client.post(PATH, json=asked([2, 4, 5, 3], "UINT8", np.array(SEEN).tolist()))
+    files = client.post(PATH, json=asked([2], "BYTES", text))
+    column = client.post(PATH, json=asked([2, 1], "BYTES", [[one] for one in text]))
+
+    assert np.array_equal(seen(pixels), SEEN)
+    assert np.array_equal(seen(files), SEEN)
+    assert np.array_equal(seen(column), SEEN)
+
+
+def test_tritons_client_sends_files_and_pixels(client: httpx.Client) -> None:
+    """Its binary BYTES elements are files as they are, and a tensor of numpy's pixels works."""
+    address = str(client.base_url).removeprefix("http://").rstrip("/")
+    remote = triton.InferenceServerClient(address)
+    for values, datatype in (
+        (np.array([PHOTO, OTHER], np.object_), "BYTES"),
+        (np.array(SEEN), "UINT8"),
+    ):
+        tensor = triton.InferInput("image", values.shape, datatype)
+        tensor.set_data_from_numpy(values)
+        rows = remote.infer("mirror", [tensor]).as_numpy("probabilities")
+        assert np.array_equal([pixels_of(row, RULE) for row in rows], SEEN)
+    remote.close()
+
+
+def test_a_raw_body_is_one_image(client: httpx.Client) -> None:
+    """With the header 0 the whole body is a file, or the model's own pixels."""
+    headers = {"inference-header-content-length": "0"}
+
+    for content in (PHOTO, SEEN[0].tobytes()):
+        answer = client.post(PATH, content=content, headers=headers)
+        assert answer.status_code == 200, answer.text
+        length = int(answer.headers["inference-header-content-length"])
+        row = np.frombuffer(answer.content[length:], np.float32)
+        assert np.array_equal(pixels_of(row, RULE), SEEN[0])
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (asked([1], "BYTES", ["JVBERi0xLjQ="]), "Element 0: This is a PDF document"),
+        (asked([1], "BYTES", ["%%"]), "Element 0: Its text is not base64"),
+        (asked([2], "BYTES", ["JVBERi0xLjQ="]), "1 images were sent, and its shape holds 2"),
+        (asked([0], "BYTES", []), "BYTES are files of images, so send [how many]"),
+        (asked([1, 3], "BYTES", ["", "", ""]), "so send [how many]"),
+        (asked([1, 4, 5, 3], "FP32", [0.0] * 60), 'has datatype "FP32"; the model expects UINT8'),
+        (asked([1, 4, 5], "UINT8", [0] * 20), "the model expects [-1, 4, 5, 3]"),
+    ],
+)
+def test_what_is_neither_is_refused(
+    client: httpx.Client, request_: dict[str, Any], said: str
+) -> None:
+    """Wrong types, shapes and files get a sentence that says what the model takes."""
+    answer = client.post(PATH, json=request_)
+
+    assert answer.status_code == 400, answer.text
+    assert said in answer.json()["error"]

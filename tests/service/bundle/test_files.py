@@ -1,0 +1,129 @@
+"""Files of a models folder are read only where they are regular, small enough, and inside."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.bundle.errors import BundleError
+from service.bundle.store import path_inside, read_file, read_optional
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def unix_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+def zeros(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def circle(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def long_target(path: Path) -> None:
+    path.symlink_to("x" * 300)
+
+
+def through_a_file(path: Path) -> None:
+    path.with_name("file").write_text("")
+    path.symlink_to("file/content")
+
+
+def sparse(path: Path) -> None:
+    path.write_bytes(b"{}")
+    os.truncate(path, 100 * 10**9)
+
+
+ODD: list[tuple[Callable[[Path], None], str]] = [
+    (fifo, "is not a regular file"),
+    (unix_socket, "is not a regular file"),
+    (zeros, "is not a regular file"),
+    (folder, "is not a regular file"),
+    (dangling, "is a link to nowhere"),
+    (circle, "cannot be read: Too many levels of symbolic links"),
+    (long_target, "cannot be read: File name too long"),
+    (through_a_file, "cannot be read: Not a directory"),
+    (sparse, "has 100,000,000,000 bytes, and at most"),
+]
+
+
+@pytest.mark.parametrize(("make", "reason"), ODD, ids=lambda part: getattr(part, "__name__", ""))
+def test_anything_but_a_readable_regular_file_is_an_error(
+    tmp_path: Path, make: Callable[[Path], None], reason: str
+) -> None:
+    """A pipe is not waited for, a device not read, and a large file not begun."""
+    path = tmp_path / "policy.json"
+    make(path)
+
+    for read in (read_file, read_optional):
+        with pytest.raises(BundleError, match=rf"policy\.json {reason}"):
+            read(path)
+
+
+def test_a_link_to_a_regular_file_is_read(tmp_path: Path) -> None:
+    """As a mounted ConfigMap has them."""
+    (tmp_path / "data").write_bytes(b"{}")
+    (tmp_path / "policy.json").symlink_to(tmp_path / "data")
+
+    assert read_file(tmp_path / "policy.json") == b"{}"
+
+
+def test_what_is_not_there_is_optional(tmp_path: Path) -> None:
+    """Only a name that nothing has counts as absent."""
+    assert read_optional(tmp_path / "policy.json") is None
+    with pytest.raises(BundleError, match=r"policy\.json is missing"):
+        read_file(tmp_path / "policy.json")
+
+
+@pytest.mark.parametrize("name", ["weights.bin", "parts/weights.bin", "parts/../weights.bin", "in"])
+def test_a_name_inside_the_folder_is_accepted(tmp_path: Path, name: str) -> None:
+    """Also by a link that stays inside."""
+    home = tmp_path / "1"
+    (home / "parts").mkdir(parents=True)
+    (home / "in").symlink_to("parts/weights.bin")
+
+    (home / "parts" / "weights.bin").write_bytes(b"1")
+    (home / "weights.bin").write_bytes(b"1")
+
+    assert read_file(path_inside(home, name)) == b"1"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../weights.bin",
+        "parts/../../weights.bin",
+        "../1/weights.bin",
+        "/etc/hosts",
+        "out",
+        "through/weights.bin",
+        "chain",
+        "nul\0byte",
+    ],
+)
+def test_a_name_that_leads_out_of_the_folder_is_an_error(tmp_path: Path, name: str) -> None:
+    """Upwards, absolute, by a link to a file or to a folder, and even where it leads back in."""
+    home = tmp_path / "1"
+    home.mkdir()
+    (home / "out").symlink_to("/etc/hosts")
+    (home / "through").symlink_to(tmp_path)
+    (home / "chain").symlink_to("out")
+
+    with pytest.raises(BundleError, match=r"leads out of|cannot be read"):
+        path_inside(home, name)

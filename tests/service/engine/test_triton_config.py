@@ -1,0 +1,120 @@
+"""What is read beside a bare model: labels, from its own folder and from nowhere else."""
+
+from pathlib import Path
+
+import pytest
+
+from service.bundle.policy import Choice, Latest
+from service.engine.repository import configured_labels, configured_versions
+
+CONFIG = 'output [ { name: "scores" dims: [ 3 ] label_filename: %s } ]'
+
+
+def write(home: Path, named: str, labels: bytes = b"red\ngreen\n") -> None:
+    (home / "config.pbtxt").write_text(CONFIG % named)
+    (home / "colours.txt").write_bytes(labels)
+
+
+@pytest.mark.parametrize("named", ['"colours.txt"', "'colours.txt'", '   "colours.txt"'])
+def test_labels_are_the_lines_of_the_file_that_the_configuration_names(
+    tmp_path: Path, named: str
+) -> None:
+    """One label a line, in whatever quotes the name stands."""
+    write(tmp_path, named)
+
+    assert configured_labels(tmp_path) == {"scores": ("red", "green")}
+
+
+def test_without_a_configuration_there_are_no_labels(tmp_path: Path) -> None:
+    """A file of labels alone says nothing."""
+    (tmp_path / "colours.txt").write_text("red")
+
+    assert configured_labels(tmp_path) == {}
+
+
+@pytest.mark.parametrize("named", ['"../colours.txt"', '"/etc/hosts"', '"a/b.txt"', '".."', "7"])
+def test_a_name_that_leads_elsewhere_is_not_followed(tmp_path: Path, named: str) -> None:
+    """Only a plain file name is one."""
+    home = tmp_path / "model"
+    home.mkdir()
+    write(home, named)
+    (tmp_path / "colours.txt").write_text("elsewhere")
+
+    assert configured_labels(home) == {}
+
+
+def test_labels_that_cannot_be_read_are_reported_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A missing file or one that is not text costs the labels, not the model."""
+    write(tmp_path, '"missing.txt"')
+    missing = configured_labels(tmp_path)
+    write(tmp_path, '"colours.txt"', b"\xff\xfe")
+    unreadable = configured_labels(tmp_path)
+
+    assert (missing, unreadable) == ({}, {})
+    assert caplog.messages == ["labels cannot be read"] * 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        '# label_filename: "colours.txt"',
+        'output [ { name: "scores" # label_filename: "colours.txt"\n } ]',
+        'output { name: "label_filename: \\"colours.txt\\"" }',
+        'input [ { name: "scores" label_filename: "colours.txt" } ]',
+        'output { label_filename: "colours.txt" }',
+        'output { name: "scores" other { label_filename: "colours.txt" } }',
+        "} ] output",
+        "",
+    ],
+)
+def test_what_is_no_label_file_of_an_output_is_not_read_as_one(tmp_path: Path, config: str) -> None:
+    """Comments, strings, inputs, and an output without a name give no labels."""
+    write(tmp_path, '"colours.txt"')
+    (tmp_path / "config.pbtxt").write_text(config)
+
+    assert configured_labels(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        'output [ { name: "a" dims: [ 3 ] }, { label_filename: "colours.txt", name: "b" } ]',
+        'output { name: "a" } output: { name: "b"; label_filename: "colours.txt" }',
+        """# output {\noutput [ { name: "b" reshape { shape: [ ] }
+        label_filename: 'colours.txt' } ]""",
+    ],
+)
+def test_labels_belong_to_the_output_they_stand_under(tmp_path: Path, config: str) -> None:
+    """Another output has none."""
+    write(tmp_path, '"colours.txt"')
+    (tmp_path / "config.pbtxt").write_text(config)
+
+    assert configured_labels(tmp_path) == {"b": ("red", "green")}
+
+
+@pytest.mark.parametrize(
+    ("config", "versions"),
+    [
+        ("version_policy: { all { }}", "all"),
+        ("version_policy { latest { num_versions: 2 } }", Latest(latest=2)),
+        ("version_policy: { latest: { } }", Latest(latest=1)),
+        ("version_policy: { specific: { versions: [1, 3] } }", (1, 3)),
+        ("version_policy {\n specific {\n versions: 1\n versions: 3\n }\n}\ninput [ ]", (1, 3)),
+        ('name: "m" max_batch_size: 8 version_policy: { all { } } output [ ]', "all"),
+        ("# version_policy: { all { } }\nmax_batch_size: 8", None),
+        ('name: "version_policy { all { } }"', None),
+        ("version_policy", None),
+        ("version_policy: { latest { num_versions: 0 } }", None),
+        ("version_policy: { specific { versions: [" + "9" * 5000 + "] } }", None),
+        ("version_policy { specific { } }", None),
+    ],
+)
+def test_the_versions_that_serve_elsewhere_serve_here(
+    tmp_path: Path, config: str, versions: Choice | None
+) -> None:
+    """Triton's three policies in the ways that its files write them; what is none is left alone."""
+    (tmp_path / "config.pbtxt").write_text(config)
+
+    assert configured_versions(tmp_path) == versions

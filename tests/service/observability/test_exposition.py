@@ -1,0 +1,91 @@
+"""Plain numbers: the same metrics as the library counts, and sums over processes."""
+
+import re
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Histogram
+
+from service.observability.metrics import (
+    LOAD_SECONDS,
+    ROWS,
+    SECONDS,
+    Counts,
+    Distribution,
+    Metrics,
+    Phases,
+    Snapshot,
+    add_counts,
+)
+from tests.scraped import scraped
+
+BOUNDS = (
+    *(0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005),
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+
+
+def test_histograms_of_phases_are_those_of_single_observations() -> None:
+    """Values of every size, those on a bucket's end and beyond the last one too."""
+    random = np.random.default_rng(1)
+    seconds = [*(10 ** random.uniform(-6, 2, 300)).tolist(), *BOUNDS, 0.0, 100.0]
+    oracle = Histogram("it", "it", registry=CollectorRegistry(), buckets=BOUNDS)
+    metrics = Metrics()
+
+    for value in seconds:
+        oracle.observe(value)
+        metrics.predicted("m", "1", "plain", 2, Phases(value, value, value, value))
+    text = scraped(metrics).decode()
+
+    expected = {
+        f'onward_phase_seconds_bucket{{le="{sample.labels["le"]}",model="m",phase="{phase}",'
+        f'version="1"}} {sample.value}'
+        for (family,) in [oracle.collect()]
+        for sample in family.samples
+        if sample.name == "it_bucket"
+        for phase in Phases._fields
+    }
+    assert expected <= set(text.splitlines())
+    sums = re.findall(r"^onward_phase_seconds_sum.* (\S+)$", text, re.MULTILINE)
+    np.testing.assert_allclose([float(one) for one in sums], [sum(seconds)] * 4)
+    assert f'onward_rows_total{{model="m",version="1"}} {2.0 * len(seconds)}' in text
+
+
+def test_a_second_scrape_without_requests_in_between_reads_the_same() -> None:
+    """Nothing is counted twice."""
+    metrics = Metrics()
+    metrics.predicted("m", "1", "v2", 1, Phases(0, 0, 0, 0))
+    metrics.responded(200)
+
+    first, second = scraped(metrics), scraped(metrics)
+
+    assert first == second
+    assert b'onward_responses_total{status="200"} 1.0' in first
+
+
+def counted(times: int) -> Snapshot:
+    """Every kind of number, so many times."""
+    snapshot = Snapshot()
+    for _ in range(times):
+        counts = snapshot.counts
+        add_counts(counts.statuses, {200: 2, 404: 1})
+        add_counts(counts.rejections, {"url_too_long": 1})
+        counts.evictions += 1
+        counts.loads.setdefault("ready", Distribution.over(LOAD_SECONDS)).observe(LOAD_SECONDS, 0.5)
+        version = counts.of("m", "1")
+        version.add_prediction("v1", 3, Phases(0.5, 0.25, 64.0, 0.0))
+        version.failed_rows += 1
+        add_counts(version.failed.setdefault("csv", {}), {"invalid_input": 1})
+        version.runs.observe(ROWS, 100_000)
+        add_counts(version.explanations, {"ok": 1})
+        version.explanation_seconds.observe(SECONDS, 0.125)
+        add_counts(version.shadow_requests, {"compared": 2})
+    return snapshot
+
+
+def test_the_sum_of_processes_is_what_one_process_would_have_counted() -> None:
+    """Field by field, also after a trip through JSON."""
+    sums = Counts()
+    for snapshot in (counted(2), counted(1), Snapshot()):
+        sums.add(Snapshot.from_json(snapshot.to_json()).counts)
+
+    assert sums == counted(3).counts

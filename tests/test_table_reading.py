@@ -1,0 +1,234 @@
+"""One reading of a table: the service reads every cell that training read, as the same number."""
+
+import csv
+import io
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from service.__main__ import main as serve
+from service.bundle.features import FeaturesInput
+from service.codecs.csv_header import open_csv
+from service.codecs.features import FeatureCodec
+from tests.conftest import StartApp
+from training.__main__ import main as train
+from training.autorecipe.draft import draft
+from training.data.csv import UNKNOWN, layout_of, read_csv
+from training.data.sources import Folders, load
+from training.data.table import Dataset, Table, encode, encode_features, with_target
+from training.export.manifest import input_of
+from training.export.published import open_model
+
+ROWS = 120
+MESSY = {
+    "income": ["unknown", "n/a", *['"${:,}"'] * 8],
+    "share": ["{} %"],
+    "amount": ["1.{:03d},5"],
+    "active": ["yes", "no"],
+    "note": ['"two\nlines"', '"a ""quote"""', "plain"],
+}
+
+
+def messy(separator: str = ";", spellings: dict[str, list[str]] = MESSY) -> str:
+    """A table whose cells are written in these ways, and a target that depends on a number."""
+    chance = random.Random(7)  # noqa: S311 - a table, not a secret
+    lines = [separator.join([*spellings, "y"])]
+    for row in range(ROWS):
+        number = chance.randrange(10_000, 99_999)
+        cells = [
+            choices[row % len(choices)].format(number % 1000 if "03d" in choices[0] else number)
+            for choices in spellings.values()
+        ]
+        lines.append(separator.join([*cells, f"{number / 1000 + row % 2:.0f}"]))
+    return "\n".join(lines) + "\n"
+
+
+def columns(separator: str, *names_and_cells: tuple[str, Callable[[random.Random], str]]) -> str:
+    """A table of made-up cells."""
+    chance = random.Random(5)  # noqa: S311 - a table, not a secret
+    rows = [[name for name, _ in names_and_cells]]
+    rows += [[cell(chance) for _, cell in names_and_cells] for _ in range(ROWS)]
+    return "\n".join(separator.join(row) for row in rows) + "\n"
+
+
+def grouped(mark: str, decimal: str = ".") -> Callable[[random.Random], str]:
+    """Numbers with two decimals and a thousands mark."""
+
+    def cell(chance: random.Random) -> str:
+        text = f"{chance.randrange(100, 99_999_999) / 100:,.2f}"
+        return text.translate({ord(","): mark, ord("."): decimal})
+
+    return cell
+
+
+def small(chance: random.Random) -> str:
+    return f"{chance.random():.2f}"
+
+
+def small_with_comma(chance: random.Random) -> str:
+    return small(chance).replace(".", ",")
+
+
+def one_of(*words: str) -> Callable[[random.Random], str]:
+    return lambda chance: chance.choice(words)
+
+
+TABLES: dict[str, bytes] = {
+    "everything": messy().encode("utf-8-sig"),
+    "everything, with commas": messy(",", MESSY | {"amount": ["{}.5"]}).encode("utf-8-sig"),
+    "UTF-16": messy().encode("utf-16"),
+    "UTF-16 without a mark": messy().encode("utf-16-le"),
+    "Windows-1252": columns(
+        ";", ("ort", one_of("Köln", "Bonn")), ("x", small), ("y", small)
+    ).encode("cp1252"),
+    "point and comma of thousands": columns(";", ("x", grouped(",")), ("y", small)).encode(),
+    "decimal comma and points": columns(
+        ";", ("x", grouped(".", ",")), ("y", small_with_comma)
+    ).encode(),
+    "narrow blanks and a unit": columns(
+        ";", ("x", lambda c: grouped("\u202f", ",")(c) + " €"), ("y", small_with_comma)
+    ).encode(),
+    "apostrophes": columns(";", ("x", grouped("'")), ("y", small)).encode(),
+    "decimal commas in quotes": columns(
+        ",",
+        ("x", lambda c: f'"{small_with_comma(c)}"'),
+        ("y", lambda c: f'"{small_with_comma(c)}"'),
+    ).encode(),
+    "single quotes": columns(
+        ",", ("x", one_of("'a'", "'b, c'")), ("z", one_of("'d'", "'e'")), ("y", small)
+    ).encode(),
+    "a number for missing values": columns(
+        ",", ("x", one_of("-", "1.5", "2.5", "3", "4", "5", "6")), ("y", small)
+    ).encode(),
+    "words in other cases": columns(
+        ",", ("x", one_of("NONE", "Nan", *"123456789")), ("z", one_of("none", "some")), ("y", small)
+    ).encode(),
+    "a column without a name": columns(
+        ",", ("", one_of(*"1234")), ("x", small), ("y", small)
+    ).encode(),
+    "a name of two lines": columns(
+        ",", ('"x\n(m)"', small), ("z", one_of("a", "b")), ("y", small)
+    ).encode(),
+    "more names than cells": columns(",", ("x", small), ("y", small))
+    .replace("x,y", "x,y,z", 1)
+    .encode(),
+    "titles": ("Report;;\n;;\n" + columns(";", ("a", small), ("b", small), ("y", small))).encode(),
+    "a declared separator": ("sep=|\n" + columns("|", ("a", small), ("y", small))).encode(),
+    "old line ends": columns(",", ("a", small), ("y", small)).replace("\n", "\r").encode(),
+}
+
+
+def rows_of(codec: FeatureCodec, body: bytes) -> tuple[npt.NDArray[np.float32], list[str]]:
+    """What the service reads of a table, and the sentences of the rows that it rejects."""
+    reader, _ = open_csv(body, codec, whole=False, longest=1 << 20)
+    reader.end()
+    numbers, faults = [], []
+    while (block := reader.take(4096)) is not None:
+        numbers.append(block.numbers)
+        faults += [fault.sentence for fault in block.faults.values()]
+    return np.concatenate(numbers), faults
+
+
+def drafted(path: Path, target: str, folder: Path) -> tuple[Table, Dataset, FeatureCodec]:
+    """A table as its drafted recipe reads it, and what the service knows of it by the manifest."""
+    recipe = draft(read_csv(path, UNKNOWN), str(path), target, "table", None).recipe
+    whole = load(recipe.data, Folders(None, folder))
+    table = with_target(whole, recipe.target)
+    data = encode(table, recipe, np.arange(table.frame.height))
+    described = input_of(data, data.features).model_dump_json(exclude_none=True)
+    return table, data, FeatureCodec(FeaturesInput.model_validate_json(described))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_cell_is_read_as_in_training(tmp_path: Path, name: str) -> None:
+    """Whatever training found out of a file, the manifest tells the service."""
+    path = tmp_path / "table.csv"
+    path.write_bytes(TABLES[name])
+
+    table, data, codec = drafted(path, "y", tmp_path)
+    numbers, faults = rows_of(codec, TABLES[name])
+
+    assert table.frame.height == ROWS
+    assert faults == []
+    np.testing.assert_array_equal(numbers, data.features)
+
+
+def test_a_table_without_a_header_is_read_by_position(tmp_path: Path) -> None:
+    """Its first line is a row; a table that names the columns is read as well."""
+    table = columns(",", ("", small), ("", one_of("a", "b")), ("", small)).partition("\n")[2]
+    path = tmp_path / "table.csv"
+    path.write_text(table)
+
+    _, data, codec = drafted(path, "3", tmp_path)
+    numbers, faults = rows_of(codec, table.encode())
+    named, _ = rows_of(codec, b"column_2,column_1,column_3\na,0.5,1\n")
+
+    assert faults == []
+    np.testing.assert_array_equal(numbers, data.features)
+    assert named.tolist() == [[0.5, 0.0]]
+
+
+def test_cells_written_otherwise_than_in_training_are_read_or_reported(tmp_path: Path) -> None:
+    """Plain numbers are read; another currency is an error of its row, with what to write."""
+    path = tmp_path / "table.csv"
+    path.write_text(
+        columns(",", ("income", lambda c: f'"${c.randrange(1000, 9999):,}"'), ("y", small))
+    )
+
+    _, _, codec = drafted(path, "y", tmp_path)
+    numbers, faults = rows_of(
+        codec, b'income\n38824\n"$38,824"\n"38,824"\n-$5\n"EUR 38,824"\n38.824.000\n'
+    )
+
+    assert numbers[:4, 0].tolist() == [38824, 38824, 38824, -5]
+    wanted = "feature 'income' must be a whole number of $, got"
+    only = 'only "," may part the thousands of this table.'
+    assert faults == [
+        f'Line 6: {wanted} "EUR 38,824". Write 38,824, without anything beside the number.',
+        f'Line 7: {wanted} "38.824.000". Write 38824000: {only}',
+    ]
+
+
+def test_another_decimal_mark_than_in_training_is_noticed(tmp_path: Path) -> None:
+    """A table of decimal commas teaches nothing about one of points, and the other way round."""
+    path = tmp_path / "table.csv"
+    path.write_text(columns(";", ("x", small_with_comma), ("y", small_with_comma)))
+
+    _, _, codec = drafted(path, "y", tmp_path)
+    comma, _ = rows_of(codec, b"x;z\n1,5;a\n2;b\n")
+    point, _ = rows_of(codec, b"x,z\n1.5,a\n2.25,b\n")
+
+    assert comma[:, 0].tolist() == [1.5, 2]
+    assert point[:, 0].tolist() == [1.5, 2.25]
+
+
+def test_a_messy_csv_is_trained_scored_and_answered(
+    tmp_path: Path, models: Path, start: StartApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By two commands and over HTTP, each row that training used has the graph's own answer."""
+    monkeypatch.chdir(tmp_path)
+    body = TABLES["everything"]
+    Path("messy.csv").write_bytes(body)
+
+    assert train(["new", "--csv", "messy.csv", "--target", "y", "--models", str(models)]) == 0
+    assert serve(["score", "messy", "messy.csv", "-o", "scored.csv", "--models", str(models)]) == 0
+    kind = {"content-type": "text/csv"}
+    answer = start().post("/models/messy/predict", content=body, headers=kind)
+
+    published = open_model(models, "messy")
+    features = encode_features(
+        read_csv(Path("messy.csv"), layout_of(published.recipe.data)), published.columns
+    )
+    expected = published.graph.predict(features)[:, 0]
+    assert answer.status_code == 200
+    assert answer.content == Path("scored.csv").read_bytes()
+    text = answer.content.decode("utf-8-sig")
+    scored = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=";"))
+    assert [row["error"] for row in scored] == [""] * ROWS
+    assert [row["note"] for row in scored][:3] == ["two\nlines", 'a "quote"', "plain"]
+    values = [float(row["value"].replace(",", ".")) for row in scored]
+    assert values == pytest.approx(expected.tolist(), rel=1e-5)

@@ -1,0 +1,65 @@
+"""What is said of a table before its model's figures, and where it is read."""
+
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.autorecipe.draft import Draft, draft
+from training.autorecipe.quality import about_columns, rare_label
+from training.data.csv import UNKNOWN, read_csv
+from training.data.sources import Folders, load
+from training.recipe.loader import read_recipe
+from training.run import run
+
+
+def _drafted(folder: Path) -> Draft:
+    """300 rows of which two repeat, four without a target, one label in six rare."""
+    generator = np.random.default_rng(1)
+    lines = [
+        f"{k % 7},{generator.normal():.4f},same,{1000 + 7 * k},{'rare' if k % 6 == 0 else 'usual'}"
+        for k in range(294)
+    ]
+    lines += lines[:2] + ["1,0.5,same,77,"] * 4
+    path = folder / "table.csv"
+    path.write_text("\n".join(["x,z,constant,customer_id,y", *lines]), encoding="utf-8")
+    return draft(read_csv(path, UNKNOWN), str(path), "y", "table", None)
+
+
+def test_a_report_says_what_the_draft_noticed(folders: Folders, tmp_path: Path) -> None:
+    """Rows, columns and the rare label stand before the table of metrics."""
+    drafted = _drafted(tmp_path)
+
+    folder = run(drafted.recipe, tmp_path, folders).folder
+
+    page = unescape((folder / "report.html").read_text(encoding="utf-8"))
+    before = page[: page.index("<th>metric</th>")]
+    for sentence in (
+        "4 rows have no valid target and are skipped.",
+        "Duplicate rows: 2",
+        "The label 'rare' is rare (16.9%)",
+        "The decision threshold has the best F1",
+        "Not used: constant (constant).",
+        "Not used: customer_id (an identifier).",
+    ):
+        assert sentence in before
+    assert drafted.recipe.target.labels == ["usual", "rare"]
+
+
+def test_columns_that_a_recipe_passes_by_are_named(folders: Folders) -> None:
+    """What a table has and its model does not see is said, with the reason where there is one."""
+    recipe = read_recipe("king_county")
+
+    said = about_columns(recipe, load(recipe.data, folders))
+
+    assert "Not used: id (an identifier)." in said
+
+
+@pytest.mark.parametrize(("rows", "rare"), [(40, "admitted"), (10, "admitted"), (45, None)])
+def test_one_of_two_labels_may_be_rare(rows: int, rare: str | None) -> None:
+    """Above a third of the rows neither label is."""
+    target = np.zeros(115)
+    target[:rows] = 1
+
+    assert rare_label(read_recipe("admission"), target) == rare

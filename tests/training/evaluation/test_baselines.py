@@ -1,0 +1,24 @@
+"""The shipped models of images hold what the results page claims of them."""
+
+from pathlib import Path
+
+import pytest
+
+from service.bundle.versions import published_names
+from training.data.sources import Folders
+from training.evaluation.baselines import image_bundle, image_checks
+
+MODELS = Path(__file__).parents[3] / "models"
+NAMES = [name for name in published_names(MODELS) if image_bundle(MODELS, name)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_model_holds_its_claims(name: str, folders: Folders) -> None:
+    """Measured again on the untouched test set, by the graph that is shipped."""
+    bundle = image_bundle(MODELS, name)
+    assert bundle is not None
+
+    figures = list(image_checks(bundle, folders))
+
+    assert figures
+    assert [figure for figure in figures if not figure.holds] == []

@@ -1,0 +1,64 @@
+"""The table of model families: complete, and the only list of them."""
+
+from typing import Literal
+
+import pytest
+
+from training.errors import RecipeError
+from training.images.networks import BUILDERS as IMAGE_BUILDERS
+from training.model.estimators import FITTERS
+from training.model.networks import BUILDERS
+from training.recipe.families import IMAGE_FAMILIES, TABLE_FAMILIES
+from training.recipe.loader import read_any, read_recipe
+
+
+@pytest.mark.parametrize(
+    ("library", "builders"), [("PyTorch", set(BUILDERS)), ("scikit-learn", set(FITTERS))]
+)
+def test_every_table_family_has_a_builder(
+    library: Literal["PyTorch", "scikit-learn"], builders: set[str]
+) -> None:
+    """A family of the table can be fitted by its library, and by no other."""
+    families = {name for name, family in TABLE_FAMILIES.items() if family.library == library}
+
+    assert families == builders
+
+
+def test_every_image_family_has_a_builder() -> None:
+    """A family of image models can be built."""
+    assert set(IMAGE_FAMILIES) == set(IMAGE_BUILDERS)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "known"), [("ice_cream", TABLE_FAMILIES), ("digits_cnn", IMAGE_FAMILIES)]
+)
+def test_an_unknown_family_is_rejected_with_all_known_ones(
+    recipe: str, known: dict[str, object]
+) -> None:
+    """The message lists what the table has."""
+    with pytest.raises(RecipeError) as problem:
+        read_any(recipe, ["network.family=forest"])
+
+    assert f"network.family: choose from {', '.join(known)}" in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "family", "problem"),
+    [
+        ("ice_cream", "logistic", "logistic predicts classes; give target.labels"),
+        ("iris", "linear", "linear predicts a number; for labels use logistic or mlp"),
+        ("ice_cream", "mlp", "mlp needs the sizes of its layers"),
+        ("blobs", "mlp", "training: this section is required"),
+        (
+            "iris",
+            "decision-tree",
+            "training: scikit-learn fits a decision-tree; remove this section",
+        ),
+    ],
+)
+def test_a_family_that_does_not_fit_the_recipe_is_rejected(
+    recipe: str, family: str, problem: str
+) -> None:
+    """Tasks, layers and training loop must be those of the family."""
+    with pytest.raises(RecipeError, match=problem):
+        read_recipe(recipe, [f"network.family={family}"])

@@ -1,0 +1,83 @@
+"""The command printed after a run: it calls the new version, whatever the model takes."""
+
+import shlex
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from service.bundle.store import read_bundle
+from tests.conftest import StartApp
+from tests.models import publish_mixed, publish_price
+from training.export.comparison import Comparison
+from training.export.publish import Publication, publish
+from training.next_steps import next_steps
+
+SHIPPED = Path(__file__).parents[2] / "models"
+
+
+def lines_of(folder: Path, serving: int, comparison: Comparison | None = None) -> list[str]:
+    """What is printed of a version that was just published."""
+    manifest = read_bundle(folder).manifest
+    return next_steps(Publication(folder, manifest, serving, comparison)).splitlines()
+
+
+def posted(start: StartApp, command: str, models: Path) -> dict[str, object]:
+    """The response to the request that the curl command sends."""
+    words = shlex.split(command)
+    assert words[:2] == ["curl", "-s"]
+    url, body = words[2], words[words.index("-d") + 1]
+    name, _, value = words[words.index("-H") + 1].partition(": ")
+    response = start(models=models).post(
+        urlsplit(url).path, content=body.encode(), headers={name: value}
+    )
+    assert response.status_code == 200, response.text
+    found: dict[str, object] = response.json()
+    return found
+
+
+def test_the_command_calls_the_version_that_serves(models: Path, start: StartApp) -> None:
+    """Every kind of feature has an example value."""
+    *sentences, command = lines_of(publish_mixed(models), 1)
+
+    assert "mixed version 1 serves" in sentences[-1]
+    assert posted(start, command, models)["model_version"] == "1"
+
+
+def test_an_image_model_gets_an_image(start: StartApp) -> None:
+    """In base64, so that the command needs no file."""
+    *_, command = lines_of(SHIPPED / "digits_small" / "1", 1)
+
+    assert posted(start, command, SHIPPED)["label"] == "1"
+
+
+def test_a_version_that_is_held_back_is_called_by_its_number(models: Path, start: StartApp) -> None:
+    """It is loaded beside the one that serves."""
+    folder = publish_price(models)
+    manifest = read_bundle(folder).manifest
+    files = {name: (folder / name).read_bytes() for name in manifest.files}
+    worse = Comparison(1, worse=True, finding="Compared with version 1: worse.")
+
+    *sentences, command = next_steps(publish(models, manifest, files, worse)).splitlines()
+
+    assert sentences == [
+        "Compared with version 1: worse.",
+        "Version 2 is clearly worse than version 1.",
+        (
+            "price version 2 does not serve; version 1 still serves. "
+            f"To serve it: onward publish price 2 --models {models}"
+        ),
+    ]
+    assert posted(start, command, models)["model_version"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("port", "address"), [("9000", ":9000/"), ("tcp://10.0.0.1:8000", ":8000/"), ("", ":8000/")]
+)
+def test_the_port_is_the_services(
+    models: Path, monkeypatch: pytest.MonkeyPatch, port: str, address: str
+) -> None:
+    """As its setting says, where that is a port."""
+    monkeypatch.setenv("ONWARD_PORT", port)
+
+    assert f"http://127.0.0.1{address}" in lines_of(publish_price(models), 1)[-1]

@@ -1,0 +1,249 @@
+"""Data quality: what to know about a table before trusting a model of it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from sklearn.tree import DecisionTreeClassifier
+
+from training.autorecipe.columns import infer_column
+from training.autorecipe.targets import RARE
+from training.data.numerals import as_numbers
+from training.data.table import Floats, Rows, Table
+from training.recipe.table import Card, Feature, Recipe
+
+_SHOWN = 10
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_MARKS = {".": "point", ",": "comma", " ": "blank", "'": "apostrophe"}
+_ENCODINGS = {"utf-8-sig": "utf-8 with a byte-order mark"}
+_CHOSEN = {
+    "f1": "the best F1 on the validation set",
+    "youden": "the highest TPR minus FPR on the validation set",
+}
+_LEAK = "If it is not known at prediction time, remove it from the recipe."
+_STRONG = 0.995
+_MIN_KNOWN = 20
+_MIN_ROWS_OF_A_WORD = 4
+_MAX_ROWS = 10_000
+_LEAVES_OF_A_LABEL = 2
+
+
+def caveats(recipe: Recipe, whole: Table, table: Table, target: Floats) -> list[str]:
+    """Limits of the metrics, the most serious first.
+
+    Args:
+        recipe: of the model.
+        whole: the complete table.
+        table: the rows with a target.
+        target: ``[rows]``, raw values or label positions.
+    """
+    labels = len(recipe.target.labels)
+    suspects = leaky_columns(table, recipe.features, target, labels)
+    return [
+        *about_leaks(suspects, classes=labels > 0),
+        *about_rarity(recipe, target),
+        *about_rows(table, target, whole.frame.height),
+        *about_columns(recipe, table),
+    ]
+
+
+def about_reading(table: Table) -> list[str]:
+    """The detected format of the file."""
+    reading, numerals = table.reading, table.numerals
+    if reading is None:
+        return []
+    separator = _SEPARATORS.get(reading.separator, repr(reading.separator))
+    encoding = _ENCODINGS.get(reading.encoding, reading.encoding)
+    thousands = (
+        f"separated by a {_MARKS[numerals.thousands]}" if numerals.thousands else "not separated"
+    )
+    header = "The first line names the columns."
+    if reading.titles:
+        header = f"{reading.titles} title lines are skipped; the next line names the columns."
+    if not reading.header:
+        header = (
+            "The first line is data, so the columns are named column_1 to "
+            f"column_{table.frame.width}; if it is a header, set data.header = true in the recipe."
+        )
+    cells = f"cells separated by {separator} and quoted by {reading.quote}"
+    marks = f"decimal {_MARKS[numerals.decimal]}, thousands {thousands}"
+    remarks = [f"Read as {encoding}, {cells}, {marks}. {header}"]
+    if reading.doubtful:
+        hint = "decimals" if numerals.decimal in reading.doubtful else "thousands"
+        remarks.append(
+            f"The mark in {reading.doubtful!r} can be a decimal or a thousands separator; it is "
+            f"read as {hint}. If that is wrong, set data.decimal and data.thousands in the recipe."
+        )
+    return remarks
+
+
+def about_missing(table: Table, missing: Sequence[str]) -> list[str]:
+    """The words that are read as missing values, with their columns."""
+    counts = {
+        column.name: column.filter(column.is_in(missing)).alias("word").value_counts(sort=True)
+        for column in table.frame
+    }
+    positions = [
+        f"{word!r} in {name} ({times:,})"
+        for name, words in counts.items()
+        for word, times in words.iter_rows()
+    ]
+    some = ", ".join(positions[:_SHOWN]) + (" …" if len(positions) > _SHOWN else "")
+    return [f"Words read as missing values: {some}."] if positions else []
+
+
+def about_rows(table: Table, target: Floats, all_rows: int) -> list[str]:
+    """Rows without a target, and duplicates."""
+    remarks = []
+    if len(target) < all_rows:
+        remarks.append(f"{all_rows - len(target)} rows have no valid target and are skipped.")
+    repeated = len(target) - table.frame.n_unique()
+    if repeated:
+        remarks.append(f"Duplicate rows: {repeated}; the test set may contain training rows.")
+    return remarks
+
+
+def about_leaks(suspects: Sequence[str], *, classes: bool) -> list[str]:
+    """Columns that may leak the target."""
+    knows = "predicts the labels" if classes else "has the same order as the target"
+    return [
+        f"{name} alone {knows}, almost without error: possible target leakage. {_LEAK}"
+        for name in suspects
+    ]
+
+
+def about_rarity(recipe: Recipe, target: Floats) -> list[str]:
+    """A rare label, for which accuracy is misleading, and what the recipe does about it."""
+    rare = rare_label(recipe, target)
+    if rare is None:
+        return []
+    share = (target == recipe.target.labels.index(rare)).mean()
+    remark = (
+        f"The label {rare!r} is rare ({share:.1%}): see its recall and precision, since accuracy "
+    )
+    chosen = _CHOSEN.get(str(recipe.target.threshold))
+    remedy = f" The decision threshold has {chosen}." if chosen else ""
+    if recipe.training is not None and recipe.training.class_weight == "balanced":
+        remedy += " Each label has the same weight in the loss."
+    return [f"{remark}is misleading.{remedy}"]
+
+
+def rare_label(card: Card, target: Floats) -> str | None:
+    """The rarer of two labels, if it is so rare that accuracy is misleading."""
+    if card.task != "binary":
+        return None
+    shares = np.bincount(target.astype(int), minlength=2) / len(target)
+    return card.target.labels[int(shares.argmin())] if shares.min() < RARE else None
+
+
+def about_columns(recipe: Recipe, table: Table) -> list[str]:
+    """The columns that are not features, by reason."""
+    seen = {recipe.target.column, *(feature.name for feature in recipe.features)}
+    reasons: dict[str, list[str]] = {}
+    for name in table.frame.columns:
+        if name not in seen:
+            finding = infer_column(table, name)
+            reason = "not among the recipe's features" if finding.kind else finding.note
+            reasons.setdefault(reason, []).append(name)
+    return [
+        f"Not used: {', '.join(names[:_SHOWN])}"
+        + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        + f" ({reason})."
+        for reason, names in reasons.items()
+    ]
+
+
+def about_fit(recipe: Recipe) -> list[str]:
+    """The model that will be fitted, and how it will be measured."""
+    network, split, training = recipe.network, recipe.split, recipe.training
+    layers = (
+        f" with layers of {' and '.join(map(str, network.hidden_layer_sizes))}"
+        if network.hidden_layer_sizes
+        else ""
+    )
+    epochs = f", at most {training.epochs} epochs of {training.optimizer}" if training else ""
+    best = "validation set" if split.validation else "training set"
+    test = f"{split.test:.0%} of the rows" if split.test else ""
+    folds = f"{split.folds}-fold cross-validation" if split.folds else ""
+    measured = " and by ".join(filter(None, (test, folds)))
+    retained = f"the model has the weights of the best epoch on the {best}"
+    return [f"Family {network.family}{layers}{epochs}; {retained}. Measured on {measured}."]
+
+
+def leaky_columns(
+    table: Table, features: Sequence[Feature], target: Floats, labels: int
+) -> list[str]:
+    """Names of columns that predict the target alone, almost without error.
+
+    For labels: the balanced accuracy of the column's words, or of a small decision tree on its
+    numbers; a missing cell counts as a word. For numbers: the rank correlation, or the share of
+    the variance of ranks between words.
+
+    Args:
+        table: the rows with a target.
+        features: the columns to check.
+        target: ``[rows]``, values or positions of labels.
+        labels: the number of labels; 0 for regression.
+    """
+    if len(target) > _MAX_ROWS:
+        rows = np.random.default_rng(0).choice(len(target), _MAX_ROWS, replace=False)
+        rows.sort()
+        table = table.rows(pl.Series(np.isin(np.arange(len(target)), rows)))
+        target = target[rows]
+    strengths = {feature.name: _strength(table, feature, target, labels) for feature in features}
+    return [name for name, strength in strengths.items() if strength > _STRONG]
+
+
+def _strength(table: Table, feature: Feature, target: Floats, labels: int) -> float:
+    cells = table.column(feature.name)
+    if feature.type in ("number", "integer"):
+        numbers = as_numbers(cells, table.numerals, feature.affix)
+        if not labels:
+            return _rank_correlation(numbers, target)
+        return _purity(_leaves(numbers.fill_null(float("nan")).to_numpy(), target, labels), target)
+    words = cells.fill_null("").rank("dense").to_numpy().astype(np.intp)
+    if len(words) < _MIN_ROWS_OF_A_WORD * words.max():
+        return 0.0
+    return _purity(words, target) if labels else _variance_between(words, target) ** 0.5
+
+
+def _rank_correlation(numbers: pl.Series, target: Floats) -> float:
+    pair = pl.DataFrame({"x": numbers, "y": target}).drop_nulls()
+    if len(pair) < max(_MIN_KNOWN, len(target) / 2):
+        return 0.0
+    ranks = pair.select(pl.corr("x", "y", method="spearman")).item()
+    return 0.0 if ranks is None else abs(float(ranks))
+
+
+def _leaves(numbers: Floats, target: Floats, labels: int) -> Rows:
+    """The leaf of each row in a small decision tree on one column."""
+    tree = DecisionTreeClassifier(
+        max_leaf_nodes=_LEAVES_OF_A_LABEL * labels,
+        min_samples_leaf=_MIN_ROWS_OF_A_WORD,
+        class_weight="balanced",
+        random_state=0,
+    )
+    column = numbers[:, np.newaxis]
+    return np.asarray(tree.fit(column, target).apply(column), dtype=np.intp)
+
+
+def _purity(groups: Rows, target: Floats) -> float:
+    """The mean recall over labels, if each group predicts the label with the largest share in it.
+
+    Zero if a label has too few rows.
+    """
+    table = np.zeros((groups.max() + 1, int(target.max()) + 1))
+    np.add.at(table, (groups, target.astype(np.intp)), 1)
+    rows = table.sum(axis=0)
+    if rows.min() < _MIN_ROWS_OF_A_WORD or rows.sum() < _MIN_KNOWN:
+        return 0.0
+    return float((table / rows).max(axis=1).sum() / len(rows))
+
+
+def _variance_between(groups: Rows, target: Floats) -> float:
+    """The correlation ratio: the share of the variance of target ranks between groups."""
+    if len(target) < _MIN_KNOWN:
+        return 0.0
+    frame = pl.DataFrame({"group": groups, "rank": pl.Series(target).rank()})
+    means = frame.select(pl.col("rank").mean().over("group")).to_series()
+    return float(means.var(ddof=0) / frame["rank"].var(ddof=0))  # type: ignore[operator,arg-type]

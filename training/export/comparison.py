@@ -1,0 +1,214 @@
+"""Whether a new version is clearly worse than the one that serves, on the same test rows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from service.bundle.errors import BundleError
+from service.bundle.manifest import ClassesOutput, Manifest
+from service.bundle.store import Bundle, read_bundle
+from service.bundle.versions import serving_version
+from training.data.table import Float32s, Floats, Rows, Table, encode_features
+from training.errors import TrainingError
+from training.evaluation.metrics import decide, probabilities
+from training.export.published import open_model
+from training.onnx_files import Array, Graph
+
+_STANDARD_ERRORS = 2.5
+"""A mean difference beyond so many standard errors is not noise: one in 160 is, by chance."""
+_LEAST_SHARE = 0.01
+"""And it must be so large a share of the serving version's loss to be worth reporting."""
+_LEAST_SPREAD = 1e-6
+"""And of the target's spread, below which the figures are rounding errors of float32."""
+_FEWEST_ROWS = 5
+_SMALLEST_PROBABILITY = 1e-15
+_AT_ONCE = 256
+_HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The new version compared with the version that serves."""
+
+    version: int
+    """The one that serves."""
+    worse: bool
+    """Whether the new one is worse by more than the noise of the test set."""
+    finding: str
+    """A sentence that says what was compared, or why nothing was."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Held-out rows with the new version's predictions."""
+
+    target: Floats
+    """``[rows]``, raw values or positions of class labels."""
+    predictions: Float32s
+    """``[rows, outputs]``, by a model that was not fitted to the row."""
+
+
+def compare_tables(
+    models: Path, manifest: Manifest, table: Table, rows: Rows, measured: Measured
+) -> Comparison | None:
+    """Compare on rows of a table; None where no version serves.
+
+    Args:
+        models: folder of published models.
+        manifest: of the new version.
+        table: all rows.
+        rows: the measured ones.
+        measured: their target and predictions.
+    """
+    serving = _serving(models, manifest)
+    if serving is None:
+        return None
+    evaluation = manifest.evaluation
+    predictions = None
+    if evaluation is not None and evaluation.part == "test":
+        try:
+            published = open_model(models, f"{manifest.name}/{serving.folder.name}")
+            features = encode_features(table, published.columns)[rows]
+            predictions = published.graph.predict(features)
+        except (TrainingError, BundleError):
+            predictions = None  # its columns are others: the recorded figures are compared
+    return _compared(manifest, serving, measured, predictions)
+
+
+def compare_images(
+    models: Path, manifest: Manifest, pixels: Array, measured: Measured
+) -> Comparison | None:
+    """Compare on test images, ``[images, height, width, channels]``; None where none serves."""
+    serving = _serving(models, manifest)
+    if serving is None:
+        return None
+    predictions = None
+    if serving.manifest.input == manifest.input:
+        graph = Graph(serving.model)
+        starts = range(0, len(pixels), _AT_ONCE)
+        parts = [graph.predict(pixels[start : start + _AT_ONCE]) for start in starts]
+        predictions = np.concatenate(parts)
+    return _compared(manifest, serving, measured, predictions)
+
+
+def _serving(models: Path, manifest: Manifest) -> Bundle | None:
+    """The bundle that serves; none where nothing can be compared with it."""
+    version = serving_version(models, manifest.name)
+    if version is None:
+        return None
+    try:
+        return read_bundle(models / manifest.name / str(version))
+    except BundleError:
+        return None  # a bare graph, which says nothing of what it predicts
+
+
+def _compared(
+    manifest: Manifest, serving: Bundle, measured: Measured, predictions: Float32s | None
+) -> Comparison:
+    version = int(serving.folder.name)
+    if manifest.evaluation is None:
+        return _not_compared(version, "the recipe measures nothing")
+    if not _same_prediction(manifest, serving.manifest):
+        return _not_compared(version, "it predicts something else")
+    if len(measured.target) < _FEWEST_ROWS:
+        return _not_compared(version, f"{len(measured.target)} test rows are too few")
+    if predictions is None:
+        return _by_records(version, manifest, serving.manifest, measured)
+    return _by_rows(version, manifest, serving.manifest, measured, predictions)
+
+
+def _same_prediction(manifest: Manifest, serving: Manifest) -> bool:
+    ours, theirs = manifest.output, serving.output
+    if isinstance(ours, ClassesOutput):
+        return isinstance(theirs, ClassesOutput) and ours.labels == theirs.labels
+    return not isinstance(theirs, ClassesOutput) and ours.unit == theirs.unit
+
+
+def _by_rows(
+    version: int, manifest: Manifest, serving: Manifest, measured: Measured, theirs: Float32s
+) -> Comparison:
+    """The difference of both versions' losses, row by row, so that hard rows cancel out."""
+    target, ours = measured.target, measured.predictions
+    new, old = (_losses(manifest, target, predictions) for predictions in (ours, theirs))
+    difference = new - old
+    error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
+    worse = _is_clear(float(difference.mean()), error, float(old.mean()), target)
+    rows = f"on the same {len(target):,} test rows"
+    if isinstance(manifest.output, ClassesOutput):
+        accuracies = [
+            float((decide(predictions, _threshold(each)) == target).mean())
+            for each, predictions in ((manifest, ours), (serving, theirs))
+        ]
+        figures = (
+            f"accuracy {accuracies[0]:.4g} instead of {accuracies[1]:.4g}, "
+            f"Brier score {new.mean():.4g} instead of {old.mean():.4g}"
+        )
+    else:
+        squares = [np.square(target - predictions[:, 0]).mean() for predictions in (ours, theirs)]
+        # Of a skewed target one version may have the lower mean error and the other the lower
+        # squared error; that is another model, not a worse one.
+        worse = worse and squares[0] > squares[1]
+        figures = f"mean absolute error {new.mean():.4g} instead of {old.mean():.4g}"
+    caveat = _caveat(manifest, serving) if worse else ""
+    return Comparison(version, worse, f"Compared with version {version}: {figures} {rows}{caveat}.")
+
+
+def _by_records(
+    version: int, manifest: Manifest, serving: Manifest, measured: Measured
+) -> Comparison:
+    """What both versions' evaluations recorded: of other rows, so the noise of both counts."""
+    classes = isinstance(manifest.output, ClassesOutput)
+    metric, title = ("log_loss", "log loss") if classes else ("mae", "mean absolute error")
+    theirs = serving.evaluation
+    if theirs is None or metric not in theirs.metrics:
+        return _not_compared(version, "it has no recorded metrics")
+    target = measured.target
+    if classes:
+        shares = probabilities(measured.predictions)[np.arange(len(target)), target.astype(int)]
+        new = -np.log(np.maximum(shares, _SMALLEST_PROBABILITY))
+    else:
+        new = _losses(manifest, target, measured.predictions)
+    old = theirs.metrics[metric]
+    error = float(new.std(ddof=1)) * float(np.sqrt(1 / len(new) + 1 / theirs.rows))
+    worse = _is_clear(float(new.mean()) - old, error, old, target)
+    figures = f"{title} {new.mean():.4g} instead of {old:.4g}, each measured after its training"
+    return Comparison(version, worse, f"Compared with version {version}: {figures}.")
+
+
+def _not_compared(version: int, reason: str) -> Comparison:
+    return Comparison(
+        version, worse=False, finding=f"Not compared with version {version}: {reason}."
+    )
+
+
+def _losses(manifest: Manifest, target: Floats, predictions: Float32s) -> Floats:
+    """The loss of each row: the absolute error of a value, the Brier score of probabilities."""
+    if not isinstance(manifest.output, ClassesOutput):
+        return np.asarray(np.abs(target - predictions[:, 0].astype(np.float64)))
+    shares = probabilities(predictions)
+    truth = np.eye(shares.shape[1])[target.astype(int)]
+    return np.asarray(np.square(shares - truth).sum(axis=1) / 2)
+
+
+def _is_clear(difference: float, error: float, loss: float, target: Floats) -> bool:
+    spread = float(np.abs(target - target.mean()).mean())
+    return difference > max(_STANDARD_ERRORS * error, _LEAST_SHARE * loss, _LEAST_SPREAD * spread)
+
+
+def _threshold(manifest: Manifest) -> float:
+    output = manifest.output
+    if isinstance(output, ClassesOutput) and output.threshold is not None:
+        return output.threshold
+    return _HALF
+
+
+def _caveat(manifest: Manifest, serving: Manifest) -> str:
+    """Where the serving version may have been fitted to rows that are now test rows."""
+    ours, theirs = manifest.provenance, serving.provenance
+    if ours is None or theirs is None:
+        return ""
+    same = ours.data.sha256 == theirs.data.sha256 and ours.seed == theirs.seed
+    if same and ours.split == theirs.split:
+        return ""
+    return ", some of which that version may have been trained on"

@@ -1,0 +1,229 @@
+"""One training run on images, from a recipe to a published bundle."""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from service.bundle import manifest as contract
+from service.bundle.manifest import (
+    IMAGE_NAME,
+    Calibration,
+    ClassesOutput,
+    ImageInput,
+    output_name,
+    task_of,
+)
+from service.bundle.store import EXAMPLES, MODEL, to_json
+from service.imaging.preprocess import DECODER
+from training.data.sources import Folders
+from training.data.table import Float32s
+from training.evaluation.calibration import (
+    best_temperature,
+    choose_low_confidence,
+    error_of,
+    low_confidence_metrics,
+)
+from training.evaluation.metrics import class_metrics, confidence, decide, probabilities, rounded
+from training.export import manifest as describe
+from training.export import onnx_export
+from training.export.comparison import Measured, compare_images
+from training.export.folding import folded_classifier
+from training.export.publish import check_folder, publish
+from training.images.checkpoint import Checkpoint, CheckpointOptions
+from training.images.dataset import Bytes, ImageSet
+from training.images.fit import fit, scores_of
+from training.images.networks import Classifier, Pixels, build
+from training.images.sources import LoadedImages, load_images, split_images
+from training.onnx_files import Array
+from training.recipe.image import ImageData, ImageRecipe
+from training.report import images as report
+from training.run import REPORT, Outcome
+
+_MAX_FOR_STATISTICS = 10_000
+_UNSURE_RATIO = 10.0
+_AT_ONCE = 256
+_HALF = 0.5
+_SYNTHETIC_IMAGES = 8
+_COARSE = 6
+_MIN_DEVIATION = 1e-3
+
+
+def run(
+    recipe: ImageRecipe,
+    models: Path,
+    folders: Folders,
+    keeping: CheckpointOptions,
+    *,
+    force: bool = False,
+) -> Outcome:
+    """Train the recipe's model and publish it as the next version below `models`.
+
+    Args:
+        recipe: what to train.
+        models: the folder of published models.
+        folders: where to find public data sets.
+        keeping: where each epoch saves its checkpoint, and whether to resume from one.
+        force: serve the version even if it is clearly worse than the one that serves.
+
+    Raises:
+        TrainingError: the run failed; nothing was published.
+    """
+    started = time.perf_counter()
+    check_folder(models, recipe.name)
+    image = ImageInput(kind="image", decoder=DECODER, **recipe.image.model_dump())
+    found = load_images(recipe.data, recipe.target.labels, image, folders)
+    training, validation, test = split_images(found, recipe)
+
+    classifier = build_classifier(recipe, training)
+    file = keeping.folder / f"{recipe.name}.pt"
+    keeper = Checkpoint(file, _fingerprint(recipe, found), resume=keeping.resume)
+    history = fit(classifier, recipe, training, validation, keeper)
+    started -= keeper.earlier_seconds
+    output = _calibrated(classifier, recipe, validation, test)
+
+    check_rows = test.pixels(slice(None))
+    predictions = predict(classifier, check_rows)
+    reference = ReferenceClassifier(classifier)
+    name = output_name(output)
+    graph = onnx_export.to_graph(
+        folded_classifier(classifier), torch.from_numpy(check_rows[:3]), IMAGE_NAME, name
+    )
+    onnx_export.verify(graph, reference, check_rows)
+    replayed = (
+        synthetic_images(check_rows.shape, recipe.seed) if recipe.data.private else check_rows
+    )
+    examples = onnx_export.example_rows(reference, replayed, name, IMAGE_NAME)
+
+    sizes = contract.SplitSizes(training=len(training), validation=len(validation), test=len(test))
+    origin = contract.DataOrigin(source=found.name, sha256=found.sha256, rows=found.images)
+    manifest = contract.Manifest(
+        format_version=contract.FORMAT_VERSION,
+        name=recipe.name,
+        title=recipe.title,
+        description=recipe.description,
+        task=task_of(output),
+        input=image,
+        output=output,
+        evaluation=evaluate(predictions, training, test, output.unsure_below),
+        provenance=describe.provenance(_portable(recipe), origin, sizes, started),
+        files={},
+    )
+    page = report.render(
+        manifest, recipe, report.TestedImages(test, predictions), history, found.left_out
+    )
+    files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: page}
+    measured = Measured(test.target.astype(np.float64), predictions)
+    comparison = compare_images(models, manifest, check_rows, measured)
+    return Outcome(publish(models, manifest, files, comparison, force=force), None)
+
+
+def build_classifier(recipe: ImageRecipe, training: ImageSet) -> Classifier:
+    """The untrained classifier; the same seed and images give the same weights."""
+    some = np.linspace(0, len(training) - 1, min(len(training), _MAX_FOR_STATISTICS)).astype(int)
+    pixels = training.pixels(np.unique(some)).reshape(-1, recipe.image.channels) / 255
+    mean, deviation = (
+        torch.tensor(values, dtype=torch.float32)
+        for values in (pixels.mean(0), pixels.std(0) + _MIN_DEVIATION)
+    )
+    torch.manual_seed(recipe.seed)
+    network = build(recipe, training.classes)
+    return Classifier(Pixels(mean, deviation), network, binary=training.classes == 2)  # noqa: PLR2004
+
+
+def predict(classifier: Classifier, pixels: Bytes) -> Float32s:
+    """Predictions for ``[images, height, width, channels]``, as the graph computes them."""
+    with torch.no_grad():
+        parts = [classifier(part) for part in torch.split(torch.from_numpy(pixels), _AT_ONCE)]
+    return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
+
+
+def synthetic_images(shape: tuple[int, ...], seed: int) -> Bytes:
+    """Images of smooth noise, for examples that contain no image of the data set.
+
+    Args:
+        shape: of the data set, ``(images, height, width, channels)``; only a few are generated.
+        seed: the same seed gives the same images.
+    """
+    _, height, width, channels = shape
+    draw = np.random.default_rng(seed)
+    coarse = torch.from_numpy(draw.uniform(0, 255, (_SYNTHETIC_IMAGES, channels, _COARSE, _COARSE)))
+    smooth = functional.interpolate(coarse, (height, width), mode="bilinear")
+    return smooth.permute(0, 2, 3, 1).round().to(torch.uint8).numpy()
+
+
+def evaluate(
+    predictions: Float32s, training: ImageSet, test: ImageSet, unsure_below: float | None
+) -> contract.Evaluation:
+    """Test metrics, and those of always predicting the training set's class shares."""
+    counts = np.bincount(training.target, minlength=training.classes)
+    chosen = decide(predictions, _HALF)
+    found = class_metrics(test.target, probabilities(predictions), chosen, test.labels)
+    if unsure_below is not None:
+        found |= low_confidence_metrics(*confidence(test.target, predictions, _HALF), unsure_below)
+    shares = np.tile(counts / counts.sum(), (len(test), 1))
+    baseline = class_metrics(test.target, shares, shares.argmax(1), test.labels)
+    return contract.Evaluation(
+        part="test",
+        rows=len(test),
+        metrics=rounded(found),
+        baseline=contract.Baseline(
+            name="the training shares of the labels", metrics=rounded(baseline)
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class ReferenceClassifier:
+    """The classifier that the exported graph is verified against."""
+
+    classifier: Classifier
+    source = "PyTorch"
+
+    def predict(self, rows: Array) -> Float32s:
+        """``[images, height, width, channels]``, uint8, to predictions."""
+        return predict(self.classifier, rows)
+
+
+def _calibrated(
+    classifier: Classifier, recipe: ImageRecipe, validation: ImageSet, test: ImageSet
+) -> ClassesOutput:
+    """Calibrate the classifier in place, and describe its output."""
+    before = predict(classifier, test.pixels(slice(None)))
+    scores = scores_of(classifier, classifier.network, validation)
+    temperature = best_temperature(scores, validation.target)
+    classifier.temperature.fill_(temperature)
+    after = predict(classifier, test.pixels(slice(None)))
+    watched = predict(classifier, validation.pixels(slice(None)))
+    threshold = choose_low_confidence(
+        *confidence(validation.target, watched, _HALF), min_ratio=_UNSURE_RATIO
+    )
+    errors = [error_of(predictions, test.target) for predictions in (before, after)]
+    return ClassesOutput(
+        kind="classes",
+        name=recipe.target.name,
+        description=recipe.target.description,
+        labels=list(test.labels),
+        unsure_below=threshold,
+        calibration=Calibration(
+            temperature=temperature, error_before=errors[0], error_after=errors[1]
+        ),
+    )
+
+
+def _fingerprint(recipe: ImageRecipe, found: LoadedImages) -> str:
+    # A resumed run may find the same images in another folder.
+    said = recipe.model_dump_json(exclude={"title", "description", "data"})
+    return hashlib.sha256((said + found.sha256).encode()).hexdigest()
+
+
+def _portable(recipe: ImageRecipe) -> ImageRecipe:
+    """The recipe without the local path of the folder."""
+    if recipe.data.folder is None:
+        return recipe
+    name = Path(recipe.data.folder).resolve().name
+    return recipe.model_copy(update={"data": ImageData(folder=name, private=recipe.data.private)})

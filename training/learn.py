@@ -1,0 +1,102 @@
+"""Fit a recipe's model to the training set and choose its thresholds on the validation set."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from training.data.table import Dataset, Floats, Rows
+from training.evaluation.calibration import choose_low_confidence
+from training.evaluation.metrics import choose_threshold, confidence
+from training.fit import Examples, History, fit
+from training.model.estimators import Estimator, fit_estimator
+from training.model.losses import class_weights, loss_of
+from training.model.networks import Ensemble, build
+from training.model.predictor import Predictor, ValueHead
+from training.model.preprocessing import fit_preprocessing, fit_scaler
+from training.recipe.table import Recipe, Training
+
+_PRECISION = {32: torch.float32, 64: torch.float64}
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A fitted predictor, with its training history and thresholds."""
+
+    predictor: Predictor | Estimator
+    histories: list[History]
+    threshold: float
+    """Of two labels, the second is predicted at or above this probability."""
+    unsure_below: float | None = None
+    """Predictions with a lower probability are marked unsure; None if that cannot be chosen."""
+
+
+def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> FittedModel:
+    """Fit preprocessing and networks on the training set.
+
+    The validation set decides when to stop, the decision threshold, and below which probability a
+    prediction is unsure.
+
+    Args:
+        recipe: the model and how to fit it.
+        data: all rows.
+        training: the rows of the training set.
+        validation: the rows of the validation set; may be empty.
+    """
+    predictor: Predictor | Estimator
+    histories: list[History] = []
+    if recipe.training is None:
+        predictor = fit_estimator(recipe, data, training)
+    else:
+        predictor, histories = _fit_networks(recipe, recipe.training, data, training, validation)
+    predictions = predictor.predict(data.features[validation])
+    threshold = choose_threshold(recipe.target.threshold, data.target[validation], predictions)
+    unsure = None
+    if recipe.task != "regression":
+        unsure = choose_low_confidence(*confidence(data.target[validation], predictions, threshold))
+    return FittedModel(predictor, histories, threshold, unsure)
+
+
+def _fit_networks(
+    recipe: Recipe, plan: Training, data: Dataset, training: Rows, validation: Rows
+) -> tuple[Predictor, list[History]]:
+    dtype = _PRECISION[plan.precision]
+    preprocessing = fit_preprocessing(recipe.preprocessing, data.columns, data.features[training])
+    preprocessing.to(dtype)
+    head, wanted = _head(recipe, data.target, training)
+    row_weights = np.ones(len(wanted))
+    if plan.class_weight == "balanced" and recipe.task != "regression":
+        row_weights = class_weights(data.target[training])[data.target.astype(int)]
+
+    def examples(rows: Rows) -> Examples:
+        x = preprocessing(torch.from_numpy(data.features[rows]).to(dtype))
+        y, weight = (torch.from_numpy(values[rows]).to(dtype) for values in (wanted, row_weights))
+        return Examples(x, y, weight)
+
+    seen = examples(training)
+    watched = examples(validation) if len(validation) else None
+    outputs = len(recipe.target.labels) if recipe.task == "multiclass" else 1
+    networks: list[nn.Module] = []
+    histories = []
+    for member in range(recipe.network.members):
+        torch.manual_seed(recipe.seed + member)
+        network = build(recipe.network, seen.x, preprocessing.numbers_width, outputs)
+        histories.append(fit(network, loss_of(recipe), seen, watched, plan))
+        networks.append(network)
+    predictor = Predictor(preprocessing, Ensemble(networks), head)
+    predictor.float().eval()
+    return predictor, histories
+
+
+def _head(recipe: Recipe, target: Floats, training: Rows) -> tuple[nn.Module, Floats]:
+    """The last module, and the target in the scale of the network's outputs."""
+    if recipe.task == "regression":
+        value = np.log1p(target) if recipe.target.log else target
+        scaler = fit_scaler("standard", value[training, np.newaxis])
+        scaled = (value - scaler.offset.numpy()) / scaler.scale.numpy()
+        return ValueHead(scaler, log=recipe.target.log), scaled
+    if recipe.task == "multiclass":
+        return nn.Softmax(dim=1), target
+    hard = recipe.family.binary_activation == "hard-sigmoid"
+    return (nn.Hardsigmoid() if hard else nn.Sigmoid()), target
