@@ -98,14 +98,14 @@ class _Queue(Generic[C]):
 
     def __init__(self, max_rows: int) -> None:
         self._max_rows = max_rows
-        self._calls: deque[C] = deque()
+        self.calls: deque[C] = deque()
         self.rows = 0
 
     def __bool__(self) -> bool:
-        return bool(self._calls)
+        return bool(self.calls)
 
     def __iter__(self) -> Iterator[C]:
-        return iter(self._calls)
+        return iter(self.calls)
 
     def require_room(self, rows: int) -> None:
         """Reject a call for which too many rows wait.
@@ -118,12 +118,12 @@ class _Queue(Generic[C]):
 
     def add(self, call: C) -> None:
         """Append a call."""
-        self._calls.append(call)
+        self.calls.append(call)
         self.rows += call.rows
 
     def take(self, max_batch_rows: int) -> list[C]:
         """Remove the next calls that can share a run; at least one, if any client waits."""
-        calls = self._calls
+        calls = self.calls
         batch: list[C] = []
         rows = 0
         while calls:
@@ -388,9 +388,9 @@ class LoopBatcher:
 
     def _work(self) -> None:
         deadline = perf_counter() + _TURN_SECONDS
-        while self._queue and perf_counter() < deadline:
+        while self._queue.calls and perf_counter() < deadline:
             self._predict(self._queue.take(self.max_batch_rows))
-        self._is_scheduled = bool(self._queue)
+        self._is_scheduled = bool(self._queue.calls)
         if self._is_scheduled:
             # Other connections get their turn.
             asyncio.get_running_loop().call_soon(self._work)

@@ -360,7 +360,8 @@ class ServedModel:
         started = perf_counter()
         outputs = self._session.run(inputs, control)
         seconds = perf_counter() - started
-        rows = row_count(inputs)
+        # The inputs of a model with a manifest have rows.
+        rows = len(inputs[0]) if self.manifest is not None else row_count(inputs)
         if rows > _MOST_INLINE_ROWS:
             # A run that the machine interrupted says little about the next.
             self._row_seconds = min(seconds / rows, _SLOWER * self._row_seconds)
