@@ -123,7 +123,7 @@ def test_the_lists_tell_aliases_and_what_they_wait_for(models: Path, start: Star
     assert (page["version"], page["ready"]) == ("1", True)
     assert index["1"]["aliases"] == ["stable"]
     assert index["7"]["reason"] == "alias 'canary' is set to it, and it has no folder"
-    assert index["3"]["reason"].endswith("; version 1 answers for alias 'stable'")
+    assert index["3"]["reason"].endswith("; version 1 serves alias 'stable'")
     assert index["2"]["state"] == "READY"
     assert client.post("/models/price/predict", json={"size": 1}).json()["value"] == 1.0
     gone = client.post("/models/price/versions/canary/predict", json={"size": 1})
