@@ -37,7 +37,7 @@ _JSON_SEPARATORS = ((b",", 1), (b":", 1), (b"[", 2), (b"{", 2))
 # A separator is counted at 1 GB/s with the interpreter locked; other threads run between pieces.
 _PIECE_BYTES = 1024 * 1024
 # The most that orjson and simdjson take for a value, measured over lists, objects, nested and empty
-# ones, long and short keys, numbers and strings: docs/decisions/0024-limits.md.
+# ones, long and short keys, numbers and strings: docs/decisions/0023-limits.md.
 _BYTES_PER_JSON_VALUE = 112
 # A string is copied once more where base64 is decoded or an error shows a part of it. Python stores
 # its characters in one, two or four bytes each, by the widest of them.

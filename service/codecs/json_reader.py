@@ -3,7 +3,7 @@
 orjson reads documents, and its errors become sentences that say what to send. simdjson hands out
 all numbers of an array at once, without a Python object for each of them. That part reports no
 errors: anything but plain numbers in the right positions is None, and is then read by orjson
-(docs/decisions/0021-simdjson.md).
+(docs/decisions/0020-simdjson.md).
 """
 
 import re

@@ -31,7 +31,7 @@ _SMALLEST = (
 )
 # The arena grows with the largest run and keeps its memory; with this option it releases what is
 # free when the run ends. Small runs keep theirs, since allocating it again takes time
-# (docs/decisions/0019-runtime.md).
+# (docs/decisions/0018-runtime.md).
 _SHRINK, _ARENA = "memory.enable_memory_arena_shrinkage", "cpu:0"
 _LARGE_BYTES = 16 * 1024 * 1024
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"

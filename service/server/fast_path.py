@@ -1,7 +1,7 @@
 """The fast path: predictions that need neither a task nor an ASGI scope.
 
 A prediction whose head is known, whose body is small, and whose model is quick is handed to the
-application at once (docs/decisions/0020-fast-path.md). Everything else goes through ASGI.
+application at once (docs/decisions/0019-fast-path.md). Everything else goes through ASGI.
 """
 
 import asyncio
