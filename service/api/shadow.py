@@ -95,7 +95,7 @@ class _Reports:
 
 
 def _report(tally: Tally) -> dict[str, object]:
-    told: dict[str, object] = {
+    summary: dict[str, object] = {
         "serving_version": tally.serving,
         "since": datetime.fromtimestamp(tally.since, UTC).isoformat() if tally.since else None,
         "requests": {
@@ -105,11 +105,11 @@ def _report(tally: Tally) -> dict[str, object]:
         },
     }
     if tally.reason:
-        told["failure"] = tally.reason
-    told |= {"rows": tally.rows, "agreement": _share(tally.same, tally.rows)}
+        summary["failure"] = tally.reason
+    summary |= {"rows": tally.rows, "agreement": _share(tally.same, tally.rows)}
     if tally.pairs:
-        told["labels"] = _labels(tally)
-    return told | {
+        summary["labels"] = _labels(tally)
+    return summary | {
         "mean_difference": _share(tally.difference_sum, tally.rows),
         "largest_differences": [
             {
@@ -128,12 +128,12 @@ def _report(tally: Tally) -> dict[str, object]:
 
 def _labels(tally: Tally) -> list[dict[str, object]]:
     """For each label of the serving version, how often the candidate said it too, or what else."""
-    told = []
+    summary = []
     for label in sorted({serving for serving, _ in tally.pairs}):
         said = {other: count for (one, other), count in tally.pairs.items() if one == label}
         rows = sum(said.values())
         same = said.pop(label, 0)
-        told.append(
+        summary.append(
             {
                 "label": label,
                 "rows": rows,
@@ -141,20 +141,20 @@ def _labels(tally: Tally) -> list[dict[str, object]]:
                 "instead": dict(sorted(said.items(), key=lambda item: -item[1])),
             }
         )
-    return told
+    return summary
 
 
 def _milliseconds(tally: Tally) -> dict[str, object]:
     """Of the same requests, run singly by both versions in the thread of the comparison."""
-    told: dict[str, object] = {"runs": len(tally.serving_seconds)}
+    summary: dict[str, object] = {"runs": len(tally.serving_seconds)}
     for who, seconds in (
         ("serving", tally.serving_seconds),
         ("candidate", tally.candidate_seconds),
     ):
         if seconds:
             median, p99 = np.quantile(seconds, [0.5, 0.99]) * 1000
-            told[who] = {"median": round(float(median), 4), "p99": round(float(p99), 4)}
-    return told
+            summary[who] = {"median": round(float(median), 4), "p99": round(float(p99), 4)}
+    return summary
 
 
 def _share(part: float, whole: int) -> float | None:
