@@ -89,16 +89,7 @@ def run(
 
     check_rows = test.pixels(slice(None))
     predictions = predict(classifier, check_rows)
-    reference = ReferenceClassifier(classifier)
-    name = output_name(output)
-    graph = onnx_export.to_graph(
-        folded_classifier(classifier), torch.from_numpy(check_rows[:3]), IMAGE_NAME, name
-    )
-    onnx_export.verify(graph, reference, check_rows)
-    replayed = (
-        synthetic_images(check_rows.shape, recipe.seed) if recipe.data.private else check_rows
-    )
-    examples = onnx_export.example_rows(reference, replayed, name, IMAGE_NAME)
+    graph, examples = _export(classifier, recipe, check_rows, output_name(output))
 
     manifest = contract.Manifest(
         format_version=contract.FORMAT_VERSION,
@@ -118,6 +109,20 @@ def run(
     measured = Measured(test.target.astype(np.float64), predictions)
     comparison = compare_images(models, manifest, check_rows, measured)
     return Outcome(publish(models, manifest, files, comparison, force=force), None)
+
+
+def _export(
+    classifier: Classifier, recipe: ImageRecipe, check_rows: Bytes, name: str
+) -> tuple[bytes, contract.Examples]:
+    """The graph, compared with PyTorch on these images, and the examples of its self-test."""
+    reference = ReferenceClassifier(classifier)
+    sample = torch.from_numpy(check_rows[:3])
+    graph = onnx_export.to_graph(folded_classifier(classifier), sample, IMAGE_NAME, name)
+    onnx_export.verify(graph, reference, check_rows)
+    replayed = (
+        synthetic_images(check_rows.shape, recipe.seed) if recipe.data.private else check_rows
+    )
+    return graph, onnx_export.example_rows(reference, replayed, name, IMAGE_NAME)
 
 
 def _provenance(

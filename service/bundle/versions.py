@@ -5,10 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.bundle.errors import BundleError
-from service.bundle.policy import ALIAS_PATTERN, HIGHEST_VERSION, STABLE, Choice, Latest, Policy
+from service.bundle.policy import (
+    ALIAS_PATTERN,
+    HIGHEST_VERSION,
+    STABLE,
+    Choice,
+    Latest,
+    Policy,
+    select,
+)
 from service.bundle.policy_file import change_policy, read_policy
 from service.bundle.store import EXAMPLES, MANIFEST, MODEL, read_bundle, versions_in
-from service.bundle.version_policy import select
 from service.spelling import nearest
 
 

@@ -13,8 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from service.bundle.policy import Policy
-from service.bundle.version_policy import Selection, select
+from service.bundle.policy import Policy, Selection, select
 from service.engine.loader import LAZY, VersionLoader
 from service.engine.model import ServedModel, Statistics
 from service.engine.model_cache import CachedModel, ModelCache

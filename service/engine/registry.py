@@ -9,8 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from service.bundle.policy import STABLE, Policy, Shadow
-from service.bundle.version_policy import Routes, Selection
+from service.bundle.policy import STABLE, Policy, Routes, Selection, Shadow
 from service.engine.model import ModelInfo, ServedModel
 from service.engine.repository import Candidate, Fingerprint, ModelFolder
 from service.engine.session import DeviceChoice

@@ -2,8 +2,7 @@
 
 import pytest
 
-from service.bundle.policy import Alias, Latest, Policy
-from service.bundle.version_policy import select
+from service.bundle.policy import Alias, Latest, Policy, select
 
 THERE = ["4", "3", "2", "1"]
 

@@ -79,7 +79,7 @@ def test_a_column_is_read_as_its_cells_are(cells: list[str], numerals: Numerals)
     numbers = as_numbers(pl.Series(stripped), numerals, "$").to_list()
 
     expected = [None if text is None else float(text) for text in plain]
-    held = [None if x is None or abs(x) > np.finfo(np.float32).max else x for x in expected]
+    held = [None if x is None or abs(x) > float(np.finfo(np.float32).max) else x for x in expected]
     assert numbers == held
 
 
