@@ -104,7 +104,11 @@ def titles_above(rows: Sequence[Sequence[str | None]]) -> int:
 
 def is_title(row: Sequence[str | None]) -> bool:
     """Whether a row of three cells or more has at most one that is not empty."""
-    return len(row) >= _TITLED_WIDTH and sum(bool(cell and cell.strip()) for cell in row) <= 1
+    if len(row) < _TITLED_WIDTH:
+        return False
+    # No more cells are read than decide, since a row may have hundreds of thousands.
+    filled = (True for cell in row if cell and cell.strip())
+    return not (next(filled, False) and next(filled, False))
 
 
 def column_name(number: int, cell: str | None = None) -> str:
