@@ -60,7 +60,6 @@ CEILINGS: Mapping[str, int] = {
     "refuse": 11,
     "settle": 1,
     "tell": 2,
-    "wish": 7,
 }
 
 FIRST_FORM = {form: forms.split()[0] for forms in REPLACEMENTS for form in forms.split()}

@@ -9,7 +9,7 @@ from typing import get_args
 from urllib.parse import urlencode
 
 from service.api.body import Form, TableForm, begun, unpacked
-from service.api.native.tables import Tables, Wish
+from service.api.native.tables import ScoringOptions, Tables
 from service.cli.files import STANDARD, pieces, size_of, source, target
 from service.cli.one_model import one_model
 from service.cli.options import add_settings, read_settings
@@ -97,7 +97,7 @@ async def _score(options: argparse.Namespace) -> int:
         OnwardError: nothing was scored, or not all of it.
         OSError: a file cannot be read or written.
     """
-    wish = _wish(options)
+    scoring_options = _scoring_options(options)
     settings = read_settings(vars(options))
     endpoints = Endpoints(settings, Limits(settings))
     async with one_model(settings, options.model, options.version) as model:
@@ -105,9 +105,9 @@ async def _score(options: argparse.Namespace) -> int:
             progress = Progress(size_of(file), "rows")
             encoding = "gzip" if options.source.endswith(_PACKED) else "identity"
             arriving = unpacked(pieces(file, progress.begin), encoding)
-            enough = SAMPLE_BYTES if wish.form == "csv" else 1
+            enough = SAMPLE_BYTES if scoring_options.form == "csv" else 1
             arrival = await begun(arriving, settings.max_csv_record_bytes, enough)
-            scoring = Tables(endpoints, settings).open(model, wish, arrival)
+            scoring = Tables(endpoints, settings).open(model, scoring_options, arrival)
             with target(options.output) as written:
                 async for piece in scoring.run(arrival.rest):
                     written.write(piece)
@@ -120,7 +120,7 @@ async def _score(options: argparse.Namespace) -> int:
     return scoring.tally.faults
 
 
-def _wish(options: argparse.Namespace) -> Wish:
+def _scoring_options(options: argparse.Namespace) -> ScoringOptions:
     """How the table comes and how it shall be answered.
 
     Raises:
@@ -132,7 +132,7 @@ def _wish(options: argparse.Namespace) -> Wish:
             f"{options.source} is JSON; a table is CSV, or JSON with one object a line (.ndjson)."
         )
     answer = options.to or (form if options.output == STANDARD else _form_of(options.output))
-    return Wish(form, answer, _parameters(options), options.charset)
+    return ScoringOptions(form, answer, _parameters(options), options.charset)
 
 
 def _parameters(options: argparse.Namespace) -> Parameters:

@@ -11,7 +11,7 @@ from fastapi import Request, Response
 from service.api.body import HEAD, RequestHead, compressed, require_media_type
 from service.api.deadline import Deadline
 from service.api.explain.attributions import explain_rows
-from service.api.explain.parameters import read_wishes
+from service.api.explain.parameters import read_explanation_options
 from service.api.explain.saliency import (
     PNG,
     draw_overlay,
@@ -90,7 +90,7 @@ class Explainer:
         endpoint = self._service.endpoints.of(model)
         require_media_type(head.content_type, self._protocol.media_types(endpoint))
         quotas.limits.require_query(query)
-        wishes = read_wishes(query)
+        options = read_explanation_options(query)
         work = partial(decode_body, self._protocol, endpoint, body, head)
         decoded = await self._service.decode((self._protocol, model, head), body, work, deadline)
         rows = (await materialize(decoded.inputs))[0]
@@ -101,11 +101,11 @@ class Explainer:
             require_one_image(manifest.input, len(rows))
         prediction = await model.predict((rows,))
         answers = prediction.outputs[0]
-        subject = subject_of(manifest.output, answers, wishes.label)
+        subject = subject_of(manifest.output, answers, options.label)
         if isinstance(manifest.input, FeaturesInput):
             found = await explain_rows(model, manifest.input, rows, answers, subject)
         else:
-            found = await explain_images(model, rows, answers, subject, wishes.resolution)
+            found = await explain_images(model, rows, answers, subject, options.resolution)
         reasons, about = found
         headers = {"x-model-version": model.version}
         if as_image:

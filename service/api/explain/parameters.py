@@ -15,15 +15,15 @@ USUAL_CELLS = 10
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """``label`` is the one to explain, None the one answered; ``resolution`` the grid's cells."""
+class ExplanationOptions:
+    """``label`` is the class to explain, by default the predicted one; ``resolution`` the grid's."""
 
     label: str | None = None
     resolution: int | None = None
 
 
-def read_wishes(query: bytes) -> Wishes:
-    """Read a query string; what a prediction's may hold is read elsewhere.
+def read_explanation_options(query: bytes) -> ExplanationOptions:
+    """Read the query string of an explanation.
 
     Raises:
         InvalidRequest: a parameter is misspelt, or its value is not one that it takes.
@@ -33,7 +33,7 @@ def read_wishes(query: bytes) -> Wishes:
         close = None if name in _KNOWN else nearest(name, _KNOWN)
         if close is not None:
             raise InvalidRequest(f"Unknown parameter {shown(name)}; did you mean {close!r}?")
-    return Wishes(given.get("label"), _resolution(given))
+    return ExplanationOptions(given.get("label"), _resolution(given))
 
 
 def _resolution(given: Mapping[str, str]) -> int | None:

@@ -52,10 +52,10 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wish:
-    """How a table comes, and how it shall be answered.
+class ScoringOptions:
+    """The formats of a table and of its response, and what the client chose.
 
-    ``charset`` is what the caller says of a CSV file's encoding.
+    ``charset`` is the encoding of a CSV file as the client states it.
     """
 
     form: TableForm
@@ -79,7 +79,9 @@ class Tables:
         self._max_record_bytes = settings.max_csv_record_bytes
         self._turns = asyncio.Lock()
 
-    def open(self, model: ServedModel, wish: Wish, arrival: Arrival) -> Scoring:
+    def open(
+        self, model: ServedModel, scoring_options: ScoringOptions, arrival: Arrival
+    ) -> Scoring:
         """Read how the table is written and what its columns are.
 
         Raises:
@@ -88,32 +90,32 @@ class Tables:
         """
         endpoint = self._endpoints.of(model)
         manifest = endpoint.require_manifest()
-        require_offered(manifest.output, wish.parameters)
+        require_offered(manifest.output, scoring_options.parameters)
         codec = endpoint.require_features()
-        reader, form = self._reader(codec, wish, arrival)
-        warnings = wish.parameters.warnings
+        reader, form = self._reader(codec, scoring_options, arrival)
+        warnings = scoring_options.parameters.warnings
         return Scoring(
             model,
             codec,
             reader,
-            _answers(manifest, model, wish, form),
-            warn=wish.answer != "csv" if warnings is None else warnings,
+            _answers(manifest, model, scoring_options, form),
+            warn=scoring_options.answer != "csv" if warnings is None else warnings,
             turns=self._turns,
             patience_seconds=self._patience_seconds,
         )
 
     def _reader(
-        self, codec: FeatureCodec, wish: Wish, arrival: Arrival
+        self, codec: FeatureCodec, scoring_options: ScoringOptions, arrival: Arrival
     ) -> tuple[Reader, CsvFormat | None]:
-        if wish.form == "ndjson":
+        if scoring_options.form == "ndjson":
             return _json_rows(arrival, codec, self._max_record_bytes), None
         return open_csv(
             arrival.sample,
             codec,
             whole=arrival.whole,
             longest=self._max_record_bytes,
-            charset=wish.charset,
-            decimal=wish.parameters.decimal,
+            charset=scoring_options.charset,
+            decimal=scoring_options.parameters.decimal,
         )
 
 
@@ -129,12 +131,14 @@ def _json_rows(arrival: Arrival, codec: FeatureCodec, longest: int) -> JsonRows:
     return reader
 
 
-def _answers(manifest: Manifest, model: ServedModel, wish: Wish, form: CsvFormat | None) -> Answers:
-    if wish.answer == "csv":
-        return CsvAnswers(manifest.output, wish.parameters, form)
-    if wish.answer == "ndjson":
-        return JsonLines(manifest.output, wish.parameters)
-    return JsonDocument(manifest.output, wish.parameters, model.version)
+def _answers(
+    manifest: Manifest, model: ServedModel, scoring_options: ScoringOptions, form: CsvFormat | None
+) -> Answers:
+    if scoring_options.answer == "csv":
+        return CsvAnswers(manifest.output, scoring_options.parameters, form)
+    if scoring_options.answer == "ndjson":
+        return JsonLines(manifest.output, scoring_options.parameters)
+    return JsonDocument(manifest.output, scoring_options.parameters, model.version)
 
 
 class TableExchange:
@@ -229,7 +233,7 @@ class TableExchange:
     ) -> tuple[Scoring, Arrival]:
         """Everything that can be wrong with a whole table is found here, before it is answered."""
         headers = request.headers
-        wish = Wish(
+        scoring_options = ScoringOptions(
             form,
             answer_form(headers.get("accept", "*/*"), form),
             read_parameters(request.scope["query_string"]),
@@ -238,7 +242,7 @@ class TableExchange:
         pieces = unpacked(incoming.pieces(), content_encoding(request.scope[HEAD]), self._limits)
         enough = SAMPLE_BYTES if form == "csv" else 1
         arrival = await begun(pieces, self._settings.max_csv_record_bytes, enough)
-        return self._tables.open(model, wish, arrival), arrival
+        return self._tables.open(model, scoring_options, arrival), arrival
 
     async def _start(self, scoring: Scoring, model: ServedModel, send: Send) -> None:
         headers = {"x-model-version": model.version, "vary": "accept"}
