@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from service.bundle.features import Finite, Text
 from service.bundle.manifest import Name
+from service.tabletext.words import MISSING
 from training.recipe.families import TABLE_FAMILIES, TableFamily, Task, known_family
 
 ScalerKind = Literal["min-max", "standard", "mean", "robust", "none"]
@@ -56,7 +57,7 @@ class Data(Section):
     )
     encoding: str | None = None
     missing: list[str] = Field(
-        default=["", "?", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None"],
+        default=list(MISSING),
         description="cells that are missing values",
     )
 

@@ -16,7 +16,7 @@ USUAL_CELLS = 10
 
 @dataclass(frozen=True)
 class ExplanationOptions:
-    """``label`` is the class to explain, by default the predicted one; ``resolution`` the grid's."""
+    """``label`` is the class to explain, by default the predicted one; ``resolution`` the cells."""
 
     label: str | None = None
     resolution: int | None = None
