@@ -144,6 +144,9 @@ def _serve(settings: Settings) -> None:
     options = {
         "host": settings.host,
         "port": settings.port,
+        # As Linux has it by default. In a flood a shorter queue overflows, and then the kernel
+        # ignores honest clients too: they try again only after a second.
+        "backlog": 4096,
         "log_config": None,
         "access_log": False,
         "server_header": False,

@@ -4,6 +4,7 @@ import logging
 from typing import Literal
 
 from service.engine.readiness import Readiness
+from service.observability.logs import LineBudget
 from service.observability.metrics import Metrics
 
 _FIRST_ERROR = 400
@@ -31,6 +32,9 @@ class RequestRecorder:
         self.readiness = readiness
         self.log_from = {"all": 0, "errors": _FIRST_ERROR, "none": _NO_STATUS}[log_requests]
         """The lowest status that gets a log line."""
+        # The handler limits lines too, but building a record first would cost a flood of rejected
+        # connections a third of its processor time. Where all requests are logged, none is limited.
+        self._budget = None if log_requests == "all" else LineBudget()
 
     def count(self, status: int) -> None:
         """Count a response; zero is none at all."""
@@ -52,7 +56,12 @@ class RequestRecorder:
             seconds: that it took.
             reason: of a request that was rejected before it was complete.
         """
+        suppressed = 0 if self._budget is None else self._budget.take()
+        if suppressed is None:
+            return
         fields: dict[str, object] = {"method": method, "path": path, "status": status}
+        if suppressed:
+            fields["lines_suppressed"] = suppressed
         if reason is not None:
             fields["reason"] = reason
         _log.info("request", extra=fields | {"milliseconds": round(seconds * 1e3, 3)})

@@ -89,8 +89,39 @@ class ThreadHandler(logging.Handler):
                 pass  # nobody reads any more, and there is nowhere else to say so
 
 
+class LineBudget:
+    """How many lines of one kind may be written: a token bucket.
+
+    Args:
+        clock: gives seconds that only increase.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lines_left = float(_BURST_LINES)
+        self._updated = clock()
+        self._suppressed = 0
+
+    def take(self) -> int | None:
+        """Take one line.
+
+        Returns:
+            How many lines were suppressed since the last one; None where this one must be, too.
+        """
+        now = self._clock()
+        refill = (now - self._updated) * _LINES_PER_SECOND
+        self._lines_left = min(self._lines_left + refill, _BURST_LINES)
+        self._updated = now
+        if self._lines_left < 1:
+            self._suppressed += 1
+            return None
+        self._lines_left -= 1
+        suppressed, self._suppressed = self._suppressed, 0
+        return suppressed
+
+
 class RateLimit(logging.Filter):
-    """Lets so many lines of each place in the code pass, and counts the others on a later line.
+    """Limits the lines of each call site, and counts the suppressed ones on a later line.
 
     Args:
         clock: gives seconds that only increase.
@@ -99,23 +130,18 @@ class RateLimit(logging.Filter):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        # By file and line number: lines that may still pass, when that was so, and those held back.
-        self._places: dict[tuple[str, int], tuple[float, float, int]] = {}
+        self._budgets: dict[tuple[str, int], LineBudget] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a record is written."""
-        place, now = (record.pathname, record.lineno), self._clock()
-        left, before, suppressed = self._places.get(place, (_BURST_LINES, now, 0))
-        left = min(left + (now - before) * _LINES_PER_SECOND, _BURST_LINES)
-        passes = left >= 1
-        if passes:
-            left -= 1
-            if suppressed:
-                record.lines_suppressed, suppressed = suppressed, 0
-        else:
-            suppressed += 1
-        self._places[place] = left, now, suppressed
-        return passes
+        call_site = record.pathname, record.lineno
+        budget = self._budgets.get(call_site)
+        if budget is None:
+            budget = self._budgets[call_site] = LineBudget(self._clock)
+        suppressed = budget.take()
+        if suppressed:
+            record.lines_suppressed = suppressed
+        return suppressed is not None
 
 
 def flush_logs() -> None:
