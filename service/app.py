@@ -53,8 +53,8 @@ from service.server.fast_path import FastPath
 from service.server.signals import Signals
 from service.settings import Settings
 from service.shadow.runner import ShadowRunner
-from service.workers.ipc import WORKERS_FOLDER, claim_slot
-from service.workers.worker import Worker, WorkerContext
+from service.workers.coordination import Worker
+from service.workers.ipc import WORKERS_FOLDER, WorkerContext, claim_slot
 
 VERSION = version("onward")
 

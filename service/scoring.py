@@ -13,8 +13,8 @@ import numpy as np
 
 from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
 from service.codecs.row_batch import Block, Fault, Matrix, Reader
-from service.engine.dtypes import Array
 from service.engine.model import ServedModel
+from service.engine.tensors import Array
 from service.errors import DeadlineExceeded, InferenceFailed, InputRefused, OnwardError, Overloaded
 from service.observability.metrics import Phases
 

@@ -28,10 +28,10 @@ from service.api.body import (
 from service.api.errors import error_response
 from service.api.recorder import RequestRecorder
 from service.codecs.endpoint import Endpoint, Endpoints
-from service.engine.batching import Prediction, row_count
-from service.engine.dtypes import Arrays, Inputs
+from service.engine.batching import Prediction
 from service.engine.model import ServedModel
 from service.engine.registry import Registry
+from service.engine.tensors import Arrays, Inputs, row_count
 from service.errors import InvalidRequest, ModelNotReady, ModelUnservable, NotFound, OnwardError
 from service.limits import Limits
 from service.observability.logs import request_id

@@ -21,17 +21,15 @@ from service.api.inference import Context, Inference, InferenceProtocol, RawResp
 from service.api.middleware import RESPOND, quotas_of
 from service.bundle.policy import Shadow
 from service.codecs.endpoint import Endpoints
-from service.engine.batching import row_count
-from service.engine.dtypes import Arrays
 from service.engine.model import ServedModel
-from service.engine.registry import Registry
-from service.engine.traffic import Traffic
+from service.engine.registry import Registry, TrafficSplitter
+from service.engine.tensors import Arrays, row_count
 from service.limits import Limits
 from service.observability.logs import request_id
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.shadow.runner import ShadowRunner
-from service.workers.worker import Worker
+from service.workers.coordination import Worker
 
 T = TypeVar("T")
 
@@ -77,7 +75,7 @@ class InferenceService:
         self._metrics = metrics
         self._max_body_bytes = settings.max_body_bytes
         self._deadline_seconds = settings.deadline_seconds
-        self._traffic = Traffic(worker.registry, settings.split_seed)
+        self._traffic = TrafficSplitter(worker.registry, settings.split_seed)
         self._sticky_header = settings.sticky_header
 
     async def predict(
@@ -186,7 +184,7 @@ class InferenceService:
     def route(self, request: Request, name: str, version: str | None) -> str | None:
         """The version or alias that a request goes to; one without either may be split."""
         if version is None and self._registry.published(name).split:
-            return self._traffic.alias(name, request.headers.get(self._sticky_header))
+            return self._traffic.choose_alias(name, request.headers.get(self._sticky_header))
         return version
 
     async def find(self, name: str, version: str | None, deadline: Deadline) -> ServedModel:

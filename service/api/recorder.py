@@ -3,7 +3,7 @@
 import logging
 from typing import Literal
 
-from service.engine.readiness import Readiness
+from service.engine.registry import Readiness
 from service.observability.logs import LineBudget
 from service.observability.metrics import Metrics
 

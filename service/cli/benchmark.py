@@ -10,10 +10,10 @@ import numpy as np
 
 from service.bundle.store import Bundle
 from service.bundle.tuning import Measured
-from service.engine.dtypes import Array
 from service.engine.model import LONGEST_INLINE_SECONDS, Limits
 from service.engine.self_test import as_rows, run_self_test
 from service.engine.session import Session, SessionConfig, available_devices, choose_device
+from service.engine.tensors import Array
 from service.engine.threads import DaemonThread
 from service.errors import DeviceUnavailable
 

@@ -10,7 +10,7 @@ from service.bundle.tuning import TUNING, Measured, Tuning
 from service.cli.benchmark import Absent, curve, hand_over_seconds, usable_devices
 from service.cli.choosing import WORTH_ROWS, best_batch, chosen, compared
 from service.cli.options import add_settings, read_settings
-from service.engine.execution_plan import plan_for, this_machine
+from service.engine.loader import plan_for, this_machine
 from service.engine.model import Limits
 from service.engine.repository import Candidate, Repository
 from service.errors import CannotStart, LoadFailed, ModelNotFound, OnwardError, VersionNotFound

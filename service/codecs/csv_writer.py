@@ -16,7 +16,7 @@ from service.codecs.outputs import (
     unsure,
 )
 from service.codecs.row_batch import Block, Fault
-from service.engine.dtypes import Array
+from service.engine.tensors import Array
 from service.tabletext.dialect import quoted
 
 

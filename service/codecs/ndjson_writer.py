@@ -9,7 +9,7 @@ from service.codecs.messages import error_document
 from service.codecs.options import Parameters
 from service.codecs.outputs import Answer, answers
 from service.codecs.row_batch import Block, Fault
-from service.engine.dtypes import Array
+from service.engine.tensors import Array
 
 NDJSON = "application/x-ndjson"
 

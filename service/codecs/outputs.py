@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from service.bundle.manifest import ClassesOutput, Interval, IntervalLevel, Output, ValueOutput
 from service.codecs.options import Parameters
-from service.engine.dtypes import Array
+from service.engine.tensors import Array
 from service.errors import InvalidRequest
 
 Answer = dict[str, object]

@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from service.engine.dtypes import Arrays
+from service.engine.tensors import Arrays, row_count
 from service.engine.threads import DaemonThread, settle
 from service.errors import Draining, Overloaded, QueueTooLong
 
@@ -408,11 +408,6 @@ class LoopBatcher:
                 self._predict([call])
             return
         _report_rows(batch, outputs, started, perf_counter() - started)
-
-
-def row_count(inputs: Arrays) -> int:
-    """Rows of a call; a call without a first axis counts as one."""
-    return len(inputs[0]) if inputs and inputs[0].ndim else 1
 
 
 def _concatenated(calls: Sequence[Arrays]) -> Arrays:

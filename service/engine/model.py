@@ -9,22 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
 from service.bundle.manifest import Manifest
-from service.engine.batching import (
-    LoopBatcher,
-    OnResult,
-    Prediction,
-    RunControl,
-    ThreadBatcher,
-    row_count,
-)
-from service.engine.dtypes import Array, Arrays
-from service.engine.execution_plan import Execution, Mode
-from service.engine.session import Session, TensorSpec, new_control
+from service.engine.batching import LoopBatcher, OnResult, Prediction, RunControl, ThreadBatcher
+from service.engine.session import Session, new_control
+from service.engine.tensors import Array, Arrays, TensorSpec, row_count
 from service.errors import InferenceFailed, InputRefused, OnwardError
 from service.observability.metrics import Metrics, Phases
 
@@ -124,6 +116,30 @@ class Statistics:
         return Duration(self._successes, self._phases.encode)
 
 
+Mode = Literal["inline", "batched"]
+ChosenBy = Literal["warm-up", "setting", "tuning.json", "graph"]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a model runs, and what determined it.
+
+    Attributes:
+        mode: ``inline`` runs small requests on the event loop, for models so quick that a thread
+            would cost more time than it saves; ``batched`` batches requests in a thread.
+        chosen_by: what determined the mode.
+        threads: intra-op threads of one run.
+        row_seconds: the shortest run of one row; None for a bare model, which is not timed.
+        rows_bitwise: whether the examples gave the same bits alone and in a batch.
+    """
+
+    mode: Mode
+    chosen_by: ChosenBy
+    threads: int
+    row_seconds: float | None = None
+    rows_bitwise: bool = False
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """What is known of a version, whether or not it is in memory.
@@ -146,11 +162,6 @@ class ModelInfo:
     joined_rows: int = 1
     execution: Execution | None = None
     statistics: Statistics = field(default_factory=Statistics)
-
-    @property
-    def rows_bitwise(self) -> bool:
-        """Whether a row's outputs had the same bits alone and in a batch."""
-        return self.execution is not None and self.execution.rows_bitwise
 
 
 @dataclass(frozen=True)

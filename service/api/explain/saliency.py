@@ -10,8 +10,8 @@ from service.api.body import list_items
 from service.api.explain.parameters import USUAL_CELLS
 from service.api.explain.subject import Subject
 from service.bundle.manifest import ImageInput, Input
-from service.engine.dtypes import Array
 from service.engine.model import ServedModel
+from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.explain.occlusion import predict_occluded
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from service.bundle.errors import BundleError
 from service.bundle.manifest import Evaluation, ImageInput, Manifest, ValueOutput
 from service.bundle.store import REPORT, read_part
-from service.engine.execution_plan import Execution
-from service.engine.model import ModelInfo
+from service.engine.model import Execution, ModelInfo
 from service.engine.registry import Entry, Registry
 from service.errors import NotFound
 

@@ -28,10 +28,10 @@ from service.codecs.images import ImageCodec
 from service.codecs.json_reader import may_hold_booleans, parse_json, rows_of_numbers
 from service.codecs.options import USUAL, Parameters, read_parameters
 from service.codecs.outputs import Answer, answers, require_offered
-from service.engine.dtypes import Arrays
+from service.engine.tensors import Arrays
 from service.errors import InvalidRequest
 from service.limits import Limits
-from service.workers.worker import Worker
+from service.workers.coordination import Worker
 
 _INSTANCES = "instances"
 _IMAGE = "image/"

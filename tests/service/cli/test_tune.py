@@ -14,7 +14,7 @@ from service.bundle.store import read_document
 from service.bundle.tuning import TUNING, Measured, Tuning
 from service.cli.benchmark import Absent
 from service.cli.choosing import chosen, compared
-from service.engine.execution_plan import this_machine
+from service.engine.loader import this_machine
 from tests.models import place_bare, publish_admission, sum_and_difference
 from tests.processes import ROOT
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from service.engine.batching import Prediction, Run, ThreadBatcher
-from service.engine.dtypes import Arrays
+from service.engine.tensors import Arrays
 from service.errors import Draining, Overloaded, QueueTooLong
 
 T = TypeVar("T")

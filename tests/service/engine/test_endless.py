@@ -14,8 +14,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from service.bundle.store import digest_of
-from service.engine.execution_plan import ExecutionPlan
-from service.engine.loader import load
+from service.engine.loader import ExecutionPlan, load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
 from service.errors import Draining, LoadFailed

@@ -8,8 +8,7 @@ import pytest
 from onnx import helper
 
 from service.engine.batching import Prediction
-from service.engine.execution_plan import ExecutionPlan
-from service.engine.loader import load
+from service.engine.loader import ExecutionPlan, load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
 from service.observability.metrics import Metrics

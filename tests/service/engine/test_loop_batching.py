@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from service.engine.batching import LoopBatcher, Prediction
-from service.engine.dtypes import Arrays
+from service.engine.tensors import Arrays
 from service.errors import Draining, Overloaded
 
 Result = Prediction | Exception
