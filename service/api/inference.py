@@ -231,7 +231,7 @@ class Inference(Generic[Context]):
         model = self.model
         _, queue, compute = prediction
         phases = Phases(self._decode_seconds, queue, compute, self._encode_seconds)
-        self._metrics.predicted(model.name, model.version, self.protocol.name, rows, phases)
+        self._metrics.count_prediction(model.name, model.version, self.protocol.name, rows, phases)
         model.statistics.answered(phases)
         content, media_type, headers = encoded
         lines = _LINES % (
@@ -274,7 +274,7 @@ def count_failure(  # noqa: PLR0913 - the facts of a failure; grouping them woul
         found = (name, error.version)
     else:  # a name that does not exist is the client's choice, and must not become a label
         found = ("", "") if isinstance(error, NotFound) else (name, "")
-    metrics.failed(*found, protocol, outcome_of(error))
+    metrics.count_failure(*found, protocol, outcome_of(error))
 
 
 def outcome_of(error: Exception) -> str:
@@ -471,7 +471,7 @@ class _FastCall(Inference[Any]):
         if self._is_queued:
             self.model.__exit__()
         recorder, status = self._fast.recorder, response.status
-        self._metrics.responded(status)
+        self._metrics.count_response(status)
         if status >= recorder.log_from:
             with _logged_as(self._request_id):
                 recorder.log("POST", self._target.path, status, perf_counter() - self._started)

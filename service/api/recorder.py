@@ -38,7 +38,7 @@ class RequestRecorder:
 
     def count(self, status: int) -> None:
         """Count a response; zero is none at all."""
-        self._metrics.responded(status)
+        self._metrics.count_response(status)
 
     def logs(self, status: int) -> bool:
         """Whether such a response gets a log line; zero, no response at all, is an error."""

@@ -309,7 +309,7 @@ class VersionLoader:
             ready = True
         finally:
             seconds = perf_counter() - started
-            self._metrics.loaded(seconds, ready=ready)
+            self._metrics.count_load(seconds, ready=ready)
             if self.cache.limited:
                 self.cache.heap.trim()
         facts: dict[str, object] = {"model": name, "version": version}

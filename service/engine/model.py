@@ -378,7 +378,7 @@ class ServedModel:
             self._row_seconds = min(seconds / rows, _SLOWER * self._row_seconds)
             self._loop_batcher.max_batch_rows = self._most_joined_rows()
         self.statistics.ran(rows, seconds)
-        self._metrics.ran(self.name, self.version, rows)
+        self._metrics.count_run(self.name, self.version, rows)
         if self.manifest is not None:
             # If several requests share the run, each is run again alone, to find whose it is.
             self._require_finite(outputs[0])

@@ -210,7 +210,7 @@ class ShadowRunner:
     def _count(self, pair: ShadowPair, outcome: Outcome, times: int) -> None:
         if times:
             candidate = pair.candidate
-            self._metrics.shadowed(candidate.name, candidate.version, outcome, times)
+            self._metrics.count_shadow_requests(candidate.name, candidate.version, outcome, times)
 
 
 def run_comparison(requests: Sequence[MirroredRequest], control: RunControl) -> tuple[int, Tally]:

@@ -174,7 +174,7 @@ class Worker:
         await self.control.start()
         registry = self.registry
         found = {(it.name, it.version) for name in registry.names for it in registry.versions(name)}
-        self._metrics.versions_found(found)
+        self._metrics.expire_versions_except(found)
         self.readiness.record_first_loads()
 
 

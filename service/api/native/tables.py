@@ -305,8 +305,8 @@ class TableExchange:
     def _count(self, model: ServedModel, scoring: Scoring, form: TableForm) -> None:
         tally = scoring.tally
         phases = tally.phases
-        self._metrics.predicted(model.name, model.version, form, tally.rows, phases)
-        self._metrics.refused_rows(model.name, model.version, tally.faults)
+        self._metrics.count_prediction(model.name, model.version, form, tally.rows, phases)
+        self._metrics.count_rejected_rows(model.name, model.version, tally.faults)
         model.statistics.answered(phases)
 
 
