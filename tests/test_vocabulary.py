@@ -48,7 +48,7 @@ STANDARD_TERMS = {("csv", "dialect"), ("look", "up")}
 # Identifiers that still contain a word while the code is being renamed, by word.
 # A rename lowers its number, and removes the line at zero. No number may rise.
 CEILINGS: Mapping[str, int] = {
-    "answer": 33,
+    "answer": 32,
     "ask": 2,
     "beside": 2,
     "dialect": 6,
@@ -58,7 +58,6 @@ CEILINGS: Mapping[str, int] = {
     "picture": 2,
     "place": 21,
     "refuse": 8,
-    "settle": 1,
     "tell": 1,
 }
 

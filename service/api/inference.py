@@ -232,7 +232,7 @@ class Inference(Generic[Context]):
         _, queue, compute = prediction
         phases = Phases(self._decode_seconds, queue, compute, self._encode_seconds)
         self._metrics.count_prediction(model.name, model.version, self.protocol.name, rows, phases)
-        model.statistics.answered(phases)
+        model.statistics.count_success(phases)
         content, media_type, headers = encoded
         lines = _LINES % (
             media_type.encode(),
@@ -448,13 +448,13 @@ class _FastCall(Inference[Any]):
             return False
         # The inputs of a model with a manifest have rows.
         rows = len(inputs[0]) if self.endpoint.manifest is not None else row_count(inputs)
-        if not self.model.joins(rows):
+        if not self.model.runs_inline(rows):
             return False
         self._rows = rows
         self._is_queued = True
         self.model.__enter__()
         try:
-            self.model.join(inputs, rows, self.finish, exclusive=exclusive)
+            self.model.predict_inline(inputs, rows, self.finish, exclusive=exclusive)
         except OnwardError as error:
             self.finish(error)
         return True

@@ -226,7 +226,7 @@ class InferenceService:
             inputs = await inference.materialize(decoded)
         quotas.hold_bytes(len(body) + _bytes_of(inputs))
         rows = row_count(inputs)
-        if not model.joins(rows):
+        if not model.runs_inline(rows):
             await deadline.watch_client()
         prediction = await model.predict(inputs)
         if _bytes_of(prediction.outputs) > _MAX_BYTES_ENCODED_INLINE:

@@ -10,7 +10,7 @@ import numpy as np
 
 from service.bundle.store import Bundle
 from service.bundle.tuning import Measured
-from service.engine.model import LONGEST_INLINE_SECONDS, Limits
+from service.engine.model import MAX_INLINE_SECONDS, Limits
 from service.engine.self_test import as_rows, run_self_test
 from service.engine.session import Session, SessionConfig, available_devices, choose_device
 from service.engine.tensors import Array
@@ -71,8 +71,8 @@ def curve(
     run_self_test(session, bundle, limits.deadline_seconds)
     examples = as_rows(bundle.examples.input)
     took = 0.0
-    for rows in (size for size in SIZES if size <= limits.quick_rows):
-        if rows > limits.batch_rows and 2 * took > LONGEST_INLINE_SECONDS:
+    for rows in (size for size in SIZES if size <= limits.inline_batch_rows):
+        if rows > limits.batch_rows and 2 * took > MAX_INLINE_SECONDS:
             return
         batch = np.resize(examples, (rows, *examples.shape[1:]))
         took = median(_timed(session, batch, seconds))

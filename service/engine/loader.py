@@ -26,7 +26,7 @@ from service.bundle.store import (
 from service.bundle.tuning import TUNING, Machine, Tuning
 from service.engine.devices import available_cores, processor_name
 from service.engine.model import (
-    QUICK_SECONDS,
+    INLINE_ROW_SECONDS,
     ChosenBy,
     Execution,
     Limits,
@@ -196,7 +196,7 @@ def load(
         labels = labels_of(manifest)
         opened = _open_bundle(candidate, bundle, plan, limits)
     session, execution = opened.session, opened.execution
-    joined = limits.quick_rows if execution.mode == "inline" else limits.batch_rows
+    joined = limits.inline_batch_rows if execution.mode == "inline" else limits.batch_rows
     info = ModelInfo(
         name=candidate.name,
         version=candidate.version,
@@ -207,7 +207,7 @@ def load(
         outputs=session.outputs,
         labels=labels,
         max_batch_rows=limits.batch_rows,
-        joined_rows=joined if shares_runs else 1,
+        shared_batch_rows=joined if shares_runs else 1,
         execution=execution,
         statistics=statistics or Statistics(),
     )
@@ -446,7 +446,7 @@ def _mode(
         return plan.mode, plan.mode_by
     if seconds is None:
         return "batched", "graph"
-    return ("inline" if seconds < QUICK_SECONDS else "batched"), "warm-up"
+    return ("inline" if seconds < INLINE_ROW_SECONDS else "batched"), "warm-up"
 
 
 def _unbounded_reason(session: Session, graph: GraphFacts) -> str:

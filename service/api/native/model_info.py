@@ -53,7 +53,7 @@ def facts(entry: Entry) -> dict[str, object]:
 def _details(about: ModelInfo, execution: Execution) -> dict[str, object]:
     """How a version is run, why so, and what was measured when it was loaded."""
     info: dict[str, object] = {"mode": execution.mode, "chosen_by": execution.chosen_by}
-    info |= {"threads": execution.threads, "max_batch_rows": about.joined_rows}
+    info |= {"threads": execution.threads, "max_batch_rows": about.shared_batch_rows}
     if execution.row_seconds is not None:
         info |= {"row_microseconds": round(execution.row_seconds * 1e6, 1)}
         info |= {"batch_rows_bitwise": execution.rows_bitwise}

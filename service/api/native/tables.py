@@ -307,7 +307,7 @@ class TableExchange:
         phases = tally.phases
         self._metrics.count_prediction(model.name, model.version, form, tally.rows, phases)
         self._metrics.count_rejected_rows(model.name, model.version, tally.faults)
-        model.statistics.answered(phases)
+        model.statistics.count_success(phases)
 
 
 async def _ended(*tasks: "asyncio.Task[None]") -> None:

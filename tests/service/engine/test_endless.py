@@ -246,7 +246,7 @@ def test_a_graph_that_may_take_any_time_never_runs_on_the_event_loop(
 
     model = loaded(folder, plan)
 
-    assert (model.execution, model.is_quick) == ("batched", False)
+    assert (model.execution, model.runs_inline(1)) == ("batched", False)
     (record,) = [it for it in caplog.records if it.message == "not run on the event loop"]
     assert reason in record.__dict__["reason"]
     assert by in record.__dict__["reason"]
@@ -289,7 +289,7 @@ def test_a_bare_graph_runs_in_a_thread_unless_the_operator_says_otherwise(
     execution = model.info.execution
     assert execution is not None
     assert (execution.mode, execution.chosen_by) == expected
-    assert model.is_quick == (expected[0] == "inline")
+    assert model.runs_inline(1) == (expected[0] == "inline")
 
 
 def branching() -> Any:  # noqa: ANN401 - onnx has no types
