@@ -18,8 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.documentation import Documentation, documentation_router
 from service.api.errors import add_error_handlers
-from service.api.explain.explainer import Explainer
-from service.api.explain.routes import explain_router
+from service.api.explain.routes import Explainer, explain_router
 from service.api.health import operations_router
 from service.api.inference import FastInference
 from service.api.inference_service import InferenceService, ShadowMirror

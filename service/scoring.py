@@ -15,7 +15,7 @@ from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
 from service.codecs.row_batch import Block, Fault, Matrix, Reader
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
-from service.errors import DeadlineExceeded, InferenceFailed, InputRefused, OnwardError, Overloaded
+from service.errors import DeadlineExceeded, InferenceFailed, InputRejected, OnwardError, Overloaded
 from service.observability.metrics import Phases
 
 # A block is so large that reading and answering it takes about as long: a small request that
@@ -180,7 +180,7 @@ class Scoring:
             return np.empty((0, max(self._model.outputs[0].shape[-1], 1)), np.float32)
         try:
             return await self._predicted(numbers if len(rows) == len(numbers) else numbers[rows])
-        except (InputRefused, InferenceFailed) as error:
+        except (InputRejected, InferenceFailed) as error:
             if len(rows) == 1:
                 errors[rows[0]] = error
                 return await self._scores(numbers, (), errors)

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from service.api.body import JSON
-from service.api.explain.parameters import LEAST_CELLS, MOST_CELLS
+from service.api.explain.target import MAX_CELLS, MIN_CELLS
 from service.api.native.forms import INSTANCES, MULTIPART
 from service.bundle.features import FeaturesInput
 from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
@@ -202,8 +202,8 @@ def _parameters(manifest: Manifest) -> list[Schema]:
         description = "The label to explain, instead of the predicted one."
         found.append({"name": "label", "in": "query", "description": description, "schema": schema})
     if isinstance(manifest.input, ImageInput):
-        most = min(MOST_CELLS, manifest.input.height, manifest.input.width)
-        cells = {"type": "integer", "minimum": LEAST_CELLS, "maximum": most}
+        most = min(MAX_CELLS, manifest.input.height, manifest.input.width)
+        cells = {"type": "integer", "minimum": MIN_CELLS, "maximum": most}
         description = "The number of grid cells along each side."
         found.append(
             {"name": "resolution", "in": "query", "description": description, "schema": cells}

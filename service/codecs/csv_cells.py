@@ -17,16 +17,18 @@ from service.codecs.messages import describe
 from service.codecs.rows import UNSEEN
 from service.errors import Problem
 from service.spelling import LONGEST_WORD, nearest
-from service.tabletext.numerals import (
+from service.tabletext.cells import (
+    MISSING,
     POINT,
+    TRUTHS,
     Decimal,
     Numerals,
+    folded,
     is_ambiguous,
     is_fraction,
     plain_number,
     without_affix,
 )
-from service.tabletext.words import MISSING, TRUTHS, folded
 from service.values import is_number, shown
 
 Floats = npt.NDArray[np.float64]

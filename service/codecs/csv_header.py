@@ -14,19 +14,7 @@ from service.codecs.messages import Findings, describe
 from service.errors import InvalidRequest, Problem
 from service.filetypes import recognised
 from service.spelling import nearest
-from service.tabletext.charsets import codec_of, marked_codec, unmarked_codec
-from service.tabletext.dialect import (
-    MOST_TITLES,
-    SEPARATORS,
-    CsvDialect,
-    begins_like_json,
-    column_name,
-    decoded,
-    is_title,
-    sniff,
-    titles_above,
-)
-from service.tabletext.numerals import (
+from service.tabletext.cells import (
     POINT,
     AmbiguousMark,
     Decimal,
@@ -34,6 +22,20 @@ from service.tabletext.numerals import (
     Numerals,
     find_decimal,
     plain_number,
+)
+from service.tabletext.dialect import (
+    MOST_TITLES,
+    SEPARATORS,
+    CsvDialect,
+    begins_like_json,
+    codec_of,
+    column_name,
+    decoded,
+    is_title,
+    marked_codec,
+    sniff,
+    titles_above,
+    unmarked_codec,
 )
 from service.values import listed, shown
 

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from service.errors import InvalidRequest
 from service.spelling import nearest
-from service.tabletext.numerals import Decimal
+from service.tabletext.cells import Decimal
 from service.values import shown
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ def body_length(headers: Sequence[tuple[bytes, bytes]], http_version: str) -> in
     codings = [value for name, value in headers if name == b"transfer-encoding"]
     lengths = [value for name, value in headers if name == b"content-length"]
     if http_version not in {"1.0", "1.1"}:
-        raise InvalidRequest(f"HTTP/{http_version} is not spoken here; use HTTP/1.1.")
+        raise InvalidRequest(f"HTTP/{http_version} is not supported; use HTTP/1.1.")
     if len(hosts) > 1 or (not hosts and http_version == "1.1"):  # section 3.2
         raise InvalidRequest(f"Send one Host header; the request has {len(hosts)}.")
     if hosts and not _HOST.fullmatch(hosts[0]):

@@ -28,7 +28,7 @@ def test_a_demanded_gpu_that_is_missing_stops_the_start(models: Path) -> None:
     """The sentence names the device, a library by its file name, and what to do."""
     said = refused("--models", str(models), "--device", "cuda", CUDA_VISIBLE_DEVICES="")
 
-    assert "Device 'cuda' was demanded" in said
+    assert "Device 'cuda' was requested" in said
     assert re.search(r"lib\w+\.so|sees no GPU|driver reports", said)
     assert "--device auto" in said
 

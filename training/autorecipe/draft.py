@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from service.tabletext.words import MISSING
+from service.tabletext.cells import MISSING
 from training.autorecipe.columns import Finding, infer_column
 from training.autorecipe.quality import (
     about_fit,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from service.tabletext.words import MISSING
+from service.tabletext.cells import MISSING
 from training.autorecipe.columns import Numbers, read_numbers
 from training.data.numerals import as_numbers
 from training.data.table import Table

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import polars as pl
 
-from service.tabletext.charsets import marked_codec, unmarked_codec
+from service.tabletext.cells import MISSING, POINT, Numerals
 from service.tabletext.dialect import (
     MOST_TITLES,
     CsvDialect,
     begins_like_json,
     column_name,
+    marked_codec,
     sniff,
     titles_above,
+    unmarked_codec,
 )
-from service.tabletext.numerals import POINT, Numerals
-from service.tabletext.words import MISSING
 from training.data.numerals import find_numerals, like_numbers
 from training.data.table import Reading, Table, tidied
 from training.errors import DataError

@@ -1,6 +1,6 @@
 """Columns of text cells as numbers, and the marks and units that a table writes them with.
 
-`service.tabletext.numerals` has the rule for a single cell.
+`service.tabletext.cells` has the rule for a single cell.
 """
 
 from collections import Counter
@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import polars as pl
 
-from service.tabletext.numerals import (
+from service.tabletext.cells import (
     APOSTROPHES,
     BLANKS,
     POINT,

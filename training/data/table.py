@@ -11,9 +11,8 @@ import numpy.typing as npt
 import polars as pl
 
 from service.bundle.features import TableFormat
+from service.tabletext.cells import MISSING, POINT, TRUTHS, Numerals, folded
 from service.tabletext.dialect import SEPARATORS
-from service.tabletext.numerals import POINT, Numerals
-from service.tabletext.words import MISSING, TRUTHS, folded
 from training.data.numerals import as_numbers
 from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target

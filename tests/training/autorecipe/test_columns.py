@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from service.tabletext.numerals import Numerals
+from service.tabletext.cells import Numerals
 from training.autorecipe.columns import read_numbers
 
 

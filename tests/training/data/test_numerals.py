@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.tabletext.numerals import Numerals, plain_number
+from service.tabletext.cells import Numerals, plain_number
 from training.data.numerals import as_numbers, common_affix, find_numerals
 
 

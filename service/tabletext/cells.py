@@ -1,9 +1,17 @@
-"""How tables write numbers: decimal and thousands marks, and units or currencies."""
+"""How tables write cells: words for missing values, true and false, and the marks of numbers."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+MISSING = ("", "?", "NA", "N/A", "n/a", "nan", "NaN", "null", "NULL", "None")
+"""Cells without a value, unless a recipe lists others."""
+
+TRUTHS: Mapping[str, bool] = dict.fromkeys(("true", "yes", "t", "y", "1", "1.0"), True) | (
+    dict.fromkeys(("false", "no", "f", "n", "0", "0.0"), False)
+)
+"""By the word in lower case."""
 
 Decimal = Literal[".", ","]
 Thousands = Literal["", ",", ".", " ", "'"]
@@ -73,6 +81,14 @@ class AmbiguousMark(ValueError):
     def __init__(self, line: int, cell: str, mark: Decimal) -> None:
         super().__init__(f"line {line}: {cell!r} may have decimals or thousands")
         self.line, self.cell, self.mark = line, cell, mark
+
+
+def folded(words: Collection[str]) -> frozenset[str]:
+    """Missing words as they are compared in columns of numbers and truth values: in any case.
+
+    In columns of words the case counts, since "none" may be a category where "None" is missing.
+    """
+    return frozenset(map(str.lower, words))
 
 
 def plain_number(text: str, numerals: Numerals = POINT, affix: str | None = None) -> str | None:
