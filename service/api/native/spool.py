@@ -64,7 +64,7 @@ class Spool:
             await asyncio.wait([self._working])
         if self._file is not None:
             self._file.close()
-        self._reservation.give_back(self._reservation.amount)
+        self._reservation.release()
 
     async def prepare(self) -> bool:
         """Make the file, and fill its first bytes; whether there is room for them."""
@@ -137,7 +137,7 @@ class Spool:
 
     def _shrink(self) -> None:
         """Give back what a file that has been read needs no more."""
-        self._reservation.give_back(max(0, self._reservation.amount - _STEP_BYTES))
+        self._reservation.subtract(max(0, self._reservation.amount - _STEP_BYTES))
 
     async def _reading(self) -> bool:
         """Whether the reader takes something before it counts as stalled."""
