@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import get_args
 from urllib.parse import urlencode
 
-from service.api.body import Form, TableForm, begun, unpacked
-from service.api.native.tables import ScoringOptions, Tables
+from service.api.body import unpacked
 from service.cli.files import STANDARD, pieces, size_of, source, target
 from service.cli.one_model import one_model
 from service.cli.options import add_settings, read_settings
 from service.cli.progress import Progress
 from service.cli.score_images import score_images
-from service.codecs.csv_header import SAMPLE_BYTES
 from service.codecs.endpoint import Endpoints
-from service.codecs.options import Parameters, read_parameters
+from service.codecs.outputs import Parameters, read_parameters
 from service.errors import InvalidRequest, OnwardError
 from service.limits import Limits
 from service.observability.logs import configure_logging
+from service.scoring import Form, ScoringFactory, ScoringOptions, TableForm, peek
 
 _FAILED, _USAGE_ERROR, _INTERRUPTED = 1, 2, 130
 _FORMS: dict[str, Form] = {
@@ -105,19 +104,18 @@ async def _score(options: argparse.Namespace) -> int:
             progress = Progress(size_of(file), "rows")
             encoding = "gzip" if options.source.endswith(_PACKED) else "identity"
             arriving = unpacked(pieces(file, progress.begin), encoding)
-            enough = SAMPLE_BYTES if scoring_options.form == "csv" else 1
-            arrival = await begun(arriving, settings.max_csv_record_bytes, enough)
-            scoring = Tables(endpoints, settings).open(model, scoring_options, arrival)
+            stream = await peek(arriving, scoring_options.form, settings.max_csv_record_bytes)
+            pipeline = ScoringFactory(endpoints, settings).open(model, scoring_options, stream)
             with target(options.output) as written:
-                async for piece in scoring.run(arrival.rest):
+                async for piece in pipeline.run(stream.rest):
                     written.write(piece)
                     if not options.quiet:
-                        progress.show(scoring.tally.seen, scoring.tally.faults)
-                if scoring.broken is not None:
-                    raise scoring.broken
+                        progress.show(pipeline.stats.total, pipeline.stats.errors)
+                if pipeline.error is not None:
+                    raise pipeline.error
     if not options.quiet:
-        progress.end(scoring.tally.seen, scoring.tally.faults, f"{model.name}/{model.version}")
-    return scoring.tally.faults
+        progress.end(pipeline.stats.total, pipeline.stats.errors, f"{model.name}/{model.version}")
+    return pipeline.stats.errors
 
 
 def _scoring_options(options: argparse.Namespace) -> ScoringOptions:

@@ -13,8 +13,7 @@ from service.cli.one_model import one_model
 from service.cli.progress import Progress
 from service.codecs.csv_writer import column_names
 from service.codecs.endpoint import Endpoints
-from service.codecs.options import Parameters
-from service.codecs.outputs import answers, require_offered
+from service.codecs.outputs import Parameters, predictions, require_supported
 from service.engine.model import ServedModel
 from service.errors import InvalidInput, InvalidRequest
 from service.limits import Limits
@@ -81,7 +80,7 @@ def _asker(
     if codec is None:
         raise InvalidRequest(f"Model {model.name!r} takes no images; give it a table to score.")
     output = _output(model)
-    require_offered(output, parameters)
+    require_supported(output, parameters)
 
     async def ask(path: Path) -> Answer:
         try:
@@ -90,7 +89,7 @@ def _asker(
         except InvalidInput as error:
             return {"error": str(error)}
         prediction = await model.predict(inputs)
-        (answer,) = answers(output, prediction.outputs[0], parameters)
+        (answer,) = predictions(output, prediction.outputs[0], parameters)
         return _cells(answer, parameters)
 
     return ask
