@@ -1,13 +1,13 @@
-"""What can go wrong, as sentences built from facts; HTTP status codes live in `service.api.errors`.
+"""Exceptions whose messages are sentences; `service.api.errors` maps them to status codes.
 
 OnwardError
-├── InvalidRequest            the caller must change the request
-│   ├── InvalidInput          some values are wrong; `problems` says which, row by row
-│   ├── UnsupportedContent    a media type or encoding we do not read
+├── InvalidRequest            the client must change the request
+│   ├── InvalidInput          some values are wrong; `problems` lists them by row
+│   ├── UnsupportedContent    a media type or encoding that is not supported
 │   ├── BodyTooLarge
 │   ├── BodyStalled
 │   ├── HeadTimeout
-│   ├── NotImplementedHere    a part of HTTP that we do not speak
+│   ├── NotImplementedHere    a part of HTTP that is not supported
 │   ├── LimitExceeded         the request exceeds one of the operator's limits
 │   │   ├── HeadTooLarge
 │   │   ├── TooManyHeaders
@@ -19,14 +19,15 @@ OnwardError
 │   │   ├── ParsedBodyTooLarge
 │   │   ├── TooManyFormParts
 │   │   └── RecordTooLarge
-│   └── InputRefused          a bare model's graph cannot compute these values
+│   └── InputRejected         a bare model's graph cannot compute these values
 ├── NotFound
 │   ├── ModelNotFound
 │   └── VersionNotFound
 ├── Unavailable               the same request may succeed later
 │   ├── ModelNotReady
-│   ├── ModelUnservable       … once its file has been mended
-│   ├── Overloaded
+│   ├── ModelUnservable       … once its file has been fixed
+│   ├── Overloaded            … once fewer rows are queued
+│   │   └── QueueTooLong
 │   ├── DeadlineExceeded
 │   ├── Draining
 │   ├── CapacityExceeded      … once other requests have finished
@@ -35,12 +36,12 @@ OnwardError
 │   │   ├── TooManyTables
 │   │   └── TooManyBytesInFlight
 │   ├── SpoolFull
-│   └── WorkerFailed          … of several workers, some did not follow a call
-├── NotAllowed                the operator has not switched this on
-├── InferenceFailed           the model itself failed on these rows
-├── LoadFailed                a model cannot be served; never reaches an HTTP caller by itself
-│   └── GraphRefused
-└── CannotStart               the machine does not allow what the settings ask
+│   └── WorkerFailed          some workers did not apply a change
+├── NotAllowed                the operator has not enabled this
+├── InferenceFailed           the model failed on valid rows
+├── LoadFailed                a model cannot be served; not sent over HTTP
+│   └── GraphRejected         ONNX Runtime cannot serve a bare model's graph
+└── CannotStart               the settings cannot be applied on this machine
     ├── DeviceUnavailable
     └── NoModels
 """
@@ -57,14 +58,23 @@ _LONGEST_NAME = 128
 
 
 class OnwardError(Exception):
-    """The root of every error that Onward raises on purpose."""
+    """The base class of all errors that Onward raises deliberately."""
 
     code = "error"
 
 
+class _NumericMessage(Exception):
+    """A mixin for errors whose message states one number, such as the limit that was exceeded."""
+
+    template = "{:,}"
+
+    def __init__(self, number: float) -> None:
+        super().__init__(self.template.format(number))
+
+
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a request's values: where, what was wanted, what came, what to do."""
+    """One invalid value of a request: its position, what was expected and received, a hint."""
 
     sentence: str
     row: int | None = None
@@ -81,11 +91,11 @@ class InvalidRequest(OnwardError):
 
 
 class InvalidInput(InvalidRequest):
-    """Values that the model cannot take, all of them at once.
+    """The model does not accept some of the values; all problems are reported together.
 
     Args:
-        problems: at least one, in the order of the rows; the first hundred are kept.
-        count: how many there are in all, where ``problems`` is not all of them.
+        problems: at least one, in the order of the rows; the first hundred are reported.
+        count: the total number of problems, if ``problems`` does not contain all of them.
     """
 
     code = "invalid_input"
@@ -101,16 +111,16 @@ class InvalidInput(InvalidRequest):
 
 
 class UnsupportedContent(InvalidRequest):
-    """The body's media type or encoding is not one we read here."""
+    """The media type or encoding of the body is not supported."""
 
     code = "unsupported_content"
 
     def __init__(self, header: str, got: str, accepted: Iterable[str], hint: str = "") -> None:
-        super().__init__(f"{header} {got!r} is not read here; send {' or '.join(accepted)}.{hint}")
+        super().__init__(f"{header} {got!r} is not supported; send {' or '.join(accepted)}.{hint}")
 
 
 class BodyTooLarge(InvalidRequest):
-    """The body is above the limit, by default the operator's for predictions."""
+    """The body exceeds the limit, by default ``ONWARD_MAX_BODY_BYTES``."""
 
     code = "body_too_large"
 
@@ -123,25 +133,21 @@ class BodyTooLarge(InvalidRequest):
         super().__init__(f"The body is larger than the limit of {limit:,} bytes; {advice}.")
 
 
-class BodyStalled(InvalidRequest):
-    """A body arrives too slowly, or has stopped arriving."""
+class BodyStalled(_NumericMessage, InvalidRequest):
+    """The body arrives too slowly, or has stopped arriving."""
 
     code = "body_stalled"
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(
-            f"The body made too little progress for {seconds:g} s; send it without such pauses, "
-            "or in several requests."
-        )
+    template = (
+        "The body made too little progress for {:g} s; send it without such pauses, or in "
+        "several requests."
+    )
 
 
-class HeadTimeout(InvalidRequest):
-    """The headers of a request did not arrive in time."""
+class HeadTimeout(_NumericMessage, InvalidRequest):
+    """The headers of the request did not arrive in time."""
 
     code = "head_timeout"
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(f"The request's headers did not arrive within {seconds:g} s.")
+    template = "The request's headers did not arrive within {:g} s."
 
 
 class NotImplementedHere(InvalidRequest):
@@ -149,31 +155,23 @@ class NotImplementedHere(InvalidRequest):
 
     code = "not_implemented"
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} is not implemented here.")
+    def __init__(self, feature: str) -> None:
+        super().__init__(f"{feature} is not implemented here.")
 
 
-class _StatesLimit(Exception):
-    """An error whose sentence names the limit that was exceeded."""
-
-    sentence = "The request exceeds the limit of {limit:,}."
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(self.sentence.format(limit=limit))
-
-
-class LimitExceeded(_StatesLimit, InvalidRequest):
+class LimitExceeded(_NumericMessage, InvalidRequest):
     """The request exceeds one of the operator's limits."""
 
     code = "limit_exceeded"
+    template = "The request exceeds the limit of {:,}."
 
 
 class HeadTooLarge(LimitExceeded):
     """The request line and headers have too many bytes."""
 
     code = "head_too_large"
-    sentence = (
-        "The request line and headers are larger than the limit of {limit:,} bytes; send "
+    template = (
+        "The request line and headers are larger than the limit of {:,} bytes; send "
         "fewer or shorter headers."
     )
 
@@ -182,85 +180,85 @@ class TooManyHeaders(LimitExceeded):
     """The request has too many headers."""
 
     code = "too_many_headers"
-    sentence = "The request has more than {limit:,} headers; send fewer."
+    template = "The request has more than {:,} headers; send fewer."
 
 
 class UrlTooLong(LimitExceeded):
     """The request's URL has too many bytes."""
 
     code = "url_too_long"
-    sentence = "The URL is longer than the limit of {limit:,} bytes; send data in the body."
+    template = "The URL is longer than the limit of {:,} bytes; send data in the body."
 
 
 class TooManyQueryParameters(LimitExceeded):
     """The query string has too many parameters."""
 
     code = "too_many_query_parameters"
-    sentence = "The query string has more than {limit:,} parameters; send data in the body."
+    template = "The query string has more than {:,} parameters; send data in the body."
 
 
 class DecompressionRatioExceeded(LimitExceeded):
-    """A compressed body expands too much."""
+    """The compressed body expands to too many bytes."""
 
     code = "decompression_ratio_exceeded"
-    sentence = (
-        "The compressed body expands to more than {limit:,} times its size; send it "
+    template = (
+        "The compressed body expands to more than {:,} times its size; send it "
         "uncompressed, or in several requests."
     )
 
 
 class TooManyRows(LimitExceeded):
-    """One request has too many rows or images."""
+    """The request has too many rows or images."""
 
     code = "too_many_rows"
-    sentence = (
-        "The request has more than {limit:,} rows; send several requests, or send a table as "
+    template = (
+        "The request has more than {:,} rows; send several requests, or send a table as "
         "text/csv or application/x-ndjson, which may have any number of rows."
     )
 
 
 class TooManyJsonMembers(LimitExceeded):
-    """A request has too many JSON values, or strings in BYTES tensors."""
+    """The request has too many JSON values, or strings in BYTES tensors."""
 
     code = "too_many_json_members"
-    sentence = (
-        "The request has more than {limit:,} JSON values or strings; send fewer rows, or send "
+    template = (
+        "The request has more than {:,} JSON values or strings; send fewer rows, or send "
         "numbers as binary tensors by POST /v2/models/NAME/infer."
     )
 
 
 class ParsedBodyTooLarge(LimitExceeded):
-    """A body that would take too much memory when parsed, even if no other request ran."""
+    """The body would take too much memory when parsed, even if no other request ran."""
 
     code = "parsed_body_too_large"
-    sentence = "The body may take more than {limit:,} bytes when it is parsed; send fewer rows."
+    template = "The body may take more than {:,} bytes when it is parsed; send fewer rows."
 
 
 class TooManyFormParts(LimitExceeded):
-    """A multipart form has too many parts."""
+    """The multipart form has too many parts."""
 
     code = "too_many_form_parts"
-    sentence = (
-        "The form has more than {limit:,} parts; send fewer files a request, or send them in "
+    template = (
+        "The form has more than {:,} parts; send fewer files a request, or send them in "
         "JSON as base64."
     )
 
 
 class RecordTooLarge(LimitExceeded):
-    """One record of a table has too many bytes or lines."""
+    """A record of a table has too many bytes or lines."""
 
     code = "record_too_large"
 
     def __init__(self, limit: int, unit: str = "bytes") -> None:
-        self.sentence = (
-            f"A record is larger than the limit of {{limit:,}} {unit}; look for a row that does "
-            "not end its line, or a quotation mark that is never closed."
+        InvalidRequest.__init__(
+            self,
+            f"A record is larger than the limit of {limit:,} {unit}; look for a row that does not "
+            "end its line, or a quotation mark that is never closed.",
         )
-        super().__init__(limit)
 
 
-class InputRefused(InvalidRequest):
-    """The runtime cannot compute a bare model on this input; nothing else knows its rules."""
+class InputRejected(InvalidRequest):
+    """ONNX Runtime cannot run a bare model, which declares no valid ranges, on this input."""
 
     code = "input_refused"
 
@@ -269,18 +267,18 @@ class InputRefused(InvalidRequest):
 
 
 class NotFound(OnwardError):
-    """There is no such thing here."""
+    """The requested path or object does not exist."""
 
     code = "not_found"
 
 
 class ModelNotFound(NotFound):
-    """No model of this name."""
+    """There is no model of this name."""
 
     code = "model_not_found"
 
     def __init__(self, name: str, available: Sequence[str]) -> None:
-        # Both reference clients of the Open Inference Protocol look for this first clause.
+        # Both reference clients of the Open Inference Protocol search for this first clause.
         text = f"Request for unknown model: {_shown(name)} is not found"
         if close := nearest(name, available):
             text += f"; did you mean {close!r}?"
@@ -292,7 +290,7 @@ class ModelNotFound(NotFound):
 
 
 class VersionNotFound(NotFound):
-    """The model exists, this version of it does not, or ``alias`` is set to one that does not."""
+    """The model has no such version, or ``alias`` points to a version that does not exist."""
 
     code = "version_not_found"
 
@@ -304,30 +302,30 @@ class VersionNotFound(NotFound):
         aliases: Sequence[str] = (),
         alias: str | None = None,
     ) -> None:
-        there = _listed(available) or "none"
+        existing = _listed(available) or "none"
         if alias is not None:
             super().__init__(
-                f"Alias {alias!r} of model {name!r} is set to version {version}, which is not "
-                f"there; available: {there}."
+                f"Alias {alias!r} of model {name!r} points to version {version}, which does not "
+                f"exist; available: {existing}."
             )
             return
         if aliases or not version.isdecimal():
-            there += f"; aliases: {_listed(aliases) or 'none'}"
+            existing += f"; aliases: {_listed(aliases) or 'none'}"
         close = nearest(version, aliases)
-        meant = f"; did you mean the alias {close!r}?" if close else "."
+        hint = f"; did you mean the alias {close!r}?" if close else "."
         super().__init__(
-            f"Model {name!r} has no version {version[:60]!r}; available: {there}{meant}"
+            f"Model {name!r} has no version {version[:60]!r}; available: {existing}{hint}"
         )
 
 
 class Unavailable(OnwardError):
-    """Not now."""
+    """The request cannot be processed now; it may succeed later."""
 
     code = "unavailable"
 
 
 class ModelNotReady(Unavailable):
-    """The model exists and cannot answer."""
+    """The model exists but is not ready."""
 
     code = "model_not_ready"
 
@@ -337,7 +335,7 @@ class ModelNotReady(Unavailable):
 
 
 class ModelUnservable(Unavailable):
-    """The model exists, and the runtime cannot serve its graph, now or later."""
+    """The model exists, but ONNX Runtime cannot serve its file."""
 
     code = "model_unservable"
 
@@ -347,13 +345,13 @@ class ModelUnservable(Unavailable):
 
 
 class NotAllowed(OnwardError):
-    """The operator has not switched this on."""
+    """The operator has not enabled this."""
 
     code = "not_allowed"
 
 
 class Overloaded(Unavailable):
-    """More rows wait than the operator allows."""
+    """More rows are queued than the operator allows."""
 
     code = "overloaded"
 
@@ -362,7 +360,7 @@ class Overloaded(Unavailable):
 
 
 class QueueTooLong(Overloaded):
-    """The rows that wait take longer than the deadline allows."""
+    """Computing the queued rows takes longer than the deadline."""
 
     code = "queue_too_long"
 
@@ -374,15 +372,11 @@ class QueueTooLong(Overloaded):
         )
 
 
-class DeadlineExceeded(Unavailable):
-    """The answer would have come too late."""
+class DeadlineExceeded(_NumericMessage, Unavailable):
+    """The prediction took longer than the deadline."""
 
     code = "deadline_exceeded"
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__(
-            f"No answer within {seconds:g} s; send fewer rows a request, or try again later."
-        )
+    template = "No response within {:g} s; send fewer rows a request, or try again later."
 
 
 class Draining(Unavailable):
@@ -391,79 +385,82 @@ class Draining(Unavailable):
     code = "draining"
 
     def __init__(self) -> None:
-        super().__init__("The service is stopping and takes no new work; send this elsewhere.")
+        super().__init__(
+            "The service is stopping and accepts no new requests; send this elsewhere."
+        )
 
 
-class CapacityExceeded(_StatesLimit, Unavailable):
-    """All that the operator allows is in use (``service.limits``)."""
+class CapacityExceeded(_NumericMessage, Unavailable):
+    """A resource that requests share is in use up to its limit (``service.limits``)."""
 
     code = "capacity_exceeded"
-    sentence = "{limit:,} are in use, which is the limit; try again."
+    template = "{:,} are in use, which is the limit; try again."
 
 
 class TooManyConnections(CapacityExceeded):
-    """Every connection that the operator allows is in use."""
+    """All connections that the operator allows are in use."""
 
     code = "too_many_connections"
-    sentence = "All {limit:,} connections are in use; try again."
+    template = "All {:,} connections are in use; try again."
 
 
 class TooManyRequests(CapacityExceeded):
     """As many requests are being processed as the operator allows."""
 
     code = "too_many_requests"
-    sentence = "{limit:,} requests are being processed, which is the limit; try again."
+    template = "{:,} requests are being processed, which is the limit; try again."
 
 
 class TooManyTables(CapacityExceeded):
     """As many tables are being scored as the operator allows."""
 
     code = "too_many_tables"
-    sentence = "{limit:,} tables are being scored, which is the limit; try again."
+    template = "{:,} tables are being scored, which is the limit; try again."
 
 
 class TooManyBytesInFlight(CapacityExceeded):
     """The bodies of all requests take as many bytes as the operator allows."""
 
     code = "too_many_bytes_in_flight"
-    sentence = (
-        "The requests in progress hold {limit:,} bytes, which is the limit; send a smaller "
+    template = (
+        "The requests in progress hold {:,} bytes, which is the limit; send a smaller "
         "request, or try again."
     )
 
 
 class SpoolFull(Unavailable):
-    """There is no room for a table's response while its client does not read."""
+    """No space is left to store the response to a table whose client does not read it."""
 
     code = "spool_full"
 
     def __init__(self) -> None:
         super().__init__(
-            "There is no room left to store this response while you send; read the response while "
+            "There is no space left to store this response while you send; read the response while "
             "you send the table, send a smaller table, or try again later."
         )
 
 
 class WorkerFailed(Unavailable):
-    """A call has reached this worker and not every other.
+    """Some of the other workers did not apply a load or unload.
 
     Args:
-        reasons: by the id of the worker's process, why it has not followed.
-        workers: how many there are.
+        name: the model.
+        reasons: why a worker did not apply it, by process id.
+        workers: the number of workers.
     """
 
     code = "worker_failed"
 
     def __init__(self, name: str, reasons: Mapping[str, str], workers: int) -> None:
-        told = "; ".join(f"process {process}: {reason}" for process, reason in reasons.items())
+        details = "; ".join(f"process {process}: {reason}" for process, reason in reasons.items())
         super().__init__(
-            f"Model {name!r}: {len(reasons)} of {workers} workers did not follow, so answers may "
-            f"differ until the call is repeated. {told}"
+            f"Model {name!r}: {len(reasons)} of {workers} workers did not apply the change, so "
+            f"responses may differ until the call is repeated. {details}"
         )
 
 
 class InferenceFailed(OnwardError):
-    """The runtime failed on rows that passed every check."""
+    """ONNX Runtime failed on rows that passed every check."""
 
     code = "inference_failed"
 
@@ -472,33 +469,33 @@ class InferenceFailed(OnwardError):
 
 
 class LoadFailed(OnwardError):
-    """A model that cannot be served, with the reason."""
+    """A model cannot be served; the message is the reason."""
 
     code = "load_failed"
 
 
-class GraphRefused(LoadFailed):
-    """The runtime cannot serve a bare model's graph: its file, its operators, or its types."""
+class GraphRejected(LoadFailed):
+    """ONNX Runtime cannot serve a bare model's graph: its file, its operators, or its types."""
 
     code = "graph_refused"
 
 
 class CannotStart(OnwardError):
-    """The machine does not allow what the settings ask."""
+    """The settings cannot be applied on this machine."""
 
     code = "cannot_start"
 
 
 class DeviceUnavailable(CannotStart):
-    """The device that was demanded cannot be used."""
+    """The device in the settings cannot be used."""
 
     code = "device_unavailable"
 
     def __init__(self, device: str, reason: str) -> None:
         self.reason = reason
         super().__init__(
-            f"Device {device!r} was demanded and cannot be used: {reason}. "
-            "Mend that, or start with --device auto (or cpu)."
+            f"Device {device!r} was requested but cannot be used: {reason}. "
+            "Fix that, or start with --device auto (or cpu)."
         )
 
 
@@ -515,11 +512,11 @@ class NoModels(CannotStart):
 
 
 def _shown(name: str) -> str:
-    """A name that a client chose, of bounded length."""
+    """Quote a name from a request, shortened if it is too long."""
     return repr(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…")
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Names of models or versions, however many there are."""
+    """Join the first names of models or versions, and count the others."""
     more = len(names) - _NAMES_SHOWN
     return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -21,7 +21,7 @@ from service.codecs.outputs import Parameters, require_supported
 from service.codecs.row_batch import Matrix, RowBatch, RowError, TableReader, TableWriter
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
-from service.errors import DeadlineExceeded, InferenceFailed, InputRefused, OnwardError, Overloaded
+from service.errors import DeadlineExceeded, InferenceFailed, InputRejected, OnwardError, Overloaded
 from service.observability.metrics import Phases
 from service.settings import Settings
 
@@ -286,7 +286,7 @@ class ScoringPipeline:
             return np.empty((0, max(self._model.outputs[0].shape[-1], 1)), np.float32)
         try:
             return await self._run_model(matrix if len(rows) == len(matrix) else matrix[rows])
-        except (InputRefused, InferenceFailed) as error:
+        except (InputRejected, InferenceFailed) as error:
             if len(rows) == 1:
                 found[rows[0]] = error
                 return await self._predict_rows(matrix, (), found)

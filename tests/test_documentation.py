@@ -197,7 +197,7 @@ def test_every_error_code_is_documented() -> None:
         tree.extend(kind.__subclasses__())
     at_start_only = {
         errors.LoadFailed,
-        errors.GraphRefused,
+        errors.GraphRejected,
         errors.CannotStart,
         errors.DeviceUnavailable,
         errors.NoModels,

@@ -55,17 +55,14 @@ CSV_MODULES = (
 # Identifiers that still contain a word while the code is being renamed, by word.
 # A rename lowers its number, and removes the line at zero. No number may rise.
 CEILINGS: Mapping[str, int] = {
-    "answer": 23,
-    "ask": 2,
+    "answer": 10,
     "dialect": 1,
     "kept": 3,
-    "look": 3,
-    "meant": 2,
+    "meant": 1,
     "picture": 2,
-    "place": 12,
-    "refuse": 8,
+    "place": 5,
+    "refuse": 6,
     "settle": 1,
-    "tell": 2,
 }
 
 FIRST_FORM = {form: forms.split()[0] for forms in REPLACEMENTS for form in forms.split()}

@@ -31,7 +31,7 @@ STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
     errors.ParsedBodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.TooManyFormParts: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     errors.RecordTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    errors.InputRefused: HTTPStatus.BAD_REQUEST,
+    errors.InputRejected: HTTPStatus.BAD_REQUEST,
     errors.NotAllowed: HTTPStatus.FORBIDDEN,
     errors.NotFound: HTTPStatus.NOT_FOUND,
     errors.ModelNotFound: HTTPStatus.NOT_FOUND,

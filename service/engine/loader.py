@@ -42,7 +42,7 @@ from service.engine.self_test import (
 from service.engine.session import Session, SessionConfig
 from service.engine.threads import in_daemon_thread
 from service.engine.weights import Weights, read_weights
-from service.errors import GraphRefused, LoadFailed
+from service.errors import GraphRejected, LoadFailed
 from service.observability.metrics import Metrics
 from service.settings import Settings
 
@@ -192,7 +192,7 @@ class VersionLoader:
             return attempt(candidate, *rest)
         except (BundleError, LoadFailed) as error:
             reason = str(error)
-            servable = not isinstance(error, GraphRefused)
+            servable = not isinstance(error, GraphRejected)
         except Exception as error:  # noqa: BLE001 - whatever one model does, the others serve
             _log.exception("unexpected error while loading a model", extra=facts)
             reason = f"{type(error).__name__} while loading: {error}"
@@ -259,18 +259,18 @@ def _open_bare(candidate: Candidate, plan: ExecutionPlan, limits: Limits) -> _Op
 
     Raises:
         BundleError: there is no file that can be read.
-        GraphRefused: it is not an ONNX file, its weights cannot be read, or ONNX Runtime rejects
+        GraphRejected: it is not an ONNX file, its weights cannot be read, or ONNX Runtime rejects
             it.
     """
     try:
         onnx = read_onnx(candidate.folder / MODEL)
     except NotOnnx as error:
-        raise GraphRefused(str(error)) from error
+        raise GraphRejected(str(error)) from error
     try:
         weights = read_weights(candidate.folder, onnx.graph)
         session = _session(onnx, plan, limits, plan.threads or 1, weights)
     except (BundleError, LoadFailed) as error:
-        raise GraphRefused(str(error)) from error
+        raise GraphRejected(str(error)) from error
     mode, chosen_by = _mode(candidate, plan, None, _unbounded_reason(session, onnx.graph))
     return _Opened(session, Execution(mode, chosen_by, session.config.threads))
 

@@ -25,7 +25,7 @@ from service.engine.batching import (
 from service.engine.dtypes import Array, Arrays
 from service.engine.execution_plan import Execution, Mode
 from service.engine.session import Session, TensorSpec, new_control
-from service.errors import InferenceFailed, InputRefused, OnwardError
+from service.errors import InferenceFailed, InputRejected, OnwardError
 from service.observability.metrics import Metrics, Phases
 
 # Handing a call to a thread and back costs 25 to 60 microseconds. A model that takes a few times
@@ -232,7 +232,7 @@ class ServedModel:
 
         Raises:
             InferenceFailed: ONNX Runtime failed on rows that the manifest allows.
-            InputRefused: ONNX Runtime failed on the input of a bare model, or the output of a
+            InputRejected: ONNX Runtime failed on the input of a bare model, or the output of a
                 bundle is not finite.
             Unavailable: too many rows wait, or the service is stopping.
         """
@@ -302,7 +302,7 @@ class ServedModel:
             return error
         reason = str(error).partition("\n")[0]
         if self.manifest is None:
-            return InputRefused(self.name, reason)
+            return InputRejected(self.name, reason)
         facts = {"model": self.name, "version": self.version}
         _log.error("inference failed", extra=facts, exc_info=error)
         return InferenceFailed(self.name, reason)
@@ -313,7 +313,7 @@ class ServedModel:
         if np.count_nonzero(np.isfinite(output)) < output.size:
             finite = np.isfinite(output).all(axis=1)
             row = f" to row {int(np.argmin(finite))}" if finite.size > 1 else ""
-            raise InputRefused(
+            raise InputRejected(
                 self.name,
                 f"its answer{row} is not a finite number; look for values far outside what it "
                 "was trained on.",

@@ -1,4 +1,4 @@
-"""Settings: each from the environment or the command line, and each one taught."""
+"""Settings are read from the environment or the command line, and each one is described."""
 
 import pytest
 from pydantic import ValidationError
@@ -6,15 +6,15 @@ from pydantic import ValidationError
 from service.settings import Settings
 
 
-def test_every_setting_is_taught() -> None:
-    """A description of one sentence is not enough to choose by."""
+def test_every_setting_has_a_description() -> None:
+    """Each description has at least two clauses: the meaning, and how to choose a value."""
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert field.description.count(".") + field.description.count(";") >= 2, name
 
 
-def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ONWARD_<NAME> is read when nothing is given."""
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONWARD_<NAME> is used unless a value is passed."""
     monkeypatch.setenv("ONWARD_PORT", "8123")
 
     assert Settings().port == 8123
@@ -24,7 +24,7 @@ def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"port": 70_000}, {"device": "tpu"}, {"workers": -1}, {"prot": 8000}]
 )
-def test_what_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
-    """Out of range, unknown words and misspelt names are errors, not defaults."""
+def test_invalid_settings_are_rejected(wrong: dict[str, object]) -> None:
+    """Values out of range, unknown words and misspelled names are errors."""
     with pytest.raises(ValidationError):
         Settings.model_validate(wrong)

@@ -1,11 +1,11 @@
-"""What each feature of a row contributes to the answer."""
+"""Explain the predictions of tabular models: the contribution of each feature of a row."""
 
 import asyncio
 from collections.abc import Sequence
 
 import numpy as np
 
-from service.api.explain.subject import Subject
+from service.api.explain.target import Target
 from service.bundle.explanations import Additive, Sum, exact_sum
 from service.bundle.features import (
     BooleanFeature,
@@ -17,7 +17,7 @@ from service.bundle.features import (
 from service.bundle.manifest import ClassesOutput
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
-from service.explain.shapley import mixtures, plan_of
+from service.explain.shapley import plan_of, predict_mixtures
 
 Reason = dict[str, object]
 
@@ -27,81 +27,82 @@ _ADDITIVE = (
     "times its distance from the training mean, a word a number of its own."
 )
 _SHAPLEY = (
-    "base is the answer to the reference row, score that to this row. A contribution is how much "
-    "the answer changes when this row's value takes the place of the reference's, averaged over "
+    "base is the prediction for the reference row, score that for this row. A contribution is how "
+    "much the prediction changes when this row's value replaces the reference's, averaged over "
     "{orders} orders of replacing one value after another; base and the contributions add up to "
     "score."
 )
 
 
 async def explain_rows(
-    model: ServedModel, taken: FeaturesInput, rows: Array, answers: Array, subject: Subject
+    model: ServedModel, model_input: FeaturesInput, rows: Array, predictions: Array, target: Target
 ) -> tuple[list[Reason], Reason]:
-    """The reason of each row, and what holds for all of them.
+    """Explain each row; also return the fields that all rows share.
 
-    A model whose score is a sum over the features is explained by that sum; any other is run.
+    A model whose score is a sum over the features is explained by that sum, any other by Shapley
+    values.
 
     Args:
-        model: that answered.
-        taken: its manifest's input.
-        rows: ``[rows, features]``, the graph's own numbers.
-        answers: ``[rows, width]``, what the graph answered.
-        subject: what is explained.
+        model: that made the predictions.
+        model_input: of its manifest.
+        rows: ``[rows, features]``, the inputs of the graph.
+        predictions: ``[rows, width]``, the outputs of the graph.
+        target: the explained quantity.
     """
-    names = [feature.name for feature in taken.features]
+    names = [feature.name for feature in model_input.features]
     if model.manifest is not None and model.manifest.reasons is not None:
         reasons = model.manifest.reasons
-        explained = await asyncio.to_thread(_additive, reasons, names, rows, subject)
+        explained = await asyncio.to_thread(_additive, reasons, names, rows, target)
         return explained, {"method": "additive", "meaning": _ADDITIVE}
-    reference = reference_row(taken.features)
-    mixed_outputs = await mixtures(model, rows, answers, np.array(reference, np.float32))
+    reference = reference_row(model_input.features)
+    mixed_outputs = await predict_mixtures(
+        model, rows, predictions, np.array(reference, np.float32)
+    )
     plan = plan_of(len(names))
     found = []
     for row, mixed in enumerate(mixed_outputs):
-        numbers = subject.numbers(row, mixed)
+        numbers = target.select(row, mixed)
         whole = exact_sum(float(numbers[0]), (numbers @ plan.weights).tolist())
-        found.append(_reason(subject.of(row), names, whole))
+        found.append(_reason(target.description(row), names, whole))
     return found, {
         "method": "shapley",
         "meaning": _SHAPLEY.format(orders=plan.orders),
         "reference": {
-            feature.name: _said(feature, number)
-            for feature, number in zip(taken.features, reference, strict=True)
+            feature.name: _value_of(feature, number)
+            for feature, number in zip(model_input.features, reference, strict=True)
         },
     }
 
 
 def reference_row(features: Sequence[Feature]) -> list[float]:
-    """The row that stands for nothing in particular, as the graph's numbers.
+    """Return a typical row, as inputs of the graph.
 
-    A number is the training part's median and a word its most frequent one; where the manifest
-    does not tell, and for truth values, it is the manifest's example.
+    A number is the median of the training set, a category its most frequent one. Booleans, and
+    features without training statistics, are those of the manifest's example.
     """
     return [_typical(feature) for feature in features]
 
 
-def _additive(
-    reasons: Additive, names: Sequence[str], rows: Array, subject: Subject
-) -> list[Reason]:
-    output = subject.output
+def _additive(reasons: Additive, names: Sequence[str], rows: Array, target: Target) -> list[Reason]:
+    output = target.output
     binary = isinstance(output, ClassesOutput) and len(output.labels) == _TWO
     found = []
     for row, numbers in enumerate(rows.tolist()):
-        place = subject.places[row]
-        # Of two labels the score is the second's; the first one's is its opposite.
-        whole = reasons.of(numbers, 0 if binary else place)
-        if binary and place == 0:
+        index = target.classes[row]
+        # With two classes the score is that of the second; that of the first is its opposite.
+        whole = reasons.of(numbers, 0 if binary else index)
+        if binary and index == 0:
             whole = Sum(-whole.base, [-part for part in whole.contributions], -whole.score)
-        found.append(_reason(_score_of(reasons, subject, row), names, whole))
+        found.append(_reason(_score_name(reasons, target, row), names, whole))
     return found
 
 
-def _score_of(reasons: Additive, subject: Subject, row: int) -> str:
+def _score_name(reasons: Additive, target: Target, row: int) -> str:
     if reasons.score == "value":
-        return subject.of(row)
+        return target.description(row)
     if reasons.score == "log1p":
-        return f"logarithm of 1 + {subject.of(row)}"
-    label = subject.label(row)
+        return f"logarithm of 1 + {target.description(row)}"
+    label = target.label(row)
     if reasons.score == "log-odds":
         return f"log-odds of {label!r}"
     if reasons.score == "hard-sigmoid":
@@ -127,8 +128,8 @@ def _typical(feature: Feature) -> float:
     return float(round(middle)) if isinstance(feature, IntegerFeature) else middle
 
 
-def _said(feature: Feature, number: float) -> object:
-    """The graph's number as people send it."""
+def _value_of(feature: Feature, number: float) -> object:
+    """Convert a number of the graph to the value that a client would send."""
     if isinstance(feature, CategoryFeature):
         return feature.categories[int(number)]
     return bool(number) if isinstance(feature, BooleanFeature) else number

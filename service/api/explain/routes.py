@@ -1,15 +1,35 @@
-"""POST /models/{name}/explain, also under /models/{name}/versions/{version}."""
+"""POST /models/{name}/explain: predictions with explanations, also of one version."""
 
+import asyncio
+from functools import partial
+from time import perf_counter
 from typing import Any
 
+import numpy as np
+import orjson
 from fastapi import APIRouter, Request, Response
 
-from service.api.body import JSON
-from service.api.error_schemas import PREDICTION_ERRORS, header
-from service.api.explain.explainer import Explainer
-from service.api.explain.saliency import PNG
-from service.api.native.protocol import documented_body
-from service.api.paths import OptionalVersion
+from service.api.body import HEAD, JSON, RequestHead, compressed, require_media_type
+from service.api.explain.attributions import explain_rows
+from service.api.explain.saliency import (
+    PNG,
+    draw_overlay,
+    explain_images,
+    require_one_image,
+    wants_png,
+)
+from service.api.explain.target import read_explanation_options, target_of
+from service.api.inference import decode_body, materialize, outcome_of
+from service.api.inference_service import Deadline, InferenceService
+from service.api.middleware import quotas_of
+from service.api.native.protocol import NativeProtocol, documented_body, together
+from service.api.routing import OptionalVersion
+from service.api.schemas import PREDICTION_ERRORS, header
+from service.bundle.features import FeaturesInput
+from service.engine.model import ServedModel
+from service.errors import InvalidRequest
+from service.observability.metrics import Metrics
+from service.settings import Settings
 
 _EXPLAIN: dict[str, Any] = {
     # Tables are predicted, not explained.
@@ -27,18 +47,127 @@ _EXPLAIN: dict[str, Any] = {
 }
 
 
+class Explainer:
+    """Adds an explanation to each prediction of the native protocol.
+
+    Args:
+        service: finds the models, and reads and decodes bodies, as for predictions.
+        protocol: of the requests and responses.
+        metrics: count the explanations.
+        settings: the deadline, and the most rows of a request.
+    """
+
+    def __init__(
+        self,
+        service: InferenceService,
+        protocol: NativeProtocol,
+        metrics: Metrics,
+        settings: Settings,
+    ) -> None:
+        self._service = service
+        self._protocol = protocol
+        self._metrics = metrics
+        self._settings = settings
+
+    async def explain(self, request: Request, name: str, version: str | None) -> Response:
+        """Respond to a request for explanations.
+
+        Args:
+            request: the request.
+            name: the model.
+            version: a version or an alias; None is the one that serves.
+
+        Raises:
+            Exception: any; it has been counted.
+        """
+        model = None
+        outcome = "client_left"  # a cancelled request raises no Exception
+        started = perf_counter()
+        try:
+            received = await self._service.receive(self._protocol, request, name, version)
+            started = perf_counter()
+            async with Deadline(request.receive, self._settings.deadline_seconds) as deadline:
+                model = await self._service.find(name, received.version, deadline)
+                await deadline.watch_client()
+                with model:
+                    response = await self._respond(request, received.body, model, deadline)
+            outcome = "ok"
+        except Exception as error:
+            outcome = outcome_of(error)
+            raise
+        else:
+            return response
+        finally:
+            found = ("", "") if model is None else (model.name, model.version)
+            self._metrics.explained(*found, outcome, perf_counter() - started)
+
+    async def _respond(
+        self, request: Request, body: bytes, model: ServedModel, deadline: Deadline
+    ) -> Response:
+        quotas, query = quotas_of(request.scope), request.scope["query_string"]
+        head: RequestHead = request.scope[HEAD]
+        endpoint = self._service.endpoints.of(model)
+        require_media_type(head.content_type, self._protocol.media_types(endpoint))
+        quotas.limits.require_query(query)
+        options = read_explanation_options(query)
+        work = partial(decode_body, self._protocol, endpoint, body, head)
+        decoded = await self._service.decode((self._protocol, model, head), body, work, deadline)
+        rows = (await materialize(decoded.inputs))[0]
+        self._require_few_rows(len(rows))
+        manifest = endpoint.require_manifest()
+        as_image = wants_png(request.headers.get("accept", ""))
+        if as_image:
+            require_one_image(manifest.input, len(rows))
+        outputs = (await model.predict((rows,))).outputs
+        target = target_of(manifest.output, outputs[0], options.label)
+        if isinstance(manifest.input, FeaturesInput):
+            found = await explain_rows(model, manifest.input, rows, outputs[0], target)
+        else:
+            found = await explain_images(model, rows, outputs[0], target, options.resolution)
+        explanations, shared_fields = found
+        headers = {"x-model-version": model.version}
+        if as_image:
+            drops = np.array(explanations[0]["drops"])
+            content = await asyncio.to_thread(draw_overlay, rows[0], drops)
+            return Response(content, headers=headers | {"vary": "accept"}, media_type=PNG)
+        predictions = self._protocol.read(endpoint, outputs, decoded.context)
+        for prediction, explanation in zip(predictions, explanations, strict=True):
+            prediction["explanation"] = explanation
+        shared_fields = {**shared_fields, "model_version": model.version}
+        document = together(predictions, shared_fields, single=decoded.context.single)
+        accepted = request.headers.get("accept-encoding", "")
+        content, encoding = await asyncio.to_thread(_encoded, document, accepted)
+        quotas.hold_bytes(len(content))
+        return Response(content, headers=headers | encoding, media_type=JSON)
+
+    def _require_few_rows(self, rows: int) -> None:
+        limit = self._settings.max_explained_rows
+        if rows > limit:
+            raise InvalidRequest(
+                f"An explanation takes at most {limit} rows, got {rows}; send fewer, or ask "
+                "the operator to raise ONWARD_MAX_EXPLAINED_ROWS."
+            )
+
+
+def _encoded(document: dict[str, object], accepted: str) -> tuple[bytes, dict[str, str]]:
+    """Encode a response, and compress it if the client accepts that; with the headers of that."""
+    content = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    content, headers = compressed(content, accepted)
+    return content, dict(headers)
+
+
 def explain_router(explainer: Explainer) -> APIRouter:
-    """The paths of explanations."""
+    """Create the routes of explanations."""
     router = APIRouter(tags=["models"])
 
     @router.post(
         "/models/{name}/explain",
-        summary="Predict, and tell why the answers are what they are",
+        summary="Predict, and explain each prediction",
         **_EXPLAIN,
     )
     @router.post(
         "/models/{name}/versions/{version}/explain",
-        summary="The same by one version",
+        summary="Predict and explain by one version",
         **_EXPLAIN,
     )
     async def explain(request: Request, name: str, version: OptionalVersion) -> Response:

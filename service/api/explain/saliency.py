@@ -7,8 +7,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.api.body import list_items
-from service.api.explain.parameters import USUAL_CELLS
-from service.api.explain.subject import Subject
+from service.api.explain.target import DEFAULT_CELLS, Target
 from service.bundle.manifest import ImageInput, Input
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
@@ -19,11 +18,11 @@ Reason = dict[str, object]
 
 PNG = "image/png"
 
-# The longer side of an overlay in pixels; a model's own few pixels would be too small to see.
-_SIDE = 448
-_MOST_OPAQUE = 0.75
-_RISES = (40, 110, 255)
-_FALLS = (255, 60, 30)
+# Pixels of the longer side of an overlay; the few pixels of a model's input are hard to see.
+_OVERLAY_SIDE = 448
+_MAX_OPACITY = 0.75
+_BLUE = (40, 110, 255)
+_RED = (255, 60, 30)
 
 _OCCLUSION = (
     "Each number of drops is how much the explained number falls when a patch around that cell of "
@@ -33,48 +32,48 @@ _OCCLUSION = (
 
 
 async def explain_images(
-    model: ServedModel, images: Array, answers: Array, subject: Subject, cells: int | None
+    model: ServedModel, images: Array, predictions: Array, target: Target, cells: int | None
 ) -> tuple[list[Reason], Reason]:
-    """The explanation of each image, and what all of them have in common.
+    """Explain each image; also return the fields that all images share.
 
     Args:
         model: that made the predictions.
         images: uint8 ``[images, height, width, channels]``.
-        answers: ``[images, width]``, the outputs of the graph.
-        subject: what is explained.
+        predictions: ``[images, width]``, the outputs of the graph.
+        target: the explained quantity.
         cells: the number of grid cells along each side; by default it depends on the image.
 
     Raises:
         InvalidRequest: the image has fewer pixels along a side than the grid has cells.
     """
-    least = min(images.shape[1:3])
-    if cells is not None and cells > least:
+    shorter_side = min(images.shape[1:3])
+    if cells is not None and cells > shorter_side:
         raise InvalidRequest(
-            f"Parameter 'resolution' must be at most {least} here, the image's shorter side, "
-            f"got {cells}."
+            f"Parameter 'resolution' must be at most {shorter_side} here, the image's shorter "
+            f"side, got {cells}."
         )
-    scores = await predict_occluded(model, images, cells or min(USUAL_CELLS, least))
+    scores = await predict_occluded(model, images, cells or min(DEFAULT_CELLS, shorter_side))
     found: list[Reason] = []
     for row, grid in enumerate(scores):
-        whole = float(subject.numbers(row, answers[row : row + 1])[0])
-        drops = [(whole - subject.numbers(row, line)).tolist() for line in grid]
-        found.append({"of": subject.of(row), "score": whole, "drops": drops})
+        score = float(target.select(row, predictions[row : row + 1])[0])
+        drops = [(score - target.select(row, line)).tolist() for line in grid]
+        found.append({"of": target.description(row), "score": score, "drops": drops})
     return found, {"method": "occlusion", "meaning": _OCCLUSION}
 
 
 def wants_png(accept: str) -> bool:
-    """Whether an Accept header requests an overlay rather than numbers."""
+    """Return whether an Accept header requests an overlay rather than numbers."""
     offers = [offer.partition(";")[0].strip().lower() for offer in list_items(accept)]
     return PNG in offers and "application/json" not in offers
 
 
-def require_one_image(taken: Input, rows: int) -> None:
+def require_one_image(model_input: Input, rows: int) -> None:
     """Reject a request for an overlay on anything but one image.
 
     Raises:
         InvalidRequest: the input is a table, or there are several images.
     """
-    if not isinstance(taken, ImageInput):
+    if not isinstance(model_input, ImageInput):
         raise InvalidRequest(
             "Accept requests an image, and the explanations of a table's rows are numbers; remove "
             f"{PNG} from it."
@@ -86,25 +85,25 @@ def require_one_image(taken: Input, rows: int) -> None:
 
 
 def draw_overlay(image: npt.NDArray[np.uint8], drops: npt.NDArray[np.float64]) -> bytes:
-    """The image in grey under a map of the drops, as a PNG file.
+    """Draw a map of the drops over the image in grey, as a PNG file.
 
     Cells that lower the score when they are covered are red, and cells that raise it are blue.
-    The greatest change is the most opaque; cells without a change are transparent.
+    Opacity is proportional to the change; cells without a change are transparent.
 
     Args:
         image: ``[height, width, channels]``, as the model sees it.
-        drops: ``[cells, cells]``, by how much the score falls without each cell.
+        drops: ``[cells, cells]``, the decrease of the score when a cell is covered.
     """
     height, width = image.shape[:2]
-    scale = _SIDE / max(height, width)
+    scale = _OVERLAY_SIDE / max(height, width)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     small = image[:, :, 0] if image.shape[2] == 1 else image
     base = Image.fromarray(small).convert("L").resize(size, Image.Resampling.NEAREST)
     greatest = float(np.abs(drops).max())
     share = (drops / greatest if greatest > 0 else drops).astype(np.float32)
     wide = np.asarray(Image.fromarray(share).resize(size, Image.Resampling.BILINEAR))
-    opacity = np.abs(wide)[:, :, np.newaxis] * _MOST_OPAQUE
-    colour = np.where(wide[:, :, np.newaxis] > 0, np.array(_FALLS), np.array(_RISES))
+    opacity = np.abs(wide)[:, :, np.newaxis] * _MAX_OPACITY
+    colour = np.where(wide[:, :, np.newaxis] > 0, np.array(_RED), np.array(_BLUE))
     mixed = np.asarray(base)[:, :, np.newaxis] * (1 - opacity) + colour * opacity
     file = BytesIO()
     Image.fromarray(np.round(mixed).astype(np.uint8)).save(file, format="PNG")

@@ -28,10 +28,9 @@ from service.api.body import (
     content_encoding,
     unpacked,
 )
-from service.api.deadline import Deadline
 from service.api.errors import error_response
 from service.api.inference import count_failure
-from service.api.inference_service import InferenceService
+from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
 from service.codecs.outputs import read_parameters
 from service.engine.model import ServedModel
@@ -278,7 +277,7 @@ class Spool:
             await asyncio.wait([self._working])
         if self._file is not None:
             self._file.close()
-        self._reservation.give_back(self._reservation.amount)
+        self._reservation.release()
 
     async def prepare(self) -> bool:
         """Create the file and allocate its first bytes; return whether there is room for them."""
@@ -351,7 +350,7 @@ class Spool:
 
     def _shrink(self) -> None:
         """Release what an empty file does not need."""
-        self._reservation.give_back(max(0, self._reservation.amount - _STEP_BYTES))
+        self._reservation.subtract(max(0, self._reservation.amount - _STEP_BYTES))
 
     async def _is_read(self) -> bool:
         """Return whether the reader takes something before it counts as stalled."""

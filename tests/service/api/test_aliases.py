@@ -128,7 +128,7 @@ def test_the_lists_tell_aliases_and_what_they_wait_for(models: Path, start: Star
     assert client.post("/models/price/predict", json={"size": 1}).json()["value"] == 1.0
     gone = client.post("/models/price/versions/canary/predict", json={"size": 1})
     assert assert_contract(gone, 404)["error"] == (
-        "Alias 'canary' of model 'price' is set to version 7, which is not there; "
+        "Alias 'canary' of model 'price' points to version 7, which does not exist; "
         "available: 1, 2, 3."
     )
 

@@ -9,7 +9,7 @@ NEVER_SENT = {
     errors.OnwardError,
     errors.Unavailable,
     errors.LoadFailed,
-    errors.GraphRefused,
+    errors.GraphRejected,
     errors.CannotStart,
     errors.DeviceUnavailable,
     errors.NoModels,

@@ -228,7 +228,7 @@ def test_a_deadline_that_passes_is_told(models: Path, start: StartApp) -> None:
 
     answer = start(deadline_seconds=1e-9).post("/models/price/predict", json=rows)
 
-    assert "No answer within 1e-09 s" in assert_contract(answer, 504)["error"]
+    assert "No response within 1e-09 s" in assert_contract(answer, 504)["error"]
 
 
 @pytest.fixture(scope="module")

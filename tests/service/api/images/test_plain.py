@@ -216,7 +216,7 @@ def test_a_tables_model_refuses_images(models: Path, start: StartApp) -> None:
     )
 
     assert answer.status_code == 415
-    assert "'image/jpeg' is not read here; send application/json" in answer.json()["error"]
+    assert "'image/jpeg' is not supported; send application/json" in answer.json()["error"]
 
 
 def test_images_above_the_operators_limit_are_refused(models: Path, start: StartApp) -> None:

@@ -197,7 +197,7 @@ def test_another_content_type_is_refused_by_name(models: Path, start: StartApp) 
         "/v1/models/admission:predict", content=b"{}", headers={"content-type": "image/png"}
     )
 
-    assert "'image/png' is not read here; send application/json" in assert_contract(answer, 415)
+    assert "'image/png' is not supported; send application/json" in assert_contract(answer, 415)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,129 @@
+"""The target of an explanation: a value, or the probability of one class label.
+
+The query string may name the class label, and how fine an image's grid is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+import numpy as np
+import numpy.typing as npt
+
+from service.bundle.manifest import ClassesOutput, Output
+from service.codecs.outputs import chosen_labels, scores_by_label
+from service.engine.dtypes import Array
+from service.errors import InvalidRequest
+from service.spelling import nearest
+from service.values import nearest_of, shown
+
+MIN_CELLS = 2
+MAX_CELLS = 32
+DEFAULT_CELLS = 10
+
+_PARAMETERS = ("label", "resolution")
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ExplanationOptions:
+    """The options of the query string.
+
+    Args:
+        label: the class to explain; by default the predicted one.
+        resolution: the number of grid cells along each side of an image.
+    """
+
+    label: str | None = None
+    resolution: int | None = None
+
+
+def read_explanation_options(query: bytes) -> ExplanationOptions:
+    """Read the query string of an explanation.
+
+    Raises:
+        InvalidRequest: a parameter is misspelt, or its value is invalid.
+    """
+    given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="utf-8"))
+    for name in given:
+        close = None if name in _PARAMETERS else nearest(name, _PARAMETERS)
+        if close is not None:
+            raise InvalidRequest(f"Unknown parameter {shown(name)}; did you mean {close!r}?")
+    return ExplanationOptions(given.get("label"), _resolution(given))
+
+
+def _resolution(given: Mapping[str, str]) -> int | None:
+    text = given.get("resolution")
+    if text is None:
+        return None
+    if text.isascii() and text.isdecimal() and MIN_CELLS <= int(text[:3]) <= MAX_CELLS:
+        return int(text)
+    raise InvalidRequest(
+        f"Parameter 'resolution' must be a whole number from {MIN_CELLS} to {MAX_CELLS}, "
+        f"got {shown(text)}."
+    )
+
+
+@dataclass(frozen=True)
+class Target:
+    """The explained quantity of each row.
+
+    Args:
+        output: of the model.
+        classes: the index of the explained class by row; zeros if the model predicts values.
+    """
+
+    output: Output
+    classes: Sequence[int]
+
+    def description(self, row: int) -> str:
+        """Name the explained quantity of a row."""
+        if not isinstance(self.output, ClassesOutput):
+            return f"value in {self.output.unit}" if self.output.unit else "value"
+        return f"probability of {self.label(row)!r}"
+
+    def label(self, row: int) -> str:
+        """Return the explained class label of a row; an empty one if the model predicts values."""
+        if not isinstance(self.output, ClassesOutput):
+            return ""
+        return self.output.labels[self.classes[row]]
+
+    def select(self, row: int, outputs: Array) -> Floats:
+        """Select the explained quantity from outputs of the graph.
+
+        Args:
+            row: whose target is selected.
+            outputs: ``[n, width]``.
+
+        Returns:
+            ``[n]``.
+        """
+        wide = outputs.astype(np.float64)
+        if not isinstance(self.output, ClassesOutput):
+            return np.asarray(wide[:, 0])
+        return np.asarray(scores_by_label(wide, self.output.labels)[:, self.classes[row]])
+
+
+def target_of(output: Output, predictions: Array, label: str | None) -> Target:
+    """Choose the requested class label, else the predicted one of each row.
+
+    Args:
+        output: of the model.
+        predictions: ``[rows, width]``, the outputs of the graph.
+        label: to be explained in every row.
+
+    Raises:
+        InvalidRequest: the model has no such label.
+    """
+    if not isinstance(output, ClassesOutput):
+        if label is not None:
+            raise InvalidRequest(
+                "Parameter 'label' chooses among class labels; this model predicts a value."
+            )
+        return Target(output, [0] * len(predictions))
+    if label is None:
+        return Target(output, chosen_labels(output, scores_by_label(predictions, output.labels)))
+    if label not in output.labels:
+        raise InvalidRequest(f"Unknown label {shown(label)}; {nearest_of(label, output.labels)}")
+    return Target(output, [output.labels.index(label)] * len(predictions))
