@@ -21,12 +21,13 @@ from service.api.errors import add_error_handlers
 from service.api.explain.routes import Explainer, explain_router
 from service.api.health import operations_router
 from service.api.inference import FastInference
-from service.api.inference_service import InferenceService, ShadowMirror
+from service.api.inference_service import InferenceService
 from service.api.middleware import RequestContext
 from service.api.native.protocol import NativePredictions, NativeProtocol, native_router
 from service.api.native.tables import TableExchange
 from service.api.openapi import model_paths
-from service.api.prediction_routing import (
+from service.api.recorder import RequestRecorder
+from service.api.routing import (
     NATIVE,
     V1,
     V2,
@@ -34,8 +35,7 @@ from service.api.prediction_routing import (
     PredictRoutingMiddleware,
     PredictTargets,
 )
-from service.api.recorder import RequestRecorder
-from service.api.shadow import shadow_router
+from service.api.shadow import ShadowMirror, shadow_router
 from service.api.v1.protocol import V1Protocol
 from service.api.v1.routes import v1_routers
 from service.api.v2.protocol import V2Protocol

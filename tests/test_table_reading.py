@@ -20,8 +20,8 @@ from training.autorecipe.draft import draft
 from training.data.csv import UNKNOWN, layout_of, read_csv
 from training.data.sources import Folders, load
 from training.data.table import Dataset, Table, encode, encode_features, with_target
+from training.evaluation.published import open_model
 from training.export.manifest import input_of
-from training.export.published import open_model
 
 ROWS = 120
 MESSY = {

@@ -48,7 +48,7 @@ STANDARD_TERMS = {("csv", "dialect"), ("look", "up")}
 # Identifiers that still contain a word while the code is being renamed, by word.
 # A rename lowers its number, and removes the line at zero. No number may rise.
 CEILINGS: Mapping[str, int] = {
-    "answer": 41,
+    "answer": 33,
     "ask": 2,
     "beside": 2,
     "dialect": 7,
@@ -56,7 +56,7 @@ CEILINGS: Mapping[str, int] = {
     "look": 3,
     "meant": 3,
     "picture": 2,
-    "place": 25,
+    "place": 19,
     "refuse": 11,
     "settle": 1,
     "tell": 2,

@@ -1,13 +1,13 @@
 """GET /openapi.json, /docs and /redoc.
 
-The document describes the paths of each model, so it changes with the models. It is built in a
-thread on the first request after a change, and cached until the next change.
+The document has paths for each model, so it changes with the models. It is built in a thread on
+the first request after a change, and cached until the next change.
 """
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import orjson
 from fastapi import APIRouter, Response
@@ -15,15 +15,15 @@ from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 
 from service.api.body import JSON
-from service.api.openapi import complete
+from service.api.schemas import Schema, add_error_responses
 from service.bundle.manifest import Manifest
 from service.engine.registry import Registry
 
-Schema = dict[str, Any]
 Manifests = Mapping[str, Manifest]
 
 # Relative, so that the pages work behind a proxy that adds a path prefix.
 _URL = "openapi.json"
+_PATH_PARAMETER = re.compile(r"\{(\w+)\}")
 
 
 class Documentation:
@@ -31,7 +31,7 @@ class Documentation:
 
     Args:
         registry: has the models that the document describes.
-        of_routes: makes the part of the document that the application's routes give.
+        of_routes: makes the part of the document that describes the routes.
         of_model: makes the paths of one model.
     """
 
@@ -48,11 +48,11 @@ class Documentation:
         self._content = b""
         self._revision = -1
         self._building: asyncio.Task[None] | None = None
-        # By model, so that a change of one model does not cost the work of all.
+        # By model, so that only the paths of changed models are built again.
         self._paths: dict[str, tuple[Manifest, Mapping[str, orjson.Fragment]]] = {}
 
     async def json(self) -> bytes:
-        """The document for the models as they are now; concurrent requests share one build."""
+        """Return the document for the current models; concurrent requests share one build."""
         revision = self._registry.revision
         while self._revision < revision:
             if self._building is None:
@@ -61,28 +61,28 @@ class Documentation:
         return self._content
 
     def content(self, manifests: Manifests | None = None) -> bytes:
-        """The document, built now; thread-safe.
+        """Build the document; thread-safe.
 
         Args:
-            manifests: the models by name; by default those that serve now.
+            manifests: of the models by name; by default of those that serve now.
         """
         found = self._manifests() if manifests is None else manifests
-        known = self._paths
+        cached = self._paths
         paths = {
-            name: known[name]
-            if name in known and known[name][0] is manifest
-            else self._of(manifest)
+            name: cached[name]
+            if name in cached and cached[name][0] is manifest
+            else self._build_paths(manifest)
             for name, manifest in found.items()
         }
         self._paths = paths
         if self._routes is None:
-            self._routes = complete(self._of_routes())
+            self._routes = _complete(self._of_routes())
         own = {path: part for _, parts in paths.values() for path, part in parts.items()}
         return orjson.dumps({**self._routes, "paths": {**self._routes["paths"], **own}})
 
-    def _of(self, manifest: Manifest) -> tuple[Manifest, Mapping[str, orjson.Fragment]]:
+    def _build_paths(self, manifest: Manifest) -> tuple[Manifest, Mapping[str, orjson.Fragment]]:
         paths = self._of_model(manifest)
-        # By Python's own module, for limits beyond 64 bits.
+        # orjson cannot write the limits beyond 64 bits.
         return manifest, {path: orjson.Fragment(json.dumps(it)) for path, it in paths.items()}
 
     async def _build(self) -> None:
@@ -94,16 +94,36 @@ class Documentation:
             self._building = None
 
     def _manifests(self) -> Manifests:
-        abouts = {name: self._registry.entry(name).info for name in self._registry.names}
+        infos = {name: self._registry.entry(name).info for name in self._registry.names}
         return {
-            name: about.manifest
-            for name, about in abouts.items()
-            if about is not None and about.manifest is not None
+            name: info.manifest
+            for name, info in infos.items()
+            if info is not None and info.manifest is not None
         }
 
 
+def _complete(document: Schema) -> Schema:
+    """Add error responses and path parameters to FastAPI's document of the routes."""
+    add_error_responses(document)
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            _add_path_parameters(path, operation)
+    return document
+
+
+def _add_path_parameters(path: str, operation: Schema) -> None:
+    """Document path parameters that a handler lacks because only some of its paths have them."""
+    parameters = operation.setdefault("parameters", [])
+    documented = {parameter["name"] for parameter in parameters}
+    parameters += [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in _PATH_PARAMETER.findall(path)
+        if name not in documented
+    ]
+
+
 def documentation_router(documentation: Documentation, title: str) -> APIRouter:
-    """The document, and two pages that show it."""
+    """Create the routes of the document, and of two pages that show it."""
     router = APIRouter(include_in_schema=False)
     swagger = bytes(get_swagger_ui_html(openapi_url=_URL, title=title).body)
     redoc = bytes(get_redoc_html(openapi_url=_URL, title=title).body)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 
 from service.api.body import JSON
-from service.api.error_schemas import Responses, returns
+from service.api.schemas import Responses, returns
 from service.engine.readiness import Readiness
 from service.observability.exposition import CONTENT_TYPE
 

@@ -1,71 +1,211 @@
-"""Predictions through ASGI: bodies that arrive slowly, models that take long, and shadow traffic.
+"""Predictions through ASGI: any body and any model, with a deadline and with shadow traffic.
 
-The sequence is that of `service.api.inference`; each step is awaited.
+The sequence of steps is that of `service.api.inference`; each step is awaited.
 """
 
 import asyncio
-import random
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
-from typing import NamedTuple, TypeVar
+from types import TracebackType
+from typing import NamedTuple, Self, TypeVar
 
 from fastapi import Request, Response
 from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from service.api.body import HEAD, RequestHead, is_quick_to_decode, read_body, require_media_type
-from service.api.deadline import Deadline
-from service.api.decoding import DecodeThreads
 from service.api.inference import Context, Inference, InferenceProtocol, RawResponse, count_failure
 from service.api.middleware import RESPOND, quotas_of
-from service.bundle.policy import Shadow
+from service.api.shadow import ShadowMirror
 from service.codecs.endpoint import Endpoints
 from service.engine.batching import row_count
 from service.engine.dtypes import Arrays
 from service.engine.model import ServedModel
-from service.engine.registry import Registry
 from service.engine.traffic import Traffic
-from service.limits import Limits
-from service.observability.logs import request_id
+from service.errors import DeadlineExceeded
+from service.limits import UNCOUNTED_BODY_BYTES, Limits, Reservation
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.shadow.runner import ShadowRunner
 from service.workers.worker import Worker
 
 T = TypeVar("T")
 
-# A larger response is encoded in a thread. A number takes some ten times its four bytes' share of
-# work on its way to text.
+# One is being decoded; the others keep the thread from waiting for the event loop.
+_MAX_SMALL_JOBS = 8
+# Outputs of more bytes are encoded in a thread. Formatting is slow: 16 KiB are 4096 numbers.
 _MAX_BYTES_ENCODED_INLINE = 16 * 1024
 _MAX_BYTES_SENT_AT_ONCE = 256 * 1024
 
 
 class ReceivedRequest(NamedTuple):
-    """A request whose body has arrived: the version or alias that it goes to, and the body."""
+    """A request whose body has been received, and the version or alias that it goes to."""
 
     version: str | None
     body: bytes
 
 
-class InferenceService:
-    """Finds the models of requests, and responds to predictions of every protocol.
+class Deadline:
+    """Context manager that cancels a request at its deadline, or when its client disconnects.
+
+    A request that is processed within one turn of the event loop cannot be cancelled, so the timer
+    is started only before the first wait.
 
     Args:
-        worker: has the models.
+        receive: of the request, after its body has been read.
+        seconds: from now on.
+    """
+
+    def __init__(self, receive: Receive, seconds: float) -> None:
+        self._receive = receive
+        self._seconds = seconds
+        self._at = asyncio.get_running_loop().time() + seconds
+        self._timeout: asyncio.Timeout | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._disconnected = False
+
+    async def start(self) -> None:
+        """Start the timer; to be called before anything that may wait."""
+        if self._timeout is None:
+            self._timeout = asyncio.timeout_at(self._at)
+            await self._timeout.__aenter__()
+
+    async def watch_client(self) -> None:
+        """Start the timer, and also cancel when the client disconnects."""
+        await self.start()
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._watch())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Leave the context.
+
+        Raises:
+            DeadlineExceeded: the deadline has passed.
+            ClientDisconnect: the client has disconnected.
+        """
+        if self._timeout is None:
+            return
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if kind is TimeoutError:
+            raise DeadlineExceeded(self._seconds) from None
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            if self._disconnected:
+                raise ClientDisconnect from None
+            raise DeadlineExceeded(self._seconds) from None
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._disconnected = True
+        if self._timeout is not None:
+            self._timeout.reschedule(asyncio.get_running_loop().time())
+
+
+class DecodeThreads:
+    """Threads that decode bodies, within the memory that all requests share.
+
+    Large bodies are decoded one at a time: several threads would only take turns at the
+    interpreter's lock, each with its parsed values in memory. Bodies that are not counted have a
+    thread of their own, so that they do not wait for large ones. Few of them are submitted at once,
+    so that a turn of the event loop has only so many decoded requests to run and encode. Without
+    that bound, more requests would make a turn longer, and a longer turn would find more requests.
+
+    Args:
+        limits: of the process.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._large = ThreadPoolExecutor(1, "decode-large")
+        self._small = ThreadPoolExecutor(1, "decode-small")
+        self._small_turns = asyncio.Semaphore(_MAX_SMALL_JOBS)
+        self._large_turn = asyncio.Lock()
+
+    async def decode(
+        self, body: bytes, decode: Callable[[], T], *, json_bytes: int, strings: bool
+    ) -> T:
+        """Decode a body in a thread, and return the result.
+
+        Args:
+            body: of the request.
+            decode: decodes it.
+            json_bytes: how many of its first bytes are JSON.
+            strings: whether the other bytes may be a BYTES tensor.
+
+        Raises:
+            LimitExceeded: the JSON has too many values, or takes more memory than the limit.
+            TooManyBytesInFlight: all requests together would take too much memory.
+            Exception: any error of ``decode``.
+        """
+        if len(body) <= UNCOUNTED_BODY_BYTES:
+            async with self._small_turns:
+                return await _result_of(self._small.submit(decode))
+        measure = partial(self._limits.decoded_bytes, body, json_bytes, strings=strings)
+        async with self._large_turn:
+            needed = await _result_of(self._large.submit(measure))
+            with self._limits.body_bytes.hold(needed) as memory:
+                return await _result_of(self._large.submit(decode), memory)
+
+
+async def _result_of(job: "Future[T]", memory: Reservation | None = None) -> T:
+    """Wait for the result of a thread.
+
+    A thread cannot be interrupted. If the wait is cancelled, the memory stays reserved until the
+    thread has finished.
+    """
+    try:
+        return await asyncio.wrap_future(job)
+    except asyncio.CancelledError:
+        if memory is not None and not job.cancelled():
+            _release_after(job, memory.move())
+        raise
+    finally:
+        # The job refers to its exception, and that to this frame: a cycle that retains the body.
+        del job
+
+
+def _release_after(job: "Future[T]", memory: Reservation) -> None:
+    loop = asyncio.get_running_loop()
+
+    def release(_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed, because the process ends
+            loop.call_soon_threadsafe(memory.release)
+
+    job.add_done_callback(release)
+
+
+class InferenceService:
+    """Responds to predictions of every protocol, and finds the models of other requests.
+
+    Args:
+        worker: has the registry, and loads models.
         endpoints: of the models.
         metrics: count the predictions.
         mirror: copies requests to shadow versions.
-        settings: the operator's values.
+        settings: deadline, body limit and traffic split.
         limits: shared by all requests.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917 - the parts of the service that a prediction meets
+    def __init__(  # noqa: PLR0913, PLR0917 - each is used by a prediction
         self,
         worker: Worker,
         endpoints: Endpoints,
         metrics: Metrics,
-        mirror: "ShadowMirror",
+        mirror: ShadowMirror,
         settings: Settings,
         limits: Limits,
     ) -> None:
@@ -108,8 +248,8 @@ class InferenceService:
                 with model:
                     return await self._run(protocol, request, received, model, deadline)
         except Exception as error:
-            # Not bound to a name that outlives this block: with its traceback it would be a cycle,
-            # which would keep the body until the next garbage collection.
+            # Not bound to a name that outlives this block: with its traceback it would form a cycle
+            # that retains the body until the next garbage collection.
             count_failure(
                 self._metrics,
                 error,
@@ -129,7 +269,7 @@ class InferenceService:
     ) -> ReceivedRequest:
         """Read the body of a request to a model.
 
-        The deadline begins afterwards, since this service does not set how fast a client sends.
+        The deadline starts afterwards, since the speed of the client does not count.
 
         Args:
             protocol: of the request.
@@ -138,15 +278,15 @@ class InferenceService:
             version: a version or an alias; None is the one that serves.
 
         Raises:
-            OnwardError: no model serves, which is reported before the body is read; or the body is
-                of another media type, or too much is being processed.
+            OnwardError: no model serves, which is reported before the body is read; the media type
+                is not supported; or too many requests are being processed.
         """
         version = self.route(request, name, version)
         model = (
             self._registry.find(name, version)
             or self._registry.entry(name, version, serving=True).model
         )
-        if model is not None:  # one that is not loaded is loaded within the deadline
+        if model is not None:  # otherwise it is loaded within the deadline
             accepted = protocol.media_types(self.endpoints.of(model))
             require_media_type(request.scope[HEAD].content_type, accepted)
         quotas = quotas_of(request.scope)
@@ -161,7 +301,7 @@ class InferenceService:
         decode: Callable[[], T],
         deadline: Deadline,
     ) -> T:
-        """Decode a body, in a thread where that takes long.
+        """Decode a body, in a thread if that takes long.
 
         Args:
             inference: the protocol, the model and the head.
@@ -170,7 +310,7 @@ class InferenceService:
             deadline: of the request.
 
         Raises:
-            OnwardError: as `DecodeThreads.decode` has it.
+            OnwardError: as `DecodeThreads.decode` raises it.
         """
         if is_quick_to_decode(body):
             return decode()
@@ -184,13 +324,13 @@ class InferenceService:
         )
 
     def route(self, request: Request, name: str, version: str | None) -> str | None:
-        """The version or alias that a request goes to; one without either may be split."""
+        """Return the version or alias for a request; traffic without a version may be split."""
         if version is None and self._registry.published(name).split:
             return self._traffic.alias(name, request.headers.get(self._sticky_header))
         return version
 
     async def find(self, name: str, version: str | None, deadline: Deadline) -> ServedModel:
-        """The model of a version or an alias, loaded if it is not in memory.
+        """Return the model of a version or an alias; load it if it is not in memory.
 
         Args:
             name: the model.
@@ -198,7 +338,7 @@ class InferenceService:
             deadline: of the request.
 
         Raises:
-            OnwardError: none serves; says why.
+            OnwardError: no model serves; the message has the reason.
         """
         model = self._registry.find(name, version)
         if model is None:
@@ -214,7 +354,7 @@ class InferenceService:
         model: ServedModel,
         deadline: Deadline,
     ) -> Response:
-        """Decode, run and encode; a request that names no version may be mirrored."""
+        """Decode, run and encode; a request without a version may be mirrored."""
         scope, quotas, body = request.scope, quotas_of(request.scope), received.body
         head: RequestHead = scope[HEAD]
         inference = Inference(protocol, model, self.endpoints.of(model), head, self._metrics)
@@ -248,7 +388,7 @@ def _bytes_of(arrays: Arrays) -> int:
 
 
 class InferenceResponse(Response):
-    """A response whose headers are complete."""
+    """An encoded response, sent without Starlette's own headers."""
 
     def __init__(self, response: RawResponse, background: BackgroundTask | None = None) -> None:
         self._response = response
@@ -257,10 +397,10 @@ class InferenceResponse(Response):
         self.background = background
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's own parameters
-        """Send the response; a large one in pieces, so that this ends when its client has read it.
+        """Send the response; a large one in pieces, so that this waits until its client reads it.
 
-        A server waits between two pieces until the connection takes more. One large piece it would
-        buffer whole, and what the request holds would be given back too early.
+        The server would buffer one large piece whole, and the quotas of the request would be
+        released too early.
         """
         is_small = len(self.body) <= _MAX_BYTES_SENT_AT_ONCE
         respond: Callable[[RawResponse], bool] | None = scope.get(RESPOND)
@@ -279,51 +419,3 @@ class InferenceResponse(Response):
             piece = self.body[start : start + _MAX_BYTES_SENT_AT_ONCE]
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
-
-
-class ShadowMirror:
-    """Copies requests to the versions that shadow the serving one, after the response.
-
-    Args:
-        registry: knows which versions shadow which.
-        shadows: run the copies.
-    """
-
-    def __init__(self, registry: Registry, shadows: ShadowRunner) -> None:
-        self._registry = registry
-        self._shadows = shadows
-
-    def task(self, model: ServedModel, inputs: Arrays, outputs: Arrays) -> BackgroundTask | None:
-        """What copies a request after its response; mostly None.
-
-        Args:
-            model: that responded, without being named by version.
-            inputs: of the request.
-            outputs: of the model.
-        """
-        candidates = self._registry.shadows(model.name)
-        if not candidates:
-            return None
-        chosen = [it for it in candidates if it[1].share == 1 or random.random() < it[1].share]  # noqa: S311 - nothing secret depends on it
-        return _MirrorTask(self._shadows, model, chosen, (inputs, outputs)) if chosen else None
-
-
-class _MirrorTask(BackgroundTask):
-    """Unlike Starlette's own, it need not find out for each request what it was given."""
-
-    def __init__(
-        self,
-        shadows: ShadowRunner,
-        serving: ServedModel,
-        candidates: Sequence[tuple[ServedModel, Shadow]],
-        arrays: tuple[Arrays, Arrays],
-    ) -> None:
-        self._shadows = shadows
-        self._serving = serving
-        self._candidates = candidates
-        self._arrays = arrays
-
-    async def __call__(self) -> None:
-        identity = request_id.get() or ""
-        for candidate, policy in self._candidates:
-            self._shadows.offer((self._serving, candidate), policy, self._arrays, identity)

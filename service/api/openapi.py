@@ -1,23 +1,22 @@
-"""OpenAPI with the paths of each model: features with units and ranges, predictions, an example."""
+"""OpenAPI paths of each model: its features, images and predictions, explanations, and examples."""
 
+import base64
+import copy
 import math
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+
+import orjson
 
 from service.api.body import JSON
-from service.api.error_schemas import (
+from service.api.explain.target import MAX_CELLS, MIN_CELLS
+from service.api.native.forms import INSTANCES, MULTIPART
+from service.api.schemas import (
     PREDICTION_ERRORS,
     TABLE_ERRORS,
-    add_errors,
+    Schema,
     complete_responses,
     header,
-)
-from service.api.native.forms import INSTANCES
-from service.api.openapi_schemas import (
-    explain_operation,
-    image_body,
-    table_requests,
-    table_responses,
 )
 from service.bundle.features import (
     BooleanFeature,
@@ -30,13 +29,13 @@ from service.bundle.features import (
 )
 from service.bundle.manifest import ClassesOutput, ImageInput, Manifest
 from service.codecs.features import FeatureCodec
+from service.codecs.images import KEY
 from service.codecs.messages import describe
+from service.imaging.preprocess import example_image
+from service.tabletext.dialect import quoted
 from service.values import FLOAT32_MAX, WHOLE_MAX
 
-Schema = dict[str, Any]
-
-_PATH_PARAMETER = re.compile(r"\{(\w+)\}")
-# A word that is the usual text of a whole number.
+# A category that is the canonical text of an integer.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
 _INTERVAL: Schema = {
@@ -56,9 +55,35 @@ _WARNINGS = {
     "description": "Values outside of the training data.",
 }
 
+# A format of our own for strings that are an image file; JSON Schema has none.
+_ENCODED = "base64-image"
+
+_FILE: Schema = {"type": "string", "format": "binary"}
+_FITS = {
+    "stretch": "both sides are scaled to",
+    "crop": "it is scaled and cropped to",
+    "pad": "it is scaled and padded to",
+}
+_TABLE = (
+    "A header line with the column names, then one row per line. The pattern shows the usual form; "
+    "the columns may be in any order and separated by a semicolon, a tab or |, and optional ones "
+    "may be missing; other columns are copied. The response is the same table with the predictions "
+    "in additional columns."
+)
+_LINES = (
+    "One row per line: an object by feature name, or an array in the order of the features. The "
+    "response to a line that is anything else is an error."
+)
+# A table needs at least one row, after the header if it is CSV.
+_ROWS_OF_TEXT = r"\r?\n[A-Za-z0-9][^\u0000]*$"
+_ROW = r"[^ \t\n\r\v\f]"
+_SPECIAL = re.compile(r"[\\^$.*+?()\[\]{}|/]")
+_ROWS = 2
+_NUMBER: Schema = {"type": "number"}
+
 
 def _largest(number: float) -> int:
-    """The largest integer that JSON parsers round to this number."""
+    """Return the largest integer that JSON parsers round to this number."""
     half = math.ulp(number) / 2
     largest = int(number) + int(half)
     return largest if float(largest) == number else largest - 1
@@ -68,35 +93,15 @@ _NUMBERS: Schema = {"minimum": -_largest(FLOAT32_MAX), "maximum": _largest(FLOAT
 _WHOLE_NUMBERS: Schema = {"minimum": -WHOLE_MAX, "maximum": WHOLE_MAX}
 
 
-def complete(document: Schema) -> Schema:
-    """FastAPI's document of the routes, with the error contract and every path parameter."""
-    add_errors(document)
-    for path, methods in document["paths"].items():
-        for operation in methods.values():
-            _add_path_parameters(path, operation)
-    return document
-
-
-def _add_path_parameters(path: str, operation: Schema) -> None:
-    """Document path parameters that a handler omits, because not all of its paths have them."""
-    parameters = operation.setdefault("parameters", [])
-    known = {parameter["name"] for parameter in parameters}
-    parameters += [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in _PATH_PARAMETER.findall(path)
-        if name not in known
-    ]
-
-
 def model_paths(manifest: Manifest, max_explained_rows: int) -> Schema:
-    """The paths of one model.
+    """Return the paths of one model.
 
     Args:
-        manifest: the model's.
-        max_explained_rows: the operator's limit.
+        manifest: of the model.
+        max_explained_rows: the limit on rows of an explanation.
     """
     predict = _predict_operation(manifest)
-    explain = explain_operation(manifest, predict, max_explained_rows)
+    explain = _explain_operation(manifest, predict, max_explained_rows)
     return {
         f"/models/{manifest.name}/predict": {"post": predict},
         f"/models/{manifest.name}/explain": {"post": explain},
@@ -106,7 +111,7 @@ def model_paths(manifest: Manifest, max_explained_rows: int) -> Schema:
 def _predict_operation(manifest: Manifest) -> Schema:
     model_input = manifest.input
     body = (
-        image_body(model_input)
+        _image_body(model_input)
         if isinstance(model_input, ImageInput)
         else _rows_body(manifest, model_input)
     )
@@ -121,7 +126,10 @@ def _predict_operation(manifest: Manifest) -> Schema:
     others: Schema = {}
     if isinstance(model_input, FeaturesInput):
         rows = {"type": "array", "items": {"anyOf": [prediction, _FAILED]}}
-        tables, others = [many | {"properties": {"predictions": rows} | version}], table_responses()
+        tables, others = (
+            [many | {"properties": {"predictions": rows} | version}],
+            _table_responses(),
+        )
     one = prediction | {
         "required": [*prediction["required"], "model_version"],
         "properties": prediction["properties"] | version,
@@ -173,7 +181,7 @@ def _rows_body(manifest: Manifest, model_input: FeaturesInput) -> Schema:
                 },
             }
         }
-        | table_requests(codec),
+        | _table_requests(codec),
     }
 
 
@@ -189,7 +197,7 @@ def _row_schema(manifest: Manifest, model_input: FeaturesInput) -> Schema:
 
 
 def _values_schema(model_input: FeaturesInput) -> Schema:
-    """A row as an array of values, in the order of the features."""
+    """Return the schema of a row as an array of values, in the order of the features."""
     values = [_type_schema(feature) for feature in model_input.features]
     return {
         "type": "array",
@@ -201,8 +209,8 @@ def _values_schema(model_input: FeaturesInput) -> Schema:
 
 
 def _feature_schema(feature: Feature) -> Schema:
-    text = [part for part in (feature.description, f"Expected: {describe(feature)}.") if part]
-    schema = _type_schema(feature) | {"description": " ".join(text), "examples": [feature.example]}
+    parts = [part for part in (feature.description, f"Expected: {describe(feature)}.") if part]
+    schema = _type_schema(feature) | {"description": " ".join(parts), "examples": [feature.example]}
     if isinstance(feature, NumberFeature | IntegerFeature):
         if feature.unit:
             schema["x-unit"] = feature.unit
@@ -212,13 +220,13 @@ def _feature_schema(feature: Feature) -> Schema:
 
 
 def _type_schema(feature: Feature) -> Schema:
-    """Exactly the values that a feature accepts, for clients that validate before they send."""
+    """Return the schema of exactly the values that a feature accepts."""
     schema: Schema
     if isinstance(feature, BooleanFeature):
         # 0 and 1 are accepted too.
         kinds, schema = ["boolean", "integer"], {"enum": [True, False, 0, 1]}
     elif isinstance(feature, CategoryFeature):
-        kinds, schema = _words(feature)
+        kinds, schema = _categories(feature)
     else:
         is_whole = isinstance(feature, IntegerFeature)
         kinds, schema = (
@@ -234,8 +242,8 @@ def _type_schema(feature: Feature) -> Schema:
     return {"type": kinds if len(kinds) > 1 else kinds[0], **schema}
 
 
-def _words(feature: CategoryFeature) -> tuple[list[str], Schema]:
-    """Categories as strings; those that are integers may be sent without quotes."""
+def _categories(feature: CategoryFeature) -> tuple[list[str], Schema]:
+    """Return the types and values of a category; integers may be sent without quotes."""
     if feature.unseen == "other":
         return ["string", "integer"], {}
     numbers = [int(word) for word in feature.categories if _WHOLE.fullmatch(word)]
@@ -259,8 +267,8 @@ def _prediction_schema(manifest: Manifest) -> Schema:
             "probability": share | {"description": "The probability of the predicted label."},
         }
         if output.unsure_below is not None:
-            doubt = f"Whether the probability is below {output.unsure_below:.4g}."
-            properties["unsure"] = {"type": "boolean", "description": doubt}
+            description = f"Whether the probability is below {output.unsure_below:.4g}."
+            properties["unsure"] = {"type": "boolean", "description": description}
     else:
         properties = {"value": {"type": "number", "description": output.description}}
         if output.unit is not None:
@@ -285,24 +293,224 @@ def _parameters(manifest: Manifest) -> list[Schema]:
     output = manifest.output
     flag: Schema = {"type": "string", "enum": ["true", "false"]}
     mark: Schema = {"type": "string", "enum": ["point", "comma"]}
-    known: dict[str, tuple[str, Schema]] = {}
+    parameters: dict[str, tuple[str, Schema]] = {}
     if isinstance(manifest.input, FeaturesInput):
-        known["warnings"] = ("Whether to warn of values outside of the training data.", flag)
-        known["decimal"] = ("The decimal mark of a table; detected by default.", mark)
+        parameters["warnings"] = ("Whether to warn of values outside of the training data.", flag)
+        parameters["decimal"] = ("The decimal mark of a table; detected by default.", mark)
     if isinstance(output, ClassesOutput):
-        known["top"] = (
+        parameters["top"] = (
             "The number of most probable labels in probabilities; all, if there are fewer.",
             {"type": "integer", "minimum": 1},
         )
-        known["probabilities"] = (
+        parameters["probabilities"] = (
             "Whether to include the probabilities of labels; none takes precedence over top.",
             {"type": "string", "enum": ["all", "none"]},
         )
     elif output.interval is not None:
-        levels = [one.level for one in output.interval.levels]
+        levels = [interval.level for interval in output.interval.levels]
         description = "Add an interval to each value that contains this share of the true values."
-        known["interval"] = (description, {"type": "number", "enum": levels})
+        parameters["interval"] = (description, {"type": "number", "enum": levels})
     return [
         {"name": name, "in": "query", "description": description, "schema": schema}
-        for name, (description, schema) in known.items()
+        for name, (description, schema) in parameters.items()
     ]
+
+
+def _table_requests(codec: FeatureCodec) -> Schema:
+    """Return the request bodies of tables by media type, each with a working example."""
+    line = orjson.dumps(codec.example).decode()
+    header = ",".join(quoted(name, ",") for name in codec.example)
+    return {
+        "text/csv": _text(
+            _TABLE, f"^{_escape(header)}{_ROWS_OF_TEXT}", "two rows", _csv_example(codec.example)
+        ),
+        "application/x-ndjson": _text(_LINES, _ROW, "two lines", f"{line}\n" * _ROWS),
+    }
+
+
+def _table_responses() -> Schema:
+    """Return the responses to tables by media type."""
+    failed = "A row that fails has a message in the column error; the other rows have predictions."
+    lines = "One prediction per line, or an error object for a row that failed."
+    return {
+        "text/csv": {"schema": {"type": "string", "description": failed}},
+        "application/x-ndjson": {"schema": {"type": "string", "description": lines}},
+    }
+
+
+def _image_body(spec: ImageInput) -> Schema:
+    """Return the request body of an image model: a file, a form with files, or JSON."""
+    text = base64.b64encode(example_image(spec)).decode()
+    image = _image(spec)
+    one = _wrapped(KEY, image)
+    several = {"type": "array", "items": {"anyOf": [one, image]}, "minItems": 1}
+    instances = _wrapped(INSTANCES, several)
+    form = {
+        "type": "object",
+        "required": [KEY],
+        "properties": {KEY: {"type": "array", "items": _FILE, "minItems": 1}},
+        "additionalProperties": False,
+    }
+    return {
+        "required": True,
+        "description": f"An image of any size: {_FITS[spec.fit]} {spec.width} x {spec.height} "
+        "pixels. Send the file itself, several files as a form, or JSON.",
+        "content": {
+            "application/json": {
+                "schema": {"anyOf": [one, instances, several]},
+                "examples": {
+                    "one image": {"value": {KEY: text}},
+                    "several images": {"value": {INSTANCES: [{KEY: text}, {KEY: text}]}},
+                },
+            },
+            "image/*": {"schema": _FILE},
+            MULTIPART: {"schema": form, "encoding": {KEY: {"contentType": "image/*"}}},
+        },
+    }
+
+
+def _explain_operation(manifest: Manifest, predict: Schema, max_rows: int) -> Schema:
+    """Derive the operation that explains predictions from the one that makes them.
+
+    Args:
+        manifest: of the model.
+        predict: the operation that makes predictions, which is not changed.
+        max_rows: the limit on rows of an explanation.
+    """
+    operation = copy.deepcopy(predict)
+    operation["operationId"] = f"explain_{manifest.name}"
+    operation["summary"] = f"{manifest.title}: explained"
+    inherited = [one for one in operation["parameters"] if one["name"] != "decimal"]
+    operation["parameters"] = [*inherited, *_explain_parameters(manifest)]
+    if isinstance(manifest.input, FeaturesInput):
+        # Rows of JSON are explained, tables are not.
+        content = operation["requestBody"]["content"]
+        operation["requestBody"]["content"] = {JSON: content[JSON]}
+    for schema in operation["requestBody"]["content"][JSON]["schema"]["anyOf"]:
+        _limit_rows(schema, max_rows)
+    one, many, *_ = operation["responses"]["200"]["content"][JSON]["schema"]["anyOf"]
+    explanation = _explanation_schema(manifest)
+    method_fields = _method_fields(manifest)
+    for schema in (one, many["properties"]["predictions"]["items"]):
+        schema["properties"]["explanation"] = explanation
+        schema["required"] = [*schema["required"], "explanation"]
+    for schema in (one, many):
+        schema["properties"] |= method_fields
+        schema["required"] = [*schema["required"], "method", "meaning"]
+    media: Schema = {JSON: {"schema": {"anyOf": [one, many]}}}
+    if isinstance(manifest.input, ImageInput):
+        media["image/png"] = {"schema": {"type": "string", "format": "binary"}}
+    operation["responses"]["200"]["content"] = media
+    # Explanations have no Server-Timing.
+    operation["responses"]["200"]["headers"].pop("Server-Timing")
+    return operation
+
+
+def _text(description: str, pattern: str, name: str, value: str) -> Schema:
+    schema = {"type": "string", "description": description, "pattern": pattern}
+    return {"schema": schema, "examples": {name: {"value": value}}}
+
+
+def _escape(text: str) -> str:
+    """Escape text for the ECMA 262 regular expressions of JSON Schema."""
+    return _SPECIAL.sub(r"\\\g<0>", text)
+
+
+def _csv_example(example: Mapping[str, object]) -> str:
+    cells = [quoted(_cell(value), ",") for value in example.values()]
+    names = [quoted(name, ",") for name in example]
+    rows: Sequence[Sequence[str]] = [names, *[cells] * _ROWS]
+    return "".join(",".join(row) + "\n" for row in rows)
+
+
+def _cell(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _wrapped(key: str, schema: Schema) -> Schema:
+    return {
+        "type": "object",
+        "required": [key],
+        "properties": {key: schema},
+        "additionalProperties": False,
+    }
+
+
+def _image(spec: ImageInput) -> Schema:
+    pixels = spec.height * spec.width * spec.channels
+    encoded = {
+        "type": "string",
+        "description": "An image's file in base64, or a data URL.",
+        "contentEncoding": "base64",
+        "contentMediaType": "image/*",
+        "format": _ENCODED,
+    }
+    numbers = {
+        "type": "array",
+        "description": f"{pixels} pixels from 0 to 255, row by row. Rows of "
+        + ("numbers" if spec.channels == 1 else "red, green and blue")
+        + ", of an image of any size, are accepted too.",
+        "items": {"type": "integer", "minimum": 0, "maximum": 255},
+        "minItems": pixels,
+        "maxItems": pixels,
+    }
+    return {"anyOf": [encoded, _wrapped("b64", encoded), numbers]}
+
+
+def _limit_rows(form: Schema, max_rows: int) -> None:
+    """Add the limit to the arrays of rows or images in a body's schema."""
+    form = form.get("properties", {}).get(INSTANCES, form)
+    if form["type"] == "array" and "maxItems" not in form:
+        form["maxItems"] = max_rows
+
+
+def _explain_parameters(manifest: Manifest) -> list[Schema]:
+    parameters: list[Schema] = []
+    if isinstance(manifest.output, ClassesOutput):
+        schema = {"type": "string", "enum": manifest.output.labels}
+        description = "The label to explain, instead of the predicted one."
+        parameters.append(
+            {"name": "label", "in": "query", "description": description, "schema": schema}
+        )
+    if isinstance(manifest.input, ImageInput):
+        max_cells = min(MAX_CELLS, manifest.input.height, manifest.input.width)
+        cells = {"type": "integer", "minimum": MIN_CELLS, "maximum": max_cells}
+        description = "The number of grid cells along each side."
+        parameters.append(
+            {"name": "resolution", "in": "query", "description": description, "schema": cells}
+        )
+    return parameters
+
+
+def _method_fields(manifest: Manifest) -> Schema:
+    method = "occlusion" if isinstance(manifest.input, ImageInput) else "shapley"
+    if manifest.reasons is not None:
+        method = "additive"
+    method_fields: Schema = {
+        "method": {"type": "string", "enum": [method]},
+        "meaning": {"type": "string", "description": "What the numbers mean, in one sentence."},
+    }
+    if method == "shapley":
+        method_fields["reference"] = {
+            "type": "object",
+            "description": "The row that base is the prediction for.",
+        }
+    return method_fields
+
+
+def _explanation_schema(manifest: Manifest) -> Schema:
+    model_input = manifest.input
+    of: Schema = {"type": "string", "description": "The quantity that is explained."}
+    if isinstance(model_input, FeaturesInput):
+        names = [feature.name for feature in model_input.features]
+        contributions = {
+            "type": "object",
+            "required": names,
+            "properties": dict.fromkeys(names, _NUMBER),
+            "additionalProperties": False,
+        }
+        properties = {"of": of, "base": _NUMBER, "contributions": contributions, "score": _NUMBER}
+    else:
+        grid = {"type": "array", "items": {"type": "array", "items": _NUMBER}}
+        properties = {"of": of, "score": _NUMBER, "drops": grid}
+    return {"type": "object", "required": list(properties), "properties": properties}

@@ -1,31 +1,84 @@
-"""How a candidate version fares beside the serving one: its report, over all workers."""
+"""Shadow deployments over HTTP: mirrored requests, and the report of their comparison."""
 
+import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
 from fastapi import APIRouter, Response
+from starlette.background import BackgroundTask
 
-from service.api.error_schemas import MODEL_ERRORS, returns
 from service.api.health import json_response
+from service.api.schemas import MODEL_ERRORS, returns
+from service.bundle.policy import Shadow
+from service.engine.dtypes import Arrays
+from service.engine.model import ServedModel
 from service.engine.registry import Registry
 from service.errors import NotFound
-from service.shadow.runner import ShadowRunner
-from service.shadow.tally import MOST_TIMES, Tally
+from service.observability.logs import request_id
+from service.shadow.runner import MAX_DURATIONS, ShadowRunner, Tally
 from service.workers.ipc import Channel
 
 _TALLY = "shadow tally"
 _RESET = "shadow reset"
 
 
+class ShadowMirror:
+    """Copies requests to the versions that shadow the serving one, after the response.
+
+    Args:
+        registry: has the shadows of each model.
+        shadows: runs the copies.
+    """
+
+    def __init__(self, registry: Registry, shadows: ShadowRunner) -> None:
+        self._registry = registry
+        self._shadows = shadows
+
+    def task(self, model: ServedModel, inputs: Arrays, outputs: Arrays) -> BackgroundTask | None:
+        """Return the task that copies a request after its response; None without shadows.
+
+        Args:
+            model: that responded to a request without a version.
+            inputs: of the request.
+            outputs: of the model.
+        """
+        candidates = self._registry.shadows(model.name)
+        if not candidates:
+            return None
+        chosen = [it for it in candidates if it[1].share == 1 or random.random() < it[1].share]  # noqa: S311 - no secret depends on it
+        return _MirrorTask(self._shadows, model, chosen, (inputs, outputs)) if chosen else None
+
+
+class _MirrorTask(BackgroundTask):
+    """Queues the copies; cheaper than Starlette's task, which inspects its function."""
+
+    def __init__(
+        self,
+        shadows: ShadowRunner,
+        serving: ServedModel,
+        candidates: Sequence[tuple[ServedModel, Shadow]],
+        arrays: tuple[Arrays, Arrays],
+    ) -> None:
+        self._shadows = shadows
+        self._serving = serving
+        self._candidates = candidates
+        self._arrays = arrays
+
+    async def __call__(self) -> None:
+        identity = request_id.get() or ""
+        for candidate, policy in self._candidates:
+            self._shadows.offer((self._serving, candidate), policy, self._arrays, identity)
+
+
 def shadow_router(registry: Registry, shadows: ShadowRunner, channel: Channel) -> APIRouter:
-    """The report's path."""
+    """Create the routes of the reports."""
     router = APIRouter(tags=["models"])
     reports = _Reports(registry, shadows, channel)
 
     @router.get(
         "/models/{name}/versions/{version}/shadow",
-        summary="How a candidate version fares on copies of live requests",
+        summary="Compare a candidate version with the serving one on copies of live requests",
         responses=MODEL_ERRORS
         | returns(name="string", version="string", requests="object", rows="integer"),
     )
@@ -36,7 +89,7 @@ def shadow_router(registry: Registry, shadows: ShadowRunner, channel: Channel) -
 
     @router.delete(
         "/models/{name}/versions/{version}/shadow",
-        summary="Begin that comparison anew",
+        summary="Start that comparison again",
         responses=MODEL_ERRORS | returns(),
     )
     async def reset(name: str, version: str) -> Response:
@@ -47,30 +100,30 @@ def shadow_router(registry: Registry, shadows: ShadowRunner, channel: Channel) -
 
 
 class _Reports:
-    """The tallies of every worker as one."""
+    """Adds up the tallies of all workers."""
 
     def __init__(self, registry: Registry, shadows: ShadowRunner, channel: Channel) -> None:
         self._registry = registry
         self._shadows = shadows
         self._channel = channel
         channel.handle(_TALLY, self._own)
-        channel.handle(_RESET, self._forget)
+        channel.handle(_RESET, self._reset_own)
 
     async def of(self, name: str, version: str) -> dict[str, object]:
-        """The report.
+        """Return the report of a candidate.
 
         Raises:
-            NotFound: this version gets no copies.
+            NotFound: the version gets no copies.
         """
         serving = self._registry.entry(name, serving=True).version
-        answers = await self._channel.request(_TALLY, [name, version])
-        contents = [await self._own([name, version]), *(answer.content for answer in answers)]
-        tallies = [Tally.from_json(tally) for tally in contents if tally is not None]
+        replies = await self._channel.request(_TALLY, [name, version])
+        contents = [await self._own([name, version]), *(reply.content for reply in replies)]
+        tallies = [Tally.from_json(content) for content in contents if content is not None]
         total = Tally(serving, min((tally.since for tally in tallies), default=0.0))
-        # Just after a promotion a worker may still count beside the version before.
+        # Just after a promotion, a worker may still compare with the previous version.
         for tally in tallies:
             if tally.serving == serving:
-                total.add(tally, most_times=MOST_TIMES * len(tallies))
+                total.add(tally, max_durations=MAX_DURATIONS * len(tallies))
         if not tallies and not self._is_shadow(name, version):
             raise NotFound(
                 f"Version {version} of model {name!r} gets no copies of requests; give its alias "
@@ -79,19 +132,19 @@ class _Reports:
         return {"name": name, "version": version} | _report(total)
 
     async def reset(self, name: str, version: str) -> None:
-        """Forget what every worker has counted."""
-        await self._forget([name, version])
+        """Delete the tallies of all workers."""
+        await self._reset_own([name, version])
         await self._channel.request(_RESET, [name, version])
 
-    async def _own(self, which: Sequence[str]) -> dict[str, object] | None:
-        tally = self._shadows.tally(*which)
+    async def _own(self, candidate: Sequence[str]) -> dict[str, object] | None:
+        tally = self._shadows.tally(*candidate)
         return None if tally is None else tally.to_json()
 
-    async def _forget(self, which: Sequence[str]) -> None:
-        self._shadows.reset(*which)
+    async def _reset_own(self, candidate: Sequence[str]) -> None:
+        self._shadows.reset(*candidate)
 
     def _is_shadow(self, name: str, version: str) -> bool:
-        return any(it.version == version for it, _ in self._registry.shadows(name))
+        return any(candidate.version == version for candidate, _ in self._registry.shadows(name))
 
 
 def _report(tally: Tally) -> dict[str, object]:
@@ -106,56 +159,56 @@ def _report(tally: Tally) -> dict[str, object]:
     }
     if tally.reason:
         summary["failure"] = tally.reason
-    summary |= {"rows": tally.rows, "agreement": _share(tally.same, tally.rows)}
+    summary |= {"rows": tally.rows, "agreement": _ratio(tally.same, tally.rows)}
     if tally.pairs:
         summary["labels"] = _labels(tally)
     return summary | {
-        "mean_difference": _share(tally.difference_sum, tally.rows),
+        "mean_difference": _ratio(tally.difference_sum, tally.rows),
         "largest_differences": [
             {
-                "difference": one.amount,
-                "serving": one.serving,
-                "candidate": one.candidate,
-                "row": one.row,
-                "row_number": one.place,
-                "request_id": one.request,
+                "difference": difference.amount,
+                "serving": difference.serving,
+                "candidate": difference.candidate,
+                "row": difference.row,
+                "row_number": difference.position,
+                "request_id": difference.request_id,
             }
-            for one in tally.largest
+            for difference in tally.largest
         ],
         "milliseconds": _milliseconds(tally),
     }
 
 
 def _labels(tally: Tally) -> list[dict[str, object]]:
-    """For each label of the serving version, how often the candidate said it too, or what else."""
+    """Summarize by label of the serving version how often the candidate predicted each label."""
     summary = []
     for label in sorted({serving for serving, _ in tally.pairs}):
-        said = {other: count for (one, other), count in tally.pairs.items() if one == label}
-        rows = sum(said.values())
-        same = said.pop(label, 0)
+        counts = {other: count for (one, other), count in tally.pairs.items() if one == label}
+        rows = sum(counts.values())
+        same = counts.pop(label, 0)
         summary.append(
             {
                 "label": label,
                 "rows": rows,
-                "agreement": _share(same, rows),
-                "instead": dict(sorted(said.items(), key=lambda item: -item[1])),
+                "agreement": _ratio(same, rows),
+                "instead": dict(sorted(counts.items(), key=lambda item: -item[1])),
             }
         )
     return summary
 
 
 def _milliseconds(tally: Tally) -> dict[str, object]:
-    """Of the same requests, run singly by both versions in the thread of the comparison."""
+    """Return the latency of both versions, which ran the same requests in the same thread."""
     summary: dict[str, object] = {"runs": len(tally.serving_seconds)}
-    for who, seconds in (
+    for version, seconds in (
         ("serving", tally.serving_seconds),
         ("candidate", tally.candidate_seconds),
     ):
         if seconds:
             median, p99 = np.quantile(seconds, [0.5, 0.99]) * 1000
-            summary[who] = {"median": round(float(median), 4), "p99": round(float(p99), 4)}
+            summary[version] = {"median": round(float(median), 4), "p99": round(float(p99), 4)}
     return summary
 
 
-def _share(part: float, whole: int) -> float | None:
+def _ratio(part: float, whole: int) -> float | None:
     return part / whole if whole else None

@@ -12,47 +12,47 @@ import numpy as np
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
 
-# Other requests may have to wait for one run.
+# The duration of a run, which other requests may have to wait for.
 _RUN_SECONDS = 0.01
 _FIRST_ROWS = 8
-_MOST_ROWS = 256
+_MAX_ROWS = 256
 
 
 async def predict_in_chunks(
     model: ServedModel, count: int, rows: Callable[[int, int], Array]
 ) -> Array:
-    """The first output of a bundle for so many rows, ``[count, width]``.
+    """Predict rows in chunks, and return the first output of the graph, ``[count, width]``.
 
-    The runs go through the model's own batcher, one after another, and other requests are served in
-    between. The duration of a run decides how many rows the next one has.
+    The chunks go through the model's batcher one after another, and other requests are served in
+    between. The duration of a run determines the size of the next chunk.
 
     Args:
-        model: that has a manifest.
-        count: number of rows; at least one.
-        rows: makes the rows from one index to before another.
+        model: has a manifest.
+        count: the number of rows; at least one.
+        rows: makes the rows from a start index up to an end index.
 
     Raises:
         OnwardError: as `ServedModel.predict` raises it.
     """
-    found: list[Array] = []
+    chunks: list[Array] = []
     done, size = 0, _FIRST_ROWS
     while done < count:
         end = min(done + size, count)
         prediction = await model.predict((rows(done, end),))
-        found.append(prediction.outputs[0])
+        chunks.append(prediction.outputs[0])
         seconds = max(prediction.compute_seconds / (end - done), 1e-9)
-        size = min(max(int(_RUN_SECONDS / seconds), 1), _MOST_ROWS)
+        size = min(max(int(_RUN_SECONDS / seconds), 1), _MAX_ROWS)
         done = end
-    return np.concatenate(found)
+    return np.concatenate(chunks)
 
 
 async def predict_occluded(model: ServedModel, images: Array, cells: int) -> Array:
     """Predict each image with each patch filled.
 
     Args:
-        model: that has a manifest.
+        model: has a manifest.
         images: uint8 ``[images, height, width, channels]``.
-        cells: of the grid, along either side; no more than the shorter side's pixels.
+        cells: of the grid, along each side; at most the pixels of the shorter side.
 
     Returns:
         ``[images, cells, cells, width]``.
@@ -62,21 +62,21 @@ async def predict_occluded(model: ServedModel, images: Array, cells: int) -> Arr
     backgrounds = [background_of(image) for image in images]
     count = cells * cells
 
-    def filled(start: int, end: int) -> Array:
+    def fill_patches(start: int, end: int) -> Array:
         number, cell = np.divmod(np.arange(start, end), count)
-        made = images[number]
-        for image, one, position in zip(made, number.tolist(), cell.tolist(), strict=True):
+        patched = images[number]
+        for image, index, position in zip(patched, number.tolist(), cell.tolist(), strict=True):
             top, bottom = down[position // cells]
             left, right = across[position % cells]
-            image[top:bottom, left:right] = backgrounds[one]
-        return made
+            image[top:bottom, left:right] = backgrounds[index]
+        return patched
 
-    predictions = await predict_in_chunks(model, len(images) * count, filled)
+    predictions = await predict_in_chunks(model, len(images) * count, fill_patches)
     return predictions.reshape(len(images), cells, cells, -1)
 
 
 def background_of(image: Array) -> Array:
-    """The median color of an image's border, ``[channels]``.
+    """Return the median color of an image's border, ``[channels]``.
 
     Args:
         image: uint8 ``[height, width, channels]``.
@@ -88,7 +88,7 @@ def background_of(image: Array) -> Array:
 
 
 def _spans(pixels: int, cells: int) -> list[tuple[int, int]]:
-    """The range of each cell's patch along one side, half a cell beyond it."""
+    """Return the range of each cell's patch along one side: the cell and half a cell around it."""
     edges = np.linspace(0, pixels, cells + 1)
     margin = pixels / cells / 2
     starts = np.maximum(np.floor(edges[:-1] - margin + 0.5), 0).astype(int)

@@ -1,4 +1,4 @@
-"""Shapley values: the contribution of each feature, by inserting a row's values one by one.
+"""Shapley values: the contribution of each feature, by inserting the values of a row one by one.
 
 They are estimated from sampled orders (Castro and others, "Polynomial calculation of the Shapley
 value based on sampling", 2009). Each order begins at a reference row and inserts the row's own
@@ -27,24 +27,24 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Plan:
-    """Which mixtures of reference and row are predicted, and their weights in the values."""
+    """The mixtures of reference and row that are predicted, and their weights in the values."""
 
     masks: npt.NDArray[np.bool_]
-    """``[mixtures, features]``: where the row's own value stands; the first nowhere, the last
-    everywhere."""
+    """``[mixtures, features]``: true where a mixture has the row's value; the first mixture is the
+    reference, the last one the row."""
     weights: Floats
-    """``[mixtures, features]``: the values are predictions times weights."""
+    """``[mixtures, features]``: Shapley values are predictions times weights."""
     orders: int
 
 
 @lru_cache(maxsize=64)
 def plan_of(features: int) -> Plan:
-    """The mixtures for rows of so many features; the same each time."""
+    """Return the mixtures for rows of so many features; always the same ones."""
     orders = _orders(features)
-    # After its place in an order, a feature holds the row's own value.
-    places = np.argsort(orders, axis=1)
+    # A feature has the row's value from its position in an order on.
+    positions = np.argsort(orders, axis=1)
     steps = np.arange(features + 1)
-    chains = places[:, np.newaxis, :] < steps[np.newaxis, :, np.newaxis]
+    chains = positions[:, np.newaxis, :] < steps[np.newaxis, :, np.newaxis]
     masks, found = np.unique(chains.reshape(-1, features), axis=0, return_inverse=True)
     found = found.reshape(len(orders), features + 1)
     weights = np.zeros(masks.shape)
@@ -54,25 +54,30 @@ def plan_of(features: int) -> Plan:
     return Plan(masks, weights / len(orders), len(orders))
 
 
-async def mixtures(model: ServedModel, rows: Array, predictions: Array, reference: Array) -> Array:
-    """Predict each mixture of each row, ``[rows, mixtures, width]``.
+async def predict_mixtures(
+    model: ServedModel, rows: Array, predictions: Array, reference: Array
+) -> Array:
+    """Predict each mixture of each row.
 
     Args:
-        model: that has a manifest.
-        rows: ``[rows, features]``, checked.
-        predictions: ``[rows, width]``, of the rows themselves.
-        reference: ``[features]``, the row that stands for: nothing in particular.
+        model: has a manifest.
+        rows: ``[rows, features]``, valid.
+        predictions: ``[rows, width]``, of the rows.
+        reference: ``[features]``, a typical row.
+
+    Returns:
+        ``[rows, mixtures, width]``.
     """
     masks = plan_of(rows.shape[1]).masks[1:-1]
     base = (await model.predict((reference[np.newaxis],))).outputs[0]
     between = predictions[:0]
     if len(masks):
 
-        def mixed(start: int, end: int) -> Array:
+        def mix(start: int, end: int) -> Array:
             row, mask = np.divmod(np.arange(start, end), len(masks))
             return np.where(masks[mask], rows[row], reference)
 
-        between = await predict_in_chunks(model, len(rows) * len(masks), mixed)
+        between = await predict_in_chunks(model, len(rows) * len(masks), mix)
     parts = [
         np.broadcast_to(base, (len(rows), 1, predictions.shape[1])),
         between.reshape(len(rows), len(masks), predictions.shape[1]),
@@ -82,7 +87,7 @@ async def mixtures(model: ServedModel, rows: Array, predictions: Array, referenc
 
 
 def _orders(features: int) -> npt.NDArray[np.intp]:
-    """Orders of the features, ``[orders, features]``: all of few features, else sampled pairs."""
+    """Return ``[orders, features]``: all orders of few features, else sampled pairs of orders."""
     if features <= _ALL_ORDERS_UP_TO:
         return np.array(list(permutations(range(features))), dtype=np.intp)
     generator = np.random.default_rng(_SEED)

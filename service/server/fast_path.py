@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 from service.api.body import RequestHead
 from service.api.inference import FastInference, PredictTarget, RawResponse, header_lines
 from service.api.middleware import CLIENT_LEFT, RESPOND
-from service.api.prediction_routing import PredictTargets
+from service.api.routing import PredictTargets
 from service.errors import InvalidRequest
 from service.server.connections import Connections
 from service.server.framing import body_length

@@ -1,4 +1,4 @@
-"""Compares the predictions of two versions for the same rows."""
+"""Comparison of the predictions of two versions for the same rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ Pair = tuple[T, T]
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64]
 
-_MOST_VALUES = 100
+_MAX_VALUES = 100
 _LARGEST = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a candidate's number may be from the serving version's and count as equal."""
+    """The largest differences of numbers that count as equal, as in `numpy.isclose`."""
 
     absolute: float
     relative: float
 
     def holds(self, serving: Array, candidate: Array) -> Flags:
-        """Element by element; two NaN are equal."""
+        """Compare element by element; two NaN are equal."""
         return np.isclose(
             candidate, serving, rtol=self.relative, atol=self.absolute, equal_nan=True
         )
@@ -40,19 +40,19 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Comparison:
-    """By row: whether both predictions are equal, how much they differ, and both class labels.
+    """The comparison of each row: whether its predictions are equal, their difference, both labels.
 
-    The difference of classes is the largest of any label's probability, that of numbers the largest
-    of theirs, and that of anything else 0 or 1.
+    The difference of classes is the largest one of the probabilities of a label, that of numbers
+    their largest one, and that of anything else 0 or 1.
     """
 
-    same: Flags
+    is_equal: Flags
     differences: Numbers
     labels: Pair[Sequence[str]] | None = None
 
 
 def incompatibility(serving: ServedModel, candidate: ServedModel) -> str | None:
-    """Why the candidate cannot predict the serving version's requests, or None."""
+    """Return why the candidate cannot predict the serving version's requests, or None."""
     if serving.inputs != candidate.inputs:
         return "its graph takes other inputs than that of the serving version"
     if [spec.name for spec in serving.outputs] != [spec.name for spec in candidate.outputs]:
@@ -72,8 +72,8 @@ def compare(
 
     Args:
         models: the serving version and the candidate.
-        inputs: of both.
-        outputs: of each.
+        inputs: of both versions.
+        outputs: of each version.
         tolerance: for numbers that are not probabilities.
     """
     one, other = (_classes_of(model) for model in models)
@@ -82,13 +82,13 @@ def compare(
     rows = row_count(inputs)
     parts = [_tensor(one, other, rows, tolerance) for one, other in zip(*outputs, strict=True)]
     return Comparison(
-        np.logical_and.reduce([part.same for part in parts]),
+        np.logical_and.reduce([part.is_equal for part in parts]),
         np.maximum.reduce([part.differences for part in parts]),
     )
 
 
 def row_of(model: ServedModel, inputs: Arrays, row: int) -> Any:  # noqa: ANN401 - values of any feature
-    """One row as a client would write it, if it is a row of a table."""
+    """Return a row as a client would write it; None if it is not a row of a table."""
     manifest = model.manifest
     if manifest is None or not isinstance(manifest.input, FeaturesInput):
         return None
@@ -97,11 +97,14 @@ def row_of(model: ServedModel, inputs: Arrays, row: int) -> Any:  # noqa: ANN401
 
 
 def prediction_of(model: ServedModel, outputs: Arrays, row: int) -> Any:  # noqa: ANN401 - as above
-    """One row's prediction: its label and probabilities, or its numbers."""
+    """Return the prediction of a row: its label and probabilities, or its numbers."""
     if (kind := _classes_of(model)) is not None:
         scores = outputs[0][row : row + 1]
         probabilities = dict(zip(kind.labels, _probabilities(scores)[0].tolist(), strict=True))
-        return {"label": kind.labels[int(_chosen(kind, scores)[0])], "probabilities": probabilities}
+        return {
+            "label": kind.labels[int(_predicted_classes(kind, scores)[0])],
+            "probabilities": probabilities,
+        }
     values = [output[row].tolist() for output in outputs if _is_short(output, row)]
     return values[0] if len(values) == 1 else values
 
@@ -114,8 +117,8 @@ def _classes_of(model: ServedModel) -> ClassesOutput | None:
 
 
 def _classes(kinds: Pair[ClassesOutput], scores: Pair[Array]) -> Comparison:
-    chosen = [_chosen(kind, part) for kind, part in zip(kinds, scores, strict=True)]
-    named = [np.array(kind.labels)[which] for kind, which in zip(kinds, chosen, strict=True)]
+    predicted = [_predicted_classes(kind, part) for kind, part in zip(kinds, scores, strict=True)]
+    named = [np.array(kind.labels)[which] for kind, which in zip(kinds, predicted, strict=True)]
     labels = sorted({*kinds[0].labels, *kinds[1].labels})
     probabilities = [
         _by_label(kind, part, labels) for kind, part in zip(kinds, scores, strict=True)
@@ -124,13 +127,13 @@ def _classes(kinds: Pair[ClassesOutput], scores: Pair[Array]) -> Comparison:
     return Comparison(named[0] == named[1], differences, (named[0].tolist(), named[1].tolist()))
 
 
-def _chosen(kind: ClassesOutput, scores: Array) -> Sequence[int]:
-    """The position of each row's label."""
+def _predicted_classes(kind: ClassesOutput, scores: Array) -> Sequence[int]:
+    """Return the index of the predicted class of each row."""
     return chosen_labels(kind, scores_by_label(scores, kind.labels))
 
 
 def _by_label(kind: ClassesOutput, scores: Array, labels: Sequence[str]) -> Numbers:
-    """Probabilities in the order of ``labels``; zero if a version has no such label."""
+    """Return probabilities in the order of ``labels``; zero if the version lacks a label."""
     probabilities = _probabilities(scores)
     found = np.zeros((len(scores), len(labels)))
     for column, label in enumerate(kind.labels):
@@ -139,13 +142,13 @@ def _by_label(kind: ClassesOutput, scores: Array, labels: Sequence[str]) -> Numb
 
 
 def _probabilities(scores: Array) -> Numbers:
-    """A probability for each label; a single column is that of the second of two."""
+    """Return a probability for each class; a single column is that of the second of two."""
     wide = scores.astype(np.float64)
     return np.concatenate([1 - wide, wide], axis=1) if wide.shape[1] == 1 else wide
 
 
 def _tensor(one: Array, other: Array, rows: int, tolerance: Tolerance) -> Comparison:
-    """One output; without an axis of rows, its difference counts for all rows."""
+    """Compare an output; without an axis of rows, its difference counts for all rows."""
     if one.shape != other.shape:
         return Comparison(np.zeros(rows, np.bool_), np.ones(rows))
     if one.dtype.kind in "biuf" and other.dtype.kind in "biuf":
@@ -163,21 +166,21 @@ def _tensor(one: Array, other: Array, rows: int, tolerance: Tolerance) -> Compar
 
 
 def _differences(one: Array, other: Array) -> Numbers:
-    """Absolute differences; from a number to NaN it is the largest float."""
+    """Return absolute differences; from a number to NaN it is the largest float."""
     first, second = one.astype(np.float64), other.astype(np.float64)
-    alike = (first == second) | (np.isnan(first) & np.isnan(second))
+    is_equal = (first == second) | (np.isnan(first) & np.isnan(second))
     with np.errstate(invalid="ignore", over="ignore"):
         distance = np.nan_to_num(np.abs(second - first), nan=_LARGEST, posinf=_LARGEST)
-    return np.where(alike, 0.0, distance)
+    return np.where(is_equal, 0.0, distance)
 
 
-def _signature(taken: Input) -> object:
-    """What must agree for the inputs to mean the same to both."""
-    if not isinstance(taken, FeaturesInput):
-        return taken.model_dump()
+def _signature(model_input: Input) -> object:
+    """Return the properties that give an input its meaning, which two versions must share."""
+    if not isinstance(model_input, FeaturesInput):
+        return model_input.model_dump()
     return [
         (feature.name, feature.type, getattr(feature, "categories", None))
-        for feature in taken.features
+        for feature in model_input.features
     ]
 
 
@@ -190,6 +193,6 @@ def _value_of(feature: object, value: float) -> object:
 
 
 def _is_short(output: Array, row: int) -> bool:
-    """Whether the output has such a row, with few enough values for people to read."""
+    """Return whether the output has such a row, with few enough values to be read."""
     numeric = output.dtype.kind in "biuf"
-    return bool(numeric and output.ndim and len(output) > row) and output[row].size <= _MOST_VALUES
+    return bool(numeric and output.ndim and len(output) > row) and output[row].size <= _MAX_VALUES

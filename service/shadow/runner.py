@@ -1,18 +1,18 @@
 """Shadow deployments: copies of live requests run on a candidate version, and are compared.
 
-Copies are queued, up to a limit, when their responses have been sent. They are compared in a thread
-that rests nineteen times as long as it works, so that the serving version keeps its latency
-whatever the candidate costs.
+Copies are queued, up to a limit, after their responses have been sent. They are compared in a
+thread that pauses nineteen times as long as it works, so that even a slow candidate hardly affects
+the latency of the serving version.
 """
 
 import asyncio
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -31,22 +31,102 @@ from service.shadow.compare import (
     prediction_of,
     row_of,
 )
-from service.shadow.tally import MOST_DIFFERENCES, Difference, Tally
 
-# A larger request is compared, and not timed: it would occupy the thread for too long.
-_MOST_TIMED_ROWS = 64
-# How long requests that cannot share a run are run one by one before the thread rests.
+MAX_DIFFERENCES = 10
+MAX_DURATIONS = 1000
+
+# A larger request is compared but not timed: it would occupy the thread for too long.
+_MAX_TIMED_ROWS = 64
+# How long requests that cannot share a run are run one by one before the thread pauses.
 _TURN_SECONDS = 0.005
 # Long enough for requests to accumulate, which makes each of them cheap.
 _PAUSE_SECONDS = 0.05
-_REST = 19.0
-_MOST_BATCH_ROWS = 1024
-_MOST_QUEUED_ROWS = 20_000
-_MOST_QUEUED_BYTES = 64 * 1024 * 1024
+_PAUSE_RATIO = 19.0
+_MAX_BATCH_ROWS = 1024
+_MAX_QUEUED_ROWS = 20_000
+_MAX_QUEUED_BYTES = 64 * 1024 * 1024
 
 Exchange = tuple[Arrays, Arrays]
 """The inputs of a request, and the outputs of the serving version."""
 Outcome = Literal["compared", "dropped", "failed"]
+
+
+@dataclass
+class Difference:
+    """A row whose predictions differ much.
+
+    Args:
+        amount: the difference, as `Comparison` defines it.
+        row: the features of the request, or None if it is not a row of a table.
+        position: of the row in its request.
+        request_id: of the request.
+    """
+
+    amount: float
+    serving: Any
+    candidate: Any
+    row: Any
+    position: int
+    request_id: str
+
+
+@dataclass
+class Tally:
+    """The results of comparing a candidate with a serving version; those of workers add up.
+
+    Args:
+        serving: the version that served the requests.
+        since: when counting began, in seconds since 1970.
+        pairs: rows by the label of the serving version and that of the candidate.
+        serving_seconds: durations of single requests that both versions ran, one after the other;
+            ``candidate_seconds`` are those of the candidate.
+    """
+
+    serving: str
+    since: float
+    compared: int = 0
+    dropped: int = 0
+    failed: int = 0
+    reason: str = ""
+    rows: int = 0
+    same: int = 0
+    pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
+    difference_sum: float = 0.0
+    largest: list[Difference] = field(default_factory=list)
+    serving_seconds: list[float] = field(default_factory=list)
+    candidate_seconds: list[float] = field(default_factory=list)
+
+    def add_differences(self, differences: Iterable[Difference]) -> None:
+        """Merge these differences; only the largest are retained."""
+        merged = [*self.largest, *differences]
+        self.largest = sorted(merged, key=lambda difference: -difference.amount)[:MAX_DIFFERENCES]
+
+    def add(self, other: "Tally", max_durations: int = MAX_DURATIONS) -> None:
+        """Add the counts of another tally; only the newest durations are retained."""
+        self.since = min(self.since, other.since)
+        self.compared += other.compared
+        self.dropped += other.dropped
+        self.failed += other.failed
+        self.reason = self.reason or other.reason
+        self.rows += other.rows
+        self.same += other.same
+        self.pairs.update(other.pairs)
+        self.difference_sum += other.difference_sum
+        self.add_differences(other.largest)
+        self.serving_seconds = (self.serving_seconds + other.serving_seconds)[-max_durations:]
+        self.candidate_seconds = (self.candidate_seconds + other.candidate_seconds)[-max_durations:]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dictionary of JSON types, for `from_json`."""
+        values = vars(self) | {"largest": [vars(one) for one in self.largest]}
+        return values | {"pairs": [[*pair, count] for pair, count in self.pairs.items()]}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """Create the tally of another worker from its `to_json`."""
+        pairs = Counter({(one, other): count for one, other, count in values["pairs"]})
+        largest = [Difference(**one) for one in values["largest"]]
+        return cls(**values | {"pairs": pairs, "largest": largest})
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,23 +144,22 @@ class ShadowPair:
 
 
 class MirroredRequest(NamedTuple):
-    """A request that the serving version has answered.
+    """A copy of a request, with the outputs of the serving version.
 
-    Made for every request to a model with a shadow, so it must cost almost nothing.
+    A tuple, because creating one for every request to a model with a shadow must be cheap.
     """
 
     pair: ShadowPair
     inputs: Arrays
     outputs: Arrays
-    request: str
-    """Its id."""
+    request_id: str
     rows: int
     size: int
-    """Bytes."""
+    """In bytes."""
 
 
 class ShadowRunner:
-    """The comparisons of one process; only the runs are outside its event loop."""
+    """Compares copies of requests in one process; only the runs are outside its event loop."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -96,42 +175,42 @@ class ShadowRunner:
         models: tuple[ServedModel, ServedModel],
         policy: Shadow,
         exchange: Exchange,
-        request: str,
+        request_id: str,
     ) -> None:
-        """Queue a copy, or count that it is dropped or cannot be compared; returns immediately.
+        """Queue a copy, or count it as dropped or failed; returns immediately.
 
         Args:
             models: the serving version, and the candidate.
             policy: of the candidate.
             exchange: the request's inputs and the serving version's outputs.
-            request: the request's id.
+            request_id: of the request.
         """
         pair = self._pair(models, policy)
         inputs, outputs = exchange
         rows = row_count(inputs)
         size = sum([array.nbytes for array in inputs + outputs])
         if pair.incompatibility is not None:
-            self._reject(pair, "failed")
+            self._skip(pair, "failed")
         elif self._queue and not self._has_room_for(rows, size):
-            self._reject(pair, "dropped")
+            self._skip(pair, "dropped")
         else:
-            self._queue.append(MirroredRequest(pair, inputs, outputs, request, rows, size))
+            self._queue.append(MirroredRequest(pair, inputs, outputs, request_id, rows, size))
             self._rows += rows
             self._bytes += size
             if self._worker is None:
                 self._worker = asyncio.create_task(self._work())
 
     def tally(self, name: str, version: str) -> Tally | None:
-        """The tally of a candidate, or None."""
+        """Return the tally of a candidate, or None."""
         return self._tallies.get((name, version))
 
     def reset(self, name: str, version: str) -> None:
-        """Delete a tally; requests that are queued for it are not reported."""
+        """Delete a tally; its queued requests are not counted in the next one."""
         self._tallies.pop((name, version), None)
         self._pairs.clear()
 
     def close(self) -> None:
-        """Stop comparing."""
+        """Stop all comparisons."""
         if self._worker is not None:
             self._worker.cancel()
         self._queue.clear()
@@ -140,9 +219,9 @@ class ShadowRunner:
 
     def _pair(self, models: tuple[ServedModel, ServedModel], policy: Shadow) -> ShadowPair:
         serving, candidate = models
-        known = self._pairs.get(candidate)
-        if known is not None and known.serving is serving and known.policy is policy:
-            return known
+        cached = self._pairs.get(candidate)
+        if cached is not None and cached.serving is serving and cached.policy is policy:
+            return cached
         key = candidate.name, candidate.version
         tally = self._tallies.get(key)
         if tally is None or tally.serving != serving.version:
@@ -152,10 +231,10 @@ class ShadowRunner:
         return pair
 
     def _has_room_for(self, rows: int, size: int) -> bool:
-        rows_fit = self._rows + rows <= _MOST_QUEUED_ROWS
-        return rows_fit and self._bytes + size <= _MOST_QUEUED_BYTES
+        rows_fit = self._rows + rows <= _MAX_QUEUED_ROWS
+        return rows_fit and self._bytes + size <= _MAX_QUEUED_BYTES
 
-    def _reject(self, pair: ShadowPair, outcome: Literal["dropped", "failed"]) -> None:
+    def _skip(self, pair: ShadowPair, outcome: Literal["dropped", "failed"]) -> None:
         tally = pair.tally
         if outcome == "failed":
             tally.failed += 1
@@ -170,10 +249,10 @@ class ShadowRunner:
                 await asyncio.sleep(_PAUSE_SECONDS)
                 started = perf_counter()
                 await self._compare(self._take())
-                await asyncio.sleep(_REST * (perf_counter() - started))
+                await asyncio.sleep(_PAUSE_RATIO * (perf_counter() - started))
         finally:
             self._worker = None
-            self._pairs.clear()  # must not keep retired versions in memory
+            self._pairs.clear()  # must not keep closed versions in memory
 
     async def _compare(self, requests: Sequence[MirroredRequest]) -> None:
         control = new_control()
@@ -183,7 +262,7 @@ class ShadowRunner:
             done, counts = await in_daemon_thread(run_comparison, requests, control)
         finally:
             timer.cancel()
-            terminate(control)  # if this task is cancelled, its run continues
+            terminate(control)  # a cancelled task does not end its run
         for request in reversed(requests[done:]):
             self._queue.appendleft(request)
             self._rows += request.rows
@@ -194,13 +273,13 @@ class ShadowRunner:
         self._count(pair, "failed", counts.failed)
 
     def _take(self) -> list[MirroredRequest]:
-        """The next requests of one pair."""
+        """Take the next requests of one pair from the queue."""
         taken: list[MirroredRequest] = []
         rows = 0
         while self._queue:
             request = self._queue[0]
             rows += request.rows
-            if taken and (request.pair is not taken[0].pair or rows > _MOST_BATCH_ROWS):
+            if taken and (request.pair is not taken[0].pair or rows > _MAX_BATCH_ROWS):
                 break
             taken.append(self._queue.popleft())
             self._rows -= request.rows
@@ -214,21 +293,22 @@ class ShadowRunner:
 
 
 def run_comparison(requests: Sequence[MirroredRequest], control: RunControl) -> tuple[int, Tally]:
-    """Run the candidate, and compare its outputs with those of the serving version; blocks.
+    """Run the candidate and compare its outputs with those of the serving version; this blocks.
 
     Args:
         requests: of one pair.
         control: terminates every run from another thread.
 
     Returns:
-        How many were run, from the first on, and what they add to their tally.
+        The number of requests that were run, from the first one, and the counts to add to their
+        tally.
     """
     serving = requests[0].pair.serving
     counts = Tally(serving.version, time.time())
     _measure(requests[0], counts, control)
-    # Only a bundle promises that its rows are independent.
+    # Only the rows of a bundle are known to be independent.
     if serving.manifest is not None and len(requests) > 1:
-        # If some row fails the run, running them one by one finds it.
+        # If a row makes the run fail, running the requests one by one finds it.
         with contextlib.suppress(Exception):
             _run(requests, counts, control)
             return len(requests), counts
@@ -242,7 +322,7 @@ def run_comparison(requests: Sequence[MirroredRequest], control: RunControl) -> 
 
 def _measure(request: MirroredRequest, counts: Tally, control: RunControl) -> None:
     """Run one request on both versions in this thread, so that their times are comparable."""
-    if request.rows > _MOST_TIMED_ROWS:
+    if request.rows > _MAX_TIMED_ROWS:
         return
     seconds = []
     try:
@@ -250,7 +330,7 @@ def _measure(request: MirroredRequest, counts: Tally, control: RunControl) -> No
             started = perf_counter()
             model.run_uncounted(request.inputs, control)
             seconds.append(perf_counter() - started)
-    except Exception:  # noqa: BLE001 - it is counted where the outputs are compared
+    except Exception:  # noqa: BLE001 - counted where the outputs are compared
         return
     counts.serving_seconds, counts.candidate_seconds = seconds[:1], seconds[1:]
 
@@ -258,13 +338,13 @@ def _measure(request: MirroredRequest, counts: Tally, control: RunControl) -> No
 def _run_alone(request: MirroredRequest, counts: Tally, control: RunControl) -> None:
     try:
         _run([request], counts, control)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the candidate has failed
+    except Exception as error:  # noqa: BLE001 - any error is a failure of the candidate
         counts.failed += 1
         counts.reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _run(requests: Sequence[MirroredRequest], counts: Tally, control: RunControl) -> None:
-    """Run requests as one batch, and count; nothing is counted if the run fails."""
+    """Run requests as one batch, and count the results; nothing is counted if the run fails."""
     pair = requests[0].pair
     inputs = _concatenated([request.inputs for request in requests])
     served = _concatenated([request.outputs for request in requests])
@@ -272,8 +352,8 @@ def _run(requests: Sequence[MirroredRequest], counts: Tally, control: RunControl
     tolerance = Tolerance(pair.policy.absolute, pair.policy.relative)
     compared = compare((pair.serving, pair.candidate), inputs, (served, predicted), tolerance)
     counts.compared += len(requests)
-    counts.rows += len(compared.same)
-    counts.same += int(compared.same.sum())
+    counts.rows += len(compared.is_equal)
+    counts.same += int(compared.is_equal.sum())
     counts.difference_sum += float(compared.differences.sum())
     if compared.labels is not None:
         counts.pairs.update(Counter(zip(*compared.labels, strict=True)))
@@ -283,14 +363,14 @@ def _run(requests: Sequence[MirroredRequest], counts: Tally, control: RunControl
 def _largest(
     requests: Sequence[MirroredRequest], compared: Comparison, predicted: Arrays
 ) -> list[Difference]:
-    """The rows with the largest differences, if they are among the largest of all."""
+    """Return the rows that are among the largest differences of their tally."""
     pair = requests[0].pair
-    known = pair.tally.largest
-    least = known[-1].amount if len(known) == MOST_DIFFERENCES else 0.0
-    positions = np.argsort(-compared.differences, kind="stable")[:MOST_DIFFERENCES]
+    largest = pair.tally.largest
+    threshold = largest[-1].amount if len(largest) == MAX_DIFFERENCES else 0.0
+    positions = np.argsort(-compared.differences, kind="stable")[:MAX_DIFFERENCES]
     starts = np.cumsum([0, *(request.rows for request in requests)])
     differences = []
-    for position in map(int, positions[compared.differences[positions] > least]):
+    for position in map(int, positions[compared.differences[positions] > threshold]):
         index = int(np.searchsorted(starts, position, side="right")) - 1
         request, row = requests[index], position - int(starts[index])
         differences.append(
@@ -300,7 +380,7 @@ def _largest(
                 prediction_of(pair.candidate, predicted, position),
                 row_of(pair.serving, request.inputs, row),
                 row,
-                request.request,
+                request.request_id,
             )
         )
     return differences

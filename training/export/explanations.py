@@ -10,7 +10,7 @@ from service.bundle.explanations import Additive, CategoryTerm, NumberTerm
 from training.data.table import UNSEEN, Dataset, Float32s, Floats
 from training.errors import ExportError
 from training.model.estimators import Estimator
-from training.model.predictor import Predictor, ValueHead
+from training.model.networks import Predictor, ValueHead
 from training.model.preprocessing import Clipper
 from training.recipe.table import Recipe
 

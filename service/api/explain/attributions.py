@@ -17,7 +17,7 @@ from service.bundle.features import (
 from service.bundle.manifest import ClassesOutput
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
-from service.explain.shapley import mixtures, plan_of
+from service.explain.shapley import plan_of, predict_mixtures
 
 Reason = dict[str, object]
 
@@ -55,7 +55,9 @@ async def explain_rows(
         explained = await asyncio.to_thread(_additive, reasons, names, rows, target)
         return explained, {"method": "additive", "meaning": _ADDITIVE}
     reference = reference_row(model_input.features)
-    mixed_outputs = await mixtures(model, rows, predictions, np.array(reference, np.float32))
+    mixed_outputs = await predict_mixtures(
+        model, rows, predictions, np.array(reference, np.float32)
+    )
     plan = plan_of(len(names))
     found = []
     for row, mixed in enumerate(mixed_outputs):

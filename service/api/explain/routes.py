@@ -10,8 +10,6 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from service.api.body import HEAD, JSON, RequestHead, compressed, require_media_type
-from service.api.deadline import Deadline
-from service.api.error_schemas import PREDICTION_ERRORS, header
 from service.api.explain.attributions import explain_rows
 from service.api.explain.saliency import (
     PNG,
@@ -22,10 +20,11 @@ from service.api.explain.saliency import (
 )
 from service.api.explain.target import read_explanation_options, target_of
 from service.api.inference import decode_body, materialize, outcome_of
-from service.api.inference_service import InferenceService
+from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
 from service.api.native.protocol import NativeProtocol, documented_body, together
-from service.api.paths import OptionalVersion
+from service.api.routing import OptionalVersion
+from service.api.schemas import PREDICTION_ERRORS, header
 from service.bundle.features import FeaturesInput
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest

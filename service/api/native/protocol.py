@@ -13,14 +13,14 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from service.api.body import FORM, HEAD, JSON, TABLE_TYPES, RequestHead, media_type_of
-from service.api.error_schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
 from service.api.health import json_response
 from service.api.inference import DecodedRequest, EncodedBody
 from service.api.inference_service import InferenceService
 from service.api.native.forms import IMAGE_TYPES, MULTIPART, read_posted
 from service.api.native.model_info import aliases, evaluation, facts, report, summary, versions
 from service.api.native.tables import TableExchange, TableResponse
-from service.api.paths import OptionalVersion
+from service.api.routing import OptionalVersion
+from service.api.schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
 from service.bundle.manifest import Manifest
 from service.codecs.endpoint import Endpoint
 from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings

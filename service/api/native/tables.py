@@ -24,10 +24,9 @@ from service.api.body import (
     content_encoding,
     unpacked,
 )
-from service.api.deadline import Deadline
 from service.api.errors import error_response
 from service.api.inference import count_failure
-from service.api.inference_service import InferenceService
+from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
 from service.api.native.spool import Spool
 from service.bundle.manifest import Manifest

@@ -7,10 +7,10 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from service.api.body import JSON
-from service.api.error_schemas import MODEL_ERRORS, PREDICTION_ERRORS, Schema, header, returns
 from service.api.health import json_response
 from service.api.inference_service import InferenceService
-from service.api.paths import OptionalLabel, OptionalVersion
+from service.api.routing import OptionalLabel, OptionalVersion
+from service.api.schemas import MODEL_ERRORS, PREDICTION_ERRORS, Schema, header, returns
 from service.api.v1.describe import metadata, status
 from service.api.v1.examples import CLASSIFY, REGRESS, V1ExamplesProtocol
 from service.api.v1.protocol import V1Protocol

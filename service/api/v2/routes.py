@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Request, Response
 
-from service.api.error_schemas import MODEL_ERRORS, fails_with, returns
 from service.api.health import add_health, json_response
 from service.api.inference_service import InferenceService
-from service.api.paths import OptionalVersion
+from service.api.routing import OptionalVersion
+from service.api.schemas import MODEL_ERRORS, fails_with, returns
 from service.api.v2.describe import config, metadata
 from service.api.v2.exchange import TAG, read_document
 from service.api.v2.origins import NOT_FROM_A_BROWSER

@@ -3,7 +3,7 @@
 from typing import Any
 
 from service.api.body import BINARY, JSON
-from service.api.error_schemas import BODY_ERRORS, PREDICTION_ERRORS, Responses, header, returns
+from service.api.schemas import BODY_ERRORS, PREDICTION_ERRORS, Responses, header, returns
 from service.engine.dtypes import DTYPES
 from service.engine.registry import State
 

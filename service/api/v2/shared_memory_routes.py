@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Request, Response
 
-from service.api.error_schemas import BODY_ERRORS, fails_with
 from service.api.health import json_response
-from service.api.paths import OptionalName
+from service.api.routing import OptionalName
+from service.api.schemas import BODY_ERRORS, fails_with
 from service.api.v2.exchange import TAG, read_document
 from service.api.v2.origins import NOT_FROM_A_BROWSER
 from service.api.v2.schemas import REGION

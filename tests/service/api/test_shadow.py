@@ -1,4 +1,4 @@
-"""Shadow traffic as an operator sees it: a report from live requests, in any dialect."""
+"""Shadow deployments over HTTP: copies of live requests of any protocol, and their report."""
 
 import json
 import time
@@ -30,14 +30,14 @@ LABELS = ["setosa", "versicolor", "virginica"]
 REPORT = "/models/{}/versions/candidate/shadow"
 
 
-def shadow(models: Path, name: str, how: object = 1, **aliases: int) -> None:
-    """Set a candidate beside the stable version."""
-    policy = {"aliases": {"stable": 1, "candidate": 2} | aliases, "shadow": {"candidate": how}}
+def shadow(models: Path, name: str, share: object = 1, **aliases: int) -> None:
+    """Make version 2 a shadow of the stable version 1."""
+    policy = {"aliases": {"stable": 1, "candidate": 2} | aliases, "shadow": {"candidate": share}}
     (models / name / POLICY).write_text(json.dumps(policy))
 
 
 def publish_doubtful_iris(models: Path, shift: float) -> None:
-    """The tests' iris, but for the third label, whose score is lower by ``shift``."""
+    """Publish the tests' iris model with the third label's score lower by ``shift``."""
     output = ClassesOutput(kind="classes", name="species", labels=LABELS)
     stated = manifest("iris", [number(letter) for letter in "abc"], output)
     rows = [[1.0, 2.0, 3.0], [3.0, 0.0, 0.0]]
@@ -52,7 +52,7 @@ def softmax(scores: Any) -> Any:  # noqa: ANN401 - numpy's own
 
 
 def compared(client: httpx.Client, name: str, requests: int) -> Any:  # noqa: ANN401 - JSON
-    """The report once so many requests are accounted for."""
+    """Return the report once so many requests are counted."""
     for _ in range(2000):
         report = client.get(REPORT.format(name)).json()
         if sum(report["requests"].values()) >= requests:
@@ -61,8 +61,8 @@ def compared(client: httpx.Client, name: str, requests: int) -> Any:  # noqa: AN
     raise AssertionError(report)
 
 
-def test_a_difference_planted_in_one_class_is_found(models: Path, start: StartApp) -> None:
-    """Per class, per row and in all, the report says what numpy says."""
+def test_a_difference_in_one_class_is_reported(models: Path, start: StartApp) -> None:
+    """The statistics by class, by row and in total are those that numpy computes."""
     publish_iris(models)
     publish_doubtful_iris(models, shift=1.0)
     shadow(models, "iris")
@@ -71,8 +71,8 @@ def test_a_difference_planted_in_one_class_is_found(models: Path, start: StartAp
 
     for part in np.split(rows, 30):
         instances = [dict(zip("abc", row, strict=True)) for row in part.tolist()]
-        answer = client.post("/models/iris/predict", json={"instances": instances})
-        assert answer.json()["model_version"] == "1"
+        response = client.post("/models/iris/predict", json={"instances": instances})
+        assert response.json()["model_version"] == "1"
     report = compared(client, "iris", 30)
 
     one, other = softmax(rows), softmax(rows - [0, 0, 1.0])
@@ -82,12 +82,12 @@ def test_a_difference_planted_in_one_class_is_found(models: Path, start: StartAp
     assert report["requests"] == {"compared": 30, "dropped": 0, "failed": 0}
     assert (report["serving_version"], report["version"], report["rows"]) == ("1", "2", 300)
     assert report["agreement"] == pytest.approx(same / 300)
-    told = {label["label"]: label for label in report["labels"]}
-    assert [told[label]["agreement"] for label in LABELS[:2]] == [1.0, 1.0]
-    assert told["virginica"]["rows"] == virginica
-    assert told["virginica"]["agreement"] == pytest.approx(pairs[2, 2] / virginica)
-    assert told["virginica"]["instead"] == {
-        LABELS[place]: pairs[2, place] for place in (0, 1) if pairs[2, place]
+    by_label = {label["label"]: label for label in report["labels"]}
+    assert [by_label[label]["agreement"] for label in LABELS[:2]] == [1.0, 1.0]
+    assert by_label["virginica"]["rows"] == virginica
+    assert by_label["virginica"]["agreement"] == pytest.approx(pairs[2, 2] / virginica)
+    assert by_label["virginica"]["instead"] == {
+        LABELS[label]: pairs[2, label] for label in (0, 1) if pairs[2, label]
     }
     apart = np.abs(other - one).max(axis=1)
     assert report["mean_difference"] == pytest.approx(apart.mean(), rel=1e-4)
@@ -100,8 +100,8 @@ def test_a_difference_planted_in_one_class_is_found(models: Path, start: StartAp
     assert set(report["milliseconds"]["candidate"]) == {"median", "p99"}
 
 
-def test_numbers_are_held_to_the_policys_tolerance(models: Path, start: StartApp) -> None:
-    """Requests of every dialect are compared, each with its id."""
+def test_numbers_are_compared_within_the_policys_tolerance(models: Path, start: StartApp) -> None:
+    """Requests of every protocol are compared, each with its id."""
     publish_price(models, slope=2.0)
     publish_price(models, slope=2.1)
     shadow(models, "price", {"relative": 0, "absolute": 0.25})
@@ -129,14 +129,14 @@ def test_numbers_are_held_to_the_policys_tolerance(models: Path, start: StartApp
 
 
 def test_only_requests_that_name_no_version_are_copied(models: Path, start: StartApp) -> None:
-    """Who asks for a version or an alias is trying something out; who is refused said nothing."""
+    """Requests for a version or an alias and invalid requests are not copied."""
     publish_price(models)
     publish_price(models)
     shadow(models, "price")
     client = start()
 
-    for asked in ("1", "2", "stable", "candidate"):
-        client.post(f"/models/price/versions/{asked}/predict", json={"size": 1})
+    for version in ("1", "2", "stable", "candidate"):
+        client.post(f"/models/price/versions/{version}/predict", json={"size": 1})
     client.post("/models/price/predict", json={"siez": 1})
     client.post("/models/price/predict", json={"size": 1})
 
@@ -146,7 +146,7 @@ def test_only_requests_that_name_no_version_are_copied(models: Path, start: Star
 
 
 def test_a_share_of_the_requests_is_copied(models: Path, start: StartApp) -> None:
-    """A half of 200, within four standard deviations."""
+    """The number of copies is half of 200, within four standard deviations."""
     publish_price(models)
     publish_price(models)
     shadow(models, "price", 0.5)
@@ -159,24 +159,24 @@ def test_a_share_of_the_requests_is_copied(models: Path, start: StartApp) -> Non
     assert 70 <= report["requests"]["compared"] <= 130
 
 
-def test_a_candidate_of_other_inputs_disturbs_no_caller(models: Path, start: StartApp) -> None:
-    """Callers are answered as ever; the report says why nothing is compared."""
+def test_a_candidate_with_other_inputs_affects_no_client(models: Path, start: StartApp) -> None:
+    """Clients get predictions; the report says why nothing is compared."""
     publish_price(models)
     publish_mixed(models, "price")
     shadow(models, "price")
     client = start()
 
-    answer = client.post("/models/price/predict", json={"size": 1})
+    response = client.post("/models/price/predict", json={"size": 1})
     report = compared(client, "price", 1)
 
-    assert answer.json()["value"] == 2.0
+    assert response.json()["value"] == 2.0
     assert report["requests"] == {"compared": 0, "dropped": 0, "failed": 1}
     assert "takes other inputs" in report["failure"]
     assert (report["agreement"], report["rows"]) == (None, 0)
 
 
-def test_a_report_begins_anew_when_it_is_deleted(models: Path, start: StartApp) -> None:
-    """Then it is empty, and counts on."""
+def test_deleting_a_report_resets_it(models: Path, start: StartApp) -> None:
+    """It is empty, and counts later requests."""
     publish_price(models)
     publish_price(models)
     shadow(models, "price")
@@ -193,27 +193,27 @@ def test_a_report_begins_anew_when_it_is_deleted(models: Path, start: StartApp) 
     assert compared(client, "price", 1)["rows"] == 1
 
 
-def test_a_version_that_is_no_shadow_has_no_report(models: Path, start: StartApp) -> None:
-    """404 says where to make it one."""
+def test_a_version_that_is_not_a_shadow_has_no_report(models: Path, start: StartApp) -> None:
+    """The 404 error says how to make it a shadow."""
     publish_price(models)
     client = start()
 
-    answer = client.get("/models/price/versions/1/shadow")
+    response = client.get("/models/price/versions/1/shadow")
 
-    assert 'under "shadow" in policy.json' in assert_contract(answer, 404)["error"]
+    assert 'under "shadow" in policy.json' in assert_contract(response, 404)["error"]
     assert_contract(client.get("/models/price/versions/7/shadow"), 404)
 
 
-def test_the_stable_version_is_no_shadow_of_itself(models: Path, start: StartApp) -> None:
-    """The model's page tells what is wrong with the file."""
+def test_the_stable_version_cannot_shadow_itself(models: Path, start: StartApp) -> None:
+    """The description of the model has the error of its policy file."""
     publish_price(models)
     (models / "price" / POLICY).write_text('{"aliases": {"stable": 1}, "shadow": {"stable": 1}}')
 
     assert "cannot be a shadow of itself" in start().get("/models/price").json()["reason"]
 
 
-def test_the_report_adds_up_what_every_worker_compared(models: Path) -> None:
-    """Over two processes; whichever is asked tells of all, and forgets all."""
+def test_the_report_adds_up_the_comparisons_of_all_workers(models: Path) -> None:
+    """Any worker reports and resets the tallies of all."""
     publish_price(models, slope=2.0)
     publish_price(models, slope=2.1)
     shadow(models, "price")

@@ -1,4 +1,4 @@
-"""What each place of an image does: known for a model that weighs ink."""
+"""Occlusion of each region of an image, for a model whose weights are known."""
 
 import asyncio
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ SIDE = 12
 
 @pytest.fixture
 def weights() -> np.ndarray:
-    """Every pixel counts a little, and one corner much."""
+    """Give every pixel a small weight, and one corner large ones."""
     weights = np.full((SIDE, SIDE), 0.01)
     weights[1:4, 8:11] = 0.5
     return weights
@@ -28,7 +28,7 @@ def weights() -> np.ndarray:
 
 @pytest.fixture
 def ink(models: Path, weights: np.ndarray) -> Iterator[ServedModel]:
-    """The model that weighs ink, loaded."""
+    """Load a model that sums ink by these weights."""
     folder = publish_ink(models, weights)
     limits = Limits(max_batch_rows=64, max_queued_rows=10_000)
     with load(Candidate("ink", "1", folder, ()), ExecutionPlan(), limits, Metrics()) as model:
@@ -36,10 +36,10 @@ def ink(models: Path, weights: np.ndarray) -> Iterator[ServedModel]:
         asyncio.run(model.close())
 
 
-def test_every_patch_is_answered_as_if_it_had_been_painted_by_hand(
+def test_each_patch_is_filled_with_the_color_of_the_border(
     ink: ServedModel, weights: np.ndarray
 ) -> None:
-    """Cell by cell, what numpy says to the image with that patch in the border's colour."""
+    """Each cell has the prediction that numpy computes for the image with that patch filled."""
     images = np.random.default_rng(1).integers(0, 256, (2, SIDE, SIDE, 1), dtype=np.uint8)
 
     found = asyncio.run(predict_occluded(ink, images, 4))
@@ -59,8 +59,8 @@ def test_every_patch_is_answered_as_if_it_had_been_painted_by_hand(
                 assert grid[down, across, 0] == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_answer_falls_most_where_the_ink_is_that_counts(ink: ServedModel) -> None:
-    """Ink lies in two places; the model looks at one of them."""
+def test_the_prediction_falls_most_where_weighted_ink_is_covered(ink: ServedModel) -> None:
+    """The image has ink in two regions; the model has large weights for one of them."""
     image = np.zeros((1, SIDE, SIDE, 1), np.uint8)
     image[0, 1:4, 8:11] = 255
     image[0, 8:11, 1:4] = 255
@@ -72,8 +72,8 @@ def test_the_answer_falls_most_where_the_ink_is_that_counts(ink: ServedModel) ->
     assert found[3, 0] == pytest.approx(found.max(), abs=0.1)
 
 
-def test_the_background_is_the_border_of_most_images() -> None:
-    """Ink that runs out of the image at one side does not hide it."""
+def test_the_background_is_the_median_color_of_the_border() -> None:
+    """Ink that crosses the border does not change it."""
     image = np.full((SIDE, SIDE, 3), (250, 240, 230), np.uint8)
     image[:, 3:6] = 0
 

@@ -1,4 +1,4 @@
-"""Shapley values, held against their definition."""
+"""Shapley values compared with their definition."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,29 +13,31 @@ from service.engine.execution_plan import ExecutionPlan
 from service.engine.loader import load
 from service.engine.model import Limits
 from service.engine.repository import Candidate
-from service.explain.shapley import mixtures, plan_of
+from service.explain.shapley import plan_of, predict_mixtures
 from service.observability.metrics import Metrics
 from tests.explained import Floats, publish_quadratic
 
 
-def by_definition(answer: Callable[[Floats], float], row: Floats, reference: Floats) -> list[float]:
-    """Each feature's change of the answer, averaged over every order of the features."""
+def by_definition(
+    predict: Callable[[Floats], float], row: Floats, reference: Floats
+) -> list[float]:
+    """Return each feature's change of the prediction, averaged over all orders of the features."""
     values = np.zeros(len(row))
     for order in permutations(range(len(row))):
         mixed = reference.copy()
         for feature in order:
-            before = answer(mixed)
+            before = predict(mixed)
             mixed[feature] = row[feature]
-            values[feature] += answer(mixed) - before
+            values[feature] += predict(mixed) - before
     found: list[float] = (values / factorial(len(row))).tolist()
     return found
 
 
 @pytest.mark.parametrize("features", [1, 2, 3, 6])
-def test_features_that_act_alone_or_in_pairs_get_exactly_what_is_theirs(
+def test_values_are_exact_for_features_that_act_alone_or_in_pairs(
     features: int, models: Path
 ) -> None:
-    """Of six features not every order is tried, and the values are right all the same."""
+    """Only some orders of six features are sampled, and the values are still exact."""
     generator = np.random.default_rng(features)
     matrix = generator.normal(size=(features, features)).astype(np.float32).astype(np.float64)
     row, reference = generator.normal(size=(2, features)).astype(np.float32)
@@ -44,8 +46,10 @@ def test_features_that_act_alone_or_in_pairs_get_exactly_what_is_theirs(
 
     with load(Candidate("quadratic", "1", folder, ()), ExecutionPlan(), limits, Metrics()) as model:
         rows = np.stack([row, reference])
-        answers = np.array([[one @ matrix @ one] for one in rows.astype(np.float64)], np.float32)
-        found = asyncio.run(mixtures(model, rows, answers, reference))
+        predictions = np.array(
+            [[one @ matrix @ one] for one in rows.astype(np.float64)], np.float32
+        )
+        found = asyncio.run(predict_mixtures(model, rows, predictions, reference))
         asyncio.run(model.close())
 
     expected = by_definition(
@@ -58,19 +62,19 @@ def test_features_that_act_alone_or_in_pairs_get_exactly_what_is_theirs(
 
 @pytest.mark.parametrize("features", [1, 2, 5, 40])
 def test_the_values_add_up_to_the_whole_change(features: int) -> None:
-    """Whatever the answers to the mixtures are: the last less the first."""
+    """Their sum is the last prediction minus the first, for any predictions."""
     plan = plan_of(features)
-    answers = np.random.default_rng(1).normal(size=len(plan.masks))
+    predictions = np.random.default_rng(1).normal(size=len(plan.masks))
 
-    values = answers @ plan.weights
+    values = predictions @ plan.weights
 
     assert not plan.masks[0].any()
     assert plan.masks[-1].all()
-    assert values.sum() == pytest.approx(answers[-1] - answers[0])
+    assert values.sum() == pytest.approx(predictions[-1] - predictions[0])
 
 
-def test_the_same_mixtures_are_requested_every_time() -> None:
-    """An explanation that changes by itself would explain nothing."""
+def test_the_same_mixtures_are_predicted_every_time() -> None:
+    """The explanation of a row does not change between requests."""
     first = plan_of(30).masks.copy()
     plan_of.cache_clear()
 

@@ -1,4 +1,4 @@
-"""Two versions' answers side by side: what counts as the same, and how far apart they are."""
+"""Comparison of two versions' predictions: which are equal, and how much they differ."""
 
 from pathlib import Path
 from typing import Any
@@ -24,35 +24,35 @@ EXACT = Tolerance(0.0, 0.0)
 
 @pytest.fixture
 def bare(models: Path) -> ServedModel:
-    """A model of which only the graph is known."""
+    """Load a model without a manifest."""
     return loaded(place_bare(models, "bare", sum_and_difference()))
 
 
 def rows(*values: object, dtype: Any = np.float32) -> Arrays:  # noqa: ANN401 - numpy's own
-    """A column of values."""
+    """Return a column of values."""
     return (np.array(values, dtype).reshape(-1, 1),)
 
 
-def test_labels_are_compared_by_what_they_are_called(models: Path) -> None:
-    """The label is the manifest's choice, the distance that of any label's probability."""
+def test_class_labels_are_compared_by_name(models: Path) -> None:
+    """The difference is the largest one of the probabilities of a label."""
     iris = loaded(publish_iris(models))
     one = np.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]])
     other = np.array([[0.5, 0.4, 0.1], [0.2, 0.3, 0.5]])
 
     found = compare((iris, iris), rows(0, 0), ((one,), (other,)), EXACT)
 
-    assert found.same.tolist() == [True, False]
+    assert found.is_equal.tolist() == [True, False]
     assert found.differences == pytest.approx([0.1, 0.2])
     assert found.labels == (["setosa", "versicolor"], ["setosa", "virginica"])
 
 
-def test_of_two_labels_the_threshold_decides(models: Path) -> None:
-    """The graph's one column is the second label's probability."""
+def test_the_threshold_decides_between_two_labels(models: Path) -> None:
+    """The only column of the graph is the probability of the second label."""
     admission = loaded(publish_admission(models))
 
     found = compare((admission, admission), rows(0, 0), (rows(0.49, 0.9), rows(0.51, 0.6)), EXACT)
 
-    assert found.same.tolist() == [False, True]
+    assert found.is_equal.tolist() == [False, True]
     assert found.differences == pytest.approx([0.02, 0.3])
     assert found.labels is not None
     assert found.labels[0] == ["not admitted", "admitted"]
@@ -66,35 +66,35 @@ def test_of_two_labels_the_threshold_decides(models: Path) -> None:
         (Tolerance(2.0, 0.0), [True, False, True]),
     ],
 )
-def test_numbers_are_the_same_within_the_tolerance(
+def test_numbers_within_the_tolerance_are_equal(
     models: Path, tolerance: Tolerance, same: list[bool]
 ) -> None:
-    """Relative to the serving version's number, or absolute."""
+    """The tolerance is relative to the serving version's number, or absolute."""
     price = loaded(publish_price(models))
 
     found = compare(
         (price, price), rows(0, 0, 0), (rows(100, 100, 1), rows(100, 104, 2)), tolerance
     )
 
-    assert found.same.tolist() == same
+    assert found.is_equal.tolist() == same
     assert found.differences.tolist() == [0.0, 4.0, 1.0]
     assert found.labels is None
 
 
-def test_what_is_no_number_is_compared_too(bare: ServedModel) -> None:
-    """Two NaN are alike, one is as far as can be; infinities are alike where their signs are."""
+def test_nan_and_infinities_are_compared(bare: ServedModel) -> None:
+    """Two NaN are equal, and so are infinities of one sign; other differences are finite."""
     one = rows(np.nan, np.nan, np.inf, np.inf)
     other = rows(np.nan, 1, np.inf, -np.inf)
 
     found = compare((bare, bare), rows(0, 0, 0, 0), (one, other), EXACT)
 
-    assert found.same.tolist() == [True, False, True, False]
+    assert found.is_equal.tolist() == [True, False, True, False]
     assert np.isfinite(found.differences).all()
     assert found.differences.tolist()[::2] == [0.0, 0.0]
 
 
-def test_words_are_the_same_or_not(bare: ServedModel) -> None:
-    """A distance between them is 0 or 1."""
+def test_strings_differ_by_0_or_1(bare: ServedModel) -> None:
+    """Equal strings differ by 0, others by 1."""
     found = compare(
         (bare, bare),
         rows(0, 0),
@@ -102,7 +102,7 @@ def test_words_are_the_same_or_not(bare: ServedModel) -> None:
         EXACT,
     )
 
-    assert (found.same.tolist(), found.differences.tolist()) == ([True, False], [0.0, 1.0])
+    assert (found.is_equal.tolist(), found.differences.tolist()) == ([True, False], [0.0, 1.0])
 
 
 @pytest.mark.parametrize(
@@ -117,25 +117,25 @@ def test_words_are_the_same_or_not(bare: ServedModel) -> None:
         (np.zeros((2, 0)), np.zeros((2, 0)), [True, True]),
     ],
 )
-def test_an_output_without_rows_speaks_for_all(
+def test_an_output_without_rows_counts_for_all_rows(
     bare: ServedModel, one: Array, other: Array, same: list[bool]
 ) -> None:
-    """Scalars, other shapes, outputs that are left out."""
-    assert compare((bare, bare), rows(0, 0), ((one,), (other,)), EXACT).same.tolist() == same
+    """That holds for scalars, other shapes and omitted outputs."""
+    assert compare((bare, bare), rows(0, 0), ((one,), (other,)), EXACT).is_equal.tolist() == same
 
 
-def test_several_outputs_must_all_agree(bare: ServedModel) -> None:
-    """The distance is the largest."""
+def test_all_outputs_must_be_equal(bare: ServedModel) -> None:
+    """The difference is the largest one."""
     one = (*rows(1, 1), *rows(5, 5))
     other = (*rows(1, 1), *rows(5, 8))
 
     found = compare((bare, bare), rows(0, 0), (one, other), EXACT)
 
-    assert (found.same.tolist(), found.differences.tolist()) == ([True, False], [0.0, 3.0])
+    assert (found.is_equal.tolist(), found.differences.tolist()) == ([True, False], [0.0, 3.0])
 
 
-def test_versions_that_cannot_be_requested_the_same_are_reported(models: Path) -> None:
-    """Other tensors, other features, or a manifest on one side."""
+def test_versions_with_other_inputs_are_incompatible(models: Path) -> None:
+    """They differ in tensors or features, or only one has a manifest."""
     price, again = loaded(publish_price(models)), loaded(publish_price(models, slope=3.0))
     bare = loaded(place_bare(models, "bare", sum_and_difference()))
     admission, iris = loaded(publish_admission(models)), loaded(publish_iris(models))
@@ -146,7 +146,7 @@ def test_versions_that_cannot_be_requested_the_same_are_reported(models: Path) -
 
 
 def test_a_row_is_shown_as_a_client_would_write_it(models: Path) -> None:
-    """Words, truths, and null where a value is missing."""
+    """Categories are strings, flags are booleans, and missing values are null."""
     mixed = loaded(publish_mixed(models))
     row = np.array([[np.nan, 3, 1, 1, -1]], np.float32)
 
@@ -159,8 +159,8 @@ def test_a_row_is_shown_as_a_client_would_write_it(models: Path) -> None:
     }
 
 
-def test_an_answer_is_shown_as_people_read_it(models: Path, bare: ServedModel) -> None:
-    """A label with its probabilities, a number, several tensors, and nothing too long to read."""
+def test_a_prediction_is_shown_in_readable_form(models: Path, bare: ServedModel) -> None:
+    """It is a label with probabilities, a number, or several tensors; long tensors are omitted."""
     admission, price = loaded(publish_admission(models)), loaded(publish_price(models))
 
     assert prediction_of(admission, rows(0.25), 0) == {

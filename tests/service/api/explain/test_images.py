@@ -1,4 +1,4 @@
-"""Why an image was answered as it was: numbers, or an image of them."""
+"""Explanations of image predictions: numbers, or an overlay on the image."""
 
 from io import BytesIO
 from pathlib import Path
@@ -16,14 +16,14 @@ CORNER = (slice(0, 4), slice(8, 12))
 
 
 def published(models: Path) -> None:
-    """Publish a model that looks at one corner."""
+    """Publish a model that weights only one corner."""
     weights = np.zeros((SIDE, SIDE))
     weights[CORNER] = 0.5
     publish_ink(models, weights)
 
 
 def drawing() -> bytes:
-    """A file with ink in the corner that counts, and as much in the opposite one."""
+    """Draw ink in the weighted corner, and as much in the opposite one, as a PNG file."""
     pixels = np.zeros((SIDE, SIDE), np.uint8)
     pixels[CORNER] = 255
     pixels[8:12, 0:4] = 255
@@ -32,59 +32,59 @@ def drawing() -> bytes:
     return file.getvalue()
 
 
-def test_the_drops_are_where_the_model_looks(models: Path, start: StartApp) -> None:
-    """One image as its file; the answer is a prediction's."""
+def test_the_largest_drop_is_in_the_weighted_corner(models: Path, start: StartApp) -> None:
+    """The response to an image file is its prediction with the explanation."""
     published(models)
     client = start()
     headers = {"content-type": "image/png"}
 
     path = "/models/ink/explain?resolution=3"
-    answer = client.post(path, content=drawing(), headers=headers).json()
+    explained = client.post(path, content=drawing(), headers=headers).json()
     predicted = client.post("/models/ink/predict", content=drawing(), headers=headers).json()
 
-    told = answer["explanation"]
-    drops = np.array(told["drops"])
-    assert answer["method"] == "occlusion"
-    assert answer["label"] == predicted["label"] == "much"
-    assert told["of"] == "probability of 'much'"
-    assert told["score"] == pytest.approx(predicted["probability"])
+    explanation = explained["explanation"]
+    drops = np.array(explanation["drops"])
+    assert explained["method"] == "occlusion"
+    assert explained["label"] == predicted["label"] == "much"
+    assert explanation["of"] == "probability of 'much'"
+    assert explanation["score"] == pytest.approx(predicted["probability"])
     assert drops.shape == (3, 3)
     assert divmod(int(drops.argmax()), 3) == (0, 2)
     assert drops[2, 0] == pytest.approx(0, abs=1e-6)
 
 
-def test_asked_for_an_image_the_answer_is_one(models: Path, start: StartApp) -> None:
-    """Red where the model looks, grey elsewhere."""
+def test_the_response_is_an_image_on_request(models: Path, start: StartApp) -> None:
+    """The weighted corner is red, and the rest grey."""
     published(models)
     headers = {"content-type": "image/png", "accept": "image/png"}
 
-    answer = start().post("/models/ink/explain", content=drawing(), headers=headers)
+    response = start().post("/models/ink/explain", content=drawing(), headers=headers)
 
-    assert answer.headers["content-type"] == "image/png"
-    pixels = np.asarray(Image.open(BytesIO(answer.content))).astype(int)
+    assert response.headers["content-type"] == "image/png"
+    pixels = np.asarray(Image.open(BytesIO(response.content))).astype(int)
     height, width, _ = pixels.shape
     red, green, _ = pixels[height // 6, -width // 6]
     assert red > green + 50
     assert len(set(pixels[-height // 6, width // 6].tolist())) == 1
 
 
-def test_a_table_has_no_image(models: Path, start: StartApp) -> None:
-    """Its reasons are numbers."""
+def test_an_image_of_a_tables_explanation_is_rejected(models: Path, start: StartApp) -> None:
+    """The explanations of rows are numbers."""
     publish_price(models)
 
     headers = {"accept": "image/png"}
-    answer = start().post("/models/price/explain", json={"size": 1}, headers=headers)
+    response = start().post("/models/price/explain", json={"size": 1}, headers=headers)
 
-    assert answer.status_code == 400
-    assert "are numbers" in answer.json()["error"]
+    assert response.status_code == 400
+    assert "are numbers" in response.json()["error"]
 
 
-def test_a_grid_finer_than_the_image_is_refused(models: Path, start: StartApp) -> None:
-    """Twelve pixels have no thirteen cells."""
+def test_a_grid_finer_than_the_image_is_rejected(models: Path, start: StartApp) -> None:
+    """Twelve pixels cannot be divided into thirteen cells."""
     published(models)
 
     headers = {"content-type": "image/png"}
-    answer = start().post("/models/ink/explain?resolution=13", content=drawing(), headers=headers)
+    response = start().post("/models/ink/explain?resolution=13", content=drawing(), headers=headers)
 
-    assert answer.status_code == 400
-    assert "at most 12 here" in answer.json()["error"]
+    assert response.status_code == 400
+    assert "at most 12 here" in response.json()["error"]

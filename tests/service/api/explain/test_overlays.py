@@ -1,4 +1,4 @@
-"""The overlay: a PNG file in which what lowers the answer is red, and what raises it blue."""
+"""The overlay: cells that lower the score when covered are red, cells that raise it blue."""
 
 from io import BytesIO
 
@@ -10,8 +10,8 @@ from service.api.explain.saliency import draw_overlay
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_what_matters_is_coloured_and_the_rest_stays_grey(channels: int) -> None:
-    """Of four cells one lowers the answer, one raises it."""
+def test_cells_that_change_the_score_are_colored(channels: int) -> None:
+    """One cell lowers the score, one raises it, and the others stay grey."""
     image = np.full((28, 56, channels), 128, np.uint8)
     drops = np.zeros((4, 4))
     drops[0, 0], drops[3, 3] = 0.8, -0.8
@@ -27,8 +27,8 @@ def test_what_matters_is_coloured_and_the_rest_stays_grey(channels: int) -> None
     assert pixels[112, 224].tolist() == [128, 128, 128]
 
 
-def test_where_nothing_matters_nothing_is_laid_over() -> None:
-    """No change at all has no greatest one."""
+def test_without_changes_the_overlay_is_the_grey_image() -> None:
+    """Opacities are relative to the greatest change, which may be zero."""
     image = np.random.default_rng(1).integers(0, 256, (8, 8, 1), dtype=np.uint8)
 
     made = Image.open(BytesIO(draw_overlay(image, np.zeros((2, 2)))))

@@ -1,4 +1,4 @@
-"""Responses in OpenAPI: the error contract, one for each status code, and simple objects.
+"""OpenAPI schemas of the responses that routes share: errors by status code, and simple objects.
 
 Codes and descriptions come from the error classes, statuses from `service.api.errors.STATUS`.
 """
@@ -12,7 +12,7 @@ from service.api.body import JSON
 from service.api.errors import FRAMEWORK_CODES, RETRY_AFTER, STATUS
 
 Schema = dict[str, Any]
-# FastAPI's own type of a route's responses.
+# The type of the responses of a route in FastAPI.
 Responses = dict[int | str, dict[str, Any]]
 
 _FIRST_ERROR = 400
@@ -22,7 +22,7 @@ _PROBLEM: Schema = {
     "required": ["sentence"],
     "properties": {
         "sentence": {"type": "string"},
-        "row": {"type": "integer", "description": "From 0, where there are several."},
+        "row": {"type": "integer", "description": "From 0, if there are several."},
         "feature": {"type": "string"},
         "expected": {"type": "string"},
         "got": {"type": "string"},
@@ -43,7 +43,7 @@ _ERROR: Schema = {
             "type": "array",
             "items": _PROBLEM,
             "maxItems": errors.PROBLEMS_SHOWN,
-            "description": "Of wrong values: one for each, up to a hundred.",
+            "description": "One for each invalid value, up to a hundred.",
         },
     },
     "additionalProperties": False,
@@ -77,12 +77,12 @@ _HEADERS: Schema = {
 
 
 def fails_with(*kinds: type[errors.OnwardError]) -> Responses:
-    """The responses of an operation that may raise these errors, for a route's declaration."""
+    """Return the error responses of a route that may raise these errors."""
     return {str(STATUS[kind].value): {} for kind in kinds}
 
 
 def returns(**kinds: str) -> Responses:
-    """The response of an operation that succeeds: an object.
+    """Return the successful response of a route: an object.
 
     Args:
         kinds: the JSON type of each of its required keys.
@@ -92,7 +92,7 @@ def returns(**kinds: str) -> Responses:
     return {"200": {"content": {JSON: {"schema": schema}}}}
 
 
-# What any request may get, whatever its path: its head is read before its path is known.
+# Errors of any path: the head of a request is read before its path is known.
 _ALWAYS = {
     HTTPStatus.METHOD_NOT_ALLOWED,
     HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -118,57 +118,56 @@ PREDICTION_ERRORS: Responses = (
         errors.Overloaded, errors.QueueTooLong, errors.DeadlineExceeded, errors.InferenceFailed
     )
 )
-"""Also those of tables, which reach the same path."""
 TABLE_ERRORS: Responses = PREDICTION_ERRORS | fails_with(errors.SpoolFull)
 
 
-def add_errors(document: Schema) -> None:
-    """Complete each operation's responses, and add the components that they refer to."""
+def add_error_responses(document: Schema) -> None:
+    """Complete the responses of each operation, and add the components that they refer to."""
     components = document.setdefault("components", {})
     components.setdefault("schemas", {})["Error"] = _ERROR
     components["headers"] = _HEADERS
     statuses = {*STATUS.values(), *FRAMEWORK_CODES}
-    components["responses"] = {_name(status): _response(status) for status in sorted(statuses)}
+    components["responses"] = {_component(status): _response(status) for status in sorted(statuses)}
     for methods in document["paths"].values():
         for operation in methods.values():
             complete_responses(operation)
 
 
 def complete_responses(operation: Schema) -> None:
-    """Give an operation the error responses that any has, and its others their common headers."""
+    """Add the errors of any path to an operation, and the common headers to its responses."""
     responses = operation["responses"]
-    # FastAPI's own status for a parameter that fails validation; the contract answers 400.
+    # FastAPI's status of an invalid parameter, which is 400 here.
     responses.pop("422", None)
     for response in responses.values():
         response["headers"] = header("X-Request-Id") | response.get("headers", {})
     declared = {HTTPStatus(int(status)) for status in responses if int(status) >= _FIRST_ERROR}
     for status in sorted(declared | _ALWAYS):
-        # A probe's 503 has a body of its own.
+        # Health checks have their own body of a 503.
         if "content" not in responses.get(str(status.value), {}):
-            responses[str(status.value)] = {"$ref": f"#/components/responses/{_name(status)}"}
+            responses[str(status.value)] = {"$ref": f"#/components/responses/{_component(status)}"}
 
 
 def header(*names: str) -> Schema:
-    """References to headers."""
+    """Return references to headers."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def _name(status: HTTPStatus) -> str:
+def _component(status: HTTPStatus) -> str:
     return f"Error{status.value}"
 
 
 def _response(status: HTTPStatus) -> Schema:
-    meanings = {kind.code: _meaning(kind) for kind, its in STATUS.items() if its is status}
+    meanings = {kind.code: _meaning(kind) for kind, mapped in STATUS.items() if mapped is status}
     if status in FRAMEWORK_CODES:
         meanings.setdefault(FRAMEWORK_CODES[status], "")
     codes = {"properties": {"code": {"enum": sorted(meanings)}}}
-    names = ["X-Request-Id"]
-    names += ["Retry-After"] if status in RETRY_AFTER else []
-    names += ["Allow"] if status is HTTPStatus.METHOD_NOT_ALLOWED else []
+    headers = ["X-Request-Id"]
+    headers += ["Retry-After"] if status in RETRY_AFTER else []
+    headers += ["Allow"] if status is HTTPStatus.METHOD_NOT_ALLOWED else []
     return {
         "description": f"{status.phrase}. "
         + " ".join(f"`{code}`: {meaning}" for code, meaning in meanings.items() if meaning),
-        "headers": header(*names),
+        "headers": header(*headers),
         "content": {
             JSON: {"schema": {"allOf": [{"$ref": "#/components/schemas/Error"}, codes]}},
         },
@@ -176,5 +175,5 @@ def _response(status: HTTPStatus) -> Schema:
 
 
 def _meaning(kind: type[errors.OnwardError]) -> str:
-    """The first sentence of an error's docstring."""
+    """Return the first line of the docstring of an error."""
     return (inspect.getdoc(kind) or "").partition("\n")[0]

@@ -1,18 +1,38 @@
-"""The paths of predictions, which are matched before any middleware and the router.
+"""Routing: prediction paths, which are matched before FastAPI's router, and path parameters.
 
-The router's routes stay, for the documentation and for every other method.
+Predictions also have ordinary routes, for the documentation and for other methods.
 """
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from fastapi import Request, Response
+from fastapi import Depends, Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.errors import error_response
 from service.api.inference import InferenceProtocol, PredictTarget
 from service.errors import OnwardError
+
+
+# FastAPI would run plain functions in a thread pool.
+async def _name(request: Request) -> str | None:
+    return request.path_params.get("name")
+
+
+async def _version(request: Request) -> str | None:
+    return request.path_params.get("version")
+
+
+async def _label(request: Request) -> str | None:
+    return request.path_params.get("label")
+
+
+# Path parameters that only some of the paths of a handler have. FastAPI would read ordinary
+# optional parameters from the query of the other paths, and document them there.
+OptionalName = Annotated[str | None, Depends(_name)]
+OptionalVersion = Annotated[str | None, Depends(_version)]
+OptionalLabel = Annotated[str | None, Depends(_label)]
 
 AsyncHandler = Callable[[Request, str, str | None], Awaitable[Response]]
 
@@ -22,13 +42,13 @@ NATIVE = re.compile(rf"{_VERSION}/predict")
 V1 = re.compile(rf"/v1{_VERSION}:predict")
 V2 = re.compile(rf"/v2{_VERSION}/infer")
 
-# Clients choose the queries of their URLs freely, so only so many are cached.
+# Clients may send any query, so the number of cached URLs is limited.
 _MAX_TARGETS = 1000
 _MAX_TARGET_BYTES = 256
 
 
 class PredictRoute(NamedTuple):
-    """The paths of the predictions of one protocol, and what responds to them through ASGI."""
+    """The prediction paths of one protocol, and the handler of requests through ASGI."""
 
     paths: re.Pattern[str]
     protocol: InferenceProtocol[Any]
@@ -36,7 +56,7 @@ class PredictRoute(NamedTuple):
 
 
 class PredictTargets:
-    """Finds what the URLs of predictions name.
+    """Finds the protocol and the model of prediction URLs, with a cache.
 
     Args:
         routes: by protocol.
@@ -47,10 +67,10 @@ class PredictTargets:
         self._cached: dict[bytes, PredictTarget | None] = {}
 
     def of(self, url: bytes) -> PredictTarget | None:
-        """What the URL of a prediction names; None of any other URL.
+        """Return the target of a prediction URL; None for any other URL.
 
         Args:
-            url: path and query as they were sent.
+            url: path and query, as sent.
         """
         try:
             return self._cached[url]
@@ -65,7 +85,7 @@ class PredictTargets:
     def _match(self, url: bytes) -> PredictTarget | None:
         path, _, query = url.partition(b"?")
         if b"%" in path or not path.isascii():
-            return None  # the router decodes it
+            return None  # to be decoded by the router
         text = path.decode()
         for route in self._routes:
             if found := route.paths.fullmatch(text):
@@ -74,7 +94,7 @@ class PredictTargets:
 
 
 class PredictRoutingMiddleware:
-    """ASGI middleware that responds to predictions, and passes everything else on.
+    """ASGI middleware that responds to predictions, and passes other requests on.
 
     Args:
         routes: by protocol.
