@@ -24,7 +24,7 @@ from service.api.inference import FastInference
 from service.api.inference_service import InferenceService
 from service.api.middleware import RequestContext
 from service.api.native.protocol import NativePredictions, NativeProtocol, native_router
-from service.api.native.tables import TableExchange
+from service.api.native.tables import TableHandler
 from service.api.openapi import model_paths
 from service.api.recorder import RequestRecorder
 from service.api.routing import (
@@ -123,9 +123,9 @@ def create_app(settings: Settings, context: WorkerContext | None = None) -> Onwa
     endpoints = Endpoints(settings, limits)
     mirror = ShadowMirror(worker.registry, shadows)
     service = InferenceService(worker, endpoints, metrics, mirror, settings, limits)
-    exchange = TableExchange(service, metrics, settings, limits)
+    tables = TableHandler(service, metrics, settings, limits)
     native = NativeProtocol(limits)
-    predictions = NativePredictions(service, native, exchange, limits)
+    predictions = NativePredictions(service, native, tables, limits)
     v1 = V1Protocol(limits)
     v2 = V2Protocol(Regions(allowed=settings.shared_memory == "system"), limits)
     for router in (

@@ -47,10 +47,12 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.values",
     },
     "service.scoring": {
+        "service.bundle",
         "service.codecs",
         "service.engine",
         "service.errors",
         "service.observability",
+        "service.settings",
     },
     "service.explain": {"service.engine"},
     "service.shadow": {
@@ -114,6 +116,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.errors",
         "service.limits",
         "service.observability",
+        "service.scoring",
         "service.settings",
         "service.tabletext",
     },
@@ -133,6 +136,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "training.recipe": {"service.bundle", "service.tabletext", "training.errors"},
     "training.data": {
         "service.bundle",
+        "service.filetypes",
         "service.tabletext",
         "training.errors",
         "training.recipe",

@@ -11,16 +11,13 @@ from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlencode
 
-from service.api.body import Form, TableForm, begun, unpacked
-from service.api.native.tables import ScoringOptions, Tables
+from service.api.body import unpacked
 from service.bundle.manifest import Output
 from service.cli.files import STANDARD, Progress, open_source, open_target, read_pieces, size_of
 from service.cli.options import add_settings, read_settings
-from service.codecs.csv_header import SAMPLE_BYTES
 from service.codecs.csv_writer import column_names
 from service.codecs.endpoint import Endpoints
-from service.codecs.options import Parameters, read_parameters
-from service.codecs.outputs import answers, require_offered
+from service.codecs.outputs import Parameters, predictions, read_parameters, require_supported
 from service.engine.model import ServedModel
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
@@ -28,6 +25,7 @@ from service.errors import InvalidInput, InvalidRequest, OnwardError
 from service.limits import Limits
 from service.observability.logs import configure_logging
 from service.observability.metrics import Metrics
+from service.scoring import Form, ScoringFactory, ScoringOptions, TableForm, peek
 from service.settings import Settings
 
 Cells = dict[str, object]
@@ -145,19 +143,18 @@ async def _score_table(options: argparse.Namespace) -> int:
             progress = Progress(size_of(file), "rows")
             encoding = "gzip" if options.source.endswith(_COMPRESSED) else "identity"
             content = unpacked(read_pieces(file, progress.begin), encoding)
-            sample_bytes = SAMPLE_BYTES if scoring_options.form == "csv" else 1
-            arrival = await begun(content, settings.max_csv_record_bytes, sample_bytes)
-            scoring = Tables(endpoints, settings).open(model, scoring_options, arrival)
+            stream = await peek(content, scoring_options.form, settings.max_csv_record_bytes)
+            pipeline = ScoringFactory(endpoints, settings).open(model, scoring_options, stream)
             with open_target(options.output) as output:
-                async for piece in scoring.run(arrival.rest):
+                async for piece in pipeline.run(stream.rest):
                     output.write(piece)
                     if not options.quiet:
-                        progress.show(scoring.tally.seen, scoring.tally.faults)
-                if scoring.broken is not None:
-                    raise scoring.broken
+                        progress.show(pipeline.stats.total, pipeline.stats.errors)
+                if pipeline.error is not None:
+                    raise pipeline.error
     if not options.quiet:
-        progress.end(scoring.tally.seen, scoring.tally.faults, f"{model.name}/{model.version}")
-    return scoring.tally.faults
+        progress.end(pipeline.stats.total, pipeline.stats.errors, f"{model.name}/{model.version}")
+    return pipeline.stats.errors
 
 
 def _scoring_options(options: argparse.Namespace) -> ScoringOptions:
@@ -245,7 +242,7 @@ def _image_predictor(
     if codec is None:
         raise InvalidRequest(f"Model {model.name!r} takes no images; give it a table to score.")
     output = _output(model)
-    require_offered(output, parameters)
+    require_supported(output, parameters)
 
     async def predict(path: Path) -> Cells:
         content = await asyncio.to_thread(path.read_bytes)
@@ -255,7 +252,7 @@ def _image_predictor(
         except InvalidInput as error:
             return {"error": str(error)}
         prediction = await model.predict(inputs)
-        (fields,) = answers(output, prediction.outputs[0], parameters)
+        (fields,) = predictions(output, prediction.outputs[0], parameters)
         return _cells(fields, parameters)
 
     return predict

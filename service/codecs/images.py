@@ -24,11 +24,11 @@ import numpy.typing as npt
 
 from service.bundle.manifest import ImageInput, input_shape
 from service.codecs.json_reader import Numbers
-from service.codecs.messages import Findings
+from service.codecs.messages import ProblemCollector
 from service.engine.tensors import Arrays, Inputs
 from service.errors import InvalidRequest, Problem
+from service.imaging.decode import lower_priority
 from service.imaging.preprocess import InputImage, InvalidImage, SmallPngReader, example_image
-from service.imaging.priority import lower_priority
 from service.limits import Limits
 from service.values import listed, shown
 
@@ -317,7 +317,7 @@ class _PendingImages:
         self._prefix = prefix
         self._position = 0
         self._decoded: list[Pixels] = []
-        self._problems = Findings()
+        self._problems = ProblemCollector()
         self.abandoned = threading.Event()
         """Set when the client has disconnected or the request has timed out."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from service.bundle.errors import BundleError
 from service.bundle.manifest import NAME_PATTERN
-from service.bundle.policy import HIGHEST_VERSION, POLICY, Choice, Latest, Policy
+from service.bundle.policy import HIGHEST_VERSION, POLICY, Latest, Policy, VersionChoice
 from service.bundle.store import (
     EXAMPLES,
     MANIFEST,
@@ -297,7 +297,7 @@ def configured_labels(model_folder: Path) -> Labels:
     return labels
 
 
-def configured_versions(model_folder: Path) -> Choice | None:
+def configured_versions(model_folder: Path) -> VersionChoice | None:
     """Return the version policy of ``config.pbtxt``, or None if it has none.
 
     The file was written for another server, so a model with an invalid one is still served.

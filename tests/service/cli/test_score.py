@@ -93,7 +93,7 @@ def test_standard_input_is_scored_to_standard_output(models: Path) -> None:
         (["price", "-", "--version", "7"], b"size\n1\n", "has no version '7'"),
         (["price", "-"], b"sise\n1\n", 'did you mean it by "sise"? Rename'),
         (["price", "-"], b"PK\x03\x04", "a spreadsheet (.xlsx, .ods), not a table"),
-        (["price", "-", "--top", "3"], b"size\n1\n", "this model answers a value"),
+        (["price", "-", "--top", "3"], b"size\n1\n", "this model predicts a value"),
         (["price", "nowhere.csv"], b"", "nowhere.csv: No such file or directory."),
         (["price", "rows.json"], b"", "rows.json is JSON; a table is CSV"),
         (["price", "-", "--device", "tpu"], b"", "--device (ONWARD_DEVICE) is 'tpu'"),
