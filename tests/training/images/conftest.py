@@ -12,7 +12,7 @@ SIDE = 12
 
 
 def striped(rng: np.random.Generator, *, standing: bool, side: int = 24) -> Pixels:
-    """A noisy image, ``[side, side]``, of stripes that stand or lie."""
+    """A noisy image, ``[side, side]``, of vertical or horizontal stripes."""
     phase = rng.uniform(0, 2 * np.pi)
     wave = np.sin(np.arange(side) / side * 6 * np.pi + phase) * 80 + 128
     stripes = np.tile(wave, (side, 1)) if standing else np.tile(wave, (side, 1)).T
@@ -21,7 +21,7 @@ def striped(rng: np.random.Generator, *, standing: bool, side: int = 24) -> Pixe
 
 @pytest.fixture
 def stripes(tmp_path: Path) -> Path:
-    """Two classes of sixty small grey images each: standing stripes and lying ones."""
+    """Two classes of sixty small grey images each: vertical and horizontal stripes."""
     rng = np.random.default_rng(1)
     for label in ("lying", "standing"):
         home = tmp_path / "stripes" / label
@@ -33,7 +33,7 @@ def stripes(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recipe(stripes: Path) -> ImageRecipe:
-    """A small convolutional network that tells standing stripes from lying ones."""
+    """A small convolutional network that distinguishes both."""
     return ImageRecipe.model_validate(
         {
             "name": "stripes",

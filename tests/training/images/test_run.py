@@ -1,4 +1,4 @@
-"""A whole run on images: fitted, calibrated, proved, published."""
+"""A complete run on images: fitted, calibrated, verified, published."""
 
 import json
 import signal
@@ -24,10 +24,8 @@ from training.recipe.loader import toml_of
 ROOT = Path(__file__).parents[3]
 
 
-def test_a_run_publishes_what_it_learned(
-    recipe: ImageRecipe, folders: Folders, tmp_path: Path
-) -> None:
-    """The bundle tells stripes apart, and its manifest says how an image becomes pixels."""
+def test_a_run_publishes_a_model(recipe: ImageRecipe, folders: Folders, tmp_path: Path) -> None:
+    """It classifies stripes, and its manifest specifies how an image becomes pixels."""
     outcome = run(recipe, tmp_path / "models", folders, CheckpointOptions(tmp_path / "runs"))
 
     manifest = outcome.manifest
@@ -43,8 +41,8 @@ def test_a_run_publishes_what_it_learned(
     assert manifest.provenance.recipe["data"] == {"folder": "stripes"}
 
 
-def test_a_run_is_repeatable(recipe: ImageRecipe, folders: Folders, tmp_path: Path) -> None:
-    """The same recipe, seed and images give the same graph, to the bit."""
+def test_a_run_is_reproducible(recipe: ImageRecipe, folders: Folders, tmp_path: Path) -> None:
+    """The same recipe, seed and images give the same graph, bit by bit."""
     first, again = (
         run(recipe, tmp_path / name, folders, CheckpointOptions(tmp_path / "runs")) for name in "ab"
     )
@@ -52,10 +50,10 @@ def test_a_run_is_repeatable(recipe: ImageRecipe, folders: Folders, tmp_path: Pa
     assert (first.folder / MODEL).read_bytes() == (again.folder / MODEL).read_bytes()
 
 
-def test_the_service_predicts_a_file_as_training_did(
+def test_the_service_predicts_like_the_trained_model(
     recipe: ImageRecipe, stripes: Path, folders: Folders, tmp_path: Path, start: StartApp
 ) -> None:
-    """A file posted to the service gets the prediction of the graph for its pixels."""
+    """A posted file gets the prediction of the graph for its pixels."""
     outcome = run(recipe, tmp_path / "models", folders, CheckpointOptions(tmp_path / "runs"))
     content = (stripes / "standing" / "07.png").read_bytes()
     bundle = read_bundle(outcome.folder)
@@ -72,10 +70,10 @@ def test_the_service_predicts_a_file_as_training_did(
     assert prediction["probability"] == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_private_images_stay_out_of_the_bundle(
+def test_a_bundle_contains_no_private_images(
     recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
-    """The report shows no image, and the examples are noise; the model is the same."""
+    """The report has no images, and the examples are noise; the model is the same."""
     data = recipe.data.model_copy(update={"private": True})
     kept = CheckpointOptions(tmp_path / "runs")
     shown = run(recipe, tmp_path / "shown", folders, kept)
@@ -89,7 +87,7 @@ def test_private_images_stay_out_of_the_bundle(
     assert read_bundle(hidden.folder).examples.input != read_bundle(shown.folder).examples.input
 
 
-def test_a_killed_fit_goes_on_to_the_same_end(
+def test_a_killed_fit_resumes_with_the_same_result(
     recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
     """``kill -9`` after the second epoch, then --resume: the result of an uninterrupted run."""
@@ -125,7 +123,7 @@ def test_a_killed_fit_goes_on_to_the_same_end(
 def test_a_checkpoint_of_another_recipe_is_rejected(
     recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
-    """Going on with other settings would be neither run."""
+    """A run cannot be resumed with other settings."""
     keeping = CheckpointOptions(tmp_path / "runs")
     run(recipe, tmp_path / "models", folders, keeping)
     other = recipe.model_copy(update={"seed": 2})
@@ -134,8 +132,8 @@ def test_a_checkpoint_of_another_recipe_is_rejected(
         run(other, tmp_path / "models", folders, CheckpointOptions(tmp_path / "runs", resume=True))
 
 
-def test_new_writes_trains_and_publishes_from_a_folder(stripes: Path, tmp_path: Path) -> None:
-    """One command makes a recipe, says what it left out, and publishes a model that works."""
+def test_new_drafts_and_trains_a_recipe_for_a_folder(stripes: Path, tmp_path: Path) -> None:
+    """It reports skipped files, and publishes a model that works."""
     (stripes / "lying" / "notes.txt").write_text("not an image")
     words = ["new", "--images", str(stripes), "--size", "16", "--models", str(tmp_path / "m")]
 
