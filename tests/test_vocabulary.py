@@ -55,9 +55,9 @@ CSV_MODULES = (
 # Identifiers that still contain a word while the code is being renamed, by word.
 # A rename lowers its number, and removes the line at zero. No number may rise.
 CEILINGS: Mapping[str, int] = {
-    "answer": 10,
+    "answer": 8,
     "dialect": 1,
-    "kept": 3,
+    "kept": 1,
     "meant": 1,
     "picture": 2,
     "place": 5,

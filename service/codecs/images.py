@@ -34,7 +34,7 @@ from service.values import listed, shown
 
 KEY = "image"
 _BASE64 = "b64"
-# Some clients combine the forms of several protocols: {"image": {"b64": "..."}}.
+# Some clients combine several protocols: {"image": {"b64": "..."}}.
 _MOST_WRAPPERS = 2
 _DATA_URL = re.compile(r"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
 _WEB = re.compile(r"(?:https?|ftp|file|blob):", re.IGNORECASE)

@@ -4,7 +4,7 @@ import numpy as np
 import orjson
 import pytest
 
-from service.api.native.protocol import together
+from service.api.native.protocol import response_body
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.json_writer import prediction_writer
 from service.codecs.outputs import DEFAULT_PARAMETERS, predictions
@@ -53,7 +53,7 @@ def test_what_is_written_is_what_the_objects_say(name: str, rows: int, *, warned
     for single in {False, rows == 1}:
         written = prediction_writer(output, "3").write(numbers, warnings, single=single)
 
-        expected = together(objects, {"model_version": "3"}, single=single)
+        expected = response_body(objects, {"model_version": "3"}, single=single)
         assert written == orjson.dumps(expected, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
@@ -65,7 +65,7 @@ def test_values_of_any_size_are_written_alike() -> None:
 
     written = prediction_writer(output, "1").write(numbers, {}, single=False)
 
-    expected = together(
+    expected = response_body(
         predictions(output, numbers, DEFAULT_PARAMETERS), {"model_version": "1"}, single=False
     )
     assert written == orjson.dumps(expected, option=orjson.OPT_SERIALIZE_NUMPY)

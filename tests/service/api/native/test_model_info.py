@@ -103,9 +103,9 @@ def test_a_report_that_has_changed_is_not_shown(measured: Path, start: StartApp)
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("/models/admission/metrics", "Nobody measured model 'admission'"),
+        ("/models/admission/metrics", "Model 'admission' has no evaluation"),
         ("/models/admission/report", "Model 'admission' has no report"),
-        ("/models/bare/metrics", "Nobody measured model 'bare'"),
+        ("/models/bare/metrics", "Model 'bare' has no evaluation"),
         ("/models/bare/report", "Model 'bare' has no report"),
         ("/models/admision/report", "did you mean 'admission'?"),
         ("/models/admission/versions/7/metrics", "has no version '7'"),
