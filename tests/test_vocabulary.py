@@ -55,13 +55,10 @@ CSV_MODULES = (
 # Identifiers that still contain a word while the code is being renamed, by word.
 # A rename lowers its number, and removes the line at zero. No number may rise.
 CEILINGS: Mapping[str, int] = {
-    "answer": 8,
+    "answer": 7,
     "dialect": 1,
-    "kept": 1,
-    "meant": 1,
-    "picture": 2,
-    "place": 5,
-    "refuse": 6,
+    "place": 4,
+    "refuse": 5,
     "settle": 1,
 }
 

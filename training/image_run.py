@@ -64,7 +64,7 @@ def run(
     recipe: ImageRecipe,
     models: Path,
     folders: Folders,
-    keeping: CheckpointOptions,
+    checkpoints: CheckpointOptions,
     *,
     force: bool = False,
 ) -> Outcome:
@@ -74,7 +74,7 @@ def run(
         recipe: what to train.
         models: the folder of published models.
         folders: where to find public data sets.
-        keeping: where each epoch saves its checkpoint, and whether to resume from one.
+        checkpoints: where each epoch is saved, and whether to resume.
         force: serve the version even if it is clearly worse than the one that serves.
 
     Raises:
@@ -87,10 +87,10 @@ def run(
     training, validation, test = split_images(found, recipe)
 
     classifier = build_classifier(recipe, training)
-    file = keeping.folder / f"{recipe.name}.pt"
-    keeper = Checkpoint(file, _fingerprint(recipe, found), resume=keeping.resume)
-    history = fit(classifier, recipe, training, validation, keeper)
-    started -= keeper.earlier_seconds
+    file = checkpoints.folder / f"{recipe.name}.pt"
+    checkpoint = Checkpoint(file, _fingerprint(recipe, found), resume=checkpoints.resume)
+    history = fit(classifier, recipe, training, validation, checkpoint)
+    started -= checkpoint.earlier_seconds
     output = _calibrated(classifier, recipe, validation, test)
 
     check_rows = test.pixels(slice(None))

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 
 from service.tabletext.cells import MISSING
-from training.autorecipe.columns import Finding, infer_column
+from training.autorecipe.columns import InferredColumn, infer_column
 from training.autorecipe.quality import (
     about_fit,
+    about_format,
     about_leaks,
     about_missing,
     about_rarity,
-    about_reading,
     about_rows,
     leaky_columns,
 )
-from training.autorecipe.targets import guess_target, missing_words
+from training.autorecipe.targets import infer_target, missing_words
 from training.data.numerals import as_number
 from training.data.sources import public_data
-from training.data.table import Floats, Table, encode_target, tidied, with_target
+from training.data.table import Floats, Table, clean_cells, encode_target, with_target
 from training.errors import DataError
 from training.recipe.families import TABLE_FAMILIES
 from training.recipe.loader import parse_recipe
@@ -49,7 +49,7 @@ class Draft:
     """A recipe, with remarks on what was inferred."""
 
     recipe: Recipe
-    findings: list[Finding]
+    columns: list[InferredColumn]
     remarks: list[str]
 
 
@@ -69,23 +69,23 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     column = target_column(table, target)
     missing = missing_words(table, column)
     absent = about_missing(table, missing)
-    table = replace(table, frame=tidied(table.frame, missing), missing=tuple(missing))
-    guess = guess_target(table, column, family)
-    usable = with_target(table, guess.target)
-    y = encode_target(usable, guess.target)
-    findings = [infer_column(usable, other) for other in table.frame.columns if other != column]
-    features = [finding.feature() for finding in findings if finding.kind is not None]
+    table = replace(table, frame=clean_cells(table.frame, missing), missing=tuple(missing))
+    inferred = infer_target(table, column, family)
+    usable = with_target(table, inferred.target)
+    y = encode_target(usable, inferred.target)
+    columns = [infer_column(usable, other) for other in table.frame.columns if other != column]
+    features = [other.feature() for other in columns if other.kind is not None]
     if not features:
         raise DataError(f"{table.name}: there is no usable feature to predict {column!r} from.")
 
-    labels = len(guess.target.labels)
+    labels = len(inferred.target.labels)
     classes = labels > 0
     family = family or default_family(len(y), classes=classes)
     split = default_split(y, classes=classes)
-    choose = guess.rare and "validation" in split
+    choose = inferred.rare and "validation" in split
     data: dict[str, Any] = public_data(table) or {"file": file}
-    if "file" in data and table.reading is not None:
-        data["header"] = table.reading.header
+    if "file" in data and table.csv_format is not None:
+        data["header"] = table.csv_format.header
     data |= asdict(table.numerals)
     if missing != list(MISSING):
         data["missing"] = missing
@@ -94,7 +94,7 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
         "title": f"{column}, from {table.name}",
         "description": f"Drafted from {table.name} by `onward new`.",
         "data": data,
-        "target": guess.target.model_dump() | ({"threshold": "f1"} if choose else {}),
+        "target": inferred.target.model_dump() | ({"threshold": "f1"} if choose else {}),
         "features": [feature.model_dump() for feature in features],
         "split": split,
         "preprocessing": {"rotated": _coordinates(features)},
@@ -104,15 +104,15 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     recipe = parse_recipe(document, name)
     suspects = leaky_columns(usable, features, y, labels)
     remarks = [
-        *about_reading(table),
+        *about_format(table),
         *absent,
-        *guess.remarks,
+        *inferred.remarks,
         *about_rows(usable, y, table.frame.height),
         *about_leaks(suspects, classes=classes),
         *about_rarity(recipe, y),
         *about_fit(recipe),
     ]
-    return Draft(recipe, findings, remarks)
+    return Draft(recipe, columns, remarks)
 
 
 def target_column(table: Table, target: str) -> str:

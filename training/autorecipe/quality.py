@@ -47,32 +47,32 @@ def caveats(recipe: Recipe, whole: Table, table: Table, target: Floats) -> list[
     ]
 
 
-def about_reading(table: Table) -> list[str]:
+def about_format(table: Table) -> list[str]:
     """The detected format of the file."""
-    reading, numerals = table.reading, table.numerals
-    if reading is None:
+    csv_format, numerals = table.csv_format, table.numerals
+    if csv_format is None:
         return []
-    separator = _SEPARATORS.get(reading.separator, repr(reading.separator))
-    encoding = _ENCODINGS.get(reading.encoding, reading.encoding)
+    separator = _SEPARATORS.get(csv_format.separator, repr(csv_format.separator))
+    encoding = _ENCODINGS.get(csv_format.encoding, csv_format.encoding)
     thousands = (
         f"separated by a {_MARKS[numerals.thousands]}" if numerals.thousands else "not separated"
     )
     header = "The first line names the columns."
-    if reading.titles:
-        header = f"{reading.titles} title lines are skipped; the next line names the columns."
-    if not reading.header:
+    if csv_format.titles:
+        header = f"{csv_format.titles} title lines are skipped; the next line names the columns."
+    if not csv_format.header:
         header = (
             "The first line is data, so the columns are named column_1 to "
             f"column_{table.frame.width}; if it is a header, set data.header = true in the recipe."
         )
-    cells = f"cells separated by {separator} and quoted by {reading.quote}"
+    cells = f"cells separated by {separator} and quoted by {csv_format.quote}"
     marks = f"decimal {_MARKS[numerals.decimal]}, thousands {thousands}"
     remarks = [f"Read as {encoding}, {cells}, {marks}. {header}"]
-    if reading.doubtful:
-        hint = "decimals" if numerals.decimal in reading.doubtful else "thousands"
+    if csv_format.ambiguous:
+        hint = "decimals" if numerals.decimal in csv_format.ambiguous else "thousands"
         remarks.append(
-            f"The mark in {reading.doubtful!r} can be a decimal or a thousands separator; it is "
-            f"read as {hint}. If that is wrong, set data.decimal and data.thousands in the recipe."
+            f"The mark in {csv_format.ambiguous!r} can be a decimal or a thousands separator; it "
+            f"is read as {hint}. To change that, set data.decimal and data.thousands in the recipe."
         )
     return remarks
 
@@ -142,8 +142,8 @@ def about_columns(recipe: Recipe, table: Table) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for name in table.frame.columns:
         if name not in seen:
-            finding = infer_column(table, name)
-            reason = "not among the recipe's features" if finding.kind else finding.note
+            column = infer_column(table, name)
+            reason = "not a feature of the recipe" if column.kind else column.note
             reasons.setdefault(reason, []).append(name)
     return [
         f"Not used: {', '.join(names[:_SHOWN])}"
@@ -188,7 +188,7 @@ def leaky_columns(
     if len(target) > _MAX_ROWS:
         rows = np.random.default_rng(0).choice(len(target), _MAX_ROWS, replace=False)
         rows.sort()
-        table = table.rows(pl.Series(np.isin(np.arange(len(target)), rows)))
+        table = table.filter(pl.Series(np.isin(np.arange(len(target)), rows)))
         target = target[rows]
     strengths = {feature.name: _strength(table, feature, target, labels) for feature in features}
     return [name for name, strength in strengths.items() if strength > _STRONG]

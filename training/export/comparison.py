@@ -35,7 +35,7 @@ class Comparison:
     """The one that serves."""
     worse: bool
     """Whether the new one is worse by more than the noise of the test set."""
-    finding: str
+    summary: str
     """A sentence that says what was compared, or why nothing was."""
 
 
@@ -180,7 +180,7 @@ def _by_records(
 
 def _not_compared(version: int, reason: str) -> Comparison:
     return Comparison(
-        version, worse=False, finding=f"Not compared with version {version}: {reason}."
+        version, worse=False, summary=f"Not compared with version {version}: {reason}."
     )
 
 

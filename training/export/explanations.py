@@ -131,7 +131,9 @@ def _score(recipe: Recipe) -> Score:
 def _verify(reasons: Additive, probe: Probe, rows: Floats) -> None:
     """Reject sums that differ from the scores of the network."""
     expected = probe.scores(rows)
-    found = [[reasons.of(row, k).score for k in range(expected.shape[1])] for row in rows.tolist()]
+    found = [
+        [reasons.explain(row, k).score for k in range(expected.shape[1])] for row in rows.tolist()
+    ]
     error = float(np.abs(np.array(found) - expected).max())
     if error > _CLOSE * max(1.0, float(np.abs(expected).max())):
         raise ExportError(

@@ -11,18 +11,21 @@ from pathlib import Path
 import numpy as np
 
 from service.bundle.manifest import ImageInput
-from training.data.sources import Folders, Source, find
+from training.data.sources import GITHUB, Folders, Source, find
 from training.data.split import hold_out
 from training.errors import DataError, DataSetNotFound
 from training.images.dataset import Bytes, ImageSet
 from training.images.folder import LeftOut, read_folder
 from training.recipe.image import ImageData, ImageRecipe
 
-_GITHUB = "https://raw.githubusercontent.com"
-_MNIST = f"{_GITHUB}/fgnt/mnist/HEAD"
-_FASHION = f"{_GITHUB}/zalandoresearch/fashion-mnist/HEAD/data/fashion"
+# The mirror that torchvision uses; it has no commits, so only the sha256 pins the files.
+_MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
+# The publisher's own repository.
+_FASHION = (
+    f"{GITHUB}/zalandoresearch/fashion-mnist/949006594cc2f804a93b9155849734564c3545ec/data/fashion"
+)
 
-_DIGESTS = {
+DIGESTS = {
     "mnist": {
         "train-images-idx3": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
         "train-labels-idx1": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
@@ -83,11 +86,11 @@ def load_images(
             return _of_files(folder.resolve().name, files, labels, image)
         return _of_folder(folder, labels, image, folder.resolve().name)
     name = data.source or ""
-    if name in _DIGESTS:
+    if name in DIGESTS:
         return _of_idx(name, labels, image, folders)
     if name in _FOLDERS:
         return _of_folder(_public_folder(name, folders), labels, image, name)
-    known = ", ".join(sorted([*_DIGESTS, *_FOLDERS]))
+    known = ", ".join(sorted([*DIGESTS, *_FOLDERS]))
     raise DataError(f"There is no public data set of images {name!r}; known: {known}.")
 
 
@@ -110,13 +113,18 @@ def split_images(found: LoadedImages, recipe: ImageRecipe) -> tuple[ImageSet, Im
 def _of_idx(name: str, labels: list[str], image: ImageInput, folders: Folders) -> LoadedImages:
     files = {}
     for part, prefix in PARTS.items():
-        pair = []
-        for kind in (f"{prefix}-images-idx3", f"{prefix}-labels-idx1"):
-            path = f"{kind}-ubyte.gz"
-            source = Source(f"{name}/{path}", _DIGESTS[name][kind], f"{_URLS[name]}/{path}")
-            pair.append(find(name, source, folders))
-        files[part] = (pair[0], pair[1])
+        images, target = (
+            find(name, idx_source(name, kind), folders)
+            for kind in (f"{prefix}-images-idx3", f"{prefix}-labels-idx1")
+        )
+        files[part] = (images, target)
     return _of_files(name, files, labels, image)
+
+
+def idx_source(name: str, kind: str) -> Source:
+    """Return the source of one file of a public data set; `kind` is its name without suffix."""
+    path = f"{kind}-ubyte.gz"
+    return Source(f"{name}/{path}", DIGESTS[name][kind], f"{_URLS[name]}/{path}")
 
 
 def _of_files(

@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 
 from service.__main__ import main
-from service.bundle.policy_file import change_policy
+from service.bundle.policy import change_policy
 from service.bundle.store import MODEL
 from tests.conftest import StartApp
 from tests.models import publish_admission, publish_price
@@ -25,7 +25,7 @@ def test_the_table_lists_every_version_with_its_state_and_reason(
     """One line per version: aliases, state, device, number of all requests, and the reason."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
-    change_policy(models / "price", lambda policy: policy.moved("stable", 1))
+    change_policy(models / "price", lambda policy: policy.with_alias("stable", 1))
     (publish_admission(models) / MODEL).write_bytes(b"")
     client = start()
     for body in ({"size": 1}, {"size": 2}, {"sise": 2}):
