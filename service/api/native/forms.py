@@ -56,9 +56,9 @@ def read_posted(codec: ImageCodec, body: bytes, content_type: str) -> PostedImag
         names, contents = zip(*read_files(body, content_type, codec.require_parts), strict=True)
         return PostedImages(contents, single=False, files=names)
     if media_type == JSON or (media_type == FORM and body.lstrip()[:1] in (b"{", b"[")):
-        if (pixels := codec.numbers(numbers_under(body, KEY))) is not None:
+        if (pixels := codec.decode_numbers(numbers_under(body, KEY))) is not None:
             return PostedImages(pixels, single=True)
-        if (pixels := codec.numbers(rows_of_numbers(body))) is not None:
+        if (pixels := codec.decode_numbers(rows_of_numbers(body))) is not None:
             return PostedImages(pixels, single=False)
         return _of_document(parse_json(body, _EXAMPLE.encode), codec)
     return PostedImages([body], single=True)

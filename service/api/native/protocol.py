@@ -160,10 +160,12 @@ class NativeProtocol:
                     return DecodedRequest((row,), _ONE if single else _SEVERAL)
                 return DecodedRequest((row,), ResponseFormat(single, parameters))
             self._limits.require_rows(len(rows))
-            matrix = codec.rows(rows, booleans=may_hold_booleans(body))
+            matrix = codec.decode_rows(rows, booleans=may_hold_booleans(body))
         else:
             self._limits.require_rows(len(matrix))
-        warned = NO_WARNINGS if parameters.warnings is False else codec.trained.warnings(matrix)
+        warned = (
+            NO_WARNINGS if parameters.warnings is False else codec.training_range.warnings(matrix)
+        )
         return DecodedRequest((matrix,), ResponseFormat(single, parameters, warned))
 
     def _parameters(self, manifest: Manifest, query: bytes) -> Parameters:
@@ -184,13 +186,13 @@ class NativeProtocol:
     ) -> DecodedRequest[ResponseFormat]:
         content_type = head.content_type or JSON
         if parameters is DEFAULT_PARAMETERS and content_type.startswith(_IMAGE):
-            file = codec.file(body)
+            file = codec.decode_file(body)
             if file is not None:
                 return DecodedRequest((file,), _ONE)
         posted = read_posted(codec, body, content_type)
         self._limits.require_rows(len(posted.images))
         response = ResponseFormat(posted.single, parameters, files=posted.files)
-        return DecodedRequest(codec.read(posted.images, posted.prefix), response)
+        return DecodedRequest(codec.decode(posted.images, posted.prefix), response)
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat) -> EncodedBody:
         """Encode the prediction of a single row, or ``{"predictions": [...]}``."""

@@ -1,4 +1,4 @@
-"""Usual answers are written, byte for byte, as orjson writes the answers that are objects."""
+"""Predictions are written, byte for byte, as orjson writes them as objects."""
 
 import numpy as np
 import orjson
@@ -41,8 +41,8 @@ def scores(rows: int, width: int) -> np.ndarray[tuple[int, int], np.dtype[np.flo
 @pytest.mark.parametrize("name", OUTPUTS)
 @pytest.mark.parametrize("rows", [1, 2, 7, 300])
 @pytest.mark.parametrize("warned", [False, True])
-def test_what_is_written_is_what_the_objects_say(name: str, rows: int, *, warned: bool) -> None:
-    """Bare and in a list, with warnings of some rows and without."""
+def test_written_predictions_equal_the_objects(name: str, rows: int, *, warned: bool) -> None:
+    """Single and in a list, with warnings of some rows and without."""
     output, width = OUTPUTS[name]
     numbers = scores(rows, width)
     warnings = {0: ["beyond ü"], rows - 1: ["a", '"b"']} if warned else {}
@@ -57,8 +57,8 @@ def test_what_is_written_is_what_the_objects_say(name: str, rows: int, *, warned
         assert written == orjson.dumps(expected, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def test_values_of_any_size_are_written_alike() -> None:
-    """The extremes of 32 bits, and what is almost whole."""
+def test_values_of_any_size_are_written_as_orjson_does() -> None:
+    """The extremes of 32 bits, and numbers that are almost whole."""
     output = ValueOutput(kind="value", name="price")
     ends = np.finfo(np.float32)
     numbers = np.array([[ends.max], [ends.tiny], [-ends.max], [1e16], [0.1], [-0.0]], np.float32)
