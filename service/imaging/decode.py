@@ -295,7 +295,7 @@ def _is_text(start: bytes) -> bool:
 def _damaged(kind: str, error: Exception) -> InvalidImage:
     if isinstance(error, MemoryError):
         return InvalidImage(
-            f"This {kind} file needs more memory than there is; send a smaller one."
+            f"This {kind} file needs more memory than is available; send a smaller one."
         )
     reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
     return InvalidImage(

@@ -170,8 +170,8 @@ def _center_on_canvas(box: Plane, height: int, width: int) -> Gray:
     """Place the center of mass in the middle, or as near to it as the whole box fits."""
     canvas = np.zeros((height, width), np.uint8)
     starts = [
-        int(np.clip(np.floor(side / 2 - center + 0.5), 0, side - taken))
-        for side, center, taken in zip(
+        int(np.clip(np.floor(side / 2 - center + 0.5), 0, side - length))
+        for side, center, length in zip(
             (height, width), _center_of_mass(box), box.shape, strict=True
         )
     ]

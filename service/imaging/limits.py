@@ -2,7 +2,7 @@
 
 A limit on pixels alone is not enough. The memory that decoders need per pixel differs by a factor
 of five, some formats allocate by numbers other than the image's size, and a small file can consist
-of so many parts that reading them takes seconds.
+of so many parts that reading it takes seconds.
 """
 
 import re
@@ -18,7 +18,7 @@ MAX_PIXELS = 24 * 1024**2
 
 # What Pillow allocates per pixel, in color or gray.
 BYTES_PER_PIXEL = 4
-# The memory that each pixel of the limit stands for: Pillow's, and one byte for a reduced copy. Any
+# The memory that each pixel of the limit allows: Pillow's, and one byte for a reduced copy. Any
 # image may take a constant amount in addition.
 _BYTES_OF_LIMIT = 5
 _CONSTANT_BYTES = 8 << 20
@@ -124,7 +124,7 @@ def require_declared(kind: str, size: tuple[int, int], max_pixels: int) -> None:
     """Reject an image by the size in its header, before its decoder is created.
 
     Raises:
-        InvalidImage: decoding would take more memory than ``max_pixels`` stand for.
+        InvalidImage: decoding would take more memory than ``max_pixels`` allow.
     """
     per_pixel = BYTES_PER_PIXEL + _DECODER_BYTES.get(kind, 0)
     require_pixels(size, min(max_pixels * _BYTES_OF_LIMIT // per_pixel, max_pixels))
@@ -145,7 +145,7 @@ def require_memory(kind: str, size: tuple[int, int], memory: int, max_pixels: in
     """Reject an image by the memory in bytes that decoding it takes.
 
     Raises:
-        InvalidImage: that is more than ``max_pixels`` stand for.
+        InvalidImage: that is more than ``max_pixels`` allow.
     """
     most = _BYTES_OF_LIMIT * max_pixels + _CONSTANT_BYTES
     if memory > most:

@@ -10,11 +10,11 @@ from tests.images import Pixels, encoded, image_input
 DIGIT = image_input(28, 28, channels=1, normalize="digit")
 
 
-def drawn(size: tuple[int, int], height: int, place: tuple[int, int], ink: int = 20) -> Pixels:
+def drawn(size: tuple[int, int], height: int, position: tuple[int, int], ink: int = 20) -> Pixels:
     """A printed 5 on light paper: the image's width and height, the type's, and its middle."""
     image = Image.new("L", size, 235)
     font = ImageFont.load_default(height)
-    ImageDraw.Draw(image).text(place, "5", fill=ink, font=font, anchor="mm")
+    ImageDraw.Draw(image).text(position, "5", fill=ink, font=font, anchor="mm")
     return np.asarray(image)
 
 

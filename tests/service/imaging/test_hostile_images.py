@@ -17,7 +17,7 @@ from tests.hostile_images import bombs, dots, hostile_images, tiff
 from tests.images import Pixels, encoded, image_input, png_chunk, png_of_size
 from tests.odd_images import odd_images
 
-COLOUR = image_input(12, 16)
+COLOR = image_input(12, 16)
 GREY = image_input(28, 28, channels=1)
 DIGIT = image_input(28, 28, channels=1, normalize="digit")
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO")
@@ -63,7 +63,7 @@ def icon_of(shape: tuple[int, int]) -> bytes:
 def seconds(content: bytes) -> float:
     """Measure the processor time to read or reject an image."""
     started = process_time()
-    outcome(content, COLOUR)
+    outcome(content, COLOR)
     return process_time() - started
 
 
@@ -79,7 +79,7 @@ def test_a_palette_image_without_a_palette_is_rejected() -> None:
     whole = png_of_size(28, 28, bytes(29 * 28))
     content = whole[:8] + png_chunk(b"IHDR", header) + whole[33:]
 
-    for rule in (COLOUR, GREY, DIGIT):
+    for rule in (COLOR, GREY, DIGIT):
         assert "indexed colors and no palette" in outcome(content, rule)
 
 
@@ -88,11 +88,11 @@ def test_invalid_palettes_and_transparency_are_read_or_rejected() -> None:
     pixels = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
     for image in (pixels, pixels.convert("P"), pixels.convert("RGB"), pixels.convert("1")):
         whole = encoded(image)
-        place = whole.index(b"IDAT") - 4
+        offset = whole.index(b"IDAT") - 4
         for kind in (b"PLTE", b"tRNS"):
             for length in (0, 1, 2, 3, 6, 256, 769, 2000):
-                content = whole[:place] + png_chunk(kind, b"\xff" * length) + whole[place:]
-                for rule in (COLOUR, GREY, DIGIT):
+                content = whole[:offset] + png_chunk(kind, b"\xff" * length) + whole[offset:]
+                for rule in (COLOR, GREY, DIGIT):
                     outcome(content, rule)
 
 
@@ -103,10 +103,16 @@ def test_a_truncated_or_changed_file_is_read_or_rejected(kind: str) -> None:
     image = Image.fromarray(pixels)
     whole = encoded(image, kind, **({"bitmap_format": "bmp"} if kind == "ICO" else {}))
 
-    for place in range(0, len(whole), max(len(whole) // 60, 1)):
-        for changed in (b"", bytes([whole[place] ^ 0x80]), b"\0", b"\xff" * 4, b"\x7f\xff\xff\xff"):
-            content = whole[:place] + changed + whole[place + len(changed) :]
-            outcome(content if changed else whole[:place], DIGIT)
+    for offset in range(0, len(whole), max(len(whole) // 60, 1)):
+        for changed in (
+            b"",
+            bytes([whole[offset] ^ 0x80]),
+            b"\0",
+            b"\xff" * 4,
+            b"\x7f\xff\xff\xff",
+        ):
+            content = whole[:offset] + changed + whole[offset + len(changed) :]
+            outcome(content if changed else whole[:offset], DIGIT)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (1, 5000), (5000, 1), (2, 3)])
@@ -116,7 +122,7 @@ def test_images_of_one_line_are_read_or_rejected(kind: str, shape: tuple[int, in
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     content = encoded(pixels, kind) if kind != "ICO" else icon_of(shape)
 
-    for rule in (COLOUR, GREY, DIGIT, image_input(9, 7, fit="crop"), image_input(9, 7, fit="pad")):
+    for rule in (COLOR, GREY, DIGIT, image_input(9, 7, fit="crop"), image_input(9, 7, fit="pad")):
         outcome(content, rule)
 
 
@@ -192,19 +198,19 @@ def test_the_limit_is_lower_for_formats_whose_decoders_take_more_memory() -> Non
     limits = {"PNG": 200_000, "WEBP": 640_000, "AVIF": 480_000}
 
     for kind, limit in limits.items():
-        assert outcome(content[kind], COLOUR) == ""
-        read_image(content[kind], COLOUR, max_pixels=limit)
+        assert outcome(content[kind], COLOR) == ""
+        read_image(content[kind], COLOR, max_pixels=limit)
         with pytest.raises(InvalidImage, match="500 x 400 pixels, and at most"):
-            read_image(content[kind], COLOUR, max_pixels=limit - 4)
+            read_image(content[kind], COLOR, max_pixels=limit - 4)
 
 
 def test_a_baseline_jpeg_may_have_more_pixels() -> None:
     """It is decoded at a reduced size, so photographs of phones are read."""
     content = encoded(Image.effect_noise((2000, 1500), 30), "JPEG")
 
-    read_image(content, COLOUR, max_pixels=400_000)
+    read_image(content, COLOR, max_pixels=400_000)
     with pytest.raises(InvalidImage, match="2,000 x 1,500 pixels, and at most 2,400,000 in all"):
-        read_image(content, COLOUR, max_pixels=300_000)
+        read_image(content, COLOR, max_pixels=300_000)
 
 
 def test_decoders_print_and_log_nothing() -> None:
@@ -237,9 +243,9 @@ def test_invalid_tiffs_are_rejected_in_many_threads_at_once() -> None:
     contents = [tiff((16, 50), strips, packing) for packing in (5, 8, 32773)] * 20
 
     with ThreadPoolExecutor(4) as threads:
-        said = list(threads.map(lambda content: outcome(content, COLOUR), contents))
+        messages = list(threads.map(lambda content: outcome(content, COLOR), contents))
 
-    assert all("damaged or cut short" in sentence for sentence in said)
+    assert all("damaged or cut short" in sentence for sentence in messages)
 
 
 def test_small_gray_png_files_are_read_with_the_same_result_by_both_readers() -> None:

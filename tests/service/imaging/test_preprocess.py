@@ -14,7 +14,7 @@ from service.imaging.preprocess import DECODER, InvalidImage, read_image
 from tests.images import Pixels, encoded, image_input, photograph, turned
 from tests.odd_images import bombs
 
-COLOUR = image_input(12, 16)
+COLOR = image_input(12, 16)
 GREY = image_input(12, 16, channels=1)
 SEEN = photograph(12, 16)
 LOSSLESS: dict[str, dict[str, Any]] = {
@@ -35,7 +35,7 @@ def test_an_image_of_the_right_size_is_not_changed(kind: str) -> None:
     """The pixels of all lossless formats are read exactly."""
     options = LOSSLESS.get(kind, {})
 
-    read = read_image(encoded(SEEN, kind, **options), COLOUR)
+    read = read_image(encoded(SEEN, kind, **options), COLOR)
 
     assert read.dtype == np.uint8
     assert np.abs(read.astype(int) - SEEN).max() <= (4 if kind == "AVIF" else 0)
@@ -58,7 +58,7 @@ def test_an_image_is_rotated_by_its_exif_orientation(orientation: int, kind: str
     stored = np.ascontiguousarray(as_stored)
 
     read = read_image(
-        encoded(stored, kind, exif=turned(orientation), **LOSSLESS.get(kind, {})), COLOUR
+        encoded(stored, kind, exif=turned(orientation), **LOSSLESS.get(kind, {})), COLOR
     )
 
     assert np.abs(read.astype(int) - SEEN).max() <= (3 if kind == "JPEG" else 0)
@@ -82,7 +82,7 @@ def test_a_palette_equals_its_colors() -> None:
     colors = np.asarray(few.convert("RGB"))
 
     for kind in ("PNG", "GIF", "BMP", "TIFF"):
-        assert np.array_equal(read_image(encoded(few, kind), COLOUR), colors)
+        assert np.array_equal(read_image(encoded(few, kind), COLOR), colors)
         assert np.abs(read_image(encoded(few, kind), GREY).astype(int) - luma(colors)).max() <= 1
 
 
@@ -123,7 +123,7 @@ def test_gray_is_the_luma_of_a_color() -> None:
 
     assert read.shape == (12, 16, 1)
     assert np.abs(read.astype(int) - luma(SEEN)).max() <= 1
-    again = read_image(encoded(read[:, :, 0]), COLOUR)
+    again = read_image(encoded(read[:, :, 0]), COLOR)
     assert np.array_equal(again, np.repeat(read, 3, axis=2))
 
 
@@ -184,7 +184,7 @@ def test_cmyk_is_converted() -> None:
     inks = Image.fromarray(SEEN).convert("CMYK")
 
     for kind in ("TIFF", "JPEG"):
-        read = read_image(encoded(inks, kind, **LOSSLESS.get(kind, {})), COLOUR)
+        read = read_image(encoded(inks, kind, **LOSSLESS.get(kind, {})), COLOR)
         assert np.abs(read.astype(int) - SEEN).max() <= 4
 
 
@@ -195,7 +195,7 @@ def test_the_first_of_several_frames_is_read() -> None:
 
     for kind in ("GIF", "PNG", "TIFF"):
         content = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
-        assert np.array_equal(read_image(content, COLOUR), first)
+        assert np.array_equal(read_image(content, COLOR), first)
 
 
 def test_the_largest_icon_is_read() -> None:
@@ -218,7 +218,7 @@ def test_an_image_of_another_shape_is_stretched_cropped_or_padded() -> None:
     cropped = read_image(content, image_input(8, 8, fit="crop"))
     padded = read_image(content, image_input(12, 12, fit="pad", background=77))
 
-    assert [tuple(stretched[4, place]) for place in (1, 6, 10)] == [
+    assert [tuple(stretched[4, column]) for column in (1, 6, 10)] == [
         (255, 0, 0),
         (0, 255, 0),
         (0, 0, 255),
@@ -274,10 +274,10 @@ def test_a_line_of_millions_of_pixels_takes_little_memory() -> None:
 )
 def test_other_files_are_rejected_with_their_type(content: bytes, message: str) -> None:
     """The message says what the file is and what to send."""
-    with pytest.raises(InvalidImage) as refused:
-        read_image(content, COLOUR)
+    with pytest.raises(InvalidImage) as error:
+        read_image(content, COLOR)
 
-    assert str(refused.value).startswith(message)
+    assert str(error.value).startswith(message)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "AVIF"])
@@ -288,23 +288,23 @@ def test_a_truncated_file_is_rejected(kind: str, share: float) -> None:
     whole = encoded(rng.integers(0, 256, (60, 80, 3), np.uint8), kind)
 
     with pytest.raises(InvalidImage, match="damaged or cut short"):
-        read_image(whole[: int(len(whole) * share)], COLOUR)
+        read_image(whole[: int(len(whole) * share)], COLOR)
 
 
 @pytest.mark.parametrize("bomb", bombs())
 def test_a_bomb_is_rejected_by_its_header(bomb: bytes) -> None:
     """The size in the header is checked before memory of that size is allocated."""
     with pytest.raises(InvalidImage, match=r"pixels, and at most [\d,]+ in all are supported for"):
-        read_image(bomb, COLOUR)
+        read_image(bomb, COLOR)
 
 
 def test_the_pixel_limit_is_a_parameter() -> None:
     """An image above the limit is rejected, and one at the limit is read."""
     content = encoded(SEEN)
 
-    assert read_image(content, COLOUR, max_pixels=12 * 16).shape == (12, 16, 3)
+    assert read_image(content, COLOR, max_pixels=12 * 16).shape == (12, 16, 3)
     with pytest.raises(InvalidImage, match="has 16 x 12 pixels, and at most 191 in all"):
-        read_image(content, COLOUR, max_pixels=191)
+        read_image(content, COLOR, max_pixels=191)
 
 
 def test_a_jpeg_of_hundreds_of_scans_is_rejected() -> None:
@@ -313,7 +313,7 @@ def test_a_jpeg_of_hundreds_of_scans_is_rejected() -> None:
     scan = content[content.index(b"\xff\xda") : -2]
 
     with pytest.raises(InvalidImage, match=r"made of \d+ scans"):
-        read_image(content[:-2] + scan * 200 + b"\xff\xd9", COLOUR)
+        read_image(content[:-2] + scan * 200 + b"\xff\xd9", COLOR)
 
 
 def test_damaged_metadata_of_an_intact_image_is_ignored() -> None:
@@ -336,10 +336,10 @@ def test_damaged_metadata_of_an_intact_image_is_ignored() -> None:
 def test_many_threads_read_the_same_pixels() -> None:
     """Images may be read in several threads at the same time."""
     contents = [encoded(photograph(300, 400, seed), "JPEG") for seed in range(8)]
-    alone = [read_image(content, COLOUR) for content in contents]
+    alone = [read_image(content, COLOR) for content in contents]
 
     with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(lambda content: read_image(content, COLOUR), contents * 4))
+        together = list(threads.map(lambda content: read_image(content, COLOR), contents * 4))
 
     assert all(np.array_equal(a, b) for a, b in zip(alone * 4, together, strict=True))
 

@@ -92,7 +92,7 @@ def test_an_output_that_is_not_finite_is_an_error(models: Path, start: StartApp)
     answer = start().post("/models/price/predict", json=[{"size": 1}, {"size": 3e38}])
 
     assert (answer.status_code, answer.json()["code"]) == (400, "input_refused")
-    assert "its answer to row 1 is not a finite number" in answer.json()["error"]
+    assert "its prediction for row 1 is not a finite number" in answer.json()["error"]
 
 
 def test_a_model_returns_its_features_and_its_execution(models: Path, start: StartApp) -> None:
