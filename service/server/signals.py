@@ -14,7 +14,7 @@ import threading
 import time
 from types import FrameType
 
-from service.engine.readiness import Readiness
+from service.engine.registry import Readiness
 from service.observability.logs import flush_logs
 from service.workers.coordination import ModelControl
 

@@ -116,7 +116,7 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
 
 
 def target_column(table: Table, target: str) -> str:
-    """The target by its name, or by its position from 1.
+    """Return the target by its name, or by its position from 1.
 
     Raises:
         DataError: there is no such column.
@@ -128,13 +128,13 @@ def target_column(table: Table, target: str) -> str:
 
 
 def model_name(file_name: str) -> str:
-    """A valid model name for a file name."""
+    """Return a valid model name for a file name."""
     letters = unicodedata.normalize("NFKD", file_name.casefold()).encode("ascii", "ignore")
     return re.sub(r"[^a-z0-9]+", "_", letters.decode()).strip("_") or "model"
 
 
 def _coordinates(features: list[Feature]) -> list[tuple[str, str]]:
-    """The columns with the names of longitude and latitude."""
+    """Return the columns with the names of longitude and latitude."""
     numbers = [feature.name for feature in features if feature.type == "number"]
     longitudes = [name for name in numbers if name.lower() in ("longitude", "long", "lng", "lon")]
     latitudes = [name for name in numbers if name.lower() in ("latitude", "lat")]
@@ -142,14 +142,14 @@ def _coordinates(features: list[Feature]) -> list[tuple[str, str]]:
 
 
 def default_family(rows: int, *, classes: bool) -> str:
-    """An MLP if there are enough rows, else a linear family."""
+    """Return an MLP if there are enough rows, else a linear family."""
     if rows >= _MLP_FROM_ROWS:
         return "mlp"
     return "logistic" if classes else "linear"
 
 
 def default_split(target: Floats, *, classes: bool) -> dict[str, Any]:
-    """A fifth for the test set; small tables also have folds, and tiny ones only folds.
+    """Return a fifth as the test set; small tables also have folds, and tiny ones only folds.
 
     Where the validation set is too small for prediction intervals, the model is so small that
     out-of-fold predictions cost little.
@@ -171,7 +171,7 @@ def default_split(target: Floats, *, classes: bool) -> dict[str, Any]:
 def default_network(
     family: str, rows: int, features: Sequence[Feature], labels: int
 ) -> dict[str, Any]:
-    """The network section; tables with many columns have fewer bins per number.
+    """Return the network section; tables with many columns have fewer bins per number.
 
     A binary target has less information than a number or one of many labels, so its network is
     smaller and has more dropout.
@@ -190,7 +190,7 @@ def default_network(
 
 
 def default_training(family: str, rows: int, columns: int, labels: int) -> dict[str, Any]:
-    """The training section, by the optimizer of the family."""
+    """Return the training section, by the optimizer of the family."""
     optimizer = TABLE_FAMILIES[family].draft_optimizer
     if optimizer == "SGD":
         return {"optimizer": "SGD", "learning_rate": 1.0, "epochs": 100, "batch_size": 1}
@@ -200,7 +200,7 @@ def default_training(family: str, rows: int, columns: int, labels: int) -> dict[
 
 
 def _full_batches(rows: int, columns: int) -> dict[str, Any]:
-    """Full batches to the optimum; few rows per column need a stronger penalty."""
+    """Train on full batches to the optimum; few rows per column need a stronger penalty."""
     return {
         "optimizer": "LBFGS",
         "learning_rate": 1.0,
@@ -212,7 +212,7 @@ def _full_batches(rows: int, columns: int) -> dict[str, Any]:
 
 
 def _mini_batches(rows: int, labels: int) -> dict[str, Any]:
-    """Mini-batches; small tables have more epochs, and many labels smaller batches."""
+    """Train on mini-batches; small tables have more epochs, and many labels smaller batches."""
     return {
         "optimizer": "AdamW",
         "learning_rate": 0.001 if labels == _BINARY else 0.002,

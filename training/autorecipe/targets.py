@@ -32,7 +32,7 @@ class InferredTarget:
 
 
 def infer_target(table: Table, column: str, family: str | None) -> InferredTarget:
-    """Words and a few repeated integers are labels; other numbers are a regression target.
+    """Infer the target: words and a few repeated integers are labels, other numbers a value.
 
     Args:
         table: the whole table.
@@ -67,7 +67,7 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
 
 
 def missing_words(table: Table, column: str) -> list[str]:
-    """The words for missing values; without `None`, if that is a frequent label.
+    """Return the words for missing values; without `None`, if that is a frequent label.
 
     Args:
         table: the complete table, with only blank cells missing.

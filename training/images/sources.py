@@ -15,7 +15,7 @@ from training.data.sources import GITHUB, Folders, Source, find
 from training.data.split import hold_out
 from training.errors import DataError, DataSetNotFound
 from training.images.dataset import Bytes, ImageSet
-from training.images.folder import LeftOut, read_folder
+from training.images.folder import SkippedFile, read_folder
 from training.recipe.image import ImageData, ImageRecipe
 
 # The mirror that torchvision uses; it has no commits, so only the sha256 pins the files.
@@ -57,7 +57,7 @@ class LoadedImages:
     training: ImageSet
     validation: ImageSet | None
     test: ImageSet | None
-    left_out: list[LeftOut]
+    left_out: list[SkippedFile]
 
     @property
     def images(self) -> int:
@@ -95,7 +95,7 @@ def load_images(
 
 
 def split_images(found: LoadedImages, recipe: ImageRecipe) -> tuple[ImageSet, ImageSet, ImageSet]:
-    """Training, validation and test set; missing ones are split off the training set.
+    """Split images into training, validation and test set, unless the data set defines them.
 
     Raises:
         DataError: a class has too few images.
@@ -185,7 +185,7 @@ def _public_folder(name: str, folders: Folders) -> Path:
 
 
 def read_idx(path: Path) -> Bytes:
-    """The array of an idx file of bytes, plain or gzipped.
+    """Read the array of an idx file of bytes, plain or gzipped.
 
     Raises:
         DataError: it cannot be read, or is not an idx file.
@@ -214,7 +214,7 @@ def read_idx(path: Path) -> Bytes:
 
 
 def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Image and label files of each set in a folder with MNIST's file names; else empty."""
+    """Find image and label files with MNIST's names in a folder, by set; empty without them."""
     found = {}
     for part, prefix in PARTS.items():
         names = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
