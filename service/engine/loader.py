@@ -222,9 +222,7 @@ class VersionLoader:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.cache = ModelCache(settings.memory_budget_mib, settings.max_loaded_models, metrics)
         self._settings = settings
-        self._limits = Limits(
-            settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds
-        )
+        self._limits = Limits.from_settings(settings)
         self._metrics = metrics
         self._semaphore = asyncio.Semaphore(_CONCURRENT_LOADS)
         isolated = settings.load_isolation == "process"
