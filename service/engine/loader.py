@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
-from service.bundle.errors import BundleError, NotOnnx
+from service.bundle.errors import BundleError, InvalidOnnxFile
 from service.bundle.onnx_file import GraphFacts, OnnxFile
 from service.bundle.store import (
     MODEL,
@@ -387,7 +387,7 @@ def _open_bare(candidate: Candidate, plan: ExecutionPlan, limits: Limits) -> _Op
     """
     try:
         onnx = read_onnx(candidate.folder / MODEL)
-    except NotOnnx as error:
+    except InvalidOnnxFile as error:
         raise GraphRejected(str(error)) from error
     try:
         weights = read_weights(candidate.folder, onnx.graph)
