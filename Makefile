@@ -10,6 +10,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 serve: $(VENV)/serving
 	$(BIN)/python -m service
 
+# Tests start many processes and rewrite many modules: compiling each once, in spite of the
+# environment, takes a quarter off the time of all tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 # All tests run with two workers for each core, because half of the time they wait for servers.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 WORKERS ?= $(shell echo $$((2 * $(CORES))))

@@ -22,9 +22,9 @@ with atheris.instrument_imports(include=["service"]):
     from service.codecs.csv_header import find_columns, open_csv
     from service.codecs.features import FeatureCodec
     from service.codecs.json_reader import parse_json, rows_of_numbers
-    from service.codecs.ndjson_reader import JsonRows
-    from service.codecs.options import read_parameters
-    from service.codecs.row_batch import Reader
+    from service.codecs.ndjson import NdjsonReader
+    from service.codecs.outputs import read_parameters
+    from service.codecs.row_batch import TableReader
     from service.errors import OnwardError
     from service.tabletext.cells import Numerals, find_decimal
     from service.tabletext.dialect import sniff
@@ -56,7 +56,7 @@ def csv_rows(data: bytes) -> None:
 def ndjson(data: bytes) -> None:
     """A body of newline-delimited JSON."""
     with suppress(OnwardError):
-        _read(JsonRows(_CODEC, 4096), data)
+        _read(NdjsonReader(_CODEC, 4096), data)
 
 
 def layout(data: bytes) -> None:
@@ -128,7 +128,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 TARGETS |= {**fuzz_images.TARGETS, **fuzz_protocols.TARGETS}
 
 
-def _read(reader: Reader, data: bytes) -> None:
+def _read(reader: TableReader, data: bytes) -> None:
     """Read all rows, as a table that arrives is read."""
     reader.feed(data)
     while reader.take(_ROWS_AT_ONCE) is not None:

@@ -15,7 +15,7 @@ from service.api.native.protocol import NativeProtocol
 from service.api.v1.protocol import V1Protocol
 from service.api.v2.protocol import V2Protocol
 from service.api.v2.shared_memory import Regions
-from service.cli.one_model import one_model
+from service.cli.score import loaded_model
 from service.codecs.endpoint import Endpoints
 from service.engine.model import ServedModel
 from service.errors import OnwardError
@@ -34,7 +34,7 @@ _ENDPOINTS = Endpoints(_SETTINGS, _LIMITS)
 def _opened(name: str) -> ServedModel:
     """A model that stays open as long as the process lives."""
     return asyncio.new_event_loop().run_until_complete(
-        one_model(_SETTINGS, name, None).__aenter__()  # never closed
+        loaded_model(_SETTINGS, name, None).__aenter__()  # never closed
     )
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.page import replace_section
-from service.bundle.policy_file import change_policy
+from service.bundle.policy import change_policy
 from service.bundle.store import EXAMPLES, MANIFEST, MODEL, digest_of
 from tests.models import publish_price
 

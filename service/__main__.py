@@ -1,4 +1,4 @@
-"""The commands: ``onward``, and ``python -m service``, which serves where none is named."""
+"""The command lines ``onward`` and ``python -m service``, which serves without a command."""
 
 import argparse
 import contextlib
@@ -21,25 +21,25 @@ from service.engine.devices import available_cores
 from service.engine.session import choose_device
 from service.errors import CannotStart, NoModels, OnwardError
 from service.observability.logs import configure_logging, flush_logs
-from service.server.open_files import raise_open_files_limit
-from service.server.sockets import Server, bound, port_of_workers
+from service.server.connections import raise_open_files_limit
+from service.server.sockets import Server, bind_socket, bind_workers_socket
 from service.server.supervisor import Supervisor
 from service.settings import Settings, misspelt_variables
 from service.spelling import nearest
 from service.workers.ipc import WORKERS_FOLDER, runtime_dir
 
 _USAGE_ERROR = 2
-# After its own bound a worker has so long to end; then its supervisor ends it.
-_LAST_SECONDS = 1.5
+# How much longer than its own limit a worker may take to stop before the supervisor kills it.
+_STOP_MARGIN_SECONDS = 1.5
 
 _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``python -m service``: run a command; without one, serve.
+    """Run ``python -m service``: a command or, without one, the server.
 
     Returns:
-        2 where the options or the machine do not allow it.
+        The exit status; 2 if an option is invalid or cannot be applied on this machine.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     if not words or words[0].startswith("-"):
@@ -48,10 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def onward(arguments: Sequence[str] | None = None) -> int:
-    """``onward``, the console command: run a command of the service or of training.
-
-    Without a command it lists them.
-    """
+    """Run ``onward``: a command of the service or of training; without one, list them."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     if not words or words[0] in {"-h", "--help", "help"}:
         sys.stdout.write(_overview())
@@ -62,7 +59,7 @@ def onward(arguments: Sequence[str] | None = None) -> int:
 
 
 def serve(arguments: Sequence[str]) -> int:
-    """Serve the models folder until a signal ends it."""
+    """Serve the models folder until a signal stops the service."""
     try:
         settings = read_settings(vars(_parser().parse_args(arguments)))
         if settings.workers == 0:
@@ -128,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_machine(settings: Settings) -> None:
-    """Find out before any worker starts what would stop each of them."""
+    """Check before any worker starts what would prevent each of them from starting."""
     choose_device(settings.device)
     if not settings.models.is_dir():
         raise NoModels(settings.models)
@@ -137,29 +134,29 @@ def _check_machine(settings: Settings) -> None:
             "Shared memory is known only to the worker that registered it; use one worker, or "
             "ONWARD_SHARED_MEMORY=none."
         )
-    bound(settings.host, settings.port).close()
+    bind_socket(settings.host, settings.port).close()
 
 
 def _serve(settings: Settings) -> None:
     options = {
         "host": settings.host,
         "port": settings.port,
-        # As Linux has it by default. In a flood a shorter queue overflows, and then the kernel
-        # ignores honest clients too: they try again only after a second.
+        # The default of Linux. A shorter queue overflows in a flood of connections, and then other
+        # clients' connections are dropped too, and retried only after a second.
         "backlog": 4096,
         "log_config": None,
         "access_log": False,
         "server_header": False,
-        # Nothing here asks who called, or by which scheme.
+        # Nothing uses the address of the client or the scheme.
         "proxy_headers": False,
-        # By name: a worker imports it after it has begun to answer its supervisor.
+        # By name, so that a worker imports it only after its health checks have begun.
         "http": "service.server.fast_path:FastPathProtocol",
         "timeout_graceful_shutdown": settings.deadline_seconds,
     }
     if settings.workers == 1:
         config = uvicorn.Config(create_app(settings), **options)  # type: ignore[arg-type] # a dict of several types
         with contextlib.suppress(KeyboardInterrupt):
-            Server(config).serve_on(bound(settings.host, settings.port))
+            Server(config).serve_on(bind_socket(settings.host, settings.port))
         return
     os.environ.update(
         {
@@ -177,10 +174,10 @@ def _serve(settings: Settings) -> None:
         )
         Supervisor(
             config,
-            port_of_workers(settings.host, settings.port),
+            bind_workers_socket(settings.host, settings.port),
             folder,
             health_seconds=settings.worker_health_seconds,
-            stop_seconds=settings.drain_seconds + settings.deadline_seconds + _LAST_SECONDS,
+            stop_seconds=settings.drain_seconds + settings.deadline_seconds + _STOP_MARGIN_SECONDS,
         ).serve()
 
 

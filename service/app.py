@@ -1,4 +1,4 @@
-"""The only place where the service's parts meet."""
+"""Creates the FastAPI app and connects the parts of the service."""
 
 import asyncio
 import gc
@@ -24,7 +24,7 @@ from service.api.inference import FastInference
 from service.api.inference_service import InferenceService
 from service.api.middleware import RequestContext
 from service.api.native.protocol import NativePredictions, NativeProtocol, native_router
-from service.api.native.tables import TableExchange
+from service.api.native.tables import TableHandler
 from service.api.openapi import model_paths
 from service.api.recorder import RequestRecorder
 from service.api.routing import (
@@ -61,7 +61,7 @@ _log = logging.getLogger(__name__)
 
 
 class Onward(FastAPI):
-    """FastAPI whose OpenAPI document also tells each model's own paths."""
+    """A FastAPI app whose OpenAPI document has the paths of each model."""
 
     def __init__(
         self,
@@ -69,43 +69,43 @@ class Onward(FastAPI):
         settings: Settings,
         **options: Any,  # noqa: ANN401 - FastAPI's own
     ) -> None:
-        # Its routes for the document and the pages are replaced by `documentation_router`.
+        # `documentation_router` replaces FastAPI's routes for the document and its pages.
         super().__init__(**options, openapi_url=None)
-        of_model = partial(model_paths, max_explained_rows=settings.max_explained_rows)
-        self.documentation = Documentation(registry, super().openapi, of_model)
+        paths_of_model = partial(model_paths, max_explained_rows=settings.max_explained_rows)
+        self.documentation = Documentation(registry, super().openapi, paths_of_model)
         self.fast_path: FastPath | None = None
-        """What `service.server.fast_path` needs; other servers do not use it."""
+        """Used by `service.server.fast_path`, and not by other servers."""
         self.entry: ASGIApp = self.route
-        """What serves HTTP requests: the app's own layers around FastAPI's."""
+        """The app's own middleware around FastAPI."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or the lifespan."""
+        """Handle a request or the lifespan."""
         serve = self.entry if scope["type"] == "http" else self.route
         await serve(scope, receive, send)
 
     async def route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve by FastAPI's layers and its router."""
+        """Handle a request with FastAPI's middleware and router."""
         await super().__call__(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """FastAPI's layers but for the outermost, which would respond to errors in its own way."""
+        """Build FastAPI's middleware without the outermost, which has its own error responses."""
         stack = super().build_middleware_stack()
         return stack.app if isinstance(stack, ServerErrorMiddleware) else stack
 
     def openapi(self) -> dict[str, Any]:
-        """The document for the models as they are now."""
+        """Return the OpenAPI document for the current models."""
         document: dict[str, Any] = json.loads(self.documentation.content())
         return document
 
 
 def create_app(settings: Settings, context: WorkerContext | None = None) -> Onward:
-    """The service as one ASGI application; models are loaded when its lifespan starts.
+    """Create the service as an ASGI app, which loads the models when its lifespan starts.
 
-    Starting raises `DeviceUnavailable` or `NoModels` where the settings cannot be met.
+    The start raises `DeviceUnavailable` or `NoModels` if the settings cannot be applied.
 
     Args:
-        settings: the service's options.
-        context: what this worker shares with the others, if there are several.
+        settings: of the service.
+        context: what this worker shares with the other workers, if there are several.
     """
     metrics = Metrics()
     worker = Worker(settings, metrics, context or WorkerContext())
@@ -123,9 +123,9 @@ def create_app(settings: Settings, context: WorkerContext | None = None) -> Onwa
     endpoints = Endpoints(settings, limits)
     mirror = ShadowMirror(worker.registry, shadows)
     service = InferenceService(worker, endpoints, metrics, mirror, settings, limits)
-    exchange = TableExchange(service, metrics, settings, limits)
+    tables = TableHandler(service, metrics, settings, limits)
     native = NativeProtocol(limits)
-    predictions = NativePredictions(service, native, exchange, limits)
+    predictions = NativePredictions(service, native, tables, limits)
     v1 = V1Protocol(limits)
     v2 = V2Protocol(Regions(allowed=settings.shared_memory == "system"), limits)
     for router in (
@@ -154,7 +154,7 @@ def create_app(settings: Settings, context: WorkerContext | None = None) -> Onwa
 
 
 def create_app_from_environment() -> Onward:
-    """What each of several workers calls; their settings travel in the environment."""
+    """Create the app in one of several workers, whose settings are in the environment."""
     settings = Settings()
     limited = settings.log_requests != "all"
     configure_logging(settings.log_format, settings.log_level, limited=limited)
@@ -167,7 +167,7 @@ def create_app_from_environment() -> Onward:
 def _lifespan(
     worker: Worker, shadows: ShadowRunner, settings: Settings
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """From the loading of the models until the last answer is out."""
+    """Load the models at the start, and release everything at the end."""
     signals = Signals(
         worker.readiness,
         worker.control,
@@ -180,16 +180,16 @@ def _lifespan(
         map_large_blocks()
         await worker.start()
         signals.install()
-        # What start-up made lives as long as the process; the collector need not look at it again.
+        # Objects of the startup live as long as the process; exclude them from garbage collection.
         gc.collect()
         gc.freeze()
-        watches = settings.poll_seconds > 0
-        working = [asyncio.create_task(worker.reconciler.watch())] if watches else []
-        working.append(asyncio.create_task(worker.totals.write_often()))
+        tasks = [asyncio.create_task(worker.totals.write_often())]
+        if settings.poll_seconds > 0:
+            tasks.append(asyncio.create_task(worker.reconciler.watch()))
         yield
         worker.readiness.drain()
         signals.remove()
-        for task in working:
+        for task in tasks:
             task.cancel()
         shadows.close()
         await worker.control.close()

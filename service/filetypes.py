@@ -1,11 +1,11 @@
-"""What a file is, according to its first bytes."""
+"""Detect the type of a file by its first bytes."""
 
 import re
 from typing import NamedTuple
 
-# A file's type is decided within so many bytes.
+# The first bytes of a file that are compared with signatures.
 _SIGNATURE_BYTES = 2048
-# What a text file may have before its first character: a byte-order mark and white space.
+# A text file may begin with a byte-order mark and white space.
 _BLANK = rb"(?:\xef\xbb\xbf)?\s{0,100}+"
 _XML = rb"(?:<\?xml.{0,400}?)?(?:<!--.{0,400}?-->\s{0,400}+)?"
 
@@ -20,7 +20,7 @@ class FileType(NamedTuple):
     image_format: str | None = None
     """The name of the format, if it is an image."""
     advice: str | None = None
-    """How to make an image of it."""
+    """How to convert it to an image."""
     resembles_text: bool = False
     """Whether a table or a JSON document may have the same beginning."""
 
@@ -95,12 +95,12 @@ FILE_TYPES = (
 
 
 def identify(content: bytes) -> FileType | None:
-    """The type of a file that begins with ``content``, or None where it has no known signature."""
+    """Return the type of a file that begins with ``content``; None without a known signature."""
     start = content[:_SIGNATURE_BYTES]
     return next((known for known in FILE_TYPES if known.signature.match(start)), None)
 
 
 def recognised(content: bytes) -> str | None:
-    """What a body is that should be a table or JSON, or None where it may be one."""
+    """Describe a body that is certainly neither a table nor JSON; None for any other."""
     found = identify(content)
     return None if found is None or found.resembles_text else found.description

@@ -1,8 +1,7 @@
-"""Limits that the requests of one process share, checked before work starts.
+"""Limits on single requests, and quotas that all requests of a process share.
 
-Each limit is a setting. A request that exceeds one is rejected at once, and counted by the code of
-its error. Limits on what a single request may hold are checked here too, so that every protocol
-applies the same rule.
+Each limit is a setting and is checked before work starts. A request that exceeds one is rejected
+immediately, and counted by its error code. All protocols use the same checks.
 """
 
 from collections.abc import Callable
@@ -27,62 +26,62 @@ from service.settings import Settings
 CountRejection = Callable[[str], None]
 
 QUOTAS = "onward.quotas"
-"""In an ASGI scope: the `RequestQuotas` of its request."""
+"""The key of a request's `RequestQuotas` in its ASGI scope."""
 UNCOUNTED_BODY_BYTES = 64 * 1024
-"""Up to this size bodies are not counted; the number of connections bounds them."""
+"""Bodies up to this size are not counted; the number of connections limits them."""
 
-# Each value of a JSON document but the first of its container follows one of these. An array or an
-# object counts twice, for it takes twice the time and memory of a number.
+# Each value in a JSON document follows one of these. Arrays and objects count twice, because they
+# take twice the time and memory of a number.
 _JSON_SEPARATORS = ((b",", 1), (b":", 1), (b"[", 2), (b"{", 2))
-# A separator is counted at 1 GB/s with the interpreter locked; other threads run between pieces.
+# Counting separators holds the interpreter lock, at 1 GB/s; other threads run between pieces.
 _PIECE_BYTES = 1024 * 1024
-# The most that orjson and simdjson take for a value, measured over lists, objects, nested and empty
-# ones, long and short keys, numbers and strings: docs/decisions/0023-limits.md.
+# The most memory that orjson or simdjson takes for a value, measured with lists and objects (nested
+# or empty), long and short keys, numbers and strings: docs/decisions/0023-limits.md.
 _BYTES_PER_JSON_VALUE = 112
-# A string is copied once more where base64 is decoded or an error shows a part of it. Python stores
-# its characters in one, two or four bytes each, by the widest of them.
+# Memory for strings, as a multiple of the encoded text: decoding base64 and error messages copy
+# strings again, and Python stores each character in one, two or four bytes.
 _COPIES_OF_JSON = (2, 4, 10)
-# A string of a BYTES tensor: its object, and its references in a list and an array.
+# Per string of a BYTES tensor: the object, and its references in a list and an array.
 _BYTES_PER_STRING = 100
 _STRING_PREFIX_BYTES = 4
 _COPIES_OF_STRINGS = 4
 _COPIES_OF_BINARY = 2
-# A body may take so long to arrive, whoever else wants its place.
+# A body is not interrupted while it has been arriving for less than this.
 _RECENT_SECONDS = 5.0
-# Short bodies of a repeated row are compressed better than any limit on the ratio would allow.
+# Small bodies of repeated rows compress better than any reasonable limit on the ratio.
 _RATIO_CHECKED_ABOVE_BYTES = 1024 * 1024
 
 
 class ArrivingBody(Protocol):
-    """A request body that is waited for."""
+    """A request body that is still arriving."""
 
     def holds(self, quota: "Quota") -> bool:
-        """Whether its request holds some of a quota."""
+        """Return whether its request holds some of a quota."""
 
     def interrupt(self, error: OnwardError) -> None:
-        """End the wait for its client with this error."""
+        """Stop waiting for the body, and reject its request with this error."""
 
 
 class ArrivingBodies:
-    """The request bodies that are arriving, the oldest first; only for use on the event loop.
+    """The request bodies that are still arriving, oldest first. Not thread-safe.
 
-    A client that sends slowly holds some of a quota all the while. Where a quota is used up, the
-    body that has been arriving longest is rejected too, so that no client can keep all of it.
+    A client that sends slowly holds some of a quota all the while. If a quota is used up, the body
+    that has been arriving longest is rejected too, so that slow clients cannot block it.
     """
 
     def __init__(self) -> None:
         self._since: dict[ArrivingBody, float] = {}
 
     def add(self, body: ArrivingBody) -> None:
-        """Note that a body has begun to arrive."""
+        """Add a body that has begun to arrive."""
         self._since.setdefault(body, monotonic())
 
     def remove(self, body: ArrivingBody) -> None:
-        """Forget a body that has arrived, or has been given up."""
+        """Remove a body that has arrived or was rejected."""
         self._since.pop(body, None)
 
     def make_room(self, quota: "Quota", error: OnwardError) -> None:
-        """Reject the oldest body whose request holds some of this quota, unless all are recent."""
+        """Reject the oldest body that holds some of this quota, unless it began recently."""
         now = monotonic()
         for body, since in self._since.items():
             if now - since < _RECENT_SECONDS:
@@ -94,13 +93,13 @@ class ArrivingBodies:
 
 
 class Quota:
-    """An amount that all requests of a process share; only for use on the event loop.
+    """An amount that all requests of a process share. Not thread-safe.
 
     Args:
         limit: the most that may be in use.
-        error: makes the error of a request that would exceed it, given the limit.
+        error: creates the error of a request that would exceed the limit, given the limit.
         count: called with the code of each such error.
-        arriving: the bodies of which one is rejected to make room.
+        arriving: if the quota is used up, one of these bodies is rejected to make room.
     """
 
     __slots__ = ("_arriving", "_count", "_error", "limit", "used")
@@ -119,15 +118,15 @@ class Quota:
         self._arriving = arriving
 
     def acquire(self, amount: int = 1) -> None:
-        """Take an amount; raises this quota's error where that would exceed the limit."""
+        """Take an amount; raise the quota's error if that would exceed the limit."""
         if self.used + amount > self.limit:
-            # Not a local variable: with its traceback it would be a cycle, which would keep what
-            # the frames above hold, such as a body, until the next garbage collection.
+            # In a local variable, the error and its traceback would form a reference cycle, which
+            # would keep objects of the calling frames, such as a body, until they are collected.
             raise self.rejection()
         self.used += amount
 
     def rejection(self) -> OnwardError:
-        """The error of a request that would exceed the limit, counted."""
+        """Create and count the error of a request that would exceed the limit."""
         if self._arriving is not None:
             self._arriving.make_room(self, self._error(self.limit))
         error = self._error(self.limit)
@@ -135,20 +134,20 @@ class Quota:
         return error
 
     def release(self, amount: int = 1) -> None:
-        """Give an amount back."""
+        """Return an amount to the quota."""
         self.used -= amount
 
     def hold(self, amount: int = 0) -> "Reservation":
-        """An amount that one request holds, to be used as a context manager."""
+        """Return a context manager that holds an amount for one request."""
         return Reservation(self, amount)
 
 
 class Reservation:
-    """What one request holds of a quota. Leaving the context gives all of it back.
+    """The amount of a quota that one request holds; released on leaving the context.
 
     Args:
         quota: shared by all requests.
-        amount: taken on entering the context.
+        amount: acquired on entering the context.
     """
 
     __slots__ = ("_quota", "amount")
@@ -158,40 +157,40 @@ class Reservation:
         self.amount = amount
 
     def __enter__(self) -> Self:
-        """Take the amount; raises the quota's error where that would exceed its limit."""
+        """Acquire the amount; raise the quota's error if that would exceed its limit."""
         self._quota.acquire(self.amount)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give back all that is held."""
+        """Release all of it."""
         self._quota.release(self.amount)
         self.amount = 0
 
     def add(self, amount: int) -> None:
-        """Take more; raises the quota's error where that would exceed its limit."""
+        """Acquire more; raise the quota's error if that would exceed its limit."""
         self._quota.acquire(amount)
         self.amount += amount
 
-    def give_back(self, amount: int) -> None:
-        """Give a part back early."""
+    def subtract(self, amount: int) -> None:
+        """Release a part of it."""
         self._quota.release(amount)
         self.amount -= amount
 
     def set(self, amount: int) -> None:
-        """Hold this amount instead; raises the quota's error where that would exceed its limit."""
+        """Change the amount; raise the quota's error if that would exceed its limit."""
         if amount > self.amount:
             self.add(amount - self.amount)
         else:
-            self.give_back(self.amount - amount)
+            self.subtract(self.amount - amount)
 
     def move(self) -> "Reservation":
-        """A reservation of all that is held; this one then holds nothing."""
+        """Move the amount to a new reservation; this one then holds nothing."""
         moved = Reservation(self._quota)
         moved.amount, self.amount = self.amount, 0
         return moved
 
     def release(self) -> None:
-        """Give all of it back."""
+        """Release all of it."""
         self.__exit__()
 
 
@@ -218,33 +217,33 @@ class Limits:
         self.body_bytes = Quota(
             settings.max_bytes_in_flight, TooManyBytesInFlight, count, self.arriving
         )
-        """Bytes of bodies, compressed, decompressed and parsed."""
+        """Bytes of bodies and responses, compressed, decompressed and parsed."""
         self.spool_bytes = Quota(settings.max_spool_bytes, lambda _: SpoolFull(), count)
         """Bytes of responses in temporary files."""
 
     def rejected(self, error: OnwardError) -> OnwardError:
-        """Count a rejection; gives the error back, to be raised."""
+        """Count an error and return it, to be raised."""
         self._count(error.code)
         return error
 
     def require_query(self, query: bytes) -> None:
-        """Reject a query string with too many parameters.
+        """Check the number of parameters in a query string.
 
         Raises:
-            TooManyQueryParameters: it has.
+            TooManyQueryParameters: there are too many.
         """
         if query and query.count(b"&") + query.count(b";") >= self._max_query_parameters:
             raise self.rejected(TooManyQueryParameters(self._max_query_parameters))
 
     def require_json(self, body: bytes) -> int:
-        """Reject a JSON body with too many values, before it is parsed; from any thread.
+        """Check the number of values in a JSON body before it is parsed. Thread-safe.
 
         Returns:
-            The number of values, arrays and objects twice, or more: separators within strings
-            count too.
+            An upper bound of the number of values, with arrays and objects counted twice:
+            separators within strings count too.
 
         Raises:
-            TooManyJsonMembers: it has too many.
+            TooManyJsonMembers: there are too many.
         """
         values = 0
         for start in range(0, len(body), _PIECE_BYTES):
@@ -254,25 +253,25 @@ class Limits:
         return values
 
     def require_values(self, values: int) -> None:
-        """Reject a request with too many values that become Python objects.
+        """Check the number of values that become Python objects.
 
         Raises:
-            TooManyJsonMembers: it has.
+            TooManyJsonMembers: there are too many.
         """
         if values > self._max_json_members:
             raise self.rejected(TooManyJsonMembers(self._max_json_members))
 
     def decoded_bytes(self, body: bytes, json_bytes: int, *, strings: bool) -> int:
-        """The most memory that decoding a body takes, beyond the body; from any thread.
+        """Return the most bytes that decoding a body takes in addition to the body. Thread-safe.
 
         Args:
-            body: the whole body.
+            body: the complete body.
             json_bytes: how many of its first bytes are JSON.
-            strings: whether the others may be a BYTES tensor.
+            strings: whether the other bytes may be a BYTES tensor.
 
         Raises:
             TooManyJsonMembers: the JSON has too many values.
-            ParsedBodyTooLarge: no budget would be large enough.
+            ParsedBodyTooLarge: decoding takes more than all requests together may hold.
         """
         needed = 0
         if json_bytes:
@@ -290,39 +289,39 @@ class Limits:
         return needed
 
     def require_ratio(self, compressed: int, decompressed: int) -> None:
-        """Reject a compressed body that expands too much.
+        """Check how much a compressed body has expanded.
 
         Args:
             compressed: bytes decompressed so far.
             decompressed: bytes that they expanded to.
 
         Raises:
-            DecompressionRatioExceeded: that is too many.
+            DecompressionRatioExceeded: the ratio exceeds the limit.
         """
         if decompressed > max(_RATIO_CHECKED_ABOVE_BYTES, self._max_ratio * compressed):
             raise self.rejected(DecompressionRatioExceeded(self._max_ratio))
 
     def require_rows(self, rows: int) -> None:
-        """Reject a request with too many rows.
+        """Check the number of rows in a request.
 
         Raises:
-            TooManyRows: it has.
+            TooManyRows: there are too many.
         """
         if rows > self._max_rows:
             raise self.rejected(TooManyRows(self._max_rows))
 
     def require_form_parts(self, parts: int) -> None:
-        """Reject a multipart form with too many parts.
+        """Check the number of parts in a multipart form.
 
         Raises:
-            TooManyFormParts: it has.
+            TooManyFormParts: there are too many.
         """
         if parts > self._max_form_parts:
             raise self.rejected(TooManyFormParts(self._max_form_parts))
 
 
 class RequestQuotas:
-    """What one request holds of the shared quotas, until its response has been sent.
+    """The amounts of the shared quotas that one request holds until its response has been sent.
 
     Args:
         limits: of the process.
@@ -333,37 +332,37 @@ class RequestQuotas:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.was_large = False
-        """Whether it was a table, or its body was counted."""
+        """Whether it is a table, or its body has been counted."""
         self._table = Reservation(limits.tables)
         self.body = Reservation(limits.body_bytes)
         """Bytes of its body, and later of its tensors or its response."""
         self._requests = Reservation(limits.requests)
 
     def start(self) -> None:
-        """Count the request as being processed: its body has arrived.
+        """Count the request as being processed, now that its body has arrived.
 
         Raises:
-            TooManyRequests: as many as allowed are.
+            TooManyRequests: the limit is reached.
         """
         self._requests.add(1)
 
     def start_table(self) -> None:
-        """Count the request as a table that is scored.
+        """Count the request as a table that is being scored.
 
         Raises:
-            TooManyTables: as many as allowed are.
+            TooManyTables: the limit is reached.
         """
         self._table.add(1)
         self.was_large = True
 
     def holds(self, quota: Quota) -> bool:
-        """Whether the request holds some of a quota of bodies or tables."""
+        """Return whether the request holds some of the quota of bodies or tables."""
         if quota is self.limits.tables:
             return self._table.amount > 0
         return quota is self.limits.body_bytes and self.body.amount > 0
 
     def hold_bytes(self, size: int) -> None:
-        """Hold so many bytes from now on; small ones are not counted.
+        """Set the number of bytes that the request holds; small numbers are not counted.
 
         Raises:
             TooManyBytesInFlight: all requests together would hold too many.
@@ -374,14 +373,14 @@ class RequestQuotas:
             self.body.set(size if is_counted else 0)
 
     def release(self) -> None:
-        """Give everything back."""
-        for held in (self.body, self._table, self._requests):
-            if held.amount:
-                held.release()
+        """Release everything."""
+        for reservation in (self.body, self._table, self._requests):
+            if reservation.amount:
+                reservation.release()
 
 
 def _width_of(text: bytes) -> int:
-    """How wide the characters of this JSON may be: 0 up to U+00FF, 1 up to U+FFFF, 2 beyond."""
+    """Return the width class of a JSON text: 0 up to U+00FF, 1 up to U+FFFF, 2 beyond."""
     if b"\\u" in text:
         return 2
     if text.isascii():

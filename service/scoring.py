@@ -1,226 +1,326 @@
-"""From a stream of rows to a stream of answers, by a block of rows at a time.
+"""From a stream of rows to a stream of predictions, one batch of rows at a time.
 
-Whatever carries the bytes, HTTP or a file, passes here: the answers are the same to the bit.
+HTTP and the command line both score tables here, so that their output is the same to the bit.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Protocol
+from typing import Literal
 
 import numpy as np
 
+from service.bundle.manifest import Manifest
+from service.codecs.csv_header import SAMPLE_BYTES, CsvFormat, open_csv
+from service.codecs.csv_writer import CsvWriter
+from service.codecs.endpoint import Endpoints
 from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
-from service.codecs.row_batch import Block, Fault, Matrix, Reader
+from service.codecs.ndjson import JsonDocumentWriter, NdjsonWriter, open_ndjson
+from service.codecs.outputs import Parameters, require_supported
+from service.codecs.row_batch import Matrix, RowBatch, RowError, TableReader, TableWriter
 from service.engine.dtypes import Array
 from service.engine.model import ServedModel
 from service.errors import DeadlineExceeded, InferenceFailed, InputRejected, OnwardError, Overloaded
 from service.observability.metrics import Phases
+from service.settings import Settings
 
-# A block is so large that reading and answering it takes about as long: a small request that
-# arrives meanwhile passes between two.
+TableForm = Literal["csv", "ndjson"]
+Form = TableForm | Literal["json"]
+
+# Decoding or encoding one batch takes about this long, so that small requests which arrive
+# meanwhile are served between two batches.
 _SHORTEST_SECONDS = 0.001
 _LONGEST_SECONDS = 0.002_5
 _FEWEST_ROWS, _FIRST_ROWS, _MOST_ROWS = 1, 256, 4096
 _PAUSE_SECONDS = 0.02
 
 
-class Answers(Protocol):
-    """How answers are written."""
+@dataclass(frozen=True)
+class PeekedStream:
+    """A stream whose first bytes have been read: ``sample``, followed by ``rest``.
 
-    @property
-    def media_type(self) -> str:
-        """What it writes."""
+    ``whole`` says whether the sample is the whole stream.
+    """
 
-    def head(self) -> bytes:
-        """What comes before the first row."""
+    sample: bytes
+    whole: bool
+    rest: AsyncIterator[bytes]
 
-    def write(self, block: Block, scores: Array, warnings: Mapping[int, Sequence[str]]) -> bytes:
-        """The rows of a block; ``scores`` are those of its rows without a fault."""
 
-    def refuse(self, fault: Fault) -> bytes:
-        """A last row that says why nothing follows."""
+async def peek(
+    pieces: AsyncIterator[bytes], form: TableForm, max_record_bytes: int
+) -> PeekedStream:
+    """Read the first bytes of a table: enough to detect its format, and at least its first line.
 
-    def tail(self) -> bytes:
-        """What comes after the last row."""
+    Args:
+        pieces: of the table.
+        form: the format; only CSV needs a sample.
+        max_record_bytes: stop after this many bytes even within the first line.
+    """
+    enough = SAMPLE_BYTES if form == "csv" else 1
+    sample = bytearray()
+    has_end = has_text = False
+    async for piece in pieces:
+        sample += piece
+        has_end = has_end or b"\n" in piece or b"\r" in piece
+        has_text = has_text or bool(piece.strip())
+        is_enough = len(sample) >= enough and has_end and has_text
+        if is_enough or len(sample) > max_record_bytes:
+            return PeekedStream(bytes(sample), whole=False, rest=pieces)
+    return PeekedStream(bytes(sample), whole=True, rest=pieces)
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """The formats of a table and of its response, and the parameters of the request.
+
+    ``charset`` is the encoding of a CSV file as the client states it.
+    """
+
+    form: TableForm
+    response_form: Form
+    parameters: Parameters
+    charset: str | None = None
+
+
+class ScoringFactory:
+    """Creates the pipelines of one app.
+
+    Args:
+        endpoints: of its models.
+        settings: how long a batch of rows may take, including waiting, and how large a record may
+            be.
+    """
+
+    def __init__(self, endpoints: Endpoints, settings: Settings) -> None:
+        self._endpoints = endpoints
+        self._timeout_seconds = settings.deadline_seconds
+        self._max_record_bytes = settings.max_csv_record_bytes
+        self._lock = asyncio.Lock()
+
+    def open(
+        self, model: ServedModel, options: ScoringOptions, stream: PeekedStream
+    ) -> "ScoringPipeline":
+        """Detect the format of a table, and find the columns of the model's features.
+
+        Raises:
+            InvalidRequest: the stream is not a table, or not one for this model; nothing has been
+                scored.
+            RecordTooLarge: its first record is longer than allowed.
+        """
+        endpoint = self._endpoints.of(model)
+        manifest = endpoint.require_manifest()
+        require_supported(manifest.output, options.parameters)
+        codec = endpoint.require_features()
+        reader, table = self._open_reader(codec, options, stream)
+        warnings = options.parameters.warnings
+        return ScoringPipeline(
+            model,
+            codec,
+            reader,
+            _create_writer(manifest, model, options, table),
+            warn=options.response_form != "csv" if warnings is None else warnings,
+            lock=self._lock,
+            timeout_seconds=self._timeout_seconds,
+        )
+
+    def _open_reader(
+        self, codec: FeatureCodec, options: ScoringOptions, stream: PeekedStream
+    ) -> tuple[TableReader, CsvFormat | None]:
+        longest = self._max_record_bytes
+        if options.form == "ndjson":
+            return open_ndjson(stream.sample, codec, whole=stream.whole, longest=longest), None
+        return open_csv(
+            stream.sample,
+            codec,
+            whole=stream.whole,
+            longest=longest,
+            charset=options.charset,
+            decimal=options.parameters.decimal,
+        )
+
+
+def _create_writer(
+    manifest: Manifest, model: ServedModel, options: ScoringOptions, table: CsvFormat | None
+) -> TableWriter:
+    if options.response_form == "csv":
+        return CsvWriter(manifest.output, options.parameters, table)
+    if options.response_form == "ndjson":
+        return NdjsonWriter(manifest.output, options.parameters)
+    return JsonDocumentWriter(manifest.output, options.parameters, model.version)
 
 
 @dataclass
-class Tally:
-    """What has been done, and how long its parts took in seconds.
+class ScoringStats:
+    """Rows scored so far, and the seconds that the phases took.
 
-    ``rows`` have an answer, ``faults`` an error.
+    ``rows`` have a prediction, ``errors`` an error.
     """
 
     rows: int = 0
-    faults: int = 0
+    errors: int = 0
     decode: float = 0.0
     queue: float = 0.0
     compute: float = 0.0
     encode: float = 0.0
 
     @property
-    def seen(self) -> int:
-        """All rows."""
-        return self.rows + self.faults
+    def total(self) -> int:
+        """Rows with a prediction or an error."""
+        return self.rows + self.errors
 
     @property
     def phases(self) -> Phases:
-        """The times, as the metrics take them."""
+        """The seconds as metrics."""
         return Phases(self.decode, self.queue, self.compute, self.encode)
 
 
-class Scoring:
-    """One table on its way through one model.
+class ScoringPipeline:
+    """Scores one table with one model: reader, model, writer.
 
     Args:
-        model: that answers.
+        model: that predicts.
         codec: of the model.
         reader: of the rows.
-        answers: writes what they are answered.
-        warn: whether values beyond training are looked for.
-        turns: shared by all tables of a process; who reads or writes a block holds it.
-        patience_seconds: how long a block may take, waiting included.
+        writer: of the predictions.
+        warn: whether to report values outside the training range.
+        lock: shared by all tables of a process; held while a batch is decoded or encoded.
+        timeout_seconds: of one batch, including its time in the queue.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of a way; grouping them would only rename them
+    def __init__(  # noqa: PLR0913 - the parts of a pipeline; grouping them would only rename them
         self,
         model: ServedModel,
         codec: FeatureCodec,
-        reader: Reader,
-        answers: Answers,
+        reader: TableReader,
+        writer: TableWriter,
         *,
         warn: bool,
-        turns: asyncio.Lock,
-        patience_seconds: float,
+        lock: asyncio.Lock,
+        timeout_seconds: float,
     ) -> None:
         self._model = model
         self._codec = codec
         self._warn = warn
         self._reader = reader
-        self._answers = answers
-        self._turns = turns
-        self._patience_seconds = patience_seconds
+        self._writer = writer
+        self._lock = lock
+        self._timeout_seconds = timeout_seconds
         self._most_rows = _FIRST_ROWS
-        self.tally = Tally()
-        # What made it impossible to go on.
-        self.broken: OnwardError | None = None
+        self.media_type = writer.media_type
+        self.stats = ScoringStats()
+        self.error: OnwardError | None = None
+        """Why scoring stopped before the end of the table."""
 
-    @property
-    def media_type(self) -> str:
-        """What the answer is."""
-        return self._answers.media_type
+    async def run(self, rest: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of the response as soon as they are encoded.
 
-    async def run(self, arriving: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-        """The answer's bytes, as soon as they are there.
-
-        What makes it impossible to go on is told in a last row.
+        An error that makes it impossible to continue is written as a last row.
 
         Args:
-            arriving: what follows the bytes that the reader has already.
+            rest: the bytes that the reader does not have yet.
         """
-        yield self._answers.head()
+        yield self._writer.start()
         try:
-            async for piece in self._drained():
+            async for piece in self._score_available():
                 yield piece
-            async for data in arriving:
+            async for data in rest:
                 self._reader.feed(data)
-                async for piece in self._drained():
+                async for piece in self._score_available():
                     yield piece
             self._reader.end()
-            async for piece in self._drained():
+            async for piece in self._score_available():
                 yield piece
         except OnwardError as error:
             # Its traceback refers to this frame, and so to all that has been read.
-            self.broken = error.with_traceback(None)
-            place = f"Line {self._reader.line}"
-            sentence = f"{place}: {error} Nothing from here on was scored."
-            yield self._answers.refuse(Fault(sentence, error.code))
-        yield self._answers.tail()
+            self.error = error.with_traceback(None)
+            message = f"Line {self._reader.next_line}: {error} Nothing from here on was scored."
+            yield self._writer.write_error(RowError(message, error.code))
+        yield self._writer.end()
 
-    async def _drained(self) -> AsyncIterator[bytes]:
-        """The answers to what has arrived."""
+    async def _score_available(self) -> AsyncIterator[bytes]:
+        """Yield the encoded rows of all that has arrived."""
         while True:
-            async with self._turns:
+            async with self._lock:
                 await asyncio.sleep(0)  # small requests first
                 started = perf_counter()
-                block = self._reader.take(self._most_rows)
+                batch = self._reader.take(self._most_rows)
                 decode = perf_counter() - started
-            if block is None:
+            if batch is None:
                 return
-            compute = self.tally.compute
-            block, scores = await self._scored(block)
-            compute = self.tally.compute - compute
-            async with self._turns:
+            compute = self.stats.compute
+            batch, scores = await self._predict(batch)
+            compute = self.stats.compute - compute
+            async with self._lock:
                 started = perf_counter()
-                piece = self._answers.write(block, scores, self._warnings(block))
+                piece = self._writer.write(batch, scores, self._warnings(batch))
                 encode = perf_counter() - started
-            self._count(block, decode, encode)
-            self._pace(max(decode + encode, compute))
+            self.stats.rows += len(batch.line_numbers) - len(batch.errors)
+            self.stats.errors += len(batch.errors)
+            self.stats.decode += decode
+            self.stats.encode += encode
+            self._adjust_batch_size(max(decode + encode, compute))
             if piece:
                 yield piece
 
-    async def _scored(self, block: Block) -> tuple[Block, Array]:
-        """The block with the faults that only the model finds, and the scores of its other rows."""
-        rows = range(len(block.lines))
-        sound = [row for row in rows if row not in block.faults] if block.faults else rows
-        errors: dict[int, OnwardError] = {}
-        scores = await self._scores(block.numbers, sound, errors)
-        if not errors:
-            return block, scores
-        faults = {row: Fault.of(error, f"Line {block.lines[row]}") for row, error in errors.items()}
-        return replace(block, faults={**block.faults, **faults}), scores
+    async def _predict(self, batch: RowBatch) -> tuple[RowBatch, Array]:
+        """Return the batch with the errors that the model found, and the scores of other rows."""
+        all_rows = range(len(batch.line_numbers))
+        valid = [row for row in all_rows if row not in batch.errors] if batch.errors else all_rows
+        found: dict[int, OnwardError] = {}
+        scores = await self._predict_rows(batch.matrix, valid, found)
+        if not found:
+            return batch, scores
+        errors = {
+            row: RowError.of(error, f"Line {batch.line_numbers[row]}")
+            for row, error in found.items()
+        }
+        return replace(batch, errors={**batch.errors, **errors}), scores
 
-    async def _scores(
-        self, numbers: Matrix, rows: Sequence[int], errors: dict[int, OnwardError]
+    async def _predict_rows(
+        self, matrix: Matrix, rows: Sequence[int], found: dict[int, OnwardError]
     ) -> Array:
-        """The scores of these rows; of a row that the model cannot compute, its error instead."""
+        """Return the scores of these rows, and add the errors of rows that the model rejects."""
         if not rows:
             return np.empty((0, max(self._model.outputs[0].shape[-1], 1)), np.float32)
         try:
-            return await self._predicted(numbers if len(rows) == len(numbers) else numbers[rows])
+            return await self._run_model(matrix if len(rows) == len(matrix) else matrix[rows])
         except (InputRejected, InferenceFailed) as error:
             if len(rows) == 1:
-                errors[rows[0]] = error
-                return await self._scores(numbers, (), errors)
+                found[rows[0]] = error
+                return await self._predict_rows(matrix, (), found)
         half = len(rows) // 2
-        parts = [await self._scores(numbers, part, errors) for part in (rows[:half], rows[half:])]
+        parts = [
+            await self._predict_rows(matrix, part, found) for part in (rows[:half], rows[half:])
+        ]
         return np.concatenate(parts)
 
-    async def _predicted(self, numbers: Matrix) -> Array:
-        """The graph's output; other callers' load is waited out.
+    async def _run_model(self, matrix: Matrix) -> Array:
+        """Return the graph's output; try again while the queue of the model is full.
 
         Raises:
-            DeadlineExceeded: it took too long.
+            DeadlineExceeded: the timeout has passed.
         """
         try:
-            async with asyncio.timeout(self._patience_seconds):
+            async with asyncio.timeout(self._timeout_seconds):
                 while True:
                     try:
-                        prediction = await self._model.predict((numbers,))
+                        prediction = await self._model.predict((matrix,))
                     except Overloaded:
                         await asyncio.sleep(_PAUSE_SECONDS)
                     else:
                         break
         except TimeoutError:
-            raise DeadlineExceeded(self._patience_seconds) from None
-        self.tally.queue += prediction.queue_seconds
-        self.tally.compute += prediction.compute_seconds
+            raise DeadlineExceeded(self._timeout_seconds) from None
+        self.stats.queue += prediction.queue_seconds
+        self.stats.compute += prediction.compute_seconds
         return prediction.outputs[0]
 
-    def _warnings(self, block: Block) -> Warnings:
-        if not self._warn:
-            return NO_WARNINGS
-        return self._codec.trained.warnings(block.numbers)
+    def _warnings(self, batch: RowBatch) -> Warnings:
+        return self._codec.trained.warnings(batch.matrix) if self._warn else NO_WARNINGS
 
-    def _count(self, block: Block, decode: float, encode: float) -> None:
-        self.tally.rows += len(block.lines) - len(block.faults)
-        self.tally.faults += len(block.faults)
-        self.tally.decode += decode
-        self.tally.encode += encode
-
-    def _pace(self, seconds: float) -> None:
+    def _adjust_batch_size(self, seconds: float) -> None:
         if seconds > _LONGEST_SECONDS:
             self._most_rows = max(_FEWEST_ROWS, self._most_rows // 2)
         elif seconds < _SHORTEST_SECONDS:

@@ -1,4 +1,4 @@
-"""Single values as people send them: what is a number, and how a sentence shows one."""
+"""Single values in requests: which are numbers, and how messages show them."""
 
 import math
 import re
@@ -17,23 +17,23 @@ WHOLE_MAX = 2**53 - 1  # larger whole numbers of JSON are not exact everywhere (
 _NUMBER = re.compile(r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d++,\d++")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})++(?:\.\d++)?")
-_BESIDE = re.compile(r"([+-]?\d++(?:\.\d++)?) ?(%|[^\W\d]++)")
+_WITH_UNIT = re.compile(r"([+-]?\d++(?:\.\d++)?) ?(%|[^\W\d]++)")
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Whether a JSON value is a number that fits 32 bits."""
+    """Return whether a JSON value is a number that fits 32 bits."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     return abs(value) <= FLOAT32_MAX
 
 
 def becomes_whole(value: float) -> bool:
-    """Whether rounding to 32 bits makes a whole number of one that is not."""
+    """Return whether rounding to 32 bits makes a fraction a whole number."""
     return value % 1 != 0 and float(np.float32(value)) % 1 == 0
 
 
 def not_a_number(value: object, *, whole: bool) -> str | None:
-    """What to send instead of a value that is not a number, or not a whole one."""
+    """Say what to send instead of a value that is not a number, or not a whole one."""
     if isinstance(value, bool):
         return "Send a number, not true or false."
     if isinstance(value, str):
@@ -60,36 +60,38 @@ def _hint_for_digits(text: str) -> str | None:
         return f"Send {text} without the quotes."
     point = text.replace(",", ".")
     if _THOUSANDS.fullmatch(text):
-        perhaps = f", or {point} if that is meant" if _DECIMAL_COMMA.fullmatch(text) else ""
-        return f"Send {text.replace(',', '')}{perhaps}; nothing parts the thousands, and no quotes."
+        decimals = f", or {point} if the comma marks decimals"
+        alternative = decimals if _DECIMAL_COMMA.fullmatch(text) else ""
+        number = text.replace(",", "")
+        return f"Send {number}{alternative}; without a thousands separator and quotes."
     if _DECIMAL_COMMA.fullmatch(text):
         return f"Send {point}: a point marks the decimals, and no quotes."
-    if beside := _BESIDE.fullmatch(text):
-        what = "percent sign" if beside[2] == "%" else "unit"
-        return f"Send {beside[1]} without the {what} and the quotes."
+    if found := _WITH_UNIT.fullmatch(text):
+        what = "percent sign" if found[2] == "%" else "unit"
+        return f"Send {found[1]} without the {what} and the quotes."
     return None
 
 
 def at(row: int | None, sentence: str) -> str:
-    """The sentence, capitalised, with the row it is about where there are several."""
-    placed = sentence if row is None else f"row {row}: {sentence}"
-    return placed[0].upper() + placed[1:]
+    """Return a message with its row, unless there is only one, and with a capital letter."""
+    text = sentence if row is None else f"row {row}: {sentence}"
+    return text[0].upper() + text[1:]
 
 
 def listed(words: Sequence[str], most: int = 12) -> str:
-    """Words as a list that stays readable however many there are."""
+    """Join words, at most a readable number of them."""
     text = ", ".join(shown(word) for word in words[:most])
     return text if len(words) <= most else f"{text} and {len(words) - most} more"
 
 
 def nearest_of(word: str, known: Sequence[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest known one, or all of them."""
+    """Return the end of a message about an unknown name: the closest known one, or all of them."""
     close = nearest(word, known)
     return f"did you mean {close!r}?" if close else f"it takes {listed(known) or 'none'}."
 
 
 def shown(value: object, most: int = 60) -> str:
-    """A value as JSON, shortened to one line whatever its size or kind."""
+    """Return a value as JSON in one short line, whatever its size or type."""
     if isinstance(value, str):
         value = value[: most + 1]
     try:
@@ -100,7 +102,7 @@ def shown(value: object, most: int = 60) -> str:
 
 
 def _represented(value: object) -> str:
-    """What JSON cannot write: lone surrogates, whole numbers above 64 bits, too many levels."""
+    """Return a value that JSON cannot write: lone surrogates, large integers, too many levels."""
     try:
         return repr(value)
     except RecursionError:
@@ -108,6 +110,6 @@ def _represented(value: object) -> str:
 
 
 def shown_number(value: float) -> str:
-    """A 32-bit number in as few digits as tell it from every other."""
+    """Return a 32-bit number in as few digits as identify it."""
     texts = (f"{value:.{digits}g}" for digits in range(6, 9))
     return next((text for text in texts if np.float32(text) == value), f"{value:.9g}")

@@ -31,12 +31,12 @@ SLOW_IMPORTS = {
     "tests.conftest",
     "tests.processes",
     "time",
-    "training.model.predictor",
-    "training.evaluation.image_baselines",
+    "training.learn",
+    "training.export.folding",
     "training.__main__",
     "training.fit",
     "training.images.fit",
-    "training.images.run",
+    "training.image_run",
     "training.run",
 }
 

@@ -1,11 +1,11 @@
-"""The picture of the code, stated as tables: who may import what, and how large things may be."""
+"""The structure of the code as tables: allowed imports, and the sizes of files and functions."""
 
 import ast
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -47,10 +47,12 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.values",
     },
     "service.scoring": {
+        "service.bundle",
         "service.codecs",
         "service.engine",
         "service.errors",
         "service.observability",
+        "service.settings",
     },
     "service.explain": {"service.engine"},
     "service.shadow": {
@@ -114,6 +116,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.errors",
         "service.limits",
         "service.observability",
+        "service.scoring",
         "service.settings",
         "service.tabletext",
     },
@@ -128,7 +131,83 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.spelling",
         "service.workers",
     },
-    "training": {"service.bundle", "service.imaging", "service.tabletext"},
+    # Training, from a recipe to a published bundle.
+    "training.errors": set(),
+    "training.recipe": {"service.bundle", "service.tabletext", "training.errors"},
+    "training.data": {
+        "service.bundle",
+        "service.tabletext",
+        "training.errors",
+        "training.recipe",
+    },
+    "training.onnx_files": {"training.data", "training.errors"},
+    "training.model": {"training.data", "training.errors", "training.recipe"},
+    "training.fit": {"training.errors", "training.model", "training.recipe"},
+    "training.learn": {"training.data", "training.fit", "training.model", "training.recipe"},
+    "training.images": {
+        "service.bundle",
+        "service.imaging",
+        "training.data",
+        "training.errors",
+        "training.fit",
+        "training.model",
+        "training.recipe",
+    },
+    "training.evaluation": {
+        "service.bundle",
+        "training.data",
+        "training.errors",
+        "training.images",
+        "training.learn",
+        "training.model",
+        "training.onnx_files",
+        "training.recipe",
+    },
+    "training.export": {
+        "service.bundle",
+        "training.data",
+        "training.errors",
+        "training.evaluation",
+        "training.images",
+        "training.model",
+        "training.onnx_files",
+        "training.recipe",
+    },
+    "training.report": {
+        "service.bundle",
+        "training.data",
+        "training.evaluation",
+        "training.fit",
+        "training.images",
+        "training.learn",
+        "training.model",
+        "training.recipe",
+    },
+    "training.autorecipe": {
+        "service.bundle",
+        "service.imaging",
+        "service.tabletext",
+        "training.data",
+        "training.errors",
+        "training.images",
+        "training.recipe",
+    },
+    # The runs and the commands.
+    "training": {
+        "service.bundle",
+        "service.imaging",
+        "training.autorecipe",
+        "training.data",
+        "training.errors",
+        "training.evaluation",
+        "training.export",
+        "training.images",
+        "training.learn",
+        "training.model",
+        "training.onnx_files",
+        "training.recipe",
+        "training.report",
+    },
 }
 
 # Each heavy library, and the only modules that may import it.
@@ -257,6 +336,52 @@ def test_imports_form_no_cycle() -> None:
     order = list(TopologicalSorter(edges).static_order())
 
     assert len(order) == len(modules)
+
+
+def siblings(edges: set[tuple[str, str]], package: str) -> dict[str, set[str]]:
+    """Each module and each package directly inside a package, with those that it imports."""
+    level = package.count(".") + 2
+    graph: dict[str, set[str]] = {}
+    for importer, imported in edges:
+        if importer.startswith(f"{package}.") and imported.startswith(f"{package}."):
+            one, other = (".".join(name.split(".")[:level]) for name in (importer, imported))
+            graph.setdefault(one, set()).update({other} - {one})
+    return graph
+
+
+def cyclic_packages(modules: Mapping[str, ast.Module]) -> list[str]:
+    """The packages whose parts import each other, directly or through other parts."""
+    edges = {(found.importer, found.imported) for found in imports(modules)}
+    edges = {(importer, imported) for importer, imported in edges if imported in modules}
+    names = [name.split(".") for name in modules]
+    packages = {".".join(name[:length]) for name in names for length in range(1, len(name))}
+    cyclic = []
+    for package in sorted(packages):
+        try:
+            TopologicalSorter(siblings(edges, package)).prepare()
+        except CycleError as error:
+            cyclic.append(f"{package}: {' -> '.join(error.args[1])}")
+    return cyclic
+
+
+def test_no_two_packages_import_each_other() -> None:
+    """At every level, the packages and modules of a package can be sorted by their imports."""
+    assert cyclic_packages(sources(ROOT)) == []
+
+
+def test_packages_that_import_each_other_are_found() -> None:
+    """Although no two of their modules do."""
+    modules = {
+        "training.data.split": ast.parse("import training.model.losses"),
+        "training.data.table": ast.parse(""),
+        "training.model.losses": ast.parse(""),
+        "training.model.networks": ast.parse("from training.data import table"),
+    }
+
+    (cycle,) = cyclic_packages(modules)
+
+    assert "training.data" in cycle
+    assert "training.model" in cycle
 
 
 @pytest.mark.parametrize(

@@ -27,16 +27,29 @@ NOISE_SECONDS = 0.01
 PAIRED = 12
 # Functions that may begin a match anywhere.
 ANYWHERE = {"search", "sub", "subn", "split", "findall", "finditer"}
+# A source without this neither compiles a pattern nor searches with one.
+MATCHING = re.compile(r"\bre\.|\.(?:search|subn?|findall|finditer)\(")
 # A member of each class of characters that patterns distinguish, and one of none.
 USUAL = "1aA_ \n\"\\.,;:\t\r'-+/#\0\u00b2€\udcff"
 
 
-def modules() -> Iterator[tuple[str, ast.Module, Mapping[str, object]]]:
+def modules() -> Iterator[tuple[str, str, Mapping[str, object]]]:
     """Every module of the service: its name, its source and its globals."""
     for found in pkgutil.walk_packages(service.__path__, "service."):
         module = importlib.import_module(found.name)
         assert module.__file__ is not None
-        yield found.name, ast.parse(Path(module.__file__).read_text()), vars(module)
+        yield found.name, Path(module.__file__).read_text(), vars(module)
+
+
+def calls_of_methods(source: str) -> list[tuple[ast.Call, ast.Attribute]]:
+    """Each call of a method or of a module's function; none in a source without patterns."""
+    if MATCHING.search(source) is None:
+        return []
+    return [
+        (node, node.func)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
 
 
 def within(value: object, depth: int = 3) -> Iterator[AnyPattern]:
@@ -56,35 +69,29 @@ def within(value: object, depth: int = 3) -> Iterator[AnyPattern]:
 
 def patterns() -> Iterator[tuple[str, AnyPattern, bool]]:
     """Each pattern: where it is, the pattern, and whether it may begin a match anywhere."""
-    for name, tree, values in modules():
-        calls = [
-            node.func
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-        ]
+    for name, source, values in modules():
+        calls = calls_of_methods(source)
         # Names and functions of re on which a search is called; "" is anything but a plain name.
         searched = {
-            call.value.id if isinstance(call.value, ast.Name) else ""
-            for call in calls
-            if call.attr in ANYWHERE - {"split"}
+            method.value.id if isinstance(method.value, ast.Name) else ""
+            for _, method in calls
+            if method.attr in ANYWHERE - {"split"}
         }
         for key, value in values.items():
             for pattern in within(value):
                 anywhere = key in searched or (not isinstance(value, re.Pattern) and bool(searched))
                 yield f"{name}.{key}: {pattern.pattern!r}", pattern, anywhere
-        for node in ast.walk(tree):
+        for call, method in calls:
             if (
-                isinstance(node, ast.Call)
-                and isinstance(node.func, ast.Attribute)
-                and isinstance(node.func.value, ast.Name)
-                and node.func.value.id == "re"
-                and node.args
-                and isinstance(node.args[0], ast.Constant)
-                and isinstance(node.args[0].value, str | bytes)
+                isinstance(method.value, ast.Name)
+                and method.value.id == "re"
+                and call.args
+                and isinstance(call.args[0], ast.Constant)
+                and isinstance(call.args[0].value, str | bytes)
             ):
-                literal: AnyPattern = re.compile(node.args[0].value)
-                where = f"{name}, line {node.lineno}: {literal.pattern!r}"
-                yield where, literal, node.func.attr in ANYWHERE
+                literal: AnyPattern = re.compile(call.args[0].value)
+                where = f"{name}, line {call.lineno}: {literal.pattern!r}"
+                yield where, literal, method.attr in ANYWHERE
 
 
 def alphabet(pattern: AnyPattern) -> str:

@@ -20,8 +20,8 @@ from training.autorecipe.draft import draft
 from training.data.csv import UNKNOWN, layout_of, read_csv
 from training.data.sources import Folders, load
 from training.data.table import Dataset, Table, encode, encode_features, with_target
+from training.evaluation.published import open_model
 from training.export.manifest import input_of
-from training.export.published import open_model
 
 ROWS = 120
 MESSY = {
@@ -123,14 +123,14 @@ TABLES: dict[str, bytes] = {
 
 
 def rows_of(codec: FeatureCodec, body: bytes) -> tuple[npt.NDArray[np.float32], list[str]]:
-    """What the service reads of a table, and the sentences of the rows that it rejects."""
+    """The numbers that the service reads in a table, and the messages of invalid rows."""
     reader, _ = open_csv(body, codec, whole=False, longest=1 << 20)
     reader.end()
-    numbers, faults = [], []
-    while (block := reader.take(4096)) is not None:
-        numbers.append(block.numbers)
-        faults += [fault.sentence for fault in block.faults.values()]
-    return np.concatenate(numbers), faults
+    numbers, errors = [], []
+    while (batch := reader.take(4096)) is not None:
+        numbers.append(batch.matrix)
+        errors += [error.message for error in batch.errors.values()]
+    return np.concatenate(numbers), errors
 
 
 def drafted(path: Path, target: str, folder: Path) -> tuple[Table, Dataset, FeatureCodec]:
@@ -186,9 +186,9 @@ def test_cells_written_otherwise_than_in_training_are_read_or_reported(tmp_path:
 
     assert numbers[:4, 0].tolist() == [38824, 38824, 38824, -5]
     wanted = "feature 'income' must be a whole number of $, got"
-    only = 'only "," may part the thousands of this table.'
+    only = 'only "," may separate the thousands of this table.'
     assert faults == [
-        f'Line 6: {wanted} "EUR 38,824". Write 38,824, without anything beside the number.',
+        f'Line 6: {wanted} "EUR 38,824". Write 38,824, without anything next to the number.',
         f'Line 7: {wanted} "38.824.000". Write 38824000: {only}',
     ]
 

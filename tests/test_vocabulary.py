@@ -45,21 +45,24 @@ REPLACEMENTS: Mapping[str, str] = {
 # Terms of other libraries that contain one of these words, for example csv.Dialect.
 STANDARD_TERMS = {("csv", "dialect"), ("look", "up")}
 
+# Modules about the format of CSV files, where a dialect is what Python's csv module calls so.
+CSV_MODULES = (
+    "service/codecs/csv_",
+    "service/tabletext/dialect.py",
+    "training/data/csv.py",
+)
+
 # Identifiers that still contain a word while the code is being renamed, by word.
 # A rename lowers its number, and removes the line at zero. No number may rise.
 CEILINGS: Mapping[str, int] = {
-    "answer": 31,
-    "ask": 2,
-    "beside": 2,
-    "dialect": 7,
-    "kept": 4,
-    "look": 3,
-    "meant": 2,
+    "answer": 8,
+    "dialect": 1,
+    "kept": 3,
+    "meant": 1,
     "picture": 2,
-    "place": 15,
-    "refuse": 7,
+    "place": 1,
+    "refuse": 4,
     "settle": 1,
-    "tell": 1,
 }
 
 FIRST_FORM = {form: forms.split()[0] for forms in REPLACEMENTS for form in forms.split()}
@@ -118,6 +121,8 @@ def violations(root: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for module, name in identifiers(root):
         for word in forbidden_words(name):
+            if word == "dialect" and module.startswith(CSV_MODULES):
+                continue
             found.setdefault(word, []).append(f"{module}: {name}")
     return found
 

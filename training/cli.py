@@ -1,24 +1,30 @@
 """What each training command does and prints."""
 
+import base64
+import json
+import os
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from service.bundle.manifest import Evaluation
+from service.bundle.manifest import Evaluation, ImageInput, Manifest
 from service.bundle.store import read_bundle, versions_in
 from service.bundle.versions import published_names, versions_of
+from service.imaging.preprocess import example_image
 from training.autorecipe.draft import Draft, draft, model_name
 from training.autorecipe.images import draft_images
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.errors import DataError
+from training.evaluation.published import measure_on, open_model
 from training.evaluation.results import results_page
-from training.export.published import measure_on, open_model
+from training.export.publish import Publication
 from training.image_run import run as run_pictures
 from training.images.checkpoint import CheckpointOptions
-from training.importing.importing import import_model
-from training.next_steps import next_steps
+from training.importing import import_model
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, recipe_names, toml_of
 from training.recipe.table import Recipe
@@ -185,3 +191,48 @@ def _findings(drafted: Draft) -> str:
             f"{finding.distinct:>9}  {note}"
         )
     return "\n".join([*lines, *(f"  * {remark}" for remark in drafted.remarks)])
+
+
+def next_steps(publication: Publication) -> str:
+    """Sentences, and a curl command that works once the service runs."""
+    return "\n".join([*_serving_lines(publication), _curl(publication)])
+
+
+def _serving_lines(publication: Publication) -> Iterator[str]:
+    name, version, serving = publication.manifest.name, publication.version, publication.serving
+    comparison = publication.comparison
+    models = publication.folder.parents[1]
+    option = (
+        "" if str(models) == os.environ.get("ONWARD_MODELS", "models") else f" --models {models}"
+    )
+    if comparison is not None:
+        yield comparison.finding
+    if publication.serves:
+        yield (
+            f"{name} version {version} serves: a running service loads it within seconds; "
+            f"start one with: onward serve{option}"
+        )
+        return
+    if comparison is not None and comparison.worse:
+        yield f"Version {version} is clearly worse than version {comparison.version}."
+    remains = f"version {serving} still serves" if serving else "no version serves"
+    yield (
+        f"{name} version {version} does not serve; {remains}. "
+        f"To serve it: onward publish {name} {version}{option}"
+    )
+
+
+def _curl(publication: Publication) -> str:
+    port = os.environ.get("ONWARD_PORT", "")
+    address = f"http://127.0.0.1:{port if port.isdecimal() else 8000}"
+    version = "" if publication.serves else f"/versions/{publication.version}"
+    path = f"/models/{publication.manifest.name}{version}/predict"
+    body = shlex.quote(json.dumps(_example(publication.manifest), ensure_ascii=False))
+    return f"  curl -s {address}{path} -H 'content-type: application/json' -d {body}"
+
+
+def _example(manifest: Manifest) -> dict[str, object]:
+    """The body of a request: an example row, or an example image in base64."""
+    if isinstance(manifest.input, ImageInput):
+        return {"image": base64.b64encode(example_image(manifest.input)).decode()}
+    return {feature.name: feature.example for feature in manifest.input.features}

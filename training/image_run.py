@@ -23,13 +23,12 @@ from service.bundle.store import EXAMPLES, MODEL, to_json
 from service.imaging.preprocess import DECODER
 from training.data.sources import Folders
 from training.data.table import Float32s
-from training.evaluation.calibration import (
-    best_temperature,
-    choose_low_confidence,
-    error_of,
+from training.evaluation.metrics import (
+    calibration_error_of,
+    class_metrics,
     low_confidence_metrics,
+    rounded,
 )
-from training.evaluation.metrics import class_metrics, confidence, decide, probabilities, rounded
 from training.export import manifest as describe
 from training.export import onnx_export
 from training.export.comparison import Measured, compare_images
@@ -40,6 +39,13 @@ from training.images.dataset import Bytes, ImageSet
 from training.images.fit import fit, scores_of
 from training.images.networks import Classifier, Pixels, build
 from training.images.sources import LoadedImages, load_images, split_images
+from training.model.thresholds import (
+    choose_low_confidence,
+    choose_temperature,
+    class_probabilities,
+    confidence,
+    predicted_labels,
+)
 from training.onnx_files import Array
 from training.recipe.image import ImageData, ImageRecipe
 from training.report import images as report
@@ -174,8 +180,8 @@ def evaluate(
 ) -> contract.Evaluation:
     """Test metrics, and those of always predicting the training set's class shares."""
     counts = np.bincount(training.target, minlength=training.classes)
-    chosen = decide(predictions, _HALF)
-    found = class_metrics(test.target, probabilities(predictions), chosen, test.labels)
+    chosen = predicted_labels(predictions, _HALF)
+    found = class_metrics(test.target, class_probabilities(predictions), chosen, test.labels)
     if unsure_below is not None:
         found |= low_confidence_metrics(*confidence(test.target, predictions, _HALF), unsure_below)
     shares = np.tile(counts / counts.sum(), (len(test), 1))
@@ -208,14 +214,14 @@ def _calibrated(
     """Calibrate the classifier in place, and describe its output."""
     before = predict(classifier, test.pixels(slice(None)))
     scores = scores_of(classifier, classifier.network, validation)
-    temperature = best_temperature(scores, validation.target)
+    temperature = choose_temperature(scores, validation.target)
     classifier.temperature.fill_(temperature)
     after = predict(classifier, test.pixels(slice(None)))
     watched = predict(classifier, validation.pixels(slice(None)))
     threshold = choose_low_confidence(
         *confidence(validation.target, watched, _HALF), min_ratio=_UNSURE_RATIO
     )
-    errors = [error_of(predictions, test.target) for predictions in (before, after)]
+    errors = [calibration_error_of(predictions, test.target) for predictions in (before, after)]
     return ClassesOutput(
         kind="classes",
         name=recipe.target.name,

@@ -7,14 +7,12 @@ import torch
 from torch import nn
 
 from training.data.table import Dataset, Floats, Rows
-from training.evaluation.calibration import choose_low_confidence
-from training.evaluation.metrics import choose_threshold, confidence
 from training.fit import Examples, History, fit
 from training.model.estimators import Estimator, fit_estimator
 from training.model.losses import class_weights, loss_of
-from training.model.networks import Ensemble, build
-from training.model.predictor import Predictor, ValueHead
+from training.model.networks import Ensemble, Predictor, ValueHead, build
 from training.model.preprocessing import fit_preprocessing, fit_scaler
+from training.model.thresholds import choose_low_confidence, choose_threshold, confidence
 from training.recipe.table import Recipe, Training
 
 _PRECISION = {32: torch.float32, 64: torch.float64}

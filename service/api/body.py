@@ -8,17 +8,15 @@ import io
 import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from service.codecs.csv_header import SAMPLE_BYTES
 from service.errors import BodyTooLarge, InvalidRequest, OnwardError, UnsupportedContent
 from service.limits import UNCOUNTED_BODY_BYTES, Limits, RequestQuotas
+from service.scoring import Form, TableForm
 
 JSON = "application/json"
 SMALL_BODY_BYTES = 6 * 1024
@@ -59,8 +57,6 @@ _OUTPUT_BYTES = 64 * 1024
 # zlib copies what follows the end of a member. Short pieces bound that for many short members.
 _SHORTEST_PIECE_BYTES = 256
 _LONGEST_PIECE_BYTES = 16 * 1024
-TableForm = Literal["csv", "ndjson"]
-Form = TableForm | Literal["json"]
 
 # The names under which people send tables; the first of each form is the registered one.
 TABLE_TYPES: Mapping[str, TableForm] = {
@@ -447,15 +443,6 @@ def _weight(offer: str) -> float:
     return 1.0
 
 
-@dataclass(frozen=True)
-class Arrival:
-    """The first bytes, whether they are all, and those that follow."""
-
-    sample: bytes
-    whole: bool
-    rest: AsyncIterator[bytes]
-
-
 class Incoming:
     """The body of one request, received while what has arrived of it is worked on.
 
@@ -508,22 +495,3 @@ class Incoming:
 
     def _has_changed(self) -> bool:
         return self._piece is not None or self._ended or self._error is not None
-
-
-async def begun(pieces: AsyncIterator[bytes], most: int, enough: int = SAMPLE_BYTES) -> Arrival:
-    """Wait for enough to tell how a table is written, and at least its first line.
-
-    Args:
-        pieces: of the table.
-        most: bytes of a line, after which it is not waited for.
-        enough: bytes; a form that needs no telling needs few.
-    """
-    sample = bytearray()
-    has_end = has_text = False
-    async for piece in pieces:
-        sample += piece
-        has_end = has_end or b"\n" in piece or b"\r" in piece
-        has_text = has_text or bool(piece.strip())
-        if (len(sample) >= enough and has_end and has_text) or len(sample) > most:
-            return Arrival(bytes(sample), whole=False, rest=pieces)
-    return Arrival(bytes(sample), whole=True, rest=pieces)

@@ -7,26 +7,28 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from service.bundle.features import Finite, Part
+from service.bundle.features import Finite, StrictModel
 
 Scores = Annotated[list[Finite], Field(min_length=1)]
-"""One number, or one for each of more than two labels."""
+"""One number, or one for each of more than two class labels."""
 
 _MANTISSA_BITS = 52
 
 
-class NumberTerm(Part):
+class NumberTerm(StrictModel):
     """A number adds ``coefficient * (x - reference)``."""
 
     kind: Literal["number"]
     coefficients: Scores = Field(description="of the score for each unit of the feature")
-    reference: Finite = Field(description="the training set's mean, which adds nothing")
-    minimum: Finite | None = Field(default=None, description="lesser values count as this one")
-    maximum: Finite | None = Field(default=None, description="greater values count as this one")
-    missing: Scores | None = Field(default=None, description="what a missing value adds")
+    reference: Finite = Field(
+        description="the mean of the training set, whose contribution is zero"
+    )
+    minimum: Finite | None = Field(default=None, description="lower values count as this one")
+    maximum: Finite | None = Field(default=None, description="higher values count as this one")
+    missing: Scores | None = Field(default=None, description="the contribution of a missing value")
 
-    def added(self, x: float) -> Sequence[float]:
-        """What the value adds to each score; NaN is a missing one."""
+    def contributions(self, x: float) -> Sequence[float]:
+        """Return what the value adds to each score; NaN is a missing value."""
         if math.isnan(x):
             return self.missing or [0.0] * len(self.coefficients)
         if self.minimum is not None:
@@ -37,29 +39,29 @@ class NumberTerm(Part):
 
     @property
     def groups(self) -> Sequence[Sequence[float]]:
-        """Each list that has a number for each score."""
+        """All lists that have one number for each score."""
         return [self.coefficients, *([self.missing] if self.missing else [])]
 
 
-class CategoryTerm(Part):
+class CategoryTerm(StrictModel):
     """Each category adds its own number; their mean over the training set is zero."""
 
     kind: Literal["category"]
     words: Annotated[list[Scores], Field(min_length=1)] = Field(
-        description="what each category adds, in the feature's order"
+        description="the contribution of each category, in the feature's order"
     )
-    other: Scores = Field(description="what a word outside the list adds")
-    missing: Scores | None = Field(default=None, description="what a missing word adds")
+    other: Scores = Field(description="the contribution of a word outside the list")
+    missing: Scores | None = Field(default=None, description="the contribution of a missing word")
 
-    def added(self, x: float) -> Sequence[float]:
-        """What the word at this position adds to each score; NaN is missing, -1 another word."""
+    def contributions(self, x: float) -> Sequence[float]:
+        """Return what the category at a position adds; NaN is missing, -1 is another word."""
         if math.isnan(x):
             return self.missing or self.other
         return self.words[int(x)] if x >= 0 else self.other
 
     @property
     def groups(self) -> Sequence[Sequence[float]]:
-        """Each list that has a number for each score."""
+        """All lists that have one number for each score."""
         return [*self.words, self.other, *([self.missing] if self.missing else [])]
 
 
@@ -67,10 +69,10 @@ Term = Annotated[NumberTerm | CategoryTerm, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
-class Sum:
-    """A score and what it is made of: ``base`` and all ``contributions`` add up to it exactly.
+class ScoreSum:
+    """A score, which is exactly the sum of ``base`` and all ``contributions``.
 
-    They are rounded to one power of two, so that adding them in 64 bits never rounds, in whatever
+    All are multiples of one power of two, so adding them as 64-bit numbers never rounds, in any
     order.
     """
 
@@ -79,17 +81,17 @@ class Sum:
     score: float
 
 
-class Additive(Part):
-    """The reasons of a linear or logistic model: its score is ``base`` and one term a feature.
+class Additive(StrictModel):
+    """The explanation of a linear or logistic model: its score is ``base`` plus a term per feature.
 
-    The score is the value itself; its ``log1p``, where that is what was fitted; the log-odds of
-    the second of two labels; ``hard-sigmoid``, where that label's probability is
-    ``score / 6 + 1/2`` held within 0 and 1; or, of more labels, each label's log-probability less
-    the mean of all.
+    The score is the value itself; its ``log1p``, if the model was fitted to that; the log-odds of
+    the second of two class labels; ``hard-sigmoid``, if the probability of that label is
+    ``score / 6 + 1/2`` clipped to 0 and 1; or, with more labels, the log-probability of each label
+    minus the mean of all.
     """
 
     score: Literal["value", "log1p", "log-odds", "hard-sigmoid", "log-probability"]
-    base: Scores = Field(description="the score where no feature adds anything")
+    base: Scores = Field(description="the score without contributions")
     terms: Annotated[list[Term], Field(min_length=1)] = Field(description="one for each feature")
 
     @model_validator(mode="after")
@@ -101,20 +103,20 @@ class Additive(Part):
                 raise ValueError(msg)
         return self
 
-    def of(self, row: Sequence[float], index: int = 0) -> Sum:
-        """What each feature of a row adds to a score.
+    def explain(self, row: Sequence[float], index: int = 0) -> ScoreSum:
+        """Return the contribution of each feature of a row to a score.
 
         Args:
-            row: the graph's own numbers, in the features' order.
-            index: of the score; the label's where there are more than two.
+            row: the numbers of the graph's input, in the order of the features.
+            index: of the score; that of the class label if there are more than two.
         """
-        added = [term.added(x)[index] for term, x in zip(self.terms, row, strict=True)]
-        return exact_sum(self.base[index], added)
+        terms = zip(self.terms, row, strict=True)
+        return exact_sum(self.base[index], [term.contributions(x)[index] for term, x in terms])
 
 
-def exact_sum(base: float, added: Sequence[float]) -> Sum:
-    """The parts on one grid of powers of two, so that their sum in 64 bits is exact."""
-    most = abs(base) + math.fsum(map(abs, added))
-    step = math.ldexp(1.0, math.frexp(most)[1] - _MANTISSA_BITS)
-    base, *added = [round(part / step) * step for part in (base, *added)]
-    return Sum(base, added, math.fsum([base, *added]))
+def exact_sum(base: float, contributions: Sequence[float]) -> ScoreSum:
+    """Round all parts to multiples of one power of two, so that their sum is exact."""
+    bound = abs(base) + math.fsum(map(abs, contributions))
+    step = math.ldexp(1.0, math.frexp(bound)[1] - _MANTISSA_BITS)
+    base, *rounded = [round(part / step) * step for part in (base, *contributions)]
+    return ScoreSum(base, rounded, math.fsum([base, *rounded]))

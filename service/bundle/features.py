@@ -1,4 +1,4 @@
-"""What a model takes where it takes rows of a table, feature by feature."""
+"""The manifest of a model whose input is a table: features, their types and their ranges."""
 
 import math
 from typing import Annotated, Literal, Self
@@ -9,14 +9,14 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 
 
-class Part(BaseModel):
-    """A piece of the manifest: immutable, and a key it does not know is an error."""
+class StrictModel(BaseModel):
+    """An immutable part of a document; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Range(Part):
-    """A closed interval in the feature's own unit; a missing end is open."""
+class Range(StrictModel):
+    """A closed interval in the unit of the feature; a missing end is open."""
 
     minimum: Finite | None = None
     maximum: Finite | None = None
@@ -30,17 +30,17 @@ class Range(Part):
 
     @property
     def low(self) -> float:
-        """The lower end, minus infinity where open."""
+        """The lower end; minus infinity if open."""
         return -math.inf if self.minimum is None else self.minimum
 
     @property
     def high(self) -> float:
-        """The upper end, infinity where open."""
+        """The upper end; infinity if open."""
         return math.inf if self.maximum is None else self.maximum
 
 
-class Statistics(Part):
-    """A numeric column of the training part, in its unit: the reference for drift."""
+class Statistics(StrictModel):
+    """Statistics of a numeric column of the training set, in its unit: the reference for drift."""
 
     mean: Finite
     standard_deviation: Annotated[Finite, Field(ge=0)]
@@ -52,8 +52,8 @@ class Statistics(Part):
     )
 
 
-class _Feature(Part):
-    """What every kind of feature says of itself."""
+class _Feature(StrictModel):
+    """The fields of all types of features."""
 
     name: Text
     description: str = ""
@@ -68,10 +68,10 @@ class _Feature(Part):
 
 
 class _Numeric(_Feature):
-    """A measured or counted quantity."""
+    """The fields of numeric features."""
 
     affix: Text | None = Field(
-        default=None, description="what the training table writes beside each number: $, kg, %"
+        default=None, description="text before or after each number in the training table: $, kg, %"
     )
     decimal: Literal[".", ","] | None = Field(
         default=None, description="the decimal mark of the training table"
@@ -80,8 +80,8 @@ class _Numeric(_Feature):
         default=None, description="what separates groups of three digits in the training table"
     )
 
-    allowed: Range | None = Field(default=None, description="values outside it are refused")
-    trained: Range | None = Field(default=None, description="what the training part spanned")
+    allowed: Range | None = Field(default=None, description="values outside it are rejected")
+    trained: Range | None = Field(default=None, description="the range of the training set")
     example: Finite
     statistics: Statistics | None = None
 
@@ -106,14 +106,16 @@ class BooleanFeature(_Feature):
 
 
 class CategoryFeature(_Feature):
-    """One of a list of words; in the graph's input its position in that list.
+    """One of a list of words, encoded as its position in the list in the graph's input.
 
-    An unseen word is refused, or, where ``unseen`` is ``other``, enters the graph as -1.
+    Other words are rejected or, if ``unseen`` is ``other``, encoded as -1.
     """
 
     type: Literal["category"]
     categories: Annotated[list[str], Field(min_length=1)]
-    counts: list[int] | None = Field(default=None, description="rows of the training part, each")
+    counts: list[int] | None = Field(
+        default=None, description="rows of the training set, by category"
+    )
     unseen: Literal["reject", "other"] = "reject"
     example: str
 
@@ -134,25 +136,25 @@ Feature = Annotated[
 ]
 
 
-class TableFormat(Part):
-    """How the training table is written, where another table of its kind may not show it."""
+class TableFormat(StrictModel):
+    """The format of the training table, where it cannot be detected in another table like it."""
 
     separator: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        default=None, description="of cells, where it is none of: comma, semicolon, tab, |"
+        default=None, description="between cells, if it is none of: comma, semicolon, tab, |"
     )
     quote: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        default=None, description="around cells, where it is not the double quote"
+        default=None, description="around cells, if it is not the double quote"
     )
     encoding: Text | None = Field(
-        default=None, description="where it is not Unicode; rows in UTF-8 are read as well"
+        default=None, description="if it is not Unicode; rows in UTF-8 are read as well"
     )
     columns: list[str] | None = Field(
-        default=None, description="names of all columns, where no line of the table names them"
+        default=None, description="names of all columns, if the table has no header"
     )
 
 
-class FeaturesInput(Part):
-    """A row of a table: the graph's input ``features``, float32 ``[batch, columns]``."""
+class FeaturesInput(StrictModel):
+    """Rows of a table: the graph's input ``features``, float32 ``[batch, columns]``."""
 
     kind: Literal["features"]
     features: Annotated[list[Feature], Field(min_length=1)]
@@ -169,4 +171,4 @@ class FeaturesInput(Part):
 
 
 INPUT_NAME = "features"
-"""The graph's input tensor."""
+"""The name of the graph's input tensor."""

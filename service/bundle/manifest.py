@@ -1,7 +1,7 @@
-"""The manifest and the examples of a bundle: the schema of its JSON documents.
+"""The JSON documents of a bundle: its manifest and its examples.
 
-The schema of these classes is published as ``models/manifest.schema.json``.
-Optional fields may be added within a format version; anything else raises `FORMAT_VERSION`.
+The JSON Schema of these classes is published as ``models/manifest.schema.json``.
+Adding optional fields keeps `FORMAT_VERSION`; all other changes increase it.
 """
 
 from itertools import pairwise
@@ -11,13 +11,20 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, Field, JsonValue, model_validator
 
 from service.bundle.explanations import Additive, CategoryTerm
-from service.bundle.features import INPUT_NAME, CategoryFeature, FeaturesInput, Finite, Part, Text
+from service.bundle.features import (
+    INPUT_NAME,
+    CategoryFeature,
+    FeaturesInput,
+    Finite,
+    StrictModel,
+    Text,
+)
 
 Share = Annotated[Finite, Field(gt=0, lt=1)]
 Margin = Annotated[Finite, Field(ge=0)]
 
 IMAGE_NAME = "image"
-"""The graph's input tensor for images."""
+"""The name of the graph's input tensor for images."""
 Side = Annotated[int, Field(ge=1, le=1024)]
 FORMAT_VERSION = 1
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
@@ -30,8 +37,8 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 _BYTES = set(map(float, range(256)))
 
 
-class IntervalLevel(Part):
-    """The margins that contain a share of the true values."""
+class IntervalLevel(StrictModel):
+    """The margins of an interval that contains a share of the true values."""
 
     level: Share = Field(description="share of the true values within the interval")
     margins: Annotated[list[Margin], Field(min_length=1)] = Field(
@@ -45,22 +52,22 @@ class IntervalLevel(Part):
     )
 
 
-class Interval(Part):
+class Interval(StrictModel):
     """Split conformal prediction (Vovk and others, "Algorithmic Learning in a Random World", 2005).
 
-    A margin is the quantile, corrected for the number of rows, of the errors on rows that the model
-    was not fitted to: with the scale ``value`` the interval is ``value - margin`` to
+    A margin is a quantile, corrected for the number of rows, of the errors on rows that the model
+    was not fitted to. With the scale ``value`` the interval is ``value - margin`` to
     ``value + margin``; with ``log1p``, for which errors grow with the value, it is
     ``(1 + value) / exp(margin) - 1`` to ``(1 + value) * exp(margin) - 1``.
 
-    Each bin of values has margins of its own, so that the level holds for low and high values alike
-    (Mondrian conformal prediction).
+    Each bin of predicted values has its own margins, so that the level holds for low and for high
+    values (Mondrian conformal prediction).
     """
 
     scale: Literal["value", "log1p"]
     source: Literal["validation", "cross-validation"] = Field(
-        description="the rows that the margins are from: the validation set, or each fold of the "
-        "rows outside the test set, predicted by a model fitted to the others"
+        description="the rows that the margins are computed from: the validation set, or each fold "
+        "of the rows outside the test set, predicted by a model fitted to the other folds"
     )
     rows: Annotated[int, Field(ge=1)]
     edges: list[Finite] = Field(
@@ -85,10 +92,10 @@ class Interval(Part):
         return self
 
 
-class ImageInput(Part):
+class ImageInput(StrictModel):
     """An image: the graph's input ``image``, uint8 ``[batch, height, width, channels]``.
 
-    An image file becomes these pixels by `service.imaging.preprocess`, in training and in serving.
+    `service.imaging.preprocess` reads image files as these pixels, in training and in serving.
     """
 
     kind: Literal["image"]
@@ -113,25 +120,25 @@ class ImageInput(Part):
 Input = Annotated[FeaturesInput | ImageInput, Field(discriminator="kind")]
 
 
-def input_name(taken: Input) -> str:
-    """The graph's input tensor."""
-    return INPUT_NAME if isinstance(taken, FeaturesInput) else IMAGE_NAME
+def input_name(spec: Input) -> str:
+    """Return the name of the graph's input tensor."""
+    return INPUT_NAME if isinstance(spec, FeaturesInput) else IMAGE_NAME
 
 
-def input_datatype(taken: Input) -> Literal["FP32", "UINT8"]:
-    """The datatype of the graph's input tensor, in the words of the Open Inference Protocol."""
-    return "FP32" if isinstance(taken, FeaturesInput) else "UINT8"
+def input_datatype(spec: Input) -> Literal["FP32", "UINT8"]:
+    """Return the datatype of the graph's input tensor in the Open Inference Protocol."""
+    return "FP32" if isinstance(spec, FeaturesInput) else "UINT8"
 
 
-def input_shape(taken: Input) -> tuple[int, ...]:
-    """The shape of one row of the graph's input tensor."""
-    if isinstance(taken, FeaturesInput):
-        return (len(taken.features),)
-    return (taken.height, taken.width, taken.channels)
+def input_shape(spec: Input) -> tuple[int, ...]:
+    """Return the shape of one row of the graph's input tensor."""
+    if isinstance(spec, FeaturesInput):
+        return (len(spec.features),)
+    return (spec.height, spec.width, spec.channels)
 
 
-class ValueOutput(Part):
-    """A number in raw units: the graph's output ``value``, float32 ``[batch, 1]``."""
+class ValueOutput(StrictModel):
+    """A number in its own unit: the graph's output ``value``, float32 ``[batch, 1]``."""
 
     kind: Literal["value"]
     name: Text
@@ -140,8 +147,8 @@ class ValueOutput(Part):
     interval: Interval | None = None
 
 
-class Calibration(Part):
-    """How the probabilities were calibrated, inside the graph.
+class Calibration(StrictModel):
+    """How the graph calibrates its probabilities.
 
     The scores are divided by ``temperature``, chosen on the validation set (Guo and others, "On
     Calibration of Modern Neural Networks", 2017). The errors are expected calibration errors on
@@ -153,11 +160,12 @@ class Calibration(Part):
     error_after: Annotated[Finite, Field(ge=0, le=1)]
 
 
-class ClassesOutput(Part):
-    """One of several labels.
+class ClassesOutput(StrictModel):
+    """One of several class labels.
 
-    Two labels: the graph's output ``probability``, float32 ``[batch, 1]``, is that of the second.
-    More: ``probabilities``, float32 ``[batch, labels]``, each row summing to one.
+    With two labels, the graph's output is the ``probability`` of the second, float32
+    ``[batch, 1]``; with more it is ``probabilities``, float32 ``[batch, labels]``, whose rows sum
+    to one.
     """
 
     kind: Literal["classes"]
@@ -166,11 +174,11 @@ class ClassesOutput(Part):
     labels: Annotated[list[Text], Field(min_length=2)]
     threshold: Annotated[Finite, Field(ge=0, le=1)] | None = Field(
         default=None,
-        description="two labels: the second is predicted from this probability on (default 0.5)",
+        description="of two labels, the second is predicted from this probability on (default 0.5)",
     )
     unsure_below: Annotated[Finite, Field(ge=0, le=1)] | None = Field(
         default=None,
-        description="a prediction of a lower probability is unsure; chosen on the validation set",
+        description="a prediction with a lower probability is unsure; chosen on the validation set",
     )
     calibration: Calibration | None = None
 
@@ -187,52 +195,52 @@ Output = Annotated[ValueOutput | ClassesOutput, Field(discriminator="kind")]
 
 
 def task_of(output: Output) -> Literal["regression", "binary", "multiclass"]:
-    """The task that has such an output."""
+    """Return the task of models with this output."""
     if isinstance(output, ValueOutput):
         return "regression"
     return "binary" if len(output.labels) == 2 else "multiclass"  # noqa: PLR2004 - two is binary
 
 
 def output_name(output: Output) -> str:
-    """The graph's output tensor."""
+    """Return the name of the graph's output tensor."""
     names = {"regression": "value", "binary": "probability", "multiclass": "probabilities"}
     return names[task_of(output)]
 
 
 def output_width(output: Output) -> int:
-    """Columns of the graph's output tensor."""
+    """Return the number of columns of the graph's output tensor."""
     if isinstance(output, ClassesOutput) and len(output.labels) > 2:  # noqa: PLR2004 - as above
         return len(output.labels)
     return 1
 
 
-class ColumnScale(Part):
-    """One column's share of the scaler: ``(x - offset) / scale``, offset and scale in its unit."""
+class ColumnScale(StrictModel):
+    """The scaling of one column: ``(x - offset) / scale``, with both in the unit of the column."""
 
     offset: Finite
     scale: Finite
 
 
-class Scaler(Part):
-    """The fitted scaler in plain numbers, for people; the graph applies its own copy."""
+class Scaler(StrictModel):
+    """The fitted scaler as plain numbers, for people; the graph contains a copy that it applies."""
 
     kind: Text
     columns: dict[str, ColumnScale]
 
 
-class Baseline(Part):
-    """Metrics of a naive baseline on the same rows."""
+class Baseline(StrictModel):
+    """The metrics of a baseline on the same rows."""
 
     name: Text
     metrics: dict[str, Finite]
 
 
-class Evaluation(Part):
-    """Metrics on the held-out test set.
+class Evaluation(StrictModel):
+    """Metrics on held-out rows.
 
-    ``part`` is ``test`` for rows set aside before anything was fitted, or ``cross-validation``
-    if there are too few rows for that: ``folds`` models of the same recipe were each
-    measured on the fold that they were not fitted to.
+    ``part`` is ``test`` for a test set, or ``cross-validation`` if there are too few rows for one:
+    then ``folds`` models of the same recipe were each evaluated on the fold that they were not
+    fitted to.
     """
 
     part: Literal["test", "cross-validation"]
@@ -242,43 +250,43 @@ class Evaluation(Part):
     baseline: Baseline
 
 
-class DataOrigin(Part):
-    """Where the training table came from, exactly."""
+class DataOrigin(StrictModel):
+    """The source of the training data."""
 
     source: Text
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     rows: Annotated[int, Field(ge=1)]
 
 
-class SplitSizes(Part):
-    """Rows of each set."""
+class SplitSizes(StrictModel):
+    """The number of rows of each set."""
 
     training: Annotated[int, Field(ge=1)]
     validation: Annotated[int, Field(ge=0)]
     test: Annotated[int, Field(ge=0)]
 
 
-class Provenance(Part):
-    """How to make this model again."""
+class Provenance(StrictModel):
+    """How to train the same model again."""
 
     recipe: dict[str, JsonValue]
     seed: int
     data: DataOrigin
     split: SplitSizes
-    versions: dict[str, str] = Field(description="libraries that were used, with their versions")
-    commit: str | None = Field(default=None, description="of the training code, where known")
+    versions: dict[str, str] = Field(description="versions of the libraries")
+    commit: str | None = Field(default=None, description="of the training code, if known")
     created: AwareDatetime
     duration_seconds: Annotated[Finite, Field(ge=0)]
 
 
-class FileDigest(Part):
-    """The content of a file of the bundle."""
+class FileDigest(StrictModel):
+    """The digest and the size of a file of the bundle."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     bytes: Annotated[int, Field(ge=0)]
 
 
-class Manifest(Part):
+class Manifest(StrictModel):
     """The content of ``manifest.json``, the last file written into a bundle."""
 
     format_version: Literal[1]
@@ -290,7 +298,7 @@ class Manifest(Part):
     output: Output
     scaler: Scaler | None = None
     reasons: Additive | None = Field(
-        default=None, description="of a linear or logistic model: what each feature adds"
+        default=None, description="of a linear or logistic model: the contribution of each feature"
     )
     evaluation: Evaluation | None = None
     provenance: Provenance | None = None
@@ -314,17 +322,19 @@ class Manifest(Part):
         ]
         terms = self.reasons.terms
         if [len(t.words) if isinstance(t, CategoryTerm) else None for t in terms] != words:
-            raise ValueError("reasons: the terms are not those of the features")
+            raise ValueError("reasons: the terms do not match the features")
         if self.reasons.score not in _SCORES[self.task]:
             msg = f"reasons: a {self.task} model has no score {self.reasons.score!r}"
             raise ValueError(msg)
         if len(self.reasons.base) != output_width(self.output):
-            raise ValueError("reasons: there must be as many scores as the graph has outputs")
+            raise ValueError(
+                "reasons: the number of scores must be the number of the graph's outputs"
+            )
         return self
 
 
-class Tensor(Part):
-    """A named array; ``data`` is flat, row by row, and null stands for NaN."""
+class Tensor(StrictModel):
+    """A named array; ``data`` is flat, in row-major order, and null is NaN."""
 
     name: Annotated[str, Field(min_length=1)]
     datatype: Literal["FP32", "UINT8"] = "FP32"
@@ -342,14 +352,14 @@ class Tensor(Part):
         return self
 
 
-class Tolerance(Part):
+class Tolerance(StrictModel):
     """How far outputs may deviate: ``|got - expected| <= absolute + relative * |expected|``."""
 
     absolute: Annotated[Finite, Field(ge=0, le=1e-2)]
     relative: Annotated[Finite, Field(ge=0, le=1e-2)]
 
 
-class Examples(Part):
+class Examples(StrictModel):
     """The content of ``examples.json``."""
 
     input: Tensor
@@ -357,7 +367,7 @@ class Examples(Part):
     tolerance: Tolerance
 
     def mismatch(self, manifest: Manifest) -> str | None:
-        """What does not match the manifest, or None."""
+        """Describe what does not match the manifest, or return None."""
         rows = self.input.shape[0] if self.input.shape else 0
         expected = [
             (

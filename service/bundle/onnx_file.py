@@ -1,9 +1,8 @@
-"""ONNX files: checked before they are read, and the facts that the service needs of their graph.
+"""Inspect ONNX files before they are read: their structure, external weights, operators.
 
 The files are protobuf messages, described in
-https://github.com/onnx/onnx/blob/main/onnx/onnx.proto; the numbers of fields are from there.
-Weights are skipped, so that a file of any size is checked with little memory, and one that cannot
-be a graph is refused before it is read.
+https://github.com/onnx/onnx/blob/main/onnx/onnx.proto, which defines the field numbers.
+Weights are skipped, so files of any size are inspected with little memory.
 """
 
 import re
@@ -19,13 +18,13 @@ _FIXED_BYTES = {_FIXED_64: 8, _FIXED_32: 4}
 _KINDS = {_VARINT, _FIXED_64, _LENGTH, _FIXED_32}
 _CONTINUES = 0x80
 _LONGEST_VARINT = 10
-# A tag and a number or length behind it.
+# A tag and the number or length after it.
 _LONGEST_HEAD = 2 * _LONGEST_VARINT
 _HIGHEST_FIELD = 2**29 - 1
 _WINDOW_BYTES = 64 * 1024
 
 MAX_ONNX_BYTES = 2**31 - 1
-"""Protobuf's own limit."""
+"""The limit of protobuf."""
 _MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTION = 7, 20, 25
 _TRAINING_GRAPHS = {1, 2}
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_SPARSE = 1, 5, 11, 15
@@ -37,18 +36,18 @@ _TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
 _EXTERNAL = 1
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _VALUE_INFO_NAME = 1
-# Repeated numbers, which are skipped in one step: a tree ensemble has millions of them.
+# Fields with repeated numbers, skipped in one step: a tree ensemble has millions of them.
 _MODEL_NUMBERS = {1, 5}
 _ATTRIBUTE_NUMBERS = {7, 8}
 _TENSOR_NUMBERS = {4, 5, 7}
 _LONGEST_NAME = 64 * 1024
 # The graphs of large language models have some hundred thousand.
-_MOST_FIELDS = 1_000_000
-# As deep as protobuf's own reader goes.
-_MOST_LEVELS = 100
-# What they compute, and for how long, is up to the values that they are given.
+_MAX_FIELDS = 1_000_000
+# The limit of protobuf's own reader.
+_MAX_LEVELS = 100
+# Operators whose running time depends on the values of their inputs.
 _UNBOUNDED = {"Loop", "Scan", "If", "SequenceMap", "NonMaxSuppression", "ImageDecoder"}
-# Operators whose output's size is given by the values of these inputs; None stands for all.
+# Operators the size of whose output depends on the values of these inputs; None is all inputs.
 _SIZED_BY: Mapping[str, Collection[int] | None] = {
     "AffineGrid": (1,),
     "BlackmanWindow": (0,),
@@ -69,16 +68,16 @@ _SIZED_BY: Mapping[str, Collection[int] | None] = {
     "Tile": (1,),
     "Upsample": (1,),
 }
-# What they compute is given by the shape of their input.
+# Operators whose output depends only on the shape of their input.
 _OF_SHAPE = {"Shape", "Size"}
 
 
 class Malformed(Exception):
-    """Bytes that are not the message that they should be; the message says why."""
+    """The bytes are not a valid message; the exception's text says why."""
 
 
 class WireField(NamedTuple):
-    """One field: its number, its value if that is a whole number, and where its content lies."""
+    """A field: its number, its value if that is an integer, and the position of its content."""
 
     number: int
     value: int
@@ -89,25 +88,25 @@ class WireField(NamedTuple):
 class ProtobufFile:
     """An open file of protobuf messages.
 
-    It is read a window at a time and never mapped into memory: where another process cuts the file
-    short meanwhile, reading a mapped one ends the process by SIGBUS.
+    It is read in windows and not mapped into memory: if another process truncates the file, reading
+    mapped memory ends this process by SIGBUS.
 
     Args:
-        file: to be read from its start.
-        size: its bytes.
-        most_fields: that are read before the file is refused.
+        file: the file, from its start.
+        size: its size in bytes.
+        max_fields: how many fields are read at most; files with more are rejected.
     """
 
-    def __init__(self, file: BinaryIO, size: int, most_fields: int) -> None:
+    def __init__(self, file: BinaryIO, size: int, max_fields: int) -> None:
         self.size = size
         self._file = file
-        self._most_fields = most_fields
+        self._max_fields = max_fields
         self._fields_read = 0
         self._start = 0
         self._window = b""
 
     def read(self, start: int, length: int) -> bytes:
-        """So many bytes; fewer where the file ends."""
+        """Return a number of bytes; fewer at the end of the file."""
         offset = start - self._start
         if offset < 0 or offset + length > len(self._window):
             self._file.seek(start)
@@ -116,12 +115,12 @@ class ProtobufFile:
         return self._window[offset : offset + length]
 
     def fields(self, start: int, end: int, repeated: Collection[int] = ()) -> Iterator[WireField]:
-        """The fields of a message.
+        """Yield the fields of a message.
 
         Args:
-            start: of the message in the file.
-            end: of the message in the file.
-            repeated: numbers of fields of which only the first of a run is wanted.
+            start: the position of the message in the file.
+            end: the position of its end.
+            repeated: numbers of fields of which only the first of each run is yielded.
 
         Raises:
             Malformed: the bytes are not a message.
@@ -129,16 +128,16 @@ class ProtobufFile:
         position = start
         while position < end:
             self._fields_read += 1
-            if self._fields_read > self._most_fields:
-                raise Malformed(f"it has more than {self._most_fields:,} fields")
+            if self._fields_read > self._max_fields:
+                raise Malformed(f"it has more than {self._max_fields:,} fields")
             kind, field = self._field(position, end)
             yield field
             key, position = (field.number << 3) | kind, field.end
             if field.number in repeated:
-                position = self._behind_run(position, end, key, kind)
+                position = self._skip_run(position, end, key, kind)
 
     def _field(self, position: int, end: int) -> tuple[int, WireField]:
-        """The kind of a field, and the field, which ends before the end of its message."""
+        """Read a field, which must end within its message, and its wire type."""
         head = self.read(position, min(_LONGEST_HEAD, end - position))
         key, used = _varint(head, 0, position)
         number, kind = key >> 3, key & 7
@@ -146,22 +145,22 @@ class ProtobufFile:
             raise Malformed(f"byte {position:,} does not begin a field")
         value = 0
         if kind in _FIXED_BYTES:
-            begins = behind = position + used + _FIXED_BYTES[kind]
+            content_start = content_end = position + used + _FIXED_BYTES[kind]
         else:
             value, used = _varint(head, used, position)
-            begins = behind = position + used
+            content_start = content_end = position + used
             if kind == _LENGTH:
-                value, behind = 0, begins + value
-        if behind > end:
+                value, content_end = 0, content_start + value
+        if content_end > end:
             raise Malformed(
                 f"a field at byte {position:,} ends after its message; is it truncated?"
             )
-        return kind, WireField(number, value, begins, behind)
+        return kind, WireField(number, value, content_start, content_end)
 
-    def _behind_run(self, start: int, end: int, key: int, kind: int) -> int:
-        """Where the first field begins that is not another number of the same field."""
+    def _skip_run(self, start: int, end: int, key: int, kind: int) -> int:
+        """Return the position after a run of numbers of the same field."""
         position = start
-        pattern = _run_of(key, kind)
+        pattern = _run_pattern(key, kind)
         while pattern is not None and position < end and self.read(position, 1) == bytes([key]):
             found = pattern.match(self.read(position, min(_WINDOW_BYTES, end - position)))
             if not found or not found.end():
@@ -171,8 +170,8 @@ class ProtobufFile:
 
 
 @cache
-def _run_of(key: int, kind: int) -> "re.Pattern[bytes] | None":
-    """What matches numbers of a field with a tag of one byte, one after another."""
+def _run_pattern(key: int, kind: int) -> "re.Pattern[bytes] | None":
+    """Return the pattern of a run of numbers of a field whose tag has one byte."""
     if key >= _CONTINUES:
         return None
     tag = re.escape(bytes([key]))
@@ -184,12 +183,12 @@ def _run_of(key: int, kind: int) -> "re.Pattern[bytes] | None":
 
 
 def _varint(head: bytes, used: int, position: int) -> tuple[int, int]:
-    """A whole number, and how many bytes of the head are read with it.
+    """Decode an integer; return it and the offset after it.
 
     Args:
         head: the first bytes of a field.
-        used: how many of them are read already.
-        position: where in the file the field begins.
+        used: the offset of the integer.
+        position: the position of the field in the file.
     """
     value = 0
     for shift, byte in enumerate(head[used : used + _LONGEST_VARINT]):
@@ -201,29 +200,26 @@ def _varint(head: bytes, used: int, position: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class GraphFacts:
-    """What a graph says about its weights and its running time.
-
-    ``weights`` are the files, as the graph names them, of initializers and constants that it keeps
-    outside itself; ``nested_weights`` those of its subgraphs, functions and attributes.
-    ``unbounded`` is the first operator whose running time depends on the values of the graph's
-    inputs and not only on their shapes; empty where there is none.
-    """
+    """Facts about a graph's external weights and its running time."""
 
     weights: frozenset[str] = frozenset()
+    """Files, as the graph names them, with external data of its initializers and constants."""
     nested_weights: frozenset[str] = frozenset()
+    """Files with external data of its subgraphs, functions and attributes."""
     unbounded: str = ""
+    """The first operator whose running time depends on values of the inputs; empty if none."""
 
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A serialized graph and what was read of it."""
+    """The content of an ONNX file, and facts about its graph."""
 
     content: bytes = field(repr=False)
     graph: GraphFacts
 
 
-def facts_of(file: BinaryIO, size: int, name: str) -> GraphFacts:
-    """What an open ONNX file of so many bytes says about its graph; its weights are skipped.
+def read_graph_facts(file: BinaryIO, size: int, name: str) -> GraphFacts:
+    """Inspect the graph of an open ONNX file, skipping its weights.
 
     Raises:
         NotOnnx: it is too large or malformed.
@@ -231,12 +227,12 @@ def facts_of(file: BinaryIO, size: int, name: str) -> GraphFacts:
     if size > MAX_ONNX_BYTES:
         raise NotOnnx(
             f"{name} has {size:,} bytes, and an ONNX file at most {MAX_ONNX_BYTES:,}; save it with "
-            "its weights in files of their own (external data)"
+            "its weights in separate files (external data)"
         )
     if not size:
         raise NotOnnx(f"{name} is empty")
     try:
-        return _Reader(ProtobufFile(file, size, _MOST_FIELDS)).facts()
+        return _GraphReader(ProtobufFile(file, size, _MAX_FIELDS)).facts()
     except Malformed as error:
         raise NotOnnx(f"{name} is not an ONNX file: {error}") from None
 
@@ -249,10 +245,10 @@ class _Node:
     has_graph: bool
 
     def is_unbounded(self, variable: Collection[bytes] | None) -> bool:
-        """Whether the values of the graph's inputs decide how long this node takes.
+        """Return whether the running time depends on the values of the graph's inputs.
 
         Args:
-            variable: the tensors whose values follow from those; None for all tensors.
+            variable: the tensors computed from these values; None for all tensors.
         """
         if self.has_graph or self.operator in _UNBOUNDED:
             return True
@@ -265,8 +261,8 @@ class _Node:
         return any(variable is None or name in variable for name in sizes)
 
 
-class _Reader:
-    """Collects the facts of one file."""
+class _GraphReader:
+    """Collects facts about the graph of one file."""
 
     def __init__(self, file: ProtobufFile) -> None:
         self._file = file
@@ -287,7 +283,7 @@ class _Reader:
         for graph in graphs:
             self._main_graph(graph)
         for node in self._within(model, {_MODEL_FUNCTION}, {_FUNCTION_NODE}):
-            self._note(self._node(node, 1), None)
+            self._note_unbounded(self._node(node, 1), None)
         for graph in self._within(model, {_MODEL_TRAINING}, _TRAINING_GRAPHS):
             self._subgraph(graph, 1)
         return GraphFacts(
@@ -303,23 +299,23 @@ class _Reader:
             elif part.number == _GRAPH_SPARSE:
                 self._sparse(part)
         inputs = [self._text_in(it, _VALUE_INFO_NAME) for it in parts if it.number == _GRAPH_INPUT]
-        # The tensors whose values follow from those of the inputs; nodes are in running order.
+        # The tensors computed from the values of the inputs; nodes are in topological order.
         variable = set(inputs) - constant
         for part in parts:
             if part.number == _GRAPH_NODE:
                 node = self._node(part, 1, main=True)
-                self._note(node, variable)
+                self._note_unbounded(node, variable)
                 if node.operator not in _OF_SHAPE and not variable.isdisjoint(node.inputs):
                     variable.update(node.outputs)
 
-    def _note(self, node: _Node, variable: Collection[bytes] | None) -> None:
+    def _note_unbounded(self, node: _Node, variable: Collection[bytes] | None) -> None:
         if not self._unbounded and node.is_unbounded(variable):
             self._unbounded = node.operator
 
     def _subgraph(self, graph: WireField, level: int) -> None:
-        """Collect what lies within a graph that is not the model's own."""
-        if level > _MOST_LEVELS:
-            raise Malformed(f"its graphs are nested more than {_MOST_LEVELS} levels deep")
+        """Collect the weights of a nested graph."""
+        if level > _MAX_LEVELS:
+            raise Malformed(f"its graphs are nested more than {_MAX_LEVELS} levels deep")
         for part in self._fields(graph):
             if part.number == _GRAPH_NODE:
                 self._node(part, level)
@@ -342,13 +338,13 @@ class _Reader:
                 outputs.append(self._text(part))
             elif part.number == _NODE_ATTRIBUTE:
                 attributes.append(part)
-        # The runtime makes initializers of the graph's own constants.
+        # ONNX Runtime turns constants of the main graph into initializers.
         weights = self._weights if main and operator == b"Constant" else self._nested_weights
         has_graph = [self._attribute(each, level, weights) for each in attributes]
         return _Node(operator.decode(errors="replace"), inputs, outputs, any(has_graph))
 
     def _attribute(self, attribute: WireField, level: int, weights: set[str]) -> bool:
-        """Collect what lies within an attribute; whether that is a graph."""
+        """Collect the weights in an attribute; return whether it contains a graph."""
         has_graph = False
         for part in self._fields(attribute, _ATTRIBUTE_NUMBERS):
             if part.number in _ATTRIBUTE_TENSORS:
@@ -366,7 +362,7 @@ class _Reader:
                 self._tensor(part, self._nested_weights)
 
     def _tensor(self, tensor: WireField, weights: set[str]) -> bytes:
-        """A tensor's name; where its values lie in another file, that is added to the weights."""
+        """Return the name of a tensor; if its data is in another file, add that to the weights."""
         name, external = b"", False
         entries: dict[bytes, bytes] = {}
         for part in self._fields(tensor, _TENSOR_NUMBERS):
@@ -382,18 +378,18 @@ class _Reader:
         return name
 
     def _within(
-        self, messages: Sequence[WireField], numbers: Collection[int], wanted: Collection[int]
+        self, messages: Sequence[WireField], numbers: Collection[int], nested: Collection[int]
     ) -> Iterator[WireField]:
-        """The wanted fields of the messages of these numbers."""
+        """Yield the fields with the nested numbers, of the messages with these numbers."""
         for message in messages:
             if message.number in numbers:
-                yield from (part for part in self._fields(message) if part.number in wanted)
+                yield from (part for part in self._fields(message) if part.number in nested)
 
     def _fields(self, message: WireField, repeated: Collection[int] = ()) -> Iterator[WireField]:
         return self._file.fields(message.start, message.end, repeated)
 
     def _text_in(self, message: WireField, number: int) -> bytes:
-        """The text that a field of the message holds."""
+        """Return the text in a field of the message; the last one if there are several."""
         texts = [self._text(part) for part in self._fields(message) if part.number == number]
         return texts[-1] if texts else b""
 

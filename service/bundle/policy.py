@@ -1,46 +1,54 @@
-"""What serves of a model, and what its aliases mean: ``models/<name>/policy.json``.
+"""Version policies, ``models/<name>/policy.json``: which versions serve, aliases, traffic splits.
 
-The file stands beside the versions, is written by one rename, and may be written by hand.
-Without it, or without its ``versions``, the service's own setting decides.
+The file may also be written by hand. Without it, or without its ``versions``, the setting
+``ONWARD_VERSION_POLICY`` applies.
 """
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from service.bundle.errors import BundleError
-from service.bundle.features import Part
+from service.bundle.features import StrictModel
+from service.bundle.store import read_document, replace_document
+
+if sys.platform != "win32":
+    import fcntl
 
 POLICY = "policy.json"
 STABLE = "stable"
-"""The alias whose version answers where none is named."""
+"""The alias whose version serves requests that name no version."""
 
-# An alias is told from a version by its first letter.
+# The first letter distinguishes an alias from a version.
 ALIAS_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
-# The protocol of version 1 counts versions in 64 bits.
+# Versions are 64-bit integers in the v1 protocol.
 HIGHEST_VERSION = 2**63 - 1
-_REMEMBERED = 20
+_MAX_PREVIOUS = 20
 
-Number = Annotated[int, Field(ge=1, le=HIGHEST_VERSION, strict=True)]
+VersionNumber = Annotated[int, Field(ge=1, le=HIGHEST_VERSION, strict=True)]
 
 
-class Latest(Part):
-    """The newest versions that prove themselves."""
+class Latest(StrictModel):
+    """The newest versions that pass their self-test."""
 
     latest: Annotated[int, Field(ge=1, strict=True)] = 1
 
 
-Choice = Literal["latest", "all"] | Latest | tuple[Number, ...]
+VersionChoice = Literal["latest", "all"] | Latest | tuple[VersionNumber, ...]
 
 
-class Alias(Part):
-    """The version that an alias names, and those that it named before, the last one first."""
+class Alias(StrictModel):
+    """The version that an alias points to, and its previous versions, most recent first."""
 
-    version: Number
-    before: tuple[Number, ...] = ()
+    version: VersionNumber
+    before: tuple[VersionNumber, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -52,11 +60,11 @@ Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 AliasName = Annotated[str, Field(pattern=ALIAS_PATTERN)]
 
 
-class Shadow(Part):
-    """How an alias's version is compared with the one that answers.
+class Shadow(StrictModel):
+    """How the version of an alias is compared with the version that serves.
 
-    ``share`` of the requests without a version is copied to it. A number that it answers is the
-    same where it lies within ``absolute + relative * |number of the serving version|``.
+    ``share`` of the requests that name no version is copied to it. Its predictions agree if they
+    differ by at most ``absolute + relative * |prediction of the serving version|``.
     """
 
     share: Share = 1.0
@@ -69,31 +77,31 @@ class Shadow(Part):
         return {"share": given} if isinstance(given, int | float) else given
 
 
-class Policy(Part):
+class Policy(StrictModel):
     """Which versions serve, the aliases, and their share of the traffic.
 
-    ``split`` has, by alias, the share of the requests without a version that it answers, and
-    ``shadow`` what it gets copies of.
+    ``split`` is the share, by alias, of the requests that name no version; ``shadow`` are the
+    aliases whose versions get copies of requests.
     """
 
-    versions: Choice | None = None
+    versions: VersionChoice | None = None
     aliases: dict[AliasName, Alias] = Field(default_factory=dict)
     split: dict[AliasName, Share] = Field(default_factory=dict)
     shadow: dict[AliasName, Shadow] = Field(default_factory=dict)
 
     @field_validator("shadow")
     @classmethod
-    def _is_another(cls, given: dict[str, Shadow]) -> dict[str, Shadow]:
+    def _excludes_stable(cls, given: dict[str, Shadow]) -> dict[str, Shadow]:
         if STABLE in given:
-            msg = f"{STABLE!r} answers; it is no shadow of itself"
+            msg = f"{STABLE!r} serves; it cannot be a shadow of itself"
             raise ValueError(msg)
         return given
 
     @field_validator("split")
     @classmethod
-    def _leaves_the_rest(cls, given: dict[str, float]) -> dict[str, float]:
+    def _shares_fit(cls, given: dict[str, float]) -> dict[str, float]:
         if STABLE in given:
-            msg = f"{STABLE!r} answers what the other aliases leave; give it no share"
+            msg = f"{STABLE!r} serves what the other aliases leave; give it no share"
             raise ValueError(msg)
         if math.fsum(given.values()) > 1:
             msg = f"the shares add up to {math.fsum(given.values()):g}, more than 1"
@@ -102,57 +110,57 @@ class Policy(Part):
 
     @field_validator("versions", mode="before")
     @classmethod
-    def _known(cls, given: Any) -> Any:  # noqa: ANN401 - JSON is any of its types
+    def _choice_is_known(cls, given: Any) -> Any:  # noqa: ANN401 - JSON is any of its types
         numbers = isinstance(given, list | tuple) and given
         if given is None or given in ("latest", "all") or numbers or _is_latest(given):
             return given
         msg = 'write "latest", "all", {"latest": 2}, or a list of numbers such as [1, 3]'
         raise ValueError(msg)
 
-    def moved(self, alias: str, version: int) -> Self:
-        """The policy with the alias at this version; where it was is remembered."""
-        known = self.aliases.get(alias)
+    def with_alias(self, alias: str, version: int) -> Self:
+        """Return the policy with the alias at this version, recording its previous version."""
+        current = self.aliases.get(alias)
         before: tuple[int, ...] = ()
-        if known is not None:
-            before = known.before
-            if known.version != version:
-                before = (known.version, *before)[:_REMEMBERED]
-        return self._with(alias, Alias(version=version, before=before))
+        if current is not None:
+            before = current.before
+            if current.version != version:
+                before = (current.version, *before)[:_MAX_PREVIOUS]
+        return self._set(alias, Alias(version=version, before=before))
 
     def rolled_back(self, alias: str, available: Collection[int]) -> Self:
-        """The policy with the alias at its previous version, skipping those not ``available``.
+        """Return the policy with the alias at its previous version that is ``available``.
 
-        Once ``stable`` has been at no other, it goes to the next lower version, as it does where
-        its version cannot serve.
+        If ``stable`` has no previous version, it goes to the next lower version, as it does if its
+        version cannot serve.
 
         Raises:
             BundleError: there is no such alias, or no earlier version.
         """
-        known = self.aliases.get(alias)
-        if known is None:
+        current = self.aliases.get(alias)
+        if current is None:
             existing = ", ".join(self.aliases) or "none"
             raise BundleError(f"there is no alias {alias!r}; existing: {existing}")
-        for position, version in enumerate(known.before):
+        for position, version in enumerate(current.before):
             if version in available:
-                before = known.before[position + 1 :]
-                return self._with(alias, Alias(version=version, before=before))
-        lower = [version for version in available if version < known.version]
+                before = current.before[position + 1 :]
+                return self._set(alias, Alias(version=version, before=before))
+        lower = [version for version in available if version < current.version]
         if alias == STABLE and lower:
-            return self._with(alias, Alias(version=max(lower)))
-        listed = ", ".join(map(str, known.before))
-        removed = f" (removed since: {listed})" if known.before else ""
+            return self._set(alias, Alias(version=max(lower)))
+        listed = ", ".join(map(str, current.before))
+        removed = f" (removed since: {listed})" if current.before else ""
         raise BundleError(
-            f"alias {alias!r} points to version {known.version}, and there is no earlier version "
+            f"alias {alias!r} points to version {current.version}, and there is no earlier version "
             f"to return to{removed}"
         )
 
-    def without(self, alias: str) -> Self:
-        """The policy without this alias."""
+    def without_alias(self, alias: str) -> Self:
+        """Return the policy without this alias."""
         return self.model_copy(
             update={"aliases": {name: at for name, at in self.aliases.items() if name != alias}}
         )
 
-    def _with(self, alias: str, at: Alias) -> Self:
+    def _set(self, alias: str, at: Alias) -> Self:
         return self.model_copy(
             update={"aliases": dict(sorted({**self.aliases, alias: at}.items()))}
         )
@@ -162,52 +170,91 @@ def _is_latest(given: object) -> bool:
     return isinstance(given, Latest) or (isinstance(given, dict) and set(given) == {"latest"})
 
 
+def read_policy(home: Path) -> Policy | None:
+    """Read the policy of ``models/<name>``; None if it has none.
+
+    Raises:
+        BundleError: the file cannot be read, or is not valid.
+    """
+    return read_document(Policy, home / POLICY)
+
+
+def change_policy(home: Path, change: Callable[[Policy], Policy]) -> tuple[Policy, Policy]:
+    """Replace the policy with the result of ``change``, atomically for readers and writers.
+
+    Returns:
+        The policy before and after.
+
+    Raises:
+        BundleError: the existing file is not valid; also raised by ``change``.
+        OSError: the file cannot be written.
+    """
+    with _locked(home):
+        before = read_policy(home) or Policy()
+        after = change(before)
+        if after != before:
+            replace_document(home / POLICY, after)
+    return before, after
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Lock the folder against other writers; the system releases the lock of a killed process."""
+    if sys.platform == "win32":
+        yield  # a folder cannot be locked there
+        return
+    descriptor = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 Routes = Mapping[str | None, str]
-"""The version that answers to each alias, and to None: to requests that name no version."""
+"""The serving version of each alias, and of None, the requests that name no version."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The outcome for one model.
-
-    ``examined`` are the versions whose state matters: those that serve, and those that would,
-    had they not failed. ``chosen`` are those that serve by the policy, newest first; ``served``
-    has the aliases' versions besides.
-    """
+    """The versions of one model that serve."""
 
     examined: frozenset[str]
+    """The versions that serve, and those that would serve if they had not failed."""
     chosen: Sequence[str]
+    """The versions that serve by the policy's ``versions``, newest first."""
     served: frozenset[str]
+    """The chosen versions and those of the aliases."""
     routes: Routes
 
 
 def select(
     policy: Policy,
     default: str,
-    there: Sequence[str],
+    available: Sequence[str],
     failed: Collection[str],
     current: Routes,
 ) -> Selection:
-    """Choose among the versions.
+    """Select the versions that serve.
 
-    An alias whose version is not there or failed stays at the version that it has, and where the
-    process has just started, goes back to the last one that it had before. Behind the stable one
-    stand the versions below it; never one above, for an alias may hold just that off.
+    An alias whose version is missing or failed stays at its current version or, if the process has
+    just started, returns to its previous one. ``stable`` may also fall back to lower versions, but
+    never to higher ones, which it may be intended to exclude.
 
     Args:
-        policy: what the model says.
-        default: ``latest`` or ``all``, for a model that does not say.
-        there: the versions on disk, newest first.
-        failed: those among them that were refused.
-        current: what answers now.
+        policy: of the model.
+        default: ``latest`` or ``all``, for a policy without ``versions``.
+        available: the versions on disk, newest first.
+        failed: those among them that were rejected.
+        current: the routes until now.
     """
-    examined, chosen = _by_policy(policy, default, there, failed)
+    examined, chosen = _by_policy(policy, default, available, failed)
     routes: dict[str | None, str] = {}
     for alias, at in policy.aliases.items():
-        wanted = [str(at.version), current.get(alias, ""), *map(str, at.before)]
+        candidates = [str(at.version), current.get(alias, ""), *map(str, at.before)]
         if alias == STABLE:
-            wanted += [version for version in there if int(version) < at.version]
-        for version in (version for version in wanted if version in there):
+            candidates += [version for version in available if int(version) < at.version]
+        for version in (version for version in candidates if version in available):
             examined.add(version)
             if version not in failed:
                 routes[alias] = version
@@ -220,27 +267,27 @@ def select(
 
 
 def _by_policy(
-    policy: Policy, default: str, there: Sequence[str], failed: Collection[str]
+    policy: Policy, default: str, available: Sequence[str], failed: Collection[str]
 ) -> tuple[set[str], list[str]]:
-    """The versions that are looked at, and those of them that serve."""
+    """Return the versions that are examined, and those of them that serve."""
     versions = policy.versions or default
     if versions == "latest":
         versions = Latest()
     if isinstance(versions, Latest):
-        return _newest(versions.latest, there, failed)
-    wanted: Iterable[str] = there
+        return _newest(versions.latest, available, failed)
+    examined: Iterable[str] = available
     if not isinstance(versions, str):
         listed = set(map(str, versions))
-        wanted = [version for version in there if version in listed]
-    return set(wanted), [version for version in wanted if version not in failed]
+        examined = [version for version in available if version in listed]
+    return set(examined), [version for version in examined if version not in failed]
 
 
 def _newest(
-    count: int, there: Sequence[str], failed: Collection[str]
+    count: int, available: Sequence[str], failed: Collection[str]
 ) -> tuple[set[str], list[str]]:
     examined: set[str] = set()
     chosen: list[str] = []
-    for version in there:
+    for version in available:
         if len(chosen) == count:
             break
         examined.add(version)

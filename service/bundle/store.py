@@ -1,4 +1,4 @@
-"""Bundles on disk: read with every check, written so that a crash never leaves half of one."""
+"""Bundles on disk: verified when they are read, and written atomically."""
 
 import contextlib
 import hashlib
@@ -18,16 +18,16 @@ from pydantic import BaseModel, ValidationError
 
 from service.bundle.errors import BundleError, NotOnnx
 from service.bundle.manifest import Examples, FileDigest, Manifest
-from service.bundle.onnx_file import MAX_ONNX_BYTES, GraphFacts, OnnxFile, facts_of
+from service.bundle.onnx_file import MAX_ONNX_BYTES, GraphFacts, OnnxFile, read_graph_facts
 
 T = TypeVar("T", bound=BaseModel)
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
-"""Most bytes read of a bundle's JSON documents and its other small files."""
+"""The largest size of a bundle's JSON documents and its other small files."""
 MAX_SETTINGS_BYTES = 1024 * 1024
-"""Most bytes read of a file that says how a model is served, such as ``policy.json``."""
+"""The largest size of a file that configures how a model is served, such as ``policy.json``."""
 
-# Without O_NONBLOCK, opening a pipe waits until somebody writes into it. Windows has no such flag.
+# Without O_NONBLOCK, opening a pipe waits for a writer. Windows does not have this flag.
 _OPEN_FLAGS = (
     os.O_RDONLY
     | getattr(os, "O_NONBLOCK", 0)
@@ -46,16 +46,16 @@ _ABANDONED_AFTER_SECONDS = 86_400
 
 @contextmanager
 def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
-    """Open a regular file to be read, as the file object and its size in bytes.
+    """Open a regular file, and yield the file object and its size in bytes.
 
-    A link may lead anywhere: the operator placed it under a name that the service expects.
+    A link may lead anywhere, since the operator created it under a name that the service expects.
 
     Raises:
         BundleError: it is missing, cannot be read, or is not a regular file.
     """
     name = shown_name(path.name)
     try:
-        # Before it is opened, since opening a device may have effects; and again afterwards.
+        # Checked before it is opened, since opening a device may have effects, and again after.
         _require_regular_status(name, path.stat())
         file = os.fdopen(os.open(path, _OPEN_FLAGS), "rb")
     except (OSError, ValueError) as error:
@@ -70,7 +70,7 @@ def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
 
 
 def read_file(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
-    """The content of a regular file.
+    """Read a regular file.
 
     Raises:
         BundleError: it is missing, cannot be read, is not a regular file, or is too large.
@@ -81,10 +81,10 @@ def read_file(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
 
 
 def read_optional(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes | None:
-    """The content of a regular file; None where nothing has that name.
+    """Read a regular file; return None if the path does not exist.
 
     Raises:
-        BundleError: something has, and it cannot be read as `read_file` reads it.
+        BundleError: it cannot be read, is not a regular file, or is too large.
     """
     try:
         path.lstat()
@@ -96,7 +96,7 @@ def read_optional(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes | No
 
 
 def read_document(kind: type[T], path: Path) -> T | None:
-    """An optional JSON document that says how a model is served; None where there is none.
+    """Read an optional JSON document that configures how a model is served; None if it is missing.
 
     Raises:
         BundleError: the file cannot be read, or is not valid.
@@ -106,7 +106,7 @@ def read_document(kind: type[T], path: Path) -> T | None:
 
 
 def replace_document(path: Path, document: BaseModel) -> Path:
-    """Replace such a document by one rename, so that a reader sees the old one or the new one.
+    """Replace a JSON document atomically, by renaming a new file.
 
     Returns:
         The path.
@@ -122,16 +122,16 @@ def replace_document(path: Path, document: BaseModel) -> Path:
 
 
 def path_inside(folder: Path, name: str) -> Path:
-    """The file of that name, if it is inside a folder.
+    """Return the path of a file that must be inside a folder.
 
-    For names in files of the models folder, not for those of the operator.
+    Used for names that files of the models folder contain, not for names from the operator.
 
     Args:
-        folder: where the file must be.
-        name: relative to the folder; it may not lead upwards out of it and back.
+        folder: the folder.
+        name: relative to the folder; it may not even lead out of the folder and back.
 
     Raises:
-        BundleError: the name is absolute, or leads out of the folder, also by a link.
+        BundleError: the name is absolute, or leads out of the folder, directly or by a link.
     """
     try:
         home = os.path.realpath(folder, strict=True)
@@ -146,10 +146,10 @@ def path_inside(folder: Path, name: str) -> Path:
 
 
 def require_regular(path: Path) -> int:
-    """The size of a regular file in bytes, which is not opened.
+    """Return the size of a regular file in bytes, without opening it.
 
     Raises:
-        BundleError: it is missing, out of reach, or not a regular file.
+        BundleError: it is missing, cannot be accessed, or is not a regular file.
     """
     name = shown_name(path.name)
     try:
@@ -161,20 +161,20 @@ def require_regular(path: Path) -> int:
 
 
 def require_at_most(name: str, size: int, max_bytes: int) -> None:
-    """Reject a file that is too large, before it is read.
+    """Check the size of a file before it is read.
 
     Raises:
-        BundleError: names its size and the limit.
+        BundleError: the file is too large.
     """
     if size > max_bytes:
         raise BundleError(f"{name} has {size:,} bytes, and at most {max_bytes:,} are read")
 
 
 def read_exactly(file: BinaryIO, size: int, name: str) -> bytes:
-    """The content of an open file.
+    """Read all of an open file.
 
     Raises:
-        BundleError: it has another size by now.
+        BundleError: its size has changed.
     """
     file.seek(0)
     content = file.read(size + 1)
@@ -184,7 +184,7 @@ def read_exactly(file: BinaryIO, size: int, name: str) -> bytes:
 
 
 def shown_name(name: str) -> str:
-    """A file's name for a message: short, and printable on any terminal."""
+    """Format a file's name for a message, shortened and printable on any terminal."""
     short = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
     plain = short.isprintable() and short.isascii() and " " not in short
     return short if plain else repr(short)
@@ -207,7 +207,7 @@ def parse_document(kind: type[T], content: bytes, name: str) -> T:
 
 
 def to_json(model: BaseModel) -> bytes:
-    """Indented JSON with a final newline, readable in a diff."""
+    """Serialize as indented JSON with a final newline, readable in a diff."""
     return model.model_dump_json(indent=2, exclude_none=True).encode() + b"\n"
 
 
@@ -220,9 +220,9 @@ def write_flushed(path: Path, content: bytes) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Flush to disk what was created or renamed in a folder."""
+    """Flush created and renamed entries of a folder to disk."""
     if os.name == "nt":
-        return  # Windows has no way to open a folder for flushing
+        return  # Windows cannot flush a folder
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -236,7 +236,7 @@ def _require_regular_status(name: str, status: os.stat_result) -> None:
 
 
 def _problem(name: str, path: Path, error: OSError | ValueError) -> str:
-    """Why a file cannot be read, in a sentence."""
+    """Describe why a file cannot be read."""
     if isinstance(error, FileNotFoundError):
         linked = os.path.islink(path)  # noqa: PTH114 - Path's own raises for a name that is too long
         return f"{name} is a link to nowhere" if linked else f"{name} is missing"
@@ -246,7 +246,7 @@ def _problem(name: str, path: Path, error: OSError | ValueError) -> str:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose every file has been checked; ``model`` is the bytes that were digested."""
+    """A bundle whose files have been verified; ``model`` is the content of ``model.onnx``."""
 
     folder: Path
     manifest: Manifest
@@ -256,21 +256,21 @@ class Bundle:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read ``models/<name>/<version>`` and check it against its manifest.
+    """Read ``models/<name>/<version>`` and verify it against its manifest.
 
     Raises:
         BundleError: the manifest is missing or wrong, a file is missing, truncated or changed,
             or the examples do not fit the manifest.
     """
     manifest = read_manifest(folder)
-    onnx = _checked_model(folder, manifest.files[MODEL])
+    onnx = _read_verified_model(folder, manifest.files[MODEL])
     if onnx.graph.weights or onnx.graph.nested_weights:
         raise BundleError(
             f"{MODEL} keeps weights in other files, and a bundle's graph holds its own; save it "
             "without external data"
         )
     contents = {
-        name: _checked(folder, name, digest)
+        name: _read_verified(folder, name, digest)
         for name, digest in manifest.files.items()
         if name != MODEL
     }
@@ -281,14 +281,14 @@ def read_bundle(folder: Path) -> Bundle:
 
 
 def read_onnx(path: Path) -> OnnxFile:
-    """Read an ONNX file, once its size and its structure show that it can be one.
+    """Read an ONNX file after checking its size and its structure.
 
     Raises:
         NotOnnx: it is too large or malformed.
         BundleError: it is missing, or cannot be read.
     """
     with open_regular(path) as (file, size):
-        graph = facts_of(file, size, path.name)
+        graph = read_graph_facts(file, size, path.name)
         return OnnxFile(read_exactly(file, size, path.name), graph)
 
 
@@ -310,10 +310,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def require_sizes(folder: Path, manifest: Manifest) -> None:
-    """Check that every file is there with its size; the content is not read.
+    """Check that all files exist with the recorded sizes, without reading them.
 
     Raises:
-        BundleError: one is missing or of another length.
+        BundleError: a file is missing or has another size.
     """
     for name, expected in manifest.files.items():
         _require_own(name)
@@ -323,22 +323,22 @@ def require_sizes(folder: Path, manifest: Manifest) -> None:
 
 
 def read_part(folder: Path, manifest: Manifest, name: str) -> bytes:
-    """One of the bundle's files, as it was digested.
+    """Read and verify one file of the bundle.
 
     Raises:
         BundleError: it is missing, truncated or changed.
     """
-    return _checked(folder, name, manifest.files[name])
+    return _read_verified(folder, name, manifest.files[name])
 
 
 def write_bundle(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
-    """Publish a new version of ``manifest.name`` under ``models`` by one rename.
+    """Publish a new version of ``manifest.name`` atomically, by renaming a folder.
 
-    The digests in the manifest are made here from ``files``. Everything is flushed before the
-    rename, the manifest last, so a crash leaves the versions before it or the whole new one.
+    The digests in the manifest are computed from ``files``. The manifest is written last, and all
+    files are flushed before the rename, so after a crash the new version is complete or missing.
 
     Returns:
-        The new folder, numbered one above the highest version there is.
+        The new folder, numbered one above the highest existing version.
     """
     home = models / manifest.name
     home.mkdir(parents=True, exist_ok=True)
@@ -347,7 +347,7 @@ def write_bundle(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     manifest = manifest.model_copy(update={"files": digests})
     unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=home))
     try:
-        unfinished.chmod(0o755)  # mkdtemp makes it private; the service may run as another user
+        unfinished.chmod(0o755)  # the service may run as another user, and mkdtemp forbids that
         for name, content in files.items():
             write_flushed(unfinished / name, content)
         write_flushed(unfinished / MANIFEST, to_json(manifest))
@@ -358,14 +358,14 @@ def write_bundle(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -
 
 
 def versions_in(home: Path) -> list[int]:
-    """The version numbers below ``models/<name>``, ascending."""
+    """Return the version numbers in ``models/<name>``, ascending."""
     if not home.is_dir():
         return []
     return sorted(int(p.name) for p in home.iterdir() if _is_version(p.name) and p.is_dir())
 
 
 def digest_of(content: bytes) -> FileDigest:
-    """The digest as the manifest records it."""
+    """Return the digest that the manifest records."""
     return FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
 
@@ -375,11 +375,11 @@ def _is_version(name: str) -> bool:
 
 def _publish(unfinished: Path, home: Path) -> Path:
     while True:
-        # Also what is numbered and no folder, such as a link to nowhere, is in the way.
-        taken = [int(path.name) for path in home.iterdir() if _is_version(path.name)]
-        target = home / str(max(taken, default=0) + 1)
+        # Also skip numbers of entries that are not folders, such as dangling links.
+        used = [int(path.name) for path in home.iterdir() if _is_version(path.name)]
+        target = home / str(max(used, default=0) + 1)
         try:
-            # Renaming onto a folder that holds files fails: of two publishers each gets a number.
+            # Fails if another publisher has just used the number, since its folder is not empty.
             unfinished.rename(target)
         except OSError:
             if not os.path.lexists(target):
@@ -389,7 +389,7 @@ def _publish(unfinished: Path, home: Path) -> Path:
         return target
 
 
-def _checked(folder: Path, name: str, expected: FileDigest) -> bytes:
+def _read_verified(folder: Path, name: str, expected: FileDigest) -> bytes:
     _require_own(name)
     with open_regular(folder / name) as (file, size):
         _require_size(name, size, expected)
@@ -399,13 +399,13 @@ def _checked(folder: Path, name: str, expected: FileDigest) -> bytes:
     return content
 
 
-def _checked_model(folder: Path, expected: FileDigest) -> OnnxFile:
+def _read_verified_model(folder: Path, expected: FileDigest) -> OnnxFile:
     with open_regular(folder / MODEL) as (file, size):
         _require_size(MODEL, size, expected)
         try:
-            graph = facts_of(file, size, MODEL)
+            graph = read_graph_facts(file, size, MODEL)
         except NotOnnx:
-            # Where the file was changed, that is what has to be fixed.
+            # If the file was changed, report that instead.
             file.seek(0)
             _require_digest(MODEL, hashlib.file_digest(file, "sha256").hexdigest(), expected)
             raise
@@ -430,7 +430,7 @@ def _require_size(name: str, size: int, expected: FileDigest) -> None:
 
 
 def _remove_abandoned(home: Path) -> None:
-    """Remove what a killed publisher left; a running one never takes a day."""
+    """Remove folders that a killed publisher left more than a day ago."""
     for leftover in home.glob(f"{_UNFINISHED}*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - leftover.stat().st_mtime > _ABANDONED_AFTER_SECONDS:

@@ -1,52 +1,52 @@
-"""How a model is best run on one machine: ``models/<name>/tuning.json``.
+"""How a model runs fastest on one machine: ``models/<name>/tuning.json``.
 
-``onward tune`` measures and writes it, and it may be written by hand. Without it the
-service chooses when it loads the model.
+``onward tune`` writes the file; it may also be written by hand. Without it, the service chooses
+when it loads the model.
 """
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from service.bundle.features import Part
+from service.bundle.features import StrictModel
 
 TUNING = "tuning.json"
 
-Count = Annotated[int, Field(ge=1, strict=True)]
-Figure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[int, Field(ge=1, strict=True)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Machine(Part):
-    """What the figures depend on besides the model."""
+class Machine(StrictModel):
+    """The machine that was measured."""
 
     cpu: str
-    cores: Count
+    cores: Positive
     runtime: str
     """The version of ONNX Runtime."""
 
 
-class Measured(Part):
-    """One setting, and how long a run of ``rows`` took with it: the median."""
+class Measured(StrictModel):
+    """The median time of a run of ``rows`` on a device with a number of threads."""
 
     device: str
-    threads: Count
-    rows: Count
-    milliseconds: Figure
-    rows_per_second: Figure
+    threads: Positive
+    rows: Positive
+    milliseconds: NonNegative
+    rows_per_second: NonNegative
 
 
-class Tuning(Part):
-    """The choice for one model; what is not given is chosen when the model is loaded.
+class Tuning(StrictModel):
+    """The choice for one model; missing values are chosen when the model is loaded.
 
-    ``execution`` is ``inline``, at once on the event loop, or ``batched``, joined in a thread;
-    ``device`` is one of the words of ``ONWARD_DEVICE`` but ``auto``. ``machine`` and ``measured``
-    are what the choice was made by.
+    ``execution`` is ``inline``, immediately on the event loop, or ``batched``, joined in a thread;
+    ``device`` is a value of ``ONWARD_DEVICE`` except ``auto``. ``machine`` and ``measured`` are the
+    measurements that the choice is based on.
     """
 
     device: str | None = None
-    threads: Count | None = None
+    threads: Positive | None = None
     execution: Literal["inline", "batched"] | None = None
-    max_batch_rows: Count | None = None
+    max_batch_rows: Positive | None = None
     machine: Machine | None = None
     version: str | None = None
     """The version of the model that was measured."""

@@ -1,4 +1,4 @@
-"""Published versions by their files alone: which exist, which one serves, and their aliases."""
+"""Commands on published versions: list, publish, roll back, choose. They need only the files."""
 
 import re
 from collections.abc import Callable
@@ -9,25 +9,26 @@ from service.bundle.policy import (
     ALIAS_PATTERN,
     HIGHEST_VERSION,
     STABLE,
-    Choice,
     Latest,
     Policy,
+    VersionChoice,
+    change_policy,
+    read_policy,
     select,
 )
-from service.bundle.policy_file import change_policy, read_policy
 from service.bundle.store import EXAMPLES, MANIFEST, MODEL, read_bundle, versions_in
 from service.spelling import nearest
 
 
 def published_names(models: Path) -> list[str]:
-    """The models that have a version, by name."""
+    """Return the names of the models that have a version, sorted."""
     if not models.is_dir():
         return []
     return sorted(home.name for home in models.iterdir() if versions_in(home))
 
 
 def versions_of(models: Path, name: str) -> list[int]:
-    """The versions of a model, ascending.
+    """Return the versions of a model, ascending.
 
     Raises:
         BundleError: there is no such model; the message suggests the nearest name.
@@ -43,7 +44,7 @@ def versions_of(models: Path, name: str) -> list[int]:
 
 
 def version_number(models: Path, name: str, version: str) -> int:
-    """The number of a version that exists.
+    """Return the number of a version that exists.
 
     Raises:
         BundleError: there is no such model or version.
@@ -58,9 +59,9 @@ def version_number(models: Path, name: str, version: str) -> int:
 
 
 def serving_version(models: Path, name: str) -> int | None:
-    """The version that serves requests without one, as far as the files tell.
+    """Return the version that serves requests that name no version, judging by the files.
 
-    A version that is not whole is skipped, as the service skips it.
+    An incomplete version is skipped, as the service does.
 
     Raises:
         BundleError: the policy is not valid.
@@ -72,7 +73,7 @@ def serving_version(models: Path, name: str) -> int | None:
     failed: set[str] = set()
     while found := select(policy, "latest", available, failed, {}).routes.get(None):
         try:
-            require_whole(models / name / found)
+            require_complete(models / name / found)
         except BundleError:
             failed.add(found)
         else:
@@ -84,8 +85,8 @@ def set_alias(models: Path, name: str, version: str, alias: str) -> str:
     """Point an alias to this version, and report what has changed.
 
     Raises:
-        BundleError: there is no such model or version, the name is no alias, the version is not
-            whole, or the policy is not valid or cannot be written.
+        BundleError: there is no such model or version, the name is not a valid alias, the version
+            is incomplete, or the policy is not valid or cannot be written.
     """
     if not re.fullmatch(ALIAS_PATTERN, alias):
         raise BundleError(
@@ -93,8 +94,8 @@ def set_alias(models: Path, name: str, version: str, alias: str) -> str:
             "'_', '.' and '-' may follow."
         )
     number = version_number(models, name, version)
-    require_whole(models / name / version)
-    before, after = _changed(models, name, lambda policy: policy.moved(alias, number))
+    require_complete(models / name / version)
+    before, after = _change(models, name, lambda policy: policy.with_alias(alias, number))
     was = before.aliases.get(alias)
     if was is not None and was.version == number:
         return f"{name}: alias {alias} already points to version {number}."
@@ -103,10 +104,10 @@ def set_alias(models: Path, name: str, version: str, alias: str) -> str:
 
 
 def roll_back(models: Path, name: str, alias: str) -> str:
-    """Point an alias to the version that it had before, and report what has changed.
+    """Point an alias to its previous version, and report what has changed.
 
-    Where the alias ``stable`` was never set, the newest version serves; it is then set to the
-    version before that one.
+    If ``stable`` was never set, so that the newest version serves, it is set to the version before
+    that one.
 
     Raises:
         BundleError: there is no such model or alias, there is no earlier version, or the policy is
@@ -117,10 +118,10 @@ def roll_back(models: Path, name: str, alias: str) -> str:
 
     def change(policy: Policy) -> Policy:
         if alias == STABLE and STABLE not in policy.aliases and serving is not None:
-            policy = policy.moved(STABLE, serving)
+            policy = policy.with_alias(STABLE, serving)
         return policy.rolled_back(alias, available)
 
-    before, after = _changed(models, name, change)
+    before, after = _change(models, name, change)
     now = after.aliases[alias].version
     if alias not in before.aliases:
         return (
@@ -139,7 +140,7 @@ def remove_alias(models: Path, name: str, alias: str) -> str:
             written.
     """
     versions_of(models, name)
-    before, after = _changed(models, name, lambda policy: policy.without(alias))
+    before, after = _change(models, name, lambda policy: policy.without_alias(alias))
     was = before.aliases.get(alias)
     if was is None:
         existing = ", ".join(before.aliases) or "none"
@@ -151,22 +152,22 @@ def choose_versions(models: Path, name: str, choice: str) -> str:
     """Choose which versions of a model serve: ``latest``, ``latest:2``, ``all``, or ``1,3``.
 
     Raises:
-        BundleError: there is no such model or version, the choice is none of these, or the policy
-            is not valid or cannot be written.
+        BundleError: there is no such model or version, the choice has none of these forms, or the
+            policy is not valid or cannot be written.
     """
     available = versions_of(models, name)
-    chosen = _choice(choice)
+    chosen = _parse_choice(choice)
     if isinstance(chosen, tuple):
         for number in chosen:
             version_number(models, name, str(number))
-    _changed(models, name, lambda policy: policy.model_copy(update={"versions": chosen}))
+    _change(models, name, lambda policy: policy.model_copy(update={"versions": chosen}))
     listed = ", ".join(map(str, available))
     shown = choice if isinstance(chosen, tuple) else f"{choice} of {listed}"
     return f"{name}: versions that serve: {shown}."
 
 
 def listed_versions(models: Path, name: str) -> str:
-    """A table of a model's versions, newest first, with their aliases and which one serves.
+    """Return a table of a model's versions, newest first, with aliases and which one serves.
 
     Raises:
         BundleError: there is no such model, or its policy is not valid.
@@ -182,17 +183,17 @@ def listed_versions(models: Path, name: str) -> str:
     return "\n".join(lines)
 
 
-def hold_serving(models: Path, name: str, version: int) -> None:
-    """Keep requests without a version on this one, whatever is published next.
+def pin_serving(models: Path, name: str, version: int) -> None:
+    """Set ``stable`` to a version, so that it continues to serve after the next publication.
 
     Raises:
         BundleError: the policy is not valid or cannot be written.
     """
-    _changed(models, name, lambda policy: policy.moved(STABLE, version))
+    _change(models, name, lambda policy: policy.with_alias(STABLE, version))
 
 
 def has_stable(models: Path, name: str) -> bool:
-    """Whether an alias, and not the newest version, decides what serves.
+    """Return whether the model has the alias ``stable``.
 
     Raises:
         BundleError: the policy is not valid.
@@ -200,11 +201,11 @@ def has_stable(models: Path, name: str) -> bool:
     return STABLE in _policy(models, name).aliases
 
 
-def require_whole(folder: Path) -> None:
-    """Check that a version could serve as far as its files tell; a bare one has only its graph.
+def require_complete(folder: Path) -> None:
+    """Check that the files of a bundle or of a bare model are complete.
 
     Raises:
-        BundleError: it could not.
+        BundleError: they are not.
     """
     if any((folder / name).exists() for name in (MANIFEST, EXAMPLES)):
         try:
@@ -222,7 +223,7 @@ def _policy(models: Path, name: str) -> Policy:
         raise BundleError(f"{name}: {error}") from None
 
 
-def _choice(text: str) -> Choice:
+def _parse_choice(text: str) -> VersionChoice:
     if text == "latest":
         return "latest"
     if text == "all":
@@ -236,7 +237,7 @@ def _choice(text: str) -> Choice:
     )
 
 
-def _changed(models: Path, name: str, change: Callable[[Policy], Policy]) -> tuple[Policy, Policy]:
+def _change(models: Path, name: str, change: Callable[[Policy], Policy]) -> tuple[Policy, Policy]:
     home = models / name
     try:
         return change_policy(home, change)

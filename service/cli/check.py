@@ -1,4 +1,4 @@
-"""``onward check``: does every bundle of a folder prove itself on this machine?"""
+"""``onward check``: run the self-test of every version in a models folder."""
 
 import argparse
 import sys
@@ -20,9 +20,10 @@ _FAILED, _USAGE_ERROR = 1, 2
 
 
 def check(arguments: Sequence[str]) -> int:
-    """Open every version as the service would; 1 where one fails, 2 where nothing can be looked at.
+    """Load every version as the service would, also those that its policy does not select.
 
-    A version that the service would not choose is opened too.
+    Returns:
+        The exit status: 0 if all pass, 1 if some fail, 2 if the folder cannot be read.
     """
     options = vars(_parser().parse_args(arguments))
     if options["folder"] is not None:
@@ -40,11 +41,11 @@ def check(arguments: Sequence[str]) -> int:
     failed = len(problems)
     for home in scan.folders.values():
         for candidate in home.candidates or ():
-            reason = _reason(candidate, device, settings)
+            reason = _failure(candidate, device, settings)
             failed += reason is not None
-            outcome = "ok      " if reason is None else "refused "
-            end = "" if reason is None else f"  {reason}"
-            sys.stdout.write(f"{outcome}  {candidate.name}/{candidate.version}{end}\n")
+            outcome = "ok      " if reason is None else "rejected"
+            suffix = "" if reason is None else f"  {reason}"
+            sys.stdout.write(f"{outcome}  {candidate.name}/{candidate.version}{suffix}\n")
             sys.stdout.flush()
     return _FAILED if failed else 0
 
@@ -52,17 +53,17 @@ def check(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="onward check",
-        description="Open every version of every model as the service does: digests, manifest, "
-        "graph, and its own examples on the device. Says why one fails.",
-        epilog="Ends with 0 where all are well, 1 where one is not, 2 where there is no folder.",
+        description="Load every version of every model as the service does: check the digests, "
+        "the manifest and the graph, and run the examples on the device. Prints why one fails.",
+        epilog="Exit status: 0 if all versions pass, 1 if some fail, 2 if there is no folder.",
     )
-    parser.add_argument("folder", nargs="?", type=Path, help="of models (default: --models)")
+    parser.add_argument("folder", nargs="?", type=Path, help="models folder (default: --models)")
     add_settings(parser, ("models", "device", "threads"))
     return parser
 
 
-def _reason(candidate: Candidate, device: str, settings: Settings) -> str | None:
-    """Why a version cannot be served, or None."""
+def _failure(candidate: Candidate, device: str, settings: Settings) -> str | None:
+    """Return why a version cannot be served, or None."""
     if candidate.rejected:
         return candidate.rejected
     limits = Limits(settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds)
@@ -70,6 +71,6 @@ def _reason(candidate: Candidate, device: str, settings: Settings) -> str | None
         load(candidate, plan_for(settings, device), limits, Metrics())
     except (BundleError, LoadFailed) as error:
         return str(error)
-    except Exception as error:  # noqa: BLE001 - whatever one version does, the others are checked
+    except Exception as error:  # noqa: BLE001 - the other versions must be checked too
         return f"{type(error).__name__}: {error}"
     return None

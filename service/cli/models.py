@@ -14,19 +14,19 @@ from typing import Any
 
 from service.settings import Settings
 
-_CANNOT = 2
-_SECONDS = 10.0
+_USAGE_ERROR = 2
+_TIMEOUT_SECONDS = 10.0
 _HEADINGS = ("MODEL", "VERSION", "ALIASES", "STATE", "DEVICE", "REQUESTS", "REASON")
-_EVERYWHERE = {"0.0.0.0", "::", ""}
+_ALL_ADDRESSES = {"0.0.0.0", "::", ""}
 _SAMPLE = re.compile(r"^(onward_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'\b(\w++)="((?:[^"\\]|\\.)*+)"')
 
-Key = tuple[str, str]
+VersionKey = tuple[str, str]
 
 
 @dataclass
-class Figures:
-    """What the metrics tell of one version."""
+class VersionStats:
+    """The metrics of one version, summed over all workers."""
 
     requests: int = 0
     device: str = "-"
@@ -34,39 +34,39 @@ class Figures:
 
 
 def list_models(arguments: Sequence[str]) -> int:
-    """Print the table; 2 with a sentence where there is no service that can be asked."""
+    """Print the table; return 2, with a message, if no service responds."""
     options = _parser().parse_args(arguments)
     base = options.url.rstrip("/")
     try:
-        index = json.loads(_fetched(base, "/v2/repository/index", b""))
-        figures = _figures(_metrics(base))
-        rows = [_row(entry, figures) for entry in _list(index)]
+        index = json.loads(_fetch(base, "/v2/repository/index", b""))
+        stats = _stats(_metrics(base))
+        rows = [_row(entry, stats) for entry in _list(index)]
     except (OSError, ValueError, KeyError, TypeError, HTTPException) as error:
         sys.stderr.write(
-            f"{base} cannot be asked for its models: {_reason(error)}. Name a running service "
-            "with --url http://HOST:PORT.\n"
+            f"{base} cannot list its models: {_reason(error)}. Name a running service with "
+            "--url http://HOST:PORT.\n"
         )
-        return _CANNOT
+        return _USAGE_ERROR
     sys.stdout.write(_table(rows) if rows else "There is no model.\n")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     settings = Settings()
-    host = "127.0.0.1" if settings.host in _EVERYWHERE else settings.host
+    host = "127.0.0.1" if settings.host in _ALL_ADDRESSES else settings.host
     address = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     parser = argparse.ArgumentParser(prog="onward models", description=__doc__)
     parser.add_argument(
-        "--url", default=address, help="of the service (default: %(default)s, by the settings)"
+        "--url", default=address, help="of the service (default: %(default)s, from the settings)"
     )
     return parser
 
 
-def _fetched(base: str, path: str, body: bytes | None = None) -> str:
+def _fetch(base: str, path: str, body: bytes | None = None) -> str:
     if not base.startswith(("http://", "https://")):
-        raise ValueError(f"{base!r} is no address of a service")
-    with urllib.request.urlopen(base + path, body, timeout=_SECONDS) as answer:  # noqa: S310 - checked above
-        content: bytes = answer.read()
+        raise ValueError(f"{base!r} is not the address of a service")
+    with urllib.request.urlopen(base + path, body, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310 - checked above
+        content: bytes = response.read()
     return content.decode()
 
 
@@ -77,40 +77,40 @@ def _list(index: object) -> Sequence[Any]:
 
 
 def _metrics(base: str) -> str:
-    """The metrics, or nothing where a proxy keeps them from strangers."""
+    """Fetch the metrics; empty if a proxy does not permit it."""
     try:
-        return _fetched(base, "/metrics")
+        return _fetch(base, "/metrics")
     except urllib.error.HTTPError:
         return ""
 
 
-def _figures(text: str) -> Mapping[Key, Figures]:
-    """What the metrics tell, by model and version, of all workers together."""
-    found: defaultdict[Key, Figures] = defaultdict(Figures)
-    for name, labels, value in _SAMPLE.findall(text):
-        facts = dict(_LABEL.findall(labels))
-        figures = found[facts.get("model", ""), facts.get("version", "")]
+def _stats(text: str) -> Mapping[VersionKey, VersionStats]:
+    """Collect the metrics of each model and version."""
+    collected: defaultdict[VersionKey, VersionStats] = defaultdict(VersionStats)
+    for name, label_text, value in _SAMPLE.findall(text):
+        labels = dict(_LABEL.findall(label_text))
+        stats = collected[labels.get("model", ""), labels.get("version", "")]
         if name == "onward_requests_total":
-            figures.requests += int(float(value))
+            stats.requests += int(float(value))
         elif name == "onward_model_ready":
-            figures.device = facts["device"]
+            stats.device = labels["device"]
         elif name == "onward_model_state":
-            figures.states[facts["state"]] += int(float(value))
-    return found
+            stats.states[labels["state"]] += int(float(value))
+    return collected
 
 
-def _row(entry: Mapping[str, Any], figures: Mapping[Key, Figures]) -> Sequence[str]:
-    told = figures.get((entry["name"], entry["version"]), Figures())
+def _row(entry: Mapping[str, Any], collected: Mapping[VersionKey, VersionStats]) -> Sequence[str]:
+    stats = collected.get((entry["name"], entry["version"]), VersionStats())
     state = entry["state"]
-    if len(told.states) > 1:  # the workers are not of one mind
-        state = ", ".join(f"{name} {count}" for name, count in sorted(told.states.items()))
+    if len(stats.states) > 1:  # the workers differ
+        state = ", ".join(f"{name} {count}" for name, count in sorted(stats.states.items()))
     return (
         entry["name"],
         entry["version"],
         ", ".join(entry.get("aliases", ())) or "-",
         state,
-        told.device,
-        str(told.requests),
+        stats.device,
+        str(stats.requests),
         _printable(entry["reason"]),
     )
 
@@ -126,14 +126,14 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, urllib.error.HTTPError):
-        return f"it answers {error.code} {error.reason}"
+        return f"it responds with status {error.code} {error.reason}"
     if isinstance(error, urllib.error.URLError):
         return str(error.reason)
     if isinstance(error, json.JSONDecodeError | KeyError | TypeError | HTTPException):
-        return "what it answers is no index of models"
+        return "its response is not an index of models"
     return str(error)
 
 
 def _printable(text: str) -> str:
-    """A reason may quote what lies in a folder; it must not steer the terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    """Replace control characters, which file names in a reason could send to the terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)

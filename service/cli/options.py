@@ -1,4 +1,4 @@
-"""Options of a command line that are settings too."""
+"""Settings as options of a command line."""
 
 import argparse
 from collections.abc import Collection, Mapping
@@ -12,7 +12,7 @@ from service.settings import Settings
 
 
 def add_settings(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -> None:
-    """PublishedVersions settings as options; without names, all of them."""
+    """Add settings as options; without names, all of them."""
     for name, field in Settings.model_fields.items():
         if names is not None and name not in names:
             continue
@@ -26,10 +26,10 @@ def add_settings(parser: argparse.ArgumentParser, names: Collection[str] | None 
 
 
 def read_settings(options: Mapping[str, Any]) -> Settings:
-    """The settings, from the environment where an option is not given.
+    """Create the settings from options, and from the environment for options not given.
 
     Raises:
-        CannotStart: a value cannot be used; names every such value.
+        CannotStart: values are invalid; the message names all of them.
     """
     given = {
         name: value

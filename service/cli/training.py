@@ -1,4 +1,4 @@
-"""The commands of ``onward`` that train: they run where the training extra is installed."""
+"""The commands of ``onward`` that train; they need the training extra."""
 
 import sys
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ TRAINING_COMMANDS = {
     "results": "measure all shipped models and their baselines",
 }
 
-# What the training extra installs and its commands import.
+# The libraries that the training extra installs and its commands import.
 _LIBRARIES = (
     *("jinja2", "matplotlib", "onnx", "onnxscript", "polars"),
     *("rich", "skl2onnx", "sklearn", "torch"),
@@ -24,7 +24,7 @@ _USAGE_ERROR = 2
 
 
 def run_training(arguments: Sequence[str]) -> int:
-    """Run a training command; 2 with the remedy where the training extra is not installed."""
+    """Run a training command; return 2, with a message, if the training extra is missing."""
     missing = [library for library in _LIBRARIES if find_spec(library) is None]
     if missing:
         sys.stderr.write(
@@ -32,7 +32,7 @@ def run_training(arguments: Sequence[str]) -> int:
             f"(missing: {', '.join(missing)}).\n"
         )
         return _USAGE_ERROR
-    # By name, when it runs: the service must work where torch is not installed, and never
-    # imports training. This is the only place that reaches from one program to the other.
+    # Imported when it runs, since the service must work without torch and never imports training.
+    # This is the only call from one program to the other.
     status: int = import_module("training.__main__").main(arguments)
     return status

@@ -1,38 +1,80 @@
-"""``onward tune``: how a model is best run on this machine, measured and written."""
+"""``onward tune``: measure how a model runs fastest on this machine, and write the choice.
+
+A model is measured on each device, with each number of threads, and with batches of many sizes.
+"""
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+
+import numpy as np
 
 from service.bundle.errors import BundleError
 from service.bundle.store import Bundle, read_bundle, replace_document
 from service.bundle.tuning import TUNING, Measured, Tuning
-from service.cli.benchmark import Absent, curve, hand_over_seconds, usable_devices
-from service.cli.choosing import WORTH_ROWS, best_batch, chosen, compared
 from service.cli.options import add_settings, read_settings
+from service.engine.dtypes import Array
 from service.engine.execution_plan import plan_for, this_machine
-from service.engine.model import Limits
+from service.engine.model import LONGEST_INLINE_SECONDS, Limits
 from service.engine.repository import Candidate, Repository
-from service.errors import CannotStart, LoadFailed, ModelNotFound, OnwardError, VersionNotFound
+from service.engine.self_test import as_rows, run_self_test
+from service.engine.session import Session, SessionConfig, available_devices, choose_device
+from service.engine.threads import DaemonThread
+from service.errors import (
+    CannotStart,
+    DeviceUnavailable,
+    LoadFailed,
+    ModelNotFound,
+    OnwardError,
+    VersionNotFound,
+)
 from service.observability.logs import configure_logging
 from service.settings import Settings
 
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
+
 _USAGE_ERROR = 2
 _HEADINGS = ("device", "threads", "rows", "ms (p50)", "rows/s")
+_MIN_RUNS, _MAX_RUNS = 3, 200
+_THREAD_CALLS = 500
+# The smallest batch with this share of the highest throughput is chosen, for shorter waits.
+_ENOUGH_THROUGHPUT = 0.95
+# A device or a number of threads that uses more of the machine must take at most this share of the
+# time.
+_REQUIRED_SPEEDUP = 0.9
+# A model runs in a thread if that costs less than this share of a run, since a run on the event
+# loop delays all other requests.
+_THREAD_CALLS_PER_RUN = 5
+
+
+@dataclass(frozen=True)
+class UnavailableDevice:
+    """A device that was not measured, and why."""
+
+    device: str
+    reason: str
 
 
 def tune(arguments: Sequence[str]) -> int:
-    """Measure, print the curve, write the choice; 2 where one of these cannot be done."""
+    """Measure a model, print the measurements, and write the choice.
+
+    Returns:
+        The exit status; 2 if it cannot be measured or written.
+    """
     options = _parser().parse_args(arguments)
-    configure_logging("text", "critical")  # what is wrong is told in a sentence below
+    configure_logging("text", "critical")  # errors are printed below
     try:
         settings = read_settings(vars(options))
         candidate = _candidate(settings, options.model, options.version)
-        tuning = _tuned(candidate, settings, options.seconds)
+        tuning = _measure_and_choose(candidate, settings, options.seconds)
         if options.dry_run:
-            _say("Nothing is written, as --dry-run asks.")
+            _print("Nothing is written, because of --dry-run.")
         else:
-            _say(f"Written: {replace_document(candidate.folder.parent / TUNING, tuning)}")
+            _print(f"Written: {replace_document(candidate.folder.parent / TUNING, tuning)}")
     except (OnwardError, BundleError) as error:
         reason = str(error)
     except OSError as error:
@@ -46,92 +88,248 @@ def tune(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="onward tune",
-        description="Measure one model on this machine by device, threads and rows, print the "
-        "curve, and write the choice to tuning.json beside its versions; the service follows at "
-        "its next look. Measure on a machine that does nothing else.",
-        epilog="Ends with 0, or with 2 and a sentence where nothing could be measured or written.",
+        description="Measure a model on this machine by device, threads and batch size, print the "
+        "measurements, and write the choice to tuning.json in the model's folder; a running "
+        "service applies it at its next scan. The machine should be idle otherwise.",
+        epilog="Exit status: 0, or 2 with the reason if nothing could be measured or written.",
     )
     parser.add_argument("model", help="name of the model")
-    parser.add_argument("--version", help="of the model (default: the newest)")
+    parser.add_argument("--version", help="version to measure (default: the newest)")
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
     parser.add_argument(
         "--seconds",
         type=float,
         default=0.2,
-        help="about as long as each setting is measured (default: %(default)s)",
+        help="approximate time to measure each batch size (default: %(default)s)",
     )
     add_settings(parser, ("models", "device", "workers", "max_batch_rows"))
     return parser
 
 
 def _candidate(settings: Settings, name: str, version: str | None) -> Candidate:
-    """The version to measure: the one that was asked for, or the newest."""
-    homes = Repository(settings.models).scan().folders
-    home = homes.get(name)
-    if home is None:
-        raise ModelNotFound(name, list(homes))
-    sound = [candidate for candidate in home.candidates or () if not candidate.rejected]
-    for candidate in sound:
+    """Return the version to measure; by default the newest."""
+    folders = Repository(settings.models).scan().folders
+    folder = folders.get(name)
+    if folder is None:
+        raise ModelNotFound(name, list(folders))
+    candidates = [candidate for candidate in folder.candidates or () if not candidate.rejected]
+    for candidate in candidates:
         if version in {None, candidate.version}:
             return candidate
-    raise VersionNotFound(name, version or "latest", [candidate.version for candidate in sound])
+    raise VersionNotFound(name, version or "latest", [each.version for each in candidates])
 
 
-def _tuned(candidate: Candidate, settings: Settings, seconds: float) -> Tuning:
-    """The choice, after the curve and its reasons have been printed.
+def _measure_and_choose(candidate: Candidate, settings: Settings, seconds: float) -> Tuning:
+    """Measure a version, and print the measurements, the choice and its reasons.
 
     Raises:
-        BundleError: it is no bundle; a bare graph has no examples to measure by.
+        BundleError: it is not a bundle; bare models have no examples to measure with.
         CannotStart: it runs on none of the devices.
     """
     bundle = read_bundle(candidate.folder)
-    only = [] if settings.device == "auto" else [settings.device, "cpu"]
-    usable, absent = usable_devices(only)
+    requested = [] if settings.device == "auto" else [settings.device, "cpu"]
+    usable, unavailable = usable_devices(requested)
     machine = this_machine()
-    place = f"{machine.cpu}, {machine.cores} cores, ONNX Runtime {machine.runtime}"
-    _say(f"{candidate.name}/{candidate.version} on {place}.\n")
-    _say(_line(_HEADINGS))
+    hardware = f"{machine.cpu}, {machine.cores} cores, ONNX Runtime {machine.runtime}"
+    _print(f"{candidate.name}/{candidate.version} on {hardware}.\n")
+    _print(_line(_HEADINGS))
     measured: list[Measured] = []
     for device in usable:
         try:
-            measured += _measured(bundle, device, settings, seconds)
+            measured += _measure_device(bundle, device, settings, seconds)
         except LoadFailed as error:
-            absent.append(Absent(device, str(error)))
+            unavailable.append(UnavailableDevice(device, str(error)))
     if not measured:
-        reasons = "; ".join(f"{each.device}: {each.reason}" for each in absent)
+        reasons = "; ".join(f"{each.device}: {each.reason}" for each in unavailable)
         raise CannotStart(f"Nothing could be measured: {reasons}.")
-    _say("")
-    hand_over = hand_over_seconds()
-    best = best_batch(measured)
-    choice = chosen(measured, hand_over)
-    for sentence in compared(measured, absent):
-        _say(sentence)
-    _say(f"A hand-over to a thread and back costs {hand_over * 1e6:.0f} us.")
-    _say(
-        f"Chosen: {choice.device}, {choice.threads} threads, {choice.execution}, batches of at "
-        f"most {choice.max_batch_rows} rows (no smaller one gives {WORTH_ROWS:.0%} of the "
-        f"{best.rows_per_second:,.0f} rows/s of the best)."
+    _print("")
+    thread_seconds = thread_call_seconds()
+    tuning = choose_tuning(measured, thread_seconds)
+    for sentence in compare_devices(measured, unavailable):
+        _print(sentence)
+    _print(f"A call in a thread costs {thread_seconds * 1e6:.0f} us.")
+    _print(
+        f"Chosen: {tuning.device}, {tuning.threads} threads, {tuning.execution}, batches of at "
+        f"most {tuning.max_batch_rows} rows (no smaller one reaches {_ENOUGH_THROUGHPUT:.0%} of "
+        f"the best throughput, {_best_batch(measured).rows_per_second:,.0f} rows/s)."
     )
-    return choice.model_copy(update={"machine": machine, "version": candidate.version})
+    return tuning.model_copy(update={"machine": machine, "version": candidate.version})
 
 
-def _measured(
-    bundle: Bundle, device: str, settings: Settings, seconds: float
-) -> Iterator[Measured]:
-    """The curve of each number of threads that a worker has; on another device there is one."""
-    most_threads = plan_for(settings, device).most_threads if device == "cpu" else 1
-    limits = Limits(settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds)
-    for threads in range(1, most_threads + 1):
-        for each in curve(bundle, device, threads, limits, seconds):
-            figures = f"{each.milliseconds:.4g}", f"{each.rows_per_second:,.0f}"
-            _say(_line((each.device, str(each.threads), str(each.rows), *figures)))
-            yield each
+def _print(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"{cells[0]:<9}" + "".join(f"{cell:>12}" for cell in cells[1:])
 
 
-def _say(sentence: str) -> None:
-    sys.stdout.write(f"{sentence}\n")
-    sys.stdout.flush()
+# Measuring
+
+
+def usable_devices(requested: Sequence[str]) -> tuple[list[str], list[UnavailableDevice]]:
+    """Return the devices of this ONNX Runtime build that work here, and those that do not.
+
+    Args:
+        requested: devices to consider; empty for all.
+    """
+    usable: list[str] = []
+    unavailable: list[UnavailableDevice] = []
+    for device in available_devices():
+        if requested and device not in requested:
+            continue
+        try:
+            usable.append(choose_device(device).actual)
+        except DeviceUnavailable as error:
+            unavailable.append(UnavailableDevice(device, error.reason))
+    return usable, unavailable
+
+
+def _measure_device(
+    bundle: Bundle, device: str, settings: Settings, seconds: float
+) -> Iterator[Measured]:
+    """Measure and print a device, on the CPU with each number of threads that a worker may use."""
+    max_threads = plan_for(settings, device).most_threads if device == "cpu" else 1
+    limits = Limits(settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds)
+    for threads in range(1, max_threads + 1):
+        for each in measure_batches(bundle, device, threads, limits, seconds):
+            numbers = f"{each.milliseconds:.4g}", f"{each.rows_per_second:,.0f}"
+            _print(_line((each.device, str(each.threads), str(each.rows), *numbers)))
+            yield each
+
+
+def measure_batches(
+    bundle: Bundle, device: str, threads: int, limits: Limits, seconds: float
+) -> Iterator[Measured]:
+    """Run the self-test of a model, and then measure batches of increasing size.
+
+    Args:
+        bundle: the model; the batches repeat the rows of its examples.
+        device: the device to run on.
+        threads: the number of threads for each run.
+        limits: the largest batch. Larger ones than it allows in a thread are measured while half
+            of their size is quick enough for the event loop.
+        seconds: the approximate time to measure each size.
+
+    Raises:
+        LoadFailed: the graph cannot be loaded there, or its self-test fails.
+    """
+    config = SessionConfig(threads, limits.batch_rows)
+    session = Session.open(bundle.model, device, threads, config=config)
+    run_self_test(session, bundle, limits.deadline_seconds)
+    examples = as_rows(bundle.examples.input)
+    run_seconds = 0.0
+    for rows in (size for size in BATCH_SIZES if size <= limits.quick_rows):
+        if rows > limits.batch_rows and 2 * run_seconds > LONGEST_INLINE_SECONDS:
+            return
+        batch = np.resize(examples, (rows, *examples.shape[1:]))
+        run_seconds = median(_run_times(session, batch, seconds))
+        yield Measured(
+            device=device,
+            threads=threads,
+            rows=rows,
+            milliseconds=round(run_seconds * 1e3, 5),
+            rows_per_second=round(rows / run_seconds, 1),
+        )
+
+
+def _run_times(session: Session, batch: Array, seconds: float) -> Iterator[float]:
+    """Yield the seconds of each run, after one that warms up."""
+    session.run((batch,))
+    until = perf_counter() + seconds
+    for count in range(_MAX_RUNS):
+        started = perf_counter()
+        if count >= _MIN_RUNS and started > until:
+            return
+        session.run((batch,))
+        yield perf_counter() - started
+
+
+def thread_call_seconds() -> float:
+    """Measure how long the event loop takes to call a thread and get the result."""
+    return asyncio.run(_thread_call_seconds())
+
+
+async def _thread_call_seconds() -> float:
+    thread = DaemonThread("measured calls")
+    times = []
+    for _ in range(_THREAD_CALLS):
+        started = perf_counter()
+        await thread.run(_do_nothing)
+        times.append(perf_counter() - started)
+    thread.stop()
+    return median(times)
+
+
+def _do_nothing() -> None:
+    """Do nothing, in a thread."""
+
+
+# Choosing
+
+
+def choose_tuning(measured: Sequence[Measured], thread_seconds: float) -> Tuning:
+    """Choose the device, the threads, the batch size, and whether to run in a thread.
+
+    The device and the threads are the fastest by single rows and by batches together.
+
+    Args:
+        measured: all measurements, those of the CPU with one thread first.
+        thread_seconds: the time of a call in a thread.
+    """
+    settings = list(dict.fromkeys((each.device, each.threads) for each in measured))
+    best = settings[0]
+    for setting in settings[1:]:
+        if _cost(measured, setting) < _cost(measured, best) * _REQUIRED_SPEEDUP:
+            best = setting
+    curve = [each for each in measured if (each.device, each.threads) == best]
+    enough = _ENOUGH_THROUGHPUT * _best_batch(curve).rows_per_second
+    rows = next(each.rows for each in curve if each.rows_per_second >= enough)
+    seconds = curve[0].milliseconds / 1e3
+    return Tuning(
+        device=best[0],
+        threads=best[1],
+        execution="inline" if seconds < _THREAD_CALLS_PER_RUN * thread_seconds else "batched",
+        max_batch_rows=rows,
+        measured=tuple(measured),
+    )
+
+
+def compare_devices(
+    measured: Sequence[Measured], unavailable: Sequence[UnavailableDevice]
+) -> Iterator[str]:
+    """Compare each device with the CPU, for single rows and for batches, in sentences."""
+    cpu = [each for each in measured if each.device == "cpu"]
+    others = list(dict.fromkeys(each.device for each in measured if each.device != "cpu"))
+    for device in others:
+        of_device = [each for each in measured if each.device == device]
+        yield f"One row: {_verdict(device, _one_row(of_device), _one_row(cpu))}."
+        row_seconds = (1 / _best_batch(each).rows_per_second for each in (of_device, cpu))
+        yield f"Batches: {_verdict(device, *row_seconds)}."
+    for each in unavailable:
+        yield f"{each.device} was not measured: {each.reason}."
+    if not others and not unavailable:
+        yield "No GPU was measured: only the CPU was requested, or this build supports no other."
+
+
+def _best_batch(measured: Sequence[Measured]) -> Measured:
+    """Return the measurement with the highest throughput."""
+    return max(measured, key=lambda each: each.rows_per_second)
+
+
+def _verdict(device: str, seconds: float, cpu_seconds: float) -> str:
+    if seconds < cpu_seconds:
+        return f"{device} is {cpu_seconds / seconds:.1f} times as fast as the CPU"
+    return f"the CPU is {seconds / cpu_seconds:.1f} times as fast as {device}"
+
+
+def _one_row(measured: Sequence[Measured]) -> float:
+    return min(each.milliseconds for each in measured if each.rows == 1)
+
+
+def _cost(measured: Sequence[Measured], setting: tuple[str, int]) -> float:
+    """Return the geometric mean of the times of a single row and of a row in batches."""
+    curve = [each for each in measured if (each.device, each.threads) == setting]
+    batched = 1e3 / _best_batch(curve).rows_per_second
+    return float((curve[0].milliseconds * batched) ** 0.5)

@@ -19,13 +19,13 @@ from service.errors import OnwardError
 
 _USAGE_ERROR = 2
 _EPILOG = (
-    "Changes policy.json in the model's folder; a running service follows within seconds. "
+    "Changes policy.json in the model's folder; a running service applies it within seconds. "
     "Exit status: 0, or 2 with the reason on standard error."
 )
 
 
 def publish(arguments: Sequence[str]) -> int:
-    """Point an alias to a version; 2 where that cannot be done."""
+    """Point an alias to a version; return 2 if that is not possible."""
     parser = _parser("publish", "Serve a version: point an alias to it.")
     parser.add_argument("version", help="number of the version")
     parser.add_argument("--alias", default=STABLE, help=f"alias to set (default: {STABLE})")
@@ -36,7 +36,7 @@ def publish(arguments: Sequence[str]) -> int:
 
 
 def rollback(arguments: Sequence[str]) -> int:
-    """Return to the previous version; 2 where there is none."""
+    """Return to the previous version; return 2 if there is none."""
     parser = _parser("rollback", "Return to the version that served before.")
     parser.add_argument("--alias", default=STABLE, help=f"alias to move (default: {STABLE})")
     options = parser.parse_args(arguments)
@@ -44,7 +44,7 @@ def rollback(arguments: Sequence[str]) -> int:
 
 
 def withdraw(arguments: Sequence[str]) -> int:
-    """Remove an alias; 2 where there is none of that name."""
+    """Remove an alias; return 2 if it does not exist."""
     parser = _parser("withdraw", "Remove an alias; the versions stay.")
     parser.add_argument("--alias", required=True, help="alias to remove")
     options = parser.parse_args(arguments)
@@ -52,7 +52,7 @@ def withdraw(arguments: Sequence[str]) -> int:
 
 
 def versions(arguments: Sequence[str]) -> int:
-    """List a model's versions, or choose which of them serve."""
+    """List the versions of a model, or choose which of them serve."""
     parser = _parser("versions", "List the versions of a model, or choose which of them serve.")
     parser.add_argument(
         "choice", nargs="?", help="latest, latest:2 (the two newest), all, or numbers: 1,3"

@@ -1,7 +1,8 @@
-"""Cells of text as a model's numbers: whole columns quickly, and single cells with sentences."""
+"""Decode cells of text as numbers: whole columns at once, and single cells with messages."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -33,11 +34,11 @@ from service.values import is_number, shown
 
 Floats = npt.NDArray[np.float64]
 
-# What no cell can mean; every rule on values rejects it, and then the cell is read singly.
-UNREAD = np.inf
+# The number of an invalid cell. Every rule on values rejects it, and the cell is decoded singly.
+INVALID = np.inf
 
 # Limits of the cache of a column of words.
-_MOST_WORDS, _LONGEST_CACHED = 10_000, 100
+_MOST_CACHED, _LONGEST_CACHED = 10_000, 100
 _GROUPED = re.compile(
     r"[+-]?\d{1,3}([., '\u2019\u00a0\u202f])\d{3}(?:\1\d{3})*+(?:(?!\1)[.,]\d++)?"
 )
@@ -49,14 +50,14 @@ _INFINITY = {"inf", "infinity"}
 
 
 def marks_of(feature: Feature) -> Numerals | None:
-    """The marks of numbers that training read in a feature's cells, where the manifest has them."""
+    """Return the marks that training read in the cells of a feature, if the manifest has them."""
     if not isinstance(feature, NumberFeature | IntegerFeature) or feature.decimal is None:
         return None
     return Numerals(feature.decimal, feature.thousands or "")
 
 
 class CellReader:
-    """Reads the cells of one feature as training read them, in the marks of one table.
+    """Decodes the cells of one feature by the rules of training, with the marks of one table.
 
     Args:
         feature: of a model.
@@ -70,17 +71,14 @@ class CellReader:
         self._affix = feature.affix if isinstance(feature, NumberFeature | IntegerFeature) else None
         words = {"", *(MISSING if feature.missing is None else feature.missing)}
         self._missing = words if isinstance(feature, CategoryFeature) else folded(words)
-        # A number may mean a missing value, such as -200.
-        self._python_reads = not any(map(self._plain, words))
-        self._words = None if is_numeric else _Words(self)
+        # A number may stand for a missing value, such as -200.
+        self._python_reads = not any(self._plain(word) for word in words if _has_digit(word))
+        self._cached_codes = None if is_numeric else _CodeCache(self)
 
     def numbers(self, cells: Sequence[str]) -> Floats:
-        """A column's cells as the graph's numbers, NaN where a value is missing.
-
-        A cell that cannot be read becomes `UNREAD`.
-        """
-        if self._words is not None:
-            return np.fromiter(map(self._words.__getitem__, cells), np.float64, len(cells))
+        """Return the cells of a column as numbers: NaN for missing values, or `INVALID`."""
+        if self._cached_codes is not None:
+            return np.fromiter(map(self._cached_codes.__getitem__, cells), np.float64, len(cells))
         if self._python_reads:
             text, comma = "".join(cells), self._numerals.decimal == ","
             # Python reads 1_000 and digits of other scripts as numbers; no other program does.
@@ -93,10 +91,7 @@ class CellReader:
         return np.array([self._float(cell) for cell in cells])
 
     def value(self, cell: str) -> object:
-        """The JSON value that a cell means; None where it is missing.
-
-        A cell that means none of its feature's values is that text.
-        """
+        """Return the JSON value of a cell: None if it is missing, its text if it is invalid."""
         feature, text = self._feature, cell.strip()
         if isinstance(feature, CategoryFeature):
             return None if text in self._missing and text not in feature.categories else text
@@ -107,25 +102,25 @@ class CellReader:
         return self._number(text)
 
     def code(self, cell: str) -> float:
-        """The graph's number of a word or a truth value; NaN where it is missing, or `UNREAD`."""
+        """Return the number of a category or a boolean; NaN if it is missing, or `INVALID`."""
         feature, value = self._feature, self.value(cell)
         if value is None:
             return np.nan
         if not isinstance(feature, CategoryFeature):
-            return float(value) if isinstance(value, bool) else UNREAD
+            return float(value) if isinstance(value, bool) else INVALID
         if value in feature.categories:
             return float(feature.categories.index(str(value)))
-        return UNSEEN if feature.unseen == "other" else UNREAD
+        return UNSEEN if feature.unseen == "other" else INVALID
 
-    def bare(self, cell: str) -> str | None:
-        """A cell that should be a number, without its affix; None where its value is missing."""
+    def without_affix(self, cell: str) -> str | None:
+        """Return a cell that should be a number without its affix; None if its value is missing."""
         text = cell.strip()
         if text.lower() in self._missing:
             return None
         return without_affix(text, self._affix) if self._affix else text
 
     def problem(self, cell: str) -> Problem:
-        """What is wrong with a cell that is not of its feature's kind."""
+        """Describe an invalid cell."""
         feature, text = self._feature, cell.strip()
         expected = describe(feature)
         got = shown(text) if text else "an empty cell"
@@ -136,12 +131,12 @@ class CellReader:
         return plain_number(text, self._numerals, self._affix)
 
     def _float(self, cell: str) -> float:
-        """A cell's number, NaN where it is missing, else `UNREAD`."""
+        """Return the number of a cell, NaN if it is missing, or `INVALID`."""
         text = cell.strip()
         if text.lower() in self._missing:
             return np.nan
         plain = self._plain(text)
-        return UNREAD if plain is None else float(plain)
+        return INVALID if plain is None else float(plain)
 
     def _number(self, text: str) -> object:
         plain = self._plain(text)
@@ -167,8 +162,8 @@ class CellReader:
         return number_hint(without_affix(text, self._affix or ""), self._numerals)
 
 
-class _Words(dict[str, float]):
-    """The number of each word of a feature; a word that comes again is not looked up again."""
+class _CodeCache(dict[str, float]):
+    """The numbers of the cells of a category or boolean, decoded once for each text."""
 
     def __init__(self, reader: CellReader) -> None:
         super().__init__()
@@ -176,16 +171,49 @@ class _Words(dict[str, float]):
 
     def __missing__(self, cell: str) -> float:
         number = self._reader.code(cell)
-        if len(self) < _MOST_WORDS and len(cell) <= _LONGEST_CACHED:
+        if len(self) < _MOST_CACHED and len(cell) <= _LONGEST_CACHED:
             self[cell] = number
         return number
 
 
-def number_hint(cell: str, numerals: Numerals = POINT) -> str:
-    """What to write in place of a cell that is not a number.
+@dataclass(frozen=True)
+class NumericCell:
+    """A cell of a numeric feature without its affix, and the marks that training read there."""
+
+    line: int
+    text: str
+    trained: Numerals | None
+
+
+def numeric_cells(
+    rows: Sequence[tuple[int, Sequence[str]]],
+    columns: Mapping[int, int],
+    features: Sequence[Feature],
+) -> Iterator[NumericCell]:
+    """Yield the cells of numeric features that are not missing.
 
     Args:
-        cell: without blanks around it.
+        rows: the cells of each row, with its line.
+        columns: the column of each feature.
+        features: of the model.
+    """
+    readers = [
+        (column, CellReader(feature), marks_of(feature))
+        for position, column in columns.items()
+        if isinstance(feature := features[position], NumberFeature | IntegerFeature)
+    ]
+    for line, row in rows:
+        for column, reader, trained in readers:
+            text = reader.without_affix(row[column]) if column < len(row) else None
+            if text is not None:
+                yield NumericCell(line, text, trained)
+
+
+def number_hint(cell: str, numerals: Numerals = POINT) -> str:
+    """Say what to write instead of a cell that is not a number.
+
+    Args:
+        cell: without white space around it.
         numerals: the marks of the table's numbers.
     """
     if cell.casefold().lstrip("+-") in _INFINITY:
@@ -198,7 +226,7 @@ def number_hint(cell: str, numerals: Numerals = POINT) -> str:
 
 
 def _hint_on_marks(cell: str, numerals: Numerals) -> str | None:
-    """The hint where digits and their marks are all that there is."""
+    """Return a hint for a cell of only digits and marks."""
     decimal = numerals.decimal
     if grouped := _GROUPED.fullmatch(cell):
         return _hint_on_groups(cell, grouped[1], numerals)
@@ -210,22 +238,26 @@ def _hint_on_marks(cell: str, numerals: Numerals) -> str | None:
 
 
 def _hint_on_affix(cell: str) -> str | None:
-    """The hint where a number has a unit or currency."""
+    """Return a hint for a number with a unit or currency."""
     within = _WITHIN.fullmatch(cell)
     if within is None:
         return None
     if within[2] == "%":
         return f"Write {within[1]}, without the percent sign."
-    return f"Write {within[1]}, without anything beside the number."
+    return f"Write {within[1]}, without anything next to the number."
 
 
 def _hint_on_groups(cell: str, mark: str, numerals: Numerals) -> str:
-    """The hint for digits in groups of three; one group alone may as well be decimals."""
+    """Return a hint for digits in groups of three; a single group may also be decimals."""
     decimal = numerals.decimal
     bare = cell.replace(mark, "").replace(",", ".").replace(".", decimal)
-    separated = "nothing may part the thousands"
+    separated = "nothing may separate the thousands"
     if numerals.thousands:
-        separated = f"only {shown(numerals.thousands)} may part the thousands of this table"
+        separated = f"only {shown(numerals.thousands)} may separate the thousands of this table"
     if is_ambiguous(cell):
-        return f"Write {bare}, or {cell.replace(mark, decimal)} if that is meant; {separated}."
+        return f"Write {bare}, or {cell.replace(mark, decimal)} if those are decimals; {separated}."
     return f"Write {bare}: {separated}."
+
+
+def _has_digit(word: str) -> bool:
+    return any(map(str.isdecimal, word))

@@ -1,16 +1,17 @@
-"""The first bytes of a CSV file: how it is written, and which column is which feature."""
+"""The beginning of a CSV file: its format, and the column of each feature."""
 
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-from service.bundle.features import Feature, IntegerFeature, NumberFeature, TableFormat
-from service.codecs.csv_cells import CellReader, marks_of
-from service.codecs.csv_reader import CsvRows, Lines, Record, Records, decoded_again
+from service.bundle.features import Feature, TableFormat
+from service.codecs.csv_cells import CellReader, NumericCell, marks_of, numeric_cells
+from service.codecs.csv_reader import CsvReader, Lines, Record, Records, decoded_again
 from service.codecs.features import FeatureCodec
-from service.codecs.messages import Findings, describe
+from service.codecs.messages import ProblemCollector, describe
 from service.errors import InvalidRequest, Problem
 from service.filetypes import recognised
 from service.spelling import nearest
@@ -40,12 +41,12 @@ from service.tabletext.dialect import (
 from service.values import listed, shown
 
 SAMPLE_BYTES = 16 * 1024
-"""Bytes of a table that decide how it is written, unless its first line is longer."""
+"""The bytes of a table that decide its format, unless its first line is longer."""
 
 _SAMPLE_ROWS = 200
-# A column so near to an optional feature is taken for a misspelling of it, not for one to carry.
-_VERY_NEAR = 0.85
-# A search for a near name takes time by the number of columns.
+# A column with a name this similar to an optional feature is a misspelling, not another column.
+_VERY_SIMILAR = 0.85
+# A search for a similar name takes time by the number of columns.
 _MOST_SEARCHES, _MOST_SEARCHED = 20, 100
 _MOST_COLUMNS = 16_384  # of a spreadsheet
 _MOST_SHOWN = 12
@@ -68,20 +69,11 @@ class Header:
 
 @dataclass(frozen=True)
 class CsvFormat:
-    """How a table is written, for an answer that shall be written alike."""
+    """The format of a table, which its response gets too."""
 
     dialect: CsvDialect
     header: Header
     decimal: Decimal
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """A cell that should be a number, without its affix, and how training read its column."""
-
-    line: int
-    text: str
-    numerals: Numerals | None
 
 
 def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only rename them
@@ -92,45 +84,45 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
     longest: int,
     charset: str | None = None,
     decimal: Decimal | None = None,
-) -> tuple[CsvRows, CsvFormat]:
-    """Read the header, before anything is scored.
+) -> tuple[CsvReader, CsvFormat]:
+    """Read the header of a table, before anything is scored.
 
     Args:
         sample: the first bytes, including all of the header.
         codec: of the model.
-        whole: whether nothing follows them.
+        whole: whether the sample is the whole table.
         longest: bytes of a record.
-        charset: of the table, where the client names it.
-        decimal: the decimal mark, where the client names it.
+        charset: of the table, if the client states it.
+        decimal: the decimal mark, if the client states it.
 
     Raises:
-        InvalidRequest: it is no table, or its header is not one for this model.
-        RecordTooLarge: its header is.
+        InvalidRequest: the sample is not a table, or its header is not one for this model.
+        RecordTooLarge: the header is longer than allowed.
     """
-    # Always the same bytes decide, however many have arrived at once.
+    # The same bytes decide, however many have arrived at once.
     head = sample[: _head_length(sample)]
     trained = codec.table or TableFormat()
-    dialect, otherwise = _dialect(head, charset, codec, trained)
+    dialect, fallback = _sniff_dialect(head, charset, codec, trained)
     line_end = "\r" if dialect.line_end == "\r" else "\n"
-    lines = Lines(dialect.encoding, longest, line_end, otherwise)
+    lines = Lines(dialect.encoding, longest, line_end, fallback)
     lines.feed(head)
     if whole and len(head) == len(sample):
         lines.end()
-    header, first = _header(lines, dialect, codec, trained)
+    header, first = _read_header(lines, dialect, codec, trained)
     if not first and lines.ended and not any(line.strip() for line in lines.waiting):
         raise InvalidRequest(
             f"Line {lines.taken} names the columns, and no row follows; send at least one."
         )
-    sample_rows = list(_sample_rows(lines, dialect))
-    cells = list(_number_cells(sample_rows, header, codec))
-    marks = _marks(cells, codec, dialect.separator, decimal)
+    sample_rows = _sample_rows(lines, dialect)
+    cells = list(numeric_cells(sample_rows, header.columns, codec.features))
+    marks = _find_marks(cells, codec, dialect.separator, decimal)
     lines.feed(sample[len(head) :])
     columns = {
         column: (position, CellReader(codec.features[position], marks[position]))
         for position, column in header.columns.items()
     }
     width = len(header.names)
-    rows = CsvRows(
+    reader = CsvReader(
         codec,
         dialect,
         columns,
@@ -140,29 +132,29 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
         first=first,
     )
     numeric = [position for position, feature in enumerate(codec.features) if marks_of(feature)]
-    written = marks[numeric[0] if numeric else 0].decimal
-    return rows, CsvFormat(dialect, header, written)
+    table_decimal = marks[numeric[0] if numeric else 0].decimal
+    return reader, CsvFormat(dialect, header, table_decimal)
 
 
 def _head_length(sample: bytes) -> int:
-    """Bytes of the sample that decide: so many, or all of the first line where that is longer."""
+    """Return the number of bytes that decide: those of the first line, if it is longer."""
     ends = [end for end in (sample.find(b"\n"), sample.find(b"\r")) if end >= 0]
     return max(SAMPLE_BYTES, min(ends, default=len(sample)) + 2)
 
 
-def _dialect(
+def _sniff_dialect(
     head: bytes, charset: str | None, codec: FeatureCodec, trained: TableFormat
 ) -> tuple[CsvDialect, str | None]:
-    """How a table is written, and the encoding of those of its lines that are not UTF-8.
+    """Return the dialect of a table, and the encoding of its lines that are not UTF-8.
 
     Raises:
-        InvalidRequest: it is empty, or no text, or not in the encoding that it should have.
+        InvalidRequest: the table is empty, not text, or not in its stated encoding.
     """
-    encoding, marked = _encoding(head, charset)
-    otherwise = None
+    encoding, marked = _find_encoding(head, charset)
+    fallback = None
     if charset is None and encoding == "utf-8" and trained.encoding is not None:
-        otherwise = codec_of(trained.encoding, head)
-    text = _text(head, encoding, otherwise)
+        fallback = codec_of(trained.encoding, head)
+    text = _decode_head(head, encoding, fallback)
     if not text.strip():
         raise InvalidRequest(_EMPTY)
     if begins_like_json(text):
@@ -177,11 +169,11 @@ def _dialect(
         quote=quote,
         separators=SEPARATORS + (trained.separator or ""),
     )
-    return dialect, otherwise
+    return dialect, fallback
 
 
-def _encoding(head: bytes, charset: str | None) -> tuple[str, bool]:
-    """The encoding of a table, and whether it begins with a byte-order mark."""
+def _find_encoding(head: bytes, charset: str | None) -> tuple[str, bool]:
+    """Return the encoding of a table, and whether it begins with a byte-order mark."""
     marked = marked_codec(head)
     if marked is not None:
         return marked, True
@@ -200,16 +192,16 @@ def _encoding(head: bytes, charset: str | None) -> tuple[str, bool]:
     )
 
 
-def _text(head: bytes, encoding: str, otherwise: str | None) -> str:
-    """The first bytes as text; a character that they cut in two is left out."""
+def _decode_head(head: bytes, encoding: str, fallback: str | None) -> str:
+    """Return the first bytes as text, without an incomplete character at their end."""
     if encoding.startswith("utf-8") and b"\0" in head:
         raise InvalidRequest(_not_text(head))
     try:
         return decoded(head, encoding)
     except UnicodeDecodeError as error:
-        if otherwise is not None:
+        if fallback is not None:
             lines = head.decode(encoding, "surrogateescape").split("\n")
-            return "\n".join(decoded_again(line, otherwise) for line in lines)
+            return "\n".join(decoded_again(line, fallback) for line in lines)
         line = 1 + head.count(b"\n", 0, error.start)
         raise InvalidRequest(
             f"Line {line} holds the byte 0x{head[error.start]:02X}, which is not {encoding}. "
@@ -222,95 +214,82 @@ def _not_text(head: bytes) -> str:
     return f"The body holds bytes that are no text, the first at {head.index(0)}. {_SAVE}"
 
 
-def _header(
+def _read_header(
     lines: Lines, dialect: CsvDialect, codec: FeatureCodec, trained: TableFormat
 ) -> tuple[Header, Sequence[Record]]:
-    """The columns, and the first row where no line names them; titles above are passed over.
+    """Find the header below any titles.
+
+    Returns:
+        The columns, and the rows that were read below them.
 
     Raises:
-        InvalidRequest: there is no header, or none for this model.
-        RecordTooLarge: it is too long.
+        InvalidRequest: there is no header, or not one for this model.
+        RecordTooLarge: the header is longer than allowed.
     """
     names = [feature.name for feature in codec.features]
     records = Records(lines, dialect.separator, dialect.quote)
     first = records.take(1 + dialect.declared)
     if not first:
         lines.require_next()
-    if len(first) <= dialect.declared or first[-1].fault is not None:
+    if len(first) <= dialect.declared or first[-1].error is not None:
         raise InvalidRequest(
             "Line 1 opens a quote and never closes it; it must name the columns, such as "
             + dialect.separator.join(names)
         )
     known, rows = {*names, *(trained.columns or ())}, first[-1:]
-    while len(rows) < MOST_TITLES and is_title(rows[-1].cells) and not _names(rows[-1], known):
+    while len(rows) < MOST_TITLES and is_title(rows[-1].cells) and not _names_any(rows[-1], known):
         following = records.take(1)
-        if not following or following[0].fault is not None:
+        if not following or following[0].error is not None:
             break
         rows += following
     titles = titles_above([row.cells for row in rows])
     record = rows[titles]
     columns = trained.columns or ()
-    if len(record.cells) == len(columns) and not _names(record, known):
+    if len(record.cells) == len(columns) and not _names_any(record, known):
         return find_columns(columns, codec.features, record.line), rows[titles:]
     return find_columns(record.cells, codec.features, record.line), rows[titles + 1 :]
 
 
-def _names(record: Record, known: set[str]) -> bool:
-    """Whether a row names one of the columns."""
+def _names_any(record: Record, known: set[str]) -> bool:
+    """Return whether a row has the name of a known column."""
     return any(column_name(k, cell) in known for k, cell in enumerate(record.cells, 1) if cell)
 
 
-def _sample_rows(lines: Lines, dialect: CsvDialect) -> Iterator[tuple[int, list[str]]]:
-    """The first rows below the header, each with its line."""
+def _sample_rows(lines: Lines, dialect: CsvDialect) -> Sequence[tuple[int, list[str]]]:
+    """Return the cells of the first rows below the header, each with its line."""
     sample = [line + "\n" for line in lines.waiting[:_SAMPLE_ROWS]]
-    rows = csv.reader(sample, delimiter=dialect.separator, quotechar=dialect.quote)
-    try:
-        yield from ((lines.taken + rows.line_num, row) for row in rows if row)
-    except csv.Error:
-        return  # the reader of rows says what is wrong there
+    reader = csv.reader(sample, delimiter=dialect.separator, quotechar=dialect.quote)
+    rows: list[tuple[int, list[str]]] = []
+    with suppress(csv.Error):  # the reader of rows reports it
+        rows.extend((lines.taken + reader.line_num, row) for row in reader if row)
+    return rows
 
 
 def _least_width(
     width: int, rows: Sequence[tuple[int, list[str]]], header: Header, codec: FeatureCodec
 ) -> int:
-    """How many cells a row must have: a header may have names that its rows have no cells for."""
+    """Return the number of cells that a row must have; a header may have more names than cells."""
     needed = [column for k, column in header.columns.items() if not codec.features[k].optional]
     first = next((len(row) for _, row in rows), width)
     return min(width, max([first, *(column + 1 for column in needed)]))
 
 
-def _number_cells(
-    rows: Sequence[tuple[int, list[str]]], header: Header, codec: FeatureCodec
-) -> Iterator[_Cell]:
-    """The first cells that should be numbers."""
-    readers = [
-        (column, CellReader(feature), marks_of(feature))
-        for position, column in header.columns.items()
-        if isinstance(feature := codec.features[position], NumberFeature | IntegerFeature)
-    ]
-    for line, row in rows:
-        for column, reader, numerals in readers:
-            text = reader.bare(row[column]) if column < len(row) else None
-            if text is not None:
-                yield _Cell(line, text, numerals)
-
-
-def _marks(
-    cells: Sequence[_Cell], codec: FeatureCodec, separator: str, decimal: Decimal | None
+def _find_marks(
+    cells: Sequence[NumericCell], codec: FeatureCodec, separator: str, decimal: Decimal | None
 ) -> Sequence[Numerals]:
-    """The marks of each feature's numbers in this table.
+    """Return the marks of each feature's numbers in this table.
 
-    They are those that training read, unless the client says otherwise or the table shows it: other
-    decimals read more of its cells.
+    They are those that training read, unless the client states a decimal mark, or another decimal
+    mark makes more cells numbers.
 
     Raises:
-        InvalidRequest: the table shows both decimal marks, or one that may be of thousands.
+        InvalidRequest: the table has both decimal marks, or one that may separate thousands.
     """
     trained = [marks_of(feature) for feature in codec.features]
     if decimal is None and any(trained):
         counts = [
             sum(
-                plain_number(cell.text, marks or cell.numerals or POINT) is not None
+                plain_number(cell.text, marks or cell.trained or POINT) is not None
                 for cell in cells
             )
             for marks in (None, Numerals("."), Numerals(","))
@@ -321,7 +300,7 @@ def _marks(
     return [marks if marks and marks.decimal == found.decimal else found for marks in trained]
 
 
-def _find_decimal(cells: Sequence[_Cell], separator: str) -> Decimal:
+def _find_decimal(cells: Sequence[NumericCell], separator: str) -> Decimal:
     try:
         return find_decimal(((cell.line, cell.text) for cell in cells), separator)
     except MixedDecimals as mixed:
@@ -333,20 +312,20 @@ def _find_decimal(cells: Sequence[_Cell], separator: str) -> Decimal:
         raise InvalidRequest(
             f"Line {mark.line}: {shown(mark.cell)} may be {mark.cell.replace(',', '.')} or "
             f"{mark.cell.replace(mark.mark, '')}. Say which mark the decimals have by the "
-            "parameter decimal=point or decimal=comma; nothing may part the thousands."
+            "parameter decimal=point or decimal=comma; nothing may separate the thousands."
         ) from None
 
 
 def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -> Header:
-    """The column of each feature, by name and in any order.
+    """Find the column of each feature by its name.
 
     Args:
-        cells: of the first row.
-        features: that the model takes.
-        line: of the row, from 1.
+        cells: of the header.
+        features: of the model.
+        line: of the header, from 1.
 
     Raises:
-        InvalidInput: a feature's column is missing, misspelt, or there twice.
+        InvalidInput: the column of a feature is missing, misspelt, or repeated.
         InvalidRequest: there are too many columns.
     """
     if len(cells) > _MOST_COLUMNS:
@@ -357,17 +336,43 @@ def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -
     names = [column_name(k, cell) for k, cell in enumerate(cells, 1)]
     counts = Counter(names)
     lacking = [feature for feature in features if feature.name not in counts]
-    found = Findings()
+    repeated = [feature for feature in features if counts[feature.name] > 1]
+    if lacking or repeated:
+        _require_columns(names, features, lacking, repeated, line)
+    positions = {feature.name: position for position, feature in enumerate(features)}
+    columns = {positions[name]: k for k, name in enumerate(names) if name in positions}
+    return Header(list(cells), columns)
+
+
+def _require_columns(
+    names: Sequence[str],
+    features: Sequence[Feature],
+    lacking: Sequence[Feature],
+    repeated: Sequence[Feature],
+    line: int,
+) -> None:
+    """Reject a header unless all that it lacks is optional.
+
+    Args:
+        names: of the columns.
+        features: of the model.
+        lacking: the features without a column of their name.
+        repeated: the features with several columns.
+        line: of the header, from 1.
+
+    Raises:
+        InvalidInput: the column of a feature is missing, misspelt, or repeated.
+    """
+    found = ProblemCollector()
     if len(lacking) == len(features) and _holds_values(names):
         found.add(1, [_headless(names, features, line)])
         found.raise_any()
     if len(names) == 1 and len(lacking) == len(features) > 1:
         found.add(1, [_undivided(names[0], line)])
         found.raise_any()
-    repeated = [feature for feature in features if counts[feature.name] > 1]
     found.add(len(repeated), (_twice(feature, names, line) for feature in repeated))
-    positions = {feature.name: position for position, feature in enumerate(features)}
-    free = [name for name in counts if name not in positions][:_MOST_SEARCHED]
+    known = {feature.name for feature in features}
+    free = [name for name in dict.fromkeys(names) if name not in known][:_MOST_SEARCHED]
     for number, feature in enumerate(lacking):
         close = _misspelt(feature, free) if number < _MOST_SEARCHES else None
         if close is not None:
@@ -376,8 +381,6 @@ def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -
         elif not feature.optional:
             found.add(1, [_missing(feature, names, line)])
     found.raise_any()
-    columns = {positions[name]: k for k, name in enumerate(names) if name in positions}
-    return Header(list(cells), columns)
 
 
 def _holds_values(names: Sequence[str]) -> bool:
@@ -406,7 +409,7 @@ def _twice(feature: Feature, names: Sequence[str], line: int) -> Problem:
     return Problem(
         f"Line {line} names {feature.name!r} in columns {shown_columns}{more}.",
         feature=feature.name,
-        hint="Rename or remove all but one, so that it is clear which is meant.",
+        hint="Rename or remove all but one of them.",
     )
 
 
@@ -429,14 +432,14 @@ def _missing(feature: Feature, names: Sequence[str], line: int) -> Problem:
 
 
 def _misspelt(feature: Feature, free: Sequence[str]) -> str | None:
-    """The column that is probably a misspelling of the feature."""
+    """Return the column that is probably a misspelling of the feature."""
     if not feature.optional:
         return nearest(feature.name, free)
     folded = {_folded(name): name for name in free}
-    near = nearest(_folded(feature.name), folded, _VERY_NEAR)
-    return None if near is None else folded[near]
+    similar = nearest(_folded(feature.name), folded, _VERY_SIMILAR)
+    return None if similar is None else folded[similar]
 
 
 def _folded(name: str) -> str:
-    """The name without what people write differently without meaning anything by it."""
+    """Return the name without case, spaces and punctuation."""
     return re.sub(r"[\W_]+", "", name.casefold())

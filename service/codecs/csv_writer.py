@@ -1,4 +1,4 @@
-"""Responses as CSV: the rows as they came, followed by the columns of the predictions."""
+"""Predictions as CSV: the rows of the table, followed by the columns of the predictions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -7,95 +7,94 @@ import orjson
 
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.csv_header import CsvFormat
-from service.codecs.options import Parameters
 from service.codecs.outputs import (
+    Parameters,
     chosen_labels,
     interval_ends,
+    low_confidence,
     most_probable,
     scores_by_label,
-    unsure,
 )
-from service.codecs.row_batch import Block, Fault
+from service.codecs.row_batch import RowBatch, RowError
 from service.engine.dtypes import Array
 from service.tabletext.dialect import quoted
 
 
-class CsvAnswers:
-    """Writes the answers to a table, in the manner of the table.
+class CsvWriter:
+    """Writes predictions with the separator, quotes, marks and line ends of the table.
 
     Args:
-        output: what the model answers.
-        parameters: what the client requested.
-        form: of the table; None where the rows were no cells, and only answers are written.
+        output: of the model.
+        parameters: of the request.
+        table: the format of the table; None if it is not CSV, and only predictions are written.
     """
 
     media_type = "text/csv; charset=utf-8; header=present"
 
-    def __init__(self, output: Output, parameters: Parameters, form: CsvFormat | None) -> None:
+    def __init__(self, output: Output, parameters: Parameters, table: CsvFormat | None) -> None:
         self._output = output
         self._parameters = parameters
-        self._carried = [] if form is None else list(form.header.names)
-        self._separator = "," if form is None else form.dialect.separator
-        self._quote = '"' if form is None else form.dialect.quote
-        self._end = "\r\n" if form is None else form.dialect.line_end
-        self._mark = "\ufeff" if form is not None and form.dialect.marked else ""
-        # Decimals by a comma, between commas, would each need quotes.
-        comma = form is not None and form.decimal == "," != self._separator
-        self._decimal = "," if comma else "."
+        self._table_columns = [] if table is None else list(table.header.names)
+        self._separator = "," if table is None else table.dialect.separator
+        self._quote = '"' if table is None else table.dialect.quote
+        self._line_end = "\r\n" if table is None else table.dialect.line_end
+        self._byte_order_mark = "\ufeff" if table is not None and table.dialect.marked else ""
+        # Between commas, each number with a decimal comma would need quotes.
+        has_comma = table is not None and table.decimal == "," != self._separator
+        self._decimal = "," if has_comma else "."
         labels = output.labels if isinstance(output, ClassesOutput) else ()
         self._labels = [self._cell(label) for label in labels]
-        self._names = list(column_names(output, parameters))
-        # The separators of a row that has no answer, before its error.
-        self._blank = self._separator * (len(self._names) - 1)
+        self._columns = list(column_names(output, parameters))
+        # The separators of a row without a prediction, before its error.
+        self._blank = self._separator * (len(self._columns) - 1)
 
-    def head(self) -> bytes:
-        """The first line. A name that a column has already gets ``predicted_`` before it."""
-        names = list(self._carried)
-        taken = {name.strip() for name in names}
-        for new in self._names:
-            name = new
-            while name in taken:
+    def start(self) -> bytes:
+        """Return the header; a column that the table has already gets the prefix ``predicted_``."""
+        names = list(self._table_columns)
+        used = {name.strip() for name in names}
+        for column in self._columns:
+            name = column
+            while name in used:
                 name = f"predicted_{name}"
-            taken.add(name)
+            used.add(name)
             names.append(name)
         cells = map(self._cell, names)
-        return f"{self._mark}{self._separator.join(cells)}{self._end}".encode()
+        return f"{self._byte_order_mark}{self._separator.join(cells)}{self._line_end}".encode()
 
-    def write(self, block: Block, scores: Array, warnings: Mapping[int, Sequence[str]]) -> bytes:
-        """The rows of a block.
+    def write(self, batch: RowBatch, scores: Array, warnings: Mapping[int, Sequence[str]]) -> bytes:
+        """Return the rows of a batch.
 
         Args:
-            block: of the table.
-            scores: the graph's output for the rows without a fault, ``[rows, columns]``.
-            warnings: by row of the block.
+            batch: rows of the table.
+            scores: the graph's output for the rows without an error, ``[rows, columns]``.
+            warnings: by row of the batch.
         """
-        answers = iter(self._answers(scores))
-        rows = range(len(block.lines))
-        if not block.faults and not self._parameters.warnings:
-            ends = [f"{answer}{self._separator}" for answer in answers]
+        predicted = iter(self._predictions(scores))
+        if not batch.errors and not self._parameters.warnings:
+            rows = [f"{cells}{self._separator}" for cells in predicted]
         else:
-            ends = [
-                f"{self._blank}{self._cell(block.faults[row].sentence)}"
-                if row in block.faults
-                else f"{next(answers)}{self._warned(warnings.get(row, ()))}{self._separator}"
-                for row in rows
+            rows = [
+                f"{self._blank}{self._cell(batch.errors[row].message)}"
+                if row in batch.errors
+                else f"{next(predicted)}{self._warnings(warnings.get(row, ()))}{self._separator}"
+                for row in range(len(batch.line_numbers))
             ]
-        if block.cells is not None:
-            pairs = zip(block.cells, ends, strict=True)
-            ends = [f"{cells}{self._separator}{end}" for cells, end in pairs]
-        return "".join([f"{end}{self._end}" for end in ends]).encode()
+        if batch.texts is not None:
+            pairs = zip(batch.texts, rows, strict=True)
+            rows = [f"{text}{self._separator}{row}" for text, row in pairs]
+        return "".join([f"{row}{self._line_end}" for row in rows]).encode()
 
-    def refuse(self, fault: Fault) -> bytes:
-        """A last row that says why nothing follows."""
-        before = self._separator * len(self._carried) + self._blank
-        return f"{before}{self._cell(fault.sentence)}{self._end}".encode()
+    def write_error(self, error: RowError) -> bytes:
+        """Return a last row with the reason why no further row was scored."""
+        before = self._separator * len(self._table_columns) + self._blank
+        return f"{before}{self._cell(error.message)}{self._line_end}".encode()
 
-    def tail(self) -> bytes:
-        """Nothing."""
+    def end(self) -> bytes:
+        """Return nothing: the last line is a row."""
         return b""
 
-    def _answers(self, scores: Array) -> Sequence[str]:
-        """The cells of each answer, before those of its warnings and its error."""
+    def _predictions(self, scores: Array) -> Sequence[str]:
+        """Return the cells of each prediction, without those of warnings and error."""
         if not len(scores):
             return []
         if isinstance(self._output, ValueOutput):
@@ -104,24 +103,23 @@ class CsvAnswers:
         chosen = chosen_labels(self._output, probabilities)
         own = probabilities[np.arange(len(chosen)), np.array(chosen, np.intp)][:, np.newaxis]
         if self._parameters.top is not None:
-            shares = self._top(probabilities, self._parameters.top)
+            ranked = self._top(probabilities, self._parameters.top)
             numbers = [
                 f"{first}{self._separator}{rest}"
-                for first, rest in zip(self._numbers(own), shares, strict=True)
+                for first, rest in zip(self._numbers(own), ranked, strict=True)
             ]
         elif self._parameters.probabilities:
             numbers = self._numbers(np.concatenate([own, probabilities], axis=1))
         else:
             numbers = self._numbers(own)
-        if (flags := unsure(self._output, probabilities, chosen)) is not None:
+        if (flags := low_confidence(self._output, probabilities, chosen)) is not None:
             pairs = zip(numbers, flags, strict=True)
             numbers = [f"{row}{self._separator}{str(flag).lower()}" for row, flag in pairs]
-        labels = self._labels
         rows = zip(chosen, numbers, strict=True)
-        return [f"{labels[position]}{self._separator}{shares}" for position, shares in rows]
+        return [f"{self._labels[position]}{self._separator}{row}" for position, row in rows]
 
     def _values(self, output: ValueOutput, values: Array) -> list[str]:
-        """Each value with its unit and its interval, values being ``[rows, 1]``."""
+        """Return each of the values ``[rows, 1]`` with its unit and its interval."""
         unit = "" if output.unit is None else f"{self._separator}{self._cell(output.unit)}"
         cells = [f"{value}{unit}" for value in self._numbers(values)]
         if self._parameters.interval is None:
@@ -131,36 +129,36 @@ class CsvAnswers:
         return [f"{cell}{self._separator}{both}" for cell, both in pairs]
 
     def _top(self, probabilities: Array, top: int) -> Iterator[str]:
-        """The most probable labels of each row, each with its probability."""
+        """Yield the most probable labels of each row, each with its probability."""
         order = most_probable(probabilities, top)
         numbers = self._numbers(np.take_along_axis(probabilities, order, axis=1))
-        for positions, shares in zip(order.tolist(), numbers, strict=True):
-            pairs = zip(positions, shares.split(self._separator), strict=True)
+        for positions, row in zip(order.tolist(), numbers, strict=True):
+            pairs = zip(positions, row.split(self._separator), strict=True)
             yield self._separator.join(
-                f"{self._labels[position]}{self._separator}{share}" for position, share in pairs
+                f"{self._labels[position]}{self._separator}{number}" for position, number in pairs
             )
 
     def _numbers(self, table: Array) -> list[str]:
-        """The numbers of each row, as JSON answers write them but for the marks."""
+        """Return the numbers of each row as JSON writes them, with the marks of the table."""
         text = orjson.dumps(np.ascontiguousarray(table), option=orjson.OPT_SERIALIZE_NUMPY)
         rows = text[2:-2].decode().replace("],[", "\n")
         if self._separator != ",":
             rows = rows.replace(",", self._separator).replace(".", self._decimal)
         return rows.split("\n")
 
-    def _warned(self, sentences: Sequence[str]) -> str:
+    def _warnings(self, messages: Sequence[str]) -> str:
         if not self._parameters.warnings:
             return ""
-        return f"{self._separator}{self._cell(' '.join(sentences))}"
+        return f"{self._separator}{self._cell(' '.join(messages))}"
 
     def _cell(self, text: str) -> str:
         return quoted(text, self._separator, self._quote)
 
 
 def column_names(output: Output, parameters: Parameters) -> Iterator[str]:
-    """The columns that an answer adds, in their order."""
+    """Yield the columns of a prediction, in their order."""
     if isinstance(output, ClassesOutput):
-        yield from _label_names(output, parameters)
+        yield from _label_columns(output, parameters)
     else:
         yield "value"
         if output.unit is not None:
@@ -172,7 +170,7 @@ def column_names(output: Output, parameters: Parameters) -> Iterator[str]:
     yield "error"
 
 
-def _label_names(output: ClassesOutput, parameters: Parameters) -> Iterator[str]:
+def _label_columns(output: ClassesOutput, parameters: Parameters) -> Iterator[str]:
     yield from ("label", "probability")
     if parameters.top is not None:
         for rank in range(1, 1 + min(parameters.top, len(output.labels))):

@@ -1,7 +1,7 @@
-"""The endpoint of a model: everything that its requests need and that never changes between them.
+"""The endpoint of a model: everything that does not change between its requests.
 
-It knows what the model takes and returns, and how both are read and written. It does not know the
-model itself, so that it lives exactly as long as the model.
+It has the codecs of the model's inputs and outputs. It has no reference to the model, so that both
+are freed together.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from service.bundle.features import FeaturesInput
 from service.bundle.manifest import ImageInput, Manifest
 from service.codecs.features import FeatureCodec
 from service.codecs.images import DecodingPool, ImageCodec
-from service.codecs.json_writer import AnswerWriter, answer_writer
+from service.codecs.json_writer import PredictionWriter, prediction_writer
 from service.engine.model import ModelInfo, ServedModel
 from service.errors import InvalidRequest
 from service.limits import Limits
@@ -27,9 +27,9 @@ class SharedMemorySlot(NamedTuple):
 
 
 class RequestedOutput(NamedTuple):
-    """One output of a response of the Open Inference Protocol.
+    """One output in a response of the Open Inference Protocol.
 
-    ``output`` is its position, ``classes`` the number of classes where it is ranked.
+    ``output`` is its position, and ``classes`` the number of classes to rank; 0 is no ranking.
     """
 
     output: int
@@ -43,10 +43,10 @@ ResponseDocuments = dict[tuple[tuple[int, ...], ...], bytes]
 
 
 class ResponseFormat(NamedTuple):
-    """What a request of the Open Inference Protocol says about its response.
+    """The format of a response of the Open Inference Protocol, as its request states it.
 
-    ``level`` is that of the interval whose ends follow the model's own outputs. ``documents`` has
-    the JSON of earlier responses to the same JSON.
+    ``level`` is the level of the interval whose ends follow the outputs of the model.
+    ``documents`` has the JSON of earlier responses to the same request.
     """
 
     id: str | None
@@ -56,12 +56,12 @@ class ResponseFormat(NamedTuple):
 
     @property
     def is_binary(self) -> bool:
-        """Whether the JSON of the response depends on nothing but shapes."""
+        """Whether the JSON of the response depends only on shapes."""
         return self.level is None and all(requested.binary for requested in self.outputs)
 
 
 class DocumentTemplate(NamedTuple):
-    """What the JSON around one binary tensor says: its shape and size, and the response."""
+    """The content of a request's JSON next to one binary tensor: shape, size and response."""
 
     shape: tuple[int, ...]
     byte_size: int
@@ -69,11 +69,11 @@ class DocumentTemplate(NamedTuple):
 
 
 class Endpoint:
-    """How requests to one model are decoded and its responses encoded.
+    """Codecs and fixed response parts of one model.
 
     Args:
         info: of the model.
-        decoding: how images are decoded in this process.
+        decoding: limits and threads for decoding images, shared by the process.
     """
 
     def __init__(self, info: ModelInfo, decoding: DecodingPool) -> None:
@@ -84,25 +84,25 @@ class Endpoint:
         self.outputs = info.outputs
         self.class_labels = info.labels
         self.features: FeatureCodec | None = None
-        """Of a model that takes named features."""
+        """None if the model does not take named features."""
         self.images: ImageCodec | None = None
-        """Of a model that takes images."""
-        self.writer: AnswerWriter | None = None
-        """Of a model that has a manifest."""
+        """None if the model does not take images."""
+        self.writer: PredictionWriter | None = None
+        """None if the model has no manifest."""
         self.templates: dict[bytes, DocumentTemplate] = {}
         """By the JSON of a request of the Open Inference Protocol."""
         if info.manifest is not None:
-            self.writer = answer_writer(info.manifest.output, info.version)
+            self.writer = prediction_writer(info.manifest.output, info.version)
             if isinstance(info.manifest.input, FeaturesInput):
                 self.features = FeatureCodec(info.manifest.input)
             elif isinstance(info.manifest.input, ImageInput):
                 self.images = ImageCodec(info.manifest.input, decoding)
 
     def require_manifest(self) -> Manifest:
-        """The manifest, which names features and class labels.
+        """Return the manifest, which names features and class labels.
 
         Raises:
-            InvalidRequest: the model has none.
+            InvalidRequest: the model has no manifest.
         """
         if self.manifest is None:
             raise InvalidRequest(
@@ -112,10 +112,10 @@ class Endpoint:
         return self.manifest
 
     def require_features(self) -> FeatureCodec:
-        """The codec of a model that takes named features.
+        """Return the codec of a model that takes named features.
 
         Raises:
-            InvalidRequest: it takes images, or has no manifest.
+            InvalidRequest: the model takes images, or has no manifest.
         """
         self.require_manifest()
         if self.features is None:
@@ -127,20 +127,20 @@ class Endpoint:
 
 
 class Endpoints:
-    """The endpoints of all models that serve, each built on the first request to its model.
+    """The endpoints of the loaded models, each built on the first request to its model.
 
     Args:
-        settings: the operator's values.
+        settings: limits of images and bodies.
         limits: shared by all requests.
     """
 
     def __init__(self, settings: Settings, limits: Limits) -> None:
         self._decoding = DecodingPool(settings.max_image_pixels, settings.max_body_bytes, limits)
         self.by_model: WeakKeyDictionary[ServedModel, Endpoint] = WeakKeyDictionary()
-        """Those that have been built."""
+        """The endpoints that have been built."""
 
     def of(self, model: ServedModel) -> Endpoint:
-        """The endpoint of a model; for use on the event loop."""
+        """Return the endpoint of a model; only for use on the event loop."""
         try:
             return self.by_model[model]
         except KeyError:

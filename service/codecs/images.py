@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from service.bundle.manifest import ImageInput, input_shape
 from service.codecs.json_reader import Numbers
-from service.codecs.messages import Findings
+from service.codecs.messages import ProblemCollector
 from service.engine.dtypes import Arrays, Inputs
 from service.errors import InvalidRequest, Problem
 from service.imaging.preprocess import InputImage, InvalidImage, SmallPngReader, example_image
@@ -317,7 +317,7 @@ class _PendingImages:
         self._prefix = prefix
         self._position = 0
         self._decoded: list[Pixels] = []
-        self._problems = Findings()
+        self._problems = ProblemCollector()
         self.abandoned = threading.Event()
         """Set when the client has disconnected or the request has timed out."""
 

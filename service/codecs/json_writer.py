@@ -1,7 +1,7 @@
-"""Usual answers as bytes: what is the same in all of a model's answers is written once.
+"""Predictions with default options as JSON bytes; the parts common to all rows are encoded once.
 
-`service.codecs.outputs` makes the same as objects, for every option that a client may set; what is
-written here is, byte by byte, what orjson makes of those.
+`service.codecs.outputs` makes the same predictions as objects, for every option of a request. The
+bytes written here equal what orjson writes for those objects.
 """
 
 from collections.abc import Sequence
@@ -12,63 +12,63 @@ import orjson
 
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.features import Warnings
-from service.codecs.outputs import chosen_labels, scores_by_label, unsure
+from service.codecs.outputs import chosen_labels, low_confidence, scores_by_label
 from service.engine.dtypes import Array
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _FLAGS = (b"false", b"true")
 
 
-class AnswerWriter(Protocol):
-    """Writes a model's answers, each with all that is known of it."""
+class PredictionWriter(Protocol):
+    """Encodes the predictions of one model with all their parts."""
 
     def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
-        """A body: a bare row's one answer, or ``predictions``.
+        """Return a body: the prediction of a bare row, or ``predictions`` of several.
 
         Args:
             scores: ``[rows, columns]`` of the graph, finite.
-            warnings: sentences for some of the rows.
-            single: whether it is one row that was sent bare.
+            warnings: messages by row.
+            single: whether the request was one row without a list.
         """
 
 
-def answer_writer(output: Output, version: str) -> AnswerWriter:
-    """What writes the answers of one version.
+def prediction_writer(output: Output, version: str) -> PredictionWriter:
+    """Create the writer of one version of a model.
 
     Args:
-        output: what the manifest says of it.
+        output: of the manifest.
         version: of the model.
     """
-    about = b',"model_version":' + orjson.dumps(version) + b"}"
+    end = b',"model_version":' + orjson.dumps(version) + b"}"
     if isinstance(output, ValueOutput):
-        return _ValueWriter(output, about)
-    return _ClassesWriter(output, about)
+        return _ValueWriter(output, end)
+    return _ClassesWriter(output, end)
 
 
 class _ValueWriter:
     """``{"value": 1.5, "unit": "cones"}``."""
 
-    def __init__(self, output: ValueOutput, about: bytes) -> None:
+    def __init__(self, output: ValueOutput, end: bytes) -> None:
         self._unit = b"" if output.unit is None else b',"unit":' + orjson.dumps(output.unit)
-        self._about = about
+        self._end = end
 
     def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
-        """As `AnswerWriter` has it."""
+        """Return a body; the arguments are those of `PredictionWriter.write`."""
         if single:
-            value, warned = orjson.dumps(scores[0, 0], option=_NUMPY), _warned(warnings, 0)
-            return b'{"value":%b%b%b%b' % (value, self._unit, warned, self._about)
-        rows = [b'{"value":%b%b' % (number, self._unit) for number in _written(scores[:, 0])]
+            value, suffix = orjson.dumps(scores[0, 0], option=_NUMPY), _encode_warnings(warnings, 0)
+            return b'{"value":%b%b%b%b' % (value, self._unit, suffix, self._end)
+        rows = [b'{"value":%b%b' % (number, self._unit) for number in _encode_numbers(scores[:, 0])]
         for row in warnings:
-            rows[row] += _warned(warnings, row)
-        return b'{"predictions":[%b}]%b' % (b"},".join(rows), self._about)
+            rows[row] += _encode_warnings(warnings, row)
+        return b'{"predictions":[%b}]%b' % (b"},".join(rows), self._end)
 
 
 class _ClassesWriter:
     """``{"label": "b", "probability": 0.9, "probabilities": {"a": 0.1, "b": 0.9}}``."""
 
-    def __init__(self, output: ClassesOutput, about: bytes) -> None:
+    def __init__(self, output: ClassesOutput, end: bytes) -> None:
         self._output = output
-        self._about = about
+        self._end = end
         self._starts = [
             b'{"label":%b,"probability":' % orjson.dumps(label) for label in output.labels
         ]
@@ -76,76 +76,76 @@ class _ClassesWriter:
         self._keys = [b',"probabilities":{' + first, *(b"," + key for key in others)]
         self._threshold = np.float32(0.5 if output.threshold is None else output.threshold)
         self._unsure_below = output.unsure_below
-        # A row's pieces: its start, its probability, each key and number, and its end.
+        # The pieces of a row: start, probability, each key and its number, and end.
         self._row = [b"", b"", *(piece for key in self._keys for piece in (key, b"")), b"}}"]
         if self._unsure_below is not None:
             self._row[-1:] = [b'},"unsure":', b"", b"}"]
-        # The same of a single row, without its last brace: to be filled by what is empty there.
-        end = b"}" if self._unsure_below is None else b'},"unsure":%b'
+        # A single row as a format string, without its last brace.
+        tail = b"}" if self._unsure_below is None else b'},"unsure":%b'
         keys = [key.replace(b"%", b"%%") + b"%b" for key in self._keys]
-        self._single = b"".join((b"%b%b", *keys, end))
+        self._single = b"".join((b"%b%b", *keys, tail))
 
     def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
-        """As `AnswerWriter` has it."""
+        """Return a body; the arguments are those of `PredictionWriter.write`."""
         if len(scores) == 1:
-            one = self._row_of(scores[0])
+            row = self._encode_row(scores[0])
             if warnings:
-                one += _warned(warnings, 0)
-            return one + self._about if single else b'{"predictions":[%b}]%b' % (one, self._about)
+                row += _encode_warnings(warnings, 0)
+            return row + self._end if single else b'{"predictions":[%b}]%b' % (row, self._end)
         probabilities = scores_by_label(scores, self._output.labels)
         chosen = chosen_labels(self._output, probabilities)
-        pieces = self._pieces(_written(probabilities), chosen)
-        flags = unsure(self._output, probabilities, chosen)
+        pieces = self._pieces(_encode_numbers(probabilities), chosen)
+        flags = low_confidence(self._output, probabilities, chosen)
         if flags is not None:
             pieces[len(self._row) - 2 :: len(self._row)] = [_FLAGS[flag] for flag in flags]
         ends = slice(len(self._row) - 1, -1, len(self._row))
         pieces[ends] = [self._row[-1] + b","] * (len(chosen) - 1)
-        for row in warnings:
-            place = (row + 1) * len(self._row) - 1
-            # The last brace is the row's own.
-            inner, brace, comma = pieces[place].rpartition(b"}")
-            pieces[place] = inner + _warned(warnings, row) + brace + comma
-        return b"".join((b'{"predictions":[', *pieces, b"]", self._about))
+        for position in warnings:
+            end = (position + 1) * len(self._row) - 1
+            # The last brace closes the row.
+            inner, brace, comma = pieces[end].rpartition(b"}")
+            pieces[end] = inner + _encode_warnings(warnings, position) + brace + comma
+        return b"".join((b'{"predictions":[', *pieces, b"]", self._end))
 
-    def _row_of(self, row: Array) -> bytes:
-        """One row's answer but for its last brace.
+    def _encode_row(self, row: Array) -> bytes:
+        """Return the prediction of one row without its last brace.
 
-        Most requests have one row, for which numpy's ways with many take several times as long.
+        Most requests have one row, for which operations on whole arrays take several times as long.
 
         Args:
             row: ``[columns]`` of the graph.
         """
         if row.size < len(self._keys):
             second = row[0]
-            shares: Sequence[np.floating[Any]] | Array = (1 - second, second)
-            place = int(second >= self._threshold)
+            probabilities: Sequence[np.floating[Any]] | Array = (1 - second, second)
+            chosen = int(second >= self._threshold)
         else:
-            shares, place = row, int(row.argmax())
-        numbers = orjson.dumps(shares, option=_NUMPY)[1:-1].split(b",")
-        start, number = self._starts[place], numbers[place]
+            probabilities, chosen = row, int(row.argmax())
+        numbers = orjson.dumps(probabilities, option=_NUMPY)[1:-1].split(b",")
+        start, number = self._starts[chosen], numbers[chosen]
         if self._unsure_below is None:
             return self._single % (start, number, *numbers)
-        flag = _FLAGS[float(shares[place]) < self._unsure_below]
+        flag = _FLAGS[float(probabilities[chosen]) < self._unsure_below]
         return self._single % (start, number, *numbers, flag)
 
     def _pieces(self, numbers: list[bytes], chosen: Sequence[int]) -> list[bytes]:
-        """All rows' pieces, one after the other."""
+        """Return the pieces of all rows, in order."""
         count, width = len(self._row), len(self._keys)
         pieces = self._row * len(chosen)
-        pieces[0::count] = [self._starts[place] for place in chosen]
+        pieces[0::count] = [self._starts[position] for position in chosen]
         pieces[1::count] = [
-            numbers[row + place]
-            for row, place in zip(range(0, len(numbers), width), chosen, strict=True)
+            numbers[row + position]
+            for row, position in zip(range(0, len(numbers), width), chosen, strict=True)
         ]
         for column in range(width):
             pieces[3 + 2 * column :: count] = numbers[column::width]
         return pieces
 
 
-def _warned(warnings: Warnings, row: int) -> bytes:
+def _encode_warnings(warnings: Warnings, row: int) -> bytes:
     return b',"warnings":' + orjson.dumps(warnings[row]) if row in warnings else b""
 
 
-def _written(numbers: Array) -> list[bytes]:
-    """Each number as orjson writes it, row by row."""
+def _encode_numbers(numbers: Array) -> list[bytes]:
+    """Return each number as orjson writes it, row by row."""
     return orjson.dumps(np.ascontiguousarray(numbers).ravel(), option=_NUMPY)[1:-1].split(b",")

@@ -1,4 +1,4 @@
-"""What is wrong with a table's rows, in sentences; only the problems that are reported get one."""
+"""Messages about invalid rows; only the problems that are reported get a message."""
 
 import dataclasses
 import math
@@ -19,26 +19,26 @@ from service.values import at, listed, not_a_number, shown, shown_number
 _NAME_SHOWN = 100
 
 
-class Findings:
-    """The first problems of a request, and how many there are."""
+class ProblemCollector:
+    """The first problems of a request, and the number of all."""
 
-    def __init__(self, room: int = PROBLEMS_SHOWN) -> None:
-        self._most = room
+    def __init__(self, most: int = PROBLEMS_SHOWN) -> None:
+        self._most = most
         self.problems: list[Problem] = []
         self.count = 0
 
     @property
-    def room(self) -> int:
-        """How many more problems will be reported."""
+    def remaining(self) -> int:
+        """The number of further problems that will be reported."""
         return self._most - len(self.problems)
 
     def add(self, count: int, problems: Iterable[Problem]) -> None:
-        """Count problems, and take as many of them as there is room for."""
+        """Count problems, and take those that will be reported."""
         self.count += count
-        self.problems += islice(problems, self.room)
+        self.problems += islice(problems, self.remaining)
 
     def raise_any(self) -> None:
-        """Refuse the request where something was found.
+        """Reject the request if it has problems.
 
         Raises:
             InvalidInput: with the reported problems, and the number of all.
@@ -48,7 +48,7 @@ class Findings:
 
 
 def describe(feature: Feature) -> str:
-    """What a value of this feature must be, in words."""
+    """Describe the valid values of a feature."""
     if isinstance(feature, CategoryFeature):
         return f"one of {listed(feature.categories)}"
     if isinstance(feature, BooleanFeature):
@@ -66,12 +66,14 @@ def describe(feature: Feature) -> str:
 
 
 def describe_number(feature: Feature) -> str:
-    """What the graph's own number for this feature must be, in words."""
+    """Describe the valid numbers of a feature in the graph's input."""
     if isinstance(feature, BooleanFeature):
         return "0 or 1"
     if not isinstance(feature, CategoryFeature):
         return describe(feature)
-    words = [f"{place} is {shown(word)}" for place, word in enumerate(feature.categories[:12])]
+    words = [
+        f"{position} is {shown(word)}" for position, word in enumerate(feature.categories[:12])
+    ]
     if len(feature.categories) > len(words):
         words.append("and so on")
     if feature.unseen == "other":
@@ -79,50 +81,50 @@ def describe_number(feature: Feature) -> str:
     return f"a position from 0 to {len(feature.categories) - 1}: {', '.join(words)}"
 
 
-def unknown_problem(key: str, value: object, advice: str, place: int | None) -> Problem:
-    """A key that is no feature's name."""
+def unknown_problem(key: str, value: object, advice: str, row: int | None) -> Problem:
+    """Describe a key that is not the name of a feature."""
     sentence = f"unknown feature {shown(key)}; {advice}"
-    return Problem(at(place, sentence), place, key[:_NAME_SHOWN], got=shown(value))
+    return Problem(at(row, sentence), row, key[:_NAME_SHOWN], got=shown(value))
 
 
-def missing_problem(feature: Feature, place: int | None) -> Problem:
-    """A feature that a row lacks."""
+def missing_problem(feature: Feature, row: int | None) -> Problem:
+    """Describe a required feature that is missing in a row."""
     hint = f"Add {shown(feature.name)}: {shown(feature.example)}, for example."
     sentence = f"feature {feature.name!r} is missing."
-    return Problem(at(place, sentence), place, feature.name, describe(feature), hint=hint)
+    return Problem(at(row, sentence), row, feature.name, describe(feature), hint=hint)
 
 
-def misfit_problem(feature: Feature, value: object, place: int | None) -> Problem:
-    """A JSON value that is not of its feature's kind."""
-    hint = _misfit_hint(feature, value)
-    return _value_problem(feature, describe(feature), shown(value), place, hint)
+def type_problem(feature: Feature, value: object, row: int | None) -> Problem:
+    """Describe a JSON value of the wrong type for its feature."""
+    hint = _type_hint(feature, value)
+    return _value_problem(feature, describe(feature), shown(value), row, hint)
 
 
 def rule_problem(
     feature: Feature,
     expected: str,
     value: float,
-    place: int | None,
+    row: int | None,
     hint: str | None = None,
 ) -> Problem:
-    """A number that breaks its feature's rule, which ``expected`` says in words."""
+    """Describe a number that is invalid for its feature; ``expected`` describes valid ones."""
     if math.isnan(value):
-        return _value_problem(feature, expected, "null", place, "It is required.")
+        return _value_problem(feature, expected, "null", row, "It is required.")
     if math.isinf(value):
         hint = "It does not fit a 32-bit number."
     elif hint is None and isinstance(feature, NumberFeature | IntegerFeature) and feature.unit:
         hint = f"Check the unit: it is {feature.unit}."
-    return _value_problem(feature, expected, shown_number(value), place, hint)
+    return _value_problem(feature, expected, shown_number(value), row, hint)
 
 
 def _value_problem(
-    feature: Feature, expected: str, got: str, place: int | None, hint: str | None
+    feature: Feature, expected: str, got: str, row: int | None, hint: str | None
 ) -> Problem:
     sentence = f"feature {feature.name!r} must be {expected}, got {got}."
-    return Problem(at(place, sentence), place, feature.name, expected, got, hint)
+    return Problem(at(row, sentence), row, feature.name, expected, got, hint)
 
 
-def _misfit_hint(feature: Feature, value: object) -> str | None:
+def _type_hint(feature: Feature, value: object) -> str | None:
     if value is None:
         return "It is required."
     if isinstance(feature, BooleanFeature):
@@ -136,7 +138,7 @@ def _misfit_hint(feature: Feature, value: object) -> str | None:
 
 
 def error_document(sentence: str, code: str, problems: Sequence[Problem] = ()) -> dict[str, object]:
-    """The one shape of an error, of a request or of a row."""
+    """Return the JSON of an error, of a request or of a row."""
     body: dict[str, object] = {"error": sentence, "code": code}
     if problems:
         body["details"] = [

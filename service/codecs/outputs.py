@@ -1,30 +1,136 @@
-"""Predictions as values with units, or as class labels with probabilities and intervals."""
+"""Predictions as values with units, or as class labels with probabilities and intervals.
 
+`Parameters` holds what a client may choose about them in the query string.
+"""
+
+import re
 from collections.abc import Mapping, Sequence, Sized
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import numpy as np
 import numpy.typing as npt
 
 from service.bundle.manifest import ClassesOutput, Interval, IntervalLevel, Output, ValueOutput
-from service.codecs.options import Parameters
 from service.engine.dtypes import Array
 from service.errors import InvalidRequest
+from service.spelling import nearest
+from service.tabletext.cells import Decimal
+from service.values import shown
 
-Answer = dict[str, object]
+T = TypeVar("T")
+JsonObject = dict[str, object]
+Ends = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+_KNOWN_PARAMETERS = ("top", "probabilities", "warnings", "decimal", "interval")
+_ALL_OR_NONE = {"all": True, "none": False}
+_TRUE_OR_FALSE = {"true": True, "false": False}
+_DECIMAL_MARKS: Mapping[str, Decimal] = {"point": ".", "comma": ","}
+_MOST_DIGITS = 9
+_LEVEL = re.compile(r"0?\.[0-9]{1,9}")
+
 _TWO = 2
 _LARGEST = np.finfo(np.float32).max
-_CLOSE = 1e-9
+_LEVEL_TOLERANCE = 1e-9
 
-Ends = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+@dataclass(frozen=True)
+class Parameters:
+    """Which parts a prediction has, and how a table writes its numbers.
+
+    ``interval`` is the level of the prediction interval around a value; None is no interval.
+    ``top`` is the number of class labels, the most probable first; None is all, in the order of
+    the manifest. ``warnings`` None is the default of the response's format; ``decimal`` None is the
+    mark that the table itself uses.
+    """
+
+    top: int | None = None
+    probabilities: bool = True
+    warnings: bool | None = None
+    decimal: Decimal | None = None
+    interval: float | None = None
+
+
+DEFAULT_PARAMETERS = Parameters()
+
+
+def read_parameters(query: bytes) -> Parameters:
+    """Parse a query string; names that resemble none of the parameters are ignored.
+
+    Raises:
+        InvalidRequest: a parameter is misspelt, or its value is not one that it takes.
+    """
+    if not query:
+        return DEFAULT_PARAMETERS
+    values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    for name in values:
+        close = None if name in _KNOWN_PARAMETERS else nearest(name, _KNOWN_PARAMETERS)
+        if close is not None:
+            raise InvalidRequest(f"Unknown parameter {shown(name)}; did you mean {close!r}?")
+    top = _read_count(values, "top")
+    probabilities = _read_choice(values, "probabilities", _ALL_OR_NONE)
+    return Parameters(
+        None if probabilities is False else top,
+        probabilities is not False,
+        _read_choice(values, "warnings", _TRUE_OR_FALSE),
+        _read_choice(values, "decimal", _DECIMAL_MARKS),
+        _read_level(values, "interval"),
+    )
+
+
+def _read_count(values: Mapping[str, str], name: str) -> int | None:
+    text = values.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and text.strip("0")):
+        raise InvalidRequest(
+            f"Parameter {name!r} must be a whole number from 1, got {shown(text)}."
+        )
+    return int(text[:_MOST_DIGITS])
+
+
+def _read_level(values: Mapping[str, str], name: str) -> float | None:
+    text = values.get(name)
+    if text is None:
+        return None
+    if not _LEVEL.fullmatch(text):
+        raise InvalidRequest(
+            f"Parameter {name!r} must be a share between 0 and 1, such as 0.9, got {shown(text)}."
+        )
+    return float(text)
+
+
+def _read_choice(values: Mapping[str, str], name: str, choices: Mapping[str, T]) -> T | None:
+    """Return the choice of one parameter; None if the query does not have it."""
+    text = values.get(name)
+    if text is None:
+        return None
+    if text not in choices:
+        words = " or ".join(repr(word) for word in choices)
+        raise InvalidRequest(f"Parameter {name!r} must be {words}, got {shown(text)}.")
+    return choices[text]
+
+
+def require_supported(output: Output, parameters: Parameters) -> None:
+    """Reject parameters that this model does not support.
+
+    Raises:
+        InvalidRequest: ``top`` of a model without class labels, or an interval that the model does
+            not have.
+    """
+    if parameters.interval is not None:
+        require_interval(output, parameters.interval)
+    if isinstance(output, ValueOutput) and parameters.top is not None:
+        raise InvalidRequest("Parameter 'top' chooses among labels; this model predicts a value.")
 
 
 def scores_by_label(scores: Array, labels: Sized) -> Array:
-    """Scores ``[rows, labels]``; where two labels have one column, it is that of the second.
+    """Return scores ``[rows, labels]``; one column for two labels is that of the second.
 
     Args:
         scores: ``[rows, columns]``.
-        labels: as many as there are; none where nobody knows them.
+        labels: the class labels, empty if they are not known.
     """
     if scores.shape[1] != 1 or len(labels) != _TWO:
         return scores
@@ -35,98 +141,86 @@ def scores_by_label(scores: Array, labels: Sized) -> Array:
 
 
 def interval_ends(output: Output, level: float, values: Array) -> Ends:
-    """The low and the high end of each value's interval, float32 as the values are.
+    """Return the low and the high end of each value's interval, as float32.
 
     Args:
         output: of the model.
-        level: the share of truths that shall lie within.
-        values: ``[rows]``, what the model answers.
+        level: the expected share of true values within their intervals.
+        values: the predicted values, ``[rows]``.
 
     Raises:
         InvalidRequest: the model has no intervals, or none of this level.
     """
-    interval, chosen = _offered(output, level)
-    place = np.searchsorted(np.array(interval.edges), values, side="right")
-    margin = np.array(chosen.margins)[place]
+    interval, chosen = _find_interval(output, level)
+    segment = np.searchsorted(np.array(interval.edges), values, side="right")
+    margin = np.array(chosen.margins)[segment]
     value = values.astype(np.float64)
     if interval.scale == "value":
         low, high = value - margin, value + margin
     else:
         low, high = (1 + value) / np.exp(margin) - 1, (1 + value) * np.exp(margin) - 1
-    return _float32(low), _float32(high)
+    return _clipped(low), _clipped(high)
 
 
 def require_interval(output: Output, level: float) -> None:
     """Reject a level that the model does not have, before it runs.
 
     Raises:
-        InvalidRequest: the sentence tells which levels there are.
+        InvalidRequest: the model has no interval of this level; the message lists its levels.
     """
-    _offered(output, level)
+    _find_interval(output, level)
 
 
-def _offered(output: Output, level: float) -> tuple[Interval, IntervalLevel]:
+def _find_interval(output: Output, level: float) -> tuple[Interval, IntervalLevel]:
     if not isinstance(output, ValueOutput):
         raise InvalidRequest(
-            "Parameter 'interval' is for values; this model answers labels, whose probabilities "
-            "tell its doubt."
+            "Parameter 'interval' is for values; this model predicts class labels, and their "
+            "probabilities say how certain they are."
         )
     if output.interval is None:
         raise InvalidRequest(
             "This model has no prediction intervals: too few rows were left to learn them from. "
             "Leave out 'interval'."
         )
-    for one in output.interval.levels:
-        if abs(one.level - level) < _CLOSE:
-            return output.interval, one
-    offered = ", ".join(f"{one.level:g}" for one in output.interval.levels)
-    raise InvalidRequest(f"Parameter 'interval' must be one of {offered} here, got {level:g}.")
+    for candidate in output.interval.levels:
+        if abs(candidate.level - level) < _LEVEL_TOLERANCE:
+            return output.interval, candidate
+    levels = ", ".join(f"{candidate.level:g}" for candidate in output.interval.levels)
+    raise InvalidRequest(f"Parameter 'interval' must be one of {levels} here, got {level:g}.")
 
 
-def _float32(ends: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def _clipped(ends: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
     return np.minimum(np.maximum(ends, -_LARGEST), _LARGEST).astype(np.float32)
 
 
-def require_offered(output: Output, parameters: Parameters) -> None:
-    """Refuse what answers of this model do not have.
-
-    Raises:
-        InvalidRequest: labels of a model that answers a value, or an interval that it has not.
-    """
-    if parameters.interval is not None:
-        require_interval(output, parameters.interval)
-    if isinstance(output, ValueOutput) and parameters.top is not None:
-        raise InvalidRequest("Parameter 'top' chooses among labels; this model answers a value.")
-
-
-def answers(output: Output, scores: Array, parameters: Parameters) -> list[Answer]:
-    """One answer for each row of the graph's output, its numbers as numpy's own.
+def predictions(output: Output, scores: Array, parameters: Parameters) -> list[JsonObject]:
+    """Return one JSON object for each row of the graph's output, with numpy's numbers.
 
     Args:
-        output: what the manifest says of it.
+        output: of the manifest.
         scores: ``[rows, columns]``.
-        parameters: what the caller wants to read.
+        parameters: of the request.
     """
     if isinstance(output, ValueOutput):
         return _values(output, scores[:, 0], parameters.interval)
     probabilities = scores_by_label(scores, output.labels)
     chosen = chosen_labels(output, probabilities)
-    read = _labels(output.labels, probabilities, chosen, parameters)
-    flags = unsure(output, probabilities, chosen)
+    rows = _labels(output.labels, probabilities, chosen, parameters)
+    flags = low_confidence(output, probabilities, chosen)
     if flags is not None:
-        for answer, flag in zip(read, flags, strict=True):
-            answer["unsure"] = flag
-    return read
+        for row, flag in zip(rows, flags, strict=True):
+            row["unsure"] = flag
+    return rows
 
 
 def chosen_labels(output: ClassesOutput, probabilities: Array) -> list[int]:
-    """The position of each row's label.
+    """Return the position of each row's predicted label.
 
     Args:
-        output: with the threshold that two labels have.
+        output: with the threshold for two labels.
         probabilities: ``[rows, labels]``.
     """
-    if len(output.labels) > 2:  # noqa: PLR2004 - two labels have a threshold instead
+    if len(output.labels) > _TWO:
         chosen: list[int] = probabilities.argmax(axis=1).tolist()
         return chosen
     threshold = 0.5 if output.threshold is None else output.threshold
@@ -135,11 +229,11 @@ def chosen_labels(output: ClassesOutput, probabilities: Array) -> list[int]:
 
 
 def most_probable(probabilities: Array, top: int) -> npt.NDArray[np.intp]:
-    """Each row's most probable labels by position, the first of equals first.
+    """Return the positions of each row's most probable labels; of equal ones the first comes first.
 
     Args:
         probabilities: ``[rows, labels]``.
-        top: how many; all, where there are fewer.
+        top: the number of labels; more than there are is all of them.
 
     Returns:
         ``[rows, top]``.
@@ -147,11 +241,13 @@ def most_probable(probabilities: Array, top: int) -> npt.NDArray[np.intp]:
     return np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
 
 
-def unsure(output: ClassesOutput, probabilities: Array, chosen: Sequence[int]) -> list[bool] | None:
-    """Whether each row's answer is unsure; None where the model does not tell.
+def low_confidence(
+    output: ClassesOutput, probabilities: Array, chosen: Sequence[int]
+) -> list[bool] | None:
+    """Return whether each prediction is unsure; None if the model has no limit for it.
 
     Args:
-        output: with the probability below which an answer is unsure.
+        output: with the probability below which a prediction is unsure.
         probabilities: ``[rows, labels]``.
         chosen: the position of each row's label.
     """
@@ -162,7 +258,7 @@ def unsure(output: ClassesOutput, probabilities: Array, chosen: Sequence[int]) -
     return flags
 
 
-def _values(output: ValueOutput, values: Array, level: float | None) -> list[Answer]:
+def _values(output: ValueOutput, values: Array, level: float | None) -> list[JsonObject]:
     unit = {} if output.unit is None else {"unit": output.unit}
     if level is None:
         return [{"value": value, **unit} for value in values]
@@ -175,28 +271,29 @@ def _values(output: ValueOutput, values: Array, level: float | None) -> list[Ans
 
 def _labels(
     labels: Sequence[str], probabilities: Array, chosen: Sequence[int], parameters: Parameters
-) -> list[Answer]:
-    named = [labels[place] for place in chosen]
+) -> list[JsonObject]:
+    names = [labels[position] for position in chosen]
     if not parameters.probabilities:
         own = probabilities[np.arange(len(chosen)), chosen]
         return [
-            {"label": label, "probability": share} for label, share in zip(named, own, strict=True)
+            {"label": label, "probability": probability}
+            for label, probability in zip(names, own, strict=True)
         ]
-    shares = _shares(labels, probabilities, parameters.top)
-    rows = zip(named, probabilities, chosen, shares, strict=True)
+    by_label = _probabilities_by_label(labels, probabilities, parameters.top)
+    rows = zip(names, probabilities, chosen, by_label, strict=True)
     return [
-        {"label": label, "probability": row[place], "probabilities": share}
-        for label, row, place, share in rows
+        {"label": label, "probability": row[position], "probabilities": named}
+        for label, row, position, named in rows
     ]
 
 
-def _shares(
+def _probabilities_by_label(
     labels: Sequence[str], probabilities: Array, top: int | None
 ) -> Sequence[Mapping[str, Any]]:
     if top is None:
         return [dict(zip(labels, row, strict=True)) for row in probabilities]
     order = most_probable(probabilities, top).tolist()
     return [
-        {labels[place]: row[place] for place in places}
-        for row, places in zip(probabilities, order, strict=True)
+        {labels[position]: row[position] for position in positions}
+        for row, positions in zip(probabilities, order, strict=True)
     ]

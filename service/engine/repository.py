@@ -14,7 +14,7 @@ from pathlib import Path
 
 from service.bundle.errors import BundleError
 from service.bundle.manifest import NAME_PATTERN
-from service.bundle.policy import HIGHEST_VERSION, POLICY, Choice, Latest, Policy
+from service.bundle.policy import HIGHEST_VERSION, POLICY, Latest, Policy, VersionChoice
 from service.bundle.store import (
     MANIFEST,
     MAX_SETTINGS_BYTES,
@@ -288,7 +288,7 @@ def configured_labels(home: Path) -> Labels:
     return labels
 
 
-def configured_versions(home: Path) -> Choice | None:
+def configured_versions(home: Path) -> VersionChoice | None:
     """Which versions serve by ``config.pbtxt``, or None if it does not say.
 
     It was written for another server, so an error in it is no reason to reject a model.

@@ -1,69 +1,98 @@
-"""The open connections of one process: how many there may be, and how long each may wait.
+"""The open connections of one process: their number, their timeouts, and their eviction.
 
-A connection is closed by a timeout only while it waits for its client. One whose request is being
-processed is never closed, so a limit on connections cannot lose a response.
+Timeouts and eviction close a connection only while it waits for its client, never while its request
+is being processed, so no limit on connections can lose a response.
 """
 
 import asyncio
 import logging
+import sys
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from service.limits import CountRejection
-from service.server.open_files import available_connections
 from service.settings import Settings
 
-_LONGEST_SWEEP_INTERVAL = 1.0
-# Each new connection beyond the limit evicts this part of all, so that sorting them is rare.
-_EVICTED_PART = 16
-# Who has waited for less may be about to go on, and is evicted last.
+if sys.platform != "win32":
+    import resource
+
+# Files for models, logs, the event loop, the channel between workers and temporary files.
+_RESERVED_FILES = 128
+_MAX_SWEEP_SECONDS = 1.0
+# A new connection beyond the limit evicts one in so many, so that sorting them is rare.
+_EVICTED_FRACTION = 16
+# Connections idle for less than this are evicted last: their client may be about to send.
 _RECENT_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
 
-class Wait(IntEnum):
-    """What a connection waits for its client to do, in the order of eviction.
+class IdleState(IntEnum):
+    """Why a connection waits for its client, in the order of eviction.
 
-    A connection that has served a request is worth more than one that never sent any.
+    Connections that have never sent a request are evicted before those that have.
     """
 
-    TO_CLOSE = 0
-    """The last response is out and the connection is closing."""
-    FOR_FIRST_REQUEST = 1
-    FOR_REQUEST = 2
+    CLOSING = 0
+    """The last response has been sent, and the client has not closed its side."""
+    BEFORE_FIRST_REQUEST = 1
+    IN_REQUEST = 2
     """A request has arrived in part."""
-    FOR_NEXT_REQUEST = 3
-    FOR_READING = 4
-    """The client leaves a complete response unread."""
+    BETWEEN_REQUESTS = 3
+    UNREAD_RESPONSE = 4
+    """The client has not read a complete response."""
 
 
-class Waiting(NamedTuple):
-    """What a connection waits for, and since when in the event loop's seconds."""
+class Idle(NamedTuple):
+    """The state of a connection that waits for its client, since a time of the event loop."""
 
-    wait: Wait
+    state: IdleState
     since: float
 
 
 class Connection(Protocol):
-    """A connection as this module sees it."""
+    """The methods of a connection that `Connections` calls."""
 
-    def waiting(self) -> Waiting | None:
-        """What it waits for; None while a request is processed or a response is sent."""
+    def idle(self) -> Idle | None:
+        """Return what it waits for; None while it processes a request or sends a response."""
 
-    def check(self, now: float) -> None:
-        """Act on every timeout that has passed.
+    def check_timeouts(self, now: float) -> None:
+        """Close or reject the connection if one of its timeouts has passed.
 
         Args:
             now: the event loop's time in seconds.
         """
 
     def evict(self, reason: str) -> None:
-        """Close the connection at once, and count the reason."""
+        """Close the connection immediately, and count the reason."""
+
+
+def raise_open_files_limit() -> None:
+    """Raise the soft limit of open files, often only 1024, to the hard limit."""
+    if sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):  # macOS allows less than its hard limit says
+        hard = soft
+    _log.info("limit of open files", extra={"files": hard if hard >= 0 else "unlimited"})
+
+
+def available_connections(max_connections: int) -> int:
+    """Return how many connections may be open, so that files remain for everything else.
+
+    Args:
+        max_connections: the operator's limit.
+    """
+    if sys.platform == "win32":
+        return max_connections
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max_connections if files < 0 else max(min(max_connections, files - _RESERVED_FILES), 1)
 
 
 class Connections:
-    """All connections of one app; only for use on its event loop.
+    """All connections of one app. Not thread-safe: for use on its event loop.
 
     Args:
         settings: the limits and timeouts.
@@ -75,82 +104,84 @@ class Connections:
         self.count = count
         self.max_connections = available_connections(settings.max_connections)
         self._open: set[Connection] = set()
-        self._without_request: dict[Connection, None] = {}
+        self._before_first_request: dict[Connection, None] = {}
         self._unread: dict[Connection, int] = {}
         self._unread_bytes = 0
-        self._sweep_interval = min(_LONGEST_SWEEP_INTERVAL, _shortest_timeout(settings) / 4)
+        self._sweep_seconds = min(_MAX_SWEEP_SECONDS, _shortest_timeout(settings) / 4)
         self._is_sweeping = False
 
     def add(self, connection: Connection) -> bool:
-        """Take in a new connection; one that waits for its client makes room if there is none.
+        """Add a new connection, and evict others if there are too many.
 
         Returns:
-            False where every connection has a request in progress: this one must be rejected.
+            False if all other connections are processing requests; this one must be rejected.
         """
         has_room = len(self._open) < self.max_connections or self._evict()
         self._open.add(connection)
-        self._without_request[connection] = None
+        self._before_first_request[connection] = None
         if not self._is_sweeping:
             self._is_sweeping = True
             self._schedule_sweep()
         return has_room
 
-    def have_request(self, connection: Connection) -> None:
-        """Note that the first request of a connection has begun."""
-        self._without_request.pop(connection, None)
+    def note_first_request(self, connection: Connection) -> None:
+        """Record that a connection has begun its first request."""
+        self._before_first_request.pop(connection, None)
 
     def remove(self, connection: Connection) -> None:
-        """Forget a closed connection."""
+        """Remove a closed connection."""
         self._open.discard(connection)
-        self._without_request.pop(connection, None)
-        self.read(connection)
+        self._before_first_request.pop(connection, None)
+        self.note_read(connection)
 
-    def unread(self, connection: Connection, size: int) -> None:
-        """Note that a client leaves so many bytes of its responses unread.
+    def note_unread(self, connection: Connection, size: int) -> None:
+        """Record that a client has not read so many bytes of its responses.
 
-        Where all clients together leave too many, those who have read nothing for longest are
+        If the total of all clients exceeds its limit, those that have read nothing for longest are
         disconnected.
         """
-        self.read(connection)
+        self.note_read(connection)
         self._unread[connection] = size
         self._unread_bytes += size
         while self._unread_bytes > self.settings.max_unread_bytes:
             longest = next(iter(self._unread))
-            self.read(longest)
+            self.note_read(longest)
             longest.evict("unread_responses")
 
-    def read(self, connection: Connection) -> None:
-        """Note that a client has read what `unread` noted."""
+    def note_read(self, connection: Connection) -> None:
+        """Record that a client has read the bytes of `note_unread`."""
         self._unread_bytes -= self._unread.pop(connection, 0)
 
     def _evict(self) -> bool:
-        """Close the connections that can best be spared; False where there is none."""
-        if len(self._without_request) > self.max_connections // 2:
-            # A flood of connections; the oldest of it is found without looking at all of them.
-            oldest = next(iter(self._without_request))
+        """Close some of the idle connections; return False if there are none."""
+        if len(self._before_first_request) > self.max_connections // 2:
+            # In a flood of connections, find the oldest without sorting all of them.
+            oldest = next(iter(self._before_first_request))
             self.remove(oldest)
             oldest.evict("connection_evicted")
             return True
         recent = asyncio.get_running_loop().time() - _RECENT_SECONDS
-        waiting = [(found, each) for each in self._open if (found := each.waiting()) is not None]
-        # Plain numbers: comparing enumerations takes most of the time of sorting thousands.
-        waiting.sort(key=lambda pair: (pair[0].since > recent, int(pair[0].wait), pair[0].since))
-        spared = waiting[: max(len(self._open) // _EVICTED_PART, 1)]
-        for _, connection in spared:
+        candidates = [(idle, each) for each in self._open if (idle := each.idle()) is not None]
+        # With enumeration members as keys, sorting takes several times as long as with integers.
+        candidates.sort(
+            key=lambda pair: (pair[0].since > recent, int(pair[0].state), pair[0].since)
+        )
+        evicted = candidates[: max(len(self._open) // _EVICTED_FRACTION, 1)]
+        for _, connection in evicted:
             self._open.discard(connection)
             connection.evict("connection_evicted")
-        return bool(spared)
+        return bool(evicted)
 
     def _schedule_sweep(self) -> None:
-        asyncio.get_running_loop().call_later(self._sweep_interval, self._sweep)
+        asyncio.get_running_loop().call_later(self._sweep_seconds, self._sweep)
 
     def _sweep(self) -> None:
         now = asyncio.get_running_loop().time()
         for connection in list(self._open):
             try:
-                connection.check(now)
-            except Exception:  # noqa: BLE001 - one connection must not end the timeouts of others
-                _log.exception("timeout of a connection failed")
+                connection.check_timeouts(now)
+            except Exception:  # noqa: BLE001 - an error of one connection must not stop the others' timeouts
+                _log.exception("checking the timeouts of a connection failed")
         if self._open:
             self._schedule_sweep()
         else:

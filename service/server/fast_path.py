@@ -1,7 +1,7 @@
-"""The fast path: predictions that need neither a task nor an ASGI scope.
+"""The fast path: predictions without a task and an ASGI scope.
 
-A prediction whose head is known, whose body is small, and whose model is quick is handed to the
-application at once (docs/decisions/0019-fast-path.md). Everything else goes through ASGI.
+A prediction with a small body, for a model that is fast enough, is computed immediately when its
+last byte arrives (docs/decisions/0019-fast-path.md). All other requests go through ASGI.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ from service.server.framing import body_length
 from service.server.limited_protocol import LimitedProtocol, ServerContext
 from service.settings import Settings
 
-# A larger body is streamed, decoded in a thread, and gains nothing here.
+# Larger bodies are streamed and decoded in a thread, and would gain nothing.
 _MAX_BODY_BYTES = 64 * 1024
-# How long a small body may take before it is streamed to ASGI like any other.
+# A small body that takes longer to arrive is streamed to ASGI.
 _BODY_SECONDS = 1.0
 _END = b"\r\n\r\n"
 _MAX_HEAD_BYTES = 2048
 _MAX_CACHED_HEADS = 512
-# With one of these, a request needs more than its body and a response.
+# Headers of requests that only the ASGI path supports.
 _UNSUPPORTED = (b"expect", b"transfer-encoding", b"content-encoding", b"upgrade", b"trailer")
-# Headers that clients and proxies set anew for each request. Nothing but the id is read here, so
-# a head is cached without them. Other characters than these are left to the parser.
+# Headers whose values differ in each request. Only the request id is used, so heads are cached
+# without them. A value with other characters is left to the parser.
 _VOLATILE = re.compile(
     rb"\r\n(x-request-id|x-correlation-id|traceparent|tracestate|b3|x-b3-\w{1,16}|uber-trace-id"
     rb"|x-amzn-trace-id|x-cloud-trace-context|x-forwarded-for|x-real-ip|cf-ray)"
@@ -45,7 +45,7 @@ _REQUEST_ID = b"x-request-id"
 
 
 class ParsedHead(NamedTuple):
-    """The head of a prediction that may take the fast path."""
+    """The head of a prediction that can take the fast path."""
 
     target: PredictTarget
     head: RequestHead
@@ -53,24 +53,23 @@ class ParsedHead(NamedTuple):
 
 
 class MatchedHead(NamedTuple):
-    """A parsed head as found at the start of some input.
-
-    ``request_id`` is the client's, and ``end`` the position of the first byte of the body.
-    """
+    """A parsed head that was found in input."""
 
     parsed: ParsedHead
     request_id: bytes | None
+    """The client's own request id."""
     end: int
+    """The position of the first byte of the body."""
 
 
 class RequestHeadCache:
-    """Finds and parses the heads of predictions; for use by all connections of an app.
+    """Parsed request heads by their bytes, shared by the connections of an app.
 
-    A client writes the same head again and again, and parsing it takes as long as a small model's
-    run. So each head is parsed once, and cached by its bytes.
+    Clients send the same head again and again, and parsing it takes as long as running a small
+    model. So each head is parsed once.
 
     Args:
-        targets: finds what the URLs of predictions name.
+        targets: maps URLs to the models and versions that they name.
         settings: the limits of requests.
     """
 
@@ -82,11 +81,14 @@ class RequestHeadCache:
         self._cached: dict[bytes, ParsedHead | None] = {}
 
     def match(self, data: bytes, start: int) -> MatchedHead | None:
-        """The head that starts here; None of anything that the fast path does not take.
+        """Find the head of a prediction that can take the fast path.
 
         Args:
             data: input from a client.
             start: the position of the first byte of a request.
+
+        Returns:
+            None if the request must go through ASGI.
         """
         if not data.startswith(b"POST ", start):
             return None
@@ -102,7 +104,7 @@ class RequestHeadCache:
         return None if parsed is None else MatchedHead(parsed, request_id, end)
 
     def _without_volatile_headers(self, raw: bytes) -> tuple[ParsedHead | None, bytes | None]:
-        """The head, cached without the headers that change, and the client's request id."""
+        """Look up or parse a head without its volatile headers; return it with the request id."""
         parts = _VOLATILE.split(raw)  # text, name, value, text, name, value, ..., text
         key = b"".join(parts[::3])
         pairs = zip(parts[1::3], parts[2::3], strict=True)
@@ -141,7 +143,7 @@ class RequestHeadCache:
 
 
 class _Collector:
-    """Collects what the parser finds."""
+    """The parser's callbacks, which collect the URL and the headers."""
 
     def __init__(self) -> None:
         self.url = b""
@@ -155,12 +157,12 @@ class _Collector:
 
 
 class FastPath(ServerContext):
-    """The parts of an app that its connections use, and the cache of heads.
+    """What all connections of an app share, and the head cache.
 
     Args:
-        inference: responds to predictions.
-        targets: finds what the URLs of predictions name.
-        connections: all that are open.
+        inference: computes predictions.
+        targets: maps URLs to the models and versions that they name.
+        connections: the open connections.
     """
 
     def __init__(
@@ -170,9 +172,9 @@ class FastPath(ServerContext):
         self.inference = inference
         self.heads = RequestHeadCache(targets, connections.settings)
         self.default_headers: list[tuple[bytes, bytes]] = []
-        """The server's own headers, of which uvicorn makes a new list each second."""
+        """The server's own headers; uvicorn makes a new list every second."""
         self.header_lines = b""
-        """The same as they are sent."""
+        """These headers as they are sent."""
 
 
 class FastPathProtocol(LimitedProtocol):
@@ -189,36 +191,36 @@ class FastPathProtocol(LimitedProtocol):
             config.load()
         self._fast_path: FastPath = config.loaded_app.fast_path
         super().__init__(self._fast_path, config, server_state, app_state, _loop)
-        # A small body that is waited for, and the size of its request.
-        self._body: bytearray | None = None
+        # A request whose small body has arrived in part, and the size of the whole request.
+        self._partial: bytearray | None = None
         self._complete_bytes = 0
-        # Whether the last request was responded to here, and no other one has begun.
+        # Whether the last response came from the fast path, and no other request has begun.
         self._is_idle = False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count a request whose client left before its small body was complete."""
-        if self._body is not None:
+        """Count a request whose client disconnected before its small body was complete."""
+        if self._partial is not None:
             self._fast_path.recorder.count(CLIENT_LEFT)
-            self._body = None
+            self._partial = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Respond to a prediction at once where nothing else is in progress."""
-        if self._body is not None:
-            self._body += data
-            if len(self._body) < self._complete_bytes:
+        """Take the fast path if no other request is in progress."""
+        if self._partial is not None:
+            self._partial += data
+            if len(self._partial) < self._complete_bytes:
                 return
-            data, self._body = bytes(self._body), None
-        elif self._held or not self._is_idle:
+            data, self._partial = bytes(self._partial), None
+        elif self._buffered or not self._is_idle:
             super().data_received(data)
             return
         if self.flow.write_paused:
             self._consume(data)
-        elif (taken := self._take_request(data, 0)) < len(data):
-            self._consume(data, taken or self._parse_request(data, 0))
+        elif (consumed := self._take_request(data, 0)) < len(data):
+            self._consume(data, consumed or self._parse_request(data, 0))
 
     def _take_request(self, data: bytes, start: int) -> int:
-        """Respond to a prediction, or wait for the rest of its small body."""
+        """Compute a prediction, or wait for the rest of its small body."""
         self._is_idle = False
         matched = self._fast_path.heads.match(data, start)
         if matched is None:
@@ -228,13 +230,13 @@ class FastPathProtocol(LimitedProtocol):
         end = matched.end + matched.parsed.content_length
         if end <= len(data):
             return end - start if self._predict(matched, data[matched.end : end]) else 0
-        # Most libraries send head and body in two packets.
-        self._body, self._complete_bytes = bytearray(data[start:]), end - start
+        # Most client libraries send head and body in two packets.
+        self._partial, self._complete_bytes = bytearray(data[start:]), end - start
         self._request_since = self.loop.time()
         return len(data) - start
 
     def _predict(self, matched: MatchedHead, body: bytes) -> bool:
-        """Respond to a prediction; False where it must go through ASGI."""
+        """Compute a prediction; return False if it must go through ASGI."""
         (target, head, _), request_id, _ = matched
         self._response_due = True
         if self._fast_path.inference.submit(
@@ -257,21 +259,21 @@ class FastPathProtocol(LimitedProtocol):
         self._write(response, request_id)
         self.server_state.total_requests += 1
         self._idle_since = self.loop.time()
-        if self._held or self._is_shutting_down or self._at_eof or self._rejection is not None:
+        if self._buffered or self._is_shutting_down or self._at_eof or self._rejection is not None:
             self._continue()
         else:
             self._is_idle = True
 
     def on_headers_complete(self) -> None:
-        """Start a request through ASGI, whose response may be written at once."""
+        """Start a request through ASGI, whose response may be written in one piece."""
         super().on_headers_complete()
-        # Not `self.cycle` when it responds: that may be the one of a later, pipelined request.
-        self.scope[RESPOND] = partial(self._respond_to_cycle, self.cycle)  # type: ignore[literal-required] # as STATUS_SENT
+        # When the app responds, `self.cycle` may belong to a later, pipelined request.
+        self.scope[RESPOND] = partial(self._respond_to_cycle, self.cycle)  # type: ignore[literal-required] # see STATUS_SENT
 
     def _respond_to_cycle(
         self, cycle: RequestResponseCycle, response: RawResponse, request_id: bytes
     ) -> bool:
-        """Write a whole response of ASGI; False where it must be sent in parts."""
+        """Write a complete response of the ASGI app; return False if it must be sent in parts."""
         if (
             cycle.response_started
             or cycle.disconnected
@@ -292,16 +294,16 @@ class FastPathProtocol(LimitedProtocol):
             context.default_headers = headers
             context.header_lines = header_lines(headers)
         status, lines, content = response
-        ours = (lines, b"x-request-id: ", request_id, b"\r\n\r\n", content)
-        self._raw.write(b"".join((STATUS_LINE[status], context.header_lines, *ours)))
+        parts = (lines, b"x-request-id: ", request_id, b"\r\n\r\n", content)
+        self._raw.write(b"".join((STATUS_LINE[status], context.header_lines, *parts)))
 
     def _has_partial_request(self) -> bool:
-        return self._body is not None or super()._has_partial_request()
+        return self._partial is not None or super()._has_partial_request()
 
     def _check_request(self, elapsed: float) -> None:
-        if self._body is None:
+        if self._partial is None:
             super()._check_request(elapsed)
         elif elapsed > _BODY_SECONDS:
-            # It is streamed to ASGI like any other.
-            data, self._body = bytes(self._body), None
+            # From now on, stream it to ASGI.
+            data, self._partial = bytes(self._partial), None
             self._consume(data, self._feed(data, 0))

@@ -1,4 +1,4 @@
-"""Rules of RFC 9112 on where a request ends, which the parser leaves to the server."""
+"""The rules of RFC 9112 for the end of a request that the parser does not check."""
 
 import re
 from collections.abc import Sequence
@@ -9,14 +9,15 @@ _HOST = re.compile(rb"[\w.~!$&'()*+,;=:%\[\]-]*", re.ASCII)
 
 
 def body_length(headers: Sequence[tuple[bytes, bytes]], http_version: str) -> int | None:
-    """The length of a request's body in bytes; None of a chunked one.
+    """Return the length of a request's body in bytes; None if it is chunked.
 
     Args:
-        headers: lower-case names and values, as a strict parser found them.
+        headers: lower-case names and values from a strict parser.
         http_version: such as ``1.1``.
 
     Raises:
-        InvalidRequest: the head breaks a rule, so that a proxy may read the request differently.
+        InvalidRequest: the head breaks a rule, so a proxy may find another end.
+        NotImplementedHere: the transfer coding is not chunked.
     """
     hosts = [value for name, value in headers if name == b"host"]
     codings = [value for name, value in headers if name == b"transfer-encoding"]

@@ -1,8 +1,8 @@
-"""HTTP/1.1 as uvicorn speaks it, with limits on what each connection may send and how slowly.
+"""uvicorn's HTTP/1.1 protocol with limits on the size and the duration of requests.
 
-Requests are parsed one at a time: no more input is parsed while a response is due, so that
-responses keep the order of their requests, and a client that does not read is not read from.
-One complete request gets one response, whatever the bytes (RFC 9112).
+Requests are parsed one at a time: while a response is due no more input is parsed, so responses
+have the order of their requests, and the server stops reading from a client that does not read.
+Each complete request gets exactly one response (RFC 9112).
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from service.errors import (
     Unavailable,
     UrlTooLong,
 )
-from service.server.connections import Connections, Wait, Waiting
+from service.server.connections import Connections, Idle, IdleState
 from service.server.framing import body_length
 from service.server.transport import (
     GracefulTransport,
@@ -41,20 +41,20 @@ from service.server.transport import (
 )
 
 _END_OF_HEAD = b"\r\n\r\n"
-# Input is parsed up to the next empty line at a time, since only there a request can end. Within
-# a chunked body, where empty lines may be frequent, no sooner than after so many bytes.
+# Input is parsed up to the next empty line at a time, since a request can only end there. Chunked
+# bodies may have many empty lines, so their pieces have at least this size.
 _CHUNKED_PIECE_BYTES = 1024
 _MAX_REQUESTS_PER_TURN = 16
-# How long a client may go on sending after its last response (RFC 9112, section 9.6).
+# How long a client may continue to send after its last response (RFC 9112, section 9.6).
 _LINGER_SECONDS = 5.0
 _INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 
 class ServerContext:
-    """The parts of an app that its connections use.
+    """What all connections of an app share.
 
     Args:
-        connections: all that are open.
+        connections: the open connections.
         recorder: counts and logs responses.
     """
 
@@ -81,8 +81,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._context = context
         self._settings = context.connections.settings
-        self._held: deque[bytes] = deque()
-        self._held_start = 0
+        self._buffered: deque[bytes] = deque()
+        self._buffered_start = 0
         self._response_due = False
         self._consuming = False
         self._in_head = False
@@ -102,13 +102,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._request_since = self._idle_since = self.loop.time()
         self._write_mark = (0, self._idle_since)
 
-    # The transport's callbacks
+    # Callbacks of the transport
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        """Begin, or reject the connection where there are too many.
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # uvicorn's type of it
+        """Set up the connection, or reject it if there are too many.
 
-        As uvicorn does, but the addresses are read once there is a request that needs them: in a
-        flood of connections they take a sixth of the processor time.
+        Unlike uvicorn, read the addresses only for requests that need them: in a flood of
+        connections they take a sixth of the processor time.
         """
         self.connections.add(self)
         self.scheme = "http"
@@ -117,43 +117,43 @@ class LimitedProtocol(HttpToolsProtocol):
         self.flow = self._flow = HoldingFlowControl(transport)
         connections = self._context.connections
         if is_reset(transport):
-            transport.abort()  # while it was queued, so nobody waits for a response
+            transport.abort()  # by its client, while it was queued
         elif not connections.add(self):
             self._reject(TooManyConnections(connections.max_connections))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Remove the connection."""
         self._context.connections.remove(self)
         self._ignores_input = True
         super().connection_lost(exc)
         self._graceful.detach()
 
     def data_received(self, data: bytes) -> None:
-        """Process input, or hold it while a response is due."""
-        if self._held:
-            self._held.append(data)
+        """Process input, or buffer it while a response is due."""
+        if self._buffered:
+            self._buffered.append(data)
         else:
             self._consume(data)
 
-    def eof_received(self) -> bool:  # type: ignore[override] # as asyncio has it
-        """Stay open for a response that is due: the client may have closed one direction only."""
+    def eof_received(self) -> bool:  # type: ignore[override] # asyncio's type of it
+        """Keep the connection open if a response is due: the client may have closed one side."""
         self._at_eof = True
         return self._is_response_due() and self._closing_since is None
 
     def pause_writing(self) -> None:
-        """Note that the client leaves its response unread."""
+        """Record that the client has not read its response."""
         super().pause_writing()
-        self._context.connections.unread(self, self._raw.get_write_buffer_size())
+        self._context.connections.note_unread(self, self._raw.get_write_buffer_size())
 
     def resume_writing(self) -> None:
-        """Go on: the client has read its response."""
-        self._context.connections.read(self)
+        """Continue, since the client has read its response."""
+        self._context.connections.note_read(self)
         self._write_mark = (0, self.loop.time())
         super().resume_writing()
         self._continue()
 
     def shutdown(self) -> None:
-        """Close the connection, or let it close after the request that is under way."""
+        """Close the connection once the request in progress is finished."""
         self._is_shutting_down = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
@@ -163,7 +163,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # Input
 
     def _consume(self, data: bytes, start: int = 0) -> None:
-        """Process input from a position on until a response is due; hold the rest."""
+        """Process input from a position until a response is due, and buffer the rest."""
         requests = 0
         self._consuming = True
         while start < len(data) and not self._ignores_input:
@@ -182,60 +182,62 @@ class LimitedProtocol(HttpToolsProtocol):
         self._consuming = False
         if start < len(data) and not self._ignores_input:
             # Not a slice: copying the rest after each of many requests would take quadratic time.
-            self._held.appendleft(data)
-            self._held_start = start
+            self._buffered.appendleft(data)
+            self._buffered_start = start
             self._flow.hold_reading()
         elif self._at_eof or self._is_shutting_down:
             self._continue()
 
     def _begin_request(self, data: bytes, start: int) -> int:
-        """Process the first bytes of a request; returns how many were consumed."""
+        """Process the first bytes of a request; return how many were consumed."""
         return self._take_request(data, start) or self._parse_request(data, start)
 
     def _parse_request(self, data: bytes, start: int) -> int:
-        """Give the first bytes of a request to uvicorn's parser; returns how many were consumed."""
+        """Pass the first bytes of a request to uvicorn's parser; return how many were consumed."""
         self._request_since = self.loop.time()
         return self._feed(data, start)
 
     def _note_request(self) -> None:
-        """Note that the connection has begun a request."""
+        """Record that the connection has begun a request."""
         if not self._had_request:
             self._had_request = True
-            self._context.connections.have_request(self)
+            self._context.connections.note_first_request(self)
 
-    def _take_request(self, data: bytes, start: int) -> int:  # noqa: ARG002 - subclasses do
+    def _take_request(self, data: bytes, start: int) -> int:  # noqa: ARG002 - used by subclasses
         """Process the request that starts here without uvicorn's parser.
 
         Returns:
-            How many bytes were consumed; 0 where it must be parsed.
+            How many bytes were consumed; 0 if the request must be parsed.
         """
         return 0
 
     def _is_response_due(self) -> bool:
-        """Whether a complete request has been received whose response is not out yet."""
+        """Return whether a complete request still needs its response."""
         if self._response_due or self.pipeline:
             return True
         cycle = self.cycle
         return cycle is not None and not cycle.response_complete and not self._in_body
 
     def _continue(self) -> None:
-        """Go on with what is held, if it can be processed now."""
+        """Process the buffered input, if that is possible now."""
         if self._consuming or self._raw.is_closing() or self._is_response_due():
             return
         if self._rejection is not None:
             self._send_rejection(self._rejection)
         elif self._is_shutting_down and not self._has_partial_request():
             self.close_gracefully()
-        elif self._held and (self._in_body or not self.flow.write_paused):
-            data = self._held.popleft() if len(self._held) == 1 else b"".join(self._held)
-            self._held.clear()
+        elif self._buffered and (self._in_body or not self.flow.write_paused):
+            data = (
+                self._buffered.popleft() if len(self._buffered) == 1 else b"".join(self._buffered)
+            )
+            self._buffered.clear()
             self._flow.release_reading()
-            self._consume(data, self._held_start)
-        elif self._at_eof and not self._held:
+            self._consume(data, self._buffered_start)
+        elif self._at_eof and not self._buffered:
             self.close_gracefully()
 
     def _feed(self, data: bytes, start: int) -> int:
-        """Give a piece of input to uvicorn's parser; returns how many bytes were consumed."""
+        """Pass a piece of input to uvicorn's parser; return how many bytes were consumed."""
         end = self._piece_end(data, start)
         self._progressed = False
         try:
@@ -255,7 +257,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return end - start
 
     def _piece_end(self, data: bytes, start: int) -> int:
-        """The end of a piece that ends no more than a request."""
+        """Return the end of a piece of input that contains at most one end of a request."""
         if self._in_body:
             if self._body_left is not None:
                 return min(start + max(self._body_left, 1), len(data))
@@ -264,9 +266,10 @@ class LimitedProtocol(HttpToolsProtocol):
         return len(data) if found < 0 else found + len(_END_OF_HEAD)
 
     def _restart_without_upgrade(self) -> None:
-        """Parse the head again as if it requested no upgrade, which nothing here offers.
+        """Parse the head again without its Upgrade header.
 
-        A server may ignore the header (RFC 9110, section 7.8), but the parser then reads no body.
+        A server may ignore the header (RFC 9110, section 7.8), but with it the parser reads no
+        body.
         """
         self._upgrade = False
         method = self.parser.get_method()
@@ -283,10 +286,10 @@ class LimitedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._reject(self._error or InvalidRequest(f"The input is not HTTP/1.1: {error}."))
 
-    # The parser's callbacks
+    # Callbacks of the parser
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Reset the state for a new request."""
         self._in_head = True
         self._note_request()
         self._error = None
@@ -294,16 +297,16 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Add to the URL, up to the limit."""
+        """Append to the URL, up to the limit."""
         super().on_url(url)
         if len(self.url) > self._settings.max_url_bytes:
             self._fail(UrlTooLong(self._settings.max_url_bytes))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Add a header, up to the limits; trailers are not headers, and are dropped.
+        """Add a header, up to the limits, and drop trailers.
 
-        The parser obeys some of them all the same, so a request with trailers is the last one of
-        its connection.
+        The parser still acts on some trailers, so a request with trailers is the last one of its
+        connection.
         """
         if not self._in_head:
             self.cycle.keep_alive = False
@@ -316,7 +319,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._fail(TooManyHeaders(self._settings.max_headers))
 
     def on_headers_complete(self) -> None:
-        """Start the request, unless the head breaks a rule."""
+        """Start the request, unless its head is invalid."""
         self._progressed = True
         if self.parser.should_upgrade():
             self._upgrade = True
@@ -336,46 +339,46 @@ class LimitedProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        """Add to the body."""
+        """Append to the body."""
         self._progressed = self._has_body_progress = True
         if self._body_left is not None:
             self._body_left -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End a request; what follows one that closes the connection is ignored."""
+        """Complete the request; ignore further input if the connection closes after it."""
         if self._upgrade:
             return
         self._in_body = False
-        self.scope[BODY_ARRIVED] = True  # type: ignore[literal-required] # as STATUS_SENT
+        self.scope[BODY_ARRIVED] = True  # type: ignore[literal-required] # see STATUS_SENT
         super().on_message_complete()
         if not self.cycle.keep_alive:
             self._ignores_input = True
 
     def on_response_complete(self) -> None:
-        """Note that a response of ASGI is out, and go on."""
+        """Continue after a response of the ASGI app has been sent."""
         self._graceful.flush()
         super().on_response_complete()
-        self._unset_keepalive_if_required()  # `check` watches it
+        self._unset_keepalive_if_required()  # `check_timeouts` has its own timeout
         self._idle_since = self.loop.time()
         if self._raw.is_closing():
             return
         rest = self._body_left
         is_early = self._in_body and self.cycle.response_complete
         if is_early and (rest is None or rest > DRAINED_BODY_BYTES):
-            self.close_gracefully()  # the rest of the body would take longer than a new connection
+            self.close_gracefully()  # a new connection is quicker than the rest of the body
         else:
             self._continue()
 
     def _fail(self, error: OnwardError) -> NoReturn:
-        """End parsing with an error, which `_feed` sends."""
+        """Stop parsing with an error, which `_feed` sends."""
         self._error = error
         raise error
 
     # Closing and rejecting
 
     def _reject(self, error: OnwardError) -> None:
-        """Send an error for input that is no request, after the responses that are due."""
+        """Send an error and ignore further input, after the responses that are due."""
         self._ignores_input = True
         if isinstance(error, LimitExceeded | HeadTimeout | Unavailable):
             self._context.connections.count(error.code)
@@ -389,9 +392,9 @@ class LimitedProtocol(HttpToolsProtocol):
         cycle, self._rejection = self.cycle, None
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started:
-                self._raw.abort()  # half a response is out; only closing says that it is incomplete
+                self._raw.abort()  # only this shows the client that its response is incomplete
                 return
-            cycle.scope[STATUS_SENT] = response.status_code  # type: ignore[literal-required] # an agreement between this server and its application
+            cycle.scope[STATUS_SENT] = response.status_code  # type: ignore[literal-required] # our own key in the scope
             cycle.disconnected = True
             cycle.message_event.set()
         else:
@@ -407,19 +410,19 @@ class LimitedProtocol(HttpToolsProtocol):
         self._linger()
 
     def close_gracefully(self) -> None:
-        """Close once everything is written; while a client still sends, let it read first.
+        """Close once everything is written; if the client is still sending, give it time to read.
 
-        A socket that is closed with unread input resets the connection, and the client may lose
-        the response (RFC 9112, section 9.6).
+        Closing a socket with unread input resets the connection, and the client may lose the
+        response (RFC 9112, section 9.6).
         """
         self._graceful.flush()
-        if self._has_partial_request() or self._held:
+        if self._has_partial_request() or self._buffered:
             self._linger()
         else:
             self._raw.close()
 
     def _has_partial_request(self) -> bool:
-        """Whether a request has arrived in part."""
+        """Return whether a request has arrived in part."""
         return self._in_head or self._in_body
 
     @property
@@ -431,44 +434,44 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.is_closing:
             return
         self._ignores_input = True
-        self._held.clear()
+        self._buffered.clear()
         self._closing_since = self.loop.time()
         self._raw.write_eof()
         self._flow.release_reading()
         if self._at_eof:
             self._raw.close()
 
-    # Timeouts (`service.server.connections`)
+    # Timeouts and eviction (`service.server.connections`)
 
-    def waiting(self) -> Waiting | None:
-        """What the connection waits for; None while a request is processed."""
+    def idle(self) -> Idle | None:
+        """Return what the connection waits for; None while a request is processed."""
         cycle = self.cycle
         if self._closing_since is not None:
-            return Waiting(Wait.TO_CLOSE, self._closing_since)
+            return Idle(IdleState.CLOSING, self._closing_since)
         if self._is_response_due():
             return None
         if self._has_partial_request():
             if cycle is not None and cycle.response_started and not cycle.response_complete:
                 return None
-            return Waiting(Wait.FOR_REQUEST, self._request_since)
+            return Idle(IdleState.IN_REQUEST, self._request_since)
         if self._raw.get_write_buffer_size():
-            return Waiting(Wait.FOR_READING, self._write_mark[1])
-        wait = Wait.FOR_NEXT_REQUEST if self._had_request else Wait.FOR_FIRST_REQUEST
-        return Waiting(wait, self._idle_since)
+            return Idle(IdleState.UNREAD_RESPONSE, self._write_mark[1])
+        state = IdleState.BETWEEN_REQUESTS if self._had_request else IdleState.BEFORE_FIRST_REQUEST
+        return Idle(state, self._idle_since)
 
-    def check(self, now: float) -> None:
-        """Act on every timeout that has passed."""
+    def check_timeouts(self, now: float) -> None:
+        """Close or reject the connection if one of its timeouts has passed."""
         if self._raw.is_closing():
             return
-        if self._is_unread_for(now) > self._settings.write_seconds:
+        if self._unread_seconds(now) > self._settings.write_seconds:
             self.evict("write_timeout")
-        elif (waiting := self.waiting()) is None:
+        elif (idle := self.idle()) is None:
             self._probe()
         else:
-            self._check_wait(waiting, now - waiting.since)
+            self._check_idle(idle.state, now - idle.since)
 
-    def _is_unread_for(self, now: float) -> float:
-        """How many seconds the client has neither read what is written nor sent its body."""
+    def _unread_seconds(self, now: float) -> float:
+        """Return how long the client has neither read its response nor sent more of its body."""
         size, since = self._write_mark
         left = self._raw.get_write_buffer_size()
         if left == size and left and not self._has_body_progress:
@@ -477,19 +480,19 @@ class LimitedProtocol(HttpToolsProtocol):
         self._has_body_progress = False
         return 0.0
 
-    def _check_wait(self, waiting: Waiting, elapsed: float) -> None:
+    def _check_idle(self, state: IdleState, elapsed: float) -> None:
         settings = self._settings
-        if waiting.wait is Wait.TO_CLOSE and elapsed > _LINGER_SECONDS:
+        if state is IdleState.CLOSING and elapsed > _LINGER_SECONDS:
             self._raw.abort()
-        elif waiting.wait is Wait.FOR_FIRST_REQUEST and elapsed > settings.first_request_seconds:
+        elif state is IdleState.BEFORE_FIRST_REQUEST and elapsed > settings.first_request_seconds:
             self.evict("first_request_timeout")
-        elif waiting.wait is Wait.FOR_NEXT_REQUEST and elapsed > settings.keep_alive_seconds:
+        elif state is IdleState.BETWEEN_REQUESTS and elapsed > settings.keep_alive_seconds:
             self._raw.close()
-        elif waiting.wait is Wait.FOR_REQUEST:
+        elif state is IdleState.IN_REQUEST:
             self._check_request(elapsed)
 
     def _check_request(self, elapsed: float) -> None:
-        """Act on a request that has arrived in part; ASGI watches the bodies that it reads."""
+        """Apply the timeouts of a partial request; the ASGI app has its own for bodies it reads."""
         if self._in_head:
             if elapsed > self._settings.head_seconds:
                 self._reject(HeadTimeout(self._settings.head_seconds))
@@ -497,7 +500,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._linger()
 
     def _probe(self) -> None:
-        """Find out whether a client that ended its side still waits: if not, it resets."""
+        """Send an interim response after a half-close; a client that is no longer there resets."""
         cycle = self.cycle
         if not self._at_eof or self.pipeline or cycle is None or cycle.response_started:
             return
@@ -505,7 +508,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._raw.write(_INTERIM)
 
     def evict(self, reason: str) -> None:
-        """Close the connection at once, and count the reason."""
+        """Close the connection immediately, and count the reason."""
         self._context.connections.count(reason)
         if self._raw.get_write_buffer_size():
             reset_on_close(self._raw)

@@ -1,8 +1,8 @@
-"""What the operating system's signals mean while the service runs.
+"""Handlers of the signals SIGTERM, SIGINT and SIGHUP.
 
-SIGTERM stops it without losing a request: readiness turns false at once, and the server closes its
-port only after a while, when load balancers have noticed. SIGHUP looks at the models folder.
-A stop ends in time, whatever a model or a client does.
+SIGTERM stops the service without losing requests: readiness turns false immediately, and the server
+closes its port after a delay in which load balancers notice. SIGHUP scans the models folder.
+A timer ends the process if a model or a client delays the shutdown.
 """
 
 import asyncio
@@ -19,26 +19,26 @@ from service.observability.logs import flush_logs
 from service.workers.coordination import ModelControl
 
 _STOP = (signal.SIGTERM, signal.SIGINT)
-# What a stop may take besides draining and the deadline of requests, and all of one that a second
-# SIGINT hurries.
+# How long a shutdown may take in addition to draining and the deadline of requests, and how long it
+# may take after a second SIGINT.
 _LAST_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 class ExitTimer:
-    """Ends the process where a stop takes too long; nothing in it can prevent that by waiting."""
+    """Ends the process if a shutdown takes too long, from a thread that nothing can block."""
 
     def __init__(self) -> None:
-        # Of all queues, a signal handler may use this one alone.
+        # The only kind of queue that is safe to use in a signal handler.
         self._limits: queue.SimpleQueue[float] = queue.SimpleQueue()
 
     def start(self) -> None:
-        """Be ready to be set."""
+        """Start the thread of the timer."""
         threading.Thread(target=self._run, name="exit timer", daemon=True).start()
 
     def set(self, seconds: float) -> None:
-        """End the process after so many seconds, or earlier if it was set so; from anywhere."""
+        """End the process after so many seconds, unless already set to an earlier time."""
         self._limits.put(time.monotonic() + seconds)
 
     def _run(self) -> None:
@@ -55,14 +55,14 @@ class ExitTimer:
 
 
 class Signals:
-    """Handlers in front of the server's own, which close the port.
+    """Signal handlers that run before the server's own, which close the port.
 
     Args:
-        readiness: what turns false.
-        control: what looks at the folder, on every worker.
-        drain_seconds: how long requests are still taken after SIGTERM; after SIGINT, which people
-            send from a terminal, not at all.
-        deadline_seconds: how long requests may take from then on.
+        readiness: turned false by a shutdown.
+        control: scans the models folder in every worker.
+        drain_seconds: how long requests are still accepted after SIGTERM. SIGINT, which people
+            send from a terminal, closes the port immediately.
+        deadline_seconds: how long requests may take after that.
     """
 
     def __init__(
@@ -77,52 +77,52 @@ class Signals:
         self._control = control
         self._drain_seconds = drain_seconds
         self._last_seconds = deadline_seconds + _LAST_SECONDS
-        self._before: dict[int, signal._HANDLER] = {}
-        self._looks: set[asyncio.Task[None]] = set()
+        self._previous: dict[int, signal._HANDLER] = {}
+        self._rescans: set[asyncio.Task[None]] = set()
         self._exit_timer = ExitTimer()
         self._interrupted = False
 
     def install(self) -> None:
-        """Handle signals from now on; in another thread than the main one there are none."""
+        """Install the handlers; has no effect outside the main thread, which gets no signals."""
         if threading.current_thread() is not threading.main_thread():
             return
         self._loop = asyncio.get_running_loop()
         self._exit_timer.start()
         for number in _STOP:
-            self._before[number] = signal.signal(number, self._stop)
+            self._previous[number] = signal.signal(number, self._stop)
         if hasattr(signal, "SIGHUP"):
-            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
+            self._previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
 
     def remove(self) -> None:
-        """Leave signals to whoever handled them before; a stop in progress still ends in time."""
-        for number, handler in self._before.items():
+        """Restore the previous handlers; the timer of a shutdown in progress continues."""
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._before.clear()
+        self._previous.clear()
 
     def _stop(self, number: int, _: FrameType | None) -> None:
         first = not self._readiness.draining
         self._readiness.drain()
-        # A handler may run in the middle of anything, so all else waits for the event loop.
+        # A handler may interrupt any code, so the rest runs on the event loop.
         if number == signal.SIGINT:
             self._exit_timer.set(_LAST_SECONDS if self._interrupted else self._last_seconds)
             self._interrupted = True
-            self._loop.call_soon_threadsafe(self._hand_over, number)
-        elif first:  # a service manager may signal each worker, and then the parent does so again
+            self._loop.call_soon_threadsafe(self._call_previous, number)
+        elif first:  # a worker may get SIGTERM from the service manager and from its parent
             self._exit_timer.set(self._drain_seconds + self._last_seconds)
             self._loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
         _log.info("draining", extra={"seconds": self._drain_seconds})
-        self._loop.call_later(self._drain_seconds, self._hand_over, signal.SIGTERM)
+        self._loop.call_later(self._drain_seconds, self._call_previous, signal.SIGTERM)
 
-    def _hand_over(self, number: int) -> None:
-        if callable(before := self._before.get(number)):
-            before(number, None)
+    def _call_previous(self, number: int) -> None:
+        if callable(handler := self._previous.get(number)):
+            handler(number, None)
 
     def _hang_up(self, _number: int, _: FrameType | None) -> None:
-        self._loop.call_soon_threadsafe(self._start_look)
+        self._loop.call_soon_threadsafe(self._start_rescan)
 
-    def _start_look(self) -> None:
-        look = asyncio.create_task(self._control.rescan())
-        self._looks.add(look)
-        look.add_done_callback(self._looks.discard)
+    def _start_rescan(self) -> None:
+        rescan = asyncio.create_task(self._control.rescan())
+        self._rescans.add(rescan)
+        rescan.add_done_callback(self._rescans.discard)

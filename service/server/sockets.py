@@ -1,11 +1,11 @@
-"""How the service listens: a port, and many who take connections from it.
+"""Listening sockets, and the server that accepts connections from them.
 
-The event loop takes one new connection from a socket in each of its turns, and a turn answers all
-that wait; while the loop is busy, a hundred callers that come at once would come in one by one,
-over seconds. So one port has several sockets in the loop, and each takes one.
+The event loop accepts one connection per socket in each turn, and then processes all requests that
+have arrived; on a busy loop, a hundred new connections would be accepted one by one over seconds.
+So one port has several sockets in the loop, and each accepts one connection per turn.
 
-Of several workers the first to wake would so take them all, and leave the others idle. So each of
-them has a queue of its own, and the kernel shares callers out among those that listen.
+If several workers shared these sockets, the first one to run would accept all connections. So each
+worker has a queue of its own, and the kernel distributes connections among the queues.
 """
 
 import asyncio
@@ -25,95 +25,94 @@ from uvicorn.config import STARTUP_FAILURE
 from service.errors import CannotStart
 from service.observability.logs import flush_logs
 
-# More than this many at once bring nothing that could be measured.
-_TAKERS = 16
-# For so long the last connections of a stop are taken, and their first requests read. Counted in
-# turns of the event loop, for one may be long where a model runs in it.
-_LAST_TURN_SECONDS = 0.01
-_LAST_TURNS = 25
-_MOST_LAST_TURNS = 50
+# More sockets than this bring no measurable gain.
+_ACCEPT_SOCKETS = 16
+# During a shutdown, the last connections are accepted and their first requests read for this long.
+# It is counted in turns of the event loop, since a turn in which a model runs may be long.
+_SHUTDOWN_TURN_SECONDS = 0.01
+_MIN_SHUTDOWN_TURNS = 25
+_MAX_SHUTDOWN_TURNS = 50
 
-# Of <linux/filter.h>: load the byte of TCP's flags; where SYN is set take 0 bytes of the packet,
-# that is, drop it; else all of it.
+# A BPF program (<linux/filter.h>): load the byte with TCP's flags; if SYN is set accept 0 bytes of
+# the packet, which drops it; otherwise accept all of it.
 _DROP_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 _SO_ATTACH_FILTER = 26
 
 
-class SharedPort(socket.socket):
-    """A port of which every process that is given this gets a queue of callers for itself.
+class ReusePortSocket(socket.socket):
+    """A bound socket whose copy in another process has its own queue of connections (SO_REUSEPORT).
 
-    A queue takes part from when its process listens until that ends, so callers wait neither for
-    one that is starting nor for one that has died. The first one never listens: it keeps the
-    port, whoever comes and goes.
+    A queue gets connections only while its process listens, so none wait for a worker that is
+    starting or has died. This socket itself never listens; it only reserves the port.
     """
 
     def __reduce__(self) -> tuple[Callable[[str, int], socket.socket], tuple[str, int]]:
-        """What another process gets, instead of this very socket: another one of the port."""
-        return _shared, self.getsockname()[:2]
+        """Pickle the socket as a new one on the same port."""
+        return _bind_reuse_port, self.getsockname()[:2]
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that has the port and does not listen yet, so that callers are refused.
-
-    Raises:
-        CannotStart: the port cannot be had.
-    """
-    return _bound(socket.socket(_family(host)), host, port)
-
-
-def port_of_workers(host: str, port: int) -> socket.socket:
-    """What several workers are given to listen at; not on Linux, they share one queue.
+def bind_socket(host: str, port: int) -> socket.socket:
+    """Bind a socket that does not listen yet, so that the kernel rejects connections until then.
 
     Raises:
-        CannotStart: the port cannot be had.
+        CannotStart: the port cannot be bound.
     """
-    # Others have the option too, and send all callers to one of the sockets.
-    return _shared(host, port) if sys.platform == "linux" else bound(host, port)
+    return _bind(socket.socket(_family(host)), host, port)
 
 
-def takers(listening: socket.socket) -> list[socket.socket]:
-    """The socket and its like: one port and one queue of callers, and each takes from it."""
-    return [listening, *(listening.dup() for _ in range(1, _TAKERS))]
+def bind_workers_socket(host: str, port: int) -> socket.socket:
+    """Bind the socket that is passed to all workers; except on Linux, they share one queue.
+
+    Raises:
+        CannotStart: the port cannot be bound.
+    """
+    # Other systems have SO_REUSEPORT too, but send all connections to one of the sockets.
+    return _bind_reuse_port(host, port) if sys.platform == "linux" else bind_socket(host, port)
+
+
+def accept_sockets(listening: socket.socket) -> list[socket.socket]:
+    """Return the socket and duplicates of it, which all accept from the same queue."""
+    return [listening, *(listening.dup() for _ in range(1, _ACCEPT_SOCKETS))]
 
 
 def stop_queueing(listening: socket.socket) -> None:
-    """Let no more connections into the queue of a port; those that are in it can still be taken.
+    """Admit no more connections to the queue of a port; those in it can still be accepted.
 
-    On Linux exactly, by a filter of packets that open a connection. Their senders try again after a
-    second, and find the port closed. Elsewhere the queue is made as short as it can be.
+    On Linux, a filter drops the packets that open a connection. Their senders retry after a second,
+    when the port is closed. On other systems the queue is made as short as possible.
     """
     if sys.platform != "linux":
         listening.listen(0)
         return
     program = b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_SYN)
-    held = ctypes.create_string_buffer(program, len(program))
-    described = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(held))
-    listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+    buffer = ctypes.create_string_buffer(program, len(program))
+    program_header = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(buffer))
+    listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program_header)
 
 
 def has_queued(listening: Iterable[socket.socket]) -> bool:
-    """Whether a connection waits in the queue of one of the ports."""
-    waiting = select.poll()
-    for one in listening:
-        waiting.register(one, select.POLLIN)
-    return bool(waiting.poll(0))
+    """Return whether the queue of one of the sockets has a connection."""
+    poll = select.poll()
+    for each in listening:
+        poll.register(each, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class Server(uvicorn.Server):
-    """uvicorn's; it logs its address once it answers there, and resets no connection at a stop."""
+    """uvicorn's server, which logs its address once it is ready and resets no connection."""
 
     def serve_on(self, listening: socket.socket) -> None:
-        """Serve until told to stop.
+        """Serve until a signal stops the server.
 
         Raises:
             SystemExit: the application could not start; its log says why.
         """
-        self.run(takers(listening))
+        self.run(accept_sockets(listening))
         if not self.started:
             raise SystemExit(STARTUP_FAILURE)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop; while models are still loading there is nothing to finish, so end at once."""
+        """Begin the shutdown; before startup has finished, end the process immediately."""
         if not self.started:
             flush_logs()
             signal.signal(sig, signal.SIG_DFL)
@@ -122,50 +121,50 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn does, which ends the process by the signal; all is logged by then."""
+        """Flush the log before uvicorn raises the signal again, which ends the process."""
         with super().capture_signals():
             yield
             flush_logs()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the port, answer what is in progress, and close every connection.
+        """Close the port, finish the requests in progress, and close all connections.
 
-        A port that is closed resets the connections that are in its queue: clients have opened
-        them, and often sent their requests already. So no more come in, then those are taken and
-        have time to send, and only then uvicorn closes the port and whatever is idle.
+        Closing a port resets the connections in its queue, whose clients have often sent their
+        requests already. So the queue is closed first, then its connections are accepted and get
+        time to send, and only then does uvicorn close the port and idle connections.
         """
         for listening in sockets or ():
             stop_queueing(listening)
-        for turn in range(_MOST_LAST_TURNS):
-            if turn >= _LAST_TURNS and not has_queued(sockets or ()):
+        for turn in range(_MAX_SHUTDOWN_TURNS):
+            if turn >= _MIN_SHUTDOWN_TURNS and not has_queued(sockets or ()):
                 break
-            await asyncio.sleep(_LAST_TURN_SECONDS)
+            await asyncio.sleep(_SHUTDOWN_TURN_SECONDS)
         await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn does, which leaves the message to whoever made the sockets."""
+        """Start, and log the address, which uvicorn does not do for sockets that it is given."""
         await super().startup(sockets)
         if self.started and sockets:
             self._log_started_message(sockets)
 
 
-def _shared(host: str, port: int) -> socket.socket:
-    made = SharedPort(_family(host))
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    return _bound(made, host, port)
+def _bind_reuse_port(host: str, port: int) -> socket.socket:
+    unbound = ReusePortSocket(_family(host))
+    unbound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return _bind(unbound, host, port)
 
 
-def _bound(made: socket.socket, host: str, port: int) -> socket.socket:
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _bind(unbound: socket.socket, host: str, port: int) -> socket.socket:
+    unbound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind((host, port))
+        unbound.bind((host, port))
     except OSError as error:
-        made.close()
+        unbound.close()
         raise CannotStart(
-            f"Cannot listen on {host} port {port}: {error.strerror}; end what listens there, "
-            "or choose another with --port or ONWARD_PORT."
+            f"Cannot listen on {host} port {port}: {error.strerror}; stop the process that uses "
+            "it, or choose another port with --port or ONWARD_PORT."
         ) from error
-    return made
+    return unbound
 
 
 def _family(host: str) -> socket.AddressFamily:

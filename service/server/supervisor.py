@@ -1,4 +1,4 @@
-"""The parent of several workers."""
+"""The parent process of several workers."""
 
 import logging
 import os
@@ -23,20 +23,20 @@ _log = logging.getLogger(__name__)
 
 
 class Supervisor(Multiprocess):
-    """Starts the workers, replaces those that end or hang, and passes on signals.
+    """Starts the workers, replaces those that end or hang, and forwards signals.
 
-    Where it differs from uvicorn's: SIGHUP; the port closes with the last worker's; checks and the
-    stop never wait for a worker that hangs.
+    Differences from uvicorn's supervisor: SIGHUP scans the models folder, the port closes when the
+    workers stop, and neither health checks nor a shutdown wait for a worker that hangs.
 
     Args:
-        config: the server's.
-        listening: bound; what each worker is given to listen at.
-        folder: where the workers listen to each other.
-        health_seconds: how long a worker may take to answer a health check.
+        config: of the server.
+        listening: the bound socket that is passed to each worker.
+        folder: of the sockets by which the workers communicate.
+        health_seconds: how long a worker may take to respond to a health check.
         stop_seconds: how long the workers may take to end after SIGTERM.
     """
 
-    processes: list[WorkerProcess]  # type: ignore[assignment] # of uvicorn's kind of process
+    processes: list[WorkerProcess]  # type: ignore[assignment] # a subclass of uvicorn's process
 
     def __init__(
         self,
@@ -49,31 +49,31 @@ class Supervisor(Multiprocess):
     ) -> None:
         super().__init__(config, [listening])
         self._folder = folder
-        self._most_unanswered_checks = round(health_seconds / _CHECK_SECONDS)
+        self._max_missed_checks = round(health_seconds / _CHECK_SECONDS)
         self._stop_seconds = stop_seconds
 
     def serve(self) -> None:
-        """Serve until told to stop.
+        """Serve until a signal stops the service.
 
         Raises:
-            CannotStart: a worker could not start, and no other would.
+            CannotStart: a worker could not start, so no other could either.
         """
         host, port = self.sockets[0].getsockname()[:2]
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        _log.info("Uvicorn running on http://%s (Press CTRL+C to quit)", where)
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        _log.info("Uvicorn running on http://%s (Press CTRL+C to quit)", address)
         self.run()
         if any(process.exitcode == STARTUP_FAILURE for process in self.processes):
             raise CannotStart("A worker could not start; the log above says why.")
 
     def init_processes(self) -> None:
         """Start the workers."""
-        self.processes = [self._started() for _ in range(self.processes_num)]
+        self.processes = [self._start_worker() for _ in range(self.processes_num)]
 
     def keep_subprocess_alive(self) -> None:
-        """Replace each worker that has ended or hangs; none where one could not start."""
-        for place, process in enumerate(self.processes):
+        """Replace each worker that has ended or hangs; stop if one could not start."""
+        for index, process in enumerate(self.processes):
             problem = (
-                None if self.should_exit.is_set() else process.problem(self._most_unanswered_checks)
+                None if self.should_exit.is_set() else process.problem(self._max_missed_checks)
             )
             if problem is None:
                 continue
@@ -83,15 +83,15 @@ class Supervisor(Multiprocess):
                 self.should_exit.set()
                 return
             _log.error("worker replaced", extra={"worker": process.pid, "reason": problem})
-            self.processes[place] = self._started()
+            self.processes[index] = self._start_worker()
 
     def handle_hup(self) -> None:
-        """Have every worker look at the models folder; uvicorn would replace each of them."""
+        """Make every worker scan the models folder; uvicorn would replace the workers."""
         broadcast(self._folder, SCAN)
-        _log.info("workers told to look at the models folder")
+        _log.info("workers scan the models folder")
 
     def handle_int(self) -> None:
-        """Stop without waiting for load balancers; the SIGTERM that follows changes nothing."""
+        """Stop without draining; the SIGTERM that follows has no further effect."""
         for process in self.processes:
             if process.process.is_alive() and process.pid is not None:
                 os.kill(process.pid, signal.SIGINT)
@@ -100,16 +100,16 @@ class Supervisor(Multiprocess):
     def handle_ttin(self) -> None:
         """Add a worker."""
         self.processes_num += 1
-        self.processes.append(self._started())
+        self.processes.append(self._start_worker())
 
     def terminate_all(self) -> None:
-        """Stop the workers; what comes after them is refused, not left waiting for nobody."""
+        """Stop the workers, and close the port so that new connections are rejected."""
         super().terminate_all()
         for listening in self.sockets:
             listening.close()
 
     def join_all(self) -> None:
-        """Wait for the workers to end; one that does not is ended."""
+        """Wait for the workers to end, and kill those that do not."""
         deadline = time.monotonic() + self._stop_seconds
         for process in self.processes:
             process.process.join(max(deadline - time.monotonic(), 0.0))
@@ -118,9 +118,9 @@ class Supervisor(Multiprocess):
                 process.kill()
                 process.join()
 
-    def _started(self) -> WorkerProcess:
+    def _start_worker(self) -> WorkerProcess:
         process = WorkerProcess(self.config, self.sockets)
-        # Or this process would wait for it for ever, should an error of ours end the supervision.
+        # Otherwise this process would wait for the worker forever after an error of its own.
         process.process.daemon = True
         process.start()
         return process

@@ -24,8 +24,8 @@ from tests.conftest import StartApp
 from training.data.sources import Folders
 from training.data.table import Float32s
 from training.evaluation.baselines import Trial, trial_of
-from training.evaluation.calibration import low_confidence_metrics
-from training.export.published import open_model
+from training.evaluation.metrics import low_confidence_metrics
+from training.evaluation.published import open_model
 from training.onnx_files import Graph
 
 MODELS = Path(__file__).parents[2] / "models"

@@ -7,9 +7,14 @@ import numpy as np
 from service.bundle.manifest import Baseline, Evaluation
 from training.data.split import RowSplit, folds, hold_out
 from training.data.table import Dataset, Float32s, Floats, Rows, Table, encode
-from training.evaluation.calibration import low_confidence_metrics
-from training.evaluation.metrics import baseline_predictions, confidence, measure, rounded
+from training.evaluation.metrics import (
+    baseline_predictions,
+    low_confidence_metrics,
+    measure,
+    rounded,
+)
 from training.learn import FittedModel, learn
+from training.model.thresholds import confidence
 from training.recipe.table import Recipe
 
 _SHUFFLED_ROWS = 2000

@@ -27,11 +27,11 @@ from training.data.table import (
     with_target,
 )
 from training.errors import DataError
-from training.evaluation.calibration import error_of, low_confidence_metrics
 from training.evaluation.intervals import bounds
-from training.evaluation.metrics import confidence, decide
-from training.export.published import Published, open_model
+from training.evaluation.metrics import calibration_error_of, low_confidence_metrics
+from training.evaluation.published import Published, open_model
 from training.images.sources import load_images, split_images
+from training.model.thresholds import confidence, predicted_labels
 from training.onnx_files import Graph
 from training.recipe.loader import parse_image_recipe
 
@@ -217,7 +217,9 @@ def _admission_mlp(trial: Trial) -> Iterator[Check]:
 
 
 def _all_right(trial: Trial) -> Iterator[Check]:
-    right = int((decide(trial.predictions(), trial.model.threshold) == trial.data.target).sum())
+    right = int(
+        (predicted_labels(trial.predictions(), trial.model.threshold) == trial.data.target).sum()
+    )
     rows = len(trial.data.target)
     yield Check("every row of the table predicted correctly", f"{right} of {rows}", right == rows)
 
@@ -323,7 +325,7 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
         ]
     )
     bar = BARS.get(manifest.name)
-    wrong = float((decide(predictions, _HALF) != test.target).mean())
+    wrong = float((predicted_labels(predictions, _HALF) != test.target).mean())
     if bar is not None:
         claim = f"wrong on at most {bar.wrong:.2%} of {len(test):,} test images"
         yield Check(claim, f"{wrong:.2%}", wrong <= bar.wrong)
@@ -332,7 +334,10 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
             claim = f"smaller than {bar.bytes / _MEBI:g} MB"
             yield Check(claim, f"{size / _MEBI:.2f} MB", size < bar.bytes)
     if output.calibration is not None:
-        before, after = output.calibration.error_before, error_of(predictions, test.target)
+        before, after = (
+            output.calibration.error_before,
+            calibration_error_of(predictions, test.target),
+        )
         claim = f"calibration error no greater than before the temperature, {before:.4f}"
         yield Check(claim, f"{after:.4f}", after <= before)
     if output.unsure_below is not None:

@@ -7,11 +7,18 @@ import numpy.typing as npt
 from sklearn import metrics
 
 from training.data.table import Float32s, Floats
+from training.model.thresholds import (
+    Ints,
+    Positions,
+    Truths,
+    class_probabilities,
+    confidence,
+    predicted_labels,
+)
 from training.recipe.table import Card
 
-Ints = npt.NDArray[np.intp]
-Positions = npt.NDArray[np.int64]
 _BINS = 10
+_HALF = 0.5
 _DIGITS = 7
 
 
@@ -28,10 +35,8 @@ def measure(
     """
     if card.task == "regression":
         return regression_metrics(target, predictions[:, 0].astype(np.float64))
-    shares = probabilities(predictions)
-    return class_metrics(
-        target.astype(int), shares, decide(predictions, threshold), card.target.labels
-    )
+    shares, predicted = class_probabilities(predictions), predicted_labels(predictions, threshold)
+    return class_metrics(target.astype(int), shares, predicted, card.target.labels)
 
 
 def baseline_predictions(card: Card, training: Floats, rows: int) -> tuple[str, Float32s]:
@@ -42,59 +47,6 @@ def baseline_predictions(card: Card, training: Floats, rows: int) -> tuple[str, 
     shares = (counts / counts.sum()).astype(np.float32)
     chosen = shares[1:] if card.task == "binary" else shares
     return "the training shares of the labels", np.tile(chosen, (rows, 1))
-
-
-def decide(predictions: Float32s, threshold: float) -> Ints:
-    """The position of each row's label."""
-    if predictions.shape[1] == 1:
-        return (predictions[:, 0] >= np.float32(threshold)).astype(np.intp)
-    return np.asarray(predictions.argmax(axis=1), dtype=np.intp)
-
-
-def probabilities(predictions: Float32s) -> Floats:
-    """``[rows, labels]``, also for two labels; each row sums to one in float64."""
-    shares = predictions.astype(np.float64)
-    if shares.shape[1] == 1:
-        return np.hstack([1 - shares, shares])
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
-
-
-def confidence(
-    target: Floats | Positions, predictions: Float32s, threshold: float
-) -> tuple[Float32s, npt.NDArray[np.bool_]]:
-    """The probability of each row's predicted label, and whether that label is true.
-
-    Args:
-        target: ``[rows]``, label positions.
-        predictions: ``[rows, outputs]`` as the graph returns them.
-        threshold: of two labels, the second is predicted at or above this probability.
-    """
-    predicted = decide(predictions, threshold)
-    shares = np.hstack([1 - predictions, predictions]) if predictions.shape[1] == 1 else predictions
-    return shares[np.arange(len(shares)), predicted], predicted == target.astype(np.intp)
-
-
-def choose_threshold(rule: str | float, target: Floats, predictions: Float32s) -> float:
-    """The decision threshold of a recipe.
-
-    Args:
-        rule: a number; ``half``; ``f1``, the one of the greatest F1; or ``youden``, of the
-            greatest TPR - FPR (Youden, 1950).
-        target: ``[rows]`` of the validation set; if empty, the threshold is one half.
-        predictions: ``[rows, 1]``.
-    """
-    if not isinstance(rule, str):
-        return rule
-    if rule == "half" or len(set(target)) < 2:  # noqa: PLR2004 - both labels are needed to choose
-        return 0.5
-    if rule == "youden":
-        fpr, tpr, thresholds = metrics.roc_curve(target, predictions[:, 0])
-        best = thresholds[np.argmax(tpr - fpr)]
-    else:
-        precision, recall, thresholds = metrics.precision_recall_curve(target, predictions[:, 0])
-        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-        best = thresholds[np.argmax(f1[:-1])]
-    return float(np.clip(best, 0.0, 1.0))
 
 
 def regression_metrics(target: Floats, value: Floats) -> dict[str, float]:
@@ -153,6 +105,38 @@ def calibration_error(right: npt.NDArray[np.bool_], confidence: Floats) -> float
         for k in np.unique(position)
     ]
     return float(sum(gaps))
+
+
+def calibration_error_of(predictions: Float32s, target: Positions) -> float:
+    """Return the expected calibration error of predictions ``[images, outputs]``.
+
+    Args:
+        predictions: as the graph returns them.
+        target: ``[images]``, positions of labels.
+    """
+    shares, correct = confidence(target, predictions, _HALF)
+    return calibration_error(correct, shares.astype(np.float64))
+
+
+def low_confidence_metrics(
+    confidence: npt.NDArray[np.floating], correct: Truths, threshold: float
+) -> dict[str, float]:
+    """Measure how well the flag of unsure predictions separates wrong ones.
+
+    ``unsure_share`` is the share of predictions with the flag; ``wrong[unsure]`` and
+    ``wrong[others]`` are the error rates with and without it, if there are such predictions.
+
+    Args:
+        confidence: ``[rows]``, the probability of the predicted label.
+        correct: ``[rows]``, whether that label is true.
+        threshold: predictions with a lower probability are unsure.
+    """
+    unsure = confidence < threshold
+    found = {"unsure_share": float(unsure.mean())}
+    for name, rows in (("wrong[unsure]", unsure), ("wrong[others]", ~unsure)):
+        if rows.any():
+            found[name] = float((~correct[rows]).mean())
+    return found
 
 
 def _confidence(shares: Floats, predicted: Ints) -> Floats:

@@ -8,7 +8,7 @@ from service.bundle.store import read_bundle, versions_in
 from service.bundle.versions import published_names
 from training.data.sources import Folders
 from training.evaluation.baselines import CHECKS, Check, image_bundle, image_checks, trial_of
-from training.export.published import open_model
+from training.evaluation.published import open_model
 
 
 def results_page(models: Path, folders: Folders, also: Path | None = None) -> str:

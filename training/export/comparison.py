@@ -11,8 +11,8 @@ from service.bundle.store import Bundle, read_bundle
 from service.bundle.versions import serving_version
 from training.data.table import Float32s, Floats, Rows, Table, encode_features
 from training.errors import TrainingError
-from training.evaluation.metrics import decide, probabilities
-from training.export.published import open_model
+from training.evaluation.published import open_model
+from training.model.thresholds import class_probabilities, predicted_labels
 from training.onnx_files import Array, Graph
 
 _STANDARD_ERRORS = 2.5
@@ -137,7 +137,7 @@ def _by_rows(
     rows = f"on the same {len(target):,} test rows"
     if isinstance(manifest.output, ClassesOutput):
         accuracies = [
-            float((decide(predictions, _threshold(each)) == target).mean())
+            float((predicted_labels(predictions, _threshold(each)) == target).mean())
             for each, predictions in ((manifest, ours), (serving, theirs))
         ]
         figures = (
@@ -165,7 +165,9 @@ def _by_records(
         return _not_compared(version, "it has no recorded metrics")
     target = measured.target
     if classes:
-        shares = probabilities(measured.predictions)[np.arange(len(target)), target.astype(int)]
+        shares = class_probabilities(measured.predictions)[
+            np.arange(len(target)), target.astype(int)
+        ]
         new = -np.log(np.maximum(shares, _SMALLEST_PROBABILITY))
     else:
         new = _losses(manifest, target, measured.predictions)
@@ -186,7 +188,7 @@ def _losses(manifest: Manifest, target: Floats, predictions: Float32s) -> Floats
     """The loss of each row: the absolute error of a value, the Brier score of probabilities."""
     if not isinstance(manifest.output, ClassesOutput):
         return np.asarray(np.abs(target - predictions[:, 0].astype(np.float64)))
-    shares = probabilities(predictions)
+    shares = class_probabilities(predictions)
     truth = np.eye(shares.shape[1])[target.astype(int)]
     return np.asarray(np.square(shares - truth).sum(axis=1) / 2)
 

@@ -10,7 +10,7 @@ from service.bundle.explanations import Additive, CategoryTerm, NumberTerm
 from training.data.table import UNSEEN, Dataset, Float32s, Floats
 from training.errors import ExportError
 from training.model.estimators import Estimator
-from training.model.predictor import Predictor, ValueHead
+from training.model.networks import Predictor, ValueHead
 from training.model.preprocessing import Clipper
 from training.recipe.table import Recipe
 
@@ -131,7 +131,9 @@ def _score(recipe: Recipe) -> Score:
 def _verify(reasons: Additive, probe: Probe, rows: Floats) -> None:
     """Reject sums that differ from the scores of the network."""
     expected = probe.scores(rows)
-    found = [[reasons.of(row, k).score for k in range(expected.shape[1])] for row in rows.tolist()]
+    found = [
+        [reasons.explain(row, k).score for k in range(expected.shape[1])] for row in rows.tolist()
+    ]
     error = float(np.abs(np.array(found) - expected).max())
     if error > _CLOSE * max(1.0, float(np.abs(expected).max())):
         raise ExportError(

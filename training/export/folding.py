@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from training.images.networks import Classifier, Pixels
-from training.model.predictor import Predictor
+from training.model.networks import Predictor
 from training.model.preprocessing import Preprocessing, Scaler
 
 MAX_OFFSET_RATIO = 16.0

@@ -26,7 +26,7 @@ from training.data.split import RowSplit
 from training.data.table import Column, Dataset, Float32s, Floats, Table
 from training.evaluation.metrics import round_number
 from training.model.estimators import Estimator
-from training.model.predictor import Predictor
+from training.model.networks import Predictor
 from training.recipe.table import Card, Feature, Recipe, Seeded
 
 _LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scikit-learn", "skl2onnx", "polars")

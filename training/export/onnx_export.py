@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 import onnx
 import torch
+from skl2onnx import to_onnx  # type: ignore[import-untyped]
+from skl2onnx.common.data_types import FloatTensorType  # type: ignore[import-untyped]
 from torch import nn
 
 from service.bundle.features import INPUT_NAME
@@ -16,9 +18,11 @@ from service.bundle.manifest import Examples, Tensor, Tolerance
 from training.data.table import Float32s
 from training.errors import ExportError
 from training.export.folding import folded
+from training.export.foreign_graph import ForeignGraph, find_output
 from training.export.trimming import trim
+from training.export.wrapping import wrap
 from training.model.estimators import Estimator
-from training.model.predictor import Predictor
+from training.model.networks import Predictor
 from training.onnx_files import Array, Graph, strip
 
 _RELATIVE = 1e-4
@@ -48,8 +52,18 @@ def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes
     The bytes only depend on the weights; paths and times are removed.
     """
     if isinstance(predictor, Estimator):
-        return predictor.graph(output)
+        return _estimator_graph(predictor, output)
     return to_graph(folded(predictor), torch.zeros(3, columns), INPUT_NAME, output)
+
+
+def _estimator_graph(estimator: Estimator, output: str) -> bytes:
+    """Convert a scikit-learn estimator, and wrap its graph like that of an imported model."""
+    columns, labels = estimator.recipe.features, estimator.recipe.target.labels
+    kind = FloatTensorType([None, len(columns)])
+    foreign = ForeignGraph(to_onnx(estimator.fitted, initial_types=[("columns", kind)]))
+    probe = np.zeros((1, len(columns)), dtype=np.float32)
+    mapping = find_output(foreign.run(probe, columns), foreign.classes, labels)
+    return wrap(foreign, columns, mapping, output)
 
 
 def to_graph(module: nn.Module, probe: torch.Tensor, taken: str, given: str) -> bytes:

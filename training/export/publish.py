@@ -9,7 +9,7 @@ from service.bundle.errors import BundleError
 from service.bundle.manifest import Manifest
 from service.bundle.policy import STABLE
 from service.bundle.store import write_bundle
-from service.bundle.versions import has_stable, hold_serving, serving_version, set_alias
+from service.bundle.versions import has_stable, pin_serving, serving_version, set_alias
 from training.errors import PublishError
 from training.export.comparison import Comparison
 
@@ -87,7 +87,7 @@ def publish(
     hold = comparison is not None and comparison.worse and not force
     try:
         if hold and comparison is not None and not has_stable(models, name):
-            hold_serving(models, name, comparison.version)
+            pin_serving(models, name, comparison.version)
         folder = write_bundle(models, manifest, files)
     except OSError as error:
         raise _rejection(models / name, error.strerror) from None

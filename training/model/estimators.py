@@ -1,4 +1,4 @@
-"""Model families that scikit-learn fits; their graphs are wrapped like imported models."""
+"""Model families that scikit-learn fits."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,16 +6,12 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from skl2onnx import to_onnx  # type: ignore[import-untyped]
-from skl2onnx.common.data_types import FloatTensorType  # type: ignore[import-untyped]
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.cluster import KMeans
 from sklearn.metrics import confusion_matrix
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from training.data.table import Dataset, Float32s, Floats, Rows
-from training.importing.graph import ForeignGraph, find_output
-from training.importing.wrapping import wrap
 from training.recipe.table import Recipe
 
 _STARTS = 10
@@ -42,15 +38,6 @@ class Estimator:
         else:
             shares[:, self.fitted.classes_] = self.fitted.predict_proba(features)
         return shares[:, 1:] if self.recipe.task == "binary" else shares
-
-    def graph(self, output_tensor: str) -> bytes:
-        """The estimator as an ONNX file of a bundle, its one output called `output_tensor`."""
-        columns, labels = self.recipe.features, self.recipe.target.labels
-        kind = FloatTensorType([None, len(columns)])
-        foreign = ForeignGraph(to_onnx(self.fitted, initial_types=[("columns", kind)]))
-        probe = np.zeros((1, len(columns)), dtype=np.float32)
-        mapping = find_output(foreign.run(probe, columns), foreign.classes, labels)
-        return wrap(foreign, columns, mapping, output_tensor)
 
 
 def fit_estimator(recipe: Recipe, data: Dataset, training: Rows) -> Estimator:

@@ -1,12 +1,19 @@
-"""Networks for tables, from preprocessed columns to scores."""
+"""Networks for tables, and the complete predictor from raw units to predictions."""
 
 import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from training.data.table import Float32s
+from training.model.preprocessing import Preprocessing, Scaler
 from training.recipe.table import Activation, Network
+
+_ROWS_PER_BATCH = 65_536
+_LARGEST_LOGARITHM = 80.0
+"""Its exponential still fits float32, so outliers do not give infinity."""
 
 
 class Maxout(nn.Module):
@@ -90,6 +97,45 @@ class Ensemble(nn.Module):
         """``[rows, width]`` to ``[rows, outputs]``."""
         scores = [member(x) for member in self.members]
         return torch.stack(scores).mean(dim=0) if len(scores) > 1 else scores[0]
+
+
+class ValueHead(nn.Module):
+    """From the fitted scale back to the unit of the target."""
+
+    def __init__(self, scaler: Scaler, *, log: bool) -> None:
+        super().__init__()
+        self.scaler = scaler
+        self.log = log
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """``[rows, 1]``."""
+        value = self.scaler.inverse(scores)
+        return torch.exp(value.clamp(max=_LARGEST_LOGARITHM)) - 1 if self.log else value
+
+
+class Predictor(nn.Module):
+    """Preprocessing, networks and the output function, in one graph."""
+
+    source = "PyTorch"
+
+    def __init__(self, preprocessing: Preprocessing, networks: Ensemble, head: nn.Module) -> None:
+        super().__init__()
+        self.preprocessing = preprocessing
+        self.networks = networks
+        self.head = head
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
+        prediction: Tensor = self.head(self.networks(self.preprocessing(features)))
+        return prediction
+
+    def predict(self, features: Float32s) -> Float32s:
+        """Predictions in float32, as the exported graph computes them."""
+        with torch.no_grad():
+            parts = [
+                self(part) for part in torch.split(torch.from_numpy(features), _ROWS_PER_BATCH)
+            ]
+        return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
 
 def build(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Module:

@@ -15,8 +15,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from training.data.table import Dataset, Float32s, Floats
-from training.evaluation.metrics import decide
 from training.learn import FittedModel
+from training.model.thresholds import predicted_labels
 from training.recipe.table import Recipe
 
 # Placeholder colors, replaced by CSS variables of the page.
@@ -146,7 +146,9 @@ def _regions(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -
     (left, right), (low, high) = _span(x[:, 0]), _span(x[:, 1])
     across, up = np.meshgrid(np.linspace(left, right, _STEPS), np.linspace(low, high, _STEPS))
     grid = np.column_stack([across.ravel(), up.ravel()]).astype(np.float32)
-    chosen = decide(fitted.predictor.predict(grid), fitted.threshold).reshape(across.shape)
+    chosen = predicted_labels(fitted.predictor.predict(grid), fitted.threshold).reshape(
+        across.shape
+    )
     labels = recipe.target.labels
     colors = [SERIES[k % len(SERIES)] for k in range(len(labels))]
     axes.imshow(

@@ -8,9 +8,8 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from training.data.table import Floats
-from training.evaluation.calibration import Truths
-from training.evaluation.metrics import Ints
 from training.fit import History
+from training.model.thresholds import Ints, Truths
 from training.report.drawing import BLUE, INK, ORANGE, SERIES, SOFT, Chart, canvas, finish, legend
 
 _MAX_POINTS = 3000

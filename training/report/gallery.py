@@ -11,9 +11,9 @@ from matplotlib.image import imsave
 from torch import Generator
 
 from training.data.table import Float32s
-from training.evaluation.metrics import decide, probabilities
 from training.images.augment import augment
 from training.images.dataset import Bytes, ImageSet, Rows
+from training.model.thresholds import class_probabilities, predicted_labels
 from training.recipe.image import Augmentation
 
 _MAX_WORST = 24
@@ -58,7 +58,7 @@ def worst(images: ImageSet, predictions: Float32s) -> list[Shown]:
         images: the test set.
         predictions: ``[images, outputs]``.
     """
-    shares, chosen = probabilities(predictions), decide(predictions, _HALF)
+    shares, chosen = class_probabilities(predictions), predicted_labels(predictions, _HALF)
     true_probability = shares[np.arange(len(shares)), images.target]
     return [
         Shown(

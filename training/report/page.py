@@ -10,8 +10,8 @@ from service.bundle.features import CategoryFeature, Feature, FeaturesInput, Ran
 from service.bundle.manifest import Manifest
 from training.data.table import Dataset, Table
 from training.evaluation.assessment import Assessment, permutation_importance
-from training.evaluation.metrics import decide, probabilities
 from training.learn import FittedModel
+from training.model.thresholds import class_probabilities, predicted_labels
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import parse_recipe, recipe_names, toml_of
 from training.recipe.table import Recipe
@@ -98,8 +98,12 @@ def _measured_charts(
             figures.residuals(target, value, recipe.target.unit),
         ]
     classes, labels = target.astype(np.intp), recipe.target.labels
-    shares = probabilities(assessment.predictions)
-    charts = [figures.confusion(classes, decide(assessment.predictions, fitted.threshold), labels)]
+    shares = class_probabilities(assessment.predictions)
+    charts = [
+        figures.confusion(
+            classes, predicted_labels(assessment.predictions, fitted.threshold), labels
+        )
+    ]
     if len(np.unique(classes)) == len(labels):
         charts += [
             figures.roc_curves(classes, shares, labels),

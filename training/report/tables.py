@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from service.bundle.manifest import Evaluation, Interval, Output, ValueOutput
 from training.data.table import Float32s, Floats, Rows, Table
-from training.evaluation.metrics import decide, probabilities
+from training.model.thresholds import class_probabilities, predicted_labels
 from training.recipe.table import Recipe
 
 METRICS = {
@@ -230,8 +230,8 @@ def _errors(predicted: Predicted) -> tuple[Floats, list[str]]:
     if not labels:
         value = predicted.predictions[:, 0].astype(np.float64)
         return np.abs(value - predicted.target), [number(one) for one in value]
-    shares = probabilities(predicted.predictions)
-    chosen = decide(predicted.predictions, predicted.threshold)
+    shares = class_probabilities(predicted.predictions)
+    chosen = predicted_labels(predicted.predictions, predicted.threshold)
     said = [
         f"{labels[label]} ({row[label]:.0%})" for label, row in zip(chosen, shares, strict=True)
     ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from service.api.explain.target import Target
-from service.bundle.explanations import Additive, Sum, exact_sum
+from service.bundle.explanations import Additive, ScoreSum, exact_sum
 from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
@@ -90,9 +90,9 @@ def _additive(reasons: Additive, names: Sequence[str], rows: Array, target: Targ
     for row, numbers in enumerate(rows.tolist()):
         index = target.classes[row]
         # With two classes the score is that of the second; that of the first is its opposite.
-        whole = reasons.of(numbers, 0 if binary else index)
+        whole = reasons.explain(numbers, 0 if binary else index)
         if binary and index == 0:
-            whole = Sum(-whole.base, [-part for part in whole.contributions], -whole.score)
+            whole = ScoreSum(-whole.base, [-part for part in whole.contributions], -whole.score)
         found.append(_reason(_score_name(reasons, target, row), names, whole))
     return found
 
@@ -110,7 +110,7 @@ def _score_name(reasons: Additive, target: Target, row: int) -> str:
     return f"log-probability of {label!r}, less the mean over all labels"
 
 
-def _reason(of: str, names: Sequence[str], whole: Sum) -> Reason:
+def _reason(of: str, names: Sequence[str], whole: ScoreSum) -> Reason:
     contributions = dict(zip(names, whole.contributions, strict=True))
     return {"of": of, "base": whole.base, "contributions": contributions, "score": whole.score}
 

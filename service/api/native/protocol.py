@@ -18,7 +18,7 @@ from service.api.inference import DecodedRequest, EncodedBody
 from service.api.inference_service import InferenceService
 from service.api.native.forms import IMAGE_TYPES, MULTIPART, read_posted
 from service.api.native.model_info import aliases, evaluation, facts, report, summary, versions
-from service.api.native.tables import TableExchange, TableResponse
+from service.api.native.tables import TableHandler, TableResponse
 from service.api.routing import OptionalVersion
 from service.api.schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
 from service.bundle.manifest import Manifest
@@ -26,8 +26,14 @@ from service.codecs.endpoint import Endpoint
 from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
 from service.codecs.images import ImageCodec
 from service.codecs.json_reader import may_hold_booleans, parse_json, rows_of_numbers
-from service.codecs.options import USUAL, Parameters, read_parameters
-from service.codecs.outputs import Answer, answers, require_offered
+from service.codecs.outputs import (
+    DEFAULT_PARAMETERS,
+    JsonObject,
+    Parameters,
+    predictions,
+    read_parameters,
+    require_supported,
+)
 from service.engine.dtypes import Arrays
 from service.errors import InvalidRequest
 from service.limits import Limits
@@ -104,11 +110,13 @@ class ResponseForm(NamedTuple):
     @property
     def is_usual(self) -> bool:
         """Whether the form of the answer is the usual one."""
-        return self.parameters is USUAL and not self.files
+        return self.parameters is DEFAULT_PARAMETERS and not self.files
 
 
 # Most requests ask for nothing unusual.
-_ONE, _SEVERAL = (ResponseForm(single=single, parameters=USUAL) for single in (True, False))
+_ONE, _SEVERAL = (
+    ResponseForm(single=single, parameters=DEFAULT_PARAMETERS) for single in (True, False)
+)
 
 
 class NativeProtocol:
@@ -133,7 +141,7 @@ class NativeProtocol:
     ) -> DecodedRequest[ResponseForm]:
         """One object, an array of rows, or ``{"instances": [rows]}``; or images."""
         manifest = endpoint.manifest or endpoint.require_manifest()
-        parameters = self._parameters(manifest, head.query) if head.query else USUAL
+        parameters = self._parameters(manifest, head.query) if head.query else DEFAULT_PARAMETERS
         if endpoint.images is not None:
             return self._of_images(endpoint.images, body, head, parameters)
         codec = endpoint.features or endpoint.require_features()
@@ -147,7 +155,7 @@ class NativeProtocol:
             )
             rows = [document] if single else _instances(document, codec)
             if len(rows) == 1 and (row := codec.decode_row(rows[0])) is not None:
-                if parameters is USUAL:
+                if parameters is DEFAULT_PARAMETERS:
                     return DecodedRequest((row,), _ONE if single else _SEVERAL)
                 return DecodedRequest((row,), ResponseForm(single, parameters))
             self._limits.require_rows(len(rows))
@@ -166,15 +174,15 @@ class NativeProtocol:
         """
         self._limits.require_query(query)
         parameters = read_parameters(query)
-        if parameters is not USUAL:
-            require_offered(manifest.output, parameters)
+        if parameters is not DEFAULT_PARAMETERS:
+            require_supported(manifest.output, parameters)
         return parameters
 
     def _of_images(
         self, codec: ImageCodec, body: bytes, head: RequestHead, parameters: Parameters
     ) -> DecodedRequest[ResponseForm]:
         content_type = head.content_type or JSON
-        if parameters is USUAL and content_type.startswith(_IMAGE):
+        if parameters is DEFAULT_PARAMETERS and content_type.startswith(_IMAGE):
             file = codec.file(body)
             if file is not None:
                 return DecodedRequest((file,), _ONE)
@@ -193,9 +201,9 @@ class NativeProtocol:
         body = together(self.read(endpoint, outputs, context), about, single=context.single)
         return EncodedBody(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    def read(self, endpoint: Endpoint, outputs: Arrays, context: ResponseForm) -> list[Answer]:
+    def read(self, endpoint: Endpoint, outputs: Arrays, context: ResponseForm) -> list[JsonObject]:
         """One answer for each row, its numbers as numpy's own."""
-        read = answers(endpoint.require_manifest().output, outputs[0], context.parameters)
+        read = predictions(endpoint.require_manifest().output, outputs[0], context.parameters)
         for row, sentences in context.warnings.items():
             read[row]["warnings"] = sentences
         for row, file in enumerate(context.files):
@@ -203,7 +211,9 @@ class NativeProtocol:
         return read
 
 
-def together(read: list[Answer], about: Mapping[str, object], *, single: bool) -> dict[str, object]:
+def together(
+    read: list[JsonObject], about: Mapping[str, object], *, single: bool
+) -> dict[str, object]:
     """A body: a bare object's one answer, or all, with what is said of all of them."""
     return {**read[0], **about} if single else {"predictions": read, **about}
 
@@ -215,13 +225,13 @@ class NativePredictions:
         self,
         service: InferenceService,
         protocol: NativeProtocol,
-        exchange: TableExchange,
+        tables: TableHandler,
         limits: Limits,
     ) -> None:
         self._limits = limits
         self._service = service
         self._protocol = protocol
-        self._exchange = exchange
+        self._tables = tables
 
     async def predict(self, request: Request, name: str, version: str | None) -> Response:
         """Respond to a prediction, or to a table.
@@ -236,7 +246,7 @@ class NativePredictions:
         form = None if given == JSON else TABLE_TYPES.get(media_type_of(given))
         if form is not None:
             self._limits.require_query(request.scope["query_string"])
-            return TableResponse(self._exchange, request, name, version, form)
+            return TableResponse(self._tables, request, name, version, form)
         return await self._service.predict(self._protocol, request, name, version)
 
 

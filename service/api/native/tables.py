@@ -1,25 +1,29 @@
-"""Tables over HTTP: a body of any length in, an answer of any length out, and little in memory."""
+"""Tables over HTTP: bodies and responses of any length, with little of either in memory.
+
+Most clients send a whole body before they read any of the response. `Spool` holds the part of the
+response that is not read yet, or both sides would wait for each other forever.
+"""
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+import tempfile
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from time import perf_counter
+from types import TracebackType
+from typing import IO, Any, Self, TypeVar
 
-import orjson
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from service.api.body import (
     HEAD,
-    Arrival,
-    Form,
     Incoming,
-    TableForm,
     answer_form,
-    begun,
     charset_of,
     content_encoding,
     unpacked,
@@ -28,124 +32,41 @@ from service.api.errors import error_response
 from service.api.inference import count_failure
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
-from service.api.native.spool import Spool
-from service.bundle.manifest import Manifest
-from service.codecs.csv_header import SAMPLE_BYTES, CsvFormat, open_csv
-from service.codecs.csv_writer import CsvAnswers
-from service.codecs.endpoint import Endpoints
-from service.codecs.features import FeatureCodec
-from service.codecs.ndjson_reader import JsonRows
-from service.codecs.ndjson_writer import JsonDocument, JsonLines
-from service.codecs.options import Parameters, read_parameters
-from service.codecs.outputs import require_offered
-from service.codecs.row_batch import Reader
+from service.codecs.outputs import read_parameters
 from service.engine.model import ServedModel
-from service.errors import InvalidRequest, OnwardError, RecordTooLarge, SpoolFull
-from service.filetypes import recognised
-from service.limits import Limits
+from service.errors import OnwardError, RecordTooLarge, SpoolFull
+from service.limits import Limits, Quota
 from service.observability.metrics import Metrics
-from service.scoring import Answers, Scoring
+from service.scoring import (
+    PeekedStream,
+    ScoringFactory,
+    ScoringOptions,
+    ScoringPipeline,
+    TableForm,
+    peek,
+)
 from service.settings import Settings
+
+T = TypeVar("T")
+
+_MEMORY_BYTES = 1024 * 1024
+_PIECE_BYTES = 64 * 1024
+# Disk space is reserved in steps of this size.
+_STEP_BYTES = 1024 * 1024
+# A client that has read nothing for so long does not read while it sends.
+_STALLED_SECONDS = 0.25
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ScoringOptions:
-    """The formats of a table and of its response, and what the client chose.
-
-    ``charset`` is the encoding of a CSV file as the client states it.
-    """
-
-    form: TableForm
-    answer: Form
-    parameters: Parameters
-    charset: str | None = None
-
-
-class Tables:
-    """Opens the tables of one app.
+class TableHandler:
+    """Responds to the tables of one app, and records metrics of each.
 
     Args:
-        endpoints: of its models.
-        settings: how long a block of rows may take, waiting included, and how large a record
-            may be.
-    """
-
-    def __init__(self, endpoints: Endpoints, settings: Settings) -> None:
-        self._endpoints = endpoints
-        self._patience_seconds = settings.deadline_seconds
-        self._max_record_bytes = settings.max_csv_record_bytes
-        self._turns = asyncio.Lock()
-
-    def open(
-        self, model: ServedModel, scoring_options: ScoringOptions, arrival: Arrival
-    ) -> Scoring:
-        """Read how the table is written and what its columns are.
-
-        Raises:
-            InvalidRequest: it is no table, or none for this model; nothing has been scored.
-            RecordTooLarge: its first record is.
-        """
-        endpoint = self._endpoints.of(model)
-        manifest = endpoint.require_manifest()
-        require_offered(manifest.output, scoring_options.parameters)
-        codec = endpoint.require_features()
-        reader, form = self._reader(codec, scoring_options, arrival)
-        warnings = scoring_options.parameters.warnings
-        return Scoring(
-            model,
-            codec,
-            reader,
-            _answers(manifest, model, scoring_options, form),
-            warn=scoring_options.answer != "csv" if warnings is None else warnings,
-            turns=self._turns,
-            patience_seconds=self._patience_seconds,
-        )
-
-    def _reader(
-        self, codec: FeatureCodec, scoring_options: ScoringOptions, arrival: Arrival
-    ) -> tuple[Reader, CsvFormat | None]:
-        if scoring_options.form == "ndjson":
-            return _json_rows(arrival, codec, self._max_record_bytes), None
-        return open_csv(
-            arrival.sample,
-            codec,
-            whole=arrival.whole,
-            longest=self._max_record_bytes,
-            charset=scoring_options.charset,
-            decimal=scoring_options.parameters.decimal,
-        )
-
-
-def _json_rows(arrival: Arrival, codec: FeatureCodec, longest: int) -> JsonRows:
-    example = orjson.dumps(codec.example).decode()
-    if arrival.whole and not arrival.sample.strip():
-        raise InvalidRequest(f"The body is empty. Send one object a line, for example {example}")
-    if (kind := recognised(arrival.sample)) is not None:
-        raise InvalidRequest(f"The body is {kind}. Send one object a line, for example {example}")
-    reader = JsonRows(codec, longest)
-    reader.feed(arrival.sample)
-    reader.require_first()
-    return reader
-
-
-def _answers(
-    manifest: Manifest, model: ServedModel, scoring_options: ScoringOptions, form: CsvFormat | None
-) -> Answers:
-    if scoring_options.answer == "csv":
-        return CsvAnswers(manifest.output, scoring_options.parameters, form)
-    if scoring_options.answer == "ndjson":
-        return JsonLines(manifest.output, scoring_options.parameters)
-    return JsonDocument(manifest.output, scoring_options.parameters, model.version)
-
-
-class TableExchange:
-    """Answers the tables of one app, and measures each.
-
-    Args:
-        service: finds their models as it does for other requests.
-        limits: what they share with all requests.
+        service: finds the models.
+        metrics: of the process.
+        settings: timeouts, the longest record and the folder of temporary files.
+        limits: shared by all requests.
     """
 
     def __init__(
@@ -159,15 +80,15 @@ class TableExchange:
         self._metrics = metrics
         self._limits = limits
         self._settings = settings
-        self._tables = Tables(service.endpoints, settings)
+        self._factory = ScoringFactory(service.endpoints, settings)
 
-    async def answer(
+    async def respond(
         self, request: Request, name: str, version: str | None, form: TableForm, send: Send
     ) -> None:
-        """Answer one table, from its first byte to its last.
+        """Respond to one table, from its first byte to its last.
 
         Raises:
-            Exception: whatever it was that broke an answer which had begun; it has been counted.
+            Exception: an unexpected error, which has been counted.
         """
         model = None
         started = perf_counter()
@@ -177,7 +98,7 @@ class TableExchange:
                 version = self._service.route(request, name, version)
                 model = await self._service.find(name, version, deadline)
             with model:
-                await self._watched(request, model, form, send)
+                await self._score_while_connected(request, model, form, send)
                 return
         except Exception as error:
             # Not bound to a name that outlives this block: the error refers to this frame by its
@@ -191,77 +112,75 @@ class TableExchange:
                 raise
             await error_response(error)(request.scope, request.receive, send)
 
-    async def _watched(
+    async def _score_while_connected(
         self, request: Request, model: ServedModel, form: TableForm, send: Send
     ) -> None:
-        """Answer while the client is there.
+        """Score the table until the client disconnects.
 
         Raises:
-            ClientDisconnect: it has left; nothing more is computed for it.
+            ClientDisconnect: the client has disconnected; nothing more is computed for it.
         """
         incoming = Incoming(request.receive)
-        answering = asyncio.create_task(self._answered(request, incoming, model, form, send))
+        scoring = asyncio.create_task(self._score(request, incoming, model, form, send))
         watching = asyncio.create_task(incoming.until_disconnect())
-        tasks = (answering, watching)
+        tasks = (scoring, watching)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
+            if not scoring.done():
                 await watching
                 raise ClientDisconnect
-            await answering
+            await scoring
         finally:
-            await _ended(*tasks)
+            await _cancel(*tasks)
             # A task refers to its error, and that to this frame.
-            del answering, watching, tasks
+            del scoring, watching, tasks
 
-    async def _answered(
+    async def _score(
         self, request: Request, incoming: Incoming, model: ServedModel, form: TableForm, send: Send
     ) -> None:
-        scoring, arrival = await self._begun(request, incoming, model, form)
+        pipeline, stream = await self._open(request, incoming, model, form)
         async with Spool(self._limits.spool_bytes, self._settings.spool_folder) as spool:
-            if not arrival.whole and not await spool.prepare():
+            if not stream.whole and not await spool.prepare():
                 raise self._limits.rejected(SpoolFull())
-            await self._start(scoring, model, send)
-            await self._stream(scoring, arrival, spool, send)
-        self._count_record(scoring.broken)
-        self._count(model, scoring, form)
+            await send(_response_start(pipeline, model))
+            await self._stream(pipeline, stream, spool, send)
+        self._count_record(pipeline.error)
+        stats = pipeline.stats
+        phases = stats.phases
+        self._metrics.predicted(model.name, model.version, form, stats.rows, phases)
+        self._metrics.refused_rows(model.name, model.version, stats.errors)
+        model.statistics.answered(phases)
         await send({"type": "http.response.body", "body": b""})
 
-    async def _begun(
+    async def _open(
         self, request: Request, incoming: Incoming, model: ServedModel, form: TableForm
-    ) -> tuple[Scoring, Arrival]:
-        """Everything that can be wrong with a whole table is found here, before it is answered."""
+    ) -> tuple[ScoringPipeline, PeekedStream]:
+        """Find everything that is wrong with the whole table, before the response starts."""
         headers = request.headers
-        scoring_options = ScoringOptions(
+        options = ScoringOptions(
             form,
             answer_form(headers.get("accept", "*/*"), form),
             read_parameters(request.scope["query_string"]),
             charset_of(headers.get("content-type", "")),
         )
         pieces = unpacked(incoming.pieces(), content_encoding(request.scope[HEAD]), self._limits)
-        enough = SAMPLE_BYTES if form == "csv" else 1
-        arrival = await begun(pieces, self._settings.max_csv_record_bytes, enough)
-        return self._tables.open(model, scoring_options, arrival), arrival
+        stream = await peek(pieces, form, self._settings.max_csv_record_bytes)
+        return self._factory.open(model, options, stream), stream
 
-    async def _start(self, scoring: Scoring, model: ServedModel, send: Send) -> None:
-        headers = {"x-model-version": model.version, "vary": "accept"}
-        head = Response(headers=headers, media_type=scoring.media_type)
-        del head.headers["content-length"]
-        status = head.status_code
-        await send({"type": "http.response.start", "status": status, "headers": head.raw_headers})
-
-    async def _stream(self, scoring: Scoring, arrival: Arrival, spool: Spool, send: Send) -> None:
-        """Read, score and send, all at once."""
-        filling = asyncio.create_task(self._filled(spool, scoring.run(arrival.rest)))
+    async def _stream(
+        self, pipeline: ScoringPipeline, stream: PeekedStream, spool: "Spool", send: Send
+    ) -> None:
+        """Read, score and send at the same time."""
+        filling = asyncio.create_task(self._fill(spool, pipeline.run(stream.rest)))
         try:
             while (piece := await spool.get()) is not None:
-                await self._sent(piece, send, filling)
+                await self._send(piece, send, filling)
             await filling
         finally:
-            await _ended(filling)
+            await _cancel(filling)
             del filling
 
-    async def _filled(self, spool: Spool, pieces: AsyncGenerator[bytes, None]) -> None:
+    async def _fill(self, spool: "Spool", pieces: AsyncGenerator[bytes, None]) -> None:
         try:
             async with aclosing(pieces):
                 async for piece in pieces:
@@ -273,27 +192,27 @@ class TableExchange:
         finally:
             await spool.end()
 
-    async def _sent(self, piece: bytes, send: Send, filling: "asyncio.Task[None]") -> None:
-        """Send a piece; who has sent everything and reads nothing has left.
+    async def _send(self, piece: bytes, send: Send, filling: "asyncio.Task[None]") -> None:
+        """Send a piece; a client must read it in time once it has sent its whole table.
 
         Raises:
-            ClientDisconnect: so it is.
+            ClientDisconnect: the client has not read for too long.
         """
         message = {"type": "http.response.body", "body": piece, "more_body": True}
         loop, sending = asyncio.get_running_loop(), True
         try:
             async with asyncio.timeout(None) as limit:
 
-                def hurry(_: object) -> None:
+                def start_timeout(_: object) -> None:
                     if sending:
                         limit.reschedule(loop.time() + self._settings.write_seconds)
 
-                filling.add_done_callback(hurry)
+                filling.add_done_callback(start_timeout)
                 try:
                     await send(message)
                 finally:
                     sending = False
-                    filling.remove_done_callback(hurry)
+                    filling.remove_done_callback(start_timeout)
         except TimeoutError:
             raise ClientDisconnect from None
 
@@ -301,36 +220,194 @@ class TableExchange:
         if isinstance(error, RecordTooLarge):
             self._limits.rejected(error)
 
-    def _count(self, model: ServedModel, scoring: Scoring, form: TableForm) -> None:
-        tally = scoring.tally
-        phases = tally.phases
-        self._metrics.predicted(model.name, model.version, form, tally.rows, phases)
-        self._metrics.refused_rows(model.name, model.version, tally.faults)
-        model.statistics.answered(phases)
-
-
-async def _ended(*tasks: "asyncio.Task[None]") -> None:
-    """Cancel tasks, and wait until they have ended."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
 
 class TableResponse(Response):
-    """The answer to one table, made while it is sent."""
+    """The response to one table, computed while it is sent."""
 
     def __init__(
         self,
-        exchange: TableExchange,
+        handler: TableHandler,
         request: Request,
         name: str,
         version: str | None,
         form: TableForm,
     ) -> None:
         super().__init__()
-        self._exchange = exchange
+        self._handler = handler
         self._arguments = request, name, version, form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's own parameters
-        """Read the body and send the answer, both at once."""
-        await self._exchange.answer(*self._arguments, send)
+        """Read the body and send the response at the same time."""
+        await self._handler.respond(*self._arguments, send)
+
+
+class Spool:
+    """A queue of bytes from one writer to one reader: in memory, then in a temporary file.
+
+    The writer waits for a slow reader; a reader that reads nothing gets a file.
+    Leaving the context removes the file and releases its reservation.
+
+    Args:
+        quota: bytes of the files of all spools. The writer waits while it is used up.
+        folder: of the file; None is the system's temporary folder.
+    """
+
+    def __init__(self, quota: Quota, folder: Path | None = None) -> None:
+        self._reservation = quota.hold()
+        self._quota = quota
+        self._folder = folder
+        self._pieces: deque[bytes] = deque()
+        self._memory_used = 0
+        self._file: IO[bytes] | None = None
+        self._working: asyncio.Future[Any] | None = None
+        self._read = self._written = 0
+        self._is_full = False
+        self._has_ended = False
+        self._changed = asyncio.Condition()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        if self._working is not None and not self._working.done():
+            # A cancelled task does not stop its thread; if the file were closed now, the thread
+            # might write to another file that has the same descriptor.
+            await asyncio.wait([self._working])
+        if self._file is not None:
+            self._file.close()
+        self._reservation.release()
+
+    async def prepare(self) -> bool:
+        """Create the file and allocate its first bytes; return whether there is room for them."""
+        return not self._quota.limit or (self._grow() and await self._in_thread(self._allocate))
+
+    async def put(self, piece: bytes) -> None:
+        """Append a piece; waits while there is no room for it."""
+        async with self._changed:
+            while not self._store_in_memory(piece):
+                if not self._in_file and await self._is_read():
+                    continue
+                if await self._store_in_file(piece):
+                    break
+                await self._changed.wait()
+            self._changed.notify_all()
+
+    async def get(self) -> bytes | None:
+        """Return the next bytes, or None after the last ones."""
+        async with self._changed:
+            while not self._pieces and not self._in_file and not self._has_ended:
+                await self._changed.wait()
+            if self._pieces:
+                data = self._pieces.popleft()
+                self._memory_used -= len(data)
+            elif self._in_file:
+                data = await self._in_thread(self._read_file)
+                self._read += len(data)
+                if self._read == self._written:
+                    self._read = self._written = 0
+                    self._shrink()
+            else:
+                return None
+            self._changed.notify_all()
+            return data
+
+    async def end(self) -> None:
+        """Mark the end of the bytes."""
+        async with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
+
+    @property
+    def _in_file(self) -> bool:
+        return self._read < self._written
+
+    def _store_in_memory(self, piece: bytes) -> bool:
+        """Append the piece in memory if it fits and no bytes before it are in the file."""
+        if self._in_file or (self._memory_used and self._memory_used + len(piece) > _MEMORY_BYTES):
+            return False
+        self._pieces.append(piece)
+        self._memory_used += len(piece)
+        return True
+
+    async def _store_in_file(self, piece: bytes) -> bool:
+        while self._written + len(piece) > self._reservation.amount:
+            if not self._grow():
+                return False
+        if not await self._in_thread(partial(self._write_file, piece, self._written)):
+            return False
+        self._written += len(piece)
+        return True
+
+    def _grow(self) -> bool:
+        """Reserve more of the quota; return whether there was any."""
+        step = min(_STEP_BYTES, self._quota.limit - self._quota.used)
+        if step <= 0 or self._is_full:
+            return False
+        self._reservation.add(step)
+        return True
+
+    def _shrink(self) -> None:
+        """Release what an empty file does not need."""
+        self._reservation.subtract(max(0, self._reservation.amount - _STEP_BYTES))
+
+    async def _is_read(self) -> bool:
+        """Return whether the reader takes something before it counts as stalled."""
+        try:
+            async with asyncio.timeout(_STALLED_SECONDS):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        working = asyncio.ensure_future(asyncio.to_thread(work))
+        self._working = working
+        return await asyncio.shield(working)
+
+    def _allocate(self) -> bool:
+        return self._write_file(bytes(self._reservation.amount), at=0)
+
+    def _write_file(self, piece: bytes, at: int) -> bool:
+        """Write a piece; return whether the disk had room for it."""
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(buffering=0, dir=self._folder)  # noqa: SIM115 - `__aexit__` closes it
+            self._file.seek(at)
+            done = 0
+            while done < len(piece):
+                done += self._file.write(piece[done:])
+        except OSError as error:
+            _log.warning("a response cannot be stored", extra={"reason": str(error)})
+            self._is_full = True
+            return False
+        return True
+
+    def _read_file(self) -> bytes:
+        if self._file is None:
+            return b""
+        self._file.seek(self._read)
+        data = self._file.read(min(_PIECE_BYTES, self._written - self._read))
+        if self._read + len(data) == self._written:
+            self._file.truncate(_STEP_BYTES)
+        return data
+
+
+def _response_start(pipeline: ScoringPipeline, model: ServedModel) -> dict[str, Any]:
+    """Return the ASGI message with status and headers."""
+    headers = {"x-model-version": model.version, "vary": "accept"}
+    response = Response(headers=headers, media_type=pipeline.media_type)
+    del response.headers["content-length"]
+    return {
+        "type": "http.response.start",
+        "status": response.status_code,
+        "headers": response.raw_headers,
+    }
+
+
+async def _cancel(*tasks: "asyncio.Task[None]") -> None:
+    """Cancel tasks, and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,8 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.bundle.policy import POLICY, Policy
-from service.bundle.policy_file import change_policy
+from service.bundle.policy import POLICY, Policy, change_policy
 from service.bundle.store import MODEL
 from tests.conftest import StartApp
 from tests.models import publish_price
@@ -32,7 +31,7 @@ def set_aliases(models: Path, **aliases: int) -> None:
 
 
 def _moved(name: str, version: int, policy: Policy) -> Policy:
-    return policy.moved(name, version)
+    return policy.with_alias(name, version)
 
 
 def answered(client: httpx.Client, path: str, body: Any, place: list[Any]) -> float:  # noqa: ANN401 - JSON

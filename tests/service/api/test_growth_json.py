@@ -17,7 +17,7 @@ from service.api.v1.examples import CLASSIFY, V1ExamplesProtocol
 from service.api.v1.protocol import V1Protocol
 from service.api.v2.protocol import V2Protocol
 from service.api.v2.shared_memory import Regions
-from service.cli.one_model import one_model
+from service.cli.score import loaded_model
 from service.codecs.endpoint import Endpoints
 from service.errors import InvalidRequest
 from service.limits import Limits
@@ -126,7 +126,7 @@ async def _measured(
     settings = Settings(models=models, device="cpu", poll_seconds=0)
     dialect = _dialect(protocol, settings)
     found = {}
-    async with one_model(settings, name, None) as model:
+    async with loaded_model(settings, name, None) as model:
         endpoint = Endpoints(settings, Limits(settings)).of(model)
         for size in (KIB, 10 * KIB, 100 * KIB):
             content = body(size)

@@ -209,7 +209,7 @@ def test_the_stable_version_cannot_shadow_itself(models: Path, start: StartApp) 
     publish_price(models)
     (models / "price" / POLICY).write_text('{"aliases": {"stable": 1}, "shadow": {"stable": 1}}')
 
-    assert "no shadow of itself" in start().get("/models/price").json()["reason"]
+    assert "cannot be a shadow of itself" in start().get("/models/price").json()["reason"]
 
 
 def test_the_report_adds_up_the_comparisons_of_all_workers(models: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_canary_that_is_not_there_gets_nothing(
 @pytest.mark.parametrize(
     ("split", "reason"),
     [
-        ({"stable": 0.1}, "'stable' answers what the other aliases leave"),
+        ({"stable": 0.1}, "'stable' serves what the other aliases leave"),
         ({"canary": 0.6, "next": 0.6}, "the shares add up to 1.2, more than 1"),
         ({"canary": 0}, "greater than 0"),
         ({"canary": 10}, "less than or equal to 1"),

@@ -39,12 +39,18 @@ def test_a_number_counts_from_its_reference_within_its_bounds() -> None:
     """At the reference it adds nothing, beyond a bound no more than at it, and missing its own."""
     term = NUMBER.model_copy(update={"minimum": 0.0, "maximum": 20.0, "missing": [7.0]})
 
-    assert [term.added(x) for x in (10, 12, 25, -3, math.nan)] == [[0], [4], [20], [-20], [7]]
+    assert [term.contributions(x) for x in (10, 12, 25, -3, math.nan)] == [
+        [0],
+        [4],
+        [20],
+        [-20],
+        [7],
+    ]
 
 
 def test_a_word_adds_its_own_number() -> None:
     """An unknown one adds what any other adds, and so does a missing one unless it has its own."""
-    assert [WORD.added(x) for x in (0, 1, -1, math.nan)] == [[-1], [1], [0.5], [0.5]]
+    assert [WORD.contributions(x) for x in (0, 1, -1, math.nan)] == [[-1], [1], [0.5], [0.5]]
 
 
 def reasons(**change: Any) -> dict[str, Any]:  # noqa: ANN401 - the class checks them
@@ -56,10 +62,10 @@ def reasons(**change: Any) -> dict[str, Any]:  # noqa: ANN401 - the class checks
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"terms": [NUMBER]}, "the terms are not those of the features"),
+        ({"terms": [NUMBER]}, "the terms do not match the features"),
         (
             {"terms": [NUMBER, NUMBER, NUMBER, WORD, NUMBER]},
-            "the terms are not those of the features",
+            "the terms do not match the features",
         ),
         ({"base": [1.0, 2.0]}, "base has 2 scores, and term 0 has others"),
         ({"score": "log-odds"}, "a regression model has no score 'log-odds'"),

@@ -12,14 +12,13 @@ from pathlib import Path
 import pytest
 
 from service.bundle.errors import BundleError
-from service.bundle.policy import POLICY, Alias, Latest, Policy
-from service.bundle.policy_file import change_policy, read_policy
+from service.bundle.policy import POLICY, Alias, Latest, Policy, change_policy, read_policy
 
 NO_FILES: list[Callable[[Path], None]] = [Path.mkdir, os.mkfifo, lambda it: it.symlink_to(it)]
 
 
 def moved(alias: str, version: int, policy: Policy) -> Policy:
-    return policy.moved(alias, version)
+    return policy.with_alias(alias, version)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +103,7 @@ def test_an_alias_remembers_where_it_was(tmp_path: Path) -> None:
 
 def test_going_back_passes_over_what_is_gone() -> None:
     """A version whose folder was removed is none to go back to, and is told."""
-    policy = Policy().moved("stable", 1).moved("stable", 2).moved("stable", 3)
+    policy = Policy().with_alias("stable", 1).with_alias("stable", 2).with_alias("stable", 3)
 
     assert policy.rolled_back("stable", {1, 3}).aliases["stable"] == Alias(version=1)
     with pytest.raises(BundleError, match="removed since: 2, 1"):
@@ -127,9 +126,10 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_policy(tmp_path: Path) -> 
     """After kill -9 the file is the old or the new one, and the next writer is not kept out."""
     program = (
         "import sys; from pathlib import Path\n"
-        "from service.bundle.policy_file import change_policy\n"
+        "from service.bundle.policy import change_policy\n"
         "print('go', flush=True)\n"
-        "for n in range(1, 10**9): change_policy(Path(sys.argv[1]), lambda p: p.moved('a', n))\n"
+        "folder = Path(sys.argv[1])\n"
+        "for n in range(1, 10**9): change_policy(folder, lambda p: p.with_alias('a', n))\n"
     )
     for delay in (0.0, 0.003, 0.01):
         writer = subprocess.Popen(

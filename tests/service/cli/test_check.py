@@ -1,4 +1,4 @@
-"""``onward check``: every version of a folder proves itself, or why not."""
+"""``onward check``: every version of a folder passes its self-test, or the reason is printed."""
 
 import subprocess
 import sys
@@ -14,8 +14,8 @@ def check(*options: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-def test_sound_models_are_named_and_the_end_is_well(models: Path) -> None:
-    """Bundles of every version, and bare graphs."""
+def test_valid_models_are_listed_with_status_0(models: Path) -> None:
+    """All versions of bundles, and bare models."""
     publish_price(models)
     publish_price(models)
     place_bare(models, "simple", sum_and_difference())
@@ -30,8 +30,8 @@ def test_sound_models_are_named_and_the_end_is_well(models: Path) -> None:
     ]
 
 
-def test_each_model_that_fails_says_why(models: Path) -> None:
-    """A changed file, an example that is not computed, a folder that is none; the others are ok."""
+def test_each_invalid_model_is_listed_with_a_reason(models: Path) -> None:
+    """A changed file, a file that is not ONNX, a folder with an invalid name; the others pass."""
     publish_admission(models)
     changed = publish_price(models, "changed")
     (changed / "model.onnx").write_bytes(b"other")
@@ -44,12 +44,12 @@ def test_each_model_that_fails_says_why(models: Path) -> None:
     assert ended.returncode == 1
     assert "left out  'odd name' is no name for a model" in ended.stdout
     assert "ok        admission/1\n" in ended.stdout
-    assert "refused   changed/1  model.onnx has 5 bytes" in ended.stdout
-    assert "refused   broken/1  model.onnx is not an ONNX file" in ended.stdout
+    assert "rejected  changed/1  model.onnx has 5 bytes" in ended.stdout
+    assert "rejected  broken/1  model.onnx is not an ONNX file" in ended.stdout
 
 
-def test_a_folder_that_holds_nothing_is_no_success(tmp_path: Path) -> None:
-    """An empty folder fails; one that is not there cannot be looked at."""
+def test_an_empty_folder_and_a_missing_folder_fail(tmp_path: Path) -> None:
+    """The exit status is 1 for an empty folder, and 2 for one that does not exist."""
     empty, missing = check(str(tmp_path)), check(str(tmp_path / "nowhere"))
 
     assert (empty.returncode, missing.returncode) == (1, 2)

@@ -1,4 +1,4 @@
-"""``onward models``: what an operator reads of a running service."""
+"""``onward models``: the table of models of a running service."""
 
 import json
 import socket
@@ -11,21 +11,21 @@ from threading import Thread
 import pytest
 
 from service.__main__ import main
-from service.bundle.policy_file import change_policy
+from service.bundle.policy import change_policy
 from service.bundle.store import MODEL
 from tests.conftest import StartApp
 from tests.models import publish_admission, publish_price
 
-Said = pytest.CaptureFixture[str]
+Output = pytest.CaptureFixture[str]
 
 
-def test_the_table_tells_what_serves_and_why_the_rest_does_not(
-    models: Path, start: StartApp, capsys: Said
+def test_the_table_lists_every_version_with_its_state_and_reason(
+    models: Path, start: StartApp, capsys: Output
 ) -> None:
-    """A line a version: aliases, state, device, requests of every outcome, and the reason."""
+    """One line per version: aliases, state, device, number of all requests, and the reason."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
-    change_policy(models / "price", lambda policy: policy.moved("stable", 1))
+    change_policy(models / "price", lambda policy: policy.with_alias("stable", 1))
     (publish_admission(models) / MODEL).write_bytes(b"")
     client = start()
     for body in ({"size": 1}, {"size": 2}, {"sise": 2}):
@@ -43,25 +43,25 @@ def test_the_table_tells_what_serves_and_why_the_rest_does_not(
         "REQUESTS",
         "REASON",
     ]
-    told = [line.split(maxsplit=6) for line in lines]
-    assert told[0][:6] == ["admission", "1", "-", "UNAVAILABLE", "cpu", "0"]
-    assert told[0][6].startswith("model.onnx has 0 bytes")
-    assert told[1] == ["price", "2", "-", "READY", "cpu", "0"]
-    assert told[2] == ["price", "1", "stable", "READY", "cpu", "3"]
+    rows = [line.split(maxsplit=6) for line in lines]
+    assert rows[0][:6] == ["admission", "1", "-", "UNAVAILABLE", "cpu", "0"]
+    assert rows[0][6].startswith("model.onnx has 0 bytes")
+    assert rows[1] == ["price", "2", "-", "READY", "cpu", "0"]
+    assert rows[2] == ["price", "1", "stable", "READY", "cpu", "3"]
     assert lines[0].index("UNAVAILABLE") == lines[1].index("READY") == heading.index("STATE")
 
 
-def test_an_empty_folder_is_told(start: StartApp, capsys: Said) -> None:
-    """No table, a sentence."""
+def test_an_empty_folder_is_reported(start: StartApp, capsys: Output) -> None:
+    """Without models, a sentence replaces the table."""
     assert main(["models", "--url", str(start().base_url)]) == 0
 
     assert capsys.readouterr().out == "There is no model.\n"
 
 
-def test_the_settings_name_the_service(
-    models: Path, start: StartApp, capsys: Said, monkeypatch: pytest.MonkeyPatch
+def test_the_address_comes_from_the_settings_by_default(
+    models: Path, start: StartApp, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beside a service that was started by the environment no address is needed."""
+    """The command finds a service that was started with the same environment."""
     publish_price(models)
     monkeypatch.setenv("ONWARD_HOST", "0.0.0.0")
     monkeypatch.setenv("ONWARD_PORT", str(start().base_url.port))
@@ -71,8 +71,8 @@ def test_the_settings_name_the_service(
     assert "price" in capsys.readouterr().out
 
 
-def test_where_no_service_is_a_sentence_says_so(capsys: Said) -> None:
-    """Exit code 2, the address, the reason, and what to do."""
+def test_an_address_without_a_service_is_reported(capsys: Output) -> None:
+    """The exit status is 2, and the message has the address, the reason, and what to do."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -80,16 +80,16 @@ def test_where_no_service_is_a_sentence_says_so(capsys: Said) -> None:
         assert main(["models", "--url", address]) == 2
     assert main(["models", "--url", "file:///etc"]) == 2
 
-    refused, strange = capsys.readouterr().err.splitlines()
-    assert refused.startswith(f"{address} cannot be asked for its models:")
-    assert "refused" in refused
-    assert "with --url http://HOST:PORT" in refused
-    assert "'file:///etc' is no address of a service" in strange
+    rejected, invalid = capsys.readouterr().err.splitlines()
+    assert rejected.startswith(f"{address} cannot list its models:")
+    assert "refused" in rejected
+    assert "with --url http://HOST:PORT" in rejected
+    assert "'file:///etc' is not the address of a service" in invalid
 
 
 @contextmanager
-def answering(bodies: dict[str, bytes]) -> Iterator[str]:
-    """A server of these paths, and of no others; gives its address."""
+def http_server(bodies: dict[str, bytes]) -> Iterator[str]:
+    """Serve these bodies by path, and 404 for other paths; yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -98,10 +98,10 @@ def answering(bodies: dict[str, bytes]) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body or b"")
 
-        do_POST = do_GET  # noqa: N815 - as the base class calls it
+        do_POST = do_GET  # noqa: N815 - a name of the base class
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = Thread(target=server.serve_forever)
@@ -111,8 +111,10 @@ def answering(bodies: dict[str, bytes]) -> Iterator[str]:
         thread.join()
 
 
-def test_workers_that_differ_are_told_and_nothing_steers_the_terminal(capsys: Said) -> None:
-    """Over several workers the states are counted; what a folder is called stays text."""
+def test_states_of_several_workers_are_counted_and_control_characters_replaced(
+    capsys: Output,
+) -> None:
+    """A folder's name in a reason cannot send escape sequences to the terminal."""
     entry = {"name": "price", "version": "2", "state": "READY", "reason": "odd \x1b[2J name"}
     metrics = (
         'onward_model_state{model="price",state="READY",version="2"} 3.0\n'
@@ -122,7 +124,7 @@ def test_workers_that_differ_are_told_and_nothing_steers_the_terminal(capsys: Sa
         "/v2/repository/index": json.dumps([entry]).encode(),
         "/metrics": metrics.encode(),
     }
-    with answering(bodies) as address:
+    with http_server(bodies) as address:
         assert main(["models", "--url", f"{address}/"]) == 0
 
     _, line = capsys.readouterr().out.splitlines()
@@ -131,18 +133,18 @@ def test_workers_that_differ_are_told_and_nothing_steers_the_terminal(capsys: Sa
 
 
 @pytest.mark.parametrize("index", [b"", b"hello", b"[1]", b"{}", b'[{"name": "price"}]'])
-def test_another_server_is_told_from_ours(index: bytes, capsys: Said) -> None:
-    """Whatever it answers, there is a sentence and no trace."""
-    with answering({"/v2/repository/index": index}) as address:
+def test_a_response_of_another_server_is_reported(index: bytes, capsys: Output) -> None:
+    """For any response there is a message without a traceback."""
+    with http_server({"/v2/repository/index": index}) as address:
         code = main(["models", "--url", address])
 
     assert code == 2
-    assert "is no index of models" in capsys.readouterr().err
+    assert "is not an index of models" in capsys.readouterr().err
 
 
-def test_a_server_without_an_index_is_told(capsys: Said) -> None:
-    """404 is named."""
-    with answering({}) as address:
+def test_a_server_without_an_index_is_reported(capsys: Output) -> None:
+    """The message has the status code."""
+    with http_server({}) as address:
         assert main(["models", "--url", address]) == 2
 
-    assert "it answers 404" in capsys.readouterr().err
+    assert "it responds with status 404" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""``onward``, the console command: what runs without the training extra, and what is said there."""
+"""``onward``, the console command, with and without the training extra."""
 
 import subprocess
 import sys
@@ -15,18 +15,18 @@ SERVICE_COMMANDS = (
     *("serve", "check", "score", "tune", "models"),
     *("publish", "rollback", "withdraw", "versions"),
 )
-# What is not in the image, nor after `make serve`: importing one of these fails.
-ABSENT = (
+# Libraries that are neither in the container nor installed by `make serve`.
+TRAINING_LIBRARIES = (
     *("jinja2", "matplotlib", "onnx", "onnxscript", "polars"),
     *("rich", "scipy", "skl2onnx", "sklearn", "torch"),
 )
 
 
 def without_training(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in an interpreter that has only what the service needs."""
+    """Run the command in an interpreter that cannot import the libraries of training."""
     program = (
         "import sys\n"
-        f"sys.modules.update(dict.fromkeys({ABSENT!r}))\n"
+        f"sys.modules.update(dict.fromkeys({TRAINING_LIBRARIES!r}))\n"
         "from service.__main__ import onward\n"
         "sys.exit(onward())\n"
     )
@@ -41,7 +41,7 @@ def without_training(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("command", SERVICE_COMMANDS)
 def test_help_of_every_service_command_needs_no_training_extra(command: str) -> None:
-    """The usage line names the command as it was written."""
+    """The usage line has the name of the command."""
     done = without_training(command, "--help")
 
     assert done.returncode == 0, done.stderr
@@ -53,12 +53,12 @@ def test_publish_and_rollback_need_no_training_extra(models: Path) -> None:
     """An operator's commands work where only the service is installed."""
     for _ in range(2):
         publish_price(models)
-    where = ("--models", str(models))
+    options = ("--models", str(models))
     commands = (
-        ("rollback", "price", *where),
-        ("publish", "price", "2", *where),
-        ("versions", "price", *where),
-        ("withdraw", "price", "--alias", "stable", *where),
+        ("rollback", "price", *options),
+        ("publish", "price", "2", *options),
+        ("versions", "price", *options),
+        ("withdraw", "price", "--alias", "stable", *options),
     )
 
     done = [without_training(*words) for words in commands]
@@ -70,7 +70,7 @@ def test_publish_and_rollback_need_no_training_extra(models: Path) -> None:
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_a_training_command_says_what_to_install(command: str) -> None:
-    """One sentence, exit status 2, no traceback."""
+    """The exit status is 2, and the message is one line."""
     done = without_training(command, "--help")
 
     assert done.returncode == 2
@@ -81,7 +81,7 @@ def test_a_training_command_says_what_to_install(command: str) -> None:
 
 
 def test_training_commands_reach_training(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the extra is installed, the same words run them."""
+    """With the extra installed, `onward` runs the command of training."""
     assert onward(["list"]) == 0
 
     assert "ice_cream" in capsys.readouterr().out
@@ -91,7 +91,7 @@ def test_training_commands_reach_training(capsys: pytest.CaptureFixture[str]) ->
 def test_without_a_command_all_are_listed(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each with what it does."""
+    """Each command has its own line."""
     assert onward(words) == 0
 
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:2] == "  "]
@@ -106,10 +106,10 @@ def test_without_a_command_all_are_listed(
         ("xyzzy", "There is no command 'xyzzy'; onward --help lists the commands."),
     ],
 )
-def test_an_unknown_command_is_answered_with_the_nearest(
+def test_an_unknown_command_is_rejected_with_the_nearest_one(
     word: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit status 2."""
+    """The exit status is 2."""
     assert onward([word]) == 2
 
     assert capsys.readouterr().err == f"{sentence}\n"

@@ -1,4 +1,4 @@
-"""``onward score`` on a folder: a line for each image."""
+"""``onward score`` on a folder of images: the output has one line per file."""
 
 import csv
 import io
@@ -12,10 +12,10 @@ from tests.images import encoded, image_input, photograph
 from tests.service.cli.test_score import score
 
 
-def test_a_folder_of_images_gets_the_answers_of_http(
+def test_predictions_for_a_folder_of_images_equal_those_of_http(
     models: Path, tmp_path: Path, start: StartApp
 ) -> None:
-    """Each image's label and probabilities; what is none has the sentence, and ends with 1."""
+    """A file that is not an image has an error in its line, and the exit status is 1."""
     publish_mirror(models, image_input(2, 2, 1))
     folder = tmp_path / "images"
     (folder / "deep").mkdir(parents=True)
@@ -32,18 +32,18 @@ def test_a_folder_of_images_gets_the_answers_of_http(
     client = start(models=models)
     for line in lines[:2]:
         content = (folder / line["file"]).read_bytes()
-        answer = client.post(
+        prediction = client.post(
             "/models/mirror/predict",
             content=content,
             headers={"content-type": "application/octet-stream"},
         ).json()
-        assert line["label"] == answer["label"]
-        for label, share in answer["probabilities"].items():
-            assert float(line[f"probability_{label}"]) == pytest.approx(share, abs=1e-7)
+        assert line["label"] == prediction["label"]
+        for label, probability in prediction["probabilities"].items():
+            assert float(line[f"probability_{label}"]) == pytest.approx(probability, abs=1e-7)
 
 
-def test_a_folder_without_files_is_told(models: Path, tmp_path: Path) -> None:
-    """Nothing is written, and the command ends with 2."""
+def test_a_folder_without_files_is_reported(models: Path, tmp_path: Path) -> None:
+    """Nothing is written, and the exit status is 2."""
     publish_mirror(models, image_input(2, 2, 1))
     (tmp_path / "empty").mkdir()
 

@@ -1,4 +1,4 @@
-"""``onward tune``: measured here, printed, and written beside the versions."""
+"""``onward tune``: measurements are printed, and the choice is written to ``tuning.json``."""
 
 import json
 import os
@@ -12,15 +12,14 @@ import pytest
 from service.bundle.schema import tuning_schema
 from service.bundle.store import read_document
 from service.bundle.tuning import TUNING, Measured, Tuning
-from service.cli.benchmark import Absent
-from service.cli.choosing import chosen, compared
+from service.cli.tune import UnavailableDevice, choose_tuning, compare_devices
 from service.engine.execution_plan import this_machine
 from tests.models import place_bare, publish_admission, sum_and_difference
 from tests.processes import ROOT
 
 
 def tune(*options: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command, briefly."""
+    """Run the command with short measurements."""
     command = [sys.executable, "-m", "service", "tune", "--seconds", "0.001", *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
@@ -35,8 +34,8 @@ def point(device: str, threads: int, rows: int, milliseconds: float) -> Measured
     )
 
 
-def test_the_curve_is_printed_and_the_choice_is_written(models: Path) -> None:
-    """What is written has the figures, the machine's facts, and fits the published schema."""
+def test_the_measurements_are_printed_and_the_choice_is_written(models: Path) -> None:
+    """The file has the measurements and the machine, and conforms to the published schema."""
     folder = publish_admission(models)
 
     ended = tune("admission", "--models", str(models), "--device", "cpu", "--max-batch-rows", "4")
@@ -49,13 +48,13 @@ def test_the_curve_is_printed_and_the_choice_is_written(models: Path) -> None:
     rows = [line.split() for line in ended.stdout.splitlines() if line.startswith("cpu ")]
     assert len(rows) == len(tuning.measured)
     assert "No GPU was measured" in ended.stdout
-    assert "A hand-over to a thread and back costs" in ended.stdout
+    assert "A call in a thread costs" in ended.stdout
     written = json.loads((folder.parent / "tuning.json").read_text())
     jsonschema.validate(written, json.loads(tuning_schema()))
 
 
 def test_a_dry_run_writes_nothing(models: Path) -> None:
-    """And says so."""
+    """The output says that nothing is written."""
     folder = publish_admission(models)
 
     ended = tune("admission", "--models", str(models), "--max-batch-rows", "1", "--dry-run")
@@ -72,8 +71,10 @@ def test_a_dry_run_writes_nothing(models: Path) -> None:
         ("simple", "manifest.json is missing"),
     ],
 )
-def test_what_cannot_be_measured_is_told(models: Path, name: str, sentence: str) -> None:
-    """A model that is not there, and a graph without examples."""
+def test_a_model_that_cannot_be_measured_is_reported(
+    models: Path, name: str, sentence: str
+) -> None:
+    """A model that does not exist, and a bare model, which has no examples."""
     publish_admission(models)
     place_bare(models, "simple", sum_and_difference())
 
@@ -83,8 +84,8 @@ def test_what_cannot_be_measured_is_told(models: Path, name: str, sentence: str)
     assert sentence in ended.stderr
 
 
-def test_a_folder_that_cannot_be_written_is_a_sentence(models: Path) -> None:
-    """Whoever may write everywhere is kept out by a folder under the unfinished file's name."""
+def test_a_folder_that_cannot_be_written_is_reported(models: Path) -> None:
+    """For root, which may write everywhere, a folder blocks the temporary file's name."""
     home = publish_admission(models).parent
     if os.geteuid() == 0:
         (home / ".tuning.json.unfinished").mkdir()
@@ -97,37 +98,37 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(models: Path) -> None:
     assert "The choice cannot be written" in ended.stderr
 
 
-def test_more_threads_have_to_be_worth_it() -> None:
-    """A tenth quicker is the least, by one row and by batches together."""
+def test_more_threads_are_chosen_only_if_they_are_a_tenth_faster() -> None:
+    """Single rows and batches are averaged."""
     one = [point("cpu", 1, 1, 1.0), point("cpu", 1, 8, 8.0)]
     little = [point("cpu", 2, 1, 0.98), point("cpu", 2, 8, 7.5)]
     much = [point("cpu", 2, 1, 0.9), point("cpu", 2, 8, 4.0)]
 
-    assert chosen([*one, *little], 0.0).threads == 1
-    assert chosen([*one, *much], 0.0).threads == 2
+    assert choose_tuning([*one, *little], 0.0).threads == 1
+    assert choose_tuning([*one, *much], 0.0).threads == 2
 
 
 def test_the_smallest_batch_that_gives_nearly_everything_is_chosen() -> None:
-    """Larger ones make callers wait for nothing."""
+    """Larger batches would only make clients wait longer."""
     curve = [point("cpu", 1, rows, 0.1 + 0.1 * rows) for rows in (1, 16, 32, 1024)]
 
-    assert chosen(curve, 0.0).max_batch_rows == 32
+    assert choose_tuning(curve, 0.0).max_batch_rows == 32
 
 
-def test_a_short_run_is_inline_beside_a_dear_hand_over() -> None:
-    """A run of a millisecond is not, whatever a hand-over costs here."""
+def test_a_run_is_inline_if_a_call_in_a_thread_is_expensive_compared_with_it() -> None:
+    """A run of a millisecond is batched, and one of 20 us is not."""
     quick, slow = [point("cpu", 1, 1, 0.02)], [point("cpu", 1, 1, 1.0)]
 
-    assert chosen(quick, 0.000_03).execution == "inline"
-    assert chosen(slow, 0.000_03).execution == "batched"
+    assert choose_tuning(quick, 0.000_03).execution == "inline"
+    assert choose_tuning(slow, 0.000_03).execution == "batched"
 
 
-def test_it_says_plainly_which_device_is_faster() -> None:
-    """Both ways, and why a device is missing."""
+def test_the_faster_device_is_named() -> None:
+    """For single rows and for batches, with the reason why a device is missing."""
     cpu = [point("cpu", 1, 1, 0.1), point("cpu", 1, 64, 6.4)]
     gpu = [point("cuda", 1, 1, 0.2), point("cuda", 1, 64, 0.64)]
 
-    assert list(compared([*cpu, *gpu], [Absent("tensorrt", "no driver")])) == [
+    assert list(compare_devices([*cpu, *gpu], [UnavailableDevice("tensorrt", "no driver")])) == [
         "One row: the CPU is 2.0 times as fast as cuda.",
         "Batches: cuda is 10.0 times as fast as the CPU.",
         "tensorrt was not measured: no driver.",
@@ -139,6 +140,6 @@ def test_the_published_schema_is_generated_from_the_class() -> None:
     assert (ROOT / "models/tuning.schema.json").read_text() == tuning_schema()
 
 
-def test_what_is_written_by_hand_may_be_short() -> None:
-    """Every field may be left out."""
+def test_all_fields_of_a_tuning_are_optional() -> None:
+    """A file written by hand may contain only the execution."""
     assert Tuning.model_validate_json('{"execution": "inline"}').threads is None

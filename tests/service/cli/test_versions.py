@@ -1,4 +1,4 @@
-"""Aliases by command: what each does and says, and that nothing is promised that cannot serve."""
+"""``onward publish``, ``rollback``, ``withdraw`` and ``versions``: their effects and messages."""
 
 import json
 from pathlib import Path
@@ -12,28 +12,28 @@ from tests.models import place_bare, publish_price, sum_and_difference
 
 
 def policy(models: Path) -> object:
-    """What the file says of versions and aliases."""
-    told = json.loads((models / "price" / POLICY).read_text())
-    return {key: told[key] for key in ("versions", "aliases") if key in told}
+    """Return the versions and the aliases in the policy."""
+    document = json.loads((models / "price" / POLICY).read_text())
+    return {key: document[key] for key in ("versions", "aliases") if key in document}
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What a command says that ends with 2."""
+def failing(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run a command that fails, and return its message."""
     assert onward(words) == 2
     return capsys.readouterr().err
 
 
 def test_an_alias_moves_and_goes_back(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each command says where the alias is and where it was."""
+    """Each message has the current and the previous version."""
     publish_price(models)
     publish_price(models)
-    where = ("--models", str(models))
+    options = ("--models", str(models))
 
     for words in (
-        ("publish", "price", "1", *where),
-        ("publish", "price", "2", "--alias", "stable", *where),
-        ("publish", "price", "2", *where),
-        ("rollback", "price", *where),
+        ("publish", "price", "1", *options),
+        ("publish", "price", "2", "--alias", "stable", *options),
+        ("publish", "price", "2", *options),
+        ("rollback", "price", *options),
     ):
         assert onward(words) == 0
 
@@ -44,23 +44,23 @@ def test_an_alias_moves_and_goes_back(models: Path, capsys: pytest.CaptureFixtur
         "price: alias stable points to version 1 again (before: version 2).",
     ]
     assert policy(models) == {"aliases": {"stable": {"version": 1, "before": []}}}
-    said = refused(capsys, "rollback", "price", *where)
-    assert said == (
+    message = failing(capsys, "rollback", "price", *options)
+    assert message == (
         "price: alias 'stable' points to version 1, and there is no earlier version to return to\n"
     )
 
 
-def test_an_alias_beside_no_stable_one_says_what_the_others_get(
+def test_without_a_stable_alias_the_message_says_which_version_serves(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A canary alone keeps nobody on the old version, and the command says so."""
+    """A canary alone does not keep other clients on the previous version."""
     publish_price(models)
-    where = ("--models", str(models))
+    options = ("--models", str(models))
 
-    assert onward(["publish", "price", "1", "--alias", "canary", *where]) == 0
+    assert onward(["publish", "price", "1", "--alias", "canary", *options]) == 0
     assert "Requests that name no version go to the newest" in capsys.readouterr().out
 
-    assert onward(["withdraw", "price", "--alias", "canary", *where]) == 0
+    assert onward(["withdraw", "price", "--alias", "canary", *options]) == 0
     assert "alias canary is removed; it pointed to version 1." in capsys.readouterr().out
     assert policy(models) == {"aliases": {}}
 
@@ -81,26 +81,26 @@ def test_an_alias_beside_no_stable_one_says_what_the_others_get(
         (("versions", "price", "1,7"), "no version '7'"),
     ],
 )
-def test_what_cannot_be_done_is_a_sentence(
+def test_an_invalid_command_is_reported(
     models: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], sentence: str
 ) -> None:
-    """Exit code 2, and nothing is written."""
+    """The exit status is 2, and nothing is written."""
     publish_price(models)
 
-    assert sentence in refused(capsys, *words, "--models", str(models))
+    assert sentence in failing(capsys, *words, "--models", str(models))
     assert not (models / "price" / POLICY).exists()
 
 
-def test_rollback_without_an_alias_returns_to_the_version_before(
+def test_rollback_without_an_alias_returns_to_the_previous_version(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The newest serves until then; each further rollback goes one version lower."""
+    """Before, the newest version serves; each rollback goes one version lower."""
     for _ in range(3):
         publish_price(models)
-    where = ("--models", str(models))
+    options = ("--models", str(models))
 
     for version in (2, 1):
-        assert onward(["rollback", "price", *where]) == 0
+        assert onward(["rollback", "price", *options]) == 0
         assert policy(models) == {"aliases": {"stable": {"version": version, "before": []}}}
 
     assert capsys.readouterr().out.splitlines() == [
@@ -109,10 +109,10 @@ def test_rollback_without_an_alias_returns_to_the_version_before(
     ]
 
 
-def test_rollback_leaves_the_version_that_really_serves(
+def test_rollback_starts_from_the_version_that_serves(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A newest version that is broken never served, so it is not what is left."""
+    """A newest version that is broken has never served, and is skipped."""
     for _ in range(3):
         folder = publish_price(models)
     (folder / MODEL).write_bytes(b"broken")
@@ -123,14 +123,14 @@ def test_rollback_leaves_the_version_that_really_serves(
 
 
 def test_versions_are_listed(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Newest first, with their aliases and the one that serves."""
+    """The list is sorted from the newest, and marks the version that serves."""
     publish_price(models)
     publish_price(models)
-    where = ("--models", str(models))
-    assert onward(["publish", "price", "1", *where]) == 0
+    options = ("--models", str(models))
+    assert onward(["publish", "price", "1", *options]) == 0
     capsys.readouterr()
 
-    assert onward(["versions", "price", *where]) == 0
+    assert onward(["versions", "price", *options]) == 0
 
     assert capsys.readouterr().out.splitlines() == [
         "VERSION  ALIASES",
@@ -142,29 +142,29 @@ def test_versions_are_listed(models: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_version_that_cannot_serve_gets_no_alias(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A bundle is read with every check before an alias names it; a bare model has a graph."""
+    """A bundle is verified before an alias points to it; a bare model must have a graph."""
     (publish_price(models) / MODEL).write_bytes(b"spoilt")
     place_bare(models, "bare", sum_and_difference())
     (models / "empty" / "1").mkdir(parents=True)
-    where = ("--models", str(models))
+    options = ("--models", str(models))
 
-    assert "price/1 cannot serve: model.onnx has 6" in refused(
-        capsys, "publish", "price", "1", *where
+    assert "price/1 cannot serve: model.onnx has 6" in failing(
+        capsys, "publish", "price", "1", *options
     )
-    assert "holds no model.onnx" in refused(capsys, "publish", "empty", "1", *where)
-    assert onward(["publish", "bare", "1", *where]) == 0
+    assert "holds no model.onnx" in failing(capsys, "publish", "empty", "1", *options)
+    assert onward(["publish", "bare", "1", *options]) == 0
 
 
-def test_a_policy_that_cannot_be_followed_is_not_overwritten(
+def test_an_invalid_policy_is_not_overwritten(
     models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What someone wrote by hand is theirs to fix."""
+    """It may have been written by hand, and its author has to fix it."""
     publish_price(models)
     (models / "price" / POLICY).write_text("{")
 
-    said = refused(capsys, "publish", "price", "1", "--models", str(models))
+    message = failing(capsys, "publish", "price", "1", "--models", str(models))
 
-    assert "price: policy.json is not valid" in said
+    assert "price: policy.json is not valid" in message
     assert (models / "price" / POLICY).read_text() == "{"
 
 
@@ -175,13 +175,13 @@ def test_a_policy_that_cannot_be_followed_is_not_overwritten(
 def test_the_versions_that_serve_are_chosen(
     models: Path, capsys: pytest.CaptureFixture[str], choice: str, written: object
 ) -> None:
-    """Aliases that are there stay."""
+    """Existing aliases are not changed."""
     publish_price(models)
     publish_price(models)
-    where = ("--models", str(models))
+    options = ("--models", str(models))
 
-    assert onward(["publish", "price", "1", *where]) == 0
-    assert onward(["versions", "price", choice, *where]) == 0
+    assert onward(["publish", "price", "1", *options]) == 0
+    assert onward(["versions", "price", choice, *options]) == 0
 
     assert "price: versions that serve: " in capsys.readouterr().out
     assert policy(models) == {

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.bundle.features import NumberFeature
-from service.codecs.csv_cells import UNREAD, CellReader, marks_of
+from service.codecs.csv_cells import INVALID, CellReader, marks_of
 from service.tabletext.cells import POINT, Numerals
 
 PRICE = NumberFeature(
@@ -30,13 +30,13 @@ def test_the_manifest_says_how_numbers_are_written() -> None:
 
     assert numbers[:3].tolist() == [1234.5, -7, 1234]
     assert all(map(math.isnan, numbers[3:5]))
-    assert numbers[5:].tolist() == [UNREAD, UNREAD]
+    assert numbers[5:].tolist() == [INVALID, INVALID]
 
 
 def test_a_feature_without_these_keys_takes_plain_numbers_alone() -> None:
     """Bundles need not say how tables write their values."""
     assert marks_of(PLAIN) is None
-    assert CellReader(PLAIN).numbers(["1.5", "$2", "1,234"]).tolist() == [1.5, UNREAD, UNREAD]
+    assert CellReader(PLAIN).numbers(["1.5", "$2", "1,234"]).tolist() == [1.5, INVALID, INVALID]
 
 
 @given(
@@ -57,6 +57,6 @@ def test_a_column_is_read_as_its_cells_are(
         if value is None:
             assert math.isnan(number)
         elif isinstance(value, str):
-            assert number == UNREAD or abs(number) > 3e38
+            assert number == INVALID or abs(number) > 3e38
         else:
             assert number == value

@@ -131,7 +131,7 @@ def test_models_without_intervals_say_so(models: Path, start: StartApp) -> None:
 
     assert value.status_code == label.status_code == 400
     assert "has no prediction intervals" in value.json()["error"]
-    assert "answers labels" in label.json()["error"]
+    assert "predicts class labels" in label.json()["error"]
 
 
 def tensors(rows: list[list[float]], **rest: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON

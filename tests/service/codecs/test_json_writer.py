@@ -6,9 +6,8 @@ import pytest
 
 from service.api.native.protocol import together
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
-from service.codecs.json_writer import answer_writer
-from service.codecs.options import USUAL
-from service.codecs.outputs import answers
+from service.codecs.json_writer import prediction_writer
+from service.codecs.outputs import DEFAULT_PARAMETERS, predictions
 
 ODD = ['a"b', "Tür 5%b", "\\", ""]
 OUTPUTS: dict[str, tuple[Output, int]] = {
@@ -47,12 +46,12 @@ def test_what_is_written_is_what_the_objects_say(name: str, rows: int, *, warned
     output, width = OUTPUTS[name]
     numbers = scores(rows, width)
     warnings = {0: ["beyond ü"], rows - 1: ["a", '"b"']} if warned else {}
-    objects = answers(output, numbers, USUAL)
+    objects = predictions(output, numbers, DEFAULT_PARAMETERS)
     for row, sentences in warnings.items():
         objects[row]["warnings"] = sentences
 
     for single in {False, rows == 1}:
-        written = answer_writer(output, "3").write(numbers, warnings, single=single)
+        written = prediction_writer(output, "3").write(numbers, warnings, single=single)
 
         expected = together(objects, {"model_version": "3"}, single=single)
         assert written == orjson.dumps(expected, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -64,7 +63,9 @@ def test_values_of_any_size_are_written_alike() -> None:
     ends = np.finfo(np.float32)
     numbers = np.array([[ends.max], [ends.tiny], [-ends.max], [1e16], [0.1], [-0.0]], np.float32)
 
-    written = answer_writer(output, "1").write(numbers, {}, single=False)
+    written = prediction_writer(output, "1").write(numbers, {}, single=False)
 
-    expected = together(answers(output, numbers, USUAL), {"model_version": "1"}, single=False)
+    expected = together(
+        predictions(output, numbers, DEFAULT_PARAMETERS), {"model_version": "1"}, single=False
+    )
     assert written == orjson.dumps(expected, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -118,7 +118,7 @@ def test_a_value_has_no_labels_to_choose_from(models: Path, start: StartApp) -> 
 
     answer = start().post("/models/price/predict?top=3", json={"size": 1})
 
-    assert "this model answers a value" in answer.json()["error"]
+    assert "this model predicts a value" in answer.json()["error"]
 
 
 def test_somebody_elses_parameter_is_left_alone(models: Path, start: StartApp) -> None:
@@ -142,7 +142,7 @@ def test_values_beyond_training_are_warned_of(models: Path, start: StartApp) -> 
 
     answers = start().post("/models/trained/predict", json=rows).json()["predictions"]
 
-    far = "Feature 'size' is {} m, and training saw only 1 to 2.1; the answer is a guess beyond it."
+    far = "Feature 'size' is {} m, and training saw only 1 to 2.1; the prediction is a guess."
     word = 'Feature \'colour\' is a word that training did not see; it saw "red", "green".'
     assert [answer.get("warnings") for answer in answers] == [
         None,

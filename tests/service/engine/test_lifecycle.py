@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.bundle.policy import Policy
-from service.bundle.policy_file import change_policy
+from service.bundle.policy import Policy, change_policy
 from service.bundle.store import MODEL
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
@@ -75,7 +74,7 @@ def play(
 
 def set_alias(models: Path, name: str, version: int) -> None:
     def moved(policy: Policy) -> Policy:
-        return policy.moved(name, version)
+        return policy.with_alias(name, version)
 
     change_policy(models / "price", moved)
 
@@ -235,7 +234,7 @@ def test_a_label_that_is_taken_away_is_removed(models: Path) -> None:
 
     async def scenario(service: Service) -> None:
         assert service.index == {"2": "READY", "1": "READY"}
-        change_policy(models / "price", partial(Policy.without, alias="canary"))
+        change_policy(models / "price", partial(Policy.without_alias, alias="canary"))
         await service.reconciler.refresh()
 
         assert service.index == {"2": "READY", "1": "UNAVAILABLE"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.bundle.policy import Choice, Latest
+from service.bundle.policy import Latest, VersionChoice
 from service.engine.repository import configured_labels, configured_versions
 
 CONFIG = 'output [ { name: "scores" dims: [ 3 ] label_filename: %s } ]'
@@ -112,7 +112,7 @@ def test_labels_belong_to_the_output_they_stand_under(tmp_path: Path, config: st
     ],
 )
 def test_the_versions_that_serve_elsewhere_serve_here(
-    tmp_path: Path, config: str, versions: Choice | None
+    tmp_path: Path, config: str, versions: VersionChoice | None
 ) -> None:
     """Triton's three policies in the ways that its files write them; what is none is left alone."""
     (tmp_path / "config.pbtxt").write_text(config)

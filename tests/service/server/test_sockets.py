@@ -1,4 +1,4 @@
-"""One port, and many that take callers from it."""
+"""One port whose connections several sockets and several workers accept."""
 
 import pickle
 import socket
@@ -7,45 +7,45 @@ from contextlib import ExitStack
 import pytest
 
 from service.errors import CannotStart
-from service.server.sockets import bound, port_of_workers, takers
+from service.server.sockets import accept_sockets, bind_socket, bind_workers_socket
 
 HOST = "127.0.0.1"
 
 
-def test_every_taker_takes_from_the_same_callers() -> None:
-    """Whoever calls the one port is met by whichever of them asks, and by one alone."""
+def test_all_accept_sockets_share_one_queue() -> None:
+    """A connection to the port is accepted by whichever socket accepts next."""
     with ExitStack() as stack:
-        listening = bound(HOST, 0)
-        several = [stack.enter_context(one) for one in takers(listening)]
+        listening = bind_socket(HOST, 0)
+        sockets = [stack.enter_context(each) for each in accept_sockets(listening)]
         listening.listen()
         address = listening.getsockname()
 
-        for taker in several:
-            caller = stack.enter_context(socket.create_connection(address))
-            met, place = taker.accept()
-            stack.enter_context(met)
-            assert place == caller.getsockname()
+        for accepting in sockets:
+            client = stack.enter_context(socket.create_connection(address))
+            connection, client_address = accepting.accept()
+            stack.enter_context(connection)
+            assert client_address == client.getsockname()
 
-    assert len(several) > 1
+    assert len(sockets) > 1
 
 
-def test_a_bound_port_refuses_callers_and_a_listening_one_other_servers() -> None:
-    """While models are loaded nobody is left waiting; afterwards nobody else gets the port."""
-    with bound(HOST, 0) as held:
-        port = held.getsockname()[1]
+def test_a_bound_port_rejects_connections_and_a_listening_one_other_servers() -> None:
+    """No client waits while models are loaded, and no other process can bind the port after."""
+    with bind_socket(HOST, 0) as listening:
+        port = listening.getsockname()[1]
 
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection((HOST, port))
-        held.listen()
+        listening.listen()
         with pytest.raises(CannotStart, match=f"Cannot listen on {HOST} port {port}"):
-            bound(HOST, port)
+            bind_socket(HOST, port)
 
 
-def test_callers_go_to_the_workers_that_listen() -> None:
-    """Refused before the first does; a worker that starts, or has died, leaves none waiting."""
+def test_connections_go_to_the_workers_that_listen() -> None:
+    """Workers that are starting or have died get none, and before the first all are rejected."""
     with ExitStack() as stack:
-        port = stack.enter_context(port_of_workers(HOST, 0))
-        # As each worker gets it.
+        port = stack.enter_context(bind_workers_socket(HOST, 0))
+        # Each worker gets a copy by pickling.
         first, second = (stack.enter_context(pickle.loads(pickle.dumps(port))) for _ in range(2))  # noqa: S301 - made here
         address = port.getsockname()
 

@@ -216,7 +216,7 @@ def test_a_worker_that_hangs_is_replaced_and_the_log_says_why(models: Path) -> N
         service.until_said("Application startup complete", 3)
 
         assert hanging not in service.workers
-        assert f"worker={hanging} reason='it did not answer its health checks'" in service.said
+        assert f"worker={hanging} reason='it did not respond to its health checks'" in service.said
 
 
 def test_a_worker_that_is_killed_is_replaced_and_the_log_says_by_what(models: Path) -> None:

@@ -7,11 +7,11 @@ from sklearn.metrics import f1_score
 from training.evaluation.metrics import (
     baseline_predictions,
     calibration_error,
-    choose_threshold,
     class_metrics,
     measure,
     regression_metrics,
 )
+from training.model.thresholds import choose_threshold
 from training.recipe.loader import read_recipe
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from training.data.sources import Folders
 from training.evaluation.baselines import BARS, CHECKS, trial_of
+from training.evaluation.published import open_model
 from training.evaluation.results import results_page
-from training.export.published import open_model
 from training.recipe.loader import read_recipe, recipe_names
 from training.run import run
 

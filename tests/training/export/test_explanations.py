@@ -119,7 +119,7 @@ def test_what_the_features_add_is_the_score_of_the_graph(
     predictions = graph.predict(np.array(rows, dtype=np.float32))
     reasons = outcome.manifest.reasons
     assert reasons is not None
-    sums = [[reasons.of(row, k) for k in range(predictions.shape[1])] for row in rows]
+    sums = [[reasons.explain(row, k) for k in range(predictions.shape[1])] for row in rows]
     for one in (found for row in sums for found in row):
         assert one.score == one.base + sum(one.contributions)
     scores = np.array([[found.score for found in row] for row in sums])

@@ -9,8 +9,7 @@ from torch import nn
 from training.data.table import Float32s
 from training.export.folding import folded
 from training.export.onnx_export import export
-from training.model.networks import Ensemble
-from training.model.predictor import Predictor
+from training.model.networks import Ensemble, Predictor
 from training.model.preprocessing import Imputer, Preprocessing, Scaler
 from training.onnx_files import Graph
 

@@ -13,7 +13,7 @@ from training.errors import ExportError
 from training.export import manifest as describe
 from training.export.onnx_export import example_rows, export, verify
 from training.learn import learn
-from training.model.predictor import Predictor
+from training.model.networks import Predictor
 from training.onnx_files import Graph
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Recipe

@@ -22,12 +22,12 @@ from service.bundle.manifest import (
     SplitSizes,
     task_of,
 )
-from training.evaluation.calibration import low_confidence_metrics
-from training.evaluation.metrics import class_metrics, confidence, decide, probabilities
+from training.evaluation.metrics import class_metrics, low_confidence_metrics
 from training.export import manifest as describe
 from training.fit import History
 from training.images.dataset import ImageSet
 from training.images.folder import LeftOut
+from training.model.thresholds import class_probabilities, confidence, predicted_labels
 from training.recipe.image import ImageRecipe
 from training.report import images as report
 
@@ -108,8 +108,8 @@ class Scene:
 
 def _evaluation(tested: report.TestedImages) -> Evaluation:
     target, predictions, labels = tested.images.target, tested.predictions, tested.images.labels
-    shares = probabilities(predictions)
-    found = class_metrics(target, shares, decide(predictions, 0.5), labels)
+    shares = class_probabilities(predictions)
+    found = class_metrics(target, shares, predicted_labels(predictions, 0.5), labels)
     seen = confidence(target.astype(np.float64), predictions, 0.5)
     found |= low_confidence_metrics(*seen, _UNSURE_BELOW)
     even = np.full(shares.shape, 1 / len(labels))
@@ -197,7 +197,7 @@ def test_the_metrics_of_each_class_are_the_manifests() -> None:
 def test_the_commonest_confusion_is_named_first() -> None:
     """The table of confused classes begins with the largest number beside the diagonal."""
     scene = Scene()
-    target, said = scene.tested.images.target, decide(scene.tested.predictions, 0.5)
+    target, said = scene.tested.images.target, predicted_labels(scene.tested.predictions, 0.5)
     times = {
         (scene.labels[a], scene.labels[b]): int(((target == a) & (said == b)).sum())
         for a, b in np.ndindex(3, 3)

@@ -134,7 +134,7 @@ def test_the_decimal_mark_can_be_said(post: Post) -> None:
     assert doubtful.status_code == 400
     assert doubtful.json()["error"] == (
         'Line 2: "1.500" may be 1.500 or 1500. Say which mark the decimals have by the parameter '
-        "decimal=point or decimal=comma; nothing may part the thousands."
+        "decimal=point or decimal=comma; nothing may separate the thousands."
     )
     assert [row["value"] for row in point] == ["3.0", "4.5"]
 
@@ -240,7 +240,7 @@ def test_a_quote_that_is_never_closed_costs_its_own_line(post: Post) -> None:
 
     assert [row["value"] for row in answers] == ["", "4.0", "6.0", "", "10.0"]
     assert answers[3]["error"] == (
-        "Line 5: a quote stands inside a cell in quotes; write it twice there."
+        "Line 5: a quote is inside a cell in quotes; write it twice there."
     )
     assert errors_of(post("price", 'note,size\nplain,2\n"open,1\nlast,5\n')) == [
         "",

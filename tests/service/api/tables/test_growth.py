@@ -15,8 +15,8 @@ from service.bundle.features import FeaturesInput
 from service.codecs.csv_header import open_csv
 from service.codecs.csv_reader import Lines, Records
 from service.codecs.features import FeatureCodec
-from service.codecs.ndjson_reader import JsonRows
-from service.codecs.row_batch import Reader
+from service.codecs.ndjson import NdjsonReader
+from service.codecs.row_batch import TableReader
 from service.errors import InvalidRequest
 from tests.models import mixed_features, number
 
@@ -91,49 +91,49 @@ NDJSON: dict[str, Make] = {
 }
 
 
-def csv_reader(sample: bytes, codec: FeatureCodec = CODEC) -> Reader:
+def csv_reader(sample: bytes, codec: FeatureCodec = CODEC) -> TableReader:
     """A reader of a table that begins so."""
     return open_csv(sample, codec, whole=False, longest=LONGEST)[0]
 
 
-def json_reader(sample: bytes) -> Reader:
+def json_reader(sample: bytes) -> TableReader:
     """A reader of newline-delimited JSON that begins so."""
-    reader = JsonRows(CODEC, LONGEST)
+    reader = NdjsonReader(CODEC, LONGEST)
     reader.feed(sample)
     return reader
 
 
-def longest_block(reader: Reader) -> tuple[float, int]:
-    """Read what has arrived; the seconds of the slowest block, and the number of rows."""
+def slowest_batch(reader: TableReader) -> tuple[float, int]:
+    """Read the rows that have arrived; return the seconds of the slowest batch, and all rows."""
     slowest, rows = 0.0, 0
     while True:
         started = time.thread_time()
-        block = reader.take(MOST_ROWS)
-        if block is None:
+        batch = reader.take(MOST_ROWS)
+        if batch is None:
             return slowest, rows
         slowest = max(slowest, time.thread_time() - started)
-        rows += len(block.lines)
+        rows += len(batch.line_numbers)
 
 
-def seconds(open_reader: Callable[[bytes], Reader], table: bytes, piece: int) -> float:
+def seconds(open_reader: Callable[[bytes], TableReader], table: bytes, piece: int) -> float:
     """CPU time of reading a whole table in pieces of this size."""
     started = time.thread_time()
     try:
         # The first line is waited for.
         first = max(piece, table.find(b"\n") + 1 or len(table))
         reader = open_reader(table[:first])
-        longest_block(reader)
+        slowest_batch(reader)
         for at in range(first, len(table), piece):
             reader.feed(table[at : at + piece])
-            longest_block(reader)
+            slowest_batch(reader)
         reader.end()
-        longest_block(reader)
+        slowest_batch(reader)
     except InvalidRequest:
         pass
     return time.thread_time() - started
 
 
-def grows_linearly(open_reader: Callable[[bytes], Reader], make: Make, piece: int) -> bool:
+def grows_linearly(open_reader: Callable[[bytes], TableReader], make: Make, piece: int) -> bool:
     """Whether each size takes at most so many times as long as the size before."""
     before = math.inf
     for size in SIZES:
@@ -188,54 +188,54 @@ def test_records_are_those_of_the_csv_module(separator: str, texts: list[str]) -
     records = Records(lines, separator).take(100)
 
     if expected is None:
-        assert any(record.fault for record in records)
+        assert any(record.error for record in records)
     else:
         assert [record.cells for record in records] == expected
 
 
-def test_a_block_of_wrong_rows_is_small() -> None:
-    """Rows that take long because they are wrong do not make a block take long."""
+def test_a_batch_with_invalid_rows_is_small() -> None:
+    """Invalid rows take longer, but not the batch that they are in."""
     good = csv_reader(HEADER + b"1,2,true,north,red\n" * MOST_ROWS)
     wrong = csv_reader(HEADER + b"x,y,z,w,v\n" * MOST_ROWS)
     short = csv_reader(HEADER + b"1\n" * MOST_ROWS)
     objects = json_reader(b"{}\n" * MOST_ROWS)
 
-    longest, rows = longest_block(good)
+    longest, rows = slowest_batch(good)
 
     assert rows == MOST_ROWS
     for reader in (wrong, short, objects):
-        slowest, rows = longest_block(reader)
+        slowest, rows = slowest_batch(reader)
         assert rows == MOST_ROWS
-        # Read as one block they take a hundred times as long as the good ones.
+        # In one batch they would take a hundred times as long as the valid ones.
         assert slowest < 20 * longest
 
 
-def test_rows_keep_their_lines_and_order_where_blocks_end_early() -> None:
-    """Wrong rows, short rows, empty lines and records of several lines, one after the other."""
+def test_rows_have_their_line_numbers_and_order_where_batches_end_early() -> None:
+    """Invalid rows, short rows, empty lines and records of several lines, in turn."""
     kinds = cycle([b"1,2,true,north,red", b"x", b"", b'"a\nb",2,true,north,red', b"1,x,true,n,r"])
     table = b"\n".join(next(kinds) for _ in range(2000))
     reader = csv_reader(HEADER + table)
     reader.end()
     lines: list[int] = []
-    faults = 0
+    errors = 0
 
-    while (block := reader.take(MOST_ROWS)) is not None:
-        lines += block.lines
-        faults += len(block.faults)
+    while (batch := reader.take(MOST_ROWS)) is not None:
+        lines += batch.line_numbers
+        errors += len(batch.errors)
 
     # A group of five takes six lines, of which the third is empty.
     expected = [2 + 6 * group + at for group in range(400) for at in (0, 1, 3, 5)]
     assert lines == expected
-    assert faults == 1200
+    assert errors == 1200
 
 
 def test_a_row_that_lacks_hundreds_of_features_has_a_short_error() -> None:
-    """A row of two bytes does not make an answer of a hundred sentences."""
-    reader = JsonRows(WIDE, LONGEST)
+    """A row of two bytes does not make a response of a hundred messages."""
+    reader = NdjsonReader(WIDE, LONGEST)
     reader.feed(b"{}\n")
 
-    block = reader.take(1)
+    batch = reader.take(1)
 
-    assert block is not None
-    assert len(block.faults[0].problems) == 10
-    assert block.faults[0].sentence.endswith("And 290 more problems.")
+    assert batch is not None
+    assert len(batch.errors[0].problems) == 10
+    assert batch.errors[0].message.endswith("And 290 more problems.")

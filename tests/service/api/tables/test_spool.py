@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.native.spool import Spool
+from service.api.native.tables import Spool
 from service.errors import SpoolFull
 from service.limits import Quota
 from tests.processes import ROOT
@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_written_is_one_clients_trouble(tmp_path: Path) 
 FULL_DISK = """
 import asyncio, resource
 from itertools import count
-from service.api.native.spool import Spool
+from service.api.native.tables import Spool
 from service.errors import SpoolFull
 from service.limits import Quota
 

@@ -7,7 +7,7 @@ from onnx import ModelProto, NodeProto, TensorProto, compose, helper, numpy_help
 
 from service.bundle.features import INPUT_NAME
 from training.errors import ImportRejected
-from training.importing.graph import WORDS, ForeignGraph, OutputMapping
+from training.export.foreign_graph import STRING_TYPE, ForeignGraph, OutputMapping
 from training.onnx_files import Array, strip
 from training.recipe.table import Feature
 
@@ -89,7 +89,7 @@ def _feed(builder: GraphBuilder, foreign: ForeignGraph, columns: Sequence[Featur
     for known in foreign.inputs:
         end = start + (known.width or len(columns))
         target = _PREFIX + known.name
-        if known.type == WORDS:
+        if known.type == STRING_TYPE:
             words = [
                 _word(builder, _columns(builder, start + k, start + k + 1), column.categories)
                 for k, column in enumerate(columns[start:end])

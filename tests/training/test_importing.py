@@ -36,7 +36,7 @@ from service.bundle.store import read_bundle
 from training.__main__ import main
 from training.data.table import Float32s
 from training.errors import ImportRejected, RecipeError
-from training.importing.importing import Imported, import_model
+from training.importing import Imported, import_model
 from training.onnx_files import Graph
 
 _IRIS = load_iris()

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from service.server.open_files import available_connections
+from service.server.connections import available_connections
 from tests.models import publish_price
 from tests.processes import ROOT, served
 
@@ -31,7 +31,7 @@ def test_connections_leave_files_for_everything_else() -> None:
     """With few files, there are few connections, but always one."""
     program = (
         "import resource\n"
-        "from service.server.open_files import available_connections\n"
+        "from service.server.connections import available_connections\n"
         "_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
         "for files in (64, 128, 1000):\n"
         "    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))\n"

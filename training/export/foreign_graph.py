@@ -21,8 +21,8 @@ _NUMBERS: dict[int, type[np.generic]] = {
     TensorProto.INT64: np.int64,
     TensorProto.BOOL: np.bool_,
 }
-WHOLE = (TensorProto.INT32, TensorProto.INT64)
-WORDS = TensorProto.STRING
+INTEGER_TYPES = (TensorProto.INT32, TensorProto.INT64)
+STRING_TYPE = TensorProto.STRING
 _CLASSES = ("classlabels_strings", "classlabels_int64s", "classlabels_ints")
 _NEAR_ONE = 1e-3
 
@@ -99,7 +99,7 @@ class ForeignGraph:
 
 
 def _as_fed(part: Float32s, kind: int, columns: Sequence[Feature]) -> Array:
-    if kind != WORDS:
+    if kind != STRING_TYPE:
         return part.astype(_NUMBERS[kind])
     fed = np.empty(part.shape, dtype=object)
     for k, column in enumerate(columns):
@@ -110,7 +110,7 @@ def _as_fed(part: Float32s, kind: int, columns: Sequence[Feature]) -> Array:
 
 def _input(value: onnx.ValueInfoProto) -> ForeignInput:
     tensor = value.type.tensor_type
-    if tensor.elem_type not in _NUMBERS and tensor.elem_type != WORDS:
+    if tensor.elem_type not in _NUMBERS and tensor.elem_type != STRING_TYPE:
         kind = TensorProto.DataType.Name(tensor.elem_type).lower()
         raise ImportRejected(
             f"its input {value.name!r} is of type {kind}; table columns are numbers, "

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from training.evaluation.calibration import choose_low_confidence, low_confidence_metrics
+from training.evaluation.metrics import low_confidence_metrics
+from training.model.thresholds import choose_low_confidence
 
 
 def predictions(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

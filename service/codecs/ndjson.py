@@ -1,0 +1,224 @@
+"""Tables of newline-delimited JSON: rows read in batches, and predictions written as JSON."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+
+import numpy as np
+import orjson
+
+from service.bundle.manifest import Output
+from service.codecs.csv_reader import Lines
+from service.codecs.features import FeatureCodec
+from service.codecs.messages import error_document
+from service.codecs.outputs import JsonObject, Parameters, predictions
+from service.codecs.row_batch import Matrix, RowBatch, RowError
+from service.engine.dtypes import Array
+from service.errors import InvalidRequest
+from service.filetypes import recognised
+
+# Rows that are decoded one by one, because one of them is invalid, take much longer.
+_MOST_SINGLE_ROWS = 64
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
+
+
+def open_ndjson(sample: bytes, codec: FeatureCodec, *, whole: bool, longest: int) -> "NdjsonReader":
+    """Check the beginning of a table before anything is scored, and return its reader.
+
+    Args:
+        sample: the first bytes.
+        codec: of the model.
+        whole: whether the sample is the whole table.
+        longest: characters of a line.
+
+    Raises:
+        InvalidRequest: the table is empty, or a file of another type.
+        RecordTooLarge: the first line is longer than allowed.
+    """
+    example = orjson.dumps(codec.example).decode()
+    if whole and not sample.strip():
+        raise InvalidRequest(f"The body is empty. Send one object a line, for example {example}")
+    if (kind := recognised(sample)) is not None:
+        raise InvalidRequest(f"The body is {kind}. Send one object a line, for example {example}")
+    reader = NdjsonReader(codec, longest)
+    reader.feed(sample)
+    reader.require_first()
+    return reader
+
+
+class NdjsonReader:
+    """Reads one row a line: an object by feature name, or an array in the order of the features.
+
+    Args:
+        codec: of the model.
+        longest: characters of a line.
+    """
+
+    def __init__(self, codec: FeatureCodec, longest: int) -> None:
+        self._codec = codec
+        self._lines = Lines("utf-8-sig", longest)
+        # Smaller after invalid rows, because the valid rows of their batch are decoded twice.
+        self._most_rows = _MOST_SINGLE_ROWS
+        self._example = orjson.dumps(codec.example).decode()
+
+    @property
+    def next_line(self) -> int:
+        """The number of the next line to read, from 1."""
+        return self._lines.taken + 1
+
+    def feed(self, data: bytes) -> None:
+        """Append bytes that have arrived."""
+        self._lines.feed(data)
+
+    def require_first(self) -> None:
+        """Raise `RecordTooLarge` if the first line is longer than allowed."""
+        self._lines.require_next()
+
+    def end(self) -> None:
+        """Mark the end of the table."""
+        self._lines.end()
+
+    def take(self, most: int) -> RowBatch | None:
+        """Return the next complete rows, at most ``most``; None if there is none yet.
+
+        Raises:
+            RecordTooLarge: the next row is longer than allowed.
+        """
+        if not self._lines.waiting:
+            self._lines.require_next()
+            return None
+        most = min(most, self._most_rows)
+        line_numbers, texts = self._waiting(most)
+        try:
+            batch = RowBatch(self._decode(texts), {}, line_numbers)
+            self._most_rows = 2 * most
+        except InvalidRequest:
+            most = self._most_rows = min(most, _MOST_SINGLE_ROWS)
+            batch = self._decode_singly(*self._waiting(most))
+        self._lines.take(most)
+        return batch
+
+    def _waiting(self, most: int) -> tuple[Sequence[int], Sequence[str]]:
+        """Return numbers and texts of the next lines that are not empty, of at most ``most``."""
+        waiting = zip(count(self.next_line), self._lines.waiting[:most])
+        numbered = [(number, text) for number, text in waiting if text.strip()]
+        return [number for number, _ in numbered], [text for _, text in numbered]
+
+    def _decode_singly(self, line_numbers: Sequence[int], texts: Sequence[str]) -> RowBatch:
+        matrix = np.zeros((len(texts), len(self._codec.features)), np.float32)
+        errors = {}
+        for row, text in enumerate(texts):
+            try:
+                matrix[row] = self._decode([text])[0]
+            except InvalidRequest as error:
+                errors[row] = RowError.of(error, f"Line {line_numbers[row]}")
+        return RowBatch(matrix, errors, line_numbers)
+
+    def _decode(self, texts: Sequence[str]) -> Matrix:
+        """Return the rows of complete lines as ``[rows, columns]``.
+
+        Raises:
+            InvalidRequest: a line is not JSON, or not a row of this model.
+        """
+        try:
+            rows = list(map(orjson.loads, texts))
+        except orjson.JSONDecodeError as error:
+            raise InvalidRequest(
+                f"The line is not JSON: {error}. Send one object a line, for example "
+                f"{self._example}"
+            ) from None
+        if not rows:
+            return np.empty((0, len(self._codec.features)), np.float32)
+        return self._codec.rows(rows)
+
+
+class NdjsonWriter:
+    """Writes one prediction a line, or the error of the row.
+
+    Args:
+        output: of the model.
+        parameters: of the request.
+    """
+
+    media_type = "application/x-ndjson"
+
+    def __init__(self, output: Output, parameters: Parameters) -> None:
+        self._output = output
+        self._parameters = parameters
+
+    def start(self) -> bytes:
+        """Return nothing: the first line is a row."""
+        return b""
+
+    def write(self, batch: RowBatch, scores: Array, warnings: Mapping[int, Sequence[str]]) -> bytes:
+        """Return the rows of a batch.
+
+        Args:
+            batch: rows of the table.
+            scores: the graph's output for the rows without an error, ``[rows, columns]``.
+            warnings: by row of the batch.
+        """
+        return b"".join(
+            orjson.dumps(row, option=_NUMPY | orjson.OPT_APPEND_NEWLINE)
+            for row in self._rows(batch, scores, warnings)
+        )
+
+    def write_error(self, error: RowError) -> bytes:
+        """Return a last line with the reason why no further row was scored."""
+        return orjson.dumps(_error_object(error), option=orjson.OPT_APPEND_NEWLINE)
+
+    def end(self) -> bytes:
+        """Return nothing: the last line is a row."""
+        return b""
+
+    def _rows(
+        self, batch: RowBatch, scores: Array, warnings: Mapping[int, Sequence[str]]
+    ) -> Iterator[JsonObject]:
+        """Yield one object for each row of a batch."""
+        predicted = iter(predictions(self._output, scores, self._parameters) if len(scores) else ())
+        for row in range(len(batch.line_numbers)):
+            if row in batch.errors:
+                yield _error_object(batch.errors[row])
+                continue
+            prediction = next(predicted)
+            if row in warnings and self._parameters.warnings is not False:
+                prediction["warnings"] = warnings[row]
+            yield prediction
+
+
+class JsonDocumentWriter(NdjsonWriter):
+    """Writes ``{"predictions": [...]}``, the response to rows that are posted as JSON."""
+
+    media_type = "application/json"
+
+    def __init__(self, output: Output, parameters: Parameters, version: str) -> None:
+        super().__init__(output, parameters)
+        self._version = version
+        self._separator = b""
+
+    def start(self) -> bytes:
+        """Return the document up to the first prediction."""
+        return b'{"predictions":['
+
+    def write(self, batch: RowBatch, scores: Array, warnings: Mapping[int, Sequence[str]]) -> bytes:
+        """Return the rows of a batch; the arguments are those of `NdjsonWriter.write`."""
+        rows = self._rows(batch, scores, warnings)
+        return self._join([orjson.dumps(row, option=_NUMPY) for row in rows])
+
+    def write_error(self, error: RowError) -> bytes:
+        """Return a last item with the reason why no further row was scored."""
+        return self._join([orjson.dumps(_error_object(error))])
+
+    def end(self) -> bytes:
+        """Return the rest of the document."""
+        return b"]," + orjson.dumps({"model_version": self._version})[1:]
+
+    def _join(self, items: Sequence[bytes]) -> bytes:
+        if not items:
+            return b""
+        text = self._separator + b",".join(items)
+        self._separator = b","
+        return text
+
+
+def _error_object(error: RowError) -> JsonObject:
+    return error_document(error.message, error.code, error.problems)

@@ -1,1 +1,0 @@
-"""Import ONNX models of other libraries as bundles."""

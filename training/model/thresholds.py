@@ -1,0 +1,136 @@
+"""From probabilities to labels: decision threshold, low-confidence threshold and temperature.
+
+Thresholds and temperature are chosen on the validation set.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import minimize_scalar
+from sklearn import metrics
+from torch import Tensor
+from torch.nn import functional
+
+from training.data.table import Float32s, Floats
+
+Ints = npt.NDArray[np.intp]
+Positions = npt.NDArray[np.int64]
+Truths = npt.NDArray[np.bool_]
+
+MIN_RATIO = 3.0
+"""The default minimum error rate of unsure predictions, relative to the others."""
+_MAX_UNSURE = 0.2
+_MIN_WRONG = 5
+_LOG_TEMPERATURES = (-3.0, 3.0)
+
+
+def class_probabilities(predictions: Float32s) -> Floats:
+    """Return ``[rows, labels]``, also for two labels; each row sums to one in float64."""
+    shares = predictions.astype(np.float64)
+    if shares.shape[1] == 1:
+        return np.hstack([1 - shares, shares])
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+
+def predicted_labels(predictions: Float32s, threshold: float) -> Ints:
+    """Return the position of the label that each row is predicted to have, ``[rows]``.
+
+    Args:
+        predictions: ``[rows, outputs]`` as the graph returns them.
+        threshold: of two labels, the second is predicted at or above this probability.
+    """
+    if predictions.shape[1] == 1:
+        return (predictions[:, 0] >= np.float32(threshold)).astype(np.intp)
+    return np.asarray(predictions.argmax(axis=1), dtype=np.intp)
+
+
+def confidence(
+    target: Floats | Positions, predictions: Float32s, threshold: float
+) -> tuple[Float32s, Truths]:
+    """Return the probability of each row's predicted label, and whether that label is true.
+
+    Args:
+        target: ``[rows]``, label positions.
+        predictions: ``[rows, outputs]`` as the graph returns them.
+        threshold: of two labels, the second is predicted at or above this probability.
+    """
+    predicted = predicted_labels(predictions, threshold)
+    shares = np.hstack([1 - predictions, predictions]) if predictions.shape[1] == 1 else predictions
+    return shares[np.arange(len(shares)), predicted], predicted == target.astype(np.intp)
+
+
+def choose_threshold(rule: str | float, target: Floats, predictions: Float32s) -> float:
+    """Choose the decision threshold of a recipe.
+
+    Args:
+        rule: a number; ``half``; ``f1`` for the highest F1 score; or ``youden`` for the highest
+            TPR - FPR (Youden, 1950).
+        target: ``[rows]`` of the validation set; if empty, the threshold is one half.
+        predictions: ``[rows, 1]``.
+    """
+    if not isinstance(rule, str):
+        return rule
+    if rule == "half" or len(set(target)) < 2:  # noqa: PLR2004 - both labels are needed to choose
+        return 0.5
+    if rule == "youden":
+        fpr, tpr, thresholds = metrics.roc_curve(target, predictions[:, 0])
+        best = thresholds[np.argmax(tpr - fpr)]
+    else:
+        precision, recall, thresholds = metrics.precision_recall_curve(target, predictions[:, 0])
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        best = thresholds[np.argmax(f1[:-1])]
+    return float(np.clip(best, 0.0, 1.0))
+
+
+def choose_low_confidence(
+    confidence: npt.NDArray[np.floating], correct: Truths, min_ratio: float = MIN_RATIO
+) -> float | None:
+    """Choose the probability below which a prediction is unsure; None if none is useful.
+
+    The threshold maximizes Youden's index (1950), the share of wrong predictions that are marked
+    minus the share of correct ones, among the thresholds that mark at most a fifth of the
+    predictions and whose unsure predictions are wrong at least `min_ratio` times as often as the
+    others.
+
+    Args:
+        confidence: ``[rows]``, the probability of the predicted label.
+        correct: ``[rows]``, whether that label is true, on the validation set; with fewer than
+            five wrong predictions there is no threshold.
+        min_ratio: the minimum error rate of unsure predictions, relative to the others.
+    """
+    wrong_in_total = int((~correct).sum())
+    if wrong_in_total < _MIN_WRONG:
+        return None
+    order = np.argsort(confidence, kind="stable")
+    ascending, wrong = confidence[order].astype(np.float64), ~correct[order]
+    # Candidates mark the first k predictions, 0 < k < rows, if the next one is more probable.
+    flagged = np.flatnonzero(np.diff(ascending) > 0) + 1
+    caught = np.cumsum(wrong)[flagged - 1]
+    rows = len(correct)
+    # Counts one more wrong prediction among the others, so that zero observed is not zero.
+    ratio = (caught / flagged) / ((wrong_in_total - caught + 1) / (rows - flagged + 1))
+    index = caught / wrong_in_total - (flagged - caught) / max(rows - wrong_in_total, 1)
+    allowed = (ratio >= min_ratio) & (flagged <= _MAX_UNSURE * rows)
+    if not allowed.any():
+        return None
+    k = flagged[np.argmax(np.where(allowed, index, -np.inf))]
+    return float((ascending[k - 1] + ascending[k]) / 2)
+
+
+def choose_temperature(scores: Tensor, target: Positions) -> float:
+    """Choose the temperature with the lowest cross-entropy (Guo et al., 2017).
+
+    Args:
+        scores: ``[images, outputs]`` of the validation set.
+        target: ``[images]``, positions of labels.
+    """
+    labels = torch.from_numpy(target)
+
+    def cross_entropy(log_temperature: float) -> float:
+        scaled = scores.double() / np.exp(log_temperature)
+        if scores.shape[1] == 1:
+            return functional.binary_cross_entropy_with_logits(scaled[:, 0], labels.double()).item()
+        return functional.cross_entropy(scaled, labels).item()
+
+    best = minimize_scalar(cross_entropy, bounds=_LOG_TEMPERATURES, method="bounded")
+    return float(np.exp(best.x))
