@@ -7,8 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from service.api.body import JSON
-from service.api.health import json_response
+from service.api.body import JSON, json_response
 from service.api.inference_service import InferenceService
 from service.api.routing import OptionalLabel, OptionalVersion
 from service.api.schemas import MODEL_ERRORS, PREDICTION_ERRORS, Schema, header, returns

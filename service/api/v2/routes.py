@@ -5,8 +5,8 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.api.body import read_body
-from service.api.health import add_health, json_response
+from service.api.body import json_response, read_body
+from service.api.health import add_health
 from service.api.inference_service import InferenceService
 from service.api.middleware import quotas_of
 from service.api.routing import OptionalName, OptionalVersion
