@@ -21,7 +21,7 @@ from service.api.body import (
     MIN_COMPRESSED_BYTES,
     SMALL_BODY_BYTES,
     RequestHead,
-    compressed,
+    compress,
     is_accepted,
     is_quick_to_decode,
 )
@@ -221,7 +221,7 @@ class Inference(Generic[Context]):
         encoded = self.protocol.encode(self.endpoint, outputs, self._context)
         accepted = self.head.accept_encoding
         if accepted is not None and len(encoded.content) >= MIN_COMPRESSED_BYTES:
-            content, headers = compressed(encoded.content, accepted)
+            content, headers = compress(encoded.content, accepted)
             encoded = EncodedBody(content, encoded.media_type, {**encoded.headers, **headers})
         self._encode_seconds = perf_counter() - started
         return encoded

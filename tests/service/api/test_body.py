@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.body import compressed
+from service.api.body import compress
 from tests.conftest import StartApp
 from tests.models import publish_price
 from tests.service.api.test_nonsense import assert_contract
@@ -80,7 +80,7 @@ def test_a_body_of_many_pieces_is_read_in_their_order(models: Path, start: Start
 )
 def test_an_answer_is_packed_as_the_caller_accepts(accepted: str, encoding: str | None) -> None:
     """A weight of nothing, however it is written, and one that is no number accept nothing."""
-    content, headers = compressed(CONTENT, accepted)
+    content, headers = compress(CONTENT, accepted)
 
     assert headers.get("content-encoding") == encoding
     unpacked = {"gzip": zlib.decompressobj(31), "deflate": zlib.decompressobj()}

@@ -101,8 +101,8 @@ def test_one_score_an_example_is_one_class(models: Path, start: StartApp) -> Non
     [
         ("admission:regress", "Model 'admission' is a binary model, which cannot regress"),
         ("price:classify", "Model 'price' is a regression model, which cannot classify"),
-        ("simple:classify", "answers no floating-point numbers"),
-        ("square:classify", "answers an array of shape [1, 2, 2], not a row of scores for each"),
+        ("simple:classify", "has no floating-point output"),
+        ("square:classify", "predicts an array of shape [1, 2, 2], not a row of scores for each"),
         ("square:regress", "not one number for each of 1 examples"),
     ],
 )

@@ -62,7 +62,7 @@ DOCUMENTS: list[tuple[Any, str]] = [
     ({"inputs": [tensor("INPUT0", data=[None] * 16), RIGHT]}, "not all INT32"),
     ({"inputs": [tensor("INPUT0", data="1" * 16), RIGHT]}, "data must be a list"),
     ({"inputs": [tensor("INPUT0", data=5), RIGHT]}, "data must be a list, got 5"),
-    ({"inputs": [tensor("INPUT0"), RIGHT], "model_name": "other"}, "the path asks 'simple'"),
+    ({"inputs": [tensor("INPUT0"), RIGHT], "model_name": "other"}, "the path has 'simple'"),
     ({"inputs": [tensor("INPUT0"), RIGHT], "model_name": 7}, "'model_name' is 7"),
     (
         {"inputs": [tensor("INPUT0"), RIGHT], "parameters": {"binary_data_output": "yes"}},
