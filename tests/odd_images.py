@@ -4,6 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,11 @@ class Odd:
     tolerance: int = _EXACT
 
 
-def odd_images() -> list[Odd]:
+@cache
+def odd_images() -> tuple[Odd, ...]:
     """Good files of every format, mode, size and orientation that is read."""
     made = [*_turned(), *_modes(), *_packings(), *_frames(), *_oddities()]
-    return list({one.content: one for one in made}.values())
+    return tuple({one.content: one for one in made}.values())
 
 
 def broken_images() -> Iterator[tuple[str, bytes]]:

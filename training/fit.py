@@ -21,7 +21,7 @@ from training.recipe.table import Training
 
 _NO_IMPROVEMENT = 1e-10
 """Relative; a smaller change is rounding."""
-_WORTH_DIVIDING = 1_000_000
+_MIN_PARALLEL_PRODUCTS = 1_000_000
 """Multiplications in a step, from which a second thread helps; measured on two cores."""
 
 
@@ -69,7 +69,7 @@ def fit(
     optimizer = build_optimizer(plan, network)
     schedule = build_schedule(plan, optimizer, batches)
     objective = partial(_objective, network, loss, plan)
-    watched = validation or training
+    monitored = validation or training
     history = History()
     best, weights = math.inf, copy.deepcopy(network.state_dict())
 
@@ -83,7 +83,7 @@ def fit(
 
             network.eval()
             with torch.no_grad():
-                now = objective(watched, penalized=validation is None).item()
+                now = objective(monitored, penalized=validation is None).item()
             history.training.append(total / batches)
             if validation is not None:
                 history.validation.append(now)
@@ -106,13 +106,13 @@ def fit(
 def _objective(
     network: nn.Module, loss: RowLoss, plan: Training, part: Examples, *, penalized: bool = True
 ) -> Tensor:
-    """The mean loss of the rows, with the penalties on the weights."""
+    """Compute the mean loss of the rows, with the penalties on the weights."""
     mean = (loss(network(part.x), part.y) * part.weight).mean()
     return mean + penalty(network, plan.l1, plan.l2) if penalized else mean
 
 
 def _gradient(objective: partial[Tensor], optimizer: Optimizer, batch: Examples) -> float:
-    """The closure of an optimizer's step; a line search calls it several times."""
+    """Compute the gradient of a batch; a line search calls this several times per step."""
     optimizer.zero_grad()
     value = objective(batch)
     value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -120,7 +120,7 @@ def _gradient(objective: partial[Tensor], optimizer: Optimizer, batch: Examples)
 
 
 def _shuffled(training: Examples, batches: int) -> Iterator[Examples]:
-    """Every row once, in batches whose sizes differ by at most one."""
+    """Yield every row once, in batches whose sizes differ by at most one."""
     if batches == 1:
         yield training
         return
@@ -131,17 +131,17 @@ def _shuffled(training: Examples, batches: int) -> Iterator[Examples]:
 @contextmanager
 def _suitable_threads(network: nn.Module, rows: int) -> Iterator[None]:
     """Use one thread for steps too small to benefit from more."""
-    usual = torch.get_num_threads()
+    default_threads = torch.get_num_threads()
     products = rows * sum(parameter.numel() for parameter in network.parameters())
-    torch.set_num_threads(1 if products < _WORTH_DIVIDING else usual)
+    torch.set_num_threads(1 if products < _MIN_PARALLEL_PRODUCTS else default_threads)
     try:
         yield
     finally:
-        torch.set_num_threads(usual)
+        torch.set_num_threads(default_threads)
 
 
 def _progress(epochs: int) -> Iterator[int]:
-    """The epochs, with a progress bar on a terminal."""
+    """Yield the epochs, with a progress bar on a terminal."""
     console = Console(stderr=True)
     yield from track(
         range(epochs), "epochs", console=console, transient=True, disable=not sys.stderr.isatty()

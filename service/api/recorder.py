@@ -3,7 +3,7 @@
 import logging
 from typing import Literal
 
-from service.engine.readiness import Readiness
+from service.engine.registry import Readiness
 from service.observability.logs import LineBudget
 from service.observability.metrics import Metrics
 
@@ -38,7 +38,7 @@ class RequestRecorder:
 
     def count(self, status: int) -> None:
         """Count a response; the status is zero if none was sent."""
-        self._metrics.responded(status)
+        self._metrics.count_response(status)
 
     def logs(self, status: int) -> bool:
         """Return whether a response gets a log line; zero, no response, is an error."""

@@ -53,8 +53,10 @@ class ForeignGraph:
         self.classes = _classes(model)
         _open_batch(model)
         _remove_maps(model)
-        held = {tensor.name for tensor in model.graph.initializer}
-        self.inputs = [_input(value) for value in model.graph.input if value.name not in held]
+        initializers = {tensor.name for tensor in model.graph.initializer}
+        self.inputs = [
+            _input(value) for value in model.graph.input if value.name not in initializers
+        ]
         if len(self.inputs) > 1:
             self.inputs = [ForeignInput(i.name, i.type, i.width or 1) for i in self.inputs]
 
@@ -85,27 +87,31 @@ class ForeignGraph:
         return bytes(self.model.SerializeToString())
 
     def run(self, features: Float32s, columns: Sequence[Feature]) -> dict[str, Array]:
-        """Every output by name, for rows as a bundle encodes them, ``[rows, columns]``.
+        """Run the graph on rows as a bundle encodes them, ``[rows, columns]``; return every output.
 
         Raises:
             ImportRejected: ONNX Runtime cannot run the graph on these rows.
         """
-        fed, start = {}, 0
+        values, start = {}, 0
         for known in self.inputs:
             end = start + (known.width or features.shape[1])
-            fed[known.name] = _as_fed(features[:, start:end], known.type, columns[start:end])
+            values[known.name] = _input_values(
+                features[:, start:end], known.type, columns[start:end]
+            )
             start = end
-        return run_graph(self._serialized, fed)
+        return run_graph(self._serialized, values)
 
 
-def _as_fed(part: Float32s, kind: int, columns: Sequence[Feature]) -> Array:
+def _input_values(part: Float32s, kind: int, columns: Sequence[Feature]) -> Array:
     if kind != STRING_TYPE:
         return part.astype(_NUMBERS[kind])
-    fed = np.empty(part.shape, dtype=object)
+    values = np.empty(part.shape, dtype=object)
     for k, column in enumerate(columns):
         words = [*column.categories, ""]  # -1, an unknown word, selects the last
-        fed[:, k] = [words[position] for position in np.nan_to_num(part[:, k], nan=-1).astype(int)]
-    return fed
+        values[:, k] = [
+            words[position] for position in np.nan_to_num(part[:, k], nan=-1).astype(int)
+        ]
+    return values
 
 
 def _input(value: onnx.ValueInfoProto) -> ForeignInput:
@@ -147,7 +153,7 @@ def _remove_maps(model: onnx.ModelProto) -> None:
 
 
 def _classes(model: onnx.ModelProto) -> list[str] | list[int] | None:
-    """The classes in the order of their probabilities, if a node lists them."""
+    """Return the classes in the order of their probabilities, if a node lists them."""
     nodes = sorted(model.graph.node, key=lambda node: node.op_type != "ZipMap")
     for node in nodes:
         for attribute in node.attribute:
@@ -179,7 +185,7 @@ class OutputMapping:
         return "The model returns only a label, so its probabilities are 1 and 0."
 
     def of(self, outputs: Mapping[str, Array]) -> Float32s:
-        """The prediction of the bundle, ``[rows, width]``, from the outputs of the graph."""
+        """Return the prediction of the bundle, ``[rows, width]``, from the outputs of the graph."""
         found = outputs[self.output]
         if self.form == "label":
             found = found.reshape(-1, 1) == np.array(self.classes, dtype=found.dtype)
@@ -239,10 +245,10 @@ def _label(
         )
     if classes is None:
         classes = list(labels) if array.dtype.kind in "UO" else list(range(len(labels)))
-    strange = sorted(set(array.ravel().tolist()) - set(classes))
-    if strange:
+    unknown = sorted(set(array.ravel().tolist()) - set(classes))
+    if unknown:
         raise ImportRejected(
-            f"it returns {strange[0]!r}, which is none of its classes "
+            f"it returns {unknown[0]!r}, which is none of its classes "
             f"({', '.join(map(str, classes))}). Name all of them with --labels."
         )
     return OutputMapping(name, "label", _named(labels, classes, len(classes)), classes)

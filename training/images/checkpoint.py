@@ -41,7 +41,7 @@ class State:
     weights: Weights = field(default_factory=dict)
     """The weights of the best epoch; empty before the first."""
 
-    def note(self, training: float, validation: float, network: nn.Module) -> None:
+    def record(self, training: float, validation: float, network: nn.Module) -> None:
         """Record the losses of an epoch, and its weights if they are the best so far."""
         self.history.training.append(training)
         self.history.validation.append(validation)
@@ -71,7 +71,7 @@ class Checkpoint:
     def begin(
         self, network: nn.Module, averaged: nn.Module, optimizer: Optimizer, schedule: LRScheduler
     ) -> State:
-        """The start of a fit: a new state, or the state of the checkpoint, with all parts loaded.
+        """Start a fit: return a new state, or that of the checkpoint, and load all parts.
 
         Raises:
             DataError: the file belongs to another recipe or other data, or is not a checkpoint.

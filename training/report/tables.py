@@ -93,14 +93,14 @@ class Tile:
 
 
 def number(value: float) -> str:
-    """Four significant digits, with thousands separators; large numbers without fractions."""
+    """Format four significant digits, with thousands separators, and large numbers as integers."""
     if abs(value) >= _LARGE:
         return f"{value:,.0f}" if abs(value) < 1e12 else f"{value:.4g}"  # noqa: PLR2004 - too long
     return f"{value:.4g}" if abs(value) >= 1e-6 else "0"  # noqa: PLR2004 - float32's rounding
 
 
 def measured(evaluation: Evaluation | None) -> str:
-    """The rows that the metrics were measured on."""
+    """Describe the rows that the metrics were measured on."""
     if evaluation is None:
         return (
             "Not measured: the table has every possible row, so there is no test set. "
@@ -124,19 +124,19 @@ def measured(evaluation: Evaluation | None) -> str:
 
 
 def tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Tile]:
-    """The headline metrics."""
+    """Return the headline metrics."""
     lines = metric_rows(evaluation, recipe.target.unit)
-    wanted = [METRICS[name] for name in _HEADLINES[recipe.task]]
+    headlines = [METRICS[name] for name in _HEADLINES[recipe.task]]
     return [
         Tile(line.name, line.model, f"baseline {line.baseline}" if line.baseline else "")
-        for name in wanted
+        for name in headlines
         for line in lines
         if line.name.partition(" (")[0] == name
     ]
 
 
 def metric_rows(evaluation: Evaluation | None, unit: str | None = None) -> list[Line]:
-    """Every metric of the model and of the baseline; `unit` is that of the target."""
+    """List every metric of the model and of the baseline; `unit` is that of the target."""
     if evaluation is None:
         return []
     found, baseline = evaluation.metrics, evaluation.baseline.metrics
@@ -155,7 +155,7 @@ def metric_rows(evaluation: Evaluation | None, unit: str | None = None) -> list[
 
 
 def interval_rows(output: Output) -> list[dict[str, str]]:
-    """Each level of the prediction intervals with its coverage on the test set."""
+    """List each level of the prediction intervals with its coverage on the test set."""
     if not isinstance(output, ValueOutput) or output.interval is None:
         return []
     interval = output.interval
@@ -185,7 +185,7 @@ def label_rows(
     labels: Sequence[str],
     target: npt.NDArray[np.integer | np.float64],
 ) -> list[dict[str, str]]:
-    """Precision, recall, specificity, F1 and number of rows of each label.
+    """List precision, recall, specificity, F1 and number of rows of each label.
 
     Args:
         evaluation: with the metrics.
@@ -207,8 +207,8 @@ def label_rows(
 def worst_rows(
     predicted: Predicted, table: Table, columns: Sequence[str]
 ) -> list[dict[str, str | list[str]]]:
-    """The rows with the largest errors, with their cells as in the table."""
-    errors, said = _errors(predicted)
+    """List the rows with the largest errors, with their cells as in the table."""
+    errors, formatted = _errors(predicted)
     cells = table.frame.select(columns)
     labels = predicted.recipe.target.labels
     count = len(errors) if len(errors) <= _SINGLE else _WORST
@@ -217,7 +217,7 @@ def worst_rows(
             "row": f"{table.row_number(int(predicted.rows[k])):,}",
             "cells": [cell or "" for cell in cells.row(int(predicted.rows[k]))],
             "true": labels[int(predicted.target[k])] if labels else number(predicted.target[k]),
-            "predicted": said[k],
+            "predicted": formatted[k],
             "error": f"{errors[k]:.0%}" if labels else number(errors[k]),
         }
         for k in np.argsort(-errors, kind="stable")[:count]
@@ -225,14 +225,14 @@ def worst_rows(
 
 
 def _errors(predicted: Predicted) -> tuple[Floats, list[str]]:
-    """The error of each prediction, and the formatted prediction."""
+    """Return the error of each prediction, and the formatted prediction."""
     labels = predicted.recipe.target.labels
     if not labels:
         value = predicted.predictions[:, 0].astype(np.float64)
         return np.abs(value - predicted.target), [number(one) for one in value]
     shares = class_probabilities(predicted.predictions)
     chosen = predicted_labels(predicted.predictions, predicted.threshold)
-    said = [
+    formatted = [
         f"{labels[label]} ({row[label]:.0%})" for label, row in zip(chosen, shares, strict=True)
     ]
-    return 1 - shares[np.arange(len(shares)), predicted.target.astype(int)], said
+    return 1 - shares[np.arange(len(shares)), predicted.target.astype(int)], formatted

@@ -20,8 +20,7 @@ from service.bundle.manifest import ClassesOutput, ValueOutput
 from service.codecs.endpoint import Endpoint
 from service.codecs.images import KEY
 from service.codecs.outputs import scores_by_label
-from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays
-from service.engine.session import TensorSpec
+from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.values import shown
@@ -72,7 +71,9 @@ class V1ExamplesProtocol:
             image_examples = list(
                 self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
             )
-            return DecodedRequest(images.read(image_examples, instance_prefix), len(image_examples))
+            return DecodedRequest(
+                images.decode(image_examples, instance_prefix), len(image_examples)
+            )
         codec = endpoint.require_features()
         examples = self._examples(read_document(body, lambda: {_EXAMPLES: [codec.example]}))
         known = {feature.name for feature in codec.features}

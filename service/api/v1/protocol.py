@@ -24,8 +24,7 @@ from service.codecs.tensors import (
     with_base64,
     without_base64,
 )
-from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays, Inputs
-from service.engine.session import TensorSpec
+from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.spelling import nearest
@@ -97,7 +96,7 @@ class V1Protocol:
             return DecodedRequest((row,), _ONE_ROW)
         self._limits.require_rows(len(rows))
         if images is not None:
-            return DecodedRequest(images.read(rows, instance_prefix), RowFormat(len(rows)))
+            return DecodedRequest(images.decode(rows, instance_prefix), RowFormat(len(rows)))
         if codec is not None:
             booleans = may_hold_booleans(body)
             decoded = feature_rows(codec, endpoint.inputs[0], rows, booleans=booleans)
@@ -119,7 +118,7 @@ class V1Protocol:
         if (images := endpoint.images) is not None:
             column = image_column(given)
             self._limits.require_rows(len(column))
-            return images.read(column, instance_prefix)
+            return images.decode(column, instance_prefix)
         self._limits.require_rows(longest_column(given))
         codec = endpoint.features
         if codec is None:
@@ -139,7 +138,7 @@ def _example(endpoint: Endpoint) -> Mapping[str, object]:
 def _decode_numbers(endpoint: Endpoint, numbers: Numbers) -> Array | None:
     """Decode rows of numbers; None if each row must be decoded on its own."""
     if endpoint.images is not None:
-        return endpoint.images.numbers(numbers)
+        return endpoint.images.decode_numbers(numbers)
     if endpoint.features is not None:
         return endpoint.features.decode_numbers(numbers)
     return matrix_of(endpoint.inputs, numbers)
@@ -304,7 +303,7 @@ def feature_rows(
     """
     if isinstance(rows[0], dict) and all(_is_tensor(row, codec) for row in rows):
         return feature_matrix(codec, spec, [row[INPUT_NAME] for row in rows])
-    return codec.rows(rows, booleans=booleans)
+    return codec.decode_rows(rows, booleans=booleans)
 
 
 def feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object) -> Array:
@@ -324,7 +323,7 @@ def feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object) -> Arr
             "'inputs' by feature needs a list of values for each, all of the same length; "
             f"the features are {listed([feature.name for feature in codec.features])}."
         )
-    return codec.rows(
+    return codec.decode_rows(
         [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
     )
 

@@ -15,10 +15,10 @@ from service.api.v1.examples import CLASSIFY, REGRESS, V1ExamplesProtocol
 from service.api.v1.protocol import V1Protocol
 from service.engine.model import ModelInfo
 from service.engine.registry import Entry, Registry, State
-from service.engine.session import TensorSpec
+from service.engine.tensors import TensorSpec
 from service.errors import NotFound
 from service.limits import Limits
-from service.workers.worker import Worker
+from service.workers.coordination import Worker
 
 _STATUS_RESPONSES = returns(name="string", ready="boolean", model_version_status="array")
 _METADATA_RESPONSES = MODEL_ERRORS | returns(model_spec="object", metadata="object")

@@ -13,8 +13,7 @@ from service.codecs.endpoint import Endpoint, RequestedOutput, ResponseFormat
 from service.codecs.images import ImageCodec
 from service.codecs.outputs import require_interval
 from service.codecs.tensors import example_shape, read_binary, read_json, read_shape, split_elements
-from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays, Inputs
-from service.engine.session import TensorSpec
+from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.values import is_number, nearest_of, shown
@@ -427,7 +426,7 @@ def read_image_inputs(
             f"Input {spec.name!r}: {_count_text(len(files), count)} images were sent, and its "
             f"shape holds {count}."
         )
-    return codec.read(files, _element_prefix)
+    return codec.decode(files, _element_prefix)
 
 
 def read_raw_image(payload: Payload, endpoint: Endpoint, codec: ImageCodec) -> Inputs:
@@ -435,7 +434,7 @@ def read_raw_image(payload: Payload, endpoint: Endpoint, codec: ImageCodec) -> I
     content = payload.rest()
     if codec.is_raw(content):
         return (read_raw(payload, endpoint),)
-    return codec.read([bytes(content)], _element_prefix)
+    return codec.decode([bytes(content)], _element_prefix)
 
 
 def _element_prefix(number: int) -> str:

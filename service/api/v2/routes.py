@@ -18,12 +18,11 @@ from service.api.v2.statistics import StatisticsOfWorkers
 from service.bundle.manifest import ImageInput
 from service.codecs.json_reader import parse_json
 from service.engine.model import ModelInfo
-from service.engine.readiness import Readiness
-from service.engine.registry import Entry, PublishedVersions, Registry, State
-from service.engine.session import TensorSpec
+from service.engine.registry import Entry, PublishedVersions, Readiness, Registry, State
+from service.engine.tensors import TensorSpec
 from service.errors import BodyTooLarge, InvalidRequest, NotAllowed
 from service.settings import Settings
-from service.workers.worker import Worker
+from service.workers.coordination import Worker
 
 EXTENSIONS = [
     "binary_tensor_data",

@@ -6,8 +6,7 @@ import pytest
 
 from service.bundle.store import read_document, replace_document
 from service.bundle.tuning import TUNING, Machine, Tuning
-from service.engine.execution_plan import ExecutionPlan, plan_for, this_machine
-from service.engine.loader import load
+from service.engine.loader import ExecutionPlan, load, plan_for, this_machine
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate, fingerprint
 from service.observability.metrics import Metrics
@@ -97,7 +96,7 @@ def test_a_tuning_for_a_device_that_is_not_used_is_left_aside(
     replace_document(folder.parent / TUNING, Tuning(device="cuda", execution="batched"))
 
     assert loaded(folder).execution == "inline"
-    assert "asks for cuda, and the service uses cpu" in caplog.records[0].__dict__["reason"]
+    assert "requests cuda, and the service uses cpu" in caplog.records[0].__dict__["reason"]
 
 
 def test_a_tuning_comes_back_as_it_was_written(tmp_path: Path) -> None:

@@ -11,29 +11,30 @@ from training.recipe.image import ImageRecipe
 SIDE = 12
 
 
-def striped(rng: np.random.Generator, *, standing: bool, side: int = 24) -> Pixels:
-    """A noisy image, ``[side, side]``, of stripes that stand or lie."""
+def striped(rng: np.random.Generator, *, vertical: bool, side: int = 24) -> Pixels:
+    """A noisy image, ``[side, side]``, of vertical or horizontal stripes."""
     phase = rng.uniform(0, 2 * np.pi)
     wave = np.sin(np.arange(side) / side * 6 * np.pi + phase) * 80 + 128
-    stripes = np.tile(wave, (side, 1)) if standing else np.tile(wave, (side, 1)).T
+    stripes = np.tile(wave, (side, 1)) if vertical else np.tile(wave, (side, 1)).T
     return np.clip(stripes + rng.normal(0, 20, stripes.shape), 0, 255).astype(np.uint8)
 
 
-@pytest.fixture
-def stripes(tmp_path: Path) -> Path:
-    """Two classes of sixty small grey images each: standing stripes and lying ones."""
+@pytest.fixture(scope="module")
+def stripes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of sixty small grey images each: vertical and horizontal stripes."""
     rng = np.random.default_rng(1)
-    for label in ("lying", "standing"):
-        home = tmp_path / "stripes" / label
+    folder = tmp_path_factory.mktemp("data") / "stripes"
+    for label in ("horizontal", "vertical"):
+        home = folder / label
         home.mkdir(parents=True)
         for k in range(60):
-            (home / f"{k:02}.png").write_bytes(encoded(striped(rng, standing=label == "standing")))
-    return tmp_path / "stripes"
+            (home / f"{k:02}.png").write_bytes(encoded(striped(rng, vertical=label == "vertical")))
+    return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def recipe(stripes: Path) -> ImageRecipe:
-    """A small convolutional network that tells standing stripes from lying ones."""
+    """A small convolutional network that distinguishes vertical from horizontal stripes."""
     return ImageRecipe.model_validate(
         {
             "name": "stripes",

@@ -1,9 +1,10 @@
-"""A whole run on images: fitted, calibrated, proved, published."""
+"""A complete run on images: fitted, calibrated, verified, published."""
 
 import json
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from service.bundle.manifest import ClassesOutput, ImageInput
 from service.bundle.store import MODEL, read_bundle
 from service.imaging.preprocess import DECODER, read_image
 from tests.conftest import StartApp
+from training.__main__ import main
 from training.data.sources import Folders
 from training.errors import DataError
 from training.image_run import run
@@ -20,86 +22,102 @@ from training.images.checkpoint import CheckpointOptions
 from training.onnx_files import Graph
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import toml_of
+from training.run import Outcome
 
 ROOT = Path(__file__).parents[3]
 
 
-def test_a_run_publishes_what_it_learned(
-    recipe: ImageRecipe, folders: Folders, tmp_path: Path
-) -> None:
-    """The bundle tells stripes apart, and its manifest says how an image becomes pixels."""
-    outcome = run(recipe, tmp_path / "models", folders, CheckpointOptions(tmp_path / "runs"))
+@dataclass(frozen=True)
+class Trained:
+    """One finished run, which several tests read and none changes."""
 
-    manifest = outcome.manifest
+    outcome: Outcome
+    models: Path
+    checkpoints: Path
+
+
+@pytest.fixture(scope="module")
+def trained(
+    recipe: ImageRecipe, folders: Folders, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
+    """The recipe, trained and published once."""
+    folder = tmp_path_factory.mktemp("trained")
+    models, checkpoints = folder / "models", folder / "runs"
+    outcome = run(recipe, models, folders, CheckpointOptions(checkpoints))
+    return Trained(outcome, models, checkpoints)
+
+
+def test_a_run_publishes_a_model(trained: Trained) -> None:
+    """It classifies stripes, and its manifest specifies how an image becomes pixels."""
+    manifest = trained.outcome.manifest
     assert manifest.evaluation is not None
     assert manifest.evaluation.metrics["accuracy"] == 1
     assert manifest.evaluation.baseline.metrics["accuracy"] == pytest.approx(0.5)
     assert isinstance(manifest.input, ImageInput)
     assert manifest.input.decoder == DECODER
     assert isinstance(manifest.output, ClassesOutput)
-    assert manifest.output.labels == ["lying", "standing"]
+    assert manifest.output.labels == ["horizontal", "vertical"]
     assert manifest.output.calibration is not None
     assert manifest.provenance is not None
     assert manifest.provenance.recipe["data"] == {"folder": "stripes"}
 
 
-def test_a_run_is_repeatable(recipe: ImageRecipe, folders: Folders, tmp_path: Path) -> None:
-    """The same recipe, seed and images give the same graph, to the bit."""
-    first, again = (
-        run(recipe, tmp_path / name, folders, CheckpointOptions(tmp_path / "runs")) for name in "ab"
-    )
-
-    assert (first.folder / MODEL).read_bytes() == (again.folder / MODEL).read_bytes()
-
-
-def test_the_service_predicts_a_file_as_training_did(
-    recipe: ImageRecipe, stripes: Path, folders: Folders, tmp_path: Path, start: StartApp
+def test_a_run_is_reproducible(
+    trained: Trained, recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
-    """A file posted to the service gets the prediction of the graph for its pixels."""
-    outcome = run(recipe, tmp_path / "models", folders, CheckpointOptions(tmp_path / "runs"))
-    content = (stripes / "standing" / "07.png").read_bytes()
-    bundle = read_bundle(outcome.folder)
+    """The same recipe, seed and images give the same graph, bit by bit."""
+    again = run(recipe, tmp_path / "models", folders, CheckpointOptions(tmp_path / "runs"))
+
+    first = trained.outcome.folder / MODEL
+    assert first.read_bytes() == (again.folder / MODEL).read_bytes()
+
+
+def test_the_service_predicts_like_the_trained_model(
+    trained: Trained, stripes: Path, start: StartApp
+) -> None:
+    """A posted file gets the prediction of the graph for its pixels."""
+    content = (stripes / "vertical" / "07.png").read_bytes()
+    bundle = read_bundle(trained.outcome.folder)
     assert isinstance(bundle.manifest.input, ImageInput)
     pixels = read_image(content, bundle.manifest.input)
     expected = Graph(bundle.model).predict(pixels[np.newaxis])[0, 0]
 
-    client = start(models=tmp_path / "models")
+    client = start(models=trained.models)
     prediction = client.post(
         "/models/stripes/predict", content=content, headers={"content-type": "image/png"}
     ).json()
 
-    assert prediction["label"] == "standing"
+    assert prediction["label"] == "vertical"
     assert prediction["probability"] == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_private_images_stay_out_of_the_bundle(
-    recipe: ImageRecipe, folders: Folders, tmp_path: Path
+def test_a_bundle_contains_no_private_images(
+    trained: Trained, recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
-    """The report shows no image, and the examples are noise; the model is the same."""
+    """The report has no images, and the examples are noise; the model is the same."""
     data = recipe.data.model_copy(update={"private": True})
-    kept = CheckpointOptions(tmp_path / "runs")
-    shown = run(recipe, tmp_path / "shown", folders, kept)
+    private_recipe = recipe.model_copy(update={"data": data})
 
-    hidden = run(recipe.model_copy(update={"data": data}), tmp_path / "hidden", folders, kept)
+    outcome = run(private_recipe, tmp_path / "models", folders, CheckpointOptions(tmp_path))
 
-    report = (hidden.folder / "report.html").read_text()
-    assert "<img" in (shown.folder / "report.html").read_text()
-    assert "<img" not in report
-    assert (hidden.folder / MODEL).read_bytes() == (shown.folder / MODEL).read_bytes()
-    assert read_bundle(hidden.folder).examples.input != read_bundle(shown.folder).examples.input
+    public, private = trained.outcome.folder, outcome.folder
+    assert "<img" in (public / "report.html").read_text()
+    assert "<img" not in (private / "report.html").read_text()
+    assert (private / MODEL).read_bytes() == (public / MODEL).read_bytes()
+    assert read_bundle(private).examples.input != read_bundle(public).examples.input
 
 
-def test_a_killed_fit_goes_on_to_the_same_end(
-    recipe: ImageRecipe, folders: Folders, tmp_path: Path
+def test_a_killed_fit_resumes_to_the_same_result(
+    trained: Trained, recipe: ImageRecipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """``kill -9`` after the second epoch, then --resume: the result of an uninterrupted run."""
-    whole = run(recipe, tmp_path / "whole", folders, CheckpointOptions(tmp_path / "other"))
     path = tmp_path / "stripes.toml"
     path.write_text(toml_of(recipe))
-    command = [sys.executable, "-m", "training", str(path), "--models", str(tmp_path / "models")]
-    command += ["--runs", str(tmp_path / "runs")]
+    options = [str(path), "--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
 
-    first = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(
+        [sys.executable, "-m", "training", *options], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
     assert first.stderr is not None
     for line in first.stderr:
         if line.startswith("epoch 2/"):
@@ -108,13 +126,12 @@ def test_a_killed_fit_goes_on_to_the_same_end(
     first.wait()
     first.stderr.close()
     assert not (tmp_path / "models" / "stripes").exists()
-    second = subprocess.run(
-        [*command, "--resume"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    assert main([*options, "--resume"]) == 0
 
-    assert "epoch 1/" not in second.stderr
+    assert "epoch 1/" not in capsys.readouterr().err
     resumed, expected = (
-        read_bundle(folder) for folder in (tmp_path / "models" / "stripes" / "1", whole.folder)
+        read_bundle(folder)
+        for folder in (tmp_path / "models" / "stripes" / "1", trained.outcome.folder)
     )
     assert resumed.manifest.evaluation == expected.manifest.evaluation
     pixels = np.random.default_rng(1).integers(0, 256, (50, 12, 12, 1), np.uint8)
@@ -123,32 +140,35 @@ def test_a_killed_fit_goes_on_to_the_same_end(
 
 
 def test_a_checkpoint_of_another_recipe_is_rejected(
-    recipe: ImageRecipe, folders: Folders, tmp_path: Path
+    trained: Trained, recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
-    """Going on with other settings would be neither run."""
-    keeping = CheckpointOptions(tmp_path / "runs")
-    run(recipe, tmp_path / "models", folders, keeping)
+    """A run cannot be resumed with other settings."""
     other = recipe.model_copy(update={"seed": 2})
+    resuming = CheckpointOptions(trained.checkpoints, resume=True)
 
     with pytest.raises(DataError, match="another recipe or other images"):
-        run(other, tmp_path / "models", folders, CheckpointOptions(tmp_path / "runs", resume=True))
+        run(other, tmp_path / "models", folders, resuming)
 
 
-def test_new_writes_trains_and_publishes_from_a_folder(stripes: Path, tmp_path: Path) -> None:
-    """One command makes a recipe, says what it left out, and publishes a model that works."""
-    (stripes / "lying" / "notes.txt").write_text("not an image")
-    words = ["new", "--images", str(stripes), "--size", "16", "--models", str(tmp_path / "m")]
+def test_new_drafts_and_trains_a_recipe_for_a_folder(
+    stripes: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It reports skipped files, and publishes a model that works."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "stripes"
+    for label in ("horizontal", "vertical"):
+        (folder / label).mkdir(parents=True)
+        for file in (stripes / label).glob("[01]*.png"):
+            (folder / label / file.name).write_bytes(file.read_bytes())
+    (folder / "horizontal" / "notes.txt").write_text("not an image")
+    words = ["new", "--images", str(folder), "--size", "16", "--models", str(tmp_path / "m")]
 
-    done = subprocess.run(
-        [sys.executable, "-m", "training", *words, "--runs", str(tmp_path / "runs")],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    assert main([*words, "--runs", str(tmp_path / "runs")]) == 0
 
-    assert "lying/notes.txt: " in done.stdout
+    assert "horizontal/notes.txt: " in capsys.readouterr().out
     assert (tmp_path / "stripes.toml").exists()
     manifest = json.loads((tmp_path / "m" / "stripes" / "1" / "manifest.json").read_text())
     assert manifest["input"]["channels"] == 1
