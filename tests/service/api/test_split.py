@@ -30,9 +30,9 @@ def publish(models: Path, **policy: object) -> None:
     (models / "price" / POLICY).write_text(json.dumps(aliases | policy))
 
 
-def version(client: httpx.Client, caller: str | None = None, protocol: int = 0) -> str:
+def version(client: httpx.Client, user: str | None = None, protocol: int = 0) -> str:
     path, body = UNNAMED[protocol]
-    headers = {} if caller is None else {"x-caller-id": caller}
+    headers = {} if user is None else {"x-caller-id": user}
     return client.post(path, json=body, headers=headers).headers["x-model-version"]
 
 
@@ -61,17 +61,17 @@ def test_the_same_seed_splits_alike(models: Path, start: StartApp) -> None:
 def test_a_client_stays_with_its_version(models: Path, start: StartApp) -> None:
     """That holds for all protocols and workers, and when the canary's share grows."""
     publish(models, split={"canary": 0.2})
-    callers = [f"user-{number}" for number in range(200)]
+    users = [f"user-{number}" for number in range(200)]
     client, other = start(), start()
 
-    before = {caller: version(client, caller, protocol=0) for caller in callers}
-    same = {caller: version(other, caller, protocol=2) for caller in callers[:20]}
+    before = {user: version(client, user, protocol=0) for user in users}
+    same = {user: version(other, user, protocol=2) for user in users[:20]}
     (models / "price" / POLICY).write_text(
         json.dumps({"aliases": {"stable": 1, "canary": 2}, "split": {"canary": 0.6}})
     )
     grown = start()
-    after = {caller: version(grown, caller) for caller in callers}
-    canarys, canarys_then = ({c for c in callers if at[c] == "2"} for at in (before, after))
+    after = {user: version(grown, user) for user in users}
+    canarys, canarys_then = ({c for c in users if at[c] == "2"} for at in (before, after))
 
     assert same.items() <= before.items()
     assert 20 < len(canarys) < 60
@@ -167,8 +167,8 @@ def test_all_workers_split_clients_alike(models: Path) -> None:
         limits = httpx.Limits(max_keepalive_connections=0)
         with httpx.Client(base_url=service.address, limits=limits) as client:
             seen = {
-                (caller, version(client, caller))
-                for caller in (f"user-{number}" for number in range(10))
+                (user, version(client, user))
+                for user in (f"user-{number}" for number in range(10))
                 for _ in range(6)
             }
 
