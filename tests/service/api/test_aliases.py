@@ -12,7 +12,7 @@ from service.bundle.policy import POLICY, Policy, change_policy
 from service.bundle.store import MODEL
 from tests.conftest import StartApp
 from tests.models import publish_price
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 
 CONTROL = {"model_control": "explicit"}
 ROW = {"inputs": [{"name": "features", "shape": [1, 1], "datatype": "FP32", "data": [1]}]}

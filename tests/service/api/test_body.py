@@ -9,7 +9,7 @@ import pytest
 from service.api.body import compress
 from tests.conftest import StartApp
 from tests.models import publish_price
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 
 ROW = b'{"size": 3}'
 CONTENT = bytes(range(256)) * 8

@@ -22,7 +22,7 @@ from tests.conftest import StartApp
 from tests.image_models import publish_mirror
 from tests.images import image_input
 from tests.models import place_bare, publish_admission, publish_price
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 from tests.test_protocol import message
 from tests.triton_models import identity, sum_and_difference
 

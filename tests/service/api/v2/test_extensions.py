@@ -19,7 +19,7 @@ from tests.models import (
     publish_admission,
     sum_and_difference,
 )
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 from tests.tensors import LENGTH
 from tests.triton_models import identity, image_classifier
 

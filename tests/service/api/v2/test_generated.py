@@ -17,7 +17,7 @@ from onnx import TensorProto
 from tests.conftest import StartApp
 from tests.foreign import one_node, optional_both_ways
 from tests.models import place_bare, publish_admission
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 from tests.tensors import (
     LENGTH,
     answer_in_binary,

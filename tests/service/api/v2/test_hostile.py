@@ -16,7 +16,7 @@ from onnx import TensorProto
 
 from tests.conftest import StartApp
 from tests.models import place_bare, publish_admission
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 from tests.tensors import LENGTH
 from tests.triton_models import identity, sum_and_difference
 

@@ -10,7 +10,7 @@ from service.bundle.store import MODEL
 from tests.conftest import StartApp
 from tests.foreign import unknown_operator
 from tests.models import place_bare, publish_price, sum_and_difference
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 
 INDEX = "/v2/repository/index"
 CONTROL = {"model_control": "explicit"}

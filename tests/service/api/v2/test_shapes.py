@@ -11,7 +11,7 @@ from onnx import TensorProto
 from service.api.v2.protocol import classify
 from tests.conftest import StartApp
 from tests.models import place_bare
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 from tests.triton_models import identity, image_classifier
 
 KINDS = {"FP32": TensorProto.FLOAT, "BYTES": TensorProto.STRING}

@@ -12,7 +12,7 @@ import tritonclient.utils.shared_memory as shm
 
 from tests.conftest import StartApp
 from tests.models import place_bare, sum_and_difference
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 
 REGIONS = "/v2/systemsharedmemory"
 KEY = f"/onward_test_{os.getpid()}"
