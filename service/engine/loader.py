@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
-from service.bundle.errors import BundleError, NotOnnx
+from service.bundle.errors import BundleError, InvalidOnnxFile
 from service.bundle.onnx_file import GraphFacts, OnnxFile
 from service.bundle.store import (
     MODEL,
@@ -224,9 +224,7 @@ class VersionLoader:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.cache = ModelCache(settings.memory_budget_mib, settings.max_loaded_models, metrics)
         self._settings = settings
-        self._limits = Limits(
-            settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds
-        )
+        self._limits = Limits.from_settings(settings)
         self._metrics = metrics
         self._semaphore = asyncio.Semaphore(_CONCURRENT_LOADS)
         isolated = settings.load_isolation == "process"
@@ -391,7 +389,7 @@ def _open_bare(candidate: Candidate, plan: ExecutionPlan, limits: Limits) -> _Op
     """
     try:
         onnx = read_onnx(candidate.folder / MODEL)
-    except NotOnnx as error:
+    except InvalidOnnxFile as error:
         raise GraphRejected(str(error)) from error
     try:
         weights = read_weights(candidate.folder, onnx.graph)

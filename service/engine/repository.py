@@ -20,11 +20,11 @@ from service.bundle.store import (
     MANIFEST,
     MAX_SETTINGS_BYTES,
     MODEL,
+    display_name,
     path_inside,
     read_document,
     read_file,
     read_optional,
-    shown_name,
 )
 from service.bundle.tuning import TUNING
 from service.errors import CannotStart, NoModels
@@ -117,14 +117,14 @@ class Repository:
             path = self._folder / name
             if path.suffix == ".onnx" and _is_file(path):
                 problems.add(
-                    f"{shown_name(name)} is a file; a model is a folder: put it at "
-                    f"{shown_name(path.stem)}/1/{MODEL}"
+                    f"{display_name(name)} is a file; a model is a folder: put it at "
+                    f"{display_name(path.stem)}/1/{MODEL}"
                 )
             if _is_file(path):
                 continue
             if not re.fullmatch(NAME_PATTERN, name):
                 problems.add(
-                    f"{shown_name(name)} is no name for a model: letters, digits, '_', '.', '-'"
+                    f"{display_name(name)} is no name for a model: letters, digits, '_', '.', '-'"
                 )
                 continue
             folder = self._model_folder(path)

@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from service.api.body import HEAD, JSON, RequestHead, compressed, require_media_type
+from service.api.body import HEAD, JSON, RequestHead, compress, require_media_type
 from service.api.explain.attributions import explain_rows
 from service.api.explain.saliency import (
     PNG,
@@ -22,7 +22,7 @@ from service.api.explain.target import read_explanation_options, target_of
 from service.api.inference import decode_body, materialize, outcome_of
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
-from service.api.native.protocol import NativeProtocol, documented_body, together
+from service.api.native.protocol import NativeProtocol, documented_body, response_body
 from service.api.routing import OptionalVersion
 from service.api.schemas import PREDICTION_ERRORS, header
 from service.bundle.features import FeaturesInput
@@ -130,11 +130,11 @@ class Explainer:
             drops = np.array(explanations[0]["drops"])
             content = await asyncio.to_thread(draw_overlay, rows[0], drops)
             return Response(content, headers=headers | {"vary": "accept"}, media_type=PNG)
-        predictions = self._protocol.read(endpoint, outputs, decoded.context)
+        predictions = self._protocol.predictions(endpoint, outputs, decoded.context)
         for prediction, explanation in zip(predictions, explanations, strict=True):
             prediction["explanation"] = explanation
         shared_fields = {**shared_fields, "model_version": model.version}
-        document = together(predictions, shared_fields, single=decoded.context.single)
+        document = response_body(predictions, shared_fields, single=decoded.context.single)
         accepted = request.headers.get("accept-encoding", "")
         content, encoding = await asyncio.to_thread(_encoded, document, accepted)
         quotas.hold_bytes(len(content))
@@ -144,15 +144,15 @@ class Explainer:
         limit = self._settings.max_explained_rows
         if rows > limit:
             raise InvalidRequest(
-                f"An explanation takes at most {limit} rows, got {rows}; send fewer, or ask "
-                "the operator to raise ONWARD_MAX_EXPLAINED_ROWS."
+                f"An explanation takes at most {limit} rows, got {rows}; send fewer; the "
+                "operator can raise ONWARD_MAX_EXPLAINED_ROWS."
             )
 
 
 def _encoded(document: dict[str, object], accepted: str) -> tuple[bytes, dict[str, str]]:
     """Encode a response, and compress it if the client accepts that; with the headers of that."""
     content = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    content, headers = compressed(content, accepted)
+    content, headers = compress(content, accepted)
     return content, dict(headers)
 
 

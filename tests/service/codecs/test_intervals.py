@@ -44,17 +44,17 @@ def publish_doubtful(models: Path, known: Interval) -> Path:
 
 @pytest.mark.parametrize("scale", ["value", "log1p"])
 @pytest.mark.parametrize("size", [0.0, 4.9, 5.0, 5e6])
-def test_an_answer_has_the_interval_asked_for(
+def test_a_prediction_has_the_requested_interval(
     models: Path, start: StartApp, scale: str, size: float
 ) -> None:
-    """Its ends are those that training measured; an edge belongs to the bin above."""
+    """Its margins are those that training measured; an edge belongs to the bin above."""
     known = interval(scale)
     publish_doubtful(models, known)
 
-    answer = start().post("/models/price/predict?interval=0.9", json={"size": size}).json()
+    response = start().post("/models/price/predict?interval=0.9", json={"size": size}).json()
 
     low, high = bounds(known, known.levels[1], np.array([np.float32(2 * size)], np.float64))
-    assert answer == {
+    assert response == {
         "value": pytest.approx(2 * size),
         "unit": "euros",
         "interval": {
@@ -64,37 +64,37 @@ def test_an_answer_has_the_interval_asked_for(
         },
         "model_version": "1",
     }
-    assert answer["interval"]["low"] <= answer["value"] <= answer["interval"]["high"]
+    assert response["interval"]["low"] <= response["value"] <= response["interval"]["high"]
 
 
-def test_many_rows_have_an_interval_each(models: Path, start: StartApp) -> None:
+def test_each_of_many_rows_has_its_interval(models: Path, start: StartApp) -> None:
     """Rows of either bin in one request."""
     publish_doubtful(models, interval("value"))
 
     rows = [{"size": 1}, {"size": 10}]
-    answer = start().post("/models/price/predict?interval=.5", json=rows).json()
+    response = start().post("/models/price/predict?interval=.5", json=rows).json()
 
-    ends = [(row["interval"]["low"], row["interval"]["high"]) for row in answer["predictions"]]
+    ends = [(row["interval"]["low"], row["interval"]["high"]) for row in response["predictions"]]
     assert ends == [(1.75, 2.25), (19.5, 20.5)]
 
 
-def test_no_interval_unless_asked(models: Path, start: StartApp) -> None:
-    """The usual answer is what it was."""
+def test_there_is_no_interval_unless_requested(models: Path, start: StartApp) -> None:
+    """The default response has no intervals."""
     publish_doubtful(models, interval("value"))
 
-    answer = start().post("/models/price/predict", json={"size": 1}).json()
+    response = start().post("/models/price/predict", json={"size": 1}).json()
 
-    assert answer == {"value": 2.0, "unit": "euros", "model_version": "1"}
+    assert response == {"value": 2.0, "unit": "euros", "model_version": "1"}
 
 
-def test_an_end_beyond_32_bits_is_the_last_number_there_is(models: Path, start: StartApp) -> None:
-    """JSON has no infinity; a factor on a number beyond reason would give one."""
+def test_an_end_beyond_32_bits_is_the_largest_number(models: Path, start: StartApp) -> None:
+    """JSON has no infinity, which a factor on a very large number would give."""
     publish_doubtful(models, interval("log1p"))
 
     body = {"size": 1.5e38}
-    answer = start().post("/models/price/predict?interval=0.9", json=body).json()
+    response = start().post("/models/price/predict?interval=0.9", json=body).json()
 
-    assert answer["interval"]["high"] == pytest.approx(float(np.finfo(np.float32).max))
+    assert response["interval"]["high"] == pytest.approx(float(np.finfo(np.float32).max))
 
 
 @pytest.mark.parametrize(
@@ -108,20 +108,20 @@ def test_an_end_beyond_32_bits_is_the_last_number_there_is(models: Path, start: 
         ("intervall=0.9", "Unknown parameter \"intervall\"; did you mean 'interval'?"),
     ],
 )
-def test_a_level_that_is_none_is_refused(
+def test_an_unknown_level_is_rejected(
     models: Path, start: StartApp, query: str, sentence: str
 ) -> None:
-    """The sentence tells which there are."""
+    """The message lists the levels of the model."""
     publish_doubtful(models, interval("value"))
 
-    answer = start().post(f"/models/price/predict?{query}", json={"size": 1})
+    response = start().post(f"/models/price/predict?{query}", json={"size": 1})
 
-    assert answer.status_code == 400
-    assert sentence in answer.json()["error"]
+    assert response.status_code == 400
+    assert sentence in response.json()["error"]
 
 
-def test_models_without_intervals_say_so(models: Path, start: StartApp) -> None:
-    """A value without any, and labels, which have probabilities."""
+def test_models_without_intervals_reject_the_parameter(models: Path, start: StartApp) -> None:
+    """A regression model without intervals, and a classifier."""
     publish_price(models)
     publish_admission(models)
     client = start()
@@ -141,8 +141,8 @@ def tensors(rows: list[list[float]], **rest: Any) -> dict[str, Any]:  # noqa: AN
     return {"inputs": [given]} | rest
 
 
-def test_version_2_answers_the_ends_as_outputs(models: Path, start: StartApp) -> None:
-    """Asked by a parameter of the request; they may be chosen like any output."""
+def test_v2_returns_the_ends_as_outputs(models: Path, start: StartApp) -> None:
+    """A parameter of the request adds them; they can be selected like other outputs."""
     publish_doubtful(models, interval("value"))
     client = start()
     body = tensors([[1], [10]], parameters={"interval": 0.9})
@@ -157,21 +157,19 @@ def test_version_2_answers_the_ends_as_outputs(models: Path, start: StartApp) ->
 
 
 @pytest.mark.parametrize("level", [0.8, "0.9", True, [0.9]])
-def test_version_2_refuses_a_level_that_is_none(
-    models: Path, start: StartApp, level: object
-) -> None:
-    """As the plain dialect does."""
+def test_v2_rejects_an_unknown_level(models: Path, start: StartApp, level: object) -> None:
+    """The rule is that of the native protocol."""
     publish_doubtful(models, interval("value"))
 
     body = tensors([[1]], parameters={"interval": level})
-    answer = start().post("/v2/models/price/infer", json=body)
+    response = start().post("/v2/models/price/infer", json=body)
 
-    assert answer.status_code == 400
-    assert "'interval' must be" in answer.json()["error"]
+    assert response.status_code == 400
+    assert "'interval' must be" in response.json()["error"]
 
 
-def test_an_answer_of_little_probability_is_unsure(models: Path, start: StartApp) -> None:
-    """Where the manifest says below which; whatever else the answer holds."""
+def test_a_prediction_of_low_probability_is_unsure(models: Path, start: StartApp) -> None:
+    """The manifest has the limit; the other parts of the response do not matter."""
     output = ClassesOutput(
         kind="classes", name="decision", labels=["not admitted", "admitted"], unsure_below=0.7
     )
@@ -182,32 +180,32 @@ def test_an_answer_of_little_probability_is_unsure(models: Path, start: StartApp
     client = start()
 
     rows = [[45, 85], [61, 70], [30, 40]]
-    answer = client.post("/models/admission/predict", json=rows).json()["predictions"]
+    response = client.post("/models/admission/predict", json=rows).json()["predictions"]
     bare = client.post("/models/admission/predict?probabilities=none", json=rows).json()
 
-    assert [row["unsure"] for row in answer] == [row["probability"] < 0.7 for row in answer]
-    assert [row["unsure"] for row in answer] == [False, True, False]
+    assert [row["unsure"] for row in response] == [row["probability"] < 0.7 for row in response]
+    assert [row["unsure"] for row in response] == [False, True, False]
     assert [row["unsure"] for row in bare["predictions"]] == [False, True, False]
 
 
-def test_a_model_that_cannot_tell_has_no_flag(models: Path, start: StartApp) -> None:
-    """Its answers are what they were."""
+def test_a_model_without_a_limit_has_no_unsure_flag(models: Path, start: StartApp) -> None:
+    """Without the key in its manifest, predictions have no such field."""
     publish_iris(models)
 
     assert "unsure" not in start().post("/models/iris/predict", json=[[1, 2, 3]]).text
 
 
-def test_openapi_tells_the_levels_and_what_they_add(models: Path, start: StartApp) -> None:
-    """The parameter's values are those that the model takes, and the answer fits its schema."""
+def test_openapi_describes_the_levels_and_the_intervals(models: Path, start: StartApp) -> None:
+    """The values of the parameter are the levels of the model, and the response fits its schema."""
     publish_doubtful(models, interval("value"))
     client = start()
 
     operation = client.get("/openapi.json").json()["paths"]["/models/price/predict"]["post"]
     (parameter,) = [one for one in operation["parameters"] if one["name"] == "interval"]
-    answer = client.post("/models/price/predict?interval=0.5", json={"size": 1}).json()
+    response = client.post("/models/price/predict?interval=0.5", json={"size": 1}).json()
 
     assert parameter["schema"]["enum"] == [0.5, 0.9]
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
-    jsonschema.validate(answer, schema)
+    jsonschema.validate(response, schema)
     one = schema["anyOf"][0]["properties"]["interval"]
-    jsonschema.validate(answer["interval"], one | {"additionalProperties": False})
+    jsonschema.validate(response["interval"], one | {"additionalProperties": False})

@@ -1,4 +1,4 @@
-"""The reasons of linear models: what the features add is the score of the published graph."""
+"""The contributions of features add up to the score of the published graph."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ optional = true
 
 @pytest.fixture
 def rent(tmp_path: Path) -> Path:
-    """A table of every kind of column, with gaps."""
+    """A table with every kind of column and missing values."""
     generator = np.random.default_rng(7)
     lines = ["size,floor,garden,quarter,rent,dear,class"]
     for _ in range(300):
@@ -70,8 +70,8 @@ BINARY = 'column = "dear"\nvalues = ["0", "1"]\nlabels = ["cheap", "dear"]'
 LABELS = 'column = "class"\nlabels = ["low", "middle", "high"]'
 
 
-def answer_of(score: str, scores: Floats) -> Floats:
-    """What the scores, ``[rows, scores]``, lead to."""
+def prediction_of(score: str, scores: Floats) -> Floats:
+    """The prediction that follows from scores ``[rows, scores]``."""
     if score == "log1p":
         return np.asarray(np.expm1(scores))
     if score == "log-odds":
@@ -83,10 +83,10 @@ def answer_of(score: str, scores: Floats) -> Floats:
 
 @pytest.mark.parametrize("target", [REGRESSION, LOGARITHM, BINARY, LABELS])
 @pytest.mark.parametrize("clip", [0.0, 0.05])
-def test_what_the_features_add_is_the_score_of_the_graph(
+def test_contributions_add_up_to_the_score_of_the_graph(
     rent: Path, target: str, clip: float, tmp_path: Path
 ) -> None:
-    """Of rows with gaps, unknown words and numbers beyond all bounds too."""
+    """Also for missing values, unknown categories and extreme numbers."""
     document = TABLE.format(csv=rent, target=target)
     family = "linear" if "rent" in target else "logistic"
     recipe_file = tmp_path / "rent.toml"
@@ -123,10 +123,12 @@ def test_what_the_features_add_is_the_score_of_the_graph(
     for one in (found for row in sums for found in row):
         assert one.score == one.base + sum(one.contributions)
     scores = np.array([[found.score for found in row] for row in sums])
-    assert answer_of(reasons.score, scores) == pytest.approx(predictions, rel=1e-4, abs=1e-5)
+    assert prediction_of(reasons.score, scores) == pytest.approx(predictions, rel=1e-4, abs=1e-5)
 
 
-def test_the_reasons_of_a_line_are_its_slope_and_its_mean(folders: Folders, tmp_path: Path) -> None:
+def test_the_contribution_of_a_line_is_its_slope_from_the_mean(
+    folders: Folders, tmp_path: Path
+) -> None:
     """The least-squares slope, from the mean of the six temperatures."""
     recipe = read_recipe("ice_cream")
     x, y = np.array(recipe.data.rows, dtype=np.float64).T
@@ -141,6 +143,6 @@ def test_the_reasons_of_a_line_are_its_slope_and_its_mean(folders: Folders, tmp_
     assert reasons.base == [pytest.approx(y.mean(), rel=1e-6)]
 
 
-def test_a_network_with_hidden_units_has_no_such_reasons(folders: Folders, tmp_path: Path) -> None:
-    """Its score is no sum over the features."""
+def test_a_network_with_hidden_layers_is_not_additive(folders: Folders, tmp_path: Path) -> None:
+    """Its score is not a sum over the features."""
     assert run(read_recipe("xor"), tmp_path, folders).manifest.reasons is None

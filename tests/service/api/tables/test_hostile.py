@@ -24,7 +24,7 @@ from tests.service.api.tables.test_streams import (
 
 
 def rejected(client: httpx.Client, reason: str) -> int:
-    """How many requests a limit has rejected."""
+    """Return the number of requests that a limit has rejected."""
     text = client.get("/metrics").text
     found = re.findall(rf'onward_rejected_requests_total{{reason="{reason}"}} (\S+)', text)
     return int(sum(map(float, found)))
@@ -33,17 +33,17 @@ def rejected(client: httpx.Client, reason: str) -> int:
 @pytest.mark.parametrize(
     "line", [b'a","b\n', b'1,"2\n', b'"1,""2\n', b'"\n', b'1,"2"x"\n'], ids=repr
 )
-def test_lines_of_broken_quotes_are_errors_of_their_own(
+def test_each_line_with_a_broken_quote_has_its_error(
     models: Path, start: StartApp, line: bytes
 ) -> None:
-    """Each row has its error, and the rows behind them are scored."""
+    """Each of these rows has an error, and the rows after them are scored."""
     publish_price(models)
     count = 120_000 // len(line)
 
-    answer = start().post(PATH, content=b"note,size\n" + line * count + b"x,5\n" * 3, headers=CSV)
+    response = start().post(PATH, content=b"note,size\n" + line * count + b"x,5\n" * 3, headers=CSV)
 
-    lines = answer.text.splitlines()
-    assert answer.status_code == 200
+    lines = response.text.splitlines()
+    assert response.status_code == 200
     assert len(lines) > count
     assert lines[-1] == "x,5,10.0,euros,"
 
@@ -61,8 +61,8 @@ def test_a_record_above_the_limit_is_an_error_row(models: Path, start: StartApp)
 
     assert "Line 2: a record is larger than the limit of 2,000 bytes" in bytes_of.text
     assert "Line 2: a record is larger than the limit of 1,000 lines" in lines_of.text
-    for answer in (bytes_of, lines_of):
-        assert answer.text.splitlines()[-1] == "last,2,4.0,euros,"
+    for response in (bytes_of, lines_of):
+        assert response.text.splitlines()[-1] == "last,2,4.0,euros,"
 
 
 def test_a_first_line_above_the_limit_is_rejected(models: Path, start: StartApp) -> None:
@@ -75,22 +75,22 @@ def test_a_first_line_above_the_limit_is_rejected(models: Path, start: StartApp)
         (b"x" * 200_000, CSV),
         (b'{"size":' + b"1" * 200_000, NDJSON),
     ):
-        answer = client.post(PATH, content=content, headers=headers)
-        assert answer.status_code == 413
-        assert answer.json()["code"] == "record_too_large"
+        response = client.post(PATH, content=content, headers=headers)
+        assert response.status_code == 413
+        assert response.json()["code"] == "record_too_large"
 
     assert rejected(client, "record_too_large") == 3
 
 
 def test_a_later_line_above_the_limit_ends_the_table(models: Path, start: StartApp) -> None:
-    """What came before it is answered, and the rejection is counted."""
+    """The rows before it are predicted, and the rejection is counted."""
     publish_price(models)
     client = start(max_csv_record_bytes=100_000)
     table = b'{"size":1}\n' * 5000 + b"x" * 200_000 + b"\n"
 
-    answer = client.post(PATH, content=table, headers=NDJSON)
+    response = client.post(PATH, content=table, headers=NDJSON)
 
-    lines = answer.text.splitlines()
+    lines = response.text.splitlines()
     assert len(lines) == 5001
     assert "Line 5001: A record is larger" in lines[-1]
     assert rejected(client, "record_too_large") == 1
@@ -106,17 +106,17 @@ def test_a_later_line_above_the_limit_ends_the_table(models: Path, start: StartA
         (b"1," * 10_000, "holds values"),
     ],
 )
-def test_hostile_headers_get_a_short_sentence(
+def test_hostile_headers_get_a_short_message(
     models: Path, start: StartApp, header: bytes, sentence: str
 ) -> None:
     """However many names there are, and however long."""
     publish_price(models)
 
-    answer = start().post(PATH, content=header + b"\n1\n", headers=CSV)
+    response = start().post(PATH, content=header + b"\n1\n", headers=CSV)
 
-    assert answer.status_code == 400
-    assert sentence in answer.json()["error"]
-    assert len(answer.content) < 5000
+    assert response.status_code == 400
+    assert sentence in response.json()["error"]
+    assert len(response.content) < 5000
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ def test_known_charsets_are_read_with_and_without_a_mark(
     publish_price(models)
     kind = {"content-type": f"text/csv; charset={charset}"}
 
-    answer = start().post(PATH, content="size,note\n3,x\n".encode(encoding), headers=kind)
+    response = start().post(PATH, content="size,note\n3,x\n".encode(encoding), headers=kind)
 
-    assert answer.status_code == 200, answer.text
-    assert answer.text.removeprefix("\ufeff") == "size,note,value,unit,error\n3,x,6.0,euros,\n"
+    assert response.status_code == 200, response.text
+    assert response.text.removeprefix("\ufeff") == "size,note,value,unit,error\n3,x,6.0,euros,\n"
 
 
 @pytest.mark.parametrize(
@@ -167,52 +167,50 @@ def test_known_charsets_are_read_with_and_without_a_mark(
     ids=repr,
 )
 @pytest.mark.parametrize("charset", ["utf-16", "utf-32", "utf-8", "shift_jis", "iso-2022-jp"])
-def test_bytes_of_no_charset_are_a_client_error(
+def test_bytes_outside_the_charset_are_a_client_error(
     models: Path, start: StartApp, content: bytes, charset: str
 ) -> None:
-    """Marks without text, halves of characters, zeros and lone surrogates."""
+    """Marks without text, incomplete characters, zeros and lone surrogates."""
     publish_price(models)
     kind = {"content-type": f"text/csv; charset={charset}"}
 
-    answer = start().post(PATH, content=content, headers=kind)
+    response = start().post(PATH, content=content, headers=kind)
 
-    assert answer.status_code == 400
-    assert answer.json()["code"] in {"invalid_request", "invalid_input"}
+    assert response.status_code == 400
+    assert response.json()["code"] in {"invalid_request", "invalid_input"}
 
 
-def test_unknown_charsets_are_refused_by_name(models: Path, start: StartApp) -> None:
-    """Whatever Python might find under the name, and however long it is."""
+def test_unknown_charsets_are_rejected_by_name(models: Path, start: StartApp) -> None:
+    """Also names that Python knows, and names of any length."""
     publish_price(models)
     client = start()
 
     for charset in ("utf-7", "idna", "hex", "zlib", "punycode", "os", "..", "x" * 30_000):
         kind = {"content-type": f"text/csv; charset={charset}"}
-        answer = client.post(PATH, content=b"size\n1\n", headers=kind)
-        assert answer.status_code == 400
-        assert "which is not known here" in answer.json()["error"]
+        response = client.post(PATH, content=b"size\n1\n", headers=kind)
+        assert response.status_code == 400
+        assert "which is not known here" in response.json()["error"]
 
 
 def test_more_tables_than_allowed_are_rejected_at_once(models: Path, start: StartApp) -> None:
-    """429 while one is under way; the next one is scored once that has ended."""
+    """429 while one is being scored; the next one is scored after it."""
     publish_price(models)
     client = start(max_concurrent_tables=1)
 
     with connected(client, NDJSON) as connection:
         send(connection, b'{"size": 1}\n')
         read_until(connection, b"euros")
-        answer = client.post(PATH, content=b"size\n1\n", headers=CSV)
-    assert answer.status_code == 429
-    assert answer.json()["code"] == "too_many_tables"
-    assert answer.headers["retry-after"]
+        response = client.post(PATH, content=b"size\n1\n", headers=CSV)
+    assert response.status_code == 429
+    assert response.json()["code"] == "too_many_tables"
+    assert response.headers["retry-after"]
     assert rejected(client, "too_many_tables") == 1
 
     until(lambda: client.post(PATH, content=b"size\n1\n", headers=CSV).status_code == 200)
 
 
-def test_a_table_whose_client_leaves_is_not_computed_to_its_end(
-    models: Path, start: StartApp
-) -> None:
-    """Although all of its body has arrived; its place and its file are free again."""
+def test_a_table_is_not_scored_to_its_end_after_a_disconnect(models: Path, start: StartApp) -> None:
+    """Even if all of its body has arrived; its slot and its file are released."""
     publish_price(models)
     client = start(max_concurrent_tables=1)
     before = unnamed_files()
@@ -229,8 +227,8 @@ def test_a_table_whose_client_leaves_is_not_computed_to_its_end(
     assert unnamed_files() == before
 
 
-def test_a_table_that_finds_no_room_is_one_clients_507(models: Path, start: StartApp) -> None:
-    """In a folder that is not there; tables that need no room are scored as ever."""
+def test_a_table_without_room_for_its_response_is_rejected(models: Path, start: StartApp) -> None:
+    """507 if the folder does not exist; tables that need no file are scored."""
     publish_price(models)
     client = start(spool_folder=models / "missing")
 
@@ -244,18 +242,18 @@ def test_a_table_that_finds_no_room_is_one_clients_507(models: Path, start: Star
 
 
 def test_the_budget_of_unread_responses_is_shared(models: Path, start: StartApp) -> None:
-    """A table that begins when others have used it up gets 507, until they have ended."""
+    """A table that starts while others use all of it gets 507, until they have ended."""
     publish_price(models)
     client = start(max_spool_bytes=1000)
 
     with connected(client, NDJSON) as connection:
         send(connection, b'{"size": 1}\n')
         read_until(connection, b"euros")
-        answer = client.post(PATH, content=long_table(), headers=CSV)
-    assert answer.status_code == 507
+        response = client.post(PATH, content=long_table(), headers=CSV)
+    assert response.status_code == 507
 
     def scored() -> bool:
-        with client.stream("POST", PATH, content=long_table()[:100_000], headers=CSV) as answer:
-            return answer.status_code == 200
+        with client.stream("POST", PATH, content=long_table()[:100_000], headers=CSV) as response:
+            return response.status_code == 200
 
     until(scored)
