@@ -99,10 +99,10 @@ def _through(name: str, seed: int, cases: int) -> list[str]:
             _proxy(name, folder, int(service.address.rpartition(":")[2])) as port,
         ):
             for stream in framing.sequences(seed, cases):
-                plays = [_with_forbidden(play) for play in stream.plays]
-                changed = framing.Stream(plays, stream.cuts, stream.pause_seconds)
-                responses = framing.play(("127.0.0.1", port), changed)
-                found += _strangers(plays, responses)
+                messages = [_with_forbidden(each) for each in stream.messages]
+                changed = framing.Stream(messages, stream.cuts, stream.pause_seconds)
+                responses = framing.send(("127.0.0.1", port), changed)
+                found += _strangers(messages, responses)
         forwarded = Counter(_id([each]) for each in _FORWARDED[name](folder))
     # A line without a method is an error for bytes that were no request.
     lines = [line for line in service.lines if re.search(r" request method=\w", line)]
@@ -116,16 +116,16 @@ def _through(name: str, seed: int, cases: int) -> list[str]:
     return found
 
 
-def _with_forbidden(play: framing.Play) -> framing.Play:
+def _with_forbidden(message: framing.Message) -> framing.Message:
     """The same with bodies that hold a request for the path that the proxy rejects."""
-    return replace(play, content=play.content.replace(framing.SMUGGLED, _FORBIDDEN))
+    return replace(message, content=message.content.replace(framing.SMUGGLED, _FORBIDDEN))
 
 
 def _strangers(
-    plays: Sequence[framing.Play], responses: Sequence[framing.Response]
+    messages: Sequence[framing.Message], responses: Sequence[framing.Response]
 ) -> Iterator[str]:
     """The responses that belong to none of a client's requests."""
-    own = {play.request_id for play in plays} | {""}
+    own = {message.request_id for message in messages} | {""}
     for response in responses:
         request_id = _id([response.headers.get("x-request-id", "")])
         if request_id not in own and not request_id.endswith(".last"):

@@ -52,8 +52,8 @@ from service.server.fast_path import FastPath
 from service.server.signals import Signals
 from service.settings import Settings
 from service.shadow.runner import ShadowRunner
-from service.workers.ipc import WORKERS_FOLDER, claim_slot
-from service.workers.worker import Worker, WorkerContext
+from service.workers.coordination import Worker
+from service.workers.ipc import WORKERS_FOLDER, WorkerContext, claim_slot
 
 VERSION = version("onward")
 
@@ -119,7 +119,7 @@ def create_app(settings: Settings, context: WorkerContext | None = None) -> Onwa
         lifespan=_lifespan(worker, shadows, settings),
         redirect_slashes=False,
     )
-    limits = Limits(settings, metrics.rejected)
+    limits = Limits(settings, metrics.count_rejection)
     endpoints = Endpoints(settings, limits)
     mirror = ShadowMirror(worker.registry, shadows)
     service = InferenceService(worker, endpoints, metrics, mirror, settings, limits)
@@ -134,7 +134,7 @@ def create_app(settings: Settings, context: WorkerContext | None = None) -> Onwa
         explain_router(Explainer(service, native, metrics, settings)),
         *v1_routers(worker, service, v1, limits),
         *v2_routers(worker, service, v2, settings, VERSION),
-        operations_router(worker.readiness, worker.totals.exposition),
+        operations_router(worker.readiness, worker.totals.render),
         documentation_router(app.documentation, app.title),
     ):
         app.include_router(router)
@@ -146,7 +146,7 @@ def create_app(settings: Settings, context: WorkerContext | None = None) -> Onwa
     )
     recorder = RequestRecorder(metrics, worker.readiness, settings.log_requests)
     fast = FastInference(worker.registry, endpoints, metrics, recorder, limits)
-    connections = Connections(settings, metrics.rejected)
+    connections = Connections(settings, metrics.count_rejection)
     app.fast_path = FastPath(fast, PredictTargets(routes), connections)
     routing = PredictRoutingMiddleware(app.route, routes)
     app.entry = RequestContext(routing, recorder, settings, limits)

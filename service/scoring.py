@@ -19,8 +19,8 @@ from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
 from service.codecs.ndjson import JsonDocumentWriter, NdjsonWriter, open_ndjson
 from service.codecs.outputs import Parameters, require_supported
 from service.codecs.row_batch import Matrix, RowBatch, RowError, TableReader, TableWriter
-from service.engine.dtypes import Array
 from service.engine.model import ServedModel
+from service.engine.tensors import Array
 from service.errors import DeadlineExceeded, InferenceFailed, InputRejected, OnwardError, Overloaded
 from service.observability.metrics import Phases
 from service.settings import Settings

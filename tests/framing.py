@@ -1,8 +1,8 @@
-"""Sequences of bytes that a client may write, and what RFC 9112 says of each.
+"""Random sequences of requests, and the responses that RFC 9112 requires.
 
-A sequence is some valid requests, at most one invalid one, and whatever follows. Every valid
-request carries an id of its own, which its response must repeat: one response for each, in order,
-and never one for bytes that are no request. Run as a program, it plays many sequences:
+A sequence contains valid requests, at most one invalid one, and more bytes after it. Each valid
+request has its own id, which its response must repeat: there must be one response for each, in
+order, and none for other bytes. Run as a program, the module sends many sequences:
 
     python -m tests.framing --cases 5000 --port 8000
 """
@@ -22,15 +22,15 @@ import h11
 PREDICT = "/models/price/predict"
 ROW = b'{"size": 2}'
 SMUGGLED = b"POST /models/price/predict HTTP/1.1\r\nHost: h\r\nX-Request-Id: smuggled\r\n\r\n"
-_PATIENCE_SECONDS = 10
+_TIMEOUT_SECONDS = 10
 
 
 @dataclass(frozen=True)
-class Play:
-    """The bytes of one message, and what must come of them.
+class Message:
+    """The bytes of one message, and the expected response.
 
-    ``status`` is None for a message that is valid to be answered in more than one way; ``closes``
-    says that nothing behind it is a request any more.
+    ``status`` is None if several statuses are correct; ``closes`` means that the server must ignore
+    all bytes after it.
     """
 
     content: bytes
@@ -42,7 +42,7 @@ class Play:
 
 @dataclass(frozen=True)
 class Response:
-    """One response as it was read."""
+    """A response as it was received."""
 
     status: int
     headers: dict[str, str]
@@ -51,20 +51,20 @@ class Response:
 
 @dataclass
 class Stream:
-    """Messages in the order they are written, where the bytes are split, and the pause there."""
+    """Messages in order, the offsets at which the bytes are split, and the pause at each split."""
 
-    plays: list[Play]
+    messages: list[Message]
     cuts: list[int] = field(default_factory=list)
     pause_seconds: float = 0.0
 
     @property
     def content(self) -> bytes:
-        """All bytes."""
-        return b"".join(play.content for play in self.plays)
+        """The bytes of all messages."""
+        return b"".join(each.content for each in self.messages)
 
     @property
     def pieces(self) -> list[bytes]:
-        """The bytes as they are written."""
+        """The bytes as they are sent."""
         content, edges = self.content, [0, *self.cuts, None]
         return [content[a:b] for a, b in pairwise(edges) if content[a:b]]
 
@@ -108,60 +108,64 @@ def _sized(request_id: str, body: bytes, *lines: str, path: str = PREDICT) -> by
     return _message(_head(request_id, f"Content-Length: {len(body)}", *lines, path=path), body)
 
 
-def _valid(chance: random.Random, request_id: str) -> Play:
-    """A request that is one by the rules."""
+def _valid(chance: random.Random, request_id: str) -> Message:
+    """Create a valid request."""
     upgrade = ("Upgrade: foo", "Connection: upgrade")
     chunked = "Transfer-Encoding: chunked"
     large = b'[%b{"size": 2}]' % (b'{"size": 2},' * chance.randint(1, 9000))
-    made: Sequence[Callable[[], Play]] = [
-        lambda: Play(_sized(request_id, ROW), request_id, 200),
-        lambda: Play(_sized(request_id, large), request_id, 200),
-        lambda: Play(_sized(request_id, SMUGGLED), request_id, 400),
-        lambda: Play(_sized(request_id, SMUGGLED, *upgrade), request_id, 400),
-        lambda: Play(_sized(request_id, ROW, *upgrade), request_id, 200),
-        lambda: Play(_sized(request_id, ROW, "Expect: 100-continue"), request_id, 200),
-        lambda: Play(_sized(request_id, ROW, path=f"http://here{PREDICT}"), request_id, 200),
-        lambda: Play(_sized(request_id, ROW, path="/models/nobody/predict"), request_id, 404),
-        lambda: Play(_sized(request_id, SMUGGLED, path="/nothing"), request_id, 404),
-        lambda: Play(b"\r\n" + _sized(request_id, ROW), request_id, 200),
-        lambda: Play(_message(_head(request_id, chunked), _chunks(chance, ROW)), request_id, 200),
-        lambda: Play(
+    kinds: Sequence[Callable[[], Message]] = [
+        lambda: Message(_sized(request_id, ROW), request_id, 200),
+        lambda: Message(_sized(request_id, large), request_id, 200),
+        lambda: Message(_sized(request_id, SMUGGLED), request_id, 400),
+        lambda: Message(_sized(request_id, SMUGGLED, *upgrade), request_id, 400),
+        lambda: Message(_sized(request_id, ROW, *upgrade), request_id, 200),
+        lambda: Message(_sized(request_id, ROW, "Expect: 100-continue"), request_id, 200),
+        lambda: Message(_sized(request_id, ROW, path=f"http://here{PREDICT}"), request_id, 200),
+        lambda: Message(_sized(request_id, ROW, path="/models/nobody/predict"), request_id, 404),
+        lambda: Message(_sized(request_id, SMUGGLED, path="/nothing"), request_id, 404),
+        lambda: Message(b"\r\n" + _sized(request_id, ROW), request_id, 200),
+        lambda: Message(
+            _message(_head(request_id, chunked), _chunks(chance, ROW)), request_id, 200
+        ),
+        lambda: Message(
             _message(_head(request_id, chunked, *upgrade), _chunks(chance, ROW)), request_id, 200
         ),
-        lambda: Play(
+        lambda: Message(
             _message(_head(request_id, chunked), _chunks(chance, SMUGGLED * 3)), request_id, 400
         ),
-        lambda: Play(
+        lambda: Message(
             _message(_head(request_id, path="/health/live", method="GET")),
             request_id,
             200,
             method="GET",
         ),
-        lambda: Play(
+        lambda: Message(
             _message(_head(request_id, path="/health/live", method="HEAD")),
             request_id,
             200,
             method="HEAD",
         ),
-        lambda: Play(
+        lambda: Message(
             _message(_head(request_id, *upgrade, path="/models", method="GET")),
             request_id,
             200,
             method="GET",
         ),
-        lambda: Play(
+        lambda: Message(
             _message(_head(request_id, "Content-Length: 3", path="/models", method="GET"), b"GET"),
             request_id,
             200,
             method="GET",
         ),
-        lambda: Play(_message(_head(request_id, path="/nothing", method="PUT")), request_id, 404),
+        lambda: Message(
+            _message(_head(request_id, path="/nothing", method="PUT")), request_id, 404
+        ),
     ]
-    return chance.choice(made)()
+    return chance.choice(kinds)()
 
 
-def _last(chance: random.Random, request_id: str) -> Play:
-    """A request that is one by the rules, and behind which the connection closes."""
+def _last(chance: random.Random, request_id: str) -> Message:
+    """Create a valid request after which the server closes the connection."""
     old = f"POST {PREDICT} HTTP/1.0"
     trailers = chance.sample(_TRAILERS, 2)
     chunked = _head(request_id, "Transfer-Encoding: chunked")
@@ -172,18 +176,18 @@ def _last(chance: random.Random, request_id: str) -> Play:
         _message([*lines, "Connection: keep-alive"], ROW),
         _message(chunked, _chunks(chance, ROW, trailers)),
     ]
-    return Play(chance.choice(made), request_id, 200, closes=True)
+    return Message(chance.choice(made), request_id, 200, closes=True)
 
 
-def _invalid(chance: random.Random, request_id: str) -> Play:
-    """Bytes that break a rule: one error, and nothing behind them is a request."""
+def _invalid(chance: random.Random, request_id: str) -> Message:
+    """Create an invalid request, which gets one error; the server ignores all bytes after it."""
     size = f"Content-Length: {len(ROW)}"
     chunked = "Transfer-Encoding: chunked"
-    usual = _head(request_id, size)
-    broken: Sequence[bytes] = [
-        _message([*usual, "Content-Length: 3"], ROW),
-        _message([*usual, size], ROW),
-        _message([*usual, chunked], ROW),
+    valid_head = _head(request_id, size)
+    invalid: Sequence[bytes] = [
+        _message([*valid_head, "Content-Length: 3"], ROW),
+        _message([*valid_head, size], ROW),
+        _message([*valid_head, chunked], ROW),
         _message(_head(request_id, chunked, size), _chunks(chance, ROW)),
         _message(_head(request_id, "Transfer-Encoding: gzip, chunked"), _chunks(chance, ROW)),
         _message(_head(request_id, "Transfer-Encoding: xchunked"), _chunks(chance, ROW)),
@@ -195,59 +199,59 @@ def _invalid(chance: random.Random, request_id: str) -> Play:
         _message(_head(request_id, "Content-Length: 0xb"), ROW),
         _message(_head(request_id, "Content-Length: 11, 11"), ROW),
         _message(_head(request_id, "Content-Length: 99999999999999999999999"), ROW),
-        _message([line for line in usual if not line.startswith("Host")], ROW),
-        _message([*usual, "Host: there"], ROW),
-        _message([*usual[:1], "Host: a b", *usual[2:]], ROW),
-        _message([*usual, "Name : value"], ROW),
-        _message([*usual, "X: a", " folded"], ROW),
-        _message([*usual, ": no name"], ROW),
-        _message([*usual, "no colon"], ROW),
-        _message([*usual, "X: a\0b"], ROW),
-        _message(usual, ROW).replace(b"\r\n", b"\n"),
-        _message([f"POST {PREDICT} HTTP/1.2", *usual[1:]], ROW),
-        _message([f"POST {PREDICT} HTTP/2.0", *usual[1:]], ROW),
-        _message([f"POST {PREDICT}", *usual[1:]], ROW),
-        _message([f"POST {PREDICT}\x01 HTTP/1.1", *usual[1:]], ROW),
+        _message([line for line in valid_head if not line.startswith("Host")], ROW),
+        _message([*valid_head, "Host: there"], ROW),
+        _message([*valid_head[:1], "Host: a b", *valid_head[2:]], ROW),
+        _message([*valid_head, "Name : value"], ROW),
+        _message([*valid_head, "X: a", " folded"], ROW),
+        _message([*valid_head, ": no name"], ROW),
+        _message([*valid_head, "no colon"], ROW),
+        _message([*valid_head, "X: a\0b"], ROW),
+        _message(valid_head, ROW).replace(b"\r\n", b"\n"),
+        _message([f"POST {PREDICT} HTTP/1.2", *valid_head[1:]], ROW),
+        _message([f"POST {PREDICT} HTTP/2.0", *valid_head[1:]], ROW),
+        _message([f"POST {PREDICT}", *valid_head[1:]], ROW),
+        _message([f"POST {PREDICT}\x01 HTTP/1.1", *valid_head[1:]], ROW),
         _message(["CONNECT here:80 HTTP/1.1", "Host: here:80"]),
         _message([f"POST {PREDICT} HTTP/1.0", chunked], _chunks(chance, ROW)),
         _message(_head(request_id, chunked), b"g\r\n" + ROW),
         _message(_head(request_id, chunked), b"-1\r\n" + ROW),
         _message(_head(request_id, chunked), b"5\r\n" + ROW + b"\r\n0\r\n\r\n"),
         _message(_head(request_id, chunked), b"ffffffffffffffffff\r\n" + ROW),
-        _message([*usual, *(f"X-{number}: a" for number in range(200))], ROW),
-        _message([*usual, "X: " + "a" * 70_000], ROW),
+        _message([*valid_head, *(f"X-{number}: a" for number in range(200))], ROW),
+        _message([*valid_head, "X: " + "a" * 70_000], ROW),
         _message(_head(request_id, size, path="/" + "a" * 9000), ROW),
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + chance.randbytes(40),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"hello\r\n\r\n",
         b"\0" * 20,
     ]
-    return Play(chance.choice(broken), None, None, closes=True)
+    return Message(chance.choice(invalid), None, None, closes=True)
 
 
 def sequences(seed: int, count: int) -> Iterator[Stream]:
-    """Sequences by chance, each split at random places."""
+    """Generate random sequences, split at random offsets."""
     for number in range(count):
         chance = random.Random(f"{seed}/{number}")  # noqa: S311 - repeatable, not secret
-        plays = [_valid(chance, f"{number}.{i}") for i in range(chance.randint(1, 5))]
+        messages = [_valid(chance, f"{number}.{i}") for i in range(chance.randint(1, 5))]
         if chance.random() < 0.7:
             end = _invalid if chance.random() < 0.7 else _last
-            plays.append(end(chance, f"{number}.last"))
-            plays += [_valid(chance, f"{number}.after") for _ in range(chance.randint(0, 2))]
-        made = Stream(plays)
-        size = len(made.content)
+            messages.append(end(chance, f"{number}.last"))
+            messages += [_valid(chance, f"{number}.after") for _ in range(chance.randint(0, 2))]
+        stream = Stream(messages)
+        size = len(stream.content)
         cuts = chance.choice([0, 0, 1, 3, 10])
-        made.cuts = sorted(chance.randrange(size) for _ in range(cuts))
+        stream.cuts = sorted(chance.randrange(size) for _ in range(cuts))
         if chance.random() < 0.2:  # head and body arrive one after the other
-            ends = [match.end() for match in re.finditer(rb"\r\n\r\n", made.content[:5000])]
-            made.cuts = sorted({*made.cuts, *ends[:4]} - {size})
-            made.pause_seconds = 0.002
-        yield made
+            ends = [match.end() for match in re.finditer(rb"\r\n\r\n", stream.content[:5000])]
+            stream.cuts = sorted({*stream.cuts, *ends[:4]} - {size})
+            stream.pause_seconds = 0.002
+        yield stream
 
 
-def play(address: tuple[str, int], sequence: Stream) -> list[Response]:
-    """Write a sequence, end the client's side, and read every response."""
-    with socket.create_connection(address, _PATIENCE_SECONDS) as line:
+def send(address: tuple[str, int], sequence: Stream) -> list[Response]:
+    """Send a sequence, close the client's side, and read all responses."""
+    with socket.create_connection(address, _TIMEOUT_SECONDS) as line:
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             for piece in sequence.pieces:
@@ -255,22 +259,22 @@ def play(address: tuple[str, int], sequence: Stream) -> list[Response]:
                 time.sleep(sequence.pause_seconds)
             line.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # the server has closed already; what it wrote is read below
+            pass  # the server has closed the connection; its responses are read below
         received = bytearray()
         try:
             while data := line.recv(65536):
                 received += data
         except ConnectionResetError:
             pass
-    methods = [play.method for play in sequence.plays]
+    methods = [each.method for each in sequence.messages]
     return read_responses(bytes(received), methods)
 
 
 def read_responses(data: bytes, methods: Sequence[str]) -> list[Response]:
-    """All complete final responses in some bytes, by an independent parser.
+    """Parse all complete final responses with h11.
 
     Args:
-        data: what a server wrote.
+        data: the bytes from the server.
         methods: of the requests, since HEAD's responses have no body.
     """
     found: list[Response] = []
@@ -290,7 +294,7 @@ def read_responses(data: bytes, methods: Sequence[str]) -> list[Response]:
 
 
 def _next_response(client: h11.Connection) -> Response:
-    """The next final response; raises h11's error where there is none that is complete."""
+    """Read the next final response; raise h11's error if it is incomplete."""
     status, headers, content = 0, {}, b""
     while not isinstance(event := client.next_event(), h11.EndOfMessage):
         if isinstance(event, h11.Response):
@@ -304,35 +308,35 @@ def _next_response(client: h11.Connection) -> Response:
 
 
 def violations(sequence: Stream, responses: Sequence[Response]) -> list[str]:
-    """What in the responses breaks a rule; nothing where all is well."""
+    """Compare the responses with the expected ones, and describe the differences."""
     due = []
-    for each in sequence.plays:
+    for each in sequence.messages:
         due.append(each)
         if each.closes:
             break
-    found = []
+    problems = []
     if len(responses) != len(due):
         statuses = [response.status for response in responses]
-        found.append(f"{len(responses)} responses to {len(due)} messages: {statuses}")
+        problems.append(f"{len(responses)} responses to {len(due)} messages: {statuses}")
     for each, response in zip(due, responses, strict=False):
         got = response.headers.get("x-request-id")
         if each.request_id is None:
             if not 400 <= response.status < 600 or response.headers.get("connection") != "close":
-                found.append(f"no error that closes: {response}")
+                problems.append(f"no error that closes: {response}")
         elif got != each.request_id or response.status != each.status:
-            found.append(f"{each.request_id} ({each.status}) got {response.status} for {got}")
-    return found
+            problems.append(f"{each.request_id} ({each.status}) got {response.status} for {got}")
+    return problems
 
 
 def mutated(seed: int, count: int) -> Iterator[Stream]:
-    """Sequences with some bytes changed, removed, or repeated by chance."""
+    """Generate random sequences with some bytes changed, removed, or repeated."""
     for number, stream in enumerate(sequences(seed, count)):
         chance = random.Random(f"mutated {seed}/{number}")  # noqa: S311 - as above
         content = bytearray(stream.content)
         for _ in range(chance.randint(1, 4)):
-            place = chance.randrange(len(content))
-            end = place + chance.randint(0, 8)
-            content[place:end] = chance.choice(
+            start = chance.randrange(len(content))
+            end = start + chance.randint(0, 8)
+            content[start:end] = chance.choice(
                 [
                     b"",
                     b"\r\n",
@@ -342,18 +346,18 @@ def mutated(seed: int, count: int) -> Iterator[Stream]:
                     b":",
                     b"\0",
                     b"\r\n\r\n",
-                    bytes(content[place:end] * 2),
+                    bytes(content[start:end] * 2),
                 ]
             )
-        plays = [Play(bytes(content), None, None)]
-        yield Stream(plays, [cut for cut in stream.cuts if cut < len(content)])
+        messages = [Message(bytes(content), None, None)]
+        yield Stream(messages, [cut for cut in stream.cuts if cut < len(content)])
 
 
 def requests_by_h11(data: bytes) -> tuple[list[str], bool]:
-    """The ids of the complete requests that an independent parser finds, up to its first error.
+    """Parse requests with h11 up to the first error, and return their ids.
 
     Returns:
-        The ids, and whether all bytes were read as requests.
+        The ids of the complete requests, and whether all bytes are requests.
     """
     found: list[str] = []
     server = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
@@ -381,39 +385,41 @@ def requests_by_h11(data: bytes) -> tuple[list[str], bool]:
 
 
 def disagreements(stream: Stream, responses: Sequence[Response]) -> list[str]:
-    """What was answered that an independent parser does not take for a request.
+    """Describe responses to bytes that h11 does not parse as a request.
 
-    A request without an id that can be repeated gets a new one, and is left out.
+    Requests without a valid id get a new one, and are ignored.
     """
     ids, is_clean = requests_by_h11(stream.content)
-    answered = [response.headers.get("x-request-id", "") for response in responses]
-    own = [each for each in answered if not re.fullmatch("[0-9a-f]{32}", each)]
+    repeated = [response.headers.get("x-request-id", "") for response in responses]
+    own = [each for each in repeated if not re.fullmatch("[0-9a-f]{32}", each)]
     ids = [each for each in ids if re.fullmatch(r"[\x21-\x7e]{1,128}", each)]
     if is_clean and own != ids[: len(own)]:
-        return [f"answered {own}, but the requests are {ids}"]
+        return [f"responses to {own}, but the requests are {ids}"]
     return []
 
 
 def main() -> int:
-    """Play sequences at a running service that serves the tests' model ``price``."""
+    """Send sequences to a running service that serves the tests' model ``price``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--port", type=int, default=8000)
-    given = parser.parse_args()
+    options = parser.parse_args()
     failed = 0
-    address = "127.0.0.1", given.port
-    valid = ((it, violations(it, play(address, it))) for it in sequences(given.seed, given.cases))
-    changed = (
-        (it, disagreements(it, play(address, it))) for it in mutated(given.seed, given.cases)
+    address = "127.0.0.1", options.port
+    valid = (
+        (it, violations(it, send(address, it))) for it in sequences(options.seed, options.cases)
     )
-    for number, (sequence, found) in enumerate(chain(valid, changed)):
-        if found:
+    changed = (
+        (it, disagreements(it, send(address, it))) for it in mutated(options.seed, options.cases)
+    )
+    for number, (sequence, problems) in enumerate(chain(valid, changed)):
+        if problems:
             failed += 1
-            parts = (number, *found, *(each.content[:600] for each in sequence.plays))
+            parts = (number, *problems, *(each.content[:600] for each in sequence.messages))
             sys.stdout.write("\n  ".join(map(str, (*parts, sequence.cuts))) + "\n")
     sys.stdout.write(
-        f"{given.cases} sequences, and as many changed ones; {failed} with a violation\n"
+        f"{options.cases} sequences, and as many changed ones; {failed} with a violation\n"
     )
     return 1 if failed else 0
 

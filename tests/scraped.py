@@ -1,9 +1,9 @@
-"""What Prometheus reads of one process."""
+"""The metrics of one process as Prometheus scrapes them."""
 
-from service.observability.exposition import exposition
+from service.observability.exposition import render_exposition
 from service.observability.metrics import Metrics
 
 
 def scraped(metrics: Metrics) -> bytes:
-    """The text of a scrape."""
-    return exposition([metrics.snapshot()], hidden=metrics.hidden)
+    """Return the text of a scrape."""
+    return render_exposition([metrics.snapshot()], expired=metrics.expired_versions)

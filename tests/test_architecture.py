@@ -136,6 +136,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "training.recipe": {"service.bundle", "service.tabletext", "training.errors"},
     "training.data": {
         "service.bundle",
+        "service.filetypes",
         "service.tabletext",
         "training.errors",
         "training.recipe",

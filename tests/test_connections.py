@@ -1,4 +1,4 @@
-"""What a connection may do, for how long, and what becomes of it: over real sockets."""
+"""Limits and timeouts of connections, over real sockets."""
 
 import json
 import re
@@ -12,17 +12,17 @@ import pytest
 
 from tests.conftest import StartApp
 from tests.models import counting_loop, place_bare, publish_price
-from tests.test_protocol import Answer, answers, chunked, connected, message
+from tests.test_protocol import Response, chunked, connected, message, read_responses
 
 PATH = "/models/price/predict"
 ROW = b'{"size": 2}'
 GET_LIVE = b"GET /health/live HTTP/1.1\r\nHost: here\r\n\r\n"
-# Counting so far takes a few hundred milliseconds, on the fastest machine and the slowest.
+# Counting to this number takes a few hundred milliseconds, even on the fastest machine.
 STEPS = 200_000
 
 
 def slow_call(steps: int = STEPS) -> bytes:
-    """A request that takes as long as counting so far does."""
+    """Return a request whose model counts to a number."""
     tensor = {"name": "steps", "shape": [1], "datatype": "INT64", "data": [steps]}
     return message("/v2/models/slow/infer", json.dumps({"inputs": [tensor]}).encode())
 
@@ -31,16 +31,16 @@ SLOW = slow_call()
 
 
 def rejected(client: httpx.Client) -> dict[str, float]:
-    """How many requests and connections were rejected, by reason."""
+    """Return the number of rejected requests and connections by reason."""
     text = client.get("/metrics").text
-    found = re.findall(
+    samples = re.findall(
         r'^onward_rejected_requests_total{reason="(\w+)"} (\S+)$', text, re.MULTILINE
     )
-    return {reason: float(count) for reason, count in found}
+    return {reason: float(count) for reason, count in samples}
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that must happen within a bounded time."""
+    """Wait until a condition is true."""
     for _ in range(1000):
         if condition():
             return
@@ -49,7 +49,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def is_closed(line: socket.socket) -> bool:
-    """Whether the server closes the connection, after what it has written."""
+    """Read until the server closes the connection."""
     try:
         while line.recv(65536):
             pass
@@ -59,11 +59,11 @@ def is_closed(line: socket.socket) -> bool:
 
 
 def error_of(line: socket.socket) -> tuple[int, str, str | None]:
-    """Status, code and Connection header of the error that comes next."""
-    (answer,) = answers(line)
-    document = json.loads(answer.content)
+    """Read an error; return its status, code and Connection header."""
+    (response,) = read_responses(line)
+    document = json.loads(response.content)
     assert document["error"]
-    return answer.status, document["code"], answer.headers.get("connection")
+    return response.status, document["code"], response.headers.get("connection")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def error_of(line: socket.socket) -> tuple[int, str, str | None]:
 def test_a_connection_without_a_request_is_closed(
     models: Path, start: StartApp, sent: bytes, settings: dict[str, float], code: str
 ) -> None:
-    """Empty lines are no request."""
+    """Empty lines are not a request."""
     publish_price(models)
     client = start(**settings)
 
@@ -88,8 +88,8 @@ def test_a_connection_without_a_request_is_closed(
 
 
 @pytest.mark.parametrize("sent", [b"P", b"POST /models", message(PATH, ROW)[:60]])
-def test_half_a_head_is_answered_408(models: Path, start: StartApp, sent: bytes) -> None:
-    """However much of it has come."""
+def test_a_partial_head_gets_408(models: Path, start: StartApp, sent: bytes) -> None:
+    """The timeout applies to any part of a head."""
     publish_price(models)
     client = start(head_seconds=0.2)
 
@@ -103,8 +103,10 @@ def test_half_a_head_is_answered_408(models: Path, start: StartApp, sent: bytes)
     assert rejected(client) == {"head_timeout": 1}
 
 
-def test_a_head_that_arrives_byte_by_byte_has_the_same_time(models: Path, start: StartApp) -> None:
-    """Each byte is no progress."""
+def test_a_head_that_arrives_byte_by_byte_has_the_same_timeout(
+    models: Path, start: StartApp
+) -> None:
+    """A byte does not restart the timeout."""
     publish_price(models)
     client = start(head_seconds=0.3)
 
@@ -119,7 +121,7 @@ def test_a_head_that_arrives_byte_by_byte_has_the_same_time(models: Path, start:
 
 
 STALLED_BODIES = {
-    "a small body, never begun": message(PATH, ROW)[: -len(ROW)],
+    "a small body, not begun": message(PATH, ROW)[: -len(ROW)],
     "a small body, cut short": message(PATH, ROW)[:-3],
     "a large body": message(PATH, ROW * 10_000)[:5000],
     "a chunked body": message(PATH, b"5\r\n{", "Transfer-Encoding: chunked"),
@@ -129,10 +131,8 @@ STALLED_BODIES = {
 
 
 @pytest.mark.parametrize("name", STALLED_BODIES)
-def test_a_body_that_stops_arriving_is_answered_408(
-    models: Path, start: StartApp, name: str
-) -> None:
-    """Whatever reads it."""
+def test_a_body_that_stops_arriving_gets_408(models: Path, start: StartApp, name: str) -> None:
+    """This holds for every kind of body."""
     publish_price(models)
     client = start(body_seconds=0.4)
 
@@ -146,8 +146,8 @@ def test_a_body_that_stops_arriving_is_answered_408(
     assert rejected(client) == {"body_stalled": 1}
 
 
-def test_a_body_slower_than_the_minimum_rate_is_answered_408(models: Path, start: StartApp) -> None:
-    """Bytes that trickle in are not enough."""
+def test_a_body_slower_than_the_minimum_rate_gets_408(models: Path, start: StartApp) -> None:
+    """Single bytes are not enough progress."""
     publish_price(models)
     client = start(body_seconds=0.5, min_body_bytes_per_second=1000)
 
@@ -165,35 +165,33 @@ def test_a_body_slower_than_the_minimum_rate_is_answered_408(models: Path, start
 def test_a_slow_body_that_keeps_its_rate_may_take_longer_than_the_deadline(
     models: Path, start: StartApp
 ) -> None:
-    """The deadline begins when the request has arrived."""
+    """The deadline starts when the request has arrived."""
     publish_price(models)
     client = start(deadline_seconds=0.5, body_seconds=0.5, min_body_bytes_per_second=1000)
     body = ROW.ljust(100_000)
     whole = message(PATH, body)
 
     with connected(client) as line:
-        for place in range(0, len(whole), 4000):
-            line.sendall(whole[place : place + 4000])
+        for offset in range(0, len(whole), 4000):
+            line.sendall(whole[offset : offset + 4000])
             time.sleep(0.05)
-        (answer,) = answers(line)
+        (response,) = read_responses(line)
 
-    assert answer.status == 200
+    assert response.status == 200
 
 
-def test_an_idle_connection_is_kept_for_its_time_and_then_closed(
-    models: Path, start: StartApp
-) -> None:
-    """Whether the request before went through ASGI or not."""
+def test_an_idle_connection_is_closed_after_its_timeout(models: Path, start: StartApp) -> None:
+    """This holds after requests of the fast path and of ASGI."""
     publish_price(models)
     client = start(keep_alive_seconds=1)
 
     for request in (message(PATH, ROW), GET_LIVE):
         with connected(client) as line:
             line.sendall(request)
-            answers(line)
+            read_responses(line)
             time.sleep(0.5)
-            line.sendall(request)  # the first half of its time has passed
-            (again,) = answers(line)
+            line.sendall(request)  # half of the timeout has passed
+            (again,) = read_responses(line)
             assert again.status == 200
             assert is_closed(line)
 
@@ -203,7 +201,7 @@ def test_an_idle_connection_is_kept_for_its_time_and_then_closed(
 def test_no_timeout_closes_a_connection_whose_request_is_processed(
     models: Path, start: StartApp
 ) -> None:
-    """Though every timeout is shorter than the request takes."""
+    """All timeouts are shorter than the request takes."""
     place_bare(models, "slow", counting_loop())
     client = start(
         head_seconds=0.02,
@@ -215,13 +213,13 @@ def test_no_timeout_closes_a_connection_whose_request_is_processed(
 
     with connected(client) as line:
         line.sendall(SLOW)
-        (answer,) = answers(line)
+        (response,) = read_responses(line)
 
-    assert json.loads(answer.content)["outputs"][0]["data"] == [STEPS]
+    assert json.loads(response.content)["outputs"][0]["data"] == [STEPS]
 
 
 def test_a_response_that_is_not_read_closes_the_connection(models: Path, start: StartApp) -> None:
-    """Once nothing of it was read for so long."""
+    """It is closed after a timeout without progress."""
     publish_price(models)
     client = start(write_seconds=0.3)
     rows = b"[" + b",".join([ROW] * 4000) + b"]"
@@ -236,7 +234,7 @@ def test_a_response_that_is_not_read_closes_the_connection(models: Path, start: 
 
 
 def test_a_slow_reader_gets_all_of_a_long_response(models: Path, start: StartApp) -> None:
-    """Some progress in each interval is enough."""
+    """Progress in each interval is enough."""
     publish_price(models)
     client = start(write_seconds=0.5)
     table = b"size\n" + b"2\n" * 300_000
@@ -256,7 +254,7 @@ def test_a_slow_reader_gets_all_of_a_long_response(models: Path, start: StartApp
     assert size > 300_000 * len("2,4,\n")
 
 
-def test_unread_responses_of_all_clients_have_a_bound(models: Path, start: StartApp) -> None:
+def test_unread_responses_of_all_clients_are_limited(models: Path, start: StartApp) -> None:
     """The client that has read nothing for longest is disconnected first."""
     publish_price(models)
     client = start(max_unread_bytes=150_000)
@@ -269,27 +267,27 @@ def test_unread_responses_of_all_clients_have_a_bound(models: Path, start: Start
                 for _ in range(400):
                     line.sendall(message(PATH, rows))
         until(lambda: rejected(client).get("unread_responses", 0) >= 1)
-        answer = client.post(PATH, json={"size": 2})
+        response = client.post(PATH, json={"size": 2})
 
-    assert answer.json()["value"] == 4
+    assert response.json()["value"] == 4
 
 
-def test_a_new_connection_takes_the_place_of_an_idle_one(models: Path, start: StartApp) -> None:
-    """The one that has waited longest; requests go on."""
+def test_a_new_connection_replaces_an_idle_one(models: Path, start: StartApp) -> None:
+    """The connection that has been idle longest is closed, and the others serve requests."""
     publish_price(models)
     client = start(max_connections=4)
     url = client.base_url
     lines = [socket.create_connection((url.host, url.port or 0), 5) for _ in range(4)]
     for line in lines:
         line.sendall(GET_LIVE)
-        answers(line)
+        read_responses(line)
 
-    answer = client.get("/health/live")
+    response = client.get("/health/live")
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
     assert is_closed(lines[0])
     lines[3].sendall(GET_LIVE)
-    assert answers(lines[3])[0].status == 200
+    assert read_responses(lines[3])[0].status == 200
     assert rejected(client)["connection_evicted"] == 1
     for line in lines:
         line.close()
@@ -298,27 +296,25 @@ def test_a_new_connection_takes_the_place_of_an_idle_one(models: Path, start: St
 def test_a_flood_of_silent_connections_closes_none_that_has_served_a_request(
     start: StartApp,
 ) -> None:
-    """The oldest silent connection makes room, however long others have been idle."""
+    """The oldest silent connection is closed, even if others have been idle for longer."""
     client = start(max_connections=8)
     url = client.base_url
-    kept = socket.create_connection((url.host, url.port or 0), 5)
-    kept.sendall(GET_LIVE)
-    answers(kept)
+    served = socket.create_connection((url.host, url.port or 0), 5)
+    served.sendall(GET_LIVE)
+    read_responses(served)
     time.sleep(1.1)
 
     flood = [socket.create_connection((url.host, url.port or 0), 5) for _ in range(30)]
     until(lambda: rejected(client).get("connection_evicted", 0) >= 23)
 
-    kept.sendall(GET_LIVE)
-    assert answers(kept)[0].status == 200
-    for line in (kept, *flood):
+    served.sendall(GET_LIVE)
+    assert read_responses(served)[0].status == 200
+    for line in (served, *flood):
         line.close()
 
 
-def test_a_new_connection_takes_the_place_of_one_that_sends_slowly(
-    models: Path, start: StartApp
-) -> None:
-    """Half heads and half bodies do not keep others out."""
+def test_a_new_connection_replaces_one_that_sends_slowly(models: Path, start: StartApp) -> None:
+    """Partial heads and bodies do not block other clients."""
     publish_price(models)
     client = start(max_connections=4)
     url = client.base_url
@@ -336,10 +332,10 @@ def test_a_new_connection_takes_the_place_of_one_that_sends_slowly(
         line.close()
 
 
-def test_a_connection_beyond_the_limit_is_answered_503_where_all_are_busy(
+def test_a_connection_beyond_the_limit_gets_503_if_all_are_busy(
     models: Path, start: StartApp
 ) -> None:
-    """None of those whose request is processed is closed for it."""
+    """No connection whose request is being processed is closed."""
     place_bare(models, "slow", counting_loop())
     client = start(max_connections=2)
     url = client.base_url
@@ -352,7 +348,7 @@ def test_a_connection_beyond_the_limit_is_answered_503_where_all_are_busy(
             third.sendall(GET_LIVE)
             found = error_of(third)
             closed = is_closed(third)
-        served = [answers(line)[0].status for line in (first, second)]
+        served = [read_responses(line)[0].status for line in (first, second)]
 
     assert found == (503, "too_many_connections", "close")
     assert closed
@@ -361,7 +357,7 @@ def test_a_connection_beyond_the_limit_is_answered_503_where_all_are_busy(
 
 
 def test_a_half_closed_client_gets_its_response(models: Path, start: StartApp) -> None:
-    """As `nc -N` does, of quick calls, slow ones and tables."""
+    """`nc -N` closes its side after sending; this holds for fast and slow requests and tables."""
     publish_price(models)
     place_bare(models, "slow", counting_loop())
     client = start()
@@ -382,8 +378,10 @@ def test_a_half_closed_client_gets_its_response(models: Path, start: StartApp) -
         assert expected in received
 
 
-def test_a_client_that_leaves_during_a_slow_call_is_noticed(models: Path, start: StartApp) -> None:
-    """Though it closed as a half-closed client does, and its call is counted as one that left."""
+def test_a_client_that_disconnects_during_a_slow_request_is_detected(
+    models: Path, start: StartApp
+) -> None:
+    """The request is counted with status 499, though a half-close looks the same at first."""
     place_bare(models, "slow", counting_loop())
     client = start()
 
@@ -414,10 +412,10 @@ def test_a_client_that_leaves_during_a_slow_call_is_noticed(models: Path, start:
          431, "head_too_large"),
     ],
 )  # fmt: skip
-def test_input_that_is_no_request_gets_the_error_contract(
+def test_invalid_input_gets_the_error_contract(
     models: Path, start: StartApp, sent: bytes, status: int, code: str
 ) -> None:
-    """One response, counted once, and the connection is closed."""
+    """There is one response, counted once, and the connection is closed."""
     publish_price(models)
     client = start()
 
@@ -438,7 +436,7 @@ def test_input_that_is_no_request_gets_the_error_contract(
 def test_an_upgrade_is_ignored_and_the_body_is_read(
     models: Path, start: StartApp, name: str, *, split: bool
 ) -> None:
-    """Of a request with a length, a chunked one, and one without a body."""
+    """The requests have a length, a chunked body, or no body."""
     publish_price(models)
     client = start()
     extra = (f"Upgrade: {name}", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMA")
@@ -459,30 +457,30 @@ def test_an_upgrade_is_ignored_and_the_body_is_read(
                 line.sendall(request[end:])
             else:
                 line.sendall(request)
-        found = answers(line, 4)
+        found = read_responses(line, 4)
 
-    assert [answer.status for answer in found] == [200] * 4
-    assert [json.loads(answer.content).get("value") for answer in found] == [4, 4, None, 4]
+    assert [response.status for response in found] == [200] * 4
+    assert [json.loads(response.content).get("value") for response in found] == [4, 4, None, 4]
 
 
 def test_a_request_inside_the_body_of_an_upgrade_is_not_executed(
     models: Path, start: StartApp
 ) -> None:
-    """The body is a body, and gets the one response that it deserves."""
+    """The body belongs to the first request, which gets one response."""
     publish_price(models)
     client = start()
     inside = message(PATH, ROW)
 
     with connected(client) as line:
         line.sendall(message(PATH, inside, "Upgrade: foo", "Connection: upgrade") + GET_LIVE)
-        first, second = answers(line, 2)
+        first, second = read_responses(line, 2)
 
     assert first.status == 400
     assert json.loads(second.content) == {"live": True}
 
 
 def test_trailers_are_not_headers(models: Path, start: StartApp) -> None:
-    """A request with trailers is answered by its head alone, and is the last one."""
+    """They do not change the response, and the connection is closed after it."""
     publish_price(models)
     client = start()
     trailers = [
@@ -497,31 +495,31 @@ def test_trailers_are_not_headers(models: Path, start: StartApp) -> None:
 
     with connected(client) as line:
         line.sendall(message(PATH, body, "Transfer-Encoding: chunked", "X-Request-Id: head"))
-        (answer,) = answers(line)
+        (response,) = read_responses(line)
         closed = is_closed(line)
 
-    assert answer.status == 200
-    assert json.loads(answer.content)["value"] == 4
-    assert answer.headers["x-request-id"] == "head"
-    assert answer.headers["connection"] == "close"
+    assert response.status == 200
+    assert json.loads(response.content)["value"] == 4
+    assert response.headers["x-request-id"] == "head"
+    assert response.headers["connection"] == "close"
     assert closed
 
 
 def test_an_early_response_to_a_small_body_keeps_the_connection(
     models: Path, start: StartApp
 ) -> None:
-    """A 404 is out before the body arrives; the body is read, and the next request answered."""
+    """A 404 is sent before the body arrives, and the next request gets its response."""
     publish_price(models)
     client = start()
     request = message("/models/nobody/predict", ROW * 1000)
 
     with connected(client) as line:
         line.sendall(request[:200])
-        (early,) = answers(line)
+        (early,) = read_responses(line)
         time.sleep(0.05)
         line.sendall(request[200:])
         line.sendall(message(PATH, ROW))
-        (next_one,) = answers(line)
+        (next_one,) = read_responses(line)
 
     assert early.status == 404
     assert json.loads(next_one.content)["value"] == 4
@@ -531,7 +529,7 @@ def test_an_early_response_to_a_small_body_keeps_the_connection(
 def test_an_upload_that_is_rejected_early_gets_its_response(
     models: Path, start: StartApp, before: bytes
 ) -> None:
-    """The client goes on sending; it is told at once, and the response is not lost by a reset."""
+    """The client continues to send, and the response is not lost by a reset."""
     publish_price(models)
     client = start(max_body_bytes=100_000)
     size = 20_000_000
@@ -540,7 +538,7 @@ def test_an_upload_that_is_rejected_early_gets_its_response(
     with connected(client) as line:
         if before:
             line.sendall(before)
-            answers(line)
+            read_responses(line)
         line.sendall(head)
         for _ in range(size // 100_000):
             line.sendall(b"x" * 100_000)
@@ -552,7 +550,7 @@ def test_an_upload_that_is_rejected_early_gets_its_response(
 
 
 def test_a_rejected_expectation_gets_no_body(models: Path, start: StartApp) -> None:
-    """The client asks before it sends, and is told not to."""
+    """The client sends only its head, and gets the error without sending the body."""
     publish_price(models)
     client = start(max_body_bytes=1000)
 
@@ -565,10 +563,10 @@ def test_a_rejected_expectation_gets_no_body(models: Path, start: StartApp) -> N
     assert closed
 
 
-def test_pipelined_requests_wait_while_their_responses_are_not_read(
+def test_pipelined_requests_are_not_read_while_their_responses_are_unread(
     models: Path, start: StartApp
 ) -> None:
-    """Requests beyond the buffers of the sockets are not read, whatever they are."""
+    """The service reads only as much as the buffers of the sockets hold."""
     publish_price(models)
     client = start()
     missing = b"GET /nothing HTTP/1.1\r\nHost: here\r\n\r\n"
@@ -582,17 +580,17 @@ def test_pipelined_requests_wait_while_their_responses_are_not_read(
                     sent += line.send(content[sent : sent + 65536])
             assert sent < len(content)
             line.settimeout(10)
-            found = answers(line, min(sent // len(request), 2000))
-        assert len({answer.status for answer in found}) == 1
+            found = read_responses(line, min(sent // len(request), 2000))
+        assert len({response.status for response in found}) == 1
 
 
-def test_headers_that_change_with_each_request_stay_each_requests_own(
+def test_headers_that_change_with_each_request_are_not_cached(
     models: Path, start: StartApp
 ) -> None:
-    """Ids are repeated though the rest of the head was cached, in one packet and in two."""
+    """Each request id is repeated, in one packet and in two."""
     publish_price(models)
     client = start()
-    found: list[Answer] = []
+    found: list[Response] = []
 
     with connected(client) as line:
         for number in range(6):
@@ -604,29 +602,31 @@ def test_headers_that_change_with_each_request_stay_each_requests_own(
             line.sendall(whole[:end])
             time.sleep(0.02)
             line.sendall(whole[end:])
-            found += answers(line)
+            found += read_responses(line)
 
-    assert [answer.headers["x-request-id"] for answer in found] == [f"mine-{i}" for i in range(6)]
-    assert {answer.status for answer in found} == {200}
+    assert [response.headers["x-request-id"] for response in found] == [
+        f"mine-{i}" for i in range(6)
+    ]
+    assert {response.status for response in found} == {200}
 
 
-def test_an_id_is_not_kept_for_the_next_request(models: Path, start: StartApp) -> None:
-    """A head without an id gets a new one, though one like it had an id."""
+def test_a_request_id_is_not_used_for_the_next_request(models: Path, start: StartApp) -> None:
+    """The same head without an id gets a new id."""
     publish_price(models)
     client = start()
 
     with connected(client) as line:
         line.sendall(message(PATH, ROW, "X-Request-Id: mine"))
-        (first,) = answers(line)
+        (first,) = read_responses(line)
         line.sendall(message(PATH, ROW))
-        (second,) = answers(line)
+        (second,) = read_responses(line)
 
     assert first.headers["x-request-id"] == "mine"
     assert re.fullmatch("[0-9a-f]{32}", second.headers["x-request-id"])
 
 
-def test_a_limit_on_concurrent_requests_is_told_at_once(models: Path, start: StartApp) -> None:
-    """To every request that would take long; one that is computed at once is answered."""
+def test_requests_beyond_the_limit_get_429_immediately(models: Path, start: StartApp) -> None:
+    """Predictions that are computed inline do not count."""
     publish_price(models)
     place_bare(models, "slow", counting_loop())
     client = start(max_concurrent_requests=1)
@@ -641,19 +641,21 @@ def test_a_limit_on_concurrent_requests_is_told_at_once(models: Path, start: Sta
             client.post(PATH, json=long + long),
             client.post("/v2/models/slow/infer", content=slow_call(1).partition(b"\r\n\r\n")[2]),
         ]
-        answers(line)
+        read_responses(line)
         free = client.post(PATH, json=long)
 
     assert quick.json()["value"] == 4
-    assert {answer.status_code for answer in busy} == {429}
-    assert {answer.json()["code"] for answer in busy} == {"too_many_requests"}
-    assert {answer.headers["retry-after"] for answer in busy} == {"1"}
+    assert {response.status_code for response in busy} == {429}
+    assert {response.json()["code"] for response in busy} == {"too_many_requests"}
+    assert {response.headers["retry-after"] for response in busy} == {"1"}
     assert free.status_code == 200
     assert rejected(client)["too_many_requests"] == 3
 
 
-def test_a_table_of_an_http_1_0_client_comes_with_its_length(models: Path, start: StartApp) -> None:
-    """Not in chunks, which such a client takes for a part of the table."""
+def test_the_response_to_a_table_over_http_1_0_is_not_chunked(
+    models: Path, start: StartApp
+) -> None:
+    """An HTTP/1.0 client would read chunk headers as a part of the table."""
     publish_price(models)
     client = start()
     table = b"size\n" + b"2\n" * 50_000
@@ -661,17 +663,17 @@ def test_a_table_of_an_http_1_0_client_comes_with_its_length(models: Path, start
 
     with connected(client) as line:
         line.sendall(request)
-        (answer,) = answers(line)
+        (response,) = read_responses(line)
         closed = is_closed(line)
 
-    assert answer.status == 200
-    assert "transfer-encoding" not in answer.headers
-    assert answer.content.count(b"\n") == 50_001
+    assert response.status == 200
+    assert "transfer-encoding" not in response.headers
+    assert response.content.count(b"\n") == 50_001
     assert closed
 
 
-def test_a_table_is_sent_whole_before_its_response_is_read(models: Path, start: StartApp) -> None:
-    """Though that takes longer than a response may stay unread."""
+def test_a_client_may_send_all_of_a_table_before_it_reads(models: Path, start: StartApp) -> None:
+    """Sending takes longer than a response may stay unread."""
     publish_price(models)
     client = start(write_seconds=0.4)
     table = b"size\n" + b"2\n" * 400_000
@@ -679,8 +681,8 @@ def test_a_table_is_sent_whole_before_its_response_is_read(models: Path, start: 
     last = b""
 
     with connected(client) as line:
-        for place in range(0, len(request), 20_000):
-            line.sendall(request[place : place + 20_000])
+        for offset in range(0, len(request), 20_000):
+            line.sendall(request[offset : offset + 20_000])
             time.sleep(0.03)
         while not last.endswith(b"0\r\n\r\n"):
             data = line.recv(1 << 20)
@@ -688,8 +690,8 @@ def test_a_table_is_sent_whole_before_its_response_is_read(models: Path, start: 
             last = (last + data)[-10:]
 
 
-def test_connections_that_send_nothing_keep_nobody_else_out(models: Path, start: StartApp) -> None:
-    """However many come, a connection that serves requests keeps its place."""
+def test_silent_connections_do_not_block_other_clients(models: Path, start: StartApp) -> None:
+    """A connection that serves requests is not closed, however many connections are opened."""
     publish_price(models)
     client = start(max_connections=20)
     url = client.base_url
@@ -698,8 +700,8 @@ def test_connections_that_send_nothing_keep_nobody_else_out(models: Path, start:
     with connected(client) as line:
         for _ in range(10):
             line.sendall(message(PATH, ROW))
-            (answer,) = answers(line)
-            assert answer.status == 200
+            (response,) = read_responses(line)
+            assert response.status == 200
             lines += [socket.create_connection((url.host, url.port or 0), 5) for _ in range(20)]
         until(lambda: rejected(client).get("connection_evicted", 0) >= 100)
         for each in lines:

@@ -1,4 +1,4 @@
-"""One complete request gets one response, in order, whatever the bytes around it."""
+"""Each complete request gets exactly one response, in order (RFC 9112)."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,31 +8,31 @@ from tests.conftest import StartApp
 from tests.models import publish_price
 
 
-def test_every_sequence_gets_a_response_for_each_request_and_no_other(
+def test_each_request_of_a_sequence_gets_exactly_one_response(
     models: Path, start: StartApp
 ) -> None:
-    """Valid and invalid requests, pipelined and split anywhere, against the rules of RFC 9112."""
+    """Valid and invalid requests are pipelined and split at random offsets."""
     publish_price(models)
     url = start(log_requests="none").base_url
-    found: Counter[str] = Counter()
+    problems: Counter[str] = Counter()
 
     for sequence in framing.sequences(seed=9112, count=400):
-        responses = framing.play((url.host, url.port or 0), sequence)
-        found.update(framing.violations(sequence, responses))
+        responses = framing.send((url.host, url.port or 0), sequence)
+        problems.update(framing.violations(sequence, responses))
 
-    assert not found
+    assert not problems
 
 
-def test_nothing_is_answered_that_another_parser_does_not_take_for_a_request(
+def test_no_response_is_sent_to_bytes_that_h11_does_not_parse_as_a_request(
     models: Path, start: StartApp
 ) -> None:
-    """Sequences with bytes changed by chance, against h11."""
+    """Random bytes of the sequences are changed."""
     publish_price(models)
     url = start(log_requests="none").base_url
-    found: Counter[str] = Counter()
+    problems: Counter[str] = Counter()
 
     for sequence in framing.mutated(seed=9112, count=400):
-        responses = framing.play((url.host, url.port or 0), sequence)
-        found.update(framing.disagreements(sequence, responses))
+        responses = framing.send((url.host, url.port or 0), sequence)
+        problems.update(framing.disagreements(sequence, responses))
 
-    assert not found
+    assert not problems

@@ -1,4 +1,4 @@
-"""Predictions at the protocol's door are answered as ASGI answers them, however they arrive."""
+"""Responses of the fast path equal those of the ASGI path, however the requests arrive."""
 
 import gzip
 import json
@@ -39,23 +39,23 @@ REQUESTS = {
 }
 
 
-class Answer(NamedTuple):
-    """What came back."""
+class Response(NamedTuple):
+    """A response as it was received."""
 
     status: int
     headers: dict[str, str]
     content: bytes
 
     @property
-    def told(self) -> tuple[int, bytes, str | None, str | None]:
-        """What does not depend on when it was asked."""
-        kind, version = map(self.headers.get, ("content-type", "x-model-version"))
-        return self.status, self.content, kind, version
+    def repeatable(self) -> tuple[int, bytes, str | None, str | None]:
+        """The parts that are the same for the same request."""
+        media_type, version = map(self.headers.get, ("content-type", "x-model-version"))
+        return self.status, self.content, media_type, version
 
 
 @contextmanager
 def connected(client: httpx.Client) -> Iterator[socket.socket]:
-    """A bare connection to the service."""
+    """Open a TCP connection to the service."""
     url = client.base_url
     with socket.create_connection((url.host, url.port or 0), 10) as line:
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -63,15 +63,16 @@ def connected(client: httpx.Client) -> Iterator[socket.socket]:
 
 
 def message(path: str, body: bytes, *headers: str, version: str = "1.1") -> bytes:
+    """Return the bytes of a POST request."""
     lines = [f"POST {path} HTTP/{version}", "Host: here", "Content-Type: application/json"]
     if not any(header.startswith("Transfer-Encoding") for header in headers):
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, *headers, "", ""]).encode() + body
 
 
-def answers(line: socket.socket, count: int = 1) -> Sequence[Answer]:
-    """So many answers, in their order."""
-    found = []
+def read_responses(line: socket.socket, count: int = 1) -> Sequence[Response]:
+    """Read a number of responses."""
+    responses = []
     with closing(line.makefile("rb")) as file:
         for _ in range(count):
             status = int(file.readline().split()[1])
@@ -82,44 +83,44 @@ def answers(line: socket.socket, count: int = 1) -> Sequence[Answer]:
             while (text := file.readline().strip()) != b"":
                 name, _, value = text.decode().partition(": ")
                 headers[name.lower()] = value
-            found.append(Answer(status, headers, file.read(int(headers["content-length"]))))
-    return found
+            responses.append(Response(status, headers, file.read(int(headers["content-length"]))))
+    return responses
 
 
 def counts(client: httpx.Client) -> dict[str, float]:
-    """Predictions by outcome."""
+    """Return the number of predictions by outcome."""
     text = client.get("/metrics").text
-    found: dict[str, float] = {}
+    by_outcome: dict[str, float] = {}
     for outcome, value in re.findall(
         r'^onward_requests_total{.*outcome="(\w+)".*} (\S+)$', text, re.MULTILINE
     ):
-        found[outcome] = found.get(outcome, 0) + float(value)
-    return found
+        by_outcome[outcome] = by_outcome.get(outcome, 0) + float(value)
+    return by_outcome
 
 
 def chunked(*pieces: bytes) -> bytes:
-    """A body in pieces, each behind its length."""
+    """Encode a body in chunks."""
     return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (*pieces, b""))
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_a_request_in_one_piece_is_answered_as_one_in_many(
+def test_a_request_in_one_piece_gets_the_same_response_as_in_many(
     models: Path, start: StartApp, name: str
 ) -> None:
-    """In one read it goes through the door, byte by byte through ASGI."""
+    """In one piece it takes the fast path, and in many it goes through ASGI."""
     publish_admission(models)
     client = start()
     whole = message(*REQUESTS[name])
 
     with connected(client) as line:
         line.sendall(whole)
-        (quick,) = answers(line)
-        for place in range(0, len(whole), 40):
-            line.sendall(whole[place : place + 40])
+        (quick,) = read_responses(line)
+        for offset in range(0, len(whole), 40):
+            line.sendall(whole[offset : offset + 40])
             time.sleep(0.002)
-        (slow,) = answers(line)
+        (slow,) = read_responses(line)
 
-    assert quick.told == slow.told
+    assert quick.repeatable == slow.repeatable
     assert ("server-timing" in quick.headers) == (quick.status == 200)
     assert re.fullmatch("[0-9a-f]{32}", quick.headers["x-request-id"])
     assert len(set(counts(client).values())) == 1
@@ -138,28 +139,26 @@ def test_a_request_in_one_piece_is_answered_as_one_in_many(
         ((), PLAIN, "1.0"),
     ],
 )  # fmt: skip
-def test_other_ways_of_sending_are_answered_alike(
+def test_other_requests_for_the_same_prediction_get_the_same_response(
     models: Path, start: StartApp, headers: tuple[str, ...], body: bytes, version: str
 ) -> None:
-    """What the door does not know goes on to ASGI, and the answer is the same."""
+    """Requests that the fast path does not support go through ASGI."""
     publish_admission(models)
     client = start()
     path = "/models/admission/predict"
 
     with connected(client) as line:
         line.sendall(message(path, PLAIN))
-        (usual,) = answers(line)
+        (usual,) = read_responses(line)
         line.sendall(message(path, body, *headers, version=version))
-        (other,) = answers(line)
+        (other,) = read_responses(line)
 
-    assert other.told == usual.told
+    assert other.repeatable == usual.repeatable
     assert usual.status == 200
 
 
-def test_requests_behind_each_other_are_answered_in_their_order(
-    models: Path, start: StartApp
-) -> None:
-    """Several in one segment, predictions and others mixed."""
+def test_pipelined_requests_get_their_responses_in_order(models: Path, start: StartApp) -> None:
+    """One segment contains predictions and other requests."""
     publish_price(models)
     client = start()
     rows = [b'{"size": %d}' % size for size in range(1, 9)]
@@ -169,62 +168,64 @@ def test_requests_behind_each_other_are_answered_in_their_order(
 
     with connected(client) as line:
         line.sendall(b"".join(sent))
-        found = answers(line, len(sent))
+        responses = read_responses(line, len(sent))
 
-    values = [json.loads(answer.content).get("value") for answer in found]
+    values = [json.loads(response.content).get("value") for response in responses]
     assert values == [2, 4, 6, None, 8, 10, None, 12, 14, 16]
-    assert [answer.status for answer in found] == [200] * 6 + [404] + [200] * 3
+    assert [response.status for response in responses] == [200] * 6 + [404] + [200] * 3
 
 
-def test_an_id_that_the_caller_gives_is_repeated(models: Path, start: StartApp) -> None:
-    """At the door as elsewhere; one that would break a header or a log is not."""
+def test_the_request_id_of_a_client_is_repeated(models: Path, start: StartApp) -> None:
+    """An id that is too long or has a space is replaced."""
     publish_price(models)
     client = start()
     given = [{"x-request-id": word} for word in ("mine-1", "not mine", "x" * 129)]
 
-    found = [
+    responses = [
         client.post("/models/price/predict", json={"size": 1}, headers=one).headers["x-request-id"]
         for one in given
     ]
 
-    assert found[0] == "mine-1"
-    assert all(re.fullmatch("[0-9a-f]{32}", other) for other in found[1:])
+    assert responses[0] == "mine-1"
+    assert all(re.fullmatch("[0-9a-f]{32}", other) for other in responses[1:])
 
 
-def test_a_caller_that_leaves_harms_nobody(models: Path, start: StartApp) -> None:
-    """Many that send and go at once, and one that stays."""
+def test_clients_that_disconnect_do_not_affect_others(models: Path, start: StartApp) -> None:
+    """Many clients send requests and disconnect immediately."""
     publish_price(models)
     client = start()
 
     for _ in range(30):
         with connected(client) as line:
             line.sendall(message("/models/price/predict", b'{"size": 3}') * 3)
-    answer = client.post("/models/price/predict", json={"size": 2})
+    response = client.post("/models/price/predict", json={"size": 2})
 
-    assert answer.json()["value"] == 4
+    assert response.json()["value"] == 4
 
 
-def test_a_body_above_the_limit_is_refused_however_it_arrives(
+def test_a_body_above_the_limit_is_rejected_before_the_fast_path(
     models: Path, start: StartApp
 ) -> None:
-    """The operator's limit holds at the door too."""
+    """A body of exactly the limit is accepted."""
     publish_price(models)
     client = start(max_body_bytes=100)
     row = b'{"size": 2}'
 
     with connected(client) as line:
         line.sendall(message("/models/price/predict", row.ljust(101)))
-        (refused,) = answers(line)
+        (rejected,) = read_responses(line)
     with connected(client) as line:
         line.sendall(message("/models/price/predict", row.ljust(100)))
-        (taken,) = answers(line)
+        (accepted,) = read_responses(line)
 
-    assert (refused.status, json.loads(refused.content)["code"]) == (413, "body_too_large")
-    assert taken.status == 200
+    assert (rejected.status, json.loads(rejected.content)["code"]) == (413, "body_too_large")
+    assert accepted.status == 200
 
 
-def test_a_caller_who_does_not_read_is_waited_for(models: Path, start: StartApp) -> None:
-    """Answers wait with the caller, not in the service's memory; all come in the end."""
+def test_the_service_stops_reading_from_a_client_that_does_not_read(
+    models: Path, start: StartApp
+) -> None:
+    """Its responses are not stored in memory; it gets all of them once it reads."""
     publish_price(models)
     client = start()
     rows, requests = b"[" + b",".join([b'{"size": 1}'] * 400) + b"]", 600
@@ -240,14 +241,14 @@ def test_a_caller_who_does_not_read_is_waited_for(models: Path, start: StartApp)
             pass  # the service reads no more
         line.settimeout(10)
         whole = sent // (len(content) // requests)
-        found = answers(line, whole)
+        responses = read_responses(line, whole)
 
     assert whole > 10
-    assert {answer.status for answer in found} == {200}
+    assert {response.status for response in responses} == {200}
 
 
-def test_what_is_no_http_closes_the_connection(models: Path, start: StartApp) -> None:
-    """Behind a prediction whose body is announced and never comes, too."""
+def test_invalid_http_closes_the_connection(models: Path, start: StartApp) -> None:
+    """Other connections are not affected."""
     publish_price(models)
     client = start()
 
@@ -255,39 +256,39 @@ def test_what_is_no_http_closes_the_connection(models: Path, start: StartApp) ->
         line.sendall(
             message("/models/price/predict", b"nonsense\r\n", "Transfer-Encoding: chunked")
         )
-        said = line.recv(1000)
-    answer = client.post("/models/price/predict", json={"size": 2})
+        received = line.recv(1000)
+    response = client.post("/models/price/predict", json={"size": 2})
 
-    assert said.startswith(b"HTTP/1.1 400")
-    assert answer.status_code == 200
+    assert received.startswith(b"HTTP/1.1 400")
+    assert response.status_code == 200
 
 
-def test_a_head_that_comes_again_says_the_same(models: Path, start: StartApp) -> None:
-    """With other bodies of its length, on other connections, and for good and bad ones."""
+def test_a_cached_head_serves_other_bodies_and_connections(models: Path, start: StartApp) -> None:
+    """The bodies are valid and invalid ones of the same length."""
     publish_price(models)
     client = start()
     path = "/models/price/predict"
     rows = [b'{"size": %d}' % size for size in range(1, 9)]
     wrong, unread = b'{"size": x}', b'{"siza": 1}'
 
-    found: list[Answer] = []
+    responses: list[Response] = []
     for _ in range(2):
         with connected(client) as line:
             for row in (*rows, wrong, unread, rows[0] + b" "):
                 line.sendall(message(path, row))
-                found += answers(line)
+                responses += read_responses(line)
 
-    values = [json.loads(answer.content).get("value") for answer in found]
+    values = [json.loads(response.content).get("value") for response in responses]
     assert values == [2, 4, 6, 8, 10, 12, 14, 16, None, None, 2] * 2
-    assert [answer.status for answer in found[8:11]] == [400, 400, 200]
-    assert len({answer.headers["x-request-id"] for answer in found}) == len(found)
+    assert [response.status for response in responses[8:11]] == [400, 400, 200]
+    assert len({response.headers["x-request-id"] for response in responses}) == len(responses)
     assert counts(client)["ok"] == 18
 
 
-def test_a_head_that_comes_again_before_another_body_is_read_anew(
+def test_a_cached_head_may_precede_a_partial_body_or_a_second_request(
     models: Path, start: StartApp
 ) -> None:
-    """Whose body is cut short, or followed by a second request."""
+    """Each request gets its own response."""
     publish_price(models)
     client = start()
     path, row = "/models/price/predict", b'{"size": 3}'
@@ -295,39 +296,41 @@ def test_a_head_that_comes_again_before_another_body_is_read_anew(
 
     with connected(client) as line:
         line.sendall(known)
-        (first,) = answers(line)
+        (first,) = read_responses(line)
         line.sendall(known[:-4])
         time.sleep(0.05)
         line.sendall(known[-4:])
-        (second,) = answers(line)
+        (second,) = read_responses(line)
         line.sendall(known + message(path, b'{"size": 40}'))
-        third, fourth = answers(line, 2)
+        third, fourth = read_responses(line, 2)
 
-    values = [json.loads(answer.content)["value"] for answer in (first, second, third, fourth)]
+    values = [json.loads(response.content)["value"] for response in (first, second, third, fourth)]
     assert values == [6, 6, 6, 80]
 
 
-@pytest.mark.parametrize("place", [20, 45, 70])
-def test_the_end_of_a_head_is_no_head(models: Path, start: StartApp, place: int) -> None:
-    """Though a request once arrived in two parts, and was answered."""
+@pytest.mark.parametrize("offset", [20, 45, 70])
+def test_the_end_of_a_head_is_not_cached_as_a_head(
+    models: Path, start: StartApp, offset: int
+) -> None:
+    """A request has arrived in two pieces before, of which only the second is sent again."""
     publish_price(models)
     client = start()
     whole = message("/models/price/predict", b'{"size": 3}')
 
     with connected(client) as line:
-        line.sendall(whole[:place])
+        line.sendall(whole[:offset])
         time.sleep(0.05)
-        line.sendall(whole[place:])
-        (taken,) = answers(line)
-        line.sendall(whole[place:])
-        said = line.recv(1000)
+        line.sendall(whole[offset:])
+        (accepted,) = read_responses(line)
+        line.sendall(whole[offset:])
+        received = line.recv(1000)
 
-    assert taken.status == 200
-    assert said.startswith(b"HTTP/1.1 400")
+    assert accepted.status == 200
+    assert received.startswith(b"HTTP/1.1 400")
 
 
-def test_a_chunked_body_teaches_no_head(models: Path, start: StartApp) -> None:
-    """What stands between its pieces is no row, however often it comes."""
+def test_chunked_requests_are_not_cached(models: Path, start: StartApp) -> None:
+    """The same request gets the same response again and again."""
     publish_price(models)
     client = start()
     whole = message("/models/price/predict", chunked(b'{"size": 3}'), "Transfer-Encoding: chunked")
@@ -335,26 +338,28 @@ def test_a_chunked_body_teaches_no_head(models: Path, start: StartApp) -> None:
     with connected(client) as line:
         for _ in range(3):
             line.sendall(whole)
-            (answer,) = answers(line)
-            assert json.loads(answer.content)["value"] == 6
+            (response,) = read_responses(line)
+            assert json.loads(response.content)["value"] == 6
 
 
-def test_what_serves_now_answers_a_head_from_before(models: Path, start: StartApp) -> None:
-    """A head is remembered, not which version it met."""
+def test_a_cached_head_uses_the_version_that_serves_now(models: Path, start: StartApp) -> None:
+    """The cache does not contain versions."""
     publish_price(models)
     client = start(poll_seconds=0.05)
     whole = message("/models/price/predict", b'{"size": 3}')
 
     with connected(client) as line:
         line.sendall(whole)
-        (before,) = answers(line)
+        (before,) = read_responses(line)
         publish_price(models, slope=3)
         for _ in range(100):
             time.sleep(0.05)
             line.sendall(whole)
-            (after,) = answers(line)
+            (after,) = read_responses(line)
             if after.headers["x-model-version"] == "2":
                 break
 
-    told = [(a.headers["x-model-version"], json.loads(a.content)["value"]) for a in (before, after)]
-    assert told == [("1", 6), ("2", 9)]
+    values = [
+        (it.headers["x-model-version"], json.loads(it.content)["value"]) for it in (before, after)
+    ]
+    assert values == [("1", 6), ("2", 9)]

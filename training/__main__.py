@@ -20,20 +20,20 @@ from training.recipe.table import Recipe
 Options = argparse.Namespace
 
 _INTERRUPTED = 130
-"""What a shell reports of a command that ^C has ended."""
+"""The exit code of shells for a command that ^C interrupted."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code is 0, or 2 or 130 with a sentence on standard error."""
+    """Run one command; the exit code is 0, or 2 or 130 with a message on standard error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser, verbs = _parser()
     if words and not words[0].startswith("-") and words[0] not in verbs:
-        words.insert(0, "train")  # a recipe's name alone means: train it
+        words.insert(0, "train")  # the default command
     options, rest = parser.parse_known_args(words)
-    strange = [word for word in rest if word.startswith("-") or "=" not in word]
-    if strange or (rest and "overrides" not in options):
-        parser.error(f"unrecognized arguments: {' '.join(strange or rest)}")
-    if rest:  # argparse leaves what stands behind an option
+    unknown = [word for word in rest if word.startswith("-") or "=" not in word]
+    if unknown or (rest and "overrides" not in options):
+        parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
+    if rest:  # argparse does not parse overrides after an option
         options.overrides = [*options.overrides, *rest]
     try:
         options.command(options)
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted; what was published before is untouched.\n")
+        sys.stderr.write("Interrupted; published models are unchanged.\n")
         return _INTERRUPTED
     return 0
 
@@ -50,55 +50,55 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
     parser = argparse.ArgumentParser(prog="onward", description=__doc__)
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    verb = verbs.add_parser("train", help="train a recipe; a recipe's name alone does the same")
+    verb = verbs.add_parser("train", help="train a recipe; this is the default command")
     verb.add_argument("recipe", help="a shipped recipe's name, or the path of a .toml file")
-    verb.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of it")
+    verb.add_argument("overrides", nargs="*", metavar="key=value", help="change a key")
     _add_folders(verb)
-    _add_keeping(verb)
+    _add_publishing_options(verb)
     verb.set_defaults(command=_train)
 
-    verb = verbs.add_parser("list", help="name the shipped recipes and their published versions")
+    verb = verbs.add_parser("list", help="list the shipped recipes and their published versions")
     _add_models(verb)
     verb.set_defaults(command=lambda options: commands.list_recipes(options.models))
 
-    verb = verbs.add_parser("new", help="infer a recipe from one's own data, write it and train it")
+    verb = verbs.add_parser("new", help="infer a recipe from your own data, write it and train it")
     data = verb.add_mutually_exclusive_group(required=True)
     data.add_argument("--csv", type=Path, help="a table")
-    data.add_argument("--images", type=Path, help="a folder that holds a folder for each class")
-    verb.add_argument("--target", help="with --csv: column to predict, its name or place from 1")
-    verb.add_argument("--size", type=int, help="with --images: pixels of a side (default: 112)")
-    verb.add_argument("--name", help="of the model (default: the file's)")
+    data.add_argument("--images", type=Path, help="a folder with a folder of images per class")
+    verb.add_argument("--target", help="with --csv: the target column, its name or position from 1")
+    verb.add_argument("--size", type=int, help="with --images: side in pixels (default: 112)")
+    verb.add_argument("--name", help="name of the model (default: that of the file)")
     verb.add_argument("--family", choices=draft_families(), help="(default: by the table)")
     verb.add_argument("--recipe", type=Path, help="where to write it (default: NAME.toml)")
     _add_folders(verb)
-    _add_keeping(verb)
+    _add_publishing_options(verb)
     verb.set_defaults(command=_new)
 
     verb = verbs.add_parser("evaluate", help="measure a published model on a CSV file")
     verb.add_argument("model", help="name, or name/version (default: the version that serves)")
-    verb.add_argument("--csv", type=Path, required=True, help="rows with their target")
+    verb.add_argument("--csv", type=Path, required=True, help="rows with their target column")
     _add_models(verb)
     verb.set_defaults(command=lambda o: commands.evaluate(o.model, o.csv, o.models))
 
-    verb = verbs.add_parser("compare", help="measured figures of all versions in one table")
+    verb = verbs.add_parser("compare", help="list the metrics of all versions")
     verb.add_argument("names", nargs="*", help="models (default: all)")
     _add_models(verb)
     verb.set_defaults(command=lambda options: commands.compare(options.models, options.names))
 
-    verb = verbs.add_parser("import", help="wrap an ONNX model from elsewhere into a bundle")
+    verb = verbs.add_parser("import", help="import an ONNX model of another library as a bundle")
     verb.add_argument("onnx", type=Path, help="the ONNX file")
     verb.add_argument("overrides", nargs="*", metavar="key=value", help="change a key of the card")
     verb.add_argument("--card", type=Path, help=".toml file: name, title, features, target …")
-    verb.add_argument("--features", help="names of the columns, in the graph's order: a,b,c")
-    verb.add_argument("--labels", help="names of the classes, in the graph's order: a,b,c")
-    verb.add_argument("--csv", type=Path, help="rows to prove the bundle on")
-    verb.add_argument("--target", help="column of the truth in these rows, to measure the model")
+    verb.add_argument("--features", help="names of the columns, in the order of the graph: a,b,c")
+    verb.add_argument("--labels", help="names of the classes, in the order of the graph: a,b,c")
+    verb.add_argument("--csv", type=Path, help="rows to verify the bundle with")
+    verb.add_argument("--target", help="target column of these rows, to measure the model")
     _add_models(verb)
     verb.set_defaults(command=_import)
 
-    verb = verbs.add_parser("results", help="measure all shipped models beside their yardsticks")
-    verb.add_argument("--page", type=Path, default=Path("docs/results.md"), help="what to write")
-    verb.add_argument("--also", type=Path, help="a folder of models that are not shipped")
+    verb = verbs.add_parser("results", help="compare all shipped models with other solvers")
+    verb.add_argument("--page", type=Path, default=Path("docs/results.md"), help="page to write")
+    verb.add_argument("--also", type=Path, help="another folder of models")
     _add_folders(verb)
     verb.set_defaults(command=lambda o: commands.results(o.models, _folders(o), o.page, o.also))
     return parser, set(verbs.choices)
@@ -106,36 +106,38 @@ def _parser() -> tuple[argparse.ArgumentParser, set[str]]:
 
 def _train(options: Options) -> None:
     recipe = read_any(options.recipe, options.overrides)
-    folders, keeping = _folders(options), _keeping(options)
-    commands.train(recipe, options.models, folders, keeping, force=options.force)
+    folders, checkpoints = _folders(options), _checkpoint_options(options)
+    commands.train(recipe, options.models, folders, checkpoints, force=options.force)
 
 
 def _new(options: Options) -> None:
-    recipe = _drafted(options)
+    recipe = _draft(options)
     path = options.recipe or Path(f"{recipe.name}.toml")
-    fresh = not path.exists()
+    is_new = not path.exists()
     try:
         commands.write_recipe(recipe, path)
-        folders = _folders(options, given=options.csv)
-        keeping = _keeping(options)
-        commands.train(recipe, options.models, folders, keeping, force=options.force)
+        folders = _folders(options, own_file=options.csv)
+        checkpoints = _checkpoint_options(options)
+        commands.train(recipe, options.models, folders, checkpoints, force=options.force)
     except FitError:
-        raise  # whose remedy is to edit the recipe
+        raise  # its message says how to edit the recipe
     except (TrainingError, KeyboardInterrupt):
-        if fresh:
+        if is_new:
             path.unlink(missing_ok=True)
         raise
 
 
-def _drafted(options: Options) -> Recipe | ImageRecipe:
+def _draft(options: Options) -> Recipe | ImageRecipe:
     if options.images:
         if options.target or options.family:
-            raise DataError("--target and --family belong to --csv; the folders name the classes.")
-        return commands.new_pictures(options.images, options.name, options.size)
+            raise DataError(
+                "--target and --family are options of --csv; the folder names are the classes."
+            )
+        return commands.new_images(options.images, options.name, options.size)
     if not options.target:
-        raise DataError("--target is missing: name the column of the table to predict.")
+        raise DataError("--target is missing: give the name of the column to predict.")
     if options.size:
-        raise DataError("--size belongs to --images; a table has no size to choose.")
+        raise DataError("--size is an option of --images.")
     return commands.new(options.csv, options.target, options.name, options.family)
 
 
@@ -152,8 +154,8 @@ def _import(options: Options) -> None:
     commands.import_onnx(options.onnx, document, options.csv, options.models)
 
 
-def _folders(options: Options, given: Path | None = None) -> Folders:
-    return Folders(options.data, Path.home() / ".cache" / "onward", given)
+def _folders(options: Options, own_file: Path | None = None) -> Folders:
+    return Folders(options.data, Path.home() / ".cache" / "onward", own_file)
 
 
 def _add_folders(verb: argparse.ArgumentParser) -> None:
@@ -162,25 +164,27 @@ def _add_folders(verb: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         default=os.environ.get("ONWARD_DATA"),
-        help="folder of public data sets, before any download (setting ONWARD_DATA)",
+        help="folder with copies of public data sets (setting ONWARD_DATA)",
     )
 
 
-def _keeping(options: Options) -> CheckpointOptions:
+def _checkpoint_options(options: Options) -> CheckpointOptions:
     return CheckpointOptions(options.runs, resume=options.resume)
 
 
-def _add_keeping(verb: argparse.ArgumentParser) -> None:
+def _add_publishing_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--force",
         action="store_true",
         help="serve the new version even if it is clearly worse than the one that serves",
     )
     verb.add_argument(
-        "--resume", action="store_true", help="pictures: go on where an earlier run was ended"
+        "--resume",
+        action="store_true",
+        help="images: continue an interrupted run",
     )
     verb.add_argument(
-        "--runs", type=Path, default=Path("runs"), help="pictures: where each epoch is kept"
+        "--runs", type=Path, default=Path("runs"), help="images: folder for checkpoints"
     )
 
 

@@ -1,4 +1,4 @@
-"""What each training command does and prints."""
+"""The training commands, and the text that they print."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ from training.errors import DataError
 from training.evaluation.published import measure_on, open_model
 from training.evaluation.results import results_page
 from training.export.publish import Publication
-from training.image_run import run as run_pictures
+from training.image_run import run as run_images
 from training.images.checkpoint import CheckpointOptions
 from training.importing import import_model
 from training.recipe.image import ImageRecipe
@@ -37,14 +37,14 @@ def train(
     recipe: Recipe | ImageRecipe,
     models: Path,
     folders: Folders,
-    keeping: CheckpointOptions,
+    checkpoints: CheckpointOptions,
     *,
     force: bool = False,
 ) -> None:
     """Run the recipe, and report its metrics, whether it serves, and how to call it."""
     created = not models.exists()
     if isinstance(recipe, ImageRecipe):
-        outcome = run_pictures(recipe, models, folders, keeping, force=force)
+        outcome = run_images(recipe, models, folders, checkpoints, force=force)
     else:
         outcome = run(recipe, models, folders, force=force)
     if created:
@@ -56,30 +56,30 @@ def train(
 
 
 def list_recipes(models: Path) -> None:
-    """Name the shipped recipes with their published versions."""
+    """List the shipped recipes with their published versions."""
     for name in recipe_names():
         versions = ", ".join(map(str, versions_in(models / name))) or "none"
         say(f"{name:<18} {read_any(name).title}  [published: {versions}]")
 
 
 def new(csv: Path, target: str, name: str | None, family: str | None) -> Recipe:
-    """Infer a recipe for a CSV file, say all that was inferred, and write it beside the caller.
+    """Infer a recipe for a CSV file, and report everything that was inferred.
 
     Raises:
-        DataError: the file is no table that a model can learn from.
+        DataError: the file is not a table that a model can be trained on.
     """
     table = read_csv(csv, UNKNOWN)
     drafted = draft(table, str(csv), target, name or model_name(csv.stem), family)
     say(f"{csv.name}: {table.frame.height:,} rows, {table.frame.width} columns.")
-    say(_findings(drafted))
+    say(_columns_table(drafted))
     return drafted.recipe
 
 
-def new_pictures(folder: Path, name: str | None, side: int | None) -> ImageRecipe:
-    """Infer a recipe for a folder of pictures, and say all that was inferred.
+def new_images(folder: Path, name: str | None, side: int | None) -> ImageRecipe:
+    """Infer a recipe for a folder of images, and report everything that was inferred.
 
     Raises:
-        DataError: the folder holds no pictures that a model can learn from.
+        DataError: the folder has no images that a model can be trained on.
     """
     drafted = draft_images(folder, name or model_name(folder.resolve().name), side)
     say("\n".join(drafted.remarks))
@@ -87,7 +87,7 @@ def new_pictures(folder: Path, name: str | None, side: int | None) -> ImageRecip
 
 
 def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
-    """Write the recipe as TOML, replacing no other that is there.
+    """Write the recipe as TOML; a different recipe is never overwritten.
 
     Raises:
         DataError: the file exists or cannot be written.
@@ -95,14 +95,14 @@ def write_recipe(recipe: Recipe | ImageRecipe, path: Path) -> None:
     text = toml_of(recipe)
     try:
         if path.is_file() and path.read_bytes() == text.encode():
-            say(f"{path} holds this recipe already")
+            say(f"{path} already contains this recipe")
             return
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise DataError(
-            f"{path} exists and holds another recipe. Train that with `onward train {path}`, "
-            "remove it, or choose another place with --recipe."
+            f"{path} already contains another recipe. Train that one with `onward train {path}`, "
+            "remove it, or choose another path with --recipe."
         ) from None
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}.") from None
@@ -119,13 +119,12 @@ def evaluate(model: str, csv: Path, models: Path) -> None:
 
 
 def compare(models: Path, names: list[str]) -> None:
-    """A table across versions and models: which is the best on its own test rows?
+    """List the metrics of models and versions.
 
-    Models of one data set and one split can be compared row by row; where the data or the test
-    rows differ, the table says so by their digest and number.
+    Metrics can be compared if the digest of the data and the number of test rows are equal.
 
     Raises:
-        DataError: there is no model of a name.
+        BundleError: there is no model with one of the names.
     """
     published = {name: versions_of(models, name) for name in names or published_names(models)}
     say(f"{'model':<24} {'data':<9} {'measured on':<22} metrics")
@@ -146,7 +145,7 @@ def compare(models: Path, names: list[str]) -> None:
 
 
 def import_onnx(onnx: Path, document: dict[str, Any], csv: Path | None, models: Path) -> None:
-    """Wrap a model made elsewhere and say what became of it."""
+    """Import an ONNX model of another library, and report the result."""
     imported = import_model(onnx, document, csv, models)
     say(f"Published {imported.folder}")
     for remark in imported.remarks:
@@ -157,14 +156,14 @@ def import_onnx(onnx: Path, document: dict[str, Any], csv: Path | None, models: 
 
 
 def results(models: Path, folders: Folders, page: Path, also: Path | None) -> None:
-    """Measure every published model beside its yardstick and write the page."""
+    """Compare every published model with other solvers, and write the results page."""
     page.write_text(results_page(models, folders, also), encoding="utf-8")
     say(f"Wrote {page}")
 
 
 def say(text: str) -> None:
-    """Print; the only place that does."""
-    print(text)  # noqa: T201 - a command line speaks by printing
+    """Print a line."""
+    print(text)  # noqa: T201 - the output of the command line
 
 
 def _summary(evaluation: Evaluation, rare: str | None = None) -> str:
@@ -177,24 +176,24 @@ def _summary(evaluation: Evaluation, rare: str | None = None) -> str:
     lines = [f"Measured on {part}; in brackets {evaluation.baseline.name}:"]
     for name in names:
         if name in evaluation.metrics:
-            naive = evaluation.baseline.metrics.get(name, np.nan)
-            lines.append(f"  {name:<18} {evaluation.metrics[name]:.4g}  ({naive:.4g})")
+            baseline = evaluation.baseline.metrics.get(name, np.nan)
+            lines.append(f"  {name:<18} {evaluation.metrics[name]:.4g}  ({baseline:.4g})")
     return "\n".join(lines)
 
 
-def _findings(drafted: Draft) -> str:
+def _columns_table(drafted: Draft) -> str:
     lines = [f"  {'column':<24} {'type':<10} {'missing':>8} {'distinct':>9}  note"]
-    for finding in drafted.findings:
-        note = finding.note if finding.kind else f"left out: {finding.note}"
+    for column in drafted.columns:
+        note = column.note if column.kind else f"not used: {column.note}"
         lines.append(
-            f"  {finding.name:<24} {finding.kind or '-':<10} {finding.missing:>8} "
-            f"{finding.distinct:>9}  {note}"
+            f"  {column.name:<24} {column.kind or '-':<10} {column.missing:>8} "
+            f"{column.distinct:>9}  {note}"
         )
     return "\n".join([*lines, *(f"  * {remark}" for remark in drafted.remarks)])
 
 
 def next_steps(publication: Publication) -> str:
-    """Sentences, and a curl command that works once the service runs."""
+    """Return whether the new version serves, and a curl command that calls it."""
     return "\n".join([*_serving_lines(publication), _curl(publication)])
 
 
@@ -206,7 +205,7 @@ def _serving_lines(publication: Publication) -> Iterator[str]:
         "" if str(models) == os.environ.get("ONWARD_MODELS", "models") else f" --models {models}"
     )
     if comparison is not None:
-        yield comparison.finding
+        yield comparison.summary
     if publication.serves:
         yield (
             f"{name} version {version} serves: a running service loads it within seconds; "
@@ -232,7 +231,7 @@ def _curl(publication: Publication) -> str:
 
 
 def _example(manifest: Manifest) -> dict[str, object]:
-    """The body of a request: an example row, or an example image in base64."""
+    """Return the body of a request: an example row, or an example image in base64."""
     if isinstance(manifest.input, ImageInput):
         return {"image": base64.b64encode(example_image(manifest.input)).decode()}
     return {feature.name: feature.example for feature in manifest.input.features}

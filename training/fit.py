@@ -106,13 +106,13 @@ def fit(
 def _objective(
     network: nn.Module, loss: RowLoss, plan: Training, part: Examples, *, penalized: bool = True
 ) -> Tensor:
-    """The mean loss of the rows, with the penalties on the weights."""
+    """Compute the mean loss of the rows, with the penalties on the weights."""
     mean = (loss(network(part.x), part.y) * part.weight).mean()
     return mean + penalty(network, plan.l1, plan.l2) if penalized else mean
 
 
 def _gradient(objective: partial[Tensor], optimizer: Optimizer, batch: Examples) -> float:
-    """The closure of an optimizer's step; a line search calls it several times."""
+    """Compute the gradient of a batch; a line search calls this several times per step."""
     optimizer.zero_grad()
     value = objective(batch)
     value.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -120,7 +120,7 @@ def _gradient(objective: partial[Tensor], optimizer: Optimizer, batch: Examples)
 
 
 def _shuffled(training: Examples, batches: int) -> Iterator[Examples]:
-    """Every row once, in batches whose sizes differ by at most one."""
+    """Yield every row once, in batches whose sizes differ by at most one."""
     if batches == 1:
         yield training
         return
@@ -141,7 +141,7 @@ def _suitable_threads(network: nn.Module, rows: int) -> Iterator[None]:
 
 
 def _progress(epochs: int) -> Iterator[int]:
-    """The epochs, with a progress bar on a terminal."""
+    """Yield the epochs, with a progress bar on a terminal."""
     console = Console(stderr=True)
     yield from track(
         range(epochs), "epochs", console=console, transient=True, disable=not sys.stderr.isatty()

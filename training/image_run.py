@@ -64,7 +64,7 @@ def run(
     recipe: ImageRecipe,
     models: Path,
     folders: Folders,
-    keeping: CheckpointOptions,
+    checkpoints: CheckpointOptions,
     *,
     force: bool = False,
 ) -> Outcome:
@@ -74,7 +74,7 @@ def run(
         recipe: what to train.
         models: the folder of published models.
         folders: where to find public data sets.
-        keeping: where each epoch saves its checkpoint, and whether to resume from one.
+        checkpoints: where each epoch is saved, and whether to resume.
         force: serve the version even if it is clearly worse than the one that serves.
 
     Raises:
@@ -87,10 +87,10 @@ def run(
     training, validation, test = split_images(found, recipe)
 
     classifier = build_classifier(recipe, training)
-    file = keeping.folder / f"{recipe.name}.pt"
-    keeper = Checkpoint(file, _fingerprint(recipe, found), resume=keeping.resume)
-    history = fit(classifier, recipe, training, validation, keeper)
-    started -= keeper.earlier_seconds
+    file = checkpoints.folder / f"{recipe.name}.pt"
+    checkpoint = Checkpoint(file, _fingerprint(recipe, found), resume=checkpoints.resume)
+    history = fit(classifier, recipe, training, validation, checkpoint)
+    started -= checkpoint.earlier_seconds
     output = _calibrated(classifier, recipe, validation, test)
 
     check_rows = test.pixels(slice(None))
@@ -120,7 +120,7 @@ def run(
 def _export(
     classifier: Classifier, recipe: ImageRecipe, check_rows: Bytes, name: str
 ) -> tuple[bytes, contract.Examples]:
-    """The graph, compared with PyTorch on these images, and the examples of its self-test."""
+    """Export the graph, compare it with PyTorch on these images, and create its examples."""
     reference = ReferenceClassifier(classifier)
     sample = torch.from_numpy(check_rows[:3])
     graph = onnx_export.to_graph(folded_classifier(classifier), sample, IMAGE_NAME, name)
@@ -134,7 +134,7 @@ def _export(
 def _provenance(
     recipe: ImageRecipe, found: LoadedImages, parts: Sequence[ImageSet], started: float
 ) -> contract.Provenance:
-    """Where the data is from, the sizes of training, validation and test set, and the run."""
+    """Describe the origin of the data, the sizes of the sets, and the run."""
     training, validation, test = map(len, parts)
     sizes = contract.SplitSizes(training=training, validation=validation, test=test)
     origin = contract.DataOrigin(source=found.name, sha256=found.sha256, rows=found.images)
@@ -142,7 +142,7 @@ def _provenance(
 
 
 def build_classifier(recipe: ImageRecipe, training: ImageSet) -> Classifier:
-    """The untrained classifier; the same seed and images give the same weights."""
+    """Build the untrained classifier; the same seed and images give the same weights."""
     some = np.linspace(0, len(training) - 1, min(len(training), _MAX_FOR_STATISTICS)).astype(int)
     pixels = training.pixels(np.unique(some)).reshape(-1, recipe.image.channels) / 255
     mean, deviation = (
@@ -155,14 +155,14 @@ def build_classifier(recipe: ImageRecipe, training: ImageSet) -> Classifier:
 
 
 def predict(classifier: Classifier, pixels: Bytes) -> Float32s:
-    """Predictions for ``[images, height, width, channels]``, as the graph computes them."""
+    """Predict ``[images, height, width, channels]``, as the graph computes it."""
     with torch.no_grad():
         parts = [classifier(part) for part in torch.split(torch.from_numpy(pixels), _AT_ONCE)]
     return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
 
 def synthetic_images(shape: tuple[int, ...], seed: int) -> Bytes:
-    """Images of smooth noise, for examples that contain no image of the data set.
+    """Generate images of smooth noise, for examples without any image of the data set.
 
     Args:
         shape: of the data set, ``(images, height, width, channels)``; only a few are generated.
@@ -178,7 +178,7 @@ def synthetic_images(shape: tuple[int, ...], seed: int) -> Bytes:
 def evaluate(
     predictions: Float32s, training: ImageSet, test: ImageSet, unsure_below: float | None
 ) -> contract.Evaluation:
-    """Test metrics, and those of always predicting the training set's class shares."""
+    """Compute test metrics, and those of always predicting the training set's class shares."""
     counts = np.bincount(training.target, minlength=training.classes)
     chosen = predicted_labels(predictions, _HALF)
     found = class_metrics(test.target, class_probabilities(predictions), chosen, test.labels)
@@ -204,7 +204,7 @@ class ReferenceClassifier:
     source = "PyTorch"
 
     def predict(self, rows: Array) -> Float32s:
-        """``[images, height, width, channels]``, uint8, to predictions."""
+        """Predict ``[images, height, width, channels]``, as the graph computes it."""
         return predict(self.classifier, rows)
 
 
@@ -241,7 +241,7 @@ def _fingerprint(recipe: ImageRecipe, found: LoadedImages) -> str:
 
 
 def _portable(recipe: ImageRecipe) -> ImageRecipe:
-    """The recipe without the local path of the folder."""
+    """Return the recipe without the local path of the folder."""
     if recipe.data.folder is None:
         return recipe
     name = Path(recipe.data.folder).resolve().name

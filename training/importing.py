@@ -49,13 +49,13 @@ _RANDOM_ROWS = 64
 class Original:
     """The original model, with its output in the form of the bundle."""
 
-    source = "the model as it was"
+    source = "the original model"
     foreign: ForeignGraph
     mapping: OutputMapping
     card: Card
 
     def predict(self, features: Float32s) -> Float32s:
-        """``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
+        """Map ``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
         return self.mapping.of(self.foreign.run(features, self.card.features))
 
 
@@ -68,12 +68,12 @@ class Imported:
 
     @property
     def folder(self) -> Path:
-        """The new version's."""
+        """The folder of the new version."""
         return self.publication.folder
 
     @property
     def manifest(self) -> contract.Manifest:
-        """The new version's."""
+        """The manifest of the new version."""
         return self.publication.manifest
 
 
@@ -152,14 +152,14 @@ def _read(path: Path) -> onnx.ModelProto:
 
 
 def _with_labels(card: Card, mapping: OutputMapping) -> Card:
-    """The card with the labels of the output, and a note on their probabilities."""
+    """Add the labels of the output to the card, and a note on their probabilities."""
     description = f"{card.target.description} {mapping.remark}".strip()
     target = {"labels": mapping.labels, "description": description}
     return card.model_copy(update={"target": card.target.model_copy(update=target)})
 
 
 def _input_of(data: Dataset) -> FeaturesInput:
-    """The features without training statistics, which are unknown."""
+    """Describe the features without training statistics, which are unknown."""
     described = describe.input_of(data, data.features)
     unknown: dict[str, None] = dict.fromkeys(("trained", "statistics", "counts"))
     features = [
@@ -172,7 +172,7 @@ def _input_of(data: Dataset) -> FeaturesInput:
 def _evaluate(
     card: Card, table: Table, predictions: Float32s, threshold: float, foreign: ForeignGraph
 ) -> contract.Evaluation:
-    """Metrics on the given rows, which should not have been used for training."""
+    """Compute metrics on the given rows, which should not have been used for training."""
     classes = [str(name) for name in foreign.classes or []]
     if card.target.labels and not card.target.values and len(classes) == len(card.target.labels):
         cells = set(table.column(card.target.column).drop_nulls())
@@ -197,7 +197,7 @@ def _evaluate(
 def complete_card(
     path: Path, document: dict[str, Any], foreign: ForeignGraph, table: Table | None
 ) -> Card:
-    """The card, completed from the names and types of the graph and the header of the table.
+    """Complete the card with names and types of the graph and the header of the table.
 
     Raises:
         ImportRejected: names or types are missing, or do not match the graph.
@@ -226,7 +226,7 @@ def complete_card(
 
 
 def verification_rows(card: Card, table: Table | None) -> Dataset:
-    """Rows for verification: those of the table, else random ones within the allowed ranges."""
+    """Return rows for verification: those of the table, else random ones in the allowed ranges."""
     columns = [Column(feature, tuple(feature.categories)) for feature in card.features]
     if table is None:
         generator = np.random.default_rng(0)
@@ -242,12 +242,12 @@ def verification_rows(card: Card, table: Table | None) -> Dataset:
 
 
 def labelled(card: Card, table: Table) -> Table:
-    """The rows with a target, or all if the table has no such column."""
+    """Return the rows with a target, or all if the table has no such column."""
     return with_target(table, card.target) if card.target.column in table.frame.columns else table
 
 
 def _is_formed(document: dict[str, Any]) -> bool:
-    """Whether the sections of the document are tables."""
+    """Return whether the sections of the document are tables."""
     target, features = document.get("target", {}), document.get("features", [])
     listed = isinstance(features, list) and all(isinstance(one, dict) for one in features)
     return isinstance(target, dict) and listed
@@ -282,7 +282,7 @@ def _check_type(feature: Feature, kind: int) -> None:
 
 
 def _with_words(card: Card, table: Table) -> Card:
-    """The card with the categories of the table, for features that list none."""
+    """Add the categories of the table to features that list none."""
     every = np.arange(table.frame.height)
     columns = learn_columns(table, card.features, every)
     return card.model_copy(

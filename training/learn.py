@@ -88,7 +88,7 @@ def _fit_networks(
 
 
 def _head(recipe: Recipe, target: Floats, training: Rows) -> tuple[nn.Module, Floats]:
-    """The last module, and the target in the scale of the network's outputs."""
+    """Return the last module, and the target in the scale of its inputs."""
     if recipe.task == "regression":
         value = np.log1p(target) if recipe.target.log else target
         scaler = fit_scaler("standard", value[training, np.newaxis])

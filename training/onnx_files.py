@@ -44,7 +44,7 @@ class Graph:
         self._input = self._session.get_inputs()[0].name
 
     def predict(self, rows: Array) -> Float32s:
-        """Rows in raw units, or images as uint8, to predictions ``[rows, outputs]``."""
+        """Map rows in raw units, or images as uint8, to predictions ``[rows, outputs]``."""
         predictions: Float32s = self._session.run(None, {self._input: rows})[0]
         return predictions
 

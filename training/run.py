@@ -35,12 +35,12 @@ class Outcome:
 
     @property
     def folder(self) -> Path:
-        """The new version's."""
+        """The folder of the new version."""
         return self.publication.folder
 
     @property
     def manifest(self) -> contract.Manifest:
-        """The new version's."""
+        """The manifest of the new version."""
         return self.publication.manifest
 
 
@@ -50,7 +50,7 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
     Args:
         recipe: what to train.
         models: folder of published models.
-        folders: where public data sets may lie.
+        folders: where to find public data sets.
         force: serve the version even if it is clearly worse than the one that serves.
 
     Raises:

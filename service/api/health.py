@@ -8,7 +8,7 @@ from fastapi.responses import PlainTextResponse, RedirectResponse
 
 from service.api.body import JSON
 from service.api.schemas import Responses, returns
-from service.engine.readiness import Readiness
+from service.engine.registry import Readiness
 from service.observability.exposition import CONTENT_TYPE
 
 _READINESS: Responses = {

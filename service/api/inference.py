@@ -28,10 +28,10 @@ from service.api.body import (
 from service.api.errors import error_response
 from service.api.recorder import RequestRecorder
 from service.codecs.endpoint import Endpoint, Endpoints
-from service.engine.batching import Prediction, row_count
-from service.engine.dtypes import Arrays, Inputs
+from service.engine.batching import Prediction
 from service.engine.model import ServedModel
 from service.engine.registry import Registry
+from service.engine.tensors import Arrays, Inputs, row_count
 from service.errors import InvalidRequest, ModelNotReady, ModelUnservable, NotFound, OnwardError
 from service.limits import Limits
 from service.observability.logs import request_id
@@ -231,8 +231,8 @@ class Inference(Generic[Context]):
         model = self.model
         _, queue, compute = prediction
         phases = Phases(self._decode_seconds, queue, compute, self._encode_seconds)
-        self._metrics.predicted(model.name, model.version, self.protocol.name, rows, phases)
-        model.statistics.answered(phases)
+        self._metrics.count_prediction(model.name, model.version, self.protocol.name, rows, phases)
+        model.statistics.count_success(phases)
         content, media_type, headers = encoded
         lines = _LINES % (
             media_type.encode(),
@@ -274,7 +274,7 @@ def count_failure(  # noqa: PLR0913 - the facts of a failure; grouping them woul
         found = (name, error.version)
     else:  # a name that does not exist is the client's choice, and must not become a label
         found = ("", "") if isinstance(error, NotFound) else (name, "")
-    metrics.failed(*found, protocol, outcome_of(error))
+    metrics.count_failure(*found, protocol, outcome_of(error))
 
 
 def outcome_of(error: Exception) -> str:
@@ -448,13 +448,13 @@ class _FastCall(Inference[Any]):
             return False
         # The inputs of a model with a manifest have rows.
         rows = len(inputs[0]) if self.endpoint.manifest is not None else row_count(inputs)
-        if not self.model.joins(rows):
+        if not self.model.runs_inline(rows):
             return False
         self._rows = rows
         self._is_queued = True
         self.model.__enter__()
         try:
-            self.model.join(inputs, rows, self.finish, exclusive=exclusive)
+            self.model.predict_inline(inputs, rows, self.finish, exclusive=exclusive)
         except OnwardError as error:
             self.finish(error)
         return True
@@ -471,7 +471,7 @@ class _FastCall(Inference[Any]):
         if self._is_queued:
             self.model.__exit__()
         recorder, status = self._fast.recorder, response.status
-        self._metrics.responded(status)
+        self._metrics.count_response(status)
         if status >= recorder.log_from:
             with _logged_as(self._request_id):
                 recorder.log("POST", self._target.path, status, perf_counter() - self._started)

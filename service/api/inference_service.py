@@ -22,15 +22,14 @@ from service.api.inference import Context, Inference, InferenceProtocol, RawResp
 from service.api.middleware import RESPOND, quotas_of
 from service.api.shadow import ShadowMirror
 from service.codecs.endpoint import Endpoints
-from service.engine.batching import row_count
-from service.engine.dtypes import Arrays
 from service.engine.model import ServedModel
-from service.engine.traffic import Traffic
+from service.engine.registry import TrafficSplitter
+from service.engine.tensors import Arrays, row_count
 from service.errors import DeadlineExceeded
 from service.limits import UNCOUNTED_BODY_BYTES, Limits, Reservation
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from service.workers.worker import Worker
+from service.workers.coordination import Worker
 
 T = TypeVar("T")
 
@@ -217,7 +216,7 @@ class InferenceService:
         self._metrics = metrics
         self._max_body_bytes = settings.max_body_bytes
         self._deadline_seconds = settings.deadline_seconds
-        self._traffic = Traffic(worker.registry, settings.split_seed)
+        self._traffic = TrafficSplitter(worker.registry, settings.split_seed)
         self._sticky_header = settings.sticky_header
 
     async def predict(
@@ -326,7 +325,7 @@ class InferenceService:
     def route(self, request: Request, name: str, version: str | None) -> str | None:
         """Return the version or alias for a request; traffic without a version may be split."""
         if version is None and self._registry.published(name).split:
-            return self._traffic.alias(name, request.headers.get(self._sticky_header))
+            return self._traffic.choose_alias(name, request.headers.get(self._sticky_header))
         return version
 
     async def find(self, name: str, version: str | None, deadline: Deadline) -> ServedModel:
@@ -368,7 +367,7 @@ class InferenceService:
             inputs = await inference.materialize(decoded)
         quotas.hold_bytes(len(body) + _bytes_of(inputs))
         rows = row_count(inputs)
-        if not model.joins(rows):
+        if not model.runs_inline(rows):
             await deadline.watch_client()
         prediction = await model.predict(inputs)
         if _bytes_of(prediction.outputs) > _MAX_BYTES_ENCODED_INLINE:

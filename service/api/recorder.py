@@ -3,7 +3,7 @@
 import logging
 from typing import Literal
 
-from service.engine.readiness import Readiness
+from service.engine.registry import Readiness
 from service.observability.logs import LineBudget
 from service.observability.metrics import Metrics
 
@@ -38,7 +38,7 @@ class RequestRecorder:
 
     def count(self, status: int) -> None:
         """Count a response; zero is none at all."""
-        self._metrics.responded(status)
+        self._metrics.count_response(status)
 
     def logs(self, status: int) -> bool:
         """Whether such a response gets a log line; zero, no response at all, is an error."""

@@ -11,9 +11,9 @@ from starlette.background import BackgroundTask
 from service.api.health import json_response
 from service.api.schemas import MODEL_ERRORS, returns
 from service.bundle.policy import Shadow
-from service.engine.dtypes import Arrays
 from service.engine.model import ServedModel
 from service.engine.registry import Registry
+from service.engine.tensors import Arrays
 from service.errors import NotFound
 from service.observability.logs import request_id
 from service.shadow.runner import MAX_DURATIONS, ShadowRunner, Tally

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from service.bundle.errors import BundleError
 from service.cli.options import add_settings, read_settings
-from service.engine.execution_plan import plan_for
-from service.engine.loader import load
+from service.engine.loader import load, plan_for
 from service.engine.model import Limits
 from service.engine.repository import Candidate, Repository
 from service.engine.session import choose_device

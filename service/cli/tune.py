@@ -17,12 +17,12 @@ from service.bundle.errors import BundleError
 from service.bundle.store import Bundle, read_bundle, replace_document
 from service.bundle.tuning import TUNING, Measured, Tuning
 from service.cli.options import add_settings, read_settings
-from service.engine.dtypes import Array
-from service.engine.execution_plan import plan_for, this_machine
-from service.engine.model import LONGEST_INLINE_SECONDS, Limits
+from service.engine.loader import plan_for, this_machine
+from service.engine.model import MAX_INLINE_SECONDS, Limits
 from service.engine.repository import Candidate, Repository
 from service.engine.self_test import as_rows, run_self_test
 from service.engine.session import Session, SessionConfig, available_devices, choose_device
+from service.engine.tensors import Array
 from service.engine.threads import DaemonThread
 from service.errors import (
     CannotStart,
@@ -220,8 +220,8 @@ def measure_batches(
     run_self_test(session, bundle, limits.deadline_seconds)
     examples = as_rows(bundle.examples.input)
     run_seconds = 0.0
-    for rows in (size for size in BATCH_SIZES if size <= limits.quick_rows):
-        if rows > limits.batch_rows and 2 * run_seconds > LONGEST_INLINE_SECONDS:
+    for rows in (size for size in BATCH_SIZES if size <= limits.inline_batch_rows):
+        if rows > limits.batch_rows and 2 * run_seconds > MAX_INLINE_SECONDS:
             return
         batch = np.resize(examples, (rows, *examples.shape[1:]))
         run_seconds = median(_run_times(session, batch, seconds))

@@ -16,7 +16,7 @@ from service.codecs.outputs import (
     scores_by_label,
 )
 from service.codecs.row_batch import RowBatch, RowError
-from service.engine.dtypes import Array
+from service.engine.tensors import Array
 from service.tabletext.dialect import quoted
 
 

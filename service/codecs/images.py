@@ -25,10 +25,10 @@ import numpy.typing as npt
 from service.bundle.manifest import ImageInput, input_shape
 from service.codecs.json_reader import Numbers
 from service.codecs.messages import ProblemCollector
-from service.engine.dtypes import Arrays, Inputs
+from service.engine.tensors import Arrays, Inputs
 from service.errors import InvalidRequest, Problem
+from service.imaging.decode import lower_priority
 from service.imaging.preprocess import InputImage, InvalidImage, SmallPngReader, example_image
-from service.imaging.priority import lower_priority
 from service.limits import Limits
 from service.values import listed, shown
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from service.engine.dtypes import DTYPES
+from service.engine.tensors import DTYPES
 from service.errors import InvalidRequest
 from service.filetypes import recognised
 

@@ -13,7 +13,7 @@ import orjson
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.features import Warnings
 from service.codecs.outputs import chosen_labels, low_confidence, scores_by_label
-from service.engine.dtypes import Array
+from service.engine.tensors import Array
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _FLAGS = (b"false", b"true")

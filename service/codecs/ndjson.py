@@ -12,7 +12,7 @@ from service.codecs.features import FeatureCodec
 from service.codecs.messages import error_document
 from service.codecs.outputs import JsonObject, Parameters, predictions
 from service.codecs.row_batch import Matrix, RowBatch, RowError
-from service.engine.dtypes import Array
+from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.filetypes import recognised
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.manifest import ClassesOutput, Interval, IntervalLevel, Output, ValueOutput
-from service.engine.dtypes import Array
+from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.spelling import nearest
 from service.tabletext.cells import Decimal

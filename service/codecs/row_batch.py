@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from service.engine.dtypes import Array
+from service.engine.tensors import Array
 from service.errors import InvalidInput, OnwardError, Problem
 
 Matrix = npt.NDArray[np.float32]

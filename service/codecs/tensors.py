@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from service.engine.dtypes import DTYPES, Array
-from service.engine.session import TensorSpec
+from service.engine.tensors import DTYPES, Array, TensorSpec
 from service.errors import InvalidRequest
 from service.values import shown
 

@@ -1,8 +1,9 @@
 """Dynamic batching without timers: rows of several requests share one run of a model.
 
-`ThreadBatcher` takes what waits whenever its thread is free: a single request runs immediately, and
-requests that arrive during a run form the next batch. `LoopBatcher` runs what arrived in one turn
-of the event loop, there. Both use one queue and know asyncio and numpy, neither HTTP nor ONNX.
+`ThreadBatcher` runs the queued requests whenever its thread is free: a single request runs
+immediately, and requests that arrive during a run form the next batch. `LoopBatcher` runs the
+requests that arrived in one turn of the event loop, on the event loop. Both depend on asyncio and
+numpy, but not on HTTP or ONNX.
 """
 
 import asyncio
@@ -16,16 +17,16 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from service.engine.dtypes import Arrays
-from service.engine.threads import DaemonThread, settle
+from service.engine.tensors import Arrays, row_count
+from service.engine.threads import DaemonThread, resolve_future
 from service.errors import Draining, Overloaded, QueueTooLong
 
-# Weight of the latest run in the estimate of the seconds that a row takes.
+# Weight of the latest run in the moving average of the seconds per row.
 _LATEST_WEIGHT = 0.5
-# ONNX Runtime checks between two operators whether to terminate; most operators take much less.
+# ONNX Runtime terminates a run between two operators, which take less than this.
 _TERMINATION_SECONDS = 1.0
-# Longer, and other connections would wait: a client that gets its response late in one turn would
-# miss the next turn too. A run that has begun is finished.
+# No run starts later than this in a turn of the event loop, so that other connections are served: a
+# client whose response is late in one turn would miss the next turn, too.
 _TURN_SECONDS = 0.000_5
 
 _log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ TerminableRun = Callable[[Arrays, Any], Arrays]
 
 
 class Prediction(NamedTuple):
-    """The outputs for one request's rows, its waiting time and the duration of its batch's run."""
+    """The outputs of one request, its time in the queue, and the duration of its batch's run."""
 
     outputs: Arrays
     queue_seconds: float
@@ -46,15 +47,15 @@ OnResult = Callable[[Prediction | Exception], None]
 
 
 class RunControl(Protocol):
-    """Terminates a run from another thread, as ONNX Runtime's ``RunOptions`` do."""
+    """Terminates a run from another thread, like ONNX Runtime's ``RunOptions``."""
 
     terminate: bool
-    """Once set, the run raises an error as soon as it notices."""
+    """Set it to make the run raise an error."""
 
 
 @dataclass(eq=False, slots=True)
-class _Call:
-    """One request's rows, and the callback for their result."""
+class _Request:
+    """The rows of one request, and the callback for its result."""
 
     inputs: Arrays
     rows: int
@@ -63,125 +64,125 @@ class _Call:
 
     @property
     def is_open(self) -> bool:
-        """Whether the client still waits."""
+        """Whether the client still waits for the result."""
         return True
 
-    def fits(self, other: "_Call") -> bool:  # noqa: ARG002 - the calls of one `LoopBatcher` agree
-        """Whether the arrays of both agree in every axis but the first."""
+    def fits(self, other: "_Request") -> bool:  # noqa: ARG002 - in a `LoopBatcher` all shapes agree
+        """Return whether the arrays of both agree in every axis but the first."""
         return True
 
 
 @dataclass(eq=False, slots=True)
-class _FutureCall(_Call):
+class _FutureRequest(_Request):
     future: "asyncio.Future[Prediction]"
     is_counted: bool = True
-    """Whether its rows are among those that wait."""
+    """Whether the queue counts its rows."""
 
     @property
     def is_open(self) -> bool:
         return not self.future.done()
 
-    def fits(self, other: _Call) -> bool:
+    def fits(self, other: _Request) -> bool:
         pairs = zip(self.inputs, other.inputs, strict=True)
         return all(one.shape[1:] == another.shape[1:] for one, another in pairs)
 
 
-C = TypeVar("C", bound=_Call)
+R = TypeVar("R", bound=_Request)
 
 
-class _Queue(Generic[C]):
-    """Waiting calls, counted in rows.
+class _Queue(Generic[R]):
+    """Waiting requests, counted in rows.
 
     Args:
-        max_rows: most rows waiting; the first call is always accepted.
+        max_rows: most waiting rows; an empty queue accepts a request of any size.
     """
 
     def __init__(self, max_rows: int) -> None:
         self._max_rows = max_rows
-        self.calls: deque[C] = deque()
+        self.requests: deque[R] = deque()
         self.rows = 0
 
     def __bool__(self) -> bool:
-        return bool(self.calls)
+        return bool(self.requests)
 
-    def __iter__(self) -> Iterator[C]:
-        return iter(self.calls)
+    def __iter__(self) -> Iterator[R]:
+        return iter(self.requests)
 
     def require_room(self, rows: int) -> None:
-        """Reject a call for which too many rows wait.
+        """Reject a request that does not fit into the queue.
 
         Raises:
-            Overloaded: with the numbers.
+            Overloaded: too many rows wait.
         """
         if self.rows and self.rows + rows > self._max_rows:
             raise Overloaded(self.rows, self._max_rows)
 
-    def add(self, call: C) -> None:
-        """Append a call."""
-        self.calls.append(call)
-        self.rows += call.rows
+    def add(self, request: R) -> None:
+        """Append a request."""
+        self.requests.append(request)
+        self.rows += request.rows
 
-    def take(self, max_batch_rows: int) -> list[C]:
-        """Remove the next calls that can share a run; at least one, if any client waits."""
-        calls = self.calls
-        batch: list[C] = []
+    def take(self, max_batch_rows: int) -> list[R]:
+        """Remove and return the next open requests that can share a run."""
+        requests = self.requests
+        batch: list[R] = []
         rows = 0
-        while calls:
-            call = calls[0]
-            if call.is_open:
-                # A call without rows runs alone: its outputs could not be split off.
+        while requests:
+            request = requests[0]
+            if request.is_open:
+                # A request without rows runs alone, since its outputs cannot be split off.
                 if batch and not (
-                    min(rows, call.rows) > 0
-                    and rows + call.rows <= max_batch_rows
-                    and call.fits(batch[0])
+                    min(rows, request.rows) > 0
+                    and rows + request.rows <= max_batch_rows
+                    and request.fits(batch[0])
                 ):
                     break
-                batch.append(call)
-                rows += call.rows
-            calls.popleft()
-            self.discount(call)
+                batch.append(request)
+                rows += request.rows
+            requests.popleft()
+            self.discount(request)
         return batch
 
-    def discount(self, call: C) -> None:
-        """Subtract the rows of a call that waits no longer."""
-        self.rows -= call.rows
+    def discount(self, request: R) -> None:
+        """Subtract the rows of a request that no longer waits."""
+        self.rows -= request.rows
 
 
-class _ThreadQueue(_Queue[_FutureCall]):
-    """A queue whose calls may be cancelled, and so are discounted before they are taken."""
+class _ThreadQueue(_Queue[_FutureRequest]):
+    """A queue whose requests may be cancelled, and are discounted as soon as they are."""
 
-    def discount(self, call: _FutureCall) -> None:
-        if call.is_counted:
-            call.is_counted = False
-            super().discount(call)
+    def discount(self, request: _FutureRequest) -> None:
+        if request.is_counted:
+            request.is_counted = False
+            super().discount(request)
 
 
 @dataclass(frozen=True)
 class _Running:
-    """The calls of the run in progress, and its control."""
+    """The requests of the current run, and its control."""
 
-    batch: Sequence[_FutureCall]
+    batch: Sequence[_FutureRequest]
     control: RunControl
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether a client still waits for it."""
-        return any(call.is_open for call in self.batch)
+    def is_awaited(self) -> bool:
+        """Whether any client still waits for the run."""
+        return any(request.is_open for request in self.batch)
 
 
 class ThreadBatcher:
-    """Runs batches in a thread of its own, one after another.
+    """Runs batches in its own thread, one after another.
 
-    A run whose clients have all disconnected or exceeded their deadlines is terminated, so that the
-    thread is free for the next.
+    A run is terminated when all of its clients have disconnected or exceeded their deadlines, so
+    that the thread is free for the next one.
 
     Args:
         run: called in the thread with arrays that share their first axis, and with the run's
             control; returns arrays with the same first axis.
-        max_batch_rows: most rows in a batch; a single larger call runs alone and whole.
-        max_queued_rows: most rows waiting; a call that would exceed it is rejected immediately.
-        new_control: makes the control of one run.
-        deadline_seconds: a call that would wait longer, by the duration of the latest runs, is
+        max_batch_rows: most rows in a batch; a larger request runs alone and undivided.
+        max_queued_rows: most waiting rows; a request that would exceed it is rejected immediately.
+        new_control: returns the control of one run.
+        deadline_seconds: a request that would wait longer, estimated from the latest runs, is
             rejected immediately.
     """
 
@@ -206,37 +207,37 @@ class ThreadBatcher:
         self._running: _Running | None = None
 
     async def submit(self, inputs: Arrays) -> Prediction:
-        """Predict these rows, alone or in a batch with others.
+        """Predict these rows, alone or in a batch with other requests.
 
         Raises:
             Overloaded: too many rows wait, or they take too long.
             Draining: the batcher is closing.
-            Exception: what ``run`` raised for these very rows, never for those of another call.
+            Exception: the error of ``run`` for these rows, never for those of another request.
         """
         rows = row_count(inputs)
         if self._closed:
             raise Draining
         self._require_room(rows)
         future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
-        call = _FutureCall(inputs, rows, _resolver(future), perf_counter(), future)
-        self._queue.add(call)
+        request = _FutureRequest(inputs, rows, _future_callback(future), perf_counter(), future)
+        self._queue.add(request)
         if self._worker is None:
             self._worker = asyncio.create_task(self._work())
         try:
             return await future
         finally:
-            self._queue.discount(call)
+            self._queue.discount(request)
             if future.cancelled():
-                self._terminate_unwanted()
-            # It refers to its error, whose traceback refers to this frame and the arrays.
-            del call, future
+                self._terminate_unawaited()
+            # A failed future, its traceback, this frame and the arrays are a reference cycle.
+            del request, future
 
     async def close(self, seconds: float) -> None:
-        """Accept no more calls, finish those that wait, and end the thread.
+        """Accept no more requests, finish the waiting ones, and stop the thread.
 
         Args:
-            seconds: after which calls that still wait raise `Draining`. A run that does not end
-                then is abandoned; its thread does not keep the process from ending.
+            seconds: after which waiting requests raise `Draining`. A run that does not end then is
+                abandoned; its thread does not block the end of the process.
         """
         self._closed = True
         deadline = perf_counter() + seconds
@@ -247,7 +248,7 @@ class ThreadBatcher:
                     future.set_exception(Draining())
                 break
             await asyncio.wait(pending, timeout=remaining)
-        self._terminate_unwanted()
+        self._terminate_unawaited()
         if self._worker is not None:
             _, unfinished = await asyncio.wait([self._worker], timeout=_TERMINATION_SECONDS)
             for worker in unfinished:
@@ -255,10 +256,10 @@ class ThreadBatcher:
         self._thread.stop()
 
     def shutdown_now(self) -> None:
-        """Release the run function and the thread; only when no client waits."""
+        """Release the run function and the thread; to be called when no client waits."""
         self._closed = True
-        self._terminate_unwanted()
-        self._run = _closed
+        self._terminate_unawaited()
+        self._run = _raise_draining
         self._thread.stop()
 
     def _require_room(self, rows: int) -> None:
@@ -268,13 +269,13 @@ class ThreadBatcher:
             raise QueueTooLong(waiting, self._deadline_seconds)
 
     def _pending(self) -> "list[asyncio.Future[Prediction]]":
-        """The futures that clients await, in the queue and in the run in progress."""
+        """Return the futures that clients await, in the queue and in the current run."""
         running = () if self._running is None else self._running.batch
-        return [call.future for call in (*running, *self._queue) if call.is_open]
+        return [request.future for request in (*running, *self._queue) if request.is_open]
 
-    def _terminate_unwanted(self) -> None:
-        """Terminate the run in progress if no client waits for it."""
-        if self._running is not None and not self._running.is_wanted:
+    def _terminate_unawaited(self) -> None:
+        """Terminate the current run if no client waits for it."""
+        if self._running is not None and not self._running.is_awaited:
             self._running.control.terminate = True
 
     async def _work(self) -> None:
@@ -282,32 +283,33 @@ class ThreadBatcher:
             await self._predict(batch)
         self._worker = None
 
-    async def _predict(self, batch: list[_FutureCall]) -> None:
+    async def _predict(self, batch: list[_FutureRequest]) -> None:
         started = perf_counter()
         try:
             outputs = await self._execute(batch)
             _require_all_rows(outputs, batch)
-        except Exception as error:  # noqa: BLE001 - each caller gets its own
+        except Exception as error:  # noqa: BLE001 - each request gets its own
             if len(batch) == 1:
-                # Emptied, since the error refers to this frame, and a call to its error.
-                _report(batch.pop(), error)
+                # Removed from the list, since the error refers to this frame, and the request to
+                # the error.
+                _deliver(batch.pop(), error)
                 return
-            for call in batch:
-                if call.is_open:
-                    await self._predict([call])
+            for request in batch:
+                if request.is_open:
+                    await self._predict([request])
             return
         seconds = perf_counter() - started
-        self._estimate(seconds, sum([call.rows for call in batch]))
-        _report_rows(batch, outputs, started, seconds)
+        self._update_estimate(seconds, sum([request.rows for request in batch]))
+        _deliver_rows(batch, outputs, started, seconds)
 
-    def _estimate(self, seconds: float, rows: int) -> None:
-        """Update the estimate of the seconds that a row takes."""
+    def _update_estimate(self, seconds: float, rows: int) -> None:
+        """Update the moving average of the seconds per row."""
         latest = seconds / max(rows, 1)
-        known = self._row_seconds
-        self._row_seconds = known + _LATEST_WEIGHT * (latest - known) if known else latest
+        average = self._row_seconds
+        self._row_seconds = average + _LATEST_WEIGHT * (latest - average) if average else latest
 
-    async def _execute(self, batch: Sequence[_FutureCall]) -> Arrays:
-        inputs = _concatenated([call.inputs for call in batch])
+    async def _execute(self, batch: Sequence[_FutureRequest]) -> Arrays:
+        inputs = _concatenated([request.inputs for request in batch])
         self._running = _Running(batch, self._new_control())
         try:
             return await self._thread.run(self._run, inputs, self._running.control)
@@ -316,18 +318,18 @@ class ThreadBatcher:
 
 
 class LoopBatcher:
-    """Runs the calls of one turn of the event loop together, on the event loop.
+    """Runs the requests of one turn of the event loop together, on the event loop.
 
-    A single call runs once the loop has polled the other connections, which costs nothing; calls
-    that arrived together share one run, without handing over to a thread.
+    A single request runs after the loop has polled the other connections, which costs nothing;
+    requests that arrived together share one run, without the switch to a thread.
 
     Args:
         run: called on the event loop with arrays that share their first axis; returns arrays with
             the same first axis.
-        max_batch_rows: most rows in a batch, and so how long the loop is blocked; a single larger
-            call runs whole.
-        max_queued_rows: most rows waiting; a call that would exceed it is rejected immediately.
-        map_error: makes the exception for the client of an error of ``run`` on its rows.
+        max_batch_rows: most rows in a batch, which limits how long the loop is blocked; a larger
+            request runs alone and undivided.
+        max_queued_rows: most waiting rows; a request that would exceed it is rejected immediately.
+        map_error: converts an error of ``run`` to the exception for the client.
     """
 
     def __init__(
@@ -341,7 +343,7 @@ class LoopBatcher:
         self._run = run
         self.max_batch_rows = max_batch_rows
         self._map_error = map_error
-        self._queue: _Queue[_Call] = _Queue(max_queued_rows)
+        self._queue: _Queue[_Request] = _Queue(max_queued_rows)
         self._is_scheduled = False
         self._closed = False
 
@@ -351,11 +353,11 @@ class LoopBatcher:
         """Predict these rows in this turn of the event loop.
 
         Args:
-            inputs: arrays that share their first axis; those of all calls agree in the others.
-            rows: length of their first axis.
-            on_result: called with the prediction, or with the mapped error of ``run`` on these very
+            inputs: arrays that share their first axis; all requests agree in the other axes.
+            rows: length of the first axis.
+            on_result: called with the prediction, or with the mapped error of ``run`` for these
                 rows.
-            exclusive: no other call can arrive in this turn, so run now.
+            exclusive: whether to run now, since no other request can arrive in this turn.
 
         Raises:
             Overloaded: too many rows wait.
@@ -364,8 +366,8 @@ class LoopBatcher:
         if self._closed:
             raise Draining
         self._queue.require_room(rows)
-        self._queue.add(_Call(inputs, rows, on_result, perf_counter()))
-        # A response may bring its connection's next request while this works.
+        self._queue.add(_Request(inputs, rows, on_result, perf_counter()))
+        # While a batch runs, its responses may already lead to further requests.
         if self._is_scheduled:
             return
         self._is_scheduled = True
@@ -375,108 +377,107 @@ class LoopBatcher:
             asyncio.get_running_loop().call_soon(self._work)
 
     def close(self) -> None:
-        """Accept no more calls, and finish those that wait."""
+        """Accept no more requests, and finish the waiting ones."""
         self._closed = True
         while self._queue:
             self._predict(self._queue.take(self.max_batch_rows))
 
     def shutdown_now(self) -> None:
-        """Release the run function; only when no client waits."""
+        """Release the run function; to be called when no client waits."""
         self._closed = True
-        self._run = _closed
-        self._map_error = _unmapped
+        self._run = _raise_draining
+        self._map_error = _return_error
 
     def _work(self) -> None:
         deadline = perf_counter() + _TURN_SECONDS
-        while self._queue.calls and perf_counter() < deadline:
+        while self._queue.requests and perf_counter() < deadline:
             self._predict(self._queue.take(self.max_batch_rows))
-        self._is_scheduled = bool(self._queue.calls)
+        self._is_scheduled = bool(self._queue.requests)
         if self._is_scheduled:
-            # Other connections get their turn.
+            # The other connections are served in between.
             asyncio.get_running_loop().call_soon(self._work)
 
-    def _predict(self, batch: list[_Call]) -> None:
+    def _predict(self, batch: list[_Request]) -> None:
         started = perf_counter()
         try:
-            outputs = self._run(_concatenated([call.inputs for call in batch]))
+            outputs = self._run(_concatenated([request.inputs for request in batch]))
             _require_all_rows(outputs, batch)
-        except Exception as error:  # noqa: BLE001 - each caller gets its own
+        except Exception as error:  # noqa: BLE001 - each request gets its own
             if len(batch) == 1:
-                _report(batch[0], self._map_error(error))
+                _deliver(batch[0], self._map_error(error))
                 return
-            for call in batch:
-                self._predict([call])
+            for request in batch:
+                self._predict([request])
             return
-        _report_rows(batch, outputs, started, perf_counter() - started)
+        _deliver_rows(batch, outputs, started, perf_counter() - started)
 
 
-def row_count(inputs: Arrays) -> int:
-    """Rows of a call; a call without a first axis counts as one."""
-    return len(inputs[0]) if inputs and inputs[0].ndim else 1
-
-
-def _concatenated(calls: Sequence[Arrays]) -> Arrays:
-    """The rows of all calls, one after the other.
+def _concatenated(requests: Sequence[Arrays]) -> Arrays:
+    """Return the rows of all requests, one after the other.
 
     Raises:
-        ValueError: the arrays of a call differ in their rows, so that those of several calls would
-            be mixed up; each call then runs alone.
+        ValueError: the arrays of one request have different numbers of rows, which would mix up
+            the requests; each request then runs alone.
     """
-    if len(calls) == 1:
-        return calls[0]
-    if len(calls[0]) > 1 and any(len({it.shape[:1] for it in call}) > 1 for call in calls):
-        raise ValueError("the inputs of one call have different numbers of rows")
-    return tuple([np.concatenate(column) for column in zip(*calls, strict=True)])
+    if len(requests) == 1:
+        return requests[0]
+    if len(requests[0]) > 1 and any(
+        len({it.shape[:1] for it in request}) > 1 for request in requests
+    ):
+        raise ValueError("the inputs of one request have different numbers of rows")
+    return tuple([np.concatenate(column) for column in zip(*requests, strict=True)])
 
 
-def _require_all_rows(outputs: Arrays, batch: Sequence[_Call]) -> None:
-    """Check that the outputs of a batch can be split among its calls.
+def _require_all_rows(outputs: Arrays, batch: Sequence[_Request]) -> None:
+    """Check that the outputs of a batch can be split between its requests.
 
     Raises:
-        ValueError: an output has not one row for each of theirs; each call then runs alone.
+        ValueError: an output has another number of rows; each request then runs alone.
     """
     if len(batch) > 1:
-        rows = sum([call.rows for call in batch])
+        rows = sum([request.rows for request in batch])
         if any(len(output) != rows for output in outputs):
             raise ValueError(f"a batch of {rows} rows has outputs of another length")
 
 
-def _report_rows(batch: Sequence[_Call], outputs: Arrays, started: float, seconds: float) -> None:
-    """Give each call its rows of the outputs."""
+def _deliver_rows(
+    batch: Sequence[_Request], outputs: Arrays, started: float, seconds: float
+) -> None:
+    """Deliver to each request its rows of the outputs."""
     if len(batch) == 1:
-        # Whole: the outputs of a single call need not share their first axis with its inputs.
-        _report(batch[0], Prediction(outputs, started - batch[0].arrived, seconds))
+        # The outputs of a single request may have another first axis than its inputs.
+        _deliver(batch[0], Prediction(outputs, started - batch[0].arrived, seconds))
         return
     start = 0
-    for call in batch:
-        end = start + call.rows
-        own = tuple([output[start:end] for output in outputs])
-        _report(call, Prediction(own, started - call.arrived, seconds))
+    for request in batch:
+        end = start + request.rows
+        rows = tuple([output[start:end] for output in outputs])
+        _deliver(request, Prediction(rows, started - request.arrived, seconds))
         start = end
 
 
-def _report(call: _Call, result: Prediction | Exception) -> None:
-    """Report a result; an error in one callback must not keep the others from theirs."""
+def _deliver(request: _Request, result: Prediction | Exception) -> None:
+    """Deliver a result; an error in one callback must not affect the other requests."""
     try:
-        call.on_result(result)
-    except Exception:  # noqa: BLE001 - whatever it is, it is this caller's
+        request.on_result(result)
+    except Exception:  # noqa: BLE001 - any error of a callback concerns its own request only
         _log.exception("a prediction could not be delivered")
 
 
-def _resolver(future: "asyncio.Future[Prediction]") -> OnResult:
+def _future_callback(future: "asyncio.Future[Prediction]") -> OnResult:
     def resolve(result: Prediction | Exception) -> None:
         if isinstance(result, Exception):
-            settle(future, None, result)
+            resolve_future(future, None, result)
         else:
-            settle(future, result, None)
+            resolve_future(future, result, None)
 
     return resolve
 
 
-def _closed(*_: object) -> Arrays:
-    """The run function of a batcher that was shut down."""
+def _raise_draining(*_: object) -> Arrays:
+    """Reject a run; the run function of a batcher that was shut down."""
     raise Draining
 
 
-def _unmapped(error: Exception) -> Exception:
+def _return_error(error: Exception) -> Exception:
     return error

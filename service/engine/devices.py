@@ -1,15 +1,16 @@
-"""What this machine computes with: ONNX Runtime's execution providers, CUDA, cores and memory."""
+"""The resources of this machine: execution providers, CUDA, processor, cores and memory."""
 
 import ctypes
 import math
 import os
+import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 Options = Mapping[str, str]
 
-# The devices with a short name; every other provider goes by the name that ONNX Runtime gives it.
+# The devices with a short name; any other provider is named as in ONNX Runtime.
 _PROVIDERS: Mapping[str, str] = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -18,17 +19,18 @@ _PROVIDERS: Mapping[str, str] = {
 _MIB = 1024 * 1024
 
 _DRIVER = "libcuda.so.1"
+_CPU_INFO = Path("/proc/cpuinfo")
 _PROCESS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
 
 
 def provider_name(device: str) -> str:
-    """ONNX Runtime's name of a device."""
+    """Return ONNX Runtime's execution provider for a device."""
     return _PROVIDERS.get(device, device)
 
 
 def known_devices(available: Sequence[str]) -> list[str]:
-    """The devices that a build of ONNX Runtime supports, the CPU first.
+    """Return the devices that a build of ONNX Runtime supports, the CPU first.
 
     Args:
         available: the execution providers that the build lists.
@@ -38,14 +40,14 @@ def known_devices(available: Sequence[str]) -> list[str]:
 
 
 def providers(device: str, *, gpu_memory_mib: int = 0) -> list[tuple[str, Options]]:
-    """The execution providers of a session, with their options, in order of preference.
+    """Return the execution providers of a session with their options, in order of preference.
 
     Args:
-        device: where to compute.
-        gpu_memory_mib: limit of one session's arena on the GPU; 0 is no limit.
+        device: a device of `known_devices`.
+        gpu_memory_mib: limit of the session's memory arena on the GPU; 0 is no limit.
     """
     cpu = (_PROVIDERS["cpu"], dict[str, str]())
-    # By default the arena doubles whenever it grows, and a model takes twice what it needs.
+    # By default the arena doubles whenever it grows, up to twice the memory that a model needs.
     cuda_options = {"arena_extend_strategy": "kSameAsRequested"}
     if gpu_memory_mib:
         cuda_options["gpu_mem_limit"] = str(gpu_memory_mib * _MIB)
@@ -60,14 +62,14 @@ def providers(device: str, *, gpu_memory_mib: int = 0) -> list[tuple[str, Option
 
 
 def cuda_problem(provider: Path) -> str | None:
-    """Why CUDA cannot be used, naming each missing library, or None where it can.
+    """Return why CUDA cannot be used, with each missing library; None if it can.
 
     Args:
-        provider: ONNX Runtime's CUDA provider library; loading it loads what it needs.
+        provider: ONNX Runtime's CUDA provider library; loading it also loads its dependencies.
     """
     driver, libraries = _driver_problem(), _load_problem(provider)
     if driver and libraries and _DRIVER in libraries:
-        libraries = None  # the provider misses nothing but the driver, which is reported already
+        libraries = None  # only the driver is missing, and that is reported already
     return "; ".join(problem for problem in (driver, libraries) if problem) or None
 
 
@@ -87,7 +89,7 @@ def _load_problem(provider: Path) -> str | None:
     if not provider.exists():
         return f"this build of ONNX Runtime has no {provider.name}"
     try:
-        # The provider takes its host's functions from this sibling.
+        # The provider links to functions of this library.
         ctypes.CDLL(str(provider.with_name("libonnxruntime_providers_shared.so")))
         ctypes.CDLL(str(provider))
     except OSError as error:
@@ -100,34 +102,41 @@ def _load_problem(provider: Path) -> str | None:
     return None
 
 
+def processor_name() -> str:
+    """Return the name of the processor."""
+    lines = _read_text(_CPU_INFO).splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def available_cores(process: Path = _PROCESS, groups: Path = _GROUPS) -> int:
-    """The least of the cores that the scheduler allows and the container's limit, rounded up.
+    """Return the number of usable cores: the CPU affinity or the container's limit, rounded up.
 
     Args:
-        process: which control groups the process is in.
-        groups: where control groups are mounted, of version 2 or with a folder for each controller.
+        process: the file that lists the control groups of the process.
+        groups: the mount point of control groups, version 1 or 2.
     """
-    limits = [*_limits(process, groups), float(_allowed())]
+    limits = [*_cpu_limits(process, groups), float(_affinity_cores())]
     return max(1, math.ceil(min(limits)))
 
 
 def available_memory(process: Path = _PROCESS, groups: Path = _GROUPS) -> int:
-    """The least of the machine's memory and the container's limit, in bytes.
+    """Return the usable memory in bytes: the machine's or the container's limit.
 
     Args:
-        process: as `available_cores` has it.
-        groups: as `available_cores` has it.
+        process: as in `available_cores`.
+        groups: as in `available_cores`.
     """
     limits = [
         int(text)
         for folder, file in _memory_files(process, groups)
-        if (text := _text(folder / file).strip()).isdecimal()
+        if (text := _read_text(folder / file).strip()).isdecimal()
     ]
     return min([*limits, _machine_memory()])
 
 
 def _machine_memory() -> int:
-    """The machine's memory in bytes; where the system does not say, no limit."""
+    """Return the machine's memory in bytes; a huge number if the system does not report it."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
@@ -135,70 +144,75 @@ def _machine_memory() -> int:
 
 
 def _memory_files(process: Path, groups: Path) -> Iterator[tuple[Path, str]]:
-    """The files with the memory limit of each group that holds the process."""
+    """Yield the folder and file of each memory limit that applies to the process."""
     for controllers, path in _memberships(process):
         if not controllers:
-            yield from ((folder, "memory.max") for folder in _upwards(groups, path))
+            yield from ((folder, "memory.max") for folder in _ancestors(groups, path))
         elif "memory" in controllers:
-            for folder in _upwards(groups / "memory", path):
+            for folder in _ancestors(groups / "memory", path):
                 yield folder, "memory.limit_in_bytes"
 
 
-def _allowed() -> int:
-    """What the scheduler lets this process run on; not every system can say it."""
+def _affinity_cores() -> int:
+    """Return the number of cores in the process's CPU affinity, which not every system reports."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _limits(process: Path, groups: Path) -> Iterator[float]:
-    """The limit, in cores, of each group that holds the process, where it has one."""
+def _cpu_limits(process: Path, groups: Path) -> Iterator[float]:
+    """Yield the CPU limits, in cores, of the control groups that contain the process."""
     for controllers, path in _memberships(process):
         if not controllers:
-            for folder in _upwards(groups, path):
-                yield from _limit_of_version_2(folder)
+            for folder in _ancestors(groups, path):
+                yield from _cpu_limit_v2(folder)
         elif "cpu" in controllers:
-            # The folder is named for all controllers that are mounted there; "cpu" is a link to it.
-            for folder in _upwards(groups / "cpu", path):
-                yield from _limit_of_version_1(folder)
+            # The folder is named after all controllers mounted in it; "cpu" is a link to it.
+            for folder in _ancestors(groups / "cpu", path):
+                yield from _cpu_limit_v1(folder)
 
 
 def _memberships(process: Path) -> Iterator[tuple[Sequence[str], str]]:
-    """The controllers and the path of each group of the process; version 2 has no controllers."""
-    for line in _text(process).splitlines():
+    """Yield the controllers and the path of each control group; version 2 lists no controllers."""
+    for line in _read_text(process).splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers or number == "0":
             yield controllers.split(",") if controllers else (), path
 
 
-def _upwards(root: Path, path: str) -> Iterator[Path]:
-    """A group's folder and those above it; within a container the path may lead nowhere."""
+def _ancestors(root: Path, path: str) -> Iterator[Path]:
+    """Yield a group's folder and its parents; in a container the folder may not exist."""
     folder = root / path.lstrip("/")
     if ".." in folder.parts:
-        folder = root  # the group lies outside what the container sees
+        folder = root  # the group is outside the container's namespace
     while folder != root:
         yield folder
         folder = folder.parent
     yield root
 
 
-def _limit_of_version_2(folder: Path) -> Iterator[float]:
-    quota, _, period = _text(folder / "cpu.max").partition(" ")
-    yield from _share(quota, period)
+def _cpu_limit_v2(folder: Path) -> Iterator[float]:
+    quota, _, period = _read_text(folder / "cpu.max").partition(" ")
+    yield from _cores(quota, period)
 
 
-def _limit_of_version_1(folder: Path) -> Iterator[float]:
-    yield from _share(_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us"))
+def _cpu_limit_v1(folder: Path) -> Iterator[float]:
+    quota, period = (
+        _read_text(folder / "cpu.cfs_quota_us"),
+        _read_text(folder / "cpu.cfs_period_us"),
+    )
+    yield from _cores(quota, period)
 
 
-def _share(quota: str, period: str) -> Iterator[float]:
-    """Microseconds of computing a period of microseconds; no limit is "max" or -1."""
+def _cores(quota: str, period: str) -> Iterator[float]:
+    """Yield microseconds of CPU time per microsecond; a quota of "max" or -1 is no limit."""
     if quota.strip().isdecimal() and period.strip().isdecimal() and int(period) > 0:
         yield int(quota) / int(period)
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
+    """Return the content of a file; empty if it cannot be read."""
     try:
         return path.read_text()
     except OSError:

@@ -57,7 +57,7 @@ class Publisher:
         before = self.published.entries
         self._registry.publish(self._name, published)
         for version in {e.version for e in before} - {e.version for e in published.entries}:
-            self._metrics.version_removed(self._name, version)
+            self._metrics.expire_version(self._name, version)
         staying = {entry.model for entry in published.entries if entry.model}
         for entry in before:
             if entry.model is not None and entry.model not in staying:
@@ -101,7 +101,7 @@ class Publisher:
                 self._metrics.remove_model_state(self._name, version, device)
         for version, (state, device) in states.items():
             if self._reported.get(version) != (state, device):
-                self._metrics.model_state(self._name, version, device, state)
+                self._metrics.set_model_state(self._name, version, device, state)
         self._reported = states
 
     def _device(self, entry: Entry) -> str:

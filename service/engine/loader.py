@@ -1,27 +1,40 @@
 """Loads a version: from its folder to a model that has passed its self-test on the actual device.
 
-`load` does it in the calling thread; `VersionLoader` loads in threads, a few versions at a time,
-and returns a registry entry whatever happens.
+`load` loads in the calling thread. `VersionLoader` loads in other threads, a few versions at a
+time, and always returns a registry entry.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import perf_counter
 
 from service.bundle.errors import BundleError, NotOnnx
 from service.bundle.onnx_file import GraphFacts, OnnxFile
-from service.bundle.store import MODEL, Bundle, read_bundle, read_onnx
-from service.engine.execution_plan import (
+from service.bundle.store import (
+    MODEL,
+    Bundle,
+    read_bundle,
+    read_document,
+    read_manifest,
+    read_onnx,
+    require_regular,
+    require_sizes,
+)
+from service.bundle.tuning import TUNING, Machine, Tuning
+from service.engine.devices import available_cores, processor_name
+from service.engine.model import (
+    INLINE_ROW_SECONDS,
     ChosenBy,
     Execution,
-    ExecutionPlan,
+    Limits,
     Mode,
-    apply_tuning,
-    plan_for,
+    ModelInfo,
+    ServedModel,
+    Statistics,
 )
-from service.engine.model import QUICK_SECONDS, Limits, ModelInfo, ServedModel, Statistics
 from service.engine.model_cache import CachedModel, ModelCache
 from service.engine.registry import Entry, State, rejected
 from service.engine.repository import (
@@ -33,15 +46,14 @@ from service.engine.repository import (
 from service.engine.sandbox import LOAD_TIMEOUT_SECONDS, LoadSandbox
 from service.engine.self_test import (
     as_rows,
-    is_bare,
+    input_spec,
     labels_of,
     measure_row,
-    read_metadata,
+    output_spec,
     run_self_test,
 )
-from service.engine.session import Session, SessionConfig
+from service.engine.session import RUNTIME_VERSION, Session, SessionConfig, Weights, read_weights
 from service.engine.threads import in_daemon_thread
-from service.engine.weights import Weights, read_weights
 from service.errors import GraphRejected, LoadFailed
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -57,6 +69,91 @@ _WORTH_THREADS = 0.8
 _CONCURRENT_LOADS = 2
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExecutionPlan:
+    """How to run a model, as determined by the settings and by its ``tuning.json``.
+
+    Attributes:
+        device: where to run it.
+        threads: intra-op threads; 0 lets timing choose.
+        most_threads: most threads that timing tries.
+        mode: as in `Execution`; None lets timing choose.
+        mode_by: what determined the mode.
+        max_batch_rows: the model's own limit, if it has one.
+        gpu_memory_mib: limit of its memory on the GPU; 0 is no limit.
+    """
+
+    device: str = "cpu"
+    threads: int = 1
+    most_threads: int = 1
+    mode: Mode | None = None
+    mode_by: ChosenBy = "warm-up"
+    max_batch_rows: int | None = None
+    gpu_memory_mib: int = 0
+
+
+def plan_for(settings: Settings, device: str) -> ExecutionPlan:
+    """The plan of every model without a tuning.json."""
+    cores = available_cores()
+    mode = None if settings.execution == "auto" else settings.execution
+    return ExecutionPlan(
+        device=device,
+        threads=settings.threads,
+        # This worker's share of the cores.
+        most_threads=max(1, cores // (settings.workers or cores)),
+        mode=mode,
+        mode_by="setting" if mode else "warm-up",
+        gpu_memory_mib=settings.gpu_memory_mib,
+    )
+
+
+def apply_tuning(plan: ExecutionPlan, home: Path) -> ExecutionPlan:
+    """The service's plan with the overrides of a model's own tuning.json.
+
+    A file that cannot be used is no reason to reject a model: it is logged and ignored.
+    """
+    facts = {"model": home.name}
+    try:
+        tuning = read_document(Tuning, home / TUNING)
+    except BundleError as error:
+        _log.warning("tuning not used", extra=facts | {"reason": str(error)})
+        return plan
+    if tuning is None:
+        return plan
+    if tuning.machine and (differs := machine_difference(tuning.machine, this_machine())):
+        reason = f"{TUNING} was measured elsewhere ({differs}); it holds, but tune here"
+        _log.warning("tuning of another machine", extra=facts | {"reason": reason})
+    # The CPU works everywhere; any other device only where the service chose it.
+    device = "cpu" if tuning.device == "cpu" else plan.device
+    if tuning.device is not None and device != tuning.device:
+        reason = f"{TUNING} asks for {tuning.device}, and the service uses {plan.device}"
+        _log.warning("tuning not used", extra=facts | {"reason": reason})
+        return plan  # what was measured there does not hold here
+    return replace(
+        plan,
+        device=device,
+        threads=tuning.threads or plan.threads,
+        mode=tuning.execution or plan.mode,
+        mode_by="tuning.json" if tuning.execution else plan.mode_by,
+        max_batch_rows=tuning.max_batch_rows or plan.max_batch_rows,
+    )
+
+
+def this_machine() -> Machine:
+    """The processor, the cores of this process, and ONNX Runtime's version."""
+    return Machine(cpu=processor_name(), cores=available_cores(), runtime=RUNTIME_VERSION)
+
+
+def machine_difference(other: Machine, here: Machine) -> str:
+    """How another machine differs from this one; empty if it does not."""
+    pairs: list[tuple[str, object, object]] = [
+        ("CPU", other.cpu, here.cpu),
+        ("cores", other.cores, here.cores),
+        ("ONNX Runtime", other.runtime, here.runtime),
+    ]
+    return "; ".join(f"{what} {then}, here {now}" for what, then, now in pairs if then != now)
 
 
 @dataclass(frozen=True)
@@ -86,7 +183,7 @@ def load(
         limits = replace(limits, max_batch_rows=plan.max_batch_rows)
     manifest = None
     shares_runs = True
-    if is_bare(candidate):
+    if candidate.is_bare:
         configured = configured_batching(home)
         shares_runs = _bare_shares_runs(plan, configured)
         if plan.max_batch_rows is None and configured:
@@ -99,7 +196,7 @@ def load(
         labels = labels_of(manifest)
         opened = _open_bundle(candidate, bundle, plan, limits)
     session, execution = opened.session, opened.execution
-    joined = limits.quick_rows if execution.mode == "inline" else limits.batch_rows
+    joined = limits.inline_batch_rows if execution.mode == "inline" else limits.batch_rows
     info = ModelInfo(
         name=candidate.name,
         version=candidate.version,
@@ -110,7 +207,7 @@ def load(
         outputs=session.outputs,
         labels=labels,
         max_batch_rows=limits.batch_rows,
-        joined_rows=joined if shares_runs else 1,
+        shared_batch_rows=joined if shares_runs else 1,
         execution=execution,
         statistics=statistics or Statistics(),
     )
@@ -212,7 +309,7 @@ class VersionLoader:
             ready = True
         finally:
             seconds = perf_counter() - started
-            self._metrics.loaded(seconds, ready=ready)
+            self._metrics.count_load(seconds, ready=ready)
             if self.cache.limited:
                 self.cache.heap.trim()
         facts: dict[str, object] = {"model": name, "version": version}
@@ -235,9 +332,37 @@ class VersionLoader:
             State.READY,
             LAZY,
             lazy=True,
-            info=read_metadata(candidate, self.device, self._limits.batch_rows),
+            info=_read_metadata(candidate, self.device, self._limits.batch_rows),
             fingerprint=candidate.fingerprint,
         )
+
+
+def _read_metadata(candidate: Candidate, device: str, max_batch_rows: int) -> ModelInfo | None:
+    """Read a bundle's manifest and check the sizes of its files; the load checks the digests.
+
+    Returns:
+        What the manifest says; None for a bare model, whose graph has to be opened for it.
+
+    Raises:
+        BundleError: the manifest is missing or wrong, or a file is missing, not a regular file, or
+            truncated.
+    """
+    if candidate.is_bare:
+        require_regular(candidate.folder / MODEL)
+        return None
+    manifest = read_manifest(candidate.folder)
+    require_sizes(candidate.folder, manifest)
+    return ModelInfo(
+        name=candidate.name,
+        version=candidate.version,
+        folder=candidate.folder,
+        device=device,
+        manifest=manifest,
+        inputs=(input_spec(manifest),),
+        outputs=(output_spec(manifest),),
+        labels=labels_of(manifest),
+        max_batch_rows=max_batch_rows,
+    )
 
 
 def _bare_shares_runs(plan: ExecutionPlan, configured: int | None) -> bool:
@@ -321,7 +446,7 @@ def _mode(
         return plan.mode, plan.mode_by
     if seconds is None:
         return "batched", "graph"
-    return ("inline" if seconds < QUICK_SECONDS else "batched"), "warm-up"
+    return ("inline" if seconds < INLINE_ROW_SECONDS else "batched"), "warm-up"
 
 
 def _unbounded_reason(session: Session, graph: GraphFacts) -> str:

@@ -1,4 +1,4 @@
-"""A version in memory: what is known of it, what it has done, and how to predict with it."""
+"""A model in memory: its metadata, its statistics, and how it predicts."""
 
 import logging
 import math
@@ -9,62 +9,55 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, perf_counter
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
 from service.bundle.manifest import Manifest
-from service.engine.batching import (
-    LoopBatcher,
-    OnResult,
-    Prediction,
-    RunControl,
-    ThreadBatcher,
-    row_count,
-)
-from service.engine.dtypes import Array, Arrays
-from service.engine.execution_plan import Execution, Mode
-from service.engine.session import Session, TensorSpec, new_control
+from service.engine.batching import LoopBatcher, OnResult, Prediction, RunControl, ThreadBatcher
+from service.engine.session import Session, new_control
+from service.engine.tensors import Array, Arrays, TensorSpec, row_count
 from service.errors import InferenceFailed, InputRejected, OnwardError
 from service.observability.metrics import Metrics, Phases
 
-# Handing a call to a thread and back costs 25 to 60 microseconds. A model that takes a few times
+# Passing a request to a thread and back takes 25 to 60 microseconds. A model that takes a few times
 # longer runs better there, where requests are batched and the event loop stays free.
-QUICK_SECONDS = 0.000_15
-# A run of more rows is timed before another of its size may block the event loop.
-_MOST_INLINE_ROWS = 64
-LONGEST_INLINE_SECONDS = 0.000_5
-_SLOWER = 1.25
-# Activations of so many rows fit into memory, whatever the model is.
-_BATCH_ROWS = 1024
-# The fixed cost of a run is about 20 microseconds with cold CPU caches; it is negligible for so
-# many rows.
-_QUICK_ROWS = 8192
+INLINE_ROW_SECONDS = 0.000_15
+# Larger runs block the event loop only if the latest large run shows that they are short.
+_MAX_UNTIMED_INLINE_ROWS = 64
+MAX_INLINE_SECONDS = 0.000_5
+# A run that the operating system interrupted raises the estimate by no more than this factor.
+_MAX_SLOWDOWN = 1.25
+# Activations of so many rows fit into memory for any model.
+_THREAD_BATCH_ROWS = 1024
+# The fixed cost of a run, about 20 microseconds with cold CPU caches, is negligible for so many
+# rows.
+_INLINE_BATCH_ROWS = 8192
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Duration:
-    """A number of events, and their total duration."""
+    """The number of events, and their total duration."""
 
     count: int = 0
     seconds: float = 0.0
 
     @property
     def ns(self) -> int:
-        """The total in nanoseconds."""
+        """The total duration in nanoseconds."""
         return round(self.seconds * 1e9)
 
     def add(self, seconds: float) -> None:
-        """Count one more event of this duration."""
+        """Count one event."""
         self.count += 1
         self.seconds += seconds
 
 
 @dataclass
 class Statistics:
-    """Statistics of one model, as the Open Inference Protocol defines them, in one process."""
+    """Statistics of one model in one process, as defined by the Open Inference Protocol."""
 
     last_inference: int = 0
     inference_count: int = 0
@@ -73,35 +66,35 @@ class Statistics:
     runs_by_rows: defaultdict[int, Duration] = field(default_factory=lambda: defaultdict(Duration))
 
     _successes: int = 0
-    _spent: list[float] = field(default_factory=lambda: [0.0] * len(Phases._fields))
+    _phase_seconds: list[float] = field(default_factory=lambda: [0.0] * len(Phases._fields))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def ran(self, rows: int, seconds: float) -> None:
-        """Count one run of the graph; from the event loop and from the batcher's thread."""
+    def count_run(self, rows: int, seconds: float) -> None:
+        """Count one run of the graph. Thread-safe."""
         with self._lock:
             self.execution_count += 1
             self.inference_count += rows
             self.last_inference = time.time_ns() // 1_000_000
             self.runs_by_rows[rows].add(seconds)
 
-    def answered(self, phases: Phases) -> None:
-        """Count one successful request; on the event loop."""
+    def count_success(self, phases: Phases) -> None:
+        """Count one successful request; to be called on the event loop."""
         self._successes += 1
-        spent = self._spent
-        # Not a loop, as in `service.observability.metrics`.
-        spent[0] += phases[0]
-        spent[1] += phases[1]
-        spent[2] += phases[2]
-        spent[3] += phases[3]
+        seconds = self._phase_seconds
+        # Unrolled for speed, as in `service.observability.metrics`.
+        seconds[0] += phases[0]
+        seconds[1] += phases[1]
+        seconds[2] += phases[2]
+        seconds[3] += phases[3]
 
     @property
     def _phases(self) -> Phases:
-        return Phases(*self._spent)
+        return Phases(*self._phase_seconds)
 
     @property
     def success(self) -> Duration:
         """Successful requests."""
-        return Duration(self._successes, sum(self._spent))
+        return Duration(self._successes, sum(self._phase_seconds))
 
     @property
     def compute_input(self) -> Duration:
@@ -110,7 +103,7 @@ class Statistics:
 
     @property
     def queue(self) -> Duration:
-        """Waiting of successful requests."""
+        """Time of successful requests in the queue."""
         return Duration(self._successes, self._phases.queue)
 
     @property
@@ -124,14 +117,42 @@ class Statistics:
         return Duration(self._successes, self._phases.encode)
 
 
+Mode = Literal["inline", "batched"]
+ChosenBy = Literal["warm-up", "setting", "tuning.json", "graph"]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a model runs, and what determined it.
+
+    Attributes:
+        mode: ``inline`` runs small requests on the event loop, for models so quick that a thread
+            would cost more time than it saves; ``batched`` batches requests in a thread.
+        chosen_by: what determined the mode.
+        threads: intra-op threads of one run.
+        row_seconds: the shortest run of one row; None for a bare model, which is not timed.
+        rows_bitwise: whether the examples gave the same bits alone and in a batch.
+    """
+
+    mode: Mode
+    chosen_by: ChosenBy
+    threads: int
+    row_seconds: float | None = None
+    rows_bitwise: bool = False
+
+
 @dataclass(frozen=True)
 class ModelInfo:
-    """What is known of a version, whether or not it is in memory.
+    """The metadata of a version, whether or not it is in memory.
 
-    ``labels`` are the class labels of an output, by its name, if they are known;
-    ``max_batch_rows`` is the largest request, ``joined_rows`` the largest batch of several;
-    ``device`` is where the version runs, and ``execution`` how, once it has been loaded.
-    The statistics continue from one load of the version to the next.
+    Attributes:
+        device: where the version runs.
+        manifest: of a bundle; None for a bare model.
+        labels: the class labels of each output that has some, by output name.
+        max_batch_rows: most rows of one request.
+        shared_batch_rows: most rows of a batch of several requests; 1 if they share no runs.
+        execution: how the version runs; None until it was loaded.
+        statistics: they continue when the version is loaded again.
     """
 
     name: str
@@ -143,21 +164,19 @@ class ModelInfo:
     outputs: tuple[TensorSpec, ...]
     labels: Mapping[str, Sequence[str]]
     max_batch_rows: int
-    joined_rows: int = 1
+    shared_batch_rows: int = 1
     execution: Execution | None = None
     statistics: Statistics = field(default_factory=Statistics)
-
-    @property
-    def rows_bitwise(self) -> bool:
-        """Whether a row's outputs had the same bits alone and in a batch."""
-        return self.execution is not None and self.execution.rows_bitwise
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a model, in rows; ``max_batch_rows`` of 0 leaves the batch size to the model.
+    """Limits of a model.
 
-    ``deadline_seconds`` limits the wait for one run.
+    Attributes:
+        max_batch_rows: most rows of a batch; 0 chooses a default for the mode of execution.
+        max_queued_rows: most waiting rows.
+        deadline_seconds: longest time that a client waits for one run.
     """
 
     max_batch_rows: int
@@ -167,22 +186,23 @@ class Limits:
     @property
     def batch_rows(self) -> int:
         """Most rows of a batch in a thread."""
-        return self.max_batch_rows or _BATCH_ROWS
+        return self.max_batch_rows or _THREAD_BATCH_ROWS
 
     @property
-    def quick_rows(self) -> int:
-        """Most rows of a batch on the event loop, however short the run is."""
-        return self.max_batch_rows or _QUICK_ROWS
+    def inline_batch_rows(self) -> int:
+        """Most rows of a batch on the event loop."""
+        return self.max_batch_rows or _INLINE_BATCH_ROWS
 
 
 class ServedModel:
-    """One version of one model, self-tested and ready.
+    """One version of one model in memory, self-tested and ready.
 
     Args:
-        info: what is known of it; the most used facts are attributes of the model, too.
-        session: the open graph.
-        execution: ``inline`` runs small requests on the event loop, for models so quick that
-            handing over to a thread would cost more; ``batched`` batches requests in a thread.
+        info: its metadata; the attributes used most are attributes of the model, too.
+        session: the loaded graph.
+        execution: the mode of `Execution`.
+        limits: of batches, of the queue and of waiting.
+        metrics: count the runs.
     """
 
     def __init__(
@@ -206,32 +226,32 @@ class ServedModel:
         self._session = session
         self._metrics = metrics
         self.last_used = monotonic()
-        self._row_seconds = math.inf  # of the latest large run
+        self._row_seconds = math.inf  # estimated from large runs
         self._users = 0
         self._on_idle: Callable[[], None] | None = None
-        # Only if rows are independent; a bundle promises that, and an operator may.
-        is_batched = info.joined_rows > 1
-        self._most_quick_rows = limits.quick_rows if is_batched else 1
+        # Requests share runs only if rows are independent, as a bundle or the operator states.
+        shares_runs = info.shared_batch_rows > 1
+        self._inline_batch_rows = limits.inline_batch_rows if shares_runs else 1
         self.deadline_seconds = limits.deadline_seconds
         self._thread_batcher = ThreadBatcher(
             self._run,
-            max_batch_rows=limits.batch_rows if is_batched else 1,
+            max_batch_rows=limits.batch_rows if shares_runs else 1,
             max_queued_rows=limits.max_queued_rows,
             new_control=new_control,
             deadline_seconds=limits.deadline_seconds,
         )
         self._loop_batcher = LoopBatcher(
             self._run,
-            max_batch_rows=self._most_joined_rows(),
+            max_batch_rows=self._max_loop_batch_rows(),
             max_queued_rows=limits.max_queued_rows,
             map_error=self._map_error,
         )
 
     async def predict(self, inputs: Arrays) -> Prediction:
-        """Predict checked arrays in the order of ``inputs``.
+        """Predict validated arrays in the order of ``inputs``.
 
         Raises:
-            InferenceFailed: ONNX Runtime failed on rows that the manifest allows.
+            InferenceFailed: ONNX Runtime failed on input that the manifest allows.
             InputRejected: ONNX Runtime failed on the input of a bare model, or the output of a
                 bundle is not finite.
             Unavailable: too many rows wait, or the service is stopping.
@@ -243,25 +263,20 @@ class ServedModel:
         except Exception as error:
             raise self._map_error(error) from error
 
-    @property
-    def is_quick(self) -> bool:
-        """Whether small requests run on the event loop, by `join`."""
-        return self.execution == "inline"
+    def runs_inline(self, rows: int) -> bool:
+        """Return whether so many rows run on the event loop."""
+        return self.execution == "inline" and self._is_short(rows)
 
-    def joins(self, rows: int) -> bool:
-        """Whether so many rows run there."""
-        return self.is_quick and self._is_short(rows)
-
-    def join(
+    def predict_inline(
         self, inputs: Arrays, rows: int, on_result: OnResult, *, exclusive: bool = False
     ) -> None:
-        """Predict checked arrays together with the other requests of this turn of the event loop.
+        """Predict on the event loop, in a batch with the other requests of this turn.
 
         Args:
             inputs: as for `predict`.
-            rows: their number; so few that the model `joins` them.
-            on_result: called with the prediction, or with an error as `predict` raises it.
-            exclusive: no other request can arrive in this turn, so run now.
+            rows: their number, for which `runs_inline` is true.
+            on_result: called with the prediction, or with an error that `predict` would raise.
+            exclusive: whether to run now, since no other request can arrive in this turn.
 
         Raises:
             Unavailable: too many rows wait, or the service is stopping.
@@ -269,35 +284,35 @@ class ServedModel:
         self._loop_batcher.submit(inputs, rows, on_result, exclusive=exclusive)
 
     def run_uncounted(self, inputs: Arrays, control: RunControl | None = None) -> Arrays:
-        """Run the graph without counting it; from any thread.
+        """Run the graph without counting the run. Thread-safe.
 
         Args:
             inputs: as for `predict`.
-            control: of `new_control`, with which another thread may terminate the run.
+            control: from `new_control`; another thread may terminate the run with it.
 
         Raises:
-            Exception: whatever ONNX Runtime raises.
+            Exception: any error of ONNX Runtime.
         """
         return self._session.run(inputs, control)
 
     async def _predict(self, inputs: Arrays) -> Prediction:
-        if self.execution == "inline" and self._is_short(row_count(inputs)):
+        if self.runs_inline(row_count(inputs)):
             started = perf_counter()
             outputs = self._run(inputs)
             return Prediction(outputs, 0.0, perf_counter() - started)
         return await self._thread_batcher.submit(inputs)
 
     def _is_short(self, rows: int) -> bool:
-        """Whether handing so many rows to the thread would cost more than it saves others."""
-        return rows <= _MOST_INLINE_ROWS or rows * self._row_seconds < LONGEST_INLINE_SECONDS
+        """Return whether a run of so many rows may block the event loop."""
+        return rows <= _MAX_UNTIMED_INLINE_ROWS or rows * self._row_seconds < MAX_INLINE_SECONDS
 
-    def _most_joined_rows(self) -> int:
-        """How many rows of several requests may block the event loop together."""
-        short = int(LONGEST_INLINE_SECONDS / self._row_seconds)
-        return min(max(short, _MOST_INLINE_ROWS), self._most_quick_rows)
+    def _max_loop_batch_rows(self) -> int:
+        """Return how many rows of several requests may block the event loop together."""
+        short = int(MAX_INLINE_SECONDS / self._row_seconds)
+        return min(max(short, _MAX_UNTIMED_INLINE_ROWS), self._inline_batch_rows)
 
     def _map_error(self, error: Exception) -> OnwardError:
-        """The exception for the client; an unexpected error is logged."""
+        """Return the exception for the client; log an unexpected error."""
         if isinstance(error, OnwardError):
             return error
         reason = str(error).partition("\n")[0]
@@ -308,19 +323,19 @@ class ServedModel:
         return InferenceFailed(self.name, reason)
 
     def _require_finite(self, output: Array) -> None:
-        """Reject outputs that are not finite; only extreme values lead there."""
+        """Reject outputs that are not finite, which only extreme inputs cause."""
         # Counting takes a third of the time of numpy's own all().
         if np.count_nonzero(np.isfinite(output)) < output.size:
             finite = np.isfinite(output).all(axis=1)
-            row = f" to row {int(np.argmin(finite))}" if finite.size > 1 else ""
+            row = f" for row {int(np.argmin(finite))}" if finite.size > 1 else ""
             raise InputRejected(
                 self.name,
-                f"its answer{row} is not a finite number; look for values far outside what it "
-                "was trained on.",
+                f"its prediction{row} is not a finite number; check the input for values far "
+                "outside the training range.",
             )
 
     def __enter__(self) -> Self:
-        """Use the model, so that it is not closed before the response is written."""
+        """Keep the model open until the response is written."""
         self._users += 1
         self.last_used = monotonic()
         return self
@@ -331,27 +346,27 @@ class ServedModel:
 
     @property
     def in_use(self) -> bool:
-        """Whether a request uses it."""
+        """Whether any request uses it."""
         return self._users > 0
 
     def close_when_idle(self, on_closed: Callable[[], None]) -> None:
-        """Release session and thread as soon as no request uses the model any more.
+        """Release session and thread as soon as no request uses the model.
 
         Args:
-            on_closed: called when that is done.
+            on_closed: called afterwards.
         """
         self._on_idle = on_closed
         self._close_if_idle()
 
     async def close(self) -> None:
-        """Accept no more requests, and finish those that wait, within the deadline."""
+        """Accept no more requests, and finish the waiting ones within the deadline."""
         self._loop_batcher.close()
         await self._thread_batcher.close(self.deadline_seconds)
 
     def _close_if_idle(self) -> None:
         if self._on_idle is not None and not self._users:
             on_closed, self._on_idle = self._on_idle, None
-            # Model and batchers refer to each other; separated, all are freed immediately.
+            # Model and batchers are a reference cycle; breaking it frees all of them immediately.
             self._thread_batcher.shutdown_now()
             self._loop_batcher.shutdown_now()
             on_closed()
@@ -362,13 +377,12 @@ class ServedModel:
         seconds = perf_counter() - started
         # The inputs of a model with a manifest have rows.
         rows = len(inputs[0]) if self.manifest is not None else row_count(inputs)
-        if rows > _MOST_INLINE_ROWS:
-            # A run that the machine interrupted says little about the next.
-            self._row_seconds = min(seconds / rows, _SLOWER * self._row_seconds)
-            self._loop_batcher.max_batch_rows = self._most_joined_rows()
-        self.statistics.ran(rows, seconds)
-        self._metrics.ran(self.name, self.version, rows)
+        if rows > _MAX_UNTIMED_INLINE_ROWS:
+            self._row_seconds = min(seconds / rows, _MAX_SLOWDOWN * self._row_seconds)
+            self._loop_batcher.max_batch_rows = self._max_loop_batch_rows()
+        self.statistics.count_run(rows, seconds)
+        self._metrics.count_run(self.name, self.version, rows)
         if self.manifest is not None:
-            # If several requests share the run, each is run again alone, to find whose it is.
+            # If requests share the run, each is then run again alone, to find the one that fails.
             self._require_finite(outputs[0])
         return outputs

@@ -151,7 +151,7 @@ class ModelCache:
         if victim is None:
             return False
         next(other for other in staying if other.cached is victim).evicted = True
-        self._metrics.evicted()
+        self._metrics.count_eviction()
         victim.evict()
         return True
 
@@ -165,7 +165,7 @@ class ModelCache:
 
     def _report(self) -> None:
         self._changed.set()
-        self._metrics.memory(self._size)
+        self._metrics.set_memory_bytes(self._size)
 
 
 class Heap:

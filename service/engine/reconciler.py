@@ -61,7 +61,7 @@ class Reconciler:
         device = await asyncio.to_thread(choose_device, self._settings.device)
         self._registry.device = device
         self._loader.device = device.actual
-        self._metrics.device(device.requested, device.actual)
+        self._metrics.add_device(device.requested, device.actual)
         facts: dict[str, str] = {"requested": device.requested, "actual": device.actual}
         _log.info(
             "device chosen", extra=facts | ({"reason": device.reason} if device.reason else {})

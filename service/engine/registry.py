@@ -1,19 +1,26 @@
-"""Which versions are to serve, which do and why not the others: the one source for all endpoints.
+"""The published models: their versions with states and reasons, and how requests are routed.
 
-`build_published` turns the selected versions of a model into what clients see, and `Registry`
-holds that for every model.
+`Registry` is the one source for all endpoints. `build_published` makes a model's part of it from
+the selected versions, `TrafficSplitter` chooses an alias for a request without a version, and
+`Readiness` says whether this process should get requests.
 """
 
+import hashlib
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Literal
 
 from service.bundle.policy import STABLE, Policy, Routes, Selection, Shadow
 from service.engine.model import ModelInfo, ServedModel
 from service.engine.repository import Candidate, Fingerprint, ModelFolder
 from service.engine.session import DeviceChoice
 from service.errors import ModelNotFound, ModelNotReady, ModelUnservable, VersionNotFound
+
+_HASH_RANGE = 2**64
+Strictness = Literal["lenient", "strict"]
 
 
 class State(StrEnum):
@@ -212,6 +219,88 @@ class Registry:
             yield from (it.info for it in published.entries if it.serves and it.info)
 
 
+class TrafficSplitter:
+    """Splits the requests that name no version by the shares of the policy.
+
+    Args:
+        registry: the models, with the share of each alias.
+        seed: of the random numbers; None for a random seed.
+    """
+
+    def __init__(self, registry: Registry, seed: int | None) -> None:
+        self._registry = registry
+        self._random = random.Random(seed)  # noqa: S311 - not a secret
+
+    def choose_alias(self, name: str, client: str | None) -> str | None:
+        """Return the alias that serves a request; None for the default version.
+
+        Args:
+            name: of the model.
+            client: an id; the same client gets the same alias while the shares do not change, and
+                keeps it while that share grows. Without an id the choice is random.
+        """
+        published = self._registry.published(name)
+        if not published.split:
+            return None
+        position = _hash_position(name, client) if client else self._random.random()
+        for alias, share in published.split.items():
+            if position < share:
+                # If no version serves the alias, the default version does.
+                return alias if alias in published.routes else None
+            position -= share
+        return None
+
+
+class Readiness:
+    """Whether this process should get requests.
+
+    It is ready while at least one model serves, until the service begins to stop.
+
+    Args:
+        registry: the models.
+        strictness: ``strict`` also requires that every model found at the start has served once.
+            Models that are added or fail later do not matter: the others serve.
+    """
+
+    def __init__(self, registry: Registry, strictness: Strictness) -> None:
+        self._registry = registry
+        self._strict = strictness == "strict"
+        self._never_served: set[str] = set()
+        self.draining = False
+
+    def record_first_loads(self) -> None:
+        """Record which models failed their first load; to be called when all were tried."""
+        self._never_served = {name for name in self._registry.names if self._failed(name)}
+
+    def drain(self) -> None:
+        """Stop being ready; requests are still served."""
+        self.draining = True
+
+    @property
+    def ready(self) -> bool:
+        """Whether load balancers should send requests to this process."""
+        return self.unready_reason is None
+
+    @property
+    def unready_reason(self) -> str | None:
+        """Why this process is not ready, or None."""
+        if self.draining:
+            return "The service is stopping."
+        if not self._registry.ready:
+            return "No model serves."
+        # A model that was fixed has served; one that was removed is no longer required.
+        self._never_served = {name for name in self._never_served if self._failed(name)}
+        if self._strict and self._never_served:
+            name = min(self._never_served)
+            reason = self._registry.entry(name).reason
+            return f"Model {name!r} has not served since the start: {reason}"
+        return None
+
+    def _failed(self, name: str) -> bool:
+        entries = self._registry.published(name).entries
+        return bool(entries) and all(entry.state is State.UNAVAILABLE for entry in entries)
+
+
 def build_published(
     policy: Policy,
     selection: Selection,
@@ -299,6 +388,12 @@ def _with_fallbacks(entry: Entry, aliases: Mapping[str, str], selection: Selecti
 def _routes(published: PublishedVersions) -> Mapping[str | None, str]:
     """The version that serves each thing that a request can name."""
     return {entry.version: entry.version for entry in published.entries} | dict(published.routes)
+
+
+def _hash_position(name: str, client: str) -> float:
+    """Return a client's position from 0 to 1; it differs between models."""
+    digest = hashlib.blake2b(f"{name}\0{client}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) / _HASH_RANGE
 
 
 def _present(entries: Sequence[Entry]) -> list[str]:

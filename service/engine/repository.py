@@ -16,6 +16,7 @@ from service.bundle.errors import BundleError
 from service.bundle.manifest import NAME_PATTERN
 from service.bundle.policy import HIGHEST_VERSION, POLICY, Latest, Policy, VersionChoice
 from service.bundle.store import (
+    EXAMPLES,
     MANIFEST,
     MAX_SETTINGS_BYTES,
     MODEL,
@@ -62,6 +63,11 @@ class Candidate:
     folder: Path
     fingerprint: Fingerprint
     rejected: str = ""
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it has a graph but no other file of a bundle, not even a broken link."""
+        return not any(os.path.lexists(self.folder / name) for name in (MANIFEST, EXAMPLES))
 
 
 @dataclass(frozen=True)

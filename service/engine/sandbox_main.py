@@ -13,8 +13,7 @@ import sys
 import threading
 from pathlib import Path
 
-from service.engine.execution_plan import ExecutionPlan
-from service.engine.loader import load
+from service.engine.loader import ExecutionPlan, load
 from service.engine.model import Limits
 from service.engine.repository import Candidate
 from service.observability.metrics import Metrics

@@ -1,7 +1,6 @@
 """The self-test of a bundle: its graph computes here what was trained; and how long a row takes."""
 
 import math
-import os
 import threading
 from time import monotonic, perf_counter
 from typing import Any, Self
@@ -24,14 +23,10 @@ from service.bundle.store import (
     MANIFEST,
     MODEL,
     Bundle,
-    read_manifest,
-    require_regular,
-    require_sizes,
 )
-from service.engine.dtypes import DTYPES, Array
-from service.engine.model import ModelInfo
-from service.engine.repository import Candidate, Labels
-from service.engine.session import Session, TensorSpec, new_control, terminate
+from service.engine.repository import Labels
+from service.engine.session import Session, new_control, terminate
+from service.engine.tensors import DTYPES, Array, TensorSpec
 from service.errors import LoadFailed
 
 _TIMED_RUNS = 15
@@ -178,39 +173,6 @@ def _compare(
             f"self-test failed: example {(rows.start or 0) + row}, column {column} gives "
             f"{got[row, column]:.6g}, {EXAMPLES} says {expected[row, column]:.6g}"
         )
-
-
-def read_metadata(candidate: Candidate, device: str, max_batch_rows: int) -> ModelInfo | None:
-    """Read a bundle's manifest and check the sizes of its files; the load checks the digests.
-
-    Returns:
-        What the manifest says; None for a bare model, whose graph has to be opened for it.
-
-    Raises:
-        BundleError: the manifest is missing or wrong, or a file is missing, not a regular file, or
-            truncated.
-    """
-    if is_bare(candidate):
-        require_regular(candidate.folder / MODEL)
-        return None
-    manifest = read_manifest(candidate.folder)
-    require_sizes(candidate.folder, manifest)
-    return ModelInfo(
-        name=candidate.name,
-        version=candidate.version,
-        folder=candidate.folder,
-        device=device,
-        manifest=manifest,
-        inputs=(input_spec(manifest),),
-        outputs=(output_spec(manifest),),
-        labels=labels_of(manifest),
-        max_batch_rows=max_batch_rows,
-    )
-
-
-def is_bare(candidate: Candidate) -> bool:
-    """Whether a version has a graph and nothing else of a bundle, not even a broken link."""
-    return not any(os.path.lexists(candidate.folder / name) for name in (MANIFEST, EXAMPLES))
 
 
 def input_spec(manifest: Manifest) -> TensorSpec:

@@ -1,19 +1,28 @@
-"""A loaded ONNX graph: the only importer of onnxruntime."""
+"""A loaded ONNX graph and its external weights: the only importer of onnxruntime."""
 
 import contextlib
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from service.engine.devices import cuda_problem, known_devices, provider_name, providers
-from service.engine.dtypes import ABSENT, OF_RUNTIME, Array, Arrays
-from service.engine.weights import Weights
+from service.bundle.errors import BundleError
+from service.bundle.onnx_file import GraphFacts
+from service.bundle.store import path_inside, read_file, require_regular
+from service.engine.devices import (
+    available_memory,
+    cuda_problem,
+    known_devices,
+    provider_name,
+    providers,
+)
+from service.engine.tensors import ABSENT, Array, Arrays, TensorSpec
 from service.errors import DeviceUnavailable, LoadFailed
 
 # Builds since 1.29 send telemetry unless this is set before the import.
@@ -23,44 +32,113 @@ import onnxruntime
 
 RUNTIME_VERSION: str = onnxruntime.__version__
 
-_SILENT = 4  # our own messages say what goes wrong
-# y = x + x, to find out whether a device opens any graph.
-_SMALLEST = (
+_LOG_FATAL = 4  # the exceptions raised here describe what went wrong
+# y = x + x, to test whether a device can open any graph.
+_SMALLEST_GRAPH = (
     b'\x08\x08:5\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01'
     b"\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
 )
-# The arena grows with the largest run and keeps its memory; with this option it releases what is
-# free when the run ends. Small runs keep theirs, since allocating it again takes time
+# The arena grows with the largest run and keeps its memory; with this option it releases free
+# memory when a run ends. Small runs skip it, since allocating the memory again takes time
 # (docs/decisions/0018-runtime.md).
 _SHRINK, _ARENA = "memory.enable_memory_arena_shrinkage", "cpu:0"
 _LARGE_BYTES = 16 * 1024 * 1024
 _WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 # Without a folder ONNX Runtime would search the current one.
 _NO_FOLDER = os.devnull
+# External weights are in memory twice while a graph is loaded: the files' content, and the copy of
+# ONNX Runtime.
+_WEIGHT_COPIES = 2
+_MIB = 1024 * 1024
 # A tensor, an optional tensor, or a sequence of maps from class label to probability, as written by
 # scikit-learn's converters.
 _TYPE = re.compile(r"(?:optional\()?tensor\((\w+)\)\)?|(seq\(map\(\w+,tensor\(float\)\)\))")
+# The datatype of each element type of ONNX Runtime.
+_DATATYPES: Mapping[str, str] = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "uint16": "UINT16",
+    "uint32": "UINT32",
+    "uint64": "UINT64",
+    "int8": "INT8",
+    "int16": "INT16",
+    "int32": "INT32",
+    "int64": "INT64",
+    "float16": "FP16",
+    "float": "FP32",
+    "double": "FP64",
+    "string": "BYTES",
+}
 
 
 @dataclass(frozen=True)
-class TensorSpec:
-    """An input or output of a graph; -1 in the shape is an axis of any length.
+class Weights:
+    """External data of a graph: the content of each file, by the name that the graph uses.
 
-    An empty shape is a scalar, or a tensor whose rank the graph does not give.
+    ``initializers`` belong to the main graph. ``nested`` ones belong to its subgraphs, functions
+    and attributes, and ONNX Runtime can only read those from files.
     """
 
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    optional: bool = False
+    initializers: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    nested: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    @contextlib.contextmanager
+    def nested_folder(self) -> Iterator[Path]:
+        """Write the nested weights to a private folder, from which ONNX Runtime opens them.
+
+        The files are removed on exit; ONNX Runtime keeps its mappings of them until it is closed.
+
+        Raises:
+            OSError: the files cannot be written.
+        """
+        with tempfile.TemporaryDirectory(
+            prefix="onward-weights-", ignore_cleanup_errors=True
+        ) as name:
+            folder = Path(name)
+            for location, content in self.nested.items():
+                path = folder / location
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            yield folder
+
+
+def read_weights(folder: Path, graph: GraphFacts) -> Weights:
+    """Read the external data of a graph into memory.
+
+    ONNX Runtime itself would map the files: truncating one while it serves would then end the
+    process by SIGBUS, and rewriting one would change the predictions.
+
+    Args:
+        folder: of the model's version, which must contain all files.
+        graph: names the files.
+
+    Raises:
+        BundleError: a file is missing, outside the folder, or unreadable; or all are too large for
+            the memory of this process.
+    """
+    paths = {name: path_inside(folder, name) for name in graph.weights | graph.nested_weights}
+    size = sum(require_regular(path) for path in set(paths.values()))
+    memory = available_memory()
+    if _WEIGHT_COPIES * size > memory:
+        raise BundleError(
+            f"its weights take {size // _MIB:,} MiB, loading them twice that, and this process may "
+            f"use {memory // _MIB:,} MiB"
+        )
+    contents = {path: read_file(path, size) for path in set(paths.values())}
+    return Weights(
+        {name: contents[paths[name]] for name in graph.weights},
+        {name: contents[paths[name]] for name in graph.nested_weights},
+    )
 
 
 @dataclass(frozen=True)
 class SessionConfig:
-    """How a graph is opened.
+    """Options for opening a graph.
 
-    ``threads`` compute within one run. A run of more rows than ``arena_rows`` releases its memory.
-    ``gpu_memory_mib`` limits what a session allocates on the GPU; 0 is no limit.
+    Attributes:
+        threads: intra-op threads of one run.
+        arena_rows: a run of more rows releases its memory when it ends.
+        gpu_memory_mib: limit of the session's memory on the GPU; 0 is no limit.
     """
 
     threads: int = 1
@@ -70,7 +148,7 @@ class SessionConfig:
 
 @dataclass(frozen=True)
 class DeviceChoice:
-    """The device requested and the one that is used, with the reason if they differ."""
+    """The requested device and the one in use, with the reason if they differ."""
 
     requested: str
     actual: str
@@ -78,29 +156,31 @@ class DeviceChoice:
 
 
 def choose_device(requested: str) -> DeviceChoice:
-    """Find out which device can be used, without ONNX Runtime's own attempt and its log lines.
+    """Return the device to use.
+
+    The device is tested here, because ONNX Runtime would print warnings and fall back silently.
 
     Raises:
         DeviceUnavailable: the requested device cannot be used.
     """
     if requested == "cpu":
         return DeviceChoice(requested, "cpu")
-    wanted: str = "cuda" if requested == "auto" else requested
-    problem = _problem(wanted)
+    candidate: str = "cuda" if requested == "auto" else requested
+    problem = _device_problem(candidate)
     if problem is None:
-        return DeviceChoice(requested, wanted)
+        return DeviceChoice(requested, candidate)
     if requested == "auto":
         return DeviceChoice(requested, "cpu", problem)
     raise DeviceUnavailable(requested, problem)
 
 
 def available_devices() -> Sequence[str]:
-    """The devices that this build of ONNX Runtime supports, whether or not they work here."""
+    """Return the devices that this build of ONNX Runtime supports, working or not."""
     return known_devices(onnxruntime.get_available_providers())
 
 
 class Session:
-    """One graph, ready to run on one device. Safe to call from several threads."""
+    """A graph, ready to run on one device. Thread-safe."""
 
     def __init__(
         self, session: "onnxruntime.InferenceSession", device: str, config: SessionConfig
@@ -113,9 +193,11 @@ class Session:
         self._has_optional_inputs = any(spec.optional for spec in self.inputs)
         self._input_names = [spec.name for spec in self.inputs]
         self._output_names = [spec.name for spec in self.outputs]
-        self._shrinking = _run_options(_SHRINK, _ARENA)
+        self._shrink_options = onnxruntime.RunOptions()
+        self._shrink_options.add_run_config_entry(_SHRINK, _ARENA)
         self._has_free_axes = self._has_optional_inputs or any(
-            not _is_batch(spec.shape, spec.datatype) for spec in (*self.inputs, *self.outputs)
+            not _has_only_batch_axis(spec.shape, spec.datatype)
+            for spec in (*self.inputs, *self.outputs)
         )
 
     @classmethod
@@ -131,47 +213,47 @@ class Session:
 
         Args:
             model: the content of ``model.onnx``.
-            device: as `choose_device` found it.
-            threads: ONNX Runtime threads within one run, without ``config``.
+            device: the result of `choose_device`.
+            threads: intra-op threads of one run, if there is no ``config``.
             weights: external data of the graph.
-            config: how it is opened.
+            config: options for opening it.
 
         Raises:
-            LoadFailed: ONNX Runtime rejects the graph, or silently uses another device.
+            LoadFailed: ONNX Runtime rejects the graph, or uses another device.
         """
         config = config or SessionConfig(threads)
-        wanted = providers(device, gpu_memory_mib=config.gpu_memory_mib)
+        requested = providers(device, gpu_memory_mib=config.gpu_memory_mib)
         try:
-            with _options_with(weights or Weights(), config.threads) as options:
-                session = onnxruntime.InferenceSession(model, options, providers=wanted)
+            with _options_for(weights or Weights(), config.threads) as options:
+                session = onnxruntime.InferenceSession(model, options, providers=requested)
         except OSError as error:
             reason = f"its weights cannot be copied for the runtime: {error.strerror}"
             raise LoadFailed(reason) from error
         except Exception as error:
             raise LoadFailed(f"ONNX Runtime rejects model.onnx: {_first_line(error)}") from error
-        if session.get_providers()[0] != wanted[0][0]:
-            raise LoadFailed(f"ONNX Runtime uses {session.get_providers()[0]}, not {wanted[0][0]}")
+        if session.get_providers()[0] != requested[0][0]:
+            raise LoadFailed(
+                f"ONNX Runtime uses {session.get_providers()[0]}, not {requested[0][0]}"
+            )
         session.disable_fallback()
-        # It keeps the file for a fallback to another device, which doubles the memory.
-        session._model_bytes = None  # noqa: SLF001 - the library has no other way, and says so
+        # ONNX Runtime stores the file for a fallback to another device, which doubles the memory.
+        session._model_bytes = None  # noqa: SLF001 - the library has no public way to release it
         return cls(session, device, config)
 
     def run(self, arrays: Arrays, control: "onnxruntime.RunOptions | None" = None) -> Arrays:
-        """Run the graph on arrays in the order of ``inputs``; returns those of ``outputs``.
-
-        `ABSENT` stands for an optional tensor that is left out.
+        """Run the graph; return its outputs in the order of ``outputs``.
 
         Args:
-            arrays: the inputs.
-            control: of `new_control`, with which another thread may terminate the run.
+            arrays: the inputs in the order of ``inputs``; `ABSENT` for an omitted optional one.
+            control: from `new_control`; another thread may terminate the run with it.
 
         Raises:
-            Exception: whatever ONNX Runtime raises; its errors share no narrower base.
+            Exception: any error of ONNX Runtime; they share no narrower base class.
         """
         if not self._is_large(arrays):
             return self._run(arrays, control)
         if control is None:
-            return self._run(arrays, self._shrinking)
+            return self._run(arrays, self._shrink_options)
         control.add_run_config_entry(_SHRINK, _ARENA)
         return self._run(arrays, control)
 
@@ -182,10 +264,10 @@ class Session:
         return tuple(map(_as_array, self._session.run(self._output_names, feeds, options)))
 
     def _is_large(self, arrays: Arrays) -> bool:
-        """Whether a run may need more memory than is kept for the next one.
+        """Return whether a run may need more memory than the arena should keep.
 
-        With a second free axis it may need any amount: attention needs the square of its sequence
-        length, whatever the size of the input.
+        With a second free axis the memory has no bound: attention needs the square of the sequence
+        length, even for a small input.
         """
         if self.device != "cpu":
             return False
@@ -197,18 +279,18 @@ class Session:
 
 
 def new_control() -> "onnxruntime.RunOptions":
-    """The control of one run: another thread may set its ``terminate``, and the run then fails."""
+    """Return the control of one run; setting its ``terminate`` in any thread makes the run fail."""
     return onnxruntime.RunOptions()
 
 
 def terminate(control: "onnxruntime.RunOptions") -> None:
-    """Terminate the runs of a control, and those that begin with it afterwards."""
+    """Terminate the current and any later run with this control."""
     control.terminate = True
 
 
 @contextlib.contextmanager
-def _options_with(weights: Weights, threads: int) -> "Iterator[onnxruntime.SessionOptions]":
-    """Session options for a graph with these weights; valid until the graph is open."""
+def _options_for(weights: Weights, threads: int) -> "Iterator[onnxruntime.SessionOptions]":
+    """Yield session options for a graph with these weights; they must stay open until it is."""
     options = _session_options(threads)
     if weights.initializers:
         names, contents = zip(*weights.initializers.items(), strict=True)
@@ -227,46 +309,39 @@ def _session_options(threads: int) -> "onnxruntime.SessionOptions":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = _SILENT
-    # A thread that spins while it waits takes the core from the event loop, the other workers, or
-    # other services of the machine.
+    options.log_severity_level = _LOG_FATAL
+    # A spinning thread takes CPU time from the event loop, other workers and other services.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options
 
 
-def _run_options(key: str, value: str) -> "onnxruntime.RunOptions":
-    options = onnxruntime.RunOptions()
-    options.add_run_config_entry(key, value)
-    return options
-
-
 def _spec(node: "onnxruntime.NodeArg") -> TensorSpec:
     found = _TYPE.fullmatch(node.type)
-    if found is None or (found[1] and found[1] not in OF_RUNTIME):
+    if found is None or (found[1] and found[1] not in _DATATYPES):
         raise LoadFailed(f"{node.name!r} is a {node.type}, which no protocol here supports")
     if found[2]:
         return TensorSpec(node.name, "FP32", (-1, -1))
     shape = tuple(axis if isinstance(axis, int) else -1 for axis in node.shape)
-    return TensorSpec(node.name, OF_RUNTIME[found[1]], shape, node.type.startswith("optional"))
+    return TensorSpec(node.name, _DATATYPES[found[1]], shape, node.type.startswith("optional"))
 
 
-def _problem(device: str) -> str | None:
-    """Why a device cannot be used; None if it can."""
+def _device_problem(device: str) -> str | None:
+    """Return why a device cannot be used; None if it can."""
     name = provider_name(device)
     if name not in onnxruntime.get_available_providers():
         if device == "cuda":
             return "this build of ONNX Runtime has no CUDA (onnxruntime-gpu is for Linux x86-64)"
         return f"this build of ONNX Runtime has no {name}; it has {', '.join(available_devices())}"
     if device in {"cuda", "tensorrt"}:
-        # It prints what it does not find; our own probe reports that.
+        # It prints the libraries that it cannot load; `cuda_problem` reports them instead.
         with contextlib.redirect_stdout(io.StringIO()):
             onnxruntime.preload_dlls()
         folder = Path(onnxruntime.__file__).parent / "capi"
         return cuda_problem(folder / f"libonnxruntime_providers_{device}.so")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            Session.open(_SMALLEST, device, 1)
+            Session.open(_SMALLEST_GRAPH, device, 1)
     except LoadFailed as error:
         return str(error)
     return None
@@ -276,15 +351,15 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _is_batch(shape: Sequence[int], datatype: str) -> bool:
-    """Whether rows along the first axis are a tensor's only free axis."""
+def _has_only_batch_axis(shape: Sequence[int], datatype: str) -> bool:
+    """Return whether the first axis, the batch, is a tensor's only free axis."""
     return len(shape) > 1 and shape[0] < 0 and min(shape[1:]) >= 0 and datatype != "BYTES"
 
 
-def _as_array(output: Any) -> Array:  # noqa: ANN401 - the runtime answers several kinds
-    """An output as one array; of a sequence of maps, each becomes a row of its values."""
+def _as_array(output: Any) -> Array:  # noqa: ANN401 - ONNX Runtime has no types
+    """Return an output as one array; each map of a sequence becomes a row of its values."""
     if isinstance(output, list):
         classes = len(output[0]) if output else 0
-        rows = [list(shares.values()) for shares in output]
+        rows = [list(probabilities.values()) for probabilities in output]
         return np.array(rows, np.float32).reshape(len(rows), classes)
     return ABSENT if output is None else np.asarray(output)

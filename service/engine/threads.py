@@ -1,4 +1,4 @@
-"""Threads for calls that may never end: the process ends without waiting for them."""
+"""Daemon threads for calls that may never return: the process does not wait for them at exit."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class DaemonThread:
-    """Makes calls for an event loop, one after another; it starts with the first.
+    """A thread that makes calls for an event loop, one after another; it starts with the first.
 
-    The threads of a `ThreadPoolExecutor` are joined when the interpreter ends, so that one endless
-    run would keep the process. This one ends by `stop`, or when the object is not referenced.
+    `ThreadPoolExecutor` joins its threads at exit, so one endless run would block the end of the
+    process. This thread ends with `stop`, or when the object is garbage collected.
 
     Args:
         name: of the thread.
@@ -31,7 +31,7 @@ class DaemonThread:
     def run(
         self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> "asyncio.Future[T]":
-        """Call a function in the thread; the future gets what it returns or raises."""
+        """Call a function in the thread; return the future of its result or error."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._jobs.put(_Job(loop, future, lambda: function(*args, **kwargs)))
@@ -43,7 +43,7 @@ class DaemonThread:
         return future
 
     def stop(self) -> None:
-        """End the thread after the calls made so far, without waiting for it."""
+        """Stop the thread after the calls made so far, without waiting for it."""
         self._finalizer()
 
 
@@ -54,7 +54,7 @@ class _Job(NamedTuple):
 
 
 async def in_daemon_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call a function in a thread of its own, as `asyncio.to_thread` does in a shared one."""
+    """Call a function in its own thread; `asyncio.to_thread` without a thread pool."""
     thread = DaemonThread(getattr(function, "__name__", "call"))
     future = thread.run(function, *args, **kwargs)
     thread.stop()
@@ -70,17 +70,19 @@ def _run_jobs(jobs: "SimpleQueue[_Job | None]") -> None:
             result = call()
         except BaseException as raised:  # noqa: BLE001 - it is raised where the future is awaited
             error = raised
-        # If the loop is closed, nothing waits.
+        # Nothing waits if the loop is closed.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, future, result, error)
-        # Nothing of one call may be kept until the next.
+            loop.call_soon_threadsafe(resolve_future, future, result, error)
+        # Release all objects of this call before waiting for the next one.
         del job, future, call, result, error
 
 
-def settle(future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
+def resolve_future(
+    future: "asyncio.Future[Any]", result: object, error: BaseException | None
+) -> None:
     """Set the result or the error of a future, unless it is done."""
     if future.done():
-        return  # the client has disconnected, or its deadline has passed
+        return  # the client has disconnected or exceeded its deadline
     if error is None:
         future.set_result(result)
     else:

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from service.engine.dtypes import Array
 from service.engine.model import ServedModel
+from service.engine.tensors import Array
 
 # The duration of a run, which other requests may have to wait for.
 _RUN_SECONDS = 0.01

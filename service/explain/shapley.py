@@ -14,8 +14,8 @@ from itertools import permutations
 import numpy as np
 import numpy.typing as npt
 
-from service.engine.dtypes import Array
 from service.engine.model import ServedModel
+from service.engine.tensors import Array
 from service.explain.occlusion import predict_in_chunks
 
 ORDERS = 16

@@ -1,4 +1,4 @@
-"""The sizes of the AV1 frames in an AVIF file, from the frames themselves.
+"""Read the sizes of the AV1 frames in an AVIF file from the frames themselves.
 
 Pillow reports the size in the container, and libavif decodes whatever size a frame has: a file of
 three kilobytes that declares 64 x 64 pixels may hold a frame of 16,000 x 16,000. Only the fields
@@ -11,7 +11,7 @@ from typing import NamedTuple
 _SEQUENCE_HEADER = 1
 # libavif compares each item of its tables with every other; a thousand tiles use half of this.
 _MAX_TABLE_BYTES = 32 * 1024
-# Boxes that may be longer: properties, such as colour profiles, and data.
+# Boxes that may be longer: properties, such as color profiles, and data.
 _NO_TABLES = {b"idat", b"iprp", b"ipco"}
 # An image has about five; its header is shorter than this.
 _MAX_UNITS = 1000
@@ -34,15 +34,15 @@ class _Fields:
         self._reads = 0
 
     def take(self, size: int) -> int:
-        """The next number, of this many bytes; raises `ValueError` at the end."""
+        """Return the next number, of this many bytes; raise `ValueError` at the end."""
         self._reads += 1
         if self._reads > _MAX_TABLE_BYTES:
             raise ValueError("a table has too many entries")
-        taken = self._content[self._offset : self._offset + size]
-        if len(taken) < size:
+        field = self._content[self._offset : self._offset + size]
+        if len(field) < size:
             raise ValueError("a table is cut short")
         self._offset += size
-        return int.from_bytes(taken, "big")
+        return int.from_bytes(field, "big")
 
 
 class _Bits:
@@ -53,18 +53,18 @@ class _Bits:
         self._left = 8 * len(content)
 
     def take(self, bits: int) -> int:
-        """The next number; raises `ValueError` at the end."""
+        """Return the next number; raise `ValueError` at the end."""
         self._left -= bits
         return self._value >> self._left & (1 << bits) - 1
 
 
 def main_image(content: bytes) -> bytes:
-    """The file with only its main image marked for decoding, if it is an animation too."""
+    """Return the file with only its main image marked for decoding, if it has an animation too."""
     return content[:8] + b"avif" + content[12:] if content[8:12] == b"avis" else content
 
 
 def frame_sizes(content: bytes) -> list[tuple[int, int]]:
-    """Width and height of each frame of each item in the file; transparency is a separate item.
+    """Return width and height of each frame of each item; transparency is a separate item.
 
     Raises:
         ValueError: the file is damaged, or a film.
@@ -94,7 +94,7 @@ def _boxes(content: memoryview) -> Iterator[_Box]:
 
 
 def _items(content: bytes) -> Iterator[memoryview]:
-    """The data of each item that the file's metadata locates."""
+    """Yield the data of each item that the metadata locates."""
     view = memoryview(content)
     for meta in (box.content[4:] for box in _boxes(view) if box.kind == b"meta"):
         inner = list(_boxes(meta))
@@ -110,7 +110,7 @@ def _items(content: bytes) -> Iterator[memoryview]:
 
 
 def _located(table: memoryview, file: memoryview, data: memoryview) -> Iterator[memoryview]:
-    """The data of each item of an ``iloc`` box, its extents joined."""
+    """Yield the data of each item of an ``iloc`` box, its extents joined."""
     fields = _Fields(table)
     version = fields.take(4) >> 24
     sizes = fields.take(2)
@@ -134,7 +134,7 @@ def _located(table: memoryview, file: memoryview, data: memoryview) -> Iterator[
 
 
 def _sequence_headers(item: memoryview) -> Iterator[memoryview]:
-    """The sequence headers among the units of an item; none if it holds something else."""
+    """Yield the sequence headers among the units of an item."""
     offset = 0
     for _ in range(_MAX_UNITS):
         if offset >= len(item):
@@ -152,7 +152,7 @@ def _sequence_headers(item: memoryview) -> Iterator[memoryview]:
 
 
 def _variable(item: memoryview, offset: int) -> tuple[int, int]:
-    """A number in seven bits per byte, and the offset of its end."""
+    """Decode a number with seven bits per byte; return it and the offset of its end."""
     value = 0
     for shift, byte in enumerate(item[offset : offset + 8]):
         value |= (byte & 127) << 7 * shift
@@ -162,7 +162,7 @@ def _variable(item: memoryview, offset: int) -> tuple[int, int]:
 
 
 def _frame_size(bits: _Bits) -> tuple[int, int]:
-    """The maximum width and height of a frame, from its sequence header."""
+    """Return the maximum width and height of a frame from its sequence header."""
     bits.take(4)
     if bits.take(1):  # the short header of a still image
         bits.take(5)

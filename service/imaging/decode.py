@@ -6,7 +6,9 @@ read, and the header is checked against the limits before anything of that size 
 
 import ctypes
 import logging
+import os
 import struct
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -63,7 +65,7 @@ def _silence_decoders() -> None:
 
 
 def _libtiff() -> str | None:
-    """The path of the library that Pillow has loaded: a wheel brings its own."""
+    """Return the path of the library that Pillow has loaded; its wheels contain their own."""
     package = Path(Image.__file__).parent
     bundled = [*package.parent.glob("pillow.libs/libtiff*"), *package.glob(".dylibs/libtiff*")]
     return str(bundled[0]) if bundled else find_library("tiff")
@@ -71,8 +73,8 @@ def _libtiff() -> str | None:
 
 _silence_decoders()
 
-# Pillow raises an error above twice this number of pixels. It checks GIF frames before they can be
-# checked here.
+# Pillow raises an error above twice this number of pixels. It applies to the frames of GIF files,
+# which Pillow opens before their size can be checked here.
 Image.MAX_IMAGE_PIXELS = 1 << 24
 
 _PLUGINS: Mapping[str, Callable[[BytesIO], ImageFile]] = {
@@ -87,7 +89,7 @@ _PLUGINS: Mapping[str, Callable[[BytesIO], ImageFile]] = {
     "AVIF": AvifImagePlugin.AvifImageFile,
     "JPEG 2000": Jpeg2KImagePlugin.Jpeg2KImageFile,
 }
-READ = "PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, ICO, AVIF or JPEG 2000"
+SUPPORTED_FORMATS = "PNG, JPEG, WebP, GIF, BMP, TIFF, PNM, ICO, AVIF or JPEG 2000"
 
 _ORIENTATION = 0x0112
 _TRANSPOSE = {
@@ -105,14 +107,18 @@ _BOTTOM_UP = {3, 4, 6, 7}
 _INDEXED = {"P", "PA"}
 _MODES = _INDEXED | {"1", "L", "LA", "La", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I", "F"}
 _MODES |= {"I;16", "I;16L", "I;16B", "I;16N"}
-# EXIF is at most a JPEG segment's length where it is not split; other formats do not limit it.
+# Unless it is split, EXIF data is at most as long as a JPEG segment; other formats have no limit.
 _MAX_EXIF_BYTES = 1 << 18
 
 # An entry in the directory of an ICO file.
 _ICON_ENTRY_BYTES = 16
 
+# Each step gives a thread a fifth less of a contended core; ten leave a tenth. With more steps, a
+# large image would exceed its deadline if small requests use all of a single core.
+_PRIORITY_STEPS = 10
+
 Mode = Literal["L", "RGB"]
-# Images are converted in horizontal strips of about so many pixels.
+# Images are converted in horizontal strips of about this many pixels.
 _STRIP_PIXELS = 1 << 18
 _SIXTEEN_BITS = 65535.0
 _EIGHT_BITS = 255.0
@@ -168,7 +174,7 @@ class decoder_errors:  # noqa: N801 - used like a function, as `contextlib.suppr
 
 
 def read_orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1, upright, if there is none."""
+    """Return the EXIF orientation, 1 to 8; 1, upright, if there is none."""
     if not image.info or len(image.info.get("exif") or b"") > _MAX_EXIF_BYTES:
         return 1
     try:
@@ -188,7 +194,7 @@ class DecodedImage:
         image: the image before decoding; of several frames the first is decoded.
 
     Raises:
-        InvalidImage: the file is damaged, cut short, or has an unsupported colour space.
+        InvalidImage: the file is damaged, cut short, or has an unsupported color space.
     """
 
     def __init__(self, kind: str, image: Image.Image) -> None:
@@ -201,16 +207,16 @@ class DecodedImage:
         self.size = (height, width) if self._orientation in SWAPS_SIDES else (width, height)
         if image.mode not in _MODES:
             raise InvalidImage(
-                f"This {kind} file is in the colour space {image.mode}, which is not read here; "
+                f"This {kind} file is in the color space {image.mode}, which is not supported; "
                 "save it in RGB."
             )
         if image.mode in _INDEXED and image.palette is None:
             raise InvalidImage(
-                f"This {kind} file has indexed colours and no palette; save it in RGB."
+                f"This {kind} file has indexed colors and no palette; save it in RGB."
             )
 
     def crop(self, box: tuple[int, int, int, int]) -> Image.Image:
-        """The upright part between left, top, right and bottom."""
+        """Return the upright part between left, top, right and bottom."""
         if self._orientation == 1:
             return self.image if box == (0, 0, *self.size) else self.image.crop(box)
         left, top, right, bottom = box
@@ -226,10 +232,10 @@ class DecodedImage:
 def convert(
     decoded: DecodedImage, mode: Mode, background: int, block: tuple[int, int]
 ) -> Image.Image:
-    """The image in ``mode``, with each ``block`` of (columns, rows) averaged into one pixel.
+    """Convert the image to ``mode``, averaging each ``block`` of (columns, rows) into one pixel.
 
     It is converted in strips, so there is no second copy of the whole image. Transparent pixels
-    show ``background``. 16-bit grey is scaled from its full range. 32-bit and floating-point
+    show ``background``. 16-bit gray is scaled from its full range. 32-bit and floating-point
     values are scaled from 0 to 1, 0 to 255 or 0 to 65,535, whichever range contains them all, and
     otherwise from their minimum to their maximum.
 
@@ -253,21 +259,32 @@ def convert(
     return result
 
 
+def lower_priority() -> None:
+    """Lower the priority of the calling thread, so that decoding yields to small requests.
+
+    Linux only: on other systems threads do not have their own priority.
+    """
+    # In POSIX, nice applies to a process; on Linux it applies only to the calling thread.
+    if sys.platform == "linux":
+        with suppress(OSError):  # a sandbox may forbid it
+            os.nice(_PRIORITY_STEPS)
+
+
 def has_transparency(decoded: DecodedImage) -> bool:
-    """Whether some pixels may be transparent."""
+    """Return whether some pixels may be transparent."""
     return decoded.image.has_transparency_data or "transparency" in decoded.image.info
 
 
 def _format_of(content: bytes) -> str:
     if not content:
-        raise InvalidImage(f"The file is empty; send an image as {READ}.")
+        raise InvalidImage(f"The file is empty; send an image as {SUPPORTED_FORMATS}.")
     found = identify(content)
     if found is None:
-        what = "text" if _is_text(content[:2048]) else "no image that is read here"
-        raise InvalidImage(f"This is {what}. Send one as {READ}.")
+        what = "text" if _is_text(content[:2048]) else "not a supported image"
+        raise InvalidImage(f"This is {what}. Send one as {SUPPORTED_FORMATS}.")
     if found.image_format is None:
         what = "; ".join(filter(None, (found.description, found.advice)))
-        raise InvalidImage(f"This is {what}. Send an image as {READ}.")
+        raise InvalidImage(f"This is {what}. Send an image as {SUPPORTED_FORMATS}.")
     return found.image_format
 
 
@@ -278,7 +295,7 @@ def _is_text(start: bytes) -> bool:
 def _damaged(kind: str, error: Exception) -> InvalidImage:
     if isinstance(error, MemoryError):
         return InvalidImage(
-            f"This {kind} file needs more memory than there is; send a smaller one."
+            f"This {kind} file needs more memory than is available; send a smaller one."
         )
     reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
     return InvalidImage(
@@ -287,7 +304,7 @@ def _damaged(kind: str, error: Exception) -> InvalidImage:
 
 
 def _webp_size(content: bytes) -> tuple[int, int]:
-    """Width and height from the first chunk (RFC 9649)."""
+    """Return width and height from the first chunk (RFC 9649)."""
     start = content[12:30].ljust(18, b"\0")
     if start.startswith(b"VP8X"):
         sides = [int.from_bytes(start[offset : offset + 3], "little") + 1 for offset in (12, 15)]
@@ -300,7 +317,7 @@ def _webp_size(content: bytes) -> tuple[int, int]:
 
 
 def _largest_icon(content: bytes, max_pixels: int) -> tuple[bytes, str]:
-    """The largest icon of an ICO file, as a PNG file or as an ICO file of one icon."""
+    """Extract the largest icon of an ICO file, as a PNG file or as an ICO file with one icon."""
     count = int.from_bytes(content[4:6], "little")
     entries = [content[6 + 16 * number : 22 + 16 * number] for number in range(count)]
     complete = [entry for entry in entries if len(entry) == _ICON_ENTRY_BYTES]
@@ -318,7 +335,7 @@ def _largest_icon(content: bytes, max_pixels: int) -> tuple[bytes, str]:
 
 
 def _strips(decoded: DecodedImage, multiple: int) -> Iterator[tuple[int, Image.Image]]:
-    """The image from top to bottom in strips, each with its first row.
+    """Yield the image from top to bottom in strips, each with its first row.
 
     The number of rows is a multiple of ``multiple``, except in the last strip.
     """
@@ -344,7 +361,7 @@ def _is_deep(image: Image.Image) -> bool:
 
 
 def _levels(decoded: DecodedImage) -> tuple[float, float]:
-    """The values that become black and white."""
+    """Return the values that become black and white."""
     image = decoded.image
     if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):
         return 0.0, _SIXTEEN_BITS
@@ -363,7 +380,7 @@ def _finite_range(values: npt.NDArray[np.generic]) -> tuple[float, float]:
 
 
 def _to_eight_bits(image: Image.Image, levels: tuple[float, float], background: int) -> Image.Image:
-    """A strip of 16-bit, 32-bit or floating-point grey in eight bits."""
+    """Convert a strip of 16-bit, 32-bit or floating-point gray to eight bits."""
     low, high = levels
     values = np.asarray(image).astype(np.float64)
     scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / (high - low or 1.0)

@@ -1,7 +1,7 @@
-"""Scale and centre a digit as in MNIST (LeCun and others, 1998).
+"""Scale and center a digit as in MNIST (LeCun and others, 1998).
 
 Whatever its polarity, stroke width and position, it becomes light on dark, its bounding box twenty
-pixels long and its centre of mass the middle of twenty-eight.
+pixels long and its center of mass the middle of twenty-eight.
 """
 
 from functools import lru_cache
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.imaging.segmentation import (
-    Grey,
+    Gray,
     Mask,
     Plane,
     bounding_box,
@@ -34,37 +34,37 @@ _MARGIN = 2
 _SHARPEST = 1.5
 
 
-def normalize_digit(grey: Grey, height: int, width: int) -> Grey:
-    """The digit in ``grey`` as MNIST would show it, ``[height, width]``.
+def normalize_digit(gray: Gray, height: int, width: int) -> Gray:
+    """Return the digit in ``gray`` as in MNIST, ``[height, width]``.
 
     An image that is normalized already, or its negative, is returned bit for bit.
 
     Raises:
         NoForeground: nothing stands out from the background.
     """
-    if grey.shape == (height, width):
-        unchanged = unchanged_if_normalized(grey)
+    if gray.shape == (height, width):
+        unchanged = unchanged_if_normalized(gray)
         if unchanged is not None:
             return unchanged
-    box = _scale_box(find_foreground(grey), round(min(height, width) * _BOX_SHARE))
-    return _centre_on_canvas(box, height, width)
+    box = _scale_box(find_foreground(gray), round(min(height, width) * _BOX_SHARE))
+    return _center_on_canvas(box, height, width)
 
 
-def unchanged_if_normalized(grey: Grey, size: tuple[int, int] | None = None) -> Grey | None:
-    """The image or its negative, whichever is normalized as in MNIST; None if neither is.
+def unchanged_if_normalized(gray: Gray, size: tuple[int, int] | None = None) -> Gray | None:
+    """Return the image or its negative if it is normalized as in MNIST, otherwise None.
 
     Args:
-        grey: the image.
+        gray: the image.
         size: height and width of its part that is not zero, if known.
     """
-    if _is_normalized(grey, size or _size_of_nonzero(grey)):
-        return grey
-    negative = 255 - grey
+    if _is_normalized(gray, size or _size_of_nonzero(gray)):
+        return gray
+    negative = 255 - gray
     return negative if _is_normalized(negative, _size_of_nonzero(negative)) else None
 
 
-def _is_normalized(digit: Grey, size: tuple[int, int]) -> bool:
-    """Whether the box, to a pixel, and the centre of mass are where MNIST has them."""
+def _is_normalized(digit: Gray, size: tuple[int, int]) -> bool:
+    """Return whether the box, to a pixel, and the center of mass are as in MNIST."""
     sides, moments, middle = _normal_form(*digit.shape)
     if max(size) not in sides:
         return False
@@ -73,21 +73,21 @@ def _is_normalized(digit: Grey, size: tuple[int, int]) -> bool:
     return (round(down / total), round(across / total)) == middle
 
 
-def _size_of_nonzero(digit: Grey) -> tuple[int, int]:
-    """Height and width of the part that is not zero; much faster than with numpy."""
+def _size_of_nonzero(digit: Gray) -> tuple[int, int]:
+    """Return height and width of the part that is not zero, much faster than with numpy."""
     height, width = digit.shape
     return _nonzero_rows(digit.tobytes(), width), _nonzero_rows(digit.T.tobytes(), height)
 
 
 def _nonzero_rows(rows: bytes, width: int) -> int:
-    """The number of rows from the first that is not all zero to the last."""
+    """Count the rows from the first that is not all zero to the last."""
     first = len(rows) - len(rows.lstrip(b"\0"))
     last = len(rows.rstrip(b"\0"))
     return -(-last // width) - first // width if last else 0
 
 
 class _NormalForm(NamedTuple):
-    """What all normalized digits of one size have in common."""
+    """The properties that all normalized digits of one size share."""
 
     sides: tuple[int, int]
     """The lengths that the longer side of the bounding box may have."""
@@ -97,7 +97,7 @@ class _NormalForm(NamedTuple):
     float32 if it represents all sums of their products with bytes exactly.
     """
     middle: tuple[int, int]
-    """Row and column of the centre of mass."""
+    """Row and column of the center of mass."""
 
 
 @lru_cache(maxsize=8)
@@ -110,8 +110,8 @@ def _normal_form(height: int, width: int) -> _NormalForm:
     return _NormalForm((longest - 1, longest), moments, (height // 2, width // 2))
 
 
-def _centre_of_mass(values: Plane) -> tuple[float, float]:
-    """The centre of mass as row and column."""
+def _center_of_mass(values: Plane) -> tuple[float, float]:
+    """Return the center of mass as row and column."""
     total = float(values.sum())
     rows = float(values.sum(axis=1) @ np.arange(values.shape[0]))
     columns = float(values.sum(axis=0) @ np.arange(values.shape[1]))
@@ -119,7 +119,7 @@ def _centre_of_mass(values: Plane) -> tuple[float, float]:
 
 
 def _scale_box(foreground: Plane, longest: int) -> Plane:
-    """The bounding box scaled to ``longest`` pixels, thin strokes thickened, 0 to 1."""
+    """Scale the bounding box to ``longest`` pixels, and thicken thin strokes; 0 to 1."""
     box = _crop_to_box(foreground)
     if max(box.shape) < longest:
         box = _crop_to_box(_enlarge(box, longest / max(box.shape)))
@@ -144,7 +144,7 @@ def _crop_to_box(foreground: Plane) -> Plane:
 
 
 def _enlarge(box: Plane, scale: float) -> Plane:
-    """A foreground of few pixels on a fine grid, its strokes no wider than before."""
+    """Enlarge a foreground of few pixels, without making its strokes wider."""
     padded = np.pad(box, _MARGIN)
     height, width = (side * _FINER for side in padded.shape)
     smooth = _resize(padded, height, width, Image.Resampling.LANCZOS)
@@ -160,19 +160,19 @@ def _resize(values: Plane, height: int, width: int, by: Image.Resampling) -> Pla
 
 
 def _stroke_width(mask: Mask) -> float:
-    """The width of strokes in pixels: their area by half the length of their edge."""
+    """Return the width of strokes in pixels: their area by half the length of their edge."""
     padded = np.pad(mask, 1)
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:] & mask
     return 2 * float(mask.sum()) / max(float((mask & ~inner).sum()), 1.0)
 
 
-def _centre_on_canvas(box: Plane, height: int, width: int) -> Grey:
-    """The box with its centre of mass in the middle, or as near to it as all of the box fits."""
+def _center_on_canvas(box: Plane, height: int, width: int) -> Gray:
+    """Place the center of mass in the middle, or as near to it as the whole box fits."""
     canvas = np.zeros((height, width), np.uint8)
     starts = [
-        int(np.clip(np.floor(side / 2 - centre + 0.5), 0, side - taken))
-        for side, centre, taken in zip(
-            (height, width), _centre_of_mass(box), box.shape, strict=True
+        int(np.clip(np.floor(side / 2 - center + 0.5), 0, side - length))
+        for side, center, length in zip(
+            (height, width), _center_of_mass(box), box.shape, strict=True
         )
     ]
     rows, columns = (slice(start, start + n) for start, n in zip(starts, box.shape, strict=True))

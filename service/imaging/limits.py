@@ -2,7 +2,7 @@
 
 A limit on pixels alone is not enough. The memory that decoders need per pixel differs by a factor
 of five, some formats allocate by numbers other than the image's size, and a small file can consist
-of so many parts that reading them takes seconds.
+of so many parts that reading it takes seconds.
 """
 
 import re
@@ -16,9 +16,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 MAX_PIXELS = 24 * 1024**2
 
-# What Pillow allocates per pixel, in colour or grey.
+# What Pillow allocates per pixel, in color or gray.
 BYTES_PER_PIXEL = 4
-# The memory that each pixel of the limit stands for: Pillow's, and one byte for a reduced copy. Any
+# The memory that each pixel of the limit allows: Pillow's, and one byte for a reduced copy. Any
 # image may take a constant amount in addition.
 _BYTES_OF_LIMIT = 5
 _CONSTANT_BYTES = 8 << 20
@@ -63,7 +63,7 @@ _BIG_TIFF = (b"II+\0", b"MM\0+")
 
 
 class InvalidImage(ValueError):
-    """An image that cannot be used; the message is one sentence for the person who sent it."""
+    """The image cannot be used; the message is one sentence for the person who sent it."""
 
 
 class _BoundedReader(BytesIO):
@@ -74,7 +74,7 @@ class _BoundedReader(BytesIO):
         self._reads = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Up to this many bytes; raises `OSError` after too many calls."""
+        """Read up to this many bytes; raise `OSError` after too many calls."""
         self._reads += 1
         if self._reads > _MAX_READS:
             raise OSError(f"more than {_MAX_READS:,} parts")
@@ -82,7 +82,7 @@ class _BoundedReader(BytesIO):
 
 
 def bounded_reader(content: bytes) -> BytesIO:
-    """A file in memory, for a parser that may read at most a million parts of it."""
+    """Wrap a file in memory for a parser, which may read at most a million parts of it."""
     # A shorter file cannot have more parts than bytes.
     return _BoundedReader(content) if len(content) > _MAX_READS else BytesIO(content)
 
@@ -101,7 +101,7 @@ def require_few_parts(kind: str, content: bytes) -> None:
     count = sum(map(content.count, names))
     if count > most:
         raise InvalidImage(
-            f"This {kind} file has {count:,} {what}, and at most {most} are read here; save it "
+            f"This {kind} file has {count:,} {what}, and at most {most} are supported; save it "
             "without its metadata."
         )
 
@@ -116,7 +116,7 @@ def require_pixels(size: tuple[int, int], most: int) -> None:
     if width * height > most:
         raise InvalidImage(
             f"This image has {width:,} x {height:,} pixels, and at most {most:,} in all are "
-            "read here of its format; send a smaller copy of it, or a JPEG."
+            "supported for its format; send a smaller copy of it, or a JPEG."
         )
 
 
@@ -124,14 +124,14 @@ def require_declared(kind: str, size: tuple[int, int], max_pixels: int) -> None:
     """Reject an image by the size in its header, before its decoder is created.
 
     Raises:
-        InvalidImage: decoding would take more memory than ``max_pixels`` stand for.
+        InvalidImage: decoding would take more memory than ``max_pixels`` allow.
     """
     per_pixel = BYTES_PER_PIXEL + _DECODER_BYTES.get(kind, 0)
     require_pixels(size, min(max_pixels * _BYTES_OF_LIMIT // per_pixel, max_pixels))
 
 
 def require_frames(sizes: Sequence[tuple[int, int]], max_pixels: int) -> None:
-    """Reject an AVIF file by the sizes of its frames: the colours and the transparency.
+    """Reject an AVIF file by the sizes of its frames: the colors and the transparency.
 
     Raises:
         InvalidImage: one has too many pixels, or together they have more than two may have.
@@ -145,19 +145,19 @@ def require_memory(kind: str, size: tuple[int, int], memory: int, max_pixels: in
     """Reject an image by the memory in bytes that decoding it takes.
 
     Raises:
-        InvalidImage: that is more than ``max_pixels`` stand for.
+        InvalidImage: that is more than ``max_pixels`` allow.
     """
     most = _BYTES_OF_LIMIT * max_pixels + _CONSTANT_BYTES
     if memory > most:
         raise InvalidImage(
             f"This {kind} file of {size[0]:,} x {size[1]:,} pixels takes {memory / 2**20:,.0f} MiB "
-            f"to decode, and at most {most / 2**20:,.0f} MiB are used here; send a smaller copy of "
+            f"to decode, and at most {most / 2**20:,.0f} MiB are allowed; send a smaller copy of "
             "it, or a baseline JPEG."
         )
 
 
 def decoder_bytes(kind: str, image: ImageFile, content: bytes, max_pixels: int) -> int:
-    """The memory in bytes that decoding needs in addition to the decoded pixels.
+    """Return the memory in bytes that decoding needs in addition to the decoded pixels.
 
     Args:
         kind: the name of the format.
@@ -183,7 +183,7 @@ def decoder_bytes(kind: str, image: ImageFile, content: bytes, max_pixels: int) 
 
 
 def _coefficient_bytes(image: JpegImageFile, content: bytes, max_pixels: int) -> int:
-    """The memory for the coefficients of a JPEG whose scans do not hold complete pixels."""
+    """Return the memory for the coefficients of a JPEG whose scans lack components."""
     # Pillow has read up to the end of the first scan's header.
     start = 0 if image.fp is None else image.fp.tell()
     if "progressive" not in image.info and _is_interleaved(content, start, image.layers):
@@ -201,7 +201,7 @@ def _coefficient_bytes(image: JpegImageFile, content: bytes, max_pixels: int) ->
 
 
 def _is_interleaved(content: bytes, start: int, components: int) -> bool:
-    """Whether the scan that starts here has all components (ITU-T T.81, B.2.3)."""
+    """Return whether the scan that starts here has all components (ITU-T T.81, B.2.3)."""
     for count in range(1, 5):
         scan = struct.pack(">HHB", 0xFFDA, 6 + 2 * count, count)
         if content.startswith(scan, start - 8 - 2 * count):
@@ -210,7 +210,7 @@ def _is_interleaved(content: bytes, start: int, components: int) -> bool:
 
 
 def _tiff_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
-    """The memory for one strip or tile of a compressed TIFF, or for a rotated copy of the image."""
+    """Return the memory for a strip or tile of a compressed TIFF, or for a rotated copy."""
     tags = image.tag_v2
     width, height = tags[_WIDTH], tags[_LENGTH]
     rotated = BYTES_PER_PIXEL * width * height if tags.get(_ORIENTATION, 1) != 1 else 0
@@ -232,12 +232,12 @@ def _require_few_tag_values(content: bytes) -> None:
     if values > _MAX_TAG_VALUES:
         raise InvalidImage(
             f"The tags of this TIFF file hold {values:,} values, and at most {_MAX_TAG_VALUES:,} "
-            "are read here; save it as a PNG."
+            "are supported; save it as a PNG."
         )
 
 
 def _tags(content: bytes) -> Iterator[tuple[int, int]]:
-    """Type and number of values of each tag that Pillow reads for the first image."""
+    """Yield type and number of values of each tag that Pillow reads for the first image."""
     order = "<" if content.startswith(b"II") else ">"
     is_big = content.startswith(_BIG_TIFF)
     number, entry, first = ("Q", "HHQQ", 8) if is_big else ("H", "HHII", 4)
@@ -269,5 +269,5 @@ def _require_codestreams(content: bytes, max_pixels: int) -> None:
         if tiles > _MAX_TILES or components > _MAX_COMPONENTS:
             raise InvalidImage(
                 f"This JPEG 2000 file has {tiles:,} tiles of {components:,} components, and at "
-                f"most {_MAX_TILES:,} of {_MAX_COMPONENTS} are read here; save it again."
+                f"most {_MAX_TILES:,} of {_MAX_COMPONENTS} are supported; save it again."
             )

@@ -1,4 +1,4 @@
-"""Turn an image file into the pixels that a model sees, in training and in serving.
+"""Read an image file as the input of a model, in training and in serving.
 
 Images are resized with a triangle filter (bilinear, antialiased). An image that is more than six
 times too large is first averaged in blocks, to no less than three times the size, and a large JPEG
@@ -73,7 +73,7 @@ class ImageSpec(Protocol):
 
     @property
     def channels(self) -> Literal[1, 3]:
-        """Grey, or red, green and blue."""
+        """Gray, or red, green and blue."""
 
     @property
     def fit(self) -> Literal["stretch", "crop", "pad"]:
@@ -81,11 +81,11 @@ class ImageSpec(Protocol):
 
     @property
     def background(self) -> int:
-        """The grey around a padded image and behind transparent pixels, 0 to 255."""
+        """The gray around a padded image and behind transparent pixels, 0 to 255."""
 
     @property
     def normalize(self) -> Literal["none", "digit"]:
-        """Whether a digit is found, scaled and centred as in MNIST."""
+        """Whether a digit is found, scaled and centered as in MNIST."""
 
 
 class _Fit(NamedTuple):
@@ -95,7 +95,7 @@ class _Fit(NamedTuple):
     size: tuple[int, int]
 
     def is_whole(self, size: tuple[int, int]) -> bool:
-        """Whether all of an image of this size is used."""
+        """Return whether all of an image of this size is used."""
         return self.box == (0.0, 0.0, *size)
 
     @property
@@ -114,13 +114,13 @@ class _Fit(NamedTuple):
 def read_image(
     content: bytes, spec: ImageSpec, max_pixels: int = MAX_PIXELS
 ) -> npt.NDArray[np.uint8]:
-    """The pixels that a model sees of an image file, uint8 ``[height, width, channels]``."""
-    grey = SmallPngReader(spec, max_pixels).read(content)
-    return InputImage.open(content, spec, max_pixels).read() if grey is None else grey[:, :, None]
+    """Read an image file as the input of a model, uint8 ``[height, width, channels]``."""
+    gray = SmallPngReader(spec, max_pixels).read(content)
+    return InputImage.open(content, spec, max_pixels).read() if gray is None else gray[:, :, None]
 
 
 class SmallPngReader:
-    """Reads small grey PNG files of the model's own size, faster than `InputImage`.
+    """Reads small gray PNG files of the model's own size, faster than `InputImage`.
 
     Args:
         spec: the model's.
@@ -129,16 +129,16 @@ class SmallPngReader:
 
     def __init__(self, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> None:
         is_small = spec.height * spec.width <= min(max_pixels, _SMALL_PIXELS)
-        self._takes = spec.channels == 1 and is_small
+        self._is_supported = spec.channels == 1 and is_small
         self._size = spec.width, spec.height
-        # Signature, size, eight bits of grey.
+        # Signature, size, eight bits of gray.
         self._head = PNG_SIGNATURE + b"\0\0\0\rIHDR" + pack(">IIBB", *self._size, 8, 0)
         self._normalizes = spec.normalize == "digit"
         self._errors = decoder_errors("PNG")
 
     def read(self, content: bytes) -> npt.NDArray[np.uint8] | None:
-        """The pixels ``[height, width]`` that `InputImage` reads; None for any other file."""
-        if not (self._takes and content.startswith(self._head)):
+        """Return the pixels ``[height, width]``, as `InputImage` does; None for any other file."""
+        if not (self._is_supported and content.startswith(self._head)):
             return None
         try:
             with self._errors:
@@ -148,11 +148,11 @@ class SmallPngReader:
             return None  # `InputImage` reports the reason
         if image.size != self._size or image.mode != "L" or image.info:
             return None  # a chunk that may change or rotate the pixels
-        grey = np.ndarray(self._size[::-1], np.uint8, pixels)
+        gray = np.ndarray(self._size[::-1], np.uint8, pixels)
         if not self._normalizes:
-            return grey
+            return gray
         left, top, right, bottom = image.getbbox() or (0, 0, 0, 0)
-        return unchanged_if_normalized(grey, (bottom - top, right - left))
+        return unchanged_if_normalized(gray, (bottom - top, right - left))
 
 
 class InputImage:
@@ -179,7 +179,7 @@ class InputImage:
         Args:
             content: the whole file.
             spec: the model's.
-            max_pixels: the limit. Decoding may take at most the memory of a colour image with so
+            max_pixels: the limit. Decoding may take at most the memory of a color image with so
                 many pixels, so the limit is lower for formats whose decoders take more.
 
         Raises:
@@ -198,13 +198,13 @@ class InputImage:
 
     @classmethod
     def from_pixels(cls, pixels: npt.NDArray[np.uint8], spec: ImageSpec) -> Self:
-        """An image of pixels, ``[height, width]`` or with 1, 3 or 4 channels (grey to RGBA)."""
+        """Create an image from pixels ``[height, width]`` or with 1, 3 or 4 channels."""
         pixels = pixels[:, :, 0] if pixels.shape[2:] == (1,) else pixels
         image = Image.fromarray(np.ascontiguousarray(pixels))
         return cls("pixels", image, spec, pixels.nbytes)
 
     def read(self) -> npt.NDArray[np.uint8]:
-        """The pixels that the model sees, uint8 ``[height, width, channels]``; call it once.
+        """Return the input of the model, uint8 ``[height, width, channels]``. Call it once.
 
         Raises:
             InvalidImage: the image is damaged, or shows no digit where the model needs one.
@@ -221,7 +221,7 @@ class InputImage:
 
 
 def example_image(spec: ImageSpec) -> bytes:
-    """A PNG file for a model of this spec: a light bar, like a one, on a dark background."""
+    """Create a PNG file for a model: a light bar, like a one, on a dark background."""
     pixels = np.zeros((spec.height, spec.width), np.uint8)
     left, top = spec.width * 12 // 28, spec.height * 4 // 28
     pixels[top : spec.height - top, left : spec.width - left] = 255
@@ -256,7 +256,7 @@ def _draft(file: JpegImageFile, spec: ImageSpec) -> None:
 
 
 def _least_block(size: tuple[int, int], spec: ImageSpec) -> int:
-    """The least number of pixels averaged into one before the filter, in either orientation."""
+    """Return the least number of pixels averaged before the filter, in either orientation."""
     return min(prod(_fit_for(sides, spec).blocks) for sides in (size, size[::-1]))
 
 
@@ -275,12 +275,12 @@ def _resize(decoded: DecodedImage, mode: Mode, background: int, fit: _Fit) -> Im
 
 
 def _to_array(image: Image.Image, channels: int) -> npt.NDArray[np.uint8]:
-    """The pixels ``[height, width, channels]``; takes half of the time of `numpy.asarray`."""
+    """Return the pixels ``[height, width, channels]``, twice as fast as `numpy.asarray`."""
     return np.ndarray((image.height, image.width, channels), np.uint8, image.tobytes())
 
 
 def _pad(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """The image in the middle of the model's own size."""
+    """Pad the image to the size of the model's input."""
     if image.size == (spec.width, spec.height):
         return image
     backdrop = (spec.background,) * spec.channels if spec.channels > 1 else spec.background
@@ -294,9 +294,9 @@ def _read_digit(decoded: DecodedImage, spec: ImageSpec) -> npt.NDArray[np.uint8]
     backgrounds = (spec.background, 255 - spec.background)[: 1 + has_transparency(decoded)]
     for background in backgrounds:
         small = _resize(decoded, "L", background, _fit_for_segmentation(decoded.size))
-        grey = _to_array(small, 1)[:, :, 0]
+        gray = _to_array(small, 1)[:, :, 0]
         try:
-            return normalize_digit(grey, spec.height, spec.width)
+            return normalize_digit(gray, spec.height, spec.width)
         except NoForeground:
             continue
     raise InvalidImage(
@@ -306,7 +306,7 @@ def _read_digit(decoded: DecodedImage, spec: ImageSpec) -> npt.NDArray[np.uint8]
 
 
 def _fit_for_segmentation(size: tuple[int, int]) -> _Fit:
-    """All of the image, made smaller where it is larger than segmentation needs."""
+    """Use the whole image, reduced if it is larger than segmentation needs."""
     width, height = size
     scale = min(_DIGIT_SIDE / max(size), 1.0)
     inner = max(round(width * scale), 1), max(round(height * scale), 1)

@@ -1,7 +1,7 @@
 """Separate strokes from their background, in light or dark ink and under uneven illumination.
 
 The background is what is left of an image after a morphological opening has removed everything
-narrower than the thickest stroke (grey-scale opening and closing; Serra, 1982). So the edge of a
+narrower than the thickest stroke (gray-scale opening and closing; Serra, 1982). So the edge of a
 shadow is background, and a pencil line is not.
 """
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-Grey = npt.NDArray[np.uint8]
+Gray = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Number = TypeVar("Number", np.float32, np.bool_, np.int64)
@@ -22,7 +22,7 @@ _UNEVEN_FROM = 48
 _ILLUMINATION_SIDE = 64
 # The longer side divided by the width of the thickest stroke.
 _THICKEST = 3
-# The least contrast of a foreground, in grey levels and in standard deviations of the noise.
+# The least contrast of a foreground, in gray levels and in standard deviations of the noise.
 _LEAST_CONTRAST = 8.0
 _LEAST_SEPARATION = 5.0
 # A component with less than this share of the largest component's weight is dust.
@@ -36,17 +36,17 @@ _LABELLING_SIDE = 128
 
 
 class NoForeground(Exception):
-    """Nothing in the image stands out from its background."""
+    """The image has no foreground."""
 
 
-def find_foreground(grey: Grey) -> Plane:
-    """The intensity of the foreground at each pixel, 0 to 1, whether light or dark; 0 elsewhere.
+def find_foreground(gray: Gray) -> Plane:
+    """Return the intensity of a light or dark foreground at each pixel, 0 to 1.
 
     Raises:
-        NoForeground: nothing stands out.
+        NoForeground: there is none.
     """
-    values = grey.astype(np.float32)
-    if min(grey.shape) < _UNEVEN_FROM:
+    values = gray.astype(np.float32)
+    if min(gray.shape) < _UNEVEN_FROM:
         difference = values - float(np.median(_border(values)))
         light = difference * _polarity(difference)
         return _strokes(light, light, top_percentile=100)
@@ -62,10 +62,10 @@ def find_foreground(grey: Grey) -> Plane:
 
 
 def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of all that is true, the ends exclusive.
+    """Return top, bottom, left and right of the true pixels, the ends exclusive.
 
     Raises:
-        NoForeground: nothing is true.
+        NoForeground: there are none.
     """
     if not mask.any():
         raise NoForeground
@@ -74,7 +74,7 @@ def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
 
 
 def max_filter(values: Plane, size: int) -> Plane:
-    """The maximum in a square of odd size around each pixel."""
+    """Return the maximum in a square of odd size around each pixel."""
     return -_min_filter(-values, size)
 
 
@@ -83,14 +83,14 @@ def _border(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
 
 
 def _polarity(difference: Plane) -> int:
-    """1 if strokes are lighter than the background, -1 if they are darker."""
+    """Return 1 if strokes are lighter than the background, -1 if they are darker."""
     few = max(difference.size // 50, 1)
     ordered = np.sort(difference, axis=None)
     return 1 if ordered[-few:].mean() >= -ordered[:few].mean() else -1
 
 
 def _illumination(values: Plane) -> Plane:
-    """The illumination: a paraboloid through most of the image."""
+    """Fit the illumination: a paraboloid through most of the image."""
     step = -(-max(values.shape) // _ILLUMINATION_SIDE)
     few = values[step // 2 :: step, step // 2 :: step].astype(np.float64)
     y, x = (
@@ -111,13 +111,13 @@ def _illumination(values: Plane) -> Plane:
 
 
 def _background(light: Plane) -> Plane:
-    """The image without everything lighter and narrower than the thickest stroke."""
+    """Remove everything that is lighter than its surroundings and narrower than a thick stroke."""
     size = max(light.shape) // _THICKEST | 1
     return max_filter(_min_filter(light, size), size)
 
 
 def _implausibility(soft: Plane, polarity: int, paper: Plane) -> float:
-    """A cost for this background: its variation, and strokes along the image's border."""
+    """Return the cost of a background: its variation, and strokes along the border."""
     light = soft * polarity - paper
     strong = light > _otsu_threshold(light)
     if not strong.any() or strong.all():
@@ -127,7 +127,7 @@ def _implausibility(soft: Plane, polarity: int, paper: Plane) -> float:
 
 
 def _strokes(light: Plane, soft: Plane, top_percentile: int) -> Plane:
-    """The foreground between 0 and 1, and 0 elsewhere.
+    """Return the foreground between 0 and 1, and 0 elsewhere.
 
     Args:
         light: strokes as positive differences from the background.
@@ -171,20 +171,20 @@ def _split(soft: Plane) -> _Split:
 
 
 def _otsu_threshold(values: Plane) -> float:
-    """The threshold that separates two classes best (Otsu, 1979)."""
+    """Return the threshold that separates two classes best (Otsu, 1979)."""
     low, high = float(values.min()), float(values.max())
     levels = ((values - low) * (255 / (high - low or 1.0))).astype(np.uint8)
     counts = np.bincount(levels.ravel(), minlength=256)
-    centres = low + (np.arange(256) + 0.5) * (high - low) / 256
+    centers = low + (np.arange(256) + 0.5) * (high - low) / 256
     below = np.cumsum(counts)[:-1]
     above = values.size - below
-    sums = np.cumsum(counts * centres)
+    sums = np.cumsum(counts * centers)
     means = sums[:-1] / np.maximum(below, 1) - (sums[-1] - sums[:-1]) / np.maximum(above, 1)
-    return float(centres[np.argmax(below * above * means**2)])
+    return float(centers[np.argmax(below * above * means**2)])
 
 
 def _without_dust(split: _Split, soft: Plane) -> Mask:
-    """The components with a fair share of the certain strokes."""
+    """Select the components with a fair share of the certain strokes."""
     weights = _weights(split, soft)
     if weights.max() <= 0:
         raise NoForeground
@@ -193,7 +193,7 @@ def _without_dust(split: _Split, soft: Plane) -> Mask:
 
 
 def _paper_edges(soft: Plane, split: _Split) -> Mask:
-    """Components at the border of an image with others inside: edges of the paper, and shadow."""
+    """Find components at the border if there are others inside: edges of paper, and shadows."""
     weights = _weights(split, soft)
     edges = np.zeros(weights.size, np.bool_)
     edges[_border(split.components)] = True
@@ -204,7 +204,7 @@ def _paper_edges(soft: Plane, split: _Split) -> Mask:
 
 
 def _weights(split: _Split, soft: Plane) -> npt.NDArray[np.float64]:
-    """The weight of the certain strokes in each component; none for the background."""
+    """Return the weight of the certain strokes in each component; 0 for the background."""
     weights = np.bincount(split.components.ravel(), (soft * split.strong).ravel()).astype(
         np.float64
     )
@@ -213,7 +213,7 @@ def _weights(split: _Split, soft: Plane) -> npt.NDArray[np.float64]:
 
 
 def _components(mask: Mask) -> npt.NDArray[np.int64]:
-    """A number for each connected component, 0 outside; pixels that nearly touch are connected."""
+    """Number the connected components; 0 is outside. Pixels that nearly touch are connected."""
     step = -(-max(mask.shape) // _LABELLING_SIDE)
     height, width = mask.shape
     padded = np.pad(mask, ((0, -height % step), (0, -width % step)))
@@ -232,13 +232,13 @@ def _components(mask: Mask) -> npt.NDArray[np.int64]:
 
 
 def _min_filter(values: Plane, size: int) -> Plane:
-    """The minimum in a square of odd size around each pixel."""
+    """Return the minimum in a square of odd size around each pixel."""
     padded = np.pad(values, size // 2, constant_values=np.inf)
     return _min_of_rows(_min_of_rows(padded, size).T, size).T
 
 
 def _min_of_rows(values: Plane, size: int) -> Plane:
-    """The minimum of every ``size`` consecutive rows, by doubling their number."""
+    """Return the minimum of every ``size`` consecutive rows, by doubling their number."""
     reach = 1
     while 2 * reach <= size:
         values = np.minimum(values[:-reach], values[reach:])
@@ -248,7 +248,7 @@ def _min_of_rows(values: Plane, size: int) -> Plane:
 
 
 def _smooth(values: Plane) -> Plane:
-    """The mean of three by three pixels."""
+    """Return the mean of three by three pixels."""
     padded = np.pad(values, 1, mode="edge")
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     means: Plane = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9

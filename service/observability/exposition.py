@@ -1,4 +1,4 @@
-"""The counts of all processes as Prometheus text: the only importer of prometheus_client."""
+"""Metrics of all processes in Prometheus text format: the only importer of prometheus_client."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -32,20 +32,20 @@ _READY = "READY"
 _VERSION = ("model", "version")
 
 
-def exposition(
+def render_exposition(
     running: Sequence[bytes],
     ended: Sequence[bytes] = (),
-    hidden: Collection[tuple[str, str]] = (),
+    expired: Collection[tuple[str, str]] = (),
 ) -> bytes:
-    """The Prometheus text of several processes, added up; for any thread.
+    """Return the sums of several processes in Prometheus text format. Thread-safe.
 
     Args:
-        running: a snapshot of each process.
-        ended: the last one of processes that ended, of which only the counts matter.
-        hidden: models and versions to leave out.
+        running: a snapshot of each running process.
+        ended: the last snapshot of each process that ended; only its counts are used.
+        expired: models and versions to omit.
 
     Raises:
-        ValueError: one of them is no snapshot.
+        ValueError: one of them is not a snapshot.
     """
     counts = Counts()
     states = []
@@ -55,13 +55,13 @@ def exposition(
         states.append(snapshot.state)
     for content in ended:
         counts.add(Snapshot.from_json(content).counts)
-    for key in hidden:
+    for key in expired:
         counts.remove(*key)
-    return generate_latest(_Families(counts, states))
+    return generate_latest(_MetricsCollector(counts, states))
 
 
-class _Families(Collector):
-    """What the metrics library makes its text from.
+class _MetricsCollector(Collector):
+    """Converts the counts to the metric families of prometheus_client.
 
     Args:
         counts: of all processes.
@@ -78,14 +78,14 @@ class _Families(Collector):
         ]
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric, with or without samples."""
-        yield from self._of_requests()
-        yield from self._of_predictions()
-        yield from self._of_explanations()
-        yield from self._of_states()
-        yield from self._of_memory()
+        """Yield every metric, with or without samples."""
+        yield from self._request_metrics()
+        yield from self._prediction_metrics()
+        yield from self._explanation_metrics()
+        yield from self._state_metrics()
+        yield from self._memory_metrics()
 
-    def _of_requests(self) -> Iterator[Metric]:
+    def _request_metrics(self) -> Iterator[Metric]:
         yield _counter(
             "onward_responses_total",
             "HTTP responses by status.",
@@ -99,22 +99,22 @@ class _Families(Collector):
             {(reason,): times for reason, times in self._counts.rejections.items()},
         )
 
-    def _of_predictions(self) -> Iterator[Metric]:
+    def _prediction_metrics(self) -> Iterator[Metric]:
         yield _counter(
             "onward_requests_total",
             "Predictions requested, by outcome: ok, or the error's code.",
             (*_VERSION, "dialect", "outcome"),
             {(*key, *outcome): n for key, one in self._versions for outcome, n in _outcomes(one)},
         )
-        answered = [(key, one) for key, one in self._versions if one.answered]
+        succeeded = [(key, one) for key, one in self._versions if one.succeeded]
         yield _counter(
-            "onward_rows_total", "Rows predicted.", _VERSION, {k: one.rows for k, one in answered}
+            "onward_rows_total", "Rows predicted.", _VERSION, {k: one.rows for k, one in succeeded}
         )
         yield _counter(
             "onward_refused_rows_total",
             "Rows of tables that failed.",
             _VERSION,
-            {key: one.failed_rows for key, one in self._versions if one.failed_rows},
+            {key: one.rejected_rows for key, one in self._versions if one.rejected_rows},
         )
         yield _histogram(
             "onward_phase_seconds",
@@ -123,7 +123,7 @@ class _Families(Collector):
             SECONDS,
             {
                 (*key, phase): seconds
-                for key, one in answered
+                for key, one in succeeded
                 for phase, seconds in zip(Phases._fields, one.phases, strict=True)
             },
         )
@@ -141,7 +141,7 @@ class _Families(Collector):
             {(*key, it): n for key, one in self._versions for it, n in one.shadow_requests.items()},
         )
 
-    def _of_explanations(self) -> Iterator[Metric]:
+    def _explanation_metrics(self) -> Iterator[Metric]:
         yield _counter(
             "onward_explanations_total",
             "Explanations requested, by outcome: ok, or the error's code.",
@@ -156,7 +156,7 @@ class _Families(Collector):
             {key: one.explanation_seconds for key, one in self._versions if one.explanations},
         )
 
-    def _of_states(self) -> Iterator[Metric]:
+    def _state_metrics(self) -> Iterator[Metric]:
         ready: dict[tuple[str, ...], int] = {}
         states: Counter[tuple[str, ...]] = Counter()
         for one in self._states:
@@ -185,7 +185,7 @@ class _Families(Collector):
             {(outcome,): seconds for outcome, seconds in self._counts.loads.items()},
         )
 
-    def _of_memory(self) -> Iterator[Metric]:
+    def _memory_metrics(self) -> Iterator[Metric]:
         yield _gauge(
             "onward_device_info",
             "Always 1; the device that was requested and the one really used.",
@@ -207,8 +207,8 @@ class _Families(Collector):
 
 
 def _outcomes(counts: VersionCounts) -> Iterator[tuple[tuple[str, str], int]]:
-    """Protocol and outcome of a version's predictions, and how many had both."""
-    for protocol, times in counts.answered.items():
+    """Yield protocol and outcome of a version's predictions, with their number."""
+    for protocol, times in counts.succeeded.items():
         yield (protocol, "ok"), times
     for protocol, codes in counts.failed.items():
         for code, times in codes.items():
@@ -241,8 +241,8 @@ def _histogram(
     values: Mapping[tuple[str, ...], Distribution],
 ) -> Metric:
     family = HistogramMetricFamily(name, text, labels=labels)
-    ends = [*(str(bound) for bound in bounds[:-1]), "+Inf"]
+    bucket_labels = [*(str(bound) for bound in bounds[:-1]), "+Inf"]
     for key, value in values.items():
-        buckets = list(zip(ends, accumulate(value.counts), strict=True))
+        buckets = list(zip(bucket_labels, accumulate(value.counts), strict=True))
         family.add_metric(key, buckets, value.total)
     return family

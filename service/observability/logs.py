@@ -1,7 +1,7 @@
-"""Structured logs: one line an event, with the request's id on it.
+"""Structured logs: one line per event, with the id of the request.
 
-Lines are written by a thread, so that standard error, which may be a pipe that nobody reads, holds
-up nothing else. Clients can cause lines; how many of one kind are written is limited.
+A thread writes the lines, so that a blocked standard error, such as a pipe without a reader, blocks
+nothing else. Clients can trigger log lines, so each call site has a rate limit.
 """
 
 import logging
@@ -17,38 +17,42 @@ import orjson
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
-# From one place in the code so many lines may come at once, and so many a second in the long run.
+# The rate limit of each call site.
 _BURST_LINES = 1000
 _LINES_PER_SECOND = 50
-# Of lines that wait to be written; with more, new ones are lost.
-_MOST_WAITING = 10_000
+# While so many lines wait to be written, new lines are lost.
+_MAX_QUEUED_LINES = 10_000
 _FLUSH_SECONDS = 0.5
 
-_TAKEN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+_STANDARD_ATTRIBUTES = set(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "color_message",
+}
 
 
 def configure_logging(form: Literal["text", "json"], level: str, *, limited: bool = True) -> None:
-    """Send every library's messages to standard error in one form.
+    """Write the log messages of every library to standard error in one format.
 
     Args:
-        form: of a line.
-        level: the least severe that is written.
-        limited: whether the lines of each place in the code are limited.
+        form: the format of a line.
+        level: the lowest level that is written.
+        limited: whether each call site has a rate limit.
     """
     handler = ThreadHandler(sys.stderr)
     if limited:
         handler.addFilter(RateLimit())
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Ours carries the request's id, and uvicorn's costs half of the throughput.
+    # The service writes its own, with request ids; uvicorn's would halve the throughput.
     logging.getLogger("uvicorn.access").disabled = True
 
 
 class ThreadHandler(logging.Handler):
-    """Writes lines in a thread. Where they are not taken, they wait, and then new ones are lost.
+    """Writes lines in a thread. If the stream blocks, lines are queued, and then new ones are lost.
 
     Args:
-        stream: where lines are written.
+        stream: to write the lines to.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -59,19 +63,19 @@ class ThreadHandler(logging.Handler):
         threading.Thread(target=self._write, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Have the record written soon."""
+        """Queue the record for writing."""
         try:
-            if self._lines.qsize() >= _MOST_WAITING:
+            if self._lines.qsize() >= _MAX_QUEUED_LINES:
                 self._lost += 1
                 return
             if self._lost:
                 record.lines_lost, self._lost = self._lost, 0
             self._lines.put(self.format(record))
-        except Exception:  # noqa: BLE001 - as every handler of the library does
+        except Exception:  # noqa: BLE001 - like every handler of the standard library
             self.handleError(record)
 
     def flush(self) -> None:
-        """Wait until all lines are written, but not for long."""
+        """Wait until all lines are written, for at most half a second."""
         written = threading.Event()
         self._lines.put(written)
         written.wait(_FLUSH_SECONDS)
@@ -86,14 +90,14 @@ class ThreadHandler(logging.Handler):
                 self._stream.write(line + "\n")
                 self._stream.flush()
             except (OSError, ValueError):
-                pass  # nobody reads any more, and there is nowhere else to say so
+                pass  # the reader has closed the stream, and there is no other to report it to
 
 
 class LineBudget:
-    """How many lines of one kind may be written: a token bucket.
+    """Limits the rate of lines of one kind by a token bucket.
 
     Args:
-        clock: gives seconds that only increase.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -103,10 +107,10 @@ class LineBudget:
         self._suppressed = 0
 
     def take(self) -> int | None:
-        """Take one line.
+        """Take a token for one line.
 
         Returns:
-            How many lines were suppressed since the last one; None where this one must be, too.
+            The number of suppressed lines since the last one; None if this one is suppressed too.
         """
         now = self._clock()
         refill = (now - self._updated) * _LINES_PER_SECOND
@@ -121,10 +125,10 @@ class LineBudget:
 
 
 class RateLimit(logging.Filter):
-    """Limits the lines of each call site, and counts the suppressed ones on a later line.
+    """Limits the rate of each call site, and adds the number of suppressed lines to a later line.
 
     Args:
-        clock: gives seconds that only increase.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -133,7 +137,7 @@ class RateLimit(logging.Filter):
         self._budgets: dict[tuple[str, int], LineBudget] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether a record is written."""
+        """Return whether to write a record."""
         call_site = record.pathname, record.lineno
         budget = self._budgets.get(call_site)
         if budget is None:
@@ -145,13 +149,13 @@ class RateLimit(logging.Filter):
 
 
 def flush_logs() -> None:
-    """Wait until what was logged is written, but not for long; for a process that ends at once."""
+    """Wait until all messages are written; for a process that is about to exit."""
     for handler in logging.getLogger().handlers:
         handler.flush()
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line; what was passed as ``extra`` becomes keys."""
+    """One JSON object per line; the items of ``extra`` become keys."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Render the record."""
@@ -160,7 +164,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
-            **_facts(record),
+            **_extra(record),
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
@@ -168,29 +172,33 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, event, then the facts as ``key=value``."""
+    """Time, level and event, then the items of ``extra`` as ``key=value``."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Render the record."""
-        facts = "".join(f" {key}={_plain(value)}" for key, value in _facts(record).items())
-        text = f"{_utc(record)} {record.levelname.lower():7} {record.getMessage()}{facts}"
+        fields = "".join(f" {key}={_quoted(value)}" for key, value in _extra(record).items())
+        text = f"{_utc(record)} {record.levelname.lower():7} {record.getMessage()}{fields}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info)
         return text
 
 
-def _facts(record: logging.LogRecord) -> dict[str, object]:
-    facts = {key: value for key, value in vars(record).items() if key not in _TAKEN}
+def _extra(record: logging.LogRecord) -> dict[str, object]:
+    """Return the items of ``extra``, and the id of the current request."""
+    attributes = vars(record).items()
+    extra = {key: value for key, value in attributes if key not in _STANDARD_ATTRIBUTES}
     if (current := request_id.get()) is not None:
-        facts["request_id"] = current
-    return facts
+        extra["request_id"] = current
+    return extra
 
 
-def _plain(value: object) -> str:
+def _quoted(value: object) -> str:
+    """Return the value as text, in quotes if it is empty or has spaces or control characters."""
     text = str(value)
     return text if text and text.isprintable() and " " not in text else repr(text)
 
 
 def _utc(record: logging.LogRecord) -> str:
+    """Return the time of a record in ISO 8601, with milliseconds."""
     seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
     return f"{seconds}.{int(record.msecs):03d}Z"

@@ -1,8 +1,8 @@
-"""Counts of one process in plain numbers: totals since its start, and its present state.
+"""Metrics of one process as plain numbers: totals since its start, and its current state.
 
-Updating a metrics library for one prediction costs as much as a run of the smallest model. So
+Updating prometheus_client for one prediction takes as long as a run of the smallest model. So
 requests add to these numbers, on the event loop and without a lock, and
-`service.observability.exposition` makes metrics of them when they are scraped.
+`service.observability.exposition` converts them when they are scraped.
 """
 
 import math
@@ -16,8 +16,8 @@ from typing import NamedTuple, Self, TypeVar
 import orjson
 from pydantic import TypeAdapter
 
-# So that the last counts of a removed version are scraped, and rates over minutes can use them.
-_REMOVED_AFTER_SECONDS = 600.0
+# Prometheus can scrape the last counts of a removed version, and compute rates over minutes.
+_EXPIRY_SECONDS = 600.0
 Key = TypeVar("Key")
 
 SECONDS = (
@@ -35,7 +35,7 @@ ROWS = (
 
 
 class Phases(NamedTuple):
-    """How long one prediction spent where, in seconds."""
+    """The durations of the phases of one prediction, in seconds."""
 
     decode: float
     queue: float
@@ -45,66 +45,66 @@ class Phases(NamedTuple):
 
 @dataclass(slots=True)
 class Distribution:
-    """The observations of one histogram.
+    """The observations of one histogram, without the bounds of its buckets.
 
     Args:
-        counts: how many are in each bucket; the caller knows the bounds.
-        total: their sum.
+        counts: number of observations in each bucket.
+        total: sum of the observations.
     """
 
     counts: list[int]
     total: float = 0.0
 
     @classmethod
-    def over(cls, bounds: Sequence[float]) -> Self:
-        """No observation yet.
+    def empty(cls, bounds: Sequence[float]) -> Self:
+        """Return a distribution without observations.
 
         Args:
-            bounds: the upper ends of the buckets, ascending; the last one is infinite.
+            bounds: the upper bounds of the buckets, ascending; the last one is infinite.
         """
         return cls([0] * len(bounds))
 
     def observe(self, bounds: Sequence[float], value: float) -> None:
-        """Add one observation; ``bounds`` are those that it was made with."""
+        """Add one observation; ``bounds`` are those of `empty`."""
         self.counts[bisect_left(bounds, value)] += 1
         self.total += value
 
     def add(self, other: Self) -> None:
-        """Add the observations of another with the same buckets."""
-        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        """Add the observations of another distribution with the same buckets."""
+        self.counts = [own + more for own, more in zip(self.counts, other.counts, strict=True)]
         self.total += other.total
 
 
-def _by_phase() -> list[Distribution]:
-    return [Distribution.over(SECONDS) for _ in Phases._fields]
+def _empty_phases() -> list[Distribution]:
+    return [Distribution.empty(SECONDS) for _ in Phases._fields]
 
 
 @dataclass(slots=True)
 class VersionCounts:
-    """What happened to one version of one model."""
+    """Counts of one version of one model."""
 
     rows: int = 0
-    failed_rows: int = 0
-    answered: dict[str, int] = field(default_factory=dict)
-    """Predictions that succeeded, by protocol."""
+    rejected_rows: int = 0
+    succeeded: dict[str, int] = field(default_factory=dict)
+    """Successful predictions, by protocol."""
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Those that did not, by protocol and error code."""
-    phases: list[Distribution] = field(default_factory=_by_phase)
-    """Seconds of successful predictions in each of `Phases`."""
-    runs: Distribution = field(default_factory=lambda: Distribution.over(ROWS))
+    """Failed predictions, by protocol and error code."""
+    phases: list[Distribution] = field(default_factory=_empty_phases)
+    """Seconds that successful predictions spent in each of `Phases`."""
+    runs: Distribution = field(default_factory=lambda: Distribution.empty(ROWS))
     """Rows of each run."""
     explanations: dict[str, int] = field(default_factory=dict)
     """By outcome."""
-    explanation_seconds: Distribution = field(default_factory=lambda: Distribution.over(SECONDS))
+    explanation_seconds: Distribution = field(default_factory=lambda: Distribution.empty(SECONDS))
     shadow_requests: dict[str, int] = field(default_factory=dict)
     """By outcome."""
 
     def add_prediction(self, protocol: str, rows: int, phases: Phases) -> None:
-        """Count a prediction that succeeded."""
+        """Count a successful prediction."""
         self.rows += rows
-        self.answered[protocol] = self.answered.get(protocol, 0) + 1
+        self.succeeded[protocol] = self.succeeded.get(protocol, 0) + 1
         decode, queue, compute, encode = self.phases
-        # Not a loop: this is a hundredth of all that the smallest request takes.
+        # Unrolled: a loop would add a percent to the duration of the smallest request.
         decode.counts[bisect_left(SECONDS, phases[0])] += 1
         decode.total += phases[0]
         queue.counts[bisect_left(SECONDS, phases[1])] += 1
@@ -117,12 +117,12 @@ class VersionCounts:
     def add(self, other: Self) -> None:
         """Add what another process counted."""
         self.rows += other.rows
-        self.failed_rows += other.failed_rows
-        add_counts(self.answered, other.answered)
+        self.rejected_rows += other.rejected_rows
+        add_counts(self.succeeded, other.succeeded)
         for protocol, codes in other.failed.items():
             add_counts(self.failed.setdefault(protocol, {}), codes)
-        for mine, its in zip(self.phases, other.phases, strict=True):
-            mine.add(its)
+        for own, more in zip(self.phases, other.phases, strict=True):
+            own.add(more)
         self.runs.add(other.runs)
         add_counts(self.explanations, other.explanations)
         self.explanation_seconds.add(other.explanation_seconds)
@@ -131,7 +131,7 @@ class VersionCounts:
 
 @dataclass(slots=True)
 class Counts:
-    """Totals that only grow, but for versions that are removed."""
+    """Totals, which only increase until a version is removed."""
 
     statuses: dict[int, int] = field(default_factory=dict)
     """Responses by HTTP status."""
@@ -143,13 +143,13 @@ class Counts:
     versions: dict[str, dict[str, VersionCounts]] = field(default_factory=dict)
     """By model and version."""
 
-    def of(self, model: str, version: str) -> VersionCounts:
-        """The counts of one version; from any thread."""
+    def for_version(self, model: str, version: str) -> VersionCounts:
+        """Return the counts of one version. Thread-safe."""
         versions = self.versions.setdefault(model, {})
         return versions.get(version) or versions.setdefault(version, VersionCounts())
 
     def remove(self, model: str, version: str) -> None:
-        """Forget a version."""
+        """Remove the counts of a version."""
         versions = self.versions.get(model, {})
         versions.pop(version, None)
         if not versions:
@@ -161,40 +161,40 @@ class Counts:
         add_counts(self.rejections, other.rejections)
         self.evictions += other.evictions
         for outcome, seconds in other.loads.items():
-            self.loads.setdefault(outcome, Distribution.over(LOAD_SECONDS)).add(seconds)
+            self.loads.setdefault(outcome, Distribution.empty(LOAD_SECONDS)).add(seconds)
         for model, versions in other.versions.items():
             for version, counts in versions.items():
-                self.of(model, version).add(counts)
+                self.for_version(model, version).add(counts)
 
 
 @dataclass(slots=True)
 class State:
-    """What is so now in one process, and ends with it."""
+    """The current state of one process, which ends with it."""
 
     memory_bytes: int = 0
     devices: list[tuple[str, str]] = field(default_factory=list)
-    """Each device that was requested, and the one used."""
+    """Each requested device, and the one in use."""
     versions: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
     """Device and state of each version, by model and version."""
 
 
 @dataclass(slots=True)
 class Snapshot:
-    """Everything that one process has to report."""
+    """All metrics of one process."""
 
     counts: Counts = field(default_factory=Counts)
     state: State = field(default_factory=State)
 
     def to_json(self) -> bytes:
-        """As one JSON document; it holds the interpreter's lock, so it is one moment's."""
+        """Return one JSON document; it is consistent, since encoding it holds the GIL."""
         return orjson.dumps(self, option=orjson.OPT_NON_STR_KEYS)
 
     @staticmethod
     def from_json(content: bytes) -> "Snapshot":
-        """Read what `to_json` wrote.
+        """Read the document of `to_json`.
 
         Raises:
-            ValueError: it is something else.
+            ValueError: it is another document.
         """
         return _SNAPSHOTS.validate_json(content)
 
@@ -203,146 +203,151 @@ _SNAPSHOTS = TypeAdapter(Snapshot)
 
 
 def add_counts(counts: dict[Key, int], more: dict[Key, int]) -> None:
-    """Add numbers by key."""
+    """Add ``more`` to ``counts``, key by key."""
     for key, number in more.items():
         counts[key] = counts.get(key, 0) + number
 
 
 class Metrics:
-    """One process's metrics. Methods are for the event loop unless they say otherwise.
+    """The metrics of one process. Only methods that say so are thread-safe.
 
     Args:
-        removed_after_seconds: how long the metrics of a removed version remain.
-        clock: gives seconds that only increase.
+        expiry_seconds: how long the metrics of a removed version are still exported.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(
         self,
-        removed_after_seconds: float = _REMOVED_AFTER_SECONDS,
+        expiry_seconds: float = _EXPIRY_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._counts = Counts()
         self._state = State()
-        self._removed_after_seconds = removed_after_seconds
+        self._expiry_seconds = expiry_seconds
         self._clock = clock
         self._removed: dict[tuple[str, str], float] = {}
-        # Runs and loads are counted in threads.
+        # Runs and loads are counted in several threads.
         self._lock = threading.Lock()
 
-    def predicted(self, model: str, version: str, dialect: str, rows: int, phases: Phases) -> None:
-        """Count one prediction that succeeded."""
-        self._counts.of(model, version).add_prediction(dialect, rows, phases)
+    def count_prediction(
+        self, model: str, version: str, protocol: str, rows: int, phases: Phases
+    ) -> None:
+        """Count one successful prediction."""
+        self._counts.for_version(model, version).add_prediction(protocol, rows, phases)
 
-    def responded(self, status: int) -> None:
+    def count_response(self, status: int) -> None:
         """Count one HTTP response."""
         statuses = self._counts.statuses
         statuses[status] = statuses.get(status, 0) + 1
 
-    def rejected(self, reason: str) -> None:
+    def count_rejection(self, reason: str) -> None:
         """Count one request or connection that exceeded a limit or a timeout."""
         _increment(self._counts.rejections, reason)
 
-    def refused_rows(self, model: str, version: str, rows: int) -> None:
-        """Count rows of a table that got an error in their place."""
-        self._counts.of(model, version).failed_rows += rows
+    def count_rejected_rows(self, model: str, version: str, rows: int) -> None:
+        """Count rows of a table whose response is an error."""
+        self._counts.for_version(model, version).rejected_rows += rows
 
-    def failed(self, model: str, version: str, dialect: str, code: str) -> None:
-        """Count one prediction that failed.
+    def count_failure(self, model: str, version: str, protocol: str, code: str) -> None:
+        """Count one failed prediction.
 
-        A model that does not exist is counted without its name, which clients choose freely.
+        An unknown model is counted without its name, because clients can send any name.
         """
         if model not in self._state.versions and model not in self._counts.versions:
             model = version = ""
-        _increment(self._counts.of(model, version).failed.setdefault(dialect, {}), code)
+        _increment(self._counts.for_version(model, version).failed.setdefault(protocol, {}), code)
 
-    def explained(self, model: str, version: str, outcome: str, seconds: float) -> None:
+    def count_explanation(self, model: str, version: str, outcome: str, seconds: float) -> None:
         """Count one requested explanation."""
-        counts = self._counts.of(model, version)
+        counts = self._counts.for_version(model, version)
         _increment(counts.explanations, outcome)
         counts.explanation_seconds.observe(SECONDS, seconds)
 
-    def ran(self, model: str, version: str, rows: int) -> None:
-        """Count one run of a model over ``rows`` rows; from any thread."""
+    def count_run(self, model: str, version: str, rows: int) -> None:
+        """Count one run of a model. Thread-safe."""
         with self._lock:
-            self._counts.of(model, version).runs.observe(ROWS, rows)
+            self._counts.for_version(model, version).runs.observe(ROWS, rows)
 
-    def shadowed(self, model: str, version: str, outcome: str, times: int) -> None:
+    def count_shadow_requests(self, model: str, version: str, outcome: str, times: int) -> None:
         """Count copies of requests for a candidate version."""
-        _increment(self._counts.of(model, version).shadow_requests, outcome, times)
+        _increment(self._counts.for_version(model, version).shadow_requests, outcome, times)
 
-    def model_state(self, model: str, version: str, device: str, state: str) -> None:
-        """Report the state of a version, and its device."""
+    def set_model_state(self, model: str, version: str, device: str, state: str) -> None:
+        """Set the state and device of a version."""
         self._removed.pop((model, version), None)
         self._state.versions.setdefault(model, {})[version] = device, state
 
     def remove_model_state(self, model: str, version: str, device: str) -> None:
-        """Report no state of a version any more; its counts remain."""
+        """Remove the state of a version, but not its counts."""
         versions = self._state.versions.get(model, {})
         if versions.get(version, ("", ""))[0] == device:
             del versions[version]
         if not versions:
             self._state.versions.pop(model, None)
 
-    def version_removed(self, model: str, version: str) -> None:
-        """Drop the metrics of a version whose folder was removed, after a while.
+    def expire_version(self, model: str, version: str) -> None:
+        """Remove the metrics of a version later, because its folder was removed.
 
         Otherwise memory and the size of a scrape would grow with every version ever published.
         """
         self._removed[model, version] = self._clock()
 
-    def loaded(self, seconds: float, *, ready: bool) -> None:
-        """Count one load of a version; from any thread."""
+    def count_load(self, seconds: float, *, ready: bool) -> None:
+        """Count one load of a version. Thread-safe."""
         outcome = "ready" if ready else "refused"
         with self._lock:
-            loads = self._counts.loads.setdefault(outcome, Distribution.over(LOAD_SECONDS))
+            loads = self._counts.loads.setdefault(outcome, Distribution.empty(LOAD_SECONDS))
             loads.observe(LOAD_SECONDS, seconds)
 
-    def memory(self, size: int) -> None:
-        """Report how many bytes the models take."""
+    def set_memory_bytes(self, size: int) -> None:
+        """Set the memory that the models take."""
         self._state.memory_bytes = size
 
-    def evicted(self) -> None:
-        """Count a model that left memory for another."""
+    def count_eviction(self) -> None:
+        """Count a model that was evicted from memory."""
         self._counts.evictions += 1
 
-    def device(self, requested: str, actual: str) -> None:
-        """Report which device was requested and which one is used."""
+    def add_device(self, requested: str, actual: str) -> None:
+        """Add the requested device and the one in use."""
         if (requested, actual) not in self._state.devices:
             self._state.devices.append((requested, actual))
 
     @property
-    def hidden(self) -> Collection[tuple[str, str]]:
-        """Versions that were removed long enough ago to be reported no more."""
-        return self._removed_before(self._removed_after_seconds)
+    def expired_versions(self) -> Collection[tuple[str, str]]:
+        """Model and version of the metrics that are no longer exported."""
+        return self._removed_before(self._expiry_seconds)
 
     def snapshot(self) -> bytes:
-        """All numbers of this process, as JSON, for `exposition` and for `restore`."""
-        # Twice as long as they are reported, since workers notice a removal at different times: one
-        # that still reports the version must get the counts of all others.
-        for key in self._removed_before(2 * self._removed_after_seconds):
+        """Return all numbers of this process as JSON."""
+        # Workers notice a removal at different times, and one that still exports the version needs
+        # the counts of all others.
+        for key in self._removed_before(2 * self._expiry_seconds):
             self._counts.remove(*key)
             del self._removed[key]
         with self._lock:
             return Snapshot(self._counts, self._state).to_json()
 
     def restore(self, snapshot: bytes) -> None:
-        """Continue from the counts of a process that ended, given its last snapshot.
+        """Add the counts of a process that ended.
+
+        Args:
+            snapshot: the last one of that process.
 
         Raises:
-            ValueError: it is no snapshot.
+            ValueError: it is not a snapshot.
         """
         self._counts.add(Snapshot.from_json(snapshot).counts)
 
-    def versions_found(self, present: Collection[tuple[str, str]]) -> None:
-        """Drop the metrics of all other versions, after a while; only `restore` brings any."""
+    def expire_versions_except(self, present: Collection[tuple[str, str]]) -> None:
+        """Expire versions that only `restore` knows, because they are no longer on disk."""
         for model, versions in self._counts.versions.items():
             for version in versions:
                 if model and (model, version) not in present:
-                    self.version_removed(model, version)
+                    self.expire_version(model, version)
 
     def _removed_before(self, seconds: float) -> list[tuple[str, str]]:
         latest = self._clock() - seconds
-        return [key for key, moment in self._removed.items() if moment <= latest]
+        return [key for key, removed in self._removed.items() if removed <= latest]
 
 
 def _increment(counts: dict[str, int], key: str, times: int = 1) -> None:

@@ -19,7 +19,7 @@ if sys.platform != "win32":
 # Files for models, logs, the event loop, the channel between workers and temporary files.
 _RESERVED_FILES = 128
 _MAX_SWEEP_SECONDS = 1.0
-# A new connection beyond the limit evicts one in so many, so that sorting them is rare.
+# A new connection beyond the limit evicts one in this number, so that sorting them is rare.
 _EVICTED_FRACTION = 16
 # Connections idle for less than this are evicted last: their client may be about to send.
 _RECENT_SECONDS = 1.0
@@ -135,7 +135,7 @@ class Connections:
         self.note_read(connection)
 
     def note_unread(self, connection: Connection, size: int) -> None:
-        """Record that a client has not read so many bytes of its responses.
+        """Record that a client has not read a number of bytes of its responses.
 
         If the total of all clients exceeds its limit, those that have read nothing for longest are
         disconnected.

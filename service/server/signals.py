@@ -14,7 +14,7 @@ import threading
 import time
 from types import FrameType
 
-from service.engine.readiness import Readiness
+from service.engine.registry import Readiness
 from service.observability.logs import flush_logs
 from service.workers.coordination import ModelControl
 
@@ -38,7 +38,7 @@ class ExitTimer:
         threading.Thread(target=self._run, name="exit timer", daemon=True).start()
 
     def set(self, seconds: float) -> None:
-        """End the process after so many seconds, unless already set to an earlier time."""
+        """End the process after a number of seconds, unless already set to an earlier time."""
         self._limits.put(time.monotonic() + seconds)
 
     def _run(self) -> None:

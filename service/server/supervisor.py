@@ -120,7 +120,7 @@ class Supervisor(Multiprocess):
 
     def _start_worker(self) -> WorkerProcess:
         process = WorkerProcess(self.config, self.sockets)
-        # Otherwise this process would wait for the worker forever after an error of its own.
+        # Otherwise, after an error in this process, it would wait for the worker forever.
         process.process.daemon = True
         process.start()
         return process

@@ -10,9 +10,8 @@ import numpy.typing as npt
 from service.bundle.features import BooleanFeature, CategoryFeature, FeaturesInput
 from service.bundle.manifest import ClassesOutput, Input
 from service.codecs.outputs import chosen_labels, scores_by_label
-from service.engine.batching import row_count
-from service.engine.dtypes import Array, Arrays
 from service.engine.model import ServedModel
+from service.engine.tensors import Array, Arrays, row_count
 
 T = TypeVar("T")
 # The serving version's and the candidate's.

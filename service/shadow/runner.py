@@ -17,10 +17,10 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 
 from service.bundle.policy import Shadow
-from service.engine.batching import RunControl, row_count
-from service.engine.dtypes import Arrays
+from service.engine.batching import RunControl
 from service.engine.model import ServedModel
 from service.engine.session import new_control, terminate
+from service.engine.tensors import Arrays, row_count
 from service.engine.threads import in_daemon_thread
 from service.observability.metrics import Metrics
 from service.shadow.compare import (
@@ -289,7 +289,7 @@ class ShadowRunner:
     def _count(self, pair: ShadowPair, outcome: Outcome, times: int) -> None:
         if times:
             candidate = pair.candidate
-            self._metrics.shadowed(candidate.name, candidate.version, outcome, times)
+            self._metrics.count_shadow_requests(candidate.name, candidate.version, outcome, times)
 
 
 def run_comparison(requests: Sequence[MirroredRequest], control: RunControl) -> tuple[int, Tally]:

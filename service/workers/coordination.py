@@ -8,9 +8,12 @@ from dataclasses import replace
 from operator import itemgetter
 
 from service.engine.reconciler import Reconciler
-from service.engine.registry import Entry, Registry, State, newest_first
+from service.engine.registry import Entry, Readiness, Registry, State, newest_first
 from service.errors import ModelUnservable, WorkerFailed
-from service.workers.ipc import Channel
+from service.observability.metrics import Metrics
+from service.settings import Settings
+from service.workers.ipc import Channel, WorkerContext
+from service.workers.totals import Totals
 
 SCAN = "scan"
 _LOAD = "load"
@@ -146,6 +149,33 @@ class ClusterIndex:
             return []
         own = self._own(name)
         return [(entry.name, entry.version, entry.state, entry.reason) for entry in own]
+
+
+class Worker:
+    """One process of the service: the parts that all protocols use."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, context: WorkerContext) -> None:
+        self._metrics = metrics
+        self.channel = context.channel
+        self.registry = Registry(settings.device)
+        self.readiness = Readiness(self.registry, settings.readiness)
+        self.reconciler = Reconciler(settings, metrics, self.registry, context.unloaded)
+        self.index = ClusterIndex(self.registry, self.channel)
+        self.control = ModelControl(self.reconciler, self.channel, settings.worker_seconds)
+        self.totals = Totals(metrics, self.channel, context.slot)
+
+    async def start(self) -> None:
+        """Load the models, and join the other workers.
+
+        Raises:
+            CannotStart: the machine does not support the settings.
+        """
+        self.totals.restore()
+        await self.control.start()
+        registry = self.registry
+        found = {(it.name, it.version) for name in registry.names for it in registry.versions(name)}
+        self._metrics.expire_versions_except(found)
+        self.readiness.record_first_loads()
 
 
 def _view_of(entries: Sequence[Entry]) -> View:

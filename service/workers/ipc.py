@@ -14,9 +14,9 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
@@ -225,6 +225,23 @@ class Channel:
         except Exception as error:  # noqa: BLE001 - whatever it is, the other worker gets it
             _log.exception("a request of another worker failed", extra={"method": method})
             return {"error": f"{type(error).__name__}: {error}"}
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """What a worker shares with the others; by default it is the only one.
+
+    ``unloaded`` holds the names of models that were unloaded on request.
+    """
+
+    channel: Channel = field(default_factory=Channel)
+    slot: Slot | None = None
+    unloaded: MutableSet[str] = field(default_factory=set)
+
+    @classmethod
+    def of_slot(cls, slot: Slot) -> Self:
+        """Return the context of one of several workers."""
+        return cls(Channel(slot), slot, SharedNameSet(slot.folder / "unloaded"))
 
 
 def broadcast(folder: Path, method: str) -> None:

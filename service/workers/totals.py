@@ -1,7 +1,7 @@
-"""The metrics of all workers as one, including the counts of workers that ended.
+"""The sum of the metrics of all workers, including those that ended.
 
-Each worker writes its totals to a file of its slot several times a second. A worker that takes the
-slot of one that ended continues from there, so that counters never decrease.
+Each worker writes its totals to a file of its slot several times a second. A new worker continues
+from the file of its slot, so that counters never decrease.
 """
 
 import asyncio
@@ -10,23 +10,25 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from service.observability.exposition import exposition
+from service.observability.exposition import render_exposition
 from service.observability.metrics import Metrics
 from service.workers.ipc import Channel, Slot
 
 _WRITE_SECONDS = 0.25
 _METHOD = "metrics"
-# A worker that hangs must not keep the others' metrics from being read.
+# A worker that hangs must not block the metrics of the others.
 _REPLY_SECONDS = 0.5
 
 _log = logging.getLogger(__name__)
 
 
 class Totals:
-    """One worker's metrics, and through the channel those of all the others.
+    """The totals of one worker, and through the channel those of the other workers.
 
     Args:
-        slot: of this worker; None where it is the only one.
+        metrics: of this worker.
+        channel: to the other workers.
+        slot: of this worker; None if it is the only one.
     """
 
     def __init__(self, metrics: Metrics, channel: Channel, slot: Slot | None) -> None:
@@ -41,16 +43,16 @@ class Totals:
         channel.handle(_METHOD, self._reply)
 
     def restore(self) -> None:
-        """Continue from the counts of the slot's previous worker, before the first request."""
+        """Continue from the slot's previous counts; to be called before the first request."""
         if self._slot is None:
             return
-        path = _file(self._slot.folder, self._slot.number)
+        path = _totals_path(self._slot.folder, self._slot.number)
         try:
             self._metrics.restore(path.read_bytes())
         except FileNotFoundError:
             pass  # the first worker in this slot
         except (OSError, ValueError):
-            _log.exception("the counts of the worker before this one are lost")
+            _log.exception("the counts of the previous worker are lost")
 
     async def write_often(self) -> None:
         """Write this worker's totals periodically, until cancelled."""
@@ -59,9 +61,9 @@ class Totals:
             await self.write()
 
     async def write(self) -> bytes:
-        """Write this worker's totals; returns them. A full disk is logged and ignored.
+        """Write this worker's totals and return them. A full disk is logged and ignored.
 
-        Whatever is reported is written first, or a counter would decrease after a crash.
+        Totals are written before they are exported, or counters would decrease after a crash.
         """
         async with self._write_lock:
             totals = self._metrics.snapshot()
@@ -69,11 +71,11 @@ class Totals:
                 await asyncio.to_thread(self._replace, self._slot, totals)
             return totals
 
-    async def exposition(self) -> bytes:
-        """The Prometheus text of all workers, with everything that was counted before the call.
+    async def render(self) -> bytes:
+        """Return the metrics of all workers in Prometheus text format.
 
-        It is built in a thread, since it takes a second where there are hundreds of models. Calls
-        that come during a build share the next one.
+        They include everything that was counted before the call. They are rendered in a thread,
+        since that takes a second for hundreds of models. Calls during a build share the next one.
         """
         if self._next_build is None:
             self._next_build = asyncio.create_task(self._build())
@@ -86,39 +88,39 @@ class Totals:
             hung = [reply.slot for reply in replies if reply.error is not None]
             received = {it.slot: it.content.encode() for it in replies if it.error is None}
             own = await self.write()
-            hidden = self._metrics.hidden
-            return await asyncio.to_thread(self._sum, own, received, hung, hidden)
+            expired = self._metrics.expired_versions
+            return await asyncio.to_thread(self._render_sum, own, received, hung, expired)
 
-    def _sum(
+    def _render_sum(
         self,
         own: bytes,
         received: dict[int, bytes],
         hung: Sequence[int],
-        hidden: Collection[tuple[str, str]],
+        expired: Collection[tuple[str, str]],
     ) -> bytes:
-        """The text; for workers that did not reply, from their files."""
+        """Render the sum; workers that did not reply or ended count with their files."""
         running = [own, *received.values()]
         ended: list[bytes] = []
         if self._slot is not None:
-            for path in self._slot.folder.glob(_file(Path(), "*").name):
+            for path in self._slot.folder.glob(_totals_path(Path(), "*").name):
                 number = int(path.stem)
                 if number == self._slot.number or number in received:
                     continue
                 (running if number in hung else ended).append(path.read_bytes())
-        return exposition(running, ended, hidden)
+        return render_exposition(running, ended, expired)
 
     async def _reply(self, _: object) -> str:
         return (await self.write()).decode()
 
     def _replace(self, slot: Slot, totals: bytes) -> None:
-        path = _file(slot.folder, slot.number)
+        path = _totals_path(slot.folder, slot.number)
         new = path.with_suffix(".new")
         try:
             new.write_bytes(totals)
             new.replace(path)
         except OSError as error:
             with contextlib.suppress(OSError):
-                new.unlink(missing_ok=True)  # it holds space that is needed
+                new.unlink(missing_ok=True)  # an incomplete file would only take space
             if not self._disk_is_full:
                 facts = {"folder": str(slot.folder), "reason": error.strerror}
                 _log.error("totals cannot be written", extra=facts)
@@ -128,5 +130,5 @@ class Totals:
             self._disk_is_full = False
 
 
-def _file(folder: Path, slot: int | str) -> Path:
+def _totals_path(folder: Path, slot: int | str) -> Path:
     return folder / f"{slot}.totals"

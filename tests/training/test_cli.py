@@ -56,7 +56,7 @@ def test_a_version_that_is_held_back_is_called_by_its_number(models: Path, start
     folder = publish_price(models)
     manifest = read_bundle(folder).manifest
     files = {name: (folder / name).read_bytes() for name in manifest.files}
-    worse = Comparison(1, worse=True, finding="Compared with version 1: worse.")
+    worse = Comparison(1, worse=True, summary="Compared with version 1: worse.")
 
     *sentences, command = next_steps(publish(models, manifest, files, worse)).splitlines()
 

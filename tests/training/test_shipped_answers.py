@@ -13,11 +13,10 @@ import pytest
 from service.bundle.features import BooleanFeature, CategoryFeature, Feature, FeaturesInput
 from service.bundle.manifest import ClassesOutput
 from service.bundle.store import read_bundle
-from service.engine.dtypes import Array
-from service.engine.execution_plan import ExecutionPlan
-from service.engine.loader import load
+from service.engine.loader import ExecutionPlan, load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
+from service.engine.tensors import Array
 from service.explain.occlusion import predict_occluded
 from service.observability.metrics import Metrics
 from tests.conftest import StartApp

@@ -1,4 +1,4 @@
-"""The type of each column of an unknown table, and remarks on it."""
+"""Infer the type of each column of an unknown table."""
 
 import re
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from typing import Literal
 import polars as pl
 
 from service.tabletext.cells import Numerals
-from training.data.numerals import as_numbers, common_affix, like_numbers
+from training.data.numerals import as_numbers, common_affix, resembles_number
 from training.data.table import Table
 from training.recipe.table import Feature
 
 _MOSTLY = 0.95
-_MOSTLY_BUT_FOR_MARKS = 0.8
-_MOST_MARKS = 5
+_MOSTLY_WITH_FEW_WORDS = 0.8
+_FEW_WORDS = 5
 _HALF = 0.5
 _SHOWN = 5
-_MOST_WORDS = 100
-_LEAST_ROWS_A_WORD = 2
-_COUNTED = 20
-_LEAST_KNOWN = 10
+_MAX_CATEGORIES = 100
+_MIN_ROWS_PER_CATEGORY = 2
+_MIN_NUMBERED_ROWS = 20
+_MIN_FILLED_CELLS = 10
 _MONTHS = (
     "jan(?:uary|uar)?|feb(?:ruary|ruar)?|mar(?:ch)?|märz?|apr(?:il)?|may|mai|june?|juni|july?|juli|"
     "aug(?:ust)?|sept?(?:ember)?|o[ck]t(?:ober)?|nov(?:ember)?|de[cz](?:ember)?"
@@ -31,11 +31,11 @@ _DATES = (
     rf"|(?:[a-z]+,?\s+)?(?:\d{{1,2}}\.?[\s-])?(?:{_MONTHS})\.?[\s,-]+\d{{1,4}}"
     r"|\d{1,2}:\d\d(?::\d\d)?(?:\s?[ap]m)?$)"
 )
-_DATE = "a date or time; give its parts as numbers to use it"
+_DATE = "a date or time; to use it, split it into numeric columns"
 _CODE = r"^0\d"
 _LONG_CODE = r"^\d{17,}$"
 _LARGEST_WHOLE = 2**53 - 1
-"""Larger whole numbers are not exact everywhere (RFC 8259), so that the service rejects them."""
+"""Larger integers are not exact in all JSON parsers (RFC 8259), so the service rejects them."""
 _IDENTIFIER = re.compile(
     r"(^|[_\s.-])(id|uuid|guid|index|key|nr|no|num|row)\.?$|(number|nummer)$|[a-z]I[Dd]$|^unnamed",
     re.IGNORECASE,
@@ -45,22 +45,22 @@ Kind = Literal["number", "integer", "boolean", "category"]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What is known of a column."""
+class InferredColumn:
+    """A column with its inferred type."""
 
     name: str
     kind: Kind | None
-    """Its type; None: a model can learn nothing from it."""
+    """Its type; None: it cannot be used as a feature."""
     missing: int
     distinct: int
     note: str = ""
     strays: tuple[str, ...] = ()
-    """Words in a column of numbers, which are taken for missing."""
+    """Words in a column of numbers, which are read as missing values."""
     affix: str | None = None
-    """What is written at each number, such as a currency."""
+    """Text before or after each number, such as a currency."""
 
     def feature(self) -> Feature:
-        """The column as a recipe has it; only for one that has a type."""
+        """Return the column as a feature of a recipe; it must have a type."""
         return Feature(
             name=self.name,
             type=self.kind or "category",
@@ -73,25 +73,25 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """A column's cells as numbers."""
+class ParsedNumbers:
+    """The cells of a column, parsed as numbers."""
 
     cells: pl.Series
-    """Float64, null where a cell is no number."""
-    plain: bool
-    """Whether so many are numbers that the others mean: no value."""
+    """Float64, null if a cell is not a number."""
+    numeric: bool
+    """Whether so many cells are numbers that the others are missing values."""
     affix: str | None
     strays: tuple[str, ...]
-    """The cells that are no numbers, each once; empty unless plainly numbers."""
+    """The distinct cells that are not numbers; empty unless the column is numeric."""
     note: str
-    """What people should know of it."""
+    """A remark for the user."""
 
 
-def read_numbers(known: pl.Series, numerals: Numerals) -> Numbers:
-    """Read a column's cells as numbers, leaving out a unit that they have in common.
+def parse_numbers(known: pl.Series, numerals: Numerals) -> ParsedNumbers:
+    """Parse the cells of a column as numbers, without their common unit.
 
-    Nearly all must be numbers, or most and a few words that come again, such as ``-`` or
-    ``unknown``, must be the others.
+    A column is numeric if nearly all cells are numbers, or if most are and the others are a few
+    repeated words, such as ``-`` or ``unknown``.
     """
     affix = None
     numbers = as_numbers(known, numerals)
@@ -102,70 +102,76 @@ def read_numbers(known: pl.Series, numerals: Numerals) -> Numbers:
     words = others.alias("word").value_counts()
     strays = tuple(words.sort(["count", "word"], descending=[True, False])["word"])
     share = numbers.count() / max(len(known), 1)
-    plain = share >= _MOSTLY or (share >= _MOSTLY_BUT_FOR_MARKS and len(strays) <= _MOST_MARKS)
+    numeric = share >= _MOSTLY or (share >= _MOSTLY_WITH_FEW_WORDS and len(strays) <= _FEW_WORDS)
     some = ", ".join(map(repr, strays[:_SHOWN])) + (" …" if len(strays) > _SHOWN else "")
     notes = []
-    if plain and affix:
+    if numeric and affix:
         without = int((numbers.is_not_null() & ~known.str.contains(affix, literal=True)).sum())
         notes.append(f"read without {affix!r}" + (f", which {without} cells lack" * bool(without)))
-    if plain and strays:
-        notes.append(f"{len(others)} cells are no numbers ({some}), taken as missing")
-    if not plain and share >= _HALF:
+    if numeric and strays:
+        notes.append(f"{len(others)} cells are not numbers ({some}), read as missing values")
+    if not numeric and share >= _HALF:
         notes.append(f"{share:.0%} of the cells are numbers, but {len(others)} are not ({some})")
-    if share < _HALF and like_numbers(known).sum() >= _MOSTLY_BUT_FOR_MARKS * len(known) > 0:
-        notes.append(f"numbers, but not with the table's marks: decimal {numerals.decimal!r}")
-    return Numbers(numbers, plain, affix, strays if plain else (), "; ".join(notes))
+    if share < _HALF and resembles_number(known).sum() >= _MOSTLY_WITH_FEW_WORDS * len(known) > 0:
+        notes.append(
+            f"numbers with other marks than those of the table: decimal {numerals.decimal!r}"
+        )
+    return ParsedNumbers(numbers, numeric, affix, strays if numeric else (), "; ".join(notes))
 
 
-def infer_column(table: Table, name: str) -> Finding:
-    """Guess what a column is from all its cells."""
+def infer_column(table: Table, name: str) -> InferredColumn:
+    """Infer the type of a column from all of its cells."""
     cells = table.column(name)
     known = cells.drop_nulls()
     missing, distinct = cells.null_count(), known.n_unique()
     if distinct <= 1:
-        return Finding(name, None, missing, distinct, "constant" if distinct else "empty")
-    if len(known) < min(_LEAST_KNOWN, missing):
-        return Finding(name, None, missing, distinct, f"only {len(known)} cells are filled")
+        return InferredColumn(name, None, missing, distinct, "constant" if distinct else "empty")
+    if len(known) < min(_MIN_FILLED_CELLS, missing):
+        return InferredColumn(name, None, missing, distinct, f"only {len(known)} cells are filled")
     if set(known.str.to_lowercase().unique()) <= {"true", "false"}:
-        return Finding(name, "boolean", missing, distinct)
+        return InferredColumn(name, "boolean", missing, distinct)
     if known.str.contains(_DATES).sum() > _MOSTLY * len(known):
-        return Finding(name, None, missing, distinct, _DATE)
-    column = read_numbers(known, table.numerals)
+        return InferredColumn(name, None, missing, distinct, _DATE)
+    column = parse_numbers(known, table.numerals)
     codes = known.str.contains(_CODE).any()
-    if column.plain and not codes:
+    if column.numeric and not codes:
         return _numeric(name, known, column, missing)
-    return _words(name, known, column, missing)
+    return _category(name, known, column, missing)
 
 
-def _numeric(name: str, known: pl.Series, column: Numbers, missing: int) -> Finding:
+def _numeric(name: str, known: pl.Series, column: ParsedNumbers, missing: int) -> InferredColumn:
     numbers = column.cells.drop_nulls()
     distinct = numbers.n_unique()
     if distinct <= 1:
         note = "; ".join(filter(None, ("constant", column.note)))
-        return Finding(name, None, missing, distinct, note)
+        return InferredColumn(name, None, missing, distinct, note)
     if known.str.contains(_LONG_CODE).any():
-        return Finding(name, None, missing, distinct, "an identifier: numbers of many digits")
+        return InferredColumn(
+            name, None, missing, distinct, "an identifier: numbers of many digits"
+        )
     whole = bool((numbers % 1 == 0).all() and (numbers.abs() <= _LARGEST_WHOLE).all())
     if whole and distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
-        return Finding(name, None, missing, distinct, "an identifier")
-    if whole and distinct == len(known) >= _COUNTED and numbers.is_sorted():
-        return Finding(name, None, missing, distinct, "a count of the rows")
+        return InferredColumn(name, None, missing, distinct, "an identifier")
+    if whole and distinct == len(known) >= _MIN_NUMBERED_ROWS and numbers.is_sorted():
+        return InferredColumn(name, None, missing, distinct, "a row number")
     missing += len(known) - len(numbers)
     kind: Kind = "integer" if whole else "number"
-    return Finding(name, kind, missing, distinct, column.note, column.strays, column.affix)
+    return InferredColumn(name, kind, missing, distinct, column.note, column.strays, column.affix)
 
 
-def _words(name: str, known: pl.Series, column: Numbers, missing: int) -> Finding:
+def _category(name: str, known: pl.Series, column: ParsedNumbers, missing: int) -> InferredColumn:
     distinct = known.n_unique()
     if distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
-        return Finding(name, None, missing, distinct, "an identifier")
+        return InferredColumn(name, None, missing, distinct, "an identifier")
     if distinct == len(known):
         note = "all different: an identifier or free text"
-        return Finding(name, None, missing, distinct, column.note or note)
-    if distinct > _MOST_WORDS or distinct * _LEAST_ROWS_A_WORD > len(known):
-        note = f"{distinct} different words are too many"
-        return Finding(name, None, missing, distinct, "; ".join(filter(None, (note, column.note))))
+        return InferredColumn(name, None, missing, distinct, column.note or note)
+    if distinct > _MAX_CATEGORIES or distinct * _MIN_ROWS_PER_CATEGORY > len(known):
+        note = f"{distinct} different words are too many for categories"
+        return InferredColumn(
+            name, None, missing, distinct, "; ".join(filter(None, (note, column.note)))
+        )
     notes = [column.note]
     if (alike := distinct - known.str.to_lowercase().n_unique()) > 0:
-        notes.append(f"{alike} words differ from another in case alone")
-    return Finding(name, "category", missing, distinct, "; ".join(filter(None, notes)))
+        notes.append(f"{alike} words only differ in case from others")
+    return InferredColumn(name, "category", missing, distinct, "; ".join(filter(None, notes)))

@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 
 from service.tabletext.cells import MISSING
-from training.autorecipe.columns import Finding, infer_column
+from training.autorecipe.columns import InferredColumn, infer_column
 from training.autorecipe.quality import (
     about_fit,
+    about_format,
     about_leaks,
     about_missing,
     about_rarity,
-    about_reading,
     about_rows,
     leaky_columns,
 )
-from training.autorecipe.targets import guess_target, missing_words
+from training.autorecipe.targets import infer_target, missing_words
 from training.data.numerals import as_number
 from training.data.sources import public_data
-from training.data.table import Floats, Table, encode_target, tidied, with_target
+from training.data.table import Floats, Table, clean_cells, encode_target, with_target
 from training.errors import DataError
 from training.recipe.families import TABLE_FAMILIES
 from training.recipe.loader import parse_recipe
@@ -49,7 +49,7 @@ class Draft:
     """A recipe, with remarks on what was inferred."""
 
     recipe: Recipe
-    findings: list[Finding]
+    columns: list[InferredColumn]
     remarks: list[str]
 
 
@@ -69,23 +69,23 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     column = target_column(table, target)
     missing = missing_words(table, column)
     absent = about_missing(table, missing)
-    table = replace(table, frame=tidied(table.frame, missing), missing=tuple(missing))
-    guess = guess_target(table, column, family)
-    usable = with_target(table, guess.target)
-    y = encode_target(usable, guess.target)
-    findings = [infer_column(usable, other) for other in table.frame.columns if other != column]
-    features = [finding.feature() for finding in findings if finding.kind is not None]
+    table = replace(table, frame=clean_cells(table.frame, missing), missing=tuple(missing))
+    inferred = infer_target(table, column, family)
+    usable = with_target(table, inferred.target)
+    y = encode_target(usable, inferred.target)
+    columns = [infer_column(usable, other) for other in table.frame.columns if other != column]
+    features = [other.feature() for other in columns if other.kind is not None]
     if not features:
         raise DataError(f"{table.name}: there is no usable feature to predict {column!r} from.")
 
-    labels = len(guess.target.labels)
+    labels = len(inferred.target.labels)
     classes = labels > 0
     family = family or default_family(len(y), classes=classes)
     split = default_split(y, classes=classes)
-    choose = guess.rare and "validation" in split
+    choose = inferred.rare and "validation" in split
     data: dict[str, Any] = public_data(table) or {"file": file}
-    if "file" in data and table.reading is not None:
-        data["header"] = table.reading.header
+    if "file" in data and table.csv_format is not None:
+        data["header"] = table.csv_format.header
     data |= asdict(table.numerals)
     if missing != list(MISSING):
         data["missing"] = missing
@@ -94,7 +94,7 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
         "title": f"{column}, from {table.name}",
         "description": f"Drafted from {table.name} by `onward new`.",
         "data": data,
-        "target": guess.target.model_dump() | ({"threshold": "f1"} if choose else {}),
+        "target": inferred.target.model_dump() | ({"threshold": "f1"} if choose else {}),
         "features": [feature.model_dump() for feature in features],
         "split": split,
         "preprocessing": {"rotated": _coordinates(features)},
@@ -104,19 +104,19 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     recipe = parse_recipe(document, name)
     suspects = leaky_columns(usable, features, y, labels)
     remarks = [
-        *about_reading(table),
+        *about_format(table),
         *absent,
-        *guess.remarks,
+        *inferred.remarks,
         *about_rows(usable, y, table.frame.height),
         *about_leaks(suspects, classes=classes),
         *about_rarity(recipe, y),
         *about_fit(recipe),
     ]
-    return Draft(recipe, findings, remarks)
+    return Draft(recipe, columns, remarks)
 
 
 def target_column(table: Table, target: str) -> str:
-    """The target by its name, or by its position from 1.
+    """Return the target by its name, or by its position from 1.
 
     Raises:
         DataError: there is no such column.
@@ -128,13 +128,13 @@ def target_column(table: Table, target: str) -> str:
 
 
 def model_name(file_name: str) -> str:
-    """A valid model name for a file name."""
+    """Return a valid model name for a file name."""
     letters = unicodedata.normalize("NFKD", file_name.casefold()).encode("ascii", "ignore")
     return re.sub(r"[^a-z0-9]+", "_", letters.decode()).strip("_") or "model"
 
 
 def _coordinates(features: list[Feature]) -> list[tuple[str, str]]:
-    """The columns with the names of longitude and latitude."""
+    """Return the columns with the names of longitude and latitude."""
     numbers = [feature.name for feature in features if feature.type == "number"]
     longitudes = [name for name in numbers if name.lower() in ("longitude", "long", "lng", "lon")]
     latitudes = [name for name in numbers if name.lower() in ("latitude", "lat")]
@@ -142,14 +142,14 @@ def _coordinates(features: list[Feature]) -> list[tuple[str, str]]:
 
 
 def default_family(rows: int, *, classes: bool) -> str:
-    """An MLP if there are enough rows, else a linear family."""
+    """Return an MLP if there are enough rows, else a linear family."""
     if rows >= _MLP_FROM_ROWS:
         return "mlp"
     return "logistic" if classes else "linear"
 
 
 def default_split(target: Floats, *, classes: bool) -> dict[str, Any]:
-    """A fifth for the test set; small tables also have folds, and tiny ones only folds.
+    """Return a fifth as the test set; small tables also have folds, and tiny ones only folds.
 
     Where the validation set is too small for prediction intervals, the model is so small that
     out-of-fold predictions cost little.
@@ -171,7 +171,7 @@ def default_split(target: Floats, *, classes: bool) -> dict[str, Any]:
 def default_network(
     family: str, rows: int, features: Sequence[Feature], labels: int
 ) -> dict[str, Any]:
-    """The network section; tables with many columns have fewer bins per number.
+    """Return the network section; tables with many columns have fewer bins per number.
 
     A binary target has less information than a number or one of many labels, so its network is
     smaller and has more dropout.
@@ -190,7 +190,7 @@ def default_network(
 
 
 def default_training(family: str, rows: int, columns: int, labels: int) -> dict[str, Any]:
-    """The training section, by the optimizer of the family."""
+    """Return the training section, by the optimizer of the family."""
     optimizer = TABLE_FAMILIES[family].draft_optimizer
     if optimizer == "SGD":
         return {"optimizer": "SGD", "learning_rate": 1.0, "epochs": 100, "batch_size": 1}
@@ -200,7 +200,7 @@ def default_training(family: str, rows: int, columns: int, labels: int) -> dict[
 
 
 def _full_batches(rows: int, columns: int) -> dict[str, Any]:
-    """Full batches to the optimum; few rows per column need a stronger penalty."""
+    """Train on full batches to the optimum; few rows per column need a stronger penalty."""
     return {
         "optimizer": "LBFGS",
         "learning_rate": 1.0,
@@ -212,7 +212,7 @@ def _full_batches(rows: int, columns: int) -> dict[str, Any]:
 
 
 def _mini_batches(rows: int, labels: int) -> dict[str, Any]:
-    """Mini-batches; small tables have more epochs, and many labels smaller batches."""
+    """Train on mini-batches; small tables have more epochs, and many labels smaller batches."""
     return {
         "optimizer": "AdamW",
         "learning_rate": 0.001 if labels == _BINARY else 0.002,

@@ -75,7 +75,7 @@ def draft_images(folder: Path, name: str, side: int | None) -> ImageDraft:
 
 
 def _shape(folder: Path, side: int | None) -> tuple[int, int, int]:
-    """Height, width and channels: those of idx files, else the chosen or default size."""
+    """Return height, width and channels: those of idx files, else the chosen or default size."""
     if files := idx_files(folder):
         _, height, width = read_idx(files["training"][0]).shape
         return height, width, 1
@@ -105,7 +105,7 @@ def _augmentation(channels: int) -> dict[str, Any]:
 
 
 def _network(side: int) -> dict[str, Any]:
-    """The network of the recipe cats_dogs, with a stage less for small images."""
+    """Return the network of the recipe cats_dogs, with a stage less for small images."""
     if side <= _SMALL_SIDE:
         return {"family": "residual", "widths": [32, 64, 128], "blocks": [0, 1, 1], "dropout": 0.3}
     return {

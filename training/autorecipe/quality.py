@@ -29,7 +29,7 @@ _LEAVES_OF_A_LABEL = 2
 
 
 def caveats(recipe: Recipe, whole: Table, table: Table, target: Floats) -> list[str]:
-    """Limits of the metrics, the most serious first.
+    """List limits of the metrics, the most serious first.
 
     Args:
         recipe: of the model.
@@ -47,38 +47,38 @@ def caveats(recipe: Recipe, whole: Table, table: Table, target: Floats) -> list[
     ]
 
 
-def about_reading(table: Table) -> list[str]:
-    """The detected format of the file."""
-    reading, numerals = table.reading, table.numerals
-    if reading is None:
+def about_format(table: Table) -> list[str]:
+    """Describe the detected format of the file."""
+    csv_format, numerals = table.csv_format, table.numerals
+    if csv_format is None:
         return []
-    separator = _SEPARATORS.get(reading.separator, repr(reading.separator))
-    encoding = _ENCODINGS.get(reading.encoding, reading.encoding)
+    separator = _SEPARATORS.get(csv_format.separator, repr(csv_format.separator))
+    encoding = _ENCODINGS.get(csv_format.encoding, csv_format.encoding)
     thousands = (
         f"separated by a {_MARKS[numerals.thousands]}" if numerals.thousands else "not separated"
     )
     header = "The first line names the columns."
-    if reading.titles:
-        header = f"{reading.titles} title lines are skipped; the next line names the columns."
-    if not reading.header:
+    if csv_format.titles:
+        header = f"{csv_format.titles} title lines are skipped; the next line names the columns."
+    if not csv_format.header:
         header = (
             "The first line is data, so the columns are named column_1 to "
             f"column_{table.frame.width}; if it is a header, set data.header = true in the recipe."
         )
-    cells = f"cells separated by {separator} and quoted by {reading.quote}"
+    cells = f"cells separated by {separator} and quoted by {csv_format.quote}"
     marks = f"decimal {_MARKS[numerals.decimal]}, thousands {thousands}"
     remarks = [f"Read as {encoding}, {cells}, {marks}. {header}"]
-    if reading.doubtful:
-        hint = "decimals" if numerals.decimal in reading.doubtful else "thousands"
+    if csv_format.ambiguous:
+        hint = "decimals" if numerals.decimal in csv_format.ambiguous else "thousands"
         remarks.append(
-            f"The mark in {reading.doubtful!r} can be a decimal or a thousands separator; it is "
-            f"read as {hint}. If that is wrong, set data.decimal and data.thousands in the recipe."
+            f"The mark in {csv_format.ambiguous!r} can be a decimal or a thousands separator; it "
+            f"is read as {hint}. To change that, set data.decimal and data.thousands in the recipe."
         )
     return remarks
 
 
 def about_missing(table: Table, missing: Sequence[str]) -> list[str]:
-    """The words that are read as missing values, with their columns."""
+    """List the words that are read as missing values, with their columns."""
     counts = {
         column.name: column.filter(column.is_in(missing)).alias("word").value_counts(sort=True)
         for column in table.frame
@@ -93,7 +93,7 @@ def about_missing(table: Table, missing: Sequence[str]) -> list[str]:
 
 
 def about_rows(table: Table, target: Floats, all_rows: int) -> list[str]:
-    """Rows without a target, and duplicates."""
+    """Count rows without a target, and duplicates."""
     remarks = []
     if len(target) < all_rows:
         remarks.append(f"{all_rows - len(target)} rows have no valid target and are skipped.")
@@ -104,7 +104,7 @@ def about_rows(table: Table, target: Floats, all_rows: int) -> list[str]:
 
 
 def about_leaks(suspects: Sequence[str], *, classes: bool) -> list[str]:
-    """Columns that may leak the target."""
+    """Warn of columns that may leak the target."""
     knows = "predicts the labels" if classes else "has the same order as the target"
     return [
         f"{name} alone {knows}, almost without error: possible target leakage. {_LEAK}"
@@ -113,7 +113,7 @@ def about_leaks(suspects: Sequence[str], *, classes: bool) -> list[str]:
 
 
 def about_rarity(recipe: Recipe, target: Floats) -> list[str]:
-    """A rare label, for which accuracy is misleading, and what the recipe does about it."""
+    """Warn of a rare label, for which accuracy is misleading, and say how the recipe handles it."""
     rare = rare_label(recipe, target)
     if rare is None:
         return []
@@ -129,7 +129,7 @@ def about_rarity(recipe: Recipe, target: Floats) -> list[str]:
 
 
 def rare_label(card: Card, target: Floats) -> str | None:
-    """The rarer of two labels, if it is so rare that accuracy is misleading."""
+    """Return the rarer of two labels, if it is so rare that accuracy is misleading."""
     if card.task != "binary":
         return None
     shares = np.bincount(target.astype(int), minlength=2) / len(target)
@@ -137,13 +137,13 @@ def rare_label(card: Card, target: Floats) -> str | None:
 
 
 def about_columns(recipe: Recipe, table: Table) -> list[str]:
-    """The columns that are not features, by reason."""
+    """List the columns that are not features, by reason."""
     seen = {recipe.target.column, *(feature.name for feature in recipe.features)}
     reasons: dict[str, list[str]] = {}
     for name in table.frame.columns:
         if name not in seen:
-            finding = infer_column(table, name)
-            reason = "not among the recipe's features" if finding.kind else finding.note
+            column = infer_column(table, name)
+            reason = "not a feature of the recipe" if column.kind else column.note
             reasons.setdefault(reason, []).append(name)
     return [
         f"Not used: {', '.join(names[:_SHOWN])}"
@@ -154,7 +154,7 @@ def about_columns(recipe: Recipe, table: Table) -> list[str]:
 
 
 def about_fit(recipe: Recipe) -> list[str]:
-    """The model that will be fitted, and how it will be measured."""
+    """Describe the model that will be fitted, and how it will be measured."""
     network, split, training = recipe.network, recipe.split, recipe.training
     layers = (
         f" with layers of {' and '.join(map(str, network.hidden_layer_sizes))}"
@@ -173,7 +173,7 @@ def about_fit(recipe: Recipe) -> list[str]:
 def leaky_columns(
     table: Table, features: Sequence[Feature], target: Floats, labels: int
 ) -> list[str]:
-    """Names of columns that predict the target alone, almost without error.
+    """Return names of columns that predict the target alone, almost without error.
 
     For labels: the balanced accuracy of the column's words, or of a small decision tree on its
     numbers; a missing cell counts as a word. For numbers: the rank correlation, or the share of
@@ -188,7 +188,7 @@ def leaky_columns(
     if len(target) > _MAX_ROWS:
         rows = np.random.default_rng(0).choice(len(target), _MAX_ROWS, replace=False)
         rows.sort()
-        table = table.rows(pl.Series(np.isin(np.arange(len(target)), rows)))
+        table = table.filter(pl.Series(np.isin(np.arange(len(target)), rows)))
         target = target[rows]
     strengths = {feature.name: _strength(table, feature, target, labels) for feature in features}
     return [name for name, strength in strengths.items() if strength > _STRONG]
@@ -216,7 +216,7 @@ def _rank_correlation(numbers: pl.Series, target: Floats) -> float:
 
 
 def _leaves(numbers: Floats, target: Floats, labels: int) -> Rows:
-    """The leaf of each row in a small decision tree on one column."""
+    """Return the leaf of each row in a small decision tree on one column."""
     tree = DecisionTreeClassifier(
         max_leaf_nodes=_LEAVES_OF_A_LABEL * labels,
         min_samples_leaf=_MIN_ROWS_OF_A_WORD,
@@ -228,7 +228,7 @@ def _leaves(numbers: Floats, target: Floats, labels: int) -> Rows:
 
 
 def _purity(groups: Rows, target: Floats) -> float:
-    """The mean recall over labels, if each group predicts the label with the largest share in it.
+    """Return the mean recall over labels if each group predicts its most frequent label.
 
     Zero if a label has too few rows.
     """
@@ -241,7 +241,7 @@ def _purity(groups: Rows, target: Floats) -> float:
 
 
 def _variance_between(groups: Rows, target: Floats) -> float:
-    """The correlation ratio: the share of the variance of target ranks between groups."""
+    """Return the correlation ratio: the share of the variance of target ranks between groups."""
     if len(target) < _MIN_KNOWN:
         return 0.0
     frame = pl.DataFrame({"group": groups, "rank": pl.Series(target).rank()})

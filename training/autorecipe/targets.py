@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from service.tabletext.cells import MISSING
-from training.autorecipe.columns import Numbers, read_numbers
+from training.autorecipe.columns import ParsedNumbers, parse_numbers
 from training.data.numerals import as_numbers
 from training.data.table import Table
 from training.errors import DataError
@@ -22,7 +22,7 @@ RARE = 0.35
 
 
 @dataclass(frozen=True)
-class Guess:
+class InferredTarget:
     """The target section of a recipe, with remarks for the user."""
 
     target: Target
@@ -31,8 +31,8 @@ class Guess:
     """Whether the second of two labels is so rare that accuracy is misleading."""
 
 
-def guess_target(table: Table, column: str, family: str | None) -> Guess:
-    """Words and a few repeated integers are labels; other numbers are a regression target.
+def infer_target(table: Table, column: str, family: str | None) -> InferredTarget:
+    """Infer the target: words and a few repeated integers are labels, other numbers a value.
 
     Args:
         table: the whole table.
@@ -52,22 +52,22 @@ def guess_target(table: Table, column: str, family: str | None) -> Guess:
         )
     tasks = TABLE_FAMILIES[family].tasks if family else {"regression", "binary"}
     regression, classification = "binary" not in tasks, "regression" not in tasks
-    read = read_numbers(known, table.numerals)
-    wordless = read.plain and not read.strays and not read.affix
-    distinct = read.cells.drop_nulls().n_unique()
+    parsed = parse_numbers(known, table.numerals)
+    wordless = parsed.numeric and not parsed.strays and not parsed.affix
+    distinct = parsed.cells.drop_nulls().n_unique()
     many = distinct > _MAX_CLASSES_OF_NUMBERS or regression
-    if read.plain and not wordless and many:
-        return _quantity_with_words(column, read)
+    if parsed.numeric and not wordless and many:
+        return _quantity_with_words(column, parsed)
     if not wordless or classification:
-        return _labels(table, column, counts, read.note)
+        return _labels(table, column, counts, parsed.note)
     few = min(_MAX_CLASSES_OF_NUMBERS, len(known) // _MIN_ROWS)
     if len(counts) > few or regression:
-        return _quantity(column, read.cells)
+        return _quantity(column, parsed.cells)
     return _labels(table, column, counts.sort(as_numbers(counts[_LABEL], table.numerals)))
 
 
 def missing_words(table: Table, column: str) -> list[str]:
-    """The words for missing values; without `None`, if that is a frequent label.
+    """Return the words for missing values; without `None`, if that is a frequent label.
 
     Args:
         table: the complete table, with only blank cells missing.
@@ -76,31 +76,31 @@ def missing_words(table: Table, column: str) -> list[str]:
     cells = table.column(column).drop_nulls()
     known = cells.filter(~cells.is_in(MISSING))
     label = (cells == _NONE).sum() >= _MIN_ROWS and 0 < known.n_unique() <= _MAX_CLASSES
-    if label and not read_numbers(known, table.numerals).plain:
+    if label and not parse_numbers(known, table.numerals).numeric:
         return [word for word in MISSING if word != _NONE]
     return list(MISSING)
 
 
-def _quantity_with_words(column: str, read: Numbers) -> Guess:
-    guess = _quantity(column, read.cells.drop_nulls())
-    update = {"missing": list(read.strays), "affix": read.affix, "unit": read.affix}
-    return Guess(
-        guess.target.model_copy(update=update), [f"{column}: {read.note}.", *guess.remarks]
+def _quantity_with_words(column: str, parsed: ParsedNumbers) -> InferredTarget:
+    target = _quantity(column, parsed.cells.drop_nulls())
+    update = {"missing": list(parsed.strays), "affix": parsed.affix, "unit": parsed.affix}
+    return InferredTarget(
+        target.target.model_copy(update=update), [f"{column}: {parsed.note}.", *target.remarks]
     )
 
 
-def _quantity(column: str, numbers: pl.Series) -> Guess:
+def _quantity(column: str, numbers: pl.Series) -> InferredTarget:
     if min(numbers) < 0 or _skewness(numbers) < 1 or _skewness(numbers.log1p()) > 1:
-        return Guess(Target(column=column), [])
+        return InferredTarget(Target(column=column), [])
     remark = f"{column}: its distribution is right-skewed, so its logarithm is fitted."
-    return Guess(Target(column=column, log=True), [remark])
+    return InferredTarget(Target(column=column, log=True), [remark])
 
 
 def _skewness(numbers: pl.Series) -> float:
     return float(numbers.skew() or 0.0)
 
 
-def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> Guess:
+def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> InferredTarget:
     total, spellings = int(counts["count"].sum()), len(counts)
     counts = _merged(counts)
     retained = {word: count for word, count in counts.iter_rows() if count >= _MIN_ROWS}
@@ -131,7 +131,7 @@ def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> 
         ignore_case=len(counts) < spellings,
         others="drop" if left_out else "reject",
     )
-    return Guess(target, remarks, rare)
+    return InferredTarget(target, remarks, rare)
 
 
 def _merged(counts: pl.DataFrame) -> pl.DataFrame:

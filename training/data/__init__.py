@@ -1,1 +1,1 @@
-"""Tables and their sources: reading, splitting, quality."""
+"""Read data sets, split their rows, and encode them as numbers."""

@@ -1,4 +1,4 @@
-"""CSV files of any dialect as tables of text cells."""
+"""Read CSV files in any format as tables of text cells."""
 
 import codecs
 import csv
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from service.filetypes import recognised
 from service.tabletext.cells import MISSING, POINT, Numerals
 from service.tabletext.dialect import (
     MOST_TITLES,
@@ -21,28 +22,22 @@ from service.tabletext.dialect import (
     titles_above,
     unmarked_codec,
 )
-from training.data.numerals import find_numerals, like_numbers
-from training.data.table import Reading, Table, tidied
+from training.data.numerals import detect_numerals, resembles_number
+from training.data.table import CsvFormat, Table, clean_cells
 from training.errors import DataError
 from training.recipe.table import Data
 
 _CHUNK = 1 << 20
 _LONGEST_LINE = 1 << 24
 _SAMPLE_CHARACTERS = 1 << 18
-_OTHER_FORMATS = {
-    b"\x1f\x8b": "packed by gzip; unpack it first",
-    b"PK\x03\x04": "a spreadsheet or a zip archive; save the table as CSV, or unpack it first",
-    b"\xd0\xcf\x11\xe0": "a spreadsheet; save the table as CSV",
-    b"PAR1": "a Parquet file; save the table as CSV",
-}
-_ROWS_BELOW = 200
-_LEAST_BELOW = 8
-_SELDOM = 0.25
+_HEADER_SAMPLE_ROWS = 200
+_MIN_ROWS_BELOW = 8
+_MAX_DISTINCT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file writes its cells; None is found out."""
+    """The format of a CSV file; None: detected from the file."""
 
     separator: str | None = None
     quote: str | None = None
@@ -53,11 +48,11 @@ class Layout:
 
 
 UNKNOWN = Layout(numerals=None, missing=("",))
-"""Nothing is known of the file, not even its words for missing values."""
+"""Everything is detected; only empty cells are missing values."""
 
 
 def layout_of(data: Data) -> Layout:
-    """How a recipe says that its file writes cells."""
+    """Return the format that a recipe specifies for its file."""
     numerals = Numerals(data.decimal, data.thousands)
     missing = tuple(data.missing)
     return Layout(data.separator, data.quote, numerals, data.encoding, missing, data.header)
@@ -70,18 +65,25 @@ def read_csv(
     *,
     name: str | None = None,
 ) -> Table:
-    """Read a CSV file; `columns` names the columns of a file without a header.
+    """Read a CSV file.
 
-    Unless the layout says so, `has_header` tells whether there is one; a file without has the
-    columns column_1, column_2 and on. Titles above the header are left out.
+    Title lines above the header are skipped. Without a header and without `columns`, the columns
+    are named column_1, column_2 and so on.
+
+    Args:
+        path: the file.
+        layout: its format; by default the usual one of recipes.
+        columns: the names of the columns of a file without a header.
+        name: the name of the table in messages; by default the name of the file.
 
     Raises:
-        DataError: it is missing, empty, no text, no table, or two columns have the same name.
+        DataError: the file is missing, empty, not text or not a table, or two columns have the
+            same name.
     """
     layout = layout or Layout()
     digest = _digest(path)
-    dialect = _dialect(path, layout)
-    frame = _parse(path, dialect)
+    csv_dialect = _detect_format(path, layout)
+    frame = _parse(path, csv_dialect)
     titles = titles_above(frame.head(MOST_TITLES).rows())
     frame = frame.slice(titles)
     header = columns is None and (has_header(frame) if layout.header is None else layout.header)
@@ -92,73 +94,79 @@ def read_csv(
         frame = frame.slice(1)
     _check_header(columns, frame, path)
     frame = frame.rename(dict(zip(frame.columns, columns, strict=True)))
-    frame = tidied(frame, layout.missing)
-    numerals, doubtful = layout.numerals, ""
+    frame = clean_cells(frame, layout.missing)
+    numerals, ambiguous = layout.numerals, ""
     if numerals is None:
-        numerals, doubtful = find_numerals(frame, dialect.separator)
-    reading = Reading(dialect.separator, dialect.quote, dialect.encoding, header, titles, doubtful)
-    return Table(name or path.name, frame, digest, numerals, reading, missing=layout.missing)
+        numerals, ambiguous = detect_numerals(frame, csv_dialect.separator)
+    csv_format = CsvFormat(
+        csv_dialect.separator, csv_dialect.quote, csv_dialect.encoding, header, titles, ambiguous
+    )
+    return Table(name or path.name, frame, digest, numerals, csv_format, missing=layout.missing)
 
 
 def has_header(frame: pl.DataFrame) -> bool:
-    """Whether the first row names the columns.
+    """Return whether the first row contains the names of the columns.
 
-    A word above numbers is a name. A word that comes again below it is a cell, and one that does
-    not, above words that keep coming again, is a name. Where no column shows anything, a first row
-    with a number is one of cells.
+    A word above numbers is a name. A word that is repeated below is a cell, and one that is not,
+    above few repeated words, is a name. If no column decides, a first row with a number is data.
     """
-    columns = [_evidence(cells) for cells in frame.head(1 + _ROWS_BELOW)]
+    columns = [_first_cell(cells) for cells in frame.head(1 + _HEADER_SAMPLE_ROWS)]
     if "name above numbers" in columns:
         return True
-    if columns.count("comes again") > columns.count("stands apart"):
+    if columns.count("repeated") > columns.count("distinct"):
         return False
-    if "stands apart" in columns and "fraction" not in columns:
+    if "distinct" in columns and "fraction" not in columns:
         return True
     return not {"fraction", "whole number"} & set(columns)
 
 
-def _evidence(cells: pl.Series) -> str:
-    """What the first cell of a column shows."""
+def _first_cell(cells: pl.Series) -> str:
+    """Classify the first cell of a column by the cells below it."""
     cells = cells.str.strip_chars()
     first, below = str(cells[0] or ""), cells[1:].drop_nulls()
     if first in MISSING:
-        return "nothing"
-    if like_numbers(cells[:1]).item():
+        return "unknown"
+    if resembles_number(cells[:1]).item():
         return "whole number" if first.isdecimal() else "fraction"
     if first in below:
-        return "comes again"
-    if like_numbers(below).sum() > len(below) / 2:
+        return "repeated"
+    if resembles_number(below).sum() > len(below) / 2:
         return "name above numbers"
-    seldom = len(below) >= _LEAST_BELOW and below.n_unique() <= _SELDOM * len(below)
-    return "stands apart" if seldom else "nothing"
+    few = len(below) >= _MIN_ROWS_BELOW and below.n_unique() <= _MAX_DISTINCT_SHARE * len(below)
+    return "distinct" if few else "unknown"
 
 
-def _dialect(path: Path, layout: Layout) -> CsvDialect:
-    """How the file is written, as the layout says or as its first lines show.
+def _detect_format(path: Path, layout: Layout) -> CsvDialect:
+    """Return the format of the file, as the layout specifies it or as its first lines show.
 
     Raises:
-        DataError: the file is empty, or no text.
+        DataError: the file is empty or not text.
     """
     csv.field_size_limit(_LONGEST_LINE)
-    encoding = layout.encoding or _encoding(path)
+    encoding = layout.encoding or _detect_encoding(path)
     text = _sample(path, encoding)
     return sniff(text, encoding, separator=layout.separator, quote=layout.quote)
 
 
-def _encoding(path: Path) -> str:
-    """What the first bytes show; what is not UTF-8 further on is Windows's."""
+def _detect_encoding(path: Path) -> str:
+    """Return the encoding that the first bytes show; cp1252 if the file is not valid UTF-8.
+
+    Raises:
+        DataError: the file has another type, or is not text.
+    """
     with path.open("rb") as file:
         start = file.read(_CHUNK)
         if (marked := marked_codec(start)) is not None:
             return marked
-        for signature, remedy in _OTHER_FORMATS.items():
-            if start.startswith(signature):
-                raise DataError(f"{path} is no CSV file but {remedy}.")
+        if (other := recognised(start)) is not None:
+            raise DataError(
+                f"{path} is {other}, not a CSV file. Save the table as CSV, without compression."
+            )
         encoding = unmarked_codec(start)
         if encoding is None:
             raise DataError(
-                f"{path} holds bytes that are no text, so it is no CSV file. "
-                "Save the table as CSV (a spreadsheet's own format is not read)."
+                f"{path} is not a CSV file: its bytes are not text. "
+                "Save the table as CSV (spreadsheet formats are not supported)."
             )
         if encoding != "utf-8":
             return encoding
@@ -174,7 +182,11 @@ def _encoding(path: Path) -> str:
 
 
 def _sample(path: Path, encoding: str) -> str:
-    """The beginning of the file."""
+    """Read the beginning of the file.
+
+    Raises:
+        DataError: it has another encoding, is JSON, or is blank.
+    """
     try:
         with path.open(encoding=encoding, newline="") as file:
             text = file.read(_SAMPLE_CHARACTERS)
@@ -182,8 +194,8 @@ def _sample(path: Path, encoding: str) -> str:
         raise DataError(f"{path} cannot be read as {encoding}: {error}.") from None
     if begins_like_json(text):
         raise DataError(
-            f"{path} holds JSON, not cells between separators. Save the table as CSV, "
-            "with one line for each row and the names of the columns in the first."
+            f"{path} contains JSON, not separated cells. Save the table as CSV, "
+            "with one line per row and the names of the columns in the first line."
         )
     if not text.strip():
         raise DataError(f"{path} is empty; a table needs a header and rows.")
@@ -191,7 +203,11 @@ def _sample(path: Path, encoding: str) -> str:
 
 
 def _digest(path: Path) -> str:
-    """The file's sha256, read in pieces; also notices what can be no CSV file."""
+    """Return the file's sha256, read in chunks.
+
+    Raises:
+        DataError: it is a folder, cannot be read, or has a line that is too long for a table.
+    """
     if path.is_dir():
         raise DataError(f"{path} is a folder; give the path of a CSV file.")
     digest, line = hashlib.sha256(), 0
@@ -204,60 +220,62 @@ def _digest(path: Path) -> str:
                 if line > _LONGEST_LINE:
                     raise DataError(
                         f"{path} has a line of more than {_LONGEST_LINE >> 20} MB; a CSV file has "
-                        "one line for each row. Check that it is one and that its lines end."
+                        "one line per row. Check its format and its line ends."
                     )
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     return digest.hexdigest()
 
 
-def _parse(path: Path, dialect: CsvDialect) -> pl.DataFrame:
+def _parse(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
     source: Path | bytes = path
-    if dialect.encoding not in ("utf-8", "utf-8-sig"):
-        source = path.read_bytes().decode(dialect.encoding, errors="replace").encode()
+    if csv_dialect.encoding not in ("utf-8", "utf-8-sig"):
+        source = path.read_bytes().decode(csv_dialect.encoding, errors="replace").encode()
     try:
         return pl.read_csv(
             source,
             has_header=False,
             infer_schema=False,
-            separator=dialect.separator,
-            quote_char=dialect.quote,
-            eol_char=dialect.line_end[-1],
-            skip_lines=int(dialect.declared),
+            separator=csv_dialect.separator,
+            quote_char=csv_dialect.quote,
+            eol_char=csv_dialect.line_end[-1],
+            skip_lines=int(csv_dialect.declared),
             glob=False,
         )
     except pl.exceptions.NoDataError:
         raise DataError(f"{path} is empty; a table needs a header and rows.") from None
     except pl.exceptions.PolarsError:
-        return _parse_row_by_row(path, dialect)
+        return _parse_row_by_row(path, csv_dialect)
 
 
-def _parse_row_by_row(path: Path, dialect: CsvDialect) -> pl.DataFrame:
-    """The same by Python's own reader: slow, but it leaves a quote inside an unquoted cell alone.
+def _parse_row_by_row(path: Path, csv_dialect: CsvDialect) -> pl.DataFrame:
+    """Parse with Python's csv module, which is slow but accepts quotes inside unquoted cells.
 
     Raises:
-        DataError: with the line where the file stops being a table.
+        DataError: a row is invalid; the message has its line.
     """
     lines: list[list[str]] = []
-    with path.open(encoding=dialect.encoding, newline="", errors="replace") as file:
-        if dialect.declared:
+    with path.open(encoding=csv_dialect.encoding, newline="", errors="replace") as file:
+        if csv_dialect.declared:
             file.readline()
-        rows = csv.reader(file, delimiter=dialect.separator, quotechar=dialect.quote, strict=True)
-        start = 1 + dialect.declared
+        rows = csv.reader(
+            file, delimiter=csv_dialect.separator, quotechar=csv_dialect.quote, strict=True
+        )
+        start = 1 + csv_dialect.declared
         try:
             for row in rows:
                 if lines and len(row) > len(lines[0]):
                     raise DataError(
                         f"{path}, line {start}: {len(row)} cells where the first row has "
-                        f"{len(lines[0])}; a cell that holds {dialect.separator!r} must stand in "
-                        "quotes, and a title above the header must go."
+                        f"{len(lines[0])}. Quote cells that contain {csv_dialect.separator!r}, and "
+                        "remove title lines above the header."
                     )
-                start = 1 + dialect.declared + rows.line_num
+                start = 1 + csv_dialect.declared + rows.line_num
                 lines.append(row)
         except csv.Error:
             raise DataError(
-                f"{path}, line {start}: a quote that is opened and never closed, or one inside a "
-                f"quoted cell; there it is written twice ({dialect.quote * 2})."
+                f"{path}, line {start}: a quote is never closed, or a quote inside a quoted cell "
+                f"is not doubled ({csv_dialect.quote * 2})."
             ) from None
     names = [column_name(k) for k in range(1, len(lines[0]) + 1)]
     padded = [[*row, *[None] * (len(names) - len(row))] for row in lines]
@@ -267,13 +285,13 @@ def _parse_row_by_row(path: Path, dialect: CsvDialect) -> pl.DataFrame:
 def _check_header(columns: Sequence[str], frame: pl.DataFrame, path: Path) -> None:
     if len(columns) != frame.width:
         raise DataError(
-            f"{path} has {frame.width} columns, but {len(columns)} names are given for them."
+            f"{path} has {frame.width} columns, but {len(columns)} column names are given."
         )
     repeated = sorted(name for name, times in Counter(columns).items() if times > 1)
     if repeated:
         raise DataError(
-            f"{path} has two columns of the name {repeated[0]!r}; "
-            "rename one of them in the file's first line."
+            f"{path} has two columns named {repeated[0]!r}; "
+            "rename one of them in the first line of the file."
         )
     if frame.height == 0:
-        raise DataError(f"{path} has a header and no rows; there is nothing to learn from.")
+        raise DataError(f"{path} has a header but no rows.")

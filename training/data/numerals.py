@@ -1,4 +1,4 @@
-"""Columns of text cells as numbers, and the marks and units that a table writes them with.
+"""Convert columns of text cells to numbers, and detect their marks and units.
 
 `service.tabletext.cells` has the rule for a single cell.
 """
@@ -26,24 +26,24 @@ _CURRENCY = r"[A-Z]{0,3}\p{Sc}|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD"
 _UNIT = rf"[^\d\s;:+\-{_MARKS}][^\d,;]{{0,11}}"
 _BODY = rf"^[+-]?\s?(?:{_CURRENCY})?\s?[+-]?(\d[\d{_MARKS}]*?)\s?(?:{_UNIT})?$"
 _COMMA = r"^[+-]?\d+(?:,\d+)?$"
-_DIFFERENT_ENOUGH = 3
+_MIN_SMALL_NUMBERS = 3
 
 
 def as_number(cell: str) -> float | None:
-    """The number that a cell writes with a decimal point, or None."""
+    """Return the number in a cell with a decimal point, or None."""
     number: float | None = as_numbers(pl.Series([cell])).item()
     return number
 
 
 def as_numbers(cells: pl.Series, numerals: Numerals = POINT, affix: str | None = None) -> pl.Series:
-    """Each cell's number as Float64, null where it writes none that 32 bits can hold.
+    """Return each cell's number as Float64, null if it is not a number in the range of float32.
 
-    Polars reads the cells that need no more than a cast; `plain_number` reads the others.
+    Polars casts most cells; `plain_number` parses the others.
 
     Args:
         cells: text.
-        numerals: the marks; a mark of thousands counts only between groups of three digits.
-        affix: a unit or currency that may be at either end of the number.
+        numerals: the marks; a thousands mark is only valid between groups of three digits.
+        affix: a unit or currency that may precede or follow the number.
     """
     text = cells.alias("cell")
     if numerals.decimal == ",":
@@ -63,7 +63,7 @@ def as_numbers(cells: pl.Series, numerals: Numerals = POINT, affix: str | None =
 
 
 def common_affix(cells: pl.Series) -> str | None:
-    """The unit or currency that most of the cells write at a number, if there is one."""
+    """Return the unit or currency in most of the cells, if there is one."""
     written = [
         cells.str.extract(rf"^[+-]?\s?({_CURRENCY})\s?[+-]?\d"),
         cells.str.extract(rf"^[+-]?\d[\d{_MARKS}]*?({_UNIT})$"),
@@ -76,40 +76,40 @@ def common_affix(cells: pl.Series) -> str | None:
     return None
 
 
-def like_numbers(cells: pl.Series) -> pl.Series:
-    """Whether each cell looks like a number, whatever its marks."""
+def resembles_number(cells: pl.Series) -> pl.Series:
+    """Return whether each cell resembles a number, with any marks."""
     return cells.str.contains(rf"^[+-]?[.,]?\d[\d{_MARKS}]*(?:[eE][+-]?\d+)?$")
 
 
-def find_numerals(frame: pl.DataFrame, separator: str) -> tuple[Numerals, str]:
-    """The marks that the table's cells show, and what is doubtful about them.
+def detect_numerals(frame: pl.DataFrame, separator: str) -> tuple[Numerals, str]:
+    """Return the marks of the table's numbers, and an ambiguous cell, or an empty string.
 
-    ``1,5`` can only be a decimal comma and ``1,234,567`` only one of thousands. ``1,234`` may be
-    either: its column decides, else the whole table, else what separates the cells.
+    ``1,5`` has a decimal comma and ``1,234,567`` has thousands commas. ``1,234`` is ambiguous: its
+    column decides, else the whole table, else the separator of the cells.
     """
-    evidence = _Evidence()
+    counts = _MarkCounts()
     for cells in frame:
-        evidence.add(cells)
-    return evidence.verdict(separator)
+        counts.add(cells)
+    return counts.result(separator)
 
 
-class _Evidence:
-    """How many different cells show what a mark means."""
+class _MarkCounts:
+    """Counts the distinct cells in which each mark is a decimal or a thousands mark."""
 
     def __init__(self) -> None:
         self.decimal: Counter[str] = Counter()
         self.thousands: Counter[str] = Counter()
-        self.open: dict[str, str] = {}
-        """Of each mark whose column does not decide it, a cell."""
+        self.ambiguous: dict[str, str] = {}
+        """An ambiguous cell of each mark that its column does not decide."""
 
     def add(self, cells: pl.Series) -> None:
         bodies = cells.str.extract(_BODY).drop_nulls().unique()
         for mark in (" ", "'"):
             self.thousands[mark] += _count(bodies, _groups(THOUSANDS[mark], r"(?:[.,]\d+)?"))
         for mark, other in ((",", "."), (".", ",")):
-            self._weigh(bodies, mark, other)
+            self._count_mark(bodies, mark, other)
 
-    def _weigh(self, bodies: pl.Series, mark: str, other: str) -> None:
+    def _count_mark(self, bodies: pl.Series, mark: str, other: str) -> None:
         m, o = POINTS[mark], POINTS[other]
         blanks = rf"[^\d{m}]"
         either = bodies.filter(bodies.str.contains(rf"^[1-9]\d{{0,2}}{m}\d{{3}}$"))
@@ -119,27 +119,27 @@ class _Evidence:
         groups += _count(bodies, rf"^[1-9]\d{{0,2}}(?:{m}\d{{3}})+{o}\d+$")
         if fractions > groups or (not groups and _count(bodies, r"^\d{4,}$")):
             self.decimal[mark] += fractions + len(either)
-        elif groups or _count(bodies, r"^[1-9]\d{0,2}$") >= _DIFFERENT_ENOUGH:
+        elif groups or _count(bodies, r"^[1-9]\d{0,2}$") >= _MIN_SMALL_NUMBERS:
             self.thousands[mark] += groups + len(either)
         elif len(either):
-            self.open.setdefault(mark, str(either.min()))
+            self.ambiguous.setdefault(mark, str(either.min()))
 
-    def verdict(self, separator: str) -> tuple[Numerals, str]:
+    def result(self, separator: str) -> tuple[Numerals, str]:
         comma = self.decimal[","] + self.thousands["."]
         point = self.decimal["."] + self.thousands[","]
         if comma != point:
             decimal: Decimal = "," if comma > point else "."
         else:
-            decimal = "," if "," in self.open and separator != "," else "."
+            decimal = "," if "," in self.ambiguous and separator != "," else "."
         other: Decimal = "." if decimal == "," else ","
         marks: tuple[Thousands, ...] = (other, " ", "'")
         weights = {mark: self.thousands[mark] for mark in marks}
         thousands = max(weights, key=lambda mark: weights[mark])
         if not weights[thousands]:
-            thousands = other if other in self.open else ""
+            thousands = other if other in self.ambiguous else ""
         numerals = Numerals(decimal, thousands)
-        doubtful = comma == point and bool(self.open)
-        return numerals, next(iter(self.open.values())) if doubtful else ""
+        is_ambiguous = comma == point and bool(self.ambiguous)
+        return numerals, next(iter(self.ambiguous.values())) if is_ambiguous else ""
 
 
 def _groups(mark: str, rest: str) -> str:

@@ -1,4 +1,7 @@
-"""Table sources: public data sets by name, CSV files, or rows in the recipe."""
+"""Load tables: public data sets by name, CSV files, or rows in the recipe.
+
+Every download is pinned twice: by the commit in its URL and by the sha256 of its content.
+"""
 
 import contextlib
 import hashlib
@@ -20,7 +23,7 @@ from training.errors import DataError, DataSetNotFound
 from training.recipe.table import Data
 
 _TIMEOUT_SECONDS = 30
-_GITHUB = "https://raw.githubusercontent.com"
+GITHUB = "https://raw.githubusercontent.com"
 
 
 @dataclass(frozen=True)
@@ -37,42 +40,53 @@ class Source:
 
 
 SOURCES = {
+    # Exercise data of Andrew Ng's course Machine Learning (Stanford, Coursera). The course does not
+    # publish single files; the copy is a private one, in which a header was added.
     "admissions": Source(
         "admissions/ex2data1.txt",
         "ed7298995232c17a7f1bc50c9807cb7216337563e4a7c00bfcaa8f5d6bd32f02",
-        f"{_GITHUB}/noir-hub/txtFiles/HEAD/ex2data1.txt",
+        f"{GITHUB}/noir-hub/txtFiles/aa0fbb614fbf602918f80eb32ebe3f4b507369d3/ex2data1.txt",
         header=b"",
         columns=("exam_1", "exam_2", "admitted"),
     ),
     "portland_houses": Source(
         "house_prices/ex1data2.txt",
         "c19f8051a03d4b73be5bb9a60ace1c2f24adba2947cc0028e0f184d5680d4d21",
-        f"{_GITHUB}/noir-hub/txtFiles/HEAD/ex1data2.txt",
+        f"{GITHUB}/noir-hub/txtFiles/aa0fbb614fbf602918f80eb32ebe3f4b507369d3/ex1data2.txt",
         header=b"",
         columns=("size", "bedrooms", "price"),
     ),
+    # The 1990 census (Pace and Barry, 1997), as published with Géron's book Hands-On Machine
+    # Learning.
     "california_housing": Source(
         "california_housing/housing.csv",
         "8a3727f4cf54ac1a327f69b1d5b4db54c5834ea81c6e4efc0d163300022a685e",
-        f"{_GITHUB}/ageron/handson-ml2/HEAD/datasets/housing/housing.csv",
+        f"{GITHUB}/ageron/handson-ml2/aa555aa16b9d0af6c84e67c7757f3317d05acb12"
+        "/datasets/housing/housing.csv",
     ),
+    # Sales recorded by King County, Washington, 2014 and 2015; usually listed as CC0. No publisher
+    # has a direct link to this file; the copy is a private one, in which a column was renamed.
     "king_county": Source(
         "house_prices/kc_house_data.csv",
         "d0875baa0251b21d4bdc9d2ae940a4fe0bb6009824f23dd0e2a5b2bf04557b7e",
-        f"{_GITHUB}/FanToMaS-api/ML_ProjectWork/HEAD/kc_house_data.csv",
+        f"{GITHUB}/FanToMaS-api/ML_ProjectWork/5d83d017c4deba92b45d4646eb3dde3ee56f092f"
+        "/kc_house_data.csv",
         header=b"id,date,price,bedrooms,bathrooms,sqft_living,sqft_lot,floors,waterfront,view,"
         b"condition,grade,sqft_above,sqft_basement,yr_built,yr_renovated,zipcode,lat,long,"
         b"sqft_living15,sqft_lot15\n",
     ),
+    # Published by IBM.
     "telco_churn": Source(
         "imbalanced/Telco-Customer-Churn.csv",
         "16320c9c1ec72448db59aa0a26a0b95401046bef5d02fd3aeb906448e3055e91",
-        f"{_GITHUB}/IBM/telco-customer-churn-on-icp4d/HEAD/data/Telco-Customer-Churn.csv",
+        f"{GITHUB}/IBM/telco-customer-churn-on-icp4d/7a805166f3ed919cbf60120b664eccc1eb0b1444"
+        "/data/Telco-Customer-Churn.csv",
     ),
+    # Woods et al. (1993), from the well-known collection of Machine Learning Mastery.
     "mammography": Source(
         "imbalanced/mammography.csv",
         "7d3dea3f075f30bbdbb8980e7725684059b4fe3d0f850fadd0f635f6993d8730",
-        f"{_GITHUB}/jbrownlee/Datasets/HEAD/mammography.csv",
+        f"{GITHUB}/jbrownlee/Datasets/ae93223ff9895d5eab3e3c03d1f9bebc26e3138e/mammography.csv",
     ),
 }
 
@@ -86,11 +100,11 @@ class Folders:
     cache: Path
     """The cache of downloads."""
     given: Path | None = None
-    """A file of the user, which may be a copy of a public data set."""
+    """The user's file, which may be a copy of a public data set."""
 
 
 def load(data: Data, folders: Folders) -> Table:
-    """The table of a recipe, with all cells as text.
+    """Load the table of a recipe, with all cells as text.
 
     Raises:
         DataError: the data set is unknown, cannot be obtained, or is not a usable CSV file.
@@ -112,9 +126,9 @@ def load(data: Data, folders: Folders) -> Table:
 
 
 def find(name: str, source: Source, folders: Folders) -> Path:
-    """The file of a data set: given by the user, in the data folder or the cache, or downloaded.
+    """Find the file of a data set in the user's folders or the cache, or download it.
 
-    A given file is copied to the cache, so that the recipe finds it later.
+    The user's own file is copied to the cache, so that the recipe can be trained again.
 
     Raises:
         DataError: it cannot be found or has another digest; the message says how to get it.
@@ -123,7 +137,7 @@ def find(name: str, source: Source, folders: Folders) -> Path:
         content = folders.given.read_bytes()
         if hashlib.sha256(content).hexdigest() == source.sha256:
             with contextlib.suppress(OSError):  # without a cache, the next run downloads
-                _keep(content, folders.cache / source.path)
+                _store(content, folders.cache / source.path)
             return folders.given
     for folder in (folders.data, folders.cache):
         if folder is not None and (folder / source.path).is_file():
@@ -132,11 +146,11 @@ def find(name: str, source: Source, folders: Folders) -> Path:
             return path
     content = _download(name, source, folders)
     _check(content, source, source.url)
-    return _keep(content, folders.cache / source.path)
+    return _store(content, folders.cache / source.path)
 
 
 def public_data(table: Table) -> dict[str, Any] | None:
-    """The data section for a file that is a copy of a public data set."""
+    """Return the data section of a recipe for a table that is a copy of a public data set."""
     for name, source in SOURCES.items():
         if source.sha256 == table.sha256:
             return {"source": name} | ({"columns": table.frame.columns} if source.columns else {})
@@ -145,8 +159,8 @@ def public_data(table: Table) -> dict[str, Any] | None:
 
 def _download(name: str, source: Source, folders: Folders) -> bytes:
     try:
-        with urllib.request.urlopen(source.url, timeout=_TIMEOUT_SECONDS) as prediction:  # noqa: S310 - the URLs stand above
-            content: bytes = prediction.read()
+        with urllib.request.urlopen(source.url, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310 - only the URLs above
+            content: bytes = response.read()
     except OSError as error:
         searched = folders.data / source.path if folders.data else "no data folder is set"
         raise DataSetNotFound(
@@ -163,12 +177,12 @@ def _check(content: bytes, source: Source, where: str) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != source.sha256:
         raise DataError(
-            f"{where} is not the file of the recipe: its sha256 is {found}, "
+            f"{where} is not the data set of the recipe: its sha256 is {found}, "
             f"not {source.sha256}. Replace it, or set data.file to train on it."
         )
 
 
-def _keep(content: bytes, path: Path) -> Path:
+def _store(content: bytes, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, unfinished = tempfile.mkstemp(dir=path.parent)
     with os.fdopen(descriptor, "wb") as file:
@@ -177,7 +191,7 @@ def _keep(content: bytes, path: Path) -> Path:
 
 
 def _iris() -> Table:
-    """The iris data of scikit-learn, with the names of the species."""
+    """Load the iris data of scikit-learn, with the names of the species."""
     iris = datasets.load_iris()
     columns = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
     frame = pl.DataFrame(np.asarray(iris.data), schema=columns).cast(pl.String)
@@ -186,7 +200,7 @@ def _iris() -> Table:
 
 
 def _blobs() -> Table:
-    """Three clusters of a hundred points each, by scikit-learn's `make_blobs`."""
+    """Generate three clusters of a hundred points each."""
     points, blob = datasets.make_blobs(300, n_features=2, centers=3, random_state=3)
     frame = pl.DataFrame(points.round(4), schema=["x", "y"]).cast(pl.String)
     frame = frame.with_columns(pl.Series("blob", [str(k) for k in blob]))

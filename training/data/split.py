@@ -40,7 +40,7 @@ def split_rows(target: Floats, split: Split, seed: int, *, classes: bool) -> Row
 
 
 def folds(target: Floats, count: int, seed: int, *, classes: bool) -> Iterator[tuple[Rows, Rows]]:
-    """Pairs of training rows and test rows for cross-validation.
+    """Yield pairs of training rows and test rows for cross-validation.
 
     As many folds as rows is leave-one-out.
 

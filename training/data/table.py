@@ -1,4 +1,4 @@
-"""Tables of text cells, and the numbers that a model gets instead."""
+"""Tables of text cells, and their encoding as numbers."""
 
 import difflib
 import hashlib
@@ -18,6 +18,7 @@ from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target
 
 UNSEEN = -1.0
+"""The position of a category that is not among the known ones."""
 
 Floats = npt.NDArray[np.float64]
 Float32s = npt.NDArray[np.float32]
@@ -25,72 +26,72 @@ Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How a file was found to write its cells."""
+class CsvFormat:
+    """The format of a CSV file, detected or specified by the recipe."""
 
     separator: str
     quote: str
     encoding: str
     header: bool
-    """Whether a first line names the columns."""
+    """Whether a line contains the names of the columns."""
     titles: int = 0
-    """Lines above it that belong to no column."""
-    doubtful: str = ""
-    """A cell of which nothing in the file says whether its mark is of decimals or of thousands."""
+    """The number of title lines above the header."""
+    ambiguous: str = ""
+    """A cell whose mark can be a decimal or a thousands mark, if the file does not decide."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Named columns of text cells, null where a cell means nothing."""
+    """Named columns of text cells; missing values are null."""
 
     name: str
-    """Where it is from, for people."""
+    """The name of its source, for messages."""
     frame: pl.DataFrame
     sha256: str
     numerals: Numerals = POINT
-    reading: Reading | None = None
-    """Of a file."""
+    csv_format: CsvFormat | None = None
+    """None for a table that is not from a CSV file."""
     missing: tuple[str, ...] = MISSING
-    """The words that mean a missing value in every column."""
-    kept: Rows | None = None
-    """Where the rows that are left stood in the whole table, from 0; None: it is whole."""
+    """The words for missing values in every column."""
+    source_rows: Rows | None = None
+    """``[rows]``, the position of each row in the unfiltered table, from 0; None: no filter."""
 
     def column(self, name: str) -> pl.Series:
-        """The cells of a column.
+        """Return the cells of a column.
 
         Raises:
             DataError: there is no such column.
         """
         if name not in self.frame.columns:
             near = difflib.get_close_matches(name, self.frame.columns, n=1)
-            meant = f" (did you mean {near[0]!r}?)" if near else ""
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
             known = ", ".join(self.frame.columns[:20])
-            raise DataError(f"{self.name} has no column {name!r}{meant}; its columns: {known}.")
+            raise DataError(f"{self.name} has no column {name!r}{hint}; its columns: {known}.")
         return self.frame[name]
 
-    def rows(self, keep: pl.Series) -> "Table":
-        """The rows where `keep` is true, in their order."""
-        kept = np.arange(self.frame.height) if self.kept is None else self.kept
-        return replace(self, frame=self.frame.filter(keep), kept=kept[keep.to_numpy()])
+    def filter(self, mask: pl.Series) -> "Table":
+        """Return the rows where the mask is true, in their order."""
+        source = np.arange(self.frame.height) if self.source_rows is None else self.source_rows
+        return replace(self, frame=self.frame.filter(mask), source_rows=source[mask.to_numpy()])
 
     def row_number(self, row: int) -> int:
-        """How people call a row: the file's first row below the header is 1."""
-        return 1 + (row if self.kept is None else int(self.kept[row]))
+        """Return the number of a row in the file; the first row below the header is 1."""
+        return 1 + (row if self.source_rows is None else int(self.source_rows[row]))
 
-    def place(self, row: int) -> str:
-        """The row in a sentence."""
+    def location(self, row: int) -> str:
+        """Return the table and the number of a row, for messages."""
         return f"{self.name}, row {self.row_number(row)}"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A feature with what the training rows showed about its cells, and how they are written."""
+    """A feature with its categories and the format of its cells."""
 
     feature: Feature
     categories: tuple[str, ...] = ()
     numerals: Numerals | None = None
     missing: tuple[str, ...] | None = None
-    """The words for missing values, where they are not the usual ones."""
+    """The words for missing values, if they are not the default ones."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Dataset:
     target: Floats
     """``[rows]``: the raw value, or the label's position."""
     format: TableFormat | None = None
-    """How the file is written, as far as a part of it may not show."""
+    """The format of the CSV file, as far as it cannot be detected from a few of its rows."""
 
 
 def table_of_rows(
@@ -111,7 +112,7 @@ def table_of_rows(
     columns: Sequence[str],
     missing: Sequence[str] = MISSING,
 ) -> Table:
-    """The table that a recipe writes out.
+    """Return the table that a recipe contains.
 
     Raises:
         DataError: a row has more or fewer cells than there are columns.
@@ -119,40 +120,40 @@ def table_of_rows(
     for number, row in enumerate(rows, start=1):
         if len(row) != len(columns):
             raise DataError(f"data.rows: row {number} has {len(row)} cells, not {len(columns)}.")
-    cells = [[_written(cell) for cell in row] for row in rows]
+    cells = [[_format_cell(cell) for cell in row] for row in rows]
     frame = pl.DataFrame(cells, schema=dict.fromkeys(columns, pl.String), orient="row")
     digest = hashlib.sha256(json.dumps([list(columns), cells]).encode()).hexdigest()
-    table = tidied(frame, missing)
+    table = clean_cells(frame, missing)
     return Table("the rows written in the recipe", table, digest, missing=tuple(missing))
 
 
-def tidied(frame: pl.DataFrame, missing: Sequence[str]) -> pl.DataFrame:
-    """Blanks around cells removed, cells that mean nothing made null."""
+def clean_cells(frame: pl.DataFrame, missing: Sequence[str]) -> pl.DataFrame:
+    """Strip whitespace from all cells, and replace missing values by null."""
     cells = pl.all().str.strip_chars()
     return frame.select(pl.when(cells.is_in(missing)).then(None).otherwise(cells).name.keep())
 
 
 def with_target(table: Table, target: Target) -> Table:
-    """The rows that have a target; classes that the recipe drops are left out.
+    """Return the rows that have a target, without the classes that the recipe drops.
 
     Raises:
-        DataError: no row is left.
+        DataError: no row remains.
     """
     cells = table.column(target.column)
-    keep = cells.is_not_null() & ~cells.fill_null("").is_in(target.missing)
+    usable = cells.is_not_null() & ~cells.fill_null("").is_in(target.missing)
     if target.labels and target.others == "drop":
-        spelt, values = _spelt(cells, target)
-        keep &= spelt.is_in(values)
-    if not keep.any():
+        folded_cells, values = _fold_case(cells, target)
+        usable &= folded_cells.is_in(values)
+    if not usable.any():
         raise DataError(f"{table.name}: no row has a usable value of the target {target.column!r}.")
-    return table.rows(keep)
+    return table.filter(usable)
 
 
 def encode(table: Table, recipe: Recipe, training: Rows) -> Dataset:
-    """The whole table as numbers; what has to be learned for it comes from the training rows.
+    """Encode all rows as numbers; the categories are those of the training rows.
 
     Raises:
-        DataError: a cell does not fit its column.
+        DataError: a cell is invalid for its column.
     """
     columns = learn_columns(table, recipe.features, training)
     features, target = encode_features(table, columns), encode_target(table, recipe.target)
@@ -160,42 +161,45 @@ def encode(table: Table, recipe: Recipe, training: Rows) -> Dataset:
 
 
 def format_of(table: Table) -> TableFormat | None:
-    """What the service must know of a file to read it, or a part of it, as it was read here."""
-    reading = table.reading
-    if reading is None:
+    """Return the properties of the file that the service cannot detect from a few of its rows."""
+    csv_format = table.csv_format
+    if csv_format is None:
         return None
-    found = TableFormat(
-        separator=None if reading.separator in SEPARATORS else reading.separator,
-        quote=None if reading.quote == '"' else reading.quote,
-        encoding=None if reading.encoding.lower().startswith("utf") else reading.encoding,
-        columns=None if reading.header else table.frame.columns,
+    utf = csv_format.encoding.lower().startswith("utf")
+    recorded = TableFormat(
+        separator=None if csv_format.separator in SEPARATORS else csv_format.separator,
+        quote=None if csv_format.quote == '"' else csv_format.quote,
+        encoding=None if utf else csv_format.encoding,
+        columns=None if csv_format.header else table.frame.columns,
     )
-    return None if found == TableFormat() else found
+    return None if recorded == TableFormat() else recorded
 
 
 def encode_target(table: Table, target: Target) -> Floats:
-    """The target of each row, ``[rows]``: its raw value, or its label's position.
+    """Return the target of each row, ``[rows]``: its raw value, or its label's position.
 
     Raises:
-        DataError: a cell is no number, or no value that the recipe knows.
+        DataError: a cell is not a number, or not one of the recipe's values.
     """
     cells = table.column(target.column)
     if not target.labels:
         return _numbers(table, cells, target.affix)
-    spelt, values = _spelt(cells, target)
-    codes = spelt.replace_strict(values, range(len(values)), default=None, return_dtype=pl.Float64)
+    folded_cells, values = _fold_case(cells, target)
+    codes = folded_cells.replace_strict(
+        values, range(len(values)), default=None, return_dtype=pl.Float64
+    )
     if codes.null_count():
         row = int(codes.is_null().arg_true()[0])
         raise DataError(
-            f"{table.place(row)}: the target {target.column!r} is {cells[row]!r}, which "
-            f"is none of {', '.join(values)}. Add it to target.values and target.labels, "
+            f"{table.location(row)}: the target {target.column!r} is {cells[row]!r}, which "
+            f"is not one of {', '.join(values)}. Add it to target.values and target.labels, "
             'or set target.others = "drop".'
         )
     return codes.to_numpy()
 
 
-def _spelt(cells: pl.Series, target: Target) -> tuple[pl.Series, list[str]]:
-    """The cells and the labels' values, in lower case where the case means nothing."""
+def _fold_case(cells: pl.Series, target: Target) -> tuple[pl.Series, list[str]]:
+    """Return the cells and the labels' values, in lower case if the target ignores case."""
     values = target.values or target.labels
     if not target.ignore_case:
         return cells, values
@@ -203,7 +207,13 @@ def _spelt(cells: pl.Series, target: Target) -> tuple[pl.Series, list[str]]:
 
 
 def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> list[Column]:
-    """Each feature with its categories: the recipe's, else the training part's, sorted."""
+    """Return each feature with its categories.
+
+    They are those of the recipe or, if it has none, those of the training set, sorted.
+
+    Raises:
+        DataError: a column of categories has no value.
+    """
     columns = []
     for feature in features:
         words = tuple(feature.categories)
@@ -211,7 +221,7 @@ def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> 
             words = tuple(_cells(table, feature)[training].drop_nulls().unique().sort())
         if feature.type == "category" and not words:
             raise DataError(f"{table.name}: all cells of {feature.name!r} are empty; leave it out.")
-        numerals = None if table.reading is None else table.numerals
+        numerals = None if table.csv_format is None else table.numerals
         columns.append(Column(feature, words, numerals, _missing(table, feature)))
     return columns
 
@@ -222,26 +232,27 @@ def _missing(table: Table, feature: Feature) -> tuple[str, ...] | None:
 
 
 def encode_features(table: Table, columns: Sequence[Column]) -> Float32s:
-    """The graph's input, ``[rows, columns]``: raw units, NaN for missing, category positions.
+    """Encode features as the graph's input, ``[rows, columns]``.
 
-    A word that is none of the categories is `UNSEEN`.
+    Numbers keep their raw unit, categories are positions, and missing values are NaN.
+    Unknown categories are `UNSEEN`.
 
     Raises:
-        DataError: a cell does not fit its column's type, or is missing where it may not be.
+        DataError: a cell is invalid for its column, or a required one is missing.
     """
     encoded = np.empty((table.frame.height, len(columns)), dtype=np.float32)
     for k, column in enumerate(columns):
-        encoded[:, k] = _encoded(table, column)
+        encoded[:, k] = _encode_column(table, column)
     return encoded
 
 
-def _encoded(table: Table, column: Column) -> Floats:
+def _encode_column(table: Table, column: Column) -> Floats:
     feature = column.feature
     cells = _cells(table, feature)
     if cells.null_count() and not feature.optional:
         row = int(cells.is_null().arg_true()[0])
         raise DataError(
-            f"{table.place(row)}: {feature.name!r} is empty ({cells.null_count()} rows "
+            f"{table.location(row)}: {feature.name!r} is empty ({cells.null_count()} rows "
             "have no value); set optional = true for this feature, or fill the cells."
         )
     if feature.type == "category":
@@ -267,8 +278,8 @@ def _cells(table: Table, feature: Feature) -> pl.Series:
 
 def _numbers(table: Table, cells: pl.Series, affix: str | None) -> Floats:
     numbers = as_numbers(cells, table.numerals, affix)
-    wanted = f"a number that 32 bits hold ({_marks(table.numerals)})"
-    _refuse_strays(table, cells, numbers, f"{wanted}; correct the cell or leave it empty")
+    expected = f"a number in the range of float32 ({_marks(table.numerals)})"
+    _reject_invalid(table, cells, numbers, f"{expected}; correct the cell or leave it empty")
     return _nan_where_null(numbers, cells)
 
 
@@ -283,17 +294,17 @@ def _booleans(table: Table, cells: pl.Series) -> Floats:
         default=None,
         return_dtype=pl.Float64,
     )
-    _refuse_strays(table, cells, truths, "true or false (also yes, no, 1, 0)")
+    _reject_invalid(table, cells, truths, "true or false (also yes, no, 1, 0)")
     return _nan_where_null(truths, cells)
 
 
-def _refuse_strays(table: Table, cells: pl.Series, encoded: pl.Series, wanted: str) -> None:
-    strays = (encoded.is_null() & cells.is_not_null()).arg_true()
-    if len(strays):
-        row = int(strays[0])
-        more = f" ({len(strays)} such cells)" if len(strays) > 1 else ""
+def _reject_invalid(table: Table, cells: pl.Series, encoded: pl.Series, expected: str) -> None:
+    invalid = (encoded.is_null() & cells.is_not_null()).arg_true()
+    if len(invalid):
+        row = int(invalid[0])
+        more = f" ({len(invalid)} such cells)" if len(invalid) > 1 else ""
         raise DataError(
-            f"{table.place(row)}, column {cells.name!r}: {cells[row]!r} is not {wanted}{more}."
+            f"{table.location(row)}, column {cells.name!r}: {cells[row]!r} is not {expected}{more}."
         )
 
 
@@ -302,7 +313,7 @@ def _nan_where_null(encoded: pl.Series, cells: pl.Series) -> Floats:
     return np.where(cells.is_null().to_numpy(), np.nan, numbers)
 
 
-def _written(cell: float | str) -> str:
+def _format_cell(cell: float | str) -> str:
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     return str(cell)

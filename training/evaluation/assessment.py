@@ -91,7 +91,7 @@ def cross_validate(recipe: Recipe, table: Table, target: Floats) -> Assessment:
 def out_of_fold(
     recipe: Recipe, table: Table, target: Floats, rows: Rows, count: int
 ) -> tuple[Float32s, BaselinePredictions]:
-    """Out-of-fold predictions: each row is predicted by a model fitted to the other folds.
+    """Predict each row by a model that was fitted to the other folds.
 
     Args:
         recipe: fitted once per fold, preprocessing included.
@@ -121,7 +121,7 @@ def out_of_fold(
 def permutation_importance(
     recipe: Recipe, data: Dataset, fitted: FittedModel, rows: Rows
 ) -> tuple[str, dict[str, float]]:
-    """How much the error rises when the cells of one column are shuffled.
+    """Measure how much the error rises when the cells of one column are shuffled.
 
     Breiman, "Random Forests" (2001), section 10.
 

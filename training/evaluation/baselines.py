@@ -68,22 +68,22 @@ class Trial:
         return np.sort(np.concatenate([self.parts.training, self.parts.validation]))
 
     def predictions(self, rows: npt.NDArray[np.intp] | None = None) -> Float32s:
-        """The predictions of the published graph for some of the rows, or for all."""
+        """Return the predictions of the published graph for some of the rows, or for all."""
         features = self.data.features if rows is None else self.data.features[rows]
         return self.model.graph.predict(features)
 
     def predict_one(self, *row: float) -> float:
-        """The prediction of the published graph for one row."""
+        """Return the prediction of the published graph for one row."""
         return float(self.model.graph.predict(np.array([row], dtype=np.float32))[0, 0])
 
     def metric(self, name: str) -> float:
-        """A metric of the manifest."""
+        """Return a metric of the manifest."""
         evaluation = self.model.manifest.evaluation
         return evaluation.metrics[name] if evaluation else float("nan")
 
 
 def trial_of(model: Published, models: Path, folders: Folders) -> Trial:
-    """The model with its table, split as in its recipe."""
+    """Load the table of a model, and split it as its recipe does."""
     recipe = model.recipe
     table = with_target(load(recipe.data, folders), recipe.target)
     target = encode_target(table, recipe.target)
@@ -168,7 +168,7 @@ def _king_county(trial: Trial) -> Iterator[Check]:
 
 
 def _covered(trial: Trial) -> Iterator[Check]:
-    """The coverage of the 90 % intervals on the test set."""
+    """Check the coverage of the 90 % intervals on the test set."""
     output = trial.model.manifest.output
     interval = output.interval if isinstance(output, ValueOutput) else None
     if interval is None:
@@ -187,7 +187,7 @@ def _covered(trial: Trial) -> Iterator[Check]:
 
 
 def _boosted(trial: Trial, target: Floats) -> Floats:
-    """Histogram gradient boosting with its defaults, fitted on every row outside the test set."""
+    """Fit histogram gradient boosting with its defaults to all rows outside the test set."""
     x, rows = trial.data.features, trial.learned_from
     boosting = HistGradientBoostingRegressor(random_state=0).fit(x[rows], target[rows])
     return np.asarray(boosting.predict(x[trial.parts.test]))
@@ -249,7 +249,7 @@ def _fruit(trial: Trial) -> Iterator[Check]:
 
 
 def _columns(trial: Trial) -> Pipeline:
-    """Standard scikit-learn preprocessing of the same columns."""
+    """Return standard scikit-learn preprocessing of the same columns."""
     words = [k for k, c in enumerate(trial.data.columns) if c.feature.type == "category"]
     numbers = [k for k in range(len(trial.data.columns)) if k not in words]
     filled = SimpleImputer(strategy="median", add_indicator=True)
@@ -304,7 +304,7 @@ BARS = {
 
 
 def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
-    """The claims of a published model of images.
+    """Check the claims about a published image model.
 
     Raises:
         TrainingError: its images cannot be had.
@@ -356,7 +356,7 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
 
 
 def image_bundle(models: Path, name: str) -> Bundle | None:
-    """The newest version of a model, where it takes images.
+    """Return the newest version of a model if it is an image model.
 
     Raises:
         BundleError: it breaks the contract.

@@ -41,7 +41,7 @@ def interval_of(  # noqa: PLR0913 - it takes all that a run has
     model: FittedModel,
     assessment: Assessment,
 ) -> Interval | None:
-    """The model's intervals, measured on the test set; None if there are too few rows.
+    """Fit the model's intervals, and measure them on the test set; None if there are too few rows.
 
     With `split.interval_folds` they come from out-of-fold predictions for the rows outside the test
     set; otherwise from cross-validation or from the validation set.
@@ -59,7 +59,7 @@ def interval_of(  # noqa: PLR0913 - it takes all that a run has
 
 
 def fit_interval(seen: Seen, scale: Literal["value", "log1p"]) -> Interval | None:
-    """Margins for each bin of values, and for each level that the number of rows supports.
+    """Fit the margins for each bin of values, and for each level with enough rows.
 
     Of n errors the margin is the ceil((n + 1) * level)-th smallest; without one, the level is
     left out (split conformal prediction: Lei et al., "Distribution-Free Predictive Inference for
@@ -85,7 +85,7 @@ def fit_interval(seen: Seen, scale: Literal["value", "log1p"]) -> Interval | Non
 
 
 def bounds(interval: Interval, level: IntervalLevel, value: Floats) -> tuple[Floats, Floats]:
-    """Lower and upper end of each interval, as the bundle defines them.
+    """Return the lower and upper bound of each interval, as the bundle defines them.
 
     Args:
         interval: whose `level` is one of.
@@ -99,7 +99,7 @@ def bounds(interval: Interval, level: IntervalLevel, value: Floats) -> tuple[Flo
 
 
 def measured(interval: Interval, value: Floats, target: Floats) -> Interval:
-    """The interval with the coverage and mean width of each level on other rows.
+    """Measure the coverage and mean width of each level on other rows.
 
     Args:
         interval: as it was fitted.
@@ -144,7 +144,7 @@ def _values(predictions: Float32s) -> Floats:
 
 
 def _edges(value: Floats) -> list[float]:
-    """Edges of bins with equal numbers of rows."""
+    """Return the edges of bins with equal numbers of rows."""
     bins = min(max(len(value) // _ROWS_OF_A_BIN, 1), _MAX_BINS)
     edges = [round_number(edge) for edge in np.quantile(value, np.arange(1, bins) / bins)]
     edges = sorted(set(edges))

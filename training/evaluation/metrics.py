@@ -25,7 +25,7 @@ _DIGITS = 7
 def measure(
     card: Card, target: Floats, predictions: Float32s, threshold: float
 ) -> dict[str, float]:
-    """The task's metrics.
+    """Compute the task's metrics.
 
     Args:
         card: names the labels.
@@ -40,7 +40,7 @@ def measure(
 
 
 def baseline_predictions(card: Card, training: Floats, rows: int) -> tuple[str, Float32s]:
-    """Name and predictions of a baseline that only knows the target of the training set."""
+    """Return the name and predictions of a baseline that only knows the training target."""
     if card.task == "regression":
         return "the training mean", np.full((rows, 1), training.mean(), dtype=np.float32)
     counts = np.bincount(training.astype(int), minlength=len(card.target.labels))
@@ -50,7 +50,7 @@ def baseline_predictions(card: Card, training: Floats, rows: int) -> tuple[str, 
 
 
 def regression_metrics(target: Floats, value: Floats) -> dict[str, float]:
-    """Errors in the target's unit (SSE, MSE in its square), and R² where the target varies."""
+    """Compute errors in the target's unit (SSE, MSE in its square), and R² if the target varies."""
     found = {
         "rmse": metrics.root_mean_squared_error(target, value),
         "mae": metrics.mean_absolute_error(target, value),
@@ -65,7 +65,7 @@ def regression_metrics(target: Floats, value: Floats) -> dict[str, float]:
 def class_metrics(
     target: Ints, shares: Floats, predicted: Ints, labels: Sequence[str]
 ) -> dict[str, float]:
-    """Metrics of the predicted labels and of the probabilities, then each label's own.
+    """Compute the metrics of predicted labels and probabilities, and those of each label.
 
     Recall is the true positive rate, specificity the true negative rate of one label against the
     others. Areas under curves are given where every label occurs.
@@ -95,7 +95,7 @@ def class_metrics(
 
 
 def calibration_error(right: npt.NDArray[np.bool_], confidence: Floats) -> float:
-    """The expected calibration error over ten bins of confidence.
+    """Compute the expected calibration error over ten bins of confidence.
 
     Bins are weighted by their rows (Guo et al., "On Calibration of Modern Neural Networks", 2017).
     """
@@ -154,10 +154,10 @@ def _areas(target: Ints, shares: Floats) -> dict[str, float]:
 
 
 def rounded(metrics: dict[str, float]) -> dict[str, float]:
-    """Metrics with seven significant digits, the precision of float32."""
+    """Round metrics to seven significant digits, the precision of float32."""
     return {name: round_number(number) for name, number in metrics.items()}
 
 
 def round_number(number: float) -> float:
-    """The number with the significant digits that a manifest records."""
+    """Round a number to the significant digits that a manifest records."""
     return float(f"{number:.{_DIGITS}g}")

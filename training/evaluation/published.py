@@ -1,4 +1,4 @@
-"""Published models, read back: what they are, what they answer, how good they are elsewhere."""
+"""Read published models, and measure them on other rows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ class Published:
 
     @property
     def threshold(self) -> float:
-        """Of two labels the second is answered from this probability on."""
+        """Of two labels, the second is predicted at or above this probability."""
         output = self.manifest.output
         if isinstance(output, ClassesOutput) and output.threshold is not None:
             return output.threshold
@@ -38,9 +38,9 @@ class Published:
 
     @property
     def columns(self) -> list[Column]:
-        """The recipe's features with the categories that the graph knows."""
-        taken = self.manifest.input
-        features = taken.features if isinstance(taken, FeaturesInput) else []
+        """The features of the recipe with the categories of the graph."""
+        described = self.manifest.input
+        features = described.features if isinstance(described, FeaturesInput) else []
         words = {
             feature.name: tuple(feature.categories)
             for feature in features
@@ -50,11 +50,15 @@ class Published:
 
 
 def open_model(models: Path, name: str) -> Published:
-    """Read `name/version`, or of `name` the version that serves, with every check of the contract.
+    """Read a model, and check its bundle.
+
+    Args:
+        models: folder of published models.
+        name: ``name/version``, or ``name`` for the version that serves.
 
     Raises:
-        DataError: it was not trained from a recipe.
-        BundleError: there is no such model or version, or it breaks the contract.
+        DataError: it was not trained from a recipe for tables.
+        BundleError: there is no such model or version, or its bundle is invalid.
     """
     model, _, requested = name.partition("/")
     newest = versions_of(models, model)[-1]
@@ -66,35 +70,35 @@ def open_model(models: Path, name: str) -> Published:
     bundle = read_bundle(models / model / str(version))
     if bundle.manifest.provenance is None:
         raise DataError(
-            f"{name} was imported, so how a table's cells become its columns is not "
-            "known. Import it again with --csv and --target to measure it."
+            f"{name} was imported and has no recipe, so it cannot read a table. "
+            "Import it again with --csv and --target to measure it."
         )
     if not isinstance(bundle.manifest.input, FeaturesInput):
-        raise DataError(f"{name} takes pictures; a CSV file holds rows of a table.")
+        raise DataError(f"{name} is a model of images; a CSV file cannot be used to measure it.")
     recipe = parse_recipe(bundle.manifest.provenance.recipe, f"in the manifest of {name}")
     return Published(bundle.manifest, version, recipe, Graph(bundle.model))
 
 
 def measure_on(model: Published, path: Path) -> tuple[int, dict[str, float]]:
-    """Measure a model on a CSV file with the columns of its training table.
+    """Measure a model on a CSV file with its columns and its target.
 
     Returns:
         The number of rows that have a target, and the task's metrics on them.
 
     Raises:
-        DataError: the file cannot be read, or a column or cell does not fit.
+        DataError: the file cannot be read, a column is missing, or a cell is invalid.
     """
     data = model.recipe.data
-    table = with_target(read_csv(path, layout_of(data), _names(data)), model.recipe.target)
+    table = with_target(read_csv(path, layout_of(data), _column_names(data)), model.recipe.target)
     rows = Dataset(
         model.columns,
         encode_features(table, model.columns),
         encode_target(table, model.recipe.target),
     )
-    answers = model.graph.predict(rows.features)
-    return len(rows.target), measure(model.recipe, rows.target, answers, model.threshold)
+    predictions = model.graph.predict(rows.features)
+    return len(rows.target), measure(model.recipe, rows.target, predictions, model.threshold)
 
 
-def _names(data: Data) -> list[str] | None:
+def _column_names(data: Data) -> list[str] | None:
     named = SOURCES[data.source].columns if data.source in SOURCES else ()
     return data.columns or list(named) or None

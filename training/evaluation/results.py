@@ -12,7 +12,7 @@ from training.evaluation.published import open_model
 
 
 def results_page(models: Path, folders: Folders, also: Path | None = None) -> str:
-    """The page in Markdown.
+    """Compare all published models, and return the page in Markdown.
 
     Args:
         models: the published models.

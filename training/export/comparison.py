@@ -1,4 +1,4 @@
-"""Whether a new version is clearly worse than the one that serves, on the same test rows."""
+"""Decide whether a new version is clearly worse than the one that serves, on the same test rows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,14 @@ from training.model.thresholds import class_probabilities, predicted_labels
 from training.onnx_files import Array, Graph
 
 _STANDARD_ERRORS = 2.5
-"""A mean difference beyond so many standard errors is not noise: one in 160 is, by chance."""
-_LEAST_SHARE = 0.01
-"""And it must be so large a share of the serving version's loss to be worth reporting."""
-_LEAST_SPREAD = 1e-6
-"""And of the target's spread, below which the figures are rounding errors of float32."""
-_FEWEST_ROWS = 5
+"""A mean difference of more standard errors is significant (by chance, one in 160 is)."""
+_MIN_SHARE = 0.01
+"""The minimum difference, as a share of the serving version's loss."""
+_MIN_DEVIATION = 1e-6
+"""The minimum difference, as a share of the target's deviation: less is rounding of float32."""
+_MIN_ROWS = 5
 _SMALLEST_PROBABILITY = 1e-15
-_AT_ONCE = 256
+_BATCH_SIZE = 256
 _HALF = 0.5
 
 
@@ -32,11 +32,11 @@ class Comparison:
     """The new version compared with the version that serves."""
 
     version: int
-    """The one that serves."""
+    """The version that serves."""
     worse: bool
-    """Whether the new one is worse by more than the noise of the test set."""
-    finding: str
-    """A sentence that says what was compared, or why nothing was."""
+    """Whether the new version is clearly worse."""
+    summary: str
+    """A sentence with the compared metrics, or the reason why nothing was compared."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class Measured:
 def compare_tables(
     models: Path, manifest: Manifest, table: Table, rows: Rows, measured: Measured
 ) -> Comparison | None:
-    """Compare on rows of a table; None where no version serves.
+    """Compare on rows of a table; None if no version serves.
 
     Args:
         models: folder of published models.
         manifest: of the new version.
         table: all rows.
-        rows: the measured ones.
+        rows: the test rows.
         measured: their target and predictions.
     """
     serving = _serving(models, manifest)
@@ -72,35 +72,35 @@ def compare_tables(
             features = encode_features(table, published.columns)[rows]
             predictions = published.graph.predict(features)
         except (TrainingError, BundleError):
-            predictions = None  # its columns are others: the recorded figures are compared
+            predictions = None  # it has other columns, so the recorded metrics are compared
     return _compared(manifest, serving, measured, predictions)
 
 
 def compare_images(
     models: Path, manifest: Manifest, pixels: Array, measured: Measured
 ) -> Comparison | None:
-    """Compare on test images, ``[images, height, width, channels]``; None where none serves."""
+    """Compare on test images, ``[images, height, width, channels]``; None if no version serves."""
     serving = _serving(models, manifest)
     if serving is None:
         return None
     predictions = None
     if serving.manifest.input == manifest.input:
         graph = Graph(serving.model)
-        starts = range(0, len(pixels), _AT_ONCE)
-        parts = [graph.predict(pixels[start : start + _AT_ONCE]) for start in starts]
+        starts = range(0, len(pixels), _BATCH_SIZE)
+        parts = [graph.predict(pixels[start : start + _BATCH_SIZE]) for start in starts]
         predictions = np.concatenate(parts)
     return _compared(manifest, serving, measured, predictions)
 
 
 def _serving(models: Path, manifest: Manifest) -> Bundle | None:
-    """The bundle that serves; none where nothing can be compared with it."""
+    """Return the bundle that serves; None if nothing can be compared with it."""
     version = serving_version(models, manifest.name)
     if version is None:
         return None
     try:
         return read_bundle(models / manifest.name / str(version))
     except BundleError:
-        return None  # a bare graph, which says nothing of what it predicts
+        return None  # a bare graph has no manifest
 
 
 def _compared(
@@ -111,7 +111,7 @@ def _compared(
         return _not_compared(version, "the recipe measures nothing")
     if not _same_prediction(manifest, serving.manifest):
         return _not_compared(version, "it predicts something else")
-    if len(measured.target) < _FEWEST_ROWS:
+    if len(measured.target) < _MIN_ROWS:
         return _not_compared(version, f"{len(measured.target)} test rows are too few")
     if predictions is None:
         return _by_records(version, manifest, serving.manifest, measured)
@@ -128,7 +128,7 @@ def _same_prediction(manifest: Manifest, serving: Manifest) -> bool:
 def _by_rows(
     version: int, manifest: Manifest, serving: Manifest, measured: Measured, theirs: Float32s
 ) -> Comparison:
-    """The difference of both versions' losses, row by row, so that hard rows cancel out."""
+    """Compare both versions' losses row by row, so that difficult rows cancel out."""
     target, ours = measured.target, measured.predictions
     new, old = (_losses(manifest, target, predictions) for predictions in (ours, theirs))
     difference = new - old
@@ -146,8 +146,8 @@ def _by_rows(
         )
     else:
         squares = [np.square(target - predictions[:, 0]).mean() for predictions in (ours, theirs)]
-        # Of a skewed target one version may have the lower mean error and the other the lower
-        # squared error; that is another model, not a worse one.
+        # With a skewed target one version may have the lower absolute error and the other the
+        # lower squared error; then neither is worse.
         worse = worse and squares[0] > squares[1]
         figures = f"mean absolute error {new.mean():.4g} instead of {old.mean():.4g}"
     caveat = _caveat(manifest, serving) if worse else ""
@@ -157,7 +157,7 @@ def _by_rows(
 def _by_records(
     version: int, manifest: Manifest, serving: Manifest, measured: Measured
 ) -> Comparison:
-    """What both versions' evaluations recorded: of other rows, so the noise of both counts."""
+    """Compare the metrics that both evaluations recorded, with the noise of both."""
     classes = isinstance(manifest.output, ClassesOutput)
     metric, title = ("log_loss", "log loss") if classes else ("mae", "mean absolute error")
     theirs = serving.evaluation
@@ -180,12 +180,12 @@ def _by_records(
 
 def _not_compared(version: int, reason: str) -> Comparison:
     return Comparison(
-        version, worse=False, finding=f"Not compared with version {version}: {reason}."
+        version, worse=False, summary=f"Not compared with version {version}: {reason}."
     )
 
 
 def _losses(manifest: Manifest, target: Floats, predictions: Float32s) -> Floats:
-    """The loss of each row: the absolute error of a value, the Brier score of probabilities."""
+    """Return the loss of each row: the absolute error, or the Brier score of probabilities."""
     if not isinstance(manifest.output, ClassesOutput):
         return np.asarray(np.abs(target - predictions[:, 0].astype(np.float64)))
     shares = class_probabilities(predictions)
@@ -195,7 +195,7 @@ def _losses(manifest: Manifest, target: Floats, predictions: Float32s) -> Floats
 
 def _is_clear(difference: float, error: float, loss: float, target: Floats) -> bool:
     spread = float(np.abs(target - target.mean()).mean())
-    return difference > max(_STANDARD_ERRORS * error, _LEAST_SHARE * loss, _LEAST_SPREAD * spread)
+    return difference > max(_STANDARD_ERRORS * error, _MIN_SHARE * loss, _MIN_DEVIATION * spread)
 
 
 def _threshold(manifest: Manifest) -> float:
@@ -206,7 +206,7 @@ def _threshold(manifest: Manifest) -> float:
 
 
 def _caveat(manifest: Manifest, serving: Manifest) -> str:
-    """Where the serving version may have been fitted to rows that are now test rows."""
+    """Return a warning if the serving version may have been fitted to some of the test rows."""
     ours, theirs = manifest.provenance, serving.provenance
     if ours is None or theirs is None:
         return ""

@@ -23,7 +23,7 @@ Score = Literal["value", "log1p", "log-odds", "hard-sigmoid", "log-probability"]
 def additive_explanation(
     recipe: Recipe, data: Dataset, training: Float32s, predictor: Predictor | Estimator
 ) -> Additive | None:
-    """The score as a sum over the features; None for families whose score is not a sum.
+    """Return the score as a sum over the features; None if it is not a sum.
 
     Args:
         recipe: of the model.
@@ -69,12 +69,12 @@ class Probe:
         self.base = self.scores(self.row[np.newaxis])[0]
 
     def held(self, position: int, cells: Floats) -> Floats:
-        """The cells of a column, clipped as the preprocessing does."""
+        """Return the cells of a column, clipped as the preprocessing does."""
         low, high = self.bounds.get(position, (-np.inf, np.inf))
         return np.minimum(np.maximum(cells, low), high)
 
     def scores(self, rows: Floats) -> Floats:
-        """``[rows, columns]`` in raw units to ``[rows, scores]``."""
+        """Map ``[rows, columns]`` in raw units to ``[rows, scores]``."""
         model = self._predictor
         with torch.no_grad():
             found = model.networks(model.preprocessing(torch.from_numpy(rows)))
@@ -87,7 +87,7 @@ class Probe:
         return scores
 
     def added(self, position: int, values: list[float]) -> Floats:
-        """The change of the scores for each of some values of one column, ``[values, scores]``."""
+        """Return how values of one column change the scores, ``[values, scores]``."""
         rows = np.tile(self.row, (len(values), 1))
         rows[:, position] = values
         return np.asarray(self.scores(rows) - self.base)
@@ -112,7 +112,7 @@ def _number(probe: Probe, position: int, cells: Floats, *, optional: bool) -> Nu
 def _category(
     probe: Probe, position: int, cells: Floats, words: int
 ) -> tuple[CategoryTerm, Floats]:
-    """The term, and the mean contribution of the column."""
+    """Return the term, and the mean contribution of the column."""
     added = probe.added(position, [*map(float, range(words)), UNSEEN, np.nan])
     known = np.where(np.isnan(cells), words + 1, np.where(cells == UNSEEN, words, cells))
     centre = added[known.astype(int)].mean(axis=0)

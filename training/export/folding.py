@@ -21,7 +21,7 @@ _WHITE = 255
 
 
 def folded(predictor: Predictor) -> Predictor:
-    """The same predictor, with its scaler folded into the first layer of each network.
+    """Fold the scaler of a predictor into the first layer of each network.
 
     Returns the predictor itself if there is no scaler, if a linear layer does not directly follow
     it, or if the offset of a column is so large that predictions would lose precision.
@@ -42,7 +42,7 @@ def folded(predictor: Predictor) -> Predictor:
 
 
 def _is_near(step: nn.Module) -> bool:
-    """Whether it is a scaler whose offsets are small relative to their scales."""
+    """Return whether it is a scaler whose offsets are small relative to their scales."""
     return isinstance(step, Scaler) and bool(
         (step.offset.abs() <= MAX_OFFSET_RATIO * step.scale.abs()).all()
     )
@@ -71,7 +71,7 @@ class Unscaled(Pixels):
         super().__init__(torch.zeros(channels), torch.full((channels,), 1 / _WHITE))
 
     def forward(self, image: Tensor) -> Tensor:
-        """``[batch, height, width, channels]``, uint8, to ``[batch, channels, height, width]``."""
+        """Map ``[batch, height, width, channels]`` to ``[batch, channels, height, width]``."""
         _, height, width, channels = image.shape
         if channels == 1:  # without a transpose
             return image.reshape(-1, 1, height, width).float()
@@ -79,7 +79,7 @@ class Unscaled(Pixels):
 
 
 def folded_classifier(classifier: Classifier) -> Classifier:
-    """The same classifier, with pixel scaling folded into its first layer if possible.
+    """Fold the pixel scaling of a classifier into its first layer if possible.
 
     A convolution with padding adds zeros to the scaled pixels, which weights cannot express.
     """
@@ -93,7 +93,7 @@ def folded_classifier(classifier: Classifier) -> Classifier:
 
 
 def _pixels_near_zero(pixels: Pixels) -> bool:
-    """Whether the means are small relative to the deviations."""
+    """Return whether the means are small relative to the deviations."""
     return bool((pixels.mean.abs() <= MAX_OFFSET_RATIO * pixels.deviation).all())
 
 

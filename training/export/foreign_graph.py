@@ -85,7 +85,7 @@ class ForeignGraph:
         return bytes(self.model.SerializeToString())
 
     def run(self, features: Float32s, columns: Sequence[Feature]) -> dict[str, Array]:
-        """Every output by name, for rows as a bundle encodes them, ``[rows, columns]``.
+        """Run the graph on rows as a bundle encodes them, ``[rows, columns]``; return every output.
 
         Raises:
             ImportRejected: ONNX Runtime cannot run the graph on these rows.
@@ -147,7 +147,7 @@ def _remove_maps(model: onnx.ModelProto) -> None:
 
 
 def _classes(model: onnx.ModelProto) -> list[str] | list[int] | None:
-    """The classes in the order of their probabilities, if a node lists them."""
+    """Return the classes in the order of their probabilities, if a node lists them."""
     nodes = sorted(model.graph.node, key=lambda node: node.op_type != "ZipMap")
     for node in nodes:
         for attribute in node.attribute:
@@ -179,7 +179,7 @@ class OutputMapping:
         return "The model returns only a label, so its probabilities are 1 and 0."
 
     def of(self, outputs: Mapping[str, Array]) -> Float32s:
-        """The prediction of the bundle, ``[rows, width]``, from the outputs of the graph."""
+        """Return the prediction of the bundle, ``[rows, width]``, from the outputs of the graph."""
         found = outputs[self.output]
         if self.form == "label":
             found = found.reshape(-1, 1) == np.array(self.classes, dtype=found.dtype)

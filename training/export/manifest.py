@@ -33,7 +33,7 @@ _LIBRARIES = ("torch", "onnx", "onnxscript", "numpy", "scikit-learn", "skl2onnx"
 
 
 def input_of(data: Dataset, training: Float32s) -> FeaturesInput:
-    """The features with their ranges and training statistics."""
+    """Describe the features with their ranges and training statistics."""
     return FeaturesInput(
         kind="features",
         features=[
@@ -51,7 +51,7 @@ def output_of(
     unsure_below: float | None = None,
     interval: Interval | None = None,
 ) -> ValueOutput | ClassesOutput:
-    """The output: a value with its unit, or labels, with intervals or thresholds."""
+    """Describe the output: a value with its unit, or labels, with intervals or thresholds."""
     target = card.target
     name = target.name or target.column
     if card.task == "regression":
@@ -75,7 +75,7 @@ def output_of(
 def scaler_of(
     recipe: Recipe, data: Dataset, predictor: Predictor | Estimator
 ) -> contract.Scaler | None:
-    """The fitted scaler as plain numbers, if there is one."""
+    """Return the fitted scaler as plain numbers, if there is one."""
     if isinstance(predictor, Estimator):
         return None
     preprocessing = predictor.preprocessing
@@ -94,7 +94,7 @@ def scaler_of(
 def provenance_of(
     recipe: Recipe, table: Table, rows: int, parts: RowSplit, started: float
 ) -> contract.Provenance:
-    """The provenance of a table model; `started` is `time.perf_counter()` at the start."""
+    """Return the provenance of a table model; `started` is `time.perf_counter()` at the start."""
     sizes = contract.SplitSizes(
         training=len(parts.training), validation=len(parts.validation), test=len(parts.test)
     )
@@ -105,7 +105,7 @@ def provenance_of(
 def provenance(
     recipe: Seeded, origin: contract.DataOrigin, sizes: contract.SplitSizes, started: float
 ) -> contract.Provenance:
-    """The provenance of any model; `started` is `time.perf_counter()` at the start."""
+    """Return the provenance of any model; `started` is `time.perf_counter()` at the start."""
     return contract.Provenance(
         recipe=recipe.model_dump(mode="json", exclude_defaults=True),
         seed=recipe.seed,
@@ -119,7 +119,7 @@ def provenance(
 
 
 def _portable(recipe: Recipe) -> Recipe:
-    """The recipe without the local path of the CSV file."""
+    """Return the recipe without the local path of the CSV file."""
     if recipe.data.file is None:
         return recipe
     data = recipe.data.model_copy(update={"file": Path(recipe.data.file).name})
@@ -211,7 +211,7 @@ def _versions() -> dict[str, str]:
 
 
 def _runtime_version(distributions: Sequence[str]) -> dict[str, str]:
-    """The version of the installed ONNX Runtime package, CPU or GPU."""
+    """Return the version of the installed ONNX Runtime package, CPU or GPU."""
     for name in distributions:
         try:
             return {"onnxruntime": importlib.metadata.version(name)}
@@ -221,7 +221,7 @@ def _runtime_version(distributions: Sequence[str]) -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The commit of the training code, with ``-dirty`` after local changes."""
+    """Return the commit of the training code, with ``-dirty`` after local changes."""
     commit = _git("rev-parse", "HEAD")
     return f"{commit}-dirty" if commit and _git("status", "--porcelain", "--", ".") else commit
 

@@ -43,11 +43,11 @@ class ReferenceModel(Protocol):
         """The name of the model or its library, for messages."""
 
     def predict(self, rows: Array) -> Float32s:
-        """Rows in raw units, or images as uint8, to predictions ``[rows, outputs]``."""
+        """Map rows in raw units, or images as uint8, to predictions ``[rows, outputs]``."""
 
 
 def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes:
-    """The predictor as ONNX: input ``features``, one output, any batch size.
+    """Export the predictor as ONNX: input ``features``, one output, any batch size.
 
     The bytes only depend on the weights; paths and times are removed.
     """
@@ -67,7 +67,7 @@ def _estimator_graph(estimator: Estimator, output: str) -> bytes:
 
 
 def to_graph(module: nn.Module, probe: torch.Tensor, taken: str, given: str) -> bytes:
-    """A module as ONNX, for any batch size.
+    """Export a module as ONNX, for any batch size.
 
     Args:
         module: fitted and in evaluation mode.
@@ -115,7 +115,7 @@ def verify(model: bytes, predictor: ReferenceModel, rows: Array) -> None:
 def example_rows(
     predictor: ReferenceModel, rows: Array, output: str, taken: str = INPUT_NAME
 ) -> Examples:
-    """The first rows with their predictions, which the self-test of the service replays."""
+    """Return the first rows with their predictions, which the self-test of the service replays."""
     size = int(np.prod(rows.shape[1:]))
     chosen = rows[: min(_EXAMPLE_ROWS, max(_MAX_EXAMPLE_VALUES // size, 2))]
     return Examples(
@@ -142,7 +142,7 @@ def _compare(found: Float32s, expected: Float32s, size: int, source: str) -> Non
 
 
 def _absolute(predictions: Float32s) -> float:
-    """The absolute tolerance, in proportion to the size of the predictions."""
+    """Return the absolute tolerance, in proportion to the size of the predictions."""
     return _ABSOLUTE * max(1.0, float(np.abs(predictions).mean()))
 
 

@@ -23,16 +23,16 @@ class Publication:
     serving: int | None
     """The version that serves now."""
     comparison: Comparison | None = None
-    """With the version that served before, where there was one."""
+    """With the version that served before, if there was one."""
 
     @property
     def version(self) -> int:
-        """Its number."""
+        """The number of the new version."""
         return int(self.folder.name)
 
     @property
     def serves(self) -> bool:
-        """Whether it is the one that serves."""
+        """Whether the new version serves."""
         return self.serving == self.version
 
 
@@ -40,8 +40,8 @@ def check_folder(models: Path, name: str) -> None:
     """Check that versions of a model can be written below `models`; nothing is created yet.
 
     Raises:
-        PublishError: a file is in the way, the folder may not be written to, or the policy beside
-            the versions is not valid.
+        PublishError: the path is a file, the folder is not writable, or the policy of the model
+            is invalid.
     """
     home = models / name
     try:
@@ -51,7 +51,7 @@ def check_folder(models: Path, name: str) -> None:
     if not existing.is_dir():
         raise _rejection(home, f"{existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise _rejection(home, f"{existing} may not be written to")
+        raise _rejection(home, f"{existing} is not writable")
     try:
         if home.is_dir():
             has_stable(models, name)
@@ -67,20 +67,20 @@ def publish(
     *,
     force: bool = False,
 ) -> Publication:
-    """Write the next version of the model, whole or not at all, and let it serve.
+    """Write the next version of the model atomically, and let it serve.
 
     A version that the comparison found clearly worse is written and does not serve: the alias
-    ``stable`` keeps requests on the version that serves, from before the new one can be loaded.
+    ``stable`` is set to the serving version before the new one can be loaded.
 
     Args:
         models: folder of published models.
         manifest: of the new version.
         files: its other files by name.
         comparison: with the version that serves.
-        force: serve it whatever the comparison found.
+        force: serve it even if it is clearly worse.
 
     Raises:
-        PublishError: the disk is full, or the folder has become unusable.
+        PublishError: the disk is full, or the folder is not writable.
         BundleError: the policy has become invalid.
     """
     name = manifest.name

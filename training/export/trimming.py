@@ -63,14 +63,14 @@ class _Window(NamedTuple):
     """The padding at the end of each axis."""
 
     def seen(self, predicted: Size) -> Size:
-        """The input size, including padding at the start, for this output size."""
+        """Return the input size, including padding at the start, for this output size."""
         return tuple(
             (count - 1) * stride + reach
             for count, stride, reach in zip(predicted, self.stride, self.reach, strict=True)
         )
 
     def predictions(self, given: Size, after: Size) -> Size:
-        """The output size for this input size and padding at the end."""
+        """Return the output size for this input size and padding at the end."""
         return tuple(
             (before + count + more - reach) // stride + 1
             for before, count, more, reach, stride in zip(
@@ -80,7 +80,7 @@ class _Window(NamedTuple):
 
 
 def _window_of(node: onnx.NodeProto, sizes: Mapping[str, Size]) -> _Window | None:
-    """None for nodes without a window or without explicit padding."""
+    """Return the window of a node; None without a window or explicit padding."""
     if node.op_type not in _WINDOWED or len(node.output) > 1 or node.input[0] not in sizes:
         return None
     said = {found.name: helper.get_attribute_value(found) for found in node.attribute}
@@ -101,7 +101,7 @@ def _window_of(node: onnx.NodeProto, sizes: Mapping[str, Size]) -> _Window | Non
 
 
 def _sizes(model: onnx.ModelProto) -> dict[str, Size]:
-    """Sizes of all tensors whose axes are known."""
+    """Return sizes of all tensors whose axes are known."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     found: dict[str, Size] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
@@ -112,7 +112,7 @@ def _sizes(model: onnx.ModelProto) -> dict[str, Size]:
 
 
 def _wanted(graph: onnx.GraphProto, sizes: Mapping[str, Size]) -> dict[str, Size]:
-    """The leading part of each tensor that the outputs depend on."""
+    """Return the leading part of each tensor that the outputs depend on."""
     wanted = {value.name: sizes[value.name] for value in graph.output if value.name in sizes}
     for node in reversed(graph.node):
         predicted = wanted.get(node.output[0])

@@ -49,7 +49,7 @@ class GraphBuilder:
 def wrap(
     foreign: ForeignGraph, columns: Sequence[Feature], mapping: OutputMapping, output_tensor: str
 ) -> bytes:
-    """The graph with the input ``features`` and one output, for any batch size.
+    """Return the graph with the input ``features`` and one output, for any batch size.
 
     Args:
         foreign: the imported graph.
@@ -107,7 +107,7 @@ def _columns(builder: GraphBuilder, start: int, end: int) -> str:
 
 
 def _word(builder: GraphBuilder, positions: str, words: Sequence[str]) -> str:
-    """The words at these positions; -1, NaN and unknown positions give the empty word."""
+    """Return the words at these positions; -1, NaN and unknown positions give the empty word."""
     return builder.add(
         "LabelEncoder",
         positions,
@@ -155,7 +155,7 @@ def _one_hot(builder: GraphBuilder, found: str, classes: Sequence[str] | Sequenc
 
 
 def _needed(nodes: Sequence[NodeProto], output_tensor: str) -> list[NodeProto]:
-    """The nodes that the output depends on, in order."""
+    """Return the nodes that the output depends on, in order."""
     wanted, retained = {output_tensor}, []
     for node in reversed(nodes):
         if wanted.intersection(node.output):
@@ -165,7 +165,7 @@ def _needed(nodes: Sequence[NodeProto], output_tensor: str) -> list[NodeProto]:
 
 
 def _reads(node: NodeProto) -> set[str]:
-    """Every input of a node, including those used in its subgraphs."""
+    """Return every input of a node, including those used in its subgraphs."""
     inner = [part for attribute in node.attribute for part in (attribute.g, *attribute.graphs)]
     return set(node.input).union(*(_reads(step) for graph in inner for step in graph.node))
 

@@ -21,7 +21,7 @@ _GREY = (0.299, 0.587, 0.114)
 
 
 def augment(images: Tensor, plan: Augmentation, generator: Generator) -> Tensor:
-    """An augmented copy of each image.
+    """Return an augmented copy of each image.
 
     Args:
         images: ``[batch, channels, height, width]``, 0 to 1.
@@ -43,7 +43,7 @@ def augment(images: Tensor, plan: Augmentation, generator: Generator) -> Tensor:
 
 
 def mix(images: Tensor, target: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-    """Each image and target mixed with another one (mixup, Zhang et al., 2018).
+    """Mix each image and target with another one (mixup, Zhang et al., 2018).
 
     Draws from torch's global generator.
 
@@ -63,7 +63,7 @@ def _moves(plan: Augmentation) -> bool:
 
 
 def _positions(images: Tensor, plan: Augmentation, generator: Generator) -> Tensor:
-    """The sampling grid, ``[batch, height, width, 2]`` from -1 to 1."""
+    """Return the sampling grid, ``[batch, height, width, 2]`` from -1 to 1."""
     batch, _, height, width = images.shape
     angle = _spread((batch,), math.radians(plan.rotation), generator)
     shear = torch.tan(_spread((batch,), math.radians(plan.shear), generator))
@@ -87,7 +87,7 @@ def _positions(images: Tensor, plan: Augmentation, generator: Generator) -> Tens
 
 
 def _stroke(images: Tensor, amount: Tensor) -> Tensor:
-    """Makes light lines on a dark background thicker or thinner by up to one pixel."""
+    """Make light lines on a dark background thicker or thinner by up to one pixel."""
     grown = functional.max_pool2d(images, 3, 1, 1)
     shrunk = -functional.max_pool2d(-images, 3, 1, 1)
     amount = amount.to(images.device)
@@ -131,5 +131,5 @@ def _chance(shape: tuple[int, ...], generator: Generator) -> Tensor:
 
 
 def _spread(shape: tuple[int, ...], most: float, generator: Generator) -> Tensor:
-    """Uniform between ``-most`` and ``most``."""
+    """Draw uniformly between ``-most`` and ``most``."""
     return (_chance(shape, generator) * 2 - 1) * most

@@ -71,7 +71,7 @@ class Checkpoint:
     def begin(
         self, network: nn.Module, averaged: nn.Module, optimizer: Optimizer, schedule: LRScheduler
     ) -> State:
-        """The start of a fit: a new state, or the state of the checkpoint, with all parts loaded.
+        """Start a fit: return a new state, or that of the checkpoint, and load all parts.
 
         Raises:
             DataError: the file belongs to another recipe or other data, or is not a checkpoint.

@@ -34,12 +34,12 @@ class ImageSet:
         return len(self.labels)
 
     def pixels(self, rows: Rows | slice) -> Bytes:
-        """``[rows, height, width, channels]``, a copy."""
+        """Copy the pixels of some rows, ``[rows, height, width, channels]``."""
         positions = np.arange(len(self)) if self.positions is None else self.positions
         return self.store[positions[rows]]
 
     def chosen(self, rows: Rows) -> "ImageSet":
-        """A subset in this order, over the same store."""
+        """Return a subset in this order, over the same store."""
         positions = rows if self.positions is None else self.positions[rows]
         names = [self.names[row] for row in rows]
         return replace(self, target=self.target[rows], names=names, positions=positions)

@@ -104,7 +104,7 @@ def fit(
 
 
 def scores_of(classifier: Classifier, network: nn.Module, images: ImageSet) -> Tensor:
-    """The network's scores for all images in order, ``[images, outputs]``, on the CPU."""
+    """Return the network's scores for all images in order, ``[images, outputs]``, on the CPU."""
     device = classifier.temperature.device
     network.eval()
     parts = []
@@ -116,14 +116,14 @@ def scores_of(classifier: Classifier, network: nn.Module, images: ImageSet) -> T
 
 
 def best_device() -> torch.device:
-    """The GPU, if there is one."""
+    """Return the GPU, if there is one."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _watch(
     classifier: Classifier, retained: nn.Module, validation: ImageSet
 ) -> tuple[float, float]:
-    """Cross-entropy and error rate on the validation set."""
+    """Compute cross-entropy and error rate on the validation set."""
     scores = scores_of(classifier, retained, validation)
     target = torch.from_numpy(validation.target)
     if scores.shape[1] == 1:
@@ -136,7 +136,7 @@ def _watch(
 
 
 def _loss(scores: Tensor, wanted: Tensor, smoothing: float) -> Tensor:
-    """Cross-entropy with soft targets, ``[batch, classes]``."""
+    """Compute the cross-entropy with soft targets, ``[batch, classes]``."""
     classes = wanted.shape[1]
     wanted = wanted * (1 - smoothing) + smoothing / classes
     if scores.shape[1] == 1:
@@ -147,7 +147,7 @@ def _loss(scores: Tensor, wanted: Tensor, smoothing: float) -> Tensor:
 def _changed(
     classifier: Classifier, recipe: ImageRecipe, training: ImageSet, batches: int, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Every image once, augmented with the random numbers of this epoch.
+    """Yield every image once, augmented with the random numbers of this epoch.
 
     Yields:
         Normalized pixels, ``[batch, channels, height, width]``, and soft targets,
@@ -174,7 +174,7 @@ def _changed(
 
 
 def _average(keeps: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
-    """An exponential moving average with a smaller momentum in the first steps."""
+    """Create an exponential moving average with a smaller momentum in the first steps."""
 
     @torch.no_grad()
     def update(averages: Tensors, currents: Tensors, count: Tensor | int) -> None:
@@ -210,7 +210,7 @@ class Clock:
         self._started = time.perf_counter()
 
     def after(self, epoch: int) -> str:
-        """The completed epoch, the number of epochs, and the remaining time."""
+        """Describe the completed epoch, the number of epochs, and the remaining time."""
         passed = time.perf_counter() - self._started
         left = passed / (epoch + 1 - self._first) * (self._epochs - epoch - 1)
         unit = f"{left:.0f} s" if left < _MINUTES_FROM else f"{left / 60:.0f} min"

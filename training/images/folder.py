@@ -16,19 +16,19 @@ from service.imaging.preprocess import InvalidImage, read_image
 from training.errors import DataError
 from training.images.dataset import Bytes, ImageSet
 
-LEAST = 10
+MIN_IMAGES = 10
 """The minimum number of images per class; fewer cannot be split."""
 _TRAINING = ("train", "training")
 _VALIDATION = ("validation", "valid", "val")
 _TEST = ("test", "testing")
-_LITTER = ("thumbs.db", "desktop.ini", "__macosx")
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini", "__macosx")
 _MAX_IN_MEMORY = 1 << 30
-_AHEAD = 64
+_CHUNK = 64
 _SHOWN = 5
 
 
 @dataclass(frozen=True)
-class LeftOut:
+class SkippedFile:
     """A skipped file, with the reason."""
 
     file: str
@@ -42,14 +42,14 @@ class FolderParts:
     training: ImageSet
     validation: ImageSet | None
     test: ImageSet | None
-    left_out: list[LeftOut]
+    left_out: list[SkippedFile]
     sha256: str
     """Of all used files, with their paths below the folder."""
 
 
 @dataclass(frozen=True)
-class _Photo:
-    position: str
+class _DecodedFile:
+    path: str
     """The path below the folder."""
     label: int
     digest: str
@@ -99,7 +99,7 @@ def read_folder(folder: Path, labels: Sequence[str], image: ImageInput) -> Folde
 
 
 def _homes(folder: Path) -> dict[str, Path]:
-    """The folder of each set; a single one besides train/ is the test set."""
+    """Return the folder of each set; a single one besides train/ is the test set."""
     below = {path.name.lower(): path for path in _folders(folder)}
     training = next((below[name] for name in _TRAINING if name in below), None)
     if training is None:
@@ -113,7 +113,7 @@ def _homes(folder: Path) -> dict[str, Path]:
 
 
 def _classes(home: Path) -> list[str]:
-    """The names of the class folders.
+    """Return the names of the class folders.
 
     Raises:
         DataError: there are fewer than two.
@@ -133,82 +133,84 @@ def _classes(home: Path) -> list[str]:
 
 
 def _folders(home: Path) -> list[Path]:
-    visible = (path for path in home.iterdir() if path.is_dir() and not _is_litter(path))
+    visible = (path for path in home.iterdir() if path.is_dir() and not _is_system_file(path))
     return sorted(visible, key=lambda path: path.name)
 
 
-def _is_litter(path: Path) -> bool:
-    return path.name.startswith(".") or path.name.lower() in _LITTER
+def _is_system_file(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES
 
 
 def _strays(folder: Path, homes: dict[str, Path], classes: list[str]) -> Iterator[Path]:
-    """Files outside the class folders, and class folders that the training set lacks."""
+    """Yield files outside class folders, and class folders that the training set lacks."""
     for home in {folder, *homes.values()}:
-        yield from sorted(p for p in home.iterdir() if p.is_file() and not _is_litter(p))
+        yield from sorted(p for p in home.iterdir() if p.is_file() and not _is_system_file(p))
     for home in homes.values():
         yield from (path for path in _folders(home) if path.name not in classes)
 
 
-def _stray(path: Path, folder: Path) -> LeftOut:
-    position = path.relative_to(folder).as_posix()
+def _stray(path: Path, folder: Path) -> SkippedFile:
+    relative = path.relative_to(folder).as_posix()
     if path.is_dir():
-        return LeftOut(position, "a class without training images")
-    return LeftOut(position, "not in a class folder")
+        return SkippedFile(relative, "a class without training images")
+    return SkippedFile(relative, "not in a class folder")
 
 
 def _files(home: Path, classes: list[str]) -> list[tuple[Path, int]]:
-    """Every file of a set with its class, sorted by name."""
+    """List every file of a set with its class, sorted by name."""
     return [
         (path, label)
         for label, name in enumerate(classes)
         for path in sorted((home / name).rglob("*"))
-        if path.is_file() and not _is_litter(path)
+        if path.is_file() and not _is_system_file(path)
     ]
 
 
-def _decoded(files: list[tuple[Path, int]], folder: Path, image: ImageInput) -> Iterator[_Photo]:
+def _decoded(
+    files: list[tuple[Path, int]], folder: Path, image: ImageInput
+) -> Iterator[_DecodedFile]:
     read = partial(_read, folder=folder, image=image)
     with ThreadPoolExecutor() as pool:
         # In slices, so that decoded images do not pile up in memory.
-        for start in range(0, len(files), _AHEAD):
-            yield from pool.map(read, files[start : start + _AHEAD])
+        for start in range(0, len(files), _CHUNK):
+            yield from pool.map(read, files[start : start + _CHUNK])
 
 
-def _read(found: tuple[Path, int], folder: Path, image: ImageInput) -> _Photo:
+def _read(found: tuple[Path, int], folder: Path, image: ImageInput) -> _DecodedFile:
     path, label = found
-    position = path.relative_to(folder).as_posix()
+    relative = path.relative_to(folder).as_posix()
     try:
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
-        return _Photo(position, label, digest, read_image(content, image))
+        return _DecodedFile(relative, label, digest, read_image(content, image))
     except OSError as error:
-        return _Photo(position, label, "", reason=f"cannot be read: {error.strerror}")
+        return _DecodedFile(relative, label, "", reason=f"cannot be read: {error.strerror}")
     except InvalidImage as error:
-        return _Photo(position, label, "", reason=str(error))
+        return _DecodedFile(relative, label, "", reason=str(error))
 
 
 def _retained(
-    images: Iterator[_Photo],
+    images: Iterator[_DecodedFile],
     seen: dict[str, str],
-    left_out: list[LeftOut],
+    left_out: list[SkippedFile],
     digest: "hashlib._Hash",
-) -> Iterator[_Photo]:
-    """The usable images, without duplicate files."""
+) -> Iterator[_DecodedFile]:
+    """Yield the usable images, without duplicate files."""
     for photo in images:
         if photo.pixels is None:
-            left_out.append(LeftOut(photo.position, photo.reason))
+            left_out.append(SkippedFile(photo.path, photo.reason))
         elif photo.digest in seen:
-            left_out.append(LeftOut(photo.position, f"the same file as {seen[photo.digest]}"))
+            left_out.append(SkippedFile(photo.path, f"the same file as {seen[photo.digest]}"))
         else:
-            seen[photo.digest] = photo.position
-            digest.update(f"{photo.position} {photo.digest}\n".encode("utf-8", "surrogateescape"))
+            seen[photo.digest] = photo.path
+            digest.update(f"{photo.path} {photo.digest}\n".encode("utf-8", "surrogateescape"))
             yield photo
 
 
 def _set_of(
-    images: Iterator[_Photo], most: int, labels: Sequence[str], image: ImageInput
+    images: Iterator[_DecodedFile], most: int, labels: Sequence[str], image: ImageInput
 ) -> ImageSet:
-    """The images in one array, memory-mapped if it is large."""
+    """Store the images in one array, which is memory-mapped if it is large."""
     shape = (most, image.height, image.width, image.channels)
     if math.prod(shape) > _MAX_IN_MEMORY:
         with TemporaryFile() as file:  # unnamed; the mapping keeps it open
@@ -220,22 +222,22 @@ def _set_of(
     for photo in images:
         if photo.pixels is not None:
             store[len(names)] = photo.pixels
-            names.append(photo.position)
+            names.append(photo.path)
             target.append(photo.label)
     return ImageSet(store[: len(target)], np.array(target, np.int64), names, list(labels))
 
 
-def _require_enough(training: ImageSet, home: Path, left_out: Sequence[LeftOut]) -> None:
+def _require_enough(training: ImageSet, home: Path, left_out: Sequence[SkippedFile]) -> None:
     counts = np.bincount(training.target, minlength=training.classes)
     few = [
         f"{label} has {count}"
         for label, count in zip(training.labels, counts, strict=True)
-        if count < LEAST
+        if count < MIN_IMAGES
     ]
     if few:
         reasons = [f"{one.file}: {one.reason}" for one in left_out[:_SHOWN]]
         also = f" Skipped: {'; '.join(reasons)}." if reasons else ""
         raise DataError(
             f"{home} has too few images to train on: {', '.join(few)}. Each class needs at "
-            f"least {LEAST}, and some hundreds for a useful model.{also}"
+            f"least {MIN_IMAGES}, and some hundreds for a useful model.{also}"
         )

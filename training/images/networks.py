@@ -21,11 +21,11 @@ class Pixels(nn.Module):
         self.register_buffer("deviation", deviation.view(1, -1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """``[batch, height, width, channels]``, uint8, to ``[batch, channels, height, width]``."""
+        """Map ``[batch, height, width, channels]`` to ``[batch, channels, height, width]``."""
         return self.scaled(image.permute(0, 3, 1, 2).float() / 255)
 
     def scaled(self, images: Tensor) -> Tensor:
-        """``[batch, channels, height, width]``, 0 to 1, to the same shape, standardized."""
+        """Map ``[batch, channels, height, width]``, 0 to 1, to the same shape, standardized."""
         return (images - self.mean) / self.deviation
 
 
@@ -42,7 +42,7 @@ class Block(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[batch, width, rows, columns]``, the same shape out."""
+        """Map ``[batch, width, rows, columns]`` to the same shape."""
         passed: Tensor = self.activation(x + self.second(self.first(x)))
         return passed
 
@@ -61,7 +61,7 @@ class Classifier(nn.Module):
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, image: Tensor) -> Tensor:
-        """``[batch, height, width, channels]``, uint8, to ``[batch, classes]``, or ``[batch, 1]``.
+        """Map uint8 ``[batch, height, width, channels]`` to ``[batch, classes]`` or ``[batch, 1]``.
 
         For two classes, the only column is the probability of the second.
         """
@@ -70,7 +70,7 @@ class Classifier(nn.Module):
 
 
 def build(recipe: ImageRecipe, classes: int) -> nn.Module:
-    """An untrained network from normalized pixels to scores.
+    """Return an untrained network from normalized pixels to scores.
 
     Args:
         recipe: with the network section and the image size.

@@ -11,18 +11,21 @@ from pathlib import Path
 import numpy as np
 
 from service.bundle.manifest import ImageInput
-from training.data.sources import Folders, Source, find
+from training.data.sources import GITHUB, Folders, Source, find
 from training.data.split import hold_out
 from training.errors import DataError, DataSetNotFound
 from training.images.dataset import Bytes, ImageSet
-from training.images.folder import LeftOut, read_folder
+from training.images.folder import SkippedFile, read_folder
 from training.recipe.image import ImageData, ImageRecipe
 
-_GITHUB = "https://raw.githubusercontent.com"
-_MNIST = f"{_GITHUB}/fgnt/mnist/HEAD"
-_FASHION = f"{_GITHUB}/zalandoresearch/fashion-mnist/HEAD/data/fashion"
+# The mirror that torchvision uses; it has no commits, so only the sha256 pins the files.
+_MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist"
+# The publisher's own repository.
+_FASHION = (
+    f"{GITHUB}/zalandoresearch/fashion-mnist/949006594cc2f804a93b9155849734564c3545ec/data/fashion"
+)
 
-_DIGESTS = {
+DIGESTS = {
     "mnist": {
         "train-images-idx3": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
         "train-labels-idx1": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
@@ -54,7 +57,7 @@ class LoadedImages:
     training: ImageSet
     validation: ImageSet | None
     test: ImageSet | None
-    left_out: list[LeftOut]
+    left_out: list[SkippedFile]
 
     @property
     def images(self) -> int:
@@ -83,16 +86,16 @@ def load_images(
             return _of_files(folder.resolve().name, files, labels, image)
         return _of_folder(folder, labels, image, folder.resolve().name)
     name = data.source or ""
-    if name in _DIGESTS:
+    if name in DIGESTS:
         return _of_idx(name, labels, image, folders)
     if name in _FOLDERS:
         return _of_folder(_public_folder(name, folders), labels, image, name)
-    known = ", ".join(sorted([*_DIGESTS, *_FOLDERS]))
+    known = ", ".join(sorted([*DIGESTS, *_FOLDERS]))
     raise DataError(f"There is no public data set of images {name!r}; known: {known}.")
 
 
 def split_images(found: LoadedImages, recipe: ImageRecipe) -> tuple[ImageSet, ImageSet, ImageSet]:
-    """Training, validation and test set; missing ones are split off the training set.
+    """Split images into training, validation and test set, unless the data set defines them.
 
     Raises:
         DataError: a class has too few images.
@@ -110,13 +113,18 @@ def split_images(found: LoadedImages, recipe: ImageRecipe) -> tuple[ImageSet, Im
 def _of_idx(name: str, labels: list[str], image: ImageInput, folders: Folders) -> LoadedImages:
     files = {}
     for part, prefix in PARTS.items():
-        pair = []
-        for kind in (f"{prefix}-images-idx3", f"{prefix}-labels-idx1"):
-            path = f"{kind}-ubyte.gz"
-            source = Source(f"{name}/{path}", _DIGESTS[name][kind], f"{_URLS[name]}/{path}")
-            pair.append(find(name, source, folders))
-        files[part] = (pair[0], pair[1])
+        images, target = (
+            find(name, idx_source(name, kind), folders)
+            for kind in (f"{prefix}-images-idx3", f"{prefix}-labels-idx1")
+        )
+        files[part] = (images, target)
     return _of_files(name, files, labels, image)
+
+
+def idx_source(name: str, kind: str) -> Source:
+    """Return the source of one file of a public data set; `kind` is its name without suffix."""
+    path = f"{kind}-ubyte.gz"
+    return Source(f"{name}/{path}", DIGESTS[name][kind], f"{_URLS[name]}/{path}")
 
 
 def _of_files(
@@ -177,7 +185,7 @@ def _public_folder(name: str, folders: Folders) -> Path:
 
 
 def read_idx(path: Path) -> Bytes:
-    """The array of an idx file of bytes, plain or gzipped.
+    """Read the array of an idx file of bytes, plain or gzipped.
 
     Raises:
         DataError: it cannot be read, or is not an idx file.
@@ -206,7 +214,7 @@ def read_idx(path: Path) -> Bytes:
 
 
 def idx_files(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Image and label files of each set in a folder with MNIST's file names; else empty."""
+    """Find image and label files with MNIST's names in a folder, by set; empty without them."""
     found = {}
     for part, prefix in PARTS.items():
         names = (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")

@@ -26,7 +26,7 @@ class Estimator:
     recipe: Recipe
 
     def predict(self, features: Float32s) -> Float32s:
-        """``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
+        """Map ``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
         labels = self.recipe.target.labels
         if not len(features):  # which scikit-learn rejects
             return np.empty((0, len(labels) if self.recipe.task == "multiclass" else 1), np.float32)
@@ -59,7 +59,7 @@ def _decision_tree(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
 
 
 def _k_means(recipe: Recipe, x: Float32s, y: Floats) -> BaseEstimator:
-    """Clusters found without the labels, then sorted into the order of the labels.
+    """Find clusters without the labels, then sort them in the order of the labels.
 
     The assignment of clusters to labels agrees with as many rows as possible.
     """

@@ -15,7 +15,7 @@ RowLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def loss_of(recipe: Recipe) -> RowLoss:
-    """The recipe's loss, or the default of its task and family."""
+    """Return the recipe's loss, or the default of its task and family."""
     if recipe.task == "multiclass":
         return _categorical_cross_entropy
     default: Loss = "mse" if recipe.task == "regression" else recipe.family.binary_loss
@@ -24,7 +24,7 @@ def loss_of(recipe: Recipe) -> RowLoss:
 
 
 def penalty(network: nn.Module, l1: float, l2: float) -> Tensor | float:
-    """``l1 * sum |w| + l2 * sum w²`` over the weights without biases."""
+    """Compute ``l1 * sum |w| + l2 * sum w²`` over the weights without biases."""
     if l1 == 0 and l2 == 0:
         return 0.0
     weights = torch.cat([p.flatten() for p in network.parameters() if p.dim() > 1])
@@ -32,7 +32,7 @@ def penalty(network: nn.Module, l1: float, l2: float) -> Tensor | float:
 
 
 def class_weights(classes: Floats) -> Floats:
-    """The balanced weight of each class, as in scikit-learn, ``[classes]``.
+    """Compute the balanced weight of each class, as in scikit-learn, ``[classes]``.
 
     Args:
         classes: ``[rows]``, label positions of the training set.
@@ -66,7 +66,7 @@ def _hinge(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def _perceptron(scores: Tensor, target: Tensor) -> Tensor:
-    """Its gradient is Rosenblatt's rule, (prediction - target) * input."""
+    """Compute a loss whose gradient is Rosenblatt's rule, (prediction - target) * input."""
     prediction = (scores[:, 0].detach() >= 0).to(target.dtype)
     return (prediction - target) * scores[:, 0]
 

@@ -25,7 +25,7 @@ class Maxout(nn.Module):
         self.second = nn.Linear(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, inputs]`` to ``[rows, outputs]``."""
+        """Map ``[rows, inputs]`` to ``[rows, outputs]``."""
         return torch.maximum(self.first(x), self.second(x))
 
 
@@ -50,7 +50,7 @@ class PiecewiseLinear(nn.Module):
         self.outputs = training.shape[1] * (bins + 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, columns]`` to ``[rows, columns * (bins + 1)]``."""
+        """Map ``[rows, columns]`` to ``[rows, columns * (bins + 1)]``."""
         passed = (x.unsqueeze(2) - self.start) / self.width
         return torch.cat([x, torch.clamp(passed, 0.0, 1.0).flatten(1)], dim=1)
 
@@ -67,7 +67,7 @@ class Periodic(nn.Module):
         self.outputs = columns * (2 * self.frequency.shape[1] + 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, columns]`` to ``[rows, outputs]``."""
+        """Map ``[rows, columns]`` to ``[rows, outputs]``."""
         angle = 2 * math.pi * x.unsqueeze(2) * self.frequency
         return torch.cat([x, torch.sin(angle).flatten(1), torch.cos(angle).flatten(1)], dim=1)
 
@@ -82,7 +82,7 @@ class Embedded(nn.Module):
         self.outputs = embedding.outputs + width - numbers
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, width]`` to ``[rows, outputs]``."""
+        """Map ``[rows, width]`` to ``[rows, outputs]``."""
         return torch.cat([self.embedding(x[:, : self.numbers]), x[:, self.numbers :]], dim=1)
 
 
@@ -94,7 +94,7 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(members)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, width]`` to ``[rows, outputs]``."""
+        """Map ``[rows, width]`` to ``[rows, outputs]``."""
         scores = [member(x) for member in self.members]
         return torch.stack(scores).mean(dim=0) if len(scores) > 1 else scores[0]
 
@@ -108,7 +108,7 @@ class ValueHead(nn.Module):
         self.log = log
 
     def forward(self, scores: Tensor) -> Tensor:
-        """``[rows, 1]``."""
+        """Map ``[rows, 1]`` from the scale of the fit to the unit of the target."""
         value = self.scaler.inverse(scores)
         return torch.exp(value.clamp(max=_LARGEST_LOGARITHM)) - 1 if self.log else value
 
@@ -125,12 +125,12 @@ class Predictor(nn.Module):
         self.head = head
 
     def forward(self, features: Tensor) -> Tensor:
-        """``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
+        """Map ``[rows, columns]`` in raw units to predictions ``[rows, outputs]``."""
         prediction: Tensor = self.head(self.networks(self.preprocessing(features)))
         return prediction
 
     def predict(self, features: Float32s) -> Float32s:
-        """Predictions in float32, as the exported graph computes them."""
+        """Predict in float32, as the exported graph does."""
         with torch.no_grad():
             parts = [
                 self(part) for part in torch.split(torch.from_numpy(features), _ROWS_PER_BATCH)
@@ -139,7 +139,7 @@ class Predictor(nn.Module):
 
 
 def build(plan: Network, training: Tensor, numbers: int, outputs: int) -> nn.Module:
-    """An untrained network from preprocessed columns to scores.
+    """Return an untrained network from preprocessed columns to scores.
 
     Args:
         plan: the section of the recipe.

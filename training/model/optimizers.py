@@ -10,7 +10,7 @@ from training.recipe.table import Descent, Schedule
 
 
 def build_optimizer(plan: Descent, network: nn.Module) -> Optimizer:
-    """The recipe's optimizer over the network's parameters."""
+    """Build the recipe's optimizer for the network's parameters."""
     parameters = list(network.parameters())
     if plan.optimizer == "LBFGS":
         return torch.optim.LBFGS(
@@ -38,7 +38,7 @@ def build_optimizer(plan: Descent, network: nn.Module) -> Optimizer:
 
 
 def build_schedule(plan: Descent, optimizer: Optimizer, batches: int) -> lr_scheduler.LRScheduler:
-    """The learning rate for each of ``epochs * batches`` steps."""
+    """Build the learning rate schedule of ``epochs * batches`` steps."""
     return _SCHEDULES[plan.schedule](plan, optimizer, plan.epochs * batches)
 
 
@@ -47,12 +47,12 @@ def _constant(_: Descent, optimizer: Optimizer, __: int) -> lr_scheduler.LRSched
 
 
 def _step(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
-    """Multiplied by ``gamma`` after one third and after two thirds."""
+    """Multiply the rate by ``gamma`` after one third and after two thirds of the steps."""
     return lr_scheduler.StepLR(optimizer, step_size=max(steps // 3, 1), gamma=plan.gamma)
 
 
 def _exponential(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
-    """Exponential decay to ``gamma`` times the initial rate."""
+    """Decay exponentially to ``gamma`` times the initial rate."""
     return lr_scheduler.ExponentialLR(optimizer, gamma=plan.gamma ** (1 / steps))
 
 
@@ -61,7 +61,7 @@ def _cosine(_: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRSche
 
 
 def _one_cycle(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
-    """Up to the learning rate, then down to almost zero (Smith, 2018)."""
+    """Increase to the learning rate, then decrease to almost zero (Smith, 2018)."""
     return lr_scheduler.OneCycleLR(
         optimizer,
         max_lr=plan.learning_rate,
@@ -72,7 +72,7 @@ def _one_cycle(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.
 
 
 def _inverse_time(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
-    """``1 / (1 + gamma * epoch)``."""
+    """Multiply the rate by ``1 / (1 + gamma * epoch)``."""
     batches = steps // plan.epochs
     return lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + plan.gamma * step / batches))
 

@@ -29,7 +29,7 @@ class Imputer(nn.Module):
         self.register_buffer("fill", torch.as_tensor(fill, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, columns]``, NaN replaced."""
+        """Replace NaN in ``[rows, columns]``."""
         return torch.where(torch.isnan(x), self.fill, x)
 
 
@@ -45,7 +45,7 @@ class Clipper(nn.Module):
         self.register_buffer("high", torch.as_tensor(high, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, columns]`` in raw units, the same shape out."""
+        """Clip ``[rows, columns]`` in raw units."""
         return torch.minimum(torch.maximum(x, self.low), self.high)
 
 
@@ -62,7 +62,7 @@ class OneHot(nn.Module):
         self.register_buffer("words", torch.arange(count, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows]`` of positions to ``[rows, categories]``."""
+        """Map ``[rows]`` of positions to ``[rows, categories]``."""
         return (x.unsqueeze(1) == self.words).to(x.dtype)
 
 
@@ -83,7 +83,7 @@ class Rotated(nn.Module):
         self.outputs = len(pairs) * len(_ANGLES)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, columns]``, scaled, to ``[rows, columns + outputs]``."""
+        """Map ``[rows, columns]``, scaled, to ``[rows, columns + outputs]``."""
         first, second = x.index_select(1, self.first), x.index_select(1, self.second)
         turns = [math.cos(angle) * first + math.sin(angle) * second for angle in _ANGLES]
         return torch.cat([x, *turns], dim=1)
@@ -101,11 +101,11 @@ class Scaler(nn.Module):
         self.register_buffer("scale", torch.as_tensor(scale, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, columns]`` in raw units to the same shape, scaled."""
+        """Map ``[rows, columns]`` in raw units to the same shape, scaled."""
         return (x - self.offset) / self.scale
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Back to raw units."""
+        """Convert back to raw units."""
         return z * self.scale + self.offset
 
 
@@ -137,7 +137,7 @@ class Preprocessing(nn.Module):
         self.numbers_width = len(numeric) + turns
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[rows, columns]`` in raw units to ``[rows, width]``, scaled."""
+        """Map ``[rows, columns]`` in raw units to ``[rows, width]``, scaled."""
         blocks = [self.steps(self._numbers(x))] if self.numeric else []
         for position, one_hot in zip(self.positions, self.one_hots, strict=True):
             blocks.append(one_hot(x[:, position]))
@@ -146,7 +146,7 @@ class Preprocessing(nn.Module):
         return torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
 
     def _numbers(self, x: Tensor) -> Tensor:
-        """The columns that are not categories."""
+        """Return the columns that are not categories."""
         return x if len(self.numeric) == x.shape[1] else x.index_select(1, self.numbers)
 
     @property

@@ -62,12 +62,12 @@ IMAGE_FAMILIES: Mapping[str, ImageFamily] = {
 
 
 def draft_families() -> list[str]:
-    """The families that a drafted recipe can have."""
+    """Return the families that a drafted recipe can have."""
     return [name for name, family in TABLE_FAMILIES.items() if family.draft_optimizer]
 
 
 def known_family(families: Mapping[str, object], name: str) -> str:
-    """The name itself.
+    """Return the name if it is in the table of families.
 
     Raises:
         ValueError: the table has no such family.

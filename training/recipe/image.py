@@ -137,7 +137,7 @@ class Network(Section):
         return self
 
     def remains(self, side: int) -> int:
-        """The size of a side after all convolutions and pools."""
+        """Return the size of a side after all convolutions and pools."""
         if self.family == "residual":
             return int(side // self.stem // 2 ** (len(self.widths) - 1))
         for layer in self.layers:

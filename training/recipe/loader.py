@@ -21,7 +21,7 @@ Checks = list[tuple[bool, str]]
 
 
 def recipe_names() -> list[str]:
-    """The shipped recipes."""
+    """Return the shipped recipes."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
@@ -104,7 +104,7 @@ def parse_card(document: dict[str, Any], origin: str) -> Card:
 
 
 def toml_of(recipe: Recipe | ImageRecipe) -> str:
-    """The recipe as TOML, from which the same recipe can be read."""
+    """Write the recipe as TOML, from which the same recipe can be read."""
     document = recipe.model_dump(mode="json", exclude_defaults=True)
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}
     features = document.pop("features", [])
@@ -172,7 +172,7 @@ def _problem(document: type[BaseModel], error: ErrorDetails) -> str:
 
 
 def _in_sections(document: type[BaseModel], key: str) -> list[str]:
-    """The key with each section that has it, where it was written without one."""
+    """List the sections that have a key that was written without its section."""
     sections = {name: _section_at(document, (name,)) for name in document.model_fields}
     return [
         f"{name}.{key}"
@@ -203,7 +203,7 @@ def _lines(section: Mapping[str, Any]) -> list[str]:
 
 
 def cross_field_problems(recipe: Recipe) -> list[str]:
-    """Problems between keys that are each valid."""
+    """List problems between keys that are each valid."""
     checks = _of_the_table(recipe) + _of_the_learning(recipe) + _of_the_family(recipe)
     return [sentence for wrong, sentence in checks if wrong]
 

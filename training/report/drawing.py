@@ -62,7 +62,7 @@ class Chart:
 
 
 def canvas(height: float = _HEIGHT) -> Axes:
-    """An empty figure in the width of the page; `height` is in inches."""
+    """Create an empty figure in the width of the page; `height` is in inches."""
     with mpl.rc_context(_STYLE):
         return Figure(figsize=(_WIDTH, height), layout="constrained").subplots()
 
@@ -73,7 +73,7 @@ def legend(axes: Axes, **options: Any) -> None:  # noqa: ANN401 - matplotlib's o
 
 
 def finish(axes: Axes, title: str, caption: str) -> Chart:
-    """The figure as an SVG element, without header, metadata and unused ids."""
+    """Render the figure as an SVG element, without header, metadata and unused ids."""
     for axis in (axes.xaxis, axes.yaxis):
         if isinstance(axis.get_major_formatter(), ScalarFormatter | LogFormatter):
             axis.set_major_formatter(_short)
@@ -100,7 +100,7 @@ def finish(axes: Axes, title: str, caption: str) -> Chart:
 
 
 def _short(value: float, _: float) -> str:
-    """A tick label: 250k instead of 250000."""
+    """Format a tick label: 250k instead of 250000."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:g}{letter}"
@@ -108,7 +108,7 @@ def _short(value: float, _: float) -> str:
 
 
 def prediction_map(recipe: Recipe, data: Dataset, fitted: FittedModel) -> Chart | None:
-    """The prediction over one number, or decision regions over two; None for other inputs."""
+    """Draw predictions over one number, or decision regions over two; None for other inputs."""
     kinds = {column.feature.type for column in data.columns}
     known = ~np.isnan(data.features).any(axis=1)
     if "category" in kinds or not known.any():

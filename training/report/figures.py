@@ -27,7 +27,7 @@ _BINARY = 2
 
 
 def learning_curves(histories: Sequence[History], loss: str) -> Chart:
-    """Loss by epoch, with a pair of lines per network."""
+    """Draw the loss by epoch, with a pair of lines per network."""
     axes = canvas()
     for k, history in enumerate(histories):
         parts = {"training": (history.training, BLUE), "validation": (history.validation, ORANGE)}
@@ -58,7 +58,7 @@ def learning_curves(histories: Sequence[History], loss: str) -> Chart:
 
 
 def predicted_and_true(target: Floats, value: Floats, unit: str | None) -> Chart:
-    """Predicted against true values of the measured rows."""
+    """Draw predicted against true values of the measured rows."""
     axes = canvas()
     some = _some(len(target))
     size, alpha = (26, 0.9) if len(some) < _FEW_POINTS else (8, 0.35)
@@ -76,7 +76,7 @@ def predicted_and_true(target: Floats, value: Floats, unit: str | None) -> Chart
 
 
 def residuals(target: Floats, value: Floats, unit: str | None) -> Chart:
-    """The distribution of the errors, or each error if there are few rows."""
+    """Draw the distribution of the errors, or each error if there are few rows."""
     axes = canvas()
     errors = value - target
     written = f"error ({unit})" if unit else "error"
@@ -98,7 +98,7 @@ def residuals(target: Floats, value: Floats, unit: str | None) -> Chart:
 
 
 def confusion(target: Ints, predicted: Ints, labels: Sequence[str]) -> Chart:
-    """The confusion matrix: true labels in rows, predicted labels in columns."""
+    """Draw the confusion matrix: true labels in rows, predicted labels in columns."""
     counts = metrics.confusion_matrix(target, predicted, labels=range(len(labels)))
     axes = canvas()
     axes.grid(visible=False)
@@ -124,7 +124,7 @@ def confusion(target: Ints, predicted: Ints, labels: Sequence[str]) -> Chart:
 
 
 def reliability(spans: Mapping[str, tuple[Floats, Truths]]) -> Chart:
-    """The reliability diagram: accuracy by confidence, in ten bins.
+    """Draw the reliability diagram: accuracy by confidence, in ten bins.
 
     Args:
         spans: by the name of a line, ``[rows]`` probabilities of the predicted label, and whether
@@ -152,7 +152,7 @@ def reliability(spans: Mapping[str, tuple[Floats, Truths]]) -> Chart:
 
 
 def roc_curves(target: Ints, shares: Floats, labels: Sequence[str]) -> Chart:
-    """ROC curves; for more than two labels, each against the others."""
+    """Draw ROC curves; for more than two labels, each against the others."""
     axes = canvas()
     for k, color in _curves(target, labels):
         fpr, tpr, _ = metrics.roc_curve(target == k, shares[:, k])
@@ -171,7 +171,7 @@ def roc_curves(target: Ints, shares: Floats, labels: Sequence[str]) -> Chart:
 
 
 def precision_recall_curves(target: Ints, shares: Floats, labels: Sequence[str]) -> Chart:
-    """Precision-recall curves, with the average precision."""
+    """Draw precision-recall curves, with the average precision."""
     axes = canvas()
     for k, color in _curves(target, labels):
         precision, recall, _ = metrics.precision_recall_curve(target == k, shares[:, k])
@@ -192,7 +192,7 @@ def precision_recall_curves(target: Ints, shares: Floats, labels: Sequence[str])
 
 
 def calibration(target: Ints, shares: Floats, labels: Sequence[str]) -> Chart:
-    """The calibration curve of each label."""
+    """Draw the calibration curve of each label."""
     axes = canvas()
     bins = min(10, max(2, len(target) // 10))
     for k, color in _curves(target, labels):
@@ -213,7 +213,7 @@ def calibration(target: Ints, shares: Floats, labels: Sequence[str]) -> Chart:
 
 
 def importance_bars(importance: Mapping[str, float], metric: str, rows: str) -> Chart:
-    """The most important columns by permutation importance."""
+    """Draw the most important columns by permutation importance."""
     names = sorted(importance, key=lambda name: importance[name])[-_MAX_BARS:]
     axes = canvas(height=max(1.6, 0.27 * len(names) + 0.8))
     axes.grid(visible=False, axis="y")
@@ -228,7 +228,7 @@ def importance_bars(importance: Mapping[str, float], metric: str, rows: str) -> 
 
 
 def _curves(target: Ints, labels: Sequence[str]) -> list[tuple[int, str]]:
-    """The labels to draw with their colors, at most the most frequent ones."""
+    """Return the labels to draw with their colors, at most the most frequent ones."""
     if len(labels) == _BINARY:
         return [(1, SERIES[0])]
     counts = np.bincount(target, minlength=len(labels))
@@ -237,7 +237,7 @@ def _curves(target: Ints, labels: Sequence[str]) -> list[tuple[int, str]]:
 
 
 def _shortened(label: str) -> str:
-    """A label, shortened if it would take the space of the chart."""
+    """Shorten a label that would take the space of the chart."""
     return label if len(label) <= _LONGEST_NAME else label[: _LONGEST_NAME - 1] + "…"
 
 

@@ -52,7 +52,7 @@ class Strip:
 
 
 def worst(images: ImageSet, predictions: Float32s) -> list[Shown]:
-    """The images with the lowest probability of their true label, lowest first.
+    """Return the images with the lowest probability of their true label, lowest first.
 
     Args:
         images: the test set.
@@ -74,7 +74,7 @@ def worst(images: ImageSet, predictions: Float32s) -> list[Shown]:
 
 
 def examples(images: ImageSet) -> list[Strip]:
-    """Evenly spaced images of each class; of many classes, the first ones."""
+    """Show evenly spaced images of each class; of many classes, the first ones."""
     small = max(images.store.shape[1:3]) <= EXACT_SIDE
     most = _MAX_SMALL_EXAMPLES if small else _MAX_EXAMPLES
     each = min(_MAX_EACH, max(1, most // images.classes))
@@ -86,7 +86,7 @@ def examples(images: ImageSet) -> list[Strip]:
 
 
 def changed(images: ImageSet, plan: Augmentation, seed: int) -> list[Strip]:
-    """One image of each of some classes, followed by augmented copies."""
+    """Show one image of each of some classes, followed by augmented copies."""
     rows = np.concatenate(_spread(images, 1))[:_MAX_CHANGED]
     before = images.pixels(rows)
     image = torch.from_numpy(before).permute(0, 3, 1, 2).float() / 255
@@ -100,7 +100,7 @@ def changed(images: ImageSet, plan: Augmentation, seed: int) -> list[Strip]:
 
 
 def data_url(pixels: Bytes) -> str:
-    """An image as a data URL: small ones exactly, photographs as JPEG.
+    """Encode an image as a data URL: small ones exactly, photographs as JPEG.
 
     Args:
         pixels: ``[height, width, channels]``.
@@ -120,7 +120,7 @@ def _address(kind: str, file: io.BytesIO) -> str:
 
 
 def _smaller(pixels: Bytes) -> Bytes:
-    """Downsampled by block averages until it is small enough for a page."""
+    """Downsample an image by block averages until it is small enough for a page."""
     height, width, channels = pixels.shape
     step = math.ceil(max(height, width) / _LONGEST_SIDE)
     tall, wide = min(step, height), min(step, width)
@@ -131,13 +131,13 @@ def _smaller(pixels: Bytes) -> Bytes:
 
 
 def _bytes_of(images: torch.Tensor) -> Bytes:
-    """``[batch, channels, height, width]``, 0 to 1, as uint8 pixels, channels last."""
+    """Convert ``[batch, channels, height, width]``, 0 to 1, to uint8 pixels, channels last."""
     levels = (images.clamp(0, 1) * 255).round().byte()
     return np.asarray(levels.permute(0, 2, 3, 1).numpy(), dtype=np.uint8)
 
 
 def _spread(images: ImageSet, count: int) -> list[Rows]:
-    """Up to `count` evenly spaced rows of each class."""
+    """Return up to `count` evenly spaced rows of each class."""
     found = []
     for label in range(images.classes):
         rows = np.flatnonzero(images.target == label)

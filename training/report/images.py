@@ -12,7 +12,7 @@ from service.bundle.manifest import Calibration, ClassesOutput, Evaluation, Mani
 from training.data.table import Float32s, Floats
 from training.fit import History
 from training.images.dataset import ImageSet
-from training.images.folder import LeftOut
+from training.images.folder import SkippedFile
 from training.images.networks import build
 from training.model.thresholds import Ints, class_probabilities, predicted_labels
 from training.recipe.image import Augmentation, ImageRecipe
@@ -56,9 +56,9 @@ def render(
     recipe: ImageRecipe,
     tested: TestedImages,
     history: History,
-    left_out: Sequence[LeftOut],
+    left_out: Sequence[SkippedFile],
 ) -> bytes:
-    """The page as HTML with embedded charts and images.
+    """Render the page as HTML with embedded charts and images.
 
     Args:
         manifest: of the bundle, without digests of its files.
@@ -109,7 +109,7 @@ def render(
 
 
 def _measured(images: ImageSet, predicted: Ints) -> str:
-    """The size of the test set, and a confidence interval of the error rate.
+    """Describe the size of the test set, and the confidence interval of the error rate.
 
     Args:
         images: the test set.
@@ -125,7 +125,7 @@ def _measured(images: ImageSet, predicted: Ints) -> str:
 
 
 def _tiles(evaluation: Evaluation | None, calibration: Calibration | None) -> list[Tile]:
-    """The headline metrics."""
+    """Return the headline metrics."""
     if evaluation is None:
         return []
     found, baseline = evaluation.metrics, evaluation.baseline.metrics
@@ -142,7 +142,7 @@ def _tiles(evaluation: Evaluation | None, calibration: Calibration | None) -> li
 def _caveats(
     images: ImageSet, predicted: Ints, calibration: Calibration | None, left_out: int
 ) -> list[str]:
-    """Limits of the metrics, the most serious first.
+    """List limits of the metrics, the most serious first.
 
     Args:
         images: the test set.
@@ -182,7 +182,7 @@ def _caveats(
 
 
 def _confused_pairs(images: ImageSet, predicted: Ints) -> list[Pair]:
-    """The most frequent confusions, the most frequent first."""
+    """Return the most frequent confusions, the most frequent first."""
     counts = confusion_matrix(images.target, predicted, labels=range(images.classes))
     of_class = counts.sum(axis=1)
     np.fill_diagonal(counts, 0)
@@ -231,7 +231,7 @@ def _charts(
 
 
 def _before(shares: Floats, temperature: float) -> Floats:
-    """The highest probability of each image before temperature scaling.
+    """Return the highest probability of each image before temperature scaling.
 
     Args:
         shares: ``[images, labels]``, from scores divided by the temperature.
@@ -242,7 +242,7 @@ def _before(shares: Floats, temperature: float) -> Floats:
 
 
 def _regularization_note(recipe: ImageRecipe) -> str:
-    """Why the training loss may be above the validation loss."""
+    """Explain why the training loss may be above the validation loss."""
     plan = recipe.training
     reasons = {
         "augmented images": recipe.augmentation != Augmentation(),
@@ -255,7 +255,7 @@ def _regularization_note(recipe: ImageRecipe) -> str:
 
 
 def _parameters(recipe: ImageRecipe, classes: int) -> int:
-    """The number of parameters; the meta device allocates no memory."""
+    """Count the parameters; the meta device allocates no memory."""
     with torch.device("meta"):
         network = build(recipe, classes)
     return sum(weights.numel() for weights in network.parameters())

@@ -34,7 +34,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     *,
     caveats: Sequence[str],
 ) -> bytes:
-    """The page as HTML with embedded charts.
+    """Render the page as HTML with embedded charts.
 
     Args:
         manifest: of the bundle, without digests of its files.
@@ -114,7 +114,7 @@ def _measured_charts(
 
 
 def _most_important(recipe: Recipe, importance: Mapping[str, float]) -> list[str]:
-    """The most important columns, in the order of the recipe."""
+    """Return the most important columns, in the order of the recipe."""
     shown = sorted(importance, key=lambda name: -importance[name])[:_MAX_CELLS]
     return [feature.name for feature in recipe.features if feature.name in shown]
 
@@ -125,7 +125,7 @@ def _feature_rows(manifest: Manifest) -> list[dict[str, str]]:
 
 
 def _feature_row(feature: Feature) -> dict[str, str]:
-    """A row of the model card."""
+    """Format a row of the model card."""
     row = {
         "name": feature.name,
         "type": feature.type,
@@ -179,7 +179,7 @@ def render_page(template: str, **shown: object) -> bytes:
 
 
 def command_of(recipe: Recipe | ImageRecipe) -> str:
-    """The command that reproduces the model: by the name or the file of its recipe."""
+    """Return the command that reproduces the model: by the name or the file of its recipe."""
     if recipe.name in recipe_names():
         return f"onward train {recipe.name}"
     return f"onward train {recipe.name}.toml    # the recipe below"

@@ -93,14 +93,14 @@ class Tile:
 
 
 def number(value: float) -> str:
-    """Four significant digits, with thousands separators; large numbers without fractions."""
+    """Format four significant digits, with thousands separators, and large numbers as integers."""
     if abs(value) >= _LARGE:
         return f"{value:,.0f}" if abs(value) < 1e12 else f"{value:.4g}"  # noqa: PLR2004 - too long
     return f"{value:.4g}" if abs(value) >= 1e-6 else "0"  # noqa: PLR2004 - float32's rounding
 
 
 def measured(evaluation: Evaluation | None) -> str:
-    """The rows that the metrics were measured on."""
+    """Describe the rows that the metrics were measured on."""
     if evaluation is None:
         return (
             "Not measured: the table has every possible row, so there is no test set. "
@@ -124,7 +124,7 @@ def measured(evaluation: Evaluation | None) -> str:
 
 
 def tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Tile]:
-    """The headline metrics."""
+    """Return the headline metrics."""
     lines = metric_rows(evaluation, recipe.target.unit)
     wanted = [METRICS[name] for name in _HEADLINES[recipe.task]]
     return [
@@ -136,7 +136,7 @@ def tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Tile]:
 
 
 def metric_rows(evaluation: Evaluation | None, unit: str | None = None) -> list[Line]:
-    """Every metric of the model and of the baseline; `unit` is that of the target."""
+    """List every metric of the model and of the baseline; `unit` is that of the target."""
     if evaluation is None:
         return []
     found, baseline = evaluation.metrics, evaluation.baseline.metrics
@@ -155,7 +155,7 @@ def metric_rows(evaluation: Evaluation | None, unit: str | None = None) -> list[
 
 
 def interval_rows(output: Output) -> list[dict[str, str]]:
-    """Each level of the prediction intervals with its coverage on the test set."""
+    """List each level of the prediction intervals with its coverage on the test set."""
     if not isinstance(output, ValueOutput) or output.interval is None:
         return []
     interval = output.interval
@@ -185,7 +185,7 @@ def label_rows(
     labels: Sequence[str],
     target: npt.NDArray[np.integer | np.float64],
 ) -> list[dict[str, str]]:
-    """Precision, recall, specificity, F1 and number of rows of each label.
+    """List precision, recall, specificity, F1 and number of rows of each label.
 
     Args:
         evaluation: with the metrics.
@@ -207,7 +207,7 @@ def label_rows(
 def worst_rows(
     predicted: Predicted, table: Table, columns: Sequence[str]
 ) -> list[dict[str, str | list[str]]]:
-    """The rows with the largest errors, with their cells as in the table."""
+    """List the rows with the largest errors, with their cells as in the table."""
     errors, said = _errors(predicted)
     cells = table.frame.select(columns)
     labels = predicted.recipe.target.labels
@@ -225,7 +225,7 @@ def worst_rows(
 
 
 def _errors(predicted: Predicted) -> tuple[Floats, list[str]]:
-    """The error of each prediction, and the formatted prediction."""
+    """Return the error of each prediction, and the formatted prediction."""
     labels = predicted.recipe.target.labels
     if not labels:
         value = predicted.predictions[:, 0].astype(np.float64)

@@ -15,8 +15,8 @@ from service.bundle.features import (
     IntegerFeature,
 )
 from service.bundle.manifest import ClassesOutput
-from service.engine.dtypes import Array
 from service.engine.model import ServedModel
+from service.engine.tensors import Array
 from service.explain.shapley import plan_of, predict_mixtures
 
 Reason = dict[str, object]

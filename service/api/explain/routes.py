@@ -99,7 +99,7 @@ class Explainer:
             return response
         finally:
             found = ("", "") if model is None else (model.name, model.version)
-            self._metrics.explained(*found, outcome, perf_counter() - started)
+            self._metrics.count_explanation(*found, outcome, perf_counter() - started)
 
     async def _respond(
         self, request: Request, body: bytes, model: ServedModel, deadline: Deadline

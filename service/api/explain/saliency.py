@@ -9,8 +9,8 @@ from PIL import Image
 from service.api.body import list_items
 from service.api.explain.target import DEFAULT_CELLS, Target
 from service.bundle.manifest import ImageInput, Input
-from service.engine.dtypes import Array
 from service.engine.model import ServedModel
+from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.explain.occlusion import predict_occluded
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from service.bundle.manifest import ClassesOutput, Output
 from service.codecs.outputs import chosen_labels, scores_by_label
-from service.engine.dtypes import Array
+from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.spelling import nearest
 from service.values import nearest_of, shown

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from service.bundle.errors import BundleError
 from service.bundle.manifest import Evaluation, ImageInput, Manifest, ValueOutput
 from service.bundle.store import REPORT, read_part
-from service.engine.execution_plan import Execution
-from service.engine.model import ModelInfo
+from service.engine.model import Execution, ModelInfo
 from service.engine.registry import Entry, Registry
 from service.errors import NotFound
 
@@ -54,7 +53,7 @@ def facts(entry: Entry) -> dict[str, object]:
 def _details(about: ModelInfo, execution: Execution) -> dict[str, object]:
     """How a version is run, why so, and what was measured when it was loaded."""
     info: dict[str, object] = {"mode": execution.mode, "chosen_by": execution.chosen_by}
-    info |= {"threads": execution.threads, "max_batch_rows": about.joined_rows}
+    info |= {"threads": execution.threads, "max_batch_rows": about.shared_batch_rows}
     if execution.row_seconds is not None:
         info |= {"row_microseconds": round(execution.row_seconds * 1e6, 1)}
         info |= {"batch_rows_bitwise": execution.rows_bitwise}

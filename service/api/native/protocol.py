@@ -34,10 +34,10 @@ from service.codecs.outputs import (
     read_parameters,
     require_supported,
 )
-from service.engine.dtypes import Arrays
+from service.engine.tensors import Arrays
 from service.errors import InvalidRequest
 from service.limits import Limits
-from service.workers.worker import Worker
+from service.workers.coordination import Worker
 
 _INSTANCES = "instances"
 _IMAGE = "image/"

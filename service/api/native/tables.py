@@ -147,9 +147,9 @@ class TableHandler:
         self._count_record(pipeline.error)
         stats = pipeline.stats
         phases = stats.phases
-        self._metrics.predicted(model.name, model.version, form, stats.rows, phases)
-        self._metrics.refused_rows(model.name, model.version, stats.errors)
-        model.statistics.answered(phases)
+        self._metrics.count_prediction(model.name, model.version, form, stats.rows, phases)
+        self._metrics.count_rejected_rows(model.name, model.version, stats.errors)
+        model.statistics.count_success(phases)
         await send({"type": "http.response.body", "body": b""})
 
     async def _open(

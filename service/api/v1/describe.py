@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from service.engine.model import ModelInfo
 from service.engine.registry import Entry, State
-from service.engine.session import TensorSpec
+from service.engine.tensors import TensorSpec
 
 _STATES = {
     "LOADING": "LOADING",

@@ -20,8 +20,7 @@ from service.bundle.manifest import ClassesOutput, ValueOutput
 from service.codecs.endpoint import Endpoint
 from service.codecs.images import KEY
 from service.codecs.outputs import scores_by_label
-from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays
-from service.engine.session import TensorSpec
+from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.values import shown

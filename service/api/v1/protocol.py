@@ -24,8 +24,7 @@ from service.codecs.tensors import (
     with_base64,
     without_base64,
 )
-from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays, Inputs
-from service.engine.session import TensorSpec
+from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.spelling import nearest

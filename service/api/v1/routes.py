@@ -17,7 +17,7 @@ from service.api.v1.protocol import V1Protocol
 from service.engine.registry import Registry
 from service.errors import NotFound
 from service.limits import Limits
-from service.workers.worker import Worker
+from service.workers.coordination import Worker
 
 _STATUS = returns(name="string", ready="boolean", model_version_status="array")
 _METADATA = MODEL_ERRORS | returns(model_spec="object", metadata="object")

@@ -3,7 +3,7 @@
 from service.bundle.manifest import ImageInput
 from service.engine.model import ModelInfo
 from service.engine.registry import Registry
-from service.engine.session import TensorSpec
+from service.engine.tensors import TensorSpec
 
 _PLATFORM = "onnx_onnxv1"
 _IMAGE_AXES = 3

@@ -32,8 +32,7 @@ from service.codecs.endpoint import (
 from service.codecs.json_reader import may_hold_booleans, parse_json, request_of_tensor
 from service.codecs.outputs import interval_ends, scores_by_label
 from service.codecs.tensors import example_shape, read_binary, write_binary, write_json
-from service.engine.dtypes import ABSENT, Array, Arrays, Inputs
-from service.engine.session import TensorSpec
+from service.engine.tensors import ABSENT, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
 

@@ -13,8 +13,7 @@ from service.codecs.endpoint import Endpoint, RequestedOutput, ResponseFormat
 from service.codecs.images import ImageCodec
 from service.codecs.outputs import require_interval
 from service.codecs.tensors import example_shape, read_binary, read_json, read_shape, split_elements
-from service.engine.dtypes import ABSENT, DTYPES, Array, Arrays, Inputs
-from service.engine.session import TensorSpec
+from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.values import is_number, nearest_of, shown

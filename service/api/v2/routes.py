@@ -15,11 +15,10 @@ from service.api.v2.protocol import V2Protocol
 from service.api.v2.schemas import CONFIG, INDEX, INFER, METADATA, READY, STATISTICS
 from service.api.v2.shared_memory_routes import shared_memory_router
 from service.api.v2.statistics import StatisticsOfWorkers
-from service.engine.readiness import Readiness
-from service.engine.registry import Entry, PublishedVersions, State
+from service.engine.registry import Entry, PublishedVersions, Readiness, State
 from service.errors import InvalidRequest, NotAllowed
 from service.settings import Settings
-from service.workers.worker import Worker
+from service.workers.coordination import Worker
 
 EXTENSIONS = [
     "binary_tensor_data",

@@ -4,8 +4,8 @@ from typing import Any
 
 from service.api.body import BINARY, JSON
 from service.api.schemas import BODY_ERRORS, PREDICTION_ERRORS, Responses, header, returns
-from service.engine.dtypes import DTYPES
 from service.engine.registry import State
+from service.engine.tensors import DTYPES
 
 Schema = dict[str, Any]
 

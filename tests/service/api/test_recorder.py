@@ -6,8 +6,7 @@ from typing import Literal
 import pytest
 
 from service.api.recorder import RequestRecorder
-from service.engine.readiness import Readiness
-from service.engine.registry import Registry
+from service.engine.registry import Readiness, Registry
 from service.observability.metrics import Metrics
 
 

@@ -1,4 +1,4 @@
-"""The reasons of a linear model: exact sums, and terms that fit the features."""
+"""Explanations of linear models: exact sums, and terms that match the features."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ OPTIONAL = NUMBER.model_copy(update={"missing": [7.0]})
 
 @pytest.mark.parametrize("size", [1e-12, 1.0, 1e12])
 def test_parts_add_up_exactly_in_any_order(size: float) -> None:
-    """Not nearly: the sum is the score to the bit, however it is formed."""
+    """Not only nearly: the sum equals the score in any order."""
     generator = np.random.default_rng(3)
     parts = generator.uniform(-size, size, 50).tolist()
 
@@ -30,13 +30,13 @@ def test_parts_add_up_exactly_in_any_order(size: float) -> None:
     assert found.score == pytest.approx(math.fsum(parts), rel=1e-13, abs=1e-13 * size)
 
 
-def test_nothing_adds_up_to_nothing() -> None:
-    """A sum of noughts has no size to take a step from."""
+def test_a_sum_of_zeros_is_zero() -> None:
+    """Without a magnitude, there is no power of two to round to."""
     assert exact_sum(0.0, [0.0, 0.0]).score == 0
 
 
-def test_a_number_counts_from_its_reference_within_its_bounds() -> None:
-    """At the reference it adds nothing, beyond a bound no more than at it, and missing its own."""
+def test_a_number_contributes_by_its_distance_from_the_reference() -> None:
+    """It is clipped to its bounds, and a missing value has its own contribution."""
     term = NUMBER.model_copy(update={"minimum": 0.0, "maximum": 20.0, "missing": [7.0]})
 
     assert [term.contributions(x) for x in (10, 12, 25, -3, math.nan)] == [
@@ -48,15 +48,15 @@ def test_a_number_counts_from_its_reference_within_its_bounds() -> None:
     ]
 
 
-def test_a_word_adds_its_own_number() -> None:
-    """An unknown one adds what any other adds, and so does a missing one unless it has its own."""
+def test_each_category_has_its_own_contribution() -> None:
+    """Unknown words share one, which missing words use too unless they have their own."""
     assert [WORD.contributions(x) for x in (0, 1, -1, math.nan)] == [[-1], [1], [0.5], [0.5]]
 
 
 def reasons(**change: Any) -> dict[str, Any]:  # noqa: ANN401 - the class checks them
-    """Those of a model of the mixed features."""
-    stated = Additive(score="value", base=[1.0], terms=[OPTIONAL, NUMBER, NUMBER, WORD, WORD])
-    return stated.model_dump() | change
+    """Return the explanation of a model with the mixed features."""
+    additive = Additive(score="value", base=[1.0], terms=[OPTIONAL, NUMBER, NUMBER, WORD, WORD])
+    return additive.model_dump() | change
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def reasons(**change: Any) -> dict[str, Any]:  # noqa: ANN401 - the class checks
     ],
 )
 def test_reasons_of_another_model_are_rejected(change: dict[str, Any], sentence: str) -> None:
-    """A manifest whose reasons do not fit it is not valid."""
-    stated = manifest("mixed", mixed_features(), ValueOutput(kind="value", name="x")).model_dump()
-    Manifest.model_validate(stated | {"reasons": reasons()})
+    """A manifest with them is not valid."""
+    document = manifest("mixed", mixed_features(), ValueOutput(kind="value", name="x")).model_dump()
+    Manifest.model_validate(document | {"reasons": reasons()})
 
     with pytest.raises(ValidationError, match=sentence):
-        Manifest.model_validate(stated | {"reasons": reasons(**change)})
+        Manifest.model_validate(document | {"reasons": reasons(**change)})

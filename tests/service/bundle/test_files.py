@@ -1,4 +1,4 @@
-"""Files of a models folder are read only where they are regular, small enough, and inside."""
+"""Files of a models folder must be regular, small enough, and inside their folder."""
 
 import os
 import socket
@@ -32,7 +32,7 @@ def dangling(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-def circle(path: Path) -> None:
+def circular(path: Path) -> None:
     path.symlink_to(path.name)
 
 
@@ -50,24 +50,26 @@ def sparse(path: Path) -> None:
     os.truncate(path, 100 * 10**9)
 
 
-ODD: list[tuple[Callable[[Path], None], str]] = [
+IRREGULAR: list[tuple[Callable[[Path], None], str]] = [
     (fifo, "is not a regular file"),
     (unix_socket, "is not a regular file"),
     (zeros, "is not a regular file"),
     (folder, "is not a regular file"),
     (dangling, "is a link to nowhere"),
-    (circle, "cannot be read: Too many levels of symbolic links"),
+    (circular, "cannot be read: Too many levels of symbolic links"),
     (long_target, "cannot be read: File name too long"),
     (through_a_file, "cannot be read: Not a directory"),
     (sparse, "has 100,000,000,000 bytes, and at most"),
 ]
 
 
-@pytest.mark.parametrize(("make", "reason"), ODD, ids=lambda part: getattr(part, "__name__", ""))
+@pytest.mark.parametrize(
+    ("make", "reason"), IRREGULAR, ids=lambda part: getattr(part, "__name__", "")
+)
 def test_anything_but_a_readable_regular_file_is_an_error(
     tmp_path: Path, make: Callable[[Path], None], reason: str
 ) -> None:
-    """A pipe is not waited for, a device not read, and a large file not begun."""
+    """Pipes, devices and large files are rejected before they are read."""
     path = tmp_path / "policy.json"
     make(path)
 
@@ -77,15 +79,15 @@ def test_anything_but_a_readable_regular_file_is_an_error(
 
 
 def test_a_link_to_a_regular_file_is_read(tmp_path: Path) -> None:
-    """As a mounted ConfigMap has them."""
+    """A mounted ConfigMap consists of such links."""
     (tmp_path / "data").write_bytes(b"{}")
     (tmp_path / "policy.json").symlink_to(tmp_path / "data")
 
     assert read_file(tmp_path / "policy.json") == b"{}"
 
 
-def test_what_is_not_there_is_optional(tmp_path: Path) -> None:
-    """Only a name that nothing has counts as absent."""
+def test_a_missing_file_is_none_if_it_is_optional(tmp_path: Path) -> None:
+    """Otherwise a missing file is an error."""
     assert read_optional(tmp_path / "policy.json") is None
     with pytest.raises(BundleError, match=r"policy\.json is missing"):
         read_file(tmp_path / "policy.json")
@@ -93,7 +95,7 @@ def test_what_is_not_there_is_optional(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["weights.bin", "parts/weights.bin", "parts/../weights.bin", "in"])
 def test_a_name_inside_the_folder_is_accepted(tmp_path: Path, name: str) -> None:
-    """Also by a link that stays inside."""
+    """Links inside the folder are accepted too."""
     home = tmp_path / "1"
     (home / "parts").mkdir(parents=True)
     (home / "in").symlink_to("parts/weights.bin")
@@ -118,7 +120,7 @@ def test_a_name_inside_the_folder_is_accepted(tmp_path: Path, name: str) -> None
     ],
 )
 def test_a_name_that_leads_out_of_the_folder_is_an_error(tmp_path: Path, name: str) -> None:
-    """Upwards, absolute, by a link to a file or to a folder, and even where it leads back in."""
+    """It may lead out by `..`, an absolute path, or a link, and even return to the folder."""
     home = tmp_path / "1"
     home.mkdir()
     (home / "out").symlink_to("/etc/hosts")

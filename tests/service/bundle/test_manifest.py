@@ -1,4 +1,4 @@
-"""The manifest: contradictions are refused with what contradicts what."""
+"""The manifest: contradictions are rejected with a message."""
 
 import re
 from typing import Any
@@ -19,12 +19,12 @@ from tests.models import admission_features, manifest, mixed_features, number
 BINARY = ClassesOutput(kind="classes", name="decision", labels=["no", "yes"])
 
 
-def stated() -> dict[str, Any]:
+def document() -> dict[str, Any]:
     return manifest("admission", admission_features(), BINARY).model_dump()
 
 
 def test_a_manifest_survives_json() -> None:
-    """Reading back what was written gives an equal manifest, every kind of feature included."""
+    """All types of features are read as they were written."""
     made = manifest("mixed", mixed_features(), ValueOutput(kind="value", name="price"))
 
     assert Manifest.model_validate_json(made.model_dump_json()) == made
@@ -60,9 +60,9 @@ def test_a_manifest_survives_json() -> None:
     ],
 )
 def test_contradictions_are_rejected(change: dict[str, Any], sentence: str) -> None:
-    """Each is told in the validation error."""
+    """The validation error describes the contradiction."""
     with pytest.raises(ValidationError, match=sentence):
-        Manifest.model_validate(stated() | change)
+        Manifest.model_validate(document() | change)
 
 
 @pytest.mark.parametrize(
@@ -75,21 +75,21 @@ def test_contradictions_are_rejected(change: dict[str, Any], sentence: str) -> N
     ],
 )
 def test_impossible_features_are_rejected(feature: dict[str, Any], sentence: str) -> None:
-    """A feature that no value could fit is an error of the manifest."""
+    """A feature that accepts no value is rejected."""
     features = [{"name": "a", "example": 1} | feature]
 
     with pytest.raises(ValidationError, match=sentence):
-        Manifest.model_validate(stated() | {"input": {"kind": "features", "features": features}})
+        Manifest.model_validate(document() | {"input": {"kind": "features", "features": features}})
 
 
-def test_the_outputs_tensor_follows_from_the_answer() -> None:
-    """Two labels share one probability; more have one each."""
+def test_the_name_and_width_of_the_output_follow_from_its_kind() -> None:
+    """Two class labels share one probability; more labels have one each."""
     three = ClassesOutput(kind="classes", name="x", labels=["a", "b", "c"])
     value = ValueOutput(kind="value", name="x")
 
-    told = [(output_name(output), output_width(output)) for output in (BINARY, three, value)]
+    tensors = [(output_name(output), output_width(output)) for output in (BINARY, three, value)]
 
-    assert told == [("probability", 1), ("probabilities", 3), ("value", 1)]
+    assert tensors == [("probability", 1), ("probabilities", 3), ("value", 1)]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_the_outputs_tensor_follows_from_the_answer() -> None:
     ],
 )
 def test_examples_that_do_not_fit_are_reported(name: str, shape: list[int], sentence: str) -> None:
-    """Names and shapes of the examples are the manifest's."""
+    """Names and shapes must match those of the manifest."""
     examples = Examples.model_validate(
         {
             "input": {"name": "features", "shape": [2, 2], "data": [1, 2, 3, None]},
@@ -110,7 +110,7 @@ def test_examples_that_do_not_fit_are_reported(name: str, shape: list[int], sent
         }
     )
 
-    found = examples.mismatch(Manifest.model_validate(stated()))
+    found = examples.mismatch(Manifest.model_validate(document()))
 
     assert found is not None
     assert re.match(sentence, found)

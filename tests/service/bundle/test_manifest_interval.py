@@ -1,4 +1,4 @@
-"""Prediction intervals in the manifest: contradictions are refused."""
+"""Prediction intervals in the manifest: contradictions are rejected."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from service.bundle.manifest import Interval
 
 
-def stated(**change: Any) -> dict[str, Any]:  # noqa: ANN401 - the class checks them
-    """An interval of two bins and two levels."""
+def interval(**change: Any) -> dict[str, Any]:  # noqa: ANN401 - the class checks them
+    """Return an interval of two bins and two levels."""
     levels = [{"level": 0.5, "margins": [1, 2]}, {"level": 0.9, "margins": [3, 2]}]
     whole = {"scale": "value", "source": "validation", "rows": 9, "edges": [5.0], "levels": levels}
     return whole | change
@@ -34,8 +34,8 @@ def stated(**change: Any) -> dict[str, Any]:  # noqa: ANN401 - the class checks 
     ],
 )
 def test_contradictions_are_rejected(change: dict[str, Any], sentence: str) -> None:
-    """Each is told in the validation error."""
-    Interval.model_validate(stated())
+    """The validation error describes the contradiction."""
+    Interval.model_validate(interval())
 
     with pytest.raises(ValidationError, match=sentence):
-        Interval.model_validate(stated(**change))
+        Interval.model_validate(interval(**change))

@@ -1,4 +1,4 @@
-"""What is read of an ONNX file without the onnx package, and what is refused before it is read."""
+"""ONNX files are inspected without the onnx package, and rejected before they are read."""
 
 import os
 from io import BytesIO
@@ -19,7 +19,7 @@ _LONG_GRAPH = b"\x08\x09\x3a\xf8\xe5\xfe\x89\x07"
 
 
 def written(folder: Path, content: bytes, size: int | None = None) -> Path:
-    """A file that begins so and is filled with zeros, which take no room, up to its size."""
+    """Write a file with this content, extended to a size by a sparse region."""
     path = folder / "model.onnx"
     path.write_bytes(content)
     if size is not None:
@@ -43,16 +43,16 @@ def written(folder: Path, content: bytes, size: int | None = None) -> Path:
         (b"\x08\x09" * 5_000_000, None, "it has no graph"),
     ],
 )
-def test_what_cannot_be_an_onnx_file_is_rejected_before_it_is_read(
+def test_other_files_are_rejected_before_they_are_read(
     tmp_path: Path, head: bytes, size: int | None, reason: str
 ) -> None:
-    """By its size, its first bytes, or the first field that is none."""
+    """The size, the first bytes or an invalid field is enough to reject a file."""
     with pytest.raises(NotOnnx, match=reason):
         read_onnx(written(tmp_path, head, size))
 
 
-def test_graphs_that_are_nested_that_never_ends_are_rejected(tmp_path: Path) -> None:
-    """More levels than protobuf's own reader allows."""
+def test_graphs_that_are_nested_too_deeply_are_rejected(tmp_path: Path) -> None:
+    """The limit is that of protobuf's own reader."""
     graph = b""
     for _ in range(110):
         attribute = field_of(6, graph)
@@ -63,7 +63,7 @@ def test_graphs_that_are_nested_that_never_ends_are_rejected(tmp_path: Path) -> 
 
 
 def field_of(number: int, content: bytes) -> bytes:
-    """A field of protobuf that has a length."""
+    """Encode a length-delimited protobuf field."""
     length, size = bytearray(), len(content)
     while size > 0x7F:
         length.append(size & 0x7F | 0x80)
@@ -71,8 +71,8 @@ def field_of(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2, *length, size]) + content
 
 
-def test_a_message_of_too_many_fields_is_given_up() -> None:
-    """Reading each takes a moment, whatever it holds."""
+def test_a_message_with_too_many_fields_is_rejected() -> None:
+    """Each field takes time to read."""
     content = b"\x08\x09\x28\x01" * 50
 
     with pytest.raises(Malformed, match="more than 10 fields"):
@@ -80,7 +80,7 @@ def test_a_message_of_too_many_fields_is_given_up() -> None:
 
 
 def test_a_pipe_is_rejected_without_waiting(tmp_path: Path) -> None:
-    """Nobody ever writes into it."""
+    """Reading it would never end."""
     os.mkfifo(tmp_path / "model.onnx")
 
     with pytest.raises(BundleError, match="is not a regular file"):
@@ -92,14 +92,14 @@ def facts(folder: Path, content: bytes) -> GraphFacts:
 
 
 def external(name: str, location: str) -> TensorProto:
-    """A tensor whose values lie in another file."""
+    """Create a tensor whose values are in another file."""
     made = TensorProto(name=name, data_type=FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
     made.external_data.add(key="location", value=location)
     return made
 
 
 def branches(then: list[Any], weights: list[Any]) -> Any:  # noqa: ANN401 - onnx has no types
-    """An If whose first branch has these nodes and initializers."""
+    """Create an If whose first branch has these nodes and initializers."""
     first = helper.make_graph(then, "then", [], [tensor("t", [4])], weights)
     other = helper.make_graph(
         [helper.make_node("Identity", ["x"], ["e"])], "else", [], [tensor("e", [4])]
@@ -107,8 +107,8 @@ def branches(then: list[Any], weights: list[Any]) -> Any:  # noqa: ANN401 - onnx
     return helper.make_node("If", ["c"], ["y"], then_branch=first, else_branch=other)
 
 
-def test_weights_in_other_files_are_found_wherever_the_graph_has_them(tmp_path: Path) -> None:
-    """Its own, which are read into memory, apart from those that the runtime reads itself."""
+def test_external_weights_are_found_everywhere_in_a_graph(tmp_path: Path) -> None:
+    """Weights of the main graph are distinguished from nested ones."""
     add = helper.make_node("Add", ["x", "w"], ["t"])
     model = serialised(
         [
@@ -128,7 +128,7 @@ def test_weights_in_other_files_are_found_wherever_the_graph_has_them(tmp_path: 
 
 
 def shaped(*nodes: Any) -> bytes:  # noqa: ANN401 - onnx has no types
-    """A graph of these nodes from ``x`` and ``n`` to ``y``, with a constant ``k``."""
+    """Create a graph of these nodes from ``x`` and ``n`` to ``y``, with a constant ``k``."""
     constants = [numpy_helper.from_array(np.array([2, 3], np.int64), "k")]
     inputs = [tensor("x", ["rows", 4]), tensor("n", [2], TensorProto.INT64)]
     return serialised(list(nodes), inputs, [tensor("y", None)], constants)
@@ -152,16 +152,16 @@ node = helper.make_node
         (shaped(node("MatMul", ["x", "x"], ["m"]), node("Softmax", ["m"], ["y"])), ""),
     ],
 )
-def test_operators_whose_time_the_clients_values_decide_are_found(
+def test_operators_whose_time_depends_on_input_values_are_found(
     tmp_path: Path, model: bytes, operator: str
 ) -> None:
-    """Loops, branches, and outputs of a size that values say; not one that shapes say."""
+    """These are loops, branches, and outputs whose size depends on values, not on shapes."""
     assert facts(tmp_path, model).unbounded == operator
 
 
 @pytest.mark.parametrize("operator", ["Loop", "Scan", "SequenceMap"])
 def test_a_loop_within_a_function_is_found(tmp_path: Path, operator: str) -> None:
-    """A function's operators are those of whoever calls it."""
+    """The operators in functions are inspected too."""
     body = helper.make_graph([node("Neg", ["v"], ["w"])], "body", [tensor("v", [1])], [])
     function = helper.make_function(
         "own", "F", ["a"], ["b"], [node(operator, ["a"], ["b"], body=body)], []
@@ -175,7 +175,7 @@ def test_a_loop_within_a_function_is_found(tmp_path: Path, operator: str) -> Non
 
 
 def test_millions_of_numbers_in_an_attribute_are_skipped(tmp_path: Path) -> None:
-    """A forest's trees are lists of numbers, one field each."""
+    """A tree ensemble has lists of numbers, one field each."""
     trees = node(
         "TreeEnsembleRegressor",
         ["x"],

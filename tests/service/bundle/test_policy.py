@@ -1,4 +1,4 @@
-"""The policy file: what it may say, and that it is never half written or lost between two."""
+"""``policy.json``: its content, atomic writing, and concurrent changes."""
 
 import json
 import os
@@ -14,15 +14,19 @@ import pytest
 from service.bundle.errors import BundleError
 from service.bundle.policy import POLICY, Alias, Latest, Policy, change_policy, read_policy
 
-NO_FILES: list[Callable[[Path], None]] = [Path.mkdir, os.mkfifo, lambda it: it.symlink_to(it)]
+IRREGULAR_FILES: list[Callable[[Path], None]] = [
+    Path.mkdir,
+    os.mkfifo,
+    lambda it: it.symlink_to(it),
+]
 
 
-def moved(alias: str, version: int, policy: Policy) -> Policy:
+def with_alias(alias: str, version: int, policy: Policy) -> Policy:
     return policy.with_alias(alias, version)
 
 
 @pytest.mark.parametrize(
-    ("text", "meant"),
+    ("text", "expected"),
     [
         ("{}", Policy()),
         ('{"versions": "all"}', Policy(versions="all")),
@@ -35,15 +39,15 @@ def moved(alias: str, version: int, policy: Policy) -> Policy:
         ),
     ],
 )
-def test_a_policy_written_by_hand_is_read(tmp_path: Path, text: str, meant: Policy) -> None:
-    """The short form of an alias is its number."""
+def test_a_policy_written_by_hand_is_read(tmp_path: Path, text: str, expected: Policy) -> None:
+    """An alias may be written as a number."""
     (tmp_path / POLICY).write_text(text)
 
-    assert read_policy(tmp_path) == meant
+    assert read_policy(tmp_path) == expected
 
 
 def test_without_a_file_there_is_no_policy(tmp_path: Path) -> None:
-    """The service's own setting decides then."""
+    """The setting of the service applies then."""
     assert read_policy(tmp_path) is None
 
 
@@ -63,19 +67,19 @@ def test_without_a_file_there_is_no_policy(tmp_path: Path) -> None:
         ('{"alias": {"stable": 1}}', "alias: Extra inputs"),
     ],
 )
-def test_a_policy_that_cannot_be_followed_is_told(tmp_path: Path, text: str, reason: str) -> None:
-    """The sentence names the file and what is wrong in it."""
+def test_an_invalid_policy_is_rejected(tmp_path: Path, text: str, reason: str) -> None:
+    """The message has the name of the file and the problem."""
     (tmp_path / POLICY).write_text(text)
 
-    with pytest.raises(BundleError, match=r"policy\.json is not valid") as told:
+    with pytest.raises(BundleError, match=r"policy\.json is not valid") as error:
         read_policy(tmp_path)
-    assert reason in str(told.value)
+    assert reason in str(error.value)
 
 
-def test_what_is_no_file_is_told(tmp_path: Path) -> None:
-    """A folder, a pipe and a link in a circle are read by nobody, and wait for nobody."""
-    for place, make in enumerate(NO_FILES):
-        home = tmp_path / str(place)
+def test_a_policy_that_is_not_a_regular_file_is_rejected(tmp_path: Path) -> None:
+    """A folder, a pipe and a circular link are not read, and nothing waits for them."""
+    for number, make in enumerate(IRREGULAR_FILES):
+        home = tmp_path / str(number)
         home.mkdir()
         make(home / POLICY)
 
@@ -83,26 +87,26 @@ def test_what_is_no_file_is_told(tmp_path: Path) -> None:
             read_policy(home)
 
 
-def test_an_alias_remembers_where_it_was(tmp_path: Path) -> None:
-    """Moved twice it goes back twice, and no further."""
+def test_an_alias_rolls_back_to_its_previous_versions(tmp_path: Path) -> None:
+    """After two changes it can be rolled back twice."""
     for version in (1, 2, 2, 3):
-        change_policy(tmp_path, partial(moved, "stable", version))
-    there = {1, 2, 3}
+        change_policy(tmp_path, partial(with_alias, "stable", version))
+    available = {1, 2, 3}
 
     seen = []
     for _ in range(2):
-        _, policy = change_policy(tmp_path, lambda known: known.rolled_back("stable", there))
+        _, policy = change_policy(tmp_path, lambda known: known.rolled_back("stable", available))
         seen.append(policy.aliases["stable"].version)
 
     assert seen == [2, 1]
     with pytest.raises(BundleError, match="'stable' points to version 1, and there is no earlier"):
-        policy.rolled_back("stable", there)
+        policy.rolled_back("stable", available)
     with pytest.raises(BundleError, match="no alias 'canary'; existing: stable"):
-        policy.rolled_back("canary", there)
+        policy.rolled_back("canary", available)
 
 
-def test_going_back_passes_over_what_is_gone() -> None:
-    """A version whose folder was removed is none to go back to, and is told."""
+def test_rollback_skips_removed_versions() -> None:
+    """If all previous versions were removed, the message lists them."""
     policy = Policy().with_alias("stable", 1).with_alias("stable", 2).with_alias("stable", 3)
 
     assert policy.rolled_back("stable", {1, 3}).aliases["stable"] == Alias(version=1)
@@ -110,20 +114,22 @@ def test_going_back_passes_over_what_is_gone() -> None:
         policy.rolled_back("stable", {3})
 
 
-def test_writers_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
-    """Forty aliases set at once are forty aliases."""
-    aliases = [f"alias_{place}" for place in range(40)]
+def test_concurrent_changes_are_all_applied(tmp_path: Path) -> None:
+    """Forty threads each set an alias."""
+    aliases = [f"alias_{number}" for number in range(40)]
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda alias: change_policy(tmp_path, partial(moved, alias, 1)), aliases))
+        list(
+            pool.map(lambda alias: change_policy(tmp_path, partial(with_alias, alias, 1)), aliases)
+        )
 
     policy = read_policy(tmp_path)
     assert policy is not None
     assert set(policy.aliases) == set(aliases)
 
 
-def test_a_writer_killed_at_any_moment_leaves_a_whole_policy(tmp_path: Path) -> None:
-    """After kill -9 the file is the old or the new one, and the next writer is not kept out."""
+def test_a_killed_writer_leaves_a_complete_policy(tmp_path: Path) -> None:
+    """After kill -9 the file is the old or the new one, and the lock is released."""
     program = (
         "import sys; from pathlib import Path\n"
         "from service.bundle.policy import change_policy\n"
@@ -145,5 +151,5 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_policy(tmp_path: Path) -> 
         writer.wait()
         writer.stdout.close()
 
-        change_policy(tmp_path, partial(moved, "b", 1))
+        change_policy(tmp_path, partial(with_alias, "b", 1))
         assert "b" in json.loads((tmp_path / POLICY).read_text())["aliases"]

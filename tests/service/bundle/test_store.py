@@ -1,4 +1,4 @@
-"""Bundles on disk: written whole or not at all, and numbered once each."""
+"""Bundles on disk: atomic writing, verification, and version numbers."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from tests.models import publish_admission, publish_price
 
 
 def test_a_bundle_is_read_as_it_was_written(models: Path) -> None:
-    """Manifest, examples and the model's bytes survive the way to disk and back."""
+    """Manifest, examples and the model's bytes are the same."""
     folder = publish_admission(models)
 
     bundle = read_bundle(folder)
@@ -26,8 +26,8 @@ def test_a_bundle_is_read_as_it_was_written(models: Path) -> None:
     assert bundle.model == (folder / MODEL).read_bytes()
 
 
-def test_digests_are_those_of_sha256(models: Path) -> None:
-    """Anyone can check a bundle with sha256sum."""
+def test_digests_are_sha256(models: Path) -> None:
+    """A bundle can be verified with sha256sum."""
     folder = publish_price(models)
 
     files = read_bundle(folder).manifest.files
@@ -37,15 +37,15 @@ def test_digests_are_those_of_sha256(models: Path) -> None:
 
 
 def test_each_publication_gets_the_next_number(models: Path) -> None:
-    """Versions ascend as numbers, not as text."""
+    """Versions are sorted as numbers."""
     for _ in range(11):
         publish_price(models)
 
     assert versions_in(models / "price") == list(range(1, 12))
 
 
-def test_what_is_numbered_and_no_folder_is_passed_over(models: Path) -> None:
-    """A file and a link in a circle keep their numbers; the next publication has one above."""
+def test_numbers_of_entries_that_are_not_folders_are_skipped(models: Path) -> None:
+    """A file and a circular link are left as they are."""
     home = publish_price(models).parent
     (home / "2").write_text("")
     (home / "7").symlink_to(home / "7")
@@ -53,8 +53,8 @@ def test_what_is_numbered_and_no_folder_is_passed_over(models: Path) -> None:
     assert publish_price(models).name == "8"
 
 
-def test_publishers_at_the_same_time_get_a_number_each(models: Path) -> None:
-    """No version is lost, doubled or mixed."""
+def test_concurrent_publications_get_different_numbers(models: Path) -> None:
+    """No version is lost or mixed with another."""
     slopes = [float(slope) for slope in range(1, 21)]
 
     with ThreadPoolExecutor(8) as pool:
@@ -65,8 +65,8 @@ def test_publishers_at_the_same_time_get_a_number_each(models: Path) -> None:
         assert read_bundle(folder).examples.output.data[0] == slope
 
 
-def test_a_publisher_killed_at_any_moment_leaves_only_whole_bundles(models: Path) -> None:
-    """After kill -9 every numbered folder passes every check."""
+def test_a_killed_publisher_leaves_only_complete_bundles(models: Path) -> None:
+    """After kill -9 every version passes verification."""
     program = (
         "import sys; from pathlib import Path; from tests.models import publish_price\n"
         "print('go', flush=True)\n"
@@ -89,8 +89,8 @@ def test_a_publisher_killed_at_any_moment_leaves_only_whole_bundles(models: Path
     assert read_bundle(publish_price(models)).manifest.name == "price"
 
 
-def test_what_a_killed_publisher_left_is_swept_after_a_day(models: Path) -> None:
-    """Yesterday's unfinished folder goes, one of now stays: its publisher may be alive."""
+def test_folders_of_a_killed_publisher_are_removed_after_a_day(models: Path) -> None:
+    """A recent one remains, since its publisher may be running."""
     home = publish_price(models).parent
     old, new = home / ".unfinished-old", home / ".unfinished-new"
     for folder in (old, new):
@@ -105,7 +105,7 @@ def test_what_a_killed_publisher_left_is_swept_after_a_day(models: Path) -> None
 
 
 def test_a_bundle_under_another_models_name_is_rejected(models: Path) -> None:
-    """The manifest's name is the folder's."""
+    """The name in the manifest must be that of the folder."""
     folder = publish_price(models)
     folder.parent.rename(models / "cost")
 
@@ -113,8 +113,8 @@ def test_a_bundle_under_another_models_name_is_rejected(models: Path) -> None:
         read_bundle(models / "cost" / "1")
 
 
-def test_a_manifest_cannot_reach_outside_its_folder(models: Path) -> None:
-    """A digest under a path is refused before anything there is read."""
+def test_a_manifest_cannot_name_files_outside_its_folder(models: Path) -> None:
+    """The path is rejected before the file is read."""
     folder = publish_price(models)
     manifest = (folder / MANIFEST).read_text()
     (folder / MANIFEST).write_text(manifest.replace('"model.onnx"', '"../../model.onnx"'))
@@ -124,14 +124,14 @@ def test_a_manifest_cannot_reach_outside_its_folder(models: Path) -> None:
 
 
 def test_a_published_folder_can_be_read_by_another_user(models: Path) -> None:
-    """The service runs as somebody else in the container."""
+    """In the container, the service runs as another user."""
     folder = publish_price(models)
 
     assert folder.stat().st_mode & 0o055 == 0o055
 
 
 def test_a_failed_publication_leaves_nothing(models: Path) -> None:
-    """An error while writing removes what was begun."""
+    """The incomplete folder is removed."""
     manifest = read_bundle(publish_price(models)).manifest
 
     with pytest.raises(OSError, match="File name too long"):

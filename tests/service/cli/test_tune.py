@@ -13,7 +13,7 @@ from service.bundle.schema import tuning_schema
 from service.bundle.store import read_document
 from service.bundle.tuning import TUNING, Measured, Tuning
 from service.cli.tune import UnavailableDevice, choose_tuning, compare_devices
-from service.engine.execution_plan import this_machine
+from service.engine.loader import this_machine
 from tests.models import place_bare, publish_admission, sum_and_difference
 from tests.processes import ROOT
 

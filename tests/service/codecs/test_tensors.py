@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.codecs.tensors import cast, read_natural, with_base64, without_base64
-from service.engine.session import TensorSpec
+from service.engine.tensors import TensorSpec
 from service.errors import InvalidRequest
 
 

@@ -1,4 +1,4 @@
-"""The batcher: joined without timers, and what happens to everybody when something goes wrong."""
+"""`ThreadBatcher` batches without timers, and isolates requests from each other's failures."""
 
 import asyncio
 import threading
@@ -11,37 +11,37 @@ import numpy as np
 import pytest
 
 from service.engine.batching import Prediction, Run, ThreadBatcher
-from service.engine.dtypes import Arrays
+from service.engine.tensors import Arrays
 from service.errors import Draining, Overloaded, QueueTooLong
 
 T = TypeVar("T")
 
 
 class Gate:
-    """A runner that doubles its rows, records each batch, and can be held shut."""
+    """A run function that doubles its rows, records each batch, and blocks while it is closed."""
 
     def __init__(self, *, opened: bool = True) -> None:
         self.batches: list[list[float]] = []
         self.entered = threading.Event()
         self._open = threading.Event()
-        self._holds_next = False
+        self._closes_after_run = False
         if opened:
             self._open.set()
 
     def open(self) -> None:
         self._open.set()
 
-    def hold_next(self) -> None:
-        """Shut again after the run that goes on now."""
-        self._holds_next = True
+    def close_after_run(self) -> None:
+        """Close again after the current run."""
+        self._closes_after_run = True
 
     def __call__(self, inputs: Arrays) -> Arrays:
         self.entered.set()
         assert self._open.wait(10)
         values = inputs[0].astype(np.float64)
         self.batches.append(values[:, 0].tolist())
-        if self._holds_next:
-            self._holds_next = False
+        if self._closes_after_run:
+            self._closes_after_run = False
             self._open.clear()
             self.entered.clear()
         if np.isnan(values).any():
@@ -53,8 +53,8 @@ def rows(*values: float) -> Arrays:
     return (np.array(values, np.float32).reshape(-1, 1),)
 
 
-def answered(answer: Prediction) -> list[float]:
-    return [float(value) for value in answer.outputs[0][:, 0]]
+def values(prediction: Prediction) -> list[float]:
+    return [float(value) for value in prediction.outputs[0][:, 0]]
 
 
 def run(scenario: Coroutine[Any, Any, T]) -> T:
@@ -63,7 +63,7 @@ def run(scenario: Coroutine[Any, Any, T]) -> T:
 
 @dataclass
 class Control:
-    """What ends a run, and tells of it."""
+    """A control that records whether its run was terminated."""
 
     terminate: bool = False
 
@@ -71,12 +71,12 @@ class Control:
 def batcher(
     runner: Run, *, batch: int = 100, queue: int = 1000, controls: list[Control] | None = None
 ) -> ThreadBatcher:
-    """A batcher whose runs' controls are added to a list."""
-    made: list[Control] = [] if controls is None else controls
+    """Return a batcher that appends the control of each run to ``controls``."""
+    created: list[Control] = [] if controls is None else controls
 
     def new_control() -> Control:
-        made.append(Control())
-        return made[-1]
+        created.append(Control())
+        return created[-1]
 
     return ThreadBatcher(
         lambda inputs, _: runner(inputs),
@@ -90,21 +90,21 @@ async def entered(gate: Gate) -> None:
     await asyncio.to_thread(gate.entered.wait, 10)
 
 
-def test_a_lone_call_runs_at_once() -> None:
-    """Nothing waits for company."""
+def test_a_single_request_runs_immediately() -> None:
+    """It does not wait for a batch."""
     gate = Gate()
 
     async def scenario() -> Prediction:
         return await batcher(gate).submit(rows(1, 2))
 
-    answer = run(scenario())
+    prediction = run(scenario())
 
-    assert answered(answer) == [2, 4]
+    assert values(prediction) == [2, 4]
     assert gate.batches == [[1, 2]]
 
 
-def test_calls_that_arrive_during_a_run_share_the_next() -> None:
-    """Each caller gets exactly its own rows of the shared run."""
+def test_requests_that_arrive_during_a_run_share_the_next_one() -> None:
+    """Each request gets exactly its own rows."""
     gate = Gate(opened=False)
 
     async def scenario() -> list[Prediction]:
@@ -116,14 +116,14 @@ def test_calls_that_arrive_during_a_run_share_the_next() -> None:
         gate.open()
         return list(await asyncio.gather(first, *others))
 
-    answers = run(scenario())
+    predictions = run(scenario())
 
     assert gate.batches == [[1], [2, 3, 4, 5, 6]]
-    assert [answered(answer) for answer in answers] == [[2], [4, 6], [8], [10, 12]]
+    assert [values(prediction) for prediction in predictions] == [[2], [4, 6], [8], [10, 12]]
 
 
-def test_rows_are_counted_not_calls() -> None:
-    """A batch ends before the call whose rows would exceed it; a larger call runs whole."""
+def test_a_batch_is_limited_in_rows() -> None:
+    """It ends before the request that would exceed it; a larger request runs undivided."""
     gate = Gate(opened=False)
 
     async def scenario() -> None:
@@ -141,8 +141,8 @@ def test_rows_are_counted_not_calls() -> None:
     assert gate.batches == [[0], [1, 1], [2, 2, 3], [4] * 5]
 
 
-def test_calls_of_different_shapes_are_not_joined() -> None:
-    """Only the first axis may differ within a run."""
+def test_requests_of_different_shapes_do_not_share_a_run() -> None:
+    """Only the first axis may differ within a batch."""
     gate = Gate(opened=False)
     wide = (np.ones((1, 2), np.float32),)
 
@@ -155,13 +155,13 @@ def test_calls_of_different_shapes_are_not_joined() -> None:
         gate.open()
         return list(await asyncio.gather(first, *others))
 
-    answers = run(scenario())
+    predictions = run(scenario())
 
-    assert [answer.outputs[0].shape for answer in answers] == [(1, 1), (1, 1), (1, 2)]
+    assert [prediction.outputs[0].shape for prediction in predictions] == [(1, 1), (1, 1), (1, 2)]
 
 
-def test_a_call_without_rows_runs_alone() -> None:
-    """Neither before nor behind others is it joined with them."""
+def test_a_request_without_rows_runs_alone() -> None:
+    """Whether it arrives before or after other requests."""
     gate = Gate(opened=False)
 
     async def scenario() -> list[Prediction]:
@@ -173,60 +173,60 @@ def test_a_call_without_rows_runs_alone() -> None:
         gate.open()
         return list(await asyncio.gather(first, *others))
 
-    answers = run(scenario())
+    predictions = run(scenario())
 
-    assert [answered(answer) for answer in answers] == [[2], [], [4], [], [6]]
+    assert [values(prediction) for prediction in predictions] == [[2], [], [4], [], [6]]
     assert gate.batches == [[1], [], [2], [], [3]]
 
 
-def test_a_client_that_leaves_the_queue_affects_no_other() -> None:
-    """Its rows are not run, and the rows after them still reach their own caller."""
+def test_a_request_cancelled_while_queued_affects_no_other() -> None:
+    """Its rows are not run, and later requests still get their own rows."""
     gate = Gate(opened=False)
 
     async def scenario() -> list[Prediction]:
         subject = batcher(gate)
         first = asyncio.create_task(subject.submit(rows(1)))
         await entered(gate)
-        leaver = asyncio.create_task(subject.submit(rows(2)))
-        stayer = asyncio.create_task(subject.submit(rows(3)))
+        cancelled = asyncio.create_task(subject.submit(rows(2)))
+        other = asyncio.create_task(subject.submit(rows(3)))
         await asyncio.sleep(0)
-        leaver.cancel()
+        cancelled.cancel()
         gate.open()
-        answers = list(await asyncio.gather(first, stayer))
-        assert leaver.cancelled()
-        return answers
+        predictions = list(await asyncio.gather(first, other))
+        assert cancelled.cancelled()
+        return predictions
 
-    answers = run(scenario())
+    predictions = run(scenario())
 
     assert gate.batches == [[1], [3]]
-    assert [answered(answer) for answer in answers] == [[2], [6]]
+    assert [values(prediction) for prediction in predictions] == [[2], [6]]
 
 
-def test_a_client_that_leaves_during_its_run_affects_no_other() -> None:
-    """The run ends, its neighbour gets its own rows, and the batcher goes on."""
+def test_a_request_cancelled_during_its_run_affects_no_other() -> None:
+    """The other request of the batch gets its own rows, and the batcher continues."""
     gate = Gate(opened=False)
 
     async def scenario() -> list[Prediction]:
         subject = batcher(gate)
         blocker = asyncio.create_task(subject.submit(rows(0)))
         await entered(gate)
-        leaver = asyncio.create_task(subject.submit(rows(1)))
-        stayer = asyncio.create_task(subject.submit(rows(2)))
+        cancelled = asyncio.create_task(subject.submit(rows(1)))
+        other = asyncio.create_task(subject.submit(rows(2)))
         await asyncio.sleep(0)
         gate.entered.clear()
         gate.open()
         await blocker
-        leaver.cancel()
-        stayed = await stayer
-        return [stayed, await subject.submit(rows(5))]
+        cancelled.cancel()
+        result = await other
+        return [result, await subject.submit(rows(5))]
 
-    answers = run(scenario())
+    predictions = run(scenario())
 
-    assert [answered(answer) for answer in answers] == [[4], [10]]
+    assert [values(prediction) for prediction in predictions] == [[4], [10]]
 
 
-def test_a_failing_batch_gives_each_client_its_own_fate() -> None:
-    """Good neighbours get their answers; each bad one gets an exception of its own rows."""
+def test_each_request_of_a_failing_batch_gets_its_own_result() -> None:
+    """Valid requests get predictions; each invalid one gets an exception for its own rows."""
     gate = Gate(opened=False)
 
     async def scenario() -> list[Prediction | BaseException]:
@@ -243,15 +243,15 @@ def test_a_failing_batch_gives_each_client_its_own_fate() -> None:
 
     results = run(scenario())
 
-    good = [answered(r) for r in results if isinstance(r, Prediction)]
+    good = [values(r) for r in results if isinstance(r, Prediction)]
     bad = [r for r in results if isinstance(r, BaseException)]
     assert good == [[2], [4], [6]]
     assert [str(error) for error in bad] == ["cannot double [nan, 7.0]", "cannot double [nan, 8.0]"]
     assert bad[0] is not bad[1]
 
 
-def test_closing_answers_those_that_wait_and_takes_no_more() -> None:
-    """Shutdown loses nothing that was accepted."""
+def test_closing_finishes_waiting_requests_and_rejects_new_ones() -> None:
+    """No accepted request is lost."""
     gate = Gate(opened=False)
 
     async def scenario() -> list[Prediction]:
@@ -266,11 +266,11 @@ def test_closing_answers_those_that_wait_and_takes_no_more() -> None:
         await closing
         return list(await asyncio.gather(*waiting))
 
-    assert [answered(answer) for answer in run(scenario())] == [[2], [4]]
+    assert [values(prediction) for prediction in run(scenario())] == [[2], [4]]
 
 
-def test_a_full_queue_says_so_at_once() -> None:
-    """The refused caller learns how much waits; the ones before it are answered."""
+def test_a_full_queue_rejects_immediately() -> None:
+    """The error contains the numbers of rows; earlier requests get their predictions."""
     gate = Gate(opened=False)
 
     async def scenario() -> list[Prediction]:
@@ -284,11 +284,11 @@ def test_a_full_queue_says_so_at_once() -> None:
         gate.open()
         return list(await asyncio.gather(first, waiting))
 
-    assert [answered(answer) for answer in run(scenario())] == [[2], [4, 6, 8]]
+    assert [values(prediction) for prediction in run(scenario())] == [[2], [4, 6, 8]]
 
 
-def test_a_call_that_would_wait_beyond_its_deadline_is_rejected_at_once() -> None:
-    """The duration of earlier runs tells how long the rows that wait will take."""
+def test_a_request_that_would_exceed_its_deadline_is_rejected_immediately() -> None:
+    """The waiting time is estimated from the duration of earlier runs."""
 
     def slow(inputs: Arrays, _: object) -> Arrays:
         time.sleep(0.05)
@@ -312,53 +312,53 @@ def test_a_call_that_would_wait_beyond_its_deadline_is_rejected_at_once() -> Non
     assert len(run(scenario())) == 2
 
 
-def test_rows_of_clients_who_left_do_not_fill_the_queue() -> None:
-    """A new caller is not refused for rows that nobody waits for any more."""
+def test_rows_of_cancelled_requests_do_not_fill_the_queue() -> None:
+    """A new request is accepted instead."""
     gate = Gate(opened=False)
 
     async def scenario() -> Prediction:
         subject = batcher(gate, queue=4)
         first = asyncio.create_task(subject.submit(rows(1)))
         await entered(gate)
-        leaver = asyncio.create_task(subject.submit(rows(2, 3, 4, 5)))
+        cancelled = asyncio.create_task(subject.submit(rows(2, 3, 4, 5)))
         await asyncio.sleep(0)
-        leaver.cancel()
+        cancelled.cancel()
         await asyncio.sleep(0)
-        newcomer = asyncio.create_task(subject.submit(rows(6, 7, 8)))
+        later = asyncio.create_task(subject.submit(rows(6, 7, 8)))
         await asyncio.sleep(0)
         gate.open()
         await first
-        return await newcomer
+        return await later
 
-    assert answered(run(scenario())) == [12, 14, 16]
+    assert values(run(scenario())) == [12, 14, 16]
 
 
-def test_a_failed_batch_is_not_run_again_for_those_who_left() -> None:
-    """Only callers who still wait are worth another run."""
+def test_a_failed_batch_is_not_run_again_for_cancelled_requests() -> None:
+    """Only requests whose clients still wait are run again."""
     gate = Gate(opened=False)
 
     async def scenario() -> None:
         subject = batcher(gate)
         blocker = asyncio.create_task(subject.submit(rows(0)))
         await entered(gate)
-        calls = [asyncio.create_task(subject.submit(rows(v))) for v in (1, float("nan"), 2)]
+        requests = [asyncio.create_task(subject.submit(rows(v))) for v in (1, float("nan"), 2)]
         await asyncio.sleep(0)
-        gate.hold_next()
+        gate.close_after_run()
         gate.open()
         await blocker
         await entered(gate)
-        calls[2].cancel()
+        requests[2].cancel()
         await asyncio.sleep(0)
         gate.open()
-        await asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.gather(*requests, return_exceptions=True)
 
     run(scenario())
 
     assert [len(batch) for batch in gate.batches] == [1, 3, 1, 1]
 
 
-def test_the_wait_is_reported_apart_from_the_run() -> None:
-    """A call that waited for another's run reports a longer queue time than that one."""
+def test_queue_time_and_run_time_are_separate() -> None:
+    """A request that waited for another run has a longer queue time than that one."""
     gate = Gate(opened=False)
 
     async def scenario() -> list[Prediction]:
@@ -376,8 +376,8 @@ def test_the_wait_is_reported_apart_from_the_run() -> None:
     assert second.queue_seconds > first.queue_seconds
 
 
-def test_a_run_that_nobody_waits_for_is_ended() -> None:
-    """The calls of a batch leave one after another; the last one ends the run."""
+def test_a_run_without_clients_is_terminated() -> None:
+    """It is terminated when the last request of its batch is cancelled."""
     gate = Gate(opened=False)
     controls: list[Control] = []
 
@@ -387,13 +387,13 @@ def test_a_run_that_nobody_waits_for_is_ended() -> None:
         await entered(gate)
         both = [asyncio.create_task(subject.submit(rows(value))) for value in (2, 3)]
         await asyncio.sleep(0)
-        gate.hold_next()
+        gate.close_after_run()
         gate.open()
         await first
         await entered(gate)
         ended = [controls[1].terminate]
-        for call in both:
-            call.cancel()
+        for request in both:
+            request.cancel()
             await asyncio.sleep(0.01)
             ended.append(controls[1].terminate)
         gate.open()
@@ -404,8 +404,8 @@ def test_a_run_that_nobody_waits_for_is_ended() -> None:
     assert controls[0].terminate is False
 
 
-def test_those_who_leave_the_queue_end_no_other_run() -> None:
-    """The run in progress is somebody else's."""
+def test_cancelling_a_queued_request_does_not_terminate_the_current_run() -> None:
+    """That run belongs to another request."""
     gate = Gate(opened=False)
     controls: list[Control] = []
 
@@ -420,33 +420,33 @@ def test_those_who_leave_the_queue_end_no_other_run() -> None:
         gate.open()
         return await running
 
-    assert answered(run(scenario())) == [2]
+    assert values(run(scenario())) == [2]
     assert [control.terminate for control in controls] == [False]
 
 
-def test_closing_gives_up_a_run_that_does_not_end() -> None:
-    """Whoever waits is told, and its thread keeps neither the loop nor the process."""
+def test_closing_abandons_a_run_that_does_not_end() -> None:
+    """Its clients get an error, and its thread blocks neither the loop nor the process."""
     gate = Gate(opened=False)
     controls: list[Control] = []
 
     async def scenario() -> list[BaseException | Prediction]:
         subject = batcher(gate, controls=controls)
-        calls = [asyncio.create_task(subject.submit(rows(1)))]
+        requests = [asyncio.create_task(subject.submit(rows(1)))]
         await entered(gate)
-        calls.append(asyncio.create_task(subject.submit(rows(2))))
+        requests.append(asyncio.create_task(subject.submit(rows(2))))
         await asyncio.sleep(0)
         await subject.close(0.05)
-        return await asyncio.gather(*calls, return_exceptions=True)
+        return await asyncio.gather(*requests, return_exceptions=True)
 
-    told = run(asyncio.wait_for(scenario(), 5))
+    results = run(asyncio.wait_for(scenario(), 5))
     gate.open()
 
-    assert [type(each) for each in told] == [Draining, Draining]
+    assert [type(result) for result in results] == [Draining, Draining]
     assert controls[0].terminate is True
 
 
-def test_calls_whose_inputs_differ_in_rows_run_alone() -> None:
-    """Put behind each other, the rows of one call would meet those of another."""
+def test_requests_whose_inputs_differ_in_rows_run_alone() -> None:
+    """Concatenated, the rows of one request would meet those of another."""
     batches: list[tuple[int, ...]] = []
     release = threading.Event()
 
@@ -457,11 +457,11 @@ def test_calls_whose_inputs_differ_in_rows_run_alone() -> None:
 
     async def scenario() -> list[list[float]]:
         subject = batcher(runner)
-        given = [(rows(0), rows(0)), (rows(1, 2), rows(10)), (rows(3), rows(20, 30))]
-        calls = [asyncio.create_task(subject.submit((a[0], b[0]))) for a, b in given]
+        inputs = [(rows(0), rows(0)), (rows(1, 2), rows(10)), (rows(3), rows(20, 30))]
+        requests = [asyncio.create_task(subject.submit((a[0], b[0]))) for a, b in inputs]
         await asyncio.sleep(0)
         release.set()
-        return [answered(await call) for call in calls]
+        return [values(await request) for request in requests]
 
     assert run(scenario()) == [[0], [11, 12], [23, 33]]
     assert batches == [(1, 1), (2, 1), (1, 2)]

@@ -14,8 +14,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from service.bundle.store import digest_of
-from service.engine.execution_plan import ExecutionPlan
-from service.engine.loader import load
+from service.engine.loader import ExecutionPlan, load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
 from service.errors import Draining, LoadFailed
@@ -247,7 +246,7 @@ def test_a_graph_that_may_take_any_time_never_runs_on_the_event_loop(
 
     model = loaded(folder, plan)
 
-    assert (model.execution, model.is_quick) == ("batched", False)
+    assert (model.execution, model.runs_inline(1)) == ("batched", False)
     (record,) = [it for it in caplog.records if it.message == "not run on the event loop"]
     assert reason in record.__dict__["reason"]
     assert by in record.__dict__["reason"]
@@ -290,7 +289,7 @@ def test_a_bare_graph_runs_in_a_thread_unless_the_operator_says_otherwise(
     execution = model.info.execution
     assert execution is not None
     assert (execution.mode, execution.chosen_by) == expected
-    assert model.is_quick == (expected[0] == "inline")
+    assert model.runs_inline(1) == (expected[0] == "inline")
 
 
 def branching() -> Any:  # noqa: ANN401 - onnx has no types

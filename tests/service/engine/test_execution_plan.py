@@ -6,8 +6,7 @@ import pytest
 
 from service.bundle.store import read_document, replace_document
 from service.bundle.tuning import TUNING, Machine, Tuning
-from service.engine.execution_plan import ExecutionPlan, plan_for, this_machine
-from service.engine.loader import load
+from service.engine.loader import ExecutionPlan, load, plan_for, this_machine
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate, fingerprint
 from service.observability.metrics import Metrics

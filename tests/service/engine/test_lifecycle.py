@@ -29,7 +29,7 @@ class Service:
 
     def __init__(self, models: Path, **settings: object) -> None:
         given = {"models": models, "device": "cpu", "model_control": "explicit"} | settings
-        self.metrics = Metrics(removed_after_seconds=0)
+        self.metrics = Metrics(expiry_seconds=0)
         self.registry = Registry("cpu")
         self.reconciler = Reconciler(Settings.model_validate(given), self.metrics, self.registry)
 

@@ -1,4 +1,4 @@
-"""The batcher on the event loop: one run a turn, and what happens when something goes wrong."""
+"""`LoopBatcher` batches per turn of the loop, and isolates requests from each other's failures."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from service.engine.batching import LoopBatcher, Prediction
-from service.engine.dtypes import Arrays
+from service.engine.tensors import Arrays
 from service.errors import Draining, Overloaded
 
 Result = Prediction | Exception
 
 
 class Doubler:
-    """A runner that doubles its rows and records each batch; a NaN makes a run fail."""
+    """A run function that doubles its rows and records each batch; it fails for NaN."""
 
     def __init__(self) -> None:
         self.batches: list[list[float]] = []
@@ -27,11 +27,13 @@ class Doubler:
         return (values + values,)
 
 
-class Calls:
-    """What each call was told, in the order of the calls."""
+class Requests:
+    """Submits requests, and collects their results in order."""
+
+    waiting = 0
 
     def __init__(self, run: Doubler, *, batch: int = 100, queue: int = 1000) -> None:
-        self.told: dict[int, Result] = {}
+        self.results: dict[int, Result] = {}
         self.batcher = LoopBatcher(
             run,
             max_batch_rows=batch,
@@ -40,28 +42,26 @@ class Calls:
         )
 
     def submit(self, *values: float) -> None:
-        number = len(self.told) + self.waiting
+        number = len(self.results) + self.waiting
         self.waiting += 1
         inputs = (np.array(values, np.float32).reshape(-1, 1),)
         try:
-            self.batcher.submit(inputs, len(values), self._teller(number))
+            self.batcher.submit(inputs, len(values), self._callback(number))
         except Exception:
             self.waiting -= 1
             raise
 
-    waiting = 0
-
-    def _teller(self, number: int) -> Callable[[Result], None]:
-        def told(result: Result) -> None:
-            assert number not in self.told
+    def _callback(self, number: int) -> Callable[[Result], None]:
+        def add_result(result: Result) -> None:
+            assert number not in self.results
             self.waiting -= 1
-            self.told[number] = result
+            self.results[number] = result
 
-        return told
+        return add_result
 
     @property
-    def answers(self) -> list[list[float] | str]:
-        results = [self.told[number] for number in sorted(self.told)]
+    def predictions(self) -> list[list[float] | str]:
+        results = [self.results[number] for number in sorted(self.results)]
         return [
             str(result) if isinstance(result, Exception) else result.outputs[0][:, 0].tolist()
             for result in results
@@ -69,113 +69,113 @@ class Calls:
 
 
 async def turns() -> None:
-    """Let the loop go round until everything has run."""
+    """Run the loop until everything has run."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
-def submitted(calls: Calls, *rows: tuple[float, ...]) -> Calls:
-    """The calls of one turn, answered."""
+def submit_in_one_turn(requests: Requests, *rows: tuple[float, ...]) -> Requests:
+    """Submit requests in one turn of the loop, and wait for their results."""
 
     async def scenario() -> None:
         for values in rows:
-            calls.submit(*values)
-        assert not calls.told
+            requests.submit(*values)
+        assert not requests.results
         await turns()
 
     asyncio.run(scenario())
-    return calls
+    return requests
 
 
-def test_calls_of_one_turn_share_a_run_and_get_their_own_rows() -> None:
-    """In the order in which they came."""
+def test_requests_of_one_turn_share_a_run_and_get_their_own_rows() -> None:
+    """In the order in which they arrived."""
     run = Doubler()
 
-    calls = submitted(Calls(run), (1,), (2, 3), (4,))
+    requests = submit_in_one_turn(Requests(run), (1,), (2, 3), (4,))
 
     assert run.batches == [[1, 2, 3, 4]]
-    assert calls.answers == [[2], [4, 6], [8]]
+    assert requests.predictions == [[2], [4, 6], [8]]
 
 
-def test_calls_of_different_turns_do_not_wait_for_each_other() -> None:
-    """There is no timer: what has arrived runs."""
+def test_requests_of_different_turns_do_not_wait_for_each_other() -> None:
+    """There is no timer."""
     run = Doubler()
-    calls = Calls(run)
+    requests = Requests(run)
 
-    submitted(calls, (1,))
-    asyncio.run(another(calls))
+    submit_in_one_turn(requests, (1,))
+    asyncio.run(submit_another(requests))
 
     assert run.batches == [[1], [2]]
 
 
-async def another(calls: Calls) -> None:
-    calls.submit(2)
+async def submit_another(requests: Requests) -> None:
+    requests.submit(2)
     await turns()
 
 
-def test_rows_are_counted_not_calls() -> None:
-    """A run ends before the call whose rows would exceed it; a larger call runs whole."""
+def test_a_batch_is_limited_in_rows() -> None:
+    """It ends before the request that would exceed it; a larger request runs undivided."""
     run = Doubler()
 
-    calls = submitted(Calls(run, batch=3), (1, 1), (2, 2), (3,), (4, 4, 4, 4), (5,))
+    requests = submit_in_one_turn(Requests(run, batch=3), (1, 1), (2, 2), (3,), (4, 4, 4, 4), (5,))
 
     assert run.batches == [[1, 1], [2, 2, 3], [4] * 4, [5]]
-    assert calls.answers == [[2, 2], [4, 4], [6], [8] * 4, [10]]
+    assert requests.predictions == [[2, 2], [4, 4], [6], [8] * 4, [10]]
 
 
-def test_a_call_without_rows_runs_alone() -> None:
-    """Neither before nor behind others is it joined with them."""
+def test_a_request_without_rows_runs_alone() -> None:
+    """Whether it arrives before or after other requests."""
     run = Doubler()
 
-    calls = submitted(Calls(run), (), (1,), (), (2,), (3,))
+    requests = submit_in_one_turn(Requests(run), (), (1,), (), (2,), (3,))
 
     assert run.batches == [[], [1], [], [2, 3]]
-    assert calls.answers == [[], [2], [], [4], [6]]
+    assert requests.predictions == [[], [2], [], [4], [6]]
 
 
-def test_a_failing_run_gives_each_client_its_own_fate() -> None:
-    """Good neighbours get their answers; each bad one gets an exception of its own rows."""
+def test_each_request_of_a_failing_batch_gets_its_own_result() -> None:
+    """Valid requests get predictions; each invalid one gets an exception for its own rows."""
     nan = float("nan")
     run = Doubler()
 
-    calls = submitted(Calls(run), (1,), (nan, 7), (2,), (nan, 8))
+    requests = submit_in_one_turn(Requests(run), (1,), (nan, 7), (2,), (nan, 8))
 
-    assert calls.answers == [[2], "You sent [nan, 7.0]", [4], "You sent [nan, 8.0]"]
-    assert calls.told[1] is not calls.told[3]
+    assert requests.predictions == [[2], "You sent [nan, 7.0]", [4], "You sent [nan, 8.0]"]
+    assert requests.results[1] is not requests.results[3]
     assert [len(batch) for batch in run.batches] == [6, 1, 2, 1, 2]
 
 
-def test_a_full_queue_says_so_at_once() -> None:
-    """The refused caller learns how much waits; a lone call of any size is taken."""
+def test_a_full_queue_rejects_immediately() -> None:
+    """The error contains the numbers of rows; an empty queue accepts a request of any size."""
     run = Doubler()
-    calls = Calls(run, queue=4)
+    requests = Requests(run, queue=4)
 
     async def scenario() -> None:
-        calls.submit(1, 1, 1)
+        requests.submit(1, 1, 1)
         with pytest.raises(Overloaded, match=r"3 rows are waiting and the limit is 4"):
-            calls.submit(2, 2)
-        calls.submit(3)
+            requests.submit(2, 2)
+        requests.submit(3)
         await turns()
-        calls.submit(4, 4, 4, 4, 4)
+        requests.submit(4, 4, 4, 4, 4)
         await turns()
 
     asyncio.run(scenario())
 
-    assert calls.answers == [[2, 2, 2], [6], [8] * 5]
+    assert requests.predictions == [[2, 2, 2], [6], [8] * 5]
 
 
-def test_closing_answers_those_that_wait_and_takes_no_more() -> None:
-    """Each of them once, although the loop still has its turn to come."""
+def test_closing_finishes_waiting_requests_and_rejects_new_ones() -> None:
+    """Each waiting request gets one result, although its turn of the loop is still to come."""
     run = Doubler()
-    calls = Calls(run)
+    requests = Requests(run)
 
     async def scenario() -> None:
-        calls.submit(1)
-        calls.submit(2)
-        calls.batcher.close()
-        assert calls.answers == [[2], [4]]
+        requests.submit(1)
+        requests.submit(2)
+        requests.batcher.close()
+        assert requests.predictions == [[2], [4]]
         with pytest.raises(Draining):
-            calls.submit(3)
+            requests.submit(3)
         await turns()
 
     asyncio.run(scenario())
@@ -183,22 +183,22 @@ def test_closing_answers_those_that_wait_and_takes_no_more() -> None:
     assert run.batches == [[1, 2]]
 
 
-def test_calls_that_responses_bring_leave_others_their_turn() -> None:
-    """As many runs between two turns of the event loop as before, however long that goes on."""
+def test_requests_that_follow_responses_do_not_block_the_loop() -> None:
+    """The number of runs in one turn of the event loop does not grow."""
 
     async def scenario() -> list[int]:
         run = Doubler()
-        calls = Calls(run)
+        requests = Requests(run)
         loop = asyncio.get_running_loop()
         runs_by_turn: list[int] = []
 
-        def again(result: Result) -> None:
+        def submit_again(result: Result) -> None:
             assert isinstance(result, Prediction)
             if len(run.batches) < 20_000:
-                calls.batcher.submit((np.ones((1, 1), np.float32),), 1, again)
+                requests.batcher.submit((np.ones((1, 1), np.float32),), 1, submit_again)
 
         for _ in range(3):
-            calls.batcher.submit((np.ones((1, 1), np.float32),), 1, again)
+            requests.batcher.submit((np.ones((1, 1), np.float32),), 1, submit_again)
         before = 0
         while len(run.batches) < 20_000:
             turn = loop.create_future()

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from service.bundle.store import MODEL
-from service.engine.readiness import Readiness, Strictness
 from service.engine.reconciler import Reconciler
-from service.engine.registry import Registry
+from service.engine.registry import Readiness, Registry, Strictness
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.models import publish_admission, publish_price
@@ -26,7 +25,7 @@ def play(models: Path, strictness: Strictness, scenario: Scenario) -> None:
         reconciler = Reconciler(Settings(models=models, device="cpu"), Metrics(), registry)
         readiness = Readiness(registry, strictness)
         await reconciler.start()
-        readiness.started()
+        readiness.record_first_loads()
         await scenario(readiness, reconciler)
         await reconciler.close()
 

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from service.engine.devices import known_devices, provider_name, providers
-from service.engine.dtypes import Array
 from service.engine.session import Session, SessionConfig, choose_device
+from service.engine.tensors import Array
 from service.errors import DeviceUnavailable
 from service.settings import Settings
 from tests.models import ADMISSION_BIAS, ADMISSION_WEIGHTS, assembled, graph

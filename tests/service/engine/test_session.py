@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from service.engine.devices import cuda_problem
-from service.engine.dtypes import ABSENT
-from service.engine.session import Session, TensorSpec, choose_device
+from service.engine.session import Session, choose_device
+from service.engine.tensors import ABSENT, TensorSpec
 from service.errors import DeviceUnavailable, LoadFailed
 from tests.foreign import optional_both_ways
 from tests.models import graph, sum_and_difference

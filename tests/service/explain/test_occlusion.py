@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine.execution_plan import ExecutionPlan
-from service.engine.loader import load
+from service.engine.loader import ExecutionPlan, load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
 from service.explain.occlusion import background_of, predict_occluded

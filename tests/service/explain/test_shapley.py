@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine.execution_plan import ExecutionPlan
-from service.engine.loader import load
+from service.engine.loader import ExecutionPlan, load
 from service.engine.model import Limits
 from service.engine.repository import Candidate
 from service.explain.shapley import plan_of, predict_mixtures

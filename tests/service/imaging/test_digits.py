@@ -1,4 +1,4 @@
-"""service.imaging.digits: any drawn digit as MNIST would have it."""
+"""service.imaging.digits: drawn digits are normalized as in MNIST."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from tests.images import Pixels, encoded, image_input
 DIGIT = image_input(28, 28, channels=1, normalize="digit")
 
 
-def drawn(size: tuple[int, int], height: int, place: tuple[int, int], ink: int = 20) -> Pixels:
+def drawn(size: tuple[int, int], height: int, position: tuple[int, int], ink: int = 20) -> Pixels:
     """A printed 5 on light paper: the image's width and height, the type's, and its middle."""
     image = Image.new("L", size, 235)
     font = ImageFont.load_default(height)
-    ImageDraw.Draw(image).text(place, "5", fill=ink, font=font, anchor="mm")
+    ImageDraw.Draw(image).text(position, "5", fill=ink, font=font, anchor="mm")
     return np.asarray(image)
 
 
@@ -23,20 +23,20 @@ def normalized(image: Pixels) -> Pixels:
 
 
 def mnist_like() -> Pixels:
-    """An image that already is as the rule has it."""
+    """Create an image that is normalized already."""
     return normalized(drawn((300, 300), 200, (150, 150)))
 
 
-def test_what_is_normalized_stays_as_it_is() -> None:
-    """The rule applied to its own result, or to its negative, changes no bit."""
+def test_a_normalized_digit_is_not_changed() -> None:
+    """Normalizing the result again, or its negative, changes no bit."""
     once = mnist_like()
 
     assert np.array_equal(normalized(once), once)
     assert np.array_equal(normalized(255 - once), once)
 
 
-def test_ink_is_scaled_to_twenty_pixels_and_centred_by_mass() -> None:
-    """The box and the centre of mass are those that MNIST's makers describe."""
+def test_a_digit_is_scaled_to_twenty_pixels_and_centered_by_mass() -> None:
+    """The bounding box and the center of mass are those in the description of MNIST."""
     rows, columns = np.nonzero(once := mnist_like())
     weights = once[rows, columns].astype(float)
 
@@ -55,16 +55,16 @@ def test_ink_is_scaled_to_twenty_pixels_and_centred_by_mass() -> None:
         drawn((40, 60), 50, (20, 30)),
     ],
 )
-def test_place_polarity_contrast_and_size_do_not_matter(image: Pixels) -> None:
-    """The same digit is the same image wherever and however it is drawn."""
+def test_position_polarity_contrast_and_size_do_not_matter(image: Pixels) -> None:
+    """The same digit gives nearly the same image, however it is drawn."""
     read = normalized(image).astype(float)
 
     expected = mnist_like().astype(float)
     assert np.corrcoef(read.ravel(), expected.ravel())[0, 1] > 0.95
 
 
-def test_shadow_and_noise_are_no_ink() -> None:
-    """A photograph of paper, darker to one side and grainy, shows its digit alone."""
+def test_shadow_and_noise_are_background() -> None:
+    """A grainy photograph of paper, darker on one side, shows only its digit."""
     paper = drawn((600, 500), 300, (300, 250)).astype(float)
     shade = np.linspace(1, 0.4, 600)[None, :]
     grain = np.random.default_rng(0).normal(0, 8, paper.shape)
@@ -75,8 +75,8 @@ def test_shadow_and_noise_are_no_ink() -> None:
     assert np.corrcoef(read.ravel(), mnist_like().ravel())[0, 1] > 0.95
 
 
-def test_a_thin_stroke_lives() -> None:
-    """A line one pixel wide in a large image is seen in a small one."""
+def test_a_thin_stroke_remains_visible() -> None:
+    """A line of one pixel in a large image is visible in the small one."""
     image = Image.new("L", (800, 600), 255)
     ImageDraw.Draw(image).line([(300, 500), (420, 100)], fill=0, width=1)
 
@@ -85,19 +85,19 @@ def test_a_thin_stroke_lives() -> None:
     assert (read.max(axis=1) >= 200).sum() >= 18
 
 
-def test_ink_on_a_transparent_ground_is_seen_whatever_its_colour() -> None:
+def test_a_digit_on_a_transparent_background_is_found_in_any_color() -> None:
     """White and black drawings without a background are the same digit."""
     ink = 255 - drawn((300, 300), 200, (150, 150))
-    for colour in (0, 255):
-        drawing = np.dstack([np.full((*ink.shape, 3), colour, np.uint8), ink])
+    for color in (0, 255):
+        drawing = np.dstack([np.full((*ink.shape, 3), color, np.uint8), ink])
 
         read = read_image(encoded(drawing), DIGIT)[:, :, 0].astype(float)
 
         assert np.corrcoef(read.ravel(), mnist_like().ravel())[0, 1] > 0.95
 
 
-def test_paper_without_ink_is_refused() -> None:
-    """Blank, grainy or shaded paper is no digit, and the sentence says what is wanted."""
+def test_an_image_without_a_digit_is_rejected() -> None:
+    """Blank, grainy or shaded paper has no digit, and the message says what to send."""
     grain = np.random.default_rng(0).normal(200, 10, (300, 300)).astype(np.uint8)
     shade = np.tile(np.linspace(250, 100, 300).astype(np.uint8), (300, 1))
 

@@ -1,4 +1,4 @@
-"""Image files made to do harm: an answer or a sentence, in bounded memory and time."""
+"""Hostile image files are read or rejected in limited memory and time."""
 
 import struct
 import subprocess
@@ -17,7 +17,7 @@ from tests.hostile_images import bombs, dots, hostile_images, tiff
 from tests.images import Pixels, encoded, image_input, png_chunk, png_of_size
 from tests.odd_images import odd_images
 
-COLOUR = image_input(12, 16)
+COLOR = image_input(12, 16)
 GREY = image_input(28, 28, channels=1)
 DIGIT = image_input(28, 28, channels=1, normalize="digit")
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO")
@@ -45,7 +45,7 @@ for name, content in bombs().items():
 
 
 def outcome(content: bytes, rule: ImageInput) -> str:
-    """The sentence of a refusal; nothing where an image is read. Any other error is a fault."""
+    """Return the message if an image is rejected, or an empty string; raise any other error."""
     try:
         read = read_image(content, rule)
     except InvalidImage as error:
@@ -55,75 +55,83 @@ def outcome(content: bytes, rule: ImageInput) -> str:
 
 
 def icon_of(shape: tuple[int, int]) -> bytes:
-    """An ICO of these sides, which its directory need not state."""
+    """Create an ICO file of this size, which its directory may state wrongly."""
     whole = encoded(Image.new("RGBA", (16, 16)), "ICO", bitmap_format="bmp")
     return whole[:26] + struct.pack("<ii", shape[1], 2 * shape[0]) + whole[34:]
 
 
 def seconds(content: bytes) -> float:
-    """Processor time to read or refuse an image."""
+    """Measure the processor time to read or reject an image."""
     started = process_time()
-    outcome(content, COLOUR)
+    outcome(content, COLOR)
     return process_time() - started
 
 
 @cache
 def photograph_seconds() -> float:
-    """Processor time to read a photograph of three megapixels."""
+    """Measure the processor time to read a photograph of three megapixels."""
     return seconds(encoded(Image.effect_noise((2000, 1500), 40), "PNG", compress_level=1))
 
 
-def test_a_palette_image_without_a_palette_is_refused() -> None:
-    """A PNG of indexed colours that lacks PLTE is told so, by colour, grey and digit models."""
+def test_a_palette_image_without_a_palette_is_rejected() -> None:
+    """This holds for models with color, gray and digit inputs."""
     header = (28).to_bytes(4, "big") * 2 + b"\x08\x03\0\0\0"
     whole = png_of_size(28, 28, bytes(29 * 28))
     content = whole[:8] + png_chunk(b"IHDR", header) + whole[33:]
 
-    for rule in (COLOUR, GREY, DIGIT):
-        assert "indexed colours and no palette" in outcome(content, rule)
+    for rule in (COLOR, GREY, DIGIT):
+        assert "indexed colors and no palette" in outcome(content, rule)
 
 
-def test_broken_palettes_and_transparency_are_answered_or_refused() -> None:
-    """Palettes of any length, and transparency of any length and value, are no fault."""
+def test_invalid_palettes_and_transparency_are_read_or_rejected() -> None:
+    """Palettes of any length, and transparency of any length and value, cause no other error."""
     pixels = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
     for image in (pixels, pixels.convert("P"), pixels.convert("RGB"), pixels.convert("1")):
         whole = encoded(image)
-        place = whole.index(b"IDAT") - 4
+        offset = whole.index(b"IDAT") - 4
         for kind in (b"PLTE", b"tRNS"):
             for length in (0, 1, 2, 3, 6, 256, 769, 2000):
-                content = whole[:place] + png_chunk(kind, b"\xff" * length) + whole[place:]
-                for rule in (COLOUR, GREY, DIGIT):
+                content = whole[:offset] + png_chunk(kind, b"\xff" * length) + whole[offset:]
+                for rule in (COLOR, GREY, DIGIT):
                     outcome(content, rule)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_cut_or_changed_anywhere_is_answered_or_refused(kind: str) -> None:
-    """Every few bytes, a file ends or has a bit, a byte or a length changed."""
+def test_a_truncated_or_changed_file_is_read_or_rejected(kind: str) -> None:
+    """Every few bytes, a file ends or has a changed bit, byte or length."""
     pixels = np.random.default_rng(0).integers(0, 256, (20, 16, 3), np.uint8)
     image = Image.fromarray(pixels)
     whole = encoded(image, kind, **({"bitmap_format": "bmp"} if kind == "ICO" else {}))
 
-    for place in range(0, len(whole), max(len(whole) // 60, 1)):
-        for changed in (b"", bytes([whole[place] ^ 0x80]), b"\0", b"\xff" * 4, b"\x7f\xff\xff\xff"):
-            content = whole[:place] + changed + whole[place + len(changed) :]
-            outcome(content if changed else whole[:place], DIGIT)
+    for offset in range(0, len(whole), max(len(whole) // 60, 1)):
+        for changed in (
+            b"",
+            bytes([whole[offset] ^ 0x80]),
+            b"\0",
+            b"\xff" * 4,
+            b"\x7f\xff\xff\xff",
+        ):
+            content = whole[:offset] + changed + whole[offset + len(changed) :]
+            outcome(content if changed else whole[:offset], DIGIT)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (1, 5000), (5000, 1), (2, 3)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_of_one_line_are_answered_or_refused(kind: str, shape: tuple[int, int]) -> None:
-    """However thin an image is, models of every rule read it or say why not."""
+def test_images_of_one_line_are_read_or_rejected(kind: str, shape: tuple[int, int]) -> None:
+    """Very thin images work with every kind of preprocessing."""
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     content = encoded(pixels, kind) if kind != "ICO" else icon_of(shape)
 
-    for rule in (COLOUR, GREY, DIGIT, image_input(9, 7, fit="crop"), image_input(9, 7, fit="pad")):
+    for rule in (COLOR, GREY, DIGIT, image_input(9, 7, fit="crop"), image_input(9, 7, fit="pad")):
         outcome(content, rule)
 
 
 @pytest.mark.parametrize("share", [0.0001, 0.003, 0.1, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("shape", [(57, 48), (28, 28), (300, 400), (60, 3), (900, 1200)])
-def test_dots_and_noise_are_no_fault_of_a_digit_model(shape: tuple[int, int], share: float) -> None:
-    """Sheets of two values, however few or many their dots, are answered or show no ink."""
+def test_dots_and_noise_are_read_or_rejected_by_a_digit_model(
+    shape: tuple[int, int], share: float
+) -> None:
+    """Images of two values with few or many dots are read, or have no foreground."""
     for seed in range(3):
         sheet = dots(*shape, seed, share)
         for image in (sheet, 255 - sheet):
@@ -142,8 +150,8 @@ def test_dots_and_noise_are_no_fault_of_a_digit_model(shape: tuple[int, int], sh
         np.arange(90 * 90).reshape(90, 90) % 251,
     ],
 )
-def test_patterns_are_no_fault_of_a_digit_model(image: Pixels) -> None:
-    """Checkerboards, stripes, single dots and lines, and empty sheets are answered or refused."""
+def test_patterns_are_read_or_rejected_by_a_digit_model(image: Pixels) -> None:
+    """Checkerboards, stripes, single dots and lines, and blank images cause no other error."""
     with np.errstate(divide="raise", invalid="raise"):
         assert outcome(encoded(image.astype(np.uint8)), DIGIT) in {"", _NO_FOREGROUND}
 
@@ -155,8 +163,8 @@ _NO_FOREGROUND = (
 
 
 @pytest.mark.parametrize("name", list(hostile_images(0)))
-def test_time_grows_no_faster_than_a_file(name: str) -> None:
-    """A hostile file ten times as long takes about ten times as long, or is refused earlier."""
+def test_time_grows_at_most_linearly_with_the_size_of_a_file(name: str) -> None:
+    """A hostile file ten times as long takes about ten times as long, or is rejected earlier."""
     contents = [hostile_images(size)[name] for size in (10_000, 100_000, 1_000_000)]
     first, _, last = (min(seconds(content) for _ in range(3)) for content in contents)
 
@@ -166,12 +174,12 @@ def test_time_grows_no_faster_than_a_file(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(bombs()))
 def test_a_bomb_takes_little_time(name: str) -> None:
-    """A small file takes no more than some photographs do."""
+    """A small file takes no longer than a few photographs."""
     assert seconds(bombs()[name]) < 10 * photograph_seconds() + 0.2
 
 
 def test_a_bomb_takes_no_more_memory_than_the_largest_image() -> None:
-    """Whatever a header states, decoding stays below the memory that the limit stands for."""
+    """Decoding takes less memory than the limit allows, whatever the header states."""
     done = subprocess.run(
         [sys.executable, "-c", _PEAKS], capture_output=True, text=True, check=True
     )
@@ -181,8 +189,8 @@ def test_a_bomb_takes_no_more_memory_than_the_largest_image() -> None:
     assert [name for peak, name in peaks if int(peak) > 150] == []
 
 
-def test_the_limit_holds_for_the_memory_that_a_format_takes() -> None:
-    """Of formats whose decoders take several times the memory, a part of the pixels is read."""
+def test_the_limit_is_lower_for_formats_whose_decoders_take_more_memory() -> None:
+    """They may have only a part of the pixels."""
     content = {
         kind: encoded(Image.new("RGB", (500, 400)), kind) for kind in ("PNG", "WEBP", "AVIF")
     }
@@ -190,22 +198,22 @@ def test_the_limit_holds_for_the_memory_that_a_format_takes() -> None:
     limits = {"PNG": 200_000, "WEBP": 640_000, "AVIF": 480_000}
 
     for kind, limit in limits.items():
-        assert outcome(content[kind], COLOUR) == ""
-        read_image(content[kind], COLOUR, max_pixels=limit)
+        assert outcome(content[kind], COLOR) == ""
+        read_image(content[kind], COLOR, max_pixels=limit)
         with pytest.raises(InvalidImage, match="500 x 400 pixels, and at most"):
-            read_image(content[kind], COLOUR, max_pixels=limit - 4)
+            read_image(content[kind], COLOR, max_pixels=limit - 4)
 
 
 def test_a_baseline_jpeg_may_have_more_pixels() -> None:
-    """It is decoded at a reduced size, so the photographs of telephones are read."""
+    """It is decoded at a reduced size, so photographs of phones are read."""
     content = encoded(Image.effect_noise((2000, 1500), 30), "JPEG")
 
-    read_image(content, COLOUR, max_pixels=400_000)
+    read_image(content, COLOR, max_pixels=400_000)
     with pytest.raises(InvalidImage, match="2,000 x 1,500 pixels, and at most 2,400,000 in all"):
-        read_image(content, COLOUR, max_pixels=300_000)
+        read_image(content, COLOR, max_pixels=300_000)
 
 
-def test_decoders_write_nothing_anywhere() -> None:
+def test_decoders_print_and_log_nothing() -> None:
     """Broken TIFFs and every other hostile file leave standard error and the log empty."""
     program = (
         "import logging; logging.basicConfig(level='DEBUG')\n"
@@ -229,19 +237,19 @@ def test_decoders_write_nothing_anywhere() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_broken_tiffs_are_refused_in_many_threads_at_once() -> None:
-    """The decoder is silenced once and for all, so threads need not take turns."""
+def test_invalid_tiffs_are_rejected_in_many_threads_at_once() -> None:
+    """The decoder's warnings are disabled for all threads."""
     strips = [(273, 4, [8] * 50), (278, 4, [1]), (279, 4, [9] * 50)]
     contents = [tiff((16, 50), strips, packing) for packing in (5, 8, 32773)] * 20
 
     with ThreadPoolExecutor(4) as threads:
-        said = list(threads.map(lambda content: outcome(content, COLOUR), contents))
+        messages = list(threads.map(lambda content: outcome(content, COLOR), contents))
 
-    assert all("damaged or cut short" in sentence for sentence in said)
+    assert all("damaged or cut short" in sentence for sentence in messages)
 
 
-def test_small_grey_files_are_read_by_the_shorter_way_alike() -> None:
-    """Files of the model's own size give the same pixels by both ways, and others by one."""
+def test_small_gray_png_files_are_read_with_the_same_result_by_both_readers() -> None:
+    """Files of the model's own size are read by both, others only by the general reader."""
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8)
     image = Image.fromarray(pixels)
     reader = SmallPngReader(GREY)
@@ -260,6 +268,6 @@ def test_small_grey_files_are_read_by_the_shorter_way_alike() -> None:
 
 
 def test_odd_images_are_read_by_digit_models() -> None:
-    """Every format, mode and orientation that others read is answered or shows no ink."""
+    """Every supported format, mode and orientation is read, or has no foreground."""
     for one in odd_images()[::7]:
         assert outcome(one.content, DIGIT) in {"", _NO_FOREGROUND}

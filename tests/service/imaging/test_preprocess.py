@@ -1,4 +1,4 @@
-"""service.imaging.preprocess: from a file's bytes to the pixels that a model sees."""
+"""service.imaging.preprocess: image files are read as the input of a model."""
 
 import io
 import subprocess
@@ -14,7 +14,7 @@ from service.imaging.preprocess import DECODER, InvalidImage, read_image
 from tests.images import Pixels, encoded, image_input, photograph, turned
 from tests.odd_images import bombs
 
-COLOUR = image_input(12, 16)
+COLOR = image_input(12, 16)
 GREY = image_input(12, 16, channels=1)
 SEEN = photograph(12, 16)
 LOSSLESS: dict[str, dict[str, Any]] = {
@@ -24,18 +24,18 @@ LOSSLESS: dict[str, dict[str, Any]] = {
 }
 
 
-def luma(colour: Pixels) -> Pixels:
-    """ITU-R 601's luma, by numpy, to the nearest level."""
-    grey: Pixels = np.round(colour @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
-    return grey[:, :, None]
+def luma(color: Pixels) -> Pixels:
+    """Compute the luma of ITU-R 601 with numpy, rounded."""
+    gray: Pixels = np.round(color @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
+    return gray[:, :, None]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "WEBP", "JPEG2000", "AVIF"])
-def test_an_image_of_the_right_size_is_not_touched(kind: str) -> None:
-    """Whatever the format, lossless pixels come out as they went in."""
+def test_an_image_of_the_right_size_is_not_changed(kind: str) -> None:
+    """The pixels of all lossless formats are read exactly."""
     options = LOSSLESS.get(kind, {})
 
-    read = read_image(encoded(SEEN, kind, **options), COLOUR)
+    read = read_image(encoded(SEEN, kind, **options), COLOR)
 
     assert read.dtype == np.uint8
     assert np.abs(read.astype(int) - SEEN).max() <= (4 if kind == "AVIF" else 0)
@@ -43,7 +43,7 @@ def test_an_image_of_the_right_size_is_not_touched(kind: str) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_an_image_is_turned_as_exif_says(orientation: int, kind: str) -> None:
+def test_an_image_is_rotated_by_its_exif_orientation(orientation: int, kind: str) -> None:
     """All eight orientations give the image that was photographed."""
     as_stored = {
         1: SEEN,
@@ -58,14 +58,14 @@ def test_an_image_is_turned_as_exif_says(orientation: int, kind: str) -> None:
     stored = np.ascontiguousarray(as_stored)
 
     read = read_image(
-        encoded(stored, kind, exif=turned(orientation), **LOSSLESS.get(kind, {})), COLOUR
+        encoded(stored, kind, exif=turned(orientation), **LOSSLESS.get(kind, {})), COLOR
     )
 
     assert np.abs(read.astype(int) - SEEN).max() <= (3 if kind == "JPEG" else 0)
 
 
-def test_a_large_photograph_is_turned_before_it_is_fitted() -> None:
-    """A sideways photograph decoded at a part of its size equals the upright one."""
+def test_a_large_photograph_is_rotated_before_it_is_fitted() -> None:
+    """A sideways photograph that is decoded at a reduced size equals the upright one."""
     large = photograph(1500, 2000)
     sideways = np.ascontiguousarray(large.transpose(1, 0, 2)[::-1])
     rule = image_input(60, 80, fit="crop")
@@ -76,19 +76,19 @@ def test_a_large_photograph_is_turned_before_it_is_fitted() -> None:
     assert np.abs(read.astype(int) - upright).max() <= 3
 
 
-def test_a_palette_equals_its_colours() -> None:
-    """An image of indexed colours is those colours, in colour and in grey."""
+def test_a_palette_equals_its_colors() -> None:
+    """An image with indexed colors is read like one with these colors."""
     few = Image.fromarray(SEEN).quantize(7)
-    colours = np.asarray(few.convert("RGB"))
+    colors = np.asarray(few.convert("RGB"))
 
     for kind in ("PNG", "GIF", "BMP", "TIFF"):
-        assert np.array_equal(read_image(encoded(few, kind), COLOUR), colours)
-        assert np.abs(read_image(encoded(few, kind), GREY).astype(int) - luma(colours)).max() <= 1
+        assert np.array_equal(read_image(encoded(few, kind), COLOR), colors)
+        assert np.abs(read_image(encoded(few, kind), GREY).astype(int) - luma(colors)).max() <= 1
 
 
 @pytest.mark.parametrize("background", [0, 128, 255])
-def test_transparent_places_show_the_background(background: int) -> None:
-    """Alpha is composed on the rule's background, by the formula of Porter and Duff."""
+def test_transparent_pixels_show_the_background(background: int) -> None:
+    """Alpha is composed with the background by the formula of Porter and Duff."""
     alpha = np.tile(np.linspace(0, 255, 16).astype(np.uint8), (12, 1))
     both = Image.fromarray(np.dstack([SEEN, alpha]))
     rule = image_input(12, 16, background=background)
@@ -100,35 +100,35 @@ def test_transparent_places_show_the_background(background: int) -> None:
         assert np.abs(read - expected).max() <= 1
 
 
-def test_a_transparent_palette_and_a_transparent_colour_show_the_background() -> None:
-    """Transparency that is no channel counts like one that is."""
+def test_a_transparent_palette_and_a_transparent_color_show_the_background() -> None:
+    """Transparency without an alpha channel is supported too."""
     few = Image.fromarray(SEEN).quantize(7)
     indices = np.asarray(few)
     rule = image_input(12, 16, background=9)
     expected = np.where((indices == 3)[:, :, None], 9, np.asarray(few.convert("RGB")))
     plain = few.convert("RGB")
-    colour = plain.getpixel((0, 0))
+    color = plain.getpixel((0, 0))
 
     assert np.array_equal(read_image(encoded(few, "PNG", transparency=3), rule), expected)
     assert np.array_equal(read_image(encoded(few, "GIF", transparency=3), rule), expected)
-    read = read_image(encoded(plain, "PNG", transparency=colour), rule)
+    read = read_image(encoded(plain, "PNG", transparency=color), rule)
     assert np.array_equal(
         read, np.where((indices == indices[0, 0])[:, :, None], 9, np.asarray(plain))
     )
 
 
-def test_grey_is_the_luma_of_a_colour() -> None:
-    """An image in colour becomes grey as television has it, and grey becomes colour by itself."""
+def test_gray_is_the_luma_of_a_color() -> None:
+    """Color becomes gray by ITU-R 601, and gray becomes color with equal channels."""
     read = read_image(encoded(SEEN), GREY)
 
     assert read.shape == (12, 16, 1)
     assert np.abs(read.astype(int) - luma(SEEN)).max() <= 1
-    again = read_image(encoded(read[:, :, 0]), COLOUR)
+    again = read_image(encoded(read[:, :, 0]), COLOR)
     assert np.array_equal(again, np.repeat(read, 3, axis=2))
 
 
 def test_one_bit_is_black_and_white() -> None:
-    """A fax's image has two greys."""
+    """An image with one bit per pixel has two levels."""
     bits = SEEN[:, :, 0] > SEEN[:, :, 0].mean()
 
     for kind in ("PNG", "TIFF", "BMP", "PPM"):
@@ -137,12 +137,12 @@ def test_one_bit_is_black_and_white() -> None:
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("PNG", "u2"), ("TIFF", "u2"), ("PPM", "u2")])
-def test_sixteen_bits_of_grey_are_their_upper_eight(kind: str, dtype: str) -> None:
-    """The whole range is scaled, so a level times 257 is that level."""
-    grey = SEEN[:, :, 0]
-    wide = Image.fromarray(grey.astype(dtype) * 257)
+def test_sixteen_bits_of_gray_are_their_upper_eight(kind: str, dtype: str) -> None:
+    """The full range is scaled, so a level times 257 becomes that level."""
+    gray = SEEN[:, :, 0]
+    wide = Image.fromarray(gray.astype(dtype) * 257)
 
-    assert np.array_equal(read_image(encoded(wide, kind), GREY)[:, :, 0], grey)
+    assert np.array_equal(read_image(encoded(wide, kind), GREY)[:, :, 0], gray)
 
 
 @pytest.mark.parametrize(
@@ -156,20 +156,20 @@ def test_sixteen_bits_of_grey_are_their_upper_eight(kind: str, dtype: str) -> No
         (0.1, -3, "f4"),
     ],
 )
-def test_wide_greys_are_scaled_by_the_range_they_are_in(
+def test_grays_of_32_bits_are_scaled_by_their_range(
     scale: float, offset: float, dtype: str
 ) -> None:
-    """TIFFs of 32 bits and of floating point keep their image, whatever their unit."""
-    grey = np.tile(np.linspace(0, 255, 16).astype(np.uint8), (12, 1))
-    values = Image.fromarray((grey * float(scale) + offset).astype(dtype))
+    """Integer and floating-point TIFFs may use any unit."""
+    gray = np.tile(np.linspace(0, 255, 16).astype(np.uint8), (12, 1))
+    values = Image.fromarray((gray * float(scale) + offset).astype(dtype))
 
     read = read_image(encoded(values, "TIFF"), GREY)[:, :, 0]
 
-    assert np.abs(read.astype(int) - grey).max() <= 1
+    assert np.abs(read.astype(int) - gray).max() <= 1
 
 
-def test_values_that_are_no_numbers_are_black_or_white() -> None:
-    """A floating-point TIFF with NaN and infinity is read, and the rest keeps its levels."""
+def test_nan_and_infinity_are_black_or_white() -> None:
+    """The other pixels of a floating-point TIFF keep their levels."""
     values = np.linspace(0, 1, 12 * 16, dtype=np.float32).reshape(12, 16)
     values[3, 3], values[4, 4], values[5, 5] = np.nan, np.inf, -np.inf
 
@@ -179,27 +179,27 @@ def test_values_that_are_no_numbers_are_black_or_white() -> None:
     assert (read[0, 0], read[-1, -1]) == (0, 255)
 
 
-def test_printers_inks_become_light() -> None:
-    """A CMYK JPEG, which Adobe writes inverted, and a CMYK TIFF show the same colours."""
+def test_cmyk_is_converted() -> None:
+    """A CMYK JPEG, which Adobe inverts, and a CMYK TIFF have the same colors."""
     inks = Image.fromarray(SEEN).convert("CMYK")
 
     for kind in ("TIFF", "JPEG"):
-        read = read_image(encoded(inks, kind, **LOSSLESS.get(kind, {})), COLOUR)
+        read = read_image(encoded(inks, kind, **LOSSLESS.get(kind, {})), COLOR)
         assert np.abs(read.astype(int) - SEEN).max() <= 4
 
 
 def test_the_first_of_several_frames_is_read() -> None:
-    """An animation is its first image."""
+    """The other frames of an animation are ignored."""
     frames = [Image.fromarray(photograph(12, 16, seed)).quantize(200) for seed in range(3)]
     first = np.asarray(frames[0].convert("RGB"))
 
     for kind in ("GIF", "PNG", "TIFF"):
         content = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
-        assert np.array_equal(read_image(content, COLOUR), first)
+        assert np.array_equal(read_image(content, COLOR), first)
 
 
 def test_the_largest_icon_is_read() -> None:
-    """An ICO file's best image counts, packed as PNG or not."""
+    """The images in an ICO file may be PNG files."""
     icon = Image.fromarray(photograph(64, 64)).convert("RGBA")
     rule = image_input(64, 64)
 
@@ -208,8 +208,8 @@ def test_the_largest_icon_is_read() -> None:
         assert np.array_equal(read_image(content, rule), np.asarray(icon.convert("RGB")))
 
 
-def test_fitting_by_stretch_crop_and_pad_keeps_what_it_says() -> None:
-    """A wide image is squeezed, cut at its sides, or put between bars."""
+def test_an_image_of_another_shape_is_stretched_cropped_or_padded() -> None:
+    """A wide image is compressed, loses its sides, or gets bars."""
     wide = np.zeros((40, 120, 3), np.uint8)
     wide[:, :40, 0], wide[:, 40:80, 1], wide[:, 80:, 2] = 255, 255, 255
     content = encoded(wide)
@@ -218,7 +218,7 @@ def test_fitting_by_stretch_crop_and_pad_keeps_what_it_says() -> None:
     cropped = read_image(content, image_input(8, 8, fit="crop"))
     padded = read_image(content, image_input(12, 12, fit="pad", background=77))
 
-    assert [tuple(stretched[4, place]) for place in (1, 6, 10)] == [
+    assert [tuple(stretched[4, column]) for column in (1, 6, 10)] == [
         (255, 0, 0),
         (0, 255, 0),
         (0, 0, 255),
@@ -231,8 +231,10 @@ def test_fitting_by_stretch_crop_and_pad_keeps_what_it_says() -> None:
 
 @pytest.mark.parametrize("shape", [(997, 1203), (4001, 37), (3, 5000)])
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_reducing_on_the_way_cannot_be_seen(shape: tuple[int, int], kind: str) -> None:
-    """What blocks and drafts save of the filter's work leaves the result within a few levels."""
+def test_reducing_before_the_filter_makes_no_visible_difference(
+    shape: tuple[int, int], kind: str
+) -> None:
+    """Blocks and reduced decoding change the result by a few levels."""
     rng = np.random.default_rng(1)
     height, width = shape
     rough = photograph(*shape).astype(int) + rng.integers(-40, 40, (height, width, 1))
@@ -245,15 +247,15 @@ def test_reducing_on_the_way_cannot_be_seen(shape: tuple[int, int], kind: str) -
     assert np.abs(read.astype(int) - np.asarray(exact)).max() <= 6
 
 
-def test_a_line_of_millions_of_pixels_needs_little() -> None:
-    """The filter's own tables would be gigabytes for such a line; blocks come before it."""
+def test_a_line_of_millions_of_pixels_takes_little_memory() -> None:
+    """Without the reduction in blocks, the tables of the filter would take gigabytes."""
     line = np.full((1, 20_000_000), 200, np.uint8)
 
     assert (read_image(encoded(line), GREY) == 200).all()
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "The file is empty; send an image as PNG"),
         (b"%PDF-1.7\n", "This is a PDF document; export the page as PNG or JPEG"),
@@ -267,55 +269,55 @@ def test_a_line_of_millions_of_pixels_needs_little() -> None:
         (b"\0\0\0\x18ftypheic\0\0\0\0", "This is a HEIC photograph; save it as JPEG"),
         (b'{"image": "x"}', "This is JSON; send it as application/json"),
         (b"size,rooms\n1,2\n", "This is text. Send one as PNG"),
-        (bytes(range(256)), "This is no image that is read here. Send one as PNG"),
+        (bytes(range(256)), "This is not a supported image. Send one as PNG"),
     ],
 )
-def test_what_is_no_image_is_told_what_it_is(content: bytes, said: str) -> None:
-    """People send what they have; the sentence says what that is and what to send."""
-    with pytest.raises(InvalidImage) as refused:
-        read_image(content, COLOUR)
+def test_other_files_are_rejected_with_their_type(content: bytes, message: str) -> None:
+    """The message says what the file is and what to send."""
+    with pytest.raises(InvalidImage) as error:
+        read_image(content, COLOR)
 
-    assert str(refused.value).startswith(said)
+    assert str(error.value).startswith(message)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "AVIF"])
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
-def test_a_file_cut_short_is_refused(kind: str, share: float) -> None:
-    """Half an image is no image."""
+def test_a_truncated_file_is_rejected(kind: str, share: float) -> None:
+    """The message says that the file is damaged or cut short."""
     rng = np.random.default_rng(2)
     whole = encoded(rng.integers(0, 256, (60, 80, 3), np.uint8), kind)
 
     with pytest.raises(InvalidImage, match="damaged or cut short"):
-        read_image(whole[: int(len(whole) * share)], COLOUR)
+        read_image(whole[: int(len(whole) * share)], COLOR)
 
 
 @pytest.mark.parametrize("bomb", bombs())
-def test_a_bomb_is_refused_by_its_header(bomb: bytes) -> None:
-    """A header's promise is looked at before anything of that size is made."""
-    with pytest.raises(InvalidImage, match=r"pixels, and at most [\d,]+ in all are read here of"):
-        read_image(bomb, COLOUR)
+def test_a_bomb_is_rejected_by_its_header(bomb: bytes) -> None:
+    """The size in the header is checked before memory of that size is allocated."""
+    with pytest.raises(InvalidImage, match=r"pixels, and at most [\d,]+ in all are supported for"):
+        read_image(bomb, COLOR)
 
 
-def test_the_pixel_limit_is_the_callers() -> None:
-    """An image above the limit given is refused, one at it is read."""
+def test_the_pixel_limit_is_a_parameter() -> None:
+    """An image above the limit is rejected, and one at the limit is read."""
     content = encoded(SEEN)
 
-    assert read_image(content, COLOUR, max_pixels=12 * 16).shape == (12, 16, 3)
+    assert read_image(content, COLOR, max_pixels=12 * 16).shape == (12, 16, 3)
     with pytest.raises(InvalidImage, match="has 16 x 12 pixels, and at most 191 in all"):
-        read_image(content, COLOUR, max_pixels=191)
+        read_image(content, COLOR, max_pixels=191)
 
 
-def test_a_jpeg_of_hundreds_of_scans_is_refused() -> None:
-    """A progressive JPEG that exists to keep the decoder busy is not started."""
+def test_a_jpeg_of_hundreds_of_scans_is_rejected() -> None:
+    """A progressive JPEG that would keep the decoder busy is not decoded."""
     content = encoded(SEEN, "JPEG", progressive=True)
     scan = content[content.index(b"\xff\xda") : -2]
 
     with pytest.raises(InvalidImage, match=r"made of \d+ scans"):
-        read_image(content[:-2] + scan * 200 + b"\xff\xd9", COLOUR)
+        read_image(content[:-2] + scan * 200 + b"\xff\xd9", COLOR)
 
 
-def test_broken_metadata_of_a_good_image_is_no_news() -> None:
-    """Corrupt EXIF neither stops the image nor writes a warning anywhere."""
+def test_damaged_metadata_of_an_intact_image_is_ignored() -> None:
+    """Damaged EXIF data causes neither an error nor a warning."""
     program = (
         "import sys, numpy; from tests.images import encoded, image_input, photograph; "
         "from service.imaging.preprocess import read_image; "
@@ -332,16 +334,16 @@ def test_broken_metadata_of_a_good_image_is_no_news() -> None:
 
 
 def test_many_threads_read_the_same_pixels() -> None:
-    """Nothing is shared, so images may be read at the same time."""
+    """Images may be read in several threads at the same time."""
     contents = [encoded(photograph(300, 400, seed), "JPEG") for seed in range(8)]
-    alone = [read_image(content, COLOUR) for content in contents]
+    alone = [read_image(content, COLOR) for content in contents]
 
     with ThreadPoolExecutor(4) as threads:
-        together = list(threads.map(lambda content: read_image(content, COLOUR), contents * 4))
+        together = list(threads.map(lambda content: read_image(content, COLOR), contents * 4))
 
     assert all(np.array_equal(a, b) for a, b in zip(alone * 4, together, strict=True))
 
 
 def test_the_decoder_is_named_with_its_version() -> None:
-    """A manifest can say what read its images."""
+    """Manifests record it."""
     assert DECODER.startswith("Pillow ")

@@ -1,4 +1,4 @@
-"""Plain numbers: the same metrics as the library counts, and sums over processes."""
+"""The exported metrics equal those of prometheus_client, and are summed over processes."""
 
 import re
 
@@ -24,8 +24,8 @@ BOUNDS = (
 )
 
 
-def test_histograms_of_phases_are_those_of_single_observations() -> None:
-    """Values of every size, those on a bucket's end and beyond the last one too."""
+def test_phase_histograms_equal_those_of_prometheus_client() -> None:
+    """For values of any size, including those on a bound and above the last one."""
     random = np.random.default_rng(1)
     seconds = [*(10 ** random.uniform(-6, 2, 300)).tolist(), *BOUNDS, 0.0, 100.0]
     oracle = Histogram("it", "it", registry=CollectorRegistry(), buckets=BOUNDS)
@@ -33,7 +33,7 @@ def test_histograms_of_phases_are_those_of_single_observations() -> None:
 
     for value in seconds:
         oracle.observe(value)
-        metrics.predicted("m", "1", "plain", 2, Phases(value, value, value, value))
+        metrics.count_prediction("m", "1", "plain", 2, Phases(value, value, value, value))
     text = scraped(metrics).decode()
 
     expected = {
@@ -50,11 +50,11 @@ def test_histograms_of_phases_are_those_of_single_observations() -> None:
     assert f'onward_rows_total{{model="m",version="1"}} {2.0 * len(seconds)}' in text
 
 
-def test_a_second_scrape_without_requests_in_between_reads_the_same() -> None:
+def test_two_scrapes_without_requests_in_between_are_equal() -> None:
     """Nothing is counted twice."""
     metrics = Metrics()
-    metrics.predicted("m", "1", "v2", 1, Phases(0, 0, 0, 0))
-    metrics.responded(200)
+    metrics.count_prediction("m", "1", "v2", 1, Phases(0, 0, 0, 0))
+    metrics.count_response(200)
 
     first, second = scraped(metrics), scraped(metrics)
 
@@ -63,17 +63,19 @@ def test_a_second_scrape_without_requests_in_between_reads_the_same() -> None:
 
 
 def counted(times: int) -> Snapshot:
-    """Every kind of number, so many times."""
+    """Return a snapshot in which everything was counted ``times`` times."""
     snapshot = Snapshot()
     for _ in range(times):
         counts = snapshot.counts
         add_counts(counts.statuses, {200: 2, 404: 1})
         add_counts(counts.rejections, {"url_too_long": 1})
         counts.evictions += 1
-        counts.loads.setdefault("ready", Distribution.over(LOAD_SECONDS)).observe(LOAD_SECONDS, 0.5)
-        version = counts.of("m", "1")
+        counts.loads.setdefault("ready", Distribution.empty(LOAD_SECONDS)).observe(
+            LOAD_SECONDS, 0.5
+        )
+        version = counts.for_version("m", "1")
         version.add_prediction("v1", 3, Phases(0.5, 0.25, 64.0, 0.0))
-        version.failed_rows += 1
+        version.rejected_rows += 1
         add_counts(version.failed.setdefault("csv", {}), {"invalid_input": 1})
         version.runs.observe(ROWS, 100_000)
         add_counts(version.explanations, {"ok": 1})
@@ -82,8 +84,8 @@ def counted(times: int) -> Snapshot:
     return snapshot
 
 
-def test_the_sum_of_processes_is_what_one_process_would_have_counted() -> None:
-    """Field by field, also after a trip through JSON."""
+def test_the_sum_of_several_processes_equals_the_counts_of_one() -> None:
+    """For every field, also after a round trip through JSON."""
     sums = Counts()
     for snapshot in (counted(2), counted(1), Snapshot()):
         sums.add(Snapshot.from_json(snapshot.to_json()).counts)

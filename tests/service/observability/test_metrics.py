@@ -1,11 +1,11 @@
-"""Metrics of several processes, of versions that are removed, and of names that clients invent."""
+"""Metrics of several processes, of removed versions, and of names that clients invent."""
 
 import re
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.observability.exposition import exposition
+from service.observability.exposition import render_exposition
 from service.observability.metrics import Metrics, Phases
 from tests.scraped import scraped
 
@@ -13,25 +13,25 @@ NO_TIME = Phases(0, 0, 0, 0)
 
 
 def used(metrics: Metrics, version: str, state: str = "READY") -> Metrics:
-    """Metrics in which everything happened once to a version of a model."""
-    metrics.model_state("m", version, "cpu", state)
-    metrics.predicted("m", version, "csv", 3, NO_TIME)
-    metrics.refused_rows("m", version, 1)
-    metrics.failed("m", version, "v1", "invalid_input")
-    metrics.explained("m", version, "ok", 0.1)
-    metrics.ran("m", version, 3)
-    metrics.shadowed("m", version, "compared", 1)
-    metrics.loaded(0.1, ready=True)
-    metrics.memory(1000)
-    metrics.device("auto", "cpu")
-    metrics.evicted()
-    metrics.responded(200)
-    metrics.rejected("too_many_rows")
+    """Count everything once for a version of a model."""
+    metrics.set_model_state("m", version, "cpu", state)
+    metrics.count_prediction("m", version, "csv", 3, NO_TIME)
+    metrics.count_rejected_rows("m", version, 1)
+    metrics.count_failure("m", version, "v1", "invalid_input")
+    metrics.count_explanation("m", version, "ok", 0.1)
+    metrics.count_run("m", version, 3)
+    metrics.count_shadow_requests("m", version, "compared", 1)
+    metrics.count_load(0.1, ready=True)
+    metrics.set_memory_bytes(1000)
+    metrics.add_device("auto", "cpu")
+    metrics.count_eviction()
+    metrics.count_response(200)
+    metrics.count_rejection("too_many_rows")
     return metrics
 
 
 def samples(text: bytes) -> dict[str, dict[tuple[str, ...], float]]:
-    """Every sample by its name and the values of its labels in the order of the labels' names."""
+    """Return every sample by its name and its label values, sorted by label name."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
@@ -40,12 +40,12 @@ def samples(text: bytes) -> dict[str, dict[tuple[str, ...], float]]:
     return found
 
 
-def test_counts_of_all_processes_are_added_and_states_are_those_of_running_ones() -> None:
-    """Of a process that ended, its counts remain; a version is ready where it is for all."""
+def test_counts_are_summed_over_all_processes_and_states_over_running_ones() -> None:
+    """An ended process still counts; a version is ready if it is ready in every process."""
     running = [used(Metrics(), "1"), used(Metrics(), "1", "LOADING")]
     ended = used(Metrics(), "1", "UNAVAILABLE")
 
-    text = exposition([one.snapshot() for one in running], [ended.snapshot()])
+    text = render_exposition([one.snapshot() for one in running], [ended.snapshot()])
 
     found = samples(text)
     assert found["onward_rows_total"] == {("m", "1"): 9}
@@ -56,16 +56,16 @@ def test_counts_of_all_processes_are_added_and_states_are_those_of_running_ones(
     assert found["onward_device_info"] == {("cpu", "auto"): 1}
 
 
-def test_a_process_continues_from_the_counts_of_the_one_before() -> None:
-    """However many follow each other; states are not taken over."""
+def test_a_process_continues_from_the_counts_of_its_predecessor() -> None:
+    """For any number of predecessors; states are not restored."""
     snapshot = used(Metrics(), "1").snapshot()
     for _ in range(2):
         metrics = Metrics()
         metrics.restore(snapshot)
-        metrics.predicted("m", "1", "csv", 3, NO_TIME)
+        metrics.count_prediction("m", "1", "csv", 3, NO_TIME)
         snapshot = metrics.snapshot()
 
-    found = samples(exposition([snapshot]))
+    found = samples(render_exposition([snapshot]))
 
     assert found["onward_rows_total"] == {("m", "1"): 9}
     assert found["onward_phase_seconds_count"][("m", "compute", "1")] == 3
@@ -73,90 +73,93 @@ def test_a_process_continues_from_the_counts_of_the_one_before() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[[[", b'{"counts": 1}', b"\x00" * 100])
-def test_what_is_no_snapshot_is_an_error(content: bytes) -> None:
+def test_restoring_an_invalid_snapshot_is_an_error(content: bytes) -> None:
     """Nothing is counted then."""
     metrics = Metrics()
 
     with pytest.raises(ValueError, match="Snapshot"):
         metrics.restore(content)
 
-    assert scraped(metrics) == exposition([Metrics().snapshot()])
+    assert scraped(metrics) == render_exposition([Metrics().snapshot()])
 
 
-def test_all_metrics_of_a_removed_version_are_dropped_after_a_while() -> None:
-    """Its counters too, so that a version every hour leaves nothing behind; the others stay."""
-    kept, dropped = used(used(Metrics(), "1"), "2"), used(Metrics(0.0), "1")
-    for metrics in (kept, dropped):
+def test_all_metrics_of_a_removed_version_expire() -> None:
+    """Including its counters; the metrics of other versions stay."""
+    before, expired = used(used(Metrics(), "1"), "2"), used(Metrics(0.0), "1")
+    for metrics in (before, expired):
         metrics.remove_model_state("m", "1", "cpu")
-        metrics.version_removed("m", "1")
-    used(dropped, "2")
+        metrics.expire_version("m", "1")
+    used(expired, "2")
 
-    assert '"1"' in re.sub(r"le=\S+", "", scraped(kept).decode())
-    assert samples(scraped(dropped)) == samples(scraped(used_alone()))
+    assert '"1"' in re.sub(r"le=\S+", "", scraped(before).decode())
+    assert samples(scraped(expired)) == samples(scraped(only_version_2()))
 
 
-def used_alone() -> Metrics:
-    """Metrics of a process that knows version 2 alone, but counted as much for the process."""
+def only_version_2() -> Metrics:
+    """Count everything once for version 2, and twice for the process."""
     metrics = used(Metrics(), "2")
-    metrics.loaded(0.1, ready=True)
-    metrics.evicted()
-    metrics.responded(200)
-    metrics.rejected("too_many_rows")
+    metrics.count_load(0.1, ready=True)
+    metrics.count_eviction()
+    metrics.count_response(200)
+    metrics.count_rejection("too_many_rows")
     return metrics
 
 
 def test_memory_does_not_grow_with_versions_that_are_published_and_removed() -> None:
-    """A hundred versions later the numbers of a process take as much room as before."""
+    """After a hundred versions the snapshot is as small as before."""
     metrics = used(Metrics(0.0), "1")
     before = len(metrics.snapshot())
     for version in range(2, 102):
         metrics.remove_model_state("m", str(version - 1), "cpu")
-        metrics.version_removed("m", str(version - 1))
+        metrics.expire_version("m", str(version - 1))
         used(metrics, str(version))
 
     assert len(metrics.snapshot()) < before + 100
 
 
-def test_a_version_that_comes_back_keeps_its_counts() -> None:
-    """As when an operator restores a folder that was deleted by mistake."""
+def test_a_restored_version_continues_its_counts() -> None:
+    """For example when a folder was removed by mistake."""
     metrics = used(Metrics(0.0), "1")
-    metrics.version_removed("m", "1")
-    metrics.model_state("m", "1", "cpu", "READY")
+    metrics.expire_version("m", "1")
+    metrics.set_model_state("m", "1", "cpu", "READY")
 
     assert samples(scraped(metrics))["onward_rows_total"] == {("m", "1"): 3}
 
 
-def test_counts_of_versions_that_went_while_no_process_ran_are_dropped() -> None:
-    """A worker that is replaced finds other versions than the one before it."""
+def test_versions_that_were_removed_while_no_process_ran_expire() -> None:
+    """A new worker may find other versions than its predecessor."""
     metrics = Metrics(0.0)
     metrics.restore(used(used(Metrics(), "1"), "2").snapshot())
 
-    metrics.versions_found({("m", "2")})
+    metrics.expire_versions_except({("m", "2")})
 
     assert set(samples(scraped(metrics))["onward_rows_total"]) == {("m", "2")}
 
 
-def test_workers_that_notice_a_removal_later_still_get_all_counts() -> None:
-    """Or the sum would fall before it vanishes, which Prometheus takes for a restart."""
+def test_a_worker_that_notices_a_removal_late_still_gets_all_counts() -> None:
+    """Otherwise the sum would decrease first, which Prometheus takes for a restart."""
     now = 0.0
     early, late = (used(Metrics(10.0, lambda: now), "1") for _ in range(2))
     found = {}
-    early.version_removed("m", "1")
+    early.expire_version("m", "1")
     now = 5.0
-    late.version_removed("m", "1")
+    late.expire_version("m", "1")
     for now in (9.0, 12.0, 16.0, 40.0):
         snapshots = [early.snapshot(), late.snapshot()]
-        read = [samples(exposition(snapshots, hidden=one.hidden)) for one in (early, late)]
-        found[now] = [one.get("onward_rows_total", {}).get(("m", "1")) for one in read]
+        exported = [
+            samples(render_exposition(snapshots, expired=one.expired_versions))
+            for one in (early, late)
+        ]
+        found[now] = [one.get("onward_rows_total", {}).get(("m", "1")) for one in exported]
 
     assert found == {9.0: [6, 6], 12.0: [None, 6], 16.0: [None, None], 40.0: [None, None]}
 
 
-def test_a_name_that_a_client_invents_becomes_no_label() -> None:
+def test_a_model_name_that_a_client_invents_is_not_a_label() -> None:
     """Failures are counted without it, whatever the error was."""
     metrics = used(Metrics(), "1")
     for number in range(100):
-        metrics.failed(f"invented-{number}", f"{number}", "plain", "too_many_requests")
+        metrics.count_failure(f"invented-{number}", f"{number}", "plain", "too_many_requests")
 
     text = scraped(metrics)
 

@@ -1,4 +1,4 @@
-"""The limit of open files: raised at the start, and kept above the number of connections."""
+"""The limit of open files is raised at the start, and limits the number of connections."""
 
 import resource
 import subprocess
@@ -11,7 +11,7 @@ from tests.processes import ROOT, served
 
 
 def test_the_service_raises_its_soft_limit_to_the_hard_one(models: Path) -> None:
-    """And every worker inherits it; the log has the number."""
+    """Every worker inherits it, and the log has the number."""
     publish_price(models)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
@@ -28,7 +28,7 @@ def test_the_service_raises_its_soft_limit_to_the_hard_one(models: Path) -> None
 
 
 def test_connections_leave_files_for_everything_else() -> None:
-    """With few files, there are few connections, but always one."""
+    """With few files there are few connections, but at least one."""
     program = (
         "import resource\n"
         "from service.server.connections import available_connections\n"
@@ -45,6 +45,6 @@ def test_connections_leave_files_for_everything_else() -> None:
     assert printed == "1 1\n1 1\n872 10\n"
 
 
-def test_an_operators_limit_below_it_holds() -> None:
-    """It is a limit, not a wish of the system."""
+def test_a_lower_limit_in_the_settings_applies() -> None:
+    """The number of files only lowers it."""
     assert available_connections(5) == 5

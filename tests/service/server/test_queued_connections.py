@@ -1,4 +1,4 @@
-"""Connections that change while they wait to be accepted; real processes and sockets."""
+"""Connections that are reset before they are accepted; real processes and sockets."""
 
 import json
 import signal
@@ -16,8 +16,8 @@ from tests.test_protocol import message
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-def test_a_connection_that_was_reset_while_it_was_queued_costs_no_prediction(models: Path) -> None:
-    """Its client cannot receive a response; others that were queued get theirs."""
+def test_no_prediction_is_computed_for_a_connection_reset_in_the_queue(models: Path) -> None:
+    """Other queued clients get their responses."""
     publish_price(models)
     request = message("/models/price/predict", json.dumps({"size": 2}).encode())
 

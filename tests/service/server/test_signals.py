@@ -1,4 +1,4 @@
-"""Signals as service managers send them, to one process and to the parent of several workers."""
+"""Signals to a single process, and to the parent of several workers."""
 
 import os
 import signal
@@ -22,34 +22,32 @@ WORKERS = pytest.mark.parametrize("workers", [1, 2])
 
 @contextmanager
 def serving(models: Path, workers: int, **environment: str) -> Iterator[Served]:
-    """A service with so many workers, all of them ready, that never looks by itself."""
+    """Start a service with ready workers that scan the models folder only on request."""
     options = ("--models", str(models), "--device", "cpu", "--workers", str(workers))
     with served(*options, "--poll-seconds", "0", **environment) as service:
         service.until_said("Application startup complete", workers)
         yield service
 
 
-def half_a_request(service: Served) -> socket.socket:
-    """A connection over which the head of a prediction has been sent, and no body."""
+def send_head(service: Served) -> socket.socket:
+    """Send the head of a prediction without its body."""
     url = httpx.URL(service.address)
-    caller = socket.create_connection((url.host, url.port or 0), timeout=30)
+    line = socket.create_connection((url.host, url.port or 0), timeout=30)
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n"
-    caller.sendall(head.encode())
-    # Taken up by a worker, not waiting in the port's queue, when the signal comes.
+    line.sendall(head.encode())
+    # Before the signal, a worker must accept the connection.
     time.sleep(0.2)
-    return caller
+    return line
 
 
 @WORKERS
-def test_a_stop_turns_readiness_false_and_answers_what_comes_meanwhile(
-    models: Path, workers: int
-) -> None:
-    """Not ready in every dialect, alive, still predicting, and callers are told to reconnect."""
+def test_draining_turns_readiness_false_and_serves_requests(models: Path, workers: int) -> None:
+    """All protocols report not ready, liveness is true, and responses close their connections."""
     publish_price(models)
 
     with (
         serving(models, workers, ONWARD_DRAIN_SECONDS="3") as service,
-        # Making a client takes longer than a request.
+        # Creating a client takes longer than a request.
         httpx.Client(
             base_url=service.address, limits=httpx.Limits(max_keepalive_connections=0)
         ) as client,
@@ -57,53 +55,55 @@ def test_a_stop_turns_readiness_false_and_answers_what_comes_meanwhile(
         before = [client.get(path).status_code for path in READY]
         service.process.send_signal(signal.SIGTERM)
         service.until_said("draining seconds=3.0", workers)
-        service.process.send_signal(signal.SIGTERM)  # as some managers do; it changes nothing
+        service.process.send_signal(
+            signal.SIGTERM
+        )  # some service managers repeat it; it has no effect
         after = [client.get(path) for path in READY]
         status = client.get("/v1/models/price").json()
         alive = [client.get(path).status_code for path in ALIVE]
-        answer = client.post(PREDICT, json={"size": 2})
+        response = client.post(PREDICT, json={"size": 2})
 
     assert before == [200, 200, 200]
-    assert [answer.status_code for answer in after] == [503, 503, 503]
+    assert [each.status_code for each in after] == [503, 503, 503]
     assert after[0].json() == {"ready": False, "reason": "The service is stopping."}
     assert status["ready"] is False
     assert alive == [200, 200, 200]
-    assert (answer.json()["value"], answer.headers["connection"]) == (4.0, "close")
+    assert (response.json()["value"], response.headers["connection"]) == (4.0, "close")
     assert service.said.count("info    stopped") == workers
 
 
 @WORKERS
-def test_a_request_in_flight_is_answered_after_the_port_has_closed(
+def test_a_request_in_progress_gets_its_response_after_the_port_has_closed(
     models: Path, workers: int
 ) -> None:
-    """Its body comes when nobody else can connect any more, and so does its answer."""
+    """Its body arrives when no new connection is accepted any more."""
     publish_price(models)
 
     with serving(models, workers, ONWARD_DRAIN_SECONDS="0.2") as service:
-        caller = half_a_request(service)
+        line = send_head(service)
         service.process.send_signal(signal.SIGTERM)
-        until(lambda: refused(service))
-        caller.sendall(b'{"size": 2}')
-        with caller, caller.makefile("rb") as answered:
-            answer = answered.read()
+        until(lambda: is_rejected(service))
+        line.sendall(b'{"size": 2}')
+        with line, line.makefile("rb") as file:
+            response = file.read()
 
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert b'"value":4.0' in answer
+    assert response.startswith(b"HTTP/1.1 200 ")
+    assert b'"value":4.0' in response
 
 
-def refused(service: Served) -> bool:
+def is_rejected(service: Served) -> bool:
     try:
         httpx.get(f"{service.address}/health/live", timeout=10)
     except httpx.NetworkError:
         return True
     except httpx.RemoteProtocolError:
-        pass  # connected at the very moment of closing
+        pass  # connected just before the port closed
     return False
 
 
 @WORKERS
-def test_sighup_takes_over_what_is_new_in_the_folder(models: Path, workers: int) -> None:
-    """Every worker looks, none is restarted, and a folder that is away changes nothing."""
+def test_sighup_applies_changes_of_the_models_folder(models: Path, workers: int) -> None:
+    """Every worker scans it without a restart; a folder that is missing changes nothing."""
     publish_price(models, slope=2.0)
 
     with serving(models, workers) as service:
@@ -116,17 +116,17 @@ def test_sighup_takes_over_what_is_new_in_the_folder(models: Path, workers: int)
         publish_price(models, slope=3.0)
         service.process.send_signal(signal.SIGHUP)
         service.until_said("model unloaded", workers)
-        answers = [
+        versions = [
             httpx.post(f"{service.address}{PREDICT}", json={"size": 2}).json()["model_version"]
             for _ in range(6)
         ]
 
-        assert answers == ["2"] * 6
+        assert versions == ["2"] * 6
         assert service.workers == processes
 
 
 def test_sighup_to_one_worker_reaches_all(models: Path) -> None:
-    """Whoever looks, all look."""
+    """A scan of one worker makes the others scan too."""
     publish_price(models, slope=2.0)
 
     with serving(models, 2) as service:
@@ -135,8 +135,8 @@ def test_sighup_to_one_worker_reaches_all(models: Path) -> None:
         service.until_said("model unloaded", 2)
 
 
-def test_a_terminals_interrupt_stops_at_once(models: Path) -> None:
-    """People who press Ctrl+C wait for no load balancer."""
+def test_sigint_stops_without_draining(models: Path) -> None:
+    """Ctrl+C on a terminal does not wait for load balancers."""
     publish_price(models)
 
     with serving(models, 1, ONWARD_DRAIN_SECONDS="600") as service:

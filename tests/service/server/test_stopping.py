@@ -1,4 +1,4 @@
-"""Stops that clients, models or the system make difficult; real processes and sockets."""
+"""Shutdowns that clients, models or the system delay; real processes and sockets."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ REQUEST = HEAD.encode() + BODY
 
 @contextmanager
 def serving(models: Path, workers: int, **environment: str) -> Iterator[Served]:
-    """A service with so many workers, all of them ready."""
+    """Start a service with a number of ready workers."""
     options = ("--models", str(models), "--device", "cpu", "--workers", str(workers))
     with served(*options, **environment) as service:
         service.until_said("Application startup complete", workers)
@@ -39,15 +39,15 @@ def connected(service: Served) -> socket.socket:
     return socket.create_connection((url.host, url.port or 0), timeout=30)
 
 
-def is_gone(process: int) -> bool:
-    """Whether a process has ended, though its parent may not have noticed."""
+def has_ended(process: int) -> bool:
+    """Return whether a process has ended, even if its parent has not waited for it."""
     try:
         return "State:\tZ" in Path(f"/proc/{process}/status").read_text()
     except FileNotFoundError:
         return True
 
 
-def is_refused(service: Served) -> bool:
+def is_rejected(service: Served) -> bool:
     try:
         connected(service).close()
     except ConnectionRefusedError:
@@ -56,10 +56,10 @@ def is_refused(service: Served) -> bool:
 
 
 @WORKERS
-def test_clients_that_keep_connecting_during_a_stop_are_answered_or_refused(
+def test_clients_that_keep_connecting_during_a_stop_get_responses_or_are_rejected(
     models: Path, workers: int
 ) -> None:
-    """No connection that was opened is reset, or closed without a response."""
+    """No open connection is reset or closed without a response."""
     publish_price(models)
     outcomes: Counter[str] = Counter()
 
@@ -96,18 +96,18 @@ def test_clients_that_keep_connecting_during_a_stop_are_answered_or_refused(
 def test_a_client_that_never_ends_its_request_cannot_delay_a_stop(
     models: Path, workers: int
 ) -> None:
-    """Half a head, half a body, a table that is fed slowly: the process ends within its bound."""
+    """With a partial head, a partial body and a slow table, the process ends within its limit."""
     publish_price(models)
     table = b"POST /models/price/predict HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n"
     table += b"Transfer-Encoding: chunked\r\n\r\n5\r\nsize\n\r\n2\r\n1\n\r\n"
 
     with serving(models, workers, ONWARD_DEADLINE_SECONDS="1") as service, ExitStack() as stack:
-        for begun in (HEAD[:40].encode(), HEAD.encode() + BODY[:3], table):
+        for partial in (HEAD[:40].encode(), HEAD.encode() + BODY[:3], table):
             line = stack.enter_context(connected(service))
-            line.sendall(begun)
+            line.sendall(partial)
         time.sleep(0.3)
         service.process.send_signal(signal.SIGTERM)
-        # The drain and the deadline make one second; whatever more is the machine's load.
+        # The rest of this time is for a loaded machine.
         assert service.process.wait(20) in {0, 1, -signal.SIGTERM}
 
 
@@ -115,10 +115,10 @@ def test_a_client_that_never_ends_its_request_cannot_delay_a_stop(
 @pytest.mark.parametrize(
     "options", [("--workers", "1"), ("--workers", "2"), ("--load-isolation", "process")]
 )
-def test_a_stop_while_a_model_loads_without_end_ends_every_process(
+def test_a_stop_while_a_model_loads_endlessly_ends_all_processes(
     models: Path, options: tuple[str, ...], number: signal.Signals
 ) -> None:
-    """At once, for there is no request to wait for; the process that tries loads ends too."""
+    """Without requests it ends immediately, and so does the process that tests loads."""
     place_bare(models, "endless", nested_functions(60, 2))
     environment = {"ONWARD_DRAIN_SECONDS": "600", "ONWARD_DEADLINE_SECONDS": "600"}
     command = [sys.executable, "-m", "service", "--port", "0", "--device", "cpu", *options]
@@ -140,17 +140,17 @@ def test_a_stop_while_a_model_loads_without_end_ends_every_process(
 
     assert process.returncode in {0, -number}
     assert "Application startup complete" not in rest
-    until(lambda: all(is_gone(other) for other in others))
+    until(lambda: all(has_ended(other) for other in others))
 
 
 def children(process: int) -> list[int]:
-    """The processes that a process has started."""
+    """Return the child processes of a process."""
     return [int(it) for it in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 @pytest.mark.parametrize("moment", ["Started parent process", "Application startup complete"])
-def test_workers_end_with_a_parent_that_is_killed(models: Path, moment: str) -> None:
-    """While they import and while they serve; the port is free then."""
+def test_workers_end_when_their_parent_is_killed(models: Path, moment: str) -> None:
+    """This holds while they import and while they serve, and frees the port."""
     publish_price(models)
     options = ("--models", str(models), "--device", "cpu", "--workers", "2")
 
@@ -159,13 +159,13 @@ def test_workers_end_with_a_parent_that_is_killed(models: Path, moment: str) -> 
         until(lambda: len(service.workers) == 2)
         workers = service.workers
         service.process.kill()
-        until(lambda: all(is_gone(worker) for worker in workers))
+        until(lambda: all(has_ended(worker) for worker in workers))
 
-        assert is_refused(service)
+        assert is_rejected(service)
 
 
-def test_a_request_in_progress_when_the_parent_is_killed_is_answered(models: Path) -> None:
-    """A worker has a moment for it before it ends."""
+def test_a_request_in_progress_when_the_parent_is_killed_gets_its_response(models: Path) -> None:
+    """A worker waits for requests for a moment before it ends."""
     publish_price(models)
 
     with serving(models, 2) as service, connected(service) as line:
@@ -179,21 +179,21 @@ def test_a_request_in_progress_when_the_parent_is_killed_is_answered(models: Pat
 
 
 def test_a_second_interrupt_does_not_wait_for_requests(models: Path) -> None:
-    """Whoever presses Ctrl+C twice wants the process gone."""
+    """Pressing Ctrl+C twice ends the process."""
     publish_price(models)
 
     with serving(models, 1, ONWARD_DEADLINE_SECONDS="600") as service, connected(service) as line:
         line.sendall(REQUEST[:-3])
         time.sleep(0.3)
         service.process.send_signal(signal.SIGINT)
-        until(lambda: is_refused(service))
+        until(lambda: is_rejected(service))
         service.process.send_signal(signal.SIGINT)
 
         service.process.wait(20)
 
 
 def test_a_worker_that_is_slow_to_import_is_not_replaced(models: Path, tmp_path: Path) -> None:
-    """Seven seconds, where uvicorn's default replaces it after five."""
+    """It takes seven seconds; uvicorn would replace it after five."""
     publish_price(models)
     (tmp_path / "site").mkdir()
     program = "import sys, time\nif '--multiprocessing-fork' in sys.orig_argv:\n    time.sleep(7)\n"
@@ -205,8 +205,8 @@ def test_a_worker_that_is_slow_to_import_is_not_replaced(models: Path, tmp_path:
     assert "worker replaced" not in service.said
 
 
-def test_a_worker_that_hangs_is_replaced_and_the_log_says_why(models: Path) -> None:
-    """Stopped by the system, it answers no health check; the others keep serving."""
+def test_a_worker_that_hangs_is_replaced_and_the_log_has_the_reason(models: Path) -> None:
+    """A stopped process does not respond to health checks; the others continue to serve."""
     publish_price(models)
 
     with serving(models, 2, ONWARD_WORKER_HEALTH_SECONDS="1.5") as service:
@@ -219,8 +219,8 @@ def test_a_worker_that_hangs_is_replaced_and_the_log_says_why(models: Path) -> N
         assert f"worker={hanging} reason='it did not respond to its health checks'" in service.said
 
 
-def test_a_worker_that_is_killed_is_replaced_and_the_log_says_by_what(models: Path) -> None:
-    """As the system's out-of-memory killer does."""
+def test_a_worker_that_is_killed_is_replaced_and_the_log_has_the_signal(models: Path) -> None:
+    """The system's out-of-memory killer sends the same signal."""
     publish_price(models)
 
     with serving(models, 2) as service:
@@ -229,7 +229,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_log_says_by_what(models: Pa
 
 
 def test_a_worker_that_hangs_does_not_delay_the_stop(models: Path) -> None:
-    """The parent ends it when its time is over."""
+    """The parent kills it after a timeout."""
     publish_price(models)
 
     with serving(models, 2, ONWARD_DEADLINE_SECONDS="1") as service:

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from service.engine.execution_plan import ExecutionPlan
-from service.engine.loader import load
+from service.engine.loader import ExecutionPlan, load
 from service.engine.model import Limits, ServedModel
 from service.engine.repository import Candidate
 from service.observability.metrics import Metrics

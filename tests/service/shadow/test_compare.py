@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.engine.dtypes import ABSENT, Array, Arrays
 from service.engine.model import ServedModel
+from service.engine.tensors import ABSENT, Array, Arrays
 from service.shadow.compare import Tolerance, compare, incompatibility, prediction_of, row_of
 from tests.models import (
     place_bare,

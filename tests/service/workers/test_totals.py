@@ -1,4 +1,4 @@
-"""Totals of workers: added up, exact, and safe where a worker or the disk fails."""
+"""The totals of workers are summed exactly, even if a worker or the disk fails."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ from tests.scraped import scraped
 
 
 class Worker:
-    """The metrics of one worker among others."""
+    """The metrics of one of several workers."""
 
     def __init__(self, folder: Path) -> None:
         self.slot: Slot = claim_slot(folder)
@@ -32,13 +32,13 @@ class Worker:
         self.totals.restore()
 
     async def end(self) -> None:
-        """Leave the slot, as a process does that ends."""
+        """Release the slot, as the end of a process does."""
         await self.channel.close()
         os.close(self.slot.descriptor)
 
 
 def responses(text: bytes) -> float:
-    """How many responses with status 200 a scrape reports."""
+    """Return the number of responses with status 200 in a scrape."""
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
             if sample.name == "onward_responses_total" and sample.labels == {"status": "200"}:
@@ -46,7 +46,7 @@ def responses(text: bytes) -> float:
     return 0
 
 
-def play(folder: Path, scenario: Callable[[Worker, Worker], Awaitable[None]]) -> None:
+def run_scenario(folder: Path, scenario: Callable[[Worker, Worker], Awaitable[None]]) -> None:
     async def run() -> None:
         workers = Worker(folder), Worker(folder)
         for worker in workers:
@@ -58,102 +58,102 @@ def play(folder: Path, scenario: Callable[[Worker, Worker], Awaitable[None]]) ->
     asyncio.run(run())
 
 
-def test_every_worker_reports_the_sum(tmp_path: Path) -> None:
-    """Of everything that was counted before the scrape, by whichever worker."""
+def test_every_worker_exports_the_sum_of_all(tmp_path: Path) -> None:
+    """It includes everything that any worker counted before the scrape."""
 
     async def scenario(one: Worker, other: Worker) -> None:
         for count in range(1, 4):
-            one.metrics.responded(200)
-            other.metrics.responded(200)
-            assert responses(await one.totals.exposition()) == 2 * count
-            assert responses(await other.totals.exposition()) == 2 * count
+            one.metrics.count_response(200)
+            other.metrics.count_response(200)
+            assert responses(await one.totals.render()) == 2 * count
+            assert responses(await other.totals.render()) == 2 * count
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
-def test_a_counter_never_goes_back_when_a_worker_ends(tmp_path: Path) -> None:
-    """What was reported once is reported while its slot is empty, and by who takes it."""
+def test_counters_do_not_decrease_when_a_worker_ends(tmp_path: Path) -> None:
+    """Neither while its slot is empty nor when a new worker claims the slot."""
 
     async def scenario(one: Worker, other: Worker) -> None:
         for count in range(1, 4):
-            other.metrics.responded(200)
-            before = responses(await one.totals.exposition())
+            other.metrics.count_response(200)
+            before = responses(await one.totals.render())
             await other.end()
-            between = responses(await one.totals.exposition())
+            between = responses(await one.totals.render())
             other = Worker(tmp_path)
             await other.channel.open()
-            after = responses(await one.totals.exposition())
+            after = responses(await one.totals.render())
 
             assert (before, between, after) == (count, count, count)
         await other.end()
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
-def test_a_worker_that_hangs_is_reported_by_what_it_wrote_last(tmp_path: Path) -> None:
-    """Its counts and its states, and nobody waits for it for long."""
+def test_a_hanging_worker_is_exported_from_its_file(tmp_path: Path) -> None:
+    """With its counts and states, after a short timeout."""
 
     async def scenario(one: Worker, other: Worker) -> None:
-        other.metrics.responded(200)
-        other.metrics.model_state("m", "1", "cpu", "READY")
+        other.metrics.count_response(200)
+        other.metrics.set_model_state("m", "1", "cpu", "READY")
         await other.totals.write()
         await other.channel.close()
-        with socket.socket(socket.AF_UNIX) as hangs:  # it takes questions and never answers
+        with socket.socket(socket.AF_UNIX) as hangs:  # it accepts requests and never replies
             hangs.bind(str(tmp_path / f"{other.slot.number}.sock"))
             hangs.listen()
-            text = await one.totals.exposition()
+            text = await one.totals.render()
 
         assert responses(text) == 1
         assert b'onward_model_ready{device="cpu",model="m",version="1"} 1.0' in text
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
-def test_scrapes_at_the_same_time_share_a_build_that_begins_after_them(tmp_path: Path) -> None:
-    """Fifty of them make two texts, and the later one has what was counted meanwhile."""
+def test_concurrent_scrapes_share_a_build_that_starts_after_them(tmp_path: Path) -> None:
+    """Fifty-one scrapes take two builds; the second includes what was counted in between."""
 
     async def scenario(one: Worker, _: Worker) -> None:
-        first = asyncio.create_task(one.totals.exposition())
+        first = asyncio.create_task(one.totals.render())
         await asyncio.sleep(0.001)
-        one.metrics.responded(200)
-        later = [asyncio.create_task(one.totals.exposition()) for _ in range(50)]
+        one.metrics.count_response(200)
+        later = [asyncio.create_task(one.totals.render()) for _ in range(50)]
         await first
         texts = {id(text) for text in await asyncio.gather(*later)}
 
         assert len(texts) == 1
         assert responses(await later[0]) == 1
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
-def test_a_client_that_leaves_does_not_end_the_build_of_others(tmp_path: Path) -> None:
-    """The build goes on for who still waits."""
+def test_a_client_that_disconnects_does_not_cancel_the_build_of_others(tmp_path: Path) -> None:
+    """The build continues for the clients that still wait."""
 
     async def scenario(one: Worker, _: Worker) -> None:
-        one.metrics.responded(200)
-        leaving, waiting = (asyncio.create_task(one.totals.exposition()) for _ in range(2))
+        one.metrics.count_response(200)
+        leaving, waiting = (asyncio.create_task(one.totals.render()) for _ in range(2))
         await asyncio.sleep(0)
         leaving.cancel()
 
         assert responses(await waiting) == 1
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"counts": {"statuses": {"x": 1}}}'])
-def test_a_file_that_cannot_be_read_stops_no_worker(tmp_path: Path, content: bytes) -> None:
-    """It begins from nothing."""
+def test_a_worker_starts_with_an_invalid_totals_file(tmp_path: Path, content: bytes) -> None:
+    """Its counts then start from zero."""
     (tmp_path / "0.totals").write_bytes(content)
 
     worker = Worker(tmp_path)
-    worker.metrics.responded(200)
+    worker.metrics.count_response(200)
 
     assert responses(scraped(worker.metrics)) == 1
 
 
 @contextmanager
 def no_space() -> Iterator[None]:
-    """A system on which nothing can be written to a file, as on a full disk."""
+    """Make every write to a file fail, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     try:
@@ -162,27 +162,29 @@ def no_space() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_without_space_counting_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says so once, the sum is exact, and nothing half-written is left behind."""
+def test_counting_continues_on_a_full_disk(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged once, the sum is exact, and no incomplete file remains."""
 
     async def scenario(one: Worker, other: Worker) -> None:
         caplog.clear()
         with no_space():
             for _ in range(3):
-                other.metrics.responded(200)
+                other.metrics.count_response(200)
                 await other.totals.write()
-            text = await one.totals.exposition()
+            text = await one.totals.render()
 
         assert responses(text) == 3
-        said = [record.message for record in caplog.records if "written" in record.message]
-        assert said == ["totals cannot be written"] * 2  # one by each worker
+        logged = [record.message for record in caplog.records if "written" in record.message]
+        assert logged == ["totals cannot be written"] * 2  # one by each worker
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
     assert not [*tmp_path.glob("*.totals"), *tmp_path.glob("*.new")]
 
 
-def test_workers_without_space_serve_on_and_can_be_replaced(models: Path) -> None:
-    """From their start or later on: every request is answered and counted."""
+def test_workers_keep_serving_on_a_full_disk_and_can_be_replaced(models: Path) -> None:
+    """Whether the disk is full from the start or later, every request gets its response."""
     publish_price(models)
 
     with several(models, 2) as service, httpx.Client(base_url=service.address) as client:
@@ -209,10 +211,10 @@ def test_workers_without_space_serve_on_and_can_be_replaced(models: Path) -> Non
     assert after == [200] * 20
 
 
-def test_an_inherited_folder_of_prometheus_is_ignored(models: Path, tmp_path: Path) -> None:
-    """Neither its old counts are reported nor is anything written there."""
+def test_an_inherited_prometheus_folder_is_ignored(models: Path, tmp_path: Path) -> None:
+    """Its counts are not exported, and nothing is written to it."""
     publish_price(models)
-    folder = tmp_path / "of another service"
+    folder = tmp_path / "another service"
     folder.mkdir()
     (folder / "counter_1.db").write_bytes(b"nonsense")
     options = ("--models", str(models), "--device", "cpu")

@@ -1,34 +1,36 @@
-"""Whether a column is one of numbers, and what is said where it nearly is."""
+"""Columns of numbers are detected, and remarks explain doubtful ones."""
 
 import polars as pl
 import pytest
 
 from service.tabletext.cells import Numerals
-from training.autorecipe.columns import read_numbers
+from training.autorecipe.columns import parse_numbers
 
 
 @pytest.mark.parametrize(
-    ("cells", "plain", "note"),
+    ("cells", "numeric", "note"),
     [
         (["1.5"] * 20, True, ""),
-        ([*["1.5"] * 99, "x"], True, "1 cells are no numbers ('x'), taken as missing"),
-        ([*["1.5"] * 8, "-", "-"], True, "2 cells are no numbers ('-'), taken as missing"),
+        ([*["1.5"] * 99, "x"], True, "1 cells are not numbers ('x'), read as missing values"),
+        ([*["1.5"] * 8, "-", "-"], True, "2 cells are not numbers ('-'), read as missing values"),
         ([*["5kg"] * 19, "7"], True, "read without 'kg', which 1 cells lack"),
         (["1.5", "low"], False, "50% of the cells are numbers, but 1 are not ('low')"),
-        (["1,5"] * 20, False, "numbers, but not with the table's marks: decimal '.'"),
+        (["1,5"] * 20, False, "numbers with other marks than those of the table: decimal '.'"),
         (["red", "blue", "1"], False, ""),
         ([], False, ""),
     ],
 )
-def test_a_column_is_judged_with_its_reasons(cells: list[str], *, plain: bool, note: str) -> None:
-    """Nearly all cells, or most and a few words that come again, make a column of numbers."""
-    numbers = read_numbers(pl.Series(cells, dtype=pl.String), Numerals())
+def test_a_numeric_column_is_detected_with_a_remark(
+    cells: list[str], *, numeric: bool, note: str
+) -> None:
+    """Nearly all cells must be numbers, or most with a few repeated words."""
+    numbers = parse_numbers(pl.Series(cells, dtype=pl.String), Numerals())
 
-    assert (numbers.plain, numbers.note) == (plain, note)
+    assert (numbers.numeric, numbers.note) == (numeric, note)
 
 
-def test_many_different_words_among_numbers_are_no_gaps() -> None:
-    """Where a tenth of the cells are words of all kinds, the column is none of numbers."""
+def test_many_different_words_among_numbers_are_not_missing_values() -> None:
+    """If a tenth of the cells are different words, the column is not numeric."""
     cells = ["1.5"] * 90 + [f"word {k}" for k in range(10)]
 
-    assert not read_numbers(pl.Series(cells), Numerals()).plain
+    assert not parse_numbers(pl.Series(cells), Numerals()).numeric

@@ -52,7 +52,7 @@ def _column(cells: list[str]) -> str:
 )
 def test_a_columns_type_is_guessed(tmp_path: Path, cells: list[str], kind: str | None) -> None:
     """Codes with leading zeros are words; constants, dates and free text are left out."""
-    findings = {finding.name: finding for finding in _draft(tmp_path, _column(cells)).findings}
+    findings = {finding.name: finding for finding in _draft(tmp_path, _column(cells)).columns}
 
     assert findings["x"].kind == kind
 
@@ -63,7 +63,7 @@ def test_strays_among_numbers_count_as_missing(tmp_path: Path) -> None:
 
     assert drafted.recipe.features[0].missing == ["unknown"]
     assert drafted.recipe.features[0].optional
-    assert "1 cells are no numbers" in drafted.findings[0].note
+    assert "1 cells are not numbers" in drafted.columns[0].note
 
 
 def test_units_are_read_over_and_kept(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_units_are_read_over_and_kept(tmp_path: Path) -> None:
     feature = drafted.recipe.features[0]
     assert (feature.type, feature.unit, feature.affix) == ("number", "$", "$")
     assert drafted.recipe.data.thousands == ","
-    assert drafted.findings[0].note == "read without '$'"
+    assert drafted.columns[0].note == "read without '$'"
 
 
 def test_a_target_with_a_unit_is_a_quantity(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_few_words_that_come_again_count_as_missing(tmp_path: Path) -> None:
 
 def test_what_stops_a_column_from_being_numbers_is_said(tmp_path: Path) -> None:
     """A column of numbers and words is one of words, with the share and the words."""
-    finding = _draft(tmp_path, _column([*["1.5", "2.5"] * 20, *["low"] * 20])).findings[0]
+    finding = _draft(tmp_path, _column([*["1.5", "2.5"] * 20, *["low"] * 20])).columns[0]
 
     assert finding.kind == "category"
     assert finding.note == "67% of the cells are numbers, but 20 are not ('low')"
@@ -128,7 +128,7 @@ def test_labels_that_differ_in_case_alone_are_one(tmp_path: Path) -> None:
     assert (len(target.labels), target.labels[0], target.ignore_case) == (2, "no", True)
     remark = "count: 5 spellings, some of which only differ in case, are read as 2 labels."
     assert remark in drafted.remarks
-    assert drafted.findings[0].note == "3 words differ from another in case alone"
+    assert drafted.columns[0].note == "3 words only differ in case from others"
 
 
 def test_a_target_that_nearly_is_a_quantity_says_what_stops_it(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_count_of_the_rows_is_left_out(tmp_path: Path) -> None:
 
     drafted = _draft(tmp_path, "count,x,y\n" + rows)
 
-    assert drafted.findings[0].note == "a count of the rows"
+    assert drafted.columns[0].note == "a row number"
 
 
 def test_words_and_few_whole_numbers_are_labels(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_strays_in_a_target_of_numbers_are_left_out(tmp_path: Path) -> None:
 
     assert drafted.recipe.task == "regression"
     assert drafted.recipe.target.missing == ["unknown"]
-    assert any("1 cells are no numbers ('unknown')" in remark for remark in drafted.remarks)
+    assert any("1 cells are not numbers ('unknown')" in remark for remark in drafted.remarks)
 
 
 def test_imbalance_is_noticed_and_handled(tmp_path: Path) -> None:

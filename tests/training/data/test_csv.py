@@ -1,4 +1,4 @@
-"""CSV files as people have them: separators, quotes, encodings, headers, and what is no CSV."""
+"""CSV files: separators, quotes, encodings, headers, and files that are not CSV."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ def _written(folder: Path, content: str | bytes) -> Path:
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-def test_the_separator_is_found(tmp_path: Path, separator: str) -> None:
-    """Whatever separates the cells, the same table comes out."""
+def test_the_separator_is_detected(tmp_path: Path, separator: str) -> None:
+    """The same table with each separator gives the same cells."""
     text = "name,age\nAda,36\nAlan,41\n".replace(",", separator)
 
     table = read_csv(_written(tmp_path, text))
@@ -29,35 +29,35 @@ def test_the_separator_is_found(tmp_path: Path, separator: str) -> None:
 @pytest.mark.parametrize(
     "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252"]
 )
-def test_the_encoding_is_found(tmp_path: Path, encoding: str) -> None:
-    """Umlauts survive, and a byte-order mark does not become part of a name."""
+def test_the_encoding_is_detected(tmp_path: Path, encoding: str) -> None:
+    """Umlauts are decoded, and a byte-order mark does not become part of a name."""
     table = read_csv(_written(tmp_path, "ort,größe\nKöln,1\n".encode(encoding)))
 
     assert table.frame.columns == ["ort", "größe"]
     assert table.frame.row(0) == ("Köln", "1")
 
 
-def test_quoted_cells_may_hold_separators_and_line_ends(tmp_path: Path) -> None:
-    """A quoted header, a separator in quotes and a line end in quotes are cells."""
+def test_quoted_cells_may_contain_separators_and_line_ends(tmp_path: Path) -> None:
+    """Quoted names, separators and line ends are parts of cells."""
     table = read_csv(_written(tmp_path, '"a","b"\n"x, y","1"\n"p\nq","2"\n'))
 
     assert table.frame.rows() == [("x, y", "1"), ("p\nq", "2")]
 
 
 def test_a_quote_inside_an_unquoted_cell_is_part_of_it(tmp_path: Path) -> None:
-    """Inches survive, also beside quoted cells; short rows end in nothing."""
+    """Also in a table with quoted cells; missing cells at the end of a row are null."""
     table = read_csv(_written(tmp_path, 'name,size\nTV 0",1\n"x, y",2\n"a ""b""",3\nTV 5"\n'))
 
     assert table.frame.rows() == [('TV 0"', "1"), ("x, y", "2"), ('a "b"', "3"), ('TV 5"', None)]
 
 
-def test_a_name_has_one_line(tmp_path: Path) -> None:
-    """A line break in a quoted header becomes a blank."""
+def test_a_column_name_has_one_line(tmp_path: Path) -> None:
+    """A line break in a quoted header becomes a space."""
     assert read_csv(_written(tmp_path, '"age\n(years)",b\n1,2\n')).frame.columns[0] == "age (years)"
 
 
-def test_single_quotes_are_found(tmp_path: Path) -> None:
-    """A file that quotes with apostrophes loses them."""
+def test_single_quotes_are_detected(tmp_path: Path) -> None:
+    """Apostrophes around cells are removed."""
     table = read_csv(_written(tmp_path, "0.5,1.5,'-1'\n0.25,1.0,'1'\n"))
 
     assert table.frame["column_3"].to_list() == ["-1", "1"]
@@ -72,7 +72,7 @@ def test_a_file_without_a_header_gets_names(tmp_path: Path) -> None:
 
 
 def test_a_header_may_hold_years(tmp_path: Path) -> None:
-    """Where a column of numbers begins with a word, the first row is a header."""
+    """If a column of numbers begins with a word, the first row is a header."""
     table = read_csv(_written(tmp_path, "2019,2020,y\n1,2,3\n4,5,6\n"))
 
     assert table.frame.columns == ["2019", "2020", "y"]
@@ -90,27 +90,27 @@ def test_a_header_may_hold_years(tmp_path: Path) -> None:
         ("?,1.5,red", ["3,2.5,red", "4,3.5,blue"], False),
     ],
 )
-def test_words_tell_whether_there_is_a_header(
+def test_a_header_is_detected_among_words(
     tmp_path: Path, first: str, rows: list[str], *, header: bool
 ) -> None:
-    """A first cell that comes again below is a cell; one above other words is a name."""
+    """A first cell that is repeated below is data; one above other words is a name."""
     table = read_csv(_written(tmp_path, "\n".join([first, *rows * 10])))
 
-    assert table.reading is not None
-    assert table.reading.header is header
+    assert table.csv_format is not None
+    assert table.csv_format.header is header
     assert table.frame.height == 20 + (not header)
 
 
-def test_a_recipe_can_say_whether_there_is_a_header(tmp_path: Path) -> None:
-    """What the layout says is not found out."""
+def test_a_recipe_can_specify_whether_there_is_a_header(tmp_path: Path) -> None:
+    """What the layout specifies is not detected."""
     path = _written(tmp_path, "1,2\n3,4\n")
 
     assert read_csv(path, Layout(header=True)).frame.columns == ["1", "2"]
     assert read_csv(path, Layout(header=False)).frame.height == 2
 
 
-def test_titles_above_the_header_are_left_out(tmp_path: Path) -> None:
-    """Lines with one cell above a wider table belong to no column."""
+def test_titles_above_the_header_are_skipped(tmp_path: Path) -> None:
+    """Lines with one cell above a wider table are titles."""
     table = read_csv(_written(tmp_path, "Sales report;;\n\na;b;c\n1;2;3\n"))
 
     assert table.frame.columns == ["a", "b", "c"]
@@ -118,36 +118,36 @@ def test_titles_above_the_header_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line_end", ["\r", "\r\n"])
-def test_other_line_ends_are_found(tmp_path: Path, line_end: str) -> None:
-    """Old and Windows line ends divide rows."""
+def test_other_line_ends_are_detected(tmp_path: Path, line_end: str) -> None:
+    """Old Mac and Windows line ends separate rows."""
     table = read_csv(_written(tmp_path, line_end.join(["a,b", "x,1", "y,2"]) + line_end))
 
     assert table.frame.rows() == [("x", "1"), ("y", "2")]
 
 
-def test_a_declared_separator_is_no_row(tmp_path: Path) -> None:
-    """A spreadsheet's first line `sep=;` says how to read the others."""
+def test_a_declared_separator_is_not_a_row(tmp_path: Path) -> None:
+    """A spreadsheet's first line `sep=;` defines the separator."""
     table = read_csv(_written(tmp_path, "sep=;\na;b\nx,y;1\n"))
 
     assert table.frame.rows() == [("x,y", "1")]
 
 
-def test_a_long_cell_is_a_cell(tmp_path: Path) -> None:
-    """A text of some hundred thousand letters is read."""
+def test_a_long_cell_is_read(tmp_path: Path) -> None:
+    """A text of some hundred thousand letters is one cell."""
     table = read_csv(_written(tmp_path, f"a,b\n{'x' * 300_000},1\n"))
 
     assert len(table.frame["a"][0]) == 300_000
 
 
-def test_blanks_and_marks_mean_nothing(tmp_path: Path) -> None:
-    """Blanks around cells go; blank cells and NA are no values."""
+def test_blank_cells_and_words_for_missing_values_are_null(tmp_path: Path) -> None:
+    """Spaces around cells are stripped; blank cells and NA are missing."""
     table = read_csv(_written(tmp_path, "a,b\n x , \nNA,2\n"))
 
     assert table.frame.rows() == [("x", None), (None, "2")]
 
 
-def test_decimal_commas_are_numbers_where_told(tmp_path: Path) -> None:
-    """The layout's decimal mark goes with the table."""
+def test_the_layout_can_specify_decimal_commas(tmp_path: Path) -> None:
+    """The table has the decimal mark of the layout."""
     table = read_csv(_written(tmp_path, "a;b\n1,5;2\n"), Layout(numerals=Numerals(decimal=",")))
 
     assert table.numerals.decimal == ","
@@ -158,26 +158,31 @@ def test_decimal_commas_are_numbers_where_told(tmp_path: Path) -> None:
     [
         (b"", "is empty"),
         (b"\n\n", "is empty"),
-        (b"a,b\n", "has a header and no rows"),
-        (b"a,a\n1,2\n", "two columns of the name 'a'"),
+        (b"a,b\n", "has a header but no rows"),
+        (b"a,a\n1,2\n", "two columns named 'a'"),
         (b"a,b\n1,2\n1,2,3\n", "line 3: 3 cells where the first row has 2"),
-        (b'a,b\n1,2\n"3,4\n5,6\n', "line 3: a quote that is opened and never closed"),
-        (b"PK\x03\x04\x00\x00binary", "no CSV file but a spreadsheet or a zip"),
-        (b"\x1f\x8b\x08\x00binary", "no CSV file but packed by gzip"),
-        (b"\x00\x01\x00\x00\x02\x00\x03\x00", "bytes that are no text"),
-        (b'[\n {"a": 1}\n]', "holds JSON"),
-        (b'{"a": 1}\n{"a": 2}\n', "holds JSON"),
+        (b'a,b\n1,2\n"3,4\n5,6\n', "line 3: a quote is never closed"),
+        (
+            b"PK\x03\x04\x00\x00binary",
+            r"is a zip archive or a spreadsheet \(.xlsx, .ods\), not a CSV file",
+        ),
+        (b"\x1f\x8b\x08\x00binary", "is packed by gzip, not a CSV file"),
+        (b"\x00\x01\x00\x00\x02\x00\x03\x00", "bytes are not text"),
+        (b'[\n {"a": 1}\n]', "contains JSON"),
+        (b'{"a": 1}\n{"a": 2}\n', "contains JSON"),
         (b"a" * (17 << 20), "a line of more than 16 MB"),
     ],
 )
-def test_what_is_no_table_is_named(tmp_path: Path, content: bytes, sentence: str) -> None:
-    """Each kind of unusable file is refused with its own sentence."""
+def test_a_file_that_is_not_a_table_is_rejected_with_its_reason(
+    tmp_path: Path, content: bytes, sentence: str
+) -> None:
+    """Each kind of unusable file has its own message."""
     with pytest.raises(DataError, match=sentence):
         read_csv(_written(tmp_path, content))
 
 
-def test_a_folder_and_a_missing_file_are_named(tmp_path: Path) -> None:
-    """A path that is no file is refused by name."""
+def test_a_folder_and_a_missing_file_are_rejected(tmp_path: Path) -> None:
+    """The message says that the path is a folder, or that it does not exist."""
     with pytest.raises(DataError, match="is a folder"):
         read_csv(tmp_path)
     with pytest.raises(DataError, match="No such file"):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.tabletext.cells import Numerals, plain_number
-from training.data.numerals import as_numbers, common_affix, find_numerals
+from training.data.numerals import as_numbers, common_affix, detect_numerals
 
 
 @pytest.mark.parametrize(
@@ -30,14 +30,14 @@ from training.data.numerals import as_numbers, common_affix, find_numerals
 )
 def test_the_marks_are_found(cells: list[str], separator: str, numerals: Numerals) -> None:
     """What only one reading explains decides what every cell means."""
-    assert find_numerals(pl.DataFrame({"x": cells}), separator) == (numerals, "")
+    assert detect_numerals(pl.DataFrame({"x": cells}), separator) == (numerals, "")
 
 
 def test_one_column_decides_for_another() -> None:
     """A decimal comma anywhere makes the points those of thousands."""
     frame = pl.DataFrame({"x": ["0,71", "0,5"], "price": ["507.734", "109.296"]})
 
-    assert find_numerals(frame, ";") == (Numerals(",", "."), "")
+    assert detect_numerals(frame, ";") == (Numerals(",", "."), "")
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_doubt_is_named(cell: str, separator: str, numerals: Numerals) -> None
     """Where nothing decides, the separator does, and a doubtful cell is given back."""
     frame = pl.DataFrame({"x": [cell, "2" + cell[1:], "0"]})
 
-    assert find_numerals(frame, separator) == (numerals, cell)
+    assert detect_numerals(frame, separator) == (numerals, cell)
 
 
 @given(

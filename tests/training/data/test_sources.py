@@ -1,6 +1,7 @@
-"""Public data sets: from a folder, from their publisher, checked to the bit, or explained."""
+"""Public data sets: found in a folder or downloaded, and compared with their sha256."""
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from training.data.sources import SOURCES, Folders, Source, find, load, public_data
+from training.data.sources import GITHUB, SOURCES, Folders, Source, find, load, public_data
 from training.errors import DataError
+from training.images.sources import DIGESTS, idx_source
 from training.recipe.table import Data
 
 _CONTENT = b"1,2\n3,4\n"
@@ -38,16 +40,28 @@ def _source(url: str, header: bytes | None = None) -> Source:
 
 
 @pytest.mark.parametrize("name", sorted(SOURCES))
-def test_the_data_folder_holds_each_set_to_the_bit(name: str, folders: Folders) -> None:
-    """A file with the recorded digest is read where it lies."""
+def test_the_data_folder_has_an_exact_copy_of_each_data_set(name: str, folders: Folders) -> None:
+    """A file with the recorded digest is read in its folder."""
     table = load(Data(source=name), folders)
 
     assert table.frame.height > 0
     assert load(Data.model_validate(public_data(table)), folders).frame.equals(table.frame)
 
 
+def test_every_download_is_pinned() -> None:
+    """GitHub files by a commit, which cannot change, and all files by their sha256."""
+    files = [idx_source(name, kind) for name, kinds in DIGESTS.items() for kind in kinds]
+
+    for source in [*SOURCES.values(), *files]:
+        assert re.fullmatch(r"[0-9a-f]{64}", source.sha256), source
+        assert source.url.startswith("https://"), source
+        if source.url.startswith(GITHUB):
+            commit = source.url.removeprefix(GITHUB).split("/")[3]
+            assert re.fullmatch(r"[0-9a-f]{40}", commit), source
+
+
 def test_a_missing_set_is_downloaded_once(tmp_path: Path) -> None:
-    """The second time it comes from the cache."""
+    """The second time it is read from the cache."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "published.csv").write_bytes(_CONTENT)
     folders = Folders(None, tmp_path / "cache")
@@ -60,8 +74,8 @@ def test_a_missing_set_is_downloaded_once(tmp_path: Path) -> None:
     assert second.read_bytes() == _CONTENT
 
 
-def test_a_file_that_the_user_gives_is_read_where_it_lies(tmp_path: Path) -> None:
-    """No publisher is asked; the next run finds a copy in the cache."""
+def test_the_users_own_copy_is_read_in_its_folder(tmp_path: Path) -> None:
+    """Nothing is downloaded, and the next run finds a copy in the cache."""
     given = tmp_path / "mine.csv"
     given.write_bytes(_CONTENT)
     source, cache = _source("http://127.0.0.1:1"), tmp_path / "cache"
@@ -70,8 +84,8 @@ def test_a_file_that_the_user_gives_is_read_where_it_lies(tmp_path: Path) -> Non
     assert find("tiny", source, Folders(None, cache)).read_bytes() == _CONTENT
 
 
-def test_a_given_file_of_other_content_is_not_the_set(tmp_path: Path) -> None:
-    """What is not the set to the bit is passed by."""
+def test_a_users_file_with_other_content_is_not_the_data_set(tmp_path: Path) -> None:
+    """A file with another digest is ignored, and the data set is downloaded."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "published.csv").write_bytes(_CONTENT)
     given = tmp_path / "other.csv"
@@ -83,8 +97,8 @@ def test_a_given_file_of_other_content_is_not_the_set(tmp_path: Path) -> None:
     assert path.read_bytes() == _CONTENT
 
 
-def test_a_publishers_other_header_is_set_right(tmp_path: Path) -> None:
-    """A first line that the publisher added is left out before the digest is taken."""
+def test_an_added_header_is_removed(tmp_path: Path) -> None:
+    """A first line that the mirror added is removed before the digest is computed."""
     (tmp_path / "published.csv").write_bytes(b"a,b\n" + _CONTENT)
 
     with _publisher(tmp_path) as url:
@@ -94,7 +108,7 @@ def test_a_publishers_other_header_is_set_right(tmp_path: Path) -> None:
 
 
 def test_a_download_that_differs_is_rejected(tmp_path: Path) -> None:
-    """Nothing with another digest is trained on or kept."""
+    """A file with another digest is neither returned nor cached."""
     (tmp_path / "published.csv").write_bytes(b"1,2\n3,5\n")
 
     with _publisher(tmp_path) as url, pytest.raises(DataError, match="its sha256 is"):
@@ -103,22 +117,22 @@ def test_a_download_that_differs_is_rejected(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_set_that_cannot_be_had_says_how_to_get_it(tmp_path: Path) -> None:
-    """The sentence names the address, the place to put a copy, and the setting."""
+def test_the_error_for_an_unavailable_data_set_says_how_to_get_it(tmp_path: Path) -> None:
+    """The message has the URL, the path for a copy, and the setting."""
     source = _source("http://127.0.0.1:1")
 
     with pytest.raises(DataError, match=r"sets/tiny\.csv.*ONWARD_DATA"):
         find("tiny", source, Folders(tmp_path, tmp_path / "cache"))
 
 
-def test_an_unknown_set_names_the_known(tmp_path: Path) -> None:
-    """A misspelt source is rejected with the list."""
+def test_the_error_for_an_unknown_data_set_lists_the_known_ones(tmp_path: Path) -> None:
+    """A misspelt name is rejected."""
     with pytest.raises(DataError, match=r"'admision'; known: admissions, "):
         load(Data(source="admision"), Folders(None, tmp_path))
 
 
-def test_iris_is_scikit_learns(tmp_path: Path) -> None:
-    """It needs no file and has its species by name."""
+def test_iris_is_the_copy_of_scikit_learn(tmp_path: Path) -> None:
+    """It needs no file, and its target has the names of the species."""
     table = load(Data(source="iris"), Folders(None, tmp_path))
 
     assert table.frame.height == 150

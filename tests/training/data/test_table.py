@@ -1,4 +1,4 @@
-"""Cells to numbers: types, missing values, categories, and bad cells by row and column."""
+"""Tables encoded as numbers: types, missing values, categories, and errors for invalid cells."""
 
 import numpy as np
 import polars as pl
@@ -22,8 +22,8 @@ def _table(**columns: list[str | None]) -> Table:
     return Table("people.csv", pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String)), "0")
 
 
-def test_each_type_becomes_its_number() -> None:
-    """Numbers stay, truth is 1 and 0, a category is its position, nothing is NaN."""
+def test_each_type_is_encoded_as_a_number() -> None:
+    """Booleans are 1 and 0, categories are positions, and missing values are NaN."""
     table = _table(n=["1.5", None, "1e3"], b=["Yes", "false", None], c=["x", "y", None])
     features = [
         Feature(name="n", type="number", optional=True),
@@ -37,8 +37,8 @@ def test_each_type_becomes_its_number() -> None:
     np.testing.assert_array_equal(encoded, np.array(expected, dtype=np.float32))
 
 
-def test_categories_are_learned_from_the_training_part_only() -> None:
-    """A word that only other parts hold is unseen."""
+def test_categories_are_learned_from_the_training_set_only() -> None:
+    """A word that is only in other sets is an unknown category."""
     table = _table(c=["b", "a", "z"])
 
     columns = learn_columns(table, [Feature(name="c", type="category")], np.array([0, 1]))
@@ -47,8 +47,8 @@ def test_categories_are_learned_from_the_training_part_only() -> None:
     assert encode_features(table, columns)[:, 0].tolist() == [1, 0, -1]
 
 
-def test_a_bad_cell_is_named_by_row_and_column() -> None:
-    """Text in a numeric column is refused where it stands."""
+def test_the_error_for_an_invalid_cell_has_its_row_and_column() -> None:
+    """Text in a numeric column is rejected."""
     table = _table(age=["36", "old", "old"])
 
     with pytest.raises(DataError, match=r"row 2, column 'age': 'old' is not a number.*2 such"):
@@ -58,8 +58,8 @@ def test_a_bad_cell_is_named_by_row_and_column() -> None:
 
 
 @pytest.mark.parametrize("cell", ["inf", "-Infinity", "NaN.", "1,5", "0x10", "1e39"])
-def test_what_is_not_finite_is_no_number(cell: str) -> None:
-    """Infinities and other spellings do not pass as numbers."""
+def test_infinities_are_not_numbers(cell: str) -> None:
+    """Nor are other decimal marks, hexadecimal numbers and numbers beyond float32."""
     table = _table(age=["36", cell, "1"])
 
     with pytest.raises(DataError, match="is not a number"):
@@ -68,8 +68,8 @@ def test_what_is_not_finite_is_no_number(cell: str) -> None:
         )
 
 
-def test_missing_cells_need_leave() -> None:
-    """A column with gaps is refused unless its feature is optional."""
+def test_missing_cells_need_an_optional_feature() -> None:
+    """Missing values of a required feature are rejected."""
     table = _table(age=["36", None, None])
 
     with pytest.raises(DataError, match=r"row 2: 'age' is empty \(2 rows"):
@@ -78,30 +78,30 @@ def test_missing_cells_need_leave() -> None:
         )
 
 
-def test_rows_without_a_target_are_left_out() -> None:
-    """What has no answer cannot teach one."""
+def test_rows_without_a_target_are_dropped() -> None:
+    """They cannot be used for training."""
     table = _table(x=["1", "2", "3"], y=["no", None, "yes"])
     target = Target(column="y", labels=["no", "yes"])
 
-    kept = with_target(table, target)
+    rows = with_target(table, target)
 
-    assert kept.frame["x"].to_list() == ["1", "3"]
-    assert encode_target(kept, target).tolist() == [0, 1]
+    assert rows.frame["x"].to_list() == ["1", "3"]
+    assert encode_target(rows, target).tolist() == [0, 1]
 
 
 def test_rows_are_numbered_as_in_the_file() -> None:
-    """Rows that are left out still count, so that a bad cell is found where the sentence says."""
+    """Dropped rows count, so that a message has the row number of the file."""
     table = _table(x=["1", "2", "old"], y=["no", None, "yes"])
     target = Target(column="y", labels=["no", "yes"])
-    kept = with_target(table, target)
+    rows = with_target(table, target)
 
-    assert [kept.row_number(row) for row in range(2)] == [1, 3]
+    assert [rows.row_number(row) for row in range(2)] == [1, 3]
     with pytest.raises(DataError, match="row 3, column 'x': 'old' is not a number"):
-        encode_features(kept, learn_columns(kept, [Feature(name="x", type="number")], _EVERYTHING))
+        encode_features(rows, learn_columns(rows, [Feature(name="x", type="number")], _EVERYTHING))
 
 
-def test_an_unknown_label_is_named() -> None:
-    """A class that the recipe does not know is refused, or dropped where it says so."""
+def test_an_unknown_label_is_rejected_or_dropped() -> None:
+    """As the recipe specifies for other classes."""
     table = _table(y=["no", "perhaps", "yes"])
 
     with pytest.raises(DataError, match=r"row 2: the target 'y' is 'perhaps'"):
@@ -111,16 +111,16 @@ def test_an_unknown_label_is_named() -> None:
     assert with_target(table, dropping).frame.height == 2
 
 
-def test_case_means_nothing_where_the_recipe_says_so() -> None:
-    """With `ignore_case` every spelling is its label, and others are still dropped."""
+def test_the_case_of_labels_can_be_ignored() -> None:
+    """With `ignore_case` all spellings are one label, and other classes are still dropped."""
     table = _table(y=["YES", "no", "Maybe", "yes"])
     target = Target(column="y", labels=["No", "Yes"], ignore_case=True, others="drop")
 
     assert encode_target(with_target(table, target), target).tolist() == [1, 0, 1]
 
 
-def test_an_absent_column_is_named_with_those_there_are() -> None:
-    """A misspelt column is refused beside the table's own names."""
+def test_the_error_for_an_unknown_column_lists_the_columns() -> None:
+    """A similar name is suggested."""
     table = _table(churned=["1", "2", "3"])
 
     with pytest.raises(DataError, match="no column 'z'; its columns: churned"):
@@ -129,7 +129,7 @@ def test_an_absent_column_is_named_with_those_there_are() -> None:
         with_target(table, Target(column="Churn"))
 
 
-def test_rows_of_a_recipe_must_be_even() -> None:
-    """A row with too few cells is named."""
+def test_the_rows_of_a_recipe_must_have_equal_lengths() -> None:
+    """The message has the number of the row."""
     with pytest.raises(DataError, match="row 2 has 1 cells, not 2"):
         table_of_rows([[1, 2], [3]], ["x", "y"])

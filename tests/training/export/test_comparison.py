@@ -59,7 +59,7 @@ def test_recorded_metrics_decide_where_no_rows_are_shared(
 
     assert found is not None
     assert (found.version, found.worse) == (2, outcome == "worse")
-    assert "mean absolute error" in found.finding
+    assert "mean absolute error" in found.summary
 
 
 def test_another_kind_of_prediction_is_not_compared(models: Path) -> None:
@@ -74,7 +74,7 @@ def test_another_kind_of_prediction_is_not_compared(models: Path) -> None:
 
     assert found is not None
     assert not found.worse
-    assert found.finding == "Not compared with version 1: it predicts something else."
+    assert found.summary == "Not compared with version 1: it predicts something else."
 
 
 def test_a_first_version_is_compared_with_nothing(models: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_worse_version_is_published_and_does_not_serve(models: Path) -> None:
     """Without an alias the newest would serve, so the alias is set before it is there."""
     folder = publish_price(models)
     manifest = read_bundle(folder).manifest
-    worse = Comparison(1, worse=True, finding="")
+    worse = Comparison(1, worse=True, summary="")
 
     held = publish_again(folder, manifest, worse)
 

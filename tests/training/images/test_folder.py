@@ -9,12 +9,12 @@ import pytest
 from service.imaging.preprocess import read_image
 from tests.images import encoded, image_input, photograph, turned
 from training.errors import DataError
-from training.images.folder import LEAST, read_folder
+from training.images.folder import MIN_IMAGES, read_folder
 
 _RULE = image_input(8, 8, fit="crop")
 
 
-def _fill(home: Path, count: int = LEAST, seed: int = 0) -> None:
+def _fill(home: Path, count: int = MIN_IMAGES, seed: int = 0) -> None:
     home.mkdir(parents=True)
     for k in range(count):
         (home / f"{k:02}.png").write_bytes(encoded(photograph(10, 14, seed + k)))
@@ -34,7 +34,7 @@ def test_each_folder_is_a_class_and_each_file_an_image(pets: Path) -> None:
 
     expected = [read_image(path.read_bytes(), _RULE) for path in sorted(pets.rglob("*.png"))]
     assert parts.training.labels == ["cat", "dog"]
-    assert parts.training.target.tolist() == [0] * LEAST + [1] * LEAST
+    assert parts.training.target.tolist() == [0] * MIN_IMAGES + [1] * MIN_IMAGES
     assert np.array_equal(parts.training.pixels(slice(None)), np.stack(expected))
     assert parts.left_out == []
 
@@ -54,7 +54,7 @@ def test_files_that_are_no_images_are_skipped_and_named(pets: Path) -> None:
     reasons = {one.file: one.reason for one in parts.left_out}
     assert set(reasons) == {"cat/broken.jpg", "dog/notes.txt", "dog/same.png", "readme.md"}
     assert reasons["dog/same.png"] == "the same file as dog/00.png"
-    assert len(parts.training) == 2 * LEAST
+    assert len(parts.training) == 2 * MIN_IMAGES
 
 
 def test_a_rotated_photograph_stands_upright(pets: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_folder_next_to_train_is_the_test_set(tmp_path: Path) -> None:
 def test_an_image_of_the_test_set_is_not_learned_from(tmp_path: Path) -> None:
     """A file that lies in both parts stays in the test set alone."""
     for k, label in enumerate(("cat", "dog")):
-        _fill(tmp_path / "train" / label, LEAST + 1, seed=100 * k)
+        _fill(tmp_path / "train" / label, MIN_IMAGES + 1, seed=100 * k)
         _fill(tmp_path / "test" / label, seed=2000 + 100 * k)
     shutil.copy(tmp_path / "train" / "cat" / "03.png", tmp_path / "test" / "cat" / "leak.png")
 
@@ -106,9 +106,9 @@ def test_an_image_of_the_test_set_is_not_learned_from(tmp_path: Path) -> None:
     ("classes", "sentence"),
     [
         ({}, "has no class folders. Put the images of each class into a folder"),
-        ({"cat": LEAST}, "has only one class, 'cat'"),
+        ({"cat": MIN_IMAGES}, "has only one class, 'cat'"),
         ({"cat": 2, "dog": 1}, "too few images to train on: cat has 2, dog has 1"),
-        ({"cat": LEAST, "dog": 0}, "too few images to train on: dog has 0"),
+        ({"cat": MIN_IMAGES, "dog": 0}, "too few images to train on: dog has 0"),
     ],
 )
 def test_what_is_missing_is_said(tmp_path: Path, classes: dict[str, int], sentence: str) -> None:

@@ -26,7 +26,7 @@ from training.evaluation.metrics import class_metrics, low_confidence_metrics
 from training.export import manifest as describe
 from training.fit import History
 from training.images.dataset import ImageSet
-from training.images.folder import LeftOut
+from training.images.folder import SkippedFile
 from training.model.thresholds import class_probabilities, confidence, predicted_labels
 from training.recipe.image import ImageRecipe
 from training.report import images as report
@@ -42,7 +42,7 @@ class Scene:
     side: int = 12
     count: int = 90
     channels: int = 3
-    left_out: list[LeftOut] = field(default_factory=list)
+    left_out: list[SkippedFile] = field(default_factory=list)
     folder: str = "pets"
     augmentation: dict[str, float] = field(default_factory=dict)
 
@@ -232,7 +232,7 @@ def test_the_worth_of_the_unsure_flag_is_reported() -> None:
 
 def test_every_file_left_out_is_named_with_its_reason() -> None:
     """Some dozens are listed; what is more is counted."""
-    left_out = [LeftOut(f"cat/{k}.txt", f"reason {k}") for k in range(40)]
+    left_out = [SkippedFile(f"cat/{k}.txt", f"reason {k}") for k in range(40)]
 
     page = Scene(left_out=left_out).page
     longer = Scene(left_out=[*left_out, *left_out[:3]]).page
@@ -249,7 +249,7 @@ def test_a_file_whose_name_is_no_text_costs_no_report() -> None:
     """Bytes of another encoding are shown by their numbers."""
     name = b"cat/caf\xe9.txt".decode("utf-8", "surrogateescape")
 
-    page = Scene(left_out=[LeftOut(name, "no image")]).page
+    page = Scene(left_out=[SkippedFile(name, "no image")]).page
 
     assert "cat/caf\\udce9.txt" in page
 

@@ -94,7 +94,7 @@ def test_an_answer_that_is_no_number_is_refused(models: Path, start: StartApp) -
     answer = start().post("/models/price/predict", json=[{"size": 1}, {"size": 3e38}])
 
     assert (answer.status_code, answer.json()["code"]) == (400, "input_refused")
-    assert "its answer to row 1 is not a finite number" in answer.json()["error"]
+    assert "its prediction for row 1 is not a finite number" in answer.json()["error"]
 
 
 def test_a_model_tells_its_features_and_how_it_is_served(models: Path, start: StartApp) -> None:

@@ -255,7 +255,7 @@ def test_values_that_the_model_cannot_compute_are_errors_of_their_rows(post: Pos
 
     assert [row["value"] for row in answers] == ["2.0", "", "4.0"]
     assert answers[1]["error"].startswith("Line 3: model 'price' cannot compute this input")
-    assert "its answer is not a finite number" in answers[1]["error"]
+    assert "its prediction is not a finite number" in answers[1]["error"]
 
 
 def test_bytes_that_are_no_text_are_an_error_of_their_row(post: Post) -> None:
