@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from service.bundle.explanations import NumberTerm
+from tests.training.shipped import trained
 from training.data.sources import Folders
 from training.data.table import Floats
 from training.onnx_files import Graph
@@ -129,12 +130,14 @@ def test_what_the_features_add_is_the_score_of_the_graph(
     assert prediction_of(reasons.score, scores) == pytest.approx(predictions, rel=1e-4, abs=1e-5)
 
 
-def test_the_reasons_of_a_line_are_its_slope_and_its_mean(folders: Folders, tmp_path: Path) -> None:
+def test_the_reasons_of_a_line_are_its_slope_and_its_mean(
+    folders: Folders, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """The least-squares slope, from the mean of the six temperatures."""
     recipe = read_recipe("ice_cream")
     x, y = np.array(recipe.data.rows, dtype=np.float64).T
 
-    reasons = run(recipe, tmp_path, folders).manifest.reasons
+    reasons = trained("ice_cream", folders, tmp_path_factory.getbasetemp()).manifest.reasons
 
     assert reasons is not None
     (term,) = reasons.terms
@@ -144,6 +147,8 @@ def test_the_reasons_of_a_line_are_its_slope_and_its_mean(folders: Folders, tmp_
     assert reasons.base == [pytest.approx(y.mean(), rel=1e-6)]
 
 
-def test_a_network_with_hidden_units_has_no_such_reasons(folders: Folders, tmp_path: Path) -> None:
+def test_a_network_with_hidden_units_has_no_such_reasons(
+    folders: Folders, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Its score is no sum over the features."""
-    assert run(read_recipe("xor"), tmp_path, folders).manifest.reasons is None
+    assert trained("xor", folders, tmp_path_factory.getbasetemp()).manifest.reasons is None
