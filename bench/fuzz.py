@@ -111,7 +111,7 @@ def json(data: bytes) -> None:
         document = parse_json(data, lambda: orjson.dumps(_CODEC.example))
         rows = document if isinstance(document, list) else [document]
         if rows:
-            _CODEC.rows(rows)
+            _CODEC.decode_rows(rows)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

@@ -49,7 +49,7 @@ from service.observability.logs import configure_logging
 from service.observability.metrics import Metrics
 from service.server.connections import Connections
 from service.server.fast_path import FastPath
-from service.server.signals import Signals
+from service.server.signals import SignalHandlers
 from service.settings import Settings
 from service.shadow.runner import ShadowRunner
 from service.workers.coordination import Worker
@@ -168,7 +168,7 @@ def _lifespan(
     worker: Worker, shadows: ShadowRunner, settings: Settings
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """Load the models at the start, and release everything at the end."""
-    signals = Signals(
+    signals = SignalHandlers(
         worker.readiness,
         worker.control,
         drain_seconds=settings.drain_seconds,

@@ -318,7 +318,7 @@ class ScoringPipeline:
         return prediction.outputs[0]
 
     def _warnings(self, batch: RowBatch) -> Warnings:
-        return self._codec.trained.warnings(batch.matrix) if self._warn else NO_WARNINGS
+        return self._codec.training_range.warnings(batch.matrix) if self._warn else NO_WARNINGS
 
     def _adjust_batch_size(self, seconds: float) -> None:
         if seconds > _LONGEST_SECONDS:

@@ -72,14 +72,14 @@ def _hint_for_digits(text: str) -> str | None:
     return None
 
 
-def at(row: int | None, sentence: str) -> str:
+def with_row(row: int | None, sentence: str) -> str:
     """Return a message with its row, unless there is only one, and with a capital letter."""
     text = sentence if row is None else f"row {row}: {sentence}"
     return text[0].upper() + text[1:]
 
 
 def listed(words: Sequence[str], most: int = 12) -> str:
-    """Join words, at most a readable number of them."""
+    """Join words into a list of readable length."""
     text = ", ".join(shown(word) for word in words[:most])
     return text if len(words) <= most else f"{text} and {len(words) - most} more"
 

@@ -48,19 +48,19 @@ def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not happen")
 
 
-def is_closed(line: socket.socket) -> bool:
+def is_closed(connection: socket.socket) -> bool:
     """Read until the server closes the connection."""
     try:
-        while line.recv(65536):
+        while connection.recv(65536):
             pass
     except ConnectionResetError:
         pass
     return True
 
 
-def error_of(line: socket.socket) -> tuple[int, str, str | None]:
+def error_of(connection: socket.socket) -> tuple[int, str, str | None]:
     """Read an error; return its status, code and Connection header."""
-    (response,) = read_responses(line)
+    (response,) = read_responses(connection)
     document = json.loads(response.content)
     assert document["error"]
     return response.status, document["code"], response.headers.get("connection")
@@ -80,9 +80,9 @@ def test_a_connection_without_a_request_is_closed(
     publish_price(models)
     client = start(**settings)
 
-    with connected(client) as line:
-        line.sendall(sent)
-        assert is_closed(line)
+    with connected(client) as connection:
+        connection.sendall(sent)
+        assert is_closed(connection)
 
     assert rejected(client)[code] == 1
 
@@ -93,10 +93,10 @@ def test_a_partial_head_gets_408(models: Path, start: StartApp, sent: bytes) -> 
     publish_price(models)
     client = start(head_seconds=0.2)
 
-    with connected(client) as line:
-        line.sendall(sent)
-        found = error_of(line)
-        closed = is_closed(line)
+    with connected(client) as connection:
+        connection.sendall(sent)
+        found = error_of(connection)
+        closed = is_closed(connection)
 
     assert found == (408, "head_timeout", "close")
     assert closed
@@ -110,11 +110,11 @@ def test_a_head_that_arrives_byte_by_byte_has_the_same_timeout(
     publish_price(models)
     client = start(head_seconds=0.3)
 
-    with connected(client) as line:
+    with connected(client) as connection:
         for byte in message(PATH, ROW)[:40]:
-            line.sendall(bytes([byte]))
+            connection.sendall(bytes([byte]))
             time.sleep(0.02)
-        found = error_of(line)
+        found = error_of(connection)
 
     assert found == (408, "head_timeout", "close")
     assert rejected(client) == {"head_timeout": 1}
@@ -136,10 +136,10 @@ def test_a_body_that_stops_arriving_gets_408(models: Path, start: StartApp, name
     publish_price(models)
     client = start(body_seconds=0.4)
 
-    with connected(client) as line:
-        line.sendall(STALLED_BODIES[name])
-        found = error_of(line)
-        closed = is_closed(line)
+    with connected(client) as connection:
+        connection.sendall(STALLED_BODIES[name])
+        found = error_of(connection)
+        closed = is_closed(connection)
 
     assert found == (408, "body_stalled", "close")
     assert closed
@@ -151,12 +151,12 @@ def test_a_body_slower_than_the_minimum_rate_gets_408(models: Path, start: Start
     publish_price(models)
     client = start(body_seconds=0.5, min_body_bytes_per_second=1000)
 
-    with connected(client) as line:
-        line.sendall(message(PATH, b" " * 100_000)[:500])
+    with connected(client) as connection:
+        connection.sendall(message(PATH, b" " * 100_000)[:500])
         for _ in range(60):
-            line.sendall(b" ")
+            connection.sendall(b" ")
             time.sleep(0.02)
-        found = error_of(line)
+        found = error_of(connection)
 
     assert found == (408, "body_stalled", "close")
     assert rejected(client) == {"body_stalled": 1}
@@ -171,11 +171,11 @@ def test_a_slow_body_that_keeps_its_rate_may_take_longer_than_the_deadline(
     body = ROW.ljust(100_000)
     whole = message(PATH, body)
 
-    with connected(client) as line:
+    with connected(client) as connection:
         for offset in range(0, len(whole), 4000):
-            line.sendall(whole[offset : offset + 4000])
+            connection.sendall(whole[offset : offset + 4000])
             time.sleep(0.05)
-        (response,) = read_responses(line)
+        (response,) = read_responses(connection)
 
     assert response.status == 200
 
@@ -186,14 +186,14 @@ def test_an_idle_connection_is_closed_after_its_timeout(models: Path, start: Sta
     client = start(keep_alive_seconds=1)
 
     for request in (message(PATH, ROW), GET_LIVE):
-        with connected(client) as line:
-            line.sendall(request)
-            read_responses(line)
+        with connected(client) as connection:
+            connection.sendall(request)
+            read_responses(connection)
             time.sleep(0.5)
-            line.sendall(request)  # half of the timeout has passed
-            (again,) = read_responses(line)
+            connection.sendall(request)  # half of the timeout has passed
+            (again,) = read_responses(connection)
             assert again.status == 200
-            assert is_closed(line)
+            assert is_closed(connection)
 
     assert rejected(client) == {}
 
@@ -211,9 +211,9 @@ def test_no_timeout_closes_a_connection_whose_request_is_processed(
         write_seconds=0.02,
     )
 
-    with connected(client) as line:
-        line.sendall(SLOW)
-        (response,) = read_responses(line)
+    with connected(client) as connection:
+        connection.sendall(SLOW)
+        (response,) = read_responses(connection)
 
     assert json.loads(response.content)["outputs"][0]["data"] == [STEPS]
 
@@ -224,11 +224,11 @@ def test_a_response_that_is_not_read_closes_the_connection(models: Path, start: 
     client = start(write_seconds=0.3)
     rows = b"[" + b",".join([ROW] * 4000) + b"]"
 
-    with connected(client) as line:
-        line.settimeout(5)
+    with connected(client) as connection:
+        connection.settimeout(5)
         with pytest.raises(ConnectionError):  # noqa: PT012 - while it sends
             for _ in range(1000):
-                line.sendall(message(PATH, rows))
+                connection.sendall(message(PATH, rows))
 
     assert rejected(client)["write_timeout"] == 1
 
@@ -240,13 +240,13 @@ def test_a_slow_reader_gets_all_of_a_long_response(models: Path, start: StartApp
     table = b"size\n" + b"2\n" * 300_000
     request = message(PATH, table).replace(b"application/json", b"text/csv")
 
-    with connected(client) as line:
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
-        line.sendall(request)
+    with connected(client) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        connection.sendall(request)
         received, size = b"", 0
         while not received.endswith(b"0\r\n\r\n"):
             time.sleep(0.002)
-            data = line.recv(65536)
+            data = connection.recv(65536)
             assert data
             received = (received + data)[-100:]
             size += len(data)
@@ -261,11 +261,11 @@ def test_unread_responses_of_all_clients_are_limited(models: Path, start: StartA
     rows = b"[" + b",".join([ROW] * 5000) + b"]"
 
     with connected(client) as first, connected(client) as second:
-        for line in (first, second):
-            line.settimeout(1)
+        for connection in (first, second):
+            connection.settimeout(1)
             with pytest.raises((TimeoutError, ConnectionError)):  # noqa: PT012 - while it sends
                 for _ in range(400):
-                    line.sendall(message(PATH, rows))
+                    connection.sendall(message(PATH, rows))
         until(lambda: rejected(client).get("unread_responses", 0) >= 1)
         response = client.post(PATH, json={"size": 2})
 
@@ -277,20 +277,20 @@ def test_a_new_connection_replaces_an_idle_one(models: Path, start: StartApp) ->
     publish_price(models)
     client = start(max_connections=4)
     url = client.base_url
-    lines = [socket.create_connection((url.host, url.port or 0), 5) for _ in range(4)]
-    for line in lines:
-        line.sendall(GET_LIVE)
-        read_responses(line)
+    connections = [socket.create_connection((url.host, url.port or 0), 5) for _ in range(4)]
+    for connection in connections:
+        connection.sendall(GET_LIVE)
+        read_responses(connection)
 
     response = client.get("/health/live")
 
     assert response.status_code == 200
-    assert is_closed(lines[0])
-    lines[3].sendall(GET_LIVE)
-    assert read_responses(lines[3])[0].status == 200
+    assert is_closed(connections[0])
+    connections[3].sendall(GET_LIVE)
+    assert read_responses(connections[3])[0].status == 200
     assert rejected(client)["connection_evicted"] == 1
-    for line in lines:
-        line.close()
+    for connection in connections:
+        connection.close()
 
 
 def test_a_flood_of_silent_connections_closes_none_that_has_served_a_request(
@@ -309,8 +309,8 @@ def test_a_flood_of_silent_connections_closes_none_that_has_served_a_request(
 
     served.sendall(GET_LIVE)
     assert read_responses(served)[0].status == 200
-    for line in (served, *flood):
-        line.close()
+    for connection in (served, *flood):
+        connection.close()
 
 
 def test_a_new_connection_replaces_one_that_sends_slowly(models: Path, start: StartApp) -> None:
@@ -318,18 +318,18 @@ def test_a_new_connection_replaces_one_that_sends_slowly(models: Path, start: St
     publish_price(models)
     client = start(max_connections=4)
     url = client.base_url
-    lines = [socket.create_connection((url.host, url.port or 0), 5) for _ in range(8)]
-    for number, line in enumerate(lines):
+    connections = [socket.create_connection((url.host, url.port or 0), 5) for _ in range(8)]
+    for number, connection in enumerate(connections):
         try:
-            line.sendall(message(PATH, ROW)[: 20 if number % 2 else -3])
+            connection.sendall(message(PATH, ROW)[: 20 if number % 2 else -3])
         except OSError:
             continue  # evicted already
 
     for _ in range(8):
         with httpx.Client(base_url=url) as other:
             assert other.post(PATH, json={"size": 2}).json()["value"] == 4
-    for line in lines:
-        line.close()
+    for connection in connections:
+        connection.close()
 
 
 def test_a_connection_beyond_the_limit_gets_503_if_all_are_busy(
@@ -341,14 +341,14 @@ def test_a_connection_beyond_the_limit_gets_503_if_all_are_busy(
     url = client.base_url
 
     with connected(client) as first, connected(client) as second:
-        for line in (first, second):
-            line.sendall(SLOW)
+        for connection in (first, second):
+            connection.sendall(SLOW)
         time.sleep(0.05)
         with socket.create_connection((url.host, url.port or 0), 5) as third:
             third.sendall(GET_LIVE)
             found = error_of(third)
             closed = is_closed(third)
-        served = [read_responses(line)[0].status for line in (first, second)]
+        served = [read_responses(connection)[0].status for connection in (first, second)]
 
     assert found == (503, "too_many_connections", "close")
     assert closed
@@ -369,11 +369,11 @@ def test_a_half_closed_client_gets_its_response(models: Path, start: StartApp) -
         (table, b"2,4.0,"),
         (GET_LIVE, b'"live":true'),
     ):
-        with connected(client) as line:
-            line.sendall(request)
-            line.shutdown(socket.SHUT_WR)
+        with connected(client) as connection:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
             received = b""
-            while data := line.recv(65536):
+            while data := connection.recv(65536):
                 received += data
         assert expected in received
 
@@ -385,8 +385,8 @@ def test_a_client_that_disconnects_during_a_slow_request_is_detected(
     place_bare(models, "slow", counting_loop())
     client = start()
 
-    with connected(client) as line:
-        line.sendall(slow_call(60 * STEPS))
+    with connected(client) as connection:
+        connection.sendall(slow_call(60 * STEPS))
         time.sleep(0.1)
     until(lambda: 'status="499"' in client.get("/metrics").text)
 
@@ -419,10 +419,10 @@ def test_invalid_input_gets_the_error_contract(
     publish_price(models)
     client = start()
 
-    with connected(client) as line:
-        line.sendall(sent)
-        found = error_of(line)
-        closed = is_closed(line)
+    with connected(client) as connection:
+        connection.sendall(sent)
+        found = error_of(connection)
+        closed = is_closed(connection)
 
     assert found == (status, code, "close")
     assert closed
@@ -448,16 +448,16 @@ def test_an_upgrade_is_ignored_and_the_body_is_read(
         message(PATH, ROW),
     ]
 
-    with connected(client) as line:
+    with connected(client) as connection:
         for request in sent:
             if split:
                 end = request.index(b"\r\n\r\n") + 4
-                line.sendall(request[:end])
+                connection.sendall(request[:end])
                 time.sleep(0.02)
-                line.sendall(request[end:])
+                connection.sendall(request[end:])
             else:
-                line.sendall(request)
-        found = read_responses(line, 4)
+                connection.sendall(request)
+        found = read_responses(connection, 4)
 
     assert [response.status for response in found] == [200] * 4
     assert [json.loads(response.content).get("value") for response in found] == [4, 4, None, 4]
@@ -471,9 +471,9 @@ def test_a_request_inside_the_body_of_an_upgrade_is_not_executed(
     client = start()
     inside = message(PATH, ROW)
 
-    with connected(client) as line:
-        line.sendall(message(PATH, inside, "Upgrade: foo", "Connection: upgrade") + GET_LIVE)
-        first, second = read_responses(line, 2)
+    with connected(client) as connection:
+        connection.sendall(message(PATH, inside, "Upgrade: foo", "Connection: upgrade") + GET_LIVE)
+        first, second = read_responses(connection, 2)
 
     assert first.status == 400
     assert json.loads(second.content) == {"live": True}
@@ -493,10 +493,10 @@ def test_trailers_are_not_headers(models: Path, start: StartApp) -> None:
     ]
     body = chunked(ROW)[:-2] + "\r\n".join([*trailers, "", ""]).encode()
 
-    with connected(client) as line:
-        line.sendall(message(PATH, body, "Transfer-Encoding: chunked", "X-Request-Id: head"))
-        (response,) = read_responses(line)
-        closed = is_closed(line)
+    with connected(client) as connection:
+        connection.sendall(message(PATH, body, "Transfer-Encoding: chunked", "X-Request-Id: head"))
+        (response,) = read_responses(connection)
+        closed = is_closed(connection)
 
     assert response.status == 200
     assert json.loads(response.content)["value"] == 4
@@ -513,13 +513,13 @@ def test_an_early_response_to_a_small_body_keeps_the_connection(
     client = start()
     request = message("/models/nobody/predict", ROW * 1000)
 
-    with connected(client) as line:
-        line.sendall(request[:200])
-        (early,) = read_responses(line)
+    with connected(client) as connection:
+        connection.sendall(request[:200])
+        (early,) = read_responses(connection)
         time.sleep(0.05)
-        line.sendall(request[200:])
-        line.sendall(message(PATH, ROW))
-        (next_one,) = read_responses(line)
+        connection.sendall(request[200:])
+        connection.sendall(message(PATH, ROW))
+        (next_one,) = read_responses(connection)
 
     assert early.status == 404
     assert json.loads(next_one.content)["value"] == 4
@@ -535,15 +535,15 @@ def test_an_upload_that_is_rejected_early_gets_its_response(
     size = 20_000_000
     head = message(PATH, b"", f"Content-Length: {size}").replace(b"Content-Length: 0\r\n", b"")
 
-    with connected(client) as line:
+    with connected(client) as connection:
         if before:
-            line.sendall(before)
-            read_responses(line)
-        line.sendall(head)
+            connection.sendall(before)
+            read_responses(connection)
+        connection.sendall(head)
         for _ in range(size // 100_000):
-            line.sendall(b"x" * 100_000)
-        found = error_of(line)
-        closed = is_closed(line)
+            connection.sendall(b"x" * 100_000)
+        found = error_of(connection)
+        closed = is_closed(connection)
 
     assert found == (413, "body_too_large", "close")
     assert closed
@@ -554,10 +554,10 @@ def test_a_rejected_expectation_gets_no_body(models: Path, start: StartApp) -> N
     publish_price(models)
     client = start(max_body_bytes=1000)
 
-    with connected(client) as line:
-        line.sendall(message(PATH, ROW * 1000, "Expect: 100-continue")[:150])
-        found = error_of(line)
-        closed = is_closed(line)
+    with connected(client) as connection:
+        connection.sendall(message(PATH, ROW * 1000, "Expect: 100-continue")[:150])
+        found = error_of(connection)
+        closed = is_closed(connection)
 
     assert found == (413, "body_too_large", "close")
     assert closed
@@ -572,15 +572,15 @@ def test_pipelined_requests_are_not_read_while_their_responses_are_unread(
     missing = b"GET /nothing HTTP/1.1\r\nHost: here\r\n\r\n"
 
     for request in (message(PATH, b"[" + b",".join([ROW] * 500) + b"]"), missing, GET_LIVE):
-        with connected(client) as line:
-            line.settimeout(0.5)
+        with connected(client) as connection:
+            connection.settimeout(0.5)
             sent, content = 0, request * (20_000_000 // len(request))
             with pytest.raises(TimeoutError):  # noqa: PT012 - the service reads no more
                 while sent < len(content):
-                    sent += line.send(content[sent : sent + 65536])
+                    sent += connection.send(content[sent : sent + 65536])
             assert sent < len(content)
-            line.settimeout(10)
-            found = read_responses(line, min(sent // len(request), 2000))
+            connection.settimeout(10)
+            found = read_responses(connection, min(sent // len(request), 2000))
         assert len({response.status for response in found}) == 1
 
 
@@ -592,17 +592,17 @@ def test_headers_that_change_with_each_request_are_not_cached(
     client = start()
     found: list[Response] = []
 
-    with connected(client) as line:
+    with connected(client) as connection:
         for number in range(6):
             trace = f"traceparent: 00-{number:032x}-{number:016x}-01"
             whole = message(
                 PATH, ROW, trace, f"X-Request-ID: mine-{number}", f"X-Real-IP: {number}"
             )
             end = whole.index(b"\r\n\r\n") + 4 if number % 2 else len(whole)
-            line.sendall(whole[:end])
+            connection.sendall(whole[:end])
             time.sleep(0.02)
-            line.sendall(whole[end:])
-            found += read_responses(line)
+            connection.sendall(whole[end:])
+            found += read_responses(connection)
 
     assert [response.headers["x-request-id"] for response in found] == [
         f"mine-{i}" for i in range(6)
@@ -615,11 +615,11 @@ def test_a_request_id_is_not_used_for_the_next_request(models: Path, start: Star
     publish_price(models)
     client = start()
 
-    with connected(client) as line:
-        line.sendall(message(PATH, ROW, "X-Request-Id: mine"))
-        (first,) = read_responses(line)
-        line.sendall(message(PATH, ROW))
-        (second,) = read_responses(line)
+    with connected(client) as connection:
+        connection.sendall(message(PATH, ROW, "X-Request-Id: mine"))
+        (first,) = read_responses(connection)
+        connection.sendall(message(PATH, ROW))
+        (second,) = read_responses(connection)
 
     assert first.headers["x-request-id"] == "mine"
     assert re.fullmatch("[0-9a-f]{32}", second.headers["x-request-id"])
@@ -632,8 +632,8 @@ def test_requests_beyond_the_limit_get_429_immediately(models: Path, start: Star
     client = start(max_concurrent_requests=1)
     long = [{"size": 2}] * 3000
 
-    with connected(client) as line:
-        line.sendall(SLOW)
+    with connected(client) as connection:
+        connection.sendall(SLOW)
         time.sleep(0.05)
         quick = client.post(PATH, json={"size": 2})
         busy = [
@@ -641,7 +641,7 @@ def test_requests_beyond_the_limit_get_429_immediately(models: Path, start: Star
             client.post(PATH, json=long + long),
             client.post("/v2/models/slow/infer", content=slow_call(1).partition(b"\r\n\r\n")[2]),
         ]
-        read_responses(line)
+        read_responses(connection)
         free = client.post(PATH, json=long)
 
     assert quick.json()["value"] == 4
@@ -661,10 +661,10 @@ def test_the_response_to_a_table_over_http_1_0_is_not_chunked(
     table = b"size\n" + b"2\n" * 50_000
     request = message(PATH, table, version="1.0").replace(b"application/json", b"text/csv")
 
-    with connected(client) as line:
-        line.sendall(request)
-        (response,) = read_responses(line)
-        closed = is_closed(line)
+    with connected(client) as connection:
+        connection.sendall(request)
+        (response,) = read_responses(connection)
+        closed = is_closed(connection)
 
     assert response.status == 200
     assert "transfer-encoding" not in response.headers
@@ -680,12 +680,12 @@ def test_a_client_may_send_all_of_a_table_before_it_reads(models: Path, start: S
     request = message(PATH, table).replace(b"application/json", b"text/csv")
     last = b""
 
-    with connected(client) as line:
+    with connected(client) as connection:
         for offset in range(0, len(request), 20_000):
-            line.sendall(request[offset : offset + 20_000])
+            connection.sendall(request[offset : offset + 20_000])
             time.sleep(0.03)
         while not last.endswith(b"0\r\n\r\n"):
-            data = line.recv(1 << 20)
+            data = connection.recv(1 << 20)
             assert data
             last = (last + data)[-10:]
 
@@ -695,14 +695,16 @@ def test_silent_connections_do_not_block_other_clients(models: Path, start: Star
     publish_price(models)
     client = start(max_connections=20)
     url = client.base_url
-    lines = []
+    connections = []
 
-    with connected(client) as line:
+    with connected(client) as connection:
         for _ in range(10):
-            line.sendall(message(PATH, ROW))
-            (response,) = read_responses(line)
+            connection.sendall(message(PATH, ROW))
+            (response,) = read_responses(connection)
             assert response.status == 200
-            lines += [socket.create_connection((url.host, url.port or 0), 5) for _ in range(20)]
+            connections += [
+                socket.create_connection((url.host, url.port or 0), 5) for _ in range(20)
+            ]
         until(lambda: rejected(client).get("connection_evicted", 0) >= 100)
-        for each in lines:
+        for each in connections:
             each.close()

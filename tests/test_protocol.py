@@ -16,26 +16,26 @@ import pytest
 from tests.conftest import StartApp
 from tests.models import publish_admission, publish_price
 
-PLAIN = b'{"exam_1": 61, "exam_2": 74}'
-BAD = b'{"exam_1": 61, "exam_3": 74}'
+NATIVE = b'{"exam_1": 61, "exam_2": 74}'
+INVALID = b'{"exam_1": 61, "exam_3": 74}'
 V1 = b'{"instances": [[61, 74], [30, 40]]}'
 V2 = json.dumps(
     {"inputs": [{"name": "features", "shape": [1, 2], "datatype": "FP32", "data": [61, 74]}]}
 ).encode()
 REQUESTS = {
-    "plain": ("/models/admission/predict", PLAIN),
-    "plain, many": ("/models/admission/predict", b"[" + PLAIN + b"," + PLAIN + b"]"),
-    "plain, version": ("/models/admission/versions/1/predict", PLAIN),
-    "plain, parameters": ("/models/admission/predict?top=1", PLAIN),
-    "plain, wrong": ("/models/admission/predict", BAD),
-    "plain, no JSON": ("/models/admission/predict", b"{"),
-    "plain, unknown parameter": ("/models/admission/predict?tpo=1", PLAIN),
+    "native": ("/models/admission/predict", NATIVE),
+    "native, many": ("/models/admission/predict", b"[" + NATIVE + b"," + NATIVE + b"]"),
+    "native, version": ("/models/admission/versions/1/predict", NATIVE),
+    "native, parameters": ("/models/admission/predict?top=1", NATIVE),
+    "native, wrong": ("/models/admission/predict", INVALID),
+    "native, no JSON": ("/models/admission/predict", b"{"),
+    "native, unknown parameter": ("/models/admission/predict?tpo=1", NATIVE),
     "v1": ("/v1/models/admission:predict", V1),
     "v1, wrong": ("/v1/models/admission:predict", b'{"instances": [[61]]}'),
     "v2": ("/v2/models/admission/infer", V2),
     "v2, wrong": ("/v2/models/admission/infer", V2.replace(b"[1, 2]", b"[2, 2]")),
-    "no such model": ("/models/admision/predict", PLAIN),
-    "no such version": ("/models/admission/versions/7/predict", PLAIN),
+    "no such model": ("/models/admision/predict", NATIVE),
+    "no such version": ("/models/admission/versions/7/predict", NATIVE),
 }
 
 
@@ -57,9 +57,9 @@ class Response(NamedTuple):
 def connected(client: httpx.Client) -> Iterator[socket.socket]:
     """Open a TCP connection to the service."""
     url = client.base_url
-    with socket.create_connection((url.host, url.port or 0), 10) as line:
-        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield line
+    with socket.create_connection((url.host, url.port or 0), 10) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield connection
 
 
 def message(path: str, body: bytes, *headers: str, version: str = "1.1") -> bytes:
@@ -70,10 +70,10 @@ def message(path: str, body: bytes, *headers: str, version: str = "1.1") -> byte
     return "\r\n".join([*lines, *headers, "", ""]).encode() + body
 
 
-def read_responses(line: socket.socket, count: int = 1) -> Sequence[Response]:
+def read_responses(connection: socket.socket, count: int = 1) -> Sequence[Response]:
     """Read a number of responses."""
     responses = []
-    with closing(line.makefile("rb")) as file:
+    with closing(connection.makefile("rb")) as file:
         for _ in range(count):
             status = int(file.readline().split()[1])
             while status == 100:
@@ -112,13 +112,13 @@ def test_a_request_in_one_piece_gets_the_same_response_as_in_many(
     client = start()
     whole = message(*REQUESTS[name])
 
-    with connected(client) as line:
-        line.sendall(whole)
-        (quick,) = read_responses(line)
+    with connected(client) as connection:
+        connection.sendall(whole)
+        (quick,) = read_responses(connection)
         for offset in range(0, len(whole), 40):
-            line.sendall(whole[offset : offset + 40])
+            connection.sendall(whole[offset : offset + 40])
             time.sleep(0.002)
-        (slow,) = read_responses(line)
+        (slow,) = read_responses(connection)
 
     assert quick.repeatable == slow.repeatable
     assert ("server-timing" in quick.headers) == (quick.status == 200)
@@ -130,13 +130,13 @@ def test_a_request_in_one_piece_gets_the_same_response_as_in_many(
 @pytest.mark.parametrize(
     ("headers", "body", "version"),
     [
-        (("Expect: 100-continue",), PLAIN, "1.1"),
-        (("Transfer-Encoding: chunked",), chunked(PLAIN), "1.1"),
-        (("Transfer-Encoding: chunked",), chunked(PLAIN[:10], PLAIN[10:]), "1.1"),
-        (("Content-Encoding: gzip",), gzip.compress(PLAIN), "1.1"),
-        (("Connection: close",), PLAIN, "1.1"),
-        (("Connection: keep-alive",), PLAIN, "1.0"),
-        ((), PLAIN, "1.0"),
+        (("Expect: 100-continue",), NATIVE, "1.1"),
+        (("Transfer-Encoding: chunked",), chunked(NATIVE), "1.1"),
+        (("Transfer-Encoding: chunked",), chunked(NATIVE[:10], NATIVE[10:]), "1.1"),
+        (("Content-Encoding: gzip",), gzip.compress(NATIVE), "1.1"),
+        (("Connection: close",), NATIVE, "1.1"),
+        (("Connection: keep-alive",), NATIVE, "1.0"),
+        ((), NATIVE, "1.0"),
     ],
 )  # fmt: skip
 def test_other_requests_for_the_same_prediction_get_the_same_response(
@@ -147,11 +147,11 @@ def test_other_requests_for_the_same_prediction_get_the_same_response(
     client = start()
     path = "/models/admission/predict"
 
-    with connected(client) as line:
-        line.sendall(message(path, PLAIN))
-        (usual,) = read_responses(line)
-        line.sendall(message(path, body, *headers, version=version))
-        (other,) = read_responses(line)
+    with connected(client) as connection:
+        connection.sendall(message(path, NATIVE))
+        (usual,) = read_responses(connection)
+        connection.sendall(message(path, body, *headers, version=version))
+        (other,) = read_responses(connection)
 
     assert other.repeatable == usual.repeatable
     assert usual.status == 200
@@ -166,9 +166,9 @@ def test_pipelined_requests_get_their_responses_in_order(models: Path, start: St
     sent.insert(3, b"GET /models/price HTTP/1.1\r\nHost: here\r\n\r\n")
     sent.insert(6, message("/models/nobody/predict", rows[0]))
 
-    with connected(client) as line:
-        line.sendall(b"".join(sent))
-        responses = read_responses(line, len(sent))
+    with connected(client) as connection:
+        connection.sendall(b"".join(sent))
+        responses = read_responses(connection, len(sent))
 
     values = [json.loads(response.content).get("value") for response in responses]
     assert values == [2, 4, 6, None, 8, 10, None, 12, 14, 16]
@@ -196,8 +196,8 @@ def test_clients_that_disconnect_do_not_affect_others(models: Path, start: Start
     client = start()
 
     for _ in range(30):
-        with connected(client) as line:
-            line.sendall(message("/models/price/predict", b'{"size": 3}') * 3)
+        with connected(client) as connection:
+            connection.sendall(message("/models/price/predict", b'{"size": 3}') * 3)
     response = client.post("/models/price/predict", json={"size": 2})
 
     assert response.json()["value"] == 4
@@ -211,12 +211,12 @@ def test_a_body_above_the_limit_is_rejected_before_the_fast_path(
     client = start(max_body_bytes=100)
     row = b'{"size": 2}'
 
-    with connected(client) as line:
-        line.sendall(message("/models/price/predict", row.ljust(101)))
-        (rejected,) = read_responses(line)
-    with connected(client) as line:
-        line.sendall(message("/models/price/predict", row.ljust(100)))
-        (accepted,) = read_responses(line)
+    with connected(client) as connection:
+        connection.sendall(message("/models/price/predict", row.ljust(101)))
+        (rejected,) = read_responses(connection)
+    with connected(client) as connection:
+        connection.sendall(message("/models/price/predict", row.ljust(100)))
+        (accepted,) = read_responses(connection)
 
     assert (rejected.status, json.loads(rejected.content)["code"]) == (413, "body_too_large")
     assert accepted.status == 200
@@ -230,18 +230,18 @@ def test_the_service_stops_reading_from_a_client_that_does_not_read(
     client = start()
     rows, requests = b"[" + b",".join([b'{"size": 1}'] * 400) + b"]", 600
 
-    with connected(client) as line:
-        line.settimeout(0.5)
+    with connected(client) as connection:
+        connection.settimeout(0.5)
         sent = 0
         content = message("/models/price/predict", rows) * requests
         try:
             while sent < len(content):
-                sent += line.send(content[sent : sent + 65536])
+                sent += connection.send(content[sent : sent + 65536])
         except TimeoutError:
             pass  # the service reads no more
-        line.settimeout(10)
+        connection.settimeout(10)
         whole = sent // (len(content) // requests)
-        responses = read_responses(line, whole)
+        responses = read_responses(connection, whole)
 
     assert whole > 10
     assert {response.status for response in responses} == {200}
@@ -252,11 +252,11 @@ def test_invalid_http_closes_the_connection(models: Path, start: StartApp) -> No
     publish_price(models)
     client = start()
 
-    with connected(client) as line:
-        line.sendall(
+    with connected(client) as connection:
+        connection.sendall(
             message("/models/price/predict", b"nonsense\r\n", "Transfer-Encoding: chunked")
         )
-        received = line.recv(1000)
+        received = connection.recv(1000)
     response = client.post("/models/price/predict", json={"size": 2})
 
     assert received.startswith(b"HTTP/1.1 400")
@@ -273,10 +273,10 @@ def test_a_cached_head_serves_other_bodies_and_connections(models: Path, start: 
 
     responses: list[Response] = []
     for _ in range(2):
-        with connected(client) as line:
+        with connected(client) as connection:
             for row in (*rows, wrong, unread, rows[0] + b" "):
-                line.sendall(message(path, row))
-                responses += read_responses(line)
+                connection.sendall(message(path, row))
+                responses += read_responses(connection)
 
     values = [json.loads(response.content).get("value") for response in responses]
     assert values == [2, 4, 6, 8, 10, 12, 14, 16, None, None, 2] * 2
@@ -294,15 +294,15 @@ def test_a_cached_head_may_precede_a_partial_body_or_a_second_request(
     path, row = "/models/price/predict", b'{"size": 3}'
     known = message(path, row)
 
-    with connected(client) as line:
-        line.sendall(known)
-        (first,) = read_responses(line)
-        line.sendall(known[:-4])
+    with connected(client) as connection:
+        connection.sendall(known)
+        (first,) = read_responses(connection)
+        connection.sendall(known[:-4])
         time.sleep(0.05)
-        line.sendall(known[-4:])
-        (second,) = read_responses(line)
-        line.sendall(known + message(path, b'{"size": 40}'))
-        third, fourth = read_responses(line, 2)
+        connection.sendall(known[-4:])
+        (second,) = read_responses(connection)
+        connection.sendall(known + message(path, b'{"size": 40}'))
+        third, fourth = read_responses(connection, 2)
 
     values = [json.loads(response.content)["value"] for response in (first, second, third, fourth)]
     assert values == [6, 6, 6, 80]
@@ -317,13 +317,13 @@ def test_the_end_of_a_head_is_not_cached_as_a_head(
     client = start()
     whole = message("/models/price/predict", b'{"size": 3}')
 
-    with connected(client) as line:
-        line.sendall(whole[:offset])
+    with connected(client) as connection:
+        connection.sendall(whole[:offset])
         time.sleep(0.05)
-        line.sendall(whole[offset:])
-        (accepted,) = read_responses(line)
-        line.sendall(whole[offset:])
-        received = line.recv(1000)
+        connection.sendall(whole[offset:])
+        (accepted,) = read_responses(connection)
+        connection.sendall(whole[offset:])
+        received = connection.recv(1000)
 
     assert accepted.status == 200
     assert received.startswith(b"HTTP/1.1 400")
@@ -335,10 +335,10 @@ def test_chunked_requests_are_not_cached(models: Path, start: StartApp) -> None:
     client = start()
     whole = message("/models/price/predict", chunked(b'{"size": 3}'), "Transfer-Encoding: chunked")
 
-    with connected(client) as line:
+    with connected(client) as connection:
         for _ in range(3):
-            line.sendall(whole)
-            (response,) = read_responses(line)
+            connection.sendall(whole)
+            (response,) = read_responses(connection)
             assert json.loads(response.content)["value"] == 6
 
 
@@ -348,14 +348,14 @@ def test_a_cached_head_uses_the_version_that_serves_now(models: Path, start: Sta
     client = start(poll_seconds=0.05)
     whole = message("/models/price/predict", b'{"size": 3}')
 
-    with connected(client) as line:
-        line.sendall(whole)
-        (before,) = read_responses(line)
+    with connected(client) as connection:
+        connection.sendall(whole)
+        (before,) = read_responses(connection)
         publish_price(models, slope=3)
         for _ in range(100):
             time.sleep(0.05)
-            line.sendall(whole)
-            (after,) = read_responses(line)
+            connection.sendall(whole)
+            (after,) = read_responses(connection)
             if after.headers["x-model-version"] == "2":
                 break
 

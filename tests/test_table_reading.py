@@ -134,7 +134,7 @@ def rows_of(codec: FeatureCodec, body: bytes) -> tuple[npt.NDArray[np.float32], 
 
 
 def drafted(path: Path, target: str, folder: Path) -> tuple[Table, Dataset, FeatureCodec]:
-    """A table as its drafted recipe reads it, and what the service knows of it by the manifest."""
+    """A table as its drafted recipe reads it, and the codec by its manifest."""
     recipe = draft(read_csv(path, UNKNOWN), str(path), target, "table", None).recipe
     whole = load(recipe.data, Folders(None, folder))
     table = with_target(whole, recipe.target)
@@ -145,7 +145,7 @@ def drafted(path: Path, target: str, folder: Path) -> tuple[Table, Dataset, Feat
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_cell_is_read_as_in_training(tmp_path: Path, name: str) -> None:
-    """Whatever training found out of a file, the manifest tells the service."""
+    """The manifest has the format that training detected, and the service applies it."""
     path = tmp_path / "table.csv"
     path.write_bytes(TABLES[name])
 
@@ -172,7 +172,7 @@ def test_a_table_without_a_header_is_read_by_position(tmp_path: Path) -> None:
     assert named.tolist() == [[0.5, 0.0]]
 
 
-def test_cells_written_otherwise_than_in_training_are_read_or_reported(tmp_path: Path) -> None:
+def test_cells_in_another_notation_than_in_training_are_read_or_reported(tmp_path: Path) -> None:
     """Plain numbers are read; another currency is an error of its row, with what to write."""
     path = tmp_path / "table.csv"
     path.write_text(
@@ -206,10 +206,10 @@ def test_another_decimal_mark_than_in_training_is_noticed(tmp_path: Path) -> Non
     assert point[:, 0].tolist() == [1.5, 2.25]
 
 
-def test_a_messy_csv_is_trained_scored_and_answered(
+def test_a_messy_csv_is_trained_scored_and_predicted(
     tmp_path: Path, models: Path, start: StartApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By two commands and over HTTP, each row that training used has the graph's own answer."""
+    """By two commands and over HTTP, each row of training has the output of the graph."""
     monkeypatch.chdir(tmp_path)
     body = TABLES["everything"]
     Path("messy.csv").write_bytes(body)

@@ -55,8 +55,7 @@ CSV_MODULES = (
 # Identifiers that still contain a word while the code is being renamed, by word.
 # A rename lowers its number, and removes the line at zero. No number may rise.
 CEILINGS: Mapping[str, int] = {
-    "answer": 6,
-    "kept": 2,
+    "answer": 4,
     "place": 4,
     "refuse": 4,
 }

@@ -21,7 +21,7 @@ from training.recipe.table import Training
 
 _NO_IMPROVEMENT = 1e-10
 """Relative; a smaller change is rounding."""
-_WORTH_DIVIDING = 1_000_000
+_MIN_PARALLEL_PRODUCTS = 1_000_000
 """Multiplications in a step, from which a second thread helps; measured on two cores."""
 
 
@@ -69,7 +69,7 @@ def fit(
     optimizer = build_optimizer(plan, network)
     schedule = build_schedule(plan, optimizer, batches)
     objective = partial(_objective, network, loss, plan)
-    watched = validation or training
+    monitored = validation or training
     history = History()
     best, weights = math.inf, copy.deepcopy(network.state_dict())
 
@@ -83,7 +83,7 @@ def fit(
 
             network.eval()
             with torch.no_grad():
-                now = objective(watched, penalized=validation is None).item()
+                now = objective(monitored, penalized=validation is None).item()
             history.training.append(total / batches)
             if validation is not None:
                 history.validation.append(now)
@@ -131,13 +131,13 @@ def _shuffled(training: Examples, batches: int) -> Iterator[Examples]:
 @contextmanager
 def _suitable_threads(network: nn.Module, rows: int) -> Iterator[None]:
     """Use one thread for steps too small to benefit from more."""
-    usual = torch.get_num_threads()
+    default_threads = torch.get_num_threads()
     products = rows * sum(parameter.numel() for parameter in network.parameters())
-    torch.set_num_threads(1 if products < _WORTH_DIVIDING else usual)
+    torch.set_num_threads(1 if products < _MIN_PARALLEL_PRODUCTS else default_threads)
     try:
         yield
     finally:
-        torch.set_num_threads(usual)
+        torch.set_num_threads(default_threads)
 
 
 def _progress(epochs: int) -> Iterator[int]:

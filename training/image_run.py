@@ -53,7 +53,7 @@ from training.run import REPORT, Outcome
 
 _MAX_FOR_STATISTICS = 10_000
 _UNSURE_RATIO = 10.0
-_AT_ONCE = 256
+_BATCH_SIZE = 256
 _HALF = 0.5
 _SYNTHETIC_IMAGES = 8
 _COARSE = 6
@@ -157,7 +157,7 @@ def build_classifier(recipe: ImageRecipe, training: ImageSet) -> Classifier:
 def predict(classifier: Classifier, pixels: Bytes) -> Float32s:
     """Predict ``[images, height, width, channels]``, as the graph computes it."""
     with torch.no_grad():
-        parts = [classifier(part) for part in torch.split(torch.from_numpy(pixels), _AT_ONCE)]
+        parts = [classifier(part) for part in torch.split(torch.from_numpy(pixels), _BATCH_SIZE)]
     return np.asarray(torch.cat(parts).numpy(), dtype=np.float32)
 
 
@@ -217,9 +217,9 @@ def _calibrated(
     temperature = choose_temperature(scores, validation.target)
     classifier.temperature.fill_(temperature)
     after = predict(classifier, test.pixels(slice(None)))
-    watched = predict(classifier, validation.pixels(slice(None)))
+    validation_predictions = predict(classifier, validation.pixels(slice(None)))
     threshold = choose_low_confidence(
-        *confidence(validation.target, watched, _HALF), min_ratio=_UNSURE_RATIO
+        *confidence(validation.target, validation_predictions, _HALF), min_ratio=_UNSURE_RATIO
     )
     errors = [calibration_error_of(predictions, test.target) for predictions in (before, after)]
     return ClassesOutput(
@@ -236,8 +236,8 @@ def _calibrated(
 
 def _fingerprint(recipe: ImageRecipe, found: LoadedImages) -> str:
     # A resumed run may find the same images in another folder.
-    said = recipe.model_dump_json(exclude={"title", "description", "data"})
-    return hashlib.sha256((said + found.sha256).encode()).hexdigest()
+    content = recipe.model_dump_json(exclude={"title", "description", "data"})
+    return hashlib.sha256((content + found.sha256).encode()).hexdigest()
 
 
 def _portable(recipe: ImageRecipe) -> ImageRecipe:

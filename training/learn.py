@@ -62,25 +62,29 @@ def _fit_networks(
     dtype = _PRECISION[plan.precision]
     preprocessing = fit_preprocessing(recipe.preprocessing, data.columns, data.features[training])
     preprocessing.to(dtype)
-    head, wanted = _head(recipe, data.target, training)
-    row_weights = np.ones(len(wanted))
+    head, scaled_target = _head(recipe, data.target, training)
+    row_weights = np.ones(len(scaled_target))
     if plan.class_weight == "balanced" and recipe.task != "regression":
         row_weights = class_weights(data.target[training])[data.target.astype(int)]
 
     def examples(rows: Rows) -> Examples:
         x = preprocessing(torch.from_numpy(data.features[rows]).to(dtype))
-        y, weight = (torch.from_numpy(values[rows]).to(dtype) for values in (wanted, row_weights))
+        y, weight = (
+            torch.from_numpy(values[rows]).to(dtype) for values in (scaled_target, row_weights)
+        )
         return Examples(x, y, weight)
 
-    seen = examples(training)
-    watched = examples(validation) if len(validation) else None
+    training_examples = examples(training)
+    validation_examples = examples(validation) if len(validation) else None
     outputs = len(recipe.target.labels) if recipe.task == "multiclass" else 1
     networks: list[nn.Module] = []
     histories = []
     for member in range(recipe.network.members):
         torch.manual_seed(recipe.seed + member)
-        network = build(recipe.network, seen.x, preprocessing.numbers_width, outputs)
-        histories.append(fit(network, loss_of(recipe), seen, watched, plan))
+        network = build(recipe.network, training_examples.x, preprocessing.numbers_width, outputs)
+        histories.append(
+            fit(network, loss_of(recipe), training_examples, validation_examples, plan)
+        )
         networks.append(network)
     predictor = Predictor(preprocessing, Ensemble(networks), head)
     predictor.float().eval()

@@ -1,9 +1,9 @@
-"""Why a bundle cannot be used or written."""
+"""The exceptions of the bundle contract."""
 
 
 class BundleError(Exception):
-    """A bundle that breaks the contract; the message says what is wrong and where."""
+    """A bundle cannot be used or written; the message says what is wrong and where."""
 
 
-class NotOnnx(BundleError):
-    """A file that the runtime could not open today or tomorrow, because it is not an ONNX file."""
+class InvalidOnnxFile(BundleError):
+    """A file is not an ONNX file that ONNX Runtime could load."""

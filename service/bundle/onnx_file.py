@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import BinaryIO, NamedTuple
 
-from service.bundle.errors import NotOnnx
+from service.bundle.errors import InvalidOnnxFile
 
 _VARINT, _FIXED_64, _LENGTH, _FIXED_32 = 0, 1, 2, 5
 _FIXED_BYTES = {_FIXED_64: 8, _FIXED_32: 4}
@@ -72,7 +72,7 @@ _SIZED_BY: Mapping[str, Collection[int] | None] = {
 _OF_SHAPE = {"Shape", "Size"}
 
 
-class Malformed(Exception):
+class MalformedFile(Exception):
     """The bytes are not a valid message; the exception's text says why."""
 
 
@@ -123,13 +123,13 @@ class ProtobufFile:
             repeated: numbers of fields of which only the first of each run is yielded.
 
         Raises:
-            Malformed: the bytes are not a message.
+            MalformedFile: the bytes are not a message.
         """
         position = start
         while position < end:
             self._fields_read += 1
             if self._fields_read > self._max_fields:
-                raise Malformed(f"it has more than {self._max_fields:,} fields")
+                raise MalformedFile(f"it has more than {self._max_fields:,} fields")
             kind, field = self._field(position, end)
             yield field
             key, position = (field.number << 3) | kind, field.end
@@ -142,7 +142,7 @@ class ProtobufFile:
         key, used = _varint(head, 0, position)
         number, kind = key >> 3, key & 7
         if not 0 < number <= _HIGHEST_FIELD or kind not in _KINDS:
-            raise Malformed(f"byte {position:,} does not begin a field")
+            raise MalformedFile(f"byte {position:,} does not begin a field")
         value = 0
         if kind in _FIXED_BYTES:
             content_start = content_end = position + used + _FIXED_BYTES[kind]
@@ -152,7 +152,7 @@ class ProtobufFile:
             if kind == _LENGTH:
                 value, content_end = 0, content_start + value
         if content_end > end:
-            raise Malformed(
+            raise MalformedFile(
                 f"a field at byte {position:,} ends after its message; is it truncated?"
             )
         return kind, WireField(number, value, content_start, content_end)
@@ -195,7 +195,7 @@ def _varint(head: bytes, used: int, position: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << (7 * shift)
         if byte < _CONTINUES:
             return value, used + shift + 1
-    raise Malformed(f"byte {position:,} does not begin a field")
+    raise MalformedFile(f"byte {position:,} does not begin a field")
 
 
 @dataclass(frozen=True)
@@ -222,19 +222,19 @@ def read_graph_facts(file: BinaryIO, size: int, name: str) -> GraphFacts:
     """Inspect the graph of an open ONNX file, skipping its weights.
 
     Raises:
-        NotOnnx: it is too large or malformed.
+        InvalidOnnxFile: it is too large or malformed.
     """
     if size > MAX_ONNX_BYTES:
-        raise NotOnnx(
+        raise InvalidOnnxFile(
             f"{name} has {size:,} bytes, and an ONNX file at most {MAX_ONNX_BYTES:,}; save it with "
             "its weights in separate files (external data)"
         )
     if not size:
-        raise NotOnnx(f"{name} is empty")
+        raise InvalidOnnxFile(f"{name} is empty")
     try:
         return _GraphReader(ProtobufFile(file, size, _MAX_FIELDS)).facts()
-    except Malformed as error:
-        raise NotOnnx(f"{name} is not an ONNX file: {error}") from None
+    except MalformedFile as error:
+        raise InvalidOnnxFile(f"{name} is not an ONNX file: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -274,12 +274,12 @@ class _GraphReader:
         """Read the whole file.
 
         Raises:
-            Malformed: it is not an ONNX file.
+            MalformedFile: it is not an ONNX file.
         """
         model = list(self._file.fields(0, self._file.size, _MODEL_NUMBERS))
         graphs = [each for each in model if each.number == _MODEL_GRAPH]
         if not graphs:
-            raise Malformed("it has no graph")
+            raise MalformedFile("it has no graph")
         for graph in graphs:
             self._main_graph(graph)
         for node in self._within(model, {_MODEL_FUNCTION}, {_FUNCTION_NODE}):
@@ -315,7 +315,7 @@ class _GraphReader:
     def _subgraph(self, graph: WireField, level: int) -> None:
         """Collect the weights of a nested graph."""
         if level > _MAX_LEVELS:
-            raise Malformed(f"its graphs are nested more than {_MAX_LEVELS} levels deep")
+            raise MalformedFile(f"its graphs are nested more than {_MAX_LEVELS} levels deep")
         for part in self._fields(graph):
             if part.number == _GRAPH_NODE:
                 self._node(part, level)
@@ -396,5 +396,5 @@ class _GraphReader:
     def _text(self, part: WireField) -> bytes:
         length = part.end - part.start
         if length > _LONGEST_NAME:
-            raise Malformed(f"it has a name of {length:,} bytes")
+            raise MalformedFile(f"it has a name of {length:,} bytes")
         return self._file.read(part.start, length)

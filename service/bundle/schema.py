@@ -1,4 +1,4 @@
-"""``python -m service.bundle.schema`` prints the JSON Schemas that models/ publishes."""
+"""``python -m service.bundle.schema`` prints the JSON Schemas that are published in models/."""
 
 import json
 import sys
@@ -8,12 +8,12 @@ from service.bundle.tuning import Tuning
 
 
 def manifest_schema() -> str:
-    """The schema of ``manifest.json`` as indented JSON with a final newline."""
+    """Return the schema of ``manifest.json`` as indented JSON with a final newline."""
     return json.dumps(Manifest.model_json_schema(), indent=2) + "\n"
 
 
 def tuning_schema() -> str:
-    """The schema of ``tuning.json``, likewise."""
+    """Return the schema of ``tuning.json`` as indented JSON with a final newline."""
     return json.dumps(Tuning.model_json_schema(), indent=2) + "\n"
 
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from service.bundle.errors import BundleError, NotOnnx
+from service.bundle.errors import BundleError, InvalidOnnxFile
 from service.bundle.manifest import Examples, FileDigest, Manifest
 from service.bundle.onnx_file import MAX_ONNX_BYTES, GraphFacts, OnnxFile, read_graph_facts
 
@@ -53,7 +53,7 @@ def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
     Raises:
         BundleError: it is missing, cannot be read, or is not a regular file.
     """
-    name = shown_name(path.name)
+    name = display_name(path.name)
     try:
         # Checked before it is opened, since opening a device may have effects, and again after.
         _require_regular_status(name, path.stat())
@@ -76,8 +76,8 @@ def read_file(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
         BundleError: it is missing, cannot be read, is not a regular file, or is too large.
     """
     with open_regular(path) as (file, size):
-        require_at_most(shown_name(path.name), size, max_bytes)
-        return read_exactly(file, size, shown_name(path.name))
+        require_at_most(display_name(path.name), size, max_bytes)
+        return read_exactly(file, size, display_name(path.name))
 
 
 def read_optional(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes | None:
@@ -91,7 +91,7 @@ def read_optional(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes | No
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise BundleError(_problem(shown_name(path.name), path, error)) from None
+        raise BundleError(_problem(display_name(path.name), path, error)) from None
     return read_file(path, max_bytes)
 
 
@@ -137,11 +137,11 @@ def path_inside(folder: Path, name: str) -> Path:
         home = os.path.realpath(folder, strict=True)
         target = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118 - Path drops "." parts
     except (OSError, ValueError) as error:
-        raise BundleError(_problem(shown_name(name), folder, error)) from None
+        raise BundleError(_problem(display_name(name), folder, error)) from None
     parts = Path(os.path.normpath(name)).parts
     leads_out = Path(name).is_absolute() or os.pardir in parts
     if leads_out or not Path(target).is_relative_to(home):
-        raise BundleError(f"{shown_name(name)} leads out of the model's folder")
+        raise BundleError(f"{display_name(name)} leads out of the model's folder")
     return folder / name
 
 
@@ -151,7 +151,7 @@ def require_regular(path: Path) -> int:
     Raises:
         BundleError: it is missing, cannot be accessed, or is not a regular file.
     """
-    name = shown_name(path.name)
+    name = display_name(path.name)
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
@@ -183,7 +183,7 @@ def read_exactly(file: BinaryIO, size: int, name: str) -> bytes:
     return content
 
 
-def shown_name(name: str) -> str:
+def display_name(name: str) -> str:
     """Format a file's name for a message, shortened and printable on any terminal."""
     short = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
     plain = short.isprintable() and short.isascii() and " " not in short
@@ -284,7 +284,7 @@ def read_onnx(path: Path) -> OnnxFile:
     """Read an ONNX file after checking its size and its structure.
 
     Raises:
-        NotOnnx: it is too large or malformed.
+        InvalidOnnxFile: it is too large or malformed.
         BundleError: it is missing, or cannot be read.
     """
     with open_regular(path) as (file, size):
@@ -404,7 +404,7 @@ def _read_verified_model(folder: Path, expected: FileDigest) -> OnnxFile:
         _require_size(MODEL, size, expected)
         try:
             graph = read_graph_facts(file, size, MODEL)
-        except NotOnnx:
+        except InvalidOnnxFile:
             # If the file was changed, report that instead.
             file.seek(0)
             _require_digest(MODEL, hashlib.file_digest(file, "sha256").hexdigest(), expected)

@@ -166,8 +166,8 @@ def choose_versions(models: Path, name: str, choice: str) -> str:
     return f"{name}: versions that serve: {shown}."
 
 
-def listed_versions(models: Path, name: str) -> str:
-    """Return a table of a model's versions, newest first, with aliases and which one serves.
+def format_versions(models: Path, name: str) -> str:
+    """Format a model's versions as a table, newest first, with aliases and which one serves.
 
     Raises:
         BundleError: there is no such model, or its policy is not valid.

@@ -65,7 +65,7 @@ def _failure(candidate: Candidate, device: str, settings: Settings) -> str | Non
     """Return why a version cannot be served, or None."""
     if candidate.rejected:
         return candidate.rejected
-    limits = Limits(settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds)
+    limits = Limits.from_settings(settings)
     try:
         load(candidate, plan_for(settings, device), limits, Metrics())
     except (BundleError, LoadFailed) as error:

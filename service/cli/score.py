@@ -247,7 +247,7 @@ def _image_predictor(
     async def predict(path: Path) -> Cells:
         content = await asyncio.to_thread(path.read_bytes)
         try:
-            read = codec.read([content], lambda _: "")
+            read = codec.decode([content], lambda _: "")
             inputs = read if isinstance(read, tuple) else await read()
         except InvalidInput as error:
             return {"error": str(error)}

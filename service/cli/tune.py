@@ -191,7 +191,7 @@ def _measure_device(
 ) -> Iterator[Measured]:
     """Measure and print a device, on the CPU with each number of threads that a worker may use."""
     max_threads = plan_for(settings, device).most_threads if device == "cpu" else 1
-    limits = Limits(settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds)
+    limits = Limits.from_settings(settings)
     for threads in range(1, max_threads + 1):
         for each in measure_batches(bundle, device, threads, limits, seconds):
             numbers = f"{each.milliseconds:.4g}", f"{each.rows_per_second:,.0f}"

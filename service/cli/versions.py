@@ -9,7 +9,7 @@ from service.bundle.errors import BundleError
 from service.bundle.policy import STABLE
 from service.bundle.versions import (
     choose_versions,
-    listed_versions,
+    format_versions,
     remove_alias,
     roll_back,
     set_alias,
@@ -59,7 +59,7 @@ def versions(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     if options.choice is None:
-        return _report(options, lambda models: listed_versions(models, options.name))
+        return _report(options, lambda models: format_versions(models, options.name))
     return _report(options, lambda models: choose_versions(models, options.name, options.choice))
 
 

@@ -112,7 +112,7 @@ class CellReader:
             return float(feature.categories.index(str(value)))
         return UNSEEN if feature.unseen == "other" else INVALID
 
-    def without_affix(self, cell: str) -> str | None:
+    def number_text(self, cell: str) -> str | None:
         """Return a cell that should be a number without its affix; None if its value is missing."""
         text = cell.strip()
         if text.lower() in self._missing:
@@ -204,7 +204,7 @@ def numeric_cells(
     ]
     for line, row in rows:
         for column, reader, trained in readers:
-            text = reader.without_affix(row[column]) if column < len(row) else None
+            text = reader.number_text(row[column]) if column < len(row) else None
             if text is not None:
                 yield NumericCell(line, text, trained)
 

@@ -101,18 +101,14 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
     """
     # The same bytes decide, however many have arrived at once.
     head = sample[: _head_length(sample)]
-    trained = codec.table or TableFormat()
-    dialect, fallback = _sniff_dialect(head, charset, codec, trained)
-    line_end = "\r" if dialect.line_end == "\r" else "\n"
-    lines = Lines(dialect.encoding, longest, line_end, fallback)
-    lines.feed(head)
-    if whole and len(head) == len(sample):
-        lines.end()
-    header, first = _read_header(lines, dialect, codec, trained)
-    if not first and lines.ended and not any(line.strip() for line in lines.waiting):
-        raise InvalidRequest(
-            f"Line {lines.taken} names the columns, and no row follows; send at least one."
-        )
+    is_whole = whole and len(head) == len(sample)
+    try:
+        dialect, lines, header, first = _read_head(head, codec, charset, longest, whole=is_whole)
+    except InvalidRequest:
+        _require_table(head)
+        raise
+    if not header.columns:  # a model may have no required feature
+        _require_table(head)
     sample_rows = _sample_rows(lines, dialect)
     cells = list(numeric_cells(sample_rows, header.columns, codec.features))
     marks = _find_marks(cells, codec, dialect.separator, decimal)
@@ -136,10 +132,47 @@ def open_csv(  # noqa: PLR0913 - the facts of a table; grouping them would only 
     return reader, CsvFormat(dialect, header, table_decimal)
 
 
+def _read_head(
+    head: bytes, codec: FeatureCodec, charset: str | None, longest: int, *, whole: bool
+) -> tuple[CsvDialect, Lines, Header, Sequence[Record]]:
+    """Return the dialect, the remaining lines, the header, and rows that were read below it.
+
+    Raises:
+        InvalidRequest: there is no header, not one for this model, or no row below it.
+        RecordTooLarge: the header is longer than allowed.
+    """
+    trained = codec.table or TableFormat()
+    dialect, fallback = _sniff_dialect(head, charset, codec, trained)
+    line_end = "\r" if dialect.line_end == "\r" else "\n"
+    lines = Lines(dialect.encoding, longest, line_end, fallback)
+    lines.feed(head)
+    if whole:
+        lines.end()
+    header, first = _read_header(lines, dialect, codec, trained)
+    if not first and lines.ended and not any(line.strip() for line in lines.waiting):
+        raise InvalidRequest(
+            f"Line {lines.taken} names the columns, and no row follows; send at least one."
+        )
+    return dialect, lines, header, first
+
+
 def _head_length(sample: bytes) -> int:
     """Return the number of bytes that decide: those of the first line, if it is longer."""
     ends = [end for end in (sample.find(b"\n"), sample.find(b"\r")) if end >= 0]
     return max(SAMPLE_BYTES, min(ends, default=len(sample)) + 2)
+
+
+def _require_table(head: bytes) -> None:
+    """Reject a file that is known not to be a table; the message names its type.
+
+    Raises:
+        InvalidRequest: the file has the signature of another type.
+    """
+    kind = None if marked_codec(head) else recognised(head)
+    if kind == "packed by gzip":
+        raise InvalidRequest(f"The body is {kind}; say so by the header Content-Encoding: gzip.")
+    if kind is not None:
+        raise InvalidRequest(f"The body is {kind}, not a table of text. {_SAVE}")
 
 
 def _sniff_dialect(
@@ -177,11 +210,6 @@ def _find_encoding(head: bytes, charset: str | None) -> tuple[str, bool]:
     marked = marked_codec(head)
     if marked is not None:
         return marked, True
-    kind = recognised(head)
-    if kind == "packed by gzip":
-        raise InvalidRequest(f"The body is {kind}; say so by the header Content-Encoding: gzip.")
-    if kind is not None:
-        raise InvalidRequest(f"The body is {kind}, not a table of text. {_SAVE}")
     found = unmarked_codec(head) if charset is None else codec_of(charset, head)
     if found is not None:
         return found, False

@@ -428,7 +428,7 @@ class CsvReader:
             reader, cell = sent[feature.name]
             return reader.problem(cell)
 
-        row: Matrix = self._codec.rows([values], describe_cell)[0]
+        row: Matrix = self._codec.decode_rows([values], describe_cell)[0]
         return row
 
     def _width_error(self, cells: Sequence[str], count: int, line: int) -> RowError:

@@ -63,7 +63,7 @@ class FeatureCodec:
         self._vector = VectorRows(self.features)
         self._rules = ValueRules(self.features)
         self._whole = [i for i, f in enumerate(self.features) if isinstance(f, IntegerFeature)]
-        self.trained = TrainingRange(self.features)
+        self.training_range = TrainingRange(self.features)
         self.reads_numbers = self._vector.is_plain and "instances" not in self.names
         """Whether rows of numbers can be decoded from the text of a request at once."""
 
@@ -73,17 +73,17 @@ class FeatureCodec:
         return self._schema.example
 
     def decode_row(self, row: object) -> Matrix | None:
-        """Decode one row as `rows` does; None unless it is valid and within the training range."""
+        """Decode one row; None unless it is valid and within the training range."""
         return self._vector.decode_one(row)
 
     def decode_numbers(self, numbers: Numbers) -> Matrix | None:
-        """Decode rows of numbers as `rows` does; None if one may be invalid."""
+        """Decode rows of numbers as `decode_rows` does; None if one may be invalid."""
         if not self.reads_numbers or numbers.shape[1] != self._width:
             return None
         matrix = fitted(numbers, "FP32")
         return matrix if matrix is not None and self._vector.within_bounds(matrix) else None
 
-    def rows(
+    def decode_rows(
         self,
         rows: Sequence[object],
         describe_type: TypeProblem = type_problem,

@@ -1,8 +1,8 @@
-"""Decode the images of a request, in any form, into one checked uint8 tensor.
+"""Decode the images of a request into one checked uint8 tensor.
 
-An image is a file's bytes, base64 text, or pixels. The problems of all images are reported
-together, before anything is queued. Large images are decoded in a few separate threads, so their
-memory has a bound.
+An image is a file, base64 text, or pixels. The problems of all images are reported together, before
+anything is queued. Large images are decoded in a few separate threads, so that their memory is
+bounded.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ from service.values import listed, shown
 
 KEY = "image"
 _BASE64 = "b64"
-# Some clients combine the forms of several protocols: {"image": {"b64": "..."}}.
+# Some clients combine several protocols: {"image": {"b64": "..."}}.
 _MOST_WRAPPERS = 2
 _DATA_URL = re.compile(r"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
 _WEB = re.compile(r"(?:https?|ftp|file|blob):", re.IGNORECASE)
 # White space from e-mails, and the alphabet for URLs (RFC 4648).
 _PLAIN = str.maketrans("-_", "+/", " \t\r\n")
 
-# Above these limits, decoding would delay the event loop longer than handing over to a thread.
+# Above these limits, decoding would delay the event loop longer than a switch to a thread.
 _MOST_BYTES_AT_ONCE = 64 * 1024
 _MOST_PIXELS_AT_ONCE = 300_000
 # Files that `SmallPngReader` reads are no longer than this, in base64 too.
@@ -65,7 +65,7 @@ Opened = InputImage | Pixels
 
 
 class DecodingPool:
-    """What an app allows for decoding images: pixels, bytes and threads.
+    """Limits and threads for decoding images, shared by an app.
 
     Args:
         max_pixels: of one image, as declared in its header.
@@ -100,19 +100,22 @@ class ImageCodec:
         return {KEY: base64.b64encode(example_image(self._spec)).decode()}
 
     def is_single(self, data: Sequence[Any]) -> bool:
-        """Whether nested numbers are the pixels of one image, rather than several images."""
+        """Return whether nested numbers are the pixels of one image, rather than several images."""
         shape = _nesting(data)
         if not shape or self._is_own(shape[1:]):
             return False
         return len(shape) < _AXES or self._is_own(shape) or _is_colour(shape)
 
-    def read(self, images: Sequence[Any] | Pixels, prefix: Prefix) -> Inputs:
-        """The tensor ``[images, height, width, channels]``, or what decodes it in a thread.
+    def decode(self, images: Sequence[Any] | Pixels, prefix: Prefix) -> Inputs:
+        """Decode images into a tensor ``[images, height, width, channels]``.
 
         Args:
-            images: each image in any form that `read_source` accepts, at least one; or the tensor,
-                as returned by `numbers`.
-            prefix: makes the beginning of a message about the image with this number.
+            images: at least one, each a value that `read_source` accepts; or the tensor that
+                `decode_numbers` returned.
+            prefix: returns the beginning of a message about the image with this number.
+
+        Returns:
+            The tensor, or a coroutine function that decodes large images in threads.
 
         Raises:
             InvalidInput: some images are invalid; the message names them.
@@ -136,31 +139,28 @@ class ImageCodec:
                 return (pending.tensor(),)
         return partial(self._in_threads, pending)
 
-    def file(self, content: bytes) -> Pixels | None:
-        """The tensor of one small grey PNG file of the model's own size, as `read` decodes it.
-
-        None for any other file, which needs `read`.
-        """
+    def decode_file(self, content: bytes) -> Pixels | None:
+        """Decode one small grey PNG file of the model's own size as `decode` does; else None."""
         if len(content) > _MOST_PLAIN_BYTES:
             return None
         pixels = self._plain_files.read(content)
         return None if pixels is None else pixels.reshape(self._one)
 
     def _plain(self, value: Any) -> Pixels | None:  # noqa: ANN401 - JSON is any of its types
-        """The tensor of one small PNG file or flat list of pixels; None for anything else."""
+        """Decode one small PNG file or flat list of pixels; None for anything else."""
         if not isinstance(value, bytes):
             value = _decode_text(value) if _encoded_size(value) <= _MOST_PLAIN_BYTES else None
         if isinstance(value, bytes):
-            return self.file(value)
+            return self.decode_file(value)
         if not isinstance(value, list) or len(value) != self._count:
             return None
         pixels = flat_pixels(value)
         return None if pixels is None else pixels.reshape(self._one)
 
-    def numbers(self, rows: Numbers | None) -> Pixels | None:
-        """The tensor of images that were sent as flat rows of numbers, as `read` decodes them.
+    def decode_numbers(self, rows: Numbers | None) -> Pixels | None:
+        """Decode images that are flat rows of numbers as `decode` does.
 
-        None if they are not integers from 0 to 255, or if there are too many.
+        None if the numbers are not integers from 0 to 255, or if there are too many.
         """
         if rows is None or rows.shape[1] != self._count:
             return None
@@ -173,8 +173,8 @@ class ImageCodec:
         """Reject a form with so many parts.
 
         Raises:
-            TooManyFormParts: they are too many for any request.
-            InvalidRequest: they are too many for this model.
+            TooManyFormParts: there are too many for any request.
+            InvalidRequest: there are too many for this model.
         """
         self._decoding.limits.require_form_parts(count)
         self.require_room(count)
@@ -183,7 +183,7 @@ class ImageCodec:
         """Reject more images than a request may hold.
 
         Raises:
-            InvalidRequest: there are more.
+            InvalidRequest: there are too many.
         """
         most = self._decoding.max_bytes // prod(self._shape)
         if count > most:
@@ -194,7 +194,7 @@ class ImageCodec:
             )
 
     def is_raw(self, content: memoryview) -> bool:
-        """Whether bytes are the model's own pixels, rather than an image file."""
+        """Return whether bytes are pixels of the model's own size, rather than an image file."""
         return len(content) == prod(self._shape)
 
     async def _in_threads(self, pending: "_PendingImages") -> Arrays:
@@ -222,7 +222,7 @@ class ImageCodec:
         )
 
     def _is_own(self, shape: tuple[int, ...]) -> bool:
-        """Whether pixels of this shape have the model's own size."""
+        """Return whether pixels of this shape have the model's own size."""
         height, width, channels = self._shape
         return shape in (self._shape, (prod(self._shape),)) or (
             channels == 1 and shape == (height, width)
@@ -230,7 +230,7 @@ class ImageCodec:
 
 
 def read_source(value: Any) -> bytes | Pixels:  # noqa: ANN401 - JSON is any of its types
-    """The bytes of an image file, or pixels.
+    """Return the bytes of an image file, or pixels.
 
     Raises:
         InvalidImage: the value is neither, or its text cannot be decoded.
@@ -250,7 +250,7 @@ def read_source(value: Any) -> bytes | Pixels:  # noqa: ANN401 - JSON is any of 
 
 
 def _decode_text(value: Any) -> Any:  # noqa: ANN401 - as above
-    """The file's bytes or the list inside a value; any other value unchanged."""
+    """Return the file or the list inside a value; any other value unchanged."""
     value = _unwrapped(value)
     if not isinstance(value, str):
         return value
@@ -261,13 +261,13 @@ def _decode_text(value: Any) -> Any:  # noqa: ANN401 - as above
 
 
 def _encoded_size(value: Any) -> int:  # noqa: ANN401 - as above
-    """The approximate size of a value's file, which is what decoding costs."""
+    """Return the approximate size of a file, by which the cost of decoding is estimated."""
     value = _unwrapped(value)
     return len(value) if isinstance(value, bytes | str) else 0
 
 
 def read_pixels(data: Sequence[Any]) -> Pixels:
-    """Nested lists as an array of the same shape.
+    """Convert nested lists to an array of the same shape.
 
     Raises:
         InvalidImage: the lists are ragged, or hold other values than numbers from 0 to 255.
@@ -279,7 +279,7 @@ def read_pixels(data: Sequence[Any]) -> Pixels:
 
 
 def flat_pixels(data: Sequence[Any]) -> Pixels | None:
-    """A flat list of integers from 0 to 255, in any notation; None for anything else."""
+    """Convert a flat list of integers from 0 to 255, in any notation; None for anything else."""
     try:
         if type(data[0]) is int:
             return np.frombuffer(bytes(data), np.uint8)
@@ -293,7 +293,7 @@ def flat_pixels(data: Sequence[Any]) -> Pixels | None:
 
 
 def whole_pixels(numbers: Numbers) -> Pixels | None:
-    """Numbers as pixels; None unless all are integers from 0 to 255."""
+    """Convert numbers to pixels; None unless all are integers from 0 to 255."""
     if not (numbers.min() >= 0 and numbers.max() <= _WHITE):
         return None
     pixels = numbers.astype(np.uint8)
@@ -304,9 +304,9 @@ class _PendingImages:
     """The images of one request, decoded one after another, by one thread at a time.
 
     Args:
-        open_image: makes pixels or an `InputImage` of an image in any form.
-        images: each image in any form.
-        prefix: makes the beginning of a message about the image with this number.
+        open_image: returns the pixels or the `InputImage` of a value.
+        images: the values.
+        prefix: returns the beginning of a message about the image with this number.
     """
 
     def __init__(
@@ -324,8 +324,7 @@ class _PendingImages:
     def decode_while(self, fits: Callable[[InputImage], bool] = lambda _: True) -> bool:
         """Decode images up to the first that does not fit; return whether all are decoded.
 
-        That image is opened again later, so that while it waits it does not hold the memory that
-        its decoder allocates.
+        That image is opened again later, so that the memory of its decoder is not held meanwhile.
 
         Raises:
             TimeoutError: the client has disconnected or the request has timed out.
@@ -347,7 +346,7 @@ class _PendingImages:
         return True
 
     def tensor(self) -> Pixels:
-        """All images, ``[images, height, width, channels]``.
+        """Return all images as ``[images, height, width, channels]``.
 
         Raises:
             InvalidInput: some images are invalid; the message names them.
@@ -362,7 +361,7 @@ def _is_shared(image: InputImage) -> bool:
 
 
 def _nesting(data: Any) -> tuple[int, ...]:  # noqa: ANN401 - as above
-    """The lengths of nested lists of numbers, by their first items; empty for anything else."""
+    """Return the lengths of nested lists of numbers, by their first items; else nothing."""
     lengths: list[int] = []
     while isinstance(data, list) and data:
         lengths.append(len(data))
@@ -375,7 +374,7 @@ def _is_colour(shape: Sequence[int]) -> bool:
 
 
 def _unwrapped(value: Any) -> Any:  # noqa: ANN401 - as above
-    """The value inside objects with a single known key; any other value unchanged."""
+    """Return the value inside objects with a single known key; any other value unchanged."""
     for _ in range(_MOST_WRAPPERS):
         if not (isinstance(value, dict) and len(value) == 1):
             break

@@ -1,8 +1,8 @@
-"""Reads JSON: whole documents, or only the numbers of a request.
+"""Parse JSON: whole documents, or only the numbers of a request.
 
-orjson reads documents, and its errors become sentences that say what to send. simdjson hands out
-all numbers of an array at once, without a Python object for each of them. That part reports no
-errors: anything but plain numbers in the right positions is None, and is then read by orjson
+orjson parses documents, and its errors become messages with a hint. simdjson returns all numbers of
+an array at once, without a Python object for each of them. Its functions report no errors: they
+return None for anything but plain numbers in the expected positions, which orjson then parses
 (docs/decisions/0020-simdjson.md).
 """
 
@@ -23,12 +23,12 @@ from service.filetypes import recognised
 
 try:
     import simdjson
-except ImportError:  # there is none for every version of Python
+except ImportError:  # it is not available for every version of Python
     simdjson = None  # type: ignore[assignment] # checked below
 
 # A first line of words between separators, and another line.
 _TABLE = re.compile(rb"[\w ]++(?:[,;\t][\w ]*+)++\r?\n.")
-# Where the first line of a table ends, at the latest.
+# The end of the first line of a table is searched within this length.
 _LONGEST_FIRST_LINE = 4096
 # Far below Python's recursion limit, and above the 64 axes that an array may have.
 _MOST_LEVELS = 100
@@ -37,40 +37,40 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 Numbers = npt.NDArray[np.float64]
 
 _INSTANCES = "instances"
-# What the library raises where the text or what it holds is anything else.
-_DOUBTS = (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError)
-# What numbers are made of, and white space; what is left is the shape.
-_IN_NUMBERS = b"0123456789+-.eE \t\r\n"
-_MOST_REMEMBERED = 4096
-# In rows of numbers there are quotation marks nowhere but around one key, which comes first.
+# The errors of simdjson for text or values of any other kind.
+_PARSE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError)
+# The characters of numbers, and white space; the other characters are the shape.
+_NUMBER_CHARACTERS = b"0123456789+-.eE \t\r\n"
+_MOST_CACHED_NUMBERS = 4096
+# Rows of numbers have quotation marks only around one key, at the beginning.
 _LAST_QUOTE = 64
-# Up to so many rows are looked at one by one.
+# Up to this number, rows are checked one by one.
 _FEW = 8
-# Of a shorter text orjson makes objects sooner than simdjson gives numbers.
+# orjson parses a shorter text faster than simdjson.
 _SHORTEST = 256
-# A parser keeps room for the longest text that it has read.
-_LONGEST_KEPT = 64 * 1024
-# By the kind of an element type: what its numbers are read as.
+# A parser keeps the memory for the longest text that it has parsed.
+_LONGEST_REUSED = 64 * 1024
+# By the kind of an element type: the type in which its numbers are parsed.
 _READ_AS = {"f": ("d", np.float64), "i": ("i", np.int64), "u": ("u", np.uint64)}
 # The brackets of inputs, shape and data.
 _BRACKETS_OF_TENSOR = 3
 
 
 def may_hold_booleans(body: bytes) -> bool:
-    """Whether a boolean can be among the values of a JSON body."""
+    """Return whether a JSON body can contain a boolean."""
     # A single letter is found ten times as fast as a word.
     return (b"u" in body and b"true" in body) or (b"l" in body and b"false" in body)
 
 
 def parse_json(body: bytes, example: Callable[[], bytes]) -> Any:  # noqa: ANN401 - JSON is any of its types
-    """Parse, or say what is wrong and what would be right.
+    """Parse a JSON body.
 
     Args:
-        body: what was sent.
-        example: makes a body that this endpoint takes.
+        body: of the request.
+        example: returns a valid body, for the message of an error.
 
     Raises:
-        InvalidRequest: it is empty, not JSON, or nested too deeply.
+        InvalidRequest: the body is empty, not JSON, or nested too deeply.
     """
     try:
         document = orjson.loads(body)
@@ -91,25 +91,25 @@ def parse_json(body: bytes, example: Callable[[], bytes]) -> Any:  # noqa: ANN40
 
 
 def _require_shallow(body: bytes, document: object) -> None:
-    """Reject arrays and objects nested too deeply for functions that call themselves.
+    """Reject arrays and objects nested too deeply for recursive functions.
 
     Args:
-        body: JSON, as it was sent.
-        document: what the body holds.
+        body: JSON.
+        document: the parsed body.
 
     Raises:
-        InvalidRequest: there are more than `_MOST_LEVELS` levels.
+        InvalidRequest: the document has more than `_MOST_LEVELS` levels.
     """
     if body.count(b"[") + body.count(b"{") <= _MOST_LEVELS:
         return
-    # Each replacement takes away the innermost level of all that is left.
+    # Each replacement removes the innermost level of the brackets that are left.
     brackets = body.translate(None, _NOT_BRACKETS)
     for _ in range(_MOST_LEVELS):
         outer = brackets.replace(b"[]", b"").replace(b"{}", b"")
         if len(outer) == len(brackets):
             break
         brackets = outer
-    # Brackets within strings are left over too, so what is left is only a suspicion.
+    # Brackets within strings are left too, so the levels of the document are counted.
     if brackets and _levels(document) > _MOST_LEVELS:
         raise InvalidRequest(
             f"The body nests arrays and objects more than {_MOST_LEVELS} levels deep; send rows "
@@ -118,7 +118,7 @@ def _require_shallow(body: bytes, document: object) -> None:
 
 
 def _levels(document: Any) -> int:  # noqa: ANN401 - JSON is any of its types
-    """How deeply arrays and objects are nested; counts to one above `_MOST_LEVELS`."""
+    """Return the levels of nested arrays and objects; counts to one above `_MOST_LEVELS`."""
     level = [document]
     for depth in range(_MOST_LEVELS + 1):
         level = [one for one in level if isinstance(one, dict | list)]
@@ -131,41 +131,43 @@ def _levels(document: Any) -> int:  # noqa: ANN401 - JSON is any of its types
 
 
 def rows_of_numbers(body: bytes) -> Numbers | None:
-    """The rows ``[rows, numbers]`` of a body that is nothing but rows of as many numbers each.
+    """Parse a body of only an array of rows of numbers, bare or under ``instances``.
 
-    They are an array of arrays, bare or under ``instances``.
+    Returns:
+        ``[rows, numbers]``, or None for any other body.
     """
     if simdjson is None or len(body) < _SHORTEST or body.find(b'"', _LAST_QUOTE) >= 0:
         return None
     try:
         return _rows(body)
-    except _DOUBTS:
+    except _PARSE_ERRORS:
         return None
 
 
 def numbers_under(body: bytes, key: str) -> Numbers | None:
-    """The flat array under a key ``[1, numbers]``, in a body that has nothing else."""
+    """Parse a body of only a flat array under this key into ``[1, numbers]``; else None."""
     if simdjson is None or len(body) < _SHORTEST or body.count(b"[") != 1:
         return None
     try:
         document = _parsed(body)
         return _all_of(document[key])[None] if len(document) == 1 else None
-    except _DOUBTS:
+    except _PARSE_ERRORS:
         return None
 
 
 def request_of_tensor(text: bytes) -> Mapping[str, Any] | None:
-    """A request of the Open Inference Protocol as JSON's reader has it, but for its one tensor.
+    """Parse a request of the Open Inference Protocol with one tensor of numbers.
 
-    That has an array as its ``data``: of 64-bit floating point, or integers where its ``datatype``
-    is one of integers.
+    Returns:
+        The document with an array as ``data``: 64-bit integers for an integer ``datatype``, else
+        64-bit floating point. None for any other request.
     """
     is_long = len(text) >= _SHORTEST
     if simdjson is None or not is_long or text.count(b"[") != _BRACKETS_OF_TENSOR:
         return None
     try:
         return _request(text)
-    except _DOUBTS:
+    except _PARSE_ERRORS:
         return None
 
 
@@ -177,12 +179,13 @@ def _rows(body: bytes) -> Numbers | None:
     rows = document if bare else document[_INSTANCES]
     count = len(rows)
     if body.count(b"[") != count + 1:
-        return None  # one of the rows, or something in it, is no array or is one too many
+        return None  # a row is not an array, or contains one
     if count > _FEW:
         numbers = _all_of(rows)
         width = len(numbers) // max(count, 1)
-        head, tail = (b"", b"") if bare else (b'{"instancs":', b"}")  # less what numbers have
-        if body.translate(None, _IN_NUMBERS) != head + _shape(count, width) + tail:
+        # Without the characters of numbers, of which "e" is one.
+        head, tail = (b"", b"") if bare else (b'{"instancs":', b"}")
+        if body.translate(None, _NUMBER_CHARACTERS) != head + _shape(count, width) + tail:
             return None
         return numbers.reshape(count, width)
     widths = {len(row) for row in rows}
@@ -196,18 +199,18 @@ def _request(text: bytes) -> Mapping[str, Any] | None:
     (tensor,) = document["inputs"]
     letter, dtype = _READ_AS[DTYPES[tensor["datatype"]].kind]
     data = np.frombuffer(tensor["data"].as_buffer(of_type=letter), dtype)
-    fields = {key: _plain(tensor[key]) for key in tensor if key != "data"}
-    around = {key: _plain(document[key]) for key in document if key != "inputs"}
-    if len(fields) + 1 != len(tensor) or len(around) + 1 != len(document):
-        return None  # a key comes twice, of which the last one counts
-    return around | {"inputs": [fields | {"data": data}]}
+    fields = {key: _to_python(tensor[key]) for key in tensor if key != "data"}
+    others = {key: _to_python(document[key]) for key in document if key != "inputs"}
+    if len(fields) + 1 != len(tensor) or len(others) + 1 != len(document):
+        return None  # a key is repeated, and orjson takes the last one
+    return others | {"inputs": [fields | {"data": data}]}
 
 
 class _Parsers(threading.local):
-    """One for each thread."""
+    """A reused parser for each thread."""
 
     def __init__(self) -> None:
-        self.kept = simdjson.Parser()
+        self.reused = simdjson.Parser()
 
 
 _PARSERS = None if simdjson is None else _Parsers()
@@ -215,32 +218,32 @@ _PARSERS = None if simdjson is None else _Parsers()
 
 def _parsed(text: bytes) -> Any:  # noqa: ANN401 - JSON is any of its types
     if not text.startswith((b"{", b"[")):
-        raise ValueError  # orjson says what it thinks of a byte-order mark
-    if _PARSERS is None or len(text) > _LONGEST_KEPT:
+        raise ValueError  # orjson reports a byte-order mark
+    if _PARSERS is None or len(text) > _LONGEST_REUSED:
         return simdjson.Parser().parse(text)
-    return _PARSERS.kept.parse(text)
+    return _PARSERS.reused.parse(text)
 
 
 def _all_of(array: Any) -> Numbers:  # noqa: ANN401 - as above
     return np.frombuffer(array.as_buffer(of_type="d"))
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - as above
+def _to_python(value: Any) -> Any:  # noqa: ANN401 - as above
     if isinstance(value, simdjson.Object):
         return value.as_dict()
     return value.as_list() if isinstance(value, simdjson.Array) else value
 
 
 def _shape(rows: int, width: int) -> bytes:
-    """What is left of so many rows without their numbers."""
-    # A caller chooses how many there are, so that only short ones are remembered.
-    short = rows * width <= _MOST_REMEMBERED
-    return _remembered_shape(rows, width) if short else _written_shape(rows, width)
+    """Return the JSON of these rows without their numbers."""
+    # Clients choose the number of rows, so only short shapes are cached.
+    is_short = rows * width <= _MOST_CACHED_NUMBERS
+    return _cached_shape(rows, width) if is_short else _build_shape(rows, width)
 
 
-def _written_shape(rows: int, width: int) -> bytes:
+def _build_shape(rows: int, width: int) -> bytes:
     row = b"[" + b"," * (width - 1) + b"]"
     return b"[" + b",".join([row] * rows) + b"]"
 
 
-_remembered_shape = lru_cache(maxsize=64)(_written_shape)
+_cached_shape = lru_cache(maxsize=64)(_build_shape)

@@ -14,7 +14,7 @@ from service.bundle.features import (
 )
 from service.errors import PROBLEMS_SHOWN, InvalidInput, Problem
 from service.spelling import nearest
-from service.values import at, listed, not_a_number, shown, shown_number
+from service.values import listed, not_a_number, shown, shown_number, with_row
 
 _NAME_SHOWN = 100
 
@@ -84,14 +84,14 @@ def describe_number(feature: Feature) -> str:
 def unknown_problem(key: str, value: object, advice: str, row: int | None) -> Problem:
     """Describe a key that is not the name of a feature."""
     sentence = f"unknown feature {shown(key)}; {advice}"
-    return Problem(at(row, sentence), row, key[:_NAME_SHOWN], got=shown(value))
+    return Problem(with_row(row, sentence), row, key[:_NAME_SHOWN], got=shown(value))
 
 
 def missing_problem(feature: Feature, row: int | None) -> Problem:
     """Describe a required feature that is missing in a row."""
     hint = f"Add {shown(feature.name)}: {shown(feature.example)}, for example."
     sentence = f"feature {feature.name!r} is missing."
-    return Problem(at(row, sentence), row, feature.name, describe(feature), hint=hint)
+    return Problem(with_row(row, sentence), row, feature.name, describe(feature), hint=hint)
 
 
 def type_problem(feature: Feature, value: object, row: int | None) -> Problem:
@@ -121,7 +121,7 @@ def _value_problem(
     feature: Feature, expected: str, got: str, row: int | None, hint: str | None
 ) -> Problem:
     sentence = f"feature {feature.name!r} must be {expected}, got {got}."
-    return Problem(at(row, sentence), row, feature.name, expected, got, hint)
+    return Problem(with_row(row, sentence), row, feature.name, expected, got, hint)
 
 
 def _type_hint(feature: Feature, value: object) -> str | None:

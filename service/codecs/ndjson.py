@@ -128,7 +128,7 @@ class NdjsonReader:
             ) from None
         if not rows:
             return np.empty((0, len(self._codec.features)), np.float32)
-        return self._codec.rows(rows)
+        return self._codec.decode_rows(rows)
 
 
 class NdjsonWriter:

@@ -15,7 +15,7 @@ from service.bundle.features import BooleanFeature, CategoryFeature, Feature, In
 from service.codecs.messages import ProblemCollector, missing_problem, type_problem, unknown_problem
 from service.errors import Problem
 from service.spelling import nearest
-from service.values import WHOLE_MAX, at, becomes_whole, is_number, listed, shown
+from service.values import WHOLE_MAX, becomes_whole, is_number, listed, shown, with_row
 
 UNSEEN = -1.0
 _MOST_LAYOUTS = 256
@@ -176,7 +176,7 @@ class RowDecoder:
         expected = f"an object with {listed(self._schema.names)}"
         sentence = f"expected {expected}, got {got}."
         hint = f"Send for example {orjson.dumps(self._schema.example).decode()}"
-        return Problem(at(number, sentence), number, None, expected, shown(row), hint)
+        return Problem(with_row(number, sentence), number, None, expected, shown(row), hint)
 
 
 def _converter(feature: Feature) -> Convert:

@@ -1,4 +1,4 @@
-"""Tensors from JSON values and little-endian bytes, and back."""
+"""Encode and decode tensors as JSON values and as little-endian bytes."""
 
 import base64
 import binascii
@@ -15,7 +15,7 @@ from service.errors import InvalidRequest
 from service.values import shown
 
 # The JSON values that a tensor may hold, by the kind of its element type.
-_TAKEN: Mapping[str, set[type]] = {
+_JSON_TYPES: Mapping[str, set[type]] = {
     "b": {bool},
     "u": {int},
     "i": {int},
@@ -28,24 +28,23 @@ _MOST_SQUARES = float(np.finfo(np.float32).max) ** 2
 Shape = tuple[int, ...]
 
 _LENGTH_BYTES = 4
-# What numpy can describe.
+# The limits of numpy.
 _MOST_AXES = 64
 _MOST_ARRAY_BYTES = 2**63 - 1
-# As numpy aligns what it allocates. On other addresses the runtime adds up in another order, and
-# the last bit of an answer would depend on where in the body a tensor happened to lie.
+# numpy's own alignment. At other addresses the runtime adds in another order, and the last bit of a
+# prediction would depend on the position of the tensor in the body.
 _ALIGNMENT = 16
 _SMALL_BYTES = 16 * 1024
-# More elements than this are counted by the careful way.
-_MOST_USUAL = 2**31
+# Larger shapes are checked without the shortcut.
+_MOST_ELEMENTS = 2**31
 _FEW_LISTS = 1000
 _LITTLE = {name: dtype.newbyteorder("<") for name, dtype in DTYPES.items()}
 
 
 def pack(data: Sequence[Any], spec: TensorSpec) -> Array | None:
-    """A flat list of JSON numbers as the graph's own element type, in one pass.
+    """Convert a flat list of JSON numbers to the element type of an input, in one pass.
 
-    None where there is anything else among them, or a number does not fit: `read_natural` and
-    `cast` say what.
+    None if a value is not a number or does not fit; `read_natural` and `cast` report why.
 
     Args:
         data: without booleans, which would pass for numbers.
@@ -58,15 +57,15 @@ def pack(data: Sequence[Any], spec: TensorSpec) -> Array | None:
         array = np.frombuffer(struct.pack(f"{len(data)}{dtype.char}", *data), dtype)
     except (struct.error, OverflowError):
         return None
-    # JSON has no infinity, so one here was too large a number.
+    # JSON has no infinity, so an infinity here was a number that is too large.
     return None if dtype.kind == "f" and not isfinite(np.vdot(array, array)) else array
 
 
 def fitted(numbers: Array, datatype: str) -> Array | None:
-    """The numbers as a graph's own element type; None where one does not fit."""
+    """Convert numbers to an element type; None if one does not fit."""
     dtype = DTYPES[datatype]
     if dtype.char == "e":
-        return None  # in 16 bits few numbers of a text are those that were sent
+        return None  # few decimal numbers are exact in 16 bits
     if dtype.kind == "f":
         return numbers.astype(dtype) if np.vdot(numbers, numbers) <= _MOST_SQUARES else None
     array = numbers.astype(dtype)
@@ -74,26 +73,26 @@ def fitted(numbers: Array, datatype: str) -> Array | None:
 
 
 def read_natural(data: object, spec: TensorSpec, *, nulls: bool = False) -> Array:
-    """The array of JSON ``data``, its values as they came, in the shape of its nesting.
+    """Convert JSON ``data`` to an array of its values, in the shape of its nesting.
 
     Args:
-        data: what was sent.
-        spec: the graph's input.
-        nulls: whether null may stand among floating-point numbers.
+        data: of the request.
+        spec: the input of the graph.
+        nulls: whether null is allowed among floating-point numbers.
 
     Raises:
-        InvalidRequest: it is ragged, or holds values of another kind.
+        InvalidRequest: the data is ragged, or has values of another type.
     """
-    if (usual := _rows_of_numbers(data, spec)) is not None:
-        return usual
-    # As objects, because numpy would otherwise make strings of numbers that stand beside one,
-    # each as long as the longest.
+    if (array := _rows_of_numbers(data, spec)) is not None:
+        return array
+    # As objects, because numpy would otherwise convert numbers next to a string to strings, each as
+    # long as the longest.
     natural = np.array(data, np.object_)
     found = set(map(type, natural.ravel().tolist()))
-    taken = _TAKEN[DTYPES[spec.datatype].kind]
-    if nulls and float in taken:
-        taken = taken | {type(None)}
-    if found <= taken:
+    allowed = _JSON_TYPES[DTYPES[spec.datatype].kind]
+    if nulls and float in allowed:
+        allowed = allowed | {type(None)}
+    if found <= allowed:
         return natural
     if list in found:
         raise InvalidRequest(
@@ -101,7 +100,7 @@ def read_natural(data: object, spec: TensorSpec, *, nulls: bool = False) -> Arra
         )
     kind = "strings" if spec.datatype == "BYTES" else f"{spec.datatype} values"
     sentence = f"Input {spec.name!r}: data is not all {kind}."
-    if float in taken and type(None) in found:
+    if float in allowed and type(None) in found:
         sentence += (
             " For NaN and infinity, which JSON does not have, send binary data by the Open "
             "Inference Protocol."
@@ -110,7 +109,7 @@ def read_natural(data: object, spec: TensorSpec, *, nulls: bool = False) -> Arra
 
 
 def _rows_of_numbers(data: object, spec: TensorSpec) -> Array | None:
-    """What `read_natural` reads, of a list of numbers or of lists of as many; None of all else."""
+    """Convert as `read_natural` does a list of numbers, or of equally long lists; else None."""
     if not isinstance(data, list) or not data:
         return None
     flat: list[Any] = data
@@ -119,17 +118,17 @@ def _rows_of_numbers(data: object, spec: TensorSpec) -> Array | None:
         if set(map(type, data)) != {list} or len(set(map(len, data))) != 1:
             return None
         flat, shape = list(chain.from_iterable(data)), (len(data), len(data[0]))
-    if not set(map(type, flat)) <= _TAKEN[DTYPES[spec.datatype].kind]:
+    if not set(map(type, flat)) <= _JSON_TYPES[DTYPES[spec.datatype].kind]:
         return None
     array = pack(flat, spec)
     return None if array is None else array.reshape(shape)
 
 
 def cast(natural: Array, spec: TensorSpec) -> Array:
-    """Checked JSON values as the graph's own element type; null becomes NaN.
+    """Convert checked JSON values to the element type of an input; null becomes NaN.
 
     Raises:
-        InvalidRequest: a value is outside what the type can hold.
+        InvalidRequest: a value is outside the range of the type.
     """
     dtype = DTYPES[spec.datatype]
     try:
@@ -138,7 +137,7 @@ def cast(natural: Array, spec: TensorSpec) -> Array:
     except OverflowError:
         fits = False
     else:
-        # JSON has no infinity, so one here was too large a number.
+        # JSON has no infinity, so an infinity here was a number that is too large.
         fits = dtype.kind != "f" or not np.isinf(array).any()
     if not fits:
         raise InvalidRequest(f"Input {spec.name!r}: a value does not fit {spec.datatype}.")
@@ -146,22 +145,22 @@ def cast(natural: Array, spec: TensorSpec) -> Array:
 
 
 def shape_fits(shape: Sequence[int], expected: Sequence[int]) -> bool:
-    """Whether a shape is one of those a graph expects, where -1 is any length."""
+    """Return whether a shape matches the one that a graph expects, where -1 is any length."""
     return len(shape) == len(expected) and all(
         wanted in (-1, axis) for axis, wanted in zip(shape, expected, strict=True)
     )
 
 
 def is_base64(value: object) -> bool:
-    """Whether a JSON value is a string in the form ``{"b64": "…"}``."""
+    """Return whether a JSON value is a string in the form ``{"b64": "…"}``."""
     return isinstance(value, dict) and set(value) == {_BASE64}
 
 
 def without_base64(data: object, spec: TensorSpec) -> object:
-    """The same data with each ``{"b64": "…"}`` in it replaced by its string.
+    """Replace each ``{"b64": "…"}`` in the data by its string.
 
     Raises:
-        InvalidRequest: one is not base64, or its bytes are not UTF-8.
+        InvalidRequest: a string is not base64, or its bytes are not UTF-8.
     """
     natural = np.array(data, np.object_)
     flat = natural.ravel().tolist()
@@ -173,7 +172,7 @@ def without_base64(data: object, spec: TensorSpec) -> object:
 
 
 def with_base64(text: str) -> Mapping[str, str]:
-    """A string in the form ``{"b64": "…"}``."""
+    """Return a string in the form ``{"b64": "…"}``."""
     return {_BASE64: base64.b64encode(text.encode()).decode()}
 
 
@@ -189,24 +188,24 @@ def _decoded(text: Any, spec: TensorSpec) -> str:  # noqa: ANN401 - JSON is any 
 
 
 def read_shape(shape: object, spec: TensorSpec, *, rows_needed: bool) -> Shape:
-    """The shape a request states, held against the graph's.
+    """Return the shape that a request states, if it matches the graph.
 
     Args:
-        shape: what was sent.
-        spec: the graph's input.
-        rows_needed: whether a first axis of length nothing makes no sense.
+        shape: of the request.
+        spec: the input of the graph.
+        rows_needed: whether to reject a first axis of length zero.
 
     Raises:
-        InvalidRequest: it is no shape, or not one that the graph takes.
+        InvalidRequest: the value is not a shape, or not one that the graph takes.
     """
-    if isinstance(shape, list) and _is_usual(shape, spec):
+    if isinstance(shape, list) and _is_plain_shape(shape, spec):
         return tuple(shape)
     if not isinstance(shape, list) or not all(map(_is_length, shape)):
         raise InvalidRequest(
             f"Input {spec.name!r} has shape {shown(shape)}; send a list of whole numbers, "
             f"like {example_shape(spec)}."
         )
-    # An empty shape may be the graph's way of not telling the rank; the runtime knows.
+    # A graph without a known rank has an empty shape; the runtime checks the shape then.
     if spec.shape and not shape_fits(shape, spec.shape):
         raise InvalidRequest(
             f"Input {spec.name!r} has shape {shown(shape)}; the model expects "
@@ -221,21 +220,21 @@ def read_shape(shape: object, spec: TensorSpec, *, rows_needed: bool) -> Shape:
 def read_json(
     data: object, shape: Shape, spec: TensorSpec, *, nulls: bool, booleans: bool = True
 ) -> Array:
-    """The array of JSON ``data``, flat or nested.
+    """Convert JSON ``data``, flat or nested, to an array.
 
     Args:
-        data: what was sent, or a flat array of it.
-        shape: its shape, already held against the graph's.
-        spec: the graph's input.
-        booleans: whether there may be some in it.
-        nulls: whether a null among floating-point numbers becomes NaN; whether a NaN may be there
-            is then for the model's rules.
+        data: of the request, or a flat array of it.
+        shape: of the array, already compared with the graph.
+        spec: the input of the graph.
+        booleans: whether the data may contain booleans.
+        nulls: whether null becomes NaN among floating-point numbers; the rules of the model decide
+            whether NaN is allowed.
 
     Raises:
         InvalidRequest: the data does not fit datatype or shape.
     """
-    if (usual := _usual_array(data, shape, spec, booleans=booleans)) is not None:
-        return usual
+    if (array := _convert_plain(data, shape, spec, booleans=booleans)) is not None:
+        return array
     if isinstance(data, np.ndarray):
         data = data.tolist()
     if spec.datatype == "FP16":
@@ -255,8 +254,8 @@ def read_json(
     return cast(natural, spec).reshape(shape)
 
 
-def _usual_array(data: object, shape: Shape, spec: TensorSpec, *, booleans: bool) -> Array | None:
-    """What `read_json` reads of as many numbers as there are to be; None of all else."""
+def _convert_plain(data: object, shape: Shape, spec: TensorSpec, *, booleans: bool) -> Array | None:
+    """Convert as `read_json` does a list of the expected number of numbers; else None."""
     array = None
     if isinstance(data, np.ndarray) and data.size == prod(shape):
         array = fitted(data, spec.datatype)
@@ -266,10 +265,10 @@ def _usual_array(data: object, shape: Shape, spec: TensorSpec, *, booleans: bool
 
 
 def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
-    """The array of raw little-endian bytes; strings each follow their length in four bytes.
+    """Convert raw little-endian bytes to an array; each string follows its length in four bytes.
 
     Raises:
-        InvalidRequest: the bytes do not fill the shape exactly, or are not what they should be.
+        InvalidRequest: the bytes do not fill the shape exactly, or are not valid for the type.
     """
     if spec.datatype == "BYTES":
         expected = prod(shape)
@@ -288,7 +287,7 @@ def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
             f"{list(shape)} takes {prod(shape) * dtype.itemsize}."
         )
     array = np.frombuffer(content, dtype).reshape(shape)
-    # Finding its address takes longer than copying a small one.
+    # Finding the address of a small array takes longer than copying it.
     if len(content) <= _SMALL_BYTES or array.ctypes.data % _ALIGNMENT:
         array = array.copy()
     if spec.datatype == "BOOL" and array.size and array.view(np.uint8).max() > 1:
@@ -297,21 +296,21 @@ def read_binary(content: memoryview, shape: Shape, spec: TensorSpec) -> Array:
 
 
 def write_json(array: Array, spec: TensorSpec) -> object:
-    """Flat data, row by row, as orjson writes it.
+    """Return the flat data of an array for orjson, row by row.
 
     Raises:
-        InvalidRequest: it is FP16, which JSON cannot carry.
+        InvalidRequest: the type is FP16, which JSON cannot represent.
     """
     if spec.datatype == "FP16":
         raise InvalidRequest(
-            f"Output {spec.name!r} is FP16, which JSON cannot carry; ask for binary_data."
+            f"Output {spec.name!r} is FP16, which JSON cannot carry; request binary_data."
         )
     flat = np.ascontiguousarray(array).ravel()
     return flat.tolist() if spec.datatype == "BYTES" else flat
 
 
 def write_binary(array: Array, spec: TensorSpec) -> bytes:
-    """Raw little-endian bytes; strings each after their length in four bytes."""
+    """Convert an array to raw little-endian bytes; each string follows its length in four bytes."""
     if spec.datatype != "BYTES":
         return np.ascontiguousarray(array, _LITTLE[spec.datatype]).tobytes()
     encoded = [str(value).encode() for value in array.ravel()]
@@ -319,17 +318,17 @@ def write_binary(array: Array, spec: TensorSpec) -> bytes:
 
 
 def example_shape(spec: TensorSpec) -> list[int]:
-    """A shape that the graph takes."""
+    """Return a shape that the graph takes."""
     return [1 if axis == -1 else axis for axis in spec.shape]
 
 
 def _require_possible(shape: Sequence[int], spec: TensorSpec) -> None:
-    """Refuse what no array can be, even one that is empty."""
+    """Reject a shape that no array can have, even an empty one."""
     if len(shape) > _MOST_AXES:
         raise InvalidRequest(
             f"Input {spec.name!r} has a shape of {len(shape)} axes; {_MOST_AXES} are the most."
         )
-    # An axis of length nothing makes an array empty, and not the others short.
+    # An axis of length zero makes an array empty, but numpy still limits the other axes.
     size = prod(max(axis, 1) for axis in shape) * DTYPES[spec.datatype].itemsize
     if size > _MOST_ARRAY_BYTES:
         raise InvalidRequest(
@@ -346,8 +345,8 @@ def _require_count(count: int, form: str, shape: Shape, spec: TensorSpec) -> Non
         )
 
 
-def _is_usual(shape: Sequence[object], spec: TensorSpec) -> bool:
-    """Whether a shape is surely one that the graph takes, with something in it."""
+def _is_plain_shape(shape: Sequence[object], spec: TensorSpec) -> bool:
+    """Return whether a shape of moderate size surely matches the graph, without an empty axis."""
     if not shape or len(shape) != len(spec.shape):
         return False
     size = 1
@@ -355,7 +354,7 @@ def _is_usual(shape: Sequence[object], spec: TensorSpec) -> bool:
         if type(axis) is not int or axis < 1 or wanted not in (-1, axis):
             return False
         size *= axis
-    return size <= _MOST_USUAL
+    return size <= _MOST_ELEMENTS
 
 
 def _is_length(axis: object) -> bool:
@@ -363,7 +362,7 @@ def _is_length(axis: object) -> bool:
 
 
 def split_elements(content: memoryview, name: str) -> Iterator[memoryview]:
-    """The elements of a BYTES tensor, each preceded by its length in four bytes.
+    """Yield the elements of a BYTES tensor, each preceded by its length in four bytes.
 
     Args:
         content: the tensor.

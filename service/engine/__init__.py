@@ -1,1 +1,1 @@
-"""Serving without HTTP: models found, proved, batched and run."""
+"""The inference engine, without HTTP: model repository, loading, batching and sessions."""

@@ -1,9 +1,9 @@
 """The lifecycle of one model's versions: which are opened, which serve, which are closed.
 
-A version is opened, checked, self-tested and warmed up in a thread while the previous one serves;
-the swap is one assignment on the event loop. A version that fails is kept with its reason, and
-tried again only when its files change. Where memory is limited, a version that no request has used
-yet is lazy: its manifest is read, and its first request waits until it is loaded.
+A version is opened, self-tested and warmed up in a thread while the previous one serves; the swap
+is one assignment on the event loop. A version that fails is listed with its reason, and tried again
+only when its files change. If memory is limited, a version without requests is lazy: only its
+manifest is read, and its first request waits until it is loaded.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from service.engine.registry import (
     State,
     build_published,
     newest_first,
-    rejected,
+    rejected_entry,
 )
 from service.engine.repository import Candidate, ModelFolder
 from service.observability.metrics import Metrics
@@ -34,38 +34,38 @@ _log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """The only writer of one model's part of the registry and of its gauges."""
+    """Publishes the versions of one model in the registry and in the metrics."""
 
     def __init__(self, name: str, registry: Registry, metrics: Metrics, cache: ModelCache) -> None:
         self._name = name
         self._registry = registry
         self._metrics = metrics
         self._cache = cache
-        self._reported: Mapping[str, tuple[State, str]] = {}
+        self._exported: Mapping[str, tuple[State, str]] = {}
 
     @property
     def published(self) -> PublishedVersions:
-        """What clients see now."""
+        """The versions as clients see them now."""
         return self._registry.published(self._name)
 
     def find(self, version: str | None) -> ServedModel | None:
-        """The model in memory that serves a version, an alias or neither now."""
+        """Return the model in memory that serves a version or an alias now."""
         return self._registry.find(self._name, version)
 
     def publish(self, published: PublishedVersions) -> None:
-        """Serve these versions from now on, and retire the models that are no longer among them."""
+        """Serve these versions from now on, and retire the models of all others."""
         before = self.published.entries
         self._registry.publish(self._name, published)
         for version in {e.version for e in before} - {e.version for e in published.entries}:
             self._metrics.expire_version(self._name, version)
-        staying = {entry.model for entry in published.entries if entry.model}
+        serving = {entry.model for entry in published.entries if entry.model}
         for entry in before:
-            if entry.model is not None and entry.model not in staying:
-                self.retire(entry, entry.model, "replaced" if staying else "not chosen")
+            if entry.model is not None and entry.model not in serving:
+                self.retire(entry, entry.model, "replaced" if serving else "not chosen")
         self._update_gauges()
 
     def update(self, entry: Entry) -> None:
-        """Publish another state of one version; the routes stay."""
+        """Publish another state of one version, without changing the routes."""
         published = self.published
         others = [other for other in published.entries if other.version != entry.version]
         entries = newest_first([entry, *others])
@@ -73,50 +73,50 @@ class Publisher:
         self._update_gauges()
 
     def retire(self, entry: Entry, model: ServedModel, cause: str) -> None:
-        """Let a model finish its last requests, and list it as UNLOADING in the meantime."""
-        facts = {"model": self._name, "version": entry.version, "cause": cause}
+        """Close a model after its last requests, and list it as UNLOADING in the meantime."""
+        extra = {"model": self._name, "version": entry.version, "cause": cause}
         reason = "it finishes its last requests"
         unloading = replace(entry, state=State.UNLOADING, reason=reason, model=None, lazy=False)
         if model.in_use:
             self._registry.add_unloading(unloading)
-            _log.info("model unloading", extra=facts)
-        model.close_when_idle(partial(self._closed, unloading, model, facts))
+            _log.info("model unloading", extra=extra)
+        model.close_when_idle(partial(self._closed, unloading, model, extra))
 
-    def _closed(self, unloading: Entry, model: ServedModel, facts: Mapping[str, object]) -> None:
+    def _closed(self, unloading: Entry, model: ServedModel, extra: Mapping[str, object]) -> None:
         self._cache.release_model(model)
         self._registry.remove_unloading(unloading)
-        _log.info("model unloaded", extra=facts)
+        _log.info("model unloaded", extra=extra)
         self._update_gauges()
 
     def _update_gauges(self) -> None:
-        """Report changed states as metrics; versions that were not opened have none."""
+        """Update the metrics of changed states; versions that were not opened have none."""
         listed = self._name in self._registry.names
         states = {
             entry.version: (entry.state, self._device(entry))
             for entry in (self._registry.versions(self._name) if listed else ())
             if not entry.superseded and not entry.absent
         }
-        for version, (state, device) in self._reported.items():
+        for version, (state, device) in self._exported.items():
             if states.get(version, (state, ""))[1] != device:
                 self._metrics.remove_model_state(self._name, version, device)
         for version, (state, device) in states.items():
-            if self._reported.get(version) != (state, device):
+            if self._exported.get(version) != (state, device):
                 self._metrics.set_model_state(self._name, version, device, state)
-        self._reported = states
+        self._exported = states
 
     def _device(self, entry: Entry) -> str:
-        """Where a version runs, which its tuning.json may have chosen."""
+        """Return the device of a version, which its tuning.json may have chosen."""
         return entry.info.device if entry.info else self._registry.device.actual
 
 
 class Lifecycle:
-    """Decides which versions of one model are open.
+    """Opens and closes the versions of one model.
 
     Args:
         name: of the model.
         loader: opens versions.
         publisher: publishes the result.
-        default: which versions serve if the model's policy does not say.
+        default: the version policy of models without their own.
     """
 
     def __init__(
@@ -129,17 +129,17 @@ class Lifecycle:
         self._lock = asyncio.Lock()
         self._folder = ModelFolder(name, (), None)
         self._policy: Policy | None = None
-        # What was opened, made lazy or rejected, by version.
+        # The versions that were opened, made lazy or rejected.
         self._entries: dict[str, Entry] = {}
         self._loads: dict[str, asyncio.Task[None]] = {}
-        self._awaited: Counter[str] = Counter()
+        self._waiting_requests: Counter[str] = Counter()
 
     async def sync(self, folder: ModelFolder, *, reload: bool = False) -> Sequence[Entry]:
-        """Bring the model in line with its folder.
+        """Open the versions that the policy selects, and close all others.
 
         Args:
-            folder: as it is now; if it cannot be read, what serves continues to serve.
-            reload: whether to open even what has not changed.
+            folder: the current content; if it cannot be read, the open versions continue to serve.
+            reload: whether to open versions even if their files have not changed.
 
         Returns:
             The entries of its versions.
@@ -154,29 +154,32 @@ class Lifecycle:
             return self._publisher.published.entries
 
     async def ensure_loaded(self, version: str) -> None:
-        """Load a lazy version; once, however many requests wait for it."""
-        self._awaited[version] += 1
+        """Load a lazy version once, for all requests that wait for it."""
+        self._waiting_requests[version] += 1
         try:
-            # A client that disconnects must not cancel the load, for which others may wait.
+            # A client that disconnects must not cancel the load: other requests may wait for it.
             await asyncio.shield(self._load_task(version))
         finally:
-            self._awaited[version] -= 1
-            self._loader.cache.reconsider()
+            self._waiting_requests[version] -= 1
+            self._loader.cache.notify_waiting()
 
     async def unload(self, folder: ModelFolder) -> None:
         """Serve no version until the next `sync`."""
         async with self._lock:
             self._entries = {}
-            entries = [rejected(it, "it was unloaded by a call") for it in folder.candidates or ()]
+            entries = [
+                rejected_entry(candidate, "it was unloaded on request")
+                for candidate in folder.candidates or ()
+            ]
             self._publisher.publish(PublishedVersions(entries[:1]))
 
     async def remove(self) -> None:
-        """Remove the model, whose folder is gone."""
+        """Remove the model, because its folder was removed."""
         async with self._lock:
             self._clear()
 
     async def close(self) -> None:
-        """Let every version finish its requests, and remove them."""
+        """Finish all requests, and remove all versions."""
         for task in self._loads.values():
             task.cancel()
         models = [entry.model for entry in self._publisher.published.entries]
@@ -189,12 +192,12 @@ class Lifecycle:
         self._publisher.publish(PublishedVersions(()))
 
     def _load_task(self, version: str) -> "asyncio.Task[None]":
-        """The one task that loads a lazy version."""
+        """Return the task that loads a lazy version; start it if there is none."""
         if version not in self._loads:
-            self._loads[version] = asyncio.create_task(self._load_and_forget(version))
+            self._loads[version] = asyncio.create_task(self._run_load(version))
         return self._loads[version]
 
-    async def _load_and_forget(self, version: str) -> None:
+    async def _run_load(self, version: str) -> None:
         try:
             async with self._lock:
                 await self._load(version)
@@ -202,13 +205,14 @@ class Lifecycle:
             del self._loads[version]
 
     async def _load(self, version: str) -> None:
-        """Open a lazy version; if it fails, its fallback serves."""
+        """Open a lazy version; if that fails, its fallback serves."""
         entry = self._entries.get(version)
         if entry is None or not entry.lazy:
             return
         loading = replace(entry, state=State.LOADING, reason="its first request waits for it")
         self._publisher.update(loading)
-        candidate = next(it for it in self._folder.candidates or () if it.version == version)
+        candidates = self._folder.candidates or ()
+        candidate = next(one for one in candidates if one.version == version)
         serving = self._publisher.find(None)
         pinned = [] if serving is None else [serving]
         fits = self._loader.cache.fits_with(candidate, pinned)
@@ -216,30 +220,32 @@ class Lifecycle:
         await self._open_selected()
 
     async def _open_selected(self, *, reload: bool = False) -> None:
-        """Open versions one after the other until all selected ones serve; then publish."""
+        """Open versions one by one until all selected ones serve; then publish them."""
         candidates = self._folder.candidates or ()
         if self._policy is None:
-            entries = [rejected(it, self._folder.problem) for it in candidates]
+            entries = [rejected_entry(candidate, self._folder.problem) for candidate in candidates]
             self._publisher.publish(PublishedVersions(entries))
             return
         present = {candidate.version: candidate for candidate in candidates}
         self._entries = {version: e for version, e in self._entries.items() if version in present}
-        for it in candidates:
-            if it.rejected:
-                self._entries[it.version] = _unless_worse(
-                    self._entries.get(it.version), rejected(it, it.rejected)
+        tried = set()
+        for candidate in candidates:
+            if candidate.rejected:
+                tried.add(candidate.version)
+                self._entries[candidate.version] = _preferred_entry(
+                    self._entries.get(candidate.version),
+                    rejected_entry(candidate, candidate.rejected),
                 )
-        tried = {it.version for it in candidates if it.rejected}
         while True:
             untried = present.keys() - tried if reload else set()
             selection = self._select(self._policy, present, untried)
-            version = self._next(selection, present, tried, reload=reload)
+            version = self._next_version(selection, present, tried, reload=reload)
             if version is None:
                 break
             tried.add(version)
-            await self._try(present[version], selection)
+            await self._open_or_make_lazy(present[version], selection)
         published = build_published(self._policy, selection, self._folder, self._entries)
-        # Rejected versions are remembered; those that no longer serve are not.
+        # Rejected versions are not tried again; versions that no longer serve may be opened again.
         self._entries = {
             version: entry
             for version, entry in self._entries.items()
@@ -249,7 +255,7 @@ class Lifecycle:
         self._load_shadows(published, present)
 
     def _load_shadows(self, published: PublishedVersions, present: Mapping[str, Candidate]) -> None:
-        """Load versions that shadow a model in memory, if both fit."""
+        """Load the shadow versions of a model in memory, if both fit."""
         serving = self._publisher.find(None)
         for version in {published.routes.get(alias) for alias in published.shadow}:
             entry = self._entries.get(version or "")
@@ -261,7 +267,7 @@ class Lifecycle:
     def _select(
         self, policy: Policy, present: Mapping[str, Candidate], untried: set[str]
     ) -> Selection:
-        """Select by what is known so far; ``untried`` versions are assumed to load."""
+        """Select versions by the results so far; ``untried`` versions are assumed to load."""
         failed = {
             version
             for version, entry in self._entries.items()
@@ -270,7 +276,7 @@ class Lifecycle:
         current = self._publisher.published.routes
         return select(policy, self._default, list(present), failed - untried, current)
 
-    def _next(
+    def _next_version(
         self,
         selection: Selection,
         present: Mapping[str, Candidate],
@@ -278,7 +284,7 @@ class Lifecycle:
         *,
         reload: bool,
     ) -> str | None:
-        """The newest selected version that does not serve yet, or whose files have changed."""
+        """Return the newest selected version that does not serve yet or has changed files."""
         for version, candidate in present.items():
             if version not in selection.served or version in tried:
                 continue
@@ -289,8 +295,8 @@ class Lifecycle:
                 return version
         return None
 
-    async def _try(self, candidate: Candidate, selection: Selection) -> None:
-        """Open one version; only its metadata if memory is limited and no request uses it."""
+    async def _open_or_make_lazy(self, candidate: Candidate, selection: Selection) -> None:
+        """Open a version; if memory is limited and no request uses it, make it lazy instead."""
         version = candidate.version
         before = self._entries.get(version)
         if before is None or not before.serves:
@@ -301,12 +307,12 @@ class Lifecycle:
             opened = await self._loader.read_lazy(candidate)
         else:
             opened = await self._open(candidate, replaced)
-        self._entries[version] = _unless_worse(self._entries.get(version), opened)
+        self._entries[version] = _preferred_entry(self._entries.get(version), opened)
 
     def _replaced_by(self, version: str, selection: Selection) -> set[ServedModel]:
-        """The models in memory whose requests this version is to get."""
-        requested = [it for it, serving in selection.routes.items() if serving == version]
-        models = {self._publisher.find(it) for it in [*requested, version]}
+        """Return the models in memory whose requests this version will get."""
+        aliases = [alias for alias, served_by in selection.routes.items() if served_by == version]
+        models = {self._publisher.find(requested) for requested in (*aliases, version)}
         return {model for model in models if model is not None}
 
     async def _open(self, candidate: Candidate, pinned: Collection[ServedModel] = ()) -> Entry:
@@ -323,13 +329,13 @@ class Lifecycle:
         )
 
     def _is_awaited(self, version: str) -> bool:
-        return self._awaited[version] > 0
+        return self._waiting_requests[version] > 0
 
     def _evict(self, version: str, model: ServedModel) -> None:
-        """Make a version lazy, because another needs its memory."""
+        """Make a version lazy, because another one needs its memory."""
         entry = self._entries.get(version)
         if entry is None or entry.model is not model:
-            return  # it is unloading already
+            return  # it is already unloading
         lazy = replace(entry, reason=LAZY, model=None, lazy=True)
         self._entries[version] = lazy
         if model in [other.model for other in self._publisher.published.entries]:
@@ -337,8 +343,8 @@ class Lifecycle:
         self._publisher.retire(entry, model, "evicted")
 
 
-def _unless_worse(before: Entry | None, opened: Entry) -> Entry:
-    """The new entry; or if it was rejected, the one in memory with the reason."""
+def _preferred_entry(before: Entry | None, opened: Entry) -> Entry:
+    """Return the new entry; if it was rejected, the one in memory, with the reason."""
     if before is None or before.model is None or opened.serves:
         return opened
     return replace(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
-from service.bundle.errors import BundleError, NotOnnx
+from service.bundle.errors import BundleError, InvalidOnnxFile
 from service.bundle.onnx_file import GraphFacts, OnnxFile
 from service.bundle.store import (
     MODEL,
@@ -36,7 +36,7 @@ from service.engine.model import (
     Statistics,
 )
 from service.engine.model_cache import CachedModel, ModelCache
-from service.engine.registry import Entry, State, rejected
+from service.engine.registry import Entry, State, rejected_entry
 from service.engine.repository import (
     Candidate,
     configured_batching,
@@ -59,13 +59,14 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 
 LAZY = "its first request loads it"
-"""Reason of a version whose metadata was read, and nothing else."""
+"""Reason of a lazy version."""
 
-# Below this, more threads save less than the second load takes that trying them needs.
-_THREADS_ABOVE_SECONDS = 0.000_5
-# More threads use more time of all cores together, so they must be worth it.
-_WORTH_THREADS = 0.8
-# Two, so that one model's long load does not delay another's, and loads do not all run at once.
+# For quicker models, more threads cannot save the time of the second load that it takes to try
+# them.
+_MIN_SECONDS_TO_TRY_THREADS = 0.000_5
+# More threads must reduce the time of a run to this share, since they use more CPU time in total.
+_MAX_THREADED_SHARE = 0.8
+# Two, so that a slow load does not delay other models, and not all of them load at once.
 _CONCURRENT_LOADS = 2
 
 _log = logging.getLogger(__name__)
@@ -95,13 +96,13 @@ class ExecutionPlan:
 
 
 def plan_for(settings: Settings, device: str) -> ExecutionPlan:
-    """The plan of every model without a tuning.json."""
+    """Return the plan of a model without a ``tuning.json``."""
     cores = available_cores()
     mode = None if settings.execution == "auto" else settings.execution
     return ExecutionPlan(
         device=device,
         threads=settings.threads,
-        # This worker's share of the cores.
+        # The share of this worker.
         most_threads=max(1, cores // (settings.workers or cores)),
         mode=mode,
         mode_by="setting" if mode else "warm-up",
@@ -109,28 +110,28 @@ def plan_for(settings: Settings, device: str) -> ExecutionPlan:
     )
 
 
-def apply_tuning(plan: ExecutionPlan, home: Path) -> ExecutionPlan:
-    """The service's plan with the overrides of a model's own tuning.json.
+def _apply_tuning(plan: ExecutionPlan, model_folder: Path) -> ExecutionPlan:
+    """Return the service's plan with the overrides of a model's ``tuning.json``.
 
-    A file that cannot be used is no reason to reject a model: it is logged and ignored.
+    A file that cannot be used is logged and ignored; the model is still served.
     """
-    facts = {"model": home.name}
+    extra = {"model": model_folder.name}
     try:
-        tuning = read_document(Tuning, home / TUNING)
+        tuning = read_document(Tuning, model_folder / TUNING)
     except BundleError as error:
-        _log.warning("tuning not used", extra=facts | {"reason": str(error)})
+        _log.warning("tuning not used", extra=extra | {"reason": str(error)})
         return plan
     if tuning is None:
         return plan
-    if tuning.machine and (differs := machine_difference(tuning.machine, this_machine())):
-        reason = f"{TUNING} was measured elsewhere ({differs}); it holds, but tune here"
-        _log.warning("tuning of another machine", extra=facts | {"reason": reason})
-    # The CPU works everywhere; any other device only where the service chose it.
+    if tuning.machine and (difference := _machine_difference(tuning.machine, this_machine())):
+        reason = f"{TUNING} was measured elsewhere ({difference}); it applies, but tune here"
+        _log.warning("tuning of another machine", extra=extra | {"reason": reason})
+    # The CPU always works; any other device only if the service uses it.
     device = "cpu" if tuning.device == "cpu" else plan.device
     if tuning.device is not None and device != tuning.device:
-        reason = f"{TUNING} asks for {tuning.device}, and the service uses {plan.device}"
-        _log.warning("tuning not used", extra=facts | {"reason": reason})
-        return plan  # what was measured there does not hold here
+        reason = f"{TUNING} requests {tuning.device}, and the service uses {plan.device}"
+        _log.warning("tuning not used", extra=extra | {"reason": reason})
+        return plan  # measured on another device
     return replace(
         plan,
         device=device,
@@ -142,18 +143,18 @@ def apply_tuning(plan: ExecutionPlan, home: Path) -> ExecutionPlan:
 
 
 def this_machine() -> Machine:
-    """The processor, the cores of this process, and ONNX Runtime's version."""
+    """Return the processor, the number of cores, and ONNX Runtime's version."""
     return Machine(cpu=processor_name(), cores=available_cores(), runtime=RUNTIME_VERSION)
 
 
-def machine_difference(other: Machine, here: Machine) -> str:
-    """How another machine differs from this one; empty if it does not."""
+def _machine_difference(other: Machine, here: Machine) -> str:
+    """Return how another machine differs from this one; empty if it does not."""
     pairs: list[tuple[str, object, object]] = [
         ("CPU", other.cpu, here.cpu),
         ("cores", other.cores, here.cores),
         ("ONNX Runtime", other.runtime, here.runtime),
     ]
-    return "; ".join(f"{what} {then}, here {now}" for what, then, now in pairs if then != now)
+    return "; ".join(f"{name} {value}, here {own}" for name, value, own in pairs if value != own)
 
 
 @dataclass(frozen=True)
@@ -169,34 +170,35 @@ def load(
     metrics: Metrics,
     statistics: Statistics | None = None,
 ) -> ServedModel:
-    """Open a version, run its self-test, and warm it up.
+    """Open a version, run its self-test, and measure how to run it.
 
-    A folder with a ``model.onnx`` and nothing else of a bundle is served by its graph alone.
+    A folder with a ``model.onnx`` and no other file of a bundle is a bare model.
 
     Raises:
         BundleError: the bundle breaks the contract.
         LoadFailed: ONNX Runtime rejects the graph, or it fails its self-test.
     """
-    home = candidate.folder.parent
-    plan = apply_tuning(plan, home)
+    model_folder = candidate.folder.parent
+    plan = _apply_tuning(plan, model_folder)
     if plan.max_batch_rows is not None:
         limits = replace(limits, max_batch_rows=plan.max_batch_rows)
     manifest = None
     shares_runs = True
     if candidate.is_bare:
-        configured = configured_batching(home)
+        configured = configured_batching(model_folder)
         shares_runs = _bare_shares_runs(plan, configured)
         if plan.max_batch_rows is None and configured:
             limits = replace(limits, max_batch_rows=min(configured, limits.batch_rows))
         opened = _open_bare(candidate, plan, limits)
-        labels = configured_labels(home)
+        labels = configured_labels(model_folder)
     else:
         bundle = read_bundle(candidate.folder)
         manifest = bundle.manifest
         labels = labels_of(manifest)
         opened = _open_bundle(candidate, bundle, plan, limits)
     session, execution = opened.session, opened.execution
-    joined = limits.inline_batch_rows if execution.mode == "inline" else limits.batch_rows
+    is_inline = execution.mode == "inline"
+    batch_rows = limits.inline_batch_rows if is_inline else limits.batch_rows
     info = ModelInfo(
         name=candidate.name,
         version=candidate.version,
@@ -207,7 +209,7 @@ def load(
         outputs=session.outputs,
         labels=labels,
         max_batch_rows=limits.batch_rows,
-        shared_batch_rows=joined if shares_runs else 1,
+        shared_batch_rows=batch_rows if shares_runs else 1,
         execution=execution,
         statistics=statistics or Statistics(),
     )
@@ -215,16 +217,14 @@ def load(
 
 
 class VersionLoader:
-    """Loads versions on one device."""
+    """Loads versions on one device, within the limits of the memory."""
 
     device: str = "cpu"
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.cache = ModelCache(settings.memory_budget_mib, settings.max_loaded_models, metrics)
         self._settings = settings
-        self._limits = Limits(
-            settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds
-        )
+        self._limits = Limits.from_settings(settings)
         self._metrics = metrics
         self._semaphore = asyncio.Semaphore(_CONCURRENT_LOADS)
         isolated = settings.load_isolation == "process"
@@ -237,13 +237,13 @@ class VersionLoader:
         cached: Callable[[ServedModel], CachedModel],
         pinned: Collection[ServedModel] = (),
     ) -> Entry:
-        """The version as READY, or as UNAVAILABLE with the reason; nothing is raised.
+        """Return the entry of a version, READY or UNAVAILABLE with the reason; raise nothing.
 
         Args:
             candidate: the version.
-            statistics: which it continues.
-            cached: says how its model is evicted.
-            pinned: the models that stay in memory until it is loaded.
+            statistics: continued by the version.
+            cached: returns the entry of the model in the cache.
+            pinned: models that must not be evicted until the version is loaded.
         """
         reservation = await self.cache.reserve(candidate, pinned)
         model = None
@@ -259,7 +259,7 @@ class VersionLoader:
         return entry
 
     async def read_lazy(self, candidate: Candidate) -> Entry:
-        """The version as READY, to be loaded by its first request, or as UNAVAILABLE."""
+        """Return the entry of a version, READY and lazy, or UNAVAILABLE with the reason."""
         return await asyncio.to_thread(self._attempt, self._read_lazy, candidate)
 
     async def close(self) -> None:
@@ -268,21 +268,21 @@ class VersionLoader:
             await asyncio.to_thread(self._sandbox.close)
 
     async def _load_in_time(self, candidate: Candidate, statistics: Statistics) -> Entry:
-        """The version, loaded in a thread; UNAVAILABLE if that does not end."""
-        # The sandbox has shown that it ends, and its own loads wait for each other.
+        """Load a version in a thread; if that does not end, it is UNAVAILABLE."""
+        # The sandbox has its own timeout for each load, and loads one version at a time.
         seconds = LOAD_TIMEOUT_SECONDS if self._sandbox is None else None
         try:
             async with asyncio.timeout(seconds):
                 return await in_daemon_thread(self._attempt, self._load, candidate, statistics)
         except TimeoutError:
             reason = f"it is not loaded after {LOAD_TIMEOUT_SECONDS:g} s"
-            facts = {"model": candidate.name, "version": candidate.version, "reason": reason}
-            _log.error("model rejected", extra=facts)
-            return rejected(candidate, reason)
+            extra = {"model": candidate.name, "version": candidate.version, "reason": reason}
+            _log.error("model rejected", extra=extra)
+            return rejected_entry(candidate, reason)
 
     def _attempt(self, attempt: Callable[..., Entry], candidate: Candidate, *rest: object) -> Entry:
-        """The result of an attempt, or the entry with the reason of its failure."""
-        facts = {"model": candidate.name, "version": candidate.version}
+        """Return the result of an attempt, or an UNAVAILABLE entry with the reason."""
+        extra = {"model": candidate.name, "version": candidate.version}
         servable = True
         try:
             self.cache.require_possible(candidate)
@@ -290,11 +290,11 @@ class VersionLoader:
         except (BundleError, LoadFailed) as error:
             reason = str(error)
             servable = not isinstance(error, GraphRejected)
-        except Exception as error:  # noqa: BLE001 - whatever one model does, the others serve
-            _log.exception("unexpected error while loading a model", extra=facts)
+        except Exception as error:  # noqa: BLE001 - an error of one model must not affect the others
+            _log.exception("unexpected error while loading a model", extra=extra)
             reason = f"{type(error).__name__} while loading: {error}"
-        _log.error("model rejected", extra=facts | {"reason": reason})
-        return rejected(candidate, reason, servable=servable)
+        _log.error("model rejected", extra=extra | {"reason": reason})
+        return rejected_entry(candidate, reason, servable=servable)
 
     def _load(self, candidate: Candidate, statistics: Statistics) -> Entry:
         name, version = candidate.name, candidate.version
@@ -312,10 +312,10 @@ class VersionLoader:
             self._metrics.count_load(seconds, ready=ready)
             if self.cache.limited:
                 self.cache.heap.trim()
-        facts: dict[str, object] = {"model": name, "version": version}
-        facts |= {"device": model.info.device, "execution": model.execution}
-        facts |= {"milliseconds": round(seconds * 1e3)}
-        _log.info("model ready", extra=facts)
+        extra: dict[str, object] = {"model": name, "version": version}
+        extra |= {"device": model.info.device, "execution": model.execution}
+        extra |= {"milliseconds": round(seconds * 1e3)}
+        _log.info("model ready", extra=extra)
         return Entry(
             name,
             version,
@@ -341,11 +341,11 @@ def _read_metadata(candidate: Candidate, device: str, max_batch_rows: int) -> Mo
     """Read a bundle's manifest and check the sizes of its files; the load checks the digests.
 
     Returns:
-        What the manifest says; None for a bare model, whose graph has to be opened for it.
+        The metadata; None for a bare model, because only its graph contains them.
 
     Raises:
-        BundleError: the manifest is missing or wrong, or a file is missing, not a regular file, or
-            truncated.
+        BundleError: the manifest is missing or invalid, or a file is missing, not a regular file,
+            or truncated.
     """
     if candidate.is_bare:
         require_regular(candidate.folder / MODEL)
@@ -366,13 +366,13 @@ def _read_metadata(candidate: Candidate, device: str, max_batch_rows: int) -> Mo
 
 
 def _bare_shares_runs(plan: ExecutionPlan, configured: int | None) -> bool:
-    """Whether several requests to a bare graph may share a run.
+    """Return whether several requests to a bare model may share a run.
 
-    Only the operator knows that its rows are independent of each other.
+    Only the operator knows whether its rows are independent of each other.
 
     Args:
-        plan: has what ``tuning.json`` says, which takes precedence.
-        configured: what ``config.pbtxt`` says, as `configured_batching` returns it.
+        plan: with the overrides of ``tuning.json``, which takes precedence.
+        configured: the result of `configured_batching`.
     """
     if plan.max_batch_rows is not None:
         return plan.max_batch_rows > 1
@@ -380,16 +380,16 @@ def _bare_shares_runs(plan: ExecutionPlan, configured: int | None) -> bool:
 
 
 def _open_bare(candidate: Candidate, plan: ExecutionPlan, limits: Limits) -> _Opened:
-    """The session, run in a thread unless the operator says otherwise.
+    """Open a bare model, which runs in a thread unless the operator configures otherwise.
 
     Raises:
-        BundleError: there is no file that can be read.
+        BundleError: the file is missing or cannot be read.
         GraphRejected: it is not an ONNX file, its weights cannot be read, or ONNX Runtime rejects
             it.
     """
     try:
         onnx = read_onnx(candidate.folder / MODEL)
-    except NotOnnx as error:
+    except InvalidOnnxFile as error:
         raise GraphRejected(str(error)) from error
     try:
         weights = read_weights(candidate.folder, onnx.graph)
@@ -403,44 +403,44 @@ def _open_bare(candidate: Candidate, plan: ExecutionPlan, limits: Limits) -> _Op
 def _open_bundle(
     candidate: Candidate, bundle: Bundle, plan: ExecutionPlan, limits: Limits
 ) -> _Opened:
-    """The session with the fastest number of threads, self-tested, and how it runs."""
+    """Open a bundle with the fastest number of threads, and run its self-test."""
     onnx = OnnxFile(bundle.model, bundle.graph)
     session = _session(onnx, plan, limits, plan.threads or 1)
-    bitwise = run_self_test(session, bundle, limits.deadline_seconds)
+    is_bitwise = run_self_test(session, bundle, limits.deadline_seconds)
     rows = as_rows(bundle.examples.input)
     seconds = measure_row(session, rows)
-    tried = plan.most_threads if not plan.threads and plan.device == "cpu" else 1
-    if tried > 1 and seconds > _THREADS_ABOVE_SECONDS:
-        del session  # two at a time would take twice the memory
-        session = _session(onnx, plan, limits, tried)
+    threads = plan.most_threads if not plan.threads and plan.device == "cpu" else 1
+    if threads > 1 and seconds > _MIN_SECONDS_TO_TRY_THREADS:
+        del session  # two sessions at a time would take twice the memory
+        session = _session(onnx, plan, limits, threads)
         threaded = measure_row(session, rows)
-        if threaded < seconds * _WORTH_THREADS:
+        if threaded < seconds * _MAX_THREADED_SHARE:
             seconds = threaded
         else:
             del session
             session = _session(onnx, plan, limits, 1)
-        bitwise = run_self_test(session, bundle, limits.deadline_seconds)
+        is_bitwise = run_self_test(session, bundle, limits.deadline_seconds)
     mode, chosen_by = _mode(candidate, plan, seconds, _unbounded_reason(session, bundle.graph))
-    execution = Execution(mode, chosen_by, session.config.threads, seconds, bitwise)
+    execution = Execution(mode, chosen_by, session.config.threads, seconds, is_bitwise)
     return _Opened(session, execution)
 
 
 def _mode(
     candidate: Candidate, plan: ExecutionPlan, seconds: float | None, unbounded: str
 ) -> tuple[Mode, ChosenBy]:
-    """How the model runs, and what decided it.
+    """Return how the model runs, and what determined it.
 
     Args:
         candidate: the version.
-        plan: what the operator says.
+        plan: the configuration of the operator.
         seconds: the time of a row; None if it was not measured.
-        unbounded: why it must not run on the event loop, whoever says so; or empty.
+        unbounded: why it must not run on the event loop, whatever the configuration; or empty.
     """
     if unbounded:
         if plan.mode == "inline":
-            facts = {"model": candidate.name, "version": candidate.version}
-            reason = f"{plan.mode_by} says inline, and {unbounded}; it runs in a thread"
-            _log.warning("not run on the event loop", extra=facts | {"reason": reason})
+            extra = {"model": candidate.name, "version": candidate.version}
+            reason = f"{plan.mode_by} says inline, but {unbounded}; it runs in a thread"
+            _log.warning("not run on the event loop", extra=extra | {"reason": reason})
         return "batched", "graph"
     if plan.mode is not None:
         return plan.mode, plan.mode_by
@@ -450,16 +450,16 @@ def _mode(
 
 
 def _unbounded_reason(session: Session, graph: GraphFacts) -> str:
-    """Why clients could make a run take any time; empty if they cannot.
+    """Return why the duration of a run has no bound; empty if it has one.
 
-    Such a graph never runs on the event loop, where all other requests would wait for it.
+    Without a bound a graph never runs on the event loop, where all other requests would wait.
     """
     if graph.unbounded:
-        return f"the values that its operator {graph.unbounded} is given decide how long it takes"
+        return f"the input of its operator {graph.unbounded} determines how long it takes"
     for spec in session.inputs:
-        # Without axes it is a scalar, or a tensor whose rank the graph does not give.
+        # Without axes it is a scalar, or a tensor whose rank the graph does not declare.
         if not spec.shape or min(spec.shape[1:], default=0) < 0:
-            return f"its input {spec.name!r} has another axis of any length than that of the rows"
+            return f"its input {spec.name!r} has an axis of any length other than the batch axis"
     return ""
 
 
@@ -470,9 +470,10 @@ def _session(
     threads: int,
     weights: Weights | None = None,
 ) -> Session:
+    """Open a graph with so many threads."""
     config = SessionConfig(
         threads=threads,
-        # The memory of an unbounded run does not depend on its rows.
+        # The memory of an unbounded run does not depend on the number of rows.
         arena_rows=0 if onnx.graph.unbounded else limits.batch_rows,
         gpu_memory_mib=plan.gpu_memory_mib,
     )
@@ -480,6 +481,6 @@ def _session(
 
 
 def _require_unchanged(candidate: Candidate) -> None:
-    """Check that nobody wrote into the folder in the meantime; the next scan finds the change."""
+    """Check that no file has changed during the load; the next scan finds a change."""
     if fingerprint(candidate.folder) != candidate.fingerprint:
         raise LoadFailed("its files changed while it was loaded; the next scan loads it again")

@@ -19,6 +19,7 @@ from service.engine.session import Session, new_control
 from service.engine.tensors import Array, Arrays, TensorSpec, row_count
 from service.errors import InferenceFailed, InputRejected, OnwardError
 from service.observability.metrics import Metrics, Phases
+from service.settings import Settings
 
 # Passing a request to a thread and back takes 25 to 60 microseconds. A model that takes a few times
 # longer runs better there, where requests are batched and the event loop stays free.
@@ -182,6 +183,11 @@ class Limits:
     max_batch_rows: int
     max_queued_rows: int
     deadline_seconds: float = 30.0
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Return the limits of all models of a service."""
+        return cls(settings.max_batch_rows, settings.max_queued_rows, settings.deadline_seconds)
 
     @property
     def batch_rows(self) -> int:

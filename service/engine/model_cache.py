@@ -1,7 +1,7 @@
-"""Keeps the models in memory within a budget: a load waits until others have left.
+"""Keeps the models in memory within a budget: a load waits until other models are evicted.
 
-The size of a model is estimated from its files, so that it is known before anything is read. The
-least recently used model is evicted first, one without requests before one that has some.
+The memory of a model is estimated from the size of its files, before any is read. The least
+recently used model is evicted first, and models without requests before those with some.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from service.errors import LoadFailed
 from service.observability.metrics import Metrics
 
 _MIB = 1024 * 1024
-# ONNX Runtime keeps a graph's weights once, and needs two more copies while it loads them; its
-# session, the queue and the manifest take less than a mebibyte (docs/decisions/0012-memory.md).
+# ONNX Runtime stores the weights of a graph once, and needs two more copies while it loads them;
+# session, queue and manifest take less than a mebibyte (docs/decisions/0012-memory.md).
 _COPIES_LOADED = 1
 _COPIES_LOADING = 3
 _OVERHEAD = _MIB
 
-# Models are often evicted in groups, and their sessions close a moment after the last response.
+# Models are often evicted in groups, and their sessions are closed after the last response.
 _TRIM_SECONDS = 1.0
 # From glibc's malloc.h; musl has no mallopt, and returns large blocks anyway.
 _M_MMAP_THRESHOLD = -3
@@ -32,19 +32,23 @@ _MAPPED_FROM_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class CachedModel:
-    """A model in memory, and how it is evicted."""
+    """A model in memory, and how to evict it."""
 
     model: ServedModel
     is_awaited: Callable[[], bool]
-    """Whether a request has waited for it to be loaded, and has not used it yet."""
+    """Returns whether a request that waited for the load has not used the model yet."""
     evict: Callable[[], None]
 
 
 @dataclass(eq=False)
 class Reservation:
-    """The memory of one version, from before it is loaded until its last request has ended.
+    """The memory of one version, from before its load until its last request has ended.
 
-    While it is loading, the models of ``pinned`` stay.
+    Attributes:
+        size: in bytes.
+        pinned: models that must not be evicted while the version is loading.
+        cached: the model, once it is loaded.
+        evicted: whether the model was evicted, and only finishes its last requests.
     """
 
     size: int
@@ -59,17 +63,17 @@ class Reservation:
 
 
 class ModelCache:
-    """The memory for models, in bytes and in number; without limits it is only counted.
+    """The models in memory, limited in bytes and in number.
 
     Args:
-        mebibytes: limit for all models, or 0.
-        most_models: limit of models in memory, or 0.
-        metrics: gets the bytes that are reserved.
+        max_mib: limit for all models; 0 is no limit.
+        max_models: limit of models in memory; 0 is no limit.
+        metrics: gets the number of reserved bytes.
     """
 
-    def __init__(self, mebibytes: int, most_models: int, metrics: Metrics) -> None:
-        self._mebibytes = mebibytes
-        self._most_models = most_models
+    def __init__(self, max_mib: int, max_models: int, metrics: Metrics) -> None:
+        self._max_mib = max_mib
+        self._max_models = max_models
         self._metrics = metrics
         self._reservations: set[Reservation] = set()
         self._lock = asyncio.Lock()
@@ -78,35 +82,35 @@ class ModelCache:
 
     @property
     def limited(self) -> bool:
-        """Whether models are loaded only when they are used."""
-        return self._mebibytes > 0 or self._most_models > 0
+        """Whether there is a limit, so that models are loaded by their first request."""
+        return self._max_mib > 0 or self._max_models > 0
 
     def require_possible(self, candidate: Candidate) -> None:
-        """Reject a version that would not fit even if it were the only one.
+        """Reject a version that exceeds the budget even if it is the only one.
 
         Raises:
-            LoadFailed: gives its size and the budget.
+            LoadFailed: with its size and the budget.
         """
         size = _loading_size(candidate)
         if not self._fits(size, 1):
             raise LoadFailed(
                 f"it takes about {-(-size // _MIB)} MiB to load, and ONWARD_MEMORY_BUDGET_MIB is "
-                f"{self._mebibytes}; raise it"
+                f"{self._max_mib}; raise it"
             )
 
     def fits_with(self, candidate: Candidate, pinned: Collection[ServedModel]) -> bool:
-        """Whether a version can be loaded while these models stay."""
+        """Return whether a version can be loaded without evicting these models."""
         sizes = [it.size for it in self._reservations if it.model in pinned]
         return self._fits(sum(sizes) + _loading_size(candidate), len(sizes) + 1)
 
     async def reserve(
         self, candidate: Candidate, pinned: Collection[ServedModel] = ()
     ) -> Reservation:
-        """Wait for the memory to load a version; first come, first served.
+        """Wait for the memory to load a version, evicting others; first come, first served.
 
         Args:
-            candidate: the version, for which others may be evicted.
-            pinned: the models that may not be; `fits_with` is true for them.
+            candidate: the version.
+            pinned: models that must not be evicted, for which `fits_with` is true.
         """
         reservation = Reservation(_loading_size(candidate), pinned)
         async with self._lock:
@@ -115,55 +119,59 @@ class ModelCache:
                 if not self._evict_one_for(reservation):
                     await self._changed.wait()
             self._reservations.add(reservation)
-        self._report()
+        self._update()
         return reservation
 
     def commit(self, reservation: Reservation, candidate: Candidate, cached: CachedModel) -> None:
-        """Note that a version is loaded."""
+        """Reduce the reservation to the memory of a loaded version."""
         reservation.size, reservation.pinned = _loaded_size(candidate), ()
         reservation.cached = cached
-        self._report()
+        self._update()
 
     def release(self, reservation: Reservation) -> None:
-        """Note that a version was not loaded, or has left memory."""
+        """Release the memory of a version that failed to load or was closed."""
         self._reservations.discard(reservation)
-        self._report()
+        self._update()
         self.heap.trim_soon()
 
     def release_model(self, model: ServedModel) -> None:
-        """Note that no request uses a retired model any more."""
+        """Release the memory of a closed model."""
         for reservation in [it for it in self._reservations if it.model is model]:
             self.release(reservation)
 
-    def reconsider(self) -> None:
-        """Note that a model is no longer awaited."""
+    def notify_waiting(self) -> None:
+        """Let waiting reservations check again, since a model may have become evictable."""
         self._changed.set()
 
     def _evict_one_for(self, reservation: Reservation) -> bool:
-        """Evict the least recently used model, unless those that are evicted already suffice."""
-        staying = [other for other in self._reservations if not other.evicted]
-        size = sum(other.size for other in staying)
-        if self._fits(reservation.size + size, 1 + len(staying)):
+        """Evict the least recently used model, unless the evicted models already free enough.
+
+        Returns:
+            Whether a model was evicted.
+        """
+        active = [other for other in self._reservations if not other.evicted]
+        size = sum(other.size for other in active)
+        if self._fits(reservation.size + size, 1 + len(active)):
             return False
-        pinned = {model for other in (reservation, *staying) for model in other.pinned}
-        free = [other.cached for other in staying if _is_evictable(other, pinned)]
-        victim = min(filter(None, free), key=_last_use, default=None)
+        pinned = {model for other in (reservation, *active) for model in other.pinned}
+        evictable = [other.cached for other in active if _is_evictable(other, pinned)]
+        victim = min(filter(None, evictable), key=_last_use, default=None)
         if victim is None:
             return False
-        next(other for other in staying if other.cached is victim).evicted = True
+        next(other for other in active if other.cached is victim).evicted = True
         self._metrics.count_eviction()
         victim.evict()
         return True
 
     def _fits(self, size: int, models: int) -> bool:
-        fits = not self._mebibytes or size <= self._mebibytes * _MIB
-        return fits and (not self._most_models or models <= self._most_models)
+        fits = not self._max_mib or size <= self._max_mib * _MIB
+        return fits and (not self._max_models or models <= self._max_models)
 
     @property
     def _size(self) -> int:
         return sum(it.size for it in self._reservations)
 
-    def _report(self) -> None:
+    def _update(self) -> None:
         self._changed.set()
         self._metrics.set_memory_bytes(self._size)
 
@@ -171,7 +179,7 @@ class ModelCache:
 class Heap:
     """Returns freed memory to the operating system.
 
-    The C library keeps what was freed for later use, and returns the free pages only on demand.
+    The C library reuses freed memory, and returns free pages to the system only on demand.
     """
 
     def __init__(self) -> None:
@@ -179,12 +187,12 @@ class Heap:
         self._scheduled = False
 
     def trim(self) -> None:
-        """Return what is free now; takes milliseconds."""
+        """Return all free memory; takes milliseconds."""
         if self._trim is not None:
             self._trim(0)
 
     def trim_soon(self) -> None:
-        """Return it from a thread, once for all calls of a second; on the event loop only."""
+        """Return it in a thread, once for all calls of a second; to be called on the event loop."""
         if self._trim is not None and not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_later(_TRIM_SECONDS, self._trim_in_thread)
@@ -195,11 +203,11 @@ class Heap:
 
 
 def map_large_blocks() -> None:
-    """Make malloc map every block above 1 MiB by itself, so that freeing it returns it immediately.
+    """Make malloc map every block above 1 MiB separately, so that freeing one returns its memory.
 
-    By default glibc raises this threshold, up to 32 MiB, when large blocks are freed. Request
-    bodies of that size, growing at the same time, then leave gaps in the heap as large as
-    themselves: fifteen uploads of 50 MB took 425 MB instead of the 256 MB that they may use.
+    By default glibc raises this threshold to up to 32 MiB when large blocks are freed. Growing
+    request bodies then fragment the heap: fifteen concurrent uploads of 50 MB took 425 MB instead
+    of the 256 MB that they may use.
     """
     if sys.platform != "linux":
         return
@@ -214,7 +222,7 @@ def _is_evictable(reservation: Reservation, pinned: Collection[ServedModel]) -> 
 
 
 def _last_use(cached: CachedModel) -> tuple[bool, float]:
-    """Sort key for eviction."""
+    """Return the sort key for eviction."""
     return cached.model.in_use, cached.model.last_used
 
 
@@ -227,14 +235,14 @@ def _loaded_size(candidate: Candidate) -> int:
 
 
 def _weights_size(candidate: Candidate) -> int:
-    """The bytes of a bundle's graph; of all files of a bare model, which may keep weights there."""
+    """Return the bytes of a bundle's graph, or of all files of a bare model with its weights."""
     sizes = {name: size for name, size, *_ in candidate.fingerprint}
     is_bundle = MANIFEST in sizes or EXAMPLES in sizes
     return sizes.get(MODEL, 0) if is_bundle else sum(sizes.values())
 
 
 def _malloc_trim() -> Callable[[int], int] | None:
-    """The C library's function, if it has one; other libraries need none."""
+    """Return glibc's function; None for other C libraries, which do not need it."""
     if sys.platform != "linux":
         return None
     trim: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)

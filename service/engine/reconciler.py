@@ -1,7 +1,7 @@
-"""Brings the registry in line with the models folder: at the start, on calls, and while watching.
+"""Reconciles the registry with the models folder: at the start, on request, and periodically.
 
-Each model has its own `service.engine.lifecycle`, so that one that takes long or fails delays no
-other.
+Each model has its own `service.engine.lifecycle`, so that a model that loads slowly or fails delays
+no other.
 """
 
 import asyncio
@@ -22,10 +22,13 @@ _log = logging.getLogger(__name__)
 
 
 class Reconciler:
-    """The only writer of a registry.
+    """Keeps the registry in line with the models folder.
 
     Args:
-        unloaded: the models that calls have unloaded; workers share it.
+        settings: the service's options.
+        metrics: of this process.
+        registry: gets the models.
+        unloaded: the names of models that were unloaded on request; all workers share them.
     """
 
     def __init__(
@@ -41,8 +44,8 @@ class Reconciler:
         self._repository = Repository(settings.models)
         self._loader = VersionLoader(settings, metrics)
         self._lifecycles: dict[str, Lifecycle] = {}
-        # The folder that each lifecycle was last given, and whether the model is to serve.
-        self._seen: dict[str, tuple[ModelFolder, bool]] = {}
+        # The folder of each model at the latest sync, and whether the model should serve.
+        self._synced: dict[str, tuple[ModelFolder, bool]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._lock = asyncio.Lock()
         self._unloaded: MutableSet[str] = set() if unloaded is None else unloaded
@@ -55,35 +58,35 @@ class Reconciler:
             DeviceUnavailable: the requested device cannot be used.
             NoModels: there is no models folder.
         """
-        # Made anew, since locks belong to one event loop and the app may be started again.
+        # Created again, since locks belong to one event loop and the app may be restarted.
         self._loader = VersionLoader(self._settings, self._metrics)
         self._lock = asyncio.Lock()
         device = await asyncio.to_thread(choose_device, self._settings.device)
         self._registry.device = device
         self._loader.device = device.actual
         self._metrics.add_device(device.requested, device.actual)
-        facts: dict[str, str] = {"requested": device.requested, "actual": device.actual}
+        extra: dict[str, str] = {"requested": device.requested, "actual": device.actual}
         _log.info(
-            "device chosen", extra=facts | ({"reason": device.reason} if device.reason else {})
+            "device chosen", extra=extra | ({"reason": device.reason} if device.reason else {})
         )
         await self.refresh()
 
     async def watch(self) -> None:
-        """Scan the folder periodically; a folder that cannot be read changes nothing."""
+        """Scan the folder periodically; if it cannot be read, nothing changes."""
         logged = ""
         while True:
             await asyncio.sleep(self._settings.poll_seconds)
             reason = ""
             try:
                 await self._sync_changed()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next scan may succeed
+            except Exception as error:  # noqa: BLE001 - the next scan may succeed
                 reason = str(error)
             if reason and reason != logged:
                 _log.error("models folder cannot be read", extra={"reason": reason})
             logged = reason
 
     async def refresh(self) -> None:
-        """Load what is new or changed, unload what was removed, and wait for all of it.
+        """Load new and changed versions, unload removed ones, and wait until that is done.
 
         Raises:
             NoModels: there is no models folder.
@@ -92,25 +95,25 @@ class Reconciler:
         await asyncio.gather(*self._tasks)
 
     async def load_model(self, name: str) -> None:
-        """Load one model, or load it again.
+        """Load one model, or reload it.
 
         Raises:
             NotAllowed: the operator has not enabled this.
             ModelNotFound: the folder has no such model.
-            ModelUnservable: a version that is to serve fails its self-test or does not load; what
-                served before serves.
+            ModelUnservable: a selected version fails its self-test or does not load; the previous
+                version continues to serve.
         """
         self._require_control()
         self._unloaded.discard(name)
         await self.reload_model(name)
 
     async def reload_model(self, name: str) -> None:
-        """Load a model again, unless a call has unloaded it.
+        """Reload a model, unless it was unloaded on request.
 
         Raises:
             ModelNotFound: the folder has no such model.
-            ModelUnservable: a version that is to serve fails its self-test or does not load; what
-                served before serves.
+            ModelUnservable: a selected version fails its self-test or does not load; the previous
+                version continues to serve.
         """
         folder, serves = await self._scan_one(name)
         if not serves:
@@ -122,7 +125,7 @@ class Reconciler:
                 raise ModelUnservable(name, entry.version, entry.reason)
 
     async def unload_model(self, name: str) -> None:
-        """Unload a model until it is loaded again by a call.
+        """Unload a model until it is loaded on request.
 
         Raises:
             NotAllowed: the operator has not enabled this.
@@ -135,12 +138,12 @@ class Reconciler:
         await self._lifecycle(name).unload(folder)
 
     async def ensure_loaded(self, name: str, version: str | None) -> ServedModel:
-        """The model that serves a version or an alias, loaded first if it is lazy.
+        """Return the model that serves a version or an alias; load it first if it is lazy.
 
         Raises:
             NotFound: there is no such model, version or alias.
-            ModelNotReady: it does not serve; says why.
-            ModelUnservable: ONNX Runtime cannot serve it; says why.
+            ModelNotReady: it does not serve; with the reason.
+            ModelUnservable: ONNX Runtime cannot serve it; with the reason.
         """
         while True:
             entry = self._registry.entry(name, version, serving=True)
@@ -149,58 +152,58 @@ class Reconciler:
             await self._lifecycle(name).ensure_loaded(entry.version)
 
     async def model_info(self, name: str, version: str | None) -> ModelInfo:
-        """What is known of the version that serves; a lazy bare model is loaded for it.
+        """Return the metadata of the version that serves; load a lazy bare model for it.
 
         Raises:
             NotFound: there is no such model, version or alias.
-            ModelNotReady: it does not serve; says why.
-            ModelUnservable: ONNX Runtime cannot serve it; says why.
+            ModelNotReady: it does not serve; with the reason.
+            ModelUnservable: ONNX Runtime cannot serve it; with the reason.
         """
         info = self._registry.entry(name, version, serving=True).info
         return (await self.ensure_loaded(name, version)).info if info is None else info
 
     async def close(self) -> None:
-        """Let every model finish its requests, and remove them."""
+        """Finish all requests, and remove all models."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(lifecycle.close() for lifecycle in self._lifecycles.values()))
         self._lifecycles.clear()
-        self._seen.clear()
+        self._synced.clear()
         await self._loader.close()
 
     async def _sync_changed(self) -> None:
-        """Begin to sync every model whose folder has changed."""
+        """Start to sync every model whose folder has changed."""
         async with self._lock:
             folders = (await self._scan()).folders
             for name in set(self._unloaded).difference(folders):
                 self._unloaded.discard(name)
-            for name in self._seen.keys() - folders.keys():
-                del self._seen[name]
-                self._begin(self._lifecycle(name).remove())
+            for name in self._synced.keys() - folders.keys():
+                del self._synced[name]
+                self._start(self._lifecycle(name).remove())
             for name, folder in folders.items():
                 serves = name not in self._unloaded
-                if self._seen.get(name) != (folder, serves):
-                    self._seen[name] = (folder, serves)
+                if self._synced.get(name) != (folder, serves):
+                    self._synced[name] = (folder, serves)
                     lifecycle = self._lifecycle(name)
-                    self._begin(lifecycle.sync(folder) if serves else lifecycle.unload(folder))
+                    self._start(lifecycle.sync(folder) if serves else lifecycle.unload(folder))
 
     async def _scan_one(self, name: str) -> tuple[ModelFolder, bool]:
-        """One model's folder as it is now, and whether the model is to serve."""
+        """Return the current folder of one model, and whether the model should serve."""
         async with self._lock:
             folders = (await self._scan()).folders
             if name not in folders:
                 raise ModelNotFound(name, list(folders))
-            self._seen[name] = (folders[name], name not in self._unloaded)
-            return self._seen[name]
+            self._synced[name] = (folders[name], name not in self._unloaded)
+            return self._synced[name]
 
-    def _begin(self, change: Coroutine[None, None, object]) -> None:
+    def _start(self, change: Coroutine[None, None, object]) -> None:
         task = asyncio.create_task(_logged(change))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _scan(self) -> Scan:
-        """The content of the folder; each problem is logged once."""
+        """Return the content of the folder; log each problem once."""
         scan = await asyncio.to_thread(self._repository.scan)
         for problem in sorted(scan.problems - self._problems):
             _log.error("left out of the models folder", extra={"reason": problem})
@@ -218,14 +221,14 @@ class Reconciler:
     def _require_control(self) -> None:
         if self._settings.model_control == "none":
             raise NotAllowed(
-                "Models are not loaded and unloaded by calls here; the operator switches that on "
+                "Models cannot be loaded or unloaded on request here; the operator can enable this "
                 "with ONWARD_MODEL_CONTROL=explicit."
             )
 
 
 async def _logged(change: Coroutine[None, None, object]) -> None:
-    """Log an unexpected error of one model's change, so that it stops no other model's."""
+    """Log an unexpected error of one model's change, so that it does not affect other models."""
     try:
         await change
-    except Exception:  # noqa: BLE001 - whatever happens to one model, the others continue
-        _log.exception("model could not be brought in line")
+    except Exception:  # noqa: BLE001 - an error of one model must not affect the others
+        _log.exception("model could not be synced")

@@ -36,12 +36,17 @@ class State(StrEnum):
 class Entry:
     """One version in the registry.
 
-    ``model`` is set when it is in memory; a ``lazy`` version is loaded by its first request.
-    ``info`` is set for a version that serves, unless it is a bare model that was never loaded. A
-    READY version has a ``reason`` if its files have changed since it was loaded, and were rejected.
-    ``servable`` is false for a bare model whose graph ONNX Runtime rejects, whatever else changes.
-    ``superseded`` is a version that is not opened, because another serves instead. ``absent`` is
-    one that an alias or the policy names, without a folder.
+    Attributes:
+        state: a READY version serves, immediately or after it was loaded.
+        reason: why it does not serve. A READY version has one if its files have changed since it
+            was loaded, and the new files were rejected.
+        model: the version in memory.
+        lazy: whether its first request loads it.
+        info: the metadata of a version that serves; None for a bare model that was never loaded.
+        servable: False for a bare model whose graph ONNX Runtime rejects.
+        superseded: whether it is not opened because another version serves instead.
+        absent: whether an alias or the policy names it, but it has no folder.
+        fingerprint: of the files that were loaded or rejected.
     """
 
     name: str
@@ -58,17 +63,20 @@ class Entry:
 
     @property
     def serves(self) -> bool:
-        """Whether requests are served, immediately or after a load."""
+        """Whether it serves requests, immediately or after it was loaded."""
         return self.model is not None or self.lazy
 
 
 @dataclass(frozen=True)
 class PublishedVersions:
-    """What clients see of one model: its versions, newest first, and how requests are routed.
+    """The versions of one model as clients see them, and how requests are routed.
 
-    ``aliases`` has the version that each alias is set to, ``routes`` the one that serves it in the
-    meantime. ``split`` has each alias's share of the requests that name no version, ``shadow`` how
-    an alias is compared with the version that serves them.
+    Attributes:
+        entries: the versions, newest first.
+        routes: the version that serves each alias; None is the key of the default version.
+        aliases: the version that each alias is set to, whether or not it serves.
+        split: each alias's share of the requests that name no version.
+        shadow: how each shadow alias is compared with the version that serves.
     """
 
     entries: Sequence[Entry]
@@ -82,7 +90,7 @@ _NONE = PublishedVersions(())
 
 
 class Registry:
-    """The models of one app. Only the reconciler's lifecycles change it, on the event loop."""
+    """The models of one app. Only `Publisher` changes it, on the event loop."""
 
     def __init__(self, requested: str) -> None:
         self._published: dict[str, PublishedVersions] = {}
@@ -91,11 +99,11 @@ class Registry:
         self._routed: set[str] = set()
         self._shadows: dict[str, Sequence[tuple[ServedModel, Shadow]]] = {}
         self.revision = 0
-        """Increases with every change of what is published."""
+        """Increases with every change of the published versions."""
         self.device = DeviceChoice(requested, "cpu", "not chosen yet")
 
     def publish(self, name: str, published: PublishedVersions) -> None:
-        """Replace what clients see of a model; one without versions is removed."""
+        """Replace the published versions of a model; a model without versions is removed."""
         self.revision += 1
         for version in _routes(self._published.get(name, _NONE)):
             self._loaded.pop((name, version), None)
@@ -121,11 +129,11 @@ class Registry:
             self._shadows[name] = others
 
     def add_unloading(self, entry: Entry) -> None:
-        """List a version that finishes its last requests."""
+        """List a version that is finishing its last requests."""
         self._unloading[entry.name, entry.version] = entry
 
     def remove_unloading(self, entry: Entry) -> None:
-        """Stop listing it."""
+        """Remove it from the list."""
         if self._unloading.get((entry.name, entry.version)) is entry:
             del self._unloading[entry.name, entry.version]
 
@@ -136,36 +144,41 @@ class Registry:
 
     @property
     def names(self) -> list[str]:
-        """All models, ready or not, sorted."""
+        """The names of all models, ready or not, sorted."""
         unloading = {name for name, _ in self._unloading if name not in self._published}
         return sorted({*self._published, *unloading}) if unloading else list(self._published)
 
     @property
     def routed(self) -> AbstractSet[str]:
-        """Models whose requests without a version are split or mirrored."""
+        """The models whose requests without a version are split between aliases or mirrored."""
         return self._routed
 
     def find(self, name: str, version: str | None = None) -> ServedModel | None:
-        """The model in memory that serves a version, an alias, or requests that name neither.
+        """Return the model in memory that serves a request; None if there is none.
 
-        `entry` says why there is none. This is the only place where a request meets a version.
+        Every request finds its model here. `entry` gives the reason if there is none.
+
+        Args:
+            name: of the model.
+            version: or alias; None for the default version.
         """
         return self._loaded.get((name, version))
 
     def entry(self, name: str, version: str | None = None, *, serving: bool = False) -> Entry:
-        """The entry of a version or an alias; by default of what serves, or else of the newest.
+        """Return the entry of a version or an alias.
 
-        If no version serves an alias, it is the entry of the version that it is set to.
+        Without a version it is the entry of the one that serves, or else of the newest. If no
+        version serves an alias, it is the entry of the version that the alias is set to.
 
         Args:
             name: of the model.
             version: or alias.
-            serving: reject an entry that does not serve, in memory or lazily.
+            serving: reject an entry that does not serve.
 
         Raises:
             NotFound: there is no such model, version or alias.
-            ModelNotReady: it does not serve; says why.
-            ModelUnservable: ONNX Runtime cannot serve it; says why.
+            ModelNotReady: the version does not serve; with the reason.
+            ModelUnservable: ONNX Runtime cannot serve the version; with the reason.
         """
         published, entries = self.published(name), self.versions(name)
         number = published.routes.get(version, version)
@@ -187,7 +200,7 @@ class Registry:
         raise ModelNotReady(name, found.version, found.reason)
 
     def versions(self, name: str) -> Sequence[Entry]:
-        """The entries of a model, newest first, including those that finish their last requests.
+        """Return the entries of a model, newest first, including those that are unloading.
 
         Raises:
             ModelNotFound: there is no such model.
@@ -206,15 +219,15 @@ class Registry:
         return entries
 
     def published(self, name: str) -> PublishedVersions:
-        """What clients see of a model; no versions if there is no such model."""
+        """Return the published versions of a model; none if there is no such model."""
         return self._published.get(name, _NONE)
 
     def shadows(self, name: str) -> Sequence[tuple[ServedModel, Shadow]]:
-        """The versions that get copies of the requests that name no version."""
+        """Return the shadow versions, which get copies of the requests that name no version."""
         return self._shadows.get(name, ())
 
     def model_infos(self) -> Iterator[ModelInfo]:
-        """What is known of every version that serves."""
+        """Yield the metadata of every version that serves."""
         for published in self._published.values():
             yield from (it.info for it in published.entries if it.serves and it.info)
 
@@ -307,13 +320,13 @@ def build_published(
     folder: ModelFolder,
     known: Mapping[str, Entry],
 ) -> PublishedVersions:
-    """What clients see of a model once everything that is to serve is open.
+    """Return the published versions of a model when all selected versions are open.
 
     Args:
-        policy: the one in effect, which is the previous one if the folder's has a problem.
-        selection: what it selected.
+        policy: the effective policy; the previous one if the policy in the folder has a problem.
+        selection: the versions that the policy selects.
         folder: of the model.
-        known: the versions that were opened or rejected.
+        known: the entries of versions that were opened or rejected, by version.
     """
     candidates = folder.candidates or ()
     aliases = {alias: str(at.version) for alias, at in policy.aliases.items()}
@@ -333,8 +346,8 @@ def build_published(
     return PublishedVersions(entries, selection.routes, aliases, split, policy.shadow)
 
 
-def rejected(candidate: Candidate, reason: str, *, servable: bool = True) -> Entry:
-    """The entry of a version that cannot serve as it is on disk."""
+def rejected_entry(candidate: Candidate, reason: str, *, servable: bool = True) -> Entry:
+    """Return the entry of a version whose files cannot be served."""
     return Entry(
         candidate.name,
         candidate.version,
@@ -346,15 +359,17 @@ def rejected(candidate: Candidate, reason: str, *, servable: bool = True) -> Ent
 
 
 def newest_first(entries: Iterable[Entry]) -> list[Entry]:
-    """By version, the highest first; folders that only resemble versions come last."""
+    """Sort entries by version, highest first; invalid version numbers such as "01" come last."""
     return sorted(entries, key=lambda entry: (-_rank(entry.version), entry.version))
 
 
 def _rank(version: str) -> int:
+    """Return a version's number; -1 if it is not written like one."""
     return int(version) if str(int(version)) == version else -1
 
 
 def _superseded(candidate: Candidate, policy: Policy, selection: Selection) -> Entry:
+    """Return the entry of a version that the policy does not select."""
     if isinstance(policy.versions, tuple):
         listed = ", ".join(map(str, policy.versions))
         reason = f"its policy chooses {listed}"
@@ -366,7 +381,7 @@ def _superseded(candidate: Candidate, policy: Policy, selection: Selection) -> E
 def _absent(
     name: str, policy: Policy, aliases: Mapping[str, str], present: set[str]
 ) -> Iterable[Entry]:
-    """An entry for each version that an alias or the policy names, and that has no folder."""
+    """Yield an entry for each version without a folder that an alias or the policy names."""
     named = {version: f"alias {alias!r} is set to it" for alias, version in aliases.items()}
     if isinstance(policy.versions, tuple):
         named |= {str(version): "its policy chooses it" for version in policy.versions}
@@ -376,7 +391,7 @@ def _absent(
 
 
 def _with_fallbacks(entry: Entry, aliases: Mapping[str, str], selection: Selection) -> Entry:
-    """The entry; its reason names the versions that serve its aliases in the meantime."""
+    """Return the entry; its reason names the versions that serve its aliases in the meantime."""
     fallbacks = [
         f"version {selection.routes[alias]} serves alias {alias!r}"
         for alias, version in aliases.items()
@@ -386,7 +401,7 @@ def _with_fallbacks(entry: Entry, aliases: Mapping[str, str], selection: Selecti
 
 
 def _routes(published: PublishedVersions) -> Mapping[str | None, str]:
-    """The version that serves each thing that a request can name."""
+    """Return the version that serves each version or alias in a request."""
     return {entry.version: entry.version for entry in published.entries} | dict(published.routes)
 
 
@@ -397,4 +412,5 @@ def _hash_position(name: str, client: str) -> float:
 
 
 def _present(entries: Sequence[Entry]) -> list[str]:
+    """Return the versions that have a folder, oldest first."""
     return [entry.version for entry in reversed(entries) if not entry.absent]

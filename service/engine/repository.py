@@ -1,6 +1,6 @@
-"""The models folder on disk: which versions there are, before any is opened.
+"""The models folder on disk: the versions of each model, before any is opened.
 
-Triton's ``config.pbtxt`` is read too: class labels, the version policy and dynamic batching.
+Triton's ``config.pbtxt`` is read, too: class labels, the version policy and dynamic batching.
 """
 
 import logging
@@ -20,35 +20,35 @@ from service.bundle.store import (
     MANIFEST,
     MAX_SETTINGS_BYTES,
     MODEL,
+    display_name,
     path_inside,
     read_document,
     read_file,
     read_optional,
-    shown_name,
 )
 from service.bundle.tuning import TUNING
 from service.errors import CannotStart, NoModels
 
-# Name, size, times of modification and of change in nanoseconds, inode and mode of each file. They
-# are compared for equality only: equal means unchanged, even if a clock was set in the meantime.
-# A copy may keep the time of modification (cp -p, rsync -t), but not the time of change.
+# Name, size, times of modification and of change in nanoseconds, inode and mode of each file. Only
+# equal fingerprints mean unchanged files, so that setting the clock does not matter.
+# A copy may preserve the time of modification (cp -p, rsync -t), but not the time of change.
 Fingerprint = tuple[tuple[str, int, int, int, int, int], ...]
 
-# A version's folder holds some files, and weights perhaps in folders of it.
-_MOST_FILES = 10_000
-_MOST_LEVELS = 8
+# Limits of the scan of a version's folder, which may contain subfolders with weights.
+_MAX_FILES = 10_000
+_MAX_DEPTH = 8
 # In the root of an ext4 file system.
 _NOT_MODELS = {"lost+found"}
 
-# A bundle whose graph is copied first would otherwise be served as a bare model until the rest is.
-_INCOMPLETE = f"{MANIFEST} is missing, and a version before it has one"
+# Otherwise a bundle would be served as a bare model while its other files are still being copied.
+_INCOMPLETE = f"{MANIFEST} is missing, and an earlier version has one"
 
 CONFIG = "config.pbtxt"
-# The tokens of a text-format file; a comment is one too, and so is a string. A string without its
-# closing quote ends with its line, so that every byte is scanned once.
-_WORD = re.compile(r"""#[^\n]*+|"(?:\\.|[^"\\\n])*+"?|'(?:\\.|[^'\\\n])*+'?|[\w.+-]++|[][{}:,;]""")
-# A plain file name: labels are read from the model's own folder only.
-_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+# The tokens of a text-format file, including comments and strings. A string without a closing quote
+# ends with its line, so that every byte is scanned once.
+_TOKEN = re.compile(r"""#[^\n]*+|"(?:\\.|[^"\\\n])*+"?|'(?:\\.|[^'\\\n])*+'?|[\w.+-]++|[][{}:,;]""")
+# Labels are only read from the model's own folder.
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _MAX_LABELS_BYTES = 10_000_000
 _log = logging.getLogger(__name__)
 Labels = Mapping[str, Sequence[str]]
@@ -56,7 +56,7 @@ Labels = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A version on disk; one that is ``rejected`` says why it cannot be loaded."""
+    """A version on disk; ``rejected`` is the reason why it cannot be loaded, or empty."""
 
     name: str
     version: str
@@ -72,10 +72,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model's folder: its versions, newest first, and its policy.
+    """A model's folder.
 
-    Without a ``policy`` the ``problem`` says why it cannot be read, and without ``candidates`` why
-    the folder cannot.
+    Attributes:
+        name: of the model.
+        candidates: its versions, newest first; None if the folder cannot be read.
+        policy: None if it cannot be read.
+        problem: why the policy or the folder cannot be read.
     """
 
     name: str
@@ -86,7 +89,7 @@ class ModelFolder:
 
 @dataclass(frozen=True)
 class Scan:
-    """All model folders by name, sorted, and a message for each entry that cannot be one."""
+    """All model folders by name, sorted, and a message for each entry that cannot be used."""
 
     folders: Mapping[str, ModelFolder]
     problems: frozenset[str]
@@ -100,9 +103,9 @@ class Repository:
         self._policies: dict[str, tuple[Fingerprint, Policy | None, str]] = {}
 
     def scan(self) -> Scan:
-        """List every ``<name>/<version>``.
+        """Return every ``<name>/<version>``.
 
-        Hidden folders and files are ignored, and so is a folder without a numbered version.
+        Hidden entries, other files, and folders without a numbered version are ignored.
 
         Raises:
             NoModels: there is no such folder.
@@ -114,14 +117,14 @@ class Repository:
             path = self._folder / name
             if path.suffix == ".onnx" and _is_file(path):
                 problems.add(
-                    f"{shown_name(name)} is a file; a model is a folder: put it at "
-                    f"{shown_name(path.stem)}/1/{MODEL}"
+                    f"{display_name(name)} is a file; a model is a folder: put it at "
+                    f"{display_name(path.stem)}/1/{MODEL}"
                 )
             if _is_file(path):
                 continue
             if not re.fullmatch(NAME_PATTERN, name):
                 problems.add(
-                    f"{shown_name(name)} is no name for a model: letters, digits, '_', '.', '-'"
+                    f"{display_name(name)} is no name for a model: letters, digits, '_', '.', '-'"
                 )
                 continue
             folder = self._model_folder(path)
@@ -129,14 +132,14 @@ class Repository:
                 problems.add(f"{name}: {folder.problem}")
             if folder.candidates or folder.candidates is None:
                 folders[name] = folder
-        problems.update(_similar(folders))
+        problems.update(_similar_names(folders))
         self._policies = {name: self._policies[name] for name in folders if name in self._policies}
         return Scan(folders, frozenset(problems))
 
     def _names(self) -> Sequence[str]:
-        """The entries of the folder, sorted, without hidden ones and the file system's own."""
+        """Return the entries of the folder, sorted, without hidden and system ones."""
         try:
-            names = os.listdir(self._folder)  # noqa: PTH208 - names are all that is needed
+            names = os.listdir(self._folder)  # noqa: PTH208 - only the names are needed
         except (FileNotFoundError, NotADirectoryError):
             raise NoModels(self._folder) from None
         except OSError as error:
@@ -156,35 +159,37 @@ class Repository:
         return ModelFolder(path.name, candidates, policy, problem)
 
     def _policy(self, path: Path) -> tuple[Policy | None, str]:
-        """The model's policy, read again only where its files have changed."""
-        facts = _facts(POLICY, path / POLICY) + _facts(CONFIG, path / CONFIG)
-        known = self._policies.get(path.name)
-        if known is None or known[0] != facts:
-            known = self._policies[path.name] = (facts, *_read_policy(path))
-        return known[1:]
+        """Return the model's policy, or its problem; read again only if its files have changed."""
+        stats = _file_stats(POLICY, path / POLICY) + _file_stats(CONFIG, path / CONFIG)
+        cached = self._policies.get(path.name)
+        if cached is None or cached[0] != stats:
+            cached = self._policies[path.name] = (stats, *_read_policy(path))
+        return cached[1:]
 
 
-def _read_policy(home: Path) -> tuple[Policy | None, str]:
-    """The policy, or why it cannot be read; its default versions are those of ``config.pbtxt``."""
+def _read_policy(model_folder: Path) -> tuple[Policy | None, str]:
+    """Return the policy, or why it cannot be read; ``config.pbtxt`` gives its default versions."""
     try:
-        policy = read_document(Policy, home / POLICY) or Policy()
+        policy = read_document(Policy, model_folder / POLICY) or Policy()
     except BundleError as error:
         return None, str(error)
     if policy.versions is None:
-        policy = policy.model_copy(update={"versions": configured_versions(home)})
+        policy = policy.model_copy(update={"versions": configured_versions(model_folder)})
     return policy, ""
 
 
-def _candidates(home: Path) -> tuple[Candidate, ...]:
-    """The versions, newest first, followed by numbered entries that cannot be versions."""
+def _candidates(model_folder: Path) -> tuple[Candidate, ...]:
+    """Return the versions, newest first, followed by numbered entries that cannot be versions."""
     found: list[tuple[int, Candidate]] = []
-    with os.scandir(home) as children:
+    with os.scandir(model_folder) as children:
         for child in children:
             if child.name.isdecimal():
                 reason = _rejection(child)
-                facts = () if reason else fingerprint(child.path)
+                stats = () if reason else fingerprint(child.path)
                 rank = -1 if reason else int(child.name)
-                version = Candidate(home.name, child.name, home / child.name, facts, reason)
+                version = Candidate(
+                    model_folder.name, child.name, model_folder / child.name, stats, reason
+                )
                 found.append((rank, version))
     found.sort(key=lambda ranked: (-ranked[0], ranked[1].version))
     bundles = [number for number, candidate in found if _has_manifest(candidate)]
@@ -202,7 +207,7 @@ def _has_manifest(candidate: Candidate) -> bool:
 
 
 def _rejection(child: "os.DirEntry[str]") -> str:
-    """Why a numbered entry of a model's folder cannot be a version; empty if it can."""
+    """Return why a numbered entry of a model's folder cannot be a version; empty if it can."""
     number = int(child.name)
     if str(number) != child.name or number == 0:
         return "its folder's name is not a number as versions are written: 1, 2, 3"
@@ -220,36 +225,34 @@ def _rejection(child: "os.DirEntry[str]") -> str:
 
 
 def fingerprint(folder: str | Path) -> Fingerprint:
-    """Changes when a file is added, removed or written; unreadable files count as empty.
+    """Return the fingerprint of a version; it changes with any file that affects the model.
 
-    It includes the files beside the versions that say how they run.
+    It includes the model's ``tuning.json`` and ``config.pbtxt``. Unreadable files count as empty.
     """
-    home = Path(folder).parent
-    siblings = [(f"../{name}", home / name) for name in (TUNING, CONFIG)]
-    facts = [
-        fact for name, path in siblings if os.path.lexists(path) for fact in _facts(name, path)
+    model_folder = Path(folder).parent
+    siblings = [(f"../{name}", model_folder / name) for name in (TUNING, CONFIG)]
+    stats = [
+        one for name, path in siblings if os.path.lexists(path) for one in _file_stats(name, path)
     ]
-    files = islice(_files(folder, "", _MOST_LEVELS), _MOST_FILES)
-    facts += [fact for name, file in files for fact in _facts(name, file)]
-    return tuple(sorted(facts))
+    files = islice(_files(folder, "", _MAX_DEPTH), _MAX_FILES)
+    stats += [one for name, file in files for one in _file_stats(name, file)]
+    return tuple(sorted(stats))
 
 
-def _files(
-    folder: str | Path, prefix: str, levels: int
-) -> "Iterator[tuple[str, os.DirEntry[str]]]":
-    """The entries of a folder and of its subfolders; links to folders are not followed."""
+def _files(folder: str | Path, prefix: str, depth: int) -> "Iterator[tuple[str, os.DirEntry[str]]]":
+    """Yield the entries of a folder and of its subfolders; links to folders are not followed."""
     try:
         with os.scandir(folder) as files:
             for file in files:
                 name = prefix + file.name
                 yield name, file
-                if levels and file.is_dir(follow_symlinks=False):
-                    yield from _files(file.path, f"{name}/", levels - 1)
+                if depth and file.is_dir(follow_symlinks=False):
+                    yield from _files(file.path, f"{name}/", depth - 1)
     except OSError:
-        return  # opening the version says why
+        return  # opening the version reports why
 
 
-def _facts(name: str, file: "Path | os.DirEntry[str]") -> Fingerprint:
+def _file_stats(name: str, file: "Path | os.DirEntry[str]") -> Fingerprint:
     try:
         status = file.stat()
     except OSError:
@@ -259,17 +262,17 @@ def _facts(name: str, file: "Path | os.DirEntry[str]") -> Fingerprint:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether this is a regular file that can be read."""
+    """Return whether this is a regular file."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:
         return False
 
 
-def _similar(names: Mapping[str, ModelFolder]) -> set[str]:
-    """A message for names that differ only by case: both serve, and a client may mix them up."""
+def _similar_names(folders: Mapping[str, ModelFolder]) -> set[str]:
+    """Return a message for names that differ only by case, which clients may confuse."""
     by_folded: dict[str, list[str]] = {}
-    for name in names:
+    for name in folders:
         by_folded.setdefault(name.casefold(), []).append(name)
     return {
         f"{' and '.join(similar)} differ only by case, which other machines cannot tell apart; "
@@ -279,76 +282,76 @@ def _similar(names: Mapping[str, ModelFolder]) -> set[str]:
     }
 
 
-def configured_labels(home: Path) -> Labels:
-    """The class labels of each output for which ``config.pbtxt`` names a file with one a line.
+def configured_labels(model_folder: Path) -> Labels:
+    """Return the class labels by output name, from the label files that ``config.pbtxt`` names.
 
-    The names and shapes in that file are not needed, since the graph has them.
+    A label file has one class label per line. Names and shapes of tensors come from the graph.
     """
     labels = {}
     try:
-        for output, file in _label_files(_config(home)):
-            content = read_file(path_inside(home, file), _MAX_LABELS_BYTES)
+        for output, file in _label_files(_config(model_folder)):
+            content = read_file(path_inside(model_folder, file), _MAX_LABELS_BYTES)
             labels[output] = tuple(content.decode().splitlines())
     except (BundleError, UnicodeDecodeError) as error:
-        _warn("labels cannot be read", home, error)
+        _warn("labels cannot be read", model_folder, error)
     return labels
 
 
-def configured_versions(home: Path) -> VersionChoice | None:
-    """Which versions serve by ``config.pbtxt``, or None if it does not say.
+def configured_versions(model_folder: Path) -> VersionChoice | None:
+    """Return the version policy of ``config.pbtxt``, or None if it has none.
 
-    It was written for another server, so an error in it is no reason to reject a model.
+    The file was written for another server, so a model with an invalid one is still served.
     """
     try:
-        words = _block(_config(home), "version_policy")
-        if "specific" in words:
-            return tuple(int(word) for word in words if word.isdecimal()) or None
-        if "latest" in words:
-            counts = [int(word) for word in words if word.isdecimal()]
+        tokens = _block(_config(model_folder), "version_policy")
+        if "specific" in tokens:
+            return tuple(int(word) for word in tokens if word.isdecimal()) or None
+        if "latest" in tokens:
+            counts = [int(word) for word in tokens if word.isdecimal()]
             return Latest(latest=counts[0] if counts else 1)
-    except (BundleError, ValueError) as error:  # of which the decoder's and pydantic's are two
-        _warn("versions cannot be read", home, error)
+    except (BundleError, ValueError) as error:  # includes UnicodeDecodeError and ValidationError
+        _warn("versions cannot be read", model_folder, error)
         return None
-    return "all" if "all" in words else None
+    return "all" if "all" in tokens else None
 
 
-def configured_batching(home: Path) -> int | None:
-    """How many rows of several requests may share a run by ``config.pbtxt``.
+def configured_batching(model_folder: Path) -> int | None:
+    """Return how many rows of several requests may share a run according to ``config.pbtxt``.
 
     Returns:
-        Its ``max_batch_size`` if that is above 1; 0, which leaves the number to the service, if it
-        has only ``dynamic_batching``; None if it has neither.
+        ``max_batch_size`` if it is above 1; 0, for the service's default, if there is only
+        ``dynamic_batching``; None if there is neither.
     """
     try:
-        fields = list(_top_level(_config(home)))
+        fields = list(_top_level(_config(model_folder)))
         sizes = [value for name, value in fields if name == "max_batch_size"]
         if sizes and sizes[-1].isdecimal() and int(sizes[-1]) > 1:
             return int(sizes[-1])
     except (BundleError, ValueError) as error:
-        _warn("batching cannot be read", home, error)
+        _warn("batching cannot be read", model_folder, error)
         return None
     return 0 if any(name == "dynamic_batching" for name, _ in fields) else None
 
 
-def _config(home: Path) -> str:
-    """The text of ``config.pbtxt``; empty if there is none."""
-    content = read_optional(home / CONFIG, MAX_SETTINGS_BYTES)
+def _config(model_folder: Path) -> str:
+    """Return the text of ``config.pbtxt``; empty if there is none."""
+    content = read_optional(model_folder / CONFIG, MAX_SETTINGS_BYTES)
     return "" if content is None else content.decode()
 
 
-def _warn(what: str, home: Path, error: Exception) -> None:
-    _log.warning(what, extra={"model": home.name, "reason": str(error)})
+def _warn(message: str, model_folder: Path, error: Exception) -> None:
+    _log.warning(message, extra={"model": model_folder.name, "reason": str(error)})
 
 
-def _words(config: str) -> Iterator[str]:
-    return (word for word in _WORD.findall(config) if not word.startswith("#"))
+def _tokens(config: str) -> Iterator[str]:
+    return (word for word in _TOKEN.findall(config) if not word.startswith("#"))
 
 
 def _top_level(config: str) -> Iterator[tuple[str, str]]:
-    """Each field outside of braces: its name, and the first word of its value."""
+    """Yield the name and the first token of the value of each field outside of braces."""
     depth = 0
     name = ""
-    for word in _words(config):
+    for word in _tokens(config):
         if word in "{[":
             if not depth and name:
                 yield name, word
@@ -362,13 +365,13 @@ def _top_level(config: str) -> Iterator[tuple[str, str]]:
 
 
 def _block(config: str, name: str) -> Sequence[str]:
-    """The words within the braces of a field; none if it is absent."""
-    words = list(_words(config))
-    if name not in words:
+    """Return the tokens within the braces of a field; none if it is absent."""
+    tokens = list(_tokens(config))
+    if name not in tokens:
         return ()
     depth = 0
     within = []
-    for word in words[words.index(name) + 1 :]:
+    for word in tokens[tokens.index(name) + 1 :]:
         depth += (word == "{") - (word == "}")
         if depth == 0 and word == "}":
             break
@@ -377,30 +380,33 @@ def _block(config: str, name: str) -> Sequence[str]:
 
 
 def _label_files(config: str) -> Iterator[tuple[str, str]]:
-    """The name of each output that has class labels, and that of their file."""
+    """Yield the name of each output that has class labels, and the name of their file."""
     for output in _outputs(config):
         name, file = output.get("name", ""), output.get("label_filename", "")
-        if name and _PLAIN.fullmatch(file):
+        if name and _FILE_NAME.fullmatch(file):
             yield name, file
 
 
 def _outputs(config: str) -> Iterator[Mapping[str, str]]:
-    """The strings of each ``output { … }``, also in a list of them."""
-    within: list[str] = []  # the names of the braces and brackets that are open
-    others = 0  # how many of them are not "output"
+    """Yield the strings of each ``output { … }``, also in a list of them."""
+    open_blocks: list[str] = []  # the field names of the open braces and brackets
+    others = 0  # the number of open blocks that are not "output"
     strings: dict[str, str] = {}
     key = ""
-    for word in _WORD.findall(config):
-        of_output = bool(within) and not others
+    for word in _TOKEN.findall(config):
+        is_in_output = bool(open_blocks) and not others
         if word in "{[":
-            within.append(key or (within[-1] if within else ""))
-            others += within[-1] != "output"
+            open_blocks.append(key or (open_blocks[-1] if open_blocks else ""))
+            others += open_blocks[-1] != "output"
         elif word in "}]":
-            if word == "}" and of_output:
+            if word == "}" and is_in_output:
                 yield strings
                 strings = {}
-            others -= bool(within) and within[-1] != "output"
-            del within[-1:]
-        elif word[0] in "\"'" and key and of_output:
+            others -= bool(open_blocks) and open_blocks[-1] != "output"
+            del open_blocks[-1:]
+        elif word[0] in "\"'" and key and is_in_output:
             strings[key] = word[1:-1]
-        key = word if word[0].isalpha() else key * (word == ":")
+        if word[0].isalpha():
+            key = word
+        elif word != ":":
+            key = ""

@@ -1,7 +1,7 @@
-"""New versions are loaded in a separate process first, so that one that crashes it harms nobody.
+"""Loads new versions in a separate process first, in case one crashes the process.
 
-That process detects only crashes and loads that never end; everything else the service finds out
-for itself when it loads the version afterwards.
+The sandbox detects only crashes and loads that never end. Any other problem is found when the
+service itself loads the version afterwards.
 """
 
 import contextlib
@@ -17,18 +17,18 @@ from service.engine.repository import Candidate, Fingerprint
 from service.errors import LoadFailed
 
 LOAD_TIMEOUT_SECONDS = 300.0
-"""A load that takes longer is taken for one that never ends."""
+"""A load that takes longer is regarded as endless."""
 
 _IDLE_SECONDS = 10.0
 _ROOT = Path(__file__).parents[2]
 
 
 class LoadSandbox:
-    """The process, started for the first version to check and ended when it is idle.
+    """A process that loads versions; it starts with the first and ends when it is idle.
 
     Args:
-        threads: of one run, as in the service.
-        timeout_seconds: after which a load is taken for one that never ends.
+        threads: intra-op threads of one run, as in the service.
+        timeout_seconds: a load that takes longer is regarded as endless.
     """
 
     def __init__(self, threads: int, timeout_seconds: float = LOAD_TIMEOUT_SECONDS) -> None:
@@ -40,16 +40,16 @@ class LoadSandbox:
         self._passed: dict[tuple[str, str], Fingerprint] = {}
 
     def check(self, candidate: Candidate, device: str) -> None:
-        """Load a version there, unless it has passed with the same files; blocks.
+        """Load a version in the process, unless it has passed with the same files; blocks.
 
         Raises:
-            LoadFailed: the process ended, or had to be killed.
+            LoadFailed: the process crashed, or the load did not end.
         """
         key = candidate.name, candidate.version
         with self._lock:
             if self._passed.get(key) == candidate.fingerprint:
                 return
-            process = self._started()
+            process = self._ensure_started()
             timeout = threading.Timer(self._timeout_seconds, process.kill)
             timeout.daemon = True
             timeout.start()
@@ -63,13 +63,13 @@ class LoadSandbox:
             self._end_when_idle()
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
+        """End the process immediately."""
         if (process := self._process) is not None:
             process.kill()
         with self._lock:
             self._end()
 
-    def _started(self) -> "subprocess.Popen[bytes]":
+    def _ensure_started(self) -> "subprocess.Popen[bytes]":
         if self._idle is not None:
             self._idle.cancel()
         if self._process is None or self._process.poll() is not None:
@@ -81,7 +81,7 @@ class LoadSandbox:
                 stderr=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
             )
-            _responds(self._process)  # once it runs; its start must not count for the model's time
+            _wait_for_reply(self._process)  # the start must not count as time of the load
         return self._process
 
     def _end_when_idle(self) -> None:
@@ -97,15 +97,15 @@ class LoadSandbox:
 
     def _exit_reason(self, code: int, *, timed_out: bool) -> str:
         if timed_out:
-            return f"it is not loaded after {self._timeout_seconds:g} s, tried in its own process"
+            return f"it is not loaded after {self._timeout_seconds:g} s in its own process"
         killed = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return f"loading it ends the process that tries ({killed})"
+        return f"loading it crashes the process ({killed})"
 
 
 def _load(
     process: "subprocess.Popen[bytes]", candidate: Candidate, device: str, threads: int
 ) -> bool:
-    """Whether the process is still there after the load."""
+    """Load a version in the process; return whether the process still runs afterwards."""
     request = [candidate.name, candidate.version, str(candidate.folder), device, threads]
     if process.stdin is None:
         return False
@@ -114,9 +114,9 @@ def _load(
         process.stdin.flush()
     except OSError:
         return False
-    return _responds(process)
+    return _wait_for_reply(process)
 
 
-def _responds(process: "subprocess.Popen[bytes]") -> bool:
-    """Whether the process writes a line before it ends."""
+def _wait_for_reply(process: "subprocess.Popen[bytes]") -> bool:
+    """Wait for a line from the process; return False if it ends instead."""
     return process.stdout is not None and bool(process.stdout.readline())

@@ -1,8 +1,8 @@
 """``python -m service.engine.sandbox_main``: the process of `service.engine.sandbox`.
 
-It writes an empty line when it has started. Then each line of JSON on standard input names a
-version to load, and another empty line follows when the load has ended, however. The end of the
-input ends the process at once: the service has stopped, or was killed.
+It writes an empty line when it has started. Each line of JSON on standard input then names a
+version to load, and an empty line follows when the load has ended, successfully or not. The process
+exits at the end of the input, because the service has stopped.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from service.observability.metrics import Metrics
 
 
 def main() -> None:
-    """Load one version after the other until the input ends."""
+    """Load versions one by one until the input ends."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # ONNX Runtime may print
     _prefer_for_oom()
@@ -36,14 +36,14 @@ def main() -> None:
 
 
 def _read(lines: "queue.SimpleQueue[str]") -> None:
-    """Pass lines of the input on, and end the process with the last one."""
+    """Forward the lines of the input, and exit at its end."""
     for line in sys.stdin:
         lines.put(line)
     os._exit(0)
 
 
 def _prefer_for_oom() -> None:
-    """Make the kernel end this process rather than the service when memory is short."""
+    """Make the kernel kill this process instead of the service if memory runs out."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 

@@ -1,4 +1,4 @@
-"""The self-test of a bundle: its graph computes here what was trained; and how long a row takes."""
+"""The self-test of a bundle: its graph reproduces the outputs of training. Also times one row."""
 
 import math
 import threading
@@ -35,41 +35,41 @@ _CHECK_SECONDS = 0.1
 
 
 class RunLimit:
-    """A context manager that watches the runs of one thread from another.
+    """A context manager that terminates runs which exceed their time limit.
 
-    One thread for all runs: starting a timer for each would take longer than most of them.
+    One thread watches all runs, because starting a timer for each would take longer than most runs.
     """
 
     def __init__(self) -> None:
-        self.exceeded = False
+        self.is_exceeded = False
         """Whether a run was terminated."""
         self._control: Any = new_control()
         self._deadline: float | None = None
-        self._done = threading.Event()
+        self._stop = threading.Event()
 
     def __enter__(self) -> Self:
-        """Start the watching thread."""
+        """Start the thread."""
         threading.Thread(target=self._watch, name="run limit", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the watching thread."""
-        self._done.set()
+        """Stop the thread."""
+        self._stop.set()
 
-    def start(self, seconds: float) -> Any:  # noqa: ANN401 - the runtime has no types
-        """Begin a run; returns the control to run it with."""
+    def start(self, seconds: float) -> Any:  # noqa: ANN401 - ONNX Runtime has no types
+        """Start the time of a run; return the control to run it with."""
         self._deadline = monotonic() + seconds
         return self._control
 
     def stop(self) -> None:
-        """End the run."""
+        """Stop the time of the run."""
         self._deadline = None
 
     def _watch(self) -> None:
-        while not self._done.wait(_CHECK_SECONDS):
+        while not self._stop.wait(_CHECK_SECONDS):
             deadline = self._deadline
             if deadline is not None and monotonic() > deadline:
-                self.exceeded = True
+                self.is_exceeded = True
                 terminate(self._control)
                 return
 
@@ -80,14 +80,14 @@ def run_self_test(session: Session, bundle: Bundle, deadline_seconds: float) -> 
     Args:
         session: the graph.
         bundle: its manifest and examples.
-        deadline_seconds: limit of a run of one row; no client would wait longer.
+        deadline_seconds: limit of a run of one row, since no client waits longer.
 
     Returns:
-        Whether each row gave the same bits both ways.
+        Whether each row gave the same bits alone and in the batch.
 
     Raises:
-        LoadFailed: the graph does not match the manifest, fails, exceeds the limit, or gives other
-            outputs.
+        LoadFailed: the graph does not match the manifest, fails, exceeds the limit, or returns
+            other outputs.
     """
     _check_signature(session, bundle.manifest)
     examples = bundle.examples
@@ -99,17 +99,17 @@ def run_self_test(session: Session, bundle: Bundle, deadline_seconds: float) -> 
             one = slice(row, row + 1)
             outputs.append(_run(session, rows[one], limit, deadline_seconds))
             _compare(outputs[row], expected[one], examples, one)
-        together = _run(session, rows, limit, deadline_seconds * len(rows))
-    _compare(together, expected, examples, slice(None))
+        batch = _run(session, rows, limit, deadline_seconds * len(rows))
+    _compare(batch, expected, examples, slice(None))
     return all(
-        output.tobytes() == together[row : row + 1].tobytes() for row, output in enumerate(outputs)
+        output.tobytes() == batch[row : row + 1].tobytes() for row, output in enumerate(outputs)
     )
 
 
 def measure_row(session: Session, rows: Array, runs: int = _TIMED_RUNS) -> float:
-    """The shortest of so many runs of one row, in seconds.
+    """Return the duration of the shortest of several runs of one row, in seconds.
 
-    The shortest, since other requests are served at the same time.
+    The other runs may be slower because requests are served at the same time.
     """
     row = rows[:1]
     least = math.inf
@@ -121,7 +121,7 @@ def measure_row(session: Session, rows: Array, runs: int = _TIMED_RUNS) -> float
 
 
 def as_rows(tensor: Tensor) -> Array:
-    """An example's tensor as an array; missing values are NaN."""
+    """Return a tensor of the examples as an array; missing values are NaN."""
     values = [math.nan if value is None else value for value in tensor.data]
     return np.array(values, DTYPES[tensor.datatype]).reshape(tensor.shape)
 
@@ -131,20 +131,20 @@ def _check_signature(session: Session, manifest: Manifest) -> None:
         ("input", session.inputs, input_spec(manifest)),
         ("output", session.outputs, output_spec(manifest)),
     )
-    for role, found, wanted in declared:
-        if found != (wanted,):
-            got = ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in found)
+    for role, actual, expected in declared:
+        if actual != (expected,):
+            specs = ", ".join(f"{spec.name} {spec.datatype} {list(spec.shape)}" for spec in actual)
             raise LoadFailed(
-                f"{MODEL} does not fit {MANIFEST}: its {role} is {got or 'absent'}, not "
-                f"{wanted.name} {wanted.datatype} {list(wanted.shape)}"
+                f"{MODEL} does not fit {MANIFEST}: its {role} is {specs or 'absent'}, not "
+                f"{expected.name} {expected.datatype} {list(expected.shape)}"
             )
 
 
 def _run(session: Session, rows: Array, limit: RunLimit, seconds: float) -> Array:
     try:
         (output,) = session.run((rows,), limit.start(seconds))
-    except Exception as error:  # ONNX Runtime's errors share no narrower base
-        if limit.exceeded:
+    except Exception as error:  # ONNX Runtime's errors share no narrower base class
+        if limit.is_exceeded:
             raise LoadFailed(
                 f"self-test failed: a run of {len(rows)} example rows takes longer than "
                 f"{seconds:g} s, and clients wait no longer than ONWARD_DEADLINE_SECONDS for a row"
@@ -157,37 +157,38 @@ def _run(session: Session, rows: Array, limit: RunLimit, seconds: float) -> Arra
 
 
 def _compare(
-    got: Array,
+    actual: Array,
     expected: Array,
     examples: Examples,
     rows: slice,
 ) -> None:
     """Reject outputs that deviate by more than the bundle's tolerance."""
     tolerance = examples.tolerance
-    if got.shape != expected.shape:
-        raise LoadFailed(f"self-test failed: output is {got.shape}, not {expected.shape}")
-    close = np.isclose(got, expected, rtol=tolerance.relative, atol=tolerance.absolute)
+    if actual.shape != expected.shape:
+        raise LoadFailed(f"self-test failed: output is {actual.shape}, not {expected.shape}")
+    close = np.isclose(actual, expected, rtol=tolerance.relative, atol=tolerance.absolute)
     if not close.all():
         row, column = map(int, np.argwhere(~close)[0])
         raise LoadFailed(
             f"self-test failed: example {(rows.start or 0) + row}, column {column} gives "
-            f"{got[row, column]:.6g}, {EXAMPLES} says {expected[row, column]:.6g}"
+            f"{actual[row, column]:.6g}, {EXAMPLES} says {expected[row, column]:.6g}"
         )
 
 
 def input_spec(manifest: Manifest) -> TensorSpec:
-    """The input of a bundle's graph."""
-    taken = manifest.input
-    return TensorSpec(input_name(taken), input_datatype(taken), (-1, *input_shape(taken)))
+    """Return the input of a bundle's graph."""
+    declared = manifest.input
+    shape = (-1, *input_shape(declared))
+    return TensorSpec(input_name(declared), input_datatype(declared), shape)
 
 
 def output_spec(manifest: Manifest) -> TensorSpec:
-    """The output of a bundle's graph."""
+    """Return the output of a bundle's graph."""
     output = manifest.output
     return TensorSpec(output_name(output), "FP32", (-1, output_width(output)))
 
 
 def labels_of(manifest: Manifest) -> Labels:
-    """The class labels of a bundle, by output."""
+    """Return the class labels of a bundle by output name."""
     output = manifest.output
     return {output_name(output): output.labels} if isinstance(output, ClassesOutput) else {}

@@ -100,7 +100,7 @@ class _Fit(NamedTuple):
 
     @property
     def factors(self) -> tuple[float, float]:
-        """How many pixels of the image make one, by width and height."""
+        """Pixels of the image for each pixel of the result, by width and height."""
         left, top, right, bottom = self.box
         return (right - left) / self.size[0], (bottom - top) / self.size[1]
 

@@ -178,7 +178,7 @@ class FastPath(ServerContext):
 
 
 class FastPathProtocol(LimitedProtocol):
-    """One connection."""
+    """The protocol of one connection, with the fast path."""
 
     def __init__(
         self,

@@ -64,7 +64,7 @@ class ServerContext:
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection.
+    """The protocol of one connection.
 
     Args:
         context: shared by the connections of the app.
@@ -81,23 +81,28 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._context = context
         self._settings = context.connections.settings
+        # Input that waits for a response, from an offset in its first piece.
         self._buffered: deque[bytes] = deque()
         self._buffered_start = 0
-        self._response_due = False
-        self._consuming = False
+        self._is_consuming = False
+        self._ignores_input = False
+        self._at_eof = False
+        # The request that is being parsed. `_body_left` is None for a chunked body.
+        self._had_request = False
         self._in_head = False
         self._in_body = False
-        self._upgrade = False
-        self._ignores_input = False
-        self._is_shutting_down = False
-        self._at_eof = False
-        self._had_request = False
+        self._is_upgrade = False
         self._body_left: int | None = 0
-        self._progressed = self._has_body_progress = False
-        self._unframed_bytes = 0
         self._head_bytes = 0
+        # Whether the last input had a complete head or a part of a body; the bytes since then.
+        self._has_progress = self._has_body_progress = False
+        self._unframed_bytes = 0
         self._error: OnwardError | None = None
+        # The responses: one that the fast path owes, and an error to send after those that are due.
+        self._response_due = False
         self._rejection: OnwardError | None = None
+        self._is_shutting_down = False
+        # Times of the event loop. `_write_mark` is the size of the unread output, and since when.
         self._closing_since: float | None = None
         self._request_since = self._idle_since = self.loop.time()
         self._write_mark = (0, self._idle_since)
@@ -165,7 +170,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _consume(self, data: bytes, start: int = 0) -> None:
         """Process input from a position until a response is due, and buffer the rest."""
         requests = 0
-        self._consuming = True
+        self._is_consuming = True
         while start < len(data) and not self._ignores_input:
             if self._in_body:
                 start += self._feed(data, start)
@@ -179,7 +184,7 @@ class LimitedProtocol(HttpToolsProtocol):
             else:
                 self.loop.call_soon(self._continue)
                 break
-        self._consuming = False
+        self._is_consuming = False
         if start < len(data) and not self._ignores_input:
             # Not a slice: copying the rest after each of many requests would take quadratic time.
             self._buffered.appendleft(data)
@@ -220,7 +225,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _continue(self) -> None:
         """Process the buffered input, if that is possible now."""
-        if self._consuming or self._raw.is_closing() or self._is_response_due():
+        if self._is_consuming or self._raw.is_closing() or self._is_response_due():
             return
         if self._rejection is not None:
             self._send_rejection(self._rejection)
@@ -239,7 +244,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _feed(self, data: bytes, start: int) -> int:
         """Pass a piece of input to uvicorn's parser; return how many bytes were consumed."""
         end = self._piece_end(data, start)
-        self._progressed = False
+        self._has_progress = False
         try:
             self.parser.feed_data(data[start:end])
         except httptools.HttpParserUpgrade as upgrade:
@@ -248,7 +253,7 @@ class LimitedProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._reject(self._error or InvalidRequest(f"The input is not HTTP/1.1: {error}."))
             return end - start
-        if self._has_partial_request() and not self._progressed:
+        if self._has_partial_request() and not self._has_progress:
             self._unframed_bytes += end - start
             if self._unframed_bytes > self._settings.max_head_bytes:
                 self._reject(HeadTooLarge(self._settings.max_head_bytes))
@@ -271,7 +276,7 @@ class LimitedProtocol(HttpToolsProtocol):
         A server may ignore the header (RFC 9110, section 7.8), but with it the parser reads no
         body.
         """
-        self._upgrade = False
+        self._is_upgrade = False
         method = self.parser.get_method()
         if method == b"CONNECT":
             self._reject(NotImplementedHere("The method CONNECT"))
@@ -320,9 +325,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Start the request, unless its head is invalid."""
-        self._progressed = True
+        self._has_progress = True
         if self.parser.should_upgrade():
-            self._upgrade = True
+            self._is_upgrade = True
             return
         self._in_head = False
         try:
@@ -340,14 +345,14 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Append to the body."""
-        self._progressed = self._has_body_progress = True
+        self._has_progress = self._has_body_progress = True
         if self._body_left is not None:
             self._body_left -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Complete the request; ignore further input if the connection closes after it."""
-        if self._upgrade:
+        if self._is_upgrade:
             return
         self._in_body = False
         self.scope[BODY_ARRIVED] = True  # type: ignore[literal-required] # see STATUS_SENT
@@ -427,7 +432,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     @property
     def is_closing(self) -> bool:
-        """Whether no more can be written."""
+        """Whether nothing more can be written."""
         return self._closing_since is not None or self._raw.is_closing()
 
     def _linger(self) -> None:

@@ -54,8 +54,8 @@ class ExitTimer:
         os._exit(1)
 
 
-class Signals:
-    """Signal handlers that run before the server's own, which close the port.
+class SignalHandlers:
+    """Handlers that run before the server's own, which close the port.
 
     Args:
         readiness: turned false by a shutdown.

@@ -90,7 +90,7 @@ def stop_queueing(listening: socket.socket) -> None:
     listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program_header)
 
 
-def has_queued(listening: Iterable[socket.socket]) -> bool:
+def has_queued_connections(listening: Iterable[socket.socket]) -> bool:
     """Return whether the queue of one of the sockets has a connection."""
     poll = select.poll()
     for each in listening:
@@ -136,7 +136,7 @@ class Server(uvicorn.Server):
         for listening in sockets or ():
             stop_queueing(listening)
         for turn in range(_MAX_SHUTDOWN_TURNS):
-            if turn >= _MIN_SHUTDOWN_TURNS and not has_queued(sockets or ()):
+            if turn >= _MIN_SHUTDOWN_TURNS and not has_queued_connections(sockets or ()):
                 break
             await asyncio.sleep(_SHUTDOWN_TURN_SECONDS)
         await super().shutdown(sockets)

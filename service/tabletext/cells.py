@@ -52,9 +52,9 @@ _UNGROUPED = re.compile(r"[+-]?\d{4,}+(?:[.,]\d++)?")
 
 @dataclass(frozen=True)
 class Numerals:
-    """The marks that numbers are written with.
+    """The decimal and the thousands mark of numbers.
 
-    ``thousands`` may separate groups of three digits; empty where nothing does.
+    ``thousands`` may separate groups of three digits; an empty one is no mark.
     """
 
     decimal: Decimal = "."
@@ -65,9 +65,9 @@ POINT = Numerals()
 
 
 class MixedDecimals(ValueError):
-    """A table writes decimals with a comma and with a point.
+    """A table has decimals with a comma and with a point.
 
-    ``cells`` are one of each, with their lines.
+    ``cells`` are an example of each, with their lines.
     """
 
     def __init__(self, cells: tuple[tuple[int, str], ...]) -> None:
@@ -76,7 +76,7 @@ class MixedDecimals(ValueError):
 
 
 class AmbiguousMark(ValueError):
-    """Nothing in a table says whether a mark is of decimals or of thousands."""
+    """A mark in a table may be of decimals or of thousands."""
 
     def __init__(self, line: int, cell: str, mark: Decimal) -> None:
         super().__init__(f"line {line}: {cell!r} may have decimals or thousands")
@@ -84,18 +84,18 @@ class AmbiguousMark(ValueError):
 
 
 def folded(words: Collection[str]) -> frozenset[str]:
-    """Missing words as they are compared in columns of numbers and truth values: in any case.
+    """Return missing words in lower case, as columns of numbers and booleans compare them.
 
-    In columns of words the case counts, since "none" may be a category where "None" is missing.
+    Columns of categories compare the case too: "none" may be a category and "None" missing.
     """
     return frozenset(map(str.lower, words))
 
 
 def plain_number(text: str, numerals: Numerals = POINT, affix: str | None = None) -> str | None:
-    """The number that a cell writes, as Python and JSON write it; None where it writes none.
+    """Return the number of a cell in the notation of Python and JSON; None if it has none.
 
     Args:
-        text: of the cell, without blanks around it.
+        text: of the cell, without white space around it.
         numerals: the marks; the thousands mark counts only between groups of three digits.
         affix: a unit or currency that may be at either end of the number.
     """
@@ -113,7 +113,7 @@ def plain_number(text: str, numerals: Numerals = POINT, affix: str | None = None
 
 
 def without_affix(text: str, affix: str) -> str:
-    """The text without the affix at its end, at its beginning, or after its sign."""
+    """Return the text without the affix at its end, at its beginning, or after its sign."""
     sign = text[:1] if text[:1] in ("+", "-") else ""
     rest = text[len(sign) :].lstrip()
     if rest.startswith(affix):
@@ -122,42 +122,42 @@ def without_affix(text: str, affix: str) -> str:
 
 
 def find_decimal(cells: Iterable[tuple[int, str]], separator: str) -> Decimal:
-    """The decimal mark that a table's first numbers show.
+    """Detect the decimal mark of a table by its first numbers.
 
     Args:
-        cells: those that should be numbers, without affixes, each with its line.
-        separator: of cells; next to a semicolon a decimal comma is more usual.
+        cells: the cells of numeric columns, without affixes, each with its line.
+        separator: of cells; tables with semicolons usually have decimal commas.
 
     Raises:
-        MixedDecimals: the numbers show both marks.
-        AmbiguousMark: they show one that may as well separate thousands.
+        MixedDecimals: the numbers have both marks.
+        AmbiguousMark: the numbers have one that may also separate thousands.
     """
     if separator == ",":
         return "."
-    shown: dict[Decimal, tuple[int, str]] = {}
+    examples: dict[Decimal, tuple[int, str]] = {}
     ambiguous = True
     for line, cell in cells:
         found: Decimal = "," if "," in cell else "."
         if _FRACTION[found].fullmatch(cell):
-            shown.setdefault(found, (line, cell))
+            examples.setdefault(found, (line, cell))
             ambiguous = ambiguous and is_ambiguous(cell)
         ambiguous = ambiguous and _UNGROUPED.fullmatch(cell) is None
     usual: Decimal = "," if separator == ";" else "."
-    if not shown:
+    if not examples:
         return usual
-    if len(shown) > 1:
-        raise MixedDecimals(tuple(shown.values()))
-    ((decimal, (line, cell)),) = shown.items()
+    if len(examples) > 1:
+        raise MixedDecimals(tuple(examples.values()))
+    ((decimal, (line, cell)),) = examples.items()
     if ambiguous and decimal != usual:
         raise AmbiguousMark(line, cell, decimal)
     return decimal
 
 
 def is_fraction(text: str, decimal: Decimal) -> bool:
-    """Whether a cell is a number with this decimal mark, and nothing else."""
+    """Return whether a cell is a fraction with this decimal mark, and nothing else."""
     return _FRACTION[decimal].fullmatch(text) is not None
 
 
 def is_ambiguous(text: str) -> bool:
-    """Whether the mark in a number may be of decimals or of thousands."""
+    """Return whether the mark in a number may be of decimals or of thousands."""
     return _AMBIGUOUS.fullmatch(text) is not None

@@ -72,9 +72,9 @@ _FEW = 0.1
 
 @dataclass(frozen=True)
 class CsvDialect:
-    """How a table is written.
+    """The format of a CSV file.
 
-    ``marked`` says whether it begins with a byte-order mark, as spreadsheets want it;
+    ``marked`` says whether it begins with a byte-order mark, which some spreadsheets need;
     ``declared`` whether its first line is a spreadsheet's ``sep=;``, which is no row.
     """
 
@@ -86,7 +86,7 @@ class CsvDialect:
     declared: bool = False
 
 
-def sniff(  # noqa: PLR0913 - what is known of a table; grouping it would only rename it
+def sniff(  # noqa: PLR0913 - what is known of a table; grouping would only rename it
     text: str,
     encoding: str,
     *,
@@ -96,16 +96,16 @@ def sniff(  # noqa: PLR0913 - what is known of a table; grouping it would only r
     quote: str | None = None,
     separators: str = SEPARATORS,
 ) -> CsvDialect:
-    """The dialect of a table that begins with this text, which is not blank.
+    """Detect the dialect of a table by its first lines.
 
     Args:
-        text: long enough to include the first line.
+        text: the beginning, not blank, with at least the first line.
         encoding: of the file.
         marked: whether it begins with a byte-order mark.
-        names: of columns that are likely to be there.
-        separator: where it is known.
-        quote: where it is known.
-        separators: those to choose from.
+        names: of probable columns.
+        separator: None to detect it.
+        quote: None to detect it.
+        separators: the candidates.
     """
     line_end = "\n" if "\n" in text or "\r" not in text else "\r"
     lines = [line for line in text.split(line_end) if line.strip()][:_SAMPLE_LINES]
@@ -120,21 +120,21 @@ def sniff(  # noqa: PLR0913 - what is known of a table; grouping it would only r
 
 
 def begins_like_json(text: str) -> bool:
-    """Whether a text begins with a JSON object, or an array of arrays or objects."""
+    """Return whether a text begins with a JSON object, or an array of arrays or objects."""
     return _JSON.match(text) is not None
 
 
 def decoded(sample: bytes, encoding: str) -> str:
-    """The first bytes of a table as text; a character that the sample cuts off is left out.
+    """Return the first bytes of a table as text, without an incomplete character at the end.
 
     Raises:
-        UnicodeDecodeError: they are in another encoding.
+        UnicodeDecodeError: the bytes are in another encoding.
     """
     return codecs.getincrementaldecoder(encoding)().decode(sample)
 
 
 def quoted(cell: str, separator: str, quote: str = '"') -> str:
-    """The cell as CSV writes it: in quotes where it could not be read back without them."""
+    """Return a cell as CSV, in quotes if it needs them."""
     if (
         separator in cell
         or quote in cell
@@ -148,7 +148,7 @@ def quoted(cell: str, separator: str, quote: str = '"') -> str:
 
 
 def titles_above(rows: Sequence[Sequence[str | None]]) -> int:
-    """How many of a table's first rows are titles above its header.
+    """Return the number of titles above the header of a table.
 
     Args:
         rows: the first ten, or as many as there are.
@@ -157,34 +157,34 @@ def titles_above(rows: Sequence[Sequence[str | None]]) -> int:
 
 
 def is_title(row: Sequence[str | None]) -> bool:
-    """Whether a row of three cells or more has at most one that is not empty."""
+    """Return whether a row has three cells or more, of which at most one is not empty."""
     if len(row) < _TITLED_WIDTH:
         return False
-    # No more cells are read than decide, since a row may have hundreds of thousands.
+    # Stops at the second one, since a row may have hundreds of thousands of cells.
     filled = (True for cell in row if cell and cell.strip())
     return not (next(filled, False) and next(filled, False))
 
 
 def column_name(number: int, cell: str | None = None) -> str:
-    """The name of a column on one line, or one made of its number where its cell has none.
+    """Return the name of a column on one line; without a name, one made of its number.
 
     Args:
         number: of the column, from 1.
-        cell: of the header, where there is one.
+        cell: of the header; None without a header.
     """
     lines = filter(None, map(str.strip, (cell or "").splitlines()))
     return " ".join(lines) or f"column_{number}"
 
 
 def _quote(lines: Sequence[str]) -> str:
-    """A single quote where many cells begin or end with one, and no double quote is to be seen."""
+    """Return a single quote if many cells begin or end with it and no double quote occurs."""
     text = "\n".join(lines)
     single = sum(text.count(f"{mark}'") + text.count(f"'{mark}") for mark in SEPARATORS)
     return "'" if '"' not in text and single >= len(lines) else '"'
 
 
 def _separator(lines: Sequence[str], names: Sequence[str], quote: str, separators: str) -> str:
-    """The one that finds most of the names in the first line; else the one that is most even."""
+    """Return the separator with most of the names in the first line, or with the most even rows."""
     known = set(names)
 
     def fitness(separator: str) -> tuple[int, int, int]:
@@ -200,12 +200,12 @@ def _separator(lines: Sequence[str], names: Sequence[str], quote: str, separator
 
 
 def marked_codec(start: bytes) -> str | None:
-    """The codec of bytes that begin with a byte-order mark; it removes the mark."""
+    """Return the codec of bytes that begin with a byte-order mark; it removes the mark."""
     return next((codec for mark, codec in _MARKS.items() if start.startswith(mark)), None)
 
 
 def codec_of(name: str, start: bytes) -> str | None:
-    """The codec of an encoding's name, of text without a byte-order mark; None if it is unknown.
+    """Return the codec of an encoding, for text without a byte-order mark; None if unknown.
 
     The byte order of UTF-16 and UTF-32 shows in the zero bytes of ASCII characters, which every
     table has; without any it is big-endian (RFC 2781, 4.3).
@@ -223,10 +223,10 @@ def codec_of(name: str, start: bytes) -> str | None:
 
 
 def unmarked_codec(start: bytes) -> str | None:
-    """The codec of bytes without a byte-order mark, as far as zero bytes show it.
+    """Return the codec of bytes without a byte-order mark, by their zero bytes.
 
-    UTF-16 has a zero in every second byte where letters are Latin. None where the bytes hold zeros
-    and are not UTF-16, so that they are no text; UTF-8 where they hold none.
+    In UTF-16, Latin letters have a zero in every second byte. Bytes without zeros are taken for
+    UTF-8; bytes with other zeros are not text, and have no codec.
     """
     if b"\0" not in start:
         return "utf-8"

@@ -1,1 +1,1 @@
-"""Several processes that are one service: who they are, and how they agree."""
+"""The coordination of several worker processes of one service."""

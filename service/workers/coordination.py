@@ -1,4 +1,4 @@
-"""What all workers of a service do alike: load, unload, scan the folder, and list the versions."""
+"""One worker process, and what all workers do together: load, unload, scan and list models."""
 
 import contextlib
 import logging
@@ -18,24 +18,26 @@ from service.workers.totals import Totals
 SCAN = "scan"
 _LOAD = "load"
 _INDEX = "index"
-# If workers differ, the first of these states that one of them has is reported.
-_ORDER = (State.READY, State.LOADING, State.UNLOADING, State.UNAVAILABLE)
-_UNSEEN = (State.UNAVAILABLE, "it has not seen it yet")
+# If the states of the workers differ, the first of these is reported.
+_PRECEDENCE = (State.READY, State.LOADING, State.UNLOADING, State.UNAVAILABLE)
+_UNKNOWN = (State.UNAVAILABLE, "it has not seen it yet")
 
 _log = logging.getLogger(__name__)
 
 StateAndReason = tuple[State, str]
 View = Mapping[tuple[str, str], StateAndReason]
-"""What one worker reports of every version, by model and version."""
+"""State and reason of every version in one worker, by model and version."""
 
 
 class ModelControl:
-    """Loads and unloads on one worker's reconciler, and through the channel on all others.
+    """Loads and unloads models in this worker, and through the channel in all others.
 
-    The names of unloaded models are shared, so that a worker that starts later follows.
+    The names of unloaded models are shared, so that workers which start later do not load them.
 
     Args:
-        seconds: how long a call waits for each of the other workers.
+        reconciler: of this worker.
+        channel: to the other workers.
+        seconds: how long to wait for each of the other workers.
     """
 
     def __init__(self, reconciler: Reconciler, channel: Channel, seconds: float) -> None:
@@ -46,38 +48,38 @@ class ModelControl:
         channel.handle(SCAN, self._scan)
 
     async def start(self) -> None:
-        """Load the models, join the other workers, and make all of them scan the folder.
+        """Load the models, connect to the other workers, and make all of them scan the folder.
 
         Raises:
             CannotStart: the machine does not support the settings.
         """
         await self._reconciler.start()
         await self._channel.open()
-        # A call may have arrived between the first scan and the socket. And the others must get
-        # what this worker has found, although they may scan rarely, or never.
+        # A request may have changed the models before the socket was open. And the other workers
+        # need the models that this one has found, since they may scan rarely or never.
         await self._reconciler.refresh()
         await self._channel.request(SCAN)
 
     async def close(self) -> None:
-        """Leave the other workers, and let every model finish its requests."""
+        """Disconnect from the other workers, and finish the requests of every model."""
         await self._channel.close()
         await self._reconciler.close()
 
     async def rescan(self) -> None:
-        """Make every worker scan the folder; one that cannot logs why."""
+        """Make every worker scan the folder; a worker that fails logs why."""
         with contextlib.suppress(Exception):
             await self._scan(None)
         await self._channel.request(SCAN)
         _log.info("models folder scanned")
 
     async def load_model(self, name: str) -> None:
-        """Load a model on every worker, or load it again.
+        """Load or reload a model in every worker.
 
         Raises:
             NotAllowed: the operator has not enabled this.
             ModelNotFound: the folder has no such model.
-            ModelUnservable: its newest version is rejected; what served before serves.
-            WorkerFailed: this worker serves it, and another does not.
+            ModelUnservable: its newest version is rejected; the previous one continues to serve.
+            WorkerFailed: this worker has loaded it, and another one has not.
         """
         try:
             await self._reconciler.load_model(name)
@@ -87,17 +89,18 @@ class ModelControl:
         await self._require_all(name, _LOAD, name)
 
     async def unload_model(self, name: str) -> None:
-        """Unload a model on every worker until it is loaded again.
+        """Unload a model in every worker until it is loaded again.
 
         Raises:
             NotAllowed: the operator has not enabled this.
             ModelNotFound: there is no such model.
-            WorkerFailed: this worker has unloaded it, and another has not.
+            WorkerFailed: this worker has unloaded it, and another one has not.
         """
         await self._reconciler.unload_model(name)
         await self._require_all(name, SCAN)
 
     async def _require_all(self, name: str, method: str, argument: str | None = None) -> None:
+        """Send a request to all other workers; raise an error if one of them fails."""
         replies = await self._channel.request(method, argument, seconds=self._seconds)
         failed = {reply.worker: reply.error for reply in replies if reply.error is not None}
         if failed:
@@ -107,16 +110,16 @@ class ModelControl:
         try:
             await self._reconciler.refresh()
         except Exception as error:
-            # The sender may not wait for the reply; what serves continues to serve.
+            # Logged, too, since the sender may not wait for the reply.
             _log.error("models folder cannot be read", extra={"reason": str(error)})
             raise
 
 
 class ClusterIndex:
-    """The registries of all workers as one, so that each of them reports the same.
+    """The merged registries of all workers, so that all of them report the same.
 
-    A version is READY while any worker serves it, because requests are then served; its reason
-    names the workers that do not, and why.
+    A version is READY while any worker serves it, because some requests succeed; its reason lists
+    the workers that do not serve it, and why.
     """
 
     def __init__(self, registry: Registry, channel: Channel) -> None:
@@ -125,29 +128,29 @@ class ClusterIndex:
         channel.handle(_INDEX, self._reply)
 
     async def entries(self, name: str | None = None) -> Sequence[Entry]:
-        """By model, the newest version first.
+        """Return the entries by model, the newest version first.
 
         Args:
-            name: one model; without, all.
+            name: of one model; None for all models.
 
         Raises:
             ModelNotFound: there is no such model.
         """
-        own = list(self._own(name))
+        own = list(self._own_entries(name))
         replies = await self._channel.request(_INDEX, name)
         others = [(it.worker, _view_from(it.content)) for it in replies if it.error is None]
         if not others:
             return own
-        return _merged(own, sorted([(str(os.getpid()), _view_of(own)), *others], key=itemgetter(0)))
+        return _merge(own, sorted([(str(os.getpid()), _view_of(own)), *others], key=itemgetter(0)))
 
-    def _own(self, name: str | None) -> Iterator[Entry]:
-        for known in self._registry.names if name is None else [name]:
-            yield from self._registry.versions(known)
+    def _own_entries(self, name: str | None) -> Iterator[Entry]:
+        for model in self._registry.names if name is None else [name]:
+            yield from self._registry.versions(model)
 
     async def _reply(self, name: str | None) -> list[tuple[str, str, str, str]]:
         if name is not None and name not in self._registry.names:
             return []
-        own = self._own(name)
+        own = self._own_entries(name)
         return [(entry.name, entry.version, entry.state, entry.reason) for entry in own]
 
 
@@ -165,7 +168,7 @@ class Worker:
         self.totals = Totals(metrics, self.channel, context.slot)
 
     async def start(self) -> None:
-        """Load the models, and join the other workers.
+        """Load the models, and connect to the other workers.
 
         Raises:
             CannotStart: the machine does not support the settings.
@@ -186,20 +189,21 @@ def _view_from(content: Sequence[tuple[str, str, str, str]]) -> View:
     return {(name, version): (State(state), reason) for name, version, state, reason in content}
 
 
-def _merged(own: Sequence[Entry], views: Sequence[tuple[str, View]]) -> list[Entry]:
+def _merge(own: Sequence[Entry], views: Sequence[tuple[str, View]]) -> list[Entry]:
+    """Return the entries of all workers, given the view of each worker by its process id."""
     known = {(entry.name, entry.version): entry for entry in own}
     by_model: dict[str, list[Entry]] = {}
     for key in sorted({key for _, view in views for key in view}):
-        state, reason = _merged_state([(worker, view.get(key, _UNSEEN)) for worker, view in views])
+        state, reason = _merge_states([(worker, view.get(key, _UNKNOWN)) for worker, view in views])
         entry = known.get(key) or Entry(*key, state)
         by_model.setdefault(key[0], []).append(replace(entry, state=state, reason=reason))
     return [entry for entries in by_model.values() for entry in newest_first(entries)]
 
 
-def _merged_state(seen: Sequence[tuple[str, StateAndReason]]) -> StateAndReason:
-    """One state for all workers, and why some have another."""
+def _merge_states(seen: Sequence[tuple[str, StateAndReason]]) -> StateAndReason:
+    """Return one state for all workers, and why some workers have another."""
     states = {state for _, (state, _) in seen}
-    state = next(state for state in _ORDER if state in states)
+    state = next(state for state in _PRECEDENCE if state in states)
     if len(states) == 1:
         return state, next((reason for _, (_, reason) in seen if reason), "")
     differing = (

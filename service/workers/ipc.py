@@ -1,8 +1,9 @@
-"""How the workers of one service find and call each other: a folder with a slot and a socket each.
+"""Communication between the workers of one service, through sockets in a shared folder.
 
-A worker that replaces a dead one takes its slot, and with it the file of its counts, so there are
-never more files than workers at one time. A request is one JSON document and so is its reply; then
-the connection ends. A socket shows at once that its process has died, unlike a file.
+Each worker has a slot in the folder. A worker that replaces a dead one takes its slot, including
+the file of its counts, so that the number of files does not grow. Request and reply are one JSON
+document each; then the connection is closed. Unlike a file, a socket shows when its process has
+died.
 """
 
 import asyncio
@@ -26,13 +27,13 @@ if sys.platform != "win32":
     import fcntl
 
 WORKERS_FOLDER = "_ONWARD_WORKERS_FOLDER"
-"""The environment variable with which the workers of one service find their folder."""
+"""The environment variable that contains the folder of the workers of one service."""
 
-# The path of a socket is limited: 107 characters on Linux, 103 on macOS.
-_LONGEST_FOLDER = 90
+# The length of a socket's path is limited to 107 characters on Linux, 103 on macOS.
+_MAX_FOLDER_LENGTH = 90
 # Digits of the largest process id.
-_PROCESS_WIDTH = 10
-# For replies that need no work; a worker that takes longer hangs, and is soon replaced.
+_PROCESS_ID_WIDTH = 10
+# For replies that need no work; a worker that takes longer hangs, and will be replaced.
 _REPLY_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ Handler = Callable[[Any], Awaitable[object]]
 
 @dataclass(frozen=True)
 class Slot:
-    """A worker's slot; it is taken as long as ``descriptor`` is open."""
+    """A worker's slot, claimed while ``descriptor`` is open."""
 
     folder: Path
     number: int
@@ -51,9 +52,13 @@ class Slot:
 
 @dataclass(frozen=True)
 class Reply:
-    """The reply of another worker; ``error`` is a message if the request failed.
+    """The reply of another worker.
 
-    ``worker`` is its process id, for people, and ``slot`` the number of its slot.
+    Attributes:
+        worker: its process id, for messages.
+        slot: the number of its slot.
+        content: of the reply.
+        error: a message if the request failed.
     """
 
     worker: str
@@ -70,21 +75,21 @@ def runtime_dir() -> Iterator[Path]:
         CannotStart: it cannot be created, or its path is too long for sockets.
     """
     try:
-        made = tempfile.TemporaryDirectory(prefix="onward-workers-")
+        directory = tempfile.TemporaryDirectory(prefix="onward-workers-")
     except OSError as error:
         raise CannotStart(
             f"Several workers share metrics and commands through files, and no folder for them "
             f"can be made ({error.strerror}); mount a writable /tmp, or use one worker."
         ) from error
-    with made as name:
-        if len(name) > _LONGEST_FOLDER:
+    with directory as name:
+        if len(name) > _MAX_FOLDER_LENGTH:
             raise CannotStart(
                 f"Several workers share a folder, and the path {name!r} is too long for their "
                 f"sockets; set TMPDIR to a shorter one, or use one worker."
             )
         descriptor = os.open(name, os.O_RDONLY)
         try:
-            # This lock tells the system's cleaners of temporary files that it is in use.
+            # The lock keeps systemd-tmpfiles from cleaning up the folder.
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             yield Path(name)
         finally:
@@ -92,7 +97,7 @@ def runtime_dir() -> Iterator[Path]:
 
 
 def claim_slot(folder: Path) -> Slot:
-    """Take the lowest slot that no running process has.
+    """Claim the lowest slot that no running process has.
 
     Raises:
         OSError: the folder cannot be written.
@@ -101,30 +106,30 @@ def claim_slot(folder: Path) -> Slot:
     while True:
         descriptor = os.open(folder / f"{number}.pid", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            # The kernel releases it when the process ends, however it ends.
+            # The kernel releases the lock when the process ends or crashes.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             number += 1
             continue
-        # Of fixed width, so that the next worker can overwrite it even when the disk is full.
+        # Of fixed width, so that the next worker can overwrite it even on a full disk.
         with contextlib.suppress(OSError):
-            os.pwrite(descriptor, str(os.getpid()).ljust(_PROCESS_WIDTH).encode(), 0)
+            os.pwrite(descriptor, str(os.getpid()).ljust(_PROCESS_ID_WIDTH).encode(), 0)
         return Slot(folder, number, descriptor)
 
 
 def process_id(folder: Path, slot: int) -> str:
-    """The process that took a slot last, for people; empty if it is not known."""
+    """Return the id of the process that claimed a slot last; empty if it is not known."""
     return (folder / f"{slot}.pid").read_text().rstrip()
 
 
 class SharedNameSet(MutableSet[str]):
-    """A set of names that several processes share, kept as empty files of a folder.
+    """A set of names that several processes share, stored as empty files in a folder.
 
     Every change is one system call, so it needs no lock.
 
     Args:
-        folder: holds a file for each name and nothing else; names must be valid file names.
+        folder: contains only these files; names must be valid file names.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -145,7 +150,7 @@ class SharedNameSet(MutableSet[str]):
         (self._folder / value).touch()
 
     def discard(self, value: str) -> None:
-        """Remove a name, if it is there."""
+        """Remove a name, if it is present."""
         (self._folder / value).unlink(missing_ok=True)
 
     @classmethod
@@ -154,10 +159,10 @@ class SharedNameSet(MutableSet[str]):
 
 
 class Channel:
-    """One worker's end of the connections; without a slot it is the only worker.
+    """Requests between this worker and the others.
 
     Args:
-        slot: of this worker.
+        slot: of this worker; None if it is the only one.
     """
 
     def __init__(self, slot: Slot | None = None) -> None:
@@ -167,13 +172,13 @@ class Channel:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def handle(self, method: str, handler: Handler) -> None:
-        """Reply to requests of a method with what ``handler`` returns for their argument."""
+        """Register the handler of a method; it is called with the argument of a request."""
         self._handlers[method] = handler
 
     async def open(self) -> None:
         """Accept requests from now on."""
         if self._slot is not None:
-            path = _socket(self._slot)
+            path = _socket_path(self._slot)
             path.unlink(missing_ok=True)
             self._server = await asyncio.start_unix_server(self._connected, path)
 
@@ -181,24 +186,26 @@ class Channel:
         """Accept no more requests."""
         if self._server is not None and self._slot is not None:
             self._server.close()
-            _socket(self._slot).unlink(missing_ok=True)
+            _socket_path(self._slot).unlink(missing_ok=True)
         for task in self._tasks:
             task.cancel()
 
     async def request(
         self, method: str, argument: object = None, *, seconds: float = _REPLY_SECONDS
     ) -> list[Reply]:
-        """The replies of all other running workers; one that ends meanwhile has none.
+        """Send a request to all other running workers, and return their replies.
+
+        A worker that ends before it has replied is left out.
 
         Args:
-            method: that the others `handle`.
-            argument: anything that JSON can represent.
-            seconds: how long to wait for each; a later reply counts as an error of that worker.
+            method: for which the others have a handler.
+            argument: any JSON value.
+            seconds: timeout of each reply, after which it is an error.
         """
         if self._slot is None:
             return []
         content = orjson.dumps([method, argument])
-        others = set(self._slot.folder.glob("*.sock")) - {_socket(self._slot)}
+        others = set(self._slot.folder.glob("*.sock")) - {_socket_path(self._slot)}
         replies = await asyncio.gather(*(_request(path, content, seconds) for path in others))
         return [reply for reply in replies if reply is not None]
 
@@ -222,7 +229,7 @@ class Channel:
             return {"content": await self._handlers[method](argument)}
         except OnwardError as error:
             return {"error": str(error)}
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other worker gets it
+        except Exception as error:  # noqa: BLE001 - the other worker gets any error
             _log.exception("a request of another worker failed", extra={"method": method})
             return {"error": f"{type(error).__name__}: {error}"}
 
@@ -245,7 +252,7 @@ class WorkerContext:
 
 
 def broadcast(folder: Path, method: str) -> None:
-    """Send a request to every worker, from another process, without waiting for replies."""
+    """Send a request to every worker without waiting for replies; for other processes."""
     content = orjson.dumps([method, None])
     for path in folder.glob("*.sock"):
         with socket.socket(socket.AF_UNIX) as connection, contextlib.suppress(OSError):
@@ -261,7 +268,7 @@ async def _request(path: Path, content: bytes, seconds: float) -> Reply | None:
         async with asyncio.timeout(seconds):
             reply = await _exchange(path, content)
     except TimeoutError:
-        return Reply(worker, slot, error=f"it gave no answer within {seconds:g} s")
+        return Reply(worker, slot, error=f"it did not reply within {seconds:g} s")
     except OSError:
         return None  # the worker has ended
     try:
@@ -280,5 +287,5 @@ async def _exchange(path: Path, content: bytes) -> bytes:
         writer.close()
 
 
-def _socket(slot: Slot) -> Path:
+def _socket_path(slot: Slot) -> Path:
     return slot.folder / f"{slot.number}.sock"

@@ -1,4 +1,4 @@
-"""The command printed after a run: it calls the new version, whatever the model takes."""
+"""The command printed after a run calls the new version."""
 
 import shlex
 from pathlib import Path
@@ -17,7 +17,7 @@ SHIPPED = Path(__file__).parents[2] / "models"
 
 
 def lines_of(folder: Path, serving: int, comparison: Comparison | None = None) -> list[str]:
-    """What is printed of a version that was just published."""
+    """The lines printed for a version that was just published."""
     manifest = read_bundle(folder).manifest
     return next_steps(Publication(folder, manifest, serving, comparison)).splitlines()
 
@@ -51,8 +51,10 @@ def test_an_image_model_gets_an_image(start: StartApp) -> None:
     assert posted(start, command, SHIPPED)["label"] == "1"
 
 
-def test_a_version_that_is_held_back_is_called_by_its_number(models: Path, start: StartApp) -> None:
-    """It is loaded beside the one that serves."""
+def test_a_version_that_does_not_serve_is_called_by_its_number(
+    models: Path, start: StartApp
+) -> None:
+    """It is loaded in addition to the version that serves."""
     folder = publish_price(models)
     manifest = read_bundle(folder).manifest
     files = {name: (folder / name).read_bytes() for name in manifest.files}
@@ -74,10 +76,10 @@ def test_a_version_that_is_held_back_is_called_by_its_number(models: Path, start
 @pytest.mark.parametrize(
     ("port", "address"), [("9000", ":9000/"), ("tcp://10.0.0.1:8000", ":8000/"), ("", ":8000/")]
 )
-def test_the_port_is_the_services(
+def test_the_command_uses_the_port_of_the_service(
     models: Path, monkeypatch: pytest.MonkeyPatch, port: str, address: str
 ) -> None:
-    """As its setting says, where that is a port."""
+    """From its setting, if that is a port."""
     monkeypatch.setenv("ONWARD_PORT", port)
 
     assert f"http://127.0.0.1{address}" in lines_of(publish_price(models), 1)[-1]

@@ -1,4 +1,4 @@
-"""Killed while publishing: what is published is whole, and what was there before stays."""
+"""A run that is killed while publishing leaves complete versions only."""
 
 import random
 import subprocess
@@ -24,8 +24,8 @@ while True:
 _KILLS = 12
 
 
-def test_a_killed_publisher_leaves_no_half_bundle(folders: Folders, tmp_path: Path) -> None:
-    """After each kill at a random moment, every version that can be seen is whole."""
+def test_a_killed_run_leaves_no_incomplete_bundle(folders: Folders, tmp_path: Path) -> None:
+    """After each kill at a random moment, every visible version is complete."""
     run(read_recipe("line"), tmp_path, folders)
     moments = random.Random(1)  # noqa: S311 - moments, no secrets
 

@@ -1,4 +1,4 @@
-"""The loop: reaches optima, stops in time, keeps the best weights, says when it diverges."""
+"""The training loop: optima, early stopping, best weights, and divergence."""
 
 import copy
 
@@ -30,7 +30,7 @@ def _plan(**changes: object) -> Training:
     return Training.model_validate(usual | changes)
 
 
-def test_second_order_descent_reaches_the_ridge_optimum() -> None:
+def test_lbfgs_reaches_the_ridge_optimum() -> None:
     """Full-batch L-BFGS with an L2 penalty gives scikit-learn's ridge coefficients."""
     data, network = _examples(60, seed=1), nn.Linear(3, 1).double()
 
@@ -43,7 +43,7 @@ def test_second_order_descent_reaches_the_ridge_optimum() -> None:
 
 @pytest.mark.parametrize("batch_size", [0, 16, 1])
 def test_batch_mini_batch_and_stochastic_descent_agree(batch_size: int) -> None:
-    """The same valley is found whatever the batch."""
+    """All batch sizes reach the same optimum."""
     data, network = _examples(60, seed=1), nn.Linear(3, 1).double()
     plan = _plan(
         optimizer="SGD", learning_rate=0.03, epochs=300, batch_size=batch_size, schedule="cosine"
@@ -54,8 +54,8 @@ def test_batch_mini_batch_and_stochastic_descent_agree(batch_size: int) -> None:
     np.testing.assert_allclose(network.weight.detach()[0], [1, -2, 0.5], atol=0.15)
 
 
-def test_the_best_epochs_weights_are_kept() -> None:
-    """After stopping, the network has the loss of its best epoch on the watched part."""
+def test_the_weights_of_the_best_epoch_are_restored() -> None:
+    """After early stopping, the network has the lowest validation loss."""
     network = nn.Sequential(nn.Linear(3, 64), nn.ReLU(), nn.Linear(64, 1)).double()
     watched = _examples(20, seed=2)
     plan = _plan(optimizer="Adam", learning_rate=0.05, epochs=200, patience=5)
@@ -68,16 +68,16 @@ def test_the_best_epochs_weights_are_kept() -> None:
     assert len(history.validation) == history.best_epoch + 1 + plan.patience
 
 
-def test_a_diverging_fit_says_so() -> None:
-    """A loss that is no number ends the fit with the remedy."""
+def test_a_diverging_fit_is_reported() -> None:
+    """A loss that is not finite ends the fit with a message."""
     plan = _plan(optimizer="SGD", learning_rate=1e6, epochs=500, patience=500)
 
     with pytest.raises(FitError, match=r"training\.learning_rate below 1e\+06"):
         fit(nn.Linear(3, 1).double(), _MSE, _examples(60, seed=1), None, plan)
 
 
-def test_weights_of_rows_are_their_say() -> None:
-    """A row of weight two counts like two rows."""
+def test_rows_are_weighted() -> None:
+    """A row with weight two counts like two rows."""
     once = _examples(30, seed=1)
     first_twice = torch.cat([torch.arange(30), torch.tensor([0])])
     doubled = Examples(once.x[first_twice], once.y[first_twice], torch.ones(31).double())

@@ -1,4 +1,4 @@
-"""Imported models: their bundles predict as scikit-learn does."""
+"""Imported models predict like the original ones."""
 
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ def _imported(
 
 
 def _predictions(imported: Imported, rows: Float32s) -> Float32s:
-    """The predictions of the bundle, singly and together, which must agree."""
+    """The predictions of the bundle, which must be equal for single rows and batches."""
     graph = Graph(read_bundle(imported.folder).model)
     together = graph.predict(rows)
     singly = np.concatenate([graph.predict(row[np.newaxis]) for row in rows[:5]])
@@ -94,7 +94,7 @@ def test_a_classifier_keeps_its_probabilities(
     zipped: bool,  # noqa: FBT001 - as above
     tmp_path: Path,
 ) -> None:
-    """Labels are words or numbers, probabilities maps or tensors: the predictions are the same."""
+    """Labels may be words or numbers, and probabilities maps or tensors."""
     fitted = classifier.fit(_X, _NAMES[_Y] if words else _Y)
 
     target = {"labels": list(_NAMES)}
@@ -107,8 +107,8 @@ def test_a_classifier_keeps_its_probabilities(
     assert found.max() <= 1
 
 
-def test_two_classes_give_the_second_s_probability(tmp_path: Path) -> None:
-    """The contract's one column is that of the second class, named by the graph itself."""
+def test_two_classes_give_the_probability_of_the_second(tmp_path: Path) -> None:
+    """The label comes from the graph."""
     rows = _Y < 2
     fitted = LogisticRegression().fit(_X[rows], _NAMES[_Y[rows]])
 
@@ -144,11 +144,11 @@ def test_a_regressor_keeps_its_value(
 
 
 @pytest.mark.parametrize("words", [True, False])
-def test_a_label_alone_becomes_one_and_zero(
+def test_a_label_without_probabilities_becomes_one_and_zero(
     words: bool,  # noqa: FBT001 - a parameter of the test
     tmp_path: Path,
 ) -> None:
-    """Scores of a margin are no probabilities, so the label stands alone and the model says so."""
+    """Margins are not probabilities, so only the label is used, with a remark."""
     fitted = LinearSVC(random_state=0).fit(_X, _NAMES[_Y] if words else _Y)
 
     imported = _imported(fitted, tmp_path, target={"labels": list(_NAMES)})
@@ -159,7 +159,7 @@ def test_a_label_alone_becomes_one_and_zero(
 
 
 def test_k_means_predicts_its_cluster(tmp_path: Path) -> None:
-    """Its distances are not taken for probabilities."""
+    """Its distances are not read as probabilities."""
     fitted = KMeans(3, n_init=3, random_state=0).fit(_X)
 
     imported = _imported(fitted, tmp_path, target={"labels": ["a", "b", "c"]})
@@ -168,7 +168,7 @@ def test_k_means_predicts_its_cluster(tmp_path: Path) -> None:
 
 
 def _cars() -> tuple[pl.DataFrame, Any]:
-    """A table of words, whole numbers and fractions, and a pipeline fitted to it."""
+    """A table of categories, integers and numbers, and a pipeline fitted to it."""
     generator = np.random.default_rng(3)
     frame = pl.DataFrame(
         {
@@ -197,7 +197,7 @@ def _cars_model(fitted: Any) -> onnx.ModelProto:  # noqa: ANN401 - scikit-learn 
 
 
 def test_typed_inputs_become_one_row_of_columns(tmp_path: Path) -> None:
-    """Words enter by their position, unseen ones as -1, and the measured accuracy is the true."""
+    """Categories are positions, unknown ones -1, and the measured accuracy is correct."""
     frame, fitted = _cars()
     csv = tmp_path / "cars.csv"
     frame.write_csv(csv)
@@ -230,7 +230,7 @@ def test_typed_inputs_become_one_row_of_columns(tmp_path: Path) -> None:
 
 
 def test_columns_are_named_by_the_table(tmp_path: Path) -> None:
-    """Without names in the graph the header gives them; the target is measured, not fed."""
+    """Without names in the graph, the header of the table is used, without the target."""
     x, y = load_diabetes(return_X_y=True)
     names = [f"blood_{k}" for k in range(x.shape[1])]
     csv = tmp_path / "diabetes.csv"
@@ -268,7 +268,7 @@ _PAIR: dict[str, Any] = {
 
 @pytest.mark.parametrize("batch", ["N", 1])
 def test_one_probability_is_that_of_the_second_label(batch: str | int, tmp_path: Path) -> None:
-    """A network that ends in a sigmoid is binary; a batch written as one is opened."""
+    """A network that ends in a sigmoid is binary; a fixed batch of one becomes dynamic."""
     path = _saved(_sums("Sigmoid", batch), tmp_path)
 
     imported = import_model(path, _PAIR | {"target": {"labels": ["no", "yes"]}}, None, tmp_path)
@@ -299,10 +299,10 @@ def test_one_probability_is_that_of_the_second_label(batch: str | int, tmp_path:
         (_sums("Identity", shape=(2, 2)), _PAIR, "has 3 axes; a table has two"),
     ],
 )
-def test_what_cannot_be_wrapped_is_rejected_with_a_sentence(
+def test_an_unsupported_graph_is_rejected_with_the_reason(
     model: onnx.ModelProto, card: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
-    """The reason names the number or the name, and nothing is published."""
+    """Nothing is published."""
     path = _saved(model, tmp_path)
 
     with pytest.raises(ImportRejected, match=sentence):
@@ -320,24 +320,26 @@ def test_what_cannot_be_wrapped_is_rejected_with_a_sentence(
         (_PAIR | {"network": {}}, "network: there is no such key"),
     ],
 )
-def test_a_card_s_problems_are_named(card: dict[str, Any], problem: str, tmp_path: Path) -> None:
-    """As a recipe's are, the nearest known key included."""
+def test_problems_of_a_card_are_reported(
+    card: dict[str, Any], problem: str, tmp_path: Path
+) -> None:
+    """Like those of a recipe, with suggestions for unknown keys."""
     path = _saved(_sums("Identity"), tmp_path)
 
     with pytest.raises(RecipeError, match=problem):
         import_model(path, card, None, tmp_path / "models")
 
 
-def test_labels_must_be_as_many_as_classes(tmp_path: Path) -> None:
-    """Two names for three classes are rejected."""
+def test_the_number_of_labels_must_match_the_classes(tmp_path: Path) -> None:
+    """Two labels for three classes are rejected."""
     fitted = LogisticRegression(max_iter=500).fit(_X, _Y)
 
     with pytest.raises(ImportRejected, match="has 3 classes, but 2 labels are named"):
         _imported(fitted, tmp_path, target={"labels": ["a", "b"]})
 
 
-def test_a_file_that_is_no_model_is_rejected(tmp_path: Path) -> None:
-    """Neither a missing file nor one of words is taken for a graph."""
+def test_a_file_that_is_not_a_model_is_rejected(tmp_path: Path) -> None:
+    """A missing file, and a text file."""
     words = tmp_path / "words.onnx"
     words.write_text("this is no model")
 
@@ -346,10 +348,8 @@ def test_a_file_that_is_no_model_is_rejected(tmp_path: Path) -> None:
             import_model(path, {}, None, tmp_path / "models")
 
 
-def test_the_command_line_names_and_measures(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One command wraps iris with names, labels and title, and compare lists it."""
+def test_the_import_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It imports iris with names, labels and title, and measures it."""
     csv = tmp_path / "iris.csv"
     frame = pl.DataFrame(_X, schema=_COLUMNS).with_columns(pl.Series("species", _NAMES[_Y]))
     frame.write_csv(csv)

@@ -35,8 +35,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_list_names_recipes_and_versions(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each shipped recipe has a line, with what is published of it."""
+def test_list_prints_recipes_and_versions(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each shipped recipe has a line with its published versions."""
     assert main(["list", "--models", str(here)]) == 0
 
     said = capsys.readouterr().out
@@ -44,8 +44,8 @@ def test_list_names_recipes_and_versions(here: Path, capsys: pytest.CaptureFixtu
     assert "[published: none]" in said
 
 
-def test_a_recipes_name_alone_trains_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`key=value` changes the recipe, and the figures stand beside the naive ones."""
+def test_train_is_the_default_command(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`key=value` changes the recipe, and metrics are printed next to the baseline."""
     assert main(["line", "seed=5", "--models", "published"]) == 0
 
     said = capsys.readouterr().out
@@ -54,8 +54,10 @@ def test_a_recipes_name_alone_trains_it(here: Path, capsys: pytest.CaptureFixtur
     assert '"seed": 5' in (here / "published/line/1/manifest.json").read_text()
 
 
-def test_a_csv_becomes_a_recipe_and_a_model(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`new` writes the recipe it inferred; the model can be measured and compared afterwards."""
+def test_new_drafts_and_trains_a_recipe_for_a_csv_file(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The published model can be evaluated and compared."""
     (here / "houses.csv").write_text(_houses())
 
     assert main(["new", "--csv", "houses.csv", "--target", "price"]) == 0
@@ -71,10 +73,10 @@ def test_a_csv_becomes_a_recipe_and_a_model(here: Path, capsys: pytest.CaptureFi
     assert "houses/2" in said
 
 
-def test_a_rare_labels_recall_and_precision_are_said(
+def test_recall_and_precision_of_a_rare_label_are_printed(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They stand below the accuracy that flatters, as the manifest has them."""
+    """Below the misleading accuracy, as in the manifest."""
     generator = np.random.default_rng(1)
     x = generator.normal(size=300)
     rare = x + generator.normal(size=300) > 1.6
@@ -90,10 +92,10 @@ def test_a_rare_labels_recall_and_precision_are_said(
         assert f"  {metric:<18} {evaluation.metrics[metric]:.4g}  (0)" in said
 
 
-def test_a_copy_of_a_public_set_is_trained_on_as_given(
+def test_the_users_copy_of_a_public_data_set_is_used(
     here: Path, monkeypatch: pytest.MonkeyPatch, folders: Folders
 ) -> None:
-    """Without a data folder and without a network, the file that the user names is the table."""
+    """No data folder and no network is needed."""
     assert folders.data is not None
     (here / "mine.csv").write_bytes((folders.data / "admissions" / "ex2data1.txt").read_bytes())
     monkeypatch.delenv("ONWARD_DATA", raising=False)
@@ -106,10 +108,10 @@ def test_a_copy_of_a_public_set_is_trained_on_as_given(
     assert 'source = "admissions"' in (here / "mine.toml").read_text()
 
 
-def test_a_written_recipe_is_not_overwritten(
+def test_an_existing_recipe_is_not_overwritten(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`new` keeps its hands off a recipe that may have been edited."""
+    """It may have been edited."""
     (here / "houses.csv").write_text(_houses())
     (here / "houses.toml").write_text("mine")
 
@@ -120,7 +122,7 @@ def test_a_written_recipe_is_not_overwritten(
 
 
 def test_the_same_command_trains_again(here: Path) -> None:
-    """A recipe as `new` would write it anew is no obstacle."""
+    """An existing recipe that is the same is used."""
     (here / "houses.csv").write_text(_houses())
 
     for _ in range(2):
@@ -130,8 +132,8 @@ def test_the_same_command_trains_again(here: Path) -> None:
     assert (here / "models/houses/2").is_dir()
 
 
-def test_a_recipe_that_could_not_be_trained_is_taken_back(here: Path) -> None:
-    """What `new` wrote for nothing does not stay."""
+def test_a_recipe_that_cannot_be_trained_is_removed(here: Path) -> None:
+    """`new` leaves no file behind."""
     (here / "houses.csv").write_text(_houses())
     (here / "models").write_text("in the way")
 
@@ -140,10 +142,8 @@ def test_a_recipe_that_could_not_be_trained_is_taken_back(here: Path) -> None:
     assert not (here / "houses.toml").exists()
 
 
-def test_an_interrupted_run_ends_in_a_sentence(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """^C while a network is fitted: code 130, one line, no bundle, and no recipe left behind."""
+def test_an_interrupted_run_prints_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """^C while a network is fitted: code 130, no bundle, and no recipe."""
     (here / "houses.csv").write_text(_houses(4000))
     usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     ended = threading.Event()
@@ -190,10 +190,10 @@ def _runs(module: ModuleType) -> bool:
         (_HEADER + "1,red,2\n1,red,2,4,5\n", "5 cells where the first row has 3"),
     ],
 )
-def test_unusable_tables_end_in_a_sentence(
+def test_an_unusable_table_exits_with_a_message(
     content: str, sentence: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 2, the trouble on standard error, and nothing published."""
+    """Exit code 2, a message on standard error, and nothing published."""
     (here / "table.csv").write_text(content)
 
     assert main(["new", "--csv", "table.csv", "--target", "price"]) == 2
@@ -202,10 +202,10 @@ def test_unusable_tables_end_in_a_sentence(
     assert not (here / "models").exists()
 
 
-def test_text_in_a_numeric_column_is_named_by_its_cell(
+def test_the_error_for_text_in_a_numeric_column_has_its_cell(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A recipe's number column refuses a word by row and column."""
+    """A word in a numeric column of a recipe is rejected by row and column."""
     (here / "houses.csv").write_text(_houses())
     words = ["new", "--csv", "houses.csv", "--target", "price", "--family", "linear"]
     assert main(words) == 0
@@ -229,18 +229,18 @@ def test_text_in_a_numeric_column_is_named_by_its_cell(
     ],
 )
 @pytest.mark.usefixtures("here")
-def test_mistakes_end_in_a_sentence(
+def test_invalid_arguments_exit_with_a_message(
     words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 2 and the remedy, no traceback."""
+    """Exit code 2 and how to fix it, without a traceback."""
     assert main(words) == 2
 
     assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("here")
-def test_an_unknown_model_is_not_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
-    """`compare` names the nearest one that there is, and prints no half of a table."""
+def test_compare_rejects_an_unknown_model(capsys: pytest.CaptureFixture[str]) -> None:
+    """The message suggests a similar name, and nothing is printed."""
     assert main(["line"]) == 0
     capsys.readouterr()
 
@@ -251,10 +251,8 @@ def test_an_unknown_model_is_not_passed_over(capsys: pytest.CaptureFixture[str])
     assert said.out == ""
 
 
-def test_a_bundle_that_was_changed_is_not_measured(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """`evaluate` reads a bundle with every check of the contract."""
+def test_evaluate_rejects_a_modified_bundle(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All checks of the contract apply."""
     assert main(["line"]) == 0
     model = here / "models/line/1/model.onnx"
     model.write_bytes(model.read_bytes()[:-1] + b"\0")

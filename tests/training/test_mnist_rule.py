@@ -1,4 +1,4 @@
-"""MNIST's own digits under the rule that the service applies to any image."""
+"""MNIST's digits after the preprocessing of the service."""
 
 import gzip
 
@@ -11,8 +11,8 @@ from training.data.sources import Folders
 DIGIT = image_input(28, 28, channels=1, normalize="digit")
 
 
-def test_mnist_itself_stays_as_it_is(folders: Folders) -> None:
-    """All ten thousand test digits, saved as PNG, come out bit for bit."""
+def test_mnist_images_are_not_changed(folders: Folders) -> None:
+    """All ten thousand test images, saved as PNG, are preprocessed to the same pixels."""
     assert folders.data is not None
     packed = (folders.data / "mnist" / "t10k-images-idx3-ubyte.gz").read_bytes()
     digits = np.frombuffer(gzip.decompress(packed), np.uint8, offset=16).reshape(-1, 28, 28)

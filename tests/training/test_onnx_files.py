@@ -1,4 +1,4 @@
-"""Stripping: what does not compute leaves no trace in a file's bytes."""
+"""Metadata is removed from ONNX files."""
 
 import onnx
 from onnx import TensorProto, helper
@@ -16,7 +16,7 @@ def _model(domains: list[str], trace: str) -> onnx.ModelProto:
 
 
 def test_graphs_that_compute_the_same_have_the_same_bytes() -> None:
-    """Neither where a file was made nor the order of its operator sets shows in it."""
+    """Neither paths nor the order of operator sets change the file."""
     first = _model(["", "ai.onnx.ml"], "/home/ada/model.py, line 3")
     second = _model(["ai.onnx.ml", ""], "/home/alan/other.py, line 9")
 

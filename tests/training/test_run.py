@@ -1,4 +1,4 @@
-"""Whole runs of shipped recipes, from their table to a published bundle."""
+"""Complete runs of shipped recipes, from the table to a published bundle."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def _predictions(folder: Path, rows: list[list[float]]) -> Float32s:
 def test_ice_cream_is_the_least_squares_line(
     folders: Folders, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """The published graph predicts what the normal equations give for the six rows."""
+    """The published graph predicts like the normal equations for the six rows."""
     recipe = read_recipe("ice_cream")
     rows = np.array(recipe.data.rows, dtype=np.float64)
     design = np.column_stack([rows[:, 0], np.ones(len(rows))])
@@ -37,7 +37,7 @@ def test_ice_cream_is_the_least_squares_line(
     assert round(float(found[2]), 3) == 18.846
 
 
-def test_ice_cream_is_measured_by_leaving_one_row_out(
+def test_ice_cream_is_measured_by_leave_one_out(
     folders: Folders, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Each of the six rows is predicted by a line through the five others."""
@@ -60,7 +60,7 @@ def test_ice_cream_is_measured_by_leaving_one_row_out(
 def test_admission_is_the_optimum_of_another_solver(
     folders: Folders, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """On every training row the probability is that of scipy's optimum to 1e-3."""
+    """The probabilities of all training rows are those of scipy's optimum to 1e-3."""
     outcome = trained("admission", folders, tmp_path_factory.getbasetemp())
     assert folders.data is not None
     table = np.loadtxt(folders.data / "admissions" / "ex2data1.txt", delimiter=",")
@@ -78,7 +78,7 @@ def test_admission_is_the_optimum_of_another_solver(
 
 
 def test_the_same_seed_gives_the_same_model(folders: Folders, tmp_path: Path) -> None:
-    """Two runs publish two versions with one digest."""
+    """Two runs publish two versions with the same digest."""
     recipe = read_recipe("admission", ["split.folds=2"])
 
     first, second = (run(recipe, tmp_path, folders) for _ in range(2))
@@ -88,10 +88,10 @@ def test_the_same_seed_gives_the_same_model(folders: Folders, tmp_path: Path) ->
     assert len(digests) == 1
 
 
-def test_nothing_of_this_machine_is_in_the_bundle(
+def test_a_bundle_contains_no_local_paths(
     folders: Folders, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """No file of a bundle holds a path of the machine that trained it."""
+    """No file has a path of the machine that trained it."""
     base = tmp_path_factory.getbasetemp()
     folder = trained("admission", folders, base).folder
 

@@ -121,7 +121,7 @@ def out_of_fold(
 def permutation_importance(
     recipe: Recipe, data: Dataset, fitted: FittedModel, rows: Rows
 ) -> tuple[str, dict[str, float]]:
-    """Measure how much the error rises when the cells of one column are shuffled.
+    """Measure how much the error increases when the cells of one column are shuffled.
 
     Breiman, "Random Forests" (2001), section 10.
 
@@ -133,17 +133,17 @@ def permutation_importance(
     rows = generator.permutation(rows)[:_SHUFFLED_ROWS]
     features, target = data.features[rows], data.target[rows]
 
-    def error(seen: Float32s) -> float:
-        predictions = fitted.predictor.predict(seen)
+    def error(shuffled: Float32s) -> float:
+        predictions = fitted.predictor.predict(shuffled)
         return measure(recipe, target, predictions, fitted.threshold)[metric]
 
-    usual = error(features)
+    unshuffled = error(features)
     importance = {}
     for k, column in enumerate(data.columns):
-        rises = []
+        increases = []
         for _ in range(_SHUFFLES):
             shuffled = features.copy()
             shuffled[:, k] = generator.permutation(shuffled[:, k])
-            rises.append(error(shuffled) - usual)
-        importance[column.feature.name] = float(np.mean(rises))
+            increases.append(error(shuffled) - unshuffled)
+        importance[column.feature.name] = float(np.mean(increases))
     return metric, importance

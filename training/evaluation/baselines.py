@@ -39,18 +39,18 @@ _CLOSE = 1e-4
 _CLOSE_PROBABILITY = 1e-3
 _TESTED_LEVEL = 0.9
 _MEBI = 1_000_000
-_AT_ONCE = 256
+_BATCH_SIZE = 256
 _HALF = 0.5
 _RATIO = 3.0
 
 
 @dataclass(frozen=True)
 class Check:
-    """A claim about a model, and whether it holds."""
+    """A claim about a model, and whether the model reaches it."""
 
     claim: str
     measured: str
-    holds: bool
+    is_reached: bool
 
 
 @dataclass(frozen=True)
@@ -216,12 +216,14 @@ def _admission_mlp(trial: Trial) -> Iterator[Check]:
     yield Check(claim, f"{found:.2f}", found > expected)
 
 
-def _all_right(trial: Trial) -> Iterator[Check]:
-    right = int(
+def _all_correct(trial: Trial) -> Iterator[Check]:
+    correct = int(
         (predicted_labels(trial.predictions(), trial.model.threshold) == trial.data.target).sum()
     )
     rows = len(trial.data.target)
-    yield Check("every row of the table predicted correctly", f"{right} of {rows}", right == rows)
+    yield Check(
+        "every row of the table predicted correctly", f"{correct} of {rows}", correct == rows
+    )
 
 
 def _iris(trial: Trial) -> Iterator[Check]:
@@ -243,7 +245,7 @@ def _churn(trial: Trial) -> Iterator[Check]:
 
 
 def _fruit(trial: Trial) -> Iterator[Check]:
-    yield from _all_right(trial)
+    yield from _all_correct(trial)
     pear = trial.predict_one(101, 6.3, 7.9)
     yield Check("101, 6.3, 7.9 → pear", f"pear with {pear:.2f}", pear >= trial.model.threshold)
 
@@ -269,17 +271,17 @@ CHECKS: dict[str, Callable[[Trial], Iterator[Check]]] = {
     "king_county": _king_county,
     "admission": _admission,
     "admission_mlp": _admission_mlp,
-    "xor": _all_right,
+    "xor": _all_correct,
     "iris": _iris,
-    "iris_perceptron": _all_right,
+    "iris_perceptron": _all_correct,
     "churn": _churn,
     "fruit": _fruit,
-    "blobs": _all_right,
+    "blobs": _all_correct,
 }
 
 
 @dataclass(frozen=True)
-class Bar:
+class ImageTargets:
     """The targets of an image recipe."""
 
     wrong: float
@@ -290,16 +292,16 @@ class Bar:
     """The minimum error rate of unsure predictions, relative to the others."""
 
 
-BARS = {
-    "digits_sigmoid": Bar(0.03),
-    "digits_small": Bar(0.016, ratio=10),
-    "digits_mlp": Bar(0.016, ratio=10),
-    "digits_conv": Bar(0.012, ratio=10),
-    "digits_cnn": Bar(0.003, 2 * _MEBI, ratio=10),
-    "fashion_mlp": Bar(0.10),
-    "fashion_cnn": Bar(0.06, 4 * _MEBI),
-    "cats_dogs": Bar(0.14, 4 * _MEBI),
-    "cats_dogs_course": Bar(0.25),
+IMAGE_TARGETS = {
+    "digits_sigmoid": ImageTargets(0.03),
+    "digits_small": ImageTargets(0.016, ratio=10),
+    "digits_mlp": ImageTargets(0.016, ratio=10),
+    "digits_conv": ImageTargets(0.012, ratio=10),
+    "digits_cnn": ImageTargets(0.003, 2 * _MEBI, ratio=10),
+    "fashion_mlp": ImageTargets(0.10),
+    "fashion_cnn": ImageTargets(0.06, 4 * _MEBI),
+    "cats_dogs": ImageTargets(0.14, 4 * _MEBI),
+    "cats_dogs_course": ImageTargets(0.25),
 }
 
 
@@ -310,29 +312,33 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
         TrainingError: its images cannot be had.
     """
     manifest = bundle.manifest
-    taken, output, made = manifest.input, manifest.output, manifest.provenance
-    if not isinstance(taken, ImageInput) or not isinstance(output, ClassesOutput) or made is None:
+    image_input, output, provenance = manifest.input, manifest.output, manifest.provenance
+    if (
+        not isinstance(image_input, ImageInput)
+        or not isinstance(output, ClassesOutput)
+        or provenance is None
+    ):
         raise DataError(f"{manifest.name} was not trained on images here.")
-    recipe = parse_image_recipe(made.recipe, f"in the manifest of {manifest.name}")
+    recipe = parse_image_recipe(provenance.recipe, f"in the manifest of {manifest.name}")
     _, _, test = split_images(
-        load_images(recipe.data, recipe.target.labels, taken, folders), recipe
+        load_images(recipe.data, recipe.target.labels, image_input, folders), recipe
     )
     graph = Graph(bundle.model)
     predictions = np.concatenate(
         [
-            graph.predict(test.pixels(slice(start, start + _AT_ONCE)))
-            for start in range(0, len(test), _AT_ONCE)
+            graph.predict(test.pixels(slice(start, start + _BATCH_SIZE)))
+            for start in range(0, len(test), _BATCH_SIZE)
         ]
     )
-    bar = BARS.get(manifest.name)
+    targets = IMAGE_TARGETS.get(manifest.name)
     wrong = float((predicted_labels(predictions, _HALF) != test.target).mean())
-    if bar is not None:
-        claim = f"wrong on at most {bar.wrong:.2%} of {len(test):,} test images"
-        yield Check(claim, f"{wrong:.2%}", wrong <= bar.wrong)
+    if targets is not None:
+        claim = f"wrong on at most {targets.wrong:.2%} of {len(test):,} test images"
+        yield Check(claim, f"{wrong:.2%}", wrong <= targets.wrong)
         size = manifest.files["model.onnx"].bytes
-        if bar.bytes is not None:
-            claim = f"smaller than {bar.bytes / _MEBI:g} MB"
-            yield Check(claim, f"{size / _MEBI:.2f} MB", size < bar.bytes)
+        if targets.bytes is not None:
+            claim = f"smaller than {targets.bytes / _MEBI:g} MB"
+            yield Check(claim, f"{size / _MEBI:.2f} MB", size < targets.bytes)
     if output.calibration is not None:
         before, after = (
             output.calibration.error_before,
@@ -341,16 +347,19 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
         claim = f"calibration error no greater than before the temperature, {before:.4f}"
         yield Check(claim, f"{after:.4f}", after <= before)
     if output.unsure_below is not None:
-        worth = low_confidence_metrics(
+        flag_metrics = low_confidence_metrics(
             *confidence(test.target, predictions, _HALF), output.unsure_below
         )
-        unsure, others = worth.get("wrong[unsure]", np.nan), worth.get("wrong[others]", np.nan)
+        unsure, others = (
+            flag_metrics.get("wrong[unsure]", np.nan),
+            flag_metrics.get("wrong[others]", np.nan),
+        )
         ratio = unsure / others if others else np.inf
         measured = (
-            f"{ratio:.0f} times: {unsure:.1%} of the {worth['unsure_share']:.1%} unsure, "
+            f"{ratio:.0f} times: {unsure:.1%} of the {flag_metrics['unsure_share']:.1%} unsure, "
             f"{others:.2%} of the others"
         )
-        least = bar.ratio if bar else _RATIO
+        least = targets.ratio if targets else _RATIO
         claim = f"unsure predictions wrong at least {least:g} times as often as the others"
         yield Check(claim, measured, bool(ratio >= least))
 

@@ -24,7 +24,7 @@ Source = Literal["validation", "cross-validation"]
 
 
 @dataclass(frozen=True)
-class Seen:
+class HeldOut:
     """Predictions and true values, for rows that the models were not fitted on."""
 
     source: Source
@@ -48,26 +48,26 @@ def interval_of(  # noqa: PLR0913 - it takes all that a run has
     """
     if recipe.task != "regression":
         return None
-    seen = _seen(recipe, table, data, parts, model=model, assessment=assessment)
-    if seen is None:
+    held_out = _held_out_predictions(recipe, table, data, parts, model=model, assessment=assessment)
+    if held_out is None:
         return None
-    fitted = fit_interval(seen, "log1p" if recipe.target.log else "value")
+    fitted = fit_interval(held_out, "log1p" if recipe.target.log else "value")
     if fitted is None or assessment.evaluation is None or assessment.evaluation.part != "test":
         return fitted
     value = assessment.predictions[:, 0].astype(np.float64)
-    return measured(fitted, value, data.target[assessment.rows])
+    return measure_coverage(fitted, value, data.target[assessment.rows])
 
 
-def fit_interval(seen: Seen, scale: Literal["value", "log1p"]) -> Interval | None:
+def fit_interval(held_out: HeldOut, scale: Literal["value", "log1p"]) -> Interval | None:
     """Fit the margins for each bin of values, and for each level with enough rows.
 
     Of n errors the margin is the ceil((n + 1) * level)-th smallest; without one, the level is
     left out (split conformal prediction: Lei et al., "Distribution-Free Predictive Inference for
     Regression", 2018).
     """
-    edges = _edges(seen.value)
-    position = _bins(edges, seen.value)
-    distances = np.abs(_scaled(seen.target, scale) - _scaled(seen.value, scale))
+    edges = _edges(held_out.value)
+    position = _bins(edges, held_out.value)
+    distances = np.abs(_scaled(held_out.target, scale) - _scaled(held_out.value, scale))
     grouped = [np.sort(distances[position == k]) for k in range(len(edges) + 1)]
     levels = []
     for level in LEVELS:
@@ -80,7 +80,7 @@ def fit_interval(seen: Seen, scale: Literal["value", "log1p"]) -> Interval | Non
     if not levels:
         return None
     return Interval(
-        scale=scale, source=seen.source, rows=len(seen.value), edges=edges, levels=levels
+        scale=scale, source=held_out.source, rows=len(held_out.value), edges=edges, levels=levels
     )
 
 
@@ -98,7 +98,7 @@ def bounds(interval: Interval, level: IntervalLevel, value: Floats) -> tuple[Flo
     return (1 + value) / np.exp(margin) - 1, (1 + value) * np.exp(margin) - 1
 
 
-def measured(interval: Interval, value: Floats, target: Floats) -> Interval:
+def measure_coverage(interval: Interval, value: Floats, target: Floats) -> Interval:
     """Measure the coverage and mean width of each level on other rows.
 
     Args:
@@ -115,7 +115,7 @@ def measured(interval: Interval, value: Floats, target: Floats) -> Interval:
     return interval.model_copy(update={"levels": levels})
 
 
-def _seen(  # noqa: PLR0913 - as above
+def _held_out_predictions(  # noqa: PLR0913 - as above
     recipe: Recipe,
     table: Table,
     data: Dataset,
@@ -123,20 +123,20 @@ def _seen(  # noqa: PLR0913 - as above
     *,
     model: FittedModel,
     assessment: Assessment,
-) -> Seen | None:
+) -> HeldOut | None:
     if recipe.split.interval_folds:
         rows = np.sort(np.concatenate([parts.training, parts.validation]))
         predictions, _ = out_of_fold(recipe, table, data.target, rows, recipe.split.interval_folds)
-        return Seen("cross-validation", _values(predictions), data.target[rows])
+        return HeldOut("cross-validation", _values(predictions), data.target[rows])
     evaluation = assessment.evaluation
     if evaluation is not None and evaluation.part == "cross-validation":
-        return Seen(
+        return HeldOut(
             "cross-validation", _values(assessment.predictions), data.target[assessment.rows]
         )
     if len(parts.validation) < _MIN_VALIDATION_ROWS:
         return None
     predictions = model.predictor.predict(data.features[parts.validation])
-    return Seen("validation", _values(predictions), data.target[parts.validation])
+    return HeldOut("validation", _values(predictions), data.target[parts.validation])
 
 
 def _values(predictions: Float32s) -> Floats:

@@ -23,19 +23,19 @@ def results_page(models: Path, folders: Folders, also: Path | None = None) -> st
         TrainingError: a model or its data set cannot be read.
     """
     lines = [_HEAD]
-    homes = dict.fromkeys(published_names(models), models)
+    folders_by_name = dict.fromkeys(published_names(models), models)
     if also is not None:
-        homes = dict.fromkeys(published_names(also), also) | homes
-    for name, home in sorted(homes.items()):
-        lines += [_row(name, figure) for figure in _figures(home, name, folders)]
-    lines.append(_MADE)
-    for name, home in sorted(homes.items()):
-        newest = home / name / str(versions_in(home / name)[-1])
-        lines.append(_made(read_bundle(newest).manifest))
+        folders_by_name = dict.fromkeys(published_names(also), also) | folders_by_name
+    for name, folder in sorted(folders_by_name.items()):
+        lines += [_row(name, check) for check in _checks(folder, name, folders)]
+    lines.append(_TRAINING_RUNS)
+    for name, folder in sorted(folders_by_name.items()):
+        newest = folder / name / str(versions_in(folder / name)[-1])
+        lines.append(_training_run(read_bundle(newest).manifest))
     return "\n".join(lines) + "\n"
 
 
-def _figures(models: Path, name: str, folders: Folders) -> Iterator[Check]:
+def _checks(models: Path, name: str, folders: Folders) -> Iterator[Check]:
     images = image_bundle(models, name)
     if images is not None:
         yield from image_checks(images, folders)
@@ -43,14 +43,14 @@ def _figures(models: Path, name: str, folders: Folders) -> Iterator[Check]:
         yield from CHECKS[name](trial_of(open_model(models, name), models, folders))
 
 
-def _row(name: str, figure: Check) -> str:
-    holds = "yes" if figure.holds else "**no**"
-    return f"| `{name}` | {figure.claim} | {figure.measured} | {holds} |"
+def _row(name: str, check: Check) -> str:
+    is_reached = "yes" if check.is_reached else "**no**"
+    return f"| `{name}` | {check.claim} | {check.measured} | {is_reached} |"
 
 
-def _made(manifest: Manifest) -> str:
-    made, evaluation = manifest.provenance, manifest.evaluation
-    if made is None:
+def _training_run(manifest: Manifest) -> str:
+    provenance, evaluation = manifest.provenance, manifest.evaluation
+    if provenance is None:
         return f"| `{manifest.name}` | | | | | |"
     measured = "not measured"
     if evaluation is not None and evaluation.part == "test":
@@ -59,8 +59,9 @@ def _made(manifest: Manifest) -> str:
         measured = f"{evaluation.folds} folds"
     digest = manifest.files["model.onnx"]
     return (
-        f"| `{manifest.name}` | {made.split.training:,} | {measured} | {made.seed} "
-        f"| {made.duration_seconds:g} s | `{digest.sha256[:16]}`, {digest.bytes / 1024:,.0f} KiB |"
+        f"| `{manifest.name}` | {provenance.split.training:,} | {measured} | {provenance.seed} "
+        f"| {provenance.duration_seconds:g} s "
+        f"| `{digest.sha256[:16]}`, {digest.bytes / 1024:,.0f} KiB |"
     )
 
 
@@ -77,7 +78,7 @@ every row outside the test set.
 | model | target | measured | reached |
 | --- | --- | --- | --- |"""
 
-_MADE = """
+_TRAINING_RUNS = """
 ## Training runs
 
 The time is that of the complete run on two CPU cores: reading, fitting with all \

@@ -53,8 +53,10 @@ class ForeignGraph:
         self.classes = _classes(model)
         _open_batch(model)
         _remove_maps(model)
-        held = {tensor.name for tensor in model.graph.initializer}
-        self.inputs = [_input(value) for value in model.graph.input if value.name not in held]
+        initializers = {tensor.name for tensor in model.graph.initializer}
+        self.inputs = [
+            _input(value) for value in model.graph.input if value.name not in initializers
+        ]
         if len(self.inputs) > 1:
             self.inputs = [ForeignInput(i.name, i.type, i.width or 1) for i in self.inputs]
 
@@ -90,22 +92,26 @@ class ForeignGraph:
         Raises:
             ImportRejected: ONNX Runtime cannot run the graph on these rows.
         """
-        fed, start = {}, 0
+        values, start = {}, 0
         for known in self.inputs:
             end = start + (known.width or features.shape[1])
-            fed[known.name] = _as_fed(features[:, start:end], known.type, columns[start:end])
+            values[known.name] = _input_values(
+                features[:, start:end], known.type, columns[start:end]
+            )
             start = end
-        return run_graph(self._serialized, fed)
+        return run_graph(self._serialized, values)
 
 
-def _as_fed(part: Float32s, kind: int, columns: Sequence[Feature]) -> Array:
+def _input_values(part: Float32s, kind: int, columns: Sequence[Feature]) -> Array:
     if kind != STRING_TYPE:
         return part.astype(_NUMBERS[kind])
-    fed = np.empty(part.shape, dtype=object)
+    values = np.empty(part.shape, dtype=object)
     for k, column in enumerate(columns):
         words = [*column.categories, ""]  # -1, an unknown word, selects the last
-        fed[:, k] = [words[position] for position in np.nan_to_num(part[:, k], nan=-1).astype(int)]
-    return fed
+        values[:, k] = [
+            words[position] for position in np.nan_to_num(part[:, k], nan=-1).astype(int)
+        ]
+    return values
 
 
 def _input(value: onnx.ValueInfoProto) -> ForeignInput:
@@ -239,10 +245,10 @@ def _label(
         )
     if classes is None:
         classes = list(labels) if array.dtype.kind in "UO" else list(range(len(labels)))
-    strange = sorted(set(array.ravel().tolist()) - set(classes))
-    if strange:
+    unknown = sorted(set(array.ravel().tolist()) - set(classes))
+    if unknown:
         raise ImportRejected(
-            f"it returns {strange[0]!r}, which is none of its classes "
+            f"it returns {unknown[0]!r}, which is none of its classes "
             f"({', '.join(map(str, classes))}). Name all of them with --labels."
         )
     return OutputMapping(name, "label", _named(labels, classes, len(classes)), classes)

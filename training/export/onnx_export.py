@@ -66,22 +66,22 @@ def _estimator_graph(estimator: Estimator, output: str) -> bytes:
     return wrap(foreign, columns, mapping, output)
 
 
-def to_graph(module: nn.Module, probe: torch.Tensor, taken: str, given: str) -> bytes:
+def to_graph(module: nn.Module, probe: torch.Tensor, input_name: str, output_name: str) -> bytes:
     """Export a module as ONNX, for any batch size.
 
     Args:
         module: fitted and in evaluation mode.
         probe: an example input whose first dimension is the batch.
-        taken: the name of the input.
-        given: the name of the output.
+        input_name: the name of the input.
+        output_name: the name of the output.
     """
     with _quiet():
         program = torch.onnx.export(
             module,
             (probe,),
             dynamo=True,
-            input_names=[taken],
-            output_names=[given],
+            input_names=[input_name],
+            output_names=[output_name],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=_OPSET,
             external_data=False,
@@ -113,13 +113,13 @@ def verify(model: bytes, predictor: ReferenceModel, rows: Array) -> None:
 
 
 def example_rows(
-    predictor: ReferenceModel, rows: Array, output: str, taken: str = INPUT_NAME
+    predictor: ReferenceModel, rows: Array, output: str, input_name: str = INPUT_NAME
 ) -> Examples:
     """Return the first rows with their predictions, which the self-test of the service replays."""
     size = int(np.prod(rows.shape[1:]))
     chosen = rows[: min(_EXAMPLE_ROWS, max(_MAX_EXAMPLE_VALUES // size, 2))]
     return Examples(
-        input=_tensor(taken, chosen),
+        input=_tensor(input_name, chosen),
         output=_tensor(output, predictor.predict(chosen)),
         tolerance=Tolerance(
             absolute=min(_absolute(predictor.predict(rows)), 1e-2), relative=_RELATIVE

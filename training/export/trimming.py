@@ -17,7 +17,7 @@ Size = tuple[int, ...]
 
 _WINDOWED = {"Conv", "MaxPool", "AveragePool"}
 # Elementwise operators.
-_PLACEWISE = {"Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh"}
+_ELEMENTWISE = {"Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh"}
 _BATCH_AND_CHANNELS = 2
 
 
@@ -31,20 +31,22 @@ def trim(model: onnx.ModelProto) -> None:
     if any(part.HasField("g") for node in graph.node for part in node.attribute):
         return  # subgraphs may use outer tensors that their node does not list
     sizes = _sizes(model)
-    wanted = _wanted(graph, sizes)
-    made: dict[str, Size] = {}
+    needed = _needed_sizes(graph, sizes)
+    trimmed: dict[str, Size] = {}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        given, prediction = node.input[0] if node.input else "", node.output[0]
-        if node.op_type in _PLACEWISE and given in made:
-            made[prediction] = made[given]
-        elif prediction not in wanted:
+        source, prediction = node.input[0] if node.input else "", node.output[0]
+        if node.op_type in _ELEMENTWISE and source in trimmed:
+            trimmed[prediction] = trimmed[source]
+        elif prediction not in needed:
             pass  # unused
         elif (window := _window_of(node, sizes)) is not None:
-            nodes += _ended(graph, node, window, made.get(given, sizes[given]), wanted[prediction])
-            made[prediction] = wanted[prediction]
+            nodes += _trim_end(
+                graph, node, window, trimmed.get(source, sizes[source]), needed[prediction]
+            )
+            trimmed[prediction] = needed[prediction]
         nodes.append(node)
-    if any(size != sizes[name] for name, size in made.items()):
+    if any(size != sizes[name] for name, size in trimmed.items()):
         del graph.node[:]
         graph.node.extend(nodes)
         del graph.value_info[:]
@@ -62,19 +64,19 @@ class _Window(NamedTuple):
     after: Size
     """The padding at the end of each axis."""
 
-    def seen(self, predicted: Size) -> Size:
+    def covered(self, predicted: Size) -> Size:
         """Return the input size, including padding at the start, for this output size."""
         return tuple(
             (count - 1) * stride + reach
             for count, stride, reach in zip(predicted, self.stride, self.reach, strict=True)
         )
 
-    def predictions(self, given: Size, after: Size) -> Size:
+    def predictions(self, source: Size, after: Size) -> Size:
         """Return the output size for this input size and padding at the end."""
         return tuple(
             (before + count + more - reach) // stride + 1
             for before, count, more, reach, stride in zip(
-                self.before, given, after, self.reach, self.stride, strict=True
+                self.before, source, after, self.reach, self.stride, strict=True
             )
         )
 
@@ -83,18 +85,18 @@ def _window_of(node: onnx.NodeProto, sizes: Mapping[str, Size]) -> _Window | Non
     """Return the window of a node; None without a window or explicit padding."""
     if node.op_type not in _WINDOWED or len(node.output) > 1 or node.input[0] not in sizes:
         return None
-    said = {found.name: helper.get_attribute_value(found) for found in node.attribute}
-    if said.get("ceil_mode") or said.get("auto_pad", b"NOTSET") != b"NOTSET":
+    attributes = {found.name: helper.get_attribute_value(found) for found in node.attribute}
+    if attributes.get("ceil_mode") or attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
         return None
-    if "kernel_shape" not in said:
+    if "kernel_shape" not in attributes:
         return None
-    kernel = said["kernel_shape"]
+    kernel = attributes["kernel_shape"]
     axes = len(kernel)
-    dilations = said.get("dilations", [1] * axes)
-    margins = said.get("pads", [0] * (2 * axes))
+    dilations = attributes.get("dilations", [1] * axes)
+    margins = attributes.get("pads", [0] * (2 * axes))
     return _Window(
         reach=tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)),
-        stride=tuple(said.get("strides", [1] * axes)),
+        stride=tuple(attributes.get("strides", [1] * axes)),
         before=tuple(margins[:axes]),
         after=tuple(margins[axes:]),
     )
@@ -111,40 +113,41 @@ def _sizes(model: onnx.ModelProto) -> dict[str, Size]:
     return found
 
 
-def _wanted(graph: onnx.GraphProto, sizes: Mapping[str, Size]) -> dict[str, Size]:
+def _needed_sizes(graph: onnx.GraphProto, sizes: Mapping[str, Size]) -> dict[str, Size]:
     """Return the leading part of each tensor that the outputs depend on."""
-    wanted = {value.name: sizes[value.name] for value in graph.output if value.name in sizes}
+    all_needed = {value.name: sizes[value.name] for value in graph.output if value.name in sizes}
     for node in reversed(graph.node):
-        predicted = wanted.get(node.output[0])
+        predicted = all_needed.get(node.output[0])
         window = _window_of(node, sizes)
         for position, name in enumerate(node.input):
             if name not in sizes:
                 continue
             needed = sizes[name]
-            if predicted is not None and node.op_type in _PLACEWISE:
+            if predicted is not None and node.op_type in _ELEMENTWISE:
                 needed = predicted
             elif predicted is not None and window is not None and position == 0:
-                seen = zip(window.seen(predicted), window.before, needed, strict=True)
-                needed = tuple(min(reach - before, all_) for reach, before, all_ in seen)
-            others = wanted.get(name, (0,) * len(needed))
-            wanted[name] = tuple(map(max, needed, others))
-    return wanted
+                covered = zip(window.covered(predicted), window.before, needed, strict=True)
+                needed = tuple(min(reach - before, all_) for reach, before, all_ in covered)
+            others = all_needed.get(name, (0,) * len(needed))
+            all_needed[name] = tuple(map(max, needed, others))
+    return all_needed
 
 
-def _ended(
-    graph: onnx.GraphProto, node: onnx.NodeProto, window: _Window, given: Size, wanted: Size
+def _trim_end(
+    graph: onnx.GraphProto, node: onnx.NodeProto, window: _Window, source: Size, needed: Size
 ) -> list[onnx.NodeProto]:
     """Trim a node to what later nodes need; returns the nodes that must run before it."""
-    if window.predictions(given, window.after) == wanted:
+    if window.predictions(source, window.after) == needed:
         return []
     positions = tuple(
-        seen - before for seen, before in zip(window.seen(wanted), window.before, strict=True)
+        covered - before
+        for covered, before in zip(window.covered(needed), window.before, strict=True)
     )
-    after = tuple(max(seen - count, 0) for seen, count in zip(positions, given, strict=True))
+    after = tuple(max(covered - count, 0) for covered, count in zip(positions, source, strict=True))
     _set_margin(node, (*window.before, *after))
-    if window.predictions(given, after) == wanted:
+    if window.predictions(source, after) == needed:
         return []
-    retained = tuple(map(min, positions, given))
+    retained = tuple(map(min, positions, source))
     cut, name = f"{node.input[0]}_cut_for_{node.output[0]}", node.input[0]
     node.input[0] = cut
     numbers = {

@@ -12,7 +12,7 @@ from training.onnx_files import Array, strip
 from training.recipe.table import Feature
 
 _PREFIX = "model/"
-_WORDS_SINCE = 2
+_LABEL_ENCODER_VERSION = 2
 """The first version of ai.onnx.ml whose LabelEncoder maps between all types."""
 
 
@@ -68,8 +68,8 @@ def wrap(
     if any(node.op_type == "LabelEncoder" for node in (*before.nodes, *after.nodes)):
         _require_label_encoder(model)
     retained = _needed([*before.nodes, *graph.node, *after.nodes], output_tensor)
-    held = {name for node in retained for name in _reads(node)}
-    initializers = [tensor for tensor in graph.initializer if tensor.name in held]
+    used = {name for node in retained for name in _reads(node)}
+    initializers = [tensor for tensor in graph.initializer if tensor.name in used]
     wrapped = helper.make_graph(
         retained,
         "onward",
@@ -156,10 +156,10 @@ def _one_hot(builder: GraphBuilder, found: str, classes: Sequence[str] | Sequenc
 
 def _needed(nodes: Sequence[NodeProto], output_tensor: str) -> list[NodeProto]:
     """Return the nodes that the output depends on, in order."""
-    wanted, retained = {output_tensor}, []
+    needed, retained = {output_tensor}, []
     for node in reversed(nodes):
-        if wanted.intersection(node.output):
-            wanted.update(_reads(node))
+        if needed.intersection(node.output):
+            needed.update(_reads(node))
             retained.append(node)
     return retained[::-1]
 
@@ -174,11 +174,11 @@ def _require_label_encoder(model: ModelProto) -> None:
     """Add an operator set that has LabelEncoder."""
     versions = {opset.domain: opset for opset in model.opset_import}
     if "ai.onnx.ml" not in versions:
-        model.opset_import.append(helper.make_opsetid("ai.onnx.ml", _WORDS_SINCE))
-    elif versions["ai.onnx.ml"].version < _WORDS_SINCE:
+        model.opset_import.append(helper.make_opsetid("ai.onnx.ml", _LABEL_ENCODER_VERSION))
+    elif versions["ai.onnx.ml"].version < _LABEL_ENCODER_VERSION:
         if any(node.op_type == "LabelEncoder" for node in model.graph.node):
             raise ImportRejected(
                 "it encodes strings with the first version of ai.onnx.ml. Convert it again with "
                 "target_opset={'': 18, 'ai.onnx.ml': 3}."
             )
-        versions["ai.onnx.ml"].version = _WORDS_SINCE
+        versions["ai.onnx.ml"].version = _LABEL_ENCODER_VERSION

@@ -41,7 +41,7 @@ class State:
     weights: Weights = field(default_factory=dict)
     """The weights of the best epoch; empty before the first."""
 
-    def note(self, training: float, validation: float, network: nn.Module) -> None:
+    def record(self, training: float, validation: float, network: nn.Module) -> None:
         """Record the losses of an epoch, and its weights if they are the best so far."""
         self.history.training.append(training)
         self.history.validation.append(validation)

@@ -23,9 +23,9 @@ from training.images.networks import Classifier
 from training.model.optimizers import build_optimizer, build_schedule
 from training.recipe.image import ImageRecipe, ImageTraining
 
-_SEEDS_APART = 1_000_003
+_SEED_STRIDE = 1_000_003
 """More than the number of epochs, so that no two epochs of different seeds share one."""
-_AT_ONCE = 500
+_BATCH_SIZE = 500
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 _MINUTES_FROM = 90
@@ -58,19 +58,19 @@ def fit(
     optimizer = build_optimizer(plan, network)
     schedule = build_schedule(plan, optimizer, batches)
     state = checkpoint.begin(network, averaged, optimizer, schedule)
-    clock = Clock(state.epoch, plan.epochs)
+    estimate = RemainingTime(state.epoch, plan.epochs)
     # Without averaging, the weights are copied once per epoch; once per step would be slow.
-    after_a_step = averaged.update_parameters if plan.ema_momentum else _nothing
-    after_an_epoch = _nothing if plan.ema_momentum else averaged.update_parameters
+    after_a_step = averaged.update_parameters if plan.ema_momentum else _do_nothing
+    after_an_epoch = _do_nothing if plan.ema_momentum else averaged.update_parameters
 
     try:
         for epoch in range(state.epoch, plan.epochs):
             network.train()
             total = 0.0
-            for x, wanted in _changed(classifier, recipe, training, batches, epoch):
+            for x, soft_targets in _augmented_batches(classifier, recipe, training, batches, epoch):
                 with torch.autocast(device.type, torch.bfloat16, enabled=_lower(plan)):
                     scores = network(x)
-                loss = _loss(scores.float(), wanted, plan.label_smoothing)
+                loss = _loss(scores.float(), soft_targets, plan.label_smoothing)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 optimizer.step()
@@ -79,16 +79,16 @@ def fit(
                 total += loss.item()
 
             after_an_epoch(network)
-            now, wrong = _watch(classifier, averaged.module, validation)
+            now, wrong = _validate(classifier, averaged.module, validation)
             if not math.isfinite(now):
                 raise FitError(
                     f"The loss is not finite in epoch {epoch + 1}; set "
                     f"training.learning_rate below {plan.learning_rate:g}."
                 )
-            state.note(total / batches, now, averaged.module)
+            state.record(total / batches, now, averaged.module)
             checkpoint.save(epoch + 1)
-            _say(
-                f"{clock.after(epoch)}: training loss {total / batches:.4f}, validation loss "
+            _log(
+                f"{estimate.after(epoch)}: training loss {total / batches:.4f}, validation loss "
                 f"{now:.4f}, validation error {wrong:.2%}"
             )
             if epoch - state.history.best_epoch >= plan.patience:
@@ -96,7 +96,7 @@ def fit(
     except KeyboardInterrupt:
         if not state.weights:
             raise
-        _say(f"Stopped; using epoch {state.history.best_epoch + 1}, the best so far.")
+        _log(f"Stopped; using epoch {state.history.best_epoch + 1}, the best so far.")
 
     network.load_state_dict(state.weights)
     classifier.to("cpu").eval()
@@ -109,8 +109,8 @@ def scores_of(classifier: Classifier, network: nn.Module, images: ImageSet) -> T
     network.eval()
     parts = []
     with torch.no_grad():
-        for start in range(0, len(images), _AT_ONCE):
-            image = torch.from_numpy(images.pixels(slice(start, start + _AT_ONCE)))
+        for start in range(0, len(images), _BATCH_SIZE):
+            image = torch.from_numpy(images.pixels(slice(start, start + _BATCH_SIZE)))
             parts.append(network(classifier.pixels(image.to(device))).float().cpu())
     return torch.cat(parts)
 
@@ -120,7 +120,7 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def _watch(
+def _validate(
     classifier: Classifier, retained: nn.Module, validation: ImageSet
 ) -> tuple[float, float]:
     """Compute cross-entropy and error rate on the validation set."""
@@ -135,16 +135,16 @@ def _watch(
     return loss.item(), wrong.float().mean().item()
 
 
-def _loss(scores: Tensor, wanted: Tensor, smoothing: float) -> Tensor:
+def _loss(scores: Tensor, soft_targets: Tensor, smoothing: float) -> Tensor:
     """Compute the cross-entropy with soft targets, ``[batch, classes]``."""
-    classes = wanted.shape[1]
-    wanted = wanted * (1 - smoothing) + smoothing / classes
+    classes = soft_targets.shape[1]
+    soft_targets = soft_targets * (1 - smoothing) + smoothing / classes
     if scores.shape[1] == 1:
-        return functional.binary_cross_entropy_with_logits(scores[:, 0], wanted[:, 1])
-    return functional.cross_entropy(scores, wanted)
+        return functional.binary_cross_entropy_with_logits(scores[:, 0], soft_targets[:, 1])
+    return functional.cross_entropy(scores, soft_targets)
 
 
-def _changed(
+def _augmented_batches(
     classifier: Classifier, recipe: ImageRecipe, training: ImageSet, batches: int, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield every image once, augmented with the random numbers of this epoch.
@@ -154,31 +154,31 @@ def _changed(
         ``[batch, classes]``.
     """
     device = classifier.temperature.device
-    seed = recipe.seed * _SEEDS_APART + epoch
-    chances = Generator().manual_seed(seed)
+    seed = recipe.seed * _SEED_STRIDE + epoch
+    generator = Generator().manual_seed(seed)
     torch.manual_seed(seed)
     order = torch.randperm(len(training)).tensor_split(batches)
-    hidden = not sys.stderr.isatty()
-    bar = track(order, "", console=Console(stderr=True), transient=True, disable=hidden)
+    is_disabled = not sys.stderr.isatty()
+    bar = track(order, "", console=Console(stderr=True), transient=True, disable=is_disabled)
     for drawn in bar:
         rows = np.sort(drawn.numpy())  # sequential reads from disk
         image = torch.from_numpy(training.pixels(rows)).to(device)
         images = image.permute(0, 3, 1, 2).float() / 255
-        changed = augment(images, recipe.augmentation, chances)
+        augmented = augment(images, recipe.augmentation, generator)
         target = torch.from_numpy(training.target[rows]).to(device)
-        wanted = functional.one_hot(target, training.classes).float()
+        soft_targets = functional.one_hot(target, training.classes).float()
         if recipe.training.mixup:
-            changed, wanted = mix(changed, wanted, recipe.training.mixup)
-        x = classifier.pixels.scaled(changed)
-        yield x.contiguous(memory_format=torch.channels_last), wanted
+            augmented, soft_targets = mix(augmented, soft_targets, recipe.training.mixup)
+        x = classifier.pixels.scaled(augmented)
+        yield x.contiguous(memory_format=torch.channels_last), soft_targets
 
 
-def _average(keeps: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+def _average(momentum: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """Create an exponential moving average with a smaller momentum in the first steps."""
 
     @torch.no_grad()
     def update(averages: Tensors, currents: Tensors, count: Tensor | int) -> None:
-        share = 1 - min(keeps, (1 + int(count)) / (10 + int(count)) if keeps else 0.0)
+        share = 1 - min(momentum, (1 + int(count)) / (10 + int(count)) if momentum else 0.0)
         for average, current in zip(averages, currents, strict=True):
             if average.is_floating_point():
                 average.lerp_(current, share)
@@ -192,16 +192,16 @@ def _lower(plan: ImageTraining) -> bool:
     return plan.precision == "bfloat16"
 
 
-def _nothing(_: nn.Module) -> None:
+def _do_nothing(_: nn.Module) -> None:
     """Do nothing."""
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 
 
-class Clock:
+class RemainingTime:
     """Estimates the remaining time, counting from the first epoch of this run."""
 
     def __init__(self, first: int, epochs: int) -> None:

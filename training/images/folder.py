@@ -73,32 +73,34 @@ def read_folder(folder: Path, labels: Sequence[str], image: ImageInput) -> Folde
         raise DataError(
             f"{folder} is not a folder; give one that contains a folder for each class."
         )
-    homes = _homes(folder)
-    classes = _classes(homes["training"])
+    set_folders = _set_folders(folder)
+    classes = _classes(set_folders["training"])
     if labels and len(labels) != len(classes):
         raise DataError(
-            f"target.labels names {len(labels)} classes, and {homes['training']} has "
+            f"target.labels names {len(labels)} classes, and {set_folders['training']} has "
             f"{len(classes)} folders: {', '.join(classes)}."
         )
-    wanted = labels or classes
-    seen: dict[str, str] = {}
-    left_out = [_stray(file, folder) for file in _strays(folder, homes, classes)]
+    class_labels = labels or classes
+    paths_by_digest: dict[str, str] = {}
+    left_out = [_stray(file, folder) for file in _strays(folder, set_folders, classes)]
     digest = hashlib.sha256()
     parts = {}
     # The test set first: an image that is in two sets must not be trained on.
     for part in ("test", "validation", "training"):
-        if part in homes:
-            files = _files(homes[part], classes)
-            retained = _retained(_decoded(files, folder, image), seen, left_out, digest)
-            parts[part] = _set_of(retained, len(files), wanted, image)
-    _require_enough(parts["training"], homes["training"], left_out)
+        if part in set_folders:
+            files = _files(set_folders[part], classes)
+            retained = _without_duplicates(
+                _decoded(files, folder, image), paths_by_digest, left_out, digest
+            )
+            parts[part] = _set_of(retained, len(files), class_labels, image)
+    _require_enough(parts["training"], set_folders["training"], left_out)
     validation = parts.get("validation")
     return FolderParts(
         parts["training"], validation, parts.get("test"), left_out, digest.hexdigest()
     )
 
 
-def _homes(folder: Path) -> dict[str, Path]:
+def _set_folders(folder: Path) -> dict[str, Path]:
     """Return the folder of each set; a single one besides train/ is the test set."""
     below = {path.name.lower(): path for path in _folders(folder)}
     training = next((below[name] for name in _TRAINING if name in below), None)
@@ -141,11 +143,11 @@ def _is_system_file(path: Path) -> bool:
     return path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES
 
 
-def _strays(folder: Path, homes: dict[str, Path], classes: list[str]) -> Iterator[Path]:
+def _strays(folder: Path, set_folders: dict[str, Path], classes: list[str]) -> Iterator[Path]:
     """Yield files outside class folders, and class folders that the training set lacks."""
-    for home in {folder, *homes.values()}:
+    for home in {folder, *set_folders.values()}:
         yield from sorted(p for p in home.iterdir() if p.is_file() and not _is_system_file(p))
-    for home in homes.values():
+    for home in set_folders.values():
         yield from (path for path in _folders(home) if path.name not in classes)
 
 
@@ -189,22 +191,24 @@ def _read(found: tuple[Path, int], folder: Path, image: ImageInput) -> _DecodedF
         return _DecodedFile(relative, label, "", reason=str(error))
 
 
-def _retained(
+def _without_duplicates(
     images: Iterator[_DecodedFile],
-    seen: dict[str, str],
+    paths_by_digest: dict[str, str],
     left_out: list[SkippedFile],
     digest: "hashlib._Hash",
 ) -> Iterator[_DecodedFile]:
     """Yield the usable images, without duplicate files."""
-    for photo in images:
-        if photo.pixels is None:
-            left_out.append(SkippedFile(photo.path, photo.reason))
-        elif photo.digest in seen:
-            left_out.append(SkippedFile(photo.path, f"the same file as {seen[photo.digest]}"))
+    for decoded in images:
+        if decoded.pixels is None:
+            left_out.append(SkippedFile(decoded.path, decoded.reason))
+        elif decoded.digest in paths_by_digest:
+            left_out.append(
+                SkippedFile(decoded.path, f"the same file as {paths_by_digest[decoded.digest]}")
+            )
         else:
-            seen[photo.digest] = photo.path
-            digest.update(f"{photo.path} {photo.digest}\n".encode("utf-8", "surrogateescape"))
-            yield photo
+            paths_by_digest[decoded.digest] = decoded.path
+            digest.update(f"{decoded.path} {decoded.digest}\n".encode("utf-8", "surrogateescape"))
+            yield decoded
 
 
 def _set_of(
@@ -219,25 +223,25 @@ def _set_of(
         store = np.empty(shape, np.uint8)
     names: list[str] = []
     target: list[int] = []
-    for photo in images:
-        if photo.pixels is not None:
-            store[len(names)] = photo.pixels
-            names.append(photo.path)
-            target.append(photo.label)
+    for decoded in images:
+        if decoded.pixels is not None:
+            store[len(names)] = decoded.pixels
+            names.append(decoded.path)
+            target.append(decoded.label)
     return ImageSet(store[: len(target)], np.array(target, np.int64), names, list(labels))
 
 
 def _require_enough(training: ImageSet, home: Path, left_out: Sequence[SkippedFile]) -> None:
     counts = np.bincount(training.target, minlength=training.classes)
-    few = [
+    too_few = [
         f"{label} has {count}"
         for label, count in zip(training.labels, counts, strict=True)
         if count < MIN_IMAGES
     ]
-    if few:
+    if too_few:
         reasons = [f"{one.file}: {one.reason}" for one in left_out[:_SHOWN]]
         also = f" Skipped: {'; '.join(reasons)}." if reasons else ""
         raise DataError(
-            f"{home} has too few images to train on: {', '.join(few)}. Each class needs at "
+            f"{home} has too few images to train on: {', '.join(too_few)}. Each class needs at "
             f"least {MIN_IMAGES}, and some hundreds for a useful model.{also}"
         )

@@ -123,22 +123,22 @@ def confusion(target: Ints, predicted: Ints, labels: Sequence[str]) -> Chart:
     return finish(axes, "Confusion matrix", "True labels in rows, predicted labels in columns.")
 
 
-def reliability(spans: Mapping[str, tuple[Floats, Truths]]) -> Chart:
+def reliability(series: Mapping[str, tuple[Floats, Truths]]) -> Chart:
     """Draw the reliability diagram: accuracy by confidence, in ten bins.
 
     Args:
-        spans: by the name of a line, ``[rows]`` probabilities of the predicted label, and whether
+        series: by the name of a line, ``[rows]`` probabilities of the predicted label, and whether
             that label is true.
     """
     axes = canvas()
-    for (name, (confidence, right)), color in zip(spans.items(), SERIES, strict=False):
+    for (name, (confidence, correct)), color in zip(series.items(), SERIES, strict=False):
         position = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
         bins = np.unique(position)
-        said = [confidence[position == k].mean() for k in bins]
-        came = [right[position == k].mean() for k in bins]
+        mean_confidences = [confidence[position == k].mean() for k in bins]
+        accuracies = [correct[position == k].mean() for k in bins]
         share = np.array([(position == k).mean() for k in bins])
-        axes.plot(said, came, lw=1.3, color=color, label=name)
-        axes.scatter(said, came, s=10 + 190 * share, color=color, alpha=0.6, lw=0)
+        axes.plot(mean_confidences, accuracies, lw=1.3, color=color, label=name)
+        axes.scatter(mean_confidences, accuracies, s=10 + 190 * share, color=color, alpha=0.6, lw=0)
     axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls="--")
     axes.set_xlabel("probability of the predicted label")
     axes.set_ylabel("accuracy")

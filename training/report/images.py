@@ -193,12 +193,12 @@ def _confused_pairs(images: ImageSet, predicted: Ints) -> list[Pair]:
     return [
         Pair(
             images.labels[true],
-            images.labels[said],
-            int(counts[true, said]),
-            float(counts[true, said] / of_class[true]),
+            images.labels[other],
+            int(counts[true, other]),
+            float(counts[true, other] / of_class[true]),
         )
-        for true, said in positions
-        if counts[true, said]
+        for true, other in positions
+        if counts[true, other]
     ]
 
 
@@ -250,8 +250,10 @@ def _regularization_note(recipe: ImageRecipe) -> str:
         "label smoothing": plan.label_smoothing > 0,
         "dropout": recipe.network.dropout > 0,
     }
-    there = [reason for reason, holds in reasons.items() if holds]
-    return f" The training loss includes {', '.join(there)}, so it may be higher." if there else ""
+    active = [reason for reason, holds in reasons.items() if holds]
+    return (
+        f" The training loss includes {', '.join(active)}, so it may be higher." if active else ""
+    )
 
 
 def _parameters(recipe: ImageRecipe, classes: int) -> int:

@@ -126,10 +126,10 @@ def measured(evaluation: Evaluation | None) -> str:
 def tiles(evaluation: Evaluation | None, recipe: Recipe) -> list[Tile]:
     """Return the headline metrics."""
     lines = metric_rows(evaluation, recipe.target.unit)
-    wanted = [METRICS[name] for name in _HEADLINES[recipe.task]]
+    headlines = [METRICS[name] for name in _HEADLINES[recipe.task]]
     return [
         Tile(line.name, line.model, f"baseline {line.baseline}" if line.baseline else "")
-        for name in wanted
+        for name in headlines
         for line in lines
         if line.name.partition(" (")[0] == name
     ]
@@ -208,7 +208,7 @@ def worst_rows(
     predicted: Predicted, table: Table, columns: Sequence[str]
 ) -> list[dict[str, str | list[str]]]:
     """List the rows with the largest errors, with their cells as in the table."""
-    errors, said = _errors(predicted)
+    errors, formatted = _errors(predicted)
     cells = table.frame.select(columns)
     labels = predicted.recipe.target.labels
     count = len(errors) if len(errors) <= _SINGLE else _WORST
@@ -217,7 +217,7 @@ def worst_rows(
             "row": f"{table.row_number(int(predicted.rows[k])):,}",
             "cells": [cell or "" for cell in cells.row(int(predicted.rows[k]))],
             "true": labels[int(predicted.target[k])] if labels else number(predicted.target[k]),
-            "predicted": said[k],
+            "predicted": formatted[k],
             "error": f"{errors[k]:.0%}" if labels else number(errors[k]),
         }
         for k in np.argsort(-errors, kind="stable")[:count]
@@ -232,7 +232,7 @@ def _errors(predicted: Predicted) -> tuple[Floats, list[str]]:
         return np.abs(value - predicted.target), [number(one) for one in value]
     shares = class_probabilities(predicted.predictions)
     chosen = predicted_labels(predicted.predictions, predicted.threshold)
-    said = [
+    formatted = [
         f"{labels[label]} ({row[label]:.0%})" for label, row in zip(chosen, shares, strict=True)
     ]
-    return 1 - shares[np.arange(len(shares)), predicted.target.astype(int)], said
+    return 1 - shares[np.arange(len(shares)), predicted.target.astype(int)], formatted

@@ -22,7 +22,7 @@ from service.api.explain.target import read_explanation_options, target_of
 from service.api.inference import decode_body, materialize, outcome_of
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
-from service.api.native.protocol import NativeProtocol, documented_body, together
+from service.api.native.protocol import NativeProtocol, documented_body, response_body
 from service.api.routing import OptionalVersion
 from service.api.schemas import PREDICTION_ERRORS, header
 from service.bundle.features import FeaturesInput
@@ -130,11 +130,11 @@ class Explainer:
             drops = np.array(explanations[0]["drops"])
             content = await asyncio.to_thread(draw_overlay, rows[0], drops)
             return Response(content, headers=headers | {"vary": "accept"}, media_type=PNG)
-        predictions = self._protocol.read(endpoint, outputs, decoded.context)
+        predictions = self._protocol.predictions(endpoint, outputs, decoded.context)
         for prediction, explanation in zip(predictions, explanations, strict=True):
             prediction["explanation"] = explanation
         shared_fields = {**shared_fields, "model_version": model.version}
-        document = together(predictions, shared_fields, single=decoded.context.single)
+        document = response_body(predictions, shared_fields, single=decoded.context.single)
         accepted = request.headers.get("accept-encoding", "")
         content, encoding = await asyncio.to_thread(_encoded, document, accepted)
         quotas.hold_bytes(len(content))

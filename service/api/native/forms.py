@@ -28,10 +28,10 @@ logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 
 class PostedImages(NamedTuple):
-    """The images of a request in any form, and the names of their files.
+    """The images of a request, and the names of their files.
 
-    ``single`` says whether one image was sent without a list. Pixels are the model's tensor
-    already.
+    ``single`` says whether the request was one image without a list. Images as `Pixels` are the
+    input tensor of the model already.
     """
 
     images: Sequence[Any] | Pixels
@@ -39,26 +39,26 @@ class PostedImages(NamedTuple):
     files: Sequence[str] = ()
 
     def prefix(self, number: int) -> str:
-        """The beginning of a message about the image with this number."""
+        """Return the beginning of a message about the image with this number."""
         if self.files:
             return f"File {shown(self.files[number])}: "
         return "" if self.single else f"Image {number}: "
 
 
 def read_posted(codec: ImageCodec, body: bytes, content_type: str) -> PostedImages:
-    """The images of a body, not decoded yet.
+    """Find the images of a body, without decoding them.
 
     Raises:
-        InvalidRequest: the body does not match its type, or holds no image.
+        InvalidRequest: the body does not match its type, or has no image.
     """
     media_type = media_type_of(content_type)
     if media_type == MULTIPART:
         names, contents = zip(*read_files(body, content_type, codec.require_parts), strict=True)
         return PostedImages(contents, single=False, files=names)
     if media_type == JSON or (media_type == FORM and body.lstrip()[:1] in (b"{", b"[")):
-        if (pixels := codec.numbers(numbers_under(body, KEY))) is not None:
+        if (pixels := codec.decode_numbers(numbers_under(body, KEY))) is not None:
             return PostedImages(pixels, single=True)
-        if (pixels := codec.numbers(rows_of_numbers(body))) is not None:
+        if (pixels := codec.decode_numbers(rows_of_numbers(body))) is not None:
             return PostedImages(pixels, single=False)
         return _of_document(parse_json(body, _EXAMPLE.encode), codec)
     return PostedImages([body], single=True)
@@ -67,7 +67,7 @@ def read_posted(codec: ImageCodec, body: bytes, content_type: str) -> PostedImag
 def read_files(
     body: bytes, content_type: str, require_parts: Callable[[int], None]
 ) -> list[tuple[str, bytes]]:
-    """The name and the content of each file of a form, in order.
+    """Return the name and the content of each file of a form, in order.
 
     Args:
         body: the whole form.
@@ -75,7 +75,7 @@ def read_files(
         require_parts: rejects a number of parts as soon as it is too large.
 
     Raises:
-        InvalidRequest: the body is not a form, is cut short, holds other fields, or too many files.
+        InvalidRequest: the body is not a complete form, or has other fields or too many files.
     """
     media_type, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")

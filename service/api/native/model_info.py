@@ -1,4 +1,4 @@
-"""What a model tells of itself: enough to choose one, to use it, and to judge it."""
+"""Information about models: to choose one, to use it, and to judge its quality."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from service.engine.model import Execution, ModelInfo
 from service.engine.registry import Entry, Registry
 from service.errors import NotFound
 
-# The figure that people compare first, by task; where a model lacks it, its own first one.
+# The metric to compare models by, for each task; a model without it shows its first metric.
 _MAIN_METRIC = {"regression": "rmse", "binary": "accuracy", "multiclass": "accuracy"}
 
 
 def summary(entry: Entry) -> dict[str, object]:
-    """What a person needs to choose a model."""
+    """Return the information by which users choose a model."""
     info: dict[str, object] = {"name": entry.name, "version": entry.version}
     info |= {"ready": entry.serves}
     if not entry.serves:
@@ -24,12 +24,12 @@ def summary(entry: Entry) -> dict[str, object]:
     if entry.info is None:
         return info
     if entry.info.manifest is not None:
-        info |= _choice(entry.info.manifest)
+        info |= _overview(entry.info.manifest)
     return info | {"device": entry.info.device}
 
 
 def facts(entry: Entry) -> dict[str, object]:
-    """Everything the manifest says, and how the model is served."""
+    """Return the content of the manifest, and how the model is executed."""
     info: dict[str, object] = {}
     if entry.model is not None:
         info |= {"execution": entry.model.execution}
@@ -50,10 +50,10 @@ def facts(entry: Entry) -> dict[str, object]:
     }
 
 
-def _details(about: ModelInfo, execution: Execution) -> dict[str, object]:
-    """How a version is run, why so, and what was measured when it was loaded."""
+def _details(model: ModelInfo, execution: Execution) -> dict[str, object]:
+    """Return how a version is executed, why, and what was measured when it was loaded."""
     info: dict[str, object] = {"mode": execution.mode, "chosen_by": execution.chosen_by}
-    info |= {"threads": execution.threads, "max_batch_rows": about.shared_batch_rows}
+    info |= {"threads": execution.threads, "max_batch_rows": model.shared_batch_rows}
     if execution.row_seconds is not None:
         info |= {"row_microseconds": round(execution.row_seconds * 1e6, 1)}
         info |= {"batch_rows_bitwise": execution.rows_bitwise}
@@ -61,7 +61,7 @@ def _details(about: ModelInfo, execution: Execution) -> dict[str, object]:
 
 
 def versions(entries: Sequence[Entry]) -> list[dict[str, object]]:
-    """Each version of a model with its state, and the reason where there is one."""
+    """Return each version of a model with its state and the reason for it."""
     info: list[dict[str, object]] = []
     for entry in entries:
         reason = {"reason": entry.reason} if entry.reason else {}
@@ -70,73 +70,76 @@ def versions(entries: Sequence[Entry]) -> list[dict[str, object]]:
 
 
 def aliases(registry: Registry, name: str) -> dict[str, object]:
-    """By alias, the version that answers, and the one that it waits for where that is another.
+    """Return the aliases of a model: the serving version, and the one that is still loading.
 
-    An alias that the traffic is split by has its share of the requests without a version, and one
-    that shadows the serving version the share of them that it gets copies of.
+    An alias of a traffic split also has its share of the requests without a version; an alias of a
+    shadow has the share of these requests that are copied to it.
     """
-    offer = registry.published(name)
+    published = registry.published(name)
     info: dict[str, object] = {}
-    for alias, version in offer.aliases.items():
-        answering = offer.routes.get(alias)
-        waits = {"waits_for": version} if answering != version else {}
-        share = {"share": offer.split[alias]} if alias in offer.split else {}
-        shadow = {"shadow": offer.shadow[alias].share} if alias in offer.shadow else {}
-        info[alias] = {"version": answering} | waits | share | shadow
+    for alias, version in published.aliases.items():
+        serving = published.routes.get(alias)
+        waits = {"waits_for": version} if serving != version else {}
+        share = {"share": published.split[alias]} if alias in published.split else {}
+        shadow = {"shadow": published.shadow[alias].share} if alias in published.shadow else {}
+        info[alias] = {"version": serving} | waits | share | shadow
     return info
 
 
-def evaluation(about: ModelInfo) -> dict[str, object]:
-    """How good a model is on rows that it never saw, beside a naive baseline.
+def evaluation(model: ModelInfo) -> dict[str, object]:
+    """Return the metrics of a model on its test set, and those of a baseline.
 
     Raises:
-        NotFound: nobody measured it.
+        NotFound: the model has no evaluation.
     """
-    manifest = about.manifest
+    manifest = model.manifest
     if manifest is None or manifest.evaluation is None:
-        raise NotFound(f"Nobody measured model {about.name!r}: it has no evaluation to tell.")
-    info: dict[str, object] = {"name": about.name, "version": about.version}
+        raise NotFound(
+            f"Model {model.name!r} has no evaluation; training writes one into a bundle."
+        )
+    info: dict[str, object] = {"name": model.name, "version": model.version}
     info |= {"metric": _main_metric(manifest, manifest.evaluation)}
     return info | manifest.evaluation.model_dump(mode="json", exclude_none=True)
 
 
-def report(about: ModelInfo) -> bytes:
-    """The report that training wrote, as it was digested.
+def report(model: ModelInfo) -> bytes:
+    """Return the report of training, after comparing its digest.
 
     Raises:
-        NotFound: the model has none, or the file has changed since.
+        NotFound: the model has no report, or the file has changed.
     """
-    if about.manifest is None or REPORT not in about.manifest.files:
-        raise NotFound(f"Model {about.name!r} has no report; training writes one into a bundle.")
+    if model.manifest is None or REPORT not in model.manifest.files:
+        raise NotFound(f"Model {model.name!r} has no report; training writes one into a bundle.")
     try:
-        return read_part(about.folder, about.manifest, REPORT)
+        return read_part(model.folder, model.manifest, REPORT)
     except BundleError as error:
-        raise NotFound(f"The report of model {about.name!r} cannot be shown: {error}.") from None
+        raise NotFound(f"The report of model {model.name!r} cannot be shown: {error}.") from None
 
 
-def _choice(manifest: Manifest) -> dict[str, object]:
-    """What it is about, what it takes and answers, and how good it is."""
+def _overview(manifest: Manifest) -> dict[str, object]:
+    """Return the topic, the input, the output and the main metric of a model."""
     output = manifest.output
-    answered: dict[str, object] = {"name": output.name}
+    output_info: dict[str, object] = {"name": output.name}
     if not isinstance(output, ValueOutput):
-        answered |= {"labels": output.labels}
+        output_info |= {"labels": output.labels}
     elif output.unit is not None:
-        answered |= {"unit": output.unit}
+        output_info |= {"unit": output.unit}
     info: dict[str, object] = {
         "title": manifest.title,
         "description": manifest.description,
         "task": manifest.task,
         "input": manifest.input.kind,
-        "output": answered,
+        "output": output_info,
     }
-    measured = manifest.evaluation
-    return info if measured is None else info | {"metric": _main_metric(manifest, measured)}
+    if manifest.evaluation is None:
+        return info
+    return info | {"metric": _main_metric(manifest, manifest.evaluation)}
 
 
-def _main_metric(manifest: Manifest, measured: Evaluation) -> dict[str, object]:
+def _main_metric(manifest: Manifest, evaluation: Evaluation) -> dict[str, object]:
     name = _MAIN_METRIC[manifest.task]
-    if name not in measured.metrics:
-        name = next(iter(measured.metrics))
-    baseline = measured.baseline.metrics.get(name)
-    info: dict[str, object] = {"name": name, "value": measured.metrics[name]}
+    if name not in evaluation.metrics:
+        name = next(iter(evaluation.metrics))
+    baseline = evaluation.baseline.metrics.get(name)
+    info: dict[str, object] = {"name": name, "value": evaluation.metrics[name]}
     return info | ({} if baseline is None else {"baseline": baseline})

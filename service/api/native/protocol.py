@@ -1,6 +1,6 @@
 """The native protocol: named features in, predictions with class labels or units out.
 
-GET /models · GET /models/{name} · POST /models/{name}/predict, each model also under
+GET /models · GET /models/{name} · POST /models/{name}/predict, each also under
 /models/{name}/versions/{version}.
 """
 
@@ -48,10 +48,10 @@ _TABLES = {"text/csv": _TEXT, "application/x-ndjson": _TEXT}
 
 
 def documented_body(tables: Schema) -> Schema:
-    """The request body of predictions or explanations by any model.
+    """Return the OpenAPI description of the request body for predictions or explanations.
 
     Args:
-        tables: the media types of tables that are read.
+        tables: the media types of tables; empty for explanations.
     """
     content = {
         JSON: _ONE_OR_MORE,
@@ -62,7 +62,7 @@ def documented_body(tables: Schema) -> Schema:
     description = (
         "An object by feature name, an array of rows, or an object of instances; or images"
         + ("; or a table" if tables else "")
-        + ". Each model's own path describes exactly what it takes."
+        + ". The path of each model describes its input exactly."
     )
     return {"requestBody": {"required": True, "description": description, "content": content}}
 
@@ -80,7 +80,7 @@ _PREDICT: dict[str, Any] = {
         }
     },
 }
-# A report is one file with its own style and images; nothing in it runs or fetches anything.
+# A report is one file with its own style and images, without scripts and external resources.
 _REPORT_HEADERS = {
     "content-security-policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; "
     "img-src data:; font-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'",
@@ -96,10 +96,11 @@ _EVALUATION = MODEL_ERRORS | returns(
 _PAGE: dict[str, Any] = {"response_class": HTMLResponse, "responses": MODEL_ERRORS}
 
 
-class ResponseForm(NamedTuple):
-    """What the answer's form depends on: whether one row was sent bare, and what is wanted.
+class ResponseFormat(NamedTuple):
+    """The format of a response.
 
-    ``files`` are the names of images that came as files of a form.
+    ``single`` says whether the request was one row without a list. ``files`` are the names of
+    images that were sent as files of a form.
     """
 
     single: bool
@@ -108,19 +109,19 @@ class ResponseForm(NamedTuple):
     files: Sequence[str] = ()
 
     @property
-    def is_usual(self) -> bool:
-        """Whether the form of the answer is the usual one."""
+    def is_default(self) -> bool:
+        """Whether the response has the default parts."""
         return self.parameters is DEFAULT_PARAMETERS and not self.files
 
 
-# Most requests ask for nothing unusual.
+# Most requests have default parameters.
 _ONE, _SEVERAL = (
-    ResponseForm(single=single, parameters=DEFAULT_PARAMETERS) for single in (True, False)
+    ResponseFormat(single=single, parameters=DEFAULT_PARAMETERS) for single in (True, False)
 )
 
 
 class NativeProtocol:
-    """JSON objects by feature name, and images in any form."""
+    """JSON objects by feature name, and images in any encoding."""
 
     name = "plain"
 
@@ -128,22 +129,22 @@ class NativeProtocol:
         self._limits = limits
 
     def media_types(self, endpoint: Endpoint) -> tuple[str, ...]:
-        """JSON, and what images come as where the model takes them."""
+        """Return JSON, and the types of images if the model takes them."""
         return (JSON,) if endpoint.images is None else IMAGE_TYPES
 
     def json_bytes(self, body: bytes, head: RequestHead) -> int:
-        """All of them, or none of the files of images."""
+        """Return the length of the body, or zero if it is an image file."""
         media_type = media_type_of(head.content_type or JSON)
         return len(body) if media_type in (JSON, FORM) else 0
 
     def decode(
         self, endpoint: Endpoint, body: bytes, head: RequestHead
-    ) -> DecodedRequest[ResponseForm]:
-        """One object, an array of rows, or ``{"instances": [rows]}``; or images."""
+    ) -> DecodedRequest[ResponseFormat]:
+        """Decode one object, an array of rows, ``{"instances": [rows]}``, or images."""
         manifest = endpoint.manifest or endpoint.require_manifest()
         parameters = self._parameters(manifest, head.query) if head.query else DEFAULT_PARAMETERS
         if endpoint.images is not None:
-            return self._of_images(endpoint.images, body, head, parameters)
+            return self._decode_images(endpoint.images, body, head, parameters)
         codec = endpoint.features or endpoint.require_features()
         numbers = rows_of_numbers(body) if codec.reads_numbers else None
         matrix = None if numbers is None else codec.decode_numbers(numbers)
@@ -157,19 +158,21 @@ class NativeProtocol:
             if len(rows) == 1 and (row := codec.decode_row(rows[0])) is not None:
                 if parameters is DEFAULT_PARAMETERS:
                     return DecodedRequest((row,), _ONE if single else _SEVERAL)
-                return DecodedRequest((row,), ResponseForm(single, parameters))
+                return DecodedRequest((row,), ResponseFormat(single, parameters))
             self._limits.require_rows(len(rows))
-            matrix = codec.rows(rows, booleans=may_hold_booleans(body))
+            matrix = codec.decode_rows(rows, booleans=may_hold_booleans(body))
         else:
             self._limits.require_rows(len(matrix))
-        warned = NO_WARNINGS if parameters.warnings is False else codec.trained.warnings(matrix)
-        return DecodedRequest((matrix,), ResponseForm(single, parameters, warned))
+        warned = (
+            NO_WARNINGS if parameters.warnings is False else codec.training_range.warnings(matrix)
+        )
+        return DecodedRequest((matrix,), ResponseFormat(single, parameters, warned))
 
     def _parameters(self, manifest: Manifest, query: bytes) -> Parameters:
-        """The parameters of a query, which this model has.
+        """Return the parameters of a query.
 
         Raises:
-            InvalidRequest: one is unknown, or the model does not have what it selects.
+            InvalidRequest: a parameter is unknown, or this model does not support it.
             TooManyQueryParameters: there are too many.
         """
         self._limits.require_query(query)
@@ -178,48 +181,57 @@ class NativeProtocol:
             require_supported(manifest.output, parameters)
         return parameters
 
-    def _of_images(
+    def _decode_images(
         self, codec: ImageCodec, body: bytes, head: RequestHead, parameters: Parameters
-    ) -> DecodedRequest[ResponseForm]:
+    ) -> DecodedRequest[ResponseFormat]:
         content_type = head.content_type or JSON
         if parameters is DEFAULT_PARAMETERS and content_type.startswith(_IMAGE):
-            file = codec.file(body)
+            file = codec.decode_file(body)
             if file is not None:
                 return DecodedRequest((file,), _ONE)
         posted = read_posted(codec, body, content_type)
         self._limits.require_rows(len(posted.images))
-        form = ResponseForm(posted.single, parameters, files=posted.files)
-        return DecodedRequest(codec.read(posted.images, posted.prefix), form)
+        response = ResponseFormat(posted.single, parameters, files=posted.files)
+        return DecodedRequest(codec.decode(posted.images, posted.prefix), response)
 
-    def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseForm) -> EncodedBody:
-        """One answer for a bare object, else ``{"predictions": [answers]}``."""
-        if context.is_usual and endpoint.writer is not None:
+    def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat) -> EncodedBody:
+        """Encode the prediction of a single row, or ``{"predictions": [...]}``."""
+        if context.is_default and endpoint.writer is not None:
             return EncodedBody(
                 endpoint.writer.write(outputs[0], context.warnings, single=context.single)
             )
-        about = {"model_version": endpoint.version}
-        body = together(self.read(endpoint, outputs, context), about, single=context.single)
+        version = {"model_version": endpoint.version}
+        rows = self.predictions(endpoint, outputs, context)
+        body = response_body(rows, version, single=context.single)
         return EncodedBody(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
-    def read(self, endpoint: Endpoint, outputs: Arrays, context: ResponseForm) -> list[JsonObject]:
-        """One answer for each row, its numbers as numpy's own."""
-        read = predictions(endpoint.require_manifest().output, outputs[0], context.parameters)
-        for row, sentences in context.warnings.items():
-            read[row]["warnings"] = sentences
+    def predictions(
+        self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat
+    ) -> list[JsonObject]:
+        """Return a JSON object for each row, with numpy's numbers."""
+        rows = predictions(endpoint.require_manifest().output, outputs[0], context.parameters)
+        for row, messages in context.warnings.items():
+            rows[row]["warnings"] = messages
         for row, file in enumerate(context.files):
-            read[row]["file"] = file
-        return read
+            rows[row]["file"] = file
+        return rows
 
 
-def together(
-    read: list[JsonObject], about: Mapping[str, object], *, single: bool
+def response_body(
+    rows: list[JsonObject], common: Mapping[str, object], *, single: bool
 ) -> dict[str, object]:
-    """A body: a bare object's one answer, or all, with what is said of all of them."""
-    return {**read[0], **about} if single else {"predictions": read, **about}
+    """Return the body of a response.
+
+    Args:
+        rows: the predictions.
+        common: fields that follow them.
+        single: whether the request was one row without a list.
+    """
+    return {**rows[0], **common} if single else {"predictions": rows, **common}
 
 
 class NativePredictions:
-    """Predictions by feature name: rows in JSON, or a table that streams."""
+    """Responds to predictions by feature name: rows in JSON, or a table that streams."""
 
     def __init__(
         self,
@@ -234,12 +246,12 @@ class NativePredictions:
         self._tables = tables
 
     async def predict(self, request: Request, name: str, version: str | None) -> Response:
-        """Respond to a prediction, or to a table.
+        """Respond to a request for predictions, of rows or of a table.
 
         Args:
             request: the request.
-            name: the model.
-            version: a version or an alias; None is the one that serves.
+            name: of the model.
+            version: a version or an alias; None is the serving version.
         """
         head: RequestHead = request.scope[HEAD]
         given = head.content_type or JSON
@@ -251,7 +263,7 @@ class NativePredictions:
 
 
 def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
-    """The native protocol's paths."""
+    """Create the routes of the native protocol."""
     router = APIRouter(tags=["models"])
     registry, reconciler = worker.registry, worker.reconciler
 
@@ -263,19 +275,19 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
     )
     async def models() -> Response:
         device = registry.device
-        used: dict[str, str] = {"requested": device.requested, "actual": device.actual}
+        info: dict[str, str] = {"requested": device.requested, "actual": device.actual}
         if device.reason:
-            used["reason"] = device.reason
+            info["reason"] = device.reason
         listed = [summary(registry.entry(name)) for name in registry.names]
-        return json_response({"models": listed, "device": used})
+        return json_response({"models": listed, "device": info})
 
     @router.get(
         "/models/{name}",
-        summary="What a model takes, answers, and how good it is",
+        summary="The input, the output and the quality of a model",
         responses=_MODEL,
     )
     @router.get(
-        "/models/{name}/versions/{version}", summary="The same of one version", responses=_MODEL
+        "/models/{name}/versions/{version}", summary="The same for one version", responses=_MODEL
     )
     async def model(name: str, version: OptionalVersion) -> Response:
         entry = registry.entry(name, version)
@@ -285,20 +297,20 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
 
     @router.get(
         "/models/{name}/metrics",
-        summary="How good a model is on rows it never saw",
+        summary="The metrics of a model on its test set",
         responses=_EVALUATION,
     )
     @router.get(
         "/models/{name}/versions/{version}/metrics",
-        summary="The same of one version",
+        summary="The same for one version",
         responses=_EVALUATION,
     )
     async def model_metrics(name: str, version: OptionalVersion) -> Response:
         return json_response(evaluation(await reconciler.model_info(name, version)))
 
-    @router.get("/models/{name}/report", summary="What training wrote for a reviewer", **_PAGE)
+    @router.get("/models/{name}/report", summary="The report of a training run", **_PAGE)
     @router.get(
-        "/models/{name}/versions/{version}/report", summary="The same of one version", **_PAGE
+        "/models/{name}/versions/{version}/report", summary="The same for one version", **_PAGE
     )
     async def model_report(name: str, version: OptionalVersion) -> Response:
         page = await asyncio.to_thread(report, await reconciler.model_info(name, version))
@@ -318,7 +330,7 @@ def _add_predictions(router: APIRouter, predictions: NativePredictions) -> None:
 
 
 def _instances(document: Any, codec: FeatureCodec) -> list[Any]:  # noqa: ANN401 - JSON is any of its types
-    """The rows of a body that is not one bare object."""
+    """Return the rows of a body that is not a single object."""
     if isinstance(document, dict):
         if (extra := next((key for key in document if key != _INSTANCES), None)) is not None:
             raise InvalidRequest(f"{extra[:100]!r} is not known next to 'instances'; remove it.")

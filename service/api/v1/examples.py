@@ -71,7 +71,7 @@ class V1ExamplesProtocol:
             shown_images = list(
                 self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
             )
-            return DecodedRequest(images.read(shown_images, instance), len(shown_images))
+            return DecodedRequest(images.decode(shown_images, instance), len(shown_images))
         codec = endpoint.require_features()
         examples = self._examples(read_document(body, lambda: {_EXAMPLES: [codec.example]}))
         known = {feature.name for feature in codec.features}

@@ -87,7 +87,7 @@ class V1Protocol:
             return DecodedRequest((row,), _ONE_ROW)
         self._limits.require_rows(len(rows))
         if images is not None:
-            return DecodedRequest(images.read(rows, instance), Form(len(rows)))
+            return DecodedRequest(images.decode(rows, instance), Form(len(rows)))
         if codec is not None:
             booleans = may_hold_booleans(body)
             decoded = feature_rows(codec, endpoint.inputs[0], rows, booleans=booleans)
@@ -109,7 +109,7 @@ class V1Protocol:
         if (images := endpoint.images) is not None:
             column = image_column(given)
             self._limits.require_rows(len(column))
-            return images.read(column, instance)
+            return images.decode(column, instance)
         self._limits.require_rows(longest_column(given))
         codec = endpoint.features
         if codec is None:
@@ -129,7 +129,7 @@ def _example(endpoint: Endpoint) -> Mapping[str, object]:
 def _from_numbers(endpoint: Endpoint, numbers: Numbers) -> Array | None:
     """Rows of numbers as the model's input; None where each must be decoded by itself."""
     if endpoint.images is not None:
-        return endpoint.images.numbers(numbers)
+        return endpoint.images.decode_numbers(numbers)
     if endpoint.features is not None:
         return endpoint.features.decode_numbers(numbers)
     return matrix_of(endpoint.inputs, numbers)
@@ -289,7 +289,7 @@ def feature_rows(
     """
     if isinstance(rows[0], dict) and all(_is_tensor(row, codec) for row in rows):
         return feature_matrix(codec, spec, [row[INPUT_NAME] for row in rows])
-    return codec.rows(rows, booleans=booleans)
+    return codec.decode_rows(rows, booleans=booleans)
 
 
 def feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object) -> Array:
@@ -309,7 +309,7 @@ def feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object) -> Arr
             "'inputs' by feature needs a list of values for each, all of the same length; "
             f"the features are {listed([feature.name for feature in codec.features])}."
         )
-    return codec.rows(
+    return codec.decode_rows(
         [dict(zip(given, row, strict=True)) for row in zip(*given.values(), strict=True)]
     )
 

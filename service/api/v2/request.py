@@ -426,7 +426,7 @@ def read_image_inputs(
             f"Input {spec.name!r}: {_number(len(files), count)} images were sent, and its shape "
             f"holds {count}."
         )
-    return codec.read(files, _place)
+    return codec.decode(files, _place)
 
 
 def read_raw_image(payload: Payload, endpoint: Endpoint, codec: ImageCodec) -> Inputs:
@@ -434,7 +434,7 @@ def read_raw_image(payload: Payload, endpoint: Endpoint, codec: ImageCodec) -> I
     content = payload.rest()
     if codec.is_raw(content):
         return (read_raw(payload, endpoint),)
-    return codec.read([bytes(content)], _place)
+    return codec.decode([bytes(content)], _place)
 
 
 def _place(number: int) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from service.bundle.errors import BundleError, NotOnnx
-from service.bundle.onnx_file import GraphFacts, Malformed, ProtobufFile
+from service.bundle.errors import BundleError, InvalidOnnxFile
+from service.bundle.onnx_file import GraphFacts, MalformedFile, ProtobufFile
 from service.bundle.store import read_onnx
 from tests.foreign import FLOAT, one_node, serialised, tensor
 
@@ -47,7 +47,7 @@ def test_other_files_are_rejected_before_they_are_read(
     tmp_path: Path, head: bytes, size: int | None, reason: str
 ) -> None:
     """The size, the first bytes or an invalid field is enough to reject a file."""
-    with pytest.raises(NotOnnx, match=reason):
+    with pytest.raises(InvalidOnnxFile, match=reason):
         read_onnx(written(tmp_path, head, size))
 
 
@@ -58,7 +58,7 @@ def test_graphs_that_are_nested_too_deeply_are_rejected(tmp_path: Path) -> None:
         attribute = field_of(6, graph)
         graph = field_of(1, field_of(5, attribute))
 
-    with pytest.raises(NotOnnx, match="nested more than 100 levels"):
+    with pytest.raises(InvalidOnnxFile, match="nested more than 100 levels"):
         read_onnx(written(tmp_path, field_of(7, graph)))
 
 
@@ -75,7 +75,7 @@ def test_a_message_with_too_many_fields_is_rejected() -> None:
     """Each field takes time to read."""
     content = b"\x08\x09\x28\x01" * 50
 
-    with pytest.raises(Malformed, match="more than 10 fields"):
+    with pytest.raises(MalformedFile, match="more than 10 fields"):
         list(ProtobufFile(BytesIO(content), len(content), 10).fields(0, len(content)))
 
 

@@ -22,7 +22,7 @@ PRICE = NumberFeature(
 PLAIN = NumberFeature(type="number", name="x", example=1)
 
 
-def test_the_manifest_says_how_numbers_are_written() -> None:
+def test_numbers_are_read_with_the_marks_of_the_manifest() -> None:
     """Currency, thousands, decimals and words for missing values, a number among them."""
     reader = CellReader(PRICE, marks_of(PRICE) or POINT)
 
@@ -33,8 +33,8 @@ def test_the_manifest_says_how_numbers_are_written() -> None:
     assert numbers[5:].tolist() == [INVALID, INVALID]
 
 
-def test_a_feature_without_these_keys_takes_plain_numbers_alone() -> None:
-    """Bundles need not say how tables write their values."""
+def test_a_feature_without_marks_takes_only_plain_numbers() -> None:
+    """The keys of the manifest about tables are optional."""
     assert marks_of(PLAIN) is None
     assert CellReader(PLAIN).numbers(["1.5", "$2", "1,234"]).tolist() == [1.5, INVALID, INVALID]
 
@@ -44,10 +44,10 @@ def test_a_feature_without_these_keys_takes_plain_numbers_alone() -> None:
     feature=st.sampled_from([PRICE, PLAIN]),
     numerals=st.sampled_from([POINT, Numerals(","), Numerals(",", "."), Numerals(".", ",")]),
 )
-def test_a_column_is_read_as_its_cells_are(
+def test_a_column_is_decoded_as_its_cells_are(
     cells: list[str], feature: NumberFeature, numerals: Numerals
 ) -> None:
-    """The quick way of whole columns gives what each cell gives alone."""
+    """Decoding a whole column gives the same numbers as decoding each cell."""
     reader = CellReader(feature, numerals)
 
     column = reader.numbers(cells).tolist()

@@ -59,29 +59,29 @@ def careful(row: object) -> list[float]:
 
 
 @given(ROWS)
-def test_rows_are_read_or_refused_as_the_rules_say(rows: list[object]) -> None:
-    """For any rows, the codec agrees with the rules spelt out cell by cell."""
+def test_rows_are_decoded_or_rejected_by_the_rules(rows: list[object]) -> None:
+    """For any rows, the codec agrees with the rules applied cell by cell."""
     try:
         expected = [careful(row) for row in rows]
     except ValueError:
         with pytest.raises(InvalidInput):
-            CODEC.rows(rows)
+            CODEC.decode_rows(rows)
         return
 
-    np.testing.assert_array_equal(CODEC.rows(rows), np.array(expected, np.float32))
+    np.testing.assert_array_equal(CODEC.decode_rows(rows), np.array(expected, np.float32))
 
 
 @given(ROWS)
-def test_the_quick_way_never_reads_what_the_careful_way_refuses(rows: list[object]) -> None:
-    """Where the quick way answers, it answers the same."""
+def test_vectorized_decoding_never_accepts_rows_that_are_invalid(rows: list[object]) -> None:
+    """If the vectorized decoder returns a matrix, it is the same matrix."""
     quick = QUICK.decode(rows)
 
     if quick is not None:
-        np.testing.assert_array_equal(quick, CODEC.rows(rows))
+        np.testing.assert_array_equal(quick, CODEC.decode_rows(rows))
 
 
-def test_plain_rows_take_the_quick_way() -> None:
-    """Objects in any order of keys, and arrays, are read without the careful way."""
+def test_plain_rows_are_decoded_vectorized() -> None:
+    """Objects with keys in any order, and arrays."""
     rows = [{"level": 1, "rooms": 2, "size": 3.5}, [4, 5, 6]]
 
     matrix = QUICK.decode(rows)
@@ -90,33 +90,33 @@ def test_plain_rows_take_the_quick_way() -> None:
     assert matrix.tolist() == [[3.5, 2.0, 1.0], [4.0, 5.0, 6.0]]
 
 
-def test_a_single_feature_is_read_too() -> None:
-    """One column is a matrix of one column."""
+def test_a_single_feature_is_decoded_vectorized() -> None:
+    """One feature makes a matrix of one column."""
     quick = VectorRows([number("size")]).decode([{"size": 1}, [2]])
 
     assert quick is not None
     assert quick.tolist() == [[1.0], [2.0]]
 
 
-def test_words_flags_and_gaps_go_the_careful_way() -> None:
-    """A table with more than numbers is left to the careful way, which reads it."""
+def test_words_booleans_and_missing_values_are_decoded_singly() -> None:
+    """The vectorized decoder returns None, and the rows are decoded one by one."""
     features = mixed_features()
     codec = FeatureCodec(FeaturesInput(kind="features", features=features))
     row = {"size": None, "rooms": 2, "garden": False, "quarter": "south", "colour": "blue"}
 
     assert VectorRows(features).decode([row]) is None
-    matrix = codec.rows([row])
+    matrix = codec.decode_rows([row])
 
     assert math.isnan(matrix[0, 0])
     assert matrix[0, 1:].tolist() == [2.0, 0.0, 1.0, -1.0]
 
 
-def test_a_flood_of_mistakes_is_counted_and_the_first_hundred_are_told() -> None:
-    """Across many blocks of rows the count is exact, and the details go on by row."""
+def test_many_problems_are_counted_and_the_first_hundred_are_reported() -> None:
+    """Across many blocks of rows the count is exact, and the details are ordered by row."""
     rows: list[object] = [{}, {"size": 1, "rooms": 0, "level": "x"}, [1, 2], [1, 2, 3]] * 2500
 
     with pytest.raises(InvalidInput) as refused:
-        CODEC.rows(rows)
+        CODEC.decode_rows(rows)
 
     assert refused.value.count == 2500 * (3 + 2 + 1)
     assert str(refused.value).startswith("15000 problems. The first: Row 0: feature 'size' is")
@@ -125,36 +125,36 @@ def test_a_flood_of_mistakes_is_counted_and_the_first_hundred_are_told() -> None
     assert len(places) == 100
 
 
-def test_a_flood_of_mistakes_keeps_memory_flat() -> None:
-    """A megabyte of empty objects takes less memory to refuse than its rows themselves do."""
+def test_many_problems_take_little_memory() -> None:
+    """Rejecting a megabyte of empty objects takes less memory than the rows themselves."""
     rows: list[object] = [{} for _ in range(333_333)]
     tracemalloc.start()
 
     with pytest.raises(InvalidInput):
-        CODEC.rows(rows)
+        CODEC.decode_rows(rows)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
     assert most < 4_000_000
 
 
-def test_mistakes_later_than_the_first_hundred_count_alike() -> None:
-    """A misspelt key is one mistake in every row, told or not."""
+def test_problems_after_the_first_hundred_are_counted_by_the_same_rule() -> None:
+    """A misspelt key is one problem in every row, whether it is reported or not."""
     row = {"size": 1, "rooms": 2, "levle": 3}
 
     with pytest.raises(InvalidInput) as refused:
-        CODEC.rows([row] * 5000)
+        CODEC.decode_rows([row] * 5000)
 
     assert refused.value.count == 5000
     assert "did you mean 'level'?" in refused.value.problems[99].sentence
 
 
-def test_good_rows_of_many_blocks_keep_their_order() -> None:
-    """What the careful way reads block by block comes out as one matrix."""
+def test_valid_rows_of_many_blocks_stay_in_order() -> None:
+    """Rows that are decoded in blocks make one matrix."""
     codec = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
     rows = [[None, place + 1, 1, "south", "red"] for place in range(3000)]
 
-    matrix = codec.rows(rows)
+    matrix = codec.decode_rows(rows)
 
     assert matrix[:, 1].tolist() == list(range(1, 3001))
 
@@ -169,7 +169,7 @@ def test_good_rows_of_many_blocks_keep_their_order() -> None:
     ],
 )
 @pytest.mark.parametrize("others", [{"size": 1}, {"size": None}])
-def test_whole_numbers_are_judged_as_they_were_sent(
+def test_whole_numbers_are_checked_before_rounding(
     rooms: float, sentence: str, others: dict[str, object]
 ) -> None:
     """Rounding to 32 bits does not make a fraction valid."""
@@ -178,23 +178,26 @@ def test_whole_numbers_are_judged_as_they_were_sent(
     codec = FeatureCodec(FeaturesInput(kind="features", features=features))
 
     with pytest.raises(InvalidInput) as refused:
-        codec.rows([{"rooms": rooms} | others])
+        codec.decode_rows([{"rooms": rooms} | others])
 
     assert "'rooms' must be a whole number, " + sentence in str(refused.value)
 
 
-def test_large_whole_numbers_are_rounded_to_what_the_graph_takes() -> None:
+def test_large_whole_numbers_are_rounded_to_32_bits() -> None:
     """A population above 2^24 is valid, as an object, an array, or a cell of a table."""
     whole = IntegerFeature(name="rooms", type="integer", example=3)
     codec = FeatureCodec(FeaturesInput(kind="features", features=[whole]))
     sent = [2**24 + 1, 2**24 + 2, 2**53 - 1, -(2**24) - 1]
 
-    rows = [codec.rows([[value] for value in sent]), codec.rows([{"rooms": it} for it in sent])]
-    sifted, doubtful = codec.sift(np.array(sent, np.float64)[:, None])
+    rows = [
+        codec.decode_rows([[value] for value in sent]),
+        codec.decode_rows([{"rooms": it} for it in sent]),
+    ]
+    sifted, suspects = codec.sift(np.array(sent, np.float64)[:, None])
 
     for matrix in (*rows, sifted):
         assert matrix.ravel().tolist() == np.array(sent, np.float32).tolist()
-    assert not doubtful.size
+    assert not suspects.size
 
 
 @pytest.mark.parametrize(
@@ -207,10 +210,10 @@ def test_large_whole_numbers_are_rounded_to_what_the_graph_takes() -> None:
         (3, math.nan, "got null. It is required."),
     ],
 )
-def test_the_graphs_numbers_are_refused_in_the_graphs_terms(
+def test_invalid_numbers_of_a_matrix_are_described_as_numbers(
     column: int, value: float, expected: str
 ) -> None:
-    """A matrix has positions for categories, and the sentence says which is what."""
+    """A matrix has positions for categories, and the message lists them."""
     codec = FeatureCodec(FeaturesInput(kind="features", features=mixed_features()))
     matrix = np.array([[1, 1, 1, 1, 1]], np.float32)
     matrix[0, column] = value

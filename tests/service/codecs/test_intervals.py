@@ -44,10 +44,10 @@ def publish_doubtful(models: Path, known: Interval) -> Path:
 
 @pytest.mark.parametrize("scale", ["value", "log1p"])
 @pytest.mark.parametrize("size", [0.0, 4.9, 5.0, 5e6])
-def test_an_answer_has_the_interval_asked_for(
+def test_a_prediction_has_the_requested_interval(
     models: Path, start: StartApp, scale: str, size: float
 ) -> None:
-    """Its ends are those that training measured; an edge belongs to the bin above."""
+    """Its margins are those that training measured; an edge belongs to the bin above."""
     known = interval(scale)
     publish_doubtful(models, known)
 
@@ -67,7 +67,7 @@ def test_an_answer_has_the_interval_asked_for(
     assert answer["interval"]["low"] <= answer["value"] <= answer["interval"]["high"]
 
 
-def test_many_rows_have_an_interval_each(models: Path, start: StartApp) -> None:
+def test_each_of_many_rows_has_its_interval(models: Path, start: StartApp) -> None:
     """Rows of either bin in one request."""
     publish_doubtful(models, interval("value"))
 
@@ -78,8 +78,8 @@ def test_many_rows_have_an_interval_each(models: Path, start: StartApp) -> None:
     assert ends == [(1.75, 2.25), (19.5, 20.5)]
 
 
-def test_no_interval_unless_asked(models: Path, start: StartApp) -> None:
-    """The usual answer is what it was."""
+def test_there_is_no_interval_unless_requested(models: Path, start: StartApp) -> None:
+    """The default response has no intervals."""
     publish_doubtful(models, interval("value"))
 
     answer = start().post("/models/price/predict", json={"size": 1}).json()
@@ -87,8 +87,8 @@ def test_no_interval_unless_asked(models: Path, start: StartApp) -> None:
     assert answer == {"value": 2.0, "unit": "euros", "model_version": "1"}
 
 
-def test_an_end_beyond_32_bits_is_the_last_number_there_is(models: Path, start: StartApp) -> None:
-    """JSON has no infinity; a factor on a number beyond reason would give one."""
+def test_an_end_beyond_32_bits_is_the_largest_number(models: Path, start: StartApp) -> None:
+    """JSON has no infinity, which a factor on a very large number would give."""
     publish_doubtful(models, interval("log1p"))
 
     body = {"size": 1.5e38}
@@ -108,10 +108,10 @@ def test_an_end_beyond_32_bits_is_the_last_number_there_is(models: Path, start: 
         ("intervall=0.9", "Unknown parameter \"intervall\"; did you mean 'interval'?"),
     ],
 )
-def test_a_level_that_is_none_is_refused(
+def test_an_unknown_level_is_rejected(
     models: Path, start: StartApp, query: str, sentence: str
 ) -> None:
-    """The sentence tells which there are."""
+    """The message lists the levels of the model."""
     publish_doubtful(models, interval("value"))
 
     answer = start().post(f"/models/price/predict?{query}", json={"size": 1})
@@ -120,8 +120,8 @@ def test_a_level_that_is_none_is_refused(
     assert sentence in answer.json()["error"]
 
 
-def test_models_without_intervals_say_so(models: Path, start: StartApp) -> None:
-    """A value without any, and labels, which have probabilities."""
+def test_models_without_intervals_reject_the_parameter(models: Path, start: StartApp) -> None:
+    """A regression model without intervals, and a classifier."""
     publish_price(models)
     publish_admission(models)
     client = start()
@@ -141,8 +141,8 @@ def tensors(rows: list[list[float]], **rest: Any) -> dict[str, Any]:  # noqa: AN
     return {"inputs": [given]} | rest
 
 
-def test_version_2_answers_the_ends_as_outputs(models: Path, start: StartApp) -> None:
-    """Asked by a parameter of the request; they may be chosen like any output."""
+def test_v2_returns_the_ends_as_outputs(models: Path, start: StartApp) -> None:
+    """A parameter of the request adds them; they can be selected like other outputs."""
     publish_doubtful(models, interval("value"))
     client = start()
     body = tensors([[1], [10]], parameters={"interval": 0.9})
@@ -157,10 +157,8 @@ def test_version_2_answers_the_ends_as_outputs(models: Path, start: StartApp) ->
 
 
 @pytest.mark.parametrize("level", [0.8, "0.9", True, [0.9]])
-def test_version_2_refuses_a_level_that_is_none(
-    models: Path, start: StartApp, level: object
-) -> None:
-    """As the plain dialect does."""
+def test_v2_rejects_an_unknown_level(models: Path, start: StartApp, level: object) -> None:
+    """The rule is that of the native protocol."""
     publish_doubtful(models, interval("value"))
 
     body = tensors([[1]], parameters={"interval": level})
@@ -170,8 +168,8 @@ def test_version_2_refuses_a_level_that_is_none(
     assert "'interval' must be" in answer.json()["error"]
 
 
-def test_an_answer_of_little_probability_is_unsure(models: Path, start: StartApp) -> None:
-    """Where the manifest says below which; whatever else the answer holds."""
+def test_a_prediction_of_low_probability_is_unsure(models: Path, start: StartApp) -> None:
+    """The manifest has the limit; the other parts of the response do not matter."""
     output = ClassesOutput(
         kind="classes", name="decision", labels=["not admitted", "admitted"], unsure_below=0.7
     )
@@ -190,15 +188,15 @@ def test_an_answer_of_little_probability_is_unsure(models: Path, start: StartApp
     assert [row["unsure"] for row in bare["predictions"]] == [False, True, False]
 
 
-def test_a_model_that_cannot_tell_has_no_flag(models: Path, start: StartApp) -> None:
-    """Its answers are what they were."""
+def test_a_model_without_a_limit_has_no_unsure_flag(models: Path, start: StartApp) -> None:
+    """Without the key in its manifest, predictions have no such field."""
     publish_iris(models)
 
     assert "unsure" not in start().post("/models/iris/predict", json=[[1, 2, 3]]).text
 
 
-def test_openapi_tells_the_levels_and_what_they_add(models: Path, start: StartApp) -> None:
-    """The parameter's values are those that the model takes, and the answer fits its schema."""
+def test_openapi_describes_the_levels_and_the_intervals(models: Path, start: StartApp) -> None:
+    """The values of the parameter are the levels of the model, and the response fits its schema."""
     publish_doubtful(models, interval("value"))
     client = start()
 

@@ -30,7 +30,7 @@ LONG = 300
 
 
 def loaded(body: bytes) -> object:
-    """The document, or None where it is not JSON."""
+    """Return the document, or None if it is not JSON."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -38,7 +38,7 @@ def loaded(body: bytes) -> object:
 
 
 def careful_rows(body: bytes) -> list[list[float]] | None:
-    """The rows by JSON's own reader, where the body is rows of one width and nothing else."""
+    """Return the rows by Python's JSON parser, if the body is only rows of one width."""
     rows = loaded(body)
     if isinstance(rows, dict):
         rows = rows["instances"] if rows.keys() == {"instances"} else None
@@ -51,7 +51,7 @@ def careful_rows(body: bytes) -> list[list[float]] | None:
 
 
 def bits(rows: Any) -> list[list[bytes]]:  # noqa: ANN401 - lists or an array
-    """Numbers of 64 bits that only the same numbers equal, nought's sign included."""
+    """Return the bits of numbers, in which the sign of zero counts."""
     return [[struct.pack("d", cell) for cell in row] for row in rows]
 
 
@@ -96,7 +96,7 @@ def rows(draw: st.DrawFn) -> str:
 
 @st.composite
 def requests(draw: st.DrawFn) -> str:
-    """A request of one tensor, with what may stand beside it."""
+    """A request of one tensor, with the optional fields next to it."""
     count = draw(st.integers(0, 30))
     kind = draw(st.sampled_from(["FP32", "FP64", "UINT8", "INT64", "UINT64", "BOOL", "FP99"]))
     data = f"[{','.join(numbers(draw, count))}]"
@@ -106,7 +106,7 @@ def requests(draw: st.DrawFn) -> str:
 
 
 def changed(text: str, data: st.DataObject) -> bytes:
-    """The text with pieces put in, taken out, moved, doubled or swapped."""
+    """The text with pieces inserted, removed, moved, repeated or swapped."""
     for _ in range(data.draw(st.integers(0, 1))):
         swapped = data.draw(st.integers(0, len(text) - 2))
         pair = text[swapped : swapped + 2]
@@ -122,37 +122,37 @@ def changed(text: str, data: st.DataObject) -> bytes:
 
 
 @given(rows())
-def test_rows_are_the_numbers_that_jsons_reader_finds(made: str) -> None:
-    """Whatever numbers and white space there are, bit for bit."""
+def test_rows_are_the_numbers_of_another_json_parser(made: str) -> None:
+    """For any numbers and white space, bit for bit."""
     assert_rows_agree(made.encode())
 
 
 @given(requests())
-def test_a_request_is_what_jsons_reader_finds(made: str) -> None:
-    """Its tensor, and all that stands beside it."""
+def test_a_request_is_the_document_of_another_json_parser(made: str) -> None:
+    """The tensor, and the fields next to it."""
     assert_requests_agree(made.encode())
 
 
 @settings(max_examples=400)
 @given(rows(), st.data())
-def test_changed_rows_are_never_read_as_what_they_are_not(made: str, data: st.DataObject) -> None:
-    """The reader's own numbers, or none."""
+def test_changed_rows_are_never_misread(made: str, data: st.DataObject) -> None:
+    """The result is the numbers of the other parser, or None."""
     assert_rows_agree(changed(made, data))
 
 
 @settings(max_examples=400)
 @given(requests(), st.data())
-def test_a_changed_request_is_never_read_as_what_it_is_not(made: str, data: st.DataObject) -> None:
-    """The reader's own document, or none."""
+def test_a_changed_request_is_never_misread(made: str, data: st.DataObject) -> None:
+    """The result is the document of the other parser, or None."""
     assert_requests_agree(changed(made, data))
 
 
 @pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
 @pytest.mark.parametrize(("count", "width"), [(1, 784), (7, 30), (100, 1), (100, 2), (100, 30)])
-def test_what_writers_of_json_send_is_read(
+def test_the_output_of_json_encoders_is_parsed(
     separators: tuple[str, str], count: int, width: int
 ) -> None:
-    """The quick way is gone for what clients send."""
+    """The fast parser accepts the formatting of common clients."""
     sent = [[row + column / 4 for column in range(width)] for row in range(count)]
     flat = [cell for row in sent for cell in row]
     tensor = {"name": "x", "shape": [count, width], "datatype": "FP32", "data": flat}
@@ -213,14 +213,14 @@ GOOD = ",".join([ROW] * 9)
         "5",
     ],
 )
-def test_what_is_no_such_rows_is_left_to_the_careful_way(rows: str) -> None:
-    """Numbers beside brackets, other nesting, other values and broken JSON."""
+def test_other_bodies_are_left_to_orjson(rows: str) -> None:
+    """Numbers next to brackets, other nesting, other values and broken JSON."""
     assert rows_of_numbers(f'{{"instances":{rows}}}'.encode().ljust(LONG)) is None
 
 
 @pytest.mark.parametrize("space", ["\v", "\f", "\x00", "\ufeff", "\u00a0"])
-def test_only_jsons_white_space_may_surround_it(space: str) -> None:
-    """What other readers call space, or skip, is refused as JSON refuses it."""
+def test_only_json_white_space_is_skipped(space: str) -> None:
+    """Other kinds of white space are not accepted, as JSON requires."""
     body = f'{space}{{"instances":[{GOOD}]}}'.encode().ljust(LONG)
 
     assert loaded(body) is None
@@ -245,8 +245,8 @@ def test_another_object_is_not_the_one_array(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("read", [rows_of_numbers, request_of_tensor])
-def test_threads_read_at_once(read: Callable[[bytes], object]) -> None:
-    """Each its own text, long and short ones."""
+def test_threads_parse_at_the_same_time(read: Callable[[bytes], object]) -> None:
+    """Each thread gets the result of its own text, long or short."""
     texts = []
     for index in range(64):
         flat = [index + place / 8 for place in range(100 * (1 + 200 * (index % 2)))]
@@ -263,8 +263,8 @@ def test_threads_read_at_once(read: Callable[[bytes], object]) -> None:
 
 
 @pytest.mark.parametrize("bad", [b"[[1,", b"[[18446744073709551616]]", b"[[1,true]]", b"[[1],2]"])
-def test_a_text_that_is_none_spoils_no_other(bad: bytes) -> None:
-    """The next one is read as before."""
+def test_an_invalid_text_does_not_affect_the_next(bad: bytes) -> None:
+    """The reused parser parses the next text correctly."""
     good = b"[[1, 2]]".ljust(LONG)
 
     for _ in range(3):
@@ -273,8 +273,8 @@ def test_a_text_that_is_none_spoils_no_other(bad: bytes) -> None:
         assert found[1] is not None
 
 
-def test_numbers_that_do_not_fit_a_type_are_left_out() -> None:
-    """Too large, negative or broken ones; what fits is there to the bit."""
+def test_numbers_that_do_not_fit_a_type_are_not_returned() -> None:
+    """Too large, negative or fractional ones; numbers that fit are exact."""
     high = float(np.finfo(np.float32).max)
     sent = np.array([1.0, -0.0, 0.1])
 
@@ -289,8 +289,8 @@ def test_numbers_that_do_not_fit_a_type_are_left_out() -> None:
     assert fitted(np.array([1.5]), "INT32") is None
 
 
-def test_without_the_library_nothing_is_read_here() -> None:
-    """As on a version of Python that it does not support yet."""
+def test_without_simdjson_the_result_is_none() -> None:
+    """As on a version of Python that simdjson does not support yet."""
     code = (
         "import sys; sys.modules['simdjson'] = None\n"
         "from service.codecs.json_reader import *\n"

@@ -1,10 +1,10 @@
-"""Usual answers are written, byte for byte, as orjson writes the answers that are objects."""
+"""Predictions are written, byte for byte, as orjson writes them as objects."""
 
 import numpy as np
 import orjson
 import pytest
 
-from service.api.native.protocol import together
+from service.api.native.protocol import response_body
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.json_writer import prediction_writer
 from service.codecs.outputs import DEFAULT_PARAMETERS, predictions
@@ -41,8 +41,8 @@ def scores(rows: int, width: int) -> np.ndarray[tuple[int, int], np.dtype[np.flo
 @pytest.mark.parametrize("name", OUTPUTS)
 @pytest.mark.parametrize("rows", [1, 2, 7, 300])
 @pytest.mark.parametrize("warned", [False, True])
-def test_what_is_written_is_what_the_objects_say(name: str, rows: int, *, warned: bool) -> None:
-    """Bare and in a list, with warnings of some rows and without."""
+def test_written_predictions_equal_the_objects(name: str, rows: int, *, warned: bool) -> None:
+    """Single and in a list, with warnings of some rows and without."""
     output, width = OUTPUTS[name]
     numbers = scores(rows, width)
     warnings = {0: ["beyond ü"], rows - 1: ["a", '"b"']} if warned else {}
@@ -53,19 +53,19 @@ def test_what_is_written_is_what_the_objects_say(name: str, rows: int, *, warned
     for single in {False, rows == 1}:
         written = prediction_writer(output, "3").write(numbers, warnings, single=single)
 
-        expected = together(objects, {"model_version": "3"}, single=single)
+        expected = response_body(objects, {"model_version": "3"}, single=single)
         assert written == orjson.dumps(expected, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def test_values_of_any_size_are_written_alike() -> None:
-    """The extremes of 32 bits, and what is almost whole."""
+def test_values_of_any_size_are_written_as_orjson_does() -> None:
+    """The extremes of 32 bits, and numbers that are almost whole."""
     output = ValueOutput(kind="value", name="price")
     ends = np.finfo(np.float32)
     numbers = np.array([[ends.max], [ends.tiny], [-ends.max], [1e16], [0.1], [-0.0]], np.float32)
 
     written = prediction_writer(output, "1").write(numbers, {}, single=False)
 
-    expected = together(
+    expected = response_body(
         predictions(output, numbers, DEFAULT_PARAMETERS), {"model_version": "1"}, single=False
     )
     assert written == orjson.dumps(expected, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -39,8 +39,8 @@ def publish_trained(models: Path) -> None:
     publish(models, stated, graph([[1.0], [10.0]], [0.0], "value"), proof)
 
 
-def test_top_answers_the_most_probable_labels_in_their_order(models: Path, start: StartApp) -> None:
-    """The first of them is the answered label; the shares are those of the whole answer."""
+def test_top_returns_the_most_probable_labels_in_order(models: Path, start: StartApp) -> None:
+    """The first is the predicted label; the probabilities are those of the full response."""
     publish_iris(models)
     client = start()
 
@@ -57,7 +57,7 @@ def test_top_answers_the_most_probable_labels_in_their_order(models: Path, start
 
 
 def test_the_threshold_and_not_the_top_decides_the_label(models: Path, start: StartApp) -> None:
-    """A label below one half can be the answer; its probability stays its own."""
+    """A label below one half can be predicted; its probability is unchanged."""
     output = ClassesOutput(kind="classes", name="y", labels=["no", "yes"], threshold=0.2)
     stated = manifest("rare", [number("x")], output)
     model = graph([[1.0]], [0.0], "probability", "Sigmoid")
@@ -70,8 +70,8 @@ def test_the_threshold_and_not_the_top_decides_the_label(models: Path, start: St
     assert list(answer["probabilities"]) == ["no"]
 
 
-def test_probabilities_can_be_left_out(models: Path, start: StartApp) -> None:
-    """What is left is the label and its own probability, whatever `top` says."""
+def test_probabilities_can_be_omitted(models: Path, start: StartApp) -> None:
+    """The label and its own probability remain, for any `top`."""
     publish_admission(models)
     client = start()
     rows = [{"exam_1": 45, "exam_2": 85}, {"exam_1": 30, "exam_2": 40}]
@@ -100,10 +100,10 @@ def test_probabilities_can_be_left_out(models: Path, start: StartApp) -> None:
         ("decimal=;", "must be 'point' or 'comma', got \";\"."),
     ],
 )
-def test_a_wrong_parameter_is_told(
+def test_a_wrong_parameter_is_reported(
     models: Path, start: StartApp, query: str, sentence: str
 ) -> None:
-    """A misspelt one gets its name, a wrong value those that are right."""
+    """A misspelt name gets a suggestion, a wrong value the valid ones."""
     publish_iris(models)
 
     answer = start().post(f"/models/iris/predict?{query}", json=IRIS)
@@ -112,8 +112,8 @@ def test_a_wrong_parameter_is_told(
     assert sentence in answer.json()["error"]
 
 
-def test_a_value_has_no_labels_to_choose_from(models: Path, start: StartApp) -> None:
-    """`top` at a regression is refused."""
+def test_a_regression_model_rejects_top(models: Path, start: StartApp) -> None:
+    """A value has no labels to choose from."""
     publish_price(models)
 
     answer = start().post("/models/price/predict?top=3", json={"size": 1})
@@ -121,7 +121,7 @@ def test_a_value_has_no_labels_to_choose_from(models: Path, start: StartApp) -> 
     assert "this model predicts a value" in answer.json()["error"]
 
 
-def test_somebody_elses_parameter_is_left_alone(models: Path, start: StartApp) -> None:
+def test_unrelated_parameters_are_ignored(models: Path, start: StartApp) -> None:
     """Proxies and browsers add their own."""
     publish_price(models)
 
@@ -130,8 +130,8 @@ def test_somebody_elses_parameter_is_left_alone(models: Path, start: StartApp) -
     assert answer.status_code == 200
 
 
-def test_values_beyond_training_are_warned_of(models: Path, start: StartApp) -> None:
-    """Numbers outside the trained range and unseen words; the ends of a range are within it."""
+def test_values_outside_the_training_range_get_warnings(models: Path, start: StartApp) -> None:
+    """Numbers outside the range and unseen words; the ends of a range are within it."""
     publish_trained(models)
     rows = [
         {"size": 1, "colour": "red"},
@@ -152,8 +152,8 @@ def test_values_beyond_training_are_warned_of(models: Path, start: StartApp) -> 
     ]
 
 
-def test_warnings_can_be_left_out(models: Path, start: StartApp) -> None:
-    """The answer is otherwise the same."""
+def test_warnings_can_be_omitted(models: Path, start: StartApp) -> None:
+    """The response is otherwise the same."""
     publish_trained(models)
     client = start()
     row = {"size": 5, "colour": "red"}
@@ -165,8 +165,8 @@ def test_warnings_can_be_left_out(models: Path, start: StartApp) -> None:
     assert plain == warned
 
 
-def test_a_gap_is_nothing_to_warn_of() -> None:
-    """NaN stands for a missing value, and is compared with no range."""
+def test_a_missing_value_gets_no_warning() -> None:
+    """NaN is a missing value, which no range excludes."""
     trained = TrainingRange([number("size", trained=Range(minimum=1, maximum=2))])
 
     assert trained.warnings(np.array([[np.nan], [1.5]], np.float32)) == {}

@@ -27,7 +27,7 @@ def spec(datatype: str) -> TensorSpec:
         ("BYTES", ["", "é"]),
     ],
 )
-def test_values_become_the_numbers_that_numpy_makes_of_them(datatype: str, data: object) -> None:
+def test_values_become_the_numbers_that_numpy_makes(datatype: str, data: object) -> None:
     """Extremes of each type arrive exactly, in the shape of their nesting."""
     array = cast(read_natural(data, spec(datatype)), spec(datatype))
 
@@ -50,8 +50,8 @@ def test_values_become_the_numbers_that_numpy_makes_of_them(datatype: str, data:
         ("FP32", [1, [2]], "ragged"),
     ],
 )
-def test_values_of_another_kind_are_named(datatype: str, data: object, sentence: str) -> None:
-    """A boolean is no number, a whole number no boolean, and a list no value."""
+def test_values_of_another_type_are_reported(datatype: str, data: object, sentence: str) -> None:
+    """A boolean is not a number, a whole number not a boolean, and a list not a value."""
     with pytest.raises(InvalidRequest, match=sentence):
         read_natural(data, spec(datatype))
 
@@ -60,15 +60,15 @@ def test_values_of_another_kind_are_named(datatype: str, data: object, sentence:
     ("datatype", "value"),
     [("UINT8", 256), ("UINT8", -1), ("INT64", 2**63), ("FP16", 65520.0), ("FP32", 1e39)],
 )
-def test_a_value_out_of_range_is_refused(datatype: str, value: float) -> None:
-    """Nothing wraps around, and nothing becomes infinite."""
+def test_a_value_out_of_range_is_rejected(datatype: str, value: float) -> None:
+    """Numbers neither wrap around nor become infinite."""
     natural = read_natural([value], spec(datatype))
 
     with pytest.raises(InvalidRequest, match=f"does not fit {datatype}"):
         cast(natural, spec(datatype))
 
 
-def test_one_long_string_among_numbers_costs_no_memory() -> None:
+def test_one_long_string_among_numbers_takes_little_memory() -> None:
     """Numpy would make a thousand strings of a million characters of these: four gigabytes."""
     data = ["x" * 1_000_000, *range(1000)]
 
@@ -82,8 +82,8 @@ def test_one_long_string_among_numbers_costs_no_memory() -> None:
 
 
 @pytest.mark.parametrize("depth", [33, 65, 900])
-def test_endless_nesting_is_refused_whatever_its_depth(depth: int) -> None:
-    """Also where it is deeper than numpy has axes."""
+def test_deep_nesting_is_rejected_at_any_depth(depth: int) -> None:
+    """Also if it is deeper than the axes that numpy has."""
     data: object = None
     for _ in range(depth):
         data = [data]
@@ -93,7 +93,7 @@ def test_endless_nesting_is_refused_whatever_its_depth(depth: int) -> None:
 
 
 def test_base64_and_plain_strings_are_the_same_strings() -> None:
-    """``b64`` may stand for any string of an array, and is undone exactly."""
+    """Any string of an array may be ``b64``, and is decoded exactly."""
     data = [["é", with_base64("é")], [with_base64(""), ""]]
 
     natural = read_natural(without_base64(data, spec("BYTES")), spec("BYTES"))
@@ -102,7 +102,7 @@ def test_base64_and_plain_strings_are_the_same_strings() -> None:
 
 
 @pytest.mark.parametrize("content", ["é", "=", "a", 7, None, [], "/w=="])
-def test_what_is_not_base64_of_text_is_refused(content: object) -> None:
-    """Wrong letters, wrong length, other types, and bytes that are no UTF-8."""
+def test_invalid_base64_of_text_is_rejected(content: object) -> None:
+    """Wrong letters, wrong length, other types, and bytes that are not UTF-8."""
     with pytest.raises(InvalidRequest, match="'b64' holds a UTF-8 string in base64"):
         without_base64([{"b64": content}], spec("BYTES"))

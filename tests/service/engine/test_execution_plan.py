@@ -96,7 +96,7 @@ def test_a_tuning_for_a_device_that_is_not_used_is_left_aside(
     replace_document(folder.parent / TUNING, Tuning(device="cuda", execution="batched"))
 
     assert loaded(folder).execution == "inline"
-    assert "asks for cuda, and the service uses cpu" in caplog.records[0].__dict__["reason"]
+    assert "requests cuda, and the service uses cpu" in caplog.records[0].__dict__["reason"]
 
 
 def test_a_tuning_comes_back_as_it_was_written(tmp_path: Path) -> None:

@@ -326,7 +326,7 @@ def test_a_load_call_loads_and_gives(models: Path, start: StartApp) -> None:
     assert after_load == 1
     assert_contract(refused, 409)
     gone = client.post("/models/price/predict", json={"size": 1})
-    assert "unloaded by a call" in assert_contract(gone, 503)["error"]
+    assert "unloaded on request" in assert_contract(gone, 503)["error"]
 
 
 def test_a_model_that_leaves_the_folder_while_it_is_awaited_is_reported(models: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_graph_without_a_manifest_above_a_bundle_is_half_a_bundle(models: Path
     reasons = {it.version: it.rejected for it in scanned(models).candidates or ()}
 
     assert reasons == {
-        "3": "manifest.json is missing, and a version before it has one",
+        "3": "manifest.json is missing, and an earlier version has one",
         "2": "",
         "1": "",
     }

@@ -83,7 +83,7 @@ def test_a_model_that_crashes_the_runtime_is_rejected(models: Path, start: Start
     listed = {model["name"]: model for model in client.get("/models").json()["models"]}
 
     assert listed["price"]["ready"]
-    assert listed["bomb"]["reason"] == "loading it ends the process that tries (signal SIGSEGV)"
+    assert listed["bomb"]["reason"] == "loading it crashes the process (signal SIGSEGV)"
     assert client.post("/models/price/predict", json={"size": 1}).json()["value"] == 2.0
 
 
@@ -104,7 +104,7 @@ def test_a_load_that_never_ends_is_ended(models: Path) -> None:
     rehearsal = LoadSandbox(threads=1, timeout_seconds=2.0)
 
     rehearsal.check(candidate(models, "fine"), "cpu")
-    with pytest.raises(LoadFailed, match="not loaded after 2 s, tried in its own process"):
+    with pytest.raises(LoadFailed, match="not loaded after 2 s in its own process"):
         rehearsal.check(candidate(models, "endless"), "cpu")
     rehearsal.close()
 

@@ -26,9 +26,9 @@ def test_no_prediction_is_computed_for_a_connection_reset_in_the_queue(models: P
         address = url.host, url.port or 0
         service.process.send_signal(signal.SIGSTOP)
         for _ in range(20):
-            with socket.create_connection(address, timeout=30) as line:
-                line.sendall(request)
-                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            with socket.create_connection(address, timeout=30) as connection:
+                connection.sendall(request)
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         patient = socket.create_connection(address, timeout=30)
         patient.sendall(request)
         time.sleep(0.1)

@@ -32,12 +32,12 @@ def serving(models: Path, workers: int, **environment: str) -> Iterator[Served]:
 def send_head(service: Served) -> socket.socket:
     """Send the head of a prediction without its body."""
     url = httpx.URL(service.address)
-    line = socket.create_connection((url.host, url.port or 0), timeout=30)
+    connection = socket.create_connection((url.host, url.port or 0), timeout=30)
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n"
-    line.sendall(head.encode())
+    connection.sendall(head.encode())
     # Before the signal, a worker must accept the connection.
     time.sleep(0.2)
-    return line
+    return connection
 
 
 @WORKERS
@@ -80,11 +80,11 @@ def test_a_request_in_progress_gets_its_response_after_the_port_has_closed(
     publish_price(models)
 
     with serving(models, workers, ONWARD_DRAIN_SECONDS="0.2") as service:
-        line = send_head(service)
+        connection = send_head(service)
         service.process.send_signal(signal.SIGTERM)
         until(lambda: is_rejected(service))
-        line.sendall(b'{"size": 2}')
-        with line, line.makefile("rb") as file:
+        connection.sendall(b'{"size": 2}')
+        with connection, connection.makefile("rb") as file:
             response = file.read()
 
     assert response.startswith(b"HTTP/1.1 200 ")

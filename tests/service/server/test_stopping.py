@@ -66,13 +66,13 @@ def test_clients_that_keep_connecting_during_a_stop_get_responses_or_are_rejecte
     def connect_over_and_over(address: tuple[str, int]) -> None:
         while True:
             try:
-                line = socket.create_connection(address, timeout=30)
+                connection = socket.create_connection(address, timeout=30)
             except ConnectionRefusedError:
                 return
-            with line:
+            with connection:
                 try:
-                    line.sendall(REQUEST)
-                    outcomes[line.recv(65536)[:12].decode()] += 1
+                    connection.sendall(REQUEST)
+                    outcomes[connection.recv(65536)[:12].decode()] += 1
                 except OSError as error:
                     outcomes[type(error).__name__] += 1
 
@@ -103,8 +103,8 @@ def test_a_client_that_never_ends_its_request_cannot_delay_a_stop(
 
     with serving(models, workers, ONWARD_DEADLINE_SECONDS="1") as service, ExitStack() as stack:
         for partial in (HEAD[:40].encode(), HEAD.encode() + BODY[:3], table):
-            line = stack.enter_context(connected(service))
-            line.sendall(partial)
+            connection = stack.enter_context(connected(service))
+            connection.sendall(partial)
         time.sleep(0.3)
         service.process.send_signal(signal.SIGTERM)
         # The rest of this time is for a loaded machine.
@@ -168,22 +168,25 @@ def test_a_request_in_progress_when_the_parent_is_killed_gets_its_response(model
     """A worker waits for requests for a moment before it ends."""
     publish_price(models)
 
-    with serving(models, 2) as service, connected(service) as line:
-        line.sendall(REQUEST[:-3])
+    with serving(models, 2) as service, connected(service) as connection:
+        connection.sendall(REQUEST[:-3])
         time.sleep(0.3)
         service.process.kill()
         time.sleep(0.2)
-        line.sendall(REQUEST[-3:])
+        connection.sendall(REQUEST[-3:])
 
-        assert line.recv(65536).startswith(b"HTTP/1.1 200")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
 
 
 def test_a_second_interrupt_does_not_wait_for_requests(models: Path) -> None:
     """Pressing Ctrl+C twice ends the process."""
     publish_price(models)
 
-    with serving(models, 1, ONWARD_DEADLINE_SECONDS="600") as service, connected(service) as line:
-        line.sendall(REQUEST[:-3])
+    with (
+        serving(models, 1, ONWARD_DEADLINE_SECONDS="600") as service,
+        connected(service) as connection,
+    ):
+        connection.sendall(REQUEST[:-3])
         time.sleep(0.3)
         service.process.send_signal(signal.SIGINT)
         until(lambda: is_rejected(service))

@@ -63,7 +63,7 @@ def test_a_call_to_one_worker_is_followed_by_all(models: Path, tmp_path: Path) -
         publish_price(models, slope=3.0)
         await second.load_model("price")
 
-        assert reasons == ["it was unloaded by a call"] * 3
+        assert reasons == ["it was unloaded on request"] * 3
         assert [in_memory(registry, "price").version for _, registry in workers] == ["2"] * 3
 
     play(tmp_path, scenario)

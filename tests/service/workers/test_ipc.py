@@ -98,7 +98,7 @@ def test_a_worker_that_hangs_is_reported_by_its_process(tmp_path: Path) -> None:
         answers = {answer.content: answer for answer in await first.request("do", 1, seconds=0.1)}
 
         assert answers[2].error is None
-        late = "it gave no answer within 0.1 s"
+        late = "it did not reply within 0.1 s"
         assert answers[None] == Reply(str(os.getpid()), 1, error=late)
 
     play(tmp_path, scenario)

@@ -15,8 +15,8 @@ from training.recipe.loader import parse_recipe
 from training.run import run
 
 
-def test_many_labels_of_few_rows_are_learned(tmp_path: Path, folders: Folders) -> None:
-    """Of twenty round clouds of fifty rows the drafted MLP knows nearly what is to be known."""
+def test_a_drafted_mlp_learns_many_labels_from_few_rows(tmp_path: Path, folders: Folders) -> None:
+    """Its accuracy on twenty round clusters of fifty rows is close to the optimum."""
     x, y = make_blobs(1000, n_features=2, centers=20, center_box=(-20, 20), random_state=1)
     frame = pl.DataFrame(np.round(x, 3), schema=["a", "b"]).with_columns(
         y=pl.Series([f"c{label}" for label in y])
@@ -41,5 +41,5 @@ def test_many_labels_of_few_rows_are_learned(tmp_path: Path, folders: Folders) -
 def test_the_penalty_grows_with_the_columns_of_each_row(
     rows: int, columns: int, penalty: float
 ) -> None:
-    """Few columns of many rows are hardly held back, many of few are."""
+    """Tables with many columns per row get a stronger penalty."""
     assert default_training("logistic", rows, columns, 2)["l2"] == penalty

@@ -50,15 +50,15 @@ def _column(cells: list[str]) -> str:
         ([f"word {k}" for k in range(40)], None),
     ],
 )
-def test_a_columns_type_is_guessed(tmp_path: Path, cells: list[str], kind: str | None) -> None:
-    """Codes with leading zeros are words; constants, dates and free text are left out."""
+def test_column_types_are_inferred(tmp_path: Path, cells: list[str], kind: str | None) -> None:
+    """Codes with leading zeros are categories; constants, dates and free text are not used."""
     findings = {finding.name: finding for finding in _draft(tmp_path, _column(cells)).columns}
 
     assert findings["x"].kind == kind
 
 
-def test_strays_among_numbers_count_as_missing(tmp_path: Path) -> None:
-    """A word in a column of numbers is noted and becomes the feature's word for missing."""
+def test_words_among_numbers_are_missing_values(tmp_path: Path) -> None:
+    """The words are listed in the remark and in the feature."""
     drafted = _draft(tmp_path, _column([*["1.5", "2.5"] * 20, "unknown"]))
 
     assert drafted.recipe.features[0].missing == ["unknown"]
@@ -66,8 +66,8 @@ def test_strays_among_numbers_count_as_missing(tmp_path: Path) -> None:
     assert "1 cells are not numbers" in drafted.columns[0].note
 
 
-def test_units_are_read_over_and_kept(tmp_path: Path) -> None:
-    """A column of amounts with their currency is a column of numbers in that unit."""
+def test_units_are_removed_and_recorded(tmp_path: Path) -> None:
+    """A column of amounts with their currency is numeric, in that unit."""
     drafted = _draft(tmp_path, _column([f'"${1000 + 13 * k:,}.50"' for k in range(40)]))
 
     feature = drafted.recipe.features[0]
@@ -76,8 +76,8 @@ def test_units_are_read_over_and_kept(tmp_path: Path) -> None:
     assert drafted.columns[0].note == "read without '$'"
 
 
-def test_a_target_with_a_unit_is_a_quantity(tmp_path: Path) -> None:
-    """Many percentages are a quantity in percent, and few where a line is asked for."""
+def test_a_target_with_a_unit_is_a_number(tmp_path: Path) -> None:
+    """Many percentages are a number in percent; few are one if a linear family is chosen."""
     many = _draft(tmp_path, "x,y\n" + "".join(f"{k % 7},{k}%\n" for k in range(60)))
     few = _draft(
         tmp_path, "x,y\n" + "".join(f"{k % 7},{k % 4}%\n" for k in range(60)), family="linear"
@@ -88,15 +88,15 @@ def test_a_target_with_a_unit_is_a_quantity(tmp_path: Path) -> None:
         assert (drafted.recipe.target.unit, drafted.recipe.target.affix) == ("%", "%")
 
 
-def test_few_words_that_come_again_count_as_missing(tmp_path: Path) -> None:
-    """Where more than four fifths are numbers, a dash or two mean: no value."""
+def test_few_repeated_words_are_missing_values(tmp_path: Path) -> None:
+    """If more than four fifths are numbers, one or two repeated words are missing values."""
     drafted = _draft(tmp_path, _column([*["1.5", "2.5"] * 20, *["-"] * 6]))
 
     assert drafted.recipe.features[0].missing == ["-"]
 
 
-def test_what_stops_a_column_from_being_numbers_is_said(tmp_path: Path) -> None:
-    """A column of numbers and words is one of words, with the share and the words."""
+def test_a_remark_explains_why_a_column_is_not_numeric(tmp_path: Path) -> None:
+    """It has the share of numbers and the other words."""
     finding = _draft(tmp_path, _column([*["1.5", "2.5"] * 20, *["low"] * 20])).columns[0]
 
     assert finding.kind == "category"
@@ -104,7 +104,7 @@ def test_what_stops_a_column_from_being_numbers_is_said(tmp_path: Path) -> None:
 
 
 def test_none_is_a_label_among_words(tmp_path: Path) -> None:
-    """Of the labels None, Low and High none is missing; of a number's, None is."""
+    """Of the labels None, Low and High none is missing; in a numeric target None is missing."""
     rows = range(60)
     words = "".join(f"{k % 7},{('None', 'Low', 'High')[k % 3]}\n" for k in rows)
     numbers = "".join(f"{k % 7},{k * 0.37 if k % 6 else 'None'}\n" for k in rows)
@@ -117,8 +117,8 @@ def test_none_is_a_label_among_words(tmp_path: Path) -> None:
     assert "Words read as missing values: 'None' in y (10)." in measured.remarks
 
 
-def test_labels_that_differ_in_case_alone_are_one(tmp_path: Path) -> None:
-    """Yes, yes and YES are the label that most rows write, of words in columns it is only said."""
+def test_labels_that_only_differ_in_case_are_merged(tmp_path: Path) -> None:
+    """The most frequent spelling is the label; in other columns such words are only reported."""
     words = ["Yes", "yes", "YES", "no", "No", "no"]
     rows = "".join(f"{words[k % 5]},{words[k % 6]}\n" for k in range(60))
 
@@ -131,8 +131,8 @@ def test_labels_that_differ_in_case_alone_are_one(tmp_path: Path) -> None:
     assert drafted.columns[0].note == "3 words only differ in case from others"
 
 
-def test_a_target_that_nearly_is_a_quantity_says_what_stops_it(tmp_path: Path) -> None:
-    """Numbers among many words are counted, and some of the words named."""
+def test_the_error_for_an_almost_numeric_target_names_the_words(tmp_path: Path) -> None:
+    """The message has the share of numbers and some of the words."""
     rows = "".join(f"{k},{f'word {k}' if k % 3 else k * 0.37}\n" for k in range(60))
     with pytest.raises(DataError, match="60 different values") as caught:
         _draft(tmp_path, "x,y\n" + rows)
@@ -144,8 +144,8 @@ def test_a_target_that_nearly_is_a_quantity_says_what_stops_it(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["customer_id", "customer_nr", "Kundennummer", "row", "No."])
-def test_identifiers_are_left_out(tmp_path: Path, name: str) -> None:
-    """Numbers that do not come again teach nothing, in a column called so, in any order."""
+def test_identifiers_are_not_used(tmp_path: Path, name: str) -> None:
+    """Distinct integers in a column with the name of an identifier, in any order."""
     rows = "".join(f"{1000 + 7 * (17 * k % 50)},{k % 5},{k * 0.5}\n" for k in range(50))
 
     drafted = _draft(tmp_path, f"{name},x,y\n" + rows)
@@ -153,8 +153,8 @@ def test_identifiers_are_left_out(tmp_path: Path, name: str) -> None:
     assert [feature.name for feature in drafted.recipe.features] == ["x"]
 
 
-def test_a_count_of_the_rows_is_left_out(tmp_path: Path) -> None:
-    """A whole number that rises from row to row and never comes again is the row's number."""
+def test_a_row_number_is_not_used(tmp_path: Path) -> None:
+    """Distinct integers that increase from row to row are a row number."""
     rows = "".join(f"{k},{k % 5},{k * 0.5}\n" for k in range(50))
 
     drafted = _draft(tmp_path, "count,x,y\n" + rows)
@@ -162,7 +162,7 @@ def test_a_count_of_the_rows_is_left_out(tmp_path: Path) -> None:
     assert drafted.columns[0].note == "a row number"
 
 
-def test_words_and_few_whole_numbers_are_labels(tmp_path: Path) -> None:
+def test_words_and_few_integers_are_labels(tmp_path: Path) -> None:
     """Both make a classifier; many different numbers make a regression."""
     generator = np.random.default_rng(1)
     x = generator.normal(size=100)
@@ -176,8 +176,8 @@ def test_words_and_few_whole_numbers_are_labels(tmp_path: Path) -> None:
     assert quantity.recipe.task == "regression"
 
 
-def test_strays_in_a_target_of_numbers_are_left_out(tmp_path: Path) -> None:
-    """A quantity with a few words stays a quantity; their rows teach nothing."""
+def test_rows_with_words_in_a_numeric_target_are_dropped(tmp_path: Path) -> None:
+    """A number with a few words is still a number."""
     cells = [f"{k * 0.37:.2f}" for k in range(60)] + ["unknown"]
     text = "x,y\n" + "".join(f"{k % 7},{cell}\n" for k, cell in enumerate(cells))
 
@@ -188,8 +188,8 @@ def test_strays_in_a_target_of_numbers_are_left_out(tmp_path: Path) -> None:
     assert any("1 cells are not numbers ('unknown')" in remark for remark in drafted.remarks)
 
 
-def test_imbalance_is_noticed_and_handled(tmp_path: Path) -> None:
-    """The rare label stands second, and the threshold is chosen for its F1."""
+def test_class_imbalance_is_handled(tmp_path: Path) -> None:
+    """The rare label is the second, and the threshold maximizes its F1."""
     rows = "".join(f"{k % 13},{'rare' if k % 20 == 0 else 'usual'}\n" for k in range(400))
 
     drafted = _draft(tmp_path, "x,y\n" + rows)
@@ -199,8 +199,8 @@ def test_imbalance_is_noticed_and_handled(tmp_path: Path) -> None:
     assert any("accuracy is misleading" in remark for remark in drafted.remarks)
 
 
-def test_a_column_that_leaks_the_target_is_suspected(tmp_path: Path) -> None:
-    """A copy of the target in other units is named."""
+def test_target_leakage_is_reported(tmp_path: Path) -> None:
+    """A copy of the target in another unit is named."""
     rows = "".join(f"{k % 7},{k * 1.1 + 32},{k * 0.5}\n" for k in range(50))
 
     drafted = _draft(tmp_path, "x,copy,y\n" + rows)
@@ -210,8 +210,8 @@ def test_a_column_that_leaks_the_target_is_suspected(tmp_path: Path) -> None:
     ]
 
 
-def test_how_the_file_was_read_and_what_is_fitted_is_said(tmp_path: Path) -> None:
-    """Separator, encoding, marks, header, family and split stand among the remarks."""
+def test_remarks_describe_the_file_format_and_the_model(tmp_path: Path) -> None:
+    """Separator, encoding, marks, header, family and split."""
     rows = "".join(f"{k % 13},5;{k * 1.1:.2f}\n".replace(".", ",") for k in range(400))
 
     remarks = _draft(tmp_path, "x;y\n" + rows).remarks
@@ -226,8 +226,8 @@ def test_how_the_file_was_read_and_what_is_fitted_is_said(tmp_path: Path) -> Non
     )
 
 
-def test_a_doubtful_mark_is_said(tmp_path: Path) -> None:
-    """Where `1,405` may mean two numbers, the remark says which was taken, and the remedy."""
+def test_an_ambiguous_mark_is_reported(tmp_path: Path) -> None:
+    """If `1,405` can be two numbers, the remark says how it is read and how to change that."""
     rows = "".join(f'"{k},405",{k % 7}.5\n' for k in range(10, 50)).replace(".", "")
 
     remarks = _draft(tmp_path, "y,x\n" + rows).remarks
@@ -236,7 +236,7 @@ def test_a_doubtful_mark_is_said(tmp_path: Path) -> None:
     assert "set data.decimal and data.thousands" in remarks[1]
 
 
-def test_the_target_may_be_given_by_its_place(tmp_path: Path) -> None:
+def test_the_target_may_be_given_by_its_position(tmp_path: Path) -> None:
     """In a file without a header, columns are counted from one."""
     rows = "".join(f"{k % 7}.5,{k * 0.5}\n" for k in range(50))
 
@@ -256,15 +256,17 @@ def test_the_target_may_be_given_by_its_place(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_cannot_be_learned_is_said(tmp_path: Path, text: str, sentence: str) -> None:
-    """A table without a usable target or column is rejected with the reason."""
+def test_a_table_without_a_usable_target_or_feature_is_rejected(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    """The message has the reason."""
     with pytest.raises(DataError, match=sentence):
         _draft(tmp_path, text)
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_a_written_recipe_reads_back_as_itself(name: str, tmp_path: Path) -> None:
-    """What `toml_of` writes is the same recipe."""
+def test_a_written_recipe_is_read_back_unchanged(name: str, tmp_path: Path) -> None:
+    """`toml_of` writes the same recipe."""
     recipe = read_any(name)
     path = tmp_path / "again.toml"
 
@@ -274,10 +276,10 @@ def test_a_written_recipe_reads_back_as_itself(name: str, tmp_path: Path) -> Non
 
 
 @given(words=st.lists(st.text(min_size=1), min_size=2, max_size=4, unique=True))
-def test_any_word_survives_being_written(
+def test_any_text_can_be_written_to_a_recipe(
     words: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Quotes, line ends and letters of any script come back."""
+    """Quotes, line breaks and all scripts are read back unchanged."""
     document = read_recipe("admission").model_dump()
     document["target"] |= {"labels": words, "values": words, "threshold": "half"}
     recipe = Recipe.model_validate(document)
@@ -288,8 +290,8 @@ def test_any_word_survives_being_written(
     assert read_recipe(str(path)).target.labels == words
 
 
-def test_a_public_set_is_recognised_by_its_digest(folders: Folders) -> None:
-    """The drafted recipe of a public file names the set, not a path of this machine."""
+def test_a_public_data_set_is_recognized_by_its_digest(folders: Folders) -> None:
+    """The drafted recipe has the name of the data set instead of a local path."""
     path = find("mammography", SOURCES["mammography"], folders)
 
     drafted = draft(read_csv(path, UNKNOWN), str(path), "7", "mammography", None)
@@ -299,7 +301,7 @@ def test_a_public_set_is_recognised_by_its_digest(folders: Folders) -> None:
 
 
 def test_a_model_is_named_after_its_file() -> None:
-    """Letters lose their marks, and only what a model's name allows is kept."""
+    """Accents and other invalid characters are removed."""
     assert model_name("Kunden 2024 (neu)") == "kunden_2024_neu"
     assert model_name("Käufe Straße") == "kaufe_strasse"
     assert model_name("数据") == "model"

@@ -40,10 +40,8 @@ def _written(numbers: Floats) -> list[str]:
         ([f"w{v:.0f}" for v in _THREE], "category", _THREE * 10, 0),
     ],
 )
-def test_what_leaks_the_target_is_suspected(
-    cells: list[str], kind: str, target: Floats, labels: int
-) -> None:
-    """A noisy multiple, a renaming, a gap, or any increasing function of the target is a leak."""
+def test_leaky_columns_are_found(cells: list[str], kind: str, target: Floats, labels: int) -> None:
+    """A noisy multiple, a renamed label, missing values, or an increasing function."""
     assert _suspected(cells, kind, target, labels)
 
 
@@ -58,15 +56,15 @@ def test_what_leaks_the_target_is_suspected(
         (_written(_QUANTITY + _NOISE / 4), "number", _QUANTITY, 0),
     ],
 )
-def test_what_only_knows_much_is_not(
+def test_good_features_are_not_leaks(
     cells: list[str], kind: str, target: Floats, labels: int
 ) -> None:
-    """Good columns, many words and two cells of four hundred are no leaks."""
+    """Nor are many different words, nor two cells of four hundred."""
     assert not _suspected(cells, kind, target, labels)
 
 
-def test_a_large_table_is_judged_by_a_sample() -> None:
-    """Of a hundred thousand rows ten thousand tell the same."""
+def test_a_large_table_is_checked_by_a_sample() -> None:
+    """Ten thousand of a hundred thousand rows give the same result."""
     target = (np.arange(100_000) % 2).astype(np.float64)
 
     assert _suspected([f"{y * 3:.0f}" for y in target], "integer", target, 2)

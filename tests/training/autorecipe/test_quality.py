@@ -27,8 +27,8 @@ def _drafted(folder: Path) -> Draft:
     return draft(read_csv(path, UNKNOWN), str(path), "y", "table", None)
 
 
-def test_a_report_says_what_the_draft_noticed(folders: Folders, tmp_path: Path) -> None:
-    """Rows, columns and the rare label stand before the table of metrics."""
+def test_a_report_contains_the_remarks_of_the_draft(folders: Folders, tmp_path: Path) -> None:
+    """Rows, columns and the rare label are above the table of metrics."""
     drafted = _drafted(tmp_path)
 
     folder = run(drafted.recipe, tmp_path, folders).folder
@@ -47,8 +47,8 @@ def test_a_report_says_what_the_draft_noticed(folders: Folders, tmp_path: Path) 
     assert drafted.recipe.target.labels == ["usual", "rare"]
 
 
-def test_columns_that_a_recipe_passes_by_are_named(folders: Folders) -> None:
-    """What a table has and its model does not see is said, with the reason where there is one."""
+def test_unused_columns_are_listed(folders: Folders) -> None:
+    """With the reason, if they cannot be used."""
     recipe = read_recipe("king_county")
 
     said = about_columns(recipe, load(recipe.data, folders))
@@ -58,7 +58,7 @@ def test_columns_that_a_recipe_passes_by_are_named(folders: Folders) -> None:
 
 @pytest.mark.parametrize(("rows", "rare"), [(40, "admitted"), (10, "admitted"), (45, None)])
 def test_one_of_two_labels_may_be_rare(rows: int, rare: str | None) -> None:
-    """Above a third of the rows neither label is."""
+    """Above 35 % of the rows neither label is rare."""
     target = np.zeros(115)
     target[:rows] = 1
 

@@ -1,4 +1,4 @@
-"""How numbers are written: decimal marks, thousands marks, units, and what is no number."""
+"""Numbers in cells: decimal marks, thousands marks, units, and cells that are not numbers."""
 
 import numpy as np
 import polars as pl
@@ -28,13 +28,13 @@ from training.data.numerals import as_numbers, common_affix, detect_numerals
         (["red", "1,2 and 3", "12:30"], ",", Numerals()),
     ],
 )
-def test_the_marks_are_found(cells: list[str], separator: str, numerals: Numerals) -> None:
-    """What only one reading explains decides what every cell means."""
+def test_the_marks_are_detected(cells: list[str], separator: str, numerals: Numerals) -> None:
+    """Unambiguous cells decide for the whole table."""
     assert detect_numerals(pl.DataFrame({"x": cells}), separator) == (numerals, "")
 
 
 def test_one_column_decides_for_another() -> None:
-    """A decimal comma anywhere makes the points those of thousands."""
+    """A decimal comma in one column makes the points of another thousands marks."""
     frame = pl.DataFrame({"x": ["0,71", "0,5"], "price": ["507.734", "109.296"]})
 
     assert detect_numerals(frame, ";") == (Numerals(",", "."), "")
@@ -44,8 +44,8 @@ def test_one_column_decides_for_another() -> None:
     ("cell", "separator", "numerals"),
     [("1,405", ",", Numerals(".", ",")), ("1,405", ";", Numerals(",")), ("1.405", ";", Numerals())],
 )
-def test_a_doubt_is_named(cell: str, separator: str, numerals: Numerals) -> None:
-    """Where nothing decides, the separator does, and a doubtful cell is given back."""
+def test_an_ambiguous_mark_is_returned(cell: str, separator: str, numerals: Numerals) -> None:
+    """If no cell decides, the separator does, and an ambiguous cell is returned."""
     frame = pl.DataFrame({"x": [cell, "2" + cell[1:], "0"]})
 
     assert detect_numerals(frame, separator) == (numerals, cell)
@@ -57,8 +57,8 @@ def test_a_doubt_is_named(cell: str, separator: str, numerals: Numerals) -> None
         [Numerals(".", ","), Numerals(",", "."), Numerals(".", " "), Numerals(",", "'")]
     ),
 )
-def test_any_number_is_read_as_it_was_written(number: int, numerals: Numerals) -> None:
-    """Python's own grouping, in any marks, reads back as its number."""
+def test_any_formatted_number_is_read_back(number: int, numerals: Numerals) -> None:
+    """Numbers formatted by Python with any marks are parsed to the same value."""
     written = f"{number / 100:,.2f}"
     cell = written.translate({ord(","): numerals.thousands, ord("."): numerals.decimal})
 
@@ -71,8 +71,8 @@ def test_any_number_is_read_as_it_was_written(number: int, numerals: Numerals) -
     cells=st.lists(st.text(st.sampled_from("0123456789.,'+-e$ _"), max_size=9), min_size=1),
     numerals=st.sampled_from([Numerals(), Numerals(","), Numerals(".", ","), Numerals(",", ".")]),
 )
-def test_a_column_is_read_as_its_cells_are(cells: list[str], numerals: Numerals) -> None:
-    """The quick way of whole columns follows the rule for one cell."""
+def test_a_column_is_parsed_like_its_cells(cells: list[str], numerals: Numerals) -> None:
+    """The fast conversion of columns follows the rule for a single cell."""
     stripped = [cell.strip() for cell in cells]
     plain = [plain_number(cell, numerals, "$") for cell in stripped]
 
@@ -96,8 +96,8 @@ def test_a_column_is_read_as_its_cells_are(cells: list[str], numerals: Numerals)
         ("", Numerals()),
     ],
 )
-def test_other_marks_are_no_number(cell: str, numerals: Numerals) -> None:
-    """A mark at a wrong place is never dropped, nor a number that float32 cannot hold."""
+def test_invalid_marks_are_not_numbers(cell: str, numerals: Numerals) -> None:
+    """A misplaced mark is never removed, and a number must be in the range of float32."""
     assert as_numbers(pl.Series([cell]), numerals).to_list() == [None]
 
 
@@ -114,10 +114,10 @@ def test_other_marks_are_no_number(cell: str, numerals: Numerals) -> None:
         (["12:30", "10:15"], None, [None, None]),
     ],
 )
-def test_a_common_unit_is_no_part_of_the_number(
+def test_a_common_unit_is_removed(
     cells: list[str], affix: str | None, numbers: list[float | None]
 ) -> None:
-    """A currency in front or a unit behind most cells is found, and read over."""
+    """A currency before or a unit after most numbers is detected."""
     series = pl.Series(cells)
 
     assert common_affix(series) == affix

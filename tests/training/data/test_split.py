@@ -1,4 +1,4 @@
-"""Dividing rows: by seed, without overlap, keeping the classes' shares."""
+"""Splits are reproducible, disjoint and stratified."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from training.recipe.table import Split
 
 @given(rows=st.integers(10, 300), seed=st.integers(0, 99), classes=st.booleans())
 def test_every_row_is_in_one_set(rows: int, seed: int, classes: bool) -> None:  # noqa: FBT001
-    """The parts hold every row once, and the same seed draws them again."""
+    """The sets are disjoint and complete, and the same seed gives the same sets."""
     target = (np.arange(rows) % 2).astype(np.float64)
     wish = Split(test=0.3, validation=0.3)
 
@@ -25,8 +25,8 @@ def test_every_row_is_in_one_set(rows: int, seed: int, classes: bool) -> None:  
     assert np.array_equal(again.training, parts.training)
 
 
-def test_classes_keep_their_shares() -> None:
-    """A rare class is as rare in each part."""
+def test_sets_are_stratified() -> None:
+    """A rare class has the same share in each set."""
     target = np.array([1.0] * 20 + [0.0] * 180)
 
     parts = split_rows(target, Split(test=0.25, validation=0.25), 1, classes=True)
@@ -35,8 +35,8 @@ def test_classes_keep_their_shares() -> None:
         assert target[part].mean() == pytest.approx(0.1, abs=0.011)
 
 
-def test_a_class_of_one_row_cannot_be_divided() -> None:
-    """The rejection says what to do."""
+def test_a_class_of_one_row_cannot_be_split() -> None:
+    """The message says what to do."""
     with pytest.raises(DataError, match=r"split\.test = 0"):
         split_rows(np.array([0.0, 0.0, 0.0, 0.0, 1.0]), Split(test=0.4), 1, classes=True)
 
@@ -45,7 +45,7 @@ def test_a_class_of_one_row_cannot_be_divided() -> None:
     ("rows", "count", "classes"), [(6, 6, False), (40, 10, True), (7, 7, True)]
 )
 def test_folds_measure_every_row_once(rows: int, count: int, classes: bool) -> None:  # noqa: FBT001
-    """Each row is measured in one fold, by a model that has not seen it."""
+    """Each row is in one fold, and not in the training rows of that fold."""
     target = (np.arange(rows) % 2).astype(np.float64)
 
     measured = []
@@ -57,7 +57,7 @@ def test_folds_measure_every_row_once(rows: int, count: int, classes: bool) -> N
 
 
 def test_more_folds_than_rows_are_rejected() -> None:
-    """The rejection names both numbers."""
+    """The message has both numbers."""
     with pytest.raises(DataError, match="7 folds need as many rows; there are 6"):
         list(folds(np.zeros(6), 7, 1, classes=False))
     with pytest.raises(DataError, match="the rarest has 1"):

@@ -1,4 +1,4 @@
-"""Permutation importance: what predictions depend on, and nothing else."""
+"""Permutation importance shows the columns that predictions depend on."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from training.learn import learn
 from training.recipe.loader import read_recipe
 
 
-def test_a_column_that_decides_nothing_is_not_important() -> None:
-    """Shuffling the deciding column hurts; shuffling noise does not."""
+def test_an_irrelevant_column_is_not_important() -> None:
+    """Shuffling the relevant column increases the error; shuffling noise does not."""
     generator = np.random.default_rng(1)
     x, noise = generator.normal(size=(2, 200))
     rows = [[float(a), float(b), float(3 * a)] for a, b in zip(x, noise, strict=True)]

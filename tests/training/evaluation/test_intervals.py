@@ -1,4 +1,4 @@
-"""Prediction intervals: what they promise, held against rows that nobody has seen."""
+"""Prediction intervals cover their share of new rows."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from service.bundle.manifest import Interval
 from training.data.sources import Folders
 from training.data.table import Floats
-from training.evaluation.intervals import Seen, bounds, fit_interval, measured
+from training.evaluation.intervals import HeldOut, bounds, fit_interval, measure_coverage
 from training.recipe.loader import read_recipe
 from training.run import run
 
@@ -21,21 +21,21 @@ def _sample(rows: int, seed: int) -> tuple[Floats, Floats]:
 
 
 def _fitted(rows: int, seed: int = 1) -> Interval:
-    interval = fit_interval(Seen("validation", *_sample(rows, seed)), "value")
+    interval = fit_interval(HeldOut("validation", *_sample(rows, seed)), "value")
     assert interval is not None
     return interval
 
 
-def test_each_level_holds_its_share_of_new_rows() -> None:
+def test_each_level_covers_its_share_of_new_rows() -> None:
     """Fitted on one sample, measured on another one."""
-    found = measured(_fitted(20_000), *_sample(50_000, seed=2))
+    found = measure_coverage(_fitted(20_000), *_sample(50_000, seed=2))
 
     for level in found.levels:
         assert level.coverage == pytest.approx(level.level, abs=0.01)
 
 
-def test_a_level_holds_for_small_and_for_large_predictions() -> None:
-    """Each bin has a margin of its own, so neither end pays for the other."""
+def test_a_level_is_covered_for_small_and_large_predictions() -> None:
+    """Each bin has its own margin."""
     interval = _fitted(20_000)
     value, target = _sample(50_000, seed=2)
     (level,) = [one for one in interval.levels if one.level == 0.9]
@@ -48,17 +48,17 @@ def test_a_level_holds_for_small_and_for_large_predictions() -> None:
 
 
 def test_the_margin_is_the_corrected_quantile() -> None:
-    """Of nine distances the ninth smallest is promised at 0.9, and nothing beyond."""
+    """Of nine errors the largest is the margin at 0.9; higher levels need more rows."""
     distances = np.arange(1.0, 10.0)
 
-    interval = fit_interval(Seen("cross-validation", np.zeros(9), distances), "value")
+    interval = fit_interval(HeldOut("cross-validation", np.zeros(9), distances), "value")
 
     assert interval is not None
     assert {one.level: one.margins for one in interval.levels} == {0.5: [5], 0.8: [8], 0.9: [9]}
 
 
-def test_small_samples_keep_the_promise_on_average() -> None:
-    """From twenty rows a time, nine tenths of new rows are held in the mean."""
+def test_small_samples_are_covered_on_average() -> None:
+    """With twenty rows each, nine tenths of new rows are covered on average."""
     shares = []
     for seed in range(300):
         interval = _fitted(20, seed)
@@ -71,9 +71,9 @@ def test_small_samples_keep_the_promise_on_average() -> None:
 
 
 def test_on_the_logarithm_the_margin_is_a_factor() -> None:
-    """One more than the value is divided and multiplied by the same number."""
+    """One plus the value is divided and multiplied by the same number."""
     value, target = _sample(5000, seed=1)
-    interval = fit_interval(Seen("validation", value, np.maximum(target, 0)), "log1p")
+    interval = fit_interval(HeldOut("validation", value, np.maximum(target, 0)), "log1p")
     assert interval is not None
 
     low, high = bounds(interval, interval.levels[0], value)
@@ -83,17 +83,17 @@ def test_on_the_logarithm_the_margin_is_a_factor() -> None:
 
 
 def test_equal_predictions_share_a_bin() -> None:
-    """A tree with three predictions makes no more than three bins, each with rows enough."""
+    """A tree with three predictions has at most three bins, each with enough rows."""
     value = np.repeat([1.0, 2.0, 3.0], [4000, 20, 4000])
     target = value + np.random.default_rng(1).standard_normal(len(value))
 
-    interval = fit_interval(Seen("validation", value, target), "value")
+    interval = fit_interval(HeldOut("validation", value, target), "value")
 
     assert interval is not None
     assert len(interval.edges) == 1
 
 
-def test_a_linear_model_covers_its_untouched_test_set(folders: Folders, tmp_path: Path) -> None:
+def test_a_linear_model_covers_its_test_set(folders: Folders, tmp_path: Path) -> None:
     """Trained as shipped, by folds of the rows outside the test set."""
     output = run(read_recipe("california_linear"), tmp_path, folders).manifest.output
 
@@ -105,8 +105,8 @@ def test_a_linear_model_covers_its_untouched_test_set(folders: Folders, tmp_path
     assert coverages[0.9] == pytest.approx(0.9, abs=0.02)
 
 
-def test_a_table_measured_by_folds_needs_no_further_fit(folders: Folders, tmp_path: Path) -> None:
-    """Six rows, each left out once, promise a half and four fifths and no more."""
+def test_cross_validation_also_gives_intervals(folders: Folders, tmp_path: Path) -> None:
+    """Six rows in leave-one-out cross-validation support the levels 0.5 and 0.8 only."""
     output = run(read_recipe("ice_cream"), tmp_path, folders).manifest.output
 
     assert output.kind == "value"

@@ -1,4 +1,4 @@
-"""Metrics by hand, thresholds by search."""
+"""Metrics computed by hand, and thresholds compared with a search."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from training.recipe.loader import read_recipe
 
 
 def test_regression_metrics_by_hand() -> None:
-    """Errors of 1, 0 and -2 give the textbook's figures."""
+    """Errors of 1, 0 and -2 give the expected metrics."""
     found = regression_metrics(np.array([1.0, 2.0, 3.0]), np.array([2.0, 2.0, 1.0]))
 
     assert found["sse"] == pytest.approx(5)
@@ -27,7 +27,7 @@ def test_regression_metrics_by_hand() -> None:
 
 
 def test_binary_metrics_by_hand() -> None:
-    """Two of three positives found, one false alarm among three negatives."""
+    """Two true positives of three, one false positive among three negatives."""
     target = np.array([1, 1, 1, 0, 0, 0])
     second = np.array([0.9, 0.8, 0.3, 0.7, 0.2, 0.1])
     shares = np.column_stack([1 - second, second])
@@ -42,8 +42,8 @@ def test_binary_metrics_by_hand() -> None:
     assert found["brier"] == pytest.approx(np.square(second - target).mean())
 
 
-def test_baseline_predictions_know_the_training_target_only() -> None:
-    """The mean, or the labels' shares, for every row."""
+def test_baseline_predictions_only_use_the_training_target() -> None:
+    """The mean, or the shares of the labels, for every row."""
     name, value = baseline_predictions(read_recipe("ice_cream"), np.array([1.0, 3.0]), 3)
     _, share = baseline_predictions(read_recipe("admission"), np.array([0.0, 1.0, 1.0, 1.0]), 2)
 
@@ -52,16 +52,16 @@ def test_baseline_predictions_know_the_training_target_only() -> None:
     assert share.tolist() == [[0.75], [0.75]]
 
 
-def test_the_constant_baseline_explains_nothing() -> None:
-    """On the rows it was taken from, the mean has an R² of zero."""
+def test_the_mean_has_an_r2_of_zero() -> None:
+    """On the rows that it was computed from."""
     target = np.array([1.0, 2.0, 6.0])
     _, baseline = baseline_predictions(read_recipe("ice_cream"), target, 3)
 
     assert measure(read_recipe("ice_cream"), target, baseline, 0.5)["r2"] == pytest.approx(0)
 
 
-def test_the_f1_threshold_is_the_best_of_all() -> None:
-    """No other threshold gives a greater F1."""
+def test_the_f1_threshold_is_optimal() -> None:
+    """No other threshold gives a higher F1."""
     generator = np.random.default_rng(1)
     target = (generator.random(200) < 0.1).astype(np.float64)
     predictions = (target[:, None] * 0.2 + generator.random((200, 1)) * 0.5).astype(np.float32)
@@ -74,8 +74,8 @@ def test_the_f1_threshold_is_the_best_of_all() -> None:
     assert f1(chosen) == max(f1(float(threshold)) for threshold in predictions[:, 0])
 
 
-def test_thresholds_that_need_no_choice() -> None:
-    """A number is itself, one half is one half, and one class alone cannot choose."""
+def test_fixed_thresholds() -> None:
+    """A number is used as it is; with a single class the threshold is one half."""
     predictions = np.array([[0.2], [0.4]], dtype=np.float32)
 
     assert choose_threshold(0.3, np.array([0.0, 1.0]), predictions) == 0.3
@@ -84,8 +84,8 @@ def test_thresholds_that_need_no_choice() -> None:
     assert choose_threshold("f1", np.array([0.0, 0.0]), predictions) == 0.5
 
 
-def test_honest_confidence_has_no_calibration_error() -> None:
-    """Right in 80 of 100 cases at a confidence of 0.8 is calibrated; at 0.95 it is not."""
+def test_calibrated_confidence_has_no_calibration_error() -> None:
+    """Correct in 80 of 100 cases at a confidence of 0.8 is calibrated; at 0.95 it is not."""
     right = np.array([True] * 80 + [False] * 20)
 
     assert calibration_error(right, np.full(100, 0.8)) == pytest.approx(0)

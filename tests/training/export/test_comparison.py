@@ -1,4 +1,4 @@
-"""A new version against the one that serves: a clearly worse one is held back, noise is not."""
+"""A new version is compared with the one that serves; only a clearly worse one does not serve."""
 
 import json
 from dataclasses import replace
@@ -24,12 +24,12 @@ NOISE = GENERATOR.normal(0, 1, ROWS)
 
 
 def predictions(error: float) -> Float32s:
-    """``[rows, 1]``, each off by about so much."""
+    """``[rows, 1]`` with errors of about this size."""
     return (TARGET + error * NOISE).astype(np.float32)[:, None]
 
 
 def evaluated(manifest: Manifest, mae: float) -> Manifest:
-    """The manifest with what a cross-validation found."""
+    """The manifest with the metrics of a cross-validation."""
     baseline = Baseline(name="the mean", metrics={})
     evaluation = Evaluation(
         part="cross-validation", folds=5, rows=ROWS, metrics={"mae": mae}, baseline=baseline
@@ -44,10 +44,10 @@ def publish_again(folder: Path, manifest: Manifest, comparison: Comparison | Non
 
 
 @pytest.mark.parametrize(("error", "outcome"), [(2.0, "worse"), (1.05, "alike"), (0.5, "alike")])
-def test_recorded_metrics_decide_where_no_rows_are_shared(
+def test_recorded_metrics_are_compared_without_common_rows(
     models: Path, error: float, outcome: str
 ) -> None:
-    """After a cross-validation the figures are of two fits, so the noise of both counts."""
+    """After cross-validation, the noise of both versions counts."""
     folder = publish_price(models)
     manifest = evaluated(read_bundle(folder).manifest, float(np.abs(NOISE).mean()))
     publish_again(folder, manifest, None)
@@ -63,7 +63,7 @@ def test_recorded_metrics_decide_where_no_rows_are_shared(
 
 
 def test_another_kind_of_prediction_is_not_compared(models: Path) -> None:
-    """A classifier is no worse a regression."""
+    """A classifier cannot be compared with a regression."""
     folder = publish_price(models)
     manifest = evaluated(read_bundle(folder).manifest, 1.0)
     iris = read_bundle(publish_iris(models)).manifest
@@ -77,7 +77,7 @@ def test_another_kind_of_prediction_is_not_compared(models: Path) -> None:
     assert found.summary == "Not compared with version 1: it predicts something else."
 
 
-def test_a_first_version_is_compared_with_nothing(models: Path) -> None:
+def test_a_first_version_is_not_compared(models: Path) -> None:
     """It serves."""
     folder = publish_price(models)
     manifest = read_bundle(folder).manifest.model_copy(update={"name": "other"})
@@ -89,8 +89,8 @@ def test_a_first_version_is_compared_with_nothing(models: Path) -> None:
     assert publish(models, manifest, files).serves
 
 
-def test_a_worse_version_is_published_and_does_not_serve(models: Path) -> None:
-    """Without an alias the newest would serve, so the alias is set before it is there."""
+def test_a_worse_version_is_published_but_does_not_serve(models: Path) -> None:
+    """The alias of the serving version is set before the new version is published."""
     folder = publish_price(models)
     manifest = read_bundle(folder).manifest
     worse = Comparison(1, worse=True, summary="")
@@ -106,7 +106,7 @@ def test_a_worse_version_is_published_and_does_not_serve(models: Path) -> None:
 
 
 def test_an_invalid_policy_is_reported_before_the_fit(models: Path) -> None:
-    """What serves cannot be known, so nothing is published beside it."""
+    """The serving version is unknown, so nothing is published."""
     publish_price(models)
     (models / "price" / POLICY).write_text("{")
 
@@ -114,7 +114,7 @@ def test_an_invalid_policy_is_reported_before_the_fit(models: Path) -> None:
         check_folder(models, "price")
 
 
-def test_a_worse_training_run_says_so_and_how_to_serve_it(
+def test_a_run_reports_a_worse_version_and_how_to_serve_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Both versions are measured on the same test rows; --force serves the worse one."""

@@ -1,4 +1,4 @@
-"""The reasons of linear models: what the features add is the score of the published graph."""
+"""The contributions of features add up to the score of the published graph."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ optional = true
 
 @pytest.fixture
 def rent(tmp_path: Path) -> Path:
-    """A table of every kind of column, with gaps."""
+    """A table with every kind of column and missing values."""
     generator = np.random.default_rng(7)
     lines = ["size,floor,garden,quarter,rent,dear,class"]
     for _ in range(300):
@@ -72,7 +72,7 @@ LABELS = 'column = "class"\nlabels = ["low", "middle", "high"]'
 
 
 def prediction_of(score: str, scores: Floats) -> Floats:
-    """The predictions that follow from the scores, ``[rows, scores]``."""
+    """The prediction that follows from scores ``[rows, scores]``."""
     if score == "log1p":
         return np.asarray(np.expm1(scores))
     if score == "log-odds":
@@ -85,10 +85,10 @@ def prediction_of(score: str, scores: Floats) -> Floats:
 @pytest.mark.parametrize(
     ("target", "clip"), [(REGRESSION, 0.05), (LOGARITHM, 0.0), (BINARY, 0.05), (LABELS, 0.0)]
 )
-def test_what_the_features_add_is_the_score_of_the_graph(
+def test_contributions_add_up_to_the_score_of_the_graph(
     rent: Path, target: str, clip: float, tmp_path: Path
 ) -> None:
-    """Of rows with gaps, unknown words and numbers beyond all bounds too."""
+    """Also for missing values, unknown categories and extreme numbers."""
     document = TABLE.format(csv=rent, target=target)
     family = "linear" if "rent" in target else "logistic"
     recipe_file = tmp_path / "rent.toml"
@@ -130,7 +130,7 @@ def test_what_the_features_add_is_the_score_of_the_graph(
     assert prediction_of(reasons.score, scores) == pytest.approx(predictions, rel=1e-4, abs=1e-5)
 
 
-def test_the_reasons_of_a_line_are_its_slope_and_its_mean(
+def test_the_contribution_of_a_line_is_its_slope_from_the_mean(
     folders: Folders, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The least-squares slope, from the mean of the six temperatures."""
@@ -147,8 +147,8 @@ def test_the_reasons_of_a_line_are_its_slope_and_its_mean(
     assert reasons.base == [pytest.approx(y.mean(), rel=1e-6)]
 
 
-def test_a_network_with_hidden_units_has_no_such_reasons(
+def test_a_network_with_hidden_layers_is_not_additive(
     folders: Folders, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Its score is no sum over the features."""
+    """Its score is not a sum over the features."""
     assert trained("xor", folders, tmp_path_factory.getbasetemp()).manifest.reasons is None

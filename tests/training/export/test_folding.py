@@ -20,7 +20,7 @@ _GAP = float("nan")
 
 
 def _predictor(offset: float = 65.0, first: nn.Module | None = None, members: int = 1) -> Predictor:
-    """Two numbers, one of which may be missing, and a category; weights drawn by a seed."""
+    """Two numbers, one of which may be missing, and a category; random weights."""
     torch.manual_seed(1)
     scaler = Scaler(np.array([offset, _OFFSET[1]]), _SCALE)
     steps = nn.Sequential(Imputer(np.array([60.0, -2.5])), scaler)
@@ -52,8 +52,8 @@ def _operators(model: bytes) -> list[str]:
 
 
 @pytest.mark.parametrize("members", [1, 2])
-def test_a_folded_scaler_predicts_as_one_that_is_not(members: int) -> None:
-    """With gaps, categories beside the numbers and several networks, to rounding."""
+def test_folding_does_not_change_predictions(members: int) -> None:
+    """With missing values, categories and several networks, up to rounding."""
     predictor, rows = _predictor(members=members), _rows()
     expected = _in_64_bits(predictor, rows)
 
@@ -64,8 +64,8 @@ def test_a_folded_scaler_predicts_as_one_that_is_not(members: int) -> None:
     assert "Div" not in _operators(model)
 
 
-def test_what_is_folded_is_a_copy() -> None:
-    """The original predictor still predicts from raw units through its scaler."""
+def test_folding_changes_a_copy() -> None:
+    """The original predictor still uses its scaler."""
     predictor, rows = _predictor(), _rows()
     before = predictor.predict(rows)
 
@@ -77,8 +77,8 @@ def test_what_is_folded_is_a_copy() -> None:
     assert same.preprocessing.scaler is None
 
 
-def test_a_column_far_from_zero_keeps_its_scaler() -> None:
-    """Years, say: taking away their mean first is what keeps their last digits."""
+def test_a_column_far_from_zero_is_not_folded() -> None:
+    """Subtracting the mean of years first preserves their last digits."""
     predictor, rows = _predictor(offset=65_000.0), _rows(offset=65_000.0)
     expected = _in_64_bits(predictor, rows)
 
@@ -88,16 +88,16 @@ def test_a_column_far_from_zero_keeps_its_scaler() -> None:
     np.testing.assert_allclose(predictions, expected, rtol=2e-6)
 
 
-def test_a_scaler_before_another_layer_stays() -> None:
-    """Only a linear layer can take it in."""
+def test_only_linear_layers_are_folded() -> None:
+    """A scaler before another layer is not changed."""
     predictor = _predictor(first=nn.Tanh())
 
     assert folded(predictor) is predictor
     assert "Div" in _operators(export(predictor, "probability", _COLUMNS))
 
 
-def test_a_graph_of_numbers_alone_picks_no_columns() -> None:
-    """A logistic regression is one multiplication and its function."""
+def test_a_graph_of_numbers_selects_no_columns() -> None:
+    """A logistic regression is one multiplication and its sigmoid."""
     torch.manual_seed(1)
     preprocessing = Preprocessing(nn.Sequential(Scaler(_OFFSET, _SCALE)), [0, 1], [], [])
     predictor = Predictor(preprocessing, Ensemble([nn.Linear(2, 1)]), nn.Sigmoid()).float().eval()

@@ -44,8 +44,8 @@ def _classifier(first: str, channels: int) -> Classifier:
         ("nearly white", 1),
     ],
 )
-def test_a_folded_scaling_predicts_as_one_that_is_not(first: str, channels: int) -> None:
-    """To rounding; zeros around an image prevent it, and pixels far from zero."""
+def test_folding_does_not_change_predictions(first: str, channels: int) -> None:
+    """Up to rounding; padding or pixels far from zero prevent folding."""
     classifier = _classifier(first, channels)
     images = np.random.default_rng(1).integers(0, 256, (7, _SIDE, _SIDE, channels), np.uint8)
     with torch.no_grad():

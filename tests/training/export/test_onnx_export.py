@@ -44,7 +44,7 @@ _CASES = [
 
 
 def _recipe(family: str, task: str, seed: int, **preprocessing: object) -> Recipe:
-    """A recipe whose table is drawn by the seed: gaps, rare words and constants included."""
+    """A recipe with a random table, which has missing values, rare words and constants."""
     generator = np.random.default_rng(seed)
     labels = _LABELS[task]
     rows: list[list[float | str]] = []
@@ -96,8 +96,8 @@ def _learned(recipe: Recipe) -> tuple[Predictor, Dataset]:
     return predictor, data
 
 
-def _strange_rows() -> Float32s:
-    """Missing everywhere it may be, an unseen word, and numbers far from any seen."""
+def _unusual_rows() -> Float32s:
+    """Missing values, an unknown category, and numbers far outside the training range."""
     gap = np.nan
     rows = [[gap, 1, gap, gap], [1e4, 99, 1, -1], [-1e4, 0, 0, 2], [0, 3, gap, -1], [1, 1, 1, 1]]
     return np.array(rows * 3, dtype=np.float32)
@@ -107,19 +107,19 @@ def _strange_rows() -> Float32s:
 def test_onnx_runtime_agrees_with_pytorch(
     family: str, task: str, seed: int, scaler: str, clip: float
 ) -> None:
-    """On seen and strange rows alike, in batches of 1, 2, 7 and all."""
+    """On training rows and unusual ones, in batches of 1, 2, 7 and all."""
     recipe = _recipe(family, task, seed, scaler=scaler, clip=clip)
     predictor, data = _learned(recipe)
     output = output_name(describe.output_of(recipe, 0.5))
 
     model = export(predictor, output, len(data.columns))
 
-    verify(model, predictor, np.vstack([data.features, _strange_rows()]))
-    assert np.isfinite(Graph(model).predict(_strange_rows())).all()
+    verify(model, predictor, np.vstack([data.features, _unusual_rows()]))
+    assert np.isfinite(Graph(model).predict(_unusual_rows())).all()
 
 
 def test_probabilities_of_a_row_sum_to_one() -> None:
-    """The graph ends in the softmax."""
+    """The graph ends with the softmax."""
     predictor, data = _learned(_recipe("logistic", "multiclass", seed=1))
 
     predictions = Graph(export(predictor, "probabilities", 4)).predict(data.features)
@@ -128,7 +128,7 @@ def test_probabilities_of_a_row_sum_to_one() -> None:
 
 
 def test_a_graph_that_disagrees_is_rejected() -> None:
-    """The graph of another model is rejected, and the message shows both predictions."""
+    """The graph of another model is rejected, and the message has both predictions."""
     predictor, data = _learned(_recipe("linear", "regression", seed=1))
     other, _ = _learned(_recipe("linear", "regression", seed=2))
 
@@ -136,18 +136,18 @@ def test_a_graph_that_disagrees_is_rejected() -> None:
         verify(export(other, "value", 4), predictor, data.features)
 
 
-def test_examples_keep_gaps_as_null() -> None:
-    """A missing value of an example row is null in its JSON."""
+def test_missing_values_of_examples_are_null() -> None:
+    """In the JSON of the example rows."""
     predictor, _ = _learned(_recipe("linear", "regression", seed=1))
 
-    examples = example_rows(predictor, _strange_rows(), "value")
+    examples = example_rows(predictor, _unusual_rows(), "value")
 
     assert examples.input.data[:4] == [None, 1.0, None, None]
     assert examples.output.shape == [8, 1]
 
 
 def test_the_same_weights_give_the_same_bytes() -> None:
-    """Export leaves no trace of when or where."""
+    """The file has no time and no path."""
     predictor, data = _learned(_recipe("mlp", "regression", seed=4))
 
     first, second = (export(predictor, "value", len(data.columns)) for _ in range(2))

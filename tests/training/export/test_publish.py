@@ -1,4 +1,4 @@
-"""Publishing: what stands in the way is said before anything is fitted."""
+"""Publishing: an unusable folder is reported before the fit."""
 
 from pathlib import Path
 
@@ -9,16 +9,16 @@ from training.errors import PublishError
 from training.export.publish import check_folder
 
 
-def test_a_folder_that_is_yet_to_be_made_will_do(tmp_path: Path) -> None:
-    """Looking makes nothing."""
+def test_a_missing_folder_is_accepted(tmp_path: Path) -> None:
+    """The check does not create it."""
     check_folder(tmp_path / "deep" / "models", "line")
 
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("blocked", ["models", "models/line"])
-def test_a_file_in_the_way_is_named(blocked: str, tmp_path: Path) -> None:
-    """Neither the folder of models nor the model's own can be a file."""
+def test_a_file_at_the_path_of_a_folder_is_rejected(blocked: str, tmp_path: Path) -> None:
+    """Neither the models folder nor the folder of the model can be a file."""
     (tmp_path / blocked).parent.mkdir(exist_ok=True)
     (tmp_path / blocked).write_text("")
 
@@ -26,10 +26,10 @@ def test_a_file_in_the_way_is_named(blocked: str, tmp_path: Path) -> None:
         check_folder(tmp_path / "models", "line")
 
 
-def test_nothing_is_fitted_for_a_folder_that_cannot_be(
+def test_the_folder_is_checked_before_the_data(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The table, which does not exist, is not even looked for."""
+    """A missing table is not reported first."""
     (tmp_path / "models").write_text("")
     absent = ["california_mlp", "data.source=nowhere", "--models", str(tmp_path / "models")]
 
@@ -38,10 +38,10 @@ def test_nothing_is_fitted_for_a_folder_that_cannot_be(
     assert "models is a file" in capsys.readouterr().err
 
 
-def test_a_path_that_cannot_be_ends_in_a_sentence(
+def test_an_invalid_path_is_rejected_before_the_fit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What the file system cannot hold is found before the fit as well."""
+    """With a message instead of a traceback."""
     deep = tmp_path.joinpath(*["d" * 200] * 20)
 
     assert main(["line", "--models", str(deep)]) == 2

@@ -1,4 +1,4 @@
-"""Rows and columns that no output depends on are not computed, and outputs do not change."""
+"""Unused rows and columns are not computed, and outputs do not change."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -48,7 +48,7 @@ def _pool(draw: st.DrawFn, kind: str, taken: str, name: str) -> onnx.NodeProto:
 
 @st.composite
 def _networks(draw: st.DrawFn) -> onnx.ModelProto:
-    """Layers in a row that sometimes forks; sometimes with an output from the middle too."""
+    """Sequential layers with random forks and intermediate outputs."""
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
     tensors = ["image"]
@@ -96,8 +96,8 @@ def _predictions(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]
 
 @settings(max_examples=150, deadline=None)
 @given(_networks())
-def test_any_network_predicts_as_before(model: onnx.ModelProto) -> None:
-    """Whatever windows, margins and outputs from the middle it has."""
+def test_trimming_does_not_change_predictions(model: onnx.ModelProto) -> None:
+    """For any windows, padding and intermediate outputs."""
     height, width = (axis.dim_value for axis in model.graph.input[0].type.tensor_type.shape.dim[2:])
     images = np.random.default_rng(2).normal(size=(3, _CHANNELS, height, width)).astype(np.float32)
     before = _predictions(model, images)
@@ -125,8 +125,8 @@ class _Bytes(nn.Module):
         return scores
 
 
-def _course() -> list[nn.Module]:
-    """Two convolutions without margins, which leave eleven rows to the second pool."""
+def _without_padding() -> list[nn.Module]:
+    """Two convolutions without padding, whose second pool gets eleven rows."""
     return [
         *(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.MaxPool2d(2)),
@@ -134,8 +134,8 @@ def _course() -> list[nn.Module]:
     ]
 
 
-def _with_margins() -> list[nn.Module]:
-    """Three with margins, of which the last leaves seven rows to its pool."""
+def _with_padding() -> list[nn.Module]:
+    """Three convolutions with padding, whose last pool gets seven rows."""
     return [
         *(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(8, 8, 3, padding=1), nn.ELU(), nn.MaxPool2d(2)),
@@ -154,13 +154,13 @@ def _even() -> list[nn.Module]:
 
 @pytest.mark.parametrize(
     ("layers", "sides"),
-    [(_course, [24, 10]), (_with_margins, [28, 14, 6]), (_even, [28])],
+    [(_without_padding, [24, 10]), (_with_padding, [28, 14, 6]), (_even, [28])],
     ids=["without margins", "with margins", "nothing to leave out"],
 )
-def test_an_exported_network_computes_what_its_pools_take(
+def test_an_exported_network_only_computes_what_its_pools_use(
     layers: Callable[[], list[nn.Module]], sides: list[int]
 ) -> None:
-    """And no more: the sides of its convolution outputs, the image's being 28."""
+    """The sizes of its convolution outputs for an image of 28 pixels."""
     torch.manual_seed(1)
     network = _Bytes(*layers()).eval()
     images = np.random.default_rng(3).integers(0, 256, (5, 28, 28, 1), np.uint8)
@@ -182,8 +182,8 @@ def test_an_exported_network_computes_what_its_pools_take(
             assert shapes[before.output[0]][2] == 2 * shapes[after.output[0]][2]
 
 
-def test_a_graph_within_a_graph_prevents_it() -> None:
-    """What it looks at, its node does not tell."""
+def test_a_graph_with_subgraphs_is_not_trimmed() -> None:
+    """Subgraphs use tensors that their node does not list."""
     inner = helper.make_graph(
         [helper.make_node("Identity", ["convolved"], ["all_of_it"])],
         "inner",

@@ -1,4 +1,4 @@
-"""Changing training images at random."""
+"""Random augmentation of training images."""
 
 import math
 
@@ -12,25 +12,25 @@ from training.recipe.image import Augmentation
 
 
 def _spots(count: int = 64, side: int = 41) -> Tensor:
-    """Images of one light spot right of the middle, ``[count, 1, side, side]``."""
+    """Images of one light spot right of the center, ``[count, 1, side, side]``."""
     y, x = np.mgrid[:side, :side] - side // 2
     spot = np.exp(-((x - 10) ** 2 + y**2) / 8).astype(np.float32)
     return torch.from_numpy(spot).expand(count, 1, side, side).clone()
 
 
 def _centres(images: Tensor) -> Tensor:
-    """Each image's center of light, ``[count, 2]``: x and y from the middle, in pixels."""
+    """The center of light of each image, ``[count, 2]``: x and y from the center, in pixels."""
     side = images.shape[-1]
-    place = torch.arange(side) - side // 2
+    offset = torch.arange(side) - side // 2
     light = images[:, 0]
     total = light.sum((1, 2))
-    x = (light.sum(1) * place).sum(1) / total
-    y = (light.sum(2) * place).sum(1) / total
+    x = (light.sum(1) * offset).sum(1) / total
+    y = (light.sum(2) * offset).sum(1) / total
     return torch.stack([x, y], 1)
 
 
-def test_the_same_seed_changes_alike() -> None:
-    """All chances come from the generator, and two of them differ."""
+def test_the_same_seed_gives_the_same_augmentation() -> None:
+    """All random numbers come from the generator."""
     plan = Augmentation(shift=0.1, rotation=20, elastic=0.02, stroke=0.5, blur=0.5, erasing=0.5)
 
     first, again, other = (
@@ -41,15 +41,15 @@ def test_the_same_seed_changes_alike() -> None:
     assert not torch.equal(first, other)
 
 
-def test_nothing_asked_changes_nothing() -> None:
-    """A recipe without augmentation sees the images as they are."""
+def test_no_augmentation_changes_nothing() -> None:
+    """A recipe without augmentation uses the images unchanged."""
     images = _spots()
 
     assert torch.equal(augment(images, Augmentation(), Generator()), images)
 
 
-def test_a_rotation_keeps_the_distance_from_the_middle() -> None:
-    """The spot moves along a circle, no further than the angle asked for."""
+def test_a_rotation_preserves_the_distance_from_the_center() -> None:
+    """The spot moves along a circle by at most the maximum angle."""
     rotated = augment(_spots(), Augmentation(rotation=30), Generator().manual_seed(1))
 
     x, y = _centres(rotated).T
@@ -60,7 +60,7 @@ def test_a_rotation_keeps_the_distance_from_the_middle() -> None:
 
 
 def test_a_shift_is_a_share_of_the_side() -> None:
-    """A tenth of 41 pixels is 4.1 at most, in both directions."""
+    """A tenth of 41 pixels is at most 4.1, in both directions."""
     shifted = augment(_spots(), Augmentation(shift=0.1), Generator().manual_seed(1))
 
     moved = _centres(shifted) - torch.tensor([10.0, 0.0])
@@ -69,8 +69,8 @@ def test_a_shift_is_a_share_of_the_side() -> None:
     assert moved.max() > 3
 
 
-def test_a_scale_makes_larger_and_smaller() -> None:
-    """The spot comes nearer to the middle or goes further away, by the share asked for."""
+def test_a_scale_enlarges_and_reduces() -> None:
+    """The distance of the spot from the center changes by at most the maximum share."""
     scaled = augment(_spots(), Augmentation(scale=0.2), Generator().manual_seed(1))
 
     distance = _centres(scaled)[:, 0]
@@ -79,7 +79,7 @@ def test_a_scale_makes_larger_and_smaller() -> None:
 
 
 def test_a_flip_mirrors_about_half_of_the_images() -> None:
-    """The spot is right of the middle, or as far left of it."""
+    """The spot is on the right, or on the left at the same distance."""
     flipped = augment(_spots(), Augmentation(flip=True), Generator().manual_seed(1))
 
     x = _centres(flipped)[:, 0]
@@ -88,7 +88,7 @@ def test_a_flip_mirrors_about_half_of_the_images() -> None:
 
 
 def test_strokes_become_thicker_and_thinner() -> None:
-    """Of a line three pixels wide, more or less ink is left; never outside one more pixel."""
+    """A line three pixels wide becomes up to one pixel wider or narrower at each side."""
     line = torch.zeros(64, 1, 21, 21)
     line[:, :, :, 9:12] = 1
 
@@ -100,8 +100,8 @@ def test_strokes_become_thicker_and_thinner() -> None:
     assert changed[:, :, :, :8].max() == 0
 
 
-def test_erasing_takes_a_rectangle_of_the_mean() -> None:
-    """What is gone is the batch's mean, in about the share of the images asked for."""
+def test_erasing_fills_a_rectangle_with_the_mean() -> None:
+    """In about the specified share of the images."""
     images = torch.rand(200, 3, 32, 32, generator=Generator().manual_seed(1))
 
     erased = augment(images, Augmentation(erasing=0.5), Generator().manual_seed(2))
@@ -115,7 +115,7 @@ def test_erasing_takes_a_rectangle_of_the_mean() -> None:
 
 
 def test_colors_stay_within_bounds() -> None:
-    """Brightness, contrast and saturation move the values, and never out of 0 to 1."""
+    """Brightness, contrast and saturation change the values within 0 to 1."""
     images = torch.rand(32, 3, 8, 8, generator=Generator().manual_seed(1))
     plan = Augmentation(brightness=0.5, contrast=0.5, saturation=0.9)
 
@@ -126,8 +126,8 @@ def test_colors_stay_within_bounds() -> None:
     assert float(changed.max()) <= 1
 
 
-def test_mixup_blends_images_and_predictions_by_one_share() -> None:
-    """An image that is one part of one class and the rest of another says so in its target."""
+def test_mixup_mixes_images_and_targets_by_the_same_share() -> None:
+    """The target has the share of each class."""
     images = torch.stack([torch.full((1, 4, 4), float(k)) for k in (0, 1)])
     target = torch.eye(2)
     torch.manual_seed(3)

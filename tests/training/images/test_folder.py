@@ -29,7 +29,7 @@ def pets(tmp_path: Path) -> Path:
 
 
 def test_each_folder_is_a_class_and_each_file_an_image(pets: Path) -> None:
-    """Pixels are those that the service would see, in the order of names."""
+    """Pixels are those of the service, in the order of the names."""
     parts = read_folder(pets, [], _RULE)
 
     expected = [read_image(path.read_bytes(), _RULE) for path in sorted(pets.rglob("*.png"))]
@@ -39,8 +39,8 @@ def test_each_folder_is_a_class_and_each_file_an_image(pets: Path) -> None:
     assert parts.left_out == []
 
 
-def test_files_that_are_no_images_are_skipped_and_named(pets: Path) -> None:
-    """A broken file, a text and a second copy stay out, each with its reason; litter is nothing."""
+def test_files_that_are_not_images_are_skipped_with_a_reason(pets: Path) -> None:
+    """A broken file, a text and a duplicate are listed; system files are ignored."""
     whole = encoded(photograph(60, 80), "JPEG")
     (pets / "cat" / "broken.jpg").write_bytes(whole[: len(whole) // 2])
     (pets / "dog" / "notes.txt").write_text("walk at five")
@@ -57,21 +57,21 @@ def test_files_that_are_no_images_are_skipped_and_named(pets: Path) -> None:
     assert len(parts.training) == 2 * MIN_IMAGES
 
 
-def test_a_rotated_photograph_stands_upright(pets: Path) -> None:
-    """The camera's note of how it was held is heeded."""
+def test_a_rotated_photograph_is_turned_upright(pets: Path) -> None:
+    """The EXIF orientation is applied."""
     upright = photograph(10, 14, 5)
     lying = np.rot90(upright).copy()  # a quarter to the left
     (pets / "cat" / "held.png").write_bytes(encoded(lying, exif=turned(6)))
 
     parts = read_folder(pets, [], _RULE)
 
-    place = list(parts.training.names).index("cat/held.png")
-    seen = parts.training.pixels(np.array([place]))[0]
+    row = list(parts.training.names).index("cat/held.png")
+    seen = parts.training.pixels(np.array([row]))[0]
     assert np.array_equal(seen, read_image(encoded(upright), _RULE))
 
 
 def test_a_folder_next_to_train_is_the_test_set(tmp_path: Path) -> None:
-    """With validation/ alone that is it; with both, each is what it is called."""
+    """A single validation/ is the test set; with both, each has its own name."""
     for part, seed in (("train", 0), ("validation", 1000)):
         for k, label in enumerate(("cat", "dog")):
             _fill(tmp_path / part / label, seed=seed + 100 * k)
@@ -89,8 +89,8 @@ def test_a_folder_next_to_train_is_the_test_set(tmp_path: Path) -> None:
     assert parts.test.names[0] == "test/cat/00.png"
 
 
-def test_an_image_of_the_test_set_is_not_learned_from(tmp_path: Path) -> None:
-    """A file that lies in both parts stays in the test set alone."""
+def test_an_image_of_the_test_set_is_not_trained_on(tmp_path: Path) -> None:
+    """A file in both sets is only used in the test set."""
     for k, label in enumerate(("cat", "dog")):
         _fill(tmp_path / "train" / label, MIN_IMAGES + 1, seed=100 * k)
         _fill(tmp_path / "test" / label, seed=2000 + 100 * k)
@@ -111,8 +111,10 @@ def test_an_image_of_the_test_set_is_not_learned_from(tmp_path: Path) -> None:
         ({"cat": MIN_IMAGES, "dog": 0}, "too few images to train on: dog has 0"),
     ],
 )
-def test_what_is_missing_is_said(tmp_path: Path, classes: dict[str, int], sentence: str) -> None:
-    """Nothing is learned from too little."""
+def test_a_folder_with_too_few_images_is_rejected(
+    tmp_path: Path, classes: dict[str, int], sentence: str
+) -> None:
+    """The message says what is missing."""
     home = tmp_path / "images"
     home.mkdir()
     for k, (label, count) in enumerate(classes.items()):
@@ -122,8 +124,8 @@ def test_what_is_missing_is_said(tmp_path: Path, classes: dict[str, int], senten
         read_folder(home, [], _RULE)
 
 
-def test_the_digest_knows_the_files_and_their_places(pets: Path) -> None:
-    """The same images give the same digest; one changed or moved, another."""
+def test_the_digest_depends_on_files_and_their_paths(pets: Path) -> None:
+    """The same images give the same digest; a changed or moved one changes it."""
     first = read_folder(pets, [], _RULE).sha256
     again = read_folder(pets, [], _RULE).sha256
 

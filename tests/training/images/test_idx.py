@@ -19,8 +19,8 @@ def _idx(array: np.typing.NDArray[np.uint8]) -> bytes:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_an_array_comes_back(tmp_path: Path, *, packed: bool) -> None:
-    """Plain or gzipped, shape and bytes are those of the file."""
+def test_an_idx_file_is_read(tmp_path: Path, *, packed: bool) -> None:
+    """Plain or gzipped, with its shape and bytes."""
     path = tmp_path / "some-images"
     path.write_bytes(gzip.compress(_idx(_PIXELS)) if packed else _idx(_PIXELS))
 
@@ -37,8 +37,8 @@ def test_an_array_comes_back(tmp_path: Path, *, packed: bool) -> None:
         (gzip.compress(_idx(_PIXELS))[:20], "cannot be read"),
     ],
 )
-def test_another_file_is_rejected(tmp_path: Path, content: bytes, sentence: str) -> None:
-    """What is wrong is said, and of which file."""
+def test_an_invalid_idx_file_is_rejected(tmp_path: Path, content: bytes, sentence: str) -> None:
+    """The message has the file and the reason."""
     path = tmp_path / "broken-images"
     path.write_bytes(content)
 
@@ -48,8 +48,8 @@ def test_another_file_is_rejected(tmp_path: Path, content: bytes, sentence: str)
     assert "broken-images" in str(rejection.value)
 
 
-def test_a_folder_of_such_files_is_known_by_their_names(tmp_path: Path) -> None:
-    """The training set must be there, whole; the test set may be."""
+def test_a_folder_of_idx_files_is_recognized_by_their_names(tmp_path: Path) -> None:
+    """The training set is required, the test set is optional."""
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(_idx(_PIXELS)))
     assert idx_files(tmp_path) == {}
 

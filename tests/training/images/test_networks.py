@@ -28,7 +28,7 @@ def _recipe(name: str) -> ImageRecipe:
         ("cats_dogs_course", 2, 896 + 18_496 + 73_856 + 147_584 + 49 * 128 * 512 + 512 + 513),
     ],
 )
-def test_the_networks_of_the_course_have_their_parameters(
+def test_networks_have_the_expected_number_of_parameters(
     name: str, classes: int, parameters: int
 ) -> None:
     """Counted by hand, layer by layer."""
@@ -39,7 +39,7 @@ def test_the_networks_of_the_course_have_their_parameters(
 
 @pytest.mark.parametrize("name", ["digits_cnn", "fashion_cnn", "cats_dogs"])
 def test_a_classifier_turns_bytes_into_probabilities(name: str) -> None:
-    """From pixels of any image to rows that sum to one, or to one column of two classes."""
+    """Rows sum to one, or have one column for two classes."""
     recipe = _recipe(name)
     classes = 2 if name == "cats_dogs" else 10
     shape = (recipe.image.height, recipe.image.width, recipe.image.channels)
@@ -55,7 +55,7 @@ def test_a_classifier_turns_bytes_into_probabilities(name: str) -> None:
         assert torch.allclose(predictions.sum(1), torch.ones(3))
 
 
-def test_pixels_lose_their_mean_and_deviation() -> None:
+def test_pixels_are_standardized() -> None:
     """A byte becomes ``(byte / 255 - mean) / deviation`` of its channel."""
     pixels = Pixels(torch.tensor([0.2, 0.4, 0.6]), torch.tensor([0.1, 0.2, 0.3]))
     image = torch.tensor([[[[51, 102, 153]]]], dtype=torch.uint8)
@@ -72,7 +72,7 @@ def test_pixels_lose_their_mean_and_deviation() -> None:
         ({"family": "residual", "widths": [8], "blocks": [1, 1]}, "must have the same length"),
     ],
 )
-def test_a_plan_that_cannot_be_built_is_rejected(plan: dict[str, object], sentence: str) -> None:
+def test_an_invalid_network_is_rejected(plan: dict[str, object], sentence: str) -> None:
     """With the reason."""
     with pytest.raises(ValidationError, match=sentence):
         Network.model_validate(plan)

@@ -1,4 +1,4 @@
-"""A whole run on images: fitted, calibrated, tested, published."""
+"""A complete run on images: fitted, calibrated, verified, published."""
 
 import json
 import signal
@@ -47,8 +47,8 @@ def trained(
     return Trained(outcome, models, checkpoints)
 
 
-def test_a_run_publishes_what_it_learned(trained: Trained) -> None:
-    """The bundle classifies the stripes, and its manifest says how an image becomes pixels."""
+def test_a_run_publishes_a_model(trained: Trained) -> None:
+    """It classifies stripes, and its manifest specifies how an image becomes pixels."""
     manifest = trained.outcome.manifest
     assert manifest.evaluation is not None
     assert manifest.evaluation.metrics["accuracy"] == 1
@@ -62,20 +62,20 @@ def test_a_run_publishes_what_it_learned(trained: Trained) -> None:
     assert manifest.provenance.recipe["data"] == {"folder": "stripes"}
 
 
-def test_a_run_is_repeatable(
+def test_a_run_is_reproducible(
     trained: Trained, recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
-    """The same recipe, seed and images give the same graph, to the bit."""
+    """The same recipe, seed and images give the same graph, bit by bit."""
     again = run(recipe, tmp_path / "models", folders, CheckpointOptions(tmp_path / "runs"))
 
     first = trained.outcome.folder / MODEL
     assert first.read_bytes() == (again.folder / MODEL).read_bytes()
 
 
-def test_the_service_predicts_a_file_as_training_did(
+def test_the_service_predicts_like_the_trained_model(
     trained: Trained, stripes: Path, start: StartApp
 ) -> None:
-    """A file posted to the service gets the prediction of the graph for its pixels."""
+    """A posted file gets the prediction of the graph for its pixels."""
     content = (stripes / "vertical" / "07.png").read_bytes()
     bundle = read_bundle(trained.outcome.folder)
     assert isinstance(bundle.manifest.input, ImageInput)
@@ -91,10 +91,10 @@ def test_the_service_predicts_a_file_as_training_did(
     assert prediction["probability"] == pytest.approx(float(expected), abs=1e-6)
 
 
-def test_private_images_stay_out_of_the_bundle(
+def test_a_bundle_contains_no_private_images(
     trained: Trained, recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
-    """The report shows no image, and the examples are noise; the model is the same."""
+    """The report has no images, and the examples are noise; the model is the same."""
     data = recipe.data.model_copy(update={"private": True})
     private_recipe = recipe.model_copy(update={"data": data})
 
@@ -142,7 +142,7 @@ def test_a_killed_fit_resumes_to_the_same_result(
 def test_a_checkpoint_of_another_recipe_is_rejected(
     trained: Trained, recipe: ImageRecipe, folders: Folders, tmp_path: Path
 ) -> None:
-    """A fit cannot resume with other settings: it would be neither of the two runs."""
+    """A run cannot be resumed with other settings."""
     other = recipe.model_copy(update={"seed": 2})
     resuming = CheckpointOptions(trained.checkpoints, resume=True)
 
@@ -150,13 +150,13 @@ def test_a_checkpoint_of_another_recipe_is_rejected(
         run(other, tmp_path / "models", folders, resuming)
 
 
-def test_new_writes_trains_and_publishes_from_a_folder(
+def test_new_drafts_and_trains_a_recipe_for_a_folder(
     stripes: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One command writes a recipe, reports what it left out, and publishes a model that works."""
+    """It reports skipped files, and publishes a model that works."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "stripes"
     for label in ("horizontal", "vertical"):

@@ -1,4 +1,4 @@
-"""Training and serving see the same pixels."""
+"""Training and the service decode the same pixels."""
 
 import base64
 from pathlib import Path
@@ -22,10 +22,10 @@ from training.images.folder import read_folder
         image_input(14, 14, channels=1, normalize="digit"),
     ],
 )
-def test_three_hundred_images_are_the_same_to_the_bit(
+def test_training_and_service_decode_images_to_the_same_pixels(
     rule: ImageInput, tmp_path: Path, models: Path, start: StartApp
 ) -> None:
-    """A folder's images as training reads them are those that the service's model sees."""
+    """Three hundred images of a folder, bit by bit."""
     images = odd_images()
     for number, one in enumerate(images):
         home = tmp_path / "images" / ("even", "odd")[number % 2]

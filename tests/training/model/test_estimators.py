@@ -1,4 +1,4 @@
-"""Families that scikit-learn fits: published like the others, predicting as scikit-learn does."""
+"""Families that scikit-learn fits are published with the predictions of scikit-learn."""
 
 from pathlib import Path
 
@@ -21,8 +21,8 @@ def _predictions(folder: Path, rows: Float32s) -> Float32s:
     return Graph(read_bundle(folder).model).predict(rows)
 
 
-def test_fruit_predicts_as_scikit_learn_s_tree(folders: Folders, tmp_path: Path) -> None:
-    """On a grid around the eight rows each prediction is that of a tree fitted here."""
+def test_fruit_predicts_like_a_tree_of_scikit_learn(folders: Folders, tmp_path: Path) -> None:
+    """On a grid around the eight rows, each prediction is that of a tree fitted here."""
     recipe = read_recipe("fruit")
     rows = recipe.data.rows or []
     x = np.array([row[:3] for row in rows], dtype=np.float32)
@@ -38,7 +38,7 @@ def test_fruit_predicts_as_scikit_learn_s_tree(folders: Folders, tmp_path: Path)
 
 
 def test_a_large_tall_fruit_of_hue_101_is_a_pear(folders: Folders, tmp_path: Path) -> None:
-    """The example of the course has its prediction."""
+    """A fruit outside the training range has the expected prediction."""
     outcome = run(read_recipe("fruit"), tmp_path, folders)
 
     assert _predictions(outcome.folder, np.array([[101, 6.3, 7.9]], np.float32)) == [[1.0]]
@@ -46,7 +46,7 @@ def test_a_large_tall_fruit_of_hue_101_is_a_pear(folders: Folders, tmp_path: Pat
 
 
 def test_blobs_predicts_the_nearest_of_three_centers(folders: Folders, tmp_path: Path) -> None:
-    """The clouds do not overlap, so the centres are the means of the training rows of each."""
+    """The clusters do not overlap, so the centers are the means of their training rows."""
     points, blob = make_blobs(300, n_features=2, centers=3, random_state=3)
     recipe = read_recipe("blobs")
     label = np.array([recipe.target_values.index(str(k)) for k in blob])
@@ -84,8 +84,8 @@ def test_a_tree_may_predict_a_number(folders: Folders, tmp_path: Path) -> None:
     assert found[:, 0] == pytest.approx(expected.predict(asked))
 
 
-def test_what_scikit_learn_has_no_use_for_is_rejected() -> None:
-    """A tree has no optimizer, no scaler and no words, and the recipe learns so at once."""
+def test_sections_that_scikit_learn_does_not_use_are_rejected() -> None:
+    """A tree has no optimizer, no scaler and no categories."""
     with pytest.raises(RecipeError) as rejection:
         read_recipe(
             "fruit",
@@ -103,7 +103,7 @@ def test_what_scikit_learn_has_no_use_for_is_rejected() -> None:
     ]
 
 
-def test_a_network_needs_its_training() -> None:
-    """Leaving the section out of a network's recipe is a problem with a name."""
+def test_a_network_requires_a_training_section() -> None:
+    """A recipe without it is rejected."""
     with pytest.raises(RecipeError, match="training: this section is required"):
         read_recipe("fruit", ["network.family=logistic"])

@@ -1,4 +1,4 @@
-"""Losses against their formulas, and against scikit-learn's."""
+"""Losses compared with their formulas and with scikit-learn."""
 
 import numpy as np
 import pytest
@@ -23,8 +23,8 @@ _CLASSES = torch.tensor([0.0, 0.0, 1.0, 0.0], dtype=torch.float64)
         ("perceptron", [0, 0, 0, 3]),
     ],
 )
-def test_binary_losses_are_their_formulas(name: str, expected: list[float]) -> None:
-    """One loss for each row, from the score and the label's position."""
+def test_binary_losses_match_their_formulas(name: str, expected: list[float]) -> None:
+    """One loss per row, from the score and the position of the label."""
     loss = loss_of(read_recipe("admission", [f"training.loss={name}"]))
 
     np.testing.assert_allclose(loss(_SCORES, _CLASSES), expected)
@@ -34,15 +34,15 @@ def test_binary_losses_are_their_formulas(name: str, expected: list[float]) -> N
     ("name", "expected"),
     [("mse", [4, 0, 0.25, 9]), ("mae", [2, 0, 0.5, 3]), ("huber", [1.5, 0, 0.125, 2.5])],
 )
-def test_regression_losses_are_their_formulas(name: str, expected: list[float]) -> None:
-    """One loss for each row, from the distance to the target."""
+def test_regression_losses_match_their_formulas(name: str, expected: list[float]) -> None:
+    """One loss per row, from the difference to the target."""
     loss = loss_of(read_recipe("ice_cream", [f"training.loss={name}"]))
 
     np.testing.assert_allclose(loss(_SCORES, torch.zeros(4, dtype=torch.float64)), expected)
 
 
-def test_the_perceptrons_gradient_is_rosenblatts_rule() -> None:
-    """Mistakes move the weights by (prediction - target) * input; correct rows do not."""
+def test_the_gradient_of_the_perceptron_is_rosenblatts_rule() -> None:
+    """Wrong rows move the weights by (prediction - target) * input; correct rows do not."""
     x = torch.tensor([[1.0, 2.0], [3.0, -1.0]])
     weights = torch.zeros(2, 1, requires_grad=True)
     loss = loss_of(read_recipe("iris_perceptron"))
@@ -53,8 +53,8 @@ def test_the_perceptrons_gradient_is_rosenblatts_rule() -> None:
     assert weights.grad[:, 0].tolist() == [1.0, 2.0]
 
 
-def test_class_weights_are_scikit_learns() -> None:
-    """Balanced weights agree with scikit-learn's."""
+def test_class_weights_match_scikit_learn() -> None:
+    """Balanced weights are equal."""
     classes = np.array([0.0] * 7 + [1.0] * 2 + [2.0])
 
     expected = compute_class_weight("balanced", classes=np.arange(3), y=classes)
@@ -62,8 +62,8 @@ def test_class_weights_are_scikit_learns() -> None:
     np.testing.assert_allclose(class_weights(classes), expected)
 
 
-def test_penalties_spare_the_bias() -> None:
-    """L1 and L2 are taken over the weights only."""
+def test_penalties_exclude_the_bias() -> None:
+    """L1 and L2 only apply to weights."""
     network = torch.nn.Linear(2, 1)
     with torch.no_grad():
         network.weight.copy_(torch.tensor([[3.0, -4.0]]))

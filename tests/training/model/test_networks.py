@@ -1,4 +1,4 @@
-"""Networks: embeddings against their formulas, shapes for every choice."""
+"""Networks: embeddings compared with their formulas, and output shapes."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from training.model.networks import Maxout, PiecewiseLinear, build
 from training.recipe.table import Network
 
 
-def test_piecewise_linear_bins_say_how_far_a_number_has_come() -> None:
+def test_piecewise_linear_encoding() -> None:
     """With bins at 0, 1, 2, 4 the number 3 has passed two bins and half of the third."""
     embedding = PiecewiseLinear(torch.tensor([[0.0], [1.0], [2.0], [4.0]]), bins=3)
     expected = np.array([[3, 1, 1, 0.5], [-1, 0, 0, 0], [9, 1, 1, 1]])
@@ -19,14 +19,14 @@ def test_piecewise_linear_bins_say_how_far_a_number_has_come() -> None:
 
 
 def test_bins_between_equal_quantiles_are_steps() -> None:
-    """A column of few values still gives finite views."""
+    """A column with few distinct values has a finite encoding."""
     views = PiecewiseLinear(torch.tensor([[0.0]] * 9 + [[1.0]]), bins=4)(torch.tensor([[0.5]]))
 
     assert torch.isfinite(views).all()
 
 
-def test_maxout_is_the_greater_of_two_lines() -> None:
-    """Each unit returns the greater of its two linear pieces."""
+def test_maxout_is_the_maximum_of_two_linear_layers() -> None:
+    """For each unit."""
     layer = Maxout(3, 2)
     x = torch.randn(5, 3)
 
@@ -36,7 +36,7 @@ def test_maxout_is_the_greater_of_two_lines() -> None:
 @pytest.mark.parametrize("embedding", ["none", "piecewise-linear", "periodic"])
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_an_mlp_scores_every_row(embedding: str, outputs: int) -> None:
-    """Whatever the embedding, there is one row of scores for each row of columns."""
+    """With each embedding, there is one row of scores per row of columns."""
     plan = Network.model_validate(
         {"family": "mlp", "hidden_layer_sizes": [5, 4], "embedding": embedding, "batch_norm": True}
     )
@@ -48,7 +48,7 @@ def test_an_mlp_scores_every_row(embedding: str, outputs: int) -> None:
 
 
 def test_convex_families_start_from_zero() -> None:
-    """A linear network scores zero before it is fitted."""
+    """A linear network has scores of zero before it is fitted."""
     network = build(Network(family="linear"), torch.randn(4, 3), numbers=3, outputs=1)
 
     assert torch.equal(network(torch.randn(4, 3)), torch.zeros(4, 1))

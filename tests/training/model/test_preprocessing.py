@@ -1,4 +1,4 @@
-"""Preprocessing: each step against numpy, and nothing learned from other parts."""
+"""Preprocessing: each step against numpy, fitted to the training set only."""
 
 import numpy as np
 import pytest
@@ -22,16 +22,16 @@ def _prepared(plan: recipe.Preprocessing, training: Float32s, rows: Float32s) ->
     return np.asarray(preprocessing(torch.from_numpy(rows).double()).numpy())
 
 
-def test_numbers_categories_and_indicators_stand_in_this_order() -> None:
-    """The median fills a gap, a word is one-hot, and the gap is reported."""
+def test_output_columns_are_numbers_categories_and_indicators() -> None:
+    """The median replaces a missing number, which an indicator marks; categories are one-hot."""
     found = _prepared(recipe.Preprocessing(scaler="none"), _ROWS, _ROWS)
 
     expected = [[1, 1, 0, 0, 0], [2, 0, 1, 0, 0], [2, 0, 0, 1, 1], [9, 1, 0, 0, 0]]
     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_missing_or_unseen_category_is_no_word() -> None:
-    """NaN and -1 both leave every word's column at zero."""
+def test_a_missing_or_unknown_category_is_all_zeros() -> None:
+    """NaN and -1 both give zeros in all one-hot columns."""
     strange = np.array([[1, np.nan], [1, -1]], dtype=np.float32)
 
     found = _prepared(recipe.Preprocessing(scaler="none"), _ROWS, strange)
@@ -39,8 +39,8 @@ def test_a_missing_or_unseen_category_is_no_word() -> None:
     np.testing.assert_array_equal(found[:, 1:4], np.zeros((2, 3)))
 
 
-def test_clipping_holds_extremes_at_the_training_sets_quantiles() -> None:
-    """A value beyond the bounds counts as the bound."""
+def test_clipping_uses_quantiles_of_the_training_set() -> None:
+    """A value beyond a bound becomes the bound."""
     training = np.column_stack([np.arange(101), np.zeros(101)]).astype(np.float32)
     extreme = np.array([[-1e6, 0], [1e6, 0]], dtype=np.float32)
 
@@ -49,8 +49,8 @@ def test_clipping_holds_extremes_at_the_training_sets_quantiles() -> None:
     assert found[:, 0].tolist() == [5, 95]
 
 
-def test_the_mean_fills_gaps_where_asked() -> None:
-    """`impute = "mean"` is the training set's mean, and no indicator comes unasked."""
+def test_imputation_by_the_mean() -> None:
+    """`impute = "mean"` uses the mean of the training set; indicators are optional."""
     plan = recipe.Preprocessing(scaler="none", impute="mean", add_indicator=False)
 
     found = _prepared(plan, _ROWS, _ROWS)
@@ -60,22 +60,22 @@ def test_the_mean_fills_gaps_where_asked() -> None:
 
 
 def test_other_sets_do_not_influence_the_fit() -> None:
-    """Scaling rows outside the training set uses the training set's numbers."""
+    """Rows outside the training set are scaled by the statistics of the training set."""
     found = _prepared(recipe.Preprocessing(scaler="min-max"), _ROWS, _ROWS * 10)
 
     assert found[:, 0].max() == pytest.approx((90 - 1) / 8)
 
 
 def test_an_empty_column_is_rejected() -> None:
-    """A column without a value in the training set cannot be prepared."""
+    """A column without a value in the training set cannot be used."""
     empty = np.array([[np.nan, 0], [np.nan, 1]], dtype=np.float32)
 
     with pytest.raises(DataError, match="All training cells of 'n' are empty"):
         fit_preprocessing(recipe.Preprocessing(), [_NUMBER, _COLOUR], empty)
 
 
-def test_turned_pairs_are_rotations() -> None:
-    """At 45 degrees a point on the diagonal has its distance, and at 135 it has nothing."""
+def test_rotated_pairs_are_rotations() -> None:
+    """At 45 degrees a point on the diagonal has its distance, and at 135 degrees zero."""
     x, y = (Column(Feature(name=name, type="number")) for name in "xy")
     plan = recipe.Preprocessing(scaler="none", rotated=[("x", "y")])
     rows = np.array([[1, 1], [2, 2]], dtype=np.float32)

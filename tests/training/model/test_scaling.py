@@ -1,4 +1,4 @@
-"""Scalers, each against its formula in numpy or scikit-learn's own."""
+"""Scalers compared with numpy and scikit-learn."""
 
 import numpy as np
 import pytest
@@ -25,24 +25,24 @@ _VALUES = np.random.default_rng(1).normal(5, 3, (50, 3))
         ("none", _VALUES),
     ],
 )
-def test_a_scaler_is_its_formula(kind: ScalerKind, expected: Floats) -> None:
-    """Each kind agrees with scikit-learn's, or with its definition."""
+def test_a_scaler_matches_its_formula(kind: ScalerKind, expected: Floats) -> None:
+    """Each kind agrees with scikit-learn or with its definition."""
     scaled = fit_scaler(kind, _VALUES)(torch.from_numpy(_VALUES))
 
     np.testing.assert_allclose(scaled.numpy(), expected, atol=1e-12)
 
 
 @given(values=arrays(np.float64, (9, 2), elements=st.floats(-1e6, 1e6)))
-def test_scaling_is_undone_by_its_inverse(values: Floats) -> None:
-    """Constant columns included."""
+def test_the_inverse_undoes_scaling(values: Floats) -> None:
+    """Also for constant columns."""
     for kind in ("min-max", "standard", "mean", "robust", "none"):
         scaler = fit_scaler(kind, values)
         back = scaler.inverse(scaler(torch.from_numpy(values))).numpy()
         np.testing.assert_allclose(back, values, rtol=1e-9, atol=1e-6)
 
 
-def test_missing_values_teach_a_scaler_nothing() -> None:
-    """NaN is passed over while fitting and stays NaN."""
+def test_a_scaler_ignores_missing_values() -> None:
+    """NaN is skipped by the fit and stays NaN."""
     gaps = np.vstack([_VALUES, np.full((5, 3), np.nan)])
 
     assert torch.equal(fit_scaler("standard", gaps).scale, fit_scaler("standard", _VALUES).scale)

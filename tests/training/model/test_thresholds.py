@@ -1,4 +1,4 @@
-"""The unsure flag: chosen so that it separates wrong predictions."""
+"""The threshold of the unsure flag separates wrong predictions."""
 
 import numpy as np
 import pytest
@@ -8,14 +8,14 @@ from training.model.thresholds import choose_low_confidence
 
 
 def predictions(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Confidences that tell the truth of themselves, most of them high, and what was right."""
+    """Calibrated confidences, most of them high, and which predictions are correct."""
     generator = np.random.default_rng(seed)
     confidence = 1 - 0.5 * generator.beta(0.1, 3, rows)
     return confidence, generator.random(rows) < confidence
 
 
 def test_unsure_predictions_are_ten_times_as_often_wrong_on_other_rows() -> None:
-    """Chosen on one sample, the promise holds on another one."""
+    """The threshold is chosen on one sample and measured on another."""
     threshold = choose_low_confidence(*predictions(5000, seed=1), min_ratio=10)
 
     assert threshold is not None
@@ -24,8 +24,8 @@ def test_unsure_predictions_are_ten_times_as_often_wrong_on_other_rows() -> None
     assert found["unsure_share"] <= 0.2
 
 
-def test_the_threshold_is_that_of_the_greatest_index() -> None:
-    """Trying every threshold by itself finds no better one."""
+def test_the_threshold_maximizes_youdens_index() -> None:
+    """No other threshold is better."""
     confidence, right = predictions(400, seed=3)
 
     chosen = choose_low_confidence(confidence, right)
@@ -46,17 +46,17 @@ def test_the_threshold_is_that_of_the_greatest_index() -> None:
         ([0.9] * 200, [False, True] * 100),
         ([0.6, 0.9] * 100, [False, False, True, True] * 50),
     ],
-    ids=["nothing wrong", "one confidence", "confidence tells nothing"],
+    ids=["nothing wrong", "one confidence", "confidence is irrelevant"],
 )
-def test_no_threshold_where_it_would_mean_little(
+def test_there_is_no_threshold_if_none_is_useful(
     confidence: list[float], right: list[bool]
 ) -> None:
-    """A flag that does not part wrong from right is not given."""
+    """With few wrong predictions, or if confidence does not separate them."""
     assert choose_low_confidence(np.array(confidence), np.array(right)) is None
 
 
 def test_a_prediction_at_the_threshold_is_not_unsure() -> None:
-    """The contract says: of a lesser probability."""
+    """Only lower probabilities are."""
     found = low_confidence_metrics(np.array([0.4, 0.5, 0.6]), np.array([False, True, True]), 0.5)
 
     assert found["unsure_share"] == pytest.approx(1 / 3)

@@ -1,4 +1,4 @@
-"""The table of model families: complete, and the only list of them."""
+"""The table of model families is complete, and the only list of them."""
 
 from typing import Literal
 
@@ -18,14 +18,14 @@ from training.recipe.loader import read_any, read_recipe
 def test_every_table_family_has_a_builder(
     library: Literal["PyTorch", "scikit-learn"], builders: set[str]
 ) -> None:
-    """A family of the table can be fitted by its library, and by no other."""
+    """Its library can fit it, and no other library can."""
     families = {name for name, family in TABLE_FAMILIES.items() if family.library == library}
 
     assert families == builders
 
 
 def test_every_image_family_has_a_builder() -> None:
-    """A family of image models can be built."""
+    """Its network can be built."""
     assert set(IMAGE_FAMILIES) == set(IMAGE_BUILDERS)
 
 
@@ -35,7 +35,7 @@ def test_every_image_family_has_a_builder() -> None:
 def test_an_unknown_family_is_rejected_with_all_known_ones(
     recipe: str, known: dict[str, object]
 ) -> None:
-    """The message lists what the table has."""
+    """The message lists the families of the table."""
     with pytest.raises(RecipeError) as problem:
         read_any(recipe, ["network.family=forest"])
 
@@ -59,6 +59,6 @@ def test_an_unknown_family_is_rejected_with_all_known_ones(
 def test_a_family_that_does_not_fit_the_recipe_is_rejected(
     recipe: str, family: str, problem: str
 ) -> None:
-    """Tasks, layers and training loop must be those of the family."""
+    """Tasks, layers and training section must be those of the family."""
     with pytest.raises(RecipeError, match=problem):
         read_recipe(recipe, [f"network.family={family}"])

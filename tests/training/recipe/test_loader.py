@@ -1,4 +1,4 @@
-"""Recipes: read whole, changed by overrides, rejected with every problem at once."""
+"""Recipes are read, changed by overrides, and rejected with all problems at once."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from training.recipe.loader import (
     recipe_names,
 )
 
-_SOUND = """
+_VALID = """
 name = "tiny"
 title = "Tiny"
 
@@ -53,18 +53,18 @@ def _problems(text: str, folder: Path, overrides: tuple[str, ...] = ()) -> str:
 
 
 @pytest.mark.parametrize("name", recipe_names())
-def test_every_shipped_recipe_can_be_followed(name: str) -> None:
-    """A shipped recipe is valid, and is called like its file."""
+def test_every_shipped_recipe_is_valid(name: str) -> None:
+    """Its name is that of its file."""
     recipe = read_any(name)
 
     assert recipe.name == name
     assert recipe.description
 
 
-def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
-    """A misspelt key, a missing one, a wrong type and a bad choice appear in one message."""
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
+    """A misspelt key, a missing one, a wrong type and an invalid choice are in one message."""
     text = (
-        _SOUND.replace("learning_rate", "learning_rat")
+        _VALID.replace("learning_rate", "learning_rat")
         .replace("epochs = 5", "epochs = 0")
         .replace('family = "linear"', 'family = "forest"')
     )
@@ -78,16 +78,16 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     assert "'forest'" in said
 
 
-def test_an_unknown_feature_key_names_the_nearest(tmp_path: Path) -> None:
-    """Suggestions reach into lists of tables."""
-    said = _problems(_SOUND.replace('type = "number"', 'typ = "number"'), tmp_path)
+def test_an_unknown_feature_key_gets_a_suggestion(tmp_path: Path) -> None:
+    """Suggestions also work in lists of tables."""
+    said = _problems(_VALID.replace('type = "number"', 'typ = "number"'), tmp_path)
 
     assert "features.0.typ: there is no such key; did you mean type?" in said
 
 
-def test_contradictions_between_keys_are_said_together(tmp_path: Path) -> None:
-    """Keys that are each valid but do not fit together are all named."""
-    text = _SOUND.replace("folds = 3", "folds = 0").replace('family = "linear"', 'family = "mlp"')
+def test_contradictions_between_keys_are_reported_together(tmp_path: Path) -> None:
+    """Keys that are each valid but incompatible are all reported."""
+    text = _VALID.replace("folds = 3", "folds = 0").replace('family = "linear"', 'family = "mlp"')
 
     said = _problems(text, tmp_path)
 
@@ -95,21 +95,21 @@ def test_contradictions_between_keys_are_said_together(tmp_path: Path) -> None:
     assert "network.hidden_layer_sizes: mlp needs the sizes of its layers" in said
 
 
-def test_broken_toml_names_the_line(tmp_path: Path) -> None:
-    """What is no TOML is rejected with the parser's place."""
+def test_invalid_toml_is_rejected_with_its_line(tmp_path: Path) -> None:
+    """The message has the position of the parser."""
     assert "line 2" in _problems("name = 'x'\ntitle = \n", tmp_path)
 
 
-def test_an_unknown_recipe_names_the_nearest() -> None:
-    """A misspelt recipe gets a suggestion and the list."""
+def test_an_unknown_recipe_gets_a_suggestion() -> None:
+    """The message also lists the recipes."""
     with pytest.raises(RecipeError, match="did you mean admission"):
         read_recipe("admision")
 
 
 def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
-    """`key=value` sets numbers, lists and words as TOML would."""
+    """`key=value` sets numbers, lists and words as TOML does."""
     path = tmp_path / "tiny.toml"
-    path.write_text(_SOUND, encoding="utf-8")
+    path.write_text(_VALID, encoding="utf-8")
 
     recipe = read_recipe(
         str(path),
@@ -128,14 +128,14 @@ def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("override", ["seed", "=3", "name.first=1", "training.epoch=3"])
-def test_a_bad_override_is_rejected(override: str) -> None:
-    """An override without a value, into no section, or of an unknown key is a problem."""
+def test_an_invalid_override_is_rejected(override: str) -> None:
+    """Without a value, for something that is not a section, or with an unknown key."""
     with pytest.raises(RecipeError):
         read_recipe("ice_cream", [override])
 
 
-def test_a_recipe_survives_its_manifest() -> None:
-    """What the manifest keeps of a recipe is that recipe again."""
+def test_a_manifest_contains_the_complete_recipe() -> None:
+    """It can be read from the manifest unchanged."""
     recipe = read_recipe("admission")
 
     again = parse_recipe(recipe.model_dump(mode="json", exclude_defaults=True), "the manifest")
@@ -147,8 +147,8 @@ _MODELS = Path(__file__).parents[3] / "models"
 
 
 @pytest.mark.parametrize("path", sorted(_MODELS.glob("*/*/manifest.json")), ids=str)
-def test_a_shipped_manifest_holds_a_valid_recipe(path: Path) -> None:
-    """What made a shipped model can be read, and made again."""
+def test_a_shipped_manifest_contains_a_valid_recipe(path: Path) -> None:
+    """The model can be trained again from it."""
     manifest = read_bundle(path.parent).manifest
     assert manifest.provenance is not None
     parse = parse_image_recipe if isinstance(manifest.input, ImageInput) else parse_recipe

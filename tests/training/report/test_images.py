@@ -1,4 +1,4 @@
-"""The report of a model of images: one page that shows what it gets wrong, and on what."""
+"""The report of an image model."""
 
 import base64
 import io
@@ -126,8 +126,8 @@ def _decoded(page: str) -> list[npt.NDArray[np.uint8]]:
 
 
 @pytest.mark.parametrize("labels", [("cat", "dog"), ("cat", "dog", "hen")])
-def test_a_report_of_images_loads_nothing(labels: tuple[str, ...]) -> None:
-    """No address outside the page is asked for, and there is no script."""
+def test_a_report_loads_no_external_resources(labels: tuple[str, ...]) -> None:
+    """It has no external URL and no script."""
     page = Scene(labels, augmentation={"rotation": 20}).page
 
     for word in ("http://", "https://", "<script", "<link", "@import"):
@@ -136,8 +136,8 @@ def test_a_report_of_images_loads_nothing(labels: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_worst_image_comes_first_pixel_by_pixel(channels: int) -> None:
-    """It is the one whose true label got the least probability, with its name and both labels."""
+def test_the_worst_image_is_first(channels: int) -> None:
+    """It has the lowest probability of its true label; every pixel is shown exactly."""
     scene = Scene(channels=channels)
     images, predictions = scene.tested.images, scene.tested.predictions
     believed = predictions[np.arange(len(images)), images.target]
@@ -154,8 +154,8 @@ def test_the_worst_image_comes_first_pixel_by_pixel(channels: int) -> None:
     assert f"predicted {said} ({predictions[row].max():.1%})" in first
 
 
-def test_every_class_shows_images_of_its_own() -> None:
-    """Each label's strip holds six images of that class alone."""
+def test_every_class_has_examples() -> None:
+    """Each label has six images of its class only."""
     scene = Scene()
     images = scene.tested.images
 
@@ -167,8 +167,8 @@ def test_every_class_shows_images_of_its_own() -> None:
         assert images.target[same].tolist() == [k // 6]
 
 
-def test_changed_images_are_next_to_the_unchanged_ones() -> None:
-    """Of one image of each class, four are changed, and the first is not."""
+def test_augmented_images_are_next_to_the_original() -> None:
+    """One image of each class, followed by four augmented copies."""
     scene = Scene(augmentation={"rotation": 40.0})
     images = scene.tested.images
 
@@ -179,8 +179,8 @@ def test_changed_images_are_next_to_the_unchanged_ones() -> None:
     assert unchanged == [k % 5 == 0 for k in range(15)]
 
 
-def test_the_metrics_of_each_class_are_the_manifests() -> None:
-    """Precision, recall, specificity and F1 of each label stand in a table."""
+def test_the_metrics_of_each_class_are_those_of_the_manifest() -> None:
+    """A table has precision, recall, specificity and F1 of each label."""
     scene = Scene()
     evaluation = scene.manifest.evaluation
     assert evaluation is not None
@@ -194,8 +194,8 @@ def test_the_metrics_of_each_class_are_the_manifests() -> None:
         assert shown == [f"{evaluation.metrics[f'{name}[{label}]']:.3f}" for name in names]
 
 
-def test_the_commonest_confusion_is_named_first() -> None:
-    """The table of confused classes begins with the largest number beside the diagonal."""
+def test_the_most_frequent_confusion_is_first() -> None:
+    """It is the largest number outside the diagonal of the confusion matrix."""
     scene = Scene()
     target, said = scene.tested.images.target, predicted_labels(scene.tested.predictions, 0.5)
     times = {
@@ -216,8 +216,8 @@ def test_the_commonest_confusion_is_named_first() -> None:
     }
 
 
-def test_the_worth_of_the_unsure_flag_is_reported() -> None:
-    """Its share of the predictions, and how often those and the others are wrong."""
+def test_the_error_rates_of_unsure_predictions_are_reported() -> None:
+    """With their share, and the error rate of the others."""
     scene = Scene()
     evaluation = scene.manifest.evaluation
     assert evaluation is not None
@@ -230,8 +230,8 @@ def test_the_worth_of_the_unsure_flag_is_reported() -> None:
     assert f"{found['wrong[others]']:.2%} of the others" in page
 
 
-def test_every_file_left_out_is_named_with_its_reason() -> None:
-    """Some dozens are listed; what is more is counted."""
+def test_skipped_files_are_listed_with_their_reasons() -> None:
+    """The first ones are listed, the others counted."""
     left_out = [SkippedFile(f"cat/{k}.txt", f"reason {k}") for k in range(40)]
 
     page = Scene(left_out=left_out).page
@@ -245,8 +245,8 @@ def test_every_file_left_out_is_named_with_its_reason() -> None:
     assert "Skipped files" not in Scene().page
 
 
-def test_a_file_whose_name_is_no_text_costs_no_report() -> None:
-    """Bytes of another encoding are shown by their numbers."""
+def test_a_file_name_in_another_encoding_is_shown_escaped() -> None:
+    """Invalid bytes are shown as numbers."""
     name = b"cat/caf\xe9.txt".decode("utf-8", "surrogateescape")
 
     page = Scene(left_out=[SkippedFile(name, "no image")]).page
@@ -254,8 +254,8 @@ def test_a_file_whose_name_is_no_text_costs_no_report() -> None:
     assert "cat/caf\\udce9.txt" in page
 
 
-def test_a_class_named_like_a_tag_is_shown_and_not_obeyed() -> None:
-    """Neither text nor attribute nor figure lets it through."""
+def test_labels_are_escaped_in_html() -> None:
+    """In text, attributes and charts."""
     page = Scene(("<b>cat", '"><img src=x onerror=alert(1)>', "hen")).page
 
     assert "<b>cat" not in page
@@ -264,7 +264,7 @@ def test_a_class_named_like_a_tag_is_shown_and_not_obeyed() -> None:
 
 
 def test_the_local_folder_is_not_recorded() -> None:
-    """The folder's name is there, and where it lay is not."""
+    """The report has the name of the folder, but not its path."""
     page = Scene(folder="/home/somebody/secret/pets").page
 
     assert "secret" not in page
@@ -278,7 +278,7 @@ def test_the_number_of_parameters_is_counted() -> None:
 
 
 def test_few_images_and_a_worse_calibration_are_caveats() -> None:
-    """Both are said before the figures are trusted."""
+    """Both are above the metrics."""
     scene = Scene(count=12)
     manifest = scene.manifest
     worse = Calibration(temperature=0.5, error_before=0.02, error_after=0.08)
@@ -292,8 +292,8 @@ def test_few_images_and_a_worse_calibration_are_caveats() -> None:
 
 
 @pytest.mark.parametrize(("side", "classes"), [(48, 10), (128, 2), (150, 60)])
-def test_a_page_stays_small_whatever_the_images_are(side: int, classes: int) -> None:
-    """Even noise, which no format makes smaller, stays below 1.5 million bytes."""
+def test_the_size_of_a_page_is_bounded(side: int, classes: int) -> None:
+    """Even with noise, which cannot be compressed, it stays below 1.5 million bytes."""
     labels = tuple(f"a class of a rather long name {k}" for k in range(classes))
     scene = replace(Scene(labels, side, count=300), augmentation={"shift": 0.1})
 

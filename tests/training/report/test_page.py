@@ -1,4 +1,4 @@
-"""The report: one page that loads nothing and says what a reviewer must know."""
+"""The report of a table model."""
 
 import re
 from pathlib import Path
@@ -19,10 +19,10 @@ def _page(outcome: Outcome) -> str:
     ("recipe", "images"),
     [("ice_cream", 4), ("admission", 7), ("iris", 6), ("xor", 3), ("fruit", 5), ("blobs", 6)],
 )
-def test_a_report_is_one_page_that_loads_nothing(
+def test_a_report_loads_no_external_resources(
     recipe: str, images: int, folders: Folders, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Its figures are inside it, and no address outside it is asked for."""
+    """Its charts are embedded, and it has no external URL."""
     page = _page(trained(recipe, folders, tmp_path_factory.getbasetemp()))
 
     assert page.count("<svg") == page.count("<figcaption") == images
@@ -31,10 +31,10 @@ def test_a_report_is_one_page_that_loads_nothing(
     assert set(re.findall(r"(?:url\(|href=\"|src=\")(.)", page)) <= {"#", "d"}  # inside, or data
 
 
-def test_a_report_says_how_it_was_measured_and_made(
+def test_a_report_has_metrics_and_provenance(
     folders: Folders, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Metrics are next to those of the baseline; the command and the whole recipe are there."""
+    """Metrics are next to the baseline; command and complete recipe are included."""
     page = _page(trained("ice_cream", folders, tmp_path_factory.getbasetemp()))
 
     assert "6-fold cross-validation" in page
@@ -44,8 +44,8 @@ def test_a_report_says_how_it_was_measured_and_made(
     assert "sha256" in page
 
 
-def test_words_of_the_table_cannot_become_html(tmp_path: Path, folders: Folders) -> None:
-    """A label written like a tag is shown, not obeyed."""
+def test_labels_are_escaped_in_html(tmp_path: Path, folders: Folders) -> None:
+    """A label like a tag is shown as text."""
     recipe = read_recipe("xor", ['target.labels=["<b>same</b>", "different"]'])
 
     page = _page(run(recipe, tmp_path, folders))
@@ -54,8 +54,8 @@ def test_words_of_the_table_cannot_become_html(tmp_path: Path, folders: Folders)
     assert "&lt;b&gt;same" in page
 
 
-def test_any_script_and_sign_can_be_a_label(tmp_path: Path, folders: Folders) -> None:
-    """Dollars are no formula, and letters that the drawing library lacks are still written."""
+def test_labels_may_have_any_character(tmp_path: Path, folders: Folders) -> None:
+    """Dollar signs are not math, and glyphs that matplotlib lacks are still written."""
     recipe = read_recipe("xor", ['target.labels=["$x^$ & _y_", "不同"]'])
 
     page = _page(run(recipe, tmp_path, folders))
@@ -64,10 +64,10 @@ def test_any_script_and_sign_can_be_a_label(tmp_path: Path, folders: Folders) ->
     assert "不同</text>" in page
 
 
-def test_the_same_run_draws_the_same_page(
+def test_a_report_is_reproducible(
     folders: Folders, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Two reports of one recipe differ only in their times."""
+    """Two reports of one recipe only differ in their times."""
     outcome = trained("admission", folders, tmp_path_factory.getbasetemp())
     pages = [_page(outcome), _page(run(read_recipe("admission"), tmp_path, folders))]
 
@@ -75,10 +75,10 @@ def test_the_same_run_draws_the_same_page(
     assert first == second
 
 
-def test_each_label_has_its_shares(
+def test_each_label_has_its_metrics(
     folders: Folders, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Precision, recall, specificity and F1 of each label are in a table."""
+    """A table has precision, recall, specificity and F1 of each label."""
     outcome = trained("iris", folders, tmp_path_factory.getbasetemp())
     page = _page(outcome)
 
@@ -91,10 +91,10 @@ def test_each_label_has_its_shares(
         assert shown == [f"{metrics[f'{name}[{label}]']:.3f}" for name in names]
 
 
-def test_an_unmeasured_model_shows_its_own_rows(
+def test_an_unmeasured_model_shows_its_training_rows(
     folders: Folders, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Of the truth table all four rows are shown, and none is called measured."""
+    """All four rows of the truth table, which are not called measured."""
     page = _page(trained("xor", folders, tmp_path_factory.getbasetemp()))
 
     assert "Not measured" in page
@@ -103,7 +103,7 @@ def test_an_unmeasured_model_shows_its_own_rows(
 
 
 def test_rows_are_numbered_as_in_the_table(folders: Folders, tmp_path: Path) -> None:
-    """A row without a target teaches nothing, yet it counts."""
+    """Rows without a target are counted."""
     rows = 'data.rows=[[1, 1, ""], [0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]]'
 
     page = _page(run(read_recipe("xor", [rows]), tmp_path, folders))

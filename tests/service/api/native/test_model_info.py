@@ -28,7 +28,7 @@ MEASURED = Evaluation(
 
 @pytest.fixture
 def measured(models: Path) -> Path:
-    """A bundle with an evaluation and a report; gives its folder."""
+    """Publish a bundle with an evaluation and a report; return its folder."""
     output = ValueOutput(kind="value", name="price", unit="euros")
     stated = manifest("price", [number("size")], output)
     stated = stated.model_copy(update={"evaluation": MEASURED})
@@ -38,8 +38,8 @@ def measured(models: Path) -> Path:
 
 
 @pytest.mark.usefixtures("measured")
-def test_the_list_is_enough_to_choose_by(start: StartApp) -> None:
-    """Title, task, what goes in and comes out, and the main metric beside the baseline's."""
+def test_the_list_is_enough_to_choose_a_model(start: StartApp) -> None:
+    """Title, task, input, output, and the main metric with that of the baseline."""
     (told,) = start().get("/models").json()["models"]
 
     assert told == {
@@ -57,8 +57,8 @@ def test_the_list_is_enough_to_choose_by(start: StartApp) -> None:
 
 
 @pytest.mark.usefixtures("measured")
-def test_a_model_tells_its_evaluation(start: StartApp) -> None:
-    """By name and by version: every metric, the rows it was measured on, and the baseline."""
+def test_a_model_returns_its_evaluation(start: StartApp) -> None:
+    """By name and by version: every metric, the number of rows, and the baseline."""
     client = start()
 
     told = client.get("/models/price/metrics").json()
@@ -73,8 +73,8 @@ def test_a_model_tells_its_evaluation(start: StartApp) -> None:
 
 
 @pytest.mark.usefixtures("measured")
-def test_a_report_is_shown_and_can_do_nothing(start: StartApp) -> None:
-    """The page is the bundle's own; the policy lets it show style and images alone."""
+def test_a_report_is_served_with_a_strict_policy(start: StartApp) -> None:
+    """The page is that of the bundle; its policy allows only style and images."""
     client = start()
 
     page = client.get("/models/price/report")
@@ -89,8 +89,8 @@ def test_a_report_is_shown_and_can_do_nothing(start: StartApp) -> None:
     assert client.get("/models/price/versions/1/report").content == REPORT
 
 
-def test_a_report_that_has_changed_is_not_shown(measured: Path, start: StartApp) -> None:
-    """What is not what training wrote is told instead."""
+def test_a_report_that_has_changed_is_not_served(measured: Path, start: StartApp) -> None:
+    """The response says that the file is not the one that training wrote."""
     client = start()
     (measured / "report.html").write_text("<script>alert(1)</script>")
 
@@ -103,18 +103,18 @@ def test_a_report_that_has_changed_is_not_shown(measured: Path, start: StartApp)
 @pytest.mark.parametrize(
     ("path", "sentence"),
     [
-        ("/models/admission/metrics", "Nobody measured model 'admission'"),
+        ("/models/admission/metrics", "Model 'admission' has no evaluation"),
         ("/models/admission/report", "Model 'admission' has no report"),
-        ("/models/bare/metrics", "Nobody measured model 'bare'"),
+        ("/models/bare/metrics", "Model 'bare' has no evaluation"),
         ("/models/bare/report", "Model 'bare' has no report"),
         ("/models/admision/report", "did you mean 'admission'?"),
         ("/models/admission/versions/7/metrics", "has no version '7'"),
     ],
 )
-def test_what_a_model_does_not_have_is_told(
+def test_a_missing_evaluation_or_report_is_reported(
     models: Path, start: StartApp, path: str, sentence: str
 ) -> None:
-    """404 with what is missing."""
+    """The status is 404, and the message names what is missing."""
     publish_admission(models)
     place_bare(models, "bare", sum_and_difference())
 

@@ -16,8 +16,8 @@ from tests.models import (
 )
 
 
-def test_one_object_gets_one_labelled_answer(models: Path, start: StartApp) -> None:
-    """A bare row is answered by label, its probability and everybody's, and the version."""
+def test_one_object_gets_one_prediction(models: Path, start: StartApp) -> None:
+    """The response has the label, its probability, all probabilities, and the version."""
     publish_admission(models)
 
     answer = start().post("/models/admission/predict", json={"exam_1": 45, "exam_2": 85})
@@ -35,8 +35,8 @@ def test_one_object_gets_one_labelled_answer(models: Path, start: StartApp) -> N
     }
 
 
-def test_probability_is_that_of_the_label_answered(models: Path, start: StartApp) -> None:
-    """A refused applicant's probability is that of the refusal."""
+def test_the_probability_is_that_of_the_predicted_label(models: Path, start: StartApp) -> None:
+    """For a rejected applicant it is the probability of rejection."""
     publish_admission(models)
 
     answer = start().post("/models/admission/predict", json={"exam_1": 30, "exam_2": 40}).json()
@@ -46,7 +46,7 @@ def test_probability_is_that_of_the_label_answered(models: Path, start: StartApp
 
 
 @pytest.mark.parametrize("wrap", [lambda rows: rows, lambda rows: {"instances": rows}])
-def test_many_rows_get_many_answers_in_order(
+def test_many_rows_get_predictions_in_order(
     models: Path,
     start: StartApp,
     wrap: "type[list[object]]",
@@ -60,9 +60,7 @@ def test_many_rows_get_many_answers_in_order(
     assert answer.json() == {"predictions": values, "model_version": "1"}
 
 
-def test_more_than_two_labels_are_answered_by_the_most_probable(
-    models: Path, start: StartApp
-) -> None:
+def test_the_most_probable_of_several_labels_is_predicted(models: Path, start: StartApp) -> None:
     """The label is the arg max, and the probabilities sum to one."""
     publish_iris(models)
 
@@ -74,7 +72,7 @@ def test_more_than_two_labels_are_answered_by_the_most_probable(
 
 
 def test_every_kind_of_feature_reaches_the_graph(models: Path, start: StartApp) -> None:
-    """Numbers, whole numbers, booleans and words become the columns the graph was given."""
+    """Numbers, whole numbers, booleans and words become the input columns of the graph."""
     publish_mixed(models)
     row = {"size": 7, "rooms": 2, "garden": True, "quarter": "south", "colour": "violet"}
     client = start()
@@ -87,8 +85,8 @@ def test_every_kind_of_feature_reaches_the_graph(models: Path, start: StartApp) 
     assert [answer["value"] for answer in answers] == [112.0, 4.0, 1112.0]
 
 
-def test_an_answer_that_is_no_number_is_refused(models: Path, start: StartApp) -> None:
-    """A value beyond all reason overflows the graph; nobody reads a null or an invented label."""
+def test_an_output_that_is_not_finite_is_an_error(models: Path, start: StartApp) -> None:
+    """A huge value overflows the graph; the response is an error, not null or a wrong label."""
     publish_price(models)
 
     answer = start().post("/models/price/predict", json=[{"size": 1}, {"size": 3e38}])
@@ -97,7 +95,7 @@ def test_an_answer_that_is_no_number_is_refused(models: Path, start: StartApp) -
     assert "its prediction for row 1 is not a finite number" in answer.json()["error"]
 
 
-def test_a_model_tells_its_features_and_how_it_is_served(models: Path, start: StartApp) -> None:
+def test_a_model_returns_its_features_and_its_execution(models: Path, start: StartApp) -> None:
     """GET /models/{name} repeats the manifest's features, with device and versions."""
     publish_admission(models)
 
@@ -121,8 +119,8 @@ def test_the_list_names_every_model_and_the_device(models: Path, start: StartApp
     assert told["device"] == {"requested": "cpu", "actual": "cpu"}
 
 
-def test_a_version_can_be_asked_by_number(models: Path, start: StartApp) -> None:
-    """The newest version answers for the model, and by its own number."""
+def test_a_version_can_be_requested_by_number(models: Path, start: StartApp) -> None:
+    """The newest version serves the model, and its own number."""
     publish_price(models, slope=2.0)
     publish_price(models, slope=3.0)
     client = start()
@@ -143,8 +141,8 @@ def test_the_phases_of_a_prediction_are_timed_in_its_header(models: Path, start:
     assert phases == ["decode", "queue", "compute", "encode"]
 
 
-def test_a_bare_model_points_to_the_protocol_it_can_speak(models: Path, start: StartApp) -> None:
-    """Without a manifest features have no names, so the plain dialect says where to go."""
+def test_a_bare_model_names_the_protocol_that_it_supports(models: Path, start: StartApp) -> None:
+    """Without a manifest features have no names, so the native protocol refers to v2."""
     place_bare(models, "simple", sum_and_difference())
 
     answer = start().post("/models/simple/predict", json={"a": 1})

@@ -38,7 +38,7 @@ def post(models: Path, start: StartApp) -> Post:
 
 
 def rows_of(answer: httpx.Response, separator: str = ",") -> list[dict[str, str]]:
-    """The rows of a table that was answered."""
+    """The rows of a response."""
     assert answer.status_code == 200, answer.text
     text = answer.content.decode("utf-8-sig")
     return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
@@ -48,8 +48,8 @@ def errors_of(answer: httpx.Response, separator: str = ",") -> list[str]:
     return [row["error"] for row in rows_of(answer, separator)]
 
 
-def test_a_table_comes_back_with_its_answers(post: Post) -> None:
-    """Columns in any order are found by name; others are carried; the answer's follow."""
+def test_a_table_is_returned_with_its_predictions(post: Post) -> None:
+    """Columns of features are found by name; all are returned, followed by the predictions."""
     answer = post("admission", "id,exam_2,exam_1\nx 1,85,45\nx 2,40,30\n")
 
     lines = answer.text.split("\n")
@@ -67,15 +67,15 @@ def test_a_table_comes_back_with_its_answers(post: Post) -> None:
     assert answer.headers["x-model-version"] == "1"
 
 
-def test_a_value_is_answered_with_its_unit(post: Post) -> None:
-    """The columns have the names that JSON answers have."""
+def test_a_value_has_its_unit(post: Post) -> None:
+    """The columns have the names of the JSON fields."""
     answer = post("price", "size\n3\n4.5\n")
 
     assert answer.text == "size,value,unit,error\n3,6.0,euros,\n4.5,9.0,euros,\n"
 
 
 def test_every_kind_of_feature_is_read_from_cells(post: Post) -> None:
-    """Words, flags, whole numbers and gaps; a column that may be missing may be left out."""
+    """Words, booleans, whole numbers and missing values; an optional column may be omitted."""
     table = (
         "size,rooms,garden,quarter,colour\n"
         "7,2,true,south,violet\n"
@@ -91,8 +91,8 @@ def test_every_kind_of_feature_is_read_from_cells(post: Post) -> None:
     assert without[0]["value"] == "1112.0"
 
 
-def test_cells_in_quotes_hold_anything(post: Post) -> None:
-    """Separators, quotes and line ends within a cell are carried as they came."""
+def test_cells_in_quotes_may_contain_anything(post: Post) -> None:
+    """Separators, quotes and line ends within a cell are returned unchanged."""
     note = 'a "small", odd\r\nthing\nwith lines'
     quoted = '"' + note.replace('"', '""') + '"'
 
@@ -104,8 +104,8 @@ def test_cells_in_quotes_hold_anything(post: Post) -> None:
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_separators_and_line_ends_are_found_and_kept(post: Post, separator: str, end: str) -> None:
-    """The answer is written as the table was."""
+def test_separators_and_line_ends_are_detected(post: Post, separator: str, end: str) -> None:
+    """The response has the format of the table."""
     rows = [["exam_1", "note", "exam_2"], ["45", "hello", "85"], ["30", "", "40"]]
 
     answer = post("admission", end.join(separator.join(row) for row in rows) + end)
@@ -115,8 +115,8 @@ def test_separators_and_line_ends_are_found_and_kept(post: Post, separator: str,
     assert answer.text.count(end) == 3
 
 
-def test_spreadsheets_of_half_the_world_write_commas(post: Post) -> None:
-    """Behind semicolons a comma marks the decimals, in the answer too."""
+def test_decimal_commas_are_detected(post: Post) -> None:
+    """With semicolons as separators a comma marks decimals, in the response too."""
     answer = post("price", "size;note\n1,5;1.000\n2,25;x\n10;y\n")
 
     assert answer.text == (
@@ -124,8 +124,8 @@ def test_spreadsheets_of_half_the_world_write_commas(post: Post) -> None:
     )
 
 
-def test_the_decimal_mark_can_be_said(post: Post) -> None:
-    """Where a table shows only what may be either, the caller decides."""
+def test_the_decimal_mark_can_be_stated(post: Post) -> None:
+    """A parameter decides if the table is ambiguous."""
     table = "size;note\n1.500;a\n2.250;b\n"
 
     doubtful = post("price", table)
@@ -140,8 +140,8 @@ def test_the_decimal_mark_can_be_said(post: Post) -> None:
 
 
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_a_byte_order_mark_is_kept(post: Post, mark: bytes) -> None:
-    """Spreadsheets want it back; the first column's name is found behind it."""
+def test_a_byte_order_mark_is_returned(post: Post, mark: bytes) -> None:
+    """Spreadsheets need it; the name of the first column is found after it."""
     answer = post("price", mark + b"size,caf\xc3\xa9\n3,\xe2\x82\xac\n")
 
     assert answer.content == mark + "size,café,value,unit,error\n3,€,6.0,euros,\n".encode()
@@ -156,15 +156,15 @@ def test_a_byte_order_mark_is_kept(post: Post, mark: bytes) -> None:
         ("utf-16-le", "text/csv; charset=utf-16le"),
     ],
 )
-def test_an_encoding_that_is_said_is_read(post: Post, encoding: str, kind: str) -> None:
-    """The answer is UTF-8."""
+def test_a_stated_encoding_is_decoded(post: Post, encoding: str, kind: str) -> None:
+    """The response is UTF-8."""
     answer = post("price", "size\tcafé\n3\tü\n".encode(encoding), kind=kind)
 
     assert [(row["café"], row["value"]) for row in rows_of(answer, "\t")] == [("ü", "6.0")]
 
 
-def test_names_that_are_taken_get_a_prefix(post: Post) -> None:
-    """A table with the truth in it, or one that was scored before, loses nothing."""
+def test_columns_that_exist_already_get_a_prefix(post: Post) -> None:
+    """A table with the true values, or one that was scored before, loses no column."""
     answer = post("admission", "exam_1,exam_2,label,error,predicted_label\n45,85,yes,0,no\n")
 
     (row,) = rows_of(answer)
@@ -173,8 +173,8 @@ def test_names_that_are_taken_get_a_prefix(post: Post) -> None:
     assert row["predicted_error"] == ""
 
 
-def test_rows_that_fail_say_why_and_the_rest_is_scored(post: Post) -> None:
-    """Each sentence names the line, the feature, what came and what to do."""
+def test_invalid_rows_have_an_error_and_the_others_are_scored(post: Post) -> None:
+    """Each message names the line, the feature, the value and a remedy."""
     table = (
         "exam_1,exam_2,name\n"
         "45,85,a\n"
@@ -232,8 +232,8 @@ def test_rows_that_fail_say_why_and_the_rest_is_scored(post: Post) -> None:
     assert [row["label"] for row in answers if not row["error"]] == ["admitted", "admitted"]
 
 
-def test_a_quote_that_is_never_closed_costs_its_own_line(post: Post) -> None:
-    """What it swallowed is read again."""
+def test_a_quote_that_is_never_closed_is_an_error_of_its_line(post: Post) -> None:
+    """The lines within the quote are read again as rows."""
     table = 'note,size\n"open,1\nplain,2\n"fine",3\n"bro"ken",4\nlast,5\n'
 
     answers = rows_of(post("price", table))
@@ -250,7 +250,7 @@ def test_a_quote_that_is_never_closed_costs_its_own_line(post: Post) -> None:
 
 
 def test_values_that_the_model_cannot_compute_are_errors_of_their_rows(post: Post) -> None:
-    """An answer that is no number costs its own row alone."""
+    """An output that is not finite affects only its own row."""
     answers = rows_of(post("price", "size\n1\n3e38\n2\n"))
 
     assert [row["value"] for row in answers] == ["2.0", "", "4.0"]
@@ -258,8 +258,8 @@ def test_values_that_the_model_cannot_compute_are_errors_of_their_rows(post: Pos
     assert "its prediction is not a finite number" in answers[1]["error"]
 
 
-def test_bytes_that_are_no_text_are_an_error_of_their_row(post: Post) -> None:
-    """Far behind the first lines nothing can be refused any more, but named."""
+def test_bytes_that_are_not_text_are_an_error_of_their_row(post: Post) -> None:
+    """After the first lines the table cannot be rejected, but the row has an error."""
     table = b"size,note\n" + b"1,plain text\n" * 9000 + b"2,caf\xe9\n" + b"3,end\n"
 
     answers = rows_of(post("price", table))
@@ -279,7 +279,7 @@ def test_bytes_that_are_no_text_are_an_error_of_their_row(post: Post) -> None:
     ],
 )
 def test_parameters_choose_the_columns(post: Post, query: str, header: str) -> None:
-    """As they choose what JSON answers hold."""
+    """The parameters are those for JSON responses."""
     answer = post("iris", "a,b,c\n1,3,2\n", query)
 
     assert answer.text.split("\n")[0] == f"a,b,c,{header}"
@@ -290,8 +290,8 @@ def test_parameters_choose_the_columns(post: Post, query: str, header: str) -> N
         assert row["probability_1"] == row["probability"] > row["probability_2"]
 
 
-def test_a_table_may_be_answered_in_json(post: Post) -> None:
-    """By the header Accept: as posted rows are answered, an error in its row's place."""
+def test_the_response_to_a_table_may_be_json(post: Post) -> None:
+    """The Accept header selects it; an invalid row has its error at its position."""
     answer = post("price", "size\n3\nx\n4\n", accept="application/json")
 
     told = answer.json()
@@ -315,6 +315,6 @@ def test_a_table_may_be_answered_in_json(post: Post) -> None:
         ("image/png", "text/csv; charset=utf-8; header=present"),
     ],
 )
-def test_accept_is_weighed(post: Post, accept: str, kind: str) -> None:
-    """The form liked best wins; where none of ours is liked, that of the table."""
+def test_the_weights_of_accept_are_applied(post: Post, accept: str, kind: str) -> None:
+    """The format with the highest weight wins; without a supported one, that of the table."""
     assert post("price", "size\n3\n", accept=accept).headers["content-type"] == kind

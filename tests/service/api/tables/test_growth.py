@@ -39,12 +39,12 @@ Make = Callable[[int], bytes]
 
 
 def repeated(unit: bytes) -> Make:
-    """A table of so many bytes that repeats a unit below a right header."""
+    """Make a table of this size that repeats a unit below a valid header."""
     return lambda size: HEADER + (unit * (size // len(unit) + 1))[:size]
 
 
 def headed(unit: bytes, end: bytes = b"\n1\n") -> Make:
-    """A table whose header is so long."""
+    """Make a table with a header of this size."""
     return lambda size: (unit * (size // len(unit) + 1))[:size] + end
 
 
@@ -92,12 +92,12 @@ NDJSON: dict[str, Make] = {
 
 
 def csv_reader(sample: bytes, codec: FeatureCodec = CODEC) -> TableReader:
-    """A reader of a table that begins so."""
+    """Open the reader of a table that begins with this sample."""
     return open_csv(sample, codec, whole=False, longest=LONGEST)[0]
 
 
 def json_reader(sample: bytes) -> TableReader:
-    """A reader of newline-delimited JSON that begins so."""
+    """Create a reader of newline-delimited JSON that begins with this sample."""
     reader = NdjsonReader(CODEC, LONGEST)
     reader.feed(sample)
     return reader
@@ -134,7 +134,7 @@ def seconds(open_reader: Callable[[bytes], TableReader], table: bytes, piece: in
 
 
 def grows_linearly(open_reader: Callable[[bytes], TableReader], make: Make, piece: int) -> bool:
-    """Whether each size takes at most so many times as long as the size before."""
+    """Return whether each size takes a bounded multiple of the time of the size before."""
     before = math.inf
     for size in SIZES:
         table, allowed = make(size), MOST_GROWTH * before + NOISE_SECONDS
@@ -161,7 +161,7 @@ def test_any_lines_of_json_take_linear_time(case: str, piece: int) -> None:
 
 
 def test_a_record_that_arrives_byte_by_byte_takes_linear_time() -> None:
-    """What has arrived of a record is not read again for each byte that follows."""
+    """The first part of a record is not read again for each further byte."""
 
     def table(size: int) -> bytes:
         return HEADER + b'"' + b'"" line\n' * (size // 8)
@@ -174,7 +174,7 @@ def test_a_record_that_arrives_byte_by_byte_takes_linear_time() -> None:
     texts=st.lists(st.text(st.sampled_from('ab"",;\t|'), max_size=12), min_size=1, max_size=6),
 )
 def test_records_are_those_of_the_csv_module(separator: str, texts: list[str]) -> None:
-    """Where it reads a table without an error, so do we, to the cell and the line."""
+    """A table that the csv module reads without an error has the same cells and lines."""
     table = "".join(f"{text}\n" for text in texts)
     lines = Lines("utf-8", LONGEST)
     lines.feed(table.encode())

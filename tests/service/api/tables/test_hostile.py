@@ -24,7 +24,7 @@ from tests.service.api.tables.test_streams import (
 
 
 def rejected(client: httpx.Client, reason: str) -> int:
-    """How many requests a limit has rejected."""
+    """Return the number of requests that a limit has rejected."""
     text = client.get("/metrics").text
     found = re.findall(rf'onward_rejected_requests_total{{reason="{reason}"}} (\S+)', text)
     return int(sum(map(float, found)))
@@ -33,10 +33,10 @@ def rejected(client: httpx.Client, reason: str) -> int:
 @pytest.mark.parametrize(
     "line", [b'a","b\n', b'1,"2\n', b'"1,""2\n', b'"\n', b'1,"2"x"\n'], ids=repr
 )
-def test_lines_of_broken_quotes_are_errors_of_their_own(
+def test_each_line_with_a_broken_quote_has_its_error(
     models: Path, start: StartApp, line: bytes
 ) -> None:
-    """Each row has its error, and the rows behind them are scored."""
+    """Each of these rows has an error, and the rows after them are scored."""
     publish_price(models)
     count = 120_000 // len(line)
 
@@ -83,7 +83,7 @@ def test_a_first_line_above_the_limit_is_rejected(models: Path, start: StartApp)
 
 
 def test_a_later_line_above_the_limit_ends_the_table(models: Path, start: StartApp) -> None:
-    """What came before it is answered, and the rejection is counted."""
+    """The rows before it are predicted, and the rejection is counted."""
     publish_price(models)
     client = start(max_csv_record_bytes=100_000)
     table = b'{"size":1}\n' * 5000 + b"x" * 200_000 + b"\n"
@@ -106,7 +106,7 @@ def test_a_later_line_above_the_limit_ends_the_table(models: Path, start: StartA
         (b"1," * 10_000, "holds values"),
     ],
 )
-def test_hostile_headers_get_a_short_sentence(
+def test_hostile_headers_get_a_short_message(
     models: Path, start: StartApp, header: bytes, sentence: str
 ) -> None:
     """However many names there are, and however long."""
@@ -167,10 +167,10 @@ def test_known_charsets_are_read_with_and_without_a_mark(
     ids=repr,
 )
 @pytest.mark.parametrize("charset", ["utf-16", "utf-32", "utf-8", "shift_jis", "iso-2022-jp"])
-def test_bytes_of_no_charset_are_a_client_error(
+def test_bytes_outside_the_charset_are_a_client_error(
     models: Path, start: StartApp, content: bytes, charset: str
 ) -> None:
-    """Marks without text, halves of characters, zeros and lone surrogates."""
+    """Marks without text, incomplete characters, zeros and lone surrogates."""
     publish_price(models)
     kind = {"content-type": f"text/csv; charset={charset}"}
 
@@ -180,8 +180,8 @@ def test_bytes_of_no_charset_are_a_client_error(
     assert answer.json()["code"] in {"invalid_request", "invalid_input"}
 
 
-def test_unknown_charsets_are_refused_by_name(models: Path, start: StartApp) -> None:
-    """Whatever Python might find under the name, and however long it is."""
+def test_unknown_charsets_are_rejected_by_name(models: Path, start: StartApp) -> None:
+    """Also names that Python knows, and names of any length."""
     publish_price(models)
     client = start()
 
@@ -193,7 +193,7 @@ def test_unknown_charsets_are_refused_by_name(models: Path, start: StartApp) -> 
 
 
 def test_more_tables_than_allowed_are_rejected_at_once(models: Path, start: StartApp) -> None:
-    """429 while one is under way; the next one is scored once that has ended."""
+    """429 while one is being scored; the next one is scored after it."""
     publish_price(models)
     client = start(max_concurrent_tables=1)
 
@@ -209,10 +209,8 @@ def test_more_tables_than_allowed_are_rejected_at_once(models: Path, start: Star
     until(lambda: client.post(PATH, content=b"size\n1\n", headers=CSV).status_code == 200)
 
 
-def test_a_table_whose_client_leaves_is_not_computed_to_its_end(
-    models: Path, start: StartApp
-) -> None:
-    """Although all of its body has arrived; its place and its file are free again."""
+def test_a_table_is_not_scored_to_its_end_after_a_disconnect(models: Path, start: StartApp) -> None:
+    """Even if all of its body has arrived; its slot and its file are released."""
     publish_price(models)
     client = start(max_concurrent_tables=1)
     before = unnamed_files()
@@ -229,8 +227,8 @@ def test_a_table_whose_client_leaves_is_not_computed_to_its_end(
     assert unnamed_files() == before
 
 
-def test_a_table_that_finds_no_room_is_one_clients_507(models: Path, start: StartApp) -> None:
-    """In a folder that is not there; tables that need no room are scored as ever."""
+def test_a_table_without_room_for_its_response_is_rejected(models: Path, start: StartApp) -> None:
+    """507 if the folder does not exist; tables that need no file are scored."""
     publish_price(models)
     client = start(spool_folder=models / "missing")
 
@@ -244,7 +242,7 @@ def test_a_table_that_finds_no_room_is_one_clients_507(models: Path, start: Star
 
 
 def test_the_budget_of_unread_responses_is_shared(models: Path, start: StartApp) -> None:
-    """A table that begins when others have used it up gets 507, until they have ended."""
+    """A table that starts while others use all of it gets 507, until they have ended."""
     publish_price(models)
     client = start(max_spool_bytes=1000)
 

@@ -20,8 +20,8 @@ def answered(client: httpx.Client, model: str, lines: bytes) -> list[dict[str, A
     return [json.loads(line) for line in answer.content.splitlines()]
 
 
-def test_each_line_gets_its_answer(models: Path, start: StartApp) -> None:
-    """Objects by name and arrays in order; the answers are those of rows posted together."""
+def test_each_line_gets_its_prediction(models: Path, start: StartApp) -> None:
+    """Objects and arrays; the predictions are those for the same rows in one JSON document."""
     publish_mixed(models)
     client = start()
     rows: list[Any] = [
@@ -35,8 +35,8 @@ def test_each_line_gets_its_answer(models: Path, start: StartApp) -> None:
     assert answers == client.post("/models/mixed/predict", json=rows).json()["predictions"]
 
 
-def test_a_line_that_fails_says_why_in_its_place(models: Path, start: StartApp) -> None:
-    """By the contract of errors; empty lines are no rows."""
+def test_an_invalid_line_has_its_error_at_its_position(models: Path, start: StartApp) -> None:
+    """The error has the usual fields; empty lines are not rows."""
     publish_admission(models)
     lines = (
         b'\xef\xbb\xbf{"exam_1": 45, "exam_2": 85}\r\n'
@@ -70,7 +70,7 @@ def test_a_line_that_fails_says_why_in_its_place(models: Path, start: StartApp) 
 
 @pytest.mark.parametrize("kind", ["application/ndjson", "application/jsonl; charset=utf-8"])
 def test_other_names_of_the_format_are_read(models: Path, start: StartApp, kind: str) -> None:
-    """There is no registered one."""
+    """No media type of the format is registered."""
     publish_price(models)
 
     answer = start().post(
@@ -80,8 +80,8 @@ def test_other_names_of_the_format_are_read(models: Path, start: StartApp, kind:
     assert answer.content == b'{"value":2.0,"unit":"euros"}\n'
 
 
-def test_lines_may_be_answered_as_a_table(models: Path, start: StartApp) -> None:
-    """Only the answers: the rows have no cells to carry."""
+def test_the_response_to_json_lines_may_be_csv(models: Path, start: StartApp) -> None:
+    """It has only predictions, since the rows have no cells."""
     publish_price(models)
     headers = {"content-type": "application/x-ndjson", "accept": "text/csv"}
 

@@ -18,14 +18,14 @@ MANY = 50
 
 
 async def written(spool: Spool) -> None:
-    """Put pieces that tell their place."""
+    """Put pieces that contain their position."""
     for place in range(MANY):
         await spool.put(bytes([place]) * PIECE)
     await spool.end()
 
 
 async def read(spool: Spool) -> bytes:
-    """Everything that comes."""
+    """Return all bytes until the end."""
     pieces = []
     while (piece := await spool.get()) is not None:
         pieces.append(piece)
@@ -36,12 +36,12 @@ WHOLE = b"".join(bytes([place]) * PIECE for place in range(MANY))
 
 
 def quota(limit: int) -> Quota:
-    """Bytes that all spools may hold."""
+    """A quota for the files of all spools."""
     return Quota(limit, lambda _: SpoolFull(), lambda _: None)
 
 
-def test_bytes_come_in_their_order_while_they_are_written() -> None:
-    """A reader that keeps up gets what the writer puts."""
+def test_bytes_are_read_in_order_while_they_are_written() -> None:
+    """A fast reader gets the pieces that the writer puts."""
 
     async def run() -> bytes:
         async with Spool(quota(0)) as spool:
@@ -53,8 +53,8 @@ def test_bytes_come_in_their_order_while_they_are_written() -> None:
     assert asyncio.run(run()) == WHOLE
 
 
-def test_what_nobody_reads_waits_in_a_file() -> None:
-    """More than memory holds is kept, and comes in its order later; then the room is given back."""
+def test_unread_bytes_are_stored_in_a_file() -> None:
+    """More bytes than fit into memory are read in order later, and their room is released."""
     shared = quota(10 * PIECE * MANY)
 
     async def run() -> tuple[bytes, int]:
@@ -71,8 +71,8 @@ def test_what_nobody_reads_waits_in_a_file() -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 3 * PIECE])
-def test_a_writer_waits_where_there_is_no_room(limit: int) -> None:
-    """What is in memory and in the file is bounded, however long nobody reads."""
+def test_a_writer_waits_for_room(limit: int) -> None:
+    """Memory and file are bounded, however long the reader waits."""
     shared = quota(limit)
 
     async def run() -> int:
@@ -83,8 +83,8 @@ def test_a_writer_waits_where_there_is_no_room(limit: int) -> None:
     assert shared.used == 0
 
 
-def test_spools_share_one_budget() -> None:
-    """What one client does not read leaves less room for the next, until it is read or gone."""
+def test_spools_share_one_quota() -> None:
+    """Unread bytes of one client leave less room for the next, until they are read or dropped."""
     shared = quota(4 * 2**20)
 
     async def run() -> tuple[int, int, int]:
@@ -102,8 +102,8 @@ def test_spools_share_one_budget() -> None:
     assert again == filled
 
 
-def test_a_folder_that_cannot_be_written_is_one_clients_trouble(tmp_path: Path) -> None:
-    """The spool says so before it is used; another one, elsewhere, is not affected."""
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
+    """The spool reports it before it is used; a spool in another folder is not affected."""
     shared = quota(10**9)
 
     async def run(folder: Path) -> bool:
@@ -150,7 +150,7 @@ for most in (1000, 3 * 2**20, resource.RLIM_INFINITY):
 """
 
 
-def test_a_full_disk_holds_up_the_writer_and_loses_nothing() -> None:
+def test_a_full_disk_stops_the_writer_and_loses_no_bytes() -> None:
     """A file that cannot grow, as on a full disk: what was accepted is read, the rest waits.
 
     The limit of a file's size stands for the full disk, for it needs no privileges.
@@ -168,7 +168,7 @@ def test_a_full_disk_holds_up_the_writer_and_loses_nothing() -> None:
 
 
 async def placed_before_waiting(spool: Spool) -> int:
-    """How many pieces a spool takes that nobody reads."""
+    """Return the number of pieces that a spool takes without a reader."""
     for placed in count():
         try:
             async with asyncio.timeout(0.6):

@@ -24,7 +24,7 @@ LONG = 120_000
 
 @contextmanager
 def connected(client: httpx.Client, headers: dict[str, str]) -> Iterator[socket.socket]:
-    """A connection on which a request with a body in chunks has begun."""
+    """Open a connection, and send the head of a request with a chunked body."""
     address = (client.base_url.host, client.base_url.port or 80)
     lines = [f"POST {PATH} HTTP/1.1", "host: test", "transfer-encoding: chunked"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -38,7 +38,7 @@ def send(connection: socket.socket, data: bytes) -> None:
 
 
 def read_until(connection: socket.socket, wanted: bytes) -> bytes:
-    """What arrives, as far as the wanted bytes or the end."""
+    """Return what arrives, up to these bytes or the end."""
     seen = b""
     while wanted not in seen and (data := connection.recv(65536)):
         seen += data
@@ -46,20 +46,20 @@ def read_until(connection: socket.socket, wanted: bytes) -> bytes:
 
 
 def long_table() -> bytes:
-    """Some megabytes: more than all the buffers between a client and a server hold."""
+    """Some megabytes: more than all buffers between a client and a server."""
     note = "n" * 60
     return b"size,note\n" + "".join(f"{row},{note}\n" for row in range(LONG)).encode()
 
 
 def outcomes(client: httpx.Client, outcome: str) -> int:
-    """How often this has been counted."""
+    """Return the value of a counter."""
     text = client.get("/metrics").text
     counts = re.findall(rf'onward_requests_total{{.*outcome="{outcome}".*}} (\S+)', text)
     return int(sum(map(float, counts)))
 
 
 def unnamed_files() -> int:
-    """How many files without a name this process holds open."""
+    """Return the number of open files without a name in this process."""
     links = Path("/proc/self/fd").iterdir()
     return sum("(deleted)" in str(link.readlink()) for link in links if link.exists())
 
@@ -67,7 +67,7 @@ def unnamed_files() -> int:
 def test_a_client_that_sends_all_before_it_reads_gets_everything(
     models: Path, start: StartApp
 ) -> None:
-    """Neither side waits for the other for ever, and the order is kept."""
+    """Neither side waits for the other forever, and the rows are in order."""
     publish_price(models)
     client = start(max_body_bytes=1000)
     before = unnamed_files()
@@ -80,10 +80,10 @@ def test_a_client_that_sends_all_before_it_reads_gets_everything(
     assert unnamed_files() == before
 
 
-def test_a_client_that_never_reads_is_let_go_where_no_file_is_allowed(
+def test_a_client_that_never_reads_is_disconnected_without_a_file(
     models: Path, start: StartApp
 ) -> None:
-    """Nothing is kept for it but what fits into memory."""
+    """Only what fits into memory is stored for it."""
     publish_price(models)
     client = start(max_spool_bytes=0, write_seconds=1)
 
@@ -93,8 +93,8 @@ def test_a_client_that_never_reads_is_let_go_where_no_file_is_allowed(
     assert client.get("/health/live").status_code == 200
 
 
-def test_answers_come_while_rows_still_arrive(models: Path, start: StartApp) -> None:
-    """Each line is answered before the next one is sent."""
+def test_predictions_are_sent_while_rows_still_arrive(models: Path, start: StartApp) -> None:
+    """Each line is predicted before the next one is sent."""
     publish_price(models)
 
     with connected(start(), NDJSON) as connection:
@@ -105,8 +105,8 @@ def test_answers_come_while_rows_still_arrive(models: Path, start: StartApp) -> 
             )
 
 
-def test_pieces_of_any_size_make_the_same_answer(models: Path, start: StartApp) -> None:
-    """Letters, cells and lines may be cut anywhere."""
+def test_pieces_of_any_size_make_the_same_response(models: Path, start: StartApp) -> None:
+    """Characters, cells and lines may be split anywhere."""
     publish_price(models)
     client = start()
     table = 'note,size\r\n"é, ""ü""\r\nö",3\r\n€,x\r\nz,4'.encode()
@@ -119,7 +119,7 @@ def test_pieces_of_any_size_make_the_same_answer(models: Path, start: StartApp) 
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "x-gzip"])
-def test_a_packed_table_is_unpacked_as_it_arrives(
+def test_a_compressed_table_is_decompressed_as_it_arrives(
     models: Path, start: StartApp, encoding: str
 ) -> None:
     """Also a gzip file of several members."""
@@ -134,8 +134,8 @@ def test_a_packed_table_is_unpacked_as_it_arrives(
     assert answer.text == "size,value,unit,error\n" + "1,2.0,euros,\n" * 100_000
 
 
-def test_a_stream_that_is_spoilt_says_so_in_its_last_row(models: Path, start: StartApp) -> None:
-    """What came before is answered; nothing pretends to be whole."""
+def test_a_broken_stream_is_reported_in_the_last_row(models: Path, start: StartApp) -> None:
+    """The rows before it are predicted, and the response does not look complete."""
     publish_price(models)
     packed = gzip.compress(b"size,note\n" + b"".join(b"1,%d\n" % row for row in range(50_000)))
     headers = CSV | {"content-encoding": "gzip"}
@@ -151,7 +151,7 @@ def test_a_stream_that_is_spoilt_says_so_in_its_last_row(models: Path, start: St
 
 
 def test_a_line_that_never_ends_ends_the_table(models: Path, start: StartApp) -> None:
-    """It is named, and what came before it is answered."""
+    """The error names it, and the rows before it are predicted."""
     publish_price(models)
     table = b"size,note\n1,a\n2," + b"x" * 2_000_000 + b"\n3,c\n"
 
@@ -163,8 +163,8 @@ def test_a_line_that_never_ends_ends_the_table(models: Path, start: StartApp) ->
     assert len(lines) == 3
 
 
-def test_a_body_that_stops_arriving_is_told(models: Path, start: StartApp) -> None:
-    """408 before the first row; behind it, in the last one."""
+def test_a_body_that_stops_arriving_is_reported(models: Path, start: StartApp) -> None:
+    """408 before the first row; after it, an error in the last row."""
     publish_price(models)
     client = start(body_seconds=0.3)
 
@@ -181,8 +181,8 @@ def test_a_body_that_stops_arriving_is_told(models: Path, start: StartApp) -> No
     assert b'{"value":2.0' in late
 
 
-def test_a_client_that_leaves_leaves_nothing_behind(models: Path, start: StartApp) -> None:
-    """It is counted, its file is gone, and the model answers on."""
+def test_a_disconnected_client_leaves_no_resources_in_use(models: Path, start: StartApp) -> None:
+    """It is counted, its file is closed, and the model serves further requests."""
     publish_price(models)
     client = start()
     before = unnamed_files()
@@ -200,7 +200,7 @@ def test_a_client_that_leaves_leaves_nothing_behind(models: Path, start: StartAp
 
 
 def test_a_table_is_counted_once_with_all_its_rows(models: Path, start: StartApp) -> None:
-    """Rows that failed are counted beside those that were predicted."""
+    """Invalid rows are counted separately from predicted ones."""
     publish_admission(models)
     client = start()
     table = b"exam_1,exam_2\n45,85\nx,y\n30,40\n"

@@ -78,7 +78,7 @@ def test_a_model_goes_and_comes_back_by_tritons_client(models: Path, start: Star
     index = {entry["name"]: entry["state"] for entry in client.get_model_repository_index()}
     client.load_model("price")
 
-    assert "unloaded by a call" in assert_contract(gone, 503)["error"]
+    assert "unloaded on request" in assert_contract(gone, 503)["error"]
     assert not was_ready
     assert index == {"other": "READY", "price": "UNAVAILABLE"}
     assert client.is_model_ready("price")

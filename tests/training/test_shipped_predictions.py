@@ -1,4 +1,4 @@
-"""What shipped models promise for their predictions, on rows that nothing was fitted on."""
+"""Intervals, explanations and confidence of the shipped models, on their test sets."""
 
 import asyncio
 import gzip
@@ -36,15 +36,15 @@ ADDITIVE = [
 
 
 def trial(name: str, folders: Folders) -> Trial:
-    """A shipped model with its table, divided as in training."""
+    """A shipped model with its table, split as in training."""
     return trial_of(open_model(MODELS, name), MODELS, folders)
 
 
 @pytest.mark.parametrize("name", ["california_mlp", "king_county", "california_linear"])
-def test_intervals_cover_their_share_of_the_untouched_test_set(
+def test_intervals_cover_their_share_of_the_test_set(
     name: str, folders: Folders, models: Path, start: StartApp
 ) -> None:
-    """As served: 90 % hold 88 to 92 % of the truths, and so does every other level its own."""
+    """Intervals of 90 % cover 88 to 92 % of the true values, and other levels accordingly."""
     made = trial(name, folders)
     rows, target = made.data.features[made.parts.test], made.data.target[made.parts.test]
     given = {
@@ -64,13 +64,13 @@ def test_intervals_cover_their_share_of_the_untouched_test_set(
         assert ((low <= target) & (target <= high)).mean() == pytest.approx(level, abs=0.02)
 
 
-def test_the_linear_and_logistic_models_that_are_shipped_have_reasons() -> None:
-    """The list below is not empty by accident."""
+def test_linear_and_logistic_models_have_explanations() -> None:
+    """The list of explained models is not empty."""
     assert {"admission", "california_linear", "house_price", "ice_cream", "iris"} <= set(ADDITIVE)
 
 
 def as_sent(features: list[Feature], row: Float32s) -> list[Any]:
-    """A row of the graph's numbers as people send it: words, truth values and gaps."""
+    """A row of the graph's numbers as clients send it: words, booleans and missing values."""
     sent: list[Any] = []
     for feature, number in zip(features, row.tolist(), strict=True):
         if np.isnan(number):
@@ -86,7 +86,7 @@ def as_sent(features: list[Feature], row: Float32s) -> list[Any]:
 def test_contributions_add_up_exactly_to_the_score(
     name: str, folders: Folders, models: Path, start: StartApp
 ) -> None:
-    """On up to a hundred rows of the model's own table, the score belongs to the prediction."""
+    """On up to a hundred rows of the model's own table, also from the score to the prediction."""
     made = trial(name, folders)
     taken = made.model.manifest.input
     assert isinstance(taken, FeaturesInput)
@@ -123,7 +123,7 @@ def predicted(prediction: dict[str, Any], told: dict[str, Any]) -> float:
 
 
 def test_unsure_digits_are_wrong_ten_times_as_often_as_the_others(folders: Folders) -> None:
-    """On the untouched test set, by the published graph and the manifest's own threshold."""
+    """On the test set, by the published graph and the threshold of its manifest."""
     bundle = read_bundle(MODELS / "digits_small" / "1")
     output = bundle.manifest.output
     assert isinstance(output, ClassesOutput)
@@ -146,8 +146,8 @@ def mnist(folders: Folders, kind: str, offset: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=offset)
 
 
-def test_the_occlusion_map_of_a_digit_falls_most_where_the_ink_is(folders: Folders) -> None:
-    """Of ten digits that nobody fitted on, the place that matters most always has ink."""
+def test_the_occlusion_map_of_a_digit_is_highest_at_its_strokes(folders: Folders) -> None:
+    """For ten test images, the cell with the largest drop has ink."""
     digits = mnist(folders, "images-idx3", offset=16).reshape(-1, 28, 28, 1)[:10]
     limits = Limits(max_batch_rows=64, max_queued_rows=10_000)
     candidate = Candidate("digits_cnn", "1", MODELS / "digits_cnn" / "1", ())

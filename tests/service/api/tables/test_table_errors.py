@@ -1,4 +1,4 @@
-"""What is wrong with a whole table is told before anything is scored: the place, and the remedy."""
+"""Problems of a whole table are reported before anything is scored, with a position and a hint."""
 
 import gzip
 from pathlib import Path
@@ -15,13 +15,13 @@ from tests.models import (
 )
 
 
-def refused(answer: httpx.Response, status: int = 400) -> str:
-    """The sentence of a refusal in the one shape that errors have."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.json()["code"]
-    sentence: str = answer.json()["error"]
-    return sentence
+def error_of(response: httpx.Response, status: int = 400) -> str:
+    """Check the common parts of an error response, and return its message."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.json()["code"]
+    message: str = response.json()["error"]
+    return message
 
 
 def post(
@@ -60,33 +60,31 @@ TABLES: list[tuple[bytes, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("content", "sentence"), TABLES)
-def test_a_table_that_cannot_be_read_is_told_why(
-    models: Path, start: StartApp, content: bytes, sentence: str
+@pytest.mark.parametrize(("content", "message"), TABLES)
+def test_a_table_that_cannot_be_read_is_rejected_with_the_reason(
+    models: Path, start: StartApp, content: bytes, message: str
 ) -> None:
-    """Empty, headless, misspelt, of another format, separator or encoding."""
+    """Empty, without a header, misspelt, or in another format, separator or encoding."""
     publish_admission(models)
 
-    assert sentence in refused(post(start(), content))
+    assert message in error_of(post(start(), content))
 
 
-def test_a_wrong_charset_is_told(models: Path, start: StartApp) -> None:
-    """An unknown name, one of no text, and one that the bytes are not in."""
+def test_an_unknown_charset_is_reported(models: Path, start: StartApp) -> None:
+    """Unknown names and Python's codecs that are no encodings are rejected; ASCII is UTF-8."""
     publish_admission(models)
     client = start()
     table = b"exam_1,exam_2\n45,85\n"
 
     for charset in ("utf-9", "base64", "rot13", "unicode_escape", "a b"):
         kind = f"text/csv; charset={charset}"
-        assert "is not known here" in refused(post(client, table, kind=kind))
-    answer = post(client, table + b"\xc3", kind="text/csv; charset=us-ascii")
-    assert answer.status_code == 200
+        assert "is not known here" in error_of(post(client, table, kind=kind))
+    response = post(client, table + b"\xc3", kind="text/csv; charset=us-ascii")
+    assert response.status_code == 200
 
 
-def test_a_misspelt_optional_column_is_not_carried_by_mistake(
-    models: Path, start: StartApp
-) -> None:
-    """One that is very near is asked about; another is somebody's own."""
+def test_a_misspelt_optional_column_is_reported(models: Path, start: StartApp) -> None:
+    """A name very similar to a feature is an error; any other column is returned unchanged."""
     publish_mixed(models)
     client = start()
     rest = b",rooms,garden,quarter\nred,2,true,north\n"
@@ -94,77 +92,77 @@ def test_a_misspelt_optional_column_is_not_carried_by_mistake(
     near = post(client, b"Colour" + rest, "mixed")
     other = post(client, b"column" + rest, "mixed")
 
-    assert "no column 'colour'; did you mean it by \"Colour\"?" in refused(near)
+    assert "no column 'colour'; did you mean it by \"Colour\"?" in error_of(near)
     assert other.status_code == 200
 
 
 @pytest.mark.parametrize(
-    ("model", "status", "sentence"),
+    ("model", "status", "message"),
     [
         ("admision", 404, "did you mean 'admission'?"),
         ("simple", 400, "use POST /v2/models/simple/infer"),
     ],
 )
-def test_a_model_that_takes_no_table_says_so(
-    models: Path, start: StartApp, model: str, status: int, sentence: str
+def test_a_model_that_takes_no_table_is_reported(
+    models: Path, start: StartApp, model: str, status: int, message: str
 ) -> None:
-    """An unknown one, and one whose features have no names."""
+    """An unknown model, and one whose features have no names."""
     publish_admission(models)
     place_bare(models, "simple", sum_and_difference())
 
-    answer = post(start(), b"exam_1,exam_2\n45,85\n", model)
+    response = post(start(), b"exam_1,exam_2\n45,85\n", model)
 
-    assert sentence in refused(answer, status)
+    assert message in error_of(response, status)
 
 
 @pytest.mark.parametrize(
-    ("query", "sentence"),
+    ("query", "message"),
     [
         ("top=0", "Parameter 'top' must be a whole number from 1"),
         ("warning=true", "did you mean 'warnings'?"),
         ("decimal=.", "must be 'point' or 'comma'"),
     ],
 )
-def test_a_wrong_parameter_is_told_before_anything_is_scored(
-    models: Path, start: StartApp, query: str, sentence: str
+def test_a_wrong_parameter_is_reported_before_anything_is_scored(
+    models: Path, start: StartApp, query: str, message: str
 ) -> None:
-    """As for rows in JSON."""
+    """The rules are those for rows in JSON."""
     publish_admission(models)
     url, headers = f"/models/admission/predict?{query}", {"content-type": "text/csv"}
 
-    answer = start().post(url, content=b"exam_1,exam_2\n45,85\n", headers=headers)
+    response = start().post(url, content=b"exam_1,exam_2\n45,85\n", headers=headers)
 
-    assert sentence in refused(answer)
+    assert message in error_of(response)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
-def test_a_body_that_is_not_packed_as_it_says_is_refused(
+def test_a_body_that_is_not_compressed_as_declared_is_rejected(
     models: Path, start: StartApp, encoding: str
 ) -> None:
-    """At its very start nothing has been scored yet."""
+    """The error is found at the beginning, before anything is scored."""
     publish_admission(models)
     headers = {"content-type": "text/csv", "content-encoding": encoding}
 
-    answer = start().post("/models/admission/predict", content=b"exam_1,exam_2", headers=headers)
+    response = start().post("/models/admission/predict", content=b"exam_1,exam_2", headers=headers)
 
-    assert f"The body is not {encoding} to its end" in refused(answer)
+    assert f"The body is not {encoding} to its end" in error_of(response)
 
 
-def test_an_unknown_packing_is_refused_by_name(models: Path, start: StartApp) -> None:
-    """415, as for every body."""
+def test_an_unknown_compression_is_rejected_by_name(models: Path, start: StartApp) -> None:
+    """The status is 415, as for every body."""
     publish_admission(models)
     headers = {"content-type": "text/csv", "content-encoding": "br"}
 
-    answer = start().post("/models/admission/predict", content=b"exam_1", headers=headers)
+    response = start().post("/models/admission/predict", content=b"exam_1", headers=headers)
 
-    assert "'br'" in refused(answer, 415)
+    assert "'br'" in error_of(response, 415)
 
 
-def test_a_table_too_wide_for_its_first_line_is_refused(models: Path, start: StartApp) -> None:
-    """A first line that never ends is not kept for ever."""
+def test_a_table_with_an_endless_first_line_is_rejected(models: Path, start: StartApp) -> None:
+    """A first line that never ends is not stored without limit."""
     publish_admission(models)
 
-    assert "the limit of 1,048,576 bytes" in refused(post(start(), b"x" * 3_000_000), 413)
+    assert "the limit of 1,048,576 bytes" in error_of(post(start(), b"x" * 3_000_000), 413)
 
 
 NDJSON: list[tuple[bytes, str]] = [
@@ -174,11 +172,11 @@ NDJSON: list[tuple[bytes, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("content", "sentence"), NDJSON)
-def test_lines_that_cannot_be_read_are_told_why(
-    models: Path, start: StartApp, content: bytes, sentence: str
+@pytest.mark.parametrize(("content", "message"), NDJSON)
+def test_json_lines_that_cannot_be_read_are_rejected_with_the_reason(
+    models: Path, start: StartApp, content: bytes, message: str
 ) -> None:
-    """The same for newline-delimited JSON."""
+    """An empty body, and a file of another type."""
     publish_admission(models)
 
-    assert sentence in refused(post(start(), content, kind="application/x-ndjson"))
+    assert message in error_of(post(start(), content, kind="application/x-ndjson"))
