@@ -119,12 +119,14 @@ class _Line(httpx.BaseTransport):
         self._connection = connection
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it, and wait for the answer."""
+        """Send it, and wait for the response."""
         path = request.url.raw_path.decode()
         line = self._connection
         line.request(request.method, path, request.read(), dict(request.headers))
-        answer = line.getresponse()
-        return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+        response = line.getresponse()
+        return httpx.Response(
+            response.status, headers=response.getheaders(), content=response.read()
+        )
 
     def close(self) -> None:
         """Let the connection go."""
@@ -151,10 +153,10 @@ def _line_to(service: Served, worker: int) -> HTTPConnection:
     raise AssertionError(f"process {worker} takes no connection")
 
 
-def _taker(service: Served, caller: int) -> int:
+def _taker(service: Served, client: int) -> int:
     """The worker that has taken the connection from a port of ours."""
     port = httpx.URL(service.address).port
-    ends = re.compile(rf":{port:04X} \w+:{caller:04X} 01 (?:\S+ +){{3}}\d+ +\d+ (?!0 )(\d+)")
+    ends = re.compile(rf":{port:04X} \w+:{client:04X} 01 (?:\S+ +){{3}}\d+ +\d+ (?!0 )(\d+)")
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if found := ends.search(Path("/proc/net/tcp").read_text()):

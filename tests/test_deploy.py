@@ -68,10 +68,10 @@ def _health_check() -> list[str]:
 
 
 @contextmanager
-def _answering(status: int) -> Iterator[int]:
+def _scrape_server(status: int) -> Iterator[int]:
     """A server that answers every GET with ``status``; yields its port."""
 
-    class Answer(BaseHTTPRequestHandler):
+    class ScrapeHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status if self.path == "/health/ready" else 404)
             self.end_headers()
@@ -79,7 +79,7 @@ def _answering(status: int) -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+    with HTTPServer(("127.0.0.1", 0), ScrapeHandler) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         yield server.server_port
@@ -196,7 +196,7 @@ def test_the_health_check_follows_readiness(status: int, code: int) -> None:
     """The health check succeeds where the service is ready, and asks it past any proxy."""
     command = [sys.executable, *_health_check()[1:]]
 
-    with _answering(status) as port:
+    with _scrape_server(status) as port:
         environment = os.environ | {"ONWARD_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
         done = subprocess.run(command, env=environment, capture_output=True, check=False)
 

@@ -61,8 +61,7 @@ CEILINGS: Mapping[str, int] = {
     "refuse": 4,
 }
 
-TEST_CEILINGS: Mapping[str, int] = {
-}
+TEST_CEILINGS: Mapping[str, int] = {}
 
 FIRST_FORM = {form: forms.split()[0] for forms in REPLACEMENTS for form in forms.split()}
 

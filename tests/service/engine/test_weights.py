@@ -14,7 +14,7 @@ from tests.conftest import StartApp
 from tests.foreign import adds_in_a_branch, adds_large_weights, weights_file, with_weights_at
 from tests.models import place_bare, publish_admission
 from tests.processes import served, until
-from tests.tensors import ask_in_json
+from tests.tensors import infer_in_json
 
 LARGE = 1_000_000
 
@@ -42,7 +42,7 @@ DAMAGES: list[Callable[[Path], None]] = [truncated, rewritten, removed, replaced
 
 
 def sums(client: httpx.Client) -> list[float]:
-    data: list[float] = ask_in_json(client, "outside", {"x": np.zeros(4, np.float32)}).json()[
+    data: list[float] = infer_in_json(client, "outside", {"x": np.zeros(4, np.float32)}).json()[
         "outputs"
     ][0]["data"]
     return data
@@ -128,7 +128,7 @@ def test_weights_of_the_wrong_size_are_rejected(
     publish_admission(models)
     client = start()
 
-    answer = ask_in_json(client, "outside", {"x": np.zeros(4, np.float32)})
+    answer = infer_in_json(client, "outside", {"x": np.zeros(4, np.float32)})
 
     assert answer.status_code == 409
     assert reason in answer.json()["error"]
@@ -144,7 +144,7 @@ def test_files_of_the_current_folder_are_not_read(
     (models / "weights.bin").write_bytes(weights_file())
     monkeypatch.chdir(models)
 
-    answer = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+    answer = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
 
     assert answer.status_code == 409
     assert "weights.bin is missing" in answer.json()["error"]
@@ -159,6 +159,6 @@ def test_weights_of_a_subgraph_come_from_the_versions_folder_alone(
     (folder / "weights.bin").write_bytes(weights_file())
     (folder / "link").symlink_to("/etc/hosts")
 
-    answer = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+    answer = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
 
     assert answer.status_code == 409

@@ -20,10 +20,10 @@ from tests.models import place_bare, publish_admission
 from tests.service.api.test_nonsense import assert_contract
 from tests.tensors import (
     LENGTH,
-    answer_in_binary,
-    answer_in_json,
-    ask_in_binary,
-    ask_in_json,
+    infer_in_binary,
+    infer_in_json,
+    outputs_in_binary,
+    outputs_in_json,
     triton_dtype,
 )
 from tests.triton_models import identity, sum_and_difference
@@ -83,7 +83,7 @@ def test_a_tensor_comes_back_bit_for_bit_in_binary(
     array = data.draw(tensors(datatype, finite=False))
 
     with connected(models, start) as client:
-        (got,) = answer_in_binary(ask_in_binary(client, "same", {"x": array}), ["y"])
+        (got,) = outputs_in_binary(infer_in_binary(client, "same", {"x": array}), ["y"])
 
     require_equal(got, array)
 
@@ -99,7 +99,7 @@ def test_a_tensor_comes_back_bit_for_bit_in_json(
     array = data.draw(tensors(datatype, finite=True))
 
     with connected(models, start) as client:
-        (got,) = answer_in_json(ask_in_json(client, "same", {"x": array}), ["y"])
+        (got,) = outputs_in_json(infer_in_json(client, "same", {"x": array}), ["y"])
 
     require_equal(got, array)
 

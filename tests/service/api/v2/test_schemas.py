@@ -14,7 +14,7 @@ from tests.conftest import StartApp
 from tests.foreign import one_node, optional_both_ways, unknown_operator
 from tests.models import place_bare, publish_admission, publish_iris, publish_price
 from tests.service.api.v2 import schemas
-from tests.tensors import LENGTH, Array, ask_in_binary, ask_in_json
+from tests.tensors import LENGTH, Array, infer_in_binary, infer_in_json
 from tests.triton_models import identity, sum_and_difference
 
 SIXTEEN = np.arange(16, dtype=np.int32).reshape(1, 16)
@@ -66,7 +66,7 @@ def test_metadata_and_readiness_have_their_form(client: httpx.Client, name: str)
 @pytest.mark.parametrize("name", INPUTS)
 def test_an_inference_in_json_has_its_form(client: httpx.Client, name: str) -> None:
     """Name, datatype, shape and flat data; null where a number is not finite."""
-    answer = ask_in_json(client, name, INPUTS[name])
+    answer = infer_in_json(client, name, INPUTS[name])
 
     assert answer.status_code == 200
     require(answer.json(), schemas.INFERENCE)
@@ -76,7 +76,7 @@ def test_an_inference_in_json_has_its_form(client: httpx.Client, name: str) -> N
 @pytest.mark.parametrize("name", INPUTS)
 def test_an_inference_in_binary_has_its_form(client: httpx.Client, name: str) -> None:
     """The JSON part is the same object with sizes for data, and they add up to the rest."""
-    answer = ask_in_binary(client, name, INPUTS[name])
+    answer = infer_in_binary(client, name, INPUTS[name])
 
     length = int(answer.headers[LENGTH])
     document = orjson.loads(answer.content[:length])
