@@ -16,7 +16,7 @@ import orjson
 # Instrumented alone: libraries would take minutes, and their branches are not what is searched.
 with atheris.instrument_imports(include=["service"]):
     from bench import fuzz_images, fuzz_protocols
-    from service.api.body import answer_form, charset_of
+    from service.api.body import charset_of, response_form
     from service.bundle.features import FeaturesInput
     from service.codecs.csv_cells import CellReader, number_hint
     from service.codecs.csv_header import find_columns, open_csv
@@ -99,7 +99,7 @@ def parameters(data: bytes) -> None:
     with suppress(OnwardError):
         read_parameters(data)
     text = data.decode("latin-1")
-    answer_form(text, "csv")
+    response_form(text, "csv")
     charset_of(text)
 
 

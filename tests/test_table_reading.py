@@ -217,16 +217,16 @@ def test_a_messy_csv_is_trained_scored_and_predicted(
     assert train(["new", "--csv", "messy.csv", "--target", "y", "--models", str(models)]) == 0
     assert serve(["score", "messy", "messy.csv", "-o", "scored.csv", "--models", str(models)]) == 0
     kind = {"content-type": "text/csv"}
-    answer = start().post("/models/messy/predict", content=body, headers=kind)
+    response = start().post("/models/messy/predict", content=body, headers=kind)
 
     published = open_model(models, "messy")
     features = encode_features(
         read_csv(Path("messy.csv"), layout_of(published.recipe.data)), published.columns
     )
     expected = published.graph.predict(features)[:, 0]
-    assert answer.status_code == 200
-    assert answer.content == Path("scored.csv").read_bytes()
-    text = answer.content.decode("utf-8-sig")
+    assert response.status_code == 200
+    assert response.content == Path("scored.csv").read_bytes()
+    text = response.content.decode("utf-8-sig")
     scored = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=";"))
     assert [row["error"] for row in scored] == [""] * ROWS
     assert [row["note"] for row in scored][:3] == ["two\nlines", 'a "quote"', "plain"]

@@ -1,4 +1,4 @@
-"""Request heads and bodies: media types, limits, decompression, and the forms of tables.
+"""Heads and bodies of requests: content negotiation, limits, and compression.
 
 A body is read whole, or in pieces as they arrive.
 """
@@ -10,7 +10,8 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import lru_cache
 
-from fastapi import Request
+import orjson
+from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
@@ -20,45 +21,44 @@ from service.scoring import Form, TableForm
 
 JSON = "application/json"
 SMALL_BODY_BYTES = 6 * 1024
-"""A shorter body is quick to decode, whatever it holds."""
+"""Shorter bodies are quick to decode, whatever their content."""
 MIN_COMPRESSED_BYTES = 1024
 """Shorter responses are not compressed."""
 BINARY = "application/octet-stream"
-# What curl calls every body that is not called otherwise.
+# The default media type of curl.
 FORM = "application/x-www-form-urlencoded"
-# RFC 9110: x-gzip is gzip's old name, and a header without a value says nothing.
-_SAME_ENCODING = {"x-gzip": "gzip", "": "identity"}
-# Clients name at most a few; a longer list is a mistake or an attack.
-MOST_LIST_ITEMS = 32
-# What else to do with media types that hold these words.
+# RFC 9110: x-gzip is the old name of gzip, and an empty header means no encoding.
+_ENCODING_ALIASES = {"x-gzip": "gzip", "": "identity"}
+# Clients send a few; a longer list is a mistake or an attack.
+MAX_LIST_ITEMS = 32
+# Advice for media types that contain these words.
 _HINTS = {
     "sheet": " Save a spreadsheet as CSV and send text/csv.",
     "image/": " An image goes to a model of images; GET /models tells which take one.",
 }
-_LONGEST_REMEMBERED = 128
-_LONGEST_SHOWN = 100
-# No service reads a body of more digits than these, and Python converts them in no time.
-_MOST_LENGTH_DIGITS = 18
+_MAX_CACHED_LENGTH = 128
+_MAX_SHOWN_LENGTH = 100
+# More digits than any limit has, and few enough to be converted quickly.
+_MAX_LENGTH_DIGITS = 18
 _NO_HEADERS: Mapping[str, str] = {}
 _WEIGHT = re.compile(r"[01](?:\.[0-9]{0,3})?")
-# Up to these numbers a body is decoded within a millisecond or two, whatever it holds: its bytes,
-# its arrays and objects, and its quotation marks. Counting takes a microsecond a kilobyte, which
-# short bodies are spared.
+# A body with at most so many arrays, objects and quotation marks is decoded within a millisecond or
+# two. Counting them takes a microsecond per kilobyte, so it is skipped for short bodies.
 _PIECE_BYTES = 8 * 1024
-_FEW_CONTAINERS = 1024
-_FEW_QUOTES = 2048
+_MAX_QUICK_CONTAINERS = 1024
+_MAX_QUICK_QUOTES = 2048
 
-# gzip has a header of its own (RFC 1952); deflate, as clients send it, that of zlib (RFC 1950).
+# gzip has its own header (RFC 1952); what clients send as deflate has that of zlib (RFC 1950).
 WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 
-# More compressed bytes, which may expand to a thousand times their size, do so in a thread.
-_MOST_BYTES_AT_ONCE = 1024
+# More compressed bytes, which may expand a thousandfold, are decompressed in a thread.
+_MAX_BYTES_DECOMPRESSED_INLINE = 1024
 _OUTPUT_BYTES = 64 * 1024
-# zlib copies what follows the end of a member. Short pieces bound that for many short members.
-_SHORTEST_PIECE_BYTES = 256
-_LONGEST_PIECE_BYTES = 16 * 1024
+# zlib copies the bytes after the end of a member. Short pieces bound that for many short members.
+_MIN_PIECE_BYTES = 256
+_MAX_PIECE_BYTES = 16 * 1024
 
-# The names under which people send tables; the first of each form is the registered one.
+# The media types of tables in use; the first one of each form is registered.
 TABLE_TYPES: Mapping[str, TableForm] = {
     "text/csv": "csv",
     "application/csv": "csv",
@@ -71,10 +71,10 @@ TABLE_TYPES: Mapping[str, TableForm] = {
     "application/jsonlines": "ndjson",
 }
 # Browsers send about ten.
-_MOST_OFFERS = 50
-_ANSWER_TYPES: Mapping[str, Form] = {**TABLE_TYPES, "application/json": "json"}
+_MAX_OFFERS = 50
+_RESPONSE_TYPES: Mapping[str, Form] = {**TABLE_TYPES, "application/json": "json"}
 
-Refusal = Callable[[int], BodyTooLarge]
+LimitError = Callable[[int], BodyTooLarge]
 Fields = Sequence[tuple[bytes, bytes]]
 
 
@@ -86,14 +86,14 @@ class RequestHead:
     """The headers and the query of a request.
 
     Args:
-        fields: names in lower case, and values; of a name that comes twice, the first counts.
-        query: what follows the question mark.
+        fields: names in lower case, and values; the first of repeated names is used.
+        query: the query string.
     """
 
     __slots__ = ("accept_encoding", "content_type", "fields", "query")
 
     def __init__(self, fields: Fields, query: bytes = b"") -> None:
-        # Heads are cached (`service.server.fast_path`), and read for each request.
+        # Heads are cached by `service.server.fast_path`, so attributes are cheaper than lookups.
         self.fields = {name: value.decode("latin-1") for name, value in reversed(fields)}
         self.content_type = self.fields.get(b"content-type")
         self.accept_encoding = self.fields.get(b"accept-encoding")
@@ -104,51 +104,52 @@ async def read_body(
     request: Request,
     limit: int,
     quotas: RequestQuotas,
-    refusal: Refusal = BodyTooLarge,
+    limit_error: LimitError = BodyTooLarge,
 ) -> bytes:
-    """The whole body, decompressed.
+    """Read the whole body, and decompress it.
 
     Args:
-        request: not yet read.
-        limit: in bytes, sent and decompressed.
+        request: whose body has not been read.
+        limit: in bytes, before and after decompression.
         quotas: hold the bytes as they arrive.
-        refusal: makes the error of a body above the limit, which it is given.
+        limit_error: makes the error of a body above the limit, given the limit.
 
     Raises:
-        BodyTooLarge: it is, says that it is, or expands to, more than ``limit`` bytes.
+        BodyTooLarge: its declared, received or decompressed size exceeds ``limit``.
         TooManyBytesInFlight: the bodies of all requests would take too much memory.
         DecompressionRatioExceeded: it expands too much.
-        UnsupportedContent: it is compressed by another way than gzip and deflate.
-        InvalidRequest: it is not what its encoding says.
+        UnsupportedContent: it has another encoding than gzip and deflate.
+        InvalidRequest: it is not valid data of its encoding.
+        ClientDisconnect: the client has disconnected.
     """
     head: RequestHead = request.scope[HEAD]
     encoding = content_encoding(head)
-    _require_declared(head, limit, quotas, refusal)
+    _require_declared(head, limit, quotas, limit_error)
     message = await _next_message(request)
     if encoding == "identity" and not message.get("more_body"):
         content: bytes = message.get("body", b"")
         if len(content) > limit:
-            raise refusal(limit)
+            raise limit_error(limit)
         quotas.hold_bytes(len(content))
         return content
-    # Unlike a list of chunks that are joined, it never holds the body twice.
+    # Joining a list of chunks would hold the body twice.
     body = io.BytesIO()
     size = 0
-    arriving = _counted(_pieces(request, message), limit, refusal)
-    async for piece in unpacked(arriving, encoding, quotas.limits):
+    pieces = _limited(_pieces(request, message), limit, limit_error)
+    async for piece in decompress(pieces, encoding, quotas.limits):
         size += len(piece)
         if size > limit:
-            raise refusal(limit)
+            raise limit_error(limit)
         quotas.hold_bytes(size)
         body.write(piece)
     return body.getvalue()
 
 
 async def _next_message(request: Request) -> Message:
-    """The next part of a body.
+    """Receive the next part of a body.
 
     Raises:
-        ClientDisconnect: the client has left.
+        ClientDisconnect: the client has disconnected.
     """
     message = await request.receive()
     if message["type"] == "http.disconnect":
@@ -157,7 +158,7 @@ async def _next_message(request: Request) -> Message:
 
 
 async def _pieces(request: Request, message: Message) -> AsyncIterator[bytes]:
-    """The pieces of a body from this message on."""
+    """Yield the pieces of a body, starting with this message."""
     while True:
         if piece := message.get("body", b""):
             yield piece
@@ -166,28 +167,28 @@ async def _pieces(request: Request, message: Message) -> AsyncIterator[bytes]:
         message = await _next_message(request)
 
 
-async def unpacked(
-    arriving: AsyncIterator[bytes], encoding: str, limits: Limits | None = None
+async def decompress(
+    pieces: AsyncIterator[bytes], encoding: str, limits: Limits | None = None
 ) -> AsyncIterator[bytes]:
-    """The decompressed bytes, in pieces of at most 64 KiB where they were compressed.
+    """Decompress a body, into pieces of at most 64 KiB.
 
     Args:
-        arriving: the body as it was sent.
-        encoding: ``gzip``, ``deflate`` or ``identity``.
-        limits: bounds how much they may expand; None does not.
+        pieces: of the body, as sent.
+        encoding: ``gzip``, ``deflate`` or ``identity``, which leaves the pieces as they are.
+        limits: has the highest ratio of expansion; None for no limit.
 
     Raises:
-        InvalidRequest: they are not in that encoding, or end too early.
-        DecompressionRatioExceeded: they expand too much.
+        InvalidRequest: the data is invalid or incomplete.
+        DecompressionRatioExceeded: it expands too much.
     """
     if encoding == "identity":
-        async for data in arriving:
+        async for data in pieces:
             yield data
         return
     decompressor = Decompressor(encoding, limits)
-    async for data in arriving:
+    async for data in pieces:
         decompressor.feed(data)
-        in_thread = len(data) > _MOST_BYTES_AT_ONCE
+        in_thread = len(data) > _MAX_BYTES_DECOMPRESSED_INLINE
         while piece := (
             await asyncio.to_thread(decompressor.read) if in_thread else decompressor.read()
         ):
@@ -196,85 +197,85 @@ async def unpacked(
 
 
 def _require_declared(
-    head: RequestHead, limit: int, quotas: RequestQuotas, refusal: Refusal
+    head: RequestHead, limit: int, quotas: RequestQuotas, limit_error: LimitError
 ) -> None:
-    """Reject at once a body that says it is too large for the limit, or for what is left of it."""
+    """Reject a body whose declared size exceeds the limit or the rest of the quota."""
     declared = head.fields.get(b"content-length", "")
     if not (declared.isascii() and declared.isdecimal()):
         return
-    size = int(declared[:_MOST_LENGTH_DIGITS])
+    size = int(declared[:_MAX_LENGTH_DIGITS])
     if size > limit:
-        raise refusal(limit)
+        raise limit_error(limit)
     quota = quotas.limits.body_bytes
     if size > UNCOUNTED_BODY_BYTES and quota.used + size > quota.limit:
         raise quota.rejection()
 
 
-async def _counted(
-    arriving: AsyncIterator[bytes], limit: int, refusal: Refusal
+async def _limited(
+    pieces: AsyncIterator[bytes], limit: int, limit_error: LimitError
 ) -> AsyncIterator[bytes]:
-    """The same pieces, up to the limit."""
+    """Yield the pieces; raise if they exceed the limit."""
     size = 0
-    async for piece in arriving:
+    async for piece in pieces:
         size += len(piece)
         if size > limit:
-            raise refusal(limit)
+            raise limit_error(limit)
         yield piece
 
 
 def is_quick_to_decode(body: bytes) -> bool:
-    """Whether decoding a body takes a millisecond or two at most, whatever it holds."""
+    """Return whether decoding a body takes at most a millisecond or two."""
     size = len(body)
     if size <= SMALL_BODY_BYTES:
         return True
     if size > UNCOUNTED_BODY_BYTES:
         return False
     containers = quotes = 0
-    # In pieces, since many values show early, and counting takes a microsecond a kilobyte.
+    # In pieces, because many values are usually found early.
     for start in range(0, size, _PIECE_BYTES):
         end = start + _PIECE_BYTES
         containers += body.count(b"[", start, end) + body.count(b"{", start, end)
         quotes += body.count(b'"', start, end)
-        if containers > _FEW_CONTAINERS or quotes > _FEW_QUOTES:
+        if containers > _MAX_QUICK_CONTAINERS or quotes > _MAX_QUICK_QUOTES:
             return False
     return True
 
 
 def content_encoding(head: RequestHead) -> str:
-    """``gzip``, ``deflate`` or ``identity``.
+    """Return the encoding of the body: ``gzip``, ``deflate`` or ``identity``.
 
     Raises:
-        UnsupportedContent: the body is compressed by another way.
+        UnsupportedContent: it is another one.
     """
     encoding = head.fields.get(b"content-encoding", "").strip().lower()
-    encoding = _SAME_ENCODING.get(encoding, encoding)
+    encoding = _ENCODING_ALIASES.get(encoding, encoding)
     if encoding not in WINDOW_BITS and encoding != "identity":
-        shown = encoding[:_LONGEST_SHOWN]
+        shown = encoding[:_MAX_SHOWN_LENGTH]
         raise UnsupportedContent("Content-Encoding", shown, ["gzip", "deflate", "nothing"])
     return encoding
 
 
 def require_media_type(content_type: str | None, accepted: tuple[str, ...]) -> None:
-    """Refuse other media types; a request that names none is taken at its word.
+    """Reject other media types; a request without a media type passes.
 
     Args:
         content_type: the header.
-        accepted: a type, or all of a kind, as in ``image/*``.
+        accepted: media types, or ranges such as ``image/*``.
 
     Raises:
-        UnsupportedContent: the body is said to be something else.
+        UnsupportedContent: the header has another media type.
     """
     if content_type is not None and not is_accepted(content_type, accepted):
-        given = media_type_of(content_type)[:_LONGEST_SHOWN]
-        hint = next((what for sign, what in _HINTS.items() if sign in given), "")
+        given = media_type_of(content_type)[:_MAX_SHOWN_LENGTH]
+        hint = next((hint for word, hint in _HINTS.items() if word in given), "")
         raise UnsupportedContent("Content-Type", given, accepted, hint)
 
 
 def is_accepted(content_type: str, accepted: tuple[str, ...]) -> bool:
-    """Whether a header names a media type that is read, as `require_media_type` has it."""
-    if len(content_type) > _LONGEST_REMEMBERED:
+    """Return whether a Content-Type header has one of the accepted media types."""
+    if len(content_type) > _MAX_CACHED_LENGTH:
         return _is_accepted(content_type, accepted)
-    return _remembered_acceptance(content_type, accepted)
+    return _cached_is_accepted(content_type, accepted)
 
 
 def _is_accepted(content_type: str, accepted: tuple[str, ...]) -> bool:
@@ -282,59 +283,67 @@ def _is_accepted(content_type: str, accepted: tuple[str, ...]) -> bool:
     return given in accepted or f"{given.partition('/')[0]}/*" in accepted
 
 
-_remembered_acceptance = lru_cache(maxsize=256)(_is_accepted)
+_cached_is_accepted = lru_cache(maxsize=256)(_is_accepted)
 
 
 def media_type_of(content_type: str) -> str:
-    """The type without its parameters, in lower case."""
-    if len(content_type) > _LONGEST_REMEMBERED:
+    """Return the media type without its parameters, in lower case."""
+    if len(content_type) > _MAX_CACHED_LENGTH:
         return _media_type(content_type)
-    return _remembered_media_type(content_type)
+    return _cached_media_type(content_type)
 
 
 def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-_remembered_media_type = lru_cache(maxsize=256)(_media_type)
+_cached_media_type = lru_cache(maxsize=256)(_media_type)
 
 
-def compressed(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str, str]]:
-    """The content as the caller accepts it, with the headers that say so; small ones stay plain.
+def compress(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str, str]]:
+    """Compress a response if the client accepts that and it is large enough.
 
     Args:
-        content: of the answer.
+        content: of the response.
         accepted: the header ``Accept-Encoding``.
+
+    Returns:
+        The content, and the headers of its encoding.
     """
     if accepted is None or len(content) < MIN_COMPRESSED_BYTES:
         return content, _NO_HEADERS
-    offers = {_offered(offer) for offer in list_items(accepted)}
+    offers = {_accepted_encoding(offer) for offer in list_items(accepted)}
     for encoding, window_bits in WINDOW_BITS.items():
         if encoding in offers:
-            pack = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, window_bits)
+            compressor = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, window_bits)
             headers = {"content-encoding": encoding, "vary": "accept-encoding"}
-            return pack.compress(content) + pack.flush(), headers
+            return compressor.compress(content) + compressor.flush(), headers
     return content, _NO_HEADERS
 
 
+def json_response(content: object, status: int = 200) -> Response:
+    """Return a JSON response."""
+    return Response(orjson.dumps(content), status, media_type=JSON)
+
+
 def list_items(header: str) -> list[str]:
-    """The first items of a header that is a list, such as ``Accept``."""
-    return header.split(",", MOST_LIST_ITEMS)[:MOST_LIST_ITEMS]
+    """Split a header that is a list, such as ``Accept``; only the first items are returned."""
+    return header.split(",", MAX_LIST_ITEMS)[:MAX_LIST_ITEMS]
 
 
-def _offered(offer: str) -> str | None:
-    """The encoding that an item of Accept-Encoding accepts; None where its weight is zero."""
+def _accepted_encoding(offer: str) -> str | None:
+    """Return the encoding of an item of Accept-Encoding; None if its weight is zero."""
     encoding, _, parameters = offer.replace(" ", "").lower().partition(";")
     has_others = parameters and not parameters.startswith("q=")
-    return None if has_others or not _weight(offer) else _SAME_ENCODING.get(encoding, encoding)
+    return None if has_others or not _weight(offer) else _ENCODING_ALIASES.get(encoding, encoding)
 
 
 class Decompressor:
-    """Decompresses one body in time that is linear in its bytes.
+    """Decompresses a body in linear time.
 
     Args:
         encoding: ``gzip`` or ``deflate``.
-        limits: bounds how much the body may expand; None does not.
+        limits: has the highest ratio of expansion; None for no limit.
     """
 
     def __init__(self, encoding: str, limits: Limits | None = None) -> None:
@@ -344,19 +353,19 @@ class Decompressor:
         self._data = b""
         self._position = 0
         self._pending = b""
-        self._piece_bytes = _LONGEST_PIECE_BYTES
+        self._piece_bytes = _MAX_PIECE_BYTES
         self._read_bytes = self._written_bytes = 0
 
     def feed(self, data: bytes) -> None:
-        """Take the next compressed bytes; those before must have been read to their end."""
+        """Add compressed bytes; all output of the previous ones must have been read."""
         self._data, self._position = data, 0
 
     def read(self) -> bytes:
-        """The next at most 64 KiB of decompressed bytes; none once all that was fed is read.
+        """Return up to 64 KiB of decompressed bytes; empty if more input is needed.
 
         Raises:
-            InvalidRequest: the bytes are not in this encoding, or go on after its end.
-            DecompressionRatioExceeded: they expand too much.
+            InvalidRequest: the data is invalid, or continues after its end.
+            DecompressionRatioExceeded: it expands too much.
         """
         while self._pending or self._position < len(self._data):
             output = self._decompress(self._next_piece())
@@ -368,10 +377,10 @@ class Decompressor:
         return b""
 
     def require_end(self) -> None:
-        """Require that the compressed data is complete.
+        """Check that the compressed data is complete.
 
         Raises:
-            InvalidRequest: it is not.
+            InvalidRequest: it is incomplete.
         """
         if not self._stream.eof:
             raise InvalidRequest(
@@ -384,7 +393,7 @@ class Decompressor:
         piece = self._data[self._position : self._position + self._piece_bytes]
         self._position += len(piece)
         self._read_bytes += len(piece)
-        self._piece_bytes = min(2 * self._piece_bytes, _LONGEST_PIECE_BYTES)
+        self._piece_bytes = min(2 * self._piece_bytes, _MAX_PIECE_BYTES)
         return piece
 
     def _decompress(self, piece: bytes) -> bytes:
@@ -393,7 +402,7 @@ class Decompressor:
                 raise InvalidRequest(
                     f"The body goes on after the end of its {self._encoding} data."
                 )
-            # RFC 1952: a gzip file may have several members, one after the other.
+            # RFC 1952: a gzip file may consist of several members.
             self._stream = zlib.decompressobj(WINDOW_BITS[self._encoding])
         stream = self._stream
         try:
@@ -404,16 +413,16 @@ class Decompressor:
             ) from None
         self._pending = stream.unconsumed_tail
         if stream.eof:
-            # What follows this member is read again, in a shorter piece.
+            # The bytes after this member are read again, in a shorter piece.
             unused = len(stream.unused_data)
             self._position -= unused
             self._read_bytes -= unused
-            self._piece_bytes = _SHORTEST_PIECE_BYTES
+            self._piece_bytes = _MIN_PIECE_BYTES
         return output
 
 
 def charset_of(content_type: str) -> str | None:
-    """The encoding that a Content-Type names."""
+    """Return the charset of a Content-Type header."""
     for parameter in content_type.split(";")[1:]:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "charset":
@@ -421,19 +430,19 @@ def charset_of(content_type: str) -> str | None:
     return None
 
 
-def answer_form(accept: str, given: Form) -> Form:
-    """The form that an Accept header likes best; that of the rows where it likes none of ours."""
-    best, liking = given, 0.0
-    for offer in accept.split(",", _MOST_OFFERS)[:_MOST_OFFERS]:
+def response_form(accept: str, default: Form) -> Form:
+    """Return the supported form with the highest weight in an Accept header, else the default."""
+    best, best_weight = default, 0.0
+    for offer in accept.split(",", _MAX_OFFERS)[:_MAX_OFFERS]:
         weight = _weight(offer)
-        form = _ANSWER_TYPES.get(media_type_of(offer), given)
-        if media_type_of(offer) in (*_ANSWER_TYPES, "*/*") and weight > liking:
-            best, liking = form, weight
+        form = _RESPONSE_TYPES.get(media_type_of(offer), default)
+        if media_type_of(offer) in (*_RESPONSE_TYPES, "*/*") and weight > best_weight:
+            best, best_weight = form, weight
     return best
 
 
 def _weight(offer: str) -> float:
-    """The weight of an item of Accept or Accept-Encoding; zero where it is not valid (RFC 9110)."""
+    """Return the weight of an item of Accept or Accept-Encoding; zero if invalid (RFC 9110)."""
     for parameter in offer.split(";")[1:]:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "q":
@@ -443,8 +452,8 @@ def _weight(offer: str) -> float:
     return 1.0
 
 
-class Incoming:
-    """The body of one request, received while what has arrived of it is worked on.
+class StreamedBody:
+    """A request body that is received while its first pieces are processed.
 
     Args:
         receive: of the request.
@@ -454,15 +463,15 @@ class Incoming:
         self._receive = receive
         self._changed = asyncio.Condition()
         self._piece: bytes | None = None
-        self._ended = False
+        self._is_complete = False
         self._error: OnwardError | None = None
 
-    async def until_disconnect(self) -> None:
-        """Receive the body, one piece ahead of `pieces`; returns when the client has left."""
+    async def receive_until_disconnect(self) -> None:
+        """Receive the body, one piece ahead of `pieces`; return when the client disconnects."""
         while True:
             try:
                 message = await self._receive()
-            except OnwardError as error:  # the body has stalled; `pieces` says so in its place
+            except OnwardError as error:  # the body has stalled; `pieces` raises the error
                 async with self._changed:
                     self._error = error
                     self._changed.notify_all()
@@ -471,12 +480,12 @@ class Incoming:
                 return
             async with self._changed:
                 self._piece = message.get("body", b"")
-                self._ended = not message.get("more_body", False)
+                self._is_complete = not message.get("more_body", False)
                 self._changed.notify_all()
                 await self._changed.wait_for(lambda: self._piece is None)
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body by the piece.
+        """Yield the pieces of the body.
 
         Raises:
             BodyStalled: it arrives too slowly.
@@ -494,4 +503,4 @@ class Incoming:
                 return
 
     def _has_changed(self) -> bool:
-        return self._piece is not None or self._ended or self._error is not None
+        return self._piece is not None or self._is_complete or self._error is not None

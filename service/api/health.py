@@ -1,12 +1,11 @@
-"""What operators and probes request: liveness, readiness, metrics, and the root."""
+"""Routes for operators: liveness, readiness, metrics, and the root."""
 
 from collections.abc import Awaitable, Callable
 
-import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 
-from service.api.body import JSON
+from service.api.body import JSON, json_response
 from service.api.schemas import Responses, returns
 from service.engine.registry import Readiness
 from service.observability.exposition import CONTENT_TYPE
@@ -14,18 +13,18 @@ from service.observability.exposition import CONTENT_TYPE
 _READINESS: Responses = {
     **returns(ready="boolean"),
     "503": {
-        "description": "They should not; the reason says why.",
+        "description": "Requests should not be sent here, for this reason.",
         "content": {JSON: {"schema": {"type": "object", "required": ["ready", "reason"]}}},
     },
 }
 
 
 def add_health(router: APIRouter, readiness: Readiness) -> None:
-    """Answer ``/health/live`` and ``/health/ready`` below the router's prefix."""
+    """Add ``/health/live`` and ``/health/ready`` below the router's prefix."""
 
     @router.head("/health/live", include_in_schema=False)
     @router.get(
-        "/health/live", summary="Whether the process answers", responses=returns(live="boolean")
+        "/health/live", summary="Whether the process is alive", responses=returns(live="boolean")
     )
     async def live() -> Response:
         return json_response({"live": True})
@@ -35,30 +34,25 @@ def add_health(router: APIRouter, readiness: Readiness) -> None:
         "/health/ready", summary="Whether requests should be sent here", responses=_READINESS
     )
     async def ready() -> Response:
-        if (obstacle := readiness.unready_reason) is not None:
-            return json_response({"ready": False, "reason": obstacle}, 503)
+        if (reason := readiness.unready_reason) is not None:
+            return json_response({"ready": False, "reason": reason}, 503)
         return json_response({"ready": True})
-
-
-def json_response(content: object, status: int = 200) -> Response:
-    """The content as JSON."""
-    return Response(orjson.dumps(content), status, media_type=JSON)
 
 
 def operations_router(
     readiness: Readiness, exposition: Callable[[], Awaitable[bytes]]
 ) -> APIRouter:
-    """Liveness, readiness, metrics, and ``/``.
+    """Create the routes of liveness, readiness, metrics, and ``/``.
 
     Args:
-        readiness: whether requests should be sent here.
-        exposition: makes the Prometheus text.
+        readiness: of the service.
+        exposition: writes the metrics in the Prometheus text format.
     """
     router = APIRouter(tags=["operations"])
 
     @router.get("/", include_in_schema=False)
     async def root(request: Request) -> Response:
-        # Clients of KServe's first protocol want this object; a browser asks for text/html.
+        # Clients of KServe's version 1 expect this object; browsers accept text/html.
         if "text/html" in request.headers.get("accept", ""):
             return RedirectResponse("docs")
         return json_response({"status": "alive", "models": "/models", "documentation": "/docs"})

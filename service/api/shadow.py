@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Response
 from starlette.background import BackgroundTask
 
-from service.api.health import json_response
+from service.api.body import json_response
 from service.api.schemas import MODEL_ERRORS, returns
 from service.bundle.policy import Shadow
 from service.engine.model import ServedModel

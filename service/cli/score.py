@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlencode
 
-from service.api.body import unpacked
+from service.api.body import decompress
 from service.bundle.manifest import Output
 from service.cli.files import STANDARD, Progress, open_source, open_target, read_pieces, size_of
 from service.cli.options import add_settings, read_settings
@@ -142,7 +142,7 @@ async def _score_table(options: argparse.Namespace) -> int:
         with open_source(options.source) as file:
             progress = Progress(size_of(file), "rows")
             encoding = "gzip" if options.source.endswith(_COMPRESSED) else "identity"
-            content = unpacked(read_pieces(file, progress.begin), encoding)
+            content = decompress(read_pieces(file, progress.begin), encoding)
             stream = await peek(content, scoring_options.form, settings.max_csv_record_bytes)
             pipeline = ScoringFactory(endpoints, settings).open(model, scoring_options, stream)
             with open_target(options.output) as output:

@@ -24,7 +24,7 @@ Reason = dict[str, object]
 _TWO = 2
 _ADDITIVE = (
     "base and the contributions add up to score, exactly. A number contributes its coefficient "
-    "times its distance from the training mean, a word a number of its own."
+    "times its distance from the training mean, a category its own number."
 )
 _SHAPLEY = (
     "base is the prediction for the reference row, score that for this row. A contribution is how "

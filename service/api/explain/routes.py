@@ -9,7 +9,7 @@ import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from service.api.body import HEAD, JSON, RequestHead, compressed, require_media_type
+from service.api.body import HEAD, JSON, RequestHead, compress, require_media_type
 from service.api.explain.attributions import explain_rows
 from service.api.explain.saliency import (
     PNG,
@@ -144,15 +144,15 @@ class Explainer:
         limit = self._settings.max_explained_rows
         if rows > limit:
             raise InvalidRequest(
-                f"An explanation takes at most {limit} rows, got {rows}; send fewer, or ask "
-                "the operator to raise ONWARD_MAX_EXPLAINED_ROWS."
+                f"An explanation takes at most {limit} rows, got {rows}; send fewer; the "
+                "operator can raise ONWARD_MAX_EXPLAINED_ROWS."
             )
 
 
 def _encoded(document: dict[str, object], accepted: str) -> tuple[bytes, dict[str, str]]:
     """Encode a response, and compress it if the client accepts that; with the headers of that."""
     content = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-    content, headers = compressed(content, accepted)
+    content, headers = compress(content, accepted)
     return content, dict(headers)
 
 

@@ -12,8 +12,15 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from service.api.body import FORM, HEAD, JSON, TABLE_TYPES, RequestHead, media_type_of
-from service.api.health import json_response
+from service.api.body import (
+    FORM,
+    HEAD,
+    JSON,
+    TABLE_TYPES,
+    RequestHead,
+    json_response,
+    media_type_of,
+)
 from service.api.inference import DecodedRequest, EncodedBody
 from service.api.inference_service import InferenceService
 from service.api.native.forms import IMAGE_TYPES, MULTIPART, read_posted

@@ -22,11 +22,11 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.body import (
     HEAD,
-    Incoming,
-    answer_form,
+    StreamedBody,
     charset_of,
     content_encoding,
-    unpacked,
+    decompress,
+    response_form,
 )
 from service.api.errors import error_response
 from service.api.inference import count_failure
@@ -120,9 +120,9 @@ class TableHandler:
         Raises:
             ClientDisconnect: the client has disconnected; nothing more is computed for it.
         """
-        incoming = Incoming(request.receive)
+        incoming = StreamedBody(request.receive)
         scoring = asyncio.create_task(self._score(request, incoming, model, form, send))
-        watching = asyncio.create_task(incoming.until_disconnect())
+        watching = asyncio.create_task(incoming.receive_until_disconnect())
         tasks = (scoring, watching)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -136,7 +136,12 @@ class TableHandler:
             del scoring, watching, tasks
 
     async def _score(
-        self, request: Request, incoming: Incoming, model: ServedModel, form: TableForm, send: Send
+        self,
+        request: Request,
+        incoming: StreamedBody,
+        model: ServedModel,
+        form: TableForm,
+        send: Send,
     ) -> None:
         pipeline, stream = await self._open(request, incoming, model, form)
         async with Spool(self._limits.spool_bytes, self._settings.spool_folder) as spool:
@@ -153,17 +158,17 @@ class TableHandler:
         await send({"type": "http.response.body", "body": b""})
 
     async def _open(
-        self, request: Request, incoming: Incoming, model: ServedModel, form: TableForm
+        self, request: Request, incoming: StreamedBody, model: ServedModel, form: TableForm
     ) -> tuple[ScoringPipeline, PeekedStream]:
         """Find everything that is wrong with the whole table, before the response starts."""
         headers = request.headers
         options = ScoringOptions(
             form,
-            answer_form(headers.get("accept", "*/*"), form),
+            response_form(headers.get("accept", "*/*"), form),
             read_parameters(request.scope["query_string"]),
             charset_of(headers.get("content-type", "")),
         )
-        pieces = unpacked(incoming.pieces(), content_encoding(request.scope[HEAD]), self._limits)
+        pieces = decompress(incoming.pieces(), content_encoding(request.scope[HEAD]), self._limits)
         stream = await peek(pieces, form, self._settings.max_csv_record_bytes)
         return self._factory.open(model, options, stream), stream
 

@@ -1,4 +1,4 @@
-"""``:classify`` and ``:regress``: examples by name in, labelled scores or single values out."""
+"""``:classify`` and ``:regress``: examples by name, predicted as labeled scores or values."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from service.api.inference import DecodedRequest, EncodedBody
 from service.api.v1.protocol import (
     MEDIA_TYPES,
     feature_rows,
-    instance,
+    instance_prefix,
     read_document,
     read_list,
-    stacked,
+    stack_rows,
 )
 from service.bundle.manifest import ClassesOutput, ValueOutput
 from service.codecs.endpoint import Endpoint
@@ -30,7 +30,7 @@ _EXAMPLES, _CONTEXT = "examples", "context"
 
 @dataclass(frozen=True)
 class Task:
-    """What an answer is made of, and which bundles can give it."""
+    """A verb: the outputs that it supports, and how results are made of them."""
 
     verb: str
     output: type[ClassesOutput] | type[ValueOutput]
@@ -38,7 +38,7 @@ class Task:
 
 
 class V1ExamplesProtocol:
-    """``examples``, each joined with ``context``, what they have in common."""
+    """Requests with ``examples``, each joined with the values of ``context`` that all share."""
 
     name = "v1"
 
@@ -47,20 +47,20 @@ class V1ExamplesProtocol:
         self._task = task
 
     def media_types(self, _: Endpoint) -> tuple[str, ...]:
-        """JSON, however it is called."""
+        """Return JSON, and the media type of curl for JSON."""
         return MEDIA_TYPES
 
-    def json_bytes(self, body: bytes, head: RequestHead) -> int:  # noqa: ARG002 - the protocol's own parameter
-        """All of them."""
+    def json_bytes(self, body: bytes, head: RequestHead) -> int:  # noqa: ARG002 - of the interface
+        """Return the length of the body, which is JSON."""
         return len(body)
 
-    def decode(self, endpoint: Endpoint, body: bytes, head: RequestHead) -> DecodedRequest[int]:  # noqa: ARG002 - the protocol's own parameter
-        """Read the examples, whose number the answer needs."""
+    def decode(self, endpoint: Endpoint, body: bytes, head: RequestHead) -> DecodedRequest[int]:  # noqa: ARG002 - of the interface
+        """Decode the examples; the response depends on their number."""
         if endpoint.manifest is None:
             template: Mapping[str, object] = {spec.name: "…" for spec in endpoint.inputs}
             examples = self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
-            rows = [_fitted(example, endpoint.inputs) for example in examples]
-            return DecodedRequest(stacked(endpoint.inputs, rows).arrays, len(rows))
+            rows = [_match_ranks(example, endpoint.inputs) for example in examples]
+            return DecodedRequest(stack_rows(endpoint.inputs, rows).arrays, len(rows))
         if not isinstance(endpoint.manifest.output, self._task.output):
             raise InvalidRequest(
                 f"Model {endpoint.name!r} is a {endpoint.manifest.task} model, which cannot "
@@ -68,23 +68,25 @@ class V1ExamplesProtocol:
             )
         if (images := endpoint.images) is not None:
             template = {KEY: {"b64": "the image's file in base64"}}
-            shown_images = list(
+            image_examples = list(
                 self._examples(read_document(body, lambda: {_EXAMPLES: [template]}))
             )
-            return DecodedRequest(images.decode(shown_images, instance), len(shown_images))
+            return DecodedRequest(
+                images.decode(image_examples, instance_prefix), len(image_examples)
+            )
         codec = endpoint.require_features()
         examples = self._examples(read_document(body, lambda: {_EXAMPLES: [codec.example]}))
         known = {feature.name for feature in codec.features}
-        rows = [_unlisted(example, known) for example in examples]
+        rows = [_unwrap_scalars(example, known) for example in examples]
         return DecodedRequest((feature_rows(codec, endpoint.inputs[0], rows),), len(rows))
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: int) -> EncodedBody:
-        """``results``, one an example, in their order."""
+        """Encode ``results``, one for each example."""
         results = self._task.results(endpoint, outputs, context)
         return EncodedBody(orjson.dumps({"results": results}, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def _examples(self, document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """Each example with the context's values, of which every one has a copy."""
+        """Check the limits, and join each example with the values of the context."""
         context = document.get(_CONTEXT, {})
         if not isinstance(context, dict):
             raise InvalidRequest(f"'context' must be an object by name, got {shown(context)}.")
@@ -95,24 +97,24 @@ class V1ExamplesProtocol:
 
 
 def _joined(context: Mapping[str, Any], examples: Sequence[object]) -> Iterator[Mapping[str, Any]]:
-    """Each example with the context's values."""
-    for place, example in enumerate(examples):
+    """Join each example with the values of the context."""
+    for index, example in enumerate(examples):
         if not isinstance(example, dict):
-            raise InvalidRequest(f"Example {place} must be an object, got {shown(example)}.")
-        if twice := context.keys() & example.keys():
+            raise InvalidRequest(f"Example {index} must be an object, got {shown(example)}.")
+        if common := context.keys() & example.keys():
             raise InvalidRequest(
-                f"Example {place} and the context both have {shown(min(twice))}; send it in one."
+                f"Example {index} and the context both have {shown(min(common))}; send it in one."
             )
         yield {**context, **example}
 
 
-def _fitted(example: Mapping[str, Any], specs: Sequence[TensorSpec]) -> Mapping[str, Any]:
-    """The example with each value as the graph has it: an example's value is a list of one."""
+def _match_ranks(example: Mapping[str, Any], specs: Sequence[TensorSpec]) -> Mapping[str, Any]:
+    """Give each value the rank of its input: in an example, a scalar may be a list of one."""
     ranks = {spec.name: len(spec.shape) for spec in specs}
-    return {name: _of_rank(value, ranks.get(name, 0) - 1) for name, value in example.items()}
+    return {name: _with_rank(value, ranks.get(name, 0) - 1) for name, value in example.items()}
 
 
-def _of_rank(value: object, rank: int) -> object:
+def _with_rank(value: object, rank: int) -> object:
     if rank == 1 and not isinstance(value, list):
         return [value]
     if rank == 0 and isinstance(value, list) and len(value) == 1:
@@ -120,51 +122,54 @@ def _of_rank(value: object, rank: int) -> object:
     return value
 
 
-def _unlisted(example: Mapping[str, Any], known: set[str]) -> Mapping[str, Any]:
-    return {name: _of_rank(value, 0) if name in known else value for name, value in example.items()}
+def _unwrap_scalars(example: Mapping[str, Any], known: set[str]) -> Mapping[str, Any]:
+    """Replace lists of one value by the value, for the features that the model has."""
+    return {
+        name: _with_rank(value, 0) if name in known else value for name, value in example.items()
+    }
 
 
 def _classes(endpoint: Endpoint, outputs: Arrays, count: int) -> Sequence[object]:
-    """``[[label, score], …]`` for each example, in the order of the model's classes."""
-    spec, found = _numbers(endpoint, outputs)
-    scores = found.reshape(-1, 1) if found.ndim == 1 else found
+    """Return ``[[label, score], …]`` for each example, in the order of the classes."""
+    spec, output = _float_output(endpoint, outputs)
+    scores = output.reshape(-1, 1) if output.ndim == 1 else output
     if scores.ndim != 2 or len(scores) != count:  # noqa: PLR2004 - examples and classes
-        raise _unfit(endpoint, found, "a row of scores", count)
-    named = endpoint.class_labels.get(spec.name, ())
-    scores = scores_by_label(scores, named)
-    labels = _labels(endpoint, outputs, scores, named)
+        raise _wrong_shape(endpoint, output, "a row of scores", count)
+    known = endpoint.class_labels.get(spec.name, ())
+    scores = scores_by_label(scores, known)
+    labels = _labels(endpoint, outputs, scores, known)
     return [list(zip(names, row, strict=True)) for names, row in zip(labels, scores, strict=True)]
 
 
 def _values(endpoint: Endpoint, outputs: Arrays, count: int) -> Sequence[object]:
-    """One number for each example."""
-    _, found = _numbers(endpoint, outputs)
-    if found.size != count:
-        raise _unfit(endpoint, found, "one number", count)
-    return list(found.ravel())
+    """Return one number for each example."""
+    _, output = _float_output(endpoint, outputs)
+    if output.size != count:
+        raise _wrong_shape(endpoint, output, "one number", count)
+    return list(output.ravel())
 
 
 CLASSIFY = Task("classify", ClassesOutput, _classes)
 REGRESS = Task("regress", ValueOutput, _values)
 
 
-def _numbers(endpoint: Endpoint, outputs: Arrays) -> tuple[TensorSpec, Array]:
-    """The first floating-point output, which a bare model has nothing else to tell by."""
+def _float_output(endpoint: Endpoint, outputs: Arrays) -> tuple[TensorSpec, Array]:
+    """Return the first floating-point output: a graph does not declare which output has scores."""
     for spec, array in zip(endpoint.outputs, outputs, strict=True):
         if DTYPES[spec.datatype].kind == "f" and array is not ABSENT:
             return spec, array
     raise InvalidRequest(
-        f"Model {endpoint.name!r} answers no floating-point numbers, so it can neither classify "
-        "nor regress; use :predict."
+        f"Model {endpoint.name!r} has no floating-point output, so it can neither classify nor "
+        "regress; use :predict."
     )
 
 
 def _labels(
-    endpoint: Endpoint, outputs: Arrays, scores: Array, named: Sequence[str]
+    endpoint: Endpoint, outputs: Arrays, scores: Array, known: Sequence[str]
 ) -> Sequence[Sequence[str]]:
-    """A string for each score: the model's, those that it answers beside them, or empty ones."""
-    if len(named) == scores.shape[1]:
-        return [named] * len(scores)
+    """Return a string for each score: class labels, strings of another output, or empty ones."""
+    if len(known) == scores.shape[1]:
+        return [known] * len(scores)
     for spec, array in zip(endpoint.outputs, outputs, strict=True):
         if spec.datatype == "BYTES" and array.size == scores.size:
             strings: Sequence[Sequence[str]] = array.reshape(scores.shape).tolist()
@@ -172,8 +177,8 @@ def _labels(
     return [[""] * scores.shape[1]] * len(scores)
 
 
-def _unfit(endpoint: Endpoint, found: Array, wanted: str, count: int) -> InvalidRequest:
+def _wrong_shape(endpoint: Endpoint, output: Array, expected: str, count: int) -> InvalidRequest:
     return InvalidRequest(
-        f"Model {endpoint.name!r} answers an array of shape {list(found.shape)}, not {wanted} for "
-        f"each of {count} examples; use :predict."
+        f"Model {endpoint.name!r} predicts an array of shape {list(output.shape)}, not {expected} "
+        f"for each of {count} examples; use :predict."
     )

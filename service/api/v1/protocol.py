@@ -1,4 +1,4 @@
-"""Version 1: ``:predict`` of TensorFlow Serving and KServe, by rows or by columns."""
+"""Version 1: ``:predict`` of TensorFlow Serving and KServe, in rows or in columns."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,32 +31,36 @@ from service.spelling import nearest
 from service.values import listed, nearest_of, shown
 
 _ROWS, _COLUMNS = "instances", "inputs"
-# Of a document that has neither; names are compared by their first characters.
-_MOST_KEYS_COMPARED = 10
-_LONGEST_COMPARED = 100
-# The documented examples of TensorFlow Serving use curl, which calls every body a form.
+# In a document with neither key, the most keys that are compared, and their first characters.
+_MAX_KEYS_COMPARED = 10
+_MAX_CHARACTERS_COMPARED = 100
+# The documented examples of TensorFlow Serving use curl, which declares every body a form.
 MEDIA_TYPES = (JSON, FORM)
 
 Example = Callable[[], Mapping[str, object]]
 _MATRIX_AXES = 2
-# JSON's numbers in a request for one of integers may have a fraction, which is to be refused.
-_REAL = {"FP32", "FP64"}
-# The name's end by which TensorFlow Serving tells that strings go out in base64.
-_BINARY = "_bytes"
+# For other data types, fractions must be rejected.
+_FLOAT_TYPES = {"FP32", "FP64"}
+# TensorFlow Serving encodes the strings of outputs with this suffix in base64.
+_BINARY_SUFFIX = "_bytes"
 
 
-class Form(NamedTuple):
-    """How the values came, and so how the answer goes: the number of rows, or None for columns."""
+class RowFormat(NamedTuple):
+    """The format of a request, which is that of its response.
+
+    ``rows`` is the number of rows, or None for columns. ``whole`` is one row without an axis of
+    rows.
+    """
 
     rows: int | None = None
     whole: bool = False
 
 
-_ONE_ROW = Form(1)
+_ONE_ROW = RowFormat(1)
 
 
 class V1Protocol:
-    """Exactly one of ``instances`` and ``inputs``."""
+    """Requests with either ``instances`` or ``inputs``."""
 
     name = "v1"
 
@@ -64,39 +68,44 @@ class V1Protocol:
         self._limits = limits
 
     def media_types(self, _: Endpoint) -> tuple[str, ...]:
-        """JSON, however it is called."""
+        """Return JSON, and the media type of curl for JSON."""
         return MEDIA_TYPES
 
-    def json_bytes(self, body: bytes, head: RequestHead) -> int:  # noqa: ARG002 - the protocol's own parameter
-        """All of them."""
+    def json_bytes(self, body: bytes, head: RequestHead) -> int:  # noqa: ARG002 - of the interface
+        """Return the length of the body, which is JSON."""
         return len(body)
 
-    def decode(self, endpoint: Endpoint, body: bytes, head: RequestHead) -> DecodedRequest[Form]:  # noqa: ARG002 - the protocol's own parameter
-        """Read rows or columns; values of named features must keep their rules."""
+    def decode(
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        head: RequestHead,  # noqa: ARG002 - of the interface
+    ) -> DecodedRequest[RowFormat]:
+        """Decode rows or columns, and check the values of named features."""
         numbers = rows_of_numbers(body) if body.startswith(b"{") else None
-        if numbers is not None and (matrix := _from_numbers(endpoint, numbers)) is not None:
+        if numbers is not None and (matrix := _decode_numbers(endpoint, numbers)) is not None:
             self._limits.require_rows(len(matrix))
-            return DecodedRequest((matrix,), Form(len(matrix)))
+            return DecodedRequest((matrix,), RowFormat(len(matrix)))
         document = parse_json(body, lambda: orjson.dumps(_example(endpoint)))
         require_document(document, lambda: _example(endpoint))
-        if _form_of(document) == _COLUMNS:
-            return DecodedRequest(self._columns(endpoint, document[_COLUMNS]), Form())
+        if _key_of(document) == _COLUMNS:
+            return DecodedRequest(self._columns(endpoint, document[_COLUMNS]), RowFormat())
         rows = read_list(document, _ROWS)
         images, codec = endpoint.images, endpoint.features
         if len(rows) == 1 and codec is not None and (row := codec.decode_row(rows[0])) is not None:
             return DecodedRequest((row,), _ONE_ROW)
         self._limits.require_rows(len(rows))
         if images is not None:
-            return DecodedRequest(images.decode(rows, instance), Form(len(rows)))
+            return DecodedRequest(images.decode(rows, instance_prefix), RowFormat(len(rows)))
         if codec is not None:
             booleans = may_hold_booleans(body)
             decoded = feature_rows(codec, endpoint.inputs[0], rows, booleans=booleans)
-            return DecodedRequest((decoded,), Form(len(rows)))
-        read = stacked(endpoint.inputs, rows)
-        return DecodedRequest(read.arrays, Form(read.count, read.whole))
+            return DecodedRequest((decoded,), RowFormat(len(rows)))
+        read = stack_rows(endpoint.inputs, rows)
+        return DecodedRequest(read.arrays, RowFormat(read.count, read.whole))
 
-    def encode(self, endpoint: Endpoint, outputs: Arrays, context: Form) -> EncodedBody:
-        """``predictions`` for rows, ``outputs`` for columns."""
+    def encode(self, endpoint: Endpoint, outputs: Arrays, context: RowFormat) -> EncodedBody:
+        """Encode ``predictions`` for rows, ``outputs`` for columns."""
         if context.rows is None:
             body = {"outputs": by_column(endpoint.outputs, outputs)}
         else:
@@ -109,16 +118,16 @@ class V1Protocol:
         if (images := endpoint.images) is not None:
             column = image_column(given)
             self._limits.require_rows(len(column))
-            return images.decode(column, instance)
+            return images.decode(column, instance_prefix)
         self._limits.require_rows(longest_column(given))
         codec = endpoint.features
         if codec is None:
-            return columns(endpoint.inputs, given)
+            return read_columns(endpoint.inputs, given)
         return (feature_columns(codec, endpoint.inputs[0], given),)
 
 
 def _example(endpoint: Endpoint) -> Mapping[str, object]:
-    """A request that the model takes."""
+    """Return a valid request for the model."""
     if endpoint.images is not None:
         return {_ROWS: [{"b64": "the image's file in base64"}]}
     if endpoint.features is not None:
@@ -126,8 +135,8 @@ def _example(endpoint: Endpoint) -> Mapping[str, object]:
     return {_ROWS: [{spec.name: ["…"] for spec in endpoint.inputs}]}
 
 
-def _from_numbers(endpoint: Endpoint, numbers: Numbers) -> Array | None:
-    """Rows of numbers as the model's input; None where each must be decoded by itself."""
+def _decode_numbers(endpoint: Endpoint, numbers: Numbers) -> Array | None:
+    """Decode rows of numbers; None if each row must be decoded on its own."""
     if endpoint.images is not None:
         return endpoint.images.decode_numbers(numbers)
     if endpoint.features is not None:
@@ -135,16 +144,16 @@ def _from_numbers(endpoint: Endpoint, numbers: Numbers) -> Array | None:
     return matrix_of(endpoint.inputs, numbers)
 
 
-def _form_of(document: Mapping[str, Any]) -> str:
+def _key_of(document: Mapping[str, Any]) -> str:
     given = [key for key in (_ROWS, _COLUMNS) if key in document]
     if len(given) == 1:
         return given[0]
     if given:
         raise InvalidRequest("The request has both 'instances' and 'inputs'; send one of them.")
     advice = ""
-    for key in islice(document, _MOST_KEYS_COMPARED):
-        if close := nearest(key[:_LONGEST_COMPARED], (_ROWS, _COLUMNS)):
-            advice = f" Did you mean {close!r} by {key[:_LONGEST_COMPARED]!r}?"
+    for key in islice(document, _MAX_KEYS_COMPARED):
+        if close := nearest(key[:_MAX_CHARACTERS_COMPARED], (_ROWS, _COLUMNS)):
+            advice = f" Did you mean {close!r} by {key[:_MAX_CHARACTERS_COMPARED]!r}?"
             break
     raise InvalidRequest(
         f"The request has neither 'instances', for rows, nor 'inputs', for columns.{advice}"
@@ -152,16 +161,16 @@ def _form_of(document: Mapping[str, Any]) -> str:
 
 
 def read_document(body: bytes, example: Example) -> Mapping[str, Any]:
-    """The JSON object of a request.
+    """Parse the JSON object of a request.
 
-    Keys that a call does not know are left alone, as both families of servers do.
+    Unknown keys are ignored, as TensorFlow Serving and KServe do.
 
     Args:
-        body: what was sent.
-        example: makes a request that this call takes.
+        body: of the request.
+        example: makes a valid request.
 
     Raises:
-        InvalidRequest: it is no object, or its ``signature_name`` is no string.
+        InvalidRequest: it is not an object, or its ``signature_name`` is not a string.
     """
     document: Any = parse_json(body, lambda: orjson.dumps(example()))
     require_document(document, example)
@@ -170,10 +179,10 @@ def read_document(body: bytes, example: Example) -> Mapping[str, Any]:
 
 
 def require_document(document: object, example: Example) -> None:
-    """Reject what is no request.
+    """Reject a document that is not a request.
 
     Raises:
-        InvalidRequest: it is no object, or its ``signature_name`` is no string.
+        InvalidRequest: it is not an object, or its ``signature_name`` is not a string.
     """
     if not isinstance(document, dict):
         text = orjson.dumps(example()).decode()
@@ -184,10 +193,10 @@ def require_document(document: object, example: Example) -> None:
 
 
 def read_list(document: Mapping[str, Any], key: str) -> Sequence[Any]:
-    """The rows under a key.
+    """Return the rows under a key.
 
     Raises:
-        InvalidRequest: they are no list, or there are none.
+        InvalidRequest: it is not a list, or an empty one.
     """
     rows = document.get(key)
     if not isinstance(rows, list):
@@ -197,26 +206,31 @@ def read_list(document: Mapping[str, Any], key: str) -> Sequence[Any]:
     return rows
 
 
-def require_names(given: Iterable[str], specs: Sequence[TensorSpec], place: str) -> None:
-    """Refuse inputs that the model does not have, and the lack of one that it needs.
+def require_names(given: Iterable[str], specs: Sequence[TensorSpec], subject: str) -> None:
+    """Reject unknown and missing inputs.
+
+    Args:
+        given: names of the inputs in the request.
+        specs: the inputs of the graph.
+        subject: of the sentence of the error.
 
     Raises:
-        InvalidRequest: names the first; ``place`` begins the sentence.
+        InvalidRequest: an input is unknown or missing.
     """
     names, known = set(given), [spec.name for spec in specs]
     if unknown := names - set(known):
         first = min(unknown)
-        advice = nearest_of(first[:_LONGEST_COMPARED], known)
-        raise InvalidRequest(f"{place} has an unknown input {shown(first)}; {advice}")
+        advice = nearest_of(first[:_MAX_CHARACTERS_COMPARED], known)
+        raise InvalidRequest(f"{subject} has an unknown input {shown(first)}; {advice}")
     if missing := [spec.name for spec in specs if spec.name not in names and not spec.optional]:
-        raise InvalidRequest(f"{place} lacks the input {missing[0]!r}.")
+        raise InvalidRequest(f"{subject} lacks the input {missing[0]!r}.")
 
 
 @dataclass(frozen=True)
 class Rows:
     """Arrays made of rows, in the order of the graph's inputs.
 
-    ``whole`` is one row that the graph takes as it is, because its inputs have no axis of rows.
+    ``whole`` means one row for a graph whose inputs have no axis of rows.
     """
 
     arrays: Arrays
@@ -224,50 +238,50 @@ class Rows:
     whole: bool = False
 
 
-def stacked(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> Rows:
-    """The rows of a model without a manifest, each a value, or an object by the inputs' names.
+def stack_rows(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> Rows:
+    """Stack the rows of a bare model, each of them a value, or an object by the inputs' names.
 
-    An optional input that all rows leave out is `ABSENT`.
+    An optional input that all rows omit is `ABSENT`.
 
     Raises:
-        InvalidRequest: a row is not what the graph takes, or rows differ in shape.
+        InvalidRequest: a row does not fit the graph, or rows differ in shape.
     """
     values = _by_input(specs, rows)
-    read = {spec.name: _stack(values[spec.name], spec) for spec in specs if spec.name in values}
-    whole = len(rows) == 1 and all(alone for _, alone in read.values())
-    arrays = tuple(read[spec.name][0] if spec.name in read else ABSENT for spec in specs)
+    stacked = {spec.name: _stack(values[spec.name], spec) for spec in specs if spec.name in values}
+    whole = len(rows) == 1 and all(is_whole for _, is_whole in stacked.values())
+    arrays = tuple(stacked[spec.name][0] if spec.name in stacked else ABSENT for spec in specs)
     return Rows(arrays, len(rows), whole)
 
 
 def matrix_of(specs: Sequence[TensorSpec], numbers: Numbers) -> Array | None:
-    """The rows of a model without a manifest, as `stacked` reads them.
+    """Return the rows of a bare model, as `stack_rows` does.
 
-    None where they or the model's one input are anything else than rows of floating point.
+    None if the model's only input is not a matrix of floating-point numbers of this shape.
     """
     if len(specs) != 1 or len(specs[0].shape) != _MATRIX_AXES:
         return None
     if not shape_fits(numbers.shape, specs[0].shape):
         return None
-    return fitted(numbers, specs[0].datatype) if specs[0].datatype in _REAL else None
+    return fitted(numbers, specs[0].datatype) if specs[0].datatype in _FLOAT_TYPES else None
 
 
-def columns(specs: Sequence[TensorSpec], given: object) -> Arrays:
-    """The inputs of a model without a manifest: the array of its only one, or all by name.
+def read_columns(specs: Sequence[TensorSpec], given: object) -> Arrays:
+    """Read the inputs of a bare model: the array of its only input, or all of them by name.
 
     Raises:
-        InvalidRequest: a name, a value or a shape is not one that the graph takes.
+        InvalidRequest: a name, a value or a shape does not fit the graph.
     """
     if not isinstance(given, dict) or is_base64(given):
         given = {_only_input(specs, "'inputs' is an array").name: given}
     require_names(given, specs, "'inputs'")
     return tuple(
-        _shaped(_natural(given[spec.name], spec), spec) if spec.name in given else ABSENT
+        _with_shape(_natural(given[spec.name], spec), spec) if spec.name in given else ABSENT
         for spec in specs
     )
 
 
 def longest_column(given: object) -> int:
-    """The number of rows in ``inputs``: the length of its array, or of the longest by name."""
+    """Return the number of rows in ``inputs``: the length of its longest array."""
     values = given.values() if isinstance(given, dict) else [given]
     return max((len(column) for column in values if isinstance(column, list)), default=0)
 
@@ -275,17 +289,17 @@ def longest_column(given: object) -> int:
 def feature_rows(
     codec: FeatureCodec, spec: TensorSpec, rows: Sequence[Any], *, booleans: bool = True
 ) -> Array:
-    """Rows of named features, as the native protocol has them or as ``{"features": [row]}``.
+    """Decode rows of named features, as in the native protocol or as ``{"features": [row]}``.
 
     Args:
         codec: of the bundle.
-        spec: its graph's input.
-        rows: what was sent.
-        booleans: whether there may be some in the rows.
+        spec: the input of its graph.
+        rows: of the request.
+        booleans: whether the rows may contain booleans.
 
     Raises:
-        InvalidInput: values break the rules of their features.
-        InvalidRequest: a row of the graph is not as wide as the graph's.
+        InvalidInput: values are invalid for their features.
+        InvalidRequest: a row does not have the width of the graph's input.
     """
     if isinstance(rows[0], dict) and all(_is_tensor(row, codec) for row in rows):
         return feature_matrix(codec, spec, [row[INPUT_NAME] for row in rows])
@@ -293,11 +307,11 @@ def feature_rows(
 
 
 def feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object) -> Array:
-    """The columns of a bundle: the graph's own matrix, or a list of values for each feature.
+    """Decode the columns of a bundle: the matrix of the graph, or a list for each feature.
 
     Raises:
-        InvalidInput: values break the rules of their features.
-        InvalidRequest: it is no matrix of the graph's width, or the lists differ in length.
+        InvalidInput: values are invalid for their features.
+        InvalidRequest: the matrix does not have the graph's width, or the lists differ in length.
     """
     if not isinstance(given, dict):
         return feature_matrix(codec, spec, given)
@@ -315,15 +329,15 @@ def feature_columns(codec: FeatureCodec, spec: TensorSpec, given: object) -> Arr
 
 
 def feature_matrix(codec: FeatureCodec, spec: TensorSpec, data: object) -> Array:
-    """The graph's own matrix, its values held against their features' rules.
+    """Decode the matrix of the graph's input, and check its values.
 
     Raises:
-        InvalidInput: values break the rules of their features.
-        InvalidRequest: it is no matrix of the graph's width, or has no row.
+        InvalidInput: values are invalid for their features.
+        InvalidRequest: the matrix does not have the graph's width, or has no row.
     """
     natural = read_natural(data, spec, nulls=True)
     if not shape_fits(natural.shape, spec.shape) or not len(natural):
-        raise _misshapen(natural, spec)
+        raise _shape_error(natural, spec)
     matrix = cast(natural, spec)
     codec.check(matrix)
     return matrix
@@ -336,35 +350,37 @@ def _is_tensor(row: object, codec: FeatureCodec) -> bool:
 
 
 def _by_input(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
-    """The values of each input that is given, one a row."""
+    """Return the values of each input, one for each row."""
     if not isinstance(rows[0], dict) or is_base64(rows[0]):
         return {_only_input(specs, "an instance is a bare value").name: rows}
-    for place, row in enumerate(rows):
+    for position, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise InvalidRequest(f"Instance {place} is {shown(row)}, and those before are objects.")
-        require_names(row, specs, f"Instance {place}")
+            raise InvalidRequest(
+                f"Instance {position} is {shown(row)}, and those before are objects."
+            )
+        require_names(row, specs, f"Instance {position}")
         if row.keys() != rows[0].keys():
             raise InvalidRequest(
-                f"Instance {place} has other inputs than those before; send alike."
+                f"Instance {position} has other inputs than those before; send alike."
             )
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 def _stack(values: Sequence[Any], spec: TensorSpec) -> tuple[Array, bool]:
-    """One array of an input's values, and whether it is a single value without an axis of rows."""
+    """Stack the values of an input; also return whether it is one value without an axis of rows."""
     natural = _natural(values, spec)
     if len(values) == 1 and shape_fits(natural.shape[1:], spec.shape):
         return cast(natural, spec).reshape(natural.shape[1:]), True
-    return _shaped(natural, spec), False
+    return _with_shape(natural, spec), False
 
 
-def _shaped(natural: Array, spec: TensorSpec) -> Array:
+def _with_shape(natural: Array, spec: TensorSpec) -> Array:
     if not natural.size and shape_fits(natural.shape, spec.shape[: natural.ndim]):
-        # Of an array without values JSON tells only the axes up to the first empty one.
+        # JSON has the axes of an empty array only up to the first empty one.
         return cast(natural, spec).reshape(*natural.shape, *_shortest(spec.shape[natural.ndim :]))
-    # An empty shape may also be the graph's way of not telling the rank; the runtime knows.
+    # An empty shape may also mean an unknown rank, which only the runtime checks.
     if spec.shape and not shape_fits(natural.shape, spec.shape):
-        raise _misshapen(natural, spec)
+        raise _shape_error(natural, spec)
     return cast(natural, spec)
 
 
@@ -387,23 +403,23 @@ def _only_input(specs: Sequence[TensorSpec], what: str) -> TensorSpec:
     return specs[0]
 
 
-def _misshapen(natural: Array, spec: TensorSpec) -> InvalidRequest:
+def _shape_error(natural: Array, spec: TensorSpec) -> InvalidRequest:
     return InvalidRequest(
         f"Input {spec.name!r}: the values make an array of shape {list(natural.shape)}; the model "
         f"expects {list(spec.shape)}, where -1 is any length."
     )
 
 
-def instance(number: int) -> str:
-    """How a sentence about an instance begins."""
+def instance_prefix(number: int) -> str:
+    """Return the start of a message about an instance."""
     return f"Instance {number}: "
 
 
 def image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of its types
-    """The images of ``inputs``, bare or under the name of the graph's input.
+    """Return the images of ``inputs``, bare or under the name of the graph's input.
 
     Raises:
-        InvalidRequest: they are no list, or there are none.
+        InvalidRequest: they are not a list, or an empty one.
     """
     if isinstance(given, dict) and set(given) == {KEY}:
         given = given[KEY]
@@ -415,13 +431,13 @@ def image_column(given: Any) -> Sequence[Any]:  # noqa: ANN401 - JSON is any of 
 
 
 def by_row(specs: Sequence[TensorSpec], outputs: Arrays, count: int, *, whole: bool) -> object:
-    """A value for each row where there is one output, else an object by the outputs' names.
+    """Return a value for each row if there is one output, else an object by the outputs' names.
 
     Args:
         specs: the graph's outputs.
-        outputs: what they are.
-        count: how many rows were sent.
-        whole: whether they are the answer to one row that had no axis of rows.
+        outputs: their values.
+        count: the number of rows in the request.
+        whole: whether the request was one row without an axis of rows.
 
     Raises:
         InvalidRequest: an output does not have one value for each of several rows.
@@ -436,8 +452,8 @@ def by_row(specs: Sequence[TensorSpec], outputs: Arrays, count: int, *, whole: b
 
 
 def by_column(specs: Sequence[TensorSpec], outputs: Arrays) -> object:
-    """The only output's values, or all of them by name."""
-    written = {spec.name: _written(array, spec) for spec, array in _present(specs, outputs)}
+    """Return the values of the only output, or of all outputs by name."""
+    written = {spec.name: _to_json(array, spec) for spec, array in _present(specs, outputs)}
     return written if len(specs) != 1 else next(iter(written.values()), None)
 
 
@@ -450,24 +466,24 @@ def _present(specs: Sequence[TensorSpec], outputs: Arrays) -> list[tuple[TensorS
 def _split(array: Array, spec: TensorSpec, count: int, *, whole: bool) -> Iterable[object]:
     has_rows = array.ndim > 0 and len(array) == count
     if whole or (count == 1 and not has_rows):
-        return [_written(array, spec)]
+        return [_to_json(array, spec)]
     if not has_rows:
         raise InvalidRequest(
             f"Output {spec.name!r} has the shape {list(array.shape)}, not one value for each of "
             f"{count} instances; send 'inputs' instead of 'instances'."
         )
-    rows: Iterable[object] = _written(array, spec)
+    rows: Iterable[object] = _to_json(array, spec)
     return rows
 
 
-def _written(array: Array, spec: TensorSpec) -> Any:  # noqa: ANN401 - an array, a list or a scalar
-    """An array as orjson writes it; one without an axis as its scalar."""
+def _to_json(array: Array, spec: TensorSpec) -> Any:  # noqa: ANN401 - an array, a list or a scalar
+    """Convert an array to what orjson can write; one without an axis to its scalar."""
     if spec.datatype == "BYTES":
-        if spec.name.endswith(_BINARY):
-            coded = np.empty(array.size, np.object_)
-            coded[:] = [with_base64(str(text)) for text in array.ravel()]
-            array = coded.reshape(array.shape)
+        if spec.name.endswith(_BINARY_SUFFIX):
+            encoded = np.empty(array.size, np.object_)
+            encoded[:] = [with_base64(str(text)) for text in array.ravel()]
+            array = encoded.reshape(array.shape)
         return array.tolist()
-    # The runtime has two types for the same integer, and orjson knows one of them.
+    # Of two equivalent integer types of numpy, orjson supports only one.
     array = np.asarray(array, DTYPES[spec.datatype], order="C")
     return array if array.ndim else array[()]

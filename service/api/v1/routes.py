@@ -1,40 +1,41 @@
-"""The protocol's paths."""
+"""Routes of version 1: predictions, the state of models, and their tensors."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from itertools import product
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
-from service.api.body import JSON
-from service.api.health import json_response
+from service.api.body import JSON, json_response
 from service.api.inference_service import InferenceService
 from service.api.routing import OptionalLabel, OptionalVersion
 from service.api.schemas import MODEL_ERRORS, PREDICTION_ERRORS, Schema, header, returns
-from service.api.v1.describe import metadata, status
 from service.api.v1.examples import CLASSIFY, REGRESS, V1ExamplesProtocol
 from service.api.v1.protocol import V1Protocol
-from service.engine.registry import Registry
+from service.engine.model import ModelInfo
+from service.engine.registry import Entry, Registry, State
+from service.engine.tensors import TensorSpec
 from service.errors import NotFound
 from service.limits import Limits
 from service.workers.coordination import Worker
 
-_STATUS = returns(name="string", ready="boolean", model_version_status="array")
-_METADATA = MODEL_ERRORS | returns(model_spec="object", metadata="object")
+_STATUS_RESPONSES = returns(name="string", ready="boolean", model_version_status="array")
+_METADATA_RESPONSES = MODEL_ERRORS | returns(model_spec="object", metadata="object")
 
 
 def _options(request: Schema, key: str) -> dict[str, Any]:
-    """Options of the routes of a prediction, whose response is an object with this key."""
+    """Return the options of prediction routes, whose response is an object with this key."""
     schema = {"type": "object", **request}
     schema["properties"] = {
         "signature_name": {"type": ["string", "null"]},
         **request.get("properties", {}),
     }
-    predicted = returns(**({key: "array"} if key else {}))["200"]
+    response = returns(**({key: "array"} if key else {}))["200"]
     return {
         "openapi_extra": {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}},
         "responses": PREDICTION_ERRORS
-        | {"200": predicted | {"headers": header("X-Model-Version", "Server-Timing")}},
+        | {"200": response | {"headers": header("X-Model-Version", "Server-Timing")}},
     }
 
 
@@ -54,6 +55,19 @@ _EXAMPLES = _options(
     },
     "results",
 )
+_STATES = {
+    "LOADING": "LOADING",
+    "READY": "AVAILABLE",
+    "UNLOADING": "UNLOADING",
+    "UNAVAILABLE": "END",
+}
+_TYPES = {
+    "BOOL": "DT_BOOL",
+    "FP16": "DT_HALF",
+    "FP32": "DT_FLOAT",
+    "FP64": "DT_DOUBLE",
+    "BYTES": "DT_STRING",
+}
 _PATHS = ("/models/{name}", "/models/{name}/versions/{version}", "/models/{name}/labels/{label}")
 _VERBS = ("predict", "classify", "regress")
 _NOT_POST = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -63,26 +77,24 @@ _TAG = "TensorFlow Serving and KServe, version 1"
 def v1_routers(
     worker: Worker, service: InferenceService, predict: V1Protocol, limits: Limits
 ) -> list[APIRouter]:
-    """Every path of the protocol."""
+    """Create all routes of the protocol."""
     return [
         _prediction_router(service, predict, limits),
-        _refusing_router(worker.registry),
+        _unsupported_router(worker.registry),
         _model_router(worker),
     ]
 
 
 def _prediction_router(service: InferenceService, predict: V1Protocol, limits: Limits) -> APIRouter:
-    """The three verbs."""
+    """Create the routes of the three verbs."""
     router = APIRouter(prefix="/v1", tags=[_TAG])
     classify = V1ExamplesProtocol(CLASSIFY, limits)
     regress = V1ExamplesProtocol(REGRESS, limits)
 
     @router.post("/models/{name}:predict", summary="Predict rows or columns", **_PREDICT)
+    @router.post("/models/{name}/versions/{version}:predict", summary="Use one version", **_PREDICT)
     @router.post(
-        "/models/{name}/versions/{version}:predict", summary="The same by one version", **_PREDICT
-    )
-    @router.post(
-        "/models/{name}/labels/{label}:predict", summary="The same by a label's version", **_PREDICT
+        "/models/{name}/labels/{label}:predict", summary="Use the version of a label", **_PREDICT
     )
     async def predicted(
         request: Request, name: str, version: OptionalVersion, label: OptionalLabel
@@ -91,11 +103,11 @@ def _prediction_router(service: InferenceService, predict: V1Protocol, limits: L
 
     @router.post("/models/{name}:classify", summary="Label examples", **_EXAMPLES)
     @router.post(
-        "/models/{name}/versions/{version}:classify", summary="The same by one version", **_EXAMPLES
+        "/models/{name}/versions/{version}:classify", summary="Use one version", **_EXAMPLES
     )
     @router.post(
         "/models/{name}/labels/{label}:classify",
-        summary="The same by a label's version",
+        summary="Use the version of a label",
         **_EXAMPLES,
     )
     async def classified(
@@ -105,11 +117,11 @@ def _prediction_router(service: InferenceService, predict: V1Protocol, limits: L
 
     @router.post("/models/{name}:regress", summary="One number for each example", **_EXAMPLES)
     @router.post(
-        "/models/{name}/versions/{version}:regress", summary="The same by one version", **_EXAMPLES
+        "/models/{name}/versions/{version}:regress", summary="Use one version", **_EXAMPLES
     )
     @router.post(
         "/models/{name}/labels/{label}:regress",
-        summary="The same by a label's version",
+        summary="Use the version of a label",
         **_EXAMPLES,
     )
     async def regressed(
@@ -121,7 +133,7 @@ def _prediction_router(service: InferenceService, predict: V1Protocol, limits: L
 
 
 def _model_router(worker: Worker) -> APIRouter:
-    """What there is."""
+    """Create the routes of the list of models, their state and their tensors."""
     router = APIRouter(prefix="/v1", tags=[_TAG])
     registry, readiness = worker.registry, worker.readiness
 
@@ -132,15 +144,17 @@ def _model_router(worker: Worker) -> APIRouter:
     @router.get(
         "/models/{name}",
         summary="Whether a model serves, and the state of its versions",
-        responses=_STATUS,
+        responses=_STATUS_RESPONSES,
     )
     @router.get(
-        "/models/{name}/versions/{version}", summary="The state of one version", responses=_STATUS
+        "/models/{name}/versions/{version}",
+        summary="The state of one version",
+        responses=_STATUS_RESPONSES,
     )
     @router.get(
         "/models/{name}/labels/{label}",
         summary="The state of a label's version",
-        responses=_STATUS,
+        responses=_STATUS_RESPONSES,
     )
     async def model_status(name: str, version: OptionalVersion, label: OptionalLabel) -> Response:
         requested = _version_or_alias(version, label)
@@ -148,42 +162,44 @@ def _model_router(worker: Worker) -> APIRouter:
         if requested is not None:
             version = registry.entry(name, requested).version
             known = [entry for entry in known if entry.version == version]
-        return json_response(status(name, known, draining=readiness.draining))
+        return json_response(_status(name, known, draining=readiness.draining))
 
-    @router.get("/models/{name}/metadata", summary="A model's tensors", responses=_METADATA)
+    @router.get(
+        "/models/{name}/metadata", summary="A model's tensors", responses=_METADATA_RESPONSES
+    )
     @router.get(
         "/models/{name}/versions/{version}/metadata",
         summary="The tensors of one version",
-        responses=_METADATA,
+        responses=_METADATA_RESPONSES,
     )
     @router.get(
         "/models/{name}/labels/{label}/metadata",
-        summary="Those of a label's version",
-        responses=_METADATA,
+        summary="The tensors of a label's version",
+        responses=_METADATA_RESPONSES,
     )
     async def model_metadata(name: str, version: OptionalVersion, label: OptionalLabel) -> Response:
         return json_response(
-            metadata(await worker.reconciler.model_info(name, _version_or_alias(version, label)))
+            _metadata(await worker.reconciler.model_info(name, _version_or_alias(version, label)))
         )
 
     return router
 
 
-def _refusing_router(registry: Registry) -> APIRouter:
-    """What the protocol's servers have and this one has not, reported in a sentence."""
+def _unsupported_router(registry: Registry) -> APIRouter:
+    """Create routes that reject other methods and verbs with a helpful error."""
     router = APIRouter(prefix="/v1", include_in_schema=False)
 
-    async def not_read() -> Response:
-        # Otherwise the verb would be taken for part of a name, a version or a label.
+    async def reject_method() -> Response:
+        # Other routes would match the verb as part of a name, a version or a label.
         raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "POST"})
 
     for path, verb in product(_PATHS, _VERBS):
-        router.add_api_route(f"{path}:{verb}", not_read, methods=_NOT_POST)
+        router.add_api_route(f"{path}:{verb}", reject_method, methods=_NOT_POST)
 
     @router.post("/models/{name}:{verb}")
     @router.post("/models/{name}/versions/{version}:{verb}")
     @router.post("/models/{name}/labels/{label}:{verb}")
-    async def another_verb(name: str, verb: str) -> Response:
+    async def reject_verb(name: str, verb: str) -> Response:
         registry.versions(name)
         raise NotFound(f"Model {name!r} cannot {verb[:60]!r}; use :predict, :classify or :regress.")
 
@@ -191,7 +207,53 @@ def _refusing_router(registry: Registry) -> APIRouter:
 
 
 def _version_or_alias(version: str | None, label: str | None) -> str | None:
-    """The version or alias that a path names; a number is no label, whatever version there is."""
+    """Return the version or alias of a path; a number is never a label, even if it is a version."""
     if label is not None and label.isdecimal():
         return f"labels/{label}"
     return version if label is None else label
+
+
+def _status(name: str, entries: Sequence[Entry], *, draining: bool) -> dict[str, object]:
+    """Return TensorFlow Serving's ``model_version_status`` and KServe's ``ready`` in one object."""
+    return {
+        "name": name,
+        "ready": not draining and any(entry.state is State.READY for entry in entries),
+        "model_version_status": [_version_status(entry) for entry in entries],
+    }
+
+
+def _metadata(info: ModelInfo) -> dict[str, object]:
+    """Return the tensors of the graph as the only signature of the model."""
+    signature = {
+        "inputs": {spec.name: _tensor(spec) for spec in info.inputs},
+        "outputs": {spec.name: _tensor(spec) for spec in info.outputs},
+        "method_name": "tensorflow/serving/predict",
+    }
+    return {
+        "model_spec": {"name": info.name, "signature_name": "", "version": info.version},
+        # In TensorFlow Serving, `signature_def` is a message with a field of the same name.
+        "metadata": {"signature_def": {"signature_def": {"serving_default": signature}}},
+    }
+
+
+def _version_status(entry: Entry) -> dict[str, object]:
+    failed = entry.state is not State.READY and bool(entry.reason)
+    return {
+        "version": entry.version,
+        "state": _STATES.get(entry.state, "UNKNOWN"),
+        "status": {
+            "error_code": "UNAVAILABLE" if failed else "OK",
+            "error_message": entry.reason,
+        },
+    }
+
+
+def _tensor(spec: TensorSpec) -> dict[str, object]:
+    return {
+        "dtype": _TYPES.get(spec.datatype, f"DT_{spec.datatype}"),
+        "tensor_shape": {
+            "dim": [{"size": str(axis), "name": ""} for axis in spec.shape],
+            "unknown_rank": False,
+        },
+        "name": spec.name,
+    }

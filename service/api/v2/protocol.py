@@ -1,4 +1,4 @@
-"""Inference requests and responses, in JSON and with the binary tensor extension."""
+"""Version 2: inference requests and responses, in JSON and with the binary tensor extension."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -38,7 +38,7 @@ from service.limits import Limits
 
 JSON_LENGTH = "inference-header-content-length"
 _JSON_LENGTH = JSON_LENGTH.encode()
-# Documents with an id are all different; they replace each other, which costs little.
+# Documents with an id never repeat, and evict each other, which costs little.
 _MAX_TEMPLATES = 64
 _MAX_TEMPLATE_BYTES = 1024
 _MAX_SHAPES = 64
@@ -46,7 +46,7 @@ _NO_BYTES = memoryview(b"")
 
 
 class V2Protocol:
-    """Named tensors in, named tensors out."""
+    """The Open Inference Protocol: requests and responses of named tensors."""
 
     name = "v2"
 
@@ -55,24 +55,28 @@ class V2Protocol:
         self.regions = regions
 
     def media_types(self, _: Endpoint) -> tuple[str, ...]:
-        """JSON, however it is called, and JSON with bytes behind it."""
+        """Return those of JSON, of JSON followed by bytes, and of curl for JSON."""
         return (JSON, BINARY, FORM)
 
     def json_bytes(self, body: bytes, head: RequestHead) -> int:
-        """Those before the binary tensors."""
+        """Return the length before the binary tensors."""
         return json_length(body, head.fields.get(_JSON_LENGTH))
 
     def decode(
         self, endpoint: Endpoint, body: bytes, head: RequestHead
     ) -> DecodedRequest[ResponseFormat]:
-        """Read ``inputs``; a bundle's rows are also held against its features' rules."""
+        """Decode ``inputs``, and check the values of named features."""
         stated = head.fields.get(_JSON_LENGTH)
         if stated is None:
             return self._decode_json(endpoint, body)
         text, binary = split(body, stated)
         if not text:
-            every = tuple(RequestedOutput(i, binary=True) for i in range(len(endpoint.outputs)))
-            return DecodedRequest(self._decode_raw(endpoint, binary), ResponseFormat(None, every))
+            all_outputs = tuple(
+                RequestedOutput(i, binary=True) for i in range(len(endpoint.outputs))
+            )
+            return DecodedRequest(
+                self._decode_raw(endpoint, binary), ResponseFormat(None, all_outputs)
+            )
         if (template := endpoint.templates.get(text)) is not None:
             spec, payload = endpoint.inputs[0], Payload(self._limits, binary)
             content = payload.take(template.byte_size, spec.name)
@@ -86,7 +90,7 @@ class V2Protocol:
     def _decode_json(
         self, endpoint: Endpoint, text: bytes, binary: memoryview = _NO_BYTES
     ) -> DecodedRequest[ResponseFormat]:
-        """Decode a request with JSON, whose tensors may be among the bytes after it."""
+        """Decode a request with JSON, whose tensors may be in the bytes after it."""
         may_be_boolean = False
         document = request_of_tensor(text)
         if document is None:
@@ -106,24 +110,24 @@ class V2Protocol:
         return DecodedRequest(inputs, response)
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat) -> EncodedBody:
-        """The requested outputs, in that order; binary ones after the JSON, in the same order."""
+        """Encode the requested outputs in their order, binary ones after the JSON."""
         if context.documents is not None and context.is_binary:
-            return self._encode_again(endpoint, outputs, context, context.documents)
-        return self._encoded(endpoint, outputs, context)
+            return self._encode_cached(endpoint, outputs, context, context.documents)
+        return self._encode_outputs(endpoint, outputs, context)
 
-    def _encode_again(
+    def _encode_cached(
         self,
         endpoint: Endpoint,
         outputs: Arrays,
         context: ResponseFormat,
         documents: ResponseDocuments,
     ) -> EncodedBody:
-        """The same with a document that was written for arrays of these shapes before."""
+        """Encode with the JSON that was written earlier for arrays of these shapes."""
         arrays = [outputs[wanted.output] for wanted in context.outputs]
         shapes = tuple([array.shape for array in arrays])
         document = documents.get(shapes)
         if document is None or any(array is ABSENT for array in arrays):
-            encoded = self._encoded(endpoint, outputs, context)
+            encoded = self._encode_outputs(endpoint, outputs, context)
             length = int(encoded.headers[JSON_LENGTH])
             if len(documents) < _MAX_SHAPES and all(array.dtype != object for array in arrays):
                 documents[shapes] = encoded.content[:length]
@@ -136,7 +140,9 @@ class V2Protocol:
         headers = {JSON_LENGTH: str(len(document))}
         return EncodedBody(b"".join([document, *buffers]), BINARY, headers)
 
-    def _encoded(self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat) -> EncodedBody:
+    def _encode_outputs(
+        self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat
+    ) -> EncodedBody:
         body: dict[str, object] = {"model_name": endpoint.name, "model_version": endpoint.version}
         if context.id is not None:
             body["id"] = context.id
@@ -155,7 +161,7 @@ class V2Protocol:
             if wanted.classes:
                 array = classify(array, wanted.classes, endpoint.class_labels.get(spec.name, ()))
                 spec = TensorSpec(spec.name, "BYTES", array.shape)
-            tensors.append(self._written(array, spec, wanted, buffers))
+            tensors.append(self._encode_output(array, spec, wanted, buffers))
         body["outputs"] = tensors
         content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
         if not is_binary:
@@ -173,10 +179,10 @@ class V2Protocol:
             endpoint.features.check(array)
         return (array,)
 
-    def _written(
+    def _encode_output(
         self, array: Array, spec: TensorSpec, wanted: RequestedOutput, buffers: list[bytes]
     ) -> dict[str, object]:
-        """One output's JSON; a binary one's bytes are added to ``buffers``."""
+        """Return the JSON of an output; the bytes of a binary one are added to ``buffers``."""
         tensor: dict[str, object] = {
             "name": spec.name,
             "datatype": spec.datatype,
@@ -199,20 +205,20 @@ def _with_template(
     response: ResponseFormat,
     inputs: Inputs,
 ) -> ResponseFormat:
-    """Store what the JSON around one binary tensor says, since clients repeat it byte by byte.
+    """Cache the decoded JSON of a request with one binary tensor, since clients repeat it exactly.
 
-    What it says depends on its bytes and the model alone. The JSON of the response depends on that
+    Its meaning depends only on its bytes and the model. The JSON of the response depends on that
     and on the shapes of the outputs.
 
     Args:
         endpoint: of the model.
         text: the JSON.
-        document: what it holds.
-        response: as it was requested.
-        inputs: as they were decoded.
+        document: the parsed JSON.
+        response: the requested format.
+        inputs: decoded from the request.
 
     Returns:
-        The response, with the JSON of those before it.
+        The format, with a cache of response documents if the request was cached.
     """
     tensors: Sequence[Mapping[str, Any]] = document["inputs"]
     if not isinstance(inputs, tuple) or len(tensors) != 1 or len(text) > _MAX_TEMPLATE_BYTES:
@@ -220,7 +226,7 @@ def _with_template(
     tensor, spec = tensors[0], endpoint.inputs[0]
     parameters = tensor.get("parameters") or {}
     size = inputs[0].nbytes
-    # An image file is not the model's own tensor, and shared memory has other bytes each time.
+    # Image files are not the model's own tensor, and the bytes in shared memory may change.
     is_own = tensor.get("datatype") == spec.datatype and spec.datatype != "BYTES"
     if not is_own or parameters != {"binary_data_size": size}:
         return response
@@ -250,30 +256,31 @@ def _example(endpoint: Endpoint) -> bytes:
 
 
 def classify(array: Array, count: int, labels: Sequence[str]) -> Array:
-    """The ``count`` largest values of each row, largest first, as strings.
+    """Return the ``count`` largest values of each row, largest first, as strings.
 
     Args:
         array: numbers; its first axis is the rows, the others together are the classes. An array
             of one axis is one row.
-        count: how many; all where there are fewer.
-        labels: one a class, or none. Two labels of a single column are its complement and itself.
+        count: the most values of a row.
+        labels: one for each class, or none. Two labels of a single column are those of its
+            complement and of itself.
 
     Raises:
         InvalidRequest: the array does not hold numbers.
     """
     if array.dtype.kind not in "iuf":
         raise InvalidRequest("Classification needs an output of numbers.")
-    flat = array.ndim < 2  # noqa: PLR2004 - rows and classes
-    # In full, since of no rows numpy cannot work out how many classes they would have.
-    shape = (1, array.size) if flat else (len(array), prod(array.shape[1:]))
+    is_flat = array.ndim < 2  # noqa: PLR2004 - rows and classes
+    # numpy cannot infer the number of classes with -1 if there are no rows.
+    shape = (1, array.size) if is_flat else (len(array), prod(array.shape[1:]))
     rows = scores_by_label(array.reshape(shape), labels)
     order = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
-    named = np.empty(order.shape, np.object_)
-    for place, index in np.ndenumerate(order):
-        named[place] = _named(rows[place[0], index], int(index), labels)
-    return named.reshape(-1) if flat else named
+    ranked = np.empty(order.shape, np.object_)
+    for position, index in np.ndenumerate(order):
+        ranked[position] = _class_text(rows[position[0], index], int(index), labels)
+    return ranked.reshape(-1) if is_flat else ranked
 
 
-def _named(value: Any, index: int, labels: Sequence[str]) -> str:  # noqa: ANN401 - a numpy scalar
+def _class_text(value: Any, index: int, labels: Sequence[str]) -> str:  # noqa: ANN401 - a numpy scalar
     text = f"{float(value):f}:{index}"
     return f"{text}:{labels[index]}" if index < len(labels) else text

@@ -1,4 +1,4 @@
-"""Inference requests: the tensors from JSON, the body's bytes or shared memory, and the outputs."""
+"""Inference requests: tensors in JSON, in bytes or in shared memory, and requested outputs."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -18,10 +18,9 @@ from service.errors import InvalidRequest
 from service.limits import Limits
 from service.values import is_number, nearest_of, shown
 
-# KServe's client repeats the model's name, which its path has already said.
+# The client of KServe repeats the model's name of the path.
 _KNOWN = frozenset({"id", "parameters", "inputs", "outputs", "model_name"})
-# The response repeats it.
-_LONGEST_ID = 1024
+_MAX_ID_LENGTH = 1024
 INTERVAL_ENDS = tuple(TensorSpec(name, "FP32", (-1, 1)) for name in ("low", "high"))
 """The outputs that follow a model's own in a response with an interval."""
 
@@ -30,9 +29,9 @@ class Payload:
     """The bytes after the JSON of a request, taken in order.
 
     Args:
-        limits: what the tensors are checked against.
+        limits: of requests.
         binary: the bytes.
-        may_hold_booleans: whether a boolean can be among the values of the JSON.
+        may_hold_booleans: whether the JSON may contain booleans.
     """
 
     def __init__(
@@ -42,25 +41,24 @@ class Payload:
         self._binary = binary
         self._taken = 0
         self.has_binary = len(binary) > 0
-        """Whether there are any."""
         self.may_hold_booleans = may_hold_booleans
 
     def require_size(self, shape: Sequence[int], *, strings: bool) -> None:
-        """Reject a tensor of too many rows or strings, before it is read.
+        """Check the number of rows and strings of a tensor before reading it.
 
         Raises:
-            TooManyRows: its first axis is too long.
-            TooManyJsonMembers: it has too many strings.
+            TooManyRows: the first axis is too long.
+            TooManyJsonMembers: there are too many strings.
         """
         self._limits.require_rows(shape[0] if shape else 1)
         if strings:
             self._limits.require_values(prod(shape))
 
     def take(self, size: object, name: str) -> memoryview:
-        """The next ``size`` bytes.
+        """Return the next ``size`` bytes.
 
         Raises:
-            InvalidRequest: ``size`` is no length, or more than is left.
+            InvalidRequest: ``size`` is not a length, or exceeds the remaining bytes.
         """
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise InvalidRequest(
@@ -75,32 +73,32 @@ class Payload:
         return self._binary[self._taken - size : self._taken]
 
     def rest(self) -> memoryview:
-        """All bytes that are left."""
+        """Return all remaining bytes."""
         return self._binary[self._taken :]
 
     def require_consumed(self) -> None:
-        """Refuse bytes that no input has taken.
+        """Reject bytes after those of the inputs.
 
         Raises:
-            InvalidRequest: some are left.
+            InvalidRequest: there are such bytes.
         """
         if left := len(self.rest()):
             raise InvalidRequest(f"{left} bytes of the body belong to no input.")
 
 
 def json_length(body: bytes, stated: str | None) -> int:
-    """How many of a body's first bytes are JSON, as the header says.
+    """Return the number of a body's first bytes that are JSON.
 
     Args:
         body: the whole body, decompressed.
-        stated: the header's text; None is a body of JSON alone, 0 a body without JSON.
+        stated: the header's text; None for a body of JSON alone, "0" for one without JSON.
 
     Raises:
-        InvalidRequest: the header is no length, or longer than the body.
+        InvalidRequest: the header is not a length, or exceeds the body.
     """
     if stated is None:
         return len(body)
-    if not stated.isascii() or not stated.isdecimal() or len(stated) > 15:  # noqa: PLR2004 - longer than any body
+    if not stated.isascii() or not stated.isdecimal() or len(stated) > 15:  # noqa: PLR2004 - digits of any body's length
         raise InvalidRequest(
             f"Inference-Header-Content-Length is {stated[:60]!r}; it is the number of bytes "
             "of the JSON part."
@@ -114,38 +112,38 @@ def json_length(body: bytes, stated: str | None) -> int:
 
 
 def split(body: bytes, stated: str) -> tuple[bytes, memoryview]:
-    """The JSON of a body, and the bytes after it.
+    """Split a body into its JSON and the bytes after it.
 
     Args:
         body: the whole body, decompressed.
-        stated: the header's text, as `json_length` has it.
+        stated: the header's text.
 
     Raises:
-        InvalidRequest: the header is no length, or longer than the body.
+        InvalidRequest: the header is not a length, or exceeds the body.
     """
     length = json_length(body, stated)
     return body[:length], memoryview(body)[length:]
 
 
 def read_response_format(document: object, endpoint: Endpoint) -> ResponseFormat:
-    """What a request says about its response.
+    """Read the requested format of the response.
 
     Args:
         document: the JSON.
         endpoint: of the model.
 
     Raises:
-        InvalidRequest: it is no request of the protocol, or not one for this model.
+        InvalidRequest: the document is not a request of the protocol, or not one for this model.
     """
     request = _object(document, endpoint)
     identity = request.get("id")
-    if identity is not None and not (isinstance(identity, str) and len(identity) <= _LONGEST_ID):
+    if identity is not None and not (isinstance(identity, str) and len(identity) <= _MAX_ID_LENGTH):
         raise InvalidRequest(
-            f"'id' must be a string of at most {_LONGEST_ID} characters, got {shown(identity)}."
+            f"'id' must be a string of at most {_MAX_ID_LENGTH} characters, got {shown(identity)}."
         )
     level = _level(request, endpoint)
     specs = (*endpoint.outputs, *INTERVAL_ENDS) if level is not None else endpoint.outputs
-    return ResponseFormat(identity, wanted_outputs(request, specs), level)
+    return ResponseFormat(identity, requested_outputs(request, specs), level)
 
 
 def _object(document: object, endpoint: Endpoint) -> Mapping[str, Any]:
@@ -160,16 +158,16 @@ def _object(document: object, endpoint: Endpoint) -> Mapping[str, Any]:
     named = document.get("model_name", endpoint.name)
     if named != endpoint.name:
         raise InvalidRequest(
-            f"'model_name' is {shown(named)}, and the path asks {endpoint.name!r}; leave it out."
+            f"'model_name' is {shown(named)}, and the path has {endpoint.name!r}; leave it out."
         )
     return document
 
 
 def _level(document: Mapping[str, Any], endpoint: Endpoint) -> float | None:
-    """The level of the interval that a request's parameters ask for."""
+    """Return the level of the interval in a request's parameters."""
     level = parameters_of(document).get("interval")
     if level is None or endpoint.manifest is None:
-        return None  # an unknown parameter, which the protocol lets pass
+        return None  # the protocol ignores unknown parameters
     if not is_number(level):
         raise InvalidRequest(
             "Parameter 'interval' must be a share between 0 and 1, such as 0.9, "
@@ -179,13 +177,13 @@ def _level(document: Mapping[str, Any], endpoint: Endpoint) -> float | None:
     return float(level)
 
 
-def wanted_outputs(
+def requested_outputs(
     document: Mapping[str, Any], specs: Sequence[TensorSpec]
 ) -> tuple[RequestedOutput, ...]:
-    """The outputs a request asks for, in its order; all of them where it names none.
+    """Return the requested outputs in their order; all of them if a request has none.
 
     Raises:
-        InvalidRequest: one is unknown, given twice, or requested in a form that does not exist.
+        InvalidRequest: one is unknown, given twice, or has invalid parameters.
     """
     binary = _flag(parameters_of(document), "binary_data_output", default=False)
     given = document.get("outputs")
@@ -203,7 +201,9 @@ def wanted_outputs(
             raise InvalidRequest(f"Unknown output {name[:100]!r}; {nearest_of(name, names)}")
         if name in found:
             raise InvalidRequest(f"Output {name!r} is given twice.")
-        found[name] = _wanted(names.index(name), name, parameters_of(output), binary=binary)
+        found[name] = _requested_output(
+            names.index(name), name, parameters_of(output), binary=binary
+        )
     return tuple(found.values())
 
 
@@ -212,15 +212,15 @@ def _all_of(count: int, *, binary: bool) -> tuple[RequestedOutput, ...]:
     return tuple(RequestedOutput(index, binary) for index in range(count))
 
 
-def _wanted(
+def _requested_output(
     index: int, name: str, parameters: Mapping[str, Any], *, binary: bool
 ) -> RequestedOutput:
     classes = parameters.get("classification", 0)
     if not isinstance(classes, int) or isinstance(classes, bool) or classes < 0:
         raise InvalidRequest(f"'classification' must be a number of classes, got {shown(classes)}.")
-    own = _flag(parameters, "binary_data", default=binary)
+    is_binary = _flag(parameters, "binary_data", default=binary)
     slot = slot_of(parameters, name)
-    return RequestedOutput(index, own and slot is None, classes, slot)
+    return RequestedOutput(index, is_binary and slot is None, classes, slot)
 
 
 def _flag(parameters: Mapping[str, Any], key: str, *, default: bool) -> bool:
@@ -231,10 +231,10 @@ def _flag(parameters: Mapping[str, Any], key: str, *, default: bool) -> bool:
 
 
 def parameters_of(owner: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The parameters of a request, an input or an output.
+    """Return the parameters of a request, an input or an output.
 
     Raises:
-        InvalidRequest: they are no object.
+        InvalidRequest: they are not an object.
     """
     parameters = owner.get("parameters")
     if parameters is None:
@@ -247,17 +247,17 @@ def parameters_of(owner: Mapping[str, Any]) -> Mapping[str, Any]:
 def read_inputs(
     document: Mapping[str, Any], payload: Payload, endpoint: Endpoint, regions: Regions
 ) -> Arrays:
-    """The arrays of every input, in the graph's order; the binary parts are read in theirs.
+    """Read the arrays of all inputs in the graph's order; binary ones in the request's order.
 
-    An optional input that is left out is `ABSENT`.
+    An optional input that is omitted is `ABSENT`.
 
     Raises:
-        InvalidRequest: an input is missing, unknown, given twice, or not what the graph takes.
+        InvalidRequest: an input is missing, unknown, given twice, or does not fit the graph.
     """
     given = document.get("inputs")
-    if (only := _only(given, endpoint)) is not None:
+    if (tensor := _single_tensor(given, endpoint)) is not None:
         array = _array(
-            only, endpoint.inputs[0], payload, regions, bundled=endpoint.manifest is not None
+            tensor, endpoint.inputs[0], payload, regions, bundled=endpoint.manifest is not None
         )
         if payload.has_binary:
             payload.require_consumed()
@@ -266,7 +266,7 @@ def read_inputs(
 
 
 def _by_name(given: object, payload: Payload, endpoint: Endpoint, regions: Regions) -> Arrays:
-    """The arrays of several inputs, in the graph's order."""
+    """Read the arrays of several inputs, in the graph's order."""
     known = [spec.name for spec in endpoint.inputs]
     required = [spec.name for spec in endpoint.inputs if not spec.optional]
     if not isinstance(given, list) or (not given and required):
@@ -289,8 +289,8 @@ def _by_name(given: object, payload: Payload, endpoint: Endpoint, regions: Regio
     return tuple(found.get(name, ABSENT) for name in known)
 
 
-def _only(given: object, endpoint: Endpoint) -> Mapping[str, Any] | None:
-    """The one tensor that was sent, where the model has one input and this is its name."""
+def _single_tensor(given: object, endpoint: Endpoint) -> Mapping[str, Any] | None:
+    """Return the only tensor of a request if it is the only input of the model, else None."""
     if not isinstance(given, list) or len(given) != 1 or len(endpoint.inputs) != 1:
         return None
     tensor = given[0]
@@ -300,10 +300,10 @@ def _only(given: object, endpoint: Endpoint) -> Mapping[str, Any] | None:
 
 
 def read_raw(payload: Payload, endpoint: Endpoint) -> Array:
-    """The whole body as the model's one input, a batch of one.
+    """Read the whole body as the model's only input, a batch of one.
 
     Raises:
-        InvalidRequest: the model has several inputs, or the bytes do not fill its one.
+        InvalidRequest: the model has several inputs, or the length does not fit its input.
     """
     if len(endpoint.inputs) != 1:
         raise InvalidRequest(
@@ -313,7 +313,7 @@ def read_raw(payload: Payload, endpoint: Endpoint) -> Array:
     spec = endpoint.inputs[0]
     content = payload.rest()
     if spec.datatype == "BYTES":
-        # One element, without the length that would tell it from the next.
+        # One element, whose length is missing because no other element follows.
         content = memoryview(len(content).to_bytes(4, "little") + bytes(content))
         return read_binary(content, tuple(example_shape(spec)), spec)
     shape = _raw_shape(spec, len(content))
@@ -340,7 +340,7 @@ def _array(
     if is_bytes or (shape and shape[0] > 1):
         payload.require_size(shape, strings=is_bytes)
     has_parameters = tensor.get("parameters") is not None
-    content = bytes_of(tensor, spec, payload, regions) if has_parameters else None
+    content = tensor_bytes(tensor, spec, payload, regions) if has_parameters else None
     if content is None:
         if "data" not in tensor:
             raise InvalidRequest(f"Input {spec.name!r} has no data.")
@@ -352,13 +352,13 @@ def _array(
     return read_binary(content, shape, spec)
 
 
-def bytes_of(
+def tensor_bytes(
     tensor: Mapping[str, Any], spec: TensorSpec, payload: Payload, regions: Regions
 ) -> memoryview | None:
-    """The input's bytes, wherever they are; None where it has JSON data.
+    """Return the bytes of an input from the body or from shared memory; None if it has JSON data.
 
     Raises:
-        InvalidRequest: they are not where it says, or in two places.
+        InvalidRequest: the bytes are missing, or both sources are given.
     """
     parameters = parameters_of(tensor)
     size = parameters.get("binary_data_size")
@@ -373,7 +373,7 @@ def bytes_of(
 
 
 def _raw_shape(spec: TensorSpec, size: int) -> tuple[int, ...]:
-    """A batch of one; a single other axis of any length is what the bytes fill."""
+    """Return the shape of a batch of one; the bytes determine one other axis of any length."""
     shape = list(spec.shape)
     if shape and shape[0] == -1:
         shape[0] = 1
@@ -396,11 +396,11 @@ def read_image_inputs(
     regions: Regions,
     codec: ImageCodec,
 ) -> Inputs:
-    """The graph's own pixels, or the images of a BYTES tensor, each element a file.
+    """Read the pixels of the graph's input, or a BYTES tensor whose elements are image files.
 
     Raises:
         InvalidRequest: the tensor is neither.
-        InvalidInput: some files are no images that are read here; says which.
+        InvalidInput: some files are not supported images.
     """
     spec = endpoint.inputs[0]
     given = document.get("inputs")
@@ -413,36 +413,36 @@ def read_image_inputs(
         return read_inputs(document, payload, endpoint, regions)
     count = _count(tensor.get("shape"), spec.name)
     payload.require_size([count], strings=False)
-    content = bytes_of(tensor, spec, payload, regions)
+    content = tensor_bytes(tensor, spec, payload, regions)
     payload.require_consumed()
     if content is not None:
         files: Sequence[Any] = list(
             islice(map(bytes, split_elements(content, spec.name)), count + 1)
         )
     else:
-        files = _flat(tensor.get("data"))
+        files = _flatten(tensor.get("data"))
     if len(files) != count:
         raise InvalidRequest(
-            f"Input {spec.name!r}: {_number(len(files), count)} images were sent, and its shape "
-            f"holds {count}."
+            f"Input {spec.name!r}: {_count_text(len(files), count)} images were sent, and its "
+            f"shape holds {count}."
         )
-    return codec.decode(files, _place)
+    return codec.decode(files, _element_prefix)
 
 
 def read_raw_image(payload: Payload, endpoint: Endpoint, codec: ImageCodec) -> Inputs:
-    """A body that is one image: the graph's own pixels, or a file."""
+    """Read a body that is one image: the pixels of the graph's input, or a file."""
     content = payload.rest()
     if codec.is_raw(content):
         return (read_raw(payload, endpoint),)
-    return codec.decode([bytes(content)], _place)
+    return codec.decode([bytes(content)], _element_prefix)
 
 
-def _place(number: int) -> str:
+def _element_prefix(number: int) -> str:
     return f"Element {number}: "
 
 
 def _count(shape: object, name: str) -> int:
-    """How many files there are: one axis, or a second of length one."""
+    """Return the number of files: the first axis, if all others have length one."""
     if isinstance(shape, list) and shape and all(type(axis) is int for axis in shape):
         count, *rest = shape
         if count > 0 and all(axis == 1 for axis in rest):
@@ -452,15 +452,15 @@ def _count(shape: object, name: str) -> int:
     )
 
 
-def _number(found: int, expected: int) -> str:
-    """How many elements there are; reading ends at one more than are expected."""
+def _count_text(found: int, expected: int) -> str:
+    """Return the number of elements in words; reading ends after one too many."""
     return f"more than {expected}" if found > expected else str(found)
 
 
-def _flat(data: object) -> list[Any]:
-    """The elements of nested lists; each is text in base64."""
+def _flatten(data: object) -> list[Any]:
+    """Return the elements of nested lists."""
     flat: list[Any] = []
-    # Not by recursion: how deep they are nested is for the client to choose.
+    # Without recursion: clients choose the depth.
     remaining = [data]
     while remaining:
         item = remaining.pop()

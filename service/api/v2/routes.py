@@ -1,22 +1,26 @@
-"""The protocol's paths."""
+"""Routes of version 2: server, models, inference, repository and shared memory."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
-from service.api.health import add_health, json_response
+from service.api.body import json_response, read_body
+from service.api.health import add_health
 from service.api.inference_service import InferenceService
-from service.api.routing import OptionalVersion
-from service.api.schemas import MODEL_ERRORS, fails_with, returns
-from service.api.v2.describe import config, metadata
-from service.api.v2.exchange import TAG, read_document
-from service.api.v2.origins import NOT_FROM_A_BROWSER
+from service.api.middleware import quotas_of
+from service.api.routing import OptionalName, OptionalVersion
+from service.api.schemas import BODY_ERRORS, MODEL_ERRORS, fails_with, returns
 from service.api.v2.protocol import V2Protocol
-from service.api.v2.schemas import CONFIG, INDEX, INFER, METADATA, READY, STATISTICS
-from service.api.v2.shared_memory_routes import shared_memory_router
+from service.api.v2.schemas import CONFIG, INDEX, INFER, METADATA, READY, REGION, STATISTICS
+from service.api.v2.shared_memory import Regions
 from service.api.v2.statistics import StatisticsOfWorkers
-from service.engine.registry import Entry, PublishedVersions, Readiness, State
-from service.errors import InvalidRequest, NotAllowed
+from service.bundle.manifest import ImageInput
+from service.codecs.json_reader import parse_json
+from service.engine.model import ModelInfo
+from service.engine.registry import Entry, PublishedVersions, Readiness, Registry, State
+from service.engine.tensors import TensorSpec
+from service.errors import BodyTooLarge, InvalidRequest, NotAllowed
 from service.settings import Settings
 from service.workers.coordination import Worker
 
@@ -29,6 +33,37 @@ EXTENSIONS = [
 ]
 
 
+_TAG = "Open Inference Protocol"
+_MAX_DOCUMENT_BYTES = 64 * 1024
+_PLATFORM = "onnx_onnxv1"
+_IMAGE_AXES = 3
+_CHANNELS = {1, 3, 4}
+_CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
+
+
+async def _read_document(request: Request, example: bytes) -> Any:  # noqa: ANN401 - any JSON
+    """Parse the JSON of a small body; clients may send an empty one for an empty object."""
+    body = await read_body(request, _MAX_DOCUMENT_BYTES, quotas_of(request.scope), _too_large)
+    return parse_json(body, lambda: example) if body.strip() else {}
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(limit, "this call takes no rows, only a small JSON object or nothing")
+
+
+async def _reject_browser(request: Request) -> None:
+    """Reject requests of browsers: a page of any site can post to this machine.
+
+    Raises:
+        NotAllowed: the request has the header that every browser adds to a post.
+    """
+    if "origin" in request.headers:
+        raise NotAllowed("This call changes what is served, and is not taken from a browser.")
+
+
+_REJECT_BROWSERS = [Depends(_reject_browser)]
+
+
 def v2_routers(
     worker: Worker,
     service: InferenceService,
@@ -36,24 +71,24 @@ def v2_routers(
     settings: Settings,
     version: str,
 ) -> list[APIRouter]:
-    """Every path of the protocol."""
-    shares = settings.shared_memory == "system"
-    extensions = [*EXTENSIONS, "system_shared_memory"] if shares else EXTENSIONS
-    about = {"name": settings.server_name, "version": version, "extensions": extensions}
+    """Create all routes of the protocol."""
+    has_shared_memory = settings.shared_memory == "system"
+    extensions = [*EXTENSIONS, "system_shared_memory"] if has_shared_memory else EXTENSIONS
+    server_info = {"name": settings.server_name, "version": version, "extensions": extensions}
     statistics = StatisticsOfWorkers(worker.registry, worker.channel)
     return [
-        _server_router(worker.readiness, about, statistics),
+        _server_router(worker.readiness, server_info, statistics),
         _model_router(worker, service, protocol, statistics),
         _repository_router(worker),
-        shared_memory_router(protocol.regions),
+        _shared_memory_router(protocol.regions),
     ]
 
 
 def _server_router(
-    readiness: Readiness, about: Mapping[str, object], statistics: StatisticsOfWorkers
+    readiness: Readiness, server_info: Mapping[str, object], statistics: StatisticsOfWorkers
 ) -> APIRouter:
-    """The server, its health, and what all its models have done."""
-    router = APIRouter(prefix="/v2", tags=[TAG])
+    """Create the routes of the server, its health, and the statistics of all models."""
+    router = APIRouter(prefix="/v2", tags=[_TAG])
 
     @router.get(
         "",
@@ -62,11 +97,11 @@ def _server_router(
     )
     @router.get("/", include_in_schema=False)
     async def server() -> Response:
-        return json_response(about)
+        return json_response(server_info)
 
     add_health(router, readiness)
 
-    @router.get("/models/stats", summary="What every model has done so far", responses=STATISTICS)
+    @router.get("/models/stats", summary="Statistics of every model", responses=STATISTICS)
     async def all_statistics() -> Response:
         return json_response({"model_stats": await statistics.of()})
 
@@ -79,9 +114,9 @@ def _model_router(
     protocol: V2Protocol,
     statistics: StatisticsOfWorkers,
 ) -> APIRouter:
-    """One model, or one version of it."""
+    """Create the routes of a model, or of one version of it."""
     registry = worker.registry
-    router = APIRouter(prefix="/v2", tags=[TAG], responses=MODEL_ERRORS)
+    router = APIRouter(prefix="/v2", tags=[_TAG], responses=MODEL_ERRORS)
 
     @router.get("/models/{name}", summary="A model's tensors", responses=METADATA)
     @router.get(
@@ -90,7 +125,7 @@ def _model_router(
         responses=METADATA,
     )
     async def model_metadata(name: str, version: OptionalVersion) -> Response:
-        return json_response(metadata(await worker.reconciler.model_info(name, version), registry))
+        return json_response(_metadata(await worker.reconciler.model_info(name, version), registry))
 
     @router.get("/models/{name}/ready", summary="Whether a model serves", responses=READY)
     @router.get(
@@ -105,23 +140,21 @@ def _model_router(
 
     @router.get(
         "/models/{name}/config",
-        summary="A model's configuration, as Triton tells it",
+        summary="A model's configuration, in Triton's format",
         responses=CONFIG,
     )
     @router.get(
         "/models/{name}/versions/{version}/config",
-        summary="The same of one version",
+        summary="The configuration of one version",
         responses=CONFIG,
     )
     async def model_config(name: str, version: OptionalVersion) -> Response:
-        return json_response(config(await worker.reconciler.model_info(name, version)))
+        return json_response(_config(await worker.reconciler.model_info(name, version)))
 
-    @router.get(
-        "/models/{name}/stats", summary="What a model has done so far", responses=STATISTICS
-    )
+    @router.get("/models/{name}/stats", summary="Statistics of a model", responses=STATISTICS)
     @router.get(
         "/models/{name}/versions/{version}/stats",
-        summary="The same of one version",
+        summary="Statistics of one version",
         responses=STATISTICS,
     )
     async def model_statistics(name: str, version: OptionalVersion) -> Response:
@@ -140,24 +173,26 @@ def _add_inference(router: APIRouter, service: InferenceService, protocol: V2Pro
 
 
 def _repository_router(worker: Worker) -> APIRouter:
-    """The model repository extension."""
+    """Create the routes of the model repository extension."""
     registry, control = worker.registry, worker.control
-    router = APIRouter(prefix="/v2/repository", tags=[TAG])
+    router = APIRouter(prefix="/v2/repository", tags=[_TAG])
 
-    @router.post("/index", summary="Every version, its state, and why", **INDEX)
+    @router.post("/index", summary="Every version with its state and the reason", **INDEX)
     async def index(request: Request) -> Response:
-        document = await read_document(request, b'{"ready": true}')
+        document = await _read_document(request, b'{"ready": true}')
         if not isinstance(document, dict) or not isinstance(document.get("ready", False), bool):
             raise InvalidRequest("Send nothing, or an object with 'ready', true or false.")
         entries = await worker.index.entries()
         if document.get("ready"):
             entries = [entry for entry in entries if entry.state is State.READY]
-        return json_response([_indexed(entry, registry.published(entry.name)) for entry in entries])
+        return json_response(
+            [_index_entry(entry, registry.published(entry.name)) for entry in entries]
+        )
 
     @router.post(
         "/models/{name}/load",
         summary="Load a model, or load it again",
-        dependencies=NOT_FROM_A_BROWSER,
+        dependencies=_REJECT_BROWSERS,
         responses=MODEL_ERRORS | fails_with(NotAllowed) | returns(),
     )
     async def load(name: str) -> Response:
@@ -166,8 +201,8 @@ def _repository_router(worker: Worker) -> APIRouter:
 
     @router.post(
         "/models/{name}/unload",
-        summary="Take a model out of service",
-        dependencies=NOT_FROM_A_BROWSER,
+        summary="Unload a model",
+        dependencies=_REJECT_BROWSERS,
         responses=fails_with(NotAllowed) | returns(),
     )
     async def unload(name: str) -> Response:
@@ -177,12 +212,147 @@ def _repository_router(worker: Worker) -> APIRouter:
     return router
 
 
-def _indexed(entry: Entry, offer: PublishedVersions) -> dict[str, object]:
-    """The protocol's four facts, and this version's aliases where it has any."""
-    aliases = [alias for alias in offer.aliases if offer.routes.get(alias) == entry.version]
+def _index_entry(entry: Entry, published: PublishedVersions) -> dict[str, object]:
+    """Return the four fields of the protocol, and the aliases of the version if it has any."""
+    routes = published.routes
+    aliases = [alias for alias in published.aliases if routes.get(alias) == entry.version]
     return {
         "name": entry.name,
         "version": entry.version,
         "state": entry.state,
         "reason": entry.reason,
     } | ({"aliases": aliases} if aliases else {})
+
+
+def _shared_memory_router(regions: Regions) -> APIRouter:
+    """Create the routes of the shared memory extensions; no CUDA memory can be registered."""
+    router = APIRouter(prefix="/v2", tags=[_TAG])
+    if_allowed = fails_with(NotAllowed)
+
+    @router.get(
+        "/systemsharedmemory/status",
+        summary="The shared memory that clients registered",
+        responses=if_allowed,
+    )
+    @router.get(
+        "/systemsharedmemory/region/{name}/status",
+        summary="One region of it",
+        responses=if_allowed,
+    )
+    async def status(name: OptionalName) -> Response:
+        return json_response(regions.registered(name))
+
+    @router.post(
+        "/systemsharedmemory/region/{name}/register",
+        summary="Register shared memory",
+        dependencies=_REJECT_BROWSERS,
+        responses=if_allowed | BODY_ERRORS,
+        openapi_extra=REGION,
+    )
+    async def register(request: Request, name: str) -> Response:
+        example = b'{"key": "/tensors", "offset": 0, "byte_size": 64}'
+        regions.register(name, await _read_document(request, example))
+        return json_response({})
+
+    @router.post(
+        "/systemsharedmemory/unregister",
+        summary="Unregister all regions",
+        dependencies=_REJECT_BROWSERS,
+        responses=if_allowed,
+    )
+    @router.post(
+        "/systemsharedmemory/region/{name}/unregister",
+        summary="Unregister one region",
+        dependencies=_REJECT_BROWSERS,
+        responses=if_allowed,
+    )
+    async def unregister(name: OptionalName) -> Response:
+        regions.unregister(name)
+        return json_response({})
+
+    _add_cuda(router)
+    return router
+
+
+def _add_cuda(router: APIRouter) -> None:
+    @router.get("/cudasharedmemory/status", summary="No CUDA memory is ever registered")
+    async def status() -> Response:
+        return json_response([])
+
+    # Always rejected, so not documented.
+    @router.post("/cudasharedmemory/region/{name}/register", include_in_schema=False)
+    async def register(name: str) -> Response:
+        raise InvalidRequest(
+            f"CUDA shared memory, like region {name[:100]!r}, is not read here; send the tensors "
+            "in the body or in system shared memory."
+        )
+
+    # Clients unregister both kinds before they start.
+    @router.post("/cudasharedmemory/unregister", summary="Nothing to unregister")
+    @router.post(
+        "/cudasharedmemory/region/{name}/unregister", summary="Nothing to unregister, by name"
+    )
+    async def unregister(name: OptionalName) -> Response:  # noqa: ARG001 - of the path
+        return json_response({})
+
+
+def _metadata(info: ModelInfo, registry: Registry) -> dict[str, object]:
+    """Return the versions that serve, and the tensors of the graph."""
+    ready = [entry.version for entry in registry.versions(info.name) if entry.serves]
+    return {
+        "name": info.name,
+        "versions": sorted(ready, key=int),
+        "platform": _PLATFORM,
+        "inputs": [_tensor(spec) for spec in info.inputs],
+        "outputs": [_tensor(spec) for spec in info.outputs],
+    }
+
+
+def _config(info: ModelInfo) -> dict[str, object]:
+    """Return Triton's model configuration; with a batch size, dims omit the first axis."""
+    size = _max_batch_size(info)
+    inputs = [
+        _tensor_config(spec, batched=size > 0) | {"format": _format(info, spec, batched=size > 0)}
+        for spec in info.inputs
+    ]
+    return {
+        "name": info.name,
+        "platform": "onnxruntime_onnx",
+        "backend": "onnxruntime",
+        "max_batch_size": size,
+        "input": inputs,
+        "output": [_tensor_config(spec, batched=size > 0) for spec in info.outputs],
+    }
+
+
+def _tensor(spec: TensorSpec) -> dict[str, object]:
+    return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
+
+
+def _max_batch_size(info: ModelInfo) -> int:
+    """Return the longest batch axis that all tensors share; 0 if they share none."""
+    rows = {spec.shape[0] if spec.shape else 0 for spec in (*info.inputs, *info.outputs)}
+    if rows == {-1}:
+        return info.max_batch_rows
+    return 1 if rows == {1} else 0
+
+
+def _format(info: ModelInfo, spec: TensorSpec, *, batched: bool) -> str:
+    """Return the layout of images in a tensor, guessed from the axis of channels."""
+    if info.manifest is not None:
+        return "FORMAT_NHWC" if isinstance(info.manifest.input, ImageInput) else "FORMAT_NONE"
+    dims = spec.shape[1:] if batched else spec.shape
+    if len(dims) == _IMAGE_AXES and dims[0] in _CHANNELS:
+        return "FORMAT_NCHW"
+    if len(dims) == _IMAGE_AXES and dims[-1] in _CHANNELS:
+        return "FORMAT_NHWC"
+    return "FORMAT_NONE"
+
+
+def _tensor_config(spec: TensorSpec, *, batched: bool) -> dict[str, object]:
+    data_type = _CONFIG_TYPES.get(spec.datatype, f"TYPE_{spec.datatype}")
+    return {
+        "name": spec.name,
+        "data_type": data_type,
+        "dims": spec.shape[1:] if batched else spec.shape,
+    }

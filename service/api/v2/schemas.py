@@ -1,21 +1,19 @@
-"""What OpenAPI says of the protocol's requests and responses."""
+"""OpenAPI schemas of the protocol's requests and responses."""
 
 from typing import Any
 
 from service.api.body import BINARY, JSON
-from service.api.schemas import BODY_ERRORS, PREDICTION_ERRORS, Responses, header, returns
+from service.api.schemas import BODY_ERRORS, PREDICTION_ERRORS, Responses, Schema, header, returns
 from service.engine.registry import State
 from service.engine.tensors import DTYPES
-
-Schema = dict[str, Any]
 
 _PARAMETERS: Schema = {"type": "object", "description": "Of the protocol's extensions."}
 _BYTES: Schema = {
     "schema": {
         "type": "string",
         "format": "binary",
-        "description": "JSON, as long as Inference-Header-Content-Length says, and the bytes of "
-        "the tensors; without that header, the bytes of the one input.",
+        "description": "JSON of Inference-Header-Content-Length bytes, followed by the bytes of "
+        "the tensors; if that header is 0, only the bytes of the one input.",
     }
 }
 
@@ -80,9 +78,9 @@ INFER: dict[str, Any] = {
         }
     },
 }
-"""Options of the routes of inference."""
+"""Options of the inference routes."""
 
-_INDEXED: Schema = {
+_INDEX_ENTRY: Schema = {
     "type": "object",
     "required": ["name", "version", "state", "reason"],
     "properties": {
@@ -98,9 +96,9 @@ INDEX: dict[str, Any] = {
         {"type": "object", "properties": {"ready": {"type": "boolean"}}}, required=False
     ),
     "responses": BODY_ERRORS
-    | {"200": {"content": {JSON: {"schema": {"type": "array", "items": _INDEXED}}}}},
+    | {"200": {"content": {JSON: {"schema": {"type": "array", "items": _INDEX_ENTRY}}}}},
 }
-"""Options of the route of the repository's index."""
+"""Options of the route of the repository index."""
 
 REGION = _body(
     {
@@ -114,7 +112,7 @@ REGION = _body(
     },
     required=True,
 )
-"""The body that registers shared memory."""
+"""The request body of the route that registers shared memory."""
 
 METADATA = returns(
     name="string", versions="array", platform="string", inputs="array", outputs="array"
@@ -136,4 +134,4 @@ READY: Responses = {
         "content": {JSON: {"schema": _IS_READY}},
     },
 }
-"""A model's readiness."""
+"""The responses of the readiness of a model."""

@@ -1,7 +1,7 @@
-"""The system shared memory extension: tensors that lie in memory which the caller shares.
+"""The system shared memory extension: tensors in memory that a client shares.
 
-Regions are POSIX shared memory, read and written as files rather than mapped: a caller that
-shortens one meanwhile gets an error, where a mapping would end the process.
+Regions are POSIX shared memory, read and written as files rather than mapped. If a client truncates
+one meanwhile, its request fails, while an access to a mapping would kill the process.
 """
 
 import os
@@ -18,12 +18,12 @@ from service.values import nearest_of, shown
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux shows POSIX shared memory
 _KEY = re.compile(r"/?[A-Za-z0-9_-][A-Za-z0-9_.-]{0,200}")
-_MOST_REGIONS = 1000
+_MAX_REGIONS = 1000
 
 
 @dataclass(frozen=True)
 class Region:
-    """A part of one piece of shared memory, under the name that requests use."""
+    """A part of a shared memory object, under the name that requests use."""
 
     name: str
     key: str
@@ -32,10 +32,10 @@ class Region:
 
 
 def slot_of(parameters: Mapping[str, Any], tensor: str) -> SharedMemorySlot | None:
-    """The slot that a tensor's parameters name, or None.
+    """Return the slot in a tensor's parameters, or None.
 
     Raises:
-        InvalidRequest: they name one badly.
+        InvalidRequest: its region, offset or size is invalid.
     """
     region = parameters.get("shared_memory_region")
     if region is None:
@@ -48,10 +48,10 @@ def slot_of(parameters: Mapping[str, Any], tensor: str) -> SharedMemorySlot | No
 
 
 class Regions:
-    """The regions that callers have registered with this process.
+    """The regions that clients have registered with this process.
 
     Args:
-        allowed: whether the operator lets callers name this machine's shared memory.
+        allowed: whether clients may use the shared memory of this machine.
     """
 
     def __init__(self, *, allowed: bool) -> None:
@@ -59,11 +59,12 @@ class Regions:
         self._regions: dict[str, Region] = {}
 
     def register(self, name: str, document: object) -> None:
-        """Take a region under a name.
+        """Register a region under a name.
 
         Raises:
-            NotAllowed: the operator has not switched this on.
-            InvalidRequest: it is not described, not there, too short, or the name is taken.
+            NotAllowed: shared memory is disabled.
+            InvalidRequest: the description is invalid, the memory is missing or too short, or the
+                name is registered already.
         """
         self._require_allowed()
         if not isinstance(document, dict) or not isinstance(document.get("key"), str):
@@ -78,16 +79,16 @@ class Regions:
         )
         if name in self._regions:
             raise InvalidRequest(f"Region {name!r} is registered already; unregister it first.")
-        if len(self._regions) >= _MOST_REGIONS:
-            raise InvalidRequest(f"{_MOST_REGIONS} regions are registered; unregister some first.")
-        os.close(_opened(region))
+        if len(self._regions) >= _MAX_REGIONS:
+            raise InvalidRequest(f"{_MAX_REGIONS} regions are registered; unregister some first.")
+        os.close(_open_memory(region))
         self._regions[name] = region
 
     def unregister(self, name: str | None = None) -> None:
-        """Forget a region, or all of them; one that is not known is forgotten already.
+        """Remove a region, or all of them; unknown names are ignored.
 
         Raises:
-            NotAllowed: the operator has not switched this on.
+            NotAllowed: shared memory is disabled.
         """
         self._require_allowed()
         if name is None:
@@ -96,21 +97,21 @@ class Regions:
             self._regions.pop(name, None)
 
     def registered(self, name: str | None = None) -> list[Region]:
-        """The regions there are, or the one of this name.
+        """Return all regions, or the one of this name.
 
         Raises:
-            NotAllowed: the operator has not switched this on.
-            InvalidRequest: there is none of this name.
+            NotAllowed: shared memory is disabled.
+            InvalidRequest: the name is unknown.
         """
         self._require_allowed()
         return list(self._regions.values()) if name is None else [self._region(name)]
 
     def read(self, slot: SharedMemorySlot) -> memoryview:
-        """The bytes of a slot.
+        """Read the bytes of a slot.
 
         Raises:
-            NotAllowed: the operator has not switched this on.
-            InvalidRequest: there is no such slot, or it has gone.
+            NotAllowed: shared memory is disabled.
+            InvalidRequest: the slot is not within a region, or its memory is missing.
         """
         file, start = self._open(slot)
         try:
@@ -122,16 +123,17 @@ class Regions:
         return memoryview(content)
 
     def write(self, slot: SharedMemorySlot, content: bytes) -> None:
-        """Put bytes at the beginning of a slot.
+        """Write bytes to the start of a slot.
 
         Raises:
-            NotAllowed: the operator has not switched this on.
-            InvalidRequest: there is no such slot, it has gone, or it is too small.
+            NotAllowed: shared memory is disabled.
+            InvalidRequest: the slot is not within a region, its memory is missing, or it is too
+                small.
         """
         if len(content) > slot.byte_size:
             raise InvalidRequest(
                 f"An output of {len(content)} bytes does not fit into the {slot.byte_size} bytes "
-                f"asked for in region {slot.region!r}."
+                f"requested in region {slot.region!r}."
             )
         file, start = self._open(slot)
         try:
@@ -147,7 +149,7 @@ class Regions:
                 f"Region {region.name!r} has {region.byte_size} bytes; {slot.byte_size} from "
                 f"{slot.offset} on do not lie within."
             )
-        return _opened(region), region.offset + slot.offset
+        return _open_memory(region), region.offset + slot.offset
 
     def _region(self, name: str) -> Region:
         if name not in self._regions:
@@ -160,13 +162,13 @@ class Regions:
     def _require_allowed(self) -> None:
         if not self._allowed:
             raise NotAllowed(
-                "Shared memory is not read here; the operator switches that on with "
+                "Shared memory is not read here; the operator enables it with "
                 "ONWARD_SHARED_MEMORY=system. Send the tensors in the body."
             )
 
 
-def _opened(region: Region) -> int:
-    """A descriptor of the region's memory, known to be long enough."""
+def _open_memory(region: Region) -> int:
+    """Open the memory of a region, and check its length."""
     if not _KEY.fullmatch(region.key):
         raise InvalidRequest(f"{shown(region.key)} is no name of shared memory.")
     try:
@@ -175,12 +177,12 @@ def _opened(region: Region) -> int:
         raise InvalidRequest(
             f"Shared memory {region.key!r} cannot be opened: {error.strerror}."
         ) from None
-    facts = os.fstat(file)
-    if stat.S_ISREG(facts.st_mode) and facts.st_size >= region.offset + region.byte_size:
+    status = os.fstat(file)
+    if stat.S_ISREG(status.st_mode) and status.st_size >= region.offset + region.byte_size:
         return file
     os.close(file)
     raise InvalidRequest(
-        f"Shared memory {region.key!r} has {facts.st_size} bytes, not {region.byte_size} from "
+        f"Shared memory {region.key!r} has {status.st_size} bytes, not {region.byte_size} from "
         f"{region.offset} on."
     )
 

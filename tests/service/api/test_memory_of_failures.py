@@ -66,7 +66,7 @@ FAILURES: dict[str, tuple[str, bytes, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_failed_request_keeps_no_memory(models: Path, start: StartApp, name: str) -> None:
+def test_a_failed_request_retains_no_memory(models: Path, start: StartApp, name: str) -> None:
     """Six failures leave less than half of one body each for the garbage collection."""
     publish_admission(models)
     publish_mirror(models, image_input(28, 28))
@@ -92,9 +92,9 @@ def test_a_failed_request_keeps_no_memory(models: Path, start: StartApp, name: s
             status()
         before = tracemalloc.get_traced_memory()[0]
         gc.collect()
-        kept = before - tracemalloc.get_traced_memory()[0]
+        retained = before - tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
         gc.enable()
 
-    assert kept < REQUESTS * len(body) / 2
+    assert retained < REQUESTS * len(body) / 2

@@ -115,12 +115,12 @@ def test_many_problems_are_counted_and_the_first_hundred_are_reported() -> None:
     """Across many blocks of rows the count is exact, and the details are ordered by row."""
     rows: list[object] = [{}, {"size": 1, "rooms": 0, "level": "x"}, [1, 2], [1, 2, 3]] * 2500
 
-    with pytest.raises(InvalidInput) as refused:
+    with pytest.raises(InvalidInput) as rejected:
         CODEC.decode_rows(rows)
 
-    assert refused.value.count == 2500 * (3 + 2 + 1)
-    assert str(refused.value).startswith("15000 problems. The first: Row 0: feature 'size' is")
-    places = [problem.row for problem in refused.value.problems]
+    assert rejected.value.count == 2500 * (3 + 2 + 1)
+    assert str(rejected.value).startswith("15000 problems. The first: Row 0: feature 'size' is")
+    places = [problem.row for problem in rejected.value.problems]
     assert places[:7] == [0, 0, 0, 1, 1, 2, 4]
     assert len(places) == 100
 
@@ -142,11 +142,11 @@ def test_problems_after_the_first_hundred_are_counted_by_the_same_rule() -> None
     """A misspelt key is one problem in every row, whether it is reported or not."""
     row = {"size": 1, "rooms": 2, "levle": 3}
 
-    with pytest.raises(InvalidInput) as refused:
+    with pytest.raises(InvalidInput) as rejected:
         CODEC.decode_rows([row] * 5000)
 
-    assert refused.value.count == 5000
-    assert "did you mean 'level'?" in refused.value.problems[99].sentence
+    assert rejected.value.count == 5000
+    assert "did you mean 'level'?" in rejected.value.problems[99].sentence
 
 
 def test_valid_rows_of_many_blocks_stay_in_order() -> None:
@@ -177,10 +177,10 @@ def test_whole_numbers_are_checked_before_rounding(
     features = [number("size", optional=True), whole]
     codec = FeatureCodec(FeaturesInput(kind="features", features=features))
 
-    with pytest.raises(InvalidInput) as refused:
+    with pytest.raises(InvalidInput) as rejected:
         codec.decode_rows([{"rooms": rooms} | others])
 
-    assert "'rooms' must be a whole number, " + sentence in str(refused.value)
+    assert "'rooms' must be a whole number, " + sentence in str(rejected.value)
 
 
 def test_large_whole_numbers_are_rounded_to_32_bits() -> None:
@@ -218,7 +218,7 @@ def test_invalid_numbers_of_a_matrix_are_described_as_numbers(
     matrix = np.array([[1, 1, 1, 1, 1]], np.float32)
     matrix[0, column] = value
 
-    with pytest.raises(InvalidInput) as refused:
+    with pytest.raises(InvalidInput) as rejected:
         codec.check(matrix)
 
-    assert expected in str(refused.value)
+    assert expected in str(rejected.value)

@@ -51,10 +51,10 @@ def test_a_prediction_has_the_requested_interval(
     known = interval(scale)
     publish_doubtful(models, known)
 
-    answer = start().post("/models/price/predict?interval=0.9", json={"size": size}).json()
+    response = start().post("/models/price/predict?interval=0.9", json={"size": size}).json()
 
     low, high = bounds(known, known.levels[1], np.array([np.float32(2 * size)], np.float64))
-    assert answer == {
+    assert response == {
         "value": pytest.approx(2 * size),
         "unit": "euros",
         "interval": {
@@ -64,7 +64,7 @@ def test_a_prediction_has_the_requested_interval(
         },
         "model_version": "1",
     }
-    assert answer["interval"]["low"] <= answer["value"] <= answer["interval"]["high"]
+    assert response["interval"]["low"] <= response["value"] <= response["interval"]["high"]
 
 
 def test_each_of_many_rows_has_its_interval(models: Path, start: StartApp) -> None:
@@ -72,9 +72,9 @@ def test_each_of_many_rows_has_its_interval(models: Path, start: StartApp) -> No
     publish_doubtful(models, interval("value"))
 
     rows = [{"size": 1}, {"size": 10}]
-    answer = start().post("/models/price/predict?interval=.5", json=rows).json()
+    response = start().post("/models/price/predict?interval=.5", json=rows).json()
 
-    ends = [(row["interval"]["low"], row["interval"]["high"]) for row in answer["predictions"]]
+    ends = [(row["interval"]["low"], row["interval"]["high"]) for row in response["predictions"]]
     assert ends == [(1.75, 2.25), (19.5, 20.5)]
 
 
@@ -82,9 +82,9 @@ def test_there_is_no_interval_unless_requested(models: Path, start: StartApp) ->
     """The default response has no intervals."""
     publish_doubtful(models, interval("value"))
 
-    answer = start().post("/models/price/predict", json={"size": 1}).json()
+    response = start().post("/models/price/predict", json={"size": 1}).json()
 
-    assert answer == {"value": 2.0, "unit": "euros", "model_version": "1"}
+    assert response == {"value": 2.0, "unit": "euros", "model_version": "1"}
 
 
 def test_an_end_beyond_32_bits_is_the_largest_number(models: Path, start: StartApp) -> None:
@@ -92,9 +92,9 @@ def test_an_end_beyond_32_bits_is_the_largest_number(models: Path, start: StartA
     publish_doubtful(models, interval("log1p"))
 
     body = {"size": 1.5e38}
-    answer = start().post("/models/price/predict?interval=0.9", json=body).json()
+    response = start().post("/models/price/predict?interval=0.9", json=body).json()
 
-    assert answer["interval"]["high"] == pytest.approx(float(np.finfo(np.float32).max))
+    assert response["interval"]["high"] == pytest.approx(float(np.finfo(np.float32).max))
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,10 @@ def test_an_unknown_level_is_rejected(
     """The message lists the levels of the model."""
     publish_doubtful(models, interval("value"))
 
-    answer = start().post(f"/models/price/predict?{query}", json={"size": 1})
+    response = start().post(f"/models/price/predict?{query}", json={"size": 1})
 
-    assert answer.status_code == 400
-    assert sentence in answer.json()["error"]
+    assert response.status_code == 400
+    assert sentence in response.json()["error"]
 
 
 def test_models_without_intervals_reject_the_parameter(models: Path, start: StartApp) -> None:
@@ -162,10 +162,10 @@ def test_v2_rejects_an_unknown_level(models: Path, start: StartApp, level: objec
     publish_doubtful(models, interval("value"))
 
     body = tensors([[1]], parameters={"interval": level})
-    answer = start().post("/v2/models/price/infer", json=body)
+    response = start().post("/v2/models/price/infer", json=body)
 
-    assert answer.status_code == 400
-    assert "'interval' must be" in answer.json()["error"]
+    assert response.status_code == 400
+    assert "'interval' must be" in response.json()["error"]
 
 
 def test_a_prediction_of_low_probability_is_unsure(models: Path, start: StartApp) -> None:
@@ -180,11 +180,11 @@ def test_a_prediction_of_low_probability_is_unsure(models: Path, start: StartApp
     client = start()
 
     rows = [[45, 85], [61, 70], [30, 40]]
-    answer = client.post("/models/admission/predict", json=rows).json()["predictions"]
+    response = client.post("/models/admission/predict", json=rows).json()["predictions"]
     bare = client.post("/models/admission/predict?probabilities=none", json=rows).json()
 
-    assert [row["unsure"] for row in answer] == [row["probability"] < 0.7 for row in answer]
-    assert [row["unsure"] for row in answer] == [False, True, False]
+    assert [row["unsure"] for row in response] == [row["probability"] < 0.7 for row in response]
+    assert [row["unsure"] for row in response] == [False, True, False]
     assert [row["unsure"] for row in bare["predictions"]] == [False, True, False]
 
 
@@ -202,10 +202,10 @@ def test_openapi_describes_the_levels_and_the_intervals(models: Path, start: Sta
 
     operation = client.get("/openapi.json").json()["paths"]["/models/price/predict"]["post"]
     (parameter,) = [one for one in operation["parameters"] if one["name"] == "interval"]
-    answer = client.post("/models/price/predict?interval=0.5", json={"size": 1}).json()
+    response = client.post("/models/price/predict?interval=0.5", json={"size": 1}).json()
 
     assert parameter["schema"]["enum"] == [0.5, 0.9]
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
-    jsonschema.validate(answer, schema)
+    jsonschema.validate(response, schema)
     one = schema["anyOf"][0]["properties"]["interval"]
-    jsonschema.validate(answer["interval"], one | {"additionalProperties": False})
+    jsonschema.validate(response["interval"], one | {"additionalProperties": False})

@@ -1,4 +1,4 @@
-"""What an answer holds: all labels, the most probable, or none; and what it warns of."""
+"""The parts of a prediction: all labels, the most probable, or none; and its warnings."""
 
 from pathlib import Path
 
@@ -63,11 +63,11 @@ def test_the_threshold_and_not_the_top_decides_the_label(models: Path, start: St
     model = graph([[1.0]], [0.0], "probability", "Sigmoid")
     publish(models, stated, model, examples([[0.0]], [[0.5]], stated))
 
-    answer = start().post("/models/rare/predict?top=1", json={"x": -1}).json()
+    response = start().post("/models/rare/predict?top=1", json={"x": -1}).json()
 
-    assert answer["label"] == "yes"
-    assert answer["probability"] == pytest.approx(0.26894142, abs=1e-6)
-    assert list(answer["probabilities"]) == ["no"]
+    assert response["label"] == "yes"
+    assert response["probability"] == pytest.approx(0.26894142, abs=1e-6)
+    assert list(response["probabilities"]) == ["no"]
 
 
 def test_probabilities_can_be_omitted(models: Path, start: StartApp) -> None:
@@ -80,8 +80,8 @@ def test_probabilities_can_be_omitted(models: Path, start: StartApp) -> None:
     short = client.post("/models/admission/predict?top=2&probabilities=none", json=rows).json()
 
     assert short["predictions"] == [
-        {"label": answer["label"], "probability": answer["probability"]}
-        for answer in whole["predictions"]
+        {"label": response["label"], "probability": response["probability"]}
+        for response in whole["predictions"]
     ]
 
 
@@ -106,28 +106,28 @@ def test_a_wrong_parameter_is_reported(
     """A misspelt name gets a suggestion, a wrong value the valid ones."""
     publish_iris(models)
 
-    answer = start().post(f"/models/iris/predict?{query}", json=IRIS)
+    response = start().post(f"/models/iris/predict?{query}", json=IRIS)
 
-    assert answer.status_code == 400
-    assert sentence in answer.json()["error"]
+    assert response.status_code == 400
+    assert sentence in response.json()["error"]
 
 
 def test_a_regression_model_rejects_top(models: Path, start: StartApp) -> None:
     """A value has no labels to choose from."""
     publish_price(models)
 
-    answer = start().post("/models/price/predict?top=3", json={"size": 1})
+    response = start().post("/models/price/predict?top=3", json={"size": 1})
 
-    assert "this model predicts a value" in answer.json()["error"]
+    assert "this model predicts a value" in response.json()["error"]
 
 
 def test_unrelated_parameters_are_ignored(models: Path, start: StartApp) -> None:
     """Proxies and browsers add their own."""
     publish_price(models)
 
-    answer = start().post("/models/price/predict?key=1&utm_source=x&trace=", json={"size": 1})
+    response = start().post("/models/price/predict?key=1&utm_source=x&trace=", json={"size": 1})
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
 def test_values_outside_the_training_range_get_warnings(models: Path, start: StartApp) -> None:
@@ -140,11 +140,11 @@ def test_values_outside_the_training_range_get_warnings(models: Path, start: Sta
         {"size": -3, "colour": "green"},
     ]
 
-    answers = start().post("/models/trained/predict", json=rows).json()["predictions"]
+    predictions = start().post("/models/trained/predict", json=rows).json()["predictions"]
 
     far = "Feature 'size' is {} m, and training saw only 1 to 2.1; the prediction is a guess."
     word = 'Feature \'colour\' is a word that training did not see; it saw "red", "green".'
-    assert [answer.get("warnings") for answer in answers] == [
+    assert [response.get("warnings") for response in predictions] == [
         None,
         None,
         [far.format("2.2"), word],

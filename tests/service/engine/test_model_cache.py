@@ -20,7 +20,7 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import StartApp
 from tests.models import in_memory, place_bare, publish_price, sum_and_difference
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 
 Scenario = Callable[[Reconciler, Registry], Coroutine[Any, Any, None]]
 ONE = (np.ones((1, 1), np.float32),)

@@ -94,10 +94,10 @@ def test_a_report_that_has_changed_is_not_served(measured: Path, start: StartApp
     client = start()
     (measured / "report.html").write_text("<script>alert(1)</script>")
 
-    answer = client.get("/models/price/report")
+    response = client.get("/models/price/report")
 
-    assert answer.status_code == 404
-    assert "report.html has" in answer.json()["error"]
+    assert response.status_code == 404
+    assert "report.html has" in response.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_missing_evaluation_or_report_is_reported(
     publish_admission(models)
     place_bare(models, "bare", sum_and_difference())
 
-    answer = start().get(path)
+    response = start().get(path)
 
-    assert answer.status_code == 404
-    assert sentence in answer.json()["error"]
+    assert response.status_code == 404
+    assert sentence in response.json()["error"]

@@ -37,23 +37,23 @@ def post(models: Path, start: StartApp) -> Post:
     return post
 
 
-def rows_of(answer: httpx.Response, separator: str = ",") -> list[dict[str, str]]:
+def rows_of(response: httpx.Response, separator: str = ",") -> list[dict[str, str]]:
     """The rows of a response."""
-    assert answer.status_code == 200, answer.text
-    text = answer.content.decode("utf-8-sig")
+    assert response.status_code == 200, response.text
+    text = response.content.decode("utf-8-sig")
     return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
 
 
-def errors_of(answer: httpx.Response, separator: str = ",") -> list[str]:
-    return [row["error"] for row in rows_of(answer, separator)]
+def errors_of(response: httpx.Response, separator: str = ",") -> list[str]:
+    return [row["error"] for row in rows_of(response, separator)]
 
 
 def test_a_table_is_returned_with_its_predictions(post: Post) -> None:
     """Columns of features are found by name; all are returned, followed by the predictions."""
-    answer = post("admission", "id,exam_2,exam_1\nx 1,85,45\nx 2,40,30\n")
+    response = post("admission", "id,exam_2,exam_1\nx 1,85,45\nx 2,40,30\n")
 
-    lines = answer.text.split("\n")
-    first, second = rows_of(answer)
+    lines = response.text.split("\n")
+    first, second = rows_of(response)
     assert lines[0] == (
         "id,exam_2,exam_1,label,probability,probability_not admitted,probability_admitted,error"
     )
@@ -63,15 +63,15 @@ def test_a_table_is_returned_with_its_predictions(post: Post) -> None:
     assert float(second["probability_admitted"]) == pytest.approx(
         admission_probability(30, 40), abs=1e-6
     )
-    assert answer.headers["content-type"] == "text/csv; charset=utf-8; header=present"
-    assert answer.headers["x-model-version"] == "1"
+    assert response.headers["content-type"] == "text/csv; charset=utf-8; header=present"
+    assert response.headers["x-model-version"] == "1"
 
 
 def test_a_value_has_its_unit(post: Post) -> None:
     """The columns have the names of the JSON fields."""
-    answer = post("price", "size\n3\n4.5\n")
+    response = post("price", "size\n3\n4.5\n")
 
-    assert answer.text == "size,value,unit,error\n3,6.0,euros,\n4.5,9.0,euros,\n"
+    assert response.text == "size,value,unit,error\n3,6.0,euros,\n4.5,9.0,euros,\n"
 
 
 def test_every_kind_of_feature_is_read_from_cells(post: Post) -> None:
@@ -84,10 +84,10 @@ def test_every_kind_of_feature_is_read_from_cells(post: Post) -> None:
         "NA,2,y,south,?\n"
     )
 
-    answers = rows_of(post("mixed", table))
+    predictions = rows_of(post("mixed", table))
     without = rows_of(post("mixed", "rooms,garden,quarter\n2,yes,south\n"))
 
-    assert [row["value"] for row in answers] == ["112.0", "4.0", "1112.0", "1112.0"]
+    assert [row["value"] for row in predictions] == ["112.0", "4.0", "1112.0", "1112.0"]
     assert without[0]["value"] == "1112.0"
 
 
@@ -96,10 +96,10 @@ def test_cells_in_quotes_may_contain_anything(post: Post) -> None:
     note = 'a "small", odd\r\nthing\nwith lines'
     quoted = '"' + note.replace('"', '""') + '"'
 
-    answers = rows_of(post("price", f'note,size\n{quoted},3\nplain,"4"\n,"5"'))
+    predictions = rows_of(post("price", f'note,size\n{quoted},3\nplain,"4"\n,"5"'))
 
-    assert [row["note"] for row in answers] == [note, "plain", ""]
-    assert [row["value"] for row in answers] == ["6.0", "8.0", "10.0"]
+    assert [row["note"] for row in predictions] == [note, "plain", ""]
+    assert [row["value"] for row in predictions] == ["6.0", "8.0", "10.0"]
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -108,18 +108,18 @@ def test_separators_and_line_ends_are_detected(post: Post, separator: str, end: 
     """The response has the format of the table."""
     rows = [["exam_1", "note", "exam_2"], ["45", "hello", "85"], ["30", "", "40"]]
 
-    answer = post("admission", end.join(separator.join(row) for row in rows) + end)
+    response = post("admission", end.join(separator.join(row) for row in rows) + end)
 
-    labels = [row["label"] for row in rows_of(answer, separator)]
+    labels = [row["label"] for row in rows_of(response, separator)]
     assert labels == ["admitted", "not admitted"]
-    assert answer.text.count(end) == 3
+    assert response.text.count(end) == 3
 
 
 def test_decimal_commas_are_detected(post: Post) -> None:
     """With semicolons as separators a comma marks decimals, in the response too."""
-    answer = post("price", "size;note\n1,5;1.000\n2,25;x\n10;y\n")
+    response = post("price", "size;note\n1,5;1.000\n2,25;x\n10;y\n")
 
-    assert answer.text == (
+    assert response.text == (
         "size;note;value;unit;error\n1,5;1.000;3,0;euros;\n2,25;x;4,5;euros;\n10;y;20,0;euros;\n"
     )
 
@@ -142,9 +142,9 @@ def test_the_decimal_mark_can_be_stated(post: Post) -> None:
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_a_byte_order_mark_is_returned(post: Post, mark: bytes) -> None:
     """Spreadsheets need it; the name of the first column is found after it."""
-    answer = post("price", mark + b"size,caf\xc3\xa9\n3,\xe2\x82\xac\n")
+    response = post("price", mark + b"size,caf\xc3\xa9\n3,\xe2\x82\xac\n")
 
-    assert answer.content == mark + "size,café,value,unit,error\n3,€,6.0,euros,\n".encode()
+    assert response.content == mark + "size,café,value,unit,error\n3,€,6.0,euros,\n".encode()
 
 
 @pytest.mark.parametrize(
@@ -158,16 +158,16 @@ def test_a_byte_order_mark_is_returned(post: Post, mark: bytes) -> None:
 )
 def test_a_stated_encoding_is_decoded(post: Post, encoding: str, kind: str) -> None:
     """The response is UTF-8."""
-    answer = post("price", "size\tcafé\n3\tü\n".encode(encoding), kind=kind)
+    response = post("price", "size\tcafé\n3\tü\n".encode(encoding), kind=kind)
 
-    assert [(row["café"], row["value"]) for row in rows_of(answer, "\t")] == [("ü", "6.0")]
+    assert [(row["café"], row["value"]) for row in rows_of(response, "\t")] == [("ü", "6.0")]
 
 
 def test_columns_that_exist_already_get_a_prefix(post: Post) -> None:
     """A table with the true values, or one that was scored before, loses no column."""
-    answer = post("admission", "exam_1,exam_2,label,error,predicted_label\n45,85,yes,0,no\n")
+    response = post("admission", "exam_1,exam_2,label,error,predicted_label\n45,85,yes,0,no\n")
 
-    (row,) = rows_of(answer)
+    (row,) = rows_of(response)
     assert (row["label"], row["error"], row["predicted_label"]) == ("yes", "0", "no")
     assert row["predicted_predicted_label"] == "admitted"
     assert row["predicted_error"] == ""
@@ -191,10 +191,10 @@ def test_invalid_rows_have_an_error_and_the_others_are_scored(post: Post) -> Non
         "45,85,k\n"
     )
 
-    answers = rows_of(post("admission", table))
+    predictions = rows_of(post("admission", table))
 
     wanted = "feature 'exam_1' must be a number of points from 0 to 100, got"
-    assert [row["name"] for row in answers] == [
+    assert [row["name"] for row in predictions] == [
         "a",
         "b",
         "c",
@@ -207,7 +207,7 @@ def test_invalid_rows_have_an_error_and_the_others_are_scored(post: Post) -> Non
         "j",
         "k",
     ]
-    assert [row["error"] for row in answers] == [
+    assert [row["error"] for row in predictions] == [
         "",
         f'Line 3: {wanted} "abc". Write a number.',
         f'Line 4: {wanted} "45,5". Write 45.5: a point marks the decimals of this table.',
@@ -229,17 +229,17 @@ def test_invalid_rows_have_an_error_and_the_others_are_scored(post: Post) -> Non
         ),
         "",
     ]
-    assert [row["label"] for row in answers if not row["error"]] == ["admitted", "admitted"]
+    assert [row["label"] for row in predictions if not row["error"]] == ["admitted", "admitted"]
 
 
 def test_a_quote_that_is_never_closed_is_an_error_of_its_line(post: Post) -> None:
     """The lines within the quote are read again as rows."""
     table = 'note,size\n"open,1\nplain,2\n"fine",3\n"bro"ken",4\nlast,5\n'
 
-    answers = rows_of(post("price", table))
+    predictions = rows_of(post("price", table))
 
-    assert [row["value"] for row in answers] == ["", "4.0", "6.0", "", "10.0"]
-    assert answers[3]["error"] == (
+    assert [row["value"] for row in predictions] == ["", "4.0", "6.0", "", "10.0"]
+    assert predictions[3]["error"] == (
         "Line 5: a quote is inside a cell in quotes; write it twice there."
     )
     assert errors_of(post("price", 'note,size\nplain,2\n"open,1\nlast,5\n')) == [
@@ -251,23 +251,25 @@ def test_a_quote_that_is_never_closed_is_an_error_of_its_line(post: Post) -> Non
 
 def test_values_that_the_model_cannot_compute_are_errors_of_their_rows(post: Post) -> None:
     """An output that is not finite affects only its own row."""
-    answers = rows_of(post("price", "size\n1\n3e38\n2\n"))
+    predictions = rows_of(post("price", "size\n1\n3e38\n2\n"))
 
-    assert [row["value"] for row in answers] == ["2.0", "", "4.0"]
-    assert answers[1]["error"].startswith("Line 3: model 'price' cannot compute this input")
-    assert "its prediction is not a finite number" in answers[1]["error"]
+    assert [row["value"] for row in predictions] == ["2.0", "", "4.0"]
+    assert predictions[1]["error"].startswith("Line 3: model 'price' cannot compute this input")
+    assert "its prediction is not a finite number" in predictions[1]["error"]
 
 
 def test_bytes_that_are_not_text_are_an_error_of_their_row(post: Post) -> None:
     """After the first lines the table cannot be rejected, but the row has an error."""
     table = b"size,note\n" + b"1,plain text\n" * 9000 + b"2,caf\xe9\n" + b"3,end\n"
 
-    answers = rows_of(post("price", table))
+    predictions = rows_of(post("price", table))
 
-    assert len(answers) == 9002
-    assert answers[9000]["error"].startswith("Line 9002: the row holds bytes that are not UTF-8")
-    assert answers[9000]["note"] == "caf\ufffd"
-    assert answers[9001]["value"] == "6.0"
+    assert len(predictions) == 9002
+    assert predictions[9000]["error"].startswith(
+        "Line 9002: the row holds bytes that are not UTF-8"
+    )
+    assert predictions[9000]["note"] == "caf\ufffd"
+    assert predictions[9001]["value"] == "6.0"
 
 
 @pytest.mark.parametrize(
@@ -280,10 +282,10 @@ def test_bytes_that_are_not_text_are_an_error_of_their_row(post: Post) -> None:
 )
 def test_parameters_choose_the_columns(post: Post, query: str, header: str) -> None:
     """The parameters are those for JSON responses."""
-    answer = post("iris", "a,b,c\n1,3,2\n", query)
+    response = post("iris", "a,b,c\n1,3,2\n", query)
 
-    assert answer.text.split("\n")[0] == f"a,b,c,{header}"
-    (row,) = rows_of(answer)
+    assert response.text.split("\n")[0] == f"a,b,c,{header}"
+    (row,) = rows_of(response)
     assert row["label"] == "versicolor"
     if "top" in query:
         assert (row["label_1"], row["label_2"]) == ("versicolor", "virginica")
@@ -292,10 +294,10 @@ def test_parameters_choose_the_columns(post: Post, query: str, header: str) -> N
 
 def test_the_response_to_a_table_may_be_json(post: Post) -> None:
     """The Accept header selects it; an invalid row has its error at its position."""
-    answer = post("price", "size\n3\nx\n4\n", accept="application/json")
+    response = post("price", "size\n3\nx\n4\n", accept="application/json")
 
-    told = answer.json()
-    assert answer.headers["content-type"] == "application/json"
+    told = response.json()
+    assert response.headers["content-type"] == "application/json"
     assert [told["predictions"][row] for row in (0, 2)] == [
         {"value": 6.0, "unit": "euros"},
         {"value": 8.0, "unit": "euros"},

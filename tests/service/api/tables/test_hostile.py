@@ -40,10 +40,10 @@ def test_each_line_with_a_broken_quote_has_its_error(
     publish_price(models)
     count = 120_000 // len(line)
 
-    answer = start().post(PATH, content=b"note,size\n" + line * count + b"x,5\n" * 3, headers=CSV)
+    response = start().post(PATH, content=b"note,size\n" + line * count + b"x,5\n" * 3, headers=CSV)
 
-    lines = answer.text.splitlines()
-    assert answer.status_code == 200
+    lines = response.text.splitlines()
+    assert response.status_code == 200
     assert len(lines) > count
     assert lines[-1] == "x,5,10.0,euros,"
 
@@ -61,8 +61,8 @@ def test_a_record_above_the_limit_is_an_error_row(models: Path, start: StartApp)
 
     assert "Line 2: a record is larger than the limit of 2,000 bytes" in bytes_of.text
     assert "Line 2: a record is larger than the limit of 1,000 lines" in lines_of.text
-    for answer in (bytes_of, lines_of):
-        assert answer.text.splitlines()[-1] == "last,2,4.0,euros,"
+    for response in (bytes_of, lines_of):
+        assert response.text.splitlines()[-1] == "last,2,4.0,euros,"
 
 
 def test_a_first_line_above_the_limit_is_rejected(models: Path, start: StartApp) -> None:
@@ -75,9 +75,9 @@ def test_a_first_line_above_the_limit_is_rejected(models: Path, start: StartApp)
         (b"x" * 200_000, CSV),
         (b'{"size":' + b"1" * 200_000, NDJSON),
     ):
-        answer = client.post(PATH, content=content, headers=headers)
-        assert answer.status_code == 413
-        assert answer.json()["code"] == "record_too_large"
+        response = client.post(PATH, content=content, headers=headers)
+        assert response.status_code == 413
+        assert response.json()["code"] == "record_too_large"
 
     assert rejected(client, "record_too_large") == 3
 
@@ -88,9 +88,9 @@ def test_a_later_line_above_the_limit_ends_the_table(models: Path, start: StartA
     client = start(max_csv_record_bytes=100_000)
     table = b'{"size":1}\n' * 5000 + b"x" * 200_000 + b"\n"
 
-    answer = client.post(PATH, content=table, headers=NDJSON)
+    response = client.post(PATH, content=table, headers=NDJSON)
 
-    lines = answer.text.splitlines()
+    lines = response.text.splitlines()
     assert len(lines) == 5001
     assert "Line 5001: A record is larger" in lines[-1]
     assert rejected(client, "record_too_large") == 1
@@ -112,11 +112,11 @@ def test_hostile_headers_get_a_short_message(
     """However many names there are, and however long."""
     publish_price(models)
 
-    answer = start().post(PATH, content=header + b"\n1\n", headers=CSV)
+    response = start().post(PATH, content=header + b"\n1\n", headers=CSV)
 
-    assert answer.status_code == 400
-    assert sentence in answer.json()["error"]
-    assert len(answer.content) < 5000
+    assert response.status_code == 400
+    assert sentence in response.json()["error"]
+    assert len(response.content) < 5000
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ def test_known_charsets_are_read_with_and_without_a_mark(
     publish_price(models)
     kind = {"content-type": f"text/csv; charset={charset}"}
 
-    answer = start().post(PATH, content="size,note\n3,x\n".encode(encoding), headers=kind)
+    response = start().post(PATH, content="size,note\n3,x\n".encode(encoding), headers=kind)
 
-    assert answer.status_code == 200, answer.text
-    assert answer.text.removeprefix("\ufeff") == "size,note,value,unit,error\n3,x,6.0,euros,\n"
+    assert response.status_code == 200, response.text
+    assert response.text.removeprefix("\ufeff") == "size,note,value,unit,error\n3,x,6.0,euros,\n"
 
 
 @pytest.mark.parametrize(
@@ -174,10 +174,10 @@ def test_bytes_outside_the_charset_are_a_client_error(
     publish_price(models)
     kind = {"content-type": f"text/csv; charset={charset}"}
 
-    answer = start().post(PATH, content=content, headers=kind)
+    response = start().post(PATH, content=content, headers=kind)
 
-    assert answer.status_code == 400
-    assert answer.json()["code"] in {"invalid_request", "invalid_input"}
+    assert response.status_code == 400
+    assert response.json()["code"] in {"invalid_request", "invalid_input"}
 
 
 def test_unknown_charsets_are_rejected_by_name(models: Path, start: StartApp) -> None:
@@ -187,9 +187,9 @@ def test_unknown_charsets_are_rejected_by_name(models: Path, start: StartApp) ->
 
     for charset in ("utf-7", "idna", "hex", "zlib", "punycode", "os", "..", "x" * 30_000):
         kind = {"content-type": f"text/csv; charset={charset}"}
-        answer = client.post(PATH, content=b"size\n1\n", headers=kind)
-        assert answer.status_code == 400
-        assert "which is not known here" in answer.json()["error"]
+        response = client.post(PATH, content=b"size\n1\n", headers=kind)
+        assert response.status_code == 400
+        assert "which is not known here" in response.json()["error"]
 
 
 def test_more_tables_than_allowed_are_rejected_at_once(models: Path, start: StartApp) -> None:
@@ -200,10 +200,10 @@ def test_more_tables_than_allowed_are_rejected_at_once(models: Path, start: Star
     with connected(client, NDJSON) as connection:
         send(connection, b'{"size": 1}\n')
         read_until(connection, b"euros")
-        answer = client.post(PATH, content=b"size\n1\n", headers=CSV)
-    assert answer.status_code == 429
-    assert answer.json()["code"] == "too_many_tables"
-    assert answer.headers["retry-after"]
+        response = client.post(PATH, content=b"size\n1\n", headers=CSV)
+    assert response.status_code == 429
+    assert response.json()["code"] == "too_many_tables"
+    assert response.headers["retry-after"]
     assert rejected(client, "too_many_tables") == 1
 
     until(lambda: client.post(PATH, content=b"size\n1\n", headers=CSV).status_code == 200)
@@ -249,11 +249,11 @@ def test_the_budget_of_unread_responses_is_shared(models: Path, start: StartApp)
     with connected(client, NDJSON) as connection:
         send(connection, b'{"size": 1}\n')
         read_until(connection, b"euros")
-        answer = client.post(PATH, content=long_table(), headers=CSV)
-    assert answer.status_code == 507
+        response = client.post(PATH, content=long_table(), headers=CSV)
+    assert response.status_code == 507
 
     def scored() -> bool:
-        with client.stream("POST", PATH, content=long_table()[:100_000], headers=CSV) as answer:
-            return answer.status_code == 200
+        with client.stream("POST", PATH, content=long_table()[:100_000], headers=CSV) as response:
+            return response.status_code == 200
 
     until(scored)

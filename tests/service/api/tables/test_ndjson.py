@@ -1,4 +1,4 @@
-"""Newline-delimited JSON: one row a line in, one answer a line out, errors in their place."""
+"""Newline-delimited JSON: a prediction for each line, or the error of that line."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,13 @@ from tests.conftest import StartApp
 from tests.models import publish_admission, publish_mixed, publish_price
 
 
-def answered(client: httpx.Client, model: str, lines: bytes) -> list[dict[str, Any]]:
+def predictions_of(client: httpx.Client, model: str, lines: bytes) -> list[dict[str, Any]]:
     headers = {"content-type": "application/x-ndjson"}
-    answer = client.post(f"/models/{model}/predict", content=lines, headers=headers)
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"] == "application/x-ndjson"
-    assert answer.content.endswith(b"\n")
-    return [json.loads(line) for line in answer.content.splitlines()]
+    response = client.post(f"/models/{model}/predict", content=lines, headers=headers)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/x-ndjson"
+    assert response.content.endswith(b"\n")
+    return [json.loads(line) for line in response.content.splitlines()]
 
 
 def test_each_line_gets_its_prediction(models: Path, start: StartApp) -> None:
@@ -30,9 +30,9 @@ def test_each_line_gets_its_prediction(models: Path, start: StartApp) -> None:
         [None, 2, False, "north", None],
     ]
 
-    answers = answered(client, "mixed", "\n".join(map(json.dumps, rows)).encode())
+    predictions = predictions_of(client, "mixed", "\n".join(map(json.dumps, rows)).encode())
 
-    assert answers == client.post("/models/mixed/predict", json=rows).json()["predictions"]
+    assert predictions == client.post("/models/mixed/predict", json=rows).json()["predictions"]
 
 
 def test_an_invalid_line_has_its_error_at_its_position(models: Path, start: StartApp) -> None:
@@ -49,10 +49,14 @@ def test_an_invalid_line_has_its_error_at_its_position(models: Path, start: Star
         b"[45, 85]"
     )
 
-    answers = answered(start(), "admission", lines)
+    predictions = predictions_of(start(), "admission", lines)
 
-    assert [answer.get("label") for answer in answers] == ["admitted", *[None] * 5, "admitted"]
-    sentences = [answer.get("error", "") for answer in answers]
+    assert [response.get("label") for response in predictions] == [
+        "admitted",
+        *[None] * 5,
+        "admitted",
+    ]
+    sentences = [response.get("error", "") for response in predictions]
     assert sentences[1].startswith("Line 2: feature 'exam_1' must be a number of points")
     assert sentences[1].endswith('got "45". Send 45 without the quotes.')
     assert sentences[2].startswith("Line 4: the line is not JSON")
@@ -62,10 +66,10 @@ def test_an_invalid_line_has_its_error_at_its_position(models: Path, start: Star
     assert sentences[3].endswith("got 850. Check the unit: it is points.")
     assert sentences[4] == "Line 6: unknown feature \"exam1\"; did you mean 'exam_1'?"
     assert sentences[5].startswith("Line 7: the line is not JSON")
-    assert [answer.get("code") for answer in answers[1:4]] == [
+    assert [response.get("code") for response in predictions[1:4]] == [
         *("invalid_input", "invalid_request", "invalid_input"),
     ]
-    assert answers[1]["details"][0]["hint"] == "Send 45 without the quotes."
+    assert predictions[1]["details"][0]["hint"] == "Send 45 without the quotes."
 
 
 @pytest.mark.parametrize("kind", ["application/ndjson", "application/jsonl; charset=utf-8"])
@@ -73,11 +77,11 @@ def test_other_names_of_the_format_are_read(models: Path, start: StartApp, kind:
     """No media type of the format is registered."""
     publish_price(models)
 
-    answer = start().post(
+    response = start().post(
         "/models/price/predict", content=b'{"size": 1}', headers={"content-type": kind}
     )
 
-    assert answer.content == b'{"value":2.0,"unit":"euros"}\n'
+    assert response.content == b'{"value":2.0,"unit":"euros"}\n'
 
 
 def test_the_response_to_json_lines_may_be_csv(models: Path, start: StartApp) -> None:
@@ -85,10 +89,10 @@ def test_the_response_to_json_lines_may_be_csv(models: Path, start: StartApp) ->
     publish_price(models)
     headers = {"content-type": "application/x-ndjson", "accept": "text/csv"}
 
-    answer = start().post(
+    response = start().post(
         "/models/price/predict", content=b'{"size": 1}\n{"size": "x"}\n', headers=headers
     )
 
-    lines = answer.text.split("\r\n")
+    lines = response.text.split("\r\n")
     assert lines[:2] == ["value,unit,error", "2.0,euros,"]
     assert lines[2].startswith(',,"Line 2: feature \'size\' must be a number of m², got ""x""')

@@ -72,9 +72,9 @@ def test_a_client_that_sends_all_before_it_reads_gets_everything(
     client = start(max_body_bytes=1000)
     before = unnamed_files()
 
-    answer = client.post(PATH, content=long_table(), headers=CSV)
+    response = client.post(PATH, content=long_table(), headers=CSV)
 
-    lines = answer.text.splitlines()
+    lines = response.text.splitlines()
     assert len(lines) == 1 + LONG
     assert [line.split(",")[2] for line in lines[1:]] == [f"{2.0 * row}" for row in range(LONG)]
     assert unnamed_files() == before
@@ -129,9 +129,11 @@ def test_a_compressed_table_is_decompressed_as_it_arrives(
     packed += b"" if encoding == "deflate" else gzip.compress(table[7:])
     pieces = [packed[at : at + 7] for at in range(0, len(packed), 7)]
 
-    answer = start().post(PATH, content=iter(pieces), headers=CSV | {"content-encoding": encoding})
+    response = start().post(
+        PATH, content=iter(pieces), headers=CSV | {"content-encoding": encoding}
+    )
 
-    assert answer.text == "size,value,unit,error\n" + "1,2.0,euros,\n" * 100_000
+    assert response.text == "size,value,unit,error\n" + "1,2.0,euros,\n" * 100_000
 
 
 def test_a_broken_stream_is_reported_in_the_last_row(models: Path, start: StartApp) -> None:
@@ -140,9 +142,9 @@ def test_a_broken_stream_is_reported_in_the_last_row(models: Path, start: StartA
     packed = gzip.compress(b"size,note\n" + b"".join(b"1,%d\n" % row for row in range(50_000)))
     headers = CSV | {"content-encoding": "gzip"}
 
-    answer = start().post(PATH, content=packed[:-40], headers=headers)
+    response = start().post(PATH, content=packed[:-40], headers=headers)
 
-    *rows, last = answer.text.splitlines()
+    *rows, last = response.text.splitlines()
     assert len(rows) > 40_000
     assert last.startswith(",,,,Line ")
     assert last.endswith(
@@ -155,9 +157,9 @@ def test_a_line_that_never_ends_ends_the_table(models: Path, start: StartApp) ->
     publish_price(models)
     table = b"size,note\n1,a\n2," + b"x" * 2_000_000 + b"\n3,c\n"
 
-    answer = start().post(PATH, content=table, headers=CSV)
+    response = start().post(PATH, content=table, headers=CSV)
 
-    lines = answer.text.splitlines()
+    lines = response.text.splitlines()
     assert lines[1] == "1,a,2.0,euros,"
     assert lines[2].startswith(',,,,"Line 3: A record is larger than the limit of 1,048,576 bytes')
     assert len(lines) == 3
