@@ -31,7 +31,7 @@ def publish_mirror(models: Path, rule: ImageInput, name: str = "mirror") -> Path
         task="multiclass",
         input=rule,
         output=ClassesOutput(
-            kind="classes", name="number", labels=[str(place) for place in range(count)]
+            kind="classes", name="number", labels=[str(pixel) for pixel in range(count)]
         ),
         files={},
     )

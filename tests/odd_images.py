@@ -260,5 +260,5 @@ def _bombs() -> Iterator[tuple[str, bytes]]:
 
 
 def bombs() -> list[bytes]:
-    """The files that are refused by what their headers promise."""
+    """The files that are rejected because of the size in their headers."""
     return [content for _, content in _bombs()]

@@ -228,7 +228,7 @@ def test_a_file_that_cannot_be_served_is_reported_everywhere_with_the_reason(
 def test_an_input_that_the_graph_cannot_compute_is_rejected_with_the_reason(
     models: Path, start: StartApp
 ) -> None:
-    """Nothing but the runtime knows a bare graph's rules; it is the caller's 400, not our 500."""
+    """Only the runtime knows the rules of a bare graph; its error is a 400, not a 500."""
     place_bare(models, "sevens", failing_shape())
     client = start()
 

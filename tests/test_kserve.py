@@ -18,7 +18,7 @@ Reply = TypeVar("Reply")
 
 
 def requested(protocol: str, question: Callable[[InferenceRESTClient], Awaitable[Reply]]) -> Reply:
-    """What a client of this protocol is answered."""
+    """Run a request of a client of this protocol, and return the result."""
 
     async def infer() -> Reply:
         client = InferenceRESTClient(RESTConfig(protocol=protocol))
@@ -55,7 +55,7 @@ def test_it_finds_the_server_alive_and_its_models_ready_or_not(
 
 
 def test_it_finds_the_server_ready(models: Path, start: StartApp) -> None:
-    """Which only the second version asks."""
+    """Only the second version has this request."""
     publish_admission(models)
     base = str(start().base_url)
 

@@ -116,7 +116,7 @@ def _judge(client: httpx.Client, case: Case, counts: Counter[str]) -> list[str]:
     """Count what becomes of a case in binary and in JSON; give what is wrong."""
     direct = Direct(case)
     if client.get(f"/v2/models/{case.name}/ready").status_code != httpx.codes.OK:
-        counts[f"refused at load: {_verdict(infer_in_json(client, case.name, {}))}"] += 1
+        counts[f"rejected at load: {_verdict(infer_in_json(client, case.name, {}))}"] += 1
         return [f"{case.name} could be served"] if _servable(direct) else []
     if direct.outputs is None or not direct.agrees:
         counts["the runtime itself disagrees or fails"] += 1
@@ -131,7 +131,7 @@ def _judge(client: httpx.Client, case: Case, counts: Counter[str]) -> list[str]:
         inputs = direct.inputs if form == "binary" else _writable(direct.inputs)
         response = send(client, case.name, inputs)
         if _verdict(response) != "200":
-            counts[f"{form} refused: {_why(response)}"] += 1
+            counts[f"{form} rejected: {_why(response)}"] += 1
         elif _same(read(response, direct.names), direct.outputs, finite=form == "JSON"):
             counts[f"equal in {form}"] += 1
         else:
@@ -179,9 +179,9 @@ def test_every_case_gets_the_published_outputs_or_a_reason(models: Path, start: 
     assert set(counts) == {
         "equal in JSON",
         "equal in binary",
-        "JSON refused: FP16, which JSON cannot carry",
-        "JSON refused: NaN and infinity",
-        "refused at load: 409",
+        "JSON rejected: FP16, which JSON cannot carry",
+        "JSON rejected: NaN and infinity",
+        "rejected at load: 409",
         "the runtime itself disagrees or fails",
     }
     assert counts["equal in binary"] > len(cases) * 0.7

@@ -68,7 +68,7 @@ def place_examples(models: Path) -> None:
 
 
 def place_images(models: Path) -> None:
-    """A classifier of images, with Triton's configuration and labels beside it."""
+    """A classifier of images, with Triton's configuration and labels."""
     home = place_bare(models, "colours", image_classifier()).parent
     (home / "config.pbtxt").write_text(
         'name: "colours"\nplatform: "onnxruntime_onnx"\nmax_batch_size: 8\n'

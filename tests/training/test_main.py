@@ -117,7 +117,7 @@ def test_an_existing_recipe_is_not_overwritten(
 
     assert main(["new", "--csv", "houses.csv", "--target", "price"]) == 2
 
-    assert "houses.toml exists" in capsys.readouterr().err
+    assert "houses.toml already contains another recipe" in capsys.readouterr().err
     assert (here / "houses.toml").read_text() == "mine"
 
 
@@ -165,7 +165,7 @@ def test_an_interrupted_run_prints_one_line(here: Path, capsys: pytest.CaptureFi
         signal.signal(signal.SIGINT, usual)
 
     assert code == 130
-    assert capsys.readouterr().err == "Interrupted; what was published before is untouched.\n"
+    assert capsys.readouterr().err == "Interrupted; published models are unchanged.\n"
     assert not (here / "houses.toml").exists()
     assert not (here / "models").exists()
 
