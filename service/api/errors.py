@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service import errors
+from service.api.body import json_response
 from service.codecs.messages import error_document
 
 STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
@@ -138,4 +138,4 @@ def _response(
 ) -> Response:
     body = error_document(sentence, code, problems)
     headers = {"retry-after": RETRY_AFTER[status]} if status in RETRY_AFTER else None
-    return Response(orjson.dumps(body), status, headers, media_type="application/json")
+    return json_response(body, status, headers)

@@ -356,7 +356,7 @@ class FastInference:
             Whether it will respond; otherwise the request is unchanged and must go through ASGI.
         """
         model = self._ready_model(target)
-        if model is None or self._readiness.draining:
+        if model is None or self._readiness.is_draining:
             return False
         is_small = len(body) <= SMALL_BODY_BYTES or is_quick_to_decode(body)
         if model.execution != "inline" or not is_small:

@@ -75,7 +75,7 @@ class RequestContext:
         identity = request_id_from(head.fields.get(_ID_HEADER))
         token = request_id.set(identity)
         added = [(_ID_HEADER, identity.encode())]
-        if self._recorder.readiness.draining:
+        if self._recorder.readiness.is_draining:
             added.append(_CLOSE)
         body = RequestBody(scope, receive, self._settings, self._limits)
         response = _ResponseRecorder(scope, send, added, self._recorder, body)

@@ -6,8 +6,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.bundle.features import FeaturesInput
+from service.codecs.csv_header import open_csv
+from service.codecs.features import FeatureCodec
+from service.errors import InvalidRequest
 from tests.conftest import StartApp
 from tests.models import (
+    number,
     place_bare,
     publish_admission,
     publish_mixed,
@@ -180,3 +185,23 @@ def test_json_lines_that_cannot_be_read_are_rejected_with_the_reason(
     publish_admission(models)
 
     assert message in error_of(post(start(), content, kind="application/x-ndjson"))
+
+
+def test_a_file_is_no_table_for_a_model_without_required_features() -> None:
+    """Without a column of a feature, the signature of the file decides."""
+    features = [number("size", optional=True)]
+    codec = FeatureCodec(FeaturesInput(kind="features", features=features))
+
+    with pytest.raises(InvalidRequest, match="The body is a PDF document"):
+        open_csv(b"%PDF-1.7\n...\n", codec, whole=True, longest=1000)
+
+
+def test_a_column_may_have_the_name_of_a_file_signature() -> None:
+    """A table with the columns of the model is read, although bzip2 files begin with BZh."""
+    codec = FeatureCodec(FeaturesInput(kind="features", features=[number("BZh")]))
+
+    reader, _ = open_csv(b"BZh\n1\n", codec, whole=True, longest=1000)
+
+    batch = reader.take(10)
+    assert batch is not None
+    assert batch.matrix.tolist() == [[1.0]]

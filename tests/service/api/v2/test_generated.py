@@ -45,7 +45,7 @@ DATATYPES = {
 }
 NAMES = ("admission", "simple", "text", "any_rank", "perhaps")
 SETTINGS = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
