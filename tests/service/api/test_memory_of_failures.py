@@ -22,7 +22,7 @@ NDJSON = {"content-type": "application/x-ndjson"}
 OCTETS = {"content-type": "application/octet-stream", "inference-header-content-length": "9"}
 FORM = {"content-type": "multipart/form-data; boundary=b"}
 SIZE = 400_000
-REQUESTS = 12
+REQUESTS = 6
 HEADER = b"exam_1,exam_2\n"
 PREDICT = "/models/admission/predict"
 ROWS = b"45,85\n" * (SIZE // 6)
@@ -67,7 +67,7 @@ FAILURES: dict[str, tuple[str, bytes, dict[str, str]]] = {
 
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_failed_request_retains_no_memory(models: Path, start: StartApp, name: str) -> None:
-    """A dozen failures leave less than half of one body each for the garbage collection."""
+    """Six failures leave less than half of one body each for the garbage collection."""
     publish_admission(models)
     publish_mirror(models, image_input(28, 28))
     place_bare(models, "failing", failing_graph())

@@ -14,7 +14,7 @@ from tests.conftest import StartApp
 from tests.foreign import adds_in_a_branch, adds_large_weights, weights_file, with_weights_at
 from tests.models import place_bare, publish_admission
 from tests.processes import served, until
-from tests.tensors import ask_in_json
+from tests.tensors import infer_in_json
 
 LARGE = 1_000_000
 
@@ -42,7 +42,7 @@ DAMAGES: list[Callable[[Path], None]] = [truncated, rewritten, removed, replaced
 
 
 def sums(client: httpx.Client) -> list[float]:
-    data: list[float] = ask_in_json(client, "outside", {"x": np.zeros(4, np.float32)}).json()[
+    data: list[float] = infer_in_json(client, "outside", {"x": np.zeros(4, np.float32)}).json()[
         "outputs"
     ][0]["data"]
     return data
@@ -128,7 +128,11 @@ def test_weights_of_the_wrong_size_are_rejected(
     publish_admission(models)
     client = start()
 
+<<<<<<< HEAD
+    answer = infer_in_json(client, "outside", {"x": np.zeros(4, np.float32)})
+=======
     response = ask_in_json(client, "outside", {"x": np.zeros(4, np.float32)})
+>>>>>>> main
 
     assert response.status_code == 409
     assert reason in response.json()["error"]
@@ -144,7 +148,11 @@ def test_files_of_the_current_folder_are_not_read(
     (models / "weights.bin").write_bytes(weights_file())
     monkeypatch.chdir(models)
 
+<<<<<<< HEAD
+    answer = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+=======
     response = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+>>>>>>> main
 
     assert response.status_code == 409
     assert "weights.bin is missing" in response.json()["error"]
@@ -159,6 +167,10 @@ def test_weights_of_a_subgraph_are_only_read_from_the_folder_of_the_version(
     (folder / "weights.bin").write_bytes(weights_file())
     (folder / "link").symlink_to("/etc/hosts")
 
+<<<<<<< HEAD
+    answer = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+=======
     response = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+>>>>>>> main
 
     assert response.status_code == 409

@@ -20,10 +20,10 @@ from tests.models import place_bare, publish_admission
 from tests.service.api.test_invalid_requests import assert_contract
 from tests.tensors import (
     LENGTH,
-    answer_in_binary,
-    answer_in_json,
-    ask_in_binary,
-    ask_in_json,
+    infer_in_binary,
+    infer_in_json,
+    outputs_in_binary,
+    outputs_in_json,
     triton_dtype,
 )
 from tests.triton_models import identity, sum_and_difference
@@ -45,7 +45,7 @@ DATATYPES = {
 }
 NAMES = ("admission", "simple", "text", "any_rank", "perhaps")
 SETTINGS = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -83,7 +83,7 @@ def test_a_tensor_survives_a_round_trip_in_binary(
     array = data.draw(tensors(datatype, finite=False))
 
     with connected(models, start) as client:
-        (got,) = answer_in_binary(ask_in_binary(client, "same", {"x": array}), ["y"])
+        (got,) = outputs_in_binary(infer_in_binary(client, "same", {"x": array}), ["y"])
 
     require_equal(got, array)
 
@@ -99,7 +99,7 @@ def test_a_tensor_survives_a_round_trip_in_json(
     array = data.draw(tensors(datatype, finite=True))
 
     with connected(models, start) as client:
-        (got,) = answer_in_json(ask_in_json(client, "same", {"x": array}), ["y"])
+        (got,) = outputs_in_json(infer_in_json(client, "same", {"x": array}), ["y"])
 
     require_equal(got, array)
 

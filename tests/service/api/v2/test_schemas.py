@@ -14,7 +14,7 @@ from tests.conftest import StartApp
 from tests.foreign import one_node, optional_both_ways, unknown_operator
 from tests.models import place_bare, publish_admission, publish_iris, publish_price
 from tests.service.api.v2 import schemas
-from tests.tensors import LENGTH, Array, ask_in_binary, ask_in_json
+from tests.tensors import LENGTH, Array, infer_in_binary, infer_in_json
 from tests.triton_models import identity, sum_and_difference
 
 SIXTEEN = np.arange(16, dtype=np.int32).reshape(1, 16)
@@ -66,7 +66,7 @@ def test_model_metadata_and_readiness_fit_their_schemas(client: httpx.Client, na
 @pytest.mark.parametrize("name", INPUTS)
 def test_a_response_in_json_fits_its_schema(client: httpx.Client, name: str) -> None:
     """Data is flat, with null for numbers that are not finite."""
-    response = ask_in_json(client, name, INPUTS[name])
+    response = infer_in_json(client, name, INPUTS[name])
 
     assert response.status_code == 200
     require(response.json(), schemas.INFERENCE)
@@ -76,7 +76,7 @@ def test_a_response_in_json_fits_its_schema(client: httpx.Client, name: str) -> 
 @pytest.mark.parametrize("name", INPUTS)
 def test_a_response_in_binary_fits_its_schema(client: httpx.Client, name: str) -> None:
     """The JSON has sizes instead of data, which add up to the remaining bytes."""
-    response = ask_in_binary(client, name, INPUTS[name])
+    response = infer_in_binary(client, name, INPUTS[name])
 
     length = int(response.headers[LENGTH])
     document = orjson.loads(response.content[:length])
