@@ -195,22 +195,13 @@ def test_a_folder_too_deep_for_sockets_stops_the_start(models: Path, tmp_path: P
     deep = tmp_path / ("x" * 100)
     deep.mkdir()
 
-<<<<<<< HEAD
-    said = startup_error("--models", str(models), "--workers", "2", TMPDIR=str(deep))
-=======
-    message = refused("--models", str(models), "--workers", "2", TMPDIR=str(deep))
->>>>>>> main
+    message = startup_error("--models", str(models), "--workers", "2", TMPDIR=str(deep))
 
     assert "too long for their sockets; set TMPDIR" in message
 
 
 def test_shared_memory_with_several_workers_stops_the_start(models: Path) -> None:
-<<<<<<< HEAD
-    """A region is known only to the worker that registered it."""
-    said = startup_error("--models", str(models), "--workers", "2", "--shared-memory", "system")
-=======
     """A region is only known to the worker that registered it."""
-    message = refused("--models", str(models), "--workers", "2", "--shared-memory", "system")
->>>>>>> main
+    message = startup_error("--models", str(models), "--workers", "2", "--shared-memory", "system")
 
     assert "known only to the worker that registered it" in message

@@ -128,11 +128,7 @@ def test_weights_of_the_wrong_size_are_rejected(
     publish_admission(models)
     client = start()
 
-<<<<<<< HEAD
-    answer = infer_in_json(client, "outside", {"x": np.zeros(4, np.float32)})
-=======
-    response = ask_in_json(client, "outside", {"x": np.zeros(4, np.float32)})
->>>>>>> main
+    response = infer_in_json(client, "outside", {"x": np.zeros(4, np.float32)})
 
     assert response.status_code == 409
     assert reason in response.json()["error"]
@@ -148,11 +144,7 @@ def test_files_of_the_current_folder_are_not_read(
     (models / "weights.bin").write_bytes(weights_file())
     monkeypatch.chdir(models)
 
-<<<<<<< HEAD
-    answer = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
-=======
-    response = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
->>>>>>> main
+    response = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
 
     assert response.status_code == 409
     assert "weights.bin is missing" in response.json()["error"]
@@ -167,10 +159,6 @@ def test_weights_of_a_subgraph_are_only_read_from_the_folder_of_the_version(
     (folder / "weights.bin").write_bytes(weights_file())
     (folder / "link").symlink_to("/etc/hosts")
 
-<<<<<<< HEAD
-    answer = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
-=======
-    response = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
->>>>>>> main
+    response = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
 
     assert response.status_code == 409
