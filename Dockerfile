@@ -18,9 +18,9 @@ COPY training training
 # The cache is the builder's own and never part of a layer.
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/onward/bin/python install -c constraints.txt ".${EXTRAS:+[$EXTRAS]}"
-# Both images hold the same build of ONNX Runtime, so both compute alike. Without CUDA its GPU
-# libraries, and its second copy for programs in C, are never loaded: 315 MB. They leave the list of
-# installed files too, so that pip and scanners read what is really there.
+# Both images hold the same build of ONNX Runtime, so both return the same results. Without CUDA its GPU
+# libraries, and its second copy for programs in C, are never loaded: 315 MB. They are removed from the
+# list of installed files too, so that pip and scanners see what is installed.
 RUN case "$EXTRAS" in *cuda*) exit 0 ;; esac; \
     cd /opt/onward/lib/python3*/site-packages; \
     for library in libonnxruntime.so libonnxruntime_providers_cuda \
@@ -28,7 +28,7 @@ RUN case "$EXTRAS" in *cuda*) exit 0 ;; esac; \
         rm -f onnxruntime/capi/$library*; \
         sed -i "\#^onnxruntime/capi/$library#d" onnxruntime*.dist-info/RECORD; \
     done
-# pysimdjson brings the sources that it was compiled from: 8 MB.
+# pysimdjson contains the sources that it was compiled from: 8 MB.
 RUN cd /opt/onward/lib/python3*/site-packages; \
     for source in simdjson.cpp simdjson.h util.cpp util.h csimdjson.pyx csimdjson.pxd; do \
         rm -f simdjson/$source; \
@@ -45,7 +45,7 @@ LABEL org.opencontainers.image.title="Onward" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/onward /opt/onward
 COPY --from=build /models /models
-# ORT_DISABLE_TELEMETRY: ONNX Runtime reports home unless told not to.
+# ORT_DISABLE_TELEMETRY: without it, ONNX Runtime sends telemetry.
 ENV PATH="/opt/onward/bin:$PATH" \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -54,10 +54,10 @@ ENV PATH="/opt/onward/bin:$PATH" \
     ONWARD_PORT=8000 \
     ONWARD_LOG_FORMAT=json \
     ONWARD_MODELS=/models
-# A number, so that an orchestrator can see that it is not root. It needs no name and no home.
+# A number, so that an orchestrator can see that it is not root. It needs no name and no home folder.
 USER 10001:10001
 EXPOSE 8000
-# ProxyHandler({}) asks the service itself whatever the proxy variables say; -I and -S start faster.
+# ProxyHandler({}) ignores the proxy variables of the environment; -I and -S start faster.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-I", "-S", "-c", "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open(f\"http://127.0.0.1:{os.environ['ONWARD_PORT']}/health/ready\", timeout=4)"]
 ENTRYPOINT ["onward"]

@@ -6,12 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# Serve the models of models/ (no torch needed). ONWARD_HOST, ONWARD_PORT, ... are honoured.
+# Serve the models of models/ (no torch needed). ONWARD_HOST, ONWARD_PORT, ... apply.
 serve: $(VENV)/serving
 	$(BIN)/python -m service
 
-# Tests start many processes and rewrite many modules: compiling each once, in spite of the
-# environment, takes a quarter off the time of all tests.
+# Tests start many processes and rewrite many modules: compiling each one only once, whatever
+# the environment says, saves a quarter of the time.
 unexport PYTHONDONTWRITEBYTECODE
 
 # All tests run with two workers for each core, because half of the time they wait for servers.
@@ -42,7 +42,7 @@ train: $(VENV)/development
 bench: $(VENV)/development
 	$(BIN)/python -m bench
 
-# Resolve every dependency anew, for every platform and Python.
+# Resolve every dependency again, for every platform and Python.
 constraints: $(VENV)/serving
 	$(BIN)/python -m pip install --quiet uv
 	(sed -n '/^#/p' constraints.txt; $(BIN)/uv pip compile --quiet pyproject.toml --all-extras \

@@ -1,6 +1,6 @@
-"""``python -m bench``: ours beside the floor, a naive FastAPI and every peer, into ``RESULTS.md``.
+"""``python -m bench``: our service, the floor, naive FastAPI and peers, into ``RESULTS.md``.
 
-``python -m bench guard`` compares a short run with the last one that was kept.
+``python -m bench guard`` compares a short run with the last stored one.
 """
 
 import argparse
@@ -25,7 +25,7 @@ _GUARDED = (OURSELVES,)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure as told; 2 where wrk is missing, 1 where the guard found a loss."""
+    """Measure; return 2 if wrk is missing, 1 if the guard found a loss."""
     options = _parser().parse_args(arguments)
     if not have_wrk():
         return 2
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _guard(options: argparse.Namespace) -> int:
-    """Ours again, shortly; 1 where a share of the floor has fallen."""
+    """Measure our service briefly; return 1 if a share of the floor has fallen."""
     options.connections = options.connections[:1]
     lost = fallen(read_results(), _run(options, _GUARDED), options.tolerance)
     sys.stdout.write("".join(f"{line}\n" for line in lost or ["No request has fallen."]))
@@ -68,20 +68,20 @@ def _parser() -> argparse.ArgumentParser:
         "--connections",
         type=_numbers,
         default=_CONNECTIONS,
-        help="the first in every round, the others in the first: 32,1,256",
+        help="the first is measured in every round, the others in the first: 32,1,256",
     )
     parser.add_argument("--dry", action="store_true", help="print, and write no file")
     parser.add_argument(
         "--tolerance",
         type=float,
         default=0.1,
-        help="of the guard: by how much of itself a share may fall",
+        help="of the guard: the largest relative loss of a share",
     )
     parser.add_argument(
         "--cache",
         type=Path,
         default=Path(os.environ.get("BENCH_CACHE", ".bench")),
-        help="where the peers are installed (setting BENCH_CACHE)",
+        help="the folder of the peers' environments (setting BENCH_CACHE)",
     )
     return parser
 

@@ -1,10 +1,10 @@
-"""Who is measured, and with which requests."""
+"""The servers that are measured, and the requests that each of them gets."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.dialects import (
+from bench.protocols import (
     BINARY,
     CSV,
     IMAGE,
@@ -14,7 +14,7 @@ from bench.dialects import (
     V1,
     V1_IMAGE,
     V2,
-    Dialect,
+    RequestFormat,
     rows_at,
 )
 
@@ -28,26 +28,26 @@ _NUMBERS = ("A", "B", "C", "D", "D*")
 
 
 @dataclass(frozen=True)
-class Ask:
-    """One request in one dialect.
+class RequestCase:
+    """One request in one protocol, as a row of the tables.
 
     Args:
-        request: as the tables call it: a workload's letter, ``b`` behind it for bytes, P for D's
-            image as a file.
-        dialect: as the tables call it.
-        letter: of the workload.
-        how: to write and to read it.
+        request: its name in the tables: the letter of a workload, followed by ``b`` for binary;
+            P is the image of D as a file.
+        protocol: its name in the tables.
+        letter: the workload.
+        how: writes the request and reads the response.
     """
 
     request: str
-    dialect: str
+    protocol: str
     letter: str
-    how: Dialect
+    how: RequestFormat
 
     @property
     def key(self) -> str:
-        """What tells it from the others."""
-        return f"{self.request} {self.dialect}"
+        """The unique name of the case."""
+        return f"{self.request} {self.protocol}"
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,20 @@ class Contestant:
     Args:
         name: one of `NAMES`.
         arguments: after the interpreter; ``{port}`` becomes a free port.
-        asks: what it is asked.
-        warm_seconds: of load before anything is measured.
-        environment: variables that it needs.
+        cases: the requests that it gets.
+        warm_seconds: seconds of load before the first measurement.
+        environment: additional environment variables.
     """
 
     name: str
     arguments: tuple[str, ...]
-    asks: tuple[Ask, ...]
+    cases: tuple[RequestCase, ...]
     warm_seconds: int = 1
     environment: Mapping[str, str] | None = None
 
 
 def contestants(names: Iterable[str], models: Path) -> list[Contestant]:
-    """Those of these names, the floor first.
+    """Return the contestants with these names, the floor first.
 
     Args:
         names: some of `NAMES`.
@@ -96,7 +96,7 @@ def _contestant(name: str, models: Path) -> Contestant:
 
 
 def _uvicorn(app: str) -> tuple[str, ...]:
-    """The least that uvicorn can be told to do."""
+    """The command of uvicorn with every optional feature off."""
     bare = ("--no-access-log", "--no-proxy-headers", "--no-server-header", "--no-date-header")
     quick = ("--loop", "uvloop", "--http", "httptools", "--log-level", "warning")
     return ("-m", "uvicorn", app, *bare, *quick, "--port", "{port}")
@@ -105,57 +105,63 @@ def _uvicorn(app: str) -> tuple[str, ...]:
 EMPTY_APP = _uvicorn("bench.floor:app")
 
 
-def _asks(dialect: str, letters: Iterable[str], how: Dialect | None = None) -> Iterable[Ask]:
-    """These workloads in one dialect; ours, unless another is given."""
-    mark = "b" if dialect == BINARY else ""
+def _cases(
+    protocol: str, letters: Iterable[str], how: RequestFormat | None = None
+) -> Iterable[RequestCase]:
+    """Yield these workloads in one protocol, in the format of our service by default."""
+    mark = "b" if protocol == BINARY else ""
     for letter in letters:
-        yield Ask(letter + mark, dialect, letter, how or OURS[dialect])
+        yield RequestCase(letter + mark, protocol, letter, how or OURS[protocol])
 
 
-def _of_floor() -> Iterable[Ask]:
-    """What ours is asked; whatever it answers is right."""
-    for one in (*_asks(PLAIN, "ABCD"), Ask("P", IMAGE, "D", OURS[IMAGE])):
-        yield replace(one, how=Dialect(one.how.write, lambda _, __, asked: asked.expected))
+def _of_floor() -> Iterable[RequestCase]:
+    """The requests of our service; every response counts as correct."""
+    for one in (*_cases(PLAIN, "ABCD"), RequestCase("P", IMAGE, "D", OURS[IMAGE])):
+        yield replace(
+            one, how=RequestFormat(one.how.write, lambda _, __, workload: workload.expected)
+        )
 
 
-def _of_ours() -> Iterable[Ask]:
-    for dialect in (PLAIN, V1, V2, BINARY):
-        yield from _asks(dialect, _NUMBERS)
-    yield from _asks(OBJECTS, ("B", "C"))
-    yield from _asks(CSV, ("C",))
-    for dialect in (IMAGE, V1_IMAGE):
-        yield Ask("P", dialect, "D", OURS[dialect])
+def _of_ours() -> Iterable[RequestCase]:
+    for protocol in (PLAIN, V1, V2, BINARY):
+        yield from _cases(protocol, _NUMBERS)
+    yield from _cases(OBJECTS, ("B", "C"))
+    yield from _cases(CSV, ("C",))
+    for protocol in (IMAGE, V1_IMAGE):
+        yield RequestCase("P", protocol, "D", OURS[protocol])
 
 
-def _of_naive() -> Iterable[Ask]:
-    yield from _asks(PLAIN, ("A",), _one_by_name())
-    yield from _asks(PLAIN, _NUMBERS[1:], rows_at("/{model}"))
-    yield Ask("P", IMAGE, "D", rows_at("/{model}/image", image="file"))
+def _of_naive() -> Iterable[RequestCase]:
+    yield from _cases(PLAIN, ("A",), _one_by_name())
+    yield from _cases(PLAIN, _NUMBERS[1:], rows_at("/{model}"))
+    yield RequestCase("P", IMAGE, "D", rows_at("/{model}/image", image="file"))
 
 
-def _one_by_name() -> Dialect:
-    """Named numbers at a path of their own, answered as the other rows are."""
+def _one_by_name() -> RequestFormat:
+    """Named numbers, which have a path of their own; the response is like that of other rows."""
     written = OURS[PLAIN].write
-    return Dialect(lambda asked: replace(written(asked), path="/admission/one"), rows_at("").read)
+    return RequestFormat(
+        lambda workload: replace(written(workload), path="/admission/one"), rows_at("").read
+    )
 
 
-def _of_peer(name: str) -> Iterable[Ask]:
-    """Each in what it speaks."""
+def _of_peer(name: str) -> Iterable[RequestCase]:
+    """The requests of a peer, in the protocols that it supports."""
     if name == "kserve":
-        yield from _asks(V1, _NUMBERS)
-        yield Ask("P", V1_IMAGE, "D", OURS[V1_IMAGE])
+        yield from _cases(V1, _NUMBERS)
+        yield RequestCase("P", V1_IMAGE, "D", OURS[V1_IMAGE])
     if name in {"kserve", "mlserver", "triton"}:
-        yield from _asks(V2, _NUMBERS)
+        yield from _cases(V2, _NUMBERS)
     if name in {"kserve", "triton"}:
-        yield from _asks(BINARY, _NUMBERS)
-    if name in _OWN_FORM:
-        path, image = _OWN_FORM[name]
-        yield from _asks(PLAIN, _NUMBERS, rows_at(path))
-        yield Ask("P", IMAGE, "D", rows_at(image[0], image=image[1]))
+        yield from _cases(BINARY, _NUMBERS)
+    if name in _OWN_FORMAT:
+        path, image = _OWN_FORMAT[name]
+        yield from _cases(PLAIN, _NUMBERS, rows_at(path))
+        yield RequestCase("P", IMAGE, "D", rows_at(image[0], image=image[1]))
 
 
-# Where those that define their requests in Python take rows, and where and how an image.
-_OWN_FORM = {
+# The paths for rows and images of the peers whose request format is defined in Python.
+_OWN_FORMAT = {
     "litserve": ("/{model}", ("/{model}", "file")),
     "bentoml": ("/{model}", ("/image", "file")),
     "torchserve": ("/predictions/{model}", ("/predictions/{model}", "body")),

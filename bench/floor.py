@@ -1,12 +1,12 @@
-"""The least an ASGI server can do: read the body, answer sixty fixed bytes."""
+"""The least that an ASGI app can do: read the body, send sixty fixed bytes."""
 
 from typing import Any
 
-_ANSWER = b'{"label":"admitted","probability":0.5,"model_version":"1"}  '
+_RESPONSE = b'{"label":"admitted","probability":0.5,"model_version":"1"}  '
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI's callables
-    """Answer any request; accept the lifespan."""
+    """Respond to any request; accept the lifespan."""
     if scope["type"] == "lifespan":
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
@@ -16,4 +16,4 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:  # noqa: 
         pass
     headers = [(b"content-type", b"application/json"), (b"content-length", b"60")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": _ANSWER.ljust(60)[:60]})
+    await send({"type": "http.response.body", "body": _RESPONSE.ljust(60)[:60]})

@@ -31,7 +31,7 @@ _LIMITS = Limits(_SETTINGS, lambda _: None)
 _ENDPOINTS = Endpoints(_SETTINGS, _LIMITS)
 
 
-def _opened(name: str) -> ServedModel:
+def _open_model(name: str) -> ServedModel:
     """A model that stays open as long as the process lives."""
     return asyncio.new_event_loop().run_until_complete(
         loaded_model(_SETTINGS, name, None).__aenter__()  # never closed
@@ -41,13 +41,13 @@ def _opened(name: str) -> ServedModel:
 publish_mixed(_FOLDER)
 place_bare(_FOLDER, "strings", identity(TensorProto.STRING, ["n", 2]))
 place_bare(_FOLDER, "floats", identity(TensorProto.FLOAT, ["n", 2]))
-_MIXED, _STRINGS, _FLOATS = map(_opened, ("mixed", "strings", "floats"))
+_MIXED, _STRINGS, _FLOATS = map(_open_model, ("mixed", "strings", "floats"))
 
 
-def _target(dialect: InferenceProtocol[Any], model: ServedModel) -> Callable[[bytes], None]:
+def _target(protocol: InferenceProtocol[Any], model: ServedModel) -> Callable[[bytes], None]:
     def target(data: bytes) -> None:
         with suppress(OnwardError):
-            decode_body(dialect, _ENDPOINTS.of(model), data, RequestHead([]))
+            decode_body(protocol, _ENDPOINTS.of(model), data, RequestHead([]))
 
     return target
 

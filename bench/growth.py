@@ -1,6 +1,6 @@
 """``python -m bench.growth``: what more rows, more connections and more models cost.
 
-Three curves, one plot beside the page. Each point is a measurement of the whole service on one
+Three curves, plotted in growth.svg. Each point is a measurement of the whole service on one
 core, the client on another.
 """
 
@@ -103,34 +103,36 @@ def _row_curve(
     """The median milliseconds of a request, by its number of rows."""
     random = np.random.default_rng(1)
     curve = []
-    place = urlsplit(service.address)
-    with socket.create_connection((place.hostname or "", place.port or 0)) as connection:
+    address = urlsplit(service.address)
+    with socket.create_connection((address.hostname or "", address.port or 0)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for count in _ROWS:
-            body, headers = write(random.uniform(30, 100, (count, 2)).round(2).astype(np.float32))
-            told = {"host": place.netloc, "content-length": str(len(body)), **headers}
-            head = "".join(f"{name}: {value}\r\n" for name, value in told.items())
+            body, content_headers = write(
+                random.uniform(30, 100, (count, 2)).round(2).astype(np.float32)
+            )
+            headers = {"host": address.netloc, "content-length": str(len(body)), **content_headers}
+            head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
             request = f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
             times: list[float] = []
             deadline = time.monotonic() + _SECONDS_A_POINT / 2
             while len(times) < _FEWEST or time.monotonic() < deadline:
-                times.append(_exchanged(connection, request) * 1e3)
+                times.append(_exchange(connection, request) * 1e3)
             curve.append(statistics.median(times))
     return curve
 
 
-def _exchanged(connection: socket.socket, request: bytes) -> float:
-    """Send a request and read its whole answer, at the same time where it is large; in seconds.
+def _exchange(connection: socket.socket, request: bytes) -> float:
+    """Send a request and read its response, at the same time if it is large; return the seconds.
 
     Raises:
-        RuntimeError: the answer is not 200, or ends early.
+        RuntimeError: the response is not 200, or ends early.
     """
     started = time.perf_counter()
     if len(request) < _SMALL_BYTES:
         connection.sendall(request)
         _receive(connection)
         return time.perf_counter() - started
-    # A table's answer begins while the table is sent.
+    # The response to a table begins while the table is sent.
     sending = threading.Thread(target=connection.sendall, args=(request,))
     sending.start()
     _receive(connection)
@@ -139,34 +141,34 @@ def _exchanged(connection: socket.socket, request: bytes) -> float:
 
 
 def _receive(connection: socket.socket) -> None:
-    """Read one answer: as long as it says, or up to the last of its chunks."""
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        answer += _received(connection)
-    head, _, begun = answer.partition(b"\r\n\r\n")
+    """Read one response by its Content-Length, or to its last chunk."""
+    response = b""
+    while b"\r\n\r\n" not in response:
+        response += _receive_piece(connection)
+    head, _, beginning = response.partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200 "):
-        raise RuntimeError(answer.decode())
+        raise RuntimeError(response.decode())
     (length,) = [
         int(line.partition(b":")[2])
         for line in head.lower().split(b"\r\n")
         if line.startswith(b"content-length:")
     ] or [-1]
-    size, end = len(begun), begun[-5:]
+    size, end = len(beginning), beginning[-5:]
     while size < length if length >= 0 else end != b"0\r\n\r\n":
-        piece = _received(connection)
+        piece = _receive_piece(connection)
         size += len(piece)
         end = (end + piece)[-5:]
 
 
-def _received(connection: socket.socket) -> bytes:
+def _receive_piece(connection: socket.socket) -> bytes:
     piece = connection.recv(_RECEIVED_AT_ONCE)
     if not piece:
-        raise RuntimeError("the service ended the connection within an answer")
+        raise RuntimeError("the service ended the connection within a response")
     return piece
 
 
 def _fleet(count: int) -> Fleet:
-    """A service of so many copies of one model."""
+    """Measure a service with this number of copies of one model."""
     with tempfile.TemporaryDirectory() as folder:
         for number in range(1, count + 1):
             home = Path(folder) / f"m{number}" / "1"
@@ -192,8 +194,8 @@ def _about_rows(rows: Mapping[str, Sequence[float]]) -> Iterator[str]:
     yield ""
     yield f"| rows | {' | '.join(rows)} |"
     yield f"|{'---|' * (1 + len(rows))}"
-    for place, count in enumerate(_ROWS):
-        cells = " | ".join(f"{curve[place]:,.3g}" for curve in rows.values())
+    for index, count in enumerate(_ROWS):
+        cells = " | ".join(f"{curve[index]:,.3g}" for curve in rows.values())
         yield f"| {count:,} | {cells} |"
     yield ""
     last = ", ".join(f"{c[-1] / _ROWS[-1] * 1e3:.2g} µs in {name}" for name, c in rows.items())
@@ -207,7 +209,7 @@ def _about_rows(rows: Mapping[str, Sequence[float]]) -> Iterator[str]:
 def _about_connections(crowds: Mapping[int, Measured]) -> Iterator[str]:
     yield "### Connections"
     yield ""
-    yield "One row a request, each connection sending its next when it has the answer."
+    yield "One row a request, each connection sending its next when it has the response."
     yield ""
     yield "| connections | requests/s | p50 ms | p99 ms | worst ms |"
     yield "|---|---|---|---|---|"
@@ -218,29 +220,29 @@ def _about_connections(crowds: Mapping[int, Measured]) -> Iterator[str]:
     yield "A few connections fill the core; from there on the rate stays and the latency grows with"
     yield "their number, for each waits for all others. Where p50 grows less, not all had come in"
     yield "when the measurement ended: the loop takes sixteen new connections in each of its turns,"
-    yield "and a turn answers all that wait. So the worst are first requests."
+    yield "and a turn responds to all that wait. So the worst are first requests."
     yield ""
 
 
 def _about_models(fleets: Mapping[int, Fleet]) -> Iterator[str]:
     yield "### Models"
     yield ""
-    yield f"Copies of {_MODEL}, all loaded and proved; {_AT_ONCE} connections ask one of them."
+    yield f"Copies of {_MODEL}, all loaded and tested; {_AT_ONCE} connections send requests to one."
     yield ""
     yield "| models | ready after s | memory MiB | requests/s of one | p99 ms |"
     yield "|---|---|---|---|---|"
     for count, fleet in fleets.items():
-        asked = f"{fleet.one.rate:,.0f} | {fleet.one.p99:.1f}"
-        yield f"| {count} | {fleet.ready:.2f} | {fleet.memory:.0f} | {asked} |"
+        cells = f"{fleet.one.rate:,.0f} | {fleet.one.p99:.1f}"
+        yield f"| {count} | {fleet.ready:.2f} | {fleet.memory:.0f} | {cells} |"
     yield ""
     few, many = fleets[_MODELS[0]], fleets[_MODELS[-1]]
     added = _MODELS[-1] - _MODELS[0]
     each = (many.memory - few.memory) / added * 1024
     start = (many.ready - few.ready) / added * 1e3
     yield f"An idle model of this size takes {each:,.0f} KiB, ONNX Runtime's session half of it,"
-    yield f"and {start:.1f} ms of the start; a larger one takes its weights besides."
-    yield "A request finds its model by name in a dictionary, so how many others there are is"
-    yield "nothing to it, but for the look at each one's folder every two seconds."
+    yield f"and {start:.1f} ms of the start; a larger one also needs memory for its weights."
+    yield "A request finds its model by name in a dictionary, so its cost does not depend on the"
+    yield "number of models, except for the scan of each folder every two seconds."
 
 
 def _draw(

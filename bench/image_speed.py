@@ -47,7 +47,7 @@ def main() -> int:
     lines = [
         f"Made by `python -m bench.image_speed`: one epoch over {_IMAGES:,} images of MNIST,",
         f"float32, medians of {_ROUNDS} turns, {os.cpu_count()} cores. The second line of ours",
-        "changes every image anew (shift, rotation, scale, shear, elastic, stroke, blur).",
+        "augments all images in each epoch (shift, rotation, scale, shear, elastic, stroke, blur).",
         "",
         "| network | who | seconds an epoch | times ours |",
         "|---|---|---|---|",

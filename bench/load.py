@@ -40,7 +40,7 @@ class Measured:
 
 
 def have_wrk() -> bool:
-    """Whether the load generator is there; says so where it is not."""
+    """Whether wrk is installed; writes a message if it is not."""
     if shutil.which("wrk") is None:
         sys.stderr.write("The load generator wrk is missing; Debian's package is 'wrk'.\n")
         return False
@@ -58,18 +58,18 @@ def server(arguments: Sequence[str], probe: str) -> Iterator[str]:
 def running(
     arguments: Sequence[str], probe: str, core: int | None = SERVER_CORE
 ) -> Iterator[Running]:
-    """Start ``python …`` pinned to one core, until ``probe`` answers.
+    """Start ``python …`` pinned to one core, until ``probe`` responds.
 
     Args:
         arguments: the command after the interpreter; ``{port}`` becomes a free port.
-        probe: a path that answers 200 when the server is ready.
+        probe: a path whose status is 200 when the server is ready.
         core: None lets it run on all of them.
     """
     with started(Start(arguments, probe, core=core)) as found:
         yield found
 
 
-def load(  # noqa: PLR0913 - what wrk is told; grouping it would only rename it
+def load(  # noqa: PLR0913 - the options of wrk; grouping them would only rename them
     url: str,
     body: bytes,
     connections: int,
@@ -84,14 +84,14 @@ def load(  # noqa: PLR0913 - what wrk is told; grouping it would only rename it
     Args:
         url: where.
         body: what the headers say it is.
-        connections: each sends its next request when it has the answer.
+        connections: each sends its next request when it has the response.
         seconds: how long.
         pause_milliseconds: and when it has rested for so long.
         headers: sent with each.
         core: of the load generator; None lets it run on all of them.
 
     Raises:
-        RuntimeError: some answer was not 2xx, so the figure would be worth nothing.
+        RuntimeError: some response was not 2xx, so the figure would be invalid.
     """
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "post.lua"
@@ -105,7 +105,7 @@ def load(  # noqa: PLR0913 - what wrk is told; grouping it would only rename it
         )
     if ended.returncode or "Non-2xx" in ended.stdout or "Socket errors" in ended.stdout:
         said = ended.stdout + ended.stderr
-        raise RuntimeError(f"{url} did not answer every request:\n{said}")
+        raise RuntimeError(f"{url} did not respond to every request:\n{said}")
     return _parse(ended.stdout)
 
 
@@ -114,7 +114,7 @@ def _parse(text: str) -> Measured:
     quantiles = {q: _milliseconds(v) for q, v in _QUANTILE.findall(text)}
     worst = _WORST.search(text)
     if rate is None or worst is None:
-        raise RuntimeError(f"wrk said what is not understood:\n{text}")
+        raise RuntimeError(f"unknown output of wrk:\n{text}")
     return Measured(float(rate[1]), quantiles["50"], quantiles["99"], _milliseconds(worst[1]))
 
 

@@ -1,8 +1,8 @@
-"""``python -m bench.mixed``: small predictions beside a table that streams and large photographs.
+"""``python -m bench.mixed``: small predictions while a table streams and photographs are uploaded.
 
-32 connections ask the course's image network for one digit at a time, while one client streams a
-million rows and another uploads photographs of twelve megapixels, both without a pause. What those
-get done meanwhile stands beside the latencies, for nothing is easier than to let them wait.
+32 connections send one digit at a time to the course's image network, while one client streams a
+million rows and another uploads photographs of twelve megapixels, both without a pause. Their
+throughput is reported next to the latencies, because it would be easy to let them wait.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from bench.tables import write_table
 
 _CONNECTIONS = 32
 _SECONDS = 6
-# A server takes one new connection in a turn of its loop; that is no part of what is asked here.
+# Connecting takes a server one turn of its loop for each connection; it is not measured here.
 _AHEAD_SECONDS = 0.5
 _BAR_MILLISECONDS = 25
 _MODEL, _PHOTOGRAPHS_MODEL = "digits_conv", "cats_dogs"
@@ -40,30 +40,30 @@ _LAST = ["nice", "-n", "19"]
 _TABLES = ("california_linear", "california_mlp")
 _FORMATS = ("JPEG", "PNG")
 _CORES: dict[str, tuple[str, int | None]] = {
-    "one": ("Long work beside short", SERVER_CORE),
-    "both": ("Long work beside short, the service on both cores", None),
+    "one": ("Long and short requests", SERVER_CORE),
+    "both": ("Long and short requests, the service on both cores", None),
 }
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What else the service has to do: a table through a model, photographs of a format."""
+class Background:
+    """Other work of the service: a table for a model, photographs of a format."""
 
     table: str | None = None
     photographs: str | None = None
 
     def __str__(self) -> str:
-        """As the page calls it."""
+        """The name in the results."""
         parts = [f"a table through {self.table}"] if self.table else []
         parts += [f"photographs as {self.photographs}"] if self.photographs else []
         return " and ".join(parts) or "nothing"
 
 
 _SITUATIONS = (
-    Beside(),
-    *(Beside(table) for table in _TABLES),
-    *(Beside(photographs=kind) for kind in _FORMATS),
-    *(Beside(table, kind) for table in _TABLES for kind in _FORMATS),
+    Background(),
+    *(Background(table) for table in _TABLES),
+    *(Background(photographs=kind) for kind in _FORMATS),
+    *(Background(table, kind) for table in _TABLES for kind in _FORMATS),
 )
 
 
@@ -106,38 +106,40 @@ def _lines(folder: Path, core: int | None) -> Iterator[str]:
     yield f"the other ({sizes} as {' and '.join(_FORMATS)})."
     yield f"The bar is a p99 below {_BAR_MILLISECONDS} ms."
     yield ""
-    yield "| beside | requests/s | p50 ms | p99 ms | worst ms | rows/s | photographs/s |"
+    yield "| other work | requests/s | p50 ms | p99 ms | worst ms | rows/s | photographs/s |"
     yield "|---|---|---|---|---|---|---|"
     command = ["-m", "service", "--device", "cpu", "--port", "{port}"]
     with running(command, "/health/ready", core) as service:
-        for beside in _SITUATIONS:
-            yield _measured(service.address, beside, folder)
+        for background in _SITUATIONS:
+            yield _measured(service.address, background, folder)
 
 
-def _measured(address: str, beside: Beside, folder: Path) -> str:
+def _measured(address: str, background: Background, folder: Path) -> str:
     url, digit = f"{address}/models/{_MODEL}/predict", json.dumps(_digit()).encode()
     with ThreadPoolExecutor() as thread:
         loading = thread.submit(load, url, digit, _CONNECTIONS, _SECONDS)
         time.sleep(_AHEAD_SECONDS)
         with ExitStack() as stack:
             rows = photographs = None
-            if beside.table:
-                rows = stack.enter_context(_streaming(address, beside.table, folder))
-            if beside.photographs:
-                photographs = stack.enter_context(_uploading(address, beside.photographs, folder))
+            if background.table:
+                rows = stack.enter_context(_streaming(address, background.table, folder))
+            if background.photographs:
+                photographs = stack.enter_context(
+                    _uploading(address, background.photographs, folder)
+                )
             found = loading.result()
-    return _line(beside, found, rows, photographs)
+    return _line(background, found, rows, photographs)
 
 
 def _line(
-    beside: Beside,
+    background: Background,
     found: Measured,
     rows: Sequence[float] | None,
     photographs: Sequence[float] | None,
 ) -> str:
     done = (f"{rows[0]:,.0f}" if rows else "", f"{photographs[0]:.1f}" if photographs else "")
     return (
-        f"| {beside} | {found.rate:,.0f} | {found.median:.1f} | {found.p99:.1f} "
+        f"| {background} | {found.rate:,.0f} | {found.median:.1f} | {found.p99:.1f} "
         f"| {found.worst:.1f} | {done[0]} | {done[1]} |"
     )
 
@@ -151,7 +153,7 @@ def _digit() -> dict[str, list[list[int]]]:
 
 @contextmanager
 def _streaming(address: str, model: str, folder: Path) -> Iterator[list[float]]:
-    """Send the table over and over; gives, when it has ended, the rows answered a second."""
+    """Send the table repeatedly; yield a list that gets the rows per second at the end."""
     request = ["-T", str(folder / "table.csv"), "-X", "POST", "-H", "content-type: text/csv"]
     request.append(f"{address}/models/{model}/predict")
     with _repeated(request, folder / "rows") as rates:
@@ -160,9 +162,9 @@ def _streaming(address: str, model: str, folder: Path) -> Iterator[list[float]]:
 
 @contextmanager
 def _uploading(address: str, kind: str, folder: Path) -> Iterator[list[float]]:
-    """Send the photograph over and over; gives, when it has ended, how many a second."""
+    """Send the photograph repeatedly; yield a list that gets the images per second at the end."""
     request = ["-T", str(folder / kind), "-X", "POST", "-H", f"content-type: image/{kind.lower()}"]
-    # One line for each that is answered; without Expect, curl would wait before each body.
+    # One line for each response; without Expect, curl would wait before each body.
     request += ["-H", "expect:", "-w", "\\n"]
     request.append(f"{address}/models/{_PHOTOGRAPHS_MODEL}/predict")
     with _repeated(request, folder / "photographs") as rates:
@@ -170,20 +172,19 @@ def _uploading(address: str, kind: str, folder: Path) -> Iterator[list[float]]:
 
 
 @contextmanager
-def _repeated(request: Sequence[str], answers: Path) -> Iterator[list[float]]:
-    """Have curl send a request again and again.
+def _repeated(request: Sequence[str], lines: Path) -> Iterator[list[float]]:
+    """Have curl send a request repeatedly.
 
-    Gives an empty list that holds, when the block has ended, how many lines of answers came a
-    second.
+    Yields an empty list that gets the number of lines received per second when the block ends.
 
     Raises:
-        RuntimeError: the client ended early, or a request was refused.
+        RuntimeError: the client ended early, or a request was rejected.
     """
-    # Without -N what has been answered waits in curl, and is lost with it.
+    # Without -N curl buffers responses, which are lost when it is terminated.
     again = ["--next", "-s", "-S", "-f", "-N", *request]
     rates: list[float] = []
     started = time.perf_counter()
-    with answers.open("wb") as file:
+    with lines.open("wb") as file:
         command = ["curl", *(again[1:] + again * _AGAIN)]
         client = subprocess.Popen(pinned(LOAD_CORE, [*_LAST, *command]), stdout=file)
         try:
@@ -194,7 +195,7 @@ def _repeated(request: Sequence[str], answers: Path) -> Iterator[list[float]]:
             client.terminate()
             client.wait()
     seconds = time.perf_counter() - started
-    with answers.open("rb") as file:
+    with lines.open("rb") as file:
         rates.append(sum(piece.count(b"\n") for piece in file) / seconds)
 
 

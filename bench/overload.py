@@ -1,8 +1,8 @@
-"""``python -m bench.overload``: far more requests than the service can answer, for a minute.
+"""``python -m bench.overload``: far more requests than the service can process, for a minute.
 
 500 connections send bodies of 2,000 rows, each the next one as soon as it has the response. Every
-request must be answered or rejected, accepted ones within the deadline, the median rejection
-within 20 ms, and the service's metrics must count what the clients count. Ends with 1 where one of
+request must get a prediction within the deadline or be rejected, the median rejection within
+20 ms, and the service's metrics must count what the clients count. Ends with 1 where one of
 these is missed.
 """
 
@@ -65,7 +65,7 @@ class Seen:
     """Of a core, by this client."""
 
 
-class _Caller:
+class _Client:
     """One connection, without a buffer of its own."""
 
     def __init__(self, address: tuple[str, int], request: bytes, seen: Seen) -> None:
@@ -212,11 +212,11 @@ def _load(address: str, connections: int, seconds: float, deadline: float) -> Se
     parts = urlsplit(address)
     seen, request = Seen(), post(PREDICT, objects(_ROWS))
     to = str(parts.hostname), int(parts.port or 0)
-    callers = [_Caller(to, request, seen) for _ in range(connections)]
+    clients = [_Client(to, request, seen) for _ in range(connections)]
     began, cpu = time.monotonic(), time.process_time()
     with selectors.DefaultSelector() as selector:
-        for caller in callers:
-            selector.register(caller.socket, caller.events, caller)
+        for client in clients:
+            selector.register(client.socket, client.events, client)
         while selector.get_map():
             now = time.monotonic() - began
             if now > seconds + deadline + _PATIENCE_SECONDS:
@@ -224,39 +224,39 @@ def _load(address: str, connections: int, seconds: float, deadline: float) -> Se
             for key, events in selector.select(1.0):
                 _step(selector, key.data, events, more=now < seconds)
     seen.cpu_share = (time.process_time() - cpu) / (time.monotonic() - began)
-    seen.silent += sum(caller.waits for caller in callers)
-    for caller in callers:
-        caller.socket.close()
+    seen.silent += sum(client.waits for client in clients)
+    for client in clients:
+        client.socket.close()
     return seen
 
 
-def _step(selector: selectors.BaseSelector, caller: _Caller, events: int, *, more: bool) -> None:
+def _step(selector: selectors.BaseSelector, client: _Client, events: int, *, more: bool) -> None:
     """Go on with a connection that can be read or written."""
-    was, wanted = caller.socket, caller.events
-    whole = bool(events & selectors.EVENT_READ) and caller.receive()
+    was, wanted = client.socket, client.events
+    whole = bool(events & selectors.EVENT_READ) and client.receive()
     if not whole and events & selectors.EVENT_WRITE:
         try:
-            caller.send()
+            client.send()
         except ConnectionError:
             # What the server said before it closed is still to be read.
-            whole = caller.receive()
+            whole = client.receive()
     if whole:
         if not more:
             selector.unregister(was)
             return
-        caller.again()
-        caller.send()
-    if caller.socket is not was:
+        client.again()
+        client.send()
+    if client.socket is not was:
         selector.unregister(was)
-        selector.register(caller.socket, caller.events, caller)
-    elif caller.events != wanted:
-        selector.modify(was, caller.events, caller)
+        selector.register(client.socket, client.events, client)
+    elif client.events != wanted:
+        selector.modify(was, client.events, client)
 
 
 def _metrics(address: str) -> Mapping[str, Counter[str]]:
     """Counts of responses by status, of predictions by outcome, and of rejections by reason."""
-    with urllib.request.urlopen(f"{address}/metrics", timeout=_PATIENCE_SECONDS) as answer:  # noqa: S310 - our own server's address
-        text = answer.read().decode()
+    with urllib.request.urlopen(f"{address}/metrics", timeout=_PATIENCE_SECONDS) as response:  # noqa: S310 - our own server's address
+        text = response.read().decode()
     counts: dict[str, Counter[str]] = {}
     for name, pattern in (
         ("responses", _STATUSES),
@@ -283,7 +283,7 @@ def _missed(seen: Seen, deadline: float) -> Iterator[str]:
     if seen.silent:
         yield f"{seen.silent} requests were closed or left without a response"
     if late:
-        yield f"{late} accepted requests were answered after the deadline"
+        yield f"{late} accepted responses came after the deadline"
     if _milliseconds(seen.rejected, 0.5) > _REJECTION_MILLISECONDS:
         yield f"the median rejection took more than {_REJECTION_MILLISECONDS:g} ms"
     if not seen.accepted:

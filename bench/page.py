@@ -9,10 +9,10 @@ _HEAD = "# Results\n\nRead the ratios; the machine's own speed is in every other
 
 
 def replace_section(title: str, lines: Iterable[str]) -> str:
-    """Write the section of this title anew; gives its text."""
+    """Replace the section of this title, and return its text."""
     text = _RESULTS.read_text() if _RESULTS.exists() else _HEAD
     section = "\n".join([f"## {title}", "", *lines]) + "\n"
     others = re.split(r"(?m)^(?=## )", text)
-    kept = [part.rstrip() + "\n" for part in others if not part.startswith(f"## {title}\n")]
-    _RESULTS.write_text("\n".join([*kept, section]))
+    sections = [part.rstrip() + "\n" for part in others if not part.startswith(f"## {title}\n")]
+    _RESULTS.write_text("\n".join([*sections, section]))
     return section

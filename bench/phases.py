@@ -1,7 +1,7 @@
 """``python -m bench.phases``: where the time of one request goes in the service.
 
-One keep-alive connection asks over and over; each answer's ``Server-Timing`` tells the phases, and
-what is left of the whole is the way there and back: sockets, HTTP, finding the model, counting.
+One keep-alive connection sends requests; ``Server-Timing`` of each response has the phases. The
+rest of the time is sockets, HTTP, finding the model and counting.
 """
 
 import http.client
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.contestants import OURSELVES, Ask, contestants
-from bench.dialects import BINARY, IMAGE, PLAIN
+from bench.contestants import OURSELVES, RequestCase, contestants
 from bench.page import replace_section
 from bench.processes import LOAD_CORE, Post, Start, started
+from bench.protocols import BINARY, IMAGE, PLAIN
 from bench.workloads import Workload, make_models, workloads
 
 _PHASES = ("decode", "queue", "compute", "encode")
@@ -30,7 +30,7 @@ _WARM_REQUESTS = 50
 
 @dataclass(frozen=True)
 class Spent:
-    """Medians in microseconds: the whole as the caller sees it, and each phase."""
+    """Medians in microseconds: the whole as the client sees it, and each phase."""
 
     whole: float
     phases: Mapping[str, float]
@@ -42,57 +42,57 @@ class Spent:
 
 
 def main() -> int:
-    """Ask each request in turn, and write the section."""
+    """Measure each request in turn, and write the section."""
     if hasattr(os, "sched_setaffinity") and LOAD_CORE in os.sched_getaffinity(0):
         os.sched_setaffinity(0, {LOAD_CORE})
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder) / "models"
         make_models(models)
-        asked = workloads(models)
+        by_letter = workloads(models)
         ours = next(it for it in contestants([OURSELVES], models) if it.name == OURSELVES)
-        chosen = [one for one in ours.asks if one.dialect in {PLAIN, BINARY, IMAGE}]
+        chosen = [one for one in ours.cases if one.protocol in {PLAIN, BINARY, IMAGE}]
         with started(Start(ours.arguments, "/health/ready")) as running:
-            spent = {one: _spent(running.address, _post(one, asked)) for one in chosen}
+            spent = {one: _spent(running.address, _post(one, by_letter)) for one in chosen}
     sys.stdout.write(replace_section("Phases", _lines(spent)))
     return 0
 
 
-def _post(one: Ask, asked: Mapping[str, Workload]) -> Post:
-    return one.how.write(asked[one.letter])
+def _post(one: RequestCase, by_letter: Mapping[str, Workload]) -> Post:
+    return one.how.write(by_letter[one.letter])
 
 
 def _spent(address: str, post: Post) -> Spent:
     connection = http.client.HTTPConnection(urlsplit(address).netloc)
     for _ in range(_WARM_REQUESTS):
         _once(connection, post)
-    wholes, told = [], []
+    wholes, found = [], []
     until = time.perf_counter() + _SECONDS
     while time.perf_counter() < until:
         whole, phases = _once(connection, post)
         wholes.append(whole)
-        told.append(phases)
+        found.append(phases)
     connection.close()
     return Spent(
         statistics.median(wholes),
-        {name: statistics.median(one.get(name, 0.0) for one in told) for name in _PHASES},
+        {name: statistics.median(one.get(name, 0.0) for one in found) for name in _PHASES},
     )
 
 
 def _once(connection: http.client.HTTPConnection, post: Post) -> tuple[float, dict[str, float]]:
     began = time.perf_counter()
     connection.request("POST", post.path, post.body, dict(post.headers))
-    answer = connection.getresponse()
-    answer.read()
+    response = connection.getresponse()
+    response.read()
     whole = (time.perf_counter() - began) * 1e6
-    if answer.status != http.client.OK:
-        raise RuntimeError(f"{post.path} answered {answer.status}")
-    told = _PHASE.findall(answer.headers.get("server-timing", ""))
-    return whole, {name: float(milliseconds) * 1e3 for name, milliseconds in told}
+    if response.status != http.client.OK:
+        raise RuntimeError(f"{post.path} responded {response.status}")
+    found = _PHASE.findall(response.headers.get("server-timing", ""))
+    return whole, {name: float(milliseconds) * 1e3 for name, milliseconds in found}
 
 
-def _lines(spent: Mapping[Ask, Spent]) -> Iterator[str]:
+def _lines(spent: Mapping[RequestCase, Spent]) -> Iterator[str]:
     yield "Made by `python -m bench.phases`: one connection of Python's http.client, medians in"
-    yield "microseconds as `Server-Timing` tells them; the rest holds both ends' sockets and HTTP,"
+    yield "microseconds as reported by `Server-Timing`; the rest holds both ends' sockets and HTTP,"
     yield "of which the client's own part is the same in every line but for the body's length."
     yield ""
     yield "| request | decode | queue | compute | encode | in the phases | the rest | whole |"

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Sheet
 
 from bench.contestants import FLOOR, OURSELVES
-from bench.dialects import IMAGE, PLAIN, V1, V1_IMAGE, V2
+from bench.protocols import IMAGE, PLAIN, V1, V1_IMAGE, V2
 from bench.results import Results, Server
 
 _FILE = Path(__file__).parent / "serving.svg"
@@ -21,20 +21,20 @@ _PANELS = (
 _OURS = "#2f81f7"
 _OTHERS = "#8b949e"
 # Grey of a lightness that can be read on white and on black alike; nothing is painted behind it.
-_INK = "#7d8590"
+_TEXT_COLOR = "#7d8590"
 _DRAWN = (PLAIN, V1, V2, IMAGE, V1_IMAGE)
 
 
 def draw(results: Results) -> None:
-    """Write ``serving.svg``: a panel for each request, a bar for each server's best dialect."""
+    """Write ``serving.svg``: a panel for each request, a bar for each server's best protocol."""
     servers = [it for it in results.servers if it.name != FLOOR]
     with mpl.rc_context(
         {
             "font.size": 9,
             "svg.hashsalt": "onward",
-            "text.color": _INK,
-            "axes.edgecolor": _INK,
-            "ytick.color": _INK,
+            "text.color": _TEXT_COLOR,
+            "axes.edgecolor": _TEXT_COLOR,
+            "ytick.color": _TEXT_COLOR,
         }
     ):
         sheet = Sheet(figsize=(10, 0.9 + 0.24 * len(servers)), layout="constrained")
@@ -42,19 +42,19 @@ def draw(results: Results) -> None:
         for panel, (request, title) in zip(panels, _PANELS, strict=True):
             _panel(panel, servers, request)
             panel.set_title(f"{request}: {title}", fontsize=9)
-        sheet.supxlabel("requests/s, % of an empty ASGI app on the same core", color=_INK)
+        sheet.supxlabel("requests/s, % of an empty ASGI app on the same core", color=_TEXT_COLOR)
         sheet.savefig(_FILE, transparent=True, metadata={"Date": None})
 
 
 def _panel(panel: Axes, servers: list[Server], request: str) -> None:
-    for place, server in enumerate(reversed(servers)):
+    for position, server in enumerate(reversed(servers)):
         share = _best(server, request)
         if share is None:
-            panel.text(0, place, " no figure", va="center")
+            panel.text(0, position, " no figure", va="center")
             continue
         ours = server.name == OURSELVES
-        panel.barh(place, share * 100, color=_OURS if ours else _OTHERS, height=0.7)
-        panel.text(share * 100, place, f" {share * 100:.3g}", va="center", color=_INK)
+        panel.barh(position, share * 100, color=_OURS if ours else _OTHERS, height=0.7)
+        panel.text(share * 100, position, f" {share * 100:.3g}", va="center", color=_TEXT_COLOR)
     panel.set_yticks(range(len(servers)), [server.name for server in reversed(servers)])
     panel.set_xlim(0, 105)
     panel.tick_params(length=0)
@@ -64,10 +64,10 @@ def _panel(panel: Axes, servers: list[Server], request: str) -> None:
 
 
 def _best(server: Server, request: str) -> float | None:
-    """The share of its quickest dialect of JSON, or with an image; bytes have a table."""
+    """The share of its quickest protocol of JSON, or with an image; bytes have a table."""
     shares = [
         figure.share
         for figure in server.figures
-        if figure.request == request and figure.dialect in _DRAWN
+        if figure.request == request and figure.protocol in _DRAWN
     ]
     return max(shares, default=None)

@@ -1,4 +1,4 @@
-"""Servers started on one core: when they are ready, and what memory all their processes take."""
+"""Start servers on one core, and measure their start-up time and the memory of all processes."""
 
 import os
 import re
@@ -16,11 +16,11 @@ from pathlib import Path
 
 SERVER_CORE = 0
 LOAD_CORE = 1
-# Asked before a measurement moves this process to one of them.
+# Determined before a measurement pins this process to one of them.
 _MANY_CORES = hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
-_LOOKS_EVERY_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 _FIRST_ERROR = 400
 _SHARE = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
 JSON: Mapping[str, str] = {"Content-Type": "application/json"}
@@ -28,7 +28,7 @@ JSON: Mapping[str, str] = {"Content-Type": "application/json"}
 
 @dataclass(frozen=True)
 class Post:
-    """A request as it is sent, over and over."""
+    """A POST request, which is sent repeatedly."""
 
     path: str
     body: bytes
@@ -45,7 +45,7 @@ class Running:
 
     @property
     def memory_mib(self) -> float:
-        """What its processes take by themselves, and their share of what they have in common."""
+        """Private memory of its processes, and their share of common memory."""
         return sum(_proportional(process) for process in self.processes) / 1024
 
     @property
@@ -60,11 +60,11 @@ class Start:
 
     Args:
         arguments: the command after the interpreter; ``{port}`` becomes a free port.
-        probe: a path that answers GET with 200 when the server is ready, or a request likewise.
+        probe: a path or request whose status is 200 when the server is ready.
         python: the interpreter.
-        environment: beside the one that the bench has.
-        log: where what it says goes; None is nowhere, but for its standard output.
-        core: that it runs on; None is all of them.
+        environment: variables in addition to those of this process.
+        log: a file for its output; None discards standard error.
+        core: the core it is pinned to; None for all cores.
     """
 
     arguments: Sequence[str]
@@ -97,25 +97,27 @@ def started(how: Start) -> Iterator[Running]:
 
 
 def pinned(core: int | None, command: list[str]) -> list[str]:
-    """The command on one core, where there are two or more to choose from."""
+    """Pin a command to one core if the machine has several."""
     if core is None or not _MANY_CORES:
         return command
     return ["taskset", "-c", str(core), *command]
 
 
-def ask(address: str, post: Post) -> tuple[bytes, Mapping[str, str]]:
-    """Post once; gives the body of the answer and its headers, their names in small letters.
+def send(address: str, post: Post) -> tuple[bytes, Mapping[str, str]]:
+    """Send a request once; return the body of the response and its headers, names in lower case.
 
     Raises:
-        RuntimeError: the answer is an error; says which.
+        RuntimeError: the response is an error, which the message contains.
     """
     request = urllib.request.Request(address + post.path, post.body, dict(post.headers))  # noqa: S310 - our own server's address
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - as above
-            return answer.read(), {name.lower(): value for name, value in answer.headers.items()}
+        with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310 - as above
+            return response.read(), {
+                name.lower(): value for name, value in response.headers.items()
+            }
     except urllib.error.HTTPError as error:
-        said = error.read()[:200].decode(errors="replace")
-        raise RuntimeError(f"{post.path} answered {error.code}: {said}") from error
+        text = error.read()[:200].decode(errors="replace")
+        raise RuntimeError(f"{post.path} responded {error.code}: {text}") from error
 
 
 def _spawn(command: list[str], how: Start) -> subprocess.Popen[bytes]:
@@ -137,12 +139,12 @@ def _wait(process: subprocess.Popen[bytes], address: str, probe: str | Post) -> 
             raise RuntimeError(f"it ended with {process.returncode} instead of becoming ready")
         with suppress(OSError, RuntimeError):
             if isinstance(probe, Post):
-                ask(address, probe)
+                send(address, probe)
             else:
                 urllib.request.urlopen(address + probe, timeout=1).close()  # noqa: S310 - as above
             return
-        time.sleep(_LOOKS_EVERY_SECONDS)
-    raise RuntimeError(f"{address} did not answer within {_START_SECONDS:g} s")
+        time.sleep(_POLL_SECONDS)
+    raise RuntimeError(f"{address} did not respond within {_START_SECONDS:g} s")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -150,7 +152,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(_STOP_SECONDS)
-    # Whatever it started and left behind.
+    # Also end processes that it has left running.
     for left in family | _family(process.pid):
         with suppress(ProcessLookupError):
             os.kill(left, signal.SIGKILL)
@@ -158,13 +160,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _family(first: int) -> set[int]:
-    """A process, those of its session, and what any of them started that is still there."""
+    """A process, those of its session, and all running descendants."""
     parents: dict[int, int] = {}
     family = set()
     for entry in Path("/proc").glob("[0-9]*"):
         process = int(entry.name)
         with suppress(OSError):
-            # Behind the name, which may hold anything: the state, the parent, group and session.
+            # After the name, which can contain anything: state, parent, group and session.
             _, parent, _, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
             parents[process] = int(parent)
             if int(session) == first:

@@ -1,4 +1,4 @@
-"""Servers by turns, round by round, the floor beside each of them."""
+"""Measure servers in turn, round by round, and the floor before and after each request."""
 
 import platform
 import statistics
@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.contestants import Ask, Contestant
+from bench.contestants import Contestant, RequestCase
 from bench.environments import interpreter, versions
 from bench.load import Measured, load
-from bench.processes import Post, Running, Start, ask, started
+from bench.processes import Post, Running, Start, send, started
 from bench.results import Figure, Latency, Results, Server
 from bench.workloads import Workload
 
 _PATIENCE_SECONDS = 15.0
-_LOOKS_EVERY_SECONDS = 0.02
+_POLL_SECONDS = 0.02
 _RELATIVE, _ABSOLUTE = 1e-3, 1e-4
 
 
@@ -38,7 +38,7 @@ class Plan:
 
 @dataclass
 class Runs:
-    """What was measured of one server so far; ``shares`` are the rates to the floor's."""
+    """The measurements of one server so far; ``shares`` are its rates divided by the floor's."""
 
     versions: dict[str, str]
     python: str
@@ -46,14 +46,14 @@ class Runs:
     shares: dict[str, list[float]] = field(default_factory=dict)
     ready: list[float] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
+    not_measured: dict[str, str] = field(default_factory=dict)
 
 
 class Race:
     """One run over all servers."""
 
-    def __init__(self, asked: Mapping[str, Workload], plan: Plan) -> None:
-        self._asked = asked
+    def __init__(self, workloads: Mapping[str, Workload], plan: Plan) -> None:
+        self._workloads = workloads
         self._plan = plan
         self._runs: dict[str, Runs] = {}
         self._missing: dict[str, str] = {}
@@ -71,20 +71,20 @@ class Race:
         return self._results(contestants)
 
     def _turn(self, contestant: Contestant, number: int) -> None:
-        """One server's turn in one round; one that does not start has no further."""
+        """Measure one server in one round; one that does not start is left out of later rounds."""
         _say(f"round {number + 1}: {contestant.name}")
         try:
             runs = self._runs_of(contestant)
             with started(self._start(contestant, runs.python)) as running:
                 runs.ready.append(running.ready_seconds + self._rest(running, contestant))
-                first = self._post(contestant.asks[0])
+                first = self._post(contestant.cases[0])
                 self._load(
                     running.address, first, self._plan.connections[0], contestant.warm_seconds
                 )
                 before = self._load_floor()
-                for one in contestant.asks:
+                for one in contestant.cases:
                     before = self._between(running, runs, one, before) or before
-                for one in contestant.asks if number == 0 else ():
+                for one in contestant.cases if number == 0 else ():
                     self._measure_others(running, runs, one)
                 runs.memory.append(running.memory_mib)
         except RuntimeError as error:
@@ -92,14 +92,14 @@ class Race:
             self._missing[contestant.name] = str(error)
 
     def _rest(self, running: Running, contestant: Contestant) -> float:
-        """Seconds until the models behind the first answer as well, or no longer look like it."""
+        """Wait until the other models respond too, or time is up; return the seconds."""
         began = time.monotonic()
-        for one in [it for it in contestant.asks if it.dialect == contestant.asks[0].dialect]:
+        for one in [it for it in contestant.cases if it.protocol == contestant.cases[0].protocol]:
             while time.monotonic() - began < _PATIENCE_SECONDS:
                 with suppress(RuntimeError, OSError):
-                    ask(running.address, self._post(one))
+                    send(running.address, self._post(one))
                     break
-                time.sleep(_LOOKS_EVERY_SECONDS)
+                time.sleep(_POLL_SECONDS)
         return time.monotonic() - began
 
     def _runs_of(self, contestant: Contestant) -> Runs:
@@ -113,22 +113,24 @@ class Race:
         self._plan.cache.mkdir(parents=True, exist_ok=True)
         return Start(
             contestant.arguments,
-            self._post(contestant.asks[0]),
+            self._post(contestant.cases[0]),
             python,
             {"ORT_DISABLE_TELEMETRY": "1", **(contestant.environment or {})},
             self._plan.cache / f"{contestant.name}.log",
         )
 
-    def _post(self, one: Ask) -> Post:
-        return one.how.write(self._asked[one.letter])
+    def _post(self, one: RequestCase) -> Post:
+        return one.how.write(self._workloads[one.letter])
 
-    def _between(self, running: Running, runs: Runs, one: Ask, before: float) -> float | None:
-        """One request, and the floor's rate after it; None where it is void.
+    def _between(
+        self, running: Running, runs: Runs, one: RequestCase, before: float
+    ) -> float | None:
+        """Measure a request, and return the floor's rate after it; None if the figure is void.
 
-        What else the machine does comes and goes within seconds, so the floor is measured on both
-        sides.
+        Other load on the machine changes within seconds, so the floor is measured before and
+        after each request.
         """
-        if one.key in runs.refused:
+        if one.key in runs.not_measured:
             return None
         try:
             self._check(running, one)
@@ -137,7 +139,7 @@ class Race:
             runs.shares.setdefault(one.key, []).append(rate / statistics.mean([before, after]))
         except (RuntimeError, ValueError, KeyError, OSError) as error:
             _say(f"  {one.key} is void: {error}")
-            runs.refused[one.key] = str(error).strip().partition("\n")[0]
+            runs.not_measured[one.key] = str(error).strip().partition("\n")[0]
             runs.measured.pop(one.key, None)
             return None
         return after
@@ -146,31 +148,31 @@ class Race:
         post = Post("/", b'{"exam_1":45.0,"exam_2":85.0}')
         return self._load(self._floor, post, self._plan.connections[0]).rate
 
-    def _check(self, running: Running, one: Ask) -> None:
-        """Refuse a server whose answer is not the raw session's."""
-        asked = self._asked[one.letter]
-        body, headers = ask(running.address, self._post(one))
-        found = one.how.read(body, headers, asked)
-        if not np.allclose(found, asked.expected, rtol=_RELATIVE, atol=_ABSOLUTE):
-            raise ValueError(f"answers {found.ravel()[:3]}, not {asked.expected.ravel()[:3]}")
+    def _check(self, running: Running, one: RequestCase) -> None:
+        """Reject a response that differs from the output of ONNX Runtime."""
+        workload = self._workloads[one.letter]
+        body, headers = send(running.address, self._post(one))
+        found = one.how.read(body, headers, workload)
+        if not np.allclose(found, workload.expected, rtol=_RELATIVE, atol=_ABSOLUTE):
+            raise ValueError(f"responded {found.ravel()[:3]}, not {workload.expected.ravel()[:3]}")
 
-    def _measure(self, running: Running, runs: Runs, one: Ask) -> float:
+    def _measure(self, running: Running, runs: Runs, one: RequestCase) -> float:
         main = self._plan.connections[0]
         measured = self._load(running.address, self._post(one), main)
         runs.measured.setdefault(one.key, {}).setdefault(main, []).append(measured)
         return measured.rate
 
-    def _measure_others(self, running: Running, runs: Runs, one: Ask) -> None:
+    def _measure_others(self, running: Running, runs: Runs, one: RequestCase) -> None:
         """The latencies at other numbers of connections."""
         for connections in self._plan.connections[1:] if one.key in runs.measured else ():
-            # Whom so many callers are too many is still measured with fewer.
+            # A server that fails with many connections keeps its figures with fewer.
             try:
                 found = self._load(running.address, self._post(one), connections)
                 runs.measured[one.key][connections] = [found]
             except RuntimeError as error:
-                runs.refused[f"{one.key}, {connections} connections"] = str(error).partition("\n")[
-                    0
-                ]
+                runs.not_measured[f"{one.key}, {connections} connections"] = str(error).partition(
+                    "\n"
+                )[0]
 
     def _load(
         self, address: str, post: Post, connections: int, seconds: int | None = None
@@ -202,17 +204,17 @@ def _server(contestant: Contestant, runs: Runs) -> Server:
         figures=[
             Figure(
                 request=one.request,
-                dialect=one.dialect,
+                protocol=one.protocol,
                 share=round(statistics.median(runs.shares[one.key]), 4),
                 by_connections={
                     number: _latency(measured)
                     for number, measured in runs.measured[one.key].items()
                 },
             )
-            for one in contestant.asks
+            for one in contestant.cases
             if one.key in runs.measured
         ],
-        refused=runs.refused,
+        not_measured=runs.not_measured,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run measured, as ``results.json`` keeps it."""
+"""The measurements of a run, as stored in ``results.json``."""
 
 from pathlib import Path
 
@@ -18,30 +18,30 @@ class Latency(BaseModel):
 class Figure(BaseModel):
     """One request of one server.
 
-    ``share`` is its rate to that of the floor measured beside it, the median of the rounds, and
-    ``by_connections`` the medians by rate.
+    ``share`` is its rate divided by the rate of the floor in the same round, the median of the
+    rounds; ``by_connections`` has the medians by rate.
     """
 
     request: str
-    dialect: str
+    protocol: str
     share: float
     by_connections: dict[int, Latency]
 
 
 class Server(BaseModel):
-    """One server: its versions, what it takes, and its figures."""
+    """One server: versions, start-up time, memory and figures."""
 
     name: str
     versions: dict[str, str]
     ready_seconds: float = 0.0
     memory_mib: float = 0.0
     figures: list[Figure] = []
-    refused: dict[str, str] = {}
+    not_measured: dict[str, str] = {}
     """Requests that were not measured, with the reason."""
 
-    def figure(self, request: str, dialect: str) -> Figure | None:
+    def figure(self, request: str, protocol: str) -> Figure | None:
         """The figure of one request."""
-        matching = [it for it in self.figures if (it.request, it.dialect) == (request, dialect)]
+        matching = [it for it in self.figures if (it.request, it.protocol) == (request, protocol)]
         return matching[0] if matching else None
 
 
@@ -54,7 +54,7 @@ class Results(BaseModel):
     rounds: int
     seconds: int
     connections: int
-    """At which the shares were measured."""
+    """The number of connections of the shares."""
     servers: list[Server]
     missing: dict[str, str] = {}
     """Servers that did not start, with the reason."""
@@ -65,10 +65,10 @@ class Results(BaseModel):
 
 
 def read_results() -> Results:
-    """The last run that was kept."""
+    """Read the last stored run."""
     return Results.model_validate_json(FILE.read_text())
 
 
 def write_results(results: Results) -> None:
-    """Keep a run."""
+    """Store a run."""
     FILE.write_text(results.model_dump_json(indent=1) + "\n")

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from bench.contestants import FLOOR, OURSELVES
-from bench.dialects import BINARY, CSV, IMAGE, OBJECTS, PLAIN, V1, V1_IMAGE, V2
+from bench.protocols import BINARY, CSV, IMAGE, OBJECTS, PLAIN, V1, V1_IMAGE, V2
 from bench.results import Figure, Results, Server
 
-# The shares that issue 8 asks for, and those it aims at.
+# The required share of each request, and the goal.
 _BARS: Mapping[str, tuple[float, float]] = {
     "A": (0.60, 0.75),
     "B": (0.40, 0.55),
@@ -25,7 +25,7 @@ _TITLES: Mapping[str, str] = {
     "P": "the same digit as a PNG file",
     "D*": "the digit to `digits_cnn`, twelve times the products",
 }
-_DIALECTS = (PLAIN, OBJECTS, V1, V2, BINARY, CSV, IMAGE, V1_IMAGE)
+_PROTOCOLS = (PLAIN, OBJECTS, V1, V2, BINARY, CSV, IMAGE, V1_IMAGE)
 
 
 def lines(results: Results) -> Iterator[str]:
@@ -39,11 +39,10 @@ def lines(results: Results) -> Iterator[str]:
     yield from _left_out(results)
 
 
-def dialect_of(request: str) -> str:
-    """The dialect that stands for a request: bytes, a file, or else ``instances``.
+def protocol_of(request: str) -> str:
+    """The protocol that represents a request: binary, a file, or else ``instances``.
 
-    That is the form in which the bars were measured; the plain one answers 256 rows with 29 kB of
-    labels.
+    The bars were measured with these; the native response to 256 rows has 29 kB of labels.
     """
     return BINARY if request.endswith("b") else IMAGE if request == "P" else V1
 
@@ -56,11 +55,12 @@ def _head(results: Results) -> Iterator[str]:
     yield "A share is the rate to that of an empty ASGI app that reads its body, of 30 bytes, under"
     yield "the same uvicorn (uvloop, httptools, no log, no server's and date's header), the mean of"
     yield "just before and just after; multiples are quotients of shares."
-    yield "An answer unlike the raw session's, one error or one broken connection voids a figure."
+    yield "A response that differs from the output of ONNX Runtime, one error or one broken"
+    yield "connection voids a figure."
     yield ""
     for letter, title in _TITLES.items():
         yield f"- {letter}: {title}"
-    yield "- b behind a letter: version 2 in bytes"
+    yield "- b after a letter: protocol v2, binary"
 
 
 def _shares(results: Results) -> Iterator[str]:
@@ -73,7 +73,7 @@ def _shares(results: Results) -> Iterator[str]:
         "|---|---|---|---|---|",
     )
     for request, (bar, aim) in _BARS.items():
-        figure = ours.figure(request, dialect_of(request))
+        figure = ours.figure(request, protocol_of(request))
         if figure is None:
             yield f"| {request} | not measured | {bar:.0%} | {aim:.0%} | |"
             continue
@@ -82,14 +82,14 @@ def _shares(results: Results) -> Iterator[str]:
     yield ""
     yield "| ours, share of the floor | A | B | C | D | D* | P |"
     yield "|---|---|---|---|---|---|---|"
-    for dialect in _DIALECTS:
-        mark = "b" if dialect == BINARY else ""
-        cells = [ours.figure(letter + mark, dialect) for letter in ("A", "B", "C", "D", "D*", "P")]
-        yield _row(dialect, [f"{it.share:.0%}" if it else "" for it in cells])
+    for protocol in _PROTOCOLS:
+        mark = "b" if protocol == BINARY else ""
+        cells = [ours.figure(letter + mark, protocol) for letter in ("A", "B", "C", "D", "D*", "P")]
+        yield _row(protocol, [f"{it.share:.0%}" if it else "" for it in cells])
 
 
 def _multiples(results: Results) -> Iterator[str]:
-    """How many times ours is as fast as another in the like dialect."""
+    """How many times ours is as fast as others in the same protocol."""
     ours = results.server(OURSELVES)
     others = [it for it in results.servers if it.name not in {OURSELVES, FLOOR}]
     if ours is None or not others:
@@ -97,38 +97,38 @@ def _multiples(results: Results) -> Iterator[str]:
     requests = ("A", "B", "C", "D", "D*", "P")
     yield from ("", _row("ours, times as fast as", requests), "|---" * (len(requests) + 1) + "|")
     for server in others:
-        for dialect in _spoken(server):
-            mark = "b" if dialect == BINARY else ""
+        for protocol in _spoken(server):
+            mark = "b" if protocol == BINARY else ""
             cells = []
             for letter in requests:
-                spoken = _image_of(dialect) if letter == "P" else dialect
+                spoken = _image_of(protocol) if letter == "P" else protocol
                 theirs = server.figure(letter + mark, spoken) if spoken else None
                 mine = ours.figure(letter + mark, spoken) if spoken else None
                 cells.append(f"{mine.share / theirs.share:.1f}" if mine and theirs else "")
-            yield _row(f"{server.name}, {dialect}", cells)
+            yield _row(f"{server.name}, {protocol}", cells)
 
 
-def _image_of(dialect: str) -> str | None:
-    """The dialect in which an image goes beside this one."""
-    return {PLAIN: IMAGE, V1: V1_IMAGE}.get(dialect)
+def _image_of(protocol: str) -> str | None:
+    """The protocol in which a client of this one sends an image."""
+    return {PLAIN: IMAGE, V1: V1_IMAGE}.get(protocol)
 
 
 def _spoken(server: Server) -> list[str]:
-    spoken = {figure.dialect for figure in server.figures}
-    return [dialect for dialect in (PLAIN, V1, V2, BINARY) if dialect in spoken]
+    spoken = {figure.protocol for figure in server.figures}
+    return [protocol for protocol in (PLAIN, V1, V2, BINARY) if protocol in spoken]
 
 
 def _table_of_rates(results: Results) -> Iterator[str]:
     connections = results.connections
     yield ""
-    yield f"| server, dialect | requests/s at {connections}: A | B | C | D | D* | P |"
+    yield f"| server, protocol | requests/s at {connections}: A | B | C | D | D* | P |"
     yield "|---|---|---|---|---|---|---|"
     for server in results.servers:
-        for dialect in [it for it in _DIALECTS if any(f.dialect == it for f in server.figures)]:
-            mark = "b" if dialect == BINARY else ""
-            cells = [server.figure(it + mark, dialect) for it in ("A", "B", "C", "D", "D*", "P")]
+        for protocol in [it for it in _PROTOCOLS if any(f.protocol == it for f in server.figures)]:
+            mark = "b" if protocol == BINARY else ""
+            cells = [server.figure(it + mark, protocol) for it in ("A", "B", "C", "D", "D*", "P")]
             rates = [f"{it.by_connections[connections].rate:,.0f}" if it else "" for it in cells]
-            yield _row(f"{server.name}, {dialect}", rates)
+            yield _row(f"{server.name}, {protocol}", rates)
 
 
 def _latencies(results: Results) -> Iterator[str]:
@@ -139,7 +139,7 @@ def _latencies(results: Results) -> Iterator[str]:
         for server in results.servers:
             for figure in server.figures:
                 if figure.request in {letter, letter + "b"}:
-                    yield _row(f"{server.name}, {figure.dialect}", _times(figure, counts))
+                    yield _row(f"{server.name}, {figure.protocol}", _times(figure, counts))
 
 
 def _times(figure: Figure, counts: list[int]) -> list[str]:
@@ -159,7 +159,9 @@ def _costs(results: Results) -> Iterator[str]:
 def _left_out(results: Results) -> Iterator[str]:
     reasons = [f"{name}: {reason}" for name, reason in results.missing.items()]
     for server in results.servers:
-        reasons += [f"{server.name}, {key}: {reason}" for key, reason in server.refused.items()]
+        reasons += [
+            f"{server.name}, {key}: {reason}" for key, reason in server.not_measured.items()
+        ]
     if reasons:
         yield from ("", "Not measured:", "")
         yield from (f"- {reason}" for reason in reasons)

@@ -1,7 +1,7 @@
-"""``python -m bench.shadow``: what a candidate in the shadow costs the callers.
+"""``python -m bench.shadow``: what a shadowed candidate costs the clients.
 
-Two services of the same model stand side by side, one of them with a candidate that gets a copy of
-every request; each round measures both, at half of the load that they can bear and at all of it.
+Two services of the same model run at the same time, one of them with a candidate that gets a copy
+of every request; each round measures both, at half load and at full load.
 """
 
 import json
@@ -83,8 +83,8 @@ def _row(address: str, name: str) -> Mapping[str, Any]:
 
 
 def _get(url: str) -> Any:  # noqa: ANN401 - JSON
-    with urllib.request.urlopen(url) as answer:  # noqa: S310 - our own server's address
-        return json.load(answer)
+    with urllib.request.urlopen(url) as response:  # noqa: S310 - our own server's address
+        return json.load(response)
 
 
 def _post(address: str, name: str, body: bytes, pause: int) -> Measured:
@@ -97,8 +97,8 @@ def _pause(rate: float) -> int:
 
 
 def _pair(measure: Callable[[str], Measured], addresses: list[str]) -> tuple[Measured, Measured]:
-    without, beside = (measure(address) for address in addresses)
-    return without, beside
+    without, shadowed = (measure(address) for address in addresses)
+    return without, shadowed
 
 
 def _lines(measured: Mapping[str, Runs]) -> Iterator[str]:
@@ -125,7 +125,7 @@ def _lines(measured: Mapping[str, Runs]) -> Iterator[str]:
 
 
 def _ratio(pairs: list[tuple[Measured, Measured]], figure: str) -> float:
-    ratios = [getattr(beside, figure) / getattr(without, figure) for without, beside in pairs]
+    ratios = [getattr(shadowed, figure) / getattr(without, figure) for without, shadowed in pairs]
     return float(statistics.median(ratios))
 
 

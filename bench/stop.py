@@ -1,7 +1,7 @@
 """``python -m bench.stop``: what SIGTERM does to a service that is busy.
 
-It must end within the seconds of draining, the deadline and one second more, and whoever was
-connected and had sent a whole request before the port closed must get a response. Ends with 1 where
+It must end within the seconds of draining, the deadline and one second more, and every client
+that had sent a complete request before the port closed must get a response. Ends with 1 where
 one of these is missed.
 """
 
@@ -38,7 +38,7 @@ _BOUND_SECONDS = _DRAIN_SECONDS + _DEADLINE_SECONDS + 1
 _SLACK_SECONDS = 0.5
 _AHEAD_SECONDS = 1.0
 _PATIENCE_SECONDS = 30.0
-_CALLERS = 60
+_CLIENTS = 60
 _OPSET, _IR_VERSION = 18, 8
 
 
@@ -131,11 +131,11 @@ def endless_run(address: tuple[str, int], seen: Seen) -> None:
     """A prediction of a model that never ends."""
     tensor = {"name": "rounds", "datatype": "INT64", "shape": [1], "data": [_ROUNDS]}
     body = json.dumps({"inputs": [tensor]}).encode()
-    _ask(address, post(f"/v2/models/{_ENDLESS}/infer", body), seen)
+    _exchange(address, post(f"/v2/models/{_ENDLESS}/infer", body), seen)
 
 
 def streaming_table(address: tuple[str, int], seen: Seen) -> None:
-    """A table that is sent row by row and answered meanwhile, until the service ends."""
+    """A table that is sent row by row while predictions are received, until the service ends."""
     with _connected(address) as line:
         line.sendall(head(PREDICT, "Transfer-Encoding: chunked", kind=CSV))
         line.settimeout(0.05)
@@ -148,7 +148,7 @@ def streaming_table(address: tuple[str, int], seen: Seen) -> None:
             except TimeoutError:
                 pass
             except OSError as error:
-                seen.partial[_called(error)] += 1
+                seen.partial[_name_of(error)] += 1
                 return
             rows = chunk(b"45,85\n" * 100)
         seen.partial["ended as a stream does"] += 1
@@ -166,7 +166,7 @@ def slow_upload(address: tuple[str, int], seen: Seen) -> None:
             except TimeoutError:
                 continue
             except OSError as error:
-                seen.partial[_called(error)] += 1
+                seen.partial[_name_of(error)] += 1
                 return
             seen.partial[received[9:12].decode()] += 1
             return
@@ -191,8 +191,8 @@ SITUATIONS: Mapping[str, Sequence[Client]] = {
     "endless": [endless_run],
     "table": [streaming_table],
     "upload": [slow_upload],
-    "connecting": [connecting] * _CALLERS,
-    "all": [endless_run, streaming_table, slow_upload, *[connecting] * _CALLERS],
+    "connecting": [connecting] * _CLIENTS,
+    "all": [endless_run, streaming_table, slow_upload, *[connecting] * _CLIENTS],
 }
 
 
@@ -233,12 +233,12 @@ def _stopped(service: Running) -> float:
 
 
 def _has_ended(process: int) -> bool:
-    """Whether it has, though nobody has asked for its exit code yet."""
+    """Whether the process has ended and only waits to be reaped."""
     state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     return state == "Z"
 
 
-def _ask(address: tuple[str, int], request: bytes, seen: Seen) -> None:
+def _exchange(address: tuple[str, int], request: bytes, seen: Seen) -> None:
     with _connected(address) as line:
         _send(line, request, seen)
 
@@ -248,7 +248,7 @@ def _send(line: socket.socket, request: bytes, seen: Seen) -> None:
     try:
         line.sendall(request)
     except OSError as error:
-        seen.partial[_called(error)] += 1
+        seen.partial[_name_of(error)] += 1
         return
     response = http.client.HTTPResponse(line)
     try:
@@ -256,7 +256,7 @@ def _send(line: socket.socket, request: bytes, seen: Seen) -> None:
         response.read()
         seen.outcomes[str(response.status)] += 1
     except (OSError, http.client.HTTPException) as error:
-        seen.outcomes[_called(error)] += 1
+        seen.outcomes[_name_of(error)] += 1
 
 
 def _connected(address: tuple[str, int]) -> socket.socket:
@@ -269,32 +269,32 @@ def _ended() -> bytes:
     raise ConnectionAbortedError
 
 
-def _called(error: Exception) -> str:
+def _name_of(error: Exception) -> str:
     return type(error).__name__
 
 
 def _head() -> Iterator[str]:
     yield f"Made by `python -m bench.stop`: SIGTERM to a busy service; {_DRAIN_SECONDS:g} s of"
     yield f"draining, a deadline of {_DEADLINE_SECONDS:g} s. It must end within their sum and a"
-    yield f"second ({_BOUND_SECONDS:g} s), and a whole request of whoever was connected must get a"
+    yield f"second ({_BOUND_SECONDS:g} s), and a complete request of a connected client must get a"
     yield "response. Situations: a model run that never ends, a table that is being sent, a slow"
-    yield f"upload, {_CALLERS} clients that keep connecting, and all of these at once."
+    yield f"upload, {_CLIENTS} clients that keep connecting, and all of these at once."
     yield ""
     yield (
-        "| situation | workers | ended after s | whole requests were answered | without a response "
+        "| situation | workers | ended after s | responses to whole requests | without a response "
         "| others saw |"
     )
     yield "|---|---|---|---|---|---|"
 
 
 def _line(name: str, workers: int, seconds: float, seen: Seen) -> str:
-    answered, others = (
+    responses, others = (
         ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items()))
         for counts in (seen.outcomes, seen.partial)
     )
     late = " (too late)" if seconds > _BOUND_SECONDS + _SLACK_SECONDS else ""
     return (
-        f"| {name} | {workers} | {seconds:.1f}{late} | {answered} | {seen.unanswered} | {others} |"
+        f"| {name} | {workers} | {seconds:.1f}{late} | {responses} | {seen.unanswered} | {others} |"
     )
 
 

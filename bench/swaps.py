@@ -1,8 +1,8 @@
-"""``python -m bench.swaps``: versions change under load, and no caller may notice anything else.
+"""``python -m bench.swaps``: versions change under load, and no client may notice anything else.
 
-Versions are published over and over, each answering its own number, while connections ask without
-a pause in all three dialects. Every third publication may be broken, and the service killed on
-the way. Writes a section of ``RESULTS.md``.
+Versions are published over and over, each predicting its own number, while connections send
+requests without a pause in all three protocols. Every third publication may be broken, and the
+service killed on the way. Writes a section of ``RESULTS.md``.
 """
 
 import argparse
@@ -31,17 +31,17 @@ from service.bundle.store import EXAMPLES, MANIFEST, MODEL, digest_of
 from tests.models import publish_price
 
 _CONNECTIONS = 64
-_SETTLED = 50
+_WARM_UP_SWAPS = 50
 _PATIENCE_SECONDS = 60.0
-_ROWS = (1, 80)  # answered at once, and by the batcher
-_KEPT = 4
+_ROWS = (1, 80)  # on the fast path, and by the batcher
+_RETAINED = 4
 
 
 @dataclass
 class Seen:
-    """What the callers got."""
+    """What the clients received."""
 
-    answers: int = 0
+    predictions: int = 0
     versions: set[int] = field(default_factory=set)
     faults: list[str] = field(default_factory=list)
     paused: bool = False
@@ -49,7 +49,7 @@ class Seen:
 
 
 def main() -> int:
-    """Swap, and say what was seen; 1 where a caller noticed something."""
+    """Swap versions, and report; 1 if a client noticed something."""
     parser = argparse.ArgumentParser(prog="python -m bench.swaps", description=__doc__)
     parser.add_argument("--swaps", type=int, default=500)
     parser.add_argument("--workers", type=int, default=1)
@@ -58,36 +58,36 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0, help="times the service is killed")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        told = asyncio.run(_measure(Path(folder), options))
+        report = asyncio.run(_measure(Path(folder), options))
     kind = f"{options.swaps} swaps, {options.workers} worker(s)"
     kind += ", two versions by turns" if options.two else ""
     kind += ", every third broken" if options.broken else ""
     kind += f", killed {options.kills} times" if options.kills else ""
-    sys.stdout.write(replace_section(f"Swaps: {kind}", told.lines))
-    return 1 if told.faults else 0
+    sys.stdout.write(replace_section(f"Swaps: {kind}", report.lines))
+    return 1 if report.faults else 0
 
 
 @dataclass(frozen=True)
-class Told:
+class Report:
     """The section's lines, and what went wrong."""
 
     lines: Sequence[str]
     faults: Sequence[str]
 
 
-async def _measure(models: Path, options: argparse.Namespace) -> Told:
+async def _measure(models: Path, options: argparse.Namespace) -> Report:
     _dated(publish_price(models, slope=1.0))
     port = _free_port()
     service = _started(models, port, options.workers)
     seen = Seen()
-    callers = [asyncio.create_task(_call(port, n, seen)) for n in range(_CONNECTIONS)]
+    clients = [asyncio.create_task(_call(port, n, seen)) for n in range(_CONNECTIONS)]
     kills = {(n + 1) * options.swaps // (options.kills + 1) for n in range(options.kills)}
     breaking = itertools.cycle(_BREAKINGS)
     background: set[asyncio.Task[None]] = set()
     memory: list[tuple[int, int]] = []
     started = time.perf_counter()
     for swap in range(1, options.swaps + 1):
-        published = _come(models, swap, seen, two=options.two)
+        published = _publish_next(models, swap, seen, two=options.two)
         number = int(published.name)
         broken = options.broken and swap % 3 == 0
         if broken:
@@ -99,35 +99,35 @@ async def _measure(models: Path, options: argparse.Namespace) -> Told:
         if not broken:
             await _until_seen(seen, number)
             _remove_old(models / "price", number)
-        if swap == min(_SETTLED, options.swaps // 2):
+        if swap == min(_WARM_UP_SWAPS, options.swaps // 2):
             memory.append(_taken(service))
     memory.append(_taken(service))
     seconds = time.perf_counter() - started
-    for task in (*callers, *background):
+    for task in (*clients, *background):
         task.cancel()
-    await asyncio.gather(*callers, *background, return_exceptions=True)
+    await asyncio.gather(*clients, *background, return_exceptions=True)
     service.terminate()
     service.wait()
     (before, handles_before), (after, handles_after) = memory
     lines = [
-        f"Made by `python -m bench.swaps`: {_CONNECTIONS} connections in three dialects, 1 and",
-        "80 rows, without a pause, on the same two cores; each version answers its own number,",
+        f"Made by `python -m bench.swaps`: {_CONNECTIONS} connections in three protocols, 1 and",
+        "80 rows, without a pause, on the same two cores; each version predicts its own number,",
         "and its files bear any date from 1970 to 2106.",
         "",
         "| | |",
         "|---|---|",
-        f"| answers | {seen.answers:,} in {seconds:,.0f} s |",
+        f"| predictions | {seen.predictions:,} in {seconds:,.0f} s |",
         f"| failed, or of mixed versions | {len(seen.faults)} |",
         f"| versions seen | {len(seen.versions)} |",
-        f"| memory of the service after {_SETTLED} swaps | {before / 1024:.1f} MiB |",
+        f"| memory of the service after {_WARM_UP_SWAPS} swaps | {before / 1024:.1f} MiB |",
         f"| at the end | {after / 1024:.1f} MiB |",
-        f"| files and threads after {_SETTLED} swaps | {handles_before} |",
+        f"| files and threads after {_WARM_UP_SWAPS} swaps | {handles_before} |",
         f"| at the end | {handles_after} |",
     ]
-    return Told([*lines, *seen.faults[:10]], seen.faults)
+    return Report([*lines, *seen.faults[:10]], seen.faults)
 
 
-def _come(models: Path, swap: int, seen: Seen, *, two: bool) -> Path:
+def _publish_next(models: Path, swap: int, seen: Seen, *, two: bool) -> Path:
     """The next version: a new one, or of two the other one."""
     number = 1 + swap % 2 if two else 1 + swap
     seen.versions.discard(number)
@@ -141,9 +141,9 @@ def _come(models: Path, swap: int, seen: Seen, *, two: bool) -> Path:
     return folder
 
 
-async def _call(port: int, place: int, seen: Seen) -> None:
-    """Ask over and over on one connection, the dialects in turn."""
-    for turn in itertools.count(place):
+async def _call(port: int, first: int, seen: Seen) -> None:
+    """Send requests over one connection, in all protocols by turns."""
+    for turn in itertools.count(first):
         if seen.paused:
             await asyncio.sleep(0.01)
             continue
@@ -156,23 +156,25 @@ async def _call(port: int, place: int, seen: Seen) -> None:
             continue
         with contextlib.closing(writer):
             for request in range(200):
-                if seen.paused or not await _asked(reader, writer, turn + request, seen):
+                if seen.paused or not await _exchange(reader, writer, turn + request, seen):
                     break
 
 
-async def _asked(
+async def _exchange(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, turn: int, seen: Seen
 ) -> bool:
     """One request; whether the connection can be used for another."""
-    path, body, read = _DIALECTS[turn % len(_DIALECTS)]
-    rows = _ROWS[turn // len(_DIALECTS) % len(_ROWS)]
+    path, body, read = _PROTOCOLS[turn % len(_PROTOCOLS)]
+    rows = _ROWS[turn // len(_PROTOCOLS) % len(_ROWS)]
     content = json.dumps(body(rows)).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     try:
         writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
-        answer = await reader.readuntil(b"\r\n\r\n")
-        status = int(answer.split(maxsplit=2)[1])
-        found = next(line for line in answer.split(b"\r\n") if line.startswith(b"content-length:"))
+        received = await reader.readuntil(b"\r\n\r\n")
+        status = int(received.split(maxsplit=2)[1])
+        found = next(
+            line for line in received.split(b"\r\n") if line.startswith(b"content-length:")
+        )
         document = json.loads(await reader.readexactly(int(found.split(b":")[1])))
     except (OSError, asyncio.IncompleteReadError) as error:
         if not seen.paused:
@@ -180,10 +182,10 @@ async def _asked(
         return False
     if status == 200:  # noqa: PLR2004 - the only one that is right
         version, values = read(document)
-        told = {version, *values} - {None}
-        if len(told) == 1 and len(values) == rows:
-            seen.answers += 1
-            seen.versions.add(int(told.pop() or 0))
+        numbers = {version, *values} - {None}
+        if len(numbers) == 1 and len(values) == rows:
+            seen.predictions += 1
+            seen.versions.add(int(numbers.pop() or 0))
             return True
     seen.faults.append(f"{path}: {status} {str(document)[:200]}")
     return True
@@ -194,7 +196,7 @@ def _plain(document: Any) -> tuple[float | None, list[float]]:  # noqa: ANN401 -
 
 
 def _v1(document: Any) -> tuple[float | None, list[float]]:  # noqa: ANN401 - JSON
-    return None, [row[0] for row in document["predictions"]]  # this protocol tells no version
+    return None, [row[0] for row in document["predictions"]]  # v1 responses have no version
 
 
 def _v2(document: Any) -> tuple[float | None, list[float]]:  # noqa: ANN401 - JSON
@@ -206,7 +208,7 @@ def _tensor(rows: int) -> dict[str, object]:
     return {"inputs": [shape | {"data": [1.0] * rows}]}
 
 
-_DIALECTS: Sequence[tuple[str, Callable[[int], Any], Callable[[Any], Any]]] = (
+_PROTOCOLS: Sequence[tuple[str, Callable[[int], Any], Callable[[Any], Any]]] = (
     ("/models/price/predict", lambda rows: {"instances": [{"size": 1}] * rows}, _plain),
     ("/v1/models/price:predict", lambda rows: {"instances": [{"size": 1}] * rows}, _v1),
     ("/v2/models/price/infer", _tensor, _v2),
@@ -224,7 +226,7 @@ def _spoil(folder: Path) -> None:
 
 
 def _fail(folder: Path) -> None:
-    """Expect another answer than the graph gives, with the digests to match."""
+    """Expect another output than the graph gives, with matching digests."""
     examples = json.loads((folder / EXAMPLES).read_text())
     examples["output"]["data"][0] += 1
     (folder / EXAMPLES).write_text(json.dumps(examples))
@@ -266,7 +268,7 @@ def _dated(folder: Path) -> Path:
 
 def _remove_old(home: Path, newest: int) -> None:
     for path in home.iterdir():
-        if path.name.isdecimal() and int(path.name) <= newest - _KEPT:
+        if path.name.isdecimal() and int(path.name) <= newest - _RETAINED:
             if path.is_symlink():
                 path.unlink()
             else:
@@ -277,7 +279,7 @@ async def _until_seen(seen: Seen, version: int) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while version not in seen.versions:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"version {version} never came; {seen.faults[:3]}")
+            raise RuntimeError(f"version {version} never served; {seen.faults[:3]}")
         await asyncio.sleep(0.002)
 
 

@@ -1,7 +1,7 @@
-"""``python -m bench.tables``: a million rows over HTTP, beside the time in which pandas reads them.
+"""``python -m bench.tables``: a million rows over HTTP, compared with pandas' reading them.
 
-The table streams to the service and back; its memory is looked at meanwhile, and so are the
-latencies of small requests, which must not wait for it.
+The table streams to the service and back; its memory is measured meanwhile, and so are
+the latencies of small requests, which must not wait for it.
 """
 
 import shutil
@@ -73,21 +73,21 @@ def _lines(table: Path, reading: float) -> Iterator[str]:
     latencies: dict[str, list[float]] = {}
     options = ["--device", "cpu", "--port", "{port}"]
     with running(["-m", "service", *options], "/health/ready") as service:
-        with _asked(service) as latencies["nothing else"]:
+        with _small_requests(service) as latencies["nothing else"]:
             time.sleep(_IDLE_SECONDS)
         for model in _MODELS:
-            with _asked(service) as latencies[f"a table through {model}"]:
+            with _small_requests(service) as latencies[f"a table through {model}"]:
                 runs = [_passed(service, model, table, _by_curl) for _ in range(_PASSAGES)]
             passage = min(runs, key=lambda run: run.seconds)
             yield _row(f"{model} | curl, reads while it sends", passage, reading)
         passage = _passed(service, _MODELS[0], table, _by_httpx)
         yield _row(f"{_MODELS[0]} | httpx, sends all, then reads", passage, reading)
     yield ""
-    yield "| one-row predictions beside | requests | p50 ms | p99 ms | worst ms |"
+    yield "| one-row predictions during | requests | p50 ms | p99 ms | worst ms |"
     yield "|---|---|---|---|---|"
-    for beside, times in latencies.items():
+    for background, times in latencies.items():
         p50, p99 = statistics.median(times), float(np.quantile(times, 0.99))
-        yield f"| {beside} | {len(times)} | {p50:.1f} | {p99:.1f} | {max(times):.1f} |"
+        yield f"| {background} | {len(times)} | {p50:.1f} | {p99:.1f} | {max(times):.1f} |"
 
 
 def _row(who: str, passage: Passage, reading: float) -> str:
@@ -99,7 +99,7 @@ def _row(who: str, passage: Passage, reading: float) -> str:
 def write_table(path: Path) -> None:
     """A million rows within what the models were trained on, and some cells that are no number."""
     random = np.random.default_rng(1)
-    places = ["<1H OCEAN", "INLAND", "NEAR OCEAN", "NEAR BAY"]
+    categories = ["<1H OCEAN", "INLAND", "NEAR OCEAN", "NEAR BAY"]
     bad = set(random.choice(_ROWS, _BAD_CELLS, replace=False).tolist())
     with path.open("w") as file:
         file.write(
@@ -114,7 +114,9 @@ def write_table(path: Path) -> None:
                     *((3, 5000, 0), (1, 1700, 0), (0.5, 15, 4)),
                 )
             ]
-            words = [places[place] for place in random.integers(0, len(places), _WRITTEN_AT_ONCE)]
+            words = [
+                categories[index] for index in random.integers(0, len(categories), _WRITTEN_AT_ONCE)
+            ]
             for row, cells in enumerate(zip(*columns, words, strict=True), start):
                 text = ",".join(map(str, cells))
                 file.write(f"west{text[4:]}\n" if row in bad else f"{text}\n")
@@ -132,18 +134,18 @@ def _pandas_seconds(path: Path) -> float:
 def _passed(
     service: Running, model: str, table: Path, send: Callable[[str, Path, Path], None]
 ) -> Passage:
-    """Send the table, fetch its answer, and see that every row has one.
+    """Send the table, receive the output, and check that it has every row.
 
     Raises:
-        RuntimeError: some row has none, so the figure would be worth nothing.
+        RuntimeError: some row has no prediction, so the figure would be invalid.
     """
-    answer = table.with_suffix(".answer")
+    output = table.with_suffix(".output")
     Path(f"/proc/{service.process}/clear_refs").write_text(_FORGET_THE_PEAK)
     before = memory(service, "VmRSS")
     started = time.perf_counter()
-    send(f"{service.address}/models/{model}/predict", table, answer)
+    send(f"{service.address}/models/{model}/predict", table, output)
     seconds = time.perf_counter() - started
-    with answer.open() as file:
+    with output.open() as file:
         lines = failed = 0
         for line in file:
             lines += 1
@@ -153,17 +155,17 @@ def _passed(
     return Passage(seconds, before, memory(service, "VmHWM"))
 
 
-def _by_curl(url: str, table: Path, answer: Path) -> None:
+def _by_curl(url: str, table: Path, output: Path) -> None:
     command = ["curl", "-s", "-X", "POST", "-H", "content-type: text/csv"]
-    command += ["-T", str(table), "-o", str(answer), url]
+    command += ["-T", str(table), "-o", str(output), url]
     subprocess.run(pinned(LOAD_CORE, command), check=True)
 
 
-def _by_httpx(url: str, table: Path, answer: Path) -> None:
+def _by_httpx(url: str, table: Path, output: Path) -> None:
     headers = {"content-type": "text/csv"}
     with (
         table.open("rb") as content,
-        answer.open("wb") as file,
+        output.open("wb") as file,
         httpx.stream(
             "POST", url, content=content, headers=headers, timeout=_PATIENCE_SECONDS
         ) as response,
@@ -173,25 +175,25 @@ def _by_httpx(url: str, table: Path, answer: Path) -> None:
 
 
 @contextmanager
-def _asked(service: Running) -> Iterator[list[float]]:
-    """Ask for one row over and over; gives the latencies in milliseconds."""
+def _small_requests(service: Running) -> Iterator[list[float]]:
+    """Request predictions of one row repeatedly; yield the latencies in milliseconds."""
     times: list[float] = []
     ended = threading.Event()
 
-    def ask() -> None:
+    def send_rows() -> None:
         with httpx.Client(base_url=service.address, timeout=_PATIENCE_SECONDS) as client:
             while not ended.wait(_PAUSE_SECONDS):
                 started = time.perf_counter()
                 client.post("/models/admission/predict", json=_ONE_ROW).raise_for_status()
                 times.append((time.perf_counter() - started) * 1e3)
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    sender = threading.Thread(target=send_rows)
+    sender.start()
     try:
         yield times
     finally:
         ended.set()
-        asking.join()
+        sender.join()
 
 
 def memory(service: Running, kind: str) -> float:

@@ -79,7 +79,7 @@ def main() -> int:
     lines += ["| task | who | seconds | times ours | reached |", "|---|---|---|---|---|"]
     lines += _rows("admission", "log loss", 5, _admission(admission))
     lines += _rows("california_mlp", "test RMSE", 2, _california(california))
-    ours = [Contestant("ours, the shipped recipe, beside itself", lambda: _ours(shipped))]
+    ours = [Contestant("ours, the shipped recipe, compared with itself", lambda: _ours(shipped))]
     lines += _rows("california_mlp", "test RMSE", 1, ours)
     sys.stdout.write(replace_section("Training", lines))
     return 0
@@ -102,15 +102,15 @@ def _task(recipe: Recipe, folders: Folders) -> Task:
 
 def _ours(task: Task) -> float:
     learned = learn(task.recipe, task.data, task.training, np.array([], np.intp))
-    answers = learned.predictor.predict(task.data.features[task.test])[:, 0]
-    return _figure(task, answers)
+    predictions = learned.predictor.predict(task.data.features[task.test])[:, 0]
+    return _figure(task, predictions)
 
 
-def _figure(task: Task, answers: npt.NDArray[np.floating]) -> float:
+def _figure(task: Task, predictions: npt.NDArray[np.floating]) -> float:
     wanted = task.data.target[task.test]
     if task.recipe.task == "regression":
-        return float(root_mean_squared_error(wanted, answers))
-    return float(log_loss(wanted, np.clip(answers.astype(np.float64), 1e-9, 1 - 1e-9)))
+        return float(root_mean_squared_error(wanted, predictions))
+    return float(log_loss(wanted, np.clip(predictions.astype(np.float64), 1e-9, 1 - 1e-9)))
 
 
 def _admission(task: Task) -> list[Contestant]:

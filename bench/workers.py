@@ -1,4 +1,4 @@
-"""``python -m bench.workers``: what a second worker brings on two cores, and whether it agrees.
+"""``python -m bench.workers``: throughput of a second worker on two cores, and equal responses.
 
 Nothing is pinned: two workers and the load generator share the cores, as they would in a container
 of two. One worker may use both cores as well, but its interpreter uses one at a time.
@@ -25,7 +25,7 @@ _SECONDS = 3
 # As many as the other measurements have, and as many for each of two workers.
 _CONNECTIONS = (32, 64)
 _BAR = 1.3
-_ASKED = 20
+_REQUESTS_PER_WORKER = 20
 _PATIENCE_SECONDS = 30.0
 # By request and connections, then by workers.
 Runs = dict[tuple[str, int], dict[int, list[Measured]]]
@@ -36,7 +36,7 @@ _ROW = {"exam_1": 45, "exam_2": 85}
 
 
 def main() -> int:
-    """Measure each request by turns, and compare the answers of all workers."""
+    """Measure each request by turns, and compare the responses of all workers."""
     if shutil.which("wrk") is None:
         sys.stderr.write("The load generator wrk is missing; Debian's package is 'wrk'.\n")
         return 2
@@ -80,7 +80,7 @@ def _requests() -> Mapping[str, tuple[str, bytes]]:
 
 
 def _until_all_serve(service: Running, workers: int) -> None:
-    """Wait for the last worker; the first that is ready answers for the service.
+    """Wait for the last worker; the first that is ready responds for the service.
 
     Raises:
         RuntimeError: it does not come.
@@ -88,43 +88,45 @@ def _until_all_serve(service: Running, workers: int) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     wanted = f'onward_model_state{{model="digits_conv",state="READY",version="1"}} {workers}.0'
     while time.monotonic() < deadline:
-        with urllib.request.urlopen(f"{service.address}/metrics") as answer:  # noqa: S310 - our own server's address
-            if wanted in answer.read().decode():
+        with urllib.request.urlopen(f"{service.address}/metrics") as response:  # noqa: S310 - our own server's address
+            if wanted in response.read().decode():
                 return
         time.sleep(0.1)
     raise RuntimeError(f"not all of {workers} workers serve")
 
 
 def _same(services: Mapping[int, Running], path: str, body: bytes) -> int:
-    """How many answers of all workers were compared.
+    """How many responses of all workers were compared.
 
     Raises:
         RuntimeError: some differ, by as little as a bit.
     """
     # Each over a connection of its own, which the kernel gives to one worker or another.
-    answers = [
-        _answer(service.address, path, body)
+    responses = [
+        _response(service.address, path, body)
         for workers, service in services.items()
-        for _ in range(_ASKED * workers)
+        for _ in range(_REQUESTS_PER_WORKER * workers)
     ]
-    if len(set(answers)) != 1:
-        raise RuntimeError(f"{path} is answered in {len(set(answers))} ways: {set(answers)}")
-    return len(answers)
+    if len(set(responses)) != 1:
+        raise RuntimeError(
+            f"{path} has {len(set(responses))} different responses: {set(responses)}"
+        )
+    return len(responses)
 
 
-def _answer(address: str, path: str, body: bytes) -> bytes:
+def _response(address: str, path: str, body: bytes) -> bytes:
     request = urllib.request.Request(  # noqa: S310 - our own server's address
         address + path, body, {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as answer:  # noqa: S310 - as above
-        content: bytes = answer.read()
+    with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as response:  # noqa: S310 - as above
+        content: bytes = response.read()
         return content
 
 
 def _lines(runs: Runs, same: Mapping[str, int]) -> Iterator[str]:
     yield "Made by `python -m bench.workers`: wrk shares the cores with the service, nothing"
     yield f"pinned; {_ROUNDS} rounds of {_SECONDS} s by turns, medians."
-    yield f"The bar is {_BAR} times one worker. {sum(same.values())} answers, each over a"
+    yield f"The bar is {_BAR} times one worker. {sum(same.values())} responses, each over a"
     yield "connection of its own, were compared: those to each request are the same to the bit."
     yield "Of 32 connections a worker finds ten in a turn, of 64 twenty, which share what a run"
     yield "costs; one worker finds all. wrk takes ten microseconds a request of the same cores."

@@ -1,4 +1,4 @@
-"""What is asked: models in a folder, rows, and what the raw session answers to them."""
+"""The workloads: models in a folder, rows, and the outputs of ONNX Runtime for them."""
 
 import gzip
 import io
@@ -37,11 +37,11 @@ class Workload:
     """One of the requests A to D.
 
     Args:
-        letter: what it is called.
-        model: that answers it.
+        letter: its name.
+        model: the name of the model.
         rows: the graph's input, ``[batch, …]``.
         columns: the features' names; none where the input is an image.
-        expected: what ONNX Runtime itself answers, ``[batch, outputs]``.
+        expected: the outputs of ONNX Runtime, ``[batch, outputs]``.
     """
 
     letter: str
@@ -62,12 +62,12 @@ def workloads(models: Path) -> dict[str, Workload]:
     """The requests by letter; ``D*`` is D to the larger network."""
     random = np.random.default_rng(1)
     row = np.array([[45.0, 85.0]])
-    # As the model was trained: what lies beyond gets a sentence in the plain dialect.
+    # Within the training range: other values add warnings to native responses.
     many = random.uniform(35, 95, (_MANY_ROWS, 2)).round(4)
     shares = random.uniform(0, 1, (1, _PIXELS)).round(3)
     digit = _digit().reshape(1, 28, 28, 1)
     exams = ("exam_1", "exam_2")
-    asked: dict[str, tuple[str, Array, Sequence[str]]] = {
+    requests: dict[str, tuple[str, Array, Sequence[str]]] = {
         "A": ("admission", row, exams),
         "B": (MLP, shares, _names()),
         "C": ("admission", many, exams),
@@ -75,8 +75,8 @@ def workloads(models: Path) -> dict[str, Workload]:
         "D*": ("digits_cnn", digit, ()),
     }
     return {
-        letter: Workload(letter, model, rows, columns, _answer(models, model, rows))
-        for letter, (model, rows, columns) in asked.items()
+        letter: Workload(letter, model, rows, columns, _predict(models, model, rows))
+        for letter, (model, rows, columns) in requests.items()
     }
 
 
@@ -87,12 +87,12 @@ def png(rows: Array) -> bytes:
     return file.getvalue()
 
 
-def _answer(models: Path, model: str, rows: Array) -> Array:
+def _predict(models: Path, model: str, rows: Array) -> Array:
     session = onnxruntime.InferenceSession(models / model / "1" / "model.onnx")
     (taken,) = session.get_inputs()
     given = rows if rows.dtype == np.uint8 else rows.astype(np.float32)
-    answer: Array = session.run(None, {taken.name: given})[0]
-    return answer
+    outputs: Array = session.run(None, {taken.name: given})[0]
+    return outputs
 
 
 def _digit() -> Array:
@@ -108,7 +108,7 @@ def _digit() -> Array:
 
 
 def _names() -> list[str]:
-    return [f"p{place}" for place in range(_PIXELS)]
+    return [f"p{pixel}" for pixel in range(_PIXELS)]
 
 
 def _publish_mlp(folder: Path) -> None:

@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     )
     gpu_memory_mib: NonNegative = Field(
         default=0,
-        description="Most mebibytes that each model may take on an NVIDIA GPU, weights included; "
+        description="Maximum memory in MiB of each model on an NVIDIA GPU, including its weights; "
         "0 is no limit. With too little, predictions fail with status 500.",
     )
     workers: NonNegative = Field(
@@ -87,31 +87,31 @@ class Settings(BaseSettings):
     worker_seconds: PositiveSeconds = Field(
         default=60.0,
         description="Seconds that a load or unload request waits for each of several workers; "
-        "then status 503, which names the worker. At least as long as the largest model takes to "
-        "load.",
+        "then the response is 503 and names the worker. Set it longer than the largest model "
+        "takes to load.",
     )
     worker_health_seconds: PositiveSeconds = Field(
         default=30.0,
         description="Seconds in which each of several workers must respond to a health check, "
-        "counted from the start of its process; a worker that does not is replaced. Longer on "
-        "machines with little processor time.",
+        "counted from the start of its process; a worker that does not is replaced. Increase it "
+        "if processor time is scarce.",
     )
     memory_budget_mib: NonNegative = Field(
         default=0,
-        description="Most mebibytes that models may take in each worker, estimated from their "
+        description="Maximum memory in MiB of the models in each worker, estimated from their "
         "files. With a budget, models are loaded on their first request, and the least recently "
         "used ones are evicted. 0 loads all models at startup and keeps them loaded.",
     )
     max_loaded_models: NonNegative = Field(
         default=0,
-        description="Most models in memory in each worker; with a limit, they are loaded and "
-        "evicted as with a memory budget. 0 is no limit.",
+        description="Maximum number of loaded models in each worker. With a limit, they are "
+        "loaded and evicted as with a memory budget. 0 is no limit.",
     )
     load_isolation: Literal["none", "process"] = Field(
         default="none",
-        description="process first loads each new version in a separate process, so that one "
-        "that crashes ONNX Runtime or never finishes loading is rejected; this takes about a "
-        "second, and the memory of that version a second time. none loads it in the service.",
+        description="process first loads each new version in a separate process, so that one that "
+        "crashes ONNX Runtime or never finishes loading is rejected; this takes about a second, "
+        "and the memory of that version a second time. none loads it in the service.",
     )
     threads: NonNegative = Field(
         default=0,
@@ -139,30 +139,31 @@ class Settings(BaseSettings):
     )
     poll_seconds: NonNegativeSeconds = Field(
         default=2.0,
-        description="Seconds between scans of the models folder; new, changed and removed versions "
-        "are applied without a restart. 0 scans only at startup. A shorter interval applies "
-        "changes sooner and reads the folder more often.",
+        description="Seconds between scans of the models folder; new, changed and removed "
+        "versions are applied without a restart. 0 scans only at startup. A shorter interval "
+        "applies changes sooner and reads the folder more often.",
     )
     max_body_bytes: Positive = Field(
         default=64 * 1024 * 1024,
-        description="Largest request body in bytes; above it status 413. Each request in progress "
-        "may take several times this in memory. Tables are streamed and may be of any size.",
+        description="Maximum size of a request body in bytes; above it status 413. Each request "
+        "in progress may take several times this in memory. Tables are streamed and may be of any "
+        "size.",
     )
     max_connections: Positive = Field(
         default=2048,
-        description="Most open connections in each worker. When all are in use, a new connection "
-        "replaces one that is idle or whose request is still arriving; if there is none, it gets "
-        "status 503. Also limited by the process's limit of open files.",
+        description="Maximum number of open connections in each worker. When all are in use, a "
+        "new connection replaces one that is idle or whose request is still arriving; if there is "
+        "none, it gets status 503. Also limited by the process's limit of open files.",
     )
     first_request_seconds: PositiveSeconds = Field(
         default=30.0,
         description="Seconds that a new connection may stay open before its first byte; then it "
-        "is closed. Longer than load balancers keep unused connections open.",
+        "is closed. Set it longer than load balancers keep unused connections open.",
     )
     head_seconds: PositiveSeconds = Field(
         default=15.0,
-        description="Seconds from the first byte of a request to the end of its headers; above "
-        "it status 408, and the connection is closed.",
+        description="Seconds from the first byte of a request to the end of its headers; above it "
+        "status 408, and the connection is closed.",
     )
     body_seconds: PositiveSeconds = Field(
         default=30.0,
@@ -171,89 +172,92 @@ class Settings(BaseSettings):
     )
     min_body_bytes_per_second: NonNegative = Field(
         default=240,
-        description="Slowest rate at which a request body may arrive, averaged over "
+        description="Minimum rate at which a request body must arrive, averaged over "
         "ONWARD_BODY_SECONDS. 0 accepts any rate above zero, for clients that write a table as "
         "they produce it.",
     )
     keep_alive_seconds: PositiveSeconds = Field(
         default=75.0,
-        description="Seconds that an idle connection is kept open for its next request. Longer "
-        "than a proxy in front keeps its idle connections, or the proxy loses requests.",
+        description="Seconds that an idle connection is kept open for its next request. Set it "
+        "longer than a proxy in front keeps its idle connections, or the proxy loses requests.",
     )
     write_seconds: PositiveSeconds = Field(
         default=30.0,
         description="Seconds that a client may leave a response unread before its connection is "
-        "closed. Longer for clients that process a response while they read it.",
+        "closed. Increase it for clients that process a response while they read it.",
     )
     max_head_bytes: Annotated[int, Field(ge=1024)] = Field(
         default=64 * 1024,
-        description="Largest request head (request line and headers) in bytes; above it status "
-        "431.",
+        description="Maximum size of a request head (request line and headers) in bytes; above it "
+        "status 431.",
     )
     max_headers: Positive = Field(
-        default=100, description="Most headers of a request; above it status 431."
+        default=100, description="Maximum number of headers of a request; above it status 431."
     )
     max_url_bytes: Positive = Field(
-        default=8 * 1024, description="Longest request URL in bytes; above it status 414."
+        default=8 * 1024,
+        description="Maximum length of a request URL in bytes; above it status 414.",
     )
     max_query_parameters: Positive = Field(
-        default=32, description="Most parameters in a query string; above it status 414."
+        default=32,
+        description="Maximum number of parameters in a query string; above it status 414.",
     )
     max_concurrent_requests: Positive = Field(
         default=1024,
-        description="Most requests that each worker processes at a time, counted once their body "
-        "has arrived; above it status 429. Predictions that run inline are not counted. A higher "
-        "limit accepts larger bursts, whose requests wait longer.",
+        description="Maximum number of requests that each worker processes at a time, counted "
+        "once their body has arrived; above it status 429. Predictions that run inline are not "
+        "counted. A higher limit accepts larger bursts, whose requests wait longer.",
     )
     max_concurrent_tables: Positive = Field(
         default=32,
-        description="Most tables that each worker scores at a time; above it status 429. Tables "
-        "share one thread, so a higher limit does not make them faster.",
+        description="Maximum number of tables that each worker scores at a time; above it status "
+        "429. Tables share one thread, so a higher limit does not make them faster.",
     )
     max_bytes_in_flight: Positive = Field(
         default=256 * 1024 * 1024,
-        description="Most bytes that the bodies and responses of all requests may take in each "
-        "worker, decompressed and parsed; above it status 429. At least four times "
-        "ONWARD_MAX_BODY_BYTES, or the largest bodies are always rejected. Bodies and responses "
-        "of up to 64 KiB are not counted.",
+        description="Maximum number of bytes that the bodies and responses of all requests take "
+        "in each worker, decompressed and parsed; above it status 429. Set it to at least four "
+        "times ONWARD_MAX_BODY_BYTES, or the largest bodies are always rejected. Bodies and "
+        "responses of up to 64 KiB are not counted.",
     )
     max_unread_bytes: Positive = Field(
         default=128 * 1024 * 1024,
-        description="Most bytes of responses that clients leave unread in each worker; above it "
-        "the clients that have read nothing for longest are disconnected.",
+        description="Maximum number of unread bytes of responses in each worker; above it the "
+        "clients that have read nothing for longest are disconnected.",
     )
     max_decompression_ratio: Positive = Field(
         default=100,
-        description="Most bytes that one byte of a compressed body may expand to, checked above "
-        "1 MiB; above it status 413. JSON and CSV rarely exceed 20.",
+        description="Maximum number of bytes that one byte of a compressed body may expand to, "
+        "checked above 1 MiB; above it status 413. JSON and CSV rarely exceed 20.",
     )
     max_request_rows: Positive = Field(
         default=100_000,
-        description="Most rows or images of a request; above it status 413. Tables (text/csv and "
-        "application/x-ndjson) are streamed and may have any number of rows.",
+        description="Maximum number of rows or images of a request; above it status 413. Tables "
+        "(text/csv and application/x-ndjson) are streamed and may have any number of rows.",
     )
     max_json_members: Positive = Field(
         default=1_000_000,
-        description="Most values in a JSON body, counted by its commas, colons and opening "
-        "brackets before it is parsed, brackets twice; above it status 413. Also the most strings "
-        "of a BYTES tensor. Parsing blocks all other requests of a worker: about 150 ms for a "
-        "million values.",
+        description="Maximum number of values in a JSON body, counted by its commas, colons and "
+        "opening brackets before it is parsed, brackets twice; above it status 413. Also limits "
+        "the strings of a BYTES tensor. Parsing blocks all other requests of a worker: about 150 "
+        "ms for a million values.",
     )
     max_form_parts: Positive = Field(
         default=100,
-        description="Most parts (files and fields) of a multipart form; above it status 413.",
+        description="Maximum number of parts (files and fields) of a multipart form; above it "
+        "status 413.",
     )
     max_csv_record_bytes: Positive = Field(
         default=1024 * 1024,
-        description="Largest single record of a CSV or newline-delimited JSON body in bytes, "
+        description="Maximum size of a record of a CSV or newline-delimited JSON body in bytes, "
         "quoted line breaks included; above it status 413.",
     )
     max_spool_bytes: NonNegative = Field(
         default=1024**3,
-        description="Most bytes of table responses that each worker stores in temporary files for "
-        "clients that send without reading; a table that starts when they are used up gets status "
-        "507. 0 stores none; large tables then need a client that reads while it sends, such as "
-        "curl.",
+        description="Maximum number of bytes of table responses that each worker stores in "
+        "temporary files for clients that send without reading; a table that starts when they are "
+        "used up gets status 507. 0 stores none; large tables then need a client that reads while "
+        "it sends, such as curl.",
     )
     spool_folder: Path | None = Field(
         default=None,
@@ -262,27 +266,28 @@ class Settings(BaseSettings):
     )
     max_image_pixels: Annotated[int, Field(ge=1, le=178_956_970)] = Field(
         default=24 * 1024**2,
-        description="Most pixels of an image according to its header; above it status 400, before "
-        "anything is decoded. Decoding may take five bytes of memory for each pixel, so the limit "
-        "is lower for formats whose decoders take more (by default AVIF 10 megapixels, WebP 7, "
-        "JPEG 2000 6), and eight times higher for baseline JPEG, which is decoded at a reduced "
-        "size. Each worker decodes one large image at a time.",
+        description="Maximum number of pixels of an image according to its header; above it "
+        "status 400, before anything is decoded. Decoding may take five bytes of memory for each "
+        "pixel, so the limit is lower for formats whose decoders take more (by default AVIF 10 "
+        "megapixels, WebP 7, JPEG 2000 6), and eight times higher for baseline JPEG, which is "
+        "decoded at a reduced size. Each worker decodes one large image at a time.",
     )
     max_explained_rows: Positive = Field(
         default=100,
-        description="Most rows or images of an explanation request; above it status 400. "
-        "Explaining a row by sampling takes about a hundred predictions.",
+        description="Maximum number of rows or images of an explanation request; above it status "
+        "400. Explaining a row by sampling takes about a hundred predictions.",
     )
     max_batch_rows: NonNegative = Field(
         default=0,
-        description="Most rows joined into one run. 0 is 1024, and up to 8192 for models that "
-        "compute so many within half a millisecond. More raises the throughput under load and the "
-        "memory of a run. A single larger request still runs as one batch.",
+        description="Maximum number of rows joined into one run. 0 is 1024, and up to 8192 for "
+        "models that compute so many within half a millisecond. A larger batch raises the "
+        "throughput under load and the memory of a run. A single larger request still runs as one "
+        "batch.",
     )
     max_queued_rows: Positive = Field(
         default=200_000,
-        description="Most queued rows of each model; above it status 429 immediately. A higher "
-        "limit accepts larger bursts, whose last requests wait longer.",
+        description="Maximum number of queued rows of each model; above it status 429 "
+        "immediately. A higher limit accepts larger bursts, whose last requests wait longer.",
     )
     sticky_header: str = Field(
         default="x-caller-id",
@@ -304,14 +309,14 @@ class Settings(BaseSettings):
     drain_seconds: NonNegativeSeconds = Field(
         default=2.0,
         description="Seconds after SIGTERM in which readiness is false and requests are still "
-        "accepted, so that load balancers notice before the port closes. Longer than the period "
-        "of their probes times their failure threshold; 0 closes the port immediately.",
+        "accepted, so that load balancers notice before the port closes. Set it longer than the "
+        "period of their probes times their failure threshold; 0 closes the port immediately.",
     )
     deadline_seconds: PositiveSeconds = Field(
         default=30.0,
         description="Seconds that a prediction may take once its request has arrived, including "
-        "time in the queue; above it status 504. Shorter than the clients' own timeout, so that "
-        "they receive the reason.",
+        "time in the queue; above it status 504. Set it shorter than the clients' own timeout, so "
+        "that they receive the reason.",
     )
     log_format: Literal["text", "json"] = Field(
         default="text",
@@ -319,8 +324,8 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info",
-        description="Least severe messages that are logged. debug is for developers; warning "
-        "hides which models were loaded.",
+        description="Minimum severity of messages that are logged. debug is for developers; "
+        "warning hides which models were loaded.",
     )
     log_requests: Literal["all", "errors", "none"] = Field(
         default="errors",

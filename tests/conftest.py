@@ -30,6 +30,7 @@ SLOW_IMPORTS = {
     "subprocess",
     "tests.conftest",
     "tests.processes",
+    "tests.training.shipped",
     "time",
     "training.learn",
     "training.export.folding",

@@ -26,12 +26,12 @@ def serialised(
 
 
 def tensor(name: str, shape: list[int | str] | None, element: int = FLOAT) -> Any:  # noqa: ANN401 - onnx has no types
-    """An input or output; without a shape its rank is not told."""
+    """An input or output; without a shape its rank is unknown."""
     return helper.make_tensor_value_info(name, element, shape)
 
 
 def one_node(operator: str, element: int = FLOAT, opset: int = 18) -> bytes:
-    """A graph of one operator from ``x`` to ``y``, whose ranks are not told."""
+    """A graph of one operator from ``x`` to ``y``, whose ranks are unknown."""
     node = helper.make_node(operator, ["x"], ["y"])
     ends = tensor("x", None, element), tensor("y", None, element)
     return serialised([node], [ends[0]], [ends[1]], opset=opset)
@@ -44,7 +44,7 @@ def constant() -> bytes:
 
 
 def unknown_operator() -> bytes:
-    """A graph of an operator that nobody has."""
+    """A graph of an operator that no runtime has."""
     return one_node("Conjure")
 
 

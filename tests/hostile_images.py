@@ -102,8 +102,10 @@ def tiff(size: tuple[int, int], tags: Sequence[Tag], compression: int = 1) -> by
     for tag, kind, values in every:
         packed = struct.pack(f"<{len(values)}{'H' if kind == 3 else 'I'}", *values)
         count = len(values) // (2 if kind == 5 else 1)
-        place = packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack("<I", start + len(data))
-        entries += struct.pack("<HHI", tag, kind, count) + place
+        offset = (
+            packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack("<I", start + len(data))
+        )
+        entries += struct.pack("<HHI", tag, kind, count) + offset
         data += packed if len(packed) > 4 else b""
     return b"II*\0\x08\0\0\0" + struct.pack("<H", len(every)) + entries + bytes(4) + data
 
@@ -136,14 +138,14 @@ def _jpeg_with(segments: bytes) -> bytes:
 
 
 def _resized_jpeg(content: bytes, frame: bytes) -> bytes:
-    place = content.index(frame) + 5
-    return content[:place] + struct.pack(">HH", _SIDE, _SIDE) + content[place + 4 :]
+    offset = content.index(frame) + 5
+    return content[:offset] + struct.pack(">HH", _SIDE, _SIDE) + content[offset + 4 :]
 
 
 def _gif_with(blocks: bytes) -> bytes:
     whole = encoded(Image.new("P", (8, 8)), "GIF")
-    place = whole.index(b",", 13)
-    return whole[:place] + blocks + whole[place:]
+    offset = whole.index(b",", 13)
+    return whole[:offset] + blocks + whole[offset:]
 
 
 def _runs(side: int, runs: bytes) -> bytes:
@@ -172,9 +174,9 @@ def _avif_with_items(count: int) -> bytes:
     table = struct.pack(">I4sII", 16 + len(entries), b"ipma", 0, count) + entries
     content[start : start + length] = table
     for outer in (b"meta", b"iprp"):
-        place = content.index(outer) - 4
-        (size,) = struct.unpack_from(">I", content, place)
-        struct.pack_into(">I", content, place, size + len(table) - length)
+        offset = content.index(outer) - 4
+        (size,) = struct.unpack_from(">I", content, offset)
+        struct.pack_into(">I", content, offset, size + len(table) - length)
     return bytes(content)
 
 
@@ -186,8 +188,8 @@ def _forged_avif() -> bytes:
     frame = large[large.index(b"mdat") + 4 :]
     forged = bytearray(small[: small.index(b"mdat") + 4] + frame)
     length = struct.pack(">I", len(small) - small.index(b"mdat") - 4)
-    place = forged.index(length, forged.index(b"iloc"))
-    struct.pack_into(">I", forged, place, len(frame))
+    offset = forged.index(length, forged.index(b"iloc"))
+    struct.pack_into(">I", forged, offset, len(frame))
     struct.pack_into(">I", forged, forged.index(b"mdat") - 4, 8 + len(frame))
     return bytes(forged)
 
@@ -200,12 +202,12 @@ def _retiled(size: tuple[int, int], tile: tuple[int, int]) -> bytes:
 
 def _forged_jpeg2000() -> bytes:
     content = bytearray(encoded(Image.new("L", (64, 64)), "JPEG2000"))
-    place = content.index(b"\xff\x4f\xff\x51") + 8
-    struct.pack_into(">IIIIII", content, place, _SIDE, _SIDE, 0, 0, _SIDE, _SIDE)
+    offset = content.index(b"\xff\x4f\xff\x51") + 8
+    struct.pack_into(">IIIIII", content, offset, _SIDE, _SIDE, 0, 0, _SIDE, _SIDE)
     return bytes(content)
 
 
 def _jpeg2000_with(segments: bytes) -> bytes:
     whole = encoded(Image.new("L", (64, 64)), "JPEG2000", no_jp2=True)
-    place = whole.index(b"\xff\x52")
-    return whole[:place] + segments + whole[place:]
+    offset = whole.index(b"\xff\x52")
+    return whole[:offset] + segments + whole[offset:]

@@ -1,4 +1,4 @@
-"""Tiny models of images that answer what they see, so that a test can look through them."""
+"""Tiny image models whose outputs are their input pixels."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def publish_mirror(models: Path, rule: ImageInput, name: str = "mirror") -> Path
         task="multiclass",
         input=rule,
         output=ClassesOutput(
-            kind="classes", name="number", labels=[str(place) for place in range(count)]
+            kind="classes", name="number", labels=[str(pixel) for pixel in range(count)]
         ),
         files={},
     )
@@ -49,9 +49,9 @@ def publish_mirror(models: Path, rule: ImageInput, name: str = "mirror") -> Path
     return publish(models, stated, _mirror(rule, count), proof)
 
 
-def seen_by(answer: dict[str, Any], rule: ImageInput) -> Pixels:
-    """The pixels in an answer of the plain dialect."""
-    return pixels_of(list(answer["probabilities"].values()), rule)
+def seen_by(response: dict[str, Any], rule: ImageInput) -> Pixels:
+    """The pixels in a response of the native protocol."""
+    return pixels_of(list(response["probabilities"].values()), rule)
 
 
 def pixels_of(shares: npt.ArrayLike, rule: ImageInput) -> Pixels:

@@ -46,7 +46,7 @@ class Mistake:
     kind: str = "application/json"
     verb: str = "POST"
     row: bool = False
-    """Whether the answer is 200, and the sentence that of a row."""
+    """Whether the status is 200, and the message is that of a row."""
 
 
 def of_values(what: str, path: str, body: object) -> Mistake:
@@ -142,15 +142,15 @@ MISTAKES = [
 
 
 def sentence(client: httpx.Client, mistake: Mistake) -> tuple[int, str]:
-    """The status, and what is told: of a request, or of its first row that failed."""
+    """The status, and the message of the request or of its first failed row."""
     headers = {"content-type": mistake.kind}
     if mistake.row:
         headers["accept"] = "application/json"
-    answer = client.request(mistake.verb, mistake.path, content=mistake.body, headers=headers)
-    told = answer.json()
+    response = client.request(mistake.verb, mistake.path, content=mistake.body, headers=headers)
+    described = response.json()
     if mistake.row:
-        told = next(row for row in told["predictions"] if "error" in row)
-    return answer.status_code, told["error"]
+        described = next(row for row in described["predictions"] if "error" in row)
+    return response.status_code, described["error"]
 
 
 def section(client: httpx.Client) -> str:
@@ -164,8 +164,8 @@ def section(client: httpx.Client) -> str:
         "|---|---|---|---|",
     ]
     for mistake in MISTAKES:
-        status, told = sentence(client, mistake)
-        cells = (mistake.what, _shown(mistake), str(status), told)
+        status, described = sentence(client, mistake)
+        cells = (mistake.what, _shown(mistake), str(status), described)
         lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -192,10 +192,10 @@ def _mixed_graph() -> bytes:
         numpy_helper.from_array(np.array([[w] for w in column], np.float32), name)
         for name, column in (("known", [0, 1, 10, 100, 0]), ("gaps", [1000, 0, 0, 0, 0]))
     ]
-    nought = numpy_helper.from_array(np.array(0, np.float32), "nought")
+    zero = numpy_helper.from_array(np.array(0, np.float32), "zero")
     nodes = [
         helper.make_node("IsNaN", ["features"], ["missing"]),
-        helper.make_node("Where", ["missing", "nought", "features"], ["filled"]),
+        helper.make_node("Where", ["missing", "zero", "features"], ["filled"]),
         helper.make_node("Cast", ["missing"], ["indicator"], to=TensorProto.FLOAT),
         helper.make_node("MatMul", ["filled", "known"], ["sum"]),
         helper.make_node("MatMul", ["indicator", "gaps"], ["more"]),
@@ -205,7 +205,7 @@ def _mixed_graph() -> bytes:
         nodes,
         [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 5])],
         [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["batch", 1])],
-        [*weights, nought],
+        [*weights, zero],
     )
 
 

@@ -74,8 +74,8 @@ def spoilt_images() -> Iterator[bytes]:
         whole = encoded(Image.fromarray(quarters(40, 30)), kind)
         for _ in range(6):
             spoilt = bytearray(whole)
-            for place in rng.integers(4, len(whole), 5):
-                spoilt[place] = rng.integers(0, 256)
+            for offset in rng.integers(4, len(whole), 5):
+                spoilt[offset] = rng.integers(0, 256)
             yield bytes(spoilt)
 
 
@@ -118,7 +118,7 @@ def _turned() -> Iterator[Odd]:
 
 
 def _modes() -> Iterator[Odd]:
-    kept = {
+    stored = {
         "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
         "TIFF": ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F"),
         "JPEG": ("L", "RGB", "CMYK", "YCbCr"),
@@ -129,7 +129,7 @@ def _modes() -> Iterator[Odd]:
         "JPEG2000": ("L", "LA", "RGB", "RGBA"),
         "AVIF": ("RGB", "RGBA"),
     }
-    for kind, modes in kept.items():
+    for kind, modes in stored.items():
         for mode in modes:
             for height, width in _SIZES:
                 image = Image.fromarray(quarters(height, width))
@@ -237,13 +237,13 @@ def _bombs() -> Iterator[tuple[str, bytes]]:
     frame = b"," + struct.pack("<HHHHB", 0, 0, huge, huge, 0) + b"\x02\x02\x4c\x01\x00;"
     yield "GIF bomb", b"GIF89a" + struct.pack("<HHBBB", huge, huge, 0x80, 0, 0) + bytes(6) + frame
     jpeg = bytearray(encoded(small, "JPEG"))
-    place = jpeg.index(b"\xff\xc0") + 5
-    jpeg[place : place + 4] = struct.pack(">HH", huge, huge)
+    offset = jpeg.index(b"\xff\xc0") + 5
+    jpeg[offset : offset + 4] = struct.pack(">HH", huge, huge)
     yield "JPEG bomb", bytes(jpeg)
     tiff = bytearray(encoded(small, "TIFF"))
     for tag in (256, 257):
-        place = tiff.index(struct.pack("<H", tag), 8)
-        tiff[place + 2 : place + 12] = struct.pack("<HII", 4, 1, huge)
+        offset = tiff.index(struct.pack("<H", tag), 8)
+        tiff[offset + 2 : offset + 12] = struct.pack("<HII", 4, 1, huge)
     yield "TIFF bomb", bytes(tiff)
     yield "WebP bomb", b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff\x3f\0\xff\x3f\0"
     icon = encoded(Image.new("RGBA", (16, 16)), "ICO", bitmap_format="bmp")
@@ -260,5 +260,5 @@ def _bombs() -> Iterator[tuple[str, bytes]]:
 
 
 def bombs() -> list[bytes]:
-    """The files that are refused by what their headers promise."""
+    """The files that are rejected because of the size in their headers."""
     return [content for _, content in _bombs()]

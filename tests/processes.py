@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 60
 
 
 class Served:
-    """A service in a process of its own, with everything it said."""
+    """A service in a process of its own, with its output."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
@@ -32,7 +32,7 @@ class Served:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The URL of the service."""
         found = re.search(r"running on (http://\S+)", self.said)
         assert found, self.said
         return found[1]
@@ -54,7 +54,7 @@ class Served:
         return [int(child) for child in children if b"spawn_main" in _command(int(child))]
 
     def end(self) -> None:
-        """Wait until it has ended, and for its last words."""
+        """Wait for the process to end, and for the rest of its output."""
         self.process.wait(PATIENCE_SECONDS)
         self._reader.join()
         if self.process.stdout is not None:
@@ -88,8 +88,8 @@ def served(*options: str, **environment: str) -> Iterator[Served]:
         service.end()
 
 
-def refused(*options: str, **environment: str) -> str:
-    """What the service says when it does not start, with exit code 2 and no traceback."""
+def startup_error(*options: str, **environment: str) -> str:
+    """Return the error output of a service that does not start: exit code 2, no traceback."""
     ended = subprocess.run(
         [sys.executable, "-m", "service", *options],
         cwd=ROOT,
@@ -119,27 +119,29 @@ class _Line(httpx.BaseTransport):
         self._connection = connection
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send it, and wait for the answer."""
+        """Send it, and wait for the response."""
         path = request.url.raw_path.decode()
         line = self._connection
         line.request(request.method, path, request.read(), dict(request.headers))
-        answer = line.getresponse()
-        return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+        response = line.getresponse()
+        return httpx.Response(
+            response.status, headers=response.getheaders(), content=response.read()
+        )
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._connection.close()
 
 
 @contextmanager
 def alone(service: Served, worker: int) -> Iterator[httpx.Client]:
-    """A client that only this worker answers, over a connection which it has taken."""
+    """A client whose one connection was accepted by this worker."""
     with httpx.Client(base_url=service.address, transport=_Line(_line_to(service, worker))) as own:
         yield own
 
 
 def _line_to(service: Served, worker: int) -> HTTPConnection:
-    """Connect until the worker is the one that takes the call; nothing is sent to the others."""
+    """Connect until this worker accepts the connection; nothing is sent to other workers."""
     url = httpx.URL(service.address)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
@@ -148,20 +150,20 @@ def _line_to(service: Served, worker: int) -> HTTPConnection:
         if _taker(service, line.sock.getsockname()[1]) == worker:
             return line
         line.close()
-    raise AssertionError(f"process {worker} takes no connection")
+    raise AssertionError(f"process {worker} accepts no connection")
 
 
-def _taker(service: Served, caller: int) -> int:
-    """The worker that has taken the connection from a port of ours."""
+def _taker(service: Served, client: int) -> int:
+    """The worker that accepted the connection from this local port."""
     port = httpx.URL(service.address).port
-    ends = re.compile(rf":{port:04X} \w+:{caller:04X} 01 (?:\S+ +){{3}}\d+ +\d+ (?!0 )(\d+)")
+    ends = re.compile(rf":{port:04X} \w+:{client:04X} 01 (?:\S+ +){{3}}\d+ +\d+ (?!0 )(\d+)")
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if found := ends.search(Path("/proc/net/tcp").read_text()):
             for worker in service.workers:
                 if f"socket:[{found[1]}]" in _open_files(worker):
                     return worker
-    raise AssertionError("nobody has taken the connection")
+    raise AssertionError("no worker has accepted the connection")
 
 
 def _open_files(process: int) -> set[str]:
@@ -173,13 +175,13 @@ def _open_files(process: int) -> set[str]:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait for what happens soon; fail if it does not."""
+    """Wait until a condition holds; fail if it does not in time."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if holds():
             return
         time.sleep(0.02)
-    raise AssertionError("it never came")
+    raise AssertionError("the condition never held")
 
 
 def _command(process: int) -> bytes:

@@ -19,7 +19,9 @@ def datatype_of(array: Array) -> str:
     return "BYTES" if array.dtype.kind in "OUS" else str(np_to_triton_dtype(array.dtype))
 
 
-def ask_in_binary(client: httpx.Client, model: str, inputs: Mapping[str, Array]) -> httpx.Response:
+def infer_in_binary(
+    client: httpx.Client, model: str, inputs: Mapping[str, Array]
+) -> httpx.Response:
     """Send every input as bytes, and ask for every output as bytes."""
     tensors = []
     for name, array in inputs.items():
@@ -31,16 +33,16 @@ def ask_in_binary(client: httpx.Client, model: str, inputs: Mapping[str, Array])
     return client.post(f"/v2/models/{model}/infer", content=body, headers=headers)
 
 
-def answer_in_binary(answer: httpx.Response, outputs: Sequence[str]) -> list[Array | None]:
-    """The arrays of an answer to `ask_in_binary`; None for an output that it leaves out."""
-    length = answer.headers.get(LENGTH)
+def outputs_in_binary(response: httpx.Response, outputs: Sequence[str]) -> list[Array | None]:
+    """The arrays of a response to `infer_in_binary`; None for an output that it leaves out."""
+    length = response.headers.get(LENGTH)
     result = triton.InferenceServerClient.parse_response_body(
-        answer.content, header_length=None if length is None else int(length)
+        response.content, header_length=None if length is None else int(length)
     )
     return [result.as_numpy(name) for name in outputs]
 
 
-def ask_in_json(client: httpx.Client, model: str, inputs: Mapping[str, Array]) -> httpx.Response:
+def infer_in_json(client: httpx.Client, model: str, inputs: Mapping[str, Array]) -> httpx.Response:
     """Send every input as flat JSON data."""
     tensors = [
         {
@@ -54,9 +56,9 @@ def ask_in_json(client: httpx.Client, model: str, inputs: Mapping[str, Array]) -
     return client.post(f"/v2/models/{model}/infer", content=orjson.dumps({"inputs": tensors}))
 
 
-def answer_in_json(answer: httpx.Response, outputs: Sequence[str]) -> list[Array | None]:
-    """The arrays of a JSON answer, NaN where it has null; None for an output that it leaves out."""
-    tensors = {tensor["name"]: tensor for tensor in orjson.loads(answer.content)["outputs"]}
+def outputs_in_json(response: httpx.Response, outputs: Sequence[str]) -> list[Array | None]:
+    """The arrays of a JSON response, NaN for null; None for an output that it leaves out."""
+    tensors = {tensor["name"]: tensor for tensor in orjson.loads(response.content)["outputs"]}
     return [_array(tensors[name]) if name in tensors else None for name in outputs]
 
 

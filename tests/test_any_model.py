@@ -1,4 +1,4 @@
-"""Any ONNX file is served as it is, or refused with the runtime's reason; bare, without bundle."""
+"""Any ONNX file is served as it is, or rejected with the runtime's reason; bare, without bundle."""
 
 import os
 from pathlib import Path
@@ -22,10 +22,10 @@ from tests.foreign import (
 from tests.models import place_bare, publish_admission
 from tests.tensors import (
     Array,
-    answer_in_binary,
-    answer_in_json,
-    ask_in_binary,
-    ask_in_json,
+    infer_in_binary,
+    infer_in_json,
+    outputs_in_binary,
+    outputs_in_json,
     triton_dtype,
 )
 from tests.triton_models import identity
@@ -57,8 +57,8 @@ def test_the_extremes_of_every_datatype_come_back(
     ends = [False, True] if facts is None else [facts(dtype).min, facts(dtype).max]
     array = {"INPUT0": np.array(ends, dtype)}
 
-    (binary,) = answer_in_binary(ask_in_binary(client, "same", array), ["OUTPUT0"])
-    (text,) = answer_in_json(ask_in_json(client, "same", array), ["OUTPUT0"])
+    (binary,) = outputs_in_binary(infer_in_binary(client, "same", array), ["OUTPUT0"])
+    (text,) = outputs_in_json(infer_in_json(client, "same", array), ["OUTPUT0"])
 
     for got in (binary, text):
         assert got is not None
@@ -75,35 +75,35 @@ def test_numbers_that_are_not_finite_are_null_in_json_and_whole_in_binary(
     array = np.array([np.nan, np.inf, -np.inf, 1.5], np.float32)
     array[0:1].view(np.uint32)[0] = 0x7FC0_1234
 
-    (binary,) = answer_in_binary(ask_in_binary(client, "same", {"INPUT0": array}), ["OUTPUT0"])
-    refused = ask_in_json(client, "same", {"INPUT0": array})
+    (binary,) = outputs_in_binary(infer_in_binary(client, "same", {"INPUT0": array}), ["OUTPUT0"])
+    rejected = infer_in_json(client, "same", {"INPUT0": array})
 
     assert binary is not None
     assert binary.tobytes() == array.tobytes()
-    assert "For NaN and infinity, which JSON does not have, send binary" in refused.json()["error"]
+    assert "For NaN and infinity, which JSON does not have, send binary" in rejected.json()["error"]
 
 
 def test_an_output_that_is_not_finite_is_null(models: Path, start: StartApp) -> None:
-    """The answer stays JSON."""
+    """The response stays JSON."""
     place_bare(models, "log", one_node("Log"))
     client = start()
 
-    answer = ask_in_json(client, "log", {"x": np.array([0, -1, 1], np.float32)})
+    response = infer_in_json(client, "log", {"x": np.array([0, -1, 1], np.float32)})
 
-    assert answer.json()["outputs"][0]["data"] == [None, None, 0.0]
+    assert response.json()["outputs"][0]["data"] == [None, None, 0.0]
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (0,), (2, 0, 3), (2, 3), (1, 1, 1, 1, 2)])
-def test_a_rank_that_the_graph_does_not_tell_is_the_callers(
+def test_a_rank_that_the_graph_leaves_open_is_chosen_by_the_client(
     models: Path, start: StartApp, shape: tuple[int, ...]
 ) -> None:
-    """Scalars, empty tensors and any number of axes; both forms answer what numpy computes."""
+    """Scalars, empty tensors and any number of axes; both formats have what numpy computes."""
     place_bare(models, "negative", one_node("Neg"))
     client = start()
     x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
-    (binary,) = answer_in_binary(ask_in_binary(client, "negative", {"x": x}), ["y"])
-    (text,) = answer_in_json(ask_in_json(client, "negative", {"x": x}), ["y"])
+    (binary,) = outputs_in_binary(infer_in_binary(client, "negative", {"x": x}), ["y"])
+    (text,) = outputs_in_json(infer_in_json(client, "negative", {"x": x}), ["y"])
 
     for got in (binary, text):
         assert got is not None
@@ -119,8 +119,8 @@ def test_an_optional_input_may_be_left_out_and_an_optional_output_too(
     client = start()
     two = np.array([1, 2], np.float32)
 
-    for read, ask in ((answer_in_binary, ask_in_binary), (answer_in_json, ask_in_json)):
-        has, y = read(ask(client, "perhaps", {"x": two}), ["has", "y"])
+    for read, infer in ((outputs_in_binary, infer_in_binary), (outputs_in_json, infer_in_json)):
+        has, y = read(infer(client, "perhaps", {"x": two}), ["has", "y"])
         assert has is not None
         assert y is not None
         assert (bool(has), y.tolist()) == (True, [1, 2])
@@ -129,54 +129,54 @@ def test_an_optional_input_may_be_left_out_and_an_optional_output_too(
     assert left_out["outputs"][0]["data"] == [False]
 
 
-def test_a_model_without_inputs_answers(models: Path, start: StartApp) -> None:
+def test_a_model_without_inputs_responds(models: Path, start: StartApp) -> None:
     """A constant graph takes an empty list."""
     place_bare(models, "constant", constant())
 
-    answer = start().post("/v2/models/constant/infer", json={"inputs": []})
+    response = start().post("/v2/models/constant/infer", json={"inputs": []})
 
-    assert answer.json()["outputs"][0]["data"] == [1.0, 2.0]
+    assert response.json()["outputs"][0]["data"] == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("location", ["weights.bin", "parts/weights.bin", "parts/../weights.bin"])
-def test_weights_beside_the_graph_are_read(models: Path, start: StartApp, location: str) -> None:
+def test_weights_next_to_the_graph_are_read(models: Path, start: StartApp, location: str) -> None:
     """A graph may keep its weights in files of its own folder."""
     folder = place_bare(models, "outside", with_weights_at(location))
     (folder / "parts").mkdir()
     (folder / location).write_bytes(weights_file())
 
-    answer = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+    response = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
 
-    assert answer.json()["outputs"][0]["data"] == [0, 1, 2, 3]
+    assert response.json()["outputs"][0]["data"] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("location", ["../weights.bin", "parts/../../weights.bin", "link", "/"])
-def test_weights_anywhere_else_are_refused(models: Path, start: StartApp, location: str) -> None:
+def test_weights_anywhere_else_are_rejected(models: Path, start: StartApp, location: str) -> None:
     """Neither a path upwards, nor an absolute one, nor a link leads out of the model's folder."""
     absolute = str(models / "weights.bin") if location == "/" else location
     folder = place_bare(models, "outside", with_weights_at(absolute))
-    for place in (folder.parent, models):
-        (place / "weights.bin").write_bytes(weights_file())
+    for position in (folder.parent, models):
+        (position / "weights.bin").write_bytes(weights_file())
     (folder / "parts").mkdir()
     (folder / "link").symlink_to(models / "weights.bin")
 
-    answer = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+    response = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
 
-    assert answer.status_code == 409
-    assert "leads out of the model's folder" in answer.json()["error"]
+    assert response.status_code == 409
+    assert "leads out of the model's folder" in response.json()["error"]
 
 
-def test_weights_that_are_not_there_are_told(models: Path, start: StartApp) -> None:
+def test_missing_weights_are_reported(models: Path, start: StartApp) -> None:
     """The reason names the file."""
     place_bare(models, "outside", with_weights_at("weights.bin"))
 
-    answer = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+    response = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
 
-    assert answer.status_code == 409
-    assert "weights.bin" in answer.json()["error"]
+    assert response.status_code == 409
+    assert "weights.bin" in response.json()["error"]
 
 
-def test_tritons_configuration_beside_the_versions_is_tolerated(
+def test_tritons_configuration_next_to_the_versions_is_tolerated(
     models: Path, start: StartApp
 ) -> None:
     """Even one that is not text; the graph says all that matters."""
@@ -184,9 +184,9 @@ def test_tritons_configuration_beside_the_versions_is_tolerated(
     (folder.parent / "config.pbtxt").write_bytes(os.urandom(100))
     (folder.parent / "labels.txt").write_text("a\nb\n")
 
-    answer = ask_in_json(start(), "same", {"INPUT0": np.ones(2, np.float32)})
+    response = infer_in_json(start(), "same", {"INPUT0": np.ones(2, np.float32)})
 
-    assert answer.json()["outputs"][0]["data"] == [1, 1]
+    assert response.json()["outputs"][0]["data"] == [1, 1]
 
 
 UNSERVABLE = [
@@ -201,7 +201,7 @@ UNSERVABLE = [
 
 
 @pytest.mark.parametrize(("model", "reason"), UNSERVABLE)
-def test_a_file_that_cannot_be_served_is_told_everywhere_with_the_reason(
+def test_a_file_that_cannot_be_served_is_reported_everywhere_with_the_reason(
     models: Path, start: StartApp, model: bytes, reason: str
 ) -> None:
     """Index, description and prediction say the same; a neighbour serves all the same."""
@@ -225,33 +225,31 @@ def test_a_file_that_cannot_be_served_is_told_everywhere_with_the_reason(
     assert client.get("/v2/health/ready").json() == {"ready": True}
 
 
-def test_an_input_that_the_graph_cannot_compute_is_refused_with_the_reason(
+def test_an_input_that_the_graph_cannot_compute_is_rejected_with_the_reason(
     models: Path, start: StartApp
 ) -> None:
-    """Nothing but the runtime knows a bare graph's rules; it is the caller's 400, not our 500."""
+    """Only the runtime knows the rules of a bare graph; its error is a 400, not a 500."""
     place_bare(models, "sevens", failing_shape())
     client = start()
 
-    wrong = ask_in_json(client, "sevens", {"x": np.zeros(8, np.float32)})
-    right = ask_in_json(client, "sevens", {"x": np.zeros(14, np.float32)})
+    wrong = infer_in_json(client, "sevens", {"x": np.zeros(8, np.float32)})
+    right = infer_in_json(client, "sevens", {"x": np.zeros(14, np.float32)})
 
     assert (wrong.status_code, wrong.json()["code"]) == (400, "input_refused")
     assert "Reshape" in wrong.json()["error"]
     assert right.json()["outputs"][0]["shape"] == [2, 7]
 
 
-def test_half_floats_travel_in_binary_and_are_refused_in_json(
-    models: Path, start: StartApp
-) -> None:
+def test_half_floats_are_sent_in_binary_and_rejected_in_json(models: Path, start: StartApp) -> None:
     """JSON has no number of that width."""
     place_bare(models, "same", identity(TensorProto.FLOAT16, ["n"]))
     client = start()
     array: Array = np.array([1.5, -0.0, 65504, np.inf], np.float16)
 
-    (binary,) = answer_in_binary(ask_in_binary(client, "same", {"INPUT0": array}), ["OUTPUT0"])
-    refused = ask_in_json(client, "same", {"INPUT0": array})
+    (binary,) = outputs_in_binary(infer_in_binary(client, "same", {"INPUT0": array}), ["OUTPUT0"])
+    rejected = infer_in_json(client, "same", {"INPUT0": array})
 
     assert binary is not None
     assert binary.tobytes() == array.tobytes()
-    assert refused.status_code == 400
-    assert "FP16, which JSON cannot carry" in refused.json()["error"]
+    assert rejected.status_code == 400
+    assert "FP16, which JSON cannot carry" in rejected.json()["error"]

@@ -38,11 +38,11 @@ def test_triton_infers_in_json(models: Path, start: StartApp) -> None:
     features.set_data_from_numpy(rows, binary_data=False)
     wanted = triton.InferRequestedOutput("probability", binary_data=False)
 
-    answer = client.infer("admission", [features], outputs=[wanted], request_id="7")
+    response = client.infer("admission", [features], outputs=[wanted], request_id="7")
 
     expected = [[admission_probability(*row)] for row in rows.tolist()]
-    np.testing.assert_allclose(answer.as_numpy("probability"), expected, atol=1e-6)
-    assert answer.get_response()["id"] == "7"
+    np.testing.assert_allclose(response.as_numpy("probability"), expected, atol=1e-6)
+    assert response.get_response()["id"] == "7"
 
 
 def test_triton_infers_with_several_tensors_of_a_bare_model(models: Path, start: StartApp) -> None:
@@ -56,13 +56,13 @@ def test_triton_infers_with_several_tensors_of_a_bare_model(models: Path, start:
         tensor.set_data_from_numpy(array, binary_data=False)
     outputs = [triton.InferRequestedOutput(n, binary_data=False) for n in ("OUTPUT0", "OUTPUT1")]
 
-    answer = client.infer("simple", inputs, outputs=outputs)
+    response = client.infer("simple", inputs, outputs=outputs)
 
-    np.testing.assert_array_equal(answer.as_numpy("OUTPUT0"), left + right)
-    np.testing.assert_array_equal(answer.as_numpy("OUTPUT1"), left - right)
+    np.testing.assert_array_equal(response.as_numpy("OUTPUT0"), left + right)
+    np.testing.assert_array_equal(response.as_numpy("OUTPUT1"), left - right)
 
 
-def test_triton_is_told_of_an_unknown_model(start: StartApp) -> None:
+def test_triton_gets_the_error_of_an_unknown_model(start: StartApp) -> None:
     """With the words that the reference clients look for."""
     client = connected(start)
 

@@ -68,10 +68,10 @@ def _health_check() -> list[str]:
 
 
 @contextmanager
-def _answering(status: int) -> Iterator[int]:
-    """A server that answers every GET with ``status``; yields its port."""
+def _scrape_server(status: int) -> Iterator[int]:
+    """A server that responds to every GET with ``status``; yields its port."""
 
-    class Answer(BaseHTTPRequestHandler):
+    class ScrapeHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(status if self.path == "/health/ready" else 404)
             self.end_headers()
@@ -79,7 +79,7 @@ def _answering(status: int) -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+    with HTTPServer(("127.0.0.1", 0), ScrapeHandler) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
         yield server.server_port
@@ -180,7 +180,7 @@ def test_compose_demands_the_gpu_only_in_its_profile() -> None:
 
 
 def test_compose_waits_longer_than_the_deadline() -> None:
-    """Stopping leaves time for the slowest answer that the settings allow."""
+    """Stopping leaves time for the slowest response that the settings allow."""
     grace = SERVICES["onward"]["stop_grace_period"]
 
     assert int(grace.removesuffix("s")) > Settings.model_fields["deadline_seconds"].default + 1
@@ -193,10 +193,10 @@ def test_compose_and_image_check_health_alike() -> None:
 
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
 def test_the_health_check_follows_readiness(status: int, code: int) -> None:
-    """The health check succeeds where the service is ready, and asks it past any proxy."""
+    """The health check succeeds if the service is ready, and uses no proxy."""
     command = [sys.executable, *_health_check()[1:]]
 
-    with _answering(status) as port:
+    with _scrape_server(status) as port:
         environment = os.environ | {"ONWARD_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
         done = subprocess.run(command, env=environment, capture_output=True, check=False)
 
@@ -204,7 +204,7 @@ def test_the_health_check_follows_readiness(status: int, code: int) -> None:
 
 
 def test_prometheus_and_grafana_find_their_files() -> None:
-    """The names inside the configuration are those of the files and mounts beside it."""
+    """The names inside the configuration are those of the files and mounts next to it."""
     scraping = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     providers = yaml.safe_load((GRAFANA / "provisioning/dashboards/onward.yml").read_text())
     folder = providers["providers"][0]["options"]["path"]

@@ -47,12 +47,12 @@ STROKES: dict[int, list[list[tuple[float, float]]]] = {
 }
 
 
-def _drawn(digit: int, pen: int, place: tuple[int, int]) -> bytes:
+def _drawn(digit: int, pen: int, corner: tuple[int, int]) -> bytes:
     """A digit drawn dark on light by a round pen, on a sheet of 600 by 800 pixels, as JPEG."""
     sheet = Image.new("L", (600, 800), PAPER)
     draw = ImageDraw.Draw(sheet)
     for line in STROKES[digit]:
-        points = [(place[0] + 240 * x, place[1] + 400 * y) for x, y in line]
+        points = [(corner[0] + 240 * x, corner[1] + 400 * y) for x, y in line]
         draw.line(points, fill=INK, width=pen, joint="curve")
         for x, y in points:
             draw.ellipse([x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2], fill=INK)
@@ -60,11 +60,11 @@ def _drawn(digit: int, pen: int, place: tuple[int, int]) -> bytes:
 
 
 def _label(client: httpx.Client, content: bytes, kind: str) -> str:
-    answer = client.post(
+    response = client.post(
         "/models/digits_cnn/predict", content=content, headers={"content-type": kind}
     )
-    assert answer.status_code == httpx.codes.OK, answer.text
-    label: str = answer.json()["label"]
+    assert response.status_code == httpx.codes.OK, response.text
+    label: str = response.json()["label"]
     return label
 
 
@@ -83,16 +83,18 @@ def test_handwriting_of_another_source_is_read(start: StartApp) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pen", "place"),
+    ("pen", "corner"),
     [(4, (180, 200)), (16, (40, 60)), (40, (300, 350)), (70, (170, 180))],
     ids=["thin", "off-centre", "thick", "very thick"],
 )
-def test_drawings_dark_on_light_are_read(start: StartApp, pen: int, place: tuple[int, int]) -> None:
+def test_drawings_dark_on_light_are_read(
+    start: StartApp, pen: int, corner: tuple[int, int]
+) -> None:
     """Wherever it stands on the sheet, and whatever the pen, nine of ten digits are right."""
     client = start(models=MODELS)
 
     right = [
-        _label(client, _drawn(digit, pen, place), "image/jpeg") == str(digit) for digit in STROKES
+        _label(client, _drawn(digit, pen, corner), "image/jpeg") == str(digit) for digit in STROKES
     ]
 
     assert sum(right) >= 9

@@ -227,7 +227,7 @@ def test_every_metric_is_documented() -> None:
 
 
 def test_every_error_code_is_documented() -> None:
-    """docs/http.md tells what to do about each code that an HTTP caller can meet."""
+    """docs/http.md explains how to fix each error code that an HTTP client can get."""
     text = (ROOT / "docs/http.md").read_text()
     tree = [errors.OnwardError]
     for kind in tree:

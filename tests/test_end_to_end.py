@@ -1,4 +1,4 @@
-"""From a CSV file to an answer over a socket, without leaving the project's own way."""
+"""From a CSV file to a prediction over a socket, by the commands of the project."""
 
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def recipe_file(tmp_path: Path) -> Path:
     return recipe
 
 
-def test_a_csv_becomes_a_service_that_answers_what_the_module_computes(
+def test_a_csv_becomes_a_service_that_predicts_like_the_module(
     recipe_file: Path, models: Path, start: StartApp
 ) -> None:
     """Train, export, publish, serve: HTTP gives the numbers of the same seed's torch module."""
@@ -91,7 +91,7 @@ def test_a_csv_becomes_a_service_that_answers_what_the_module_computes(
         expected = module(torch.from_numpy(ages)).numpy()[:, 0]
 
     rows = [{"age": float(age)} for age in ages[:, 0]]
-    answer = start().post("/models/height/predict", json=rows).json()
+    response = start().post("/models/height/predict", json=rows).json()
 
-    assert [one["value"] for one in answer["predictions"]] == pytest.approx(expected, rel=1e-5)
-    assert answer["predictions"][0]["unit"] == "cm"
+    assert [one["value"] for one in response["predictions"]] == pytest.approx(expected, rel=1e-5)
+    assert response["predictions"][0]["unit"] == "cm"

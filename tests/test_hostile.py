@@ -1,4 +1,4 @@
-"""Every hostile client of the bench, briefly: it gets what it may get, and others get answers."""
+"""Every hostile client of the bench, briefly: outcomes are allowed, and other clients served."""
 
 import asyncio
 import dataclasses

@@ -14,20 +14,20 @@ from tests.conftest import StartApp
 from tests.models import admission_probability, place_bare, publish_admission, sum_and_difference
 
 ROWS = [[45.0, 85.0], [30.0, 40.0]]
-Answer = TypeVar("Answer")
+Reply = TypeVar("Reply")
 
 
-def asked(protocol: str, question: Callable[[InferenceRESTClient], Awaitable[Answer]]) -> Answer:
-    """What a client of this protocol is answered."""
+def requested(protocol: str, question: Callable[[InferenceRESTClient], Awaitable[Reply]]) -> Reply:
+    """Run a request of a client of this protocol, and return the result."""
 
-    async def ask() -> Answer:
+    async def infer() -> Reply:
         client = InferenceRESTClient(RESTConfig(protocol=protocol))
         try:
             return await question(client)
         finally:
             await client.close()
 
-    return asyncio.run(ask())
+    return asyncio.run(infer())
 
 
 def request(model: str, binary: bool) -> InferRequest:  # noqa: FBT001 - a parameter of the tests
@@ -49,17 +49,17 @@ def test_it_finds_the_server_alive_and_its_models_ready_or_not(
     place_bare(models, "broken", b"no graph")
     base = str(start().base_url)
 
-    assert asked(protocol, lambda client: client.is_server_live(base))
-    assert asked(protocol, lambda client: client.is_model_ready(base, "admission"))
-    assert not asked(protocol, lambda client: client.is_model_ready(base, "broken"))
+    assert requested(protocol, lambda client: client.is_server_live(base))
+    assert requested(protocol, lambda client: client.is_model_ready(base, "admission"))
+    assert not requested(protocol, lambda client: client.is_model_ready(base, "broken"))
 
 
 def test_it_finds_the_server_ready(models: Path, start: StartApp) -> None:
-    """Which only the second version asks."""
+    """Only the second version has this request."""
     publish_admission(models)
     base = str(start().base_url)
 
-    assert asked("v2", lambda client: client.is_server_ready(base))
+    assert requested("v2", lambda client: client.is_server_ready(base))
 
 
 def test_it_predicts_by_version_1(models: Path, start: StartApp) -> None:
@@ -67,9 +67,9 @@ def test_it_predicts_by_version_1(models: Path, start: StartApp) -> None:
     publish_admission(models)
     base = str(start().base_url)
 
-    answer = asked("v1", lambda c: c.infer(base, {"instances": ROWS}, model_name="admission"))
+    response = requested("v1", lambda c: c.infer(base, {"instances": ROWS}, model_name="admission"))
 
-    assert answer == {"predictions": expected()}
+    assert response == {"predictions": expected()}
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -79,10 +79,10 @@ def test_it_infers_by_version_2(models: Path, start: StartApp, binary: bool) -> 
     base = str(start().base_url)
 
     sent = request("admission", binary)
-    answer = asked("v2", lambda client: client.infer(base, sent, model_name="admission"))
+    response = requested("v2", lambda client: client.infer(base, sent, model_name="admission"))
 
-    assert (answer.id, answer.model_name) == ("7", "admission")
-    assert answer.outputs[0].as_numpy().tolist() == expected()
+    assert (response.id, response.model_name) == ("7", "admission")
+    assert response.outputs[0].as_numpy().tolist() == expected()
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -96,10 +96,10 @@ def test_it_infers_with_several_tensors(models: Path, start: StartApp, binary: b
         tensor.set_data_from_numpy(array, binary_data=binary)
     sent = InferRequest("simple", inputs, parameters={"binary_data_output": binary})
 
-    answer = asked("v2", lambda c: c.infer(base, sent, model_name="simple"))
+    response = requested("v2", lambda c: c.infer(base, sent, model_name="simple"))
 
-    np.testing.assert_array_equal(answer.outputs[0].as_numpy(), left + right)
-    np.testing.assert_array_equal(answer.outputs[1].as_numpy(), left - right)
+    np.testing.assert_array_equal(response.outputs[0].as_numpy(), left + right)
+    np.testing.assert_array_equal(response.outputs[1].as_numpy(), left - right)
 
 
 @pytest.mark.parametrize("protocol", ["v1", "v2"])
@@ -110,4 +110,4 @@ def test_it_raises_the_sentence_of_an_error(models: Path, start: StartApp, proto
     data = {"instances": ROWS} if protocol == "v1" else request("x", binary=False)
 
     with pytest.raises(httpx.HTTPStatusError, match="Request for unknown model: 'x' is not found"):
-        asked(protocol, lambda c: c.infer(base, data, model_name="x"))
+        requested(protocol, lambda c: c.infer(base, data, model_name="x"))

@@ -5,7 +5,7 @@ from tests.mistakes import MISTAKES, on_page, section, sentence
 from tests.processes import ROOT
 
 
-def test_the_page_has_what_each_mistake_is_told(start: StartApp) -> None:
+def test_the_page_has_the_message_of_each_mistake(start: StartApp) -> None:
     """The list in docs/http.md is the one that `python -m tests.mistakes` makes."""
     assert section(start(models=ROOT / "models")) == on_page()
 
@@ -21,5 +21,5 @@ def test_no_sentence_is_left_without_a_remedy(start: StartApp) -> None:
 
     assert len(MISTAKES) >= 30
     for mistake in MISTAKES:
-        _, told = sentence(client, mistake)
-        assert any(remedy in told.lower() for remedy in remedies), (mistake.what, told)
+        _, described = sentence(client, mistake)
+        assert any(remedy in described.lower() for remedy in remedies), (mistake.what, described)

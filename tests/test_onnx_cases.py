@@ -17,10 +17,10 @@ from tests.conftest import StartApp
 from tests.models import place_bare
 from tests.tensors import (
     Array,
-    answer_in_binary,
-    answer_in_json,
-    ask_in_binary,
-    ask_in_json,
+    infer_in_binary,
+    infer_in_json,
+    outputs_in_binary,
+    outputs_in_json,
 )
 
 
@@ -104,35 +104,35 @@ def _bits(array: Array, *, finite: bool) -> object:
     return array.dtype, array.tobytes()
 
 
-def _verdict(answer: httpx.Response) -> str:
-    """What an answer is; a sentence of ours beside each status of 400 and above."""
-    if answer.status_code != httpx.codes.OK:
-        assert answer.status_code in {400, 409}, answer.text
-        assert len(answer.json()["error"]) > len("Model cannot be served"), answer.text
-    return str(answer.status_code)
+def _verdict(response: httpx.Response) -> str:
+    """The status of a response; an error has a message of the service."""
+    if response.status_code != httpx.codes.OK:
+        assert response.status_code in {400, 409}, response.text
+        assert len(response.json()["error"]) > len("Model cannot be served"), response.text
+    return str(response.status_code)
 
 
 def _judge(client: httpx.Client, case: Case, counts: Counter[str]) -> list[str]:
     """Count what becomes of a case in binary and in JSON; give what is wrong."""
     direct = Direct(case)
     if client.get(f"/v2/models/{case.name}/ready").status_code != httpx.codes.OK:
-        counts[f"refused at load: {_verdict(ask_in_json(client, case.name, {}))}"] += 1
+        counts[f"rejected at load: {_verdict(infer_in_json(client, case.name, {}))}"] += 1
         return [f"{case.name} could be served"] if _servable(direct) else []
     if direct.outputs is None or not direct.agrees:
         counts["the runtime itself disagrees or fails"] += 1
-        _verdict(ask_in_binary(client, case.name, direct.inputs))
-        _verdict(ask_in_json(client, case.name, _writable(direct.inputs)))
+        _verdict(infer_in_binary(client, case.name, direct.inputs))
+        _verdict(infer_in_json(client, case.name, _writable(direct.inputs)))
         return []
     wrong = []
-    for form, ask, read in (
-        ("binary", ask_in_binary, answer_in_binary),
-        ("JSON", ask_in_json, answer_in_json),
+    for form, send, read in (
+        ("binary", infer_in_binary, outputs_in_binary),
+        ("JSON", infer_in_json, outputs_in_json),
     ):
         inputs = direct.inputs if form == "binary" else _writable(direct.inputs)
-        answer = ask(client, case.name, inputs)
-        if _verdict(answer) != "200":
-            counts[f"{form} refused: {_why(answer)}"] += 1
-        elif _same(read(answer, direct.names), direct.outputs, finite=form == "JSON"):
+        response = send(client, case.name, inputs)
+        if _verdict(response) != "200":
+            counts[f"{form} rejected: {_why(response)}"] += 1
+        elif _same(read(response, direct.names), direct.outputs, finite=form == "JSON"):
             counts[f"equal in {form}"] += 1
         else:
             wrong.append(f"{case.name} differs in {form}")
@@ -155,17 +155,15 @@ def _writable(inputs: dict[str, Array]) -> dict[str, Array]:
     }
 
 
-def _why(answer: httpx.Response) -> str:
-    sentence = answer.json()["error"]
+def _why(response: httpx.Response) -> str:
+    sentence = response.json()["error"]
     for known in ("FP16, which JSON cannot carry", "NaN and infinity"):
         if known in sentence:
             return known
     return str(sentence)
 
 
-def test_every_case_is_answered_as_published_or_refused_with_the_reason(
-    models: Path, start: StartApp
-) -> None:
+def test_every_case_gets_the_published_outputs_or_a_reason(models: Path, start: StartApp) -> None:
     """All of them at once in one service: equal to ONNX Runtime's own run, in both forms."""
     cases = every_case()
     for case in cases:
@@ -181,9 +179,9 @@ def test_every_case_is_answered_as_published_or_refused_with_the_reason(
     assert set(counts) == {
         "equal in JSON",
         "equal in binary",
-        "JSON refused: FP16, which JSON cannot carry",
-        "JSON refused: NaN and infinity",
-        "refused at load: 409",
+        "JSON rejected: FP16, which JSON cannot carry",
+        "JSON rejected: NaN and infinity",
+        "rejected at load: 409",
         "the runtime itself disagrees or fails",
     }
     assert counts["equal in binary"] > len(cases) * 0.7

@@ -152,7 +152,7 @@ def test_a_client_predicts_with_its_defaults(
 @pytest.mark.parametrize("size", BODIES)
 @pytest.mark.parametrize("name", UPGRADES)
 def test_an_upgrade_is_ignored(service: httpx.Client, name: str, size: str, *, split: bool) -> None:
-    """The request is answered as HTTP/1.1, once, and the connection goes on."""
+    """The response is HTTP/1.1, sent once, and the connection stays open."""
     body = BODIES[size]
     lines = [f"POST {PATH} HTTP/1.1", "Host: here", "Content-Type: application/json"]
     head = "\r\n".join([*lines, f"Content-Length: {len(body)}", *UPGRADES[name], "", ""]).encode()

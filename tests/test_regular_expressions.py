@@ -152,9 +152,9 @@ def too_slow(pattern: AnyPattern, *, anywhere: bool) -> str | None:
 
 
 FOUND = {where: (pattern, anywhere) for where, pattern, anywhere in patterns()} | {
-    f"quotes between {separator!r}, {place}": (pattern, False)
+    f"quotes between {separator!r}, {index}": (pattern, False)
     for separator in ",|^"
-    for place, pattern in enumerate(quote_patterns(separator))
+    for index, pattern in enumerate(quote_patterns(separator))
 }
 
 
@@ -186,5 +186,5 @@ def test_patterns_are_found() -> None:
     ],
 )
 def test_a_slow_pattern_is_found(pattern: str, *, anywhere: bool) -> None:
-    """Adjacent and nested repetitions, and searches that scan the rest from every place."""
+    """Adjacent and nested repetitions, and searches that scan the rest from every position."""
     assert too_slow(re.compile(pattern), anywhere=anywhere) is not None

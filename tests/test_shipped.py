@@ -24,13 +24,13 @@ def test_every_shipped_bundle_passes_every_check(start: StartApp) -> None:
 
 
 @pytest.mark.parametrize("temperature", [-5, 10, 30])
-def test_ice_cream_answers_the_least_squares_line(start: StartApp, temperature: float) -> None:
+def test_ice_cream_predicts_the_least_squares_line(start: StartApp, temperature: float) -> None:
     """The line through the six rows, as numpy's polyfit finds it."""
     rows = np.array([[10, 4], [12, 5], [16, 7], [20, 10], [24, 15], [26, 16]], np.float64)
     slope, intercept = np.polyfit(rows[:, 0], rows[:, 1], 1)
     client = start(models=MODELS)
 
-    answer = client.post("/models/ice_cream/predict", json={"temperature": temperature}).json()
+    response = client.post("/models/ice_cream/predict", json={"temperature": temperature}).json()
 
-    assert answer["value"] == pytest.approx(slope * temperature + intercept, abs=1e-4)
-    assert answer["unit"] == "cones"
+    assert response["value"] == pytest.approx(slope * temperature + intercept, abs=1e-4)
+    assert response["unit"] == "cones"

@@ -1,4 +1,4 @@
-"""What scikit-learn's converter writes, with its default options, answers as scikit-learn does."""
+"""Models of scikit-learn, converted with default options, predict as scikit-learn does."""
 
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,17 @@ from tests.conftest import StartApp
 from tests.models import place_bare
 from tests.tensors import (
     Array,
-    answer_in_binary,
-    answer_in_json,
-    ask_in_binary,
-    ask_in_json,
     datatype_of,
+    infer_in_binary,
+    infer_in_json,
+    outputs_in_binary,
+    outputs_in_json,
 )
 
 FLOWERS, SPECIES = load_iris(return_X_y=True)
 ROWS = FLOWERS[::10].astype(np.float32)
 WORDS = np.array(["setosa", "versicolor", "virginica"])[SPECIES]
-FORMS = [(ask_in_binary, answer_in_binary), (ask_in_json, answer_in_json)]
+FORMS = [(infer_in_binary, outputs_in_binary), (infer_in_json, outputs_in_json)]
 
 
 def converted(estimator: Any, **options: Any) -> bytes:  # noqa: ANN401 - the converter's own
@@ -42,7 +42,7 @@ def converted(estimator: Any, **options: Any) -> bytes:  # noqa: ANN401 - the co
 
 @pytest.mark.parametrize("labels", [SPECIES, SPECIES * 10 - 10, WORDS])
 @pytest.mark.parametrize("kind", [LogisticRegression, RandomForestClassifier])
-def test_a_classifier_with_its_map_of_labels_answers_label_and_probabilities(
+def test_a_classifier_with_a_label_map_predicts_label_and_probabilities(
     models: Path, start: StartApp, kind: type, labels: Array
 ) -> None:
     """The sequence of maps becomes a tensor of one row each, in the order of ``classes_``."""
@@ -52,22 +52,22 @@ def test_a_classifier_with_its_map_of_labels_answers_label_and_probabilities(
     client = start()
     outputs = client.get("/v2/models/iris").json()["outputs"]
 
-    answers = [
-        read(ask(client, "iris", {"X": ROWS}), ["output_label", "output_probability"])
-        for ask, read in FORMS
+    predictions = [
+        read(infer(client, "iris", {"X": ROWS}), ["output_label", "output_probability"])
+        for infer, read in FORMS
     ]
 
     expected = datatype_of(np.asarray(labels)[:0])
     assert [output["datatype"] for output in outputs] == [expected, "FP32"]
     assert outputs[1]["shape"] == [-1, -1]
-    for label, probabilities in answers:
+    for label, probabilities in predictions:
         assert label is not None
         assert probabilities is not None
         np.testing.assert_array_equal(label.astype(fitted.classes_.dtype), fitted.predict(ROWS))
         np.testing.assert_allclose(probabilities, fitted.predict_proba(ROWS), atol=1e-6)
 
 
-def test_a_pipeline_with_several_typed_inputs_answers_as_it_predicts(
+def test_a_pipeline_with_several_typed_inputs_predicts_the_same(
     models: Path, start: StartApp
 ) -> None:
     """A column of words, one of whole numbers and two of floats are four named tensors."""
@@ -86,8 +86,8 @@ def test_a_pipeline_with_several_typed_inputs_answers_as_it_predicts(
     place_bare(models, "houses", typed(fitted))
     client = start()
 
-    for ask, read in FORMS:
-        (value,) = read(ask(client, "houses", inputs), ["variable"])
+    for infer, read in FORMS:
+        (value,) = read(infer(client, "houses", inputs), ["variable"])
         assert value is not None
         np.testing.assert_allclose(value.ravel(), fitted.predict(table), rtol=1e-4)
 
@@ -109,9 +109,9 @@ def test_the_map_of_labels_can_be_ranked(models: Path, start: StartApp) -> None:
     tensor = {"name": "X", "shape": [1, 4], "datatype": "FP32", "data": ROWS[0].tolist()}
     wanted = {"name": "output_probability", "parameters": {"classification": 1}}
 
-    answer = start().post("/v2/models/iris/infer", json={"inputs": [tensor], "outputs": [wanted]})
+    response = start().post("/v2/models/iris/infer", json={"inputs": [tensor], "outputs": [wanted]})
 
-    (output,) = answer.json()["outputs"]
+    (output,) = response.json()["outputs"]
     assert (output["datatype"], output["shape"]) == ("BYTES", [1, 1])
     value, index = output["data"][0].split(":")
     assert int(index) == 0

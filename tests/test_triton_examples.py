@@ -66,16 +66,16 @@ def require_sum_and_difference(result: Any, left: Array, right: Array) -> None: 
     np.testing.assert_array_equal(result.as_numpy("OUTPUT1"), left - right)
 
 
-@pytest.mark.parametrize("answered", COMPRESSION)
-@pytest.mark.parametrize("asked", COMPRESSION)
+@pytest.mark.parametrize("responses", COMPRESSION)
+@pytest.mark.parametrize("requested", COMPRESSION)
 def test_simple_http_infer_client(
-    models: Path, start: StartApp, asked: str | None, answered: str | None
+    models: Path, start: StartApp, requested: str | None, responses: str | None
 ) -> None:
     """JSON and bytes mixed both ways, query parameters, headers, statistics, a wrong name."""
     options = EXTRA | {
         "headers": {"x-mine": "1"},
-        "request_compression_algorithm": asked,
-        "response_compression_algorithm": answered,
+        "request_compression_algorithm": requested,
+        "response_compression_algorithm": responses,
     }
     with served(models, start) as client:
         inputs = pair(LEFT, RIGHT, binary=(False, True), datatype="INT32")
@@ -88,9 +88,9 @@ def test_simple_http_infer_client(
         require_sum_and_difference(everything, LEFT, RIGHT)
         assert statistics["inference_count"] == 2
         assert statistics["inference_stats"]["success"]["count"] == 2
-        with pytest.raises(triton.InferenceServerException) as refused:
+        with pytest.raises(triton.InferenceServerException) as rejected:
             client.infer("wrong_model_name", inputs)
-        assert refused.value.message().startswith("Request for unknown model")
+        assert rejected.value.message().startswith("Request for unknown model")
 
 
 @pytest.mark.parametrize("compression", COMPRESSION)
@@ -104,7 +104,7 @@ def test_simple_http_aio_infer_client(
     options = EXTRA | dict.fromkeys(both_ways, compression)
     inputs = pair(LEFT, RIGHT, binary=(False, True), datatype="INT32")
 
-    async def ask() -> list[Any]:
+    async def infer() -> list[Any]:
         async with aio.InferenceServerClient(address) as client:
             first = await client.infer("simple", inputs, outputs=wanted(True, False), **options)  # noqa: FBT003 - binary or not
             statistics = await client.get_inference_statistics("simple")
@@ -117,7 +117,7 @@ def test_simple_http_aio_infer_client(
             )
             return [first, *both]
 
-    for result in asyncio.run(ask()):
+    for result in asyncio.run(infer()):
         require_sum_and_difference(result, LEFT, RIGHT)
 
 
@@ -127,9 +127,9 @@ def test_simple_http_async_infer_client(models: Path, start: StartApp) -> None:
         inputs = pair(LEFT, RIGHT, binary=(True, True), datatype="INT32")
         outputs = wanted(True, True)  # noqa: FBT003 - binary or not
 
-        asked = [client.async_infer("simple", inputs, outputs=outputs) for _ in range(2)]
+        requested = [client.async_infer("simple", inputs, outputs=outputs) for _ in range(2)]
 
-        for request in asked:
+        for request in requested:
             require_sum_and_difference(request.get_result(), LEFT, RIGHT)
 
 
@@ -229,10 +229,10 @@ def test_reuse_infer_objects_client(models: Path, start: StartApp) -> None:
             result = client.infer("simple", inputs, outputs=outputs)
 
             if uses_memory:
-                told = [result.get_output(name)["shape"] for name in ("OUTPUT0", "OUTPUT1")]
+                reported = [result.get_output(name)["shape"] for name in ("OUTPUT0", "OUTPUT1")]
                 found = [
                     shm.get_contents_as_numpy(region, np.int32, shape)
-                    for region, shape in zip(regions[2:], told, strict=True)
+                    for region, shape in zip(regions[2:], reported, strict=True)
                 ]
                 np.testing.assert_array_equal(found, [[left + right], [left - right]])
             else:

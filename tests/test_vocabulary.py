@@ -5,14 +5,15 @@ The glossary in `docs/architecture.md` gives the terms of the project.
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("service", "training")
+PACKAGES = ("service", "training", "bench")
+TESTS = ("tests",)
 
 # Words that no identifier may contain: all forms of the word, and what to write instead.
 REPLACEMENTS: Mapping[str, str] = {
@@ -52,9 +53,20 @@ CSV_MODULES = (
     "training/data/csv.py",
 )
 
-# Identifiers that still contain a word while the code is being renamed, by word.
+# Identifiers of tests that still contain a word while they are being renamed, by word.
 # A rename lowers its number, and removes the line at zero. No number may rise.
-CEILINGS: Mapping[str, int] = {}
+CEILINGS: Mapping[str, int] = {
+    "answer": 1,
+    "ask": 2,
+    "beside": 1,
+    "caller": 2,
+    "gone": 1,
+    "kept": 2,
+    "place": 15,
+    "refuse": 2,
+    "tell": 5,
+    "wish": 1,
+}
 
 FIRST_FORM = {form: forms.split()[0] for forms in REPLACEMENTS for form in forms.split()}
 
@@ -96,9 +108,9 @@ def names_defined_by(node: ast.AST) -> list[str]:
     return [node.rest] if isinstance(node, ast.MatchMapping) and node.rest else []
 
 
-def identifiers(root: Path) -> Iterator[tuple[str, str]]:
+def identifiers(root: Path, packages: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Each module with its own name and with every name that it defines, each pair once."""
-    for package in PACKAGES:
+    for package in packages:
         for path in sorted((root / package).rglob("*.py")):
             module = path.relative_to(root).as_posix()
             yield module, path.parent.name if path.stem == "__init__" else path.stem
@@ -107,10 +119,10 @@ def identifiers(root: Path) -> Iterator[tuple[str, str]]:
                 yield module, name
 
 
-def violations(root: Path) -> dict[str, list[str]]:
+def violations(root: Path, packages: Sequence[str] = PACKAGES) -> dict[str, list[str]]:
     """The identifiers that contain each forbidden word, with their modules."""
     found: dict[str, list[str]] = {}
-    for module, name in identifiers(root):
+    for module, name in identifiers(root, packages):
         for word in forbidden_words(name):
             if word == "dialect" and module.startswith(CSV_MODULES):
                 continue
@@ -118,15 +130,18 @@ def violations(root: Path) -> dict[str, list[str]]:
     return found
 
 
-def test_no_new_identifier_contains_a_forbidden_word() -> None:
+@pytest.mark.parametrize(("packages", "ceilings"), [(PACKAGES, {}), (TESTS, CEILINGS)])
+def test_no_new_identifier_contains_a_forbidden_word(
+    packages: Sequence[str], ceilings: Mapping[str, int]
+) -> None:
     """Standard terms only; the message lists the identifiers and what to write instead."""
-    found = violations(ROOT)
+    found = violations(ROOT, packages)
 
     for forms, replacement in REPLACEMENTS.items():
         word = forms.split()[0]
         listed = found.get(word, [])
         message = "\n".join([f"Write {replacement!r} instead of {word!r} in:", *listed])
-        assert len(listed) <= CEILINGS.get(word, 0), message
+        assert len(listed) <= ceilings.get(word, 0), message
 
 
 @pytest.mark.parametrize(

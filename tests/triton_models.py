@@ -64,11 +64,11 @@ def place_examples(models: Path) -> None:
     place_bare(models, "simple_batch", sum_and_difference(rows="batch"))
     place_bare(models, "simple_identity", identity(TensorProto.STRING, ["batch", "strings"]))
     place_bare(models, "custom_identity_int32", identity(TensorProto.INT32, ["batch", "values"]))
-    place_pictures(models)
+    place_images(models)
 
 
-def place_pictures(models: Path) -> None:
-    """A classifier of images, with Triton's configuration and labels beside it."""
+def place_images(models: Path) -> None:
+    """A classifier of images, with Triton's configuration and labels."""
     home = place_bare(models, "colours", image_classifier()).parent
     (home / "config.pbtxt").write_text(
         'name: "colours"\nplatform: "onnxruntime_onnx"\nmax_batch_size: 8\n'

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.hostile.requests import PREDICT, ROW
 from bench.load import running
 from bench.page import replace_section
-from bench.processes import Post, ask
+from bench.processes import Post, send
 
 _HERE = Path(__file__).parent
 _LARGE_ROWS = 70_000
@@ -29,7 +29,7 @@ PROGRAMS: Mapping[str, Sequence[str]] = {
     "Go net/http": ("go", "run", str(_HERE / "predict.go")),
     "Node": ("node", str(_HERE / "predict.mjs")),
 }
-# What curl is told, beside the body.
+# Options of curl, in addition to the body.
 CURLS: Mapping[str, Sequence[str]] = {
     "plain": (),
     "--http2": ("--http2",),
@@ -37,7 +37,7 @@ CURLS: Mapping[str, Sequence[str]] = {
     "Expect": ("-H", "expect: 100-continue"),
     "no Expect": ("-H", "expect:"),
     "chunked": ("-H", "transfer-encoding: chunked"),
-    "compressed answer": ("--compressed",),
+    "compressed response": ("--compressed",),
 }
 
 
@@ -63,7 +63,7 @@ def _rows(address: str, folder: Path) -> Iterator[tuple[str, str, str, str]]:
     small.write_bytes(ROW)
     large.write_text(json.dumps({"instances": [[45.0, 85.0]] * _LARGE_ROWS}, indent=1))
     right = {
-        path: _digest(ask(address, Post(PREDICT, path.read_bytes()))[0]) for path in (small, large)
+        path: _digest(send(address, Post(PREDICT, path.read_bytes()))[0]) for path in (small, large)
     }
     known = dict.fromkeys(right.values(), "yes")
     url = address + PREDICT

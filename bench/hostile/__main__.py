@@ -41,7 +41,7 @@ _HEADS = (
     "peak MiB",
     "CPU s",
     "client's CPU s",
-    "it was answered",
+    "responses",
     "level after s",
     "missed",
     "noise ms",
@@ -88,7 +88,7 @@ class Services:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Attack as told; 1 where a bar was missed."""
+    """Attack; return 1 if a bar was missed."""
     options = _parser().parse_args(arguments)
     # So that what was started ends too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -134,7 +134,7 @@ def _row(
         services.end()
     fresh = services.fresh()
     measured = measure(fresh, names, seconds, options.settle)
-    if measured.settled_seconds is None:
+    if measured.recovery_seconds is None:
         services.end()
     if clients and measured.seen.longest > LONGEST_MILLISECONDS:
         waited = noise(services.fresh(), measured, seconds)
@@ -143,12 +143,12 @@ def _row(
 
 
 def _counted(measured: Measured, workers: int) -> Sequence[str]:
-    """The bars missed; those beside no hostile client are the machine's own."""
+    """The missed bars; without a hostile client they are caused by the machine."""
     return measured.missed(workers) if measured.outcomes else ()
 
 
 def _line(measured: Measured, workers: int) -> str:
-    settled, noisy = measured.settled_seconds, measured.noise_milliseconds
+    recovered, noisy = measured.recovery_seconds, measured.noise_milliseconds
     errors = [f"{count} {error}" for error, count in sorted(measured.seen.errors.items())]
     cells = (
         _called(measured.names),
@@ -159,7 +159,7 @@ def _line(measured: Measured, workers: int) -> str:
         f"{measured.cpu_seconds:.1f}",
         f"{measured.client_seconds:.1f}",
         "; ".join(_outcomes(measured)),
-        "never" if settled is None else f"{settled:.1f}",
+        "never" if recovered is None else f"{recovered:.1f}",
         ", ".join(measured.missed(workers)),
         "" if noisy is None else f"{noisy:.0f}",
     )

@@ -24,17 +24,17 @@ OPEN = "still open"
 """It had neither responded nor closed when it should have."""
 LEFT = "left"
 """The client closed the connection itself, as its script says."""
-REFUSED = "no connection"
+REJECTED = "no connection"
 """The server accepted no connection."""
 SMUGGLED = "smuggled"
 """One request got several responses, or bytes of its body were obeyed as headers."""
 
-_BODY_KEPT_BYTES = 64 * 1024
+_RETAINED_BODY_BYTES = 64 * 1024
 _READ_BYTES = 256 * 1024
 _POLL_SECONDS = 0.1
 _STATUS_LINE_BYTES = 12
 _PACKET_SECONDS = 0.02
-_REFUSED_PAUSE_SECONDS = 0.1
+_REJECTED_PAUSE_SECONDS = 0.1
 _CONNECT_SECONDS = 10.0
 _HANG_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
@@ -197,7 +197,7 @@ class Connection:
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
-        if len(self._current.body) < _BODY_KEPT_BYTES:
+        if len(self._current.body) < _RETAINED_BODY_BYTES:
             self._current.body += body
 
     def on_message_complete(self) -> None:
@@ -299,8 +299,8 @@ async def _attempt(attack: Attack, client: HostileClient) -> None:
         try:
             await connection.connect()
         except OSError:
-            attack.outcomes[REFUSED] += 1
-            await asyncio.sleep(_REFUSED_PAUSE_SECONDS)
+            attack.outcomes[REJECTED] += 1
+            await asyncio.sleep(_REJECTED_PAUSE_SECONDS)
             return
         await client.run(connection)
     except ConnectionError as error:

@@ -1,10 +1,10 @@
-"""More requests and connections than the service can answer."""
+"""More requests and connections than the service can process."""
 
 import asyncio
 
 from bench.hostile.connection import (
     LEFT,
-    REFUSED,
+    REJECTED,
     RESET,
     Connection,
     HostileClient,
@@ -49,7 +49,7 @@ async def churn_reset(connection: Connection) -> None:
 
 
 async def half_open_garbage(connection: Connection) -> None:
-    """A few bytes, then gone, many times a second."""
+    """Sends a few bytes and disconnects, many times a second."""
     await connection.send(b"\x16\x03")
     connection.leave(reset=True)
 
@@ -69,15 +69,15 @@ async def leaves_during_body(connection: Connection) -> None:
 
 
 _BUSY = allowed(200, 429, 503, 504)
-_GONE = allowed(LEFT, REFUSED, RESET)
+_DISCONNECTED = allowed(LEFT, REJECTED, RESET)
 CLIENTS = (
     HostileClient("flood_2000_rows", flood_2000_rows, _BUSY, 500, victim=allowed(429)),
     HostileClient("flood_one_row", flood_one_row, _BUSY, 200),
     HostileClient("flood_documents", flood_documents, _BUSY, 8, pause=0.0),
     HostileClient("flood_index", flood_index, _BUSY, 8, pause=0.0),
-    HostileClient("churn", churn, _GONE, 50, pause=0.0),
-    HostileClient("churn_reset", churn_reset, _GONE, 20, pause=0.0),
-    HostileClient("half_open_garbage", half_open_garbage, _GONE, 20, pause=0.0),
-    HostileClient("leaves_during_work", leaves_during_work, _GONE, 8, pause=0.05),
-    HostileClient("leaves_during_body", leaves_during_body, _GONE, 4, pause=0.1),
+    HostileClient("churn", churn, _DISCONNECTED, 50, pause=0.0),
+    HostileClient("churn_reset", churn_reset, _DISCONNECTED, 20, pause=0.0),
+    HostileClient("half_open_garbage", half_open_garbage, _DISCONNECTED, 20, pause=0.0),
+    HostileClient("leaves_during_work", leaves_during_work, _DISCONNECTED, 8, pause=0.05),
+    HostileClient("leaves_during_body", leaves_during_body, _DISCONNECTED, 4, pause=0.1),
 )

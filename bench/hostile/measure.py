@@ -1,4 +1,4 @@
-"""One measurement: hostile clients against a service, with a victim beside them."""
+"""One measurement: hostile clients against a service, and a victim at the same time."""
 
 import json
 import os
@@ -31,7 +31,7 @@ KILL_MIB = 3000
 
 _AHEAD_SECONDS = 0.5
 _AFTER_SECONDS = 1.0
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 90.0
 _SMALL_DISK = "16m"
 _WORN = 0.5
@@ -47,21 +47,21 @@ class Report(TypedDict):
 
 @dataclass(frozen=True)
 class Measured:
-    """What hostile clients did to the service and to the victim.
+    """The effect of hostile clients on the service and on the victim.
 
     Args:
         names: of the clients.
-        seen: by the victim.
+        seen: the victim's waiting times and errors.
         peak_mib: of all processes of the service.
         cpu_seconds: of all processes of the service.
         client_seconds: processor time of the hostile clients.
         outcomes: of the hostile clients, by name.
-        settled_seconds: until the levels were near those before; None where they never were.
+        recovery_seconds: until the levels were near those before; None if they never were.
         above: the levels that were not.
         killed: whether the service was killed for its memory.
         died: whether it ended by itself.
-        noise_milliseconds: the victim's longest wait beside a client that takes the same processor
-            time and sends nothing; None where it was not measured.
+        noise_milliseconds: the victim's longest wait while a client uses the same processor
+            time and sends nothing; None if not measured.
     """
 
     names: Sequence[str]
@@ -70,7 +70,7 @@ class Measured:
     cpu_seconds: float
     client_seconds: float
     outcomes: Mapping[str, Counter[str]]
-    settled_seconds: float | None
+    recovery_seconds: float | None
     above: str = ""
     killed: bool = False
     died: bool = False
@@ -88,7 +88,7 @@ class Measured:
             found.append("memory")
         if self.died:
             found.append("service ended")
-        if self.settled_seconds is None:
+        if self.recovery_seconds is None:
             found.append(f"level ({self.above})")
         for name, outcomes in self.outcomes.items():
             wrong = sorted(set(outcomes) - CLIENTS[name].allowed)
@@ -99,13 +99,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Fresh:
-    """A running service, with its levels before anybody was hostile to it."""
+    """A running service, with its levels before the first attack."""
 
     running: Running
     before: Levels
 
     def is_worn(self) -> bool:
-        """Whether its levels have come so far that the next client would be blamed for them."""
+        """Whether its levels are so high that the next client would be blamed for them."""
         return bool(self.above(_WORN))
 
     def levels(self) -> Levels:
@@ -130,9 +130,9 @@ class _Watch:
     killed: bool = False
     stopped: threading.Event = field(default_factory=threading.Event)
 
-    def look(self) -> None:
-        """Look at the memory until stopped."""
-        while not self.stopped.wait(_LOOK_SECONDS):
+    def run(self) -> None:
+        """Check the memory until stopped."""
+        while not self.stopped.wait(_POLL_SECONDS):
             if levels(self.running.processes, self.port).rss > KILL_MIB:
                 self.killed = True
                 for process in self.running.processes:
@@ -172,14 +172,14 @@ def can_have_small_disk() -> bool:
     return os.geteuid() == 0 and shutil.which("mount") is not None
 
 
-def measure(fresh: Fresh, names: Sequence[str], seconds: float, settle_seconds: float) -> Measured:
-    """Run hostile clients together, with a victim beside them.
+def measure(fresh: Fresh, names: Sequence[str], seconds: float, wait_seconds: float) -> Measured:
+    """Run hostile clients together, and a victim at the same time.
 
     Args:
         fresh: the service.
         names: of the hostile clients, or of what `burning` names; none is a victim alone.
         seconds: how long they are hostile.
-        settle_seconds: how long to wait afterwards for the levels before.
+        wait_seconds: how long to wait afterwards for the levels before.
     """
     running, port = fresh.running, _port(fresh.running)
     reset_peak(running.processes)
@@ -191,11 +191,11 @@ def measure(fresh: Fresh, names: Sequence[str], seconds: float, settle_seconds: 
         time.sleep(_AHEAD_SECONDS)
         reports = _attacked(attackers, seconds)
         time.sleep(_AFTER_SECONDS)
-        seen = Seen.from_json(_said(victim))
+        seen = Seen.from_json(_output_of(victim))
     family = running.processes
     peak, spent = peak_mib(family), cpu_seconds(family) - before
     died = not Path(f"/proc/{running.process}/status").exists() or _is_dead(running.process)
-    settled, above = (None, "ended") if died else _settled(fresh, settle_seconds)
+    recovered, above = (None, "ended") if died else _wait_for_recovery(fresh, wait_seconds)
     return Measured(
         names,
         seen,
@@ -203,7 +203,7 @@ def measure(fresh: Fresh, names: Sequence[str], seconds: float, settle_seconds: 
         spent,
         sum(report["seconds"] for report in reports.values()),
         {name: Counter(it["outcomes"]) for name, it in reports.items() if name in CLIENTS},
-        settled,
+        recovered,
         above,
         watch.killed,
         died and not watch.killed,
@@ -211,7 +211,7 @@ def measure(fresh: Fresh, names: Sequence[str], seconds: float, settle_seconds: 
 
 
 def noise(fresh: Fresh, measured: Measured, seconds: float) -> float:
-    """The victim's longest wait beside a client of the same processor time that sends nothing."""
+    """The victim's longest wait while a client uses the same processor time and sends nothing."""
     share = min(1.0, measured.client_seconds / seconds)
     return measure(fresh, [burning(share)], seconds, 0).seen.longest
 
@@ -228,7 +228,7 @@ def _attacked(
         process.stdin.write("\n")
         process.stdin.flush()
     return {
-        name: json.loads(_said(process, seconds + _PATIENCE_SECONDS))
+        name: json.loads(_output_of(process, seconds + _PATIENCE_SECONDS))
         for name, process in attackers.items()
     }
 
@@ -260,7 +260,7 @@ def _python(module: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
 def _watching(running: Running, port: int) -> Iterator[_Watch]:
     """Watch the memory of a service until the block ends."""
     watch = _Watch(running, port)
-    thread = threading.Thread(target=watch.look)
+    thread = threading.Thread(target=watch.run)
     thread.start()
     try:
         yield watch
@@ -269,7 +269,7 @@ def _watching(running: Running, port: int) -> Iterator[_Watch]:
         thread.join()
 
 
-def _said(process: "subprocess.Popen[str]", seconds: float = _PATIENCE_SECONDS) -> str:
+def _output_of(process: "subprocess.Popen[str]", seconds: float = _PATIENCE_SECONDS) -> str:
     """What a client prints once its standard input has ended.
 
     Raises:
@@ -282,7 +282,7 @@ def _said(process: "subprocess.Popen[str]", seconds: float = _PATIENCE_SECONDS) 
     return said
 
 
-def _settled(fresh: Fresh, seconds: float) -> tuple[float | None, str]:
+def _wait_for_recovery(fresh: Fresh, seconds: float) -> tuple[float | None, str]:
     """Seconds until the levels are near those before, or what is above them at the end."""
     began = time.monotonic()
     while True:
@@ -292,11 +292,11 @@ def _settled(fresh: Fresh, seconds: float) -> tuple[float | None, str]:
             return waited, ""
         if waited > seconds:
             return None, above
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def _warm_up(running: Running) -> None:
-    """Have the service use everything once that it keeps afterwards: threads, code, caches."""
+    """Use everything once that stays in memory afterwards: threads, code, caches."""
     with ExitStack() as stack:
         _attacked(_attackers(stack, _WARMING, running, 1), 1)
     time.sleep(_AFTER_SECONDS)

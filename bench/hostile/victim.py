@@ -1,4 +1,4 @@
-"""The client that a hostile one may not disturb: what it waits for, and what it is answered.
+"""The client that hostile clients must not disturb: its waiting times and errors.
 
 ``python -m bench.hostile.victim HOST PORT`` calls until its standard input ends, and then prints
 what it saw as JSON.
@@ -26,13 +26,13 @@ _PATIENCE_SECONDS = 30.0
 _PROBABILITY = 0.7762902
 _TOLERANCE = 1e-5
 # Above hostile clients and what else the machine does, where the system allows it: its own waits
-# for a core are no waits for the service.
+# for a core must not count as waits for the service.
 _NICE = -5
 
 
 @dataclass
 class Seen:
-    """What the victim saw: waits in milliseconds, and errors by what they were."""
+    """Waiting times of the victim in milliseconds, and its errors by kind."""
 
     waits: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
@@ -44,7 +44,7 @@ class Seen:
 
     @property
     def p99(self) -> float:
-        """99th percentile; a long wait counts once for each call that it kept from being sent."""
+        """99th percentile; a long wait counts once for each call that it prevented."""
         every = _EVERY_SECONDS * 1000
         waits = [
             wait - missed * every
@@ -54,12 +54,12 @@ class Seen:
         return sorted(waits)[int(len(waits) * 0.99)] if waits else 0.0
 
     def to_json(self) -> str:
-        """As another process reads it."""
+        """Serialize for another process."""
         return json.dumps({"waits": self.waits, "errors": self.errors})
 
     @classmethod
     def from_json(cls, text: str) -> "Seen":
-        """What `to_json` wrote."""
+        """Read the output of `to_json`."""
         read = json.loads(text)
         return cls(read["waits"], Counter(read["errors"]))
 
@@ -74,7 +74,7 @@ class Victim:
 
     def __init__(self, host: str, port: int) -> None:
         self._address = host, port
-        self._kept = self._connection()
+        self._keep_alive = self._connection()
 
     def call_until(self, stopped: threading.Event) -> Seen:
         """Call until the event is set."""
@@ -85,11 +85,11 @@ class Victim:
                 break
             began = time.monotonic() + _EVERY_SECONDS
             self._call(seen, fresh=number % _FRESH_EVERY == 0)
-        self._kept.close()
+        self._keep_alive.close()
         return seen
 
     def _call(self, seen: Seen, *, fresh: bool) -> None:
-        connection = self._connection() if fresh else self._kept
+        connection = self._connection() if fresh else self._keep_alive
         for method, path, body in (("GET", "/health/live", None), ("POST", PREDICT, ROW)):
             began = time.perf_counter()
             error = _error_of(connection, method, path, body)
@@ -106,7 +106,7 @@ class Victim:
 def _error_of(
     connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None
 ) -> str:
-    """What is wrong with a response, or with the lack of one; empty where nothing is."""
+    """The error of a request, or an empty string."""
     try:
         headers = {"Content-Type": "application/json"} if body else {}
         connection.request(method, path, body, headers)

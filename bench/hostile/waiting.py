@@ -5,7 +5,7 @@ import socket
 
 from bench.hostile.connection import (
     CLOSED,
-    REFUSED,
+    REJECTED,
     RESET,
     Connection,
     HostileClient,
@@ -29,7 +29,7 @@ async def idle_connections(connection: Connection) -> None:
 async def idle_keep_alive(connection: Connection) -> None:
     """Connections that send nothing after one request."""
     await connection.request(get("/health/live"))
-    # Closing it is right, and so is waiting for longer than this client looks.
+    # The service may close it, or wait for longer than this client runs.
     await connection.response()
 
 
@@ -89,7 +89,7 @@ async def stalled_elsewhere(connection: Connection) -> None:
         (("GET", "/health/live"), ("POST", "/nothing"), ("DELETE", "/models"), ("GET", "/metrics"))
     )
     await connection.request(head(path, _LENGTH, method=method) + b"{")
-    # The answer need not wait for the body; then the connection must still end.
+    # The response need not wait for the body, but the connection must end.
     await connection.response()
 
 
@@ -137,13 +137,13 @@ async def half_closed(connection: Connection) -> None:
 
 
 async def slow_upload(connection: Connection) -> None:
-    """A steady upload, slow and above the least rate; it must be answered (2 KB in 4 s)."""
+    """A steady upload, slow but above the minimum rate; it must get a response (2 KB in 4 s)."""
     body = rows(200)
     await connection.send(head(PREDICT, f"Content-Length: {len(body)}"))
     await connection.drip((body[n : n + 100] for n in range(0, len(body), 100)), 0.05)
 
 
-async def refused_upload(connection: Connection) -> None:
+async def rejected_upload(connection: Connection) -> None:
     """An upload that is too large, on a connection that was used before."""
     await connection.request(post(PREDICT, ROW))
     size = 200_000_000
@@ -158,7 +158,7 @@ CLIENTS = (
     HostileClient("idle_connections", idle_connections, _TIMED_OUT, 500, seconds=46),
     HostileClient("idle_keep_alive", idle_keep_alive, allowed(200), 200, seconds=82),
     HostileClient(
-        "idle_to_the_limit", idle_to_the_limit, _TIMED_OUT | {RESET, REFUSED, "503"}, 5000
+        "idle_to_the_limit", idle_to_the_limit, _TIMED_OUT | {RESET, REJECTED, "503"}, 5000
     ),
     HostileClient("slow_head", slow_head, _TIMED_OUT, 100, seconds=46),
     HostileClient("half_head", half_head, _TIMED_OUT, 100, seconds=46),
@@ -177,5 +177,5 @@ CLIENTS = (
     HostileClient("pipelined_read", pipelined_read, allowed(200), 4, pause=0.1),
     HostileClient("half_closed", half_closed, allowed(200), 8),
     HostileClient("slow_upload", slow_upload, allowed(200), 20),
-    HostileClient("refused_upload", refused_upload, allowed(200, 413), 4),
+    HostileClient("rejected_upload", rejected_upload, allowed(200, 413), 4),
 )

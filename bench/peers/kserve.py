@@ -29,9 +29,9 @@ class OnnxModel(Model):
     async def predict(self, payload, headers=None, response_headers=None):  # noqa: ARG002
         """Tensors in version 2, rows or an image in version 1."""
         if isinstance(payload, InferRequest):
-            answer = self._graph.predict(payload.inputs[0].as_numpy())
-            output = InferOutput(self._graph.given.name, list(answer.shape), "FP32")
-            output.set_data_from_numpy(answer, binary_data=payload.use_binary_outputs)
+            outputs = self._graph.predict(payload.inputs[0].as_numpy())
+            output = InferOutput(self._graph.given.name, list(outputs.shape), "FP32")
+            output.set_data_from_numpy(outputs, binary_data=payload.use_binary_outputs)
             return InferResponse(
                 payload.id or generate_uuid(),
                 self.name,

@@ -24,8 +24,8 @@ class OnnxModel(MLModel):
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """Tensors in, tensors out."""
-        answer = self._graph.predict(NumpyCodec.decode_input(payload.inputs[0]))
-        output = NumpyCodec.encode_output(self._graph.given.name, answer)
+        outputs = self._graph.predict(NumpyCodec.decode_input(payload.inputs[0]))
+        output = NumpyCodec.encode_output(self._graph.given.name, outputs)
         return InferenceResponse(model_name=self.name, outputs=[output])
 
 

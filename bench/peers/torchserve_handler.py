@@ -18,12 +18,12 @@ class Handler:
 
     def handle(self, requests, context):  # noqa: ARG002
         """Each request's rows, or its image."""
-        answers = []
+        predictions = []
         for request in requests:
             body = request.get("body") or request.get("data")
             if isinstance(body, dict):
                 rows = body["instances"]
             else:
                 rows = np.array(Image.open(io.BytesIO(body)).convert("L"))
-            answers.append({"predictions": self._graph.predict(rows).tolist()})
-        return answers
+            predictions.append({"predictions": self._graph.predict(rows).tolist()})
+        return predictions

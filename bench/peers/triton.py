@@ -12,19 +12,19 @@ from pytriton.triton import Triton, TritonConfig
 from bench.peers.sessions import Graph, options, paths
 
 # The interpreter inside Triton has locks without a method that Python 3.11.7's library calls.
-_MENDED = """\
+_FIXED = """\
 import threading
 if not hasattr(threading.RLock(), "_recursion_count"):
     threading.RLock = threading._PyRLock
 """
 
 
-def _mend() -> None:
+def _fix_locks() -> None:
     """Put those lines before a module that pytriton hands to Triton; nothing else is changed."""
     module = Path(pytriton.__file__).parent / "proxy" / "data.py"
     text = module.read_text()
-    if not text.startswith(_MENDED):
-        module.write_text(_MENDED + text)
+    if not text.startswith(_FIXED):
+        module.write_text(_FIXED + text)
 
 
 def _infer(graph):
@@ -46,7 +46,7 @@ def _free_port() -> int:
 def main() -> None:
     """Bind every graph."""
     given = options()
-    _mend()
+    _fix_locks()
     config = TritonConfig(
         http_address="127.0.0.1",
         http_port=given.port,

@@ -1,1 +1,1 @@
-"""HTTP: protocols, request bodies, health, and the one table of status codes."""
+"""HTTP: protocols, routes, request bodies, errors, and OpenAPI."""

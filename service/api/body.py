@@ -321,9 +321,11 @@ def compress(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str, 
     return content, _NO_HEADERS
 
 
-def json_response(content: object, status: int = 200) -> Response:
+def json_response(
+    content: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
     """Return a JSON response."""
-    return Response(orjson.dumps(content), status, media_type=JSON)
+    return Response(orjson.dumps(content), status, headers, media_type=JSON)
 
 
 def list_items(header: str) -> list[str]:

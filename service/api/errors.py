@@ -1,15 +1,15 @@
-"""Errors as HTTP answers: one table of status codes, one shape of body."""
+"""Errors as HTTP responses: one table of status codes, one form of body."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from service import errors
+from service.api.body import json_response
 from service.codecs.messages import error_document
 
 STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
@@ -51,20 +51,20 @@ STATUS: Mapping[type[errors.OnwardError], HTTPStatus] = {
     errors.InferenceFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
-# The errors that are no `OnwardError`: those of the framework, and a fault of the service.
+# Errors that are not an `OnwardError`: those of the framework, and bugs of the service.
 _INTERNAL_ERROR = "internal_error"
 FRAMEWORK_CODES: Mapping[HTTPStatus, str] = {
     status: status.name.lower() for status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 } | {HTTPStatus.INTERNAL_SERVER_ERROR: _INTERNAL_ERROR}
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-_LONGEST_PATH = 200
+_MAX_PATH_LENGTH = 200
 
 RETRY_AFTER = {HTTPStatus.TOO_MANY_REQUESTS: "1", HTTPStatus.SERVICE_UNAVAILABLE: "5"}
 
 
 def error_response(error: Exception) -> Response:
-    """The error contract's answer to any exception; what we did not foresee is a 500."""
+    """Return the response to an exception; unexpected ones are a 500."""
     if isinstance(error, errors.OnwardError):
         status = STATUS.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
         problems = error.problems if isinstance(error, errors.InvalidInput) else ()
@@ -72,13 +72,13 @@ def error_response(error: Exception) -> Response:
     return _response(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "This is a fault of the service, not of your request; its log has the trace under the "
-        "x-request-id of this answer.",
+        "x-request-id of this response.",
         _INTERNAL_ERROR,
     )
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer every error, the framework's own included, by the contract."""
+    """Respond to every error in the same form, including those of the framework."""
 
     async def onward_error(_: Request, error: Exception) -> Response:
         return error_response(error)
@@ -97,7 +97,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _framework_response(request: Request, error: HTTPException) -> Response:
-    path = _shown_path(request)
+    path = _path_of(request)
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = _methods_of(request) or [headers["Allow"]]
@@ -113,22 +113,24 @@ def _framework_response(request: Request, error: HTTPException) -> Response:
     return response
 
 
-def _shown_path(request: Request) -> str:
+def _path_of(request: Request) -> str:
     path = request.url.path
-    return path if len(path) <= _LONGEST_PATH else f"{path[: _LONGEST_PATH - 1]}…"
+    return path if len(path) <= _MAX_PATH_LENGTH else f"{path[: _MAX_PATH_LENGTH - 1]}…"
 
 
 def _methods_of(request: Request) -> list[str]:
-    """The methods of a path, over all its routes: the framework names those of one route only.
+    """Return the methods of a path over all its routes; the framework reports those of one route.
 
-    Empty where the route itself rejected the method.
+    Empty if the route itself rejected the method.
     """
 
     def is_handled(method: str) -> bool:
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
-    return [] if is_handled(request.method) else [it for it in _METHODS if is_handled(it)]
+    return (
+        [] if is_handled(request.method) else [method for method in _METHODS if is_handled(method)]
+    )
 
 
 def _response(
@@ -136,4 +138,4 @@ def _response(
 ) -> Response:
     body = error_document(sentence, code, problems)
     headers = {"retry-after": RETRY_AFTER[status]} if status in RETRY_AFTER else None
-    return Response(orjson.dumps(body), status, headers, media_type="application/json")
+    return json_response(body, status, headers)

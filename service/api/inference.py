@@ -1,8 +1,8 @@
-"""One prediction, from the body of its request to its response: decode, run, encode, record.
+"""A prediction, from the body of its request to its response: decode, run, encode, record.
 
-Two drivers share this sequence. `FastInference` responds within one turn of the event loop, to
-complete requests for models that are quick. `service.api.inference_service` awaits each step, for
-everything else.
+Two drivers share this sequence of steps. `FastInference` responds to complete requests for quick
+models within one turn of the event loop. `service.api.inference_service` responds to all other
+requests, and awaits each step.
 """
 
 import asyncio
@@ -39,36 +39,36 @@ from service.observability.metrics import Metrics, Phases
 
 Context = TypeVar("Context")
 
-# The phases are a Server-Timing header, in milliseconds.
-_LINES = (
+# The phases are in milliseconds, as the Server-Timing header requires.
+_HEADER_LINES = (
     b"content-type: %b\r\n"
     b"content-length: %d\r\n"
     b"server-timing: decode;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f, encode;dur=%.3f\r\n"
     b"x-model-version: %b\r\n"
 )
 _NO_HEADERS: Mapping[str, str] = {}
-_JSON_OR_UNSTATED = (JSON, None)
+_JSON_TYPES = (JSON, None)
 _VALID_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _ID_BYTES = 16
-# Drawn at once: a system call takes several times as long as taking one from the list.
-_IDS_DRAWN = 256
+# Ids are generated in batches, because a system call is slow compared with a list's pop.
+_ID_BATCH = 256
 
 _log = logging.getLogger(__name__)
 
-# Forked children must not reuse the ids that their parent has drawn.
+# Forked children must not reuse the ids that their parent has generated.
 _ids: list[str] = []
 os.register_at_fork(after_in_child=_ids.clear)
 
 
 class DecodedRequest(NamedTuple, Generic[Context]):
-    """The inputs of a model, and what the form of the response depends on."""
+    """The inputs of a model, and the context that the protocol needs to encode the response."""
 
     inputs: Inputs
     context: Context
 
 
 class EncodedBody(NamedTuple):
-    """The body of a response, its media type, and further headers."""
+    """The body of a response, its media type, and additional headers."""
 
     content: bytes
     media_type: str = JSON
@@ -76,17 +76,17 @@ class EncodedBody(NamedTuple):
 
 
 class InferenceProtocol(Protocol[Context]):
-    """How requests and responses are written: the native protocol, version 1 or version 2."""
+    """The interface of the native protocol, version 1 and version 2: decoding and encoding."""
 
     @property
     def name(self) -> str:
-        """The value of the label ``dialect`` of the metrics."""
+        """The value of the metrics' label ``dialect``."""
 
     def media_types(self, endpoint: Endpoint) -> tuple[str, ...]:
-        """The media types of bodies that this model reads."""
+        """Return the media types of bodies that the model accepts."""
 
     def json_bytes(self, body: bytes, head: RequestHead) -> int:
-        """How many of a body's first bytes are JSON."""
+        """Return the number of a body's first bytes that are JSON."""
 
     def decode(self, endpoint: Endpoint, body: bytes, head: RequestHead) -> DecodedRequest[Context]:
         """Decode a body to the model's inputs.
@@ -97,7 +97,7 @@ class InferenceProtocol(Protocol[Context]):
             head: of the request.
 
         Raises:
-            InvalidRequest: the body is not what the protocol or the model takes.
+            InvalidRequest: the body is invalid for the protocol or the model.
         """
 
     def encode(self, endpoint: Endpoint, outputs: Arrays, context: Context) -> EncodedBody:
@@ -105,7 +105,7 @@ class InferenceProtocol(Protocol[Context]):
 
 
 class RawResponse(NamedTuple):
-    """A response as it is sent: status, header lines and body."""
+    """A complete response: status, header lines as bytes, and body."""
 
     status: int
     lines: bytes
@@ -113,7 +113,7 @@ class RawResponse(NamedTuple):
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The lines as ASGI has them, by name and value."""
+        """The header lines as the pairs of names and values that ASGI expects."""
         pairs = [line.partition(b": ") for line in self.lines.split(b"\r\n")[:-1]]
         return [(name, value) for name, _, value in pairs]
 
@@ -122,18 +122,18 @@ OnResponse = Callable[[RawResponse, bytes], None]
 
 
 def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Headers as they are sent."""
+    """Format headers as lines of HTTP/1.1."""
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def request_id_from(sent: str | None) -> str:
-    """The client's id where it is safe to repeat in a header and a log, else a new one."""
+    """Return the client's id if it is safe to repeat in headers and logs, else a new one."""
     if sent is not None and _VALID_ID.fullmatch(sent):
         return sent
     if not _ids:
-        drawn = os.urandom(_IDS_DRAWN * _ID_BYTES).hex()
+        random = os.urandom(_ID_BATCH * _ID_BYTES).hex()
         width = 2 * _ID_BYTES
-        _ids.extend(drawn[i : i + width] for i in range(0, len(drawn), width))
+        _ids.extend(random[i : i + width] for i in range(0, len(random), width))
     return _ids.pop()
 
 
@@ -143,12 +143,12 @@ def decode_body(
     """Decode a body to a model's inputs, as `InferenceProtocol.decode` does.
 
     Raises:
-        InvalidRequest: the body is not what the protocol or the model takes.
+        InvalidRequest: the body is invalid for the protocol or the model.
     """
     try:
         return protocol.decode(endpoint, body, head)
     except RecursionError:
-        # The parser takes a thousand levels, more than Python functions may call themselves.
+        # The parser accepts a thousand levels, which exceed Python's recursion limit.
         raise InvalidRequest(
             "The body is nested too deeply; send arrays with no more levels than the model's "
             "inputs have axes."
@@ -156,19 +156,19 @@ def decode_body(
 
 
 async def materialize(inputs: Inputs) -> Arrays:
-    """The arrays, once they are decoded."""
+    """Return the arrays; wait for those that are decoded in a thread."""
     return inputs if isinstance(inputs, tuple) else await inputs()
 
 
 class Inference(Generic[Context]):
-    """One request to one model.
+    """A prediction request to a model.
 
     Args:
         protocol: of the request and its response.
-        model: runs.
+        model: makes the prediction.
         endpoint: of the model.
         head: of the request.
-        metrics: count the response.
+        metrics: count the prediction.
     """
 
     __slots__ = (
@@ -198,10 +198,10 @@ class Inference(Generic[Context]):
         self._decode_seconds = self._encode_seconds = 0.0
 
     def decode(self, body: bytes) -> Inputs:
-        """The model's inputs, or what decodes them in a thread.
+        """Decode the model's inputs, or return a coroutine function that decodes them in a thread.
 
         Raises:
-            InvalidRequest: the body is not what the protocol or the model takes.
+            InvalidRequest: the body is invalid for the protocol or the model.
         """
         started = perf_counter()
         inputs, self._context = decode_body(self.protocol, self.endpoint, body, self.head)
@@ -209,14 +209,14 @@ class Inference(Generic[Context]):
         return inputs
 
     async def materialize(self, inputs: Inputs) -> Arrays:
-        """The arrays, once they are decoded."""
+        """Return the arrays, and add the time to that of decoding."""
         started = perf_counter()
         arrays = await materialize(inputs)
         self._decode_seconds += perf_counter() - started
         return arrays
 
     def encode(self, outputs: Arrays) -> EncodedBody:
-        """The body of the response, compressed where it is large and the client accepts that."""
+        """Encode the response; compress a large body if the client accepts that."""
         started = perf_counter()
         encoded = self.protocol.encode(self.endpoint, outputs, self._context)
         accepted = self.head.accept_encoding
@@ -227,14 +227,14 @@ class Inference(Generic[Context]):
         return encoded
 
     def record(self, rows: int, prediction: Prediction, encoded: EncodedBody) -> RawResponse:
-        """The response, counted; on the event loop."""
+        """Count a prediction, and return its response; on the event loop."""
         model = self.model
         _, queue, compute = prediction
         phases = Phases(self._decode_seconds, queue, compute, self._encode_seconds)
         self._metrics.count_prediction(model.name, model.version, self.protocol.name, rows, phases)
         model.statistics.count_success(phases)
         content, media_type, headers = encoded
-        lines = _LINES % (
+        lines = _HEADER_LINES % (
             media_type.encode(),
             len(content),
             1e3 * self._decode_seconds,
@@ -248,7 +248,7 @@ class Inference(Generic[Context]):
         return RawResponse(200, lines, content)
 
 
-def count_failure(  # noqa: PLR0913 - the facts of a failure; grouping them would only rename them
+def count_failure(  # noqa: PLR0913 - all describe one failure
     metrics: Metrics,
     error: Exception,
     *,
@@ -260,32 +260,32 @@ def count_failure(  # noqa: PLR0913 - the facts of a failure; grouping them woul
     """Count a prediction that failed.
 
     Args:
-        metrics: where.
-        error: why.
-        protocol: its name.
+        metrics: count the failure.
+        error: its cause.
+        protocol: name of the protocol.
         name: of the model in the request.
-        model: that was found; None where none was.
-        seconds: that it took.
+        model: that was found, or None.
+        seconds: duration of the request.
     """
     if model is not None:
-        found = (name, model.version)
+        labels = (name, model.version)
         model.statistics.fail.add(seconds)
     elif isinstance(error, ModelNotReady | ModelUnservable):
-        found = (name, error.version)
-    else:  # a name that does not exist is the client's choice, and must not become a label
-        found = ("", "") if isinstance(error, NotFound) else (name, "")
-    metrics.count_failure(*found, protocol, outcome_of(error))
+        labels = (name, error.version)
+    else:  # clients choose unknown names, so these must not become labels
+        labels = ("", "") if isinstance(error, NotFound) else (name, "")
+    metrics.count_failure(*labels, protocol, outcome_of(error))
 
 
 def outcome_of(error: Exception) -> str:
-    """The outcome of a failed request, as the metrics name it."""
+    """Return the outcome of a failed request for the metrics."""
     if isinstance(error, OnwardError):
         return error.code
     return "client_left" if isinstance(error, ClientDisconnect) else "internal_error"
 
 
 class PredictTarget(NamedTuple):
-    """The protocol and the model that the URL of a prediction names.
+    """The protocol and the model of a prediction URL.
 
     ``version`` is a version or an alias; None is the one that serves.
     """
@@ -323,10 +323,10 @@ class FastInference:
         self.recorder = recorder
         self._readiness = recorder.readiness
         self._limits = limits
-        self._entering = 0
+        self._admitted = 0
 
     def _ready_model(self, target: PredictTarget) -> ServedModel | None:
-        """The model of a target; None where it must be loaded, or requests are split or copied."""
+        """Return the model; None if it is not loaded, or its requests are split or copied."""
         if target.version is None and target.name in self._registry.routed:
             return None
         return self._registry.find(target.name, target.version)
@@ -341,36 +341,35 @@ class FastInference:
         request_id: str | None = None,
         exclusive: bool = False,
     ) -> bool:
-        """Respond to a request within this turn of the event loop, or soon after.
+        """Respond to a request in this or the next turn of the event loop.
 
         Args:
             target: of the request.
             head: of the request.
             body: complete.
-            on_response: called with the response, and with the id for its header.
-            request_id: as the client sent it.
+            on_response: called with the response and the request id.
+            request_id: of the client, or None.
             exclusive: whether this is the only connection, so that no other request can share a
                 run.
 
         Returns:
-            Whether it will respond; if not, nothing has been done, and the request must go
-            through ASGI.
+            Whether it will respond; otherwise the request is unchanged and must go through ASGI.
         """
         model = self._ready_model(target)
-        if model is None or self._readiness.draining:
+        if model is None or self._readiness.is_draining:
             return False
         is_small = len(body) <= SMALL_BODY_BYTES or is_quick_to_decode(body)
         if model.execution != "inline" or not is_small:
-            return self._is_rejected(target, model, head, on_response, request_id)
-        # Every protocol reads JSON.
-        if head.content_type not in _JSON_OR_UNSTATED and not is_accepted(
+            return self._reject_overload(target, model, head, on_response, request_id)
+        # Every protocol accepts JSON.
+        if head.content_type not in _JSON_TYPES and not is_accepted(
             head.content_type or "", target.protocol.media_types(self.endpoints.of(model))
         ):
             return False
         call = _FastCall(self, target, model, head, on_response, request_id)
         return call.begin(body, exclusive=exclusive)
 
-    def _is_rejected(
+    def _reject_overload(
         self,
         target: PredictTarget,
         model: ServedModel,
@@ -378,33 +377,33 @@ class FastInference:
         on_response: OnResponse,
         request_id: str | None,
     ) -> bool:
-        """Reject a request that would take long where too many are in progress; else False.
+        """Reject a slow request if too many are in progress, and return whether it was rejected.
 
-        ASGI would reject it too, but in an overload that costs ten times as much.
+        ASGI would reject it too, at ten times the cost.
         """
         requests = self._limits.requests
-        if requests.used + self._entering < requests.limit:
-            self._let_in()
+        if requests.used + self._admitted < requests.limit:
+            self._count_admitted()
             return False
         call = _FastCall(self, target, model, head, on_response, request_id)
         call.finish(requests.rejection())
         return True
 
-    def _let_in(self) -> None:
-        """Count a request until ASGI does so, which is in this turn of the event loop or the next.
+    def _count_admitted(self) -> None:
+        """Count an admitted request until ASGI does so, in this or the next turn of the event loop.
 
-        Else all that arrive in one turn would pass where there is room for one.
+        Otherwise all requests of one turn would be admitted while there is room for one.
         """
-        if not self._entering:
-            asyncio.get_running_loop().call_soon(self._have_entered)
-        self._entering += 1
+        if not self._admitted:
+            asyncio.get_running_loop().call_soon(self._reset_admitted)
+        self._admitted += 1
 
-    def _have_entered(self) -> None:
-        self._entering = 0
+    def _reset_admitted(self) -> None:
+        self._admitted = 0
 
 
 class _FastCall(Inference[Any]):
-    """A request that is responded to within a turn of the event loop."""
+    """A request to which the fast path responds."""
 
     __slots__ = (
         "_fast",
@@ -438,10 +437,10 @@ class _FastCall(Inference[Any]):
         self._started = perf_counter()
 
     def begin(self, body: bytes, *, exclusive: bool) -> bool:
-        """Decode and queue; False where ASGI must do it, and nothing has been done."""
+        """Decode and queue the request; False if it must go through ASGI."""
         try:
             inputs = self.decode(body)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets it
+        except Exception as error:  # noqa: BLE001 - reported to the client
             self.finish(error)
             return True
         if not isinstance(inputs, tuple):
@@ -466,19 +465,19 @@ class _FastCall(Inference[Any]):
         else:
             try:
                 response = self.record(self._rows, result, self.encode(result.outputs))
-            except Exception as error:  # noqa: BLE001 - as above
+            except Exception as error:  # noqa: BLE001 - reported to the client
                 response = self._failure(error)
         if self._is_queued:
             self.model.__exit__()
         recorder, status = self._fast.recorder, response.status
         self._metrics.count_response(status)
         if status >= recorder.log_from:
-            with _logged_as(self._request_id):
+            with _log_context(self._request_id):
                 recorder.log("POST", self._target.path, status, perf_counter() - self._started)
         self._on_response(response, self._request_id.encode())
 
     def _failure(self, error: Exception) -> RawResponse:
-        """The response to an error, counted."""
+        """Count an error, and return its response."""
         count_failure(
             self._metrics,
             error,
@@ -488,7 +487,7 @@ class _FastCall(Inference[Any]):
             seconds=perf_counter() - self._started,
         )
         if not isinstance(error, OnwardError):
-            with _logged_as(self._request_id):
+            with _log_context(self._request_id):
                 _log.error("request failed", exc_info=error)
         response = error_response(error)
         lines = header_lines(response.raw_headers)
@@ -496,8 +495,8 @@ class _FastCall(Inference[Any]):
 
 
 @contextmanager
-def _logged_as(identity: str) -> Iterator[None]:
-    """Put the request's id on what is logged in this context."""
+def _log_context(identity: str) -> Iterator[None]:
+    """Add the request's id to the log records of this context."""
     token = request_id.set(identity)
     try:
         yield

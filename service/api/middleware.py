@@ -1,4 +1,4 @@
-"""Around every request: its id, log line and count, its quotas, and the response to any error."""
+"""ASGI middleware around every request: id, log line, count, quotas, body timeouts, and errors."""
 
 import asyncio
 import logging
@@ -24,34 +24,34 @@ _ID_HEADER = b"x-request-id"
 _CLOSE = (b"connection", b"close")
 _FIRST_ERROR = 400
 
-CLIENT_LEFT = 499
-"""The customary status of a request whose client has left; counted and logged, never sent."""
+CLIENT_DISCONNECTED = 499
+"""The status of a request whose client has disconnected; counted and logged, never sent."""
 STATUS_SENT = "onward.status_sent"
-"""In an ASGI scope: the status of the response that the server itself sent for this request."""
+"""In an ASGI scope: the status of a response that the server itself has sent."""
 RESPOND = "onward.respond"
-"""In an ASGI scope: what writes a whole `RawResponse` at once.
+"""In an ASGI scope: a function that writes a whole `RawResponse` at once.
 
-The server's own takes the response and the request's id. `RequestContext` puts one in its place
-that also records the response. Both return False where the response must be sent by messages.
+That of the server takes the response and the request's id. `RequestContext` wraps it to record the
+response too. Both return False if the response must be sent by messages.
 """
 BODY_ARRIVED = "onward.body_arrived"
-"""In an ASGI scope: that the server has received the whole body, so that nothing waits for it."""
+"""In an ASGI scope: true if the server has received the whole body, so that reading never waits."""
 DRAINED_BODY_BYTES = 64 * 1024
-"""The rest of a body up to this size is read after an early response, and the connection kept."""
+"""After an early response, the rest of a body up to this size is read, to reuse the connection."""
 
 _log = logging.getLogger(__name__)
 
 
 class RequestContext:
-    """ASGI middleware around everything else, one layer, since each one costs every request.
+    """The outermost ASGI middleware; a single one, because each layer costs every request.
 
     It gives a request its id and its quotas, counts and logs the response, and responds to errors
-    that nothing else has caught. HTTP/1.0 clients get a response of unknown length as a whole.
-    After a large request it has the C library give memory back to the system, which would else
-    keep what many small blocks have taken.
+    that no other code has handled. Responses of unknown length are buffered for HTTP/1.0 clients.
+    After a large request, the C library returns freed memory to the system.
 
     Args:
-        recorder: where each request is counted and logged.
+        app: the next ASGI application.
+        recorder: counts and logs each request.
         settings: the timeouts of bodies.
         limits: shared by all requests.
     """
@@ -66,7 +66,7 @@ class RequestContext:
         self._heap = Heap()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; other kinds of connection pass through."""
+        """Serve a request; other kinds of connections are passed on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -75,7 +75,7 @@ class RequestContext:
         identity = request_id_from(head.fields.get(_ID_HEADER))
         token = request_id.set(identity)
         added = [(_ID_HEADER, identity.encode())]
-        if self._recorder.readiness.draining:
+        if self._recorder.readiness.is_draining:
             added.append(_CLOSE)
         body = RequestBody(scope, receive, self._settings, self._limits)
         response = _ResponseRecorder(scope, send, added, self._recorder, body)
@@ -95,28 +95,28 @@ class RequestContext:
     async def _serve(
         self, scope: Scope, body: "RequestBody", response: "_ResponseRecorder"
     ) -> None:
-        """Serve one request, and respond to any error."""
+        """Serve a request, and respond to any error."""
         is_http10 = scope["http_version"] == "1.0"
-        send = _WholeResponse(scope, response.send).send if is_http10 else response.send
+        send = _BufferedResponse(scope, response.send).send if is_http10 else response.send
         try:
             await self._app(scope, body.receive, send)
         except ClientDisconnect:
-            # No client is left to respond to, or the server has responded.
-            response.status = scope.get(STATUS_SENT, CLIENT_LEFT)
+            # The client has disconnected, or the server itself has responded.
+            response.status = scope.get(STATUS_SENT, CLIENT_DISCONNECTED)
         except asyncio.CancelledError:
-            # The time in which a stop waits for requests is over.
+            # The grace period of a shutdown has ended.
             if response.status:
                 raise
             await error_response(Draining())(scope, body.receive, response.send)
         except Exception as error:
             _log.exception("request failed")
             if response.status:
-                raise  # half a response is sent; only closing the connection tells the client
+                raise  # the response is incomplete, so the server must close the connection
             await error_response(error)(scope, body.receive, response.send)
 
 
 class _ResponseRecorder:
-    """The response to one request: completed by headers, and recorded once."""
+    """Sends the response to a request with additional headers, and records it once."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class _ResponseRecorder:
         self._is_recorded = False
 
     async def send(self, message: Message) -> None:
-        """Send a part of the response."""
+        """Send a message of the response."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message.get("headers", ()), *self._added]
@@ -144,12 +144,12 @@ class _ResponseRecorder:
                 headers.append(_CLOSE)
             message["headers"] = headers
         elif not message.get("more_body"):
-            # Before it is sent, so that a client that has the response finds it counted.
+            # Before it is sent, so that metrics count a response before its client has it.
             self.record()
         await self._send(message)
 
     def respond(self, write: Callable[[RawResponse, bytes], bool], response: RawResponse) -> bool:
-        """Write and record a whole response; False where it must be sent by messages."""
+        """Write and record a whole response; False if it must be sent by messages."""
         ((_, identity), *others) = self._added
         if others:
             return False
@@ -161,7 +161,7 @@ class _ResponseRecorder:
         return False
 
     def record(self) -> None:
-        """Count and log the request, unless that has been done."""
+        """Count and log the request once."""
         if not self._is_recorded:
             self._is_recorded = True
             self._recorder.count(self.status)
@@ -171,13 +171,13 @@ class _ResponseRecorder:
 
 
 class RequestBody:
-    """The body of one request as it arrives; one that stops arriving ends the request.
+    """Receives the body of a request; a body that arrives too slowly ends the request.
 
     Args:
         scope: of the request.
-        receive: ASGI's own.
-        settings: how long a body may make no progress, and how slowly it may arrive.
-        limits: count bodies that stall, and interrupt one where there is no room for others.
+        receive: of the server.
+        settings: the timeout without progress, and the lowest rate.
+        limits: count stalled bodies, and interrupt one to make room for others.
     """
 
     def __init__(self, scope: Scope, receive: Receive, settings: Settings, limits: Limits) -> None:
@@ -199,7 +199,7 @@ class RequestBody:
 
     @property
     def can_be_drained(self) -> bool:
-        """Whether the rest is so small that the connection can be kept after an early response."""
+        """Whether the rest is small enough to keep the connection open after an early response."""
         if self.is_complete:
             return True
         if self._is_chunked or self._expects_continue or self._error is not None:
@@ -207,9 +207,9 @@ class RequestBody:
         return self._left <= DRAINED_BODY_BYTES
 
     async def receive(self) -> Message:
-        """ASGI's next message.
+        """Receive the next ASGI message.
 
-        Only the time that is spent waiting for the client counts.
+        Only the time of waiting for the client counts towards the timeout.
 
         Raises:
             BodyStalled: the body arrives too slowly.
@@ -221,7 +221,7 @@ class RequestBody:
             self._limits.arriving.remove(self)
             return await self._receive()
         self._limits.arriving.add(self)
-        self._expects_continue = False  # the client is sent 100 Continue
+        self._expects_continue = False  # the server sends 100 Continue
         if self._error is None:
             started = perf_counter()
             try:
@@ -237,7 +237,7 @@ class RequestBody:
         return message
 
     def holds(self, quota: Quota) -> bool:
-        """Whether the request holds some of a quota."""
+        """Return whether the request holds some of a quota."""
         quotas = self._scope.get(QUOTAS)
         return isinstance(quotas, RequestQuotas) and quotas.holds(quota)
 
@@ -248,12 +248,12 @@ class RequestBody:
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
     def close(self) -> None:
-        """Forget the request; its error would else keep all that its traceback refers to."""
+        """Release the request and its error, whose traceback refers to many objects."""
         self._limits.arriving.remove(self)
         self._error = None
 
     def _count(self, message: Message, waited: float) -> None:
-        """Take note of what has arrived, and how long that took in seconds."""
+        """Count the bytes of a message, and the seconds waited for it."""
         size = len(message.get("body", b""))
         self._waited += waited
         self._bytes += size
@@ -267,22 +267,22 @@ class RequestBody:
             self._stall()
 
     def _stall(self) -> None:
-        """End the request: too little has arrived since enough had arrived last."""
+        """End the request, because too few bytes arrived within the timeout."""
         if self._error is None:
             self._error = self._limits.rejected(BodyStalled(self._seconds))
 
 
 def quotas_of(scope: Scope) -> RequestQuotas:
-    """What the request of an ASGI scope holds of the quotas that all requests share."""
+    """Return the quotas held by the request of an ASGI scope."""
     quotas: RequestQuotas = scope[QUOTAS]
     return quotas
 
 
-class _WholeResponse:
-    """A response that is stored until its length is known.
+class _BufferedResponse:
+    """A response that is buffered until its length is known.
 
-    HTTP/1.0 clients could not tell the end of a response that streams from a connection that broke.
-    What is stored of it counts as bytes in flight.
+    Without a length, HTTP/1.0 clients cannot distinguish the end of a response from a broken
+    connection. Buffered bytes count as bytes in flight.
     """
 
     def __init__(self, scope: Scope, send: Send) -> None:
@@ -292,7 +292,7 @@ class _WholeResponse:
         self._parts: list[bytes] = []
 
     async def send(self, message: Message) -> None:
-        """Keep a part, or send everything; raises `TooManyBytesInFlight` where it is too much."""
+        """Buffer a part, or send the whole response; may raise `TooManyBytesInFlight`."""
         if message["type"] == "http.response.start":
             self._parts.clear()  # of a response that failed
             self._start = None

@@ -1,4 +1,4 @@
-"""Counts responses and writes their log lines, whichever way their requests came in."""
+"""Counts and log lines of responses, for the fast path and for ASGI."""
 
 import logging
 from typing import Literal
@@ -8,7 +8,7 @@ from service.observability.logs import LineBudget
 from service.observability.metrics import Metrics
 
 _FIRST_ERROR = 400
-_NO_STATUS = 1000  # above all of them
+_NO_STATUS = 1000  # above any status
 
 _log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ class RequestRecorder:
 
     Args:
         metrics: count them.
-        readiness: whether the service is stopping.
+        readiness: of the service, which may be stopping.
         log_requests: which requests get a log line.
     """
 
@@ -32,16 +32,16 @@ class RequestRecorder:
         self.readiness = readiness
         self.log_from = {"all": 0, "errors": _FIRST_ERROR, "none": _NO_STATUS}[log_requests]
         """The lowest status that gets a log line."""
-        # The handler limits lines too, but building a record first would cost a flood of rejected
-        # connections a third of its processor time. Where all requests are logged, none is limited.
+        # The log handler limits lines too, but creating their records would take a third of the CPU
+        # time of a flood of rejected connections. With "all", lines are not limited.
         self._budget = None if log_requests == "all" else LineBudget()
 
     def count(self, status: int) -> None:
-        """Count a response; zero is none at all."""
+        """Count a response; the status is zero if none was sent."""
         self._metrics.count_response(status)
 
     def logs(self, status: int) -> bool:
-        """Whether such a response gets a log line; zero, no response at all, is an error."""
+        """Return whether a response gets a log line; zero, no response, is an error."""
         return status >= self.log_from or (status == 0 and self.log_from < _NO_STATUS)
 
     def log(
@@ -50,11 +50,11 @@ class RequestRecorder:
         """Write the log line of a request.
 
         Args:
-            method: empty where the input was no request.
-            path: as above.
+            method: of the request; empty if the input was not a request.
+            path: of the request; empty if the input was not a request.
             status: of the response.
-            seconds: that it took.
-            reason: of a request that was rejected before it was complete.
+            seconds: duration of the request.
+            reason: why a request was rejected before it was complete.
         """
         suppressed = 0 if self._budget is None else self._budget.take()
         if suppressed is None:

@@ -422,7 +422,7 @@ def _concatenated(requests: Sequence[Arrays]) -> Arrays:
     if len(requests) == 1:
         return requests[0]
     if len(requests[0]) > 1 and any(
-        len({it.shape[:1] for it in request}) > 1 for request in requests
+        len({array.shape[:1] for array in request}) > 1 for request in requests
     ):
         raise ValueError("the inputs of one request have different numbers of rows")
     return tuple([np.concatenate(column) for column in zip(*requests, strict=True)])

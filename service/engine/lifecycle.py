@@ -76,8 +76,8 @@ class Publisher:
         """Close a model after its last requests, and list it as UNLOADING in the meantime."""
         extra = {"model": self._name, "version": entry.version, "cause": cause}
         reason = "it finishes its last requests"
-        unloading = replace(entry, state=State.UNLOADING, reason=reason, model=None, lazy=False)
-        if model.in_use:
+        unloading = replace(entry, state=State.UNLOADING, reason=reason, model=None, is_lazy=False)
+        if model.is_used:
             self._registry.add_unloading(unloading)
             _log.info("model unloading", extra=extra)
         model.close_when_idle(partial(self._closed, unloading, model, extra))
@@ -94,7 +94,7 @@ class Publisher:
         states = {
             entry.version: (entry.state, self._device(entry))
             for entry in (self._registry.versions(self._name) if listed else ())
-            if not entry.superseded and not entry.absent
+            if not entry.is_superseded and not entry.is_absent
         }
         for version, (state, device) in self._exported.items():
             if states.get(version, (state, ""))[1] != device:
@@ -207,7 +207,7 @@ class Lifecycle:
     async def _load(self, version: str) -> None:
         """Open a lazy version; if that fails, its fallback serves."""
         entry = self._entries.get(version)
-        if entry is None or not entry.lazy:
+        if entry is None or not entry.is_lazy:
             return
         loading = replace(entry, state=State.LOADING, reason="its first request waits for it")
         self._publisher.update(loading)
@@ -259,7 +259,7 @@ class Lifecycle:
         serving = self._publisher.find(None)
         for version in {published.routes.get(alias) for alias in published.shadow}:
             entry = self._entries.get(version or "")
-            if serving is None or entry is None or not entry.lazy:
+            if serving is None or entry is None or not entry.is_lazy:
                 continue
             if self._loader.cache.fits_with(present[entry.version], [serving]):
                 self._load_task(entry.version)
@@ -291,7 +291,7 @@ class Lifecycle:
             entry = self._entries.get(version)
             if reload or entry is None or entry.fingerprint != candidate.fingerprint:
                 return version
-            if entry.lazy and self._replaced_by(version, selection):
+            if entry.is_lazy and self._replaced_by(version, selection):
                 return version
         return None
 
@@ -303,7 +303,7 @@ class Lifecycle:
             self._publisher.update(Entry(self._name, version, State.LOADING, "it is being loaded"))
         replaced = self._replaced_by(version, selection)
         cache = self._loader.cache
-        if cache.limited and not (replaced and cache.fits_with(candidate, replaced)):
+        if cache.is_limited and not (replaced and cache.fits_with(candidate, replaced)):
             opened = await self._loader.read_lazy(candidate)
         else:
             opened = await self._open(candidate, replaced)
@@ -336,7 +336,7 @@ class Lifecycle:
         entry = self._entries.get(version)
         if entry is None or entry.model is not model:
             return  # it is already unloading
-        lazy = replace(entry, reason=LAZY, model=None, lazy=True)
+        lazy = replace(entry, reason=LAZY, model=None, is_lazy=True)
         self._entries[version] = lazy
         if model in [other.model for other in self._publisher.published.entries]:
             self._publisher.update(lazy)

@@ -283,18 +283,18 @@ class VersionLoader:
     def _attempt(self, attempt: Callable[..., Entry], candidate: Candidate, *rest: object) -> Entry:
         """Return the result of an attempt, or an UNAVAILABLE entry with the reason."""
         extra = {"model": candidate.name, "version": candidate.version}
-        servable = True
+        is_servable = True
         try:
             self.cache.require_possible(candidate)
             return attempt(candidate, *rest)
         except (BundleError, LoadFailed) as error:
             reason = str(error)
-            servable = not isinstance(error, GraphRejected)
+            is_servable = not isinstance(error, GraphRejected)
         except Exception as error:  # noqa: BLE001 - an error of one model must not affect the others
             _log.exception("unexpected error while loading a model", extra=extra)
             reason = f"{type(error).__name__} while loading: {error}"
         _log.error("model rejected", extra=extra | {"reason": reason})
-        return rejected_entry(candidate, reason, servable=servable)
+        return rejected_entry(candidate, reason, is_servable=is_servable)
 
     def _load(self, candidate: Candidate, statistics: Statistics) -> Entry:
         name, version = candidate.name, candidate.version
@@ -310,7 +310,7 @@ class VersionLoader:
         finally:
             seconds = perf_counter() - started
             self._metrics.count_load(seconds, ready=ready)
-            if self.cache.limited:
+            if self.cache.is_limited:
                 self.cache.heap.trim()
         extra: dict[str, object] = {"model": name, "version": version}
         extra |= {"device": model.info.device, "execution": model.execution}
@@ -331,7 +331,7 @@ class VersionLoader:
             candidate.version,
             State.READY,
             LAZY,
-            lazy=True,
+            is_lazy=True,
             info=_read_metadata(candidate, self.device, self._limits.batch_rows),
             fingerprint=candidate.fingerprint,
         )

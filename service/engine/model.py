@@ -351,7 +351,7 @@ class ServedModel:
         self._close_if_idle()
 
     @property
-    def in_use(self) -> bool:
+    def is_used(self) -> bool:
         """Whether any request uses it."""
         return self._users > 0
 

@@ -81,7 +81,7 @@ class ModelCache:
         self.heap = Heap()
 
     @property
-    def limited(self) -> bool:
+    def is_limited(self) -> bool:
         """Whether there is a limit, so that models are loaded by their first request."""
         return self._max_mib > 0 or self._max_models > 0
 
@@ -100,7 +100,7 @@ class ModelCache:
 
     def fits_with(self, candidate: Candidate, pinned: Collection[ServedModel]) -> bool:
         """Return whether a version can be loaded without evicting these models."""
-        sizes = [it.size for it in self._reservations if it.model in pinned]
+        sizes = [other.size for other in self._reservations if other.model in pinned]
         return self._fits(sum(sizes) + _loading_size(candidate), len(sizes) + 1)
 
     async def reserve(
@@ -136,7 +136,7 @@ class ModelCache:
 
     def release_model(self, model: ServedModel) -> None:
         """Release the memory of a closed model."""
-        for reservation in [it for it in self._reservations if it.model is model]:
+        for reservation in [other for other in self._reservations if other.model is model]:
             self.release(reservation)
 
     def notify_waiting(self) -> None:
@@ -169,7 +169,7 @@ class ModelCache:
 
     @property
     def _size(self) -> int:
-        return sum(it.size for it in self._reservations)
+        return sum(reservation.size for reservation in self._reservations)
 
     def _update(self) -> None:
         self._changed.set()
@@ -223,7 +223,7 @@ def _is_evictable(reservation: Reservation, pinned: Collection[ServedModel]) -> 
 
 def _last_use(cached: CachedModel) -> tuple[bool, float]:
     """Return the sort key for eviction."""
-    return cached.model.in_use, cached.model.last_used
+    return cached.model.is_used, cached.model.last_used
 
 
 def _loading_size(candidate: Candidate) -> int:

@@ -121,7 +121,7 @@ class Reconciler:
             return
         for entry in await self._lifecycle(name).sync(folder, reload=True):
             failed = entry.reason if entry.model else not entry.serves
-            if failed and not entry.superseded and not entry.absent:
+            if failed and not entry.is_superseded and not entry.is_absent:
                 raise ModelUnservable(name, entry.version, entry.reason)
 
     async def unload_model(self, name: str) -> None:

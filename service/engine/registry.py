@@ -41,11 +41,11 @@ class Entry:
         reason: why it does not serve. A READY version has one if its files have changed since it
             was loaded, and the new files were rejected.
         model: the version in memory.
-        lazy: whether its first request loads it.
+        is_lazy: whether its first request loads it.
         info: the metadata of a version that serves; None for a bare model that was never loaded.
-        servable: False for a bare model whose graph ONNX Runtime rejects.
-        superseded: whether it is not opened because another version serves instead.
-        absent: whether an alias or the policy names it, but it has no folder.
+        is_servable: False for a bare model whose graph ONNX Runtime rejects.
+        is_superseded: whether it is not opened because another version serves instead.
+        is_absent: whether an alias or the policy names it, but it has no folder.
         fingerprint: of the files that were loaded or rejected.
     """
 
@@ -54,17 +54,17 @@ class Entry:
     state: State
     reason: str = ""
     model: ServedModel | None = None
-    lazy: bool = False
+    is_lazy: bool = False
     info: ModelInfo | None = None
-    servable: bool = True
-    superseded: bool = False
-    absent: bool = False
+    is_servable: bool = True
+    is_superseded: bool = False
+    is_absent: bool = False
     fingerprint: Fingerprint = ()
 
     @property
     def serves(self) -> bool:
         """Whether it serves requests, immediately or after it was loaded."""
-        return self.model is not None or self.lazy
+        return self.model is not None or self.is_lazy
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Registry:
             del self._unloading[entry.name, entry.version]
 
     @property
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether at least one model serves."""
         return any(None in published.routes for published in self._published.values())
 
@@ -191,11 +191,11 @@ class Registry:
             raise VersionNotFound(name, number, _present(entries), list(published.aliases))
         if not serving or found.serves:
             return found
-        if found.absent:
+        if found.is_absent:
             aliases = list(published.aliases)
             alias = version if version in aliases else None
             raise VersionNotFound(name, found.version, _present(entries), aliases, alias)
-        if not found.servable:
+        if not found.is_servable:
             raise ModelUnservable(name, found.version, found.reason)
         raise ModelNotReady(name, found.version, found.reason)
 
@@ -229,7 +229,7 @@ class Registry:
     def model_infos(self) -> Iterator[ModelInfo]:
         """Yield the metadata of every version that serves."""
         for published in self._published.values():
-            yield from (it.info for it in published.entries if it.serves and it.info)
+            yield from (entry.info for entry in published.entries if entry.serves and entry.info)
 
 
 class TrafficSplitter:
@@ -279,7 +279,7 @@ class Readiness:
         self._registry = registry
         self._strict = strictness == "strict"
         self._never_served: set[str] = set()
-        self.draining = False
+        self.is_draining = False
 
     def record_first_loads(self) -> None:
         """Record which models failed their first load; to be called when all were tried."""
@@ -287,19 +287,19 @@ class Readiness:
 
     def drain(self) -> None:
         """Stop being ready; requests are still served."""
-        self.draining = True
+        self.is_draining = True
 
     @property
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether load balancers should send requests to this process."""
         return self.unready_reason is None
 
     @property
     def unready_reason(self) -> str | None:
         """Why this process is not ready, or None."""
-        if self.draining:
+        if self.is_draining:
             return "The service is stopping."
-        if not self._registry.ready:
+        if not self._registry.is_ready:
             return "No model serves."
         # A model that was fixed has served; one that was removed is no longer required.
         self._never_served = {name for name in self._never_served if self._failed(name)}
@@ -346,14 +346,14 @@ def build_published(
     return PublishedVersions(entries, selection.routes, aliases, split, policy.shadow)
 
 
-def rejected_entry(candidate: Candidate, reason: str, *, servable: bool = True) -> Entry:
+def rejected_entry(candidate: Candidate, reason: str, *, is_servable: bool = True) -> Entry:
     """Return the entry of a version whose files cannot be served."""
     return Entry(
         candidate.name,
         candidate.version,
         State.UNAVAILABLE,
         reason,
-        servable=servable,
+        is_servable=is_servable,
         fingerprint=candidate.fingerprint,
     )
 
@@ -375,7 +375,7 @@ def _superseded(candidate: Candidate, policy: Policy, selection: Selection) -> E
         reason = f"its policy chooses {listed}"
     else:
         reason = f"version {selection.chosen[0]} serves instead"
-    return Entry(candidate.name, candidate.version, State.UNAVAILABLE, reason, superseded=True)
+    return Entry(candidate.name, candidate.version, State.UNAVAILABLE, reason, is_superseded=True)
 
 
 def _absent(
@@ -387,7 +387,7 @@ def _absent(
         named |= {str(version): "its policy chooses it" for version in policy.versions}
     for version in named.keys() - present:
         reason = f"{named[version]}, and it has no folder"
-        yield Entry(name, version, State.UNAVAILABLE, reason, absent=True)
+        yield Entry(name, version, State.UNAVAILABLE, reason, is_absent=True)
 
 
 def _with_fallbacks(entry: Entry, aliases: Mapping[str, str], selection: Selection) -> Entry:
@@ -413,4 +413,4 @@ def _hash_position(name: str, client: str) -> float:
 
 def _present(entries: Sequence[Entry]) -> list[str]:
     """Return the versions that have a folder, oldest first."""
-    return [entry.version for entry in reversed(entries) if not entry.absent]
+    return [entry.version for entry in reversed(entries) if not entry.is_absent]

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 from service.api.body import RequestHead
 from service.api.inference import FastInference, PredictTarget, RawResponse, header_lines
-from service.api.middleware import CLIENT_LEFT, RESPOND
+from service.api.middleware import CLIENT_DISCONNECTED, RESPOND
 from service.api.routing import PredictTargets
 from service.errors import InvalidRequest
 from service.server.connections import Connections
@@ -200,7 +200,7 @@ class FastPathProtocol(LimitedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Count a request whose client disconnected before its small body was complete."""
         if self._partial is not None:
-            self._fast_path.recorder.count(CLIENT_LEFT)
+            self._fast_path.recorder.count(CLIENT_DISCONNECTED)
             self._partial = None
         super().connection_lost(exc)
 

@@ -100,7 +100,7 @@ class SignalHandlers:
         self._previous.clear()
 
     def _stop(self, number: int, _: FrameType | None) -> None:
-        first = not self._readiness.draining
+        first = not self._readiness.is_draining
         self._readiness.drain()
         # A handler may interrupt any code, so the rest runs on the event loop.
         if number == signal.SIGINT:

@@ -138,7 +138,9 @@ class ClusterIndex:
         """
         own = list(self._own_entries(name))
         replies = await self._channel.request(_INDEX, name)
-        others = [(it.worker, _view_from(it.content)) for it in replies if it.error is None]
+        others = [
+            (reply.worker, _view_from(reply.content)) for reply in replies if reply.error is None
+        ]
         if not others:
             return own
         return _merge(own, sorted([(str(os.getpid()), _view_of(own)), *others], key=itemgetter(0)))
@@ -176,8 +178,13 @@ class Worker:
         self.totals.restore()
         await self.control.start()
         registry = self.registry
-        found = {(it.name, it.version) for name in registry.names for it in registry.versions(name)}
-        self._metrics.expire_versions_except(found)
+        self._metrics.expire_versions_except(
+            {
+                (entry.name, entry.version)
+                for name in registry.names
+                for entry in registry.versions(name)
+            }
+        )
         self.readiness.record_first_loads()
 
 

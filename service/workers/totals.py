@@ -86,7 +86,9 @@ class Totals:
             self._next_build = None  # later calls may have counted more
             replies = await self._channel.request(_METHOD, seconds=_REPLY_SECONDS)
             hung = [reply.slot for reply in replies if reply.error is not None]
-            received = {it.slot: it.content.encode() for it in replies if it.error is None}
+            received = {
+                reply.slot: reply.content.encode() for reply in replies if reply.error is None
+            }
             own = await self.write()
             expired = self._metrics.expired_versions
             return await asyncio.to_thread(self._render_sum, own, received, hung, expired)

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.models import publish_price
-from tests.processes import refused, served
+from tests.processes import served, startup_error
 
 
 def test_a_service_serves_until_sigterm(models: Path) -> None:
@@ -26,7 +26,7 @@ def test_a_service_serves_until_sigterm(models: Path) -> None:
 
 def test_a_requested_gpu_that_is_missing_prevents_the_start(models: Path) -> None:
     """The message has the device, the reason, and what to do."""
-    said = refused("--models", str(models), "--device", "cuda", CUDA_VISIBLE_DEVICES="")
+    said = startup_error("--models", str(models), "--device", "cuda", CUDA_VISIBLE_DEVICES="")
 
     assert "Device 'cuda' was requested" in said
     assert re.search(r"lib\w+\.so|sees no GPU|driver reports", said)
@@ -59,7 +59,7 @@ def test_auto_starts_quietly_on_the_cpu(models: Path) -> None:
 )
 def test_invalid_options_are_reported(option: tuple[str, str], sentence: str) -> None:
     """The exit status is 2, and the message has the option, its setting and the value."""
-    assert sentence in refused(*option)
+    assert sentence in startup_error(*option)
 
 
 def test_a_port_in_use_is_reported_before_any_model_is_loaded(models: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_port_in_use_is_reported_before_any_model_is_loaded(models: Path) -> N
         other.listen()
         port = str(other.getsockname()[1])
 
-        said = refused("--models", str(models), "--port", port)
+        said = startup_error("--models", str(models), "--port", port)
 
     assert f"port {port}" in said
     assert "ONWARD_PORT" in said
@@ -78,7 +78,7 @@ def test_a_port_in_use_is_reported_before_any_model_is_loaded(models: Path) -> N
 
 def test_a_misspelled_setting_is_reported_with_the_nearest_one() -> None:
     """A variable without effect is logged."""
-    said = refused("--models", "nowhere", ONWARD_WORKER="2", ONWARD_DATA="x")
+    said = startup_error("--models", "nowhere", ONWARD_WORKER="2", ONWARD_DATA="x")
 
     assert "ONWARD_WORKER is not a setting and has no effect; did you mean ONWARD_WORKERS?" in said
     assert "ONWARD_DATA" not in said
@@ -86,4 +86,4 @@ def test_a_misspelled_setting_is_reported_with_the_nearest_one() -> None:
 
 def test_an_invalid_setting_is_reported_with_its_variable() -> None:
     """The message has the variable of the environment."""
-    assert "(ONWARD_WORKERS) is '-1'" in refused(ONWARD_WORKERS="-1")
+    assert "(ONWARD_WORKERS) is '-1'" in startup_error(ONWARD_WORKERS="-1")

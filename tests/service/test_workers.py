@@ -13,14 +13,14 @@ import httpx
 import pytest
 
 from tests.models import publish_admission, publish_price
-from tests.processes import Served, alone, refused, served, several, until
+from tests.processes import Served, alone, served, several, startup_error, until
 
 PREDICT = "/models/price/predict"
 STILL = ("--poll-seconds", "0", "--model-control", "explicit")
 
 
 def statuses(service: Served) -> list[int]:
-    """What each worker by itself answers to a prediction."""
+    """Return the status of a prediction by each worker."""
     found = []
     for worker in service.workers:
         with alone(service, worker) as client:
@@ -28,32 +28,32 @@ def statuses(service: Served) -> list[int]:
     return found
 
 
-def call(service: Served, verb: str) -> None:
-    """Load or unload by whichever worker takes the call."""
+def control(service: Served, verb: str) -> None:
+    """Load or unload a model through any worker."""
     path = f"{service.address}/v2/repository/models/price/{verb}"
     assert httpx.post(path, timeout=30).json() == {}
 
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_a_load_and_an_unload_reach_every_worker(models: Path, workers: int) -> None:
-    """When the call has returned, each process by itself answers accordingly."""
+    """When the request has returned, every worker serves accordingly."""
     publish_price(models)
 
     with several(models, workers, *STILL) as service:
-        call(service, "unload")
+        control(service, "unload")
         without = statuses(service)
-        call(service, "load")
+        control(service, "load")
         again = statuses(service)
 
     assert (without, again) == ([503] * workers, [200] * workers)
 
 
-def test_a_worker_that_is_replaced_takes_over_what_was_unloaded(models: Path) -> None:
-    """Killed and started anew, it does not bring the model back."""
+def test_a_replaced_worker_does_not_load_unloaded_models(models: Path) -> None:
+    """After it was killed and started again."""
     publish_price(models)
 
     with several(models, 2, *STILL) as service:
-        call(service, "unload")
+        control(service, "unload")
         os.kill(service.workers[0], signal.SIGKILL)
         service.until_said("Application startup complete", 3)
         replaced = statuses(service)
@@ -61,29 +61,29 @@ def test_a_worker_that_is_replaced_takes_over_what_was_unloaded(models: Path) ->
     assert replaced == [503, 503]
 
 
-def ask(client: httpx.Client, number: int) -> tuple[int, str, int]:
-    """One request of a mixed load; gives its status, dialect and the rows that were answered."""
+def send_request(client: httpx.Client, number: int) -> tuple[int, str, int]:
+    """Send a request of a mixed load; return its status, protocol and number of predicted rows."""
     rows = 1 + number % 3
     if number % 10 == 0:
         return client.post(PREDICT, json={"siez": 1}).status_code, "plain", 0
     if number % 2:
         return client.post(PREDICT, json=[{"size": 1.0}] * rows).status_code, "plain", rows
     data = {"name": "features", "shape": [rows, 1], "datatype": "FP32", "data": [1.0] * rows}
-    answer = client.post("/v2/models/price/infer", json={"inputs": [data]})
-    return answer.status_code, "v2", rows
+    response = client.post("/v2/models/price/infer", json={"inputs": [data]})
+    return response.status_code, "v2", rows
 
 
-def ask_some(address: str, numbers: Sequence[int]) -> list[tuple[int, str, int]]:
-    """One caller's requests, a connection each, so that every worker takes some.
+def send_requests(address: str, numbers: Sequence[int]) -> list[tuple[int, str, int]]:
+    """Send requests with one connection each, so that every worker takes some.
 
-    A caller has a client of its own: one that threads share may lend a connection that it closes.
+    Each has its own `httpx.Client`: one that threads share may lend a connection that it closes.
     """
     with httpx.Client(base_url=address, limits=httpx.Limits(max_keepalive_connections=0)) as client:
-        return [ask(client, number) for number in numbers]
+        return [send_request(client, number) for number in numbers]
 
 
 def sums(text: str, metric: str, label: str) -> dict[str, float]:
-    """A metric's values by one label, the others added up."""
+    """Return a metric's sums by one label."""
     found: defaultdict[str, float] = defaultdict(float)
     for labels, value in re.findall(rf"^{metric}{{(.*)}} (\S+)$", text, re.MULTILINE):
         found[dict(re.findall(r'(\w+)="([^"]*)"', labels))[label]] += float(value)
@@ -91,22 +91,22 @@ def sums(text: str, metric: str, label: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("workers", [2, 4])
-def test_metrics_equal_what_the_load_generator_counted(models: Path, workers: int) -> None:
-    """Exactly, whichever worker tells them, and with one of them killed in between."""
+def test_metrics_equal_the_counts_of_the_load_generator(models: Path, workers: int) -> None:
+    """Exactly, whichever worker reports them, and although one of them is killed in between."""
     publish_price(models)
     publish_admission(models)
-    answered: list[tuple[int, str, int]] = []
+    results: list[tuple[int, str, int]] = []
 
     with (
         several(models, workers) as service,
-        ThreadPoolExecutor(8) as callers,
+        ThreadPoolExecutor(8) as clients,
     ):
         shares = [range(first, 80, 8) for first in range(8)]
         for _ in range(2):
-            for some in callers.map(partial(ask_some, service.address), shares):
-                answered += some
+            for some in clients.map(partial(send_requests, service.address), shares):
+                results += some
             started = service.said.count("Application startup complete")
-            # For it the workers write their counts down, which they else do four times a second.
+            # Workers write their counts for a scrape, and otherwise four times a second.
             httpx.get(f"{service.address}/metrics").raise_for_status()
             os.kill(service.workers[0], signal.SIGKILL)
             service.until_said("Application startup complete", started + 1)
@@ -115,11 +115,11 @@ def test_metrics_equal_what_the_load_generator_counted(models: Path, workers: in
             with alone(service, worker) as own:
                 texts.append(own.get("/metrics").text)
 
-    rows = sum(count for _, _, count in answered)
-    dialects = Counter(dialect for _, dialect, _ in answered)
-    by_status = Counter(status for status, _, _ in answered)
+    rows = sum(count for _, _, count in results)
+    protocols = Counter(protocol for _, protocol, _ in results)
+    by_status = Counter(status for status, _, _ in results)
     for scrapes, text in enumerate(texts):
-        assert sums(text, "onward_requests_total", "dialect") == dialects
+        assert sums(text, "onward_requests_total", "dialect") == protocols
         assert sums(text, "onward_requests_total", "outcome") == {
             "ok": by_status[200],
             "invalid_input": by_status[400],
@@ -131,16 +131,16 @@ def test_metrics_equal_what_the_load_generator_counted(models: Path, workers: in
         phases = ("decode", "queue", "compute", "encode")
         counts = dict.fromkeys(phases, float(by_status[200]))
         assert sums(text, "onward_phase_seconds_count", "phase") == counts
-        # Each scrape is itself a response, which the next one counts; who was killed after one may
-        # not have written it down.
+        # Each scrape is itself a response, which the next one counts; a killed worker may
+        # not have written it.
         responses = sums(text, "onward_responses_total", "status")
         assert responses["400"] == by_status[400]
         assert 0 <= responses["200"] - by_status[200] - scrapes <= 2
         assert sums(text, "onward_model_ready", "model") == {"admission": 1, "price": 1}
 
 
-def test_statistics_are_those_of_all_workers(models: Path) -> None:
-    """Whichever worker is asked; rows, requests, runs by size, and failures add up."""
+def test_statistics_are_summed_over_all_workers(models: Path) -> None:
+    """Whichever worker reports them: rows, requests, runs by size, and failures."""
     publish_price(models)
     publish_admission(models)
 
@@ -148,12 +148,12 @@ def test_statistics_are_those_of_all_workers(models: Path) -> None:
         for worker in service.workers:
             with alone(service, worker) as client:
                 for number in range(1, 4):
-                    ask(client, number)
-                ask(client, 0)
+                    send_request(client, number)
+                send_request(client, 0)
         paths = ("/v2/models/price/stats", "/v2/models/stats") * 4
-        told = [httpx.get(f"{service.address}{path}").json()["model_stats"] for path in paths]
+        statistics = [httpx.get(f"{service.address}{path}").json()["model_stats"] for path in paths]
 
-    for *_, price in told:
+    for *_, price in statistics:
         assert (price["name"], price["inference_count"], price["execution_count"]) == (
             "price",
             2 * (2 + 3 + 1),
@@ -163,24 +163,24 @@ def test_statistics_are_those_of_all_workers(models: Path) -> None:
         assert (stats["success"]["count"], stats["fail"]["count"]) == (6, 2)
         sizes = [(run["batch_size"], run["compute_infer"]["count"]) for run in price["batch_stats"]]
         assert sizes == [(1, 2), (2, 2), (3, 2)]
-    assert [len(models) for models in told] == [1, 2] * 4
+    assert [len(models) for models in statistics] == [1, 2] * 4
 
 
-def test_the_ready_gauge_tells_of_no_version_that_has_gone(models: Path) -> None:
-    """After a swap on every worker, only what is there is told."""
+def test_the_ready_gauge_has_no_removed_version(models: Path) -> None:
+    """After a swap in every worker."""
     publish_price(models)
 
     with several(models, 2, "--poll-seconds", "0.1") as service:
         publish_price(models, slope=3.0)
 
-        def told() -> str:
+        def scrape() -> str:
             return httpx.get(f"{service.address}/metrics").text
 
-        until(lambda: sums(told(), "onward_model_ready", "version") == {"2": 1.0})
+        until(lambda: sums(scrape(), "onward_model_ready", "version") == {"2": 1.0})
 
 
 def test_workers_that_cannot_start_end_the_service(models: Path) -> None:
-    """The log has the reason, and the code is not 0."""
+    """The log has the reason, and the exit code is not 0."""
     with served("--models", str(models), "--device", "cpu", "--workers", "2") as service:
         models.rmdir()
         service.end()
@@ -191,17 +191,17 @@ def test_workers_that_cannot_start_end_the_service(models: Path) -> None:
 
 
 def test_a_folder_too_deep_for_sockets_stops_the_start(models: Path, tmp_path: Path) -> None:
-    """The sentence names the folder and the variable."""
+    """The message names the folder and the variable."""
     deep = tmp_path / ("x" * 100)
     deep.mkdir()
 
-    said = refused("--models", str(models), "--workers", "2", TMPDIR=str(deep))
+    message = startup_error("--models", str(models), "--workers", "2", TMPDIR=str(deep))
 
-    assert "too long for their sockets; set TMPDIR" in said
+    assert "too long for their sockets; set TMPDIR" in message
 
 
 def test_shared_memory_with_several_workers_stops_the_start(models: Path) -> None:
-    """A region is known only to the worker that registered it."""
-    said = refused("--models", str(models), "--workers", "2", "--shared-memory", "system")
+    """A region is only known to the worker that registered it."""
+    message = startup_error("--models", str(models), "--workers", "2", "--shared-memory", "system")
 
-    assert "known only to the worker that registered it" in said
+    assert "known only to the worker that registered it" in message

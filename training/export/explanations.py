@@ -65,10 +65,10 @@ class Probe:
                 self.bounds = dict(zip(predictor.preprocessing.numeric, ends, strict=True))
         self.row = np.full(training.shape[1], UNSEEN)
         for position in np.flatnonzero(~np.array(categories)):
-            self.row[position] = np.nanmean(self.held(int(position), training[:, position]))
+            self.row[position] = np.nanmean(self.clip(int(position), training[:, position]))
         self.base = self.scores(self.row[np.newaxis])[0]
 
-    def held(self, position: int, cells: Floats) -> Floats:
+    def clip(self, position: int, cells: Floats) -> Floats:
         """Return the cells of a column, clipped as the preprocessing does."""
         low, high = self.bounds.get(position, (-np.inf, np.inf))
         return np.minimum(np.maximum(cells, low), high)
@@ -86,7 +86,7 @@ class Probe:
             scores -= scores.mean(axis=1, keepdims=True)
         return scores
 
-    def added(self, position: int, values: list[float]) -> Floats:
+    def changes(self, position: int, values: list[float]) -> Floats:
         """Return how values of one column change the scores, ``[values, scores]``."""
         rows = np.tile(self.row, (len(values), 1))
         rows[:, position] = values
@@ -94,10 +94,10 @@ class Probe:
 
 
 def _number(probe: Probe, position: int, cells: Floats, *, optional: bool) -> NumberTerm:
-    held = probe.held(position, cells)
-    low, high = float(np.nanmin(held)), float(np.nanmax(held))
+    clipped = probe.clip(position, cells)
+    low, high = float(np.nanmin(clipped)), float(np.nanmax(clipped))
     low, high = (low, high) if high > low else (low, low + 1)
-    ends = probe.added(position, [low, high])
+    ends = probe.changes(position, [low, high])
     minimum, maximum = probe.bounds.get(position, (None, None))
     return NumberTerm(
         kind="number",
@@ -105,7 +105,7 @@ def _number(probe: Probe, position: int, cells: Floats, *, optional: bool) -> Nu
         reference=float(probe.row[position]),
         minimum=minimum,
         maximum=maximum,
-        missing=probe.added(position, [np.nan])[0].tolist() if optional else None,
+        missing=probe.changes(position, [np.nan])[0].tolist() if optional else None,
     )
 
 
@@ -113,10 +113,10 @@ def _category(
     probe: Probe, position: int, cells: Floats, words: int
 ) -> tuple[CategoryTerm, Floats]:
     """Return the term, and the mean contribution of the column."""
-    added = probe.added(position, [*map(float, range(words)), UNSEEN, np.nan])
+    changes = probe.changes(position, [*map(float, range(words)), UNSEEN, np.nan])
     known = np.where(np.isnan(cells), words + 1, np.where(cells == UNSEEN, words, cells))
-    centre = added[known.astype(int)].mean(axis=0)
-    *each, other, missing = (added - centre).tolist()
+    centre = changes[known.astype(int)].mean(axis=0)
+    *each, other, missing = (changes - centre).tolist()
     return CategoryTerm(kind="category", words=each, other=other, missing=missing), centre
 
 

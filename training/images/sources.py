@@ -158,7 +158,9 @@ def _set_of(
     highest = int(target.max())
     names = labels or [str(k) for k in range(highest + 1)]
     if highest >= len(names):
-        raise DataError(f"target.labels: the data set has a class {highest}; name {highest + 1}.")
+        raise DataError(
+            f"target.labels: the data set has a class {highest}; give {highest + 1} labels."
+        )
     positions = [f"{prefix} {k}" for k in range(len(target))]
     return ImageSet(pixels[..., np.newaxis], target.astype(np.int64), positions, names)
 

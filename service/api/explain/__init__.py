@@ -1,1 +1,1 @@
-"""Why a model answered as it did."""
+"""Explanations of predictions over HTTP."""

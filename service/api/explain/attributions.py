@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from service.api.explain.target import Target
+from service.api.explain.target import Explanation, Target
 from service.bundle.explanations import Additive, ScoreSum, exact_sum
 from service.bundle.features import (
     BooleanFeature,
@@ -19,12 +19,10 @@ from service.engine.model import ServedModel
 from service.engine.tensors import Array
 from service.explain.shapley import plan_of, predict_mixtures
 
-Reason = dict[str, object]
-
-_TWO = 2
+_BINARY = 2
 _ADDITIVE = (
     "base and the contributions add up to score, exactly. A number contributes its coefficient "
-    "times its distance from the training mean, a word a number of its own."
+    "times its distance from the training mean, a category its own number."
 )
 _SHAPLEY = (
     "base is the prediction for the reference row, score that for this row. A contribution is how "
@@ -36,7 +34,7 @@ _SHAPLEY = (
 
 async def explain_rows(
     model: ServedModel, model_input: FeaturesInput, rows: Array, predictions: Array, target: Target
-) -> tuple[list[Reason], Reason]:
+) -> tuple[list[Explanation], Explanation]:
     """Explain each row; also return the fields that all rows share.
 
     A model whose score is a sum over the features is explained by that sum, any other by Shapley
@@ -59,12 +57,12 @@ async def explain_rows(
         model, rows, predictions, np.array(reference, np.float32)
     )
     plan = plan_of(len(names))
-    found = []
+    explanations = []
     for row, mixed in enumerate(mixed_outputs):
         numbers = target.select(row, mixed)
         whole = exact_sum(float(numbers[0]), (numbers @ plan.weights).tolist())
-        found.append(_reason(target.description(row), names, whole))
-    return found, {
+        explanations.append(_explanation(target.description(row), names, whole))
+    return explanations, {
         "method": "shapley",
         "meaning": _SHAPLEY.format(orders=plan.orders),
         "reference": {
@@ -83,18 +81,20 @@ def reference_row(features: Sequence[Feature]) -> list[float]:
     return [_typical(feature) for feature in features]
 
 
-def _additive(reasons: Additive, names: Sequence[str], rows: Array, target: Target) -> list[Reason]:
+def _additive(
+    reasons: Additive, names: Sequence[str], rows: Array, target: Target
+) -> list[Explanation]:
     output = target.output
-    binary = isinstance(output, ClassesOutput) and len(output.labels) == _TWO
-    found = []
+    binary = isinstance(output, ClassesOutput) and len(output.labels) == _BINARY
+    explanations = []
     for row, numbers in enumerate(rows.tolist()):
         index = target.classes[row]
         # With two classes the score is that of the second; that of the first is its opposite.
         whole = reasons.explain(numbers, 0 if binary else index)
         if binary and index == 0:
             whole = ScoreSum(-whole.base, [-part for part in whole.contributions], -whole.score)
-        found.append(_reason(_score_name(reasons, target, row), names, whole))
-    return found
+        explanations.append(_explanation(_score_name(reasons, target, row), names, whole))
+    return explanations
 
 
 def _score_name(reasons: Additive, target: Target, row: int) -> str:
@@ -110,7 +110,7 @@ def _score_name(reasons: Additive, target: Target, row: int) -> str:
     return f"log-probability of {label!r}, less the mean over all labels"
 
 
-def _reason(of: str, names: Sequence[str], whole: ScoreSum) -> Reason:
+def _explanation(of: str, names: Sequence[str], whole: ScoreSum) -> Explanation:
     contributions = dict(zip(names, whole.contributions, strict=True))
     return {"of": of, "base": whole.base, "contributions": contributions, "score": whole.score}
 

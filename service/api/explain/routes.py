@@ -144,8 +144,8 @@ class Explainer:
         limit = self._settings.max_explained_rows
         if rows > limit:
             raise InvalidRequest(
-                f"An explanation takes at most {limit} rows, got {rows}; send fewer, or ask "
-                "the operator to raise ONWARD_MAX_EXPLAINED_ROWS."
+                f"An explanation takes at most {limit} rows, got {rows}; send fewer; the "
+                "operator can raise ONWARD_MAX_EXPLAINED_ROWS."
             )
 
 

@@ -7,14 +7,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.api.body import list_items
-from service.api.explain.target import DEFAULT_CELLS, Target
+from service.api.explain.target import DEFAULT_CELLS, Explanation, Target
 from service.bundle.manifest import ImageInput, Input
 from service.engine.model import ServedModel
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.explain.occlusion import predict_occluded
-
-Reason = dict[str, object]
 
 PNG = "image/png"
 
@@ -33,7 +31,7 @@ _OCCLUSION = (
 
 async def explain_images(
     model: ServedModel, images: Array, predictions: Array, target: Target, cells: int | None
-) -> tuple[list[Reason], Reason]:
+) -> tuple[list[Explanation], Explanation]:
     """Explain each image; also return the fields that all images share.
 
     Args:
@@ -53,12 +51,12 @@ async def explain_images(
             f"side, got {cells}."
         )
     scores = await predict_occluded(model, images, cells or min(DEFAULT_CELLS, shorter_side))
-    found: list[Reason] = []
+    explanations: list[Explanation] = []
     for row, grid in enumerate(scores):
         score = float(target.select(row, predictions[row : row + 1])[0])
         drops = [(score - target.select(row, line)).tolist() for line in grid]
-        found.append({"of": target.description(row), "score": score, "drops": drops})
-    return found, {"method": "occlusion", "meaning": _OCCLUSION}
+        explanations.append({"of": target.description(row), "score": score, "drops": drops})
+    return explanations, {"method": "occlusion", "meaning": _OCCLUSION}
 
 
 def wants_png(accept: str) -> bool:

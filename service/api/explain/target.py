@@ -24,6 +24,8 @@ DEFAULT_CELLS = 10
 _PARAMETERS = ("label", "resolution")
 
 Floats = npt.NDArray[np.float64]
+Explanation = dict[str, object]
+"""An explanation as JSON."""
 
 
 @dataclass(frozen=True)

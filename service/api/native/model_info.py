@@ -19,7 +19,7 @@ def summary(entry: Entry) -> dict[str, object]:
     info |= {"ready": entry.serves}
     if not entry.serves:
         return info | {"reason": entry.reason}
-    if entry.lazy:
+    if entry.is_lazy:
         info |= {"in_memory": False}
     if entry.info is None:
         return info

@@ -68,11 +68,11 @@ class V1Protocol:
         self._limits = limits
 
     def media_types(self, _: Endpoint) -> tuple[str, ...]:
-        """JSON, also where clients declare a form."""
+        """Return JSON, and the media type of curl for JSON."""
         return MEDIA_TYPES
 
     def json_bytes(self, body: bytes, head: RequestHead) -> int:  # noqa: ARG002 - of the interface
-        """All bytes are JSON."""
+        """Return the length of the body, which is JSON."""
         return len(body)
 
     def decode(

@@ -162,7 +162,7 @@ def _model_router(worker: Worker) -> APIRouter:
         if requested is not None:
             version = registry.entry(name, requested).version
             known = [entry for entry in known if entry.version == version]
-        return json_response(_status(name, known, draining=readiness.draining))
+        return json_response(_status(name, known, draining=readiness.is_draining))
 
     @router.get(
         "/models/{name}/metadata", summary="A model's tensors", responses=_METADATA_RESPONSES

@@ -46,7 +46,7 @@ _NO_BYTES = memoryview(b"")
 
 
 class V2Protocol:
-    """Named tensors in, named tensors out."""
+    """The Open Inference Protocol: requests and responses of named tensors."""
 
     name = "v2"
 
@@ -55,7 +55,7 @@ class V2Protocol:
         self.regions = regions
 
     def media_types(self, _: Endpoint) -> tuple[str, ...]:
-        """JSON, also where clients declare a form, and JSON followed by bytes."""
+        """Return those of JSON, of JSON followed by bytes, and of curl for JSON."""
         return (JSON, BINARY, FORM)
 
     def json_bytes(self, body: bytes, head: RequestHead) -> int:

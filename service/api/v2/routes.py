@@ -135,7 +135,7 @@ def _model_router(
     )
     async def model_ready(name: str, version: OptionalVersion) -> Response:
         serves = registry.entry(name, version).serves
-        is_ready = serves and not worker.readiness.draining
+        is_ready = serves and not worker.readiness.is_draining
         return json_response({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
     @router.get(

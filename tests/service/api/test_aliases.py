@@ -1,4 +1,4 @@
-"""Aliases and policies as callers meet them: in every dialect's version place, and in the lists."""
+"""Aliases and policies over HTTP: as versions in every protocol, and in the lists."""
 
 import json
 from functools import partial
@@ -12,15 +12,15 @@ from service.bundle.policy import POLICY, Policy, change_policy
 from service.bundle.store import MODEL
 from tests.conftest import StartApp
 from tests.models import publish_price
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 
 CONTROL = {"model_control": "explicit"}
 ROW = {"inputs": [{"name": "features", "shape": [1, 1], "datatype": "FP32", "data": [1]}]}
-# How each dialect asks a version or an alias: path, body, and where the number stands.
-DIALECTS: list[tuple[str, Any, list[Any]]] = [
-    ("/models/price/versions/{asked}/predict", {"size": 1}, ["value"]),
-    ("/v1/models/price/versions/{asked}:predict", {"instances": [[1]]}, ["predictions", 0, 0]),
-    ("/v2/models/price/versions/{asked}/infer", ROW, ["outputs", 0, "data", 0]),
+# Requests of each protocol: path, body, and the keys of the predicted number.
+PROTOCOLS: list[tuple[str, Any, list[Any]]] = [
+    ("/models/price/versions/{version}/predict", {"size": 1}, ["value"]),
+    ("/v1/models/price/versions/{version}:predict", {"instances": [[1]]}, ["predictions", 0, 0]),
+    ("/v2/models/price/versions/{version}/infer", ROW, ["outputs", 0, "data", 0]),
 ]
 
 
@@ -34,59 +34,57 @@ def _moved(name: str, version: int, policy: Policy) -> Policy:
     return policy.with_alias(name, version)
 
 
-def answered(client: httpx.Client, path: str, body: Any, place: list[Any]) -> float:  # noqa: ANN401 - JSON
+def predicted(client: httpx.Client, path: str, body: Any, keys: list[Any]) -> float:  # noqa: ANN401 - JSON
     found = client.post(path, json=body)
     assert found.status_code == 200, found.text
     value: Any = found.json()
-    for key in place:
+    for key in keys:
         value = value[key]
     return float(value)
 
 
-@pytest.mark.parametrize(("path", "body", "place"), DIALECTS)
-def test_an_alias_stands_where_a_version_may(
-    models: Path, start: StartApp, path: str, body: object, place: list[object]
+@pytest.mark.parametrize(("path", "body", "keys"), PROTOCOLS)
+def test_an_alias_is_accepted_as_a_version(
+    models: Path, start: StartApp, path: str, body: object, keys: list[object]
 ) -> None:
-    """The slopes are the versions' numbers, so each answer tells which one computed it."""
+    """The slope of each version is its number, so the prediction shows which version made it."""
     for slope in (1.0, 2.0, 3.0):
         publish_price(models, slope=slope)
     set_aliases(models, stable=1, canary=3)
     client = start()
 
     seen = {
-        asked: answered(client, path.format(asked=asked), body, place)
-        for asked in ("stable", "canary", "1", "3")
+        version: predicted(client, path.format(version=version), body, keys)
+        for version in ("stable", "canary", "1", "3")
     }
-    unnamed = answered(client, path.replace("/versions/{asked}", ""), body, place)
+    unnamed = predicted(client, path.replace("/versions/{version}", ""), body, keys)
 
     assert seen == {"stable": 1.0, "canary": 3.0, "1": 1.0, "3": 3.0}
     assert unnamed == 1.0
-    refused = client.post(path.format(asked="2"), json=body)
-    assert "version 3 serves instead" in assert_contract(refused, 503)["error"]
-    unknown = client.post(path.format(asked="canry"), json=body)
+    rejected = client.post(path.format(version="2"), json=body)
+    assert "version 3 serves instead" in assert_contract(rejected, 503)["error"]
+    unknown = client.post(path.format(version="canry"), json=body)
     assert "did you mean the alias 'canary'?" in assert_contract(unknown, 404)["error"]
 
 
 @pytest.mark.parametrize("verb", [":predict", ":classify", ":regress", "", "/metadata"])
-def test_tensorflow_servings_own_paths_take_aliases(
-    models: Path, start: StartApp, verb: str
-) -> None:
-    """`/labels/canary` is what `/versions/canary` is."""
+def test_label_paths_of_version_1_accept_aliases(models: Path, start: StartApp, verb: str) -> None:
+    """`/labels/canary` equals `/versions/canary`."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
     set_aliases(models, canary=1)
     client = start()
     body = {"instances": [[1]], "examples": [{"size": 1}]}
 
-    calls = [f"/v1/models/price/{place}/canary{verb}" for place in ("labels", "versions")]
+    calls = [f"/v1/models/price/{kind}/canary{verb}" for kind in ("labels", "versions")]
     seen = [client.request("POST" if ":" in verb else "GET", call, json=body) for call in calls]
 
     assert seen[0].json() == seen[1].json()
     assert seen[0].status_code == (400 if verb == ":classify" else 200)
 
 
-def test_the_answer_and_the_counts_carry_the_real_version(models: Path, start: StartApp) -> None:
-    """An alias is a way to ask; nothing is ever called by it afterwards."""
+def test_responses_and_metrics_have_the_version_of_an_alias(models: Path, start: StartApp) -> None:
+    """An alias occurs only in requests."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
     set_aliases(models, stable=1)
@@ -101,8 +99,8 @@ def test_the_answer_and_the_counts_carry_the_real_version(models: Path, start: S
     assert "stable" not in metrics
 
 
-def test_the_lists_tell_aliases_and_what_they_wait_for(models: Path, start: StartApp) -> None:
-    """The version that answers, the one that is meant, and why that does not serve."""
+def test_lists_have_aliases_and_pending_versions(models: Path, start: StartApp) -> None:
+    """They have the version that serves, the configured one, and why that does not serve."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
     set_aliases(models, stable=1)
@@ -125,25 +123,23 @@ def test_the_lists_tell_aliases_and_what_they_wait_for(models: Path, start: Star
     assert index["3"]["reason"].endswith("; version 1 serves alias 'stable'")
     assert index["2"]["state"] == "READY"
     assert client.post("/models/price/predict", json={"size": 1}).json()["value"] == 1.0
-    gone = client.post("/models/price/versions/canary/predict", json={"size": 1})
-    assert assert_contract(gone, 404)["error"] == (
+    removed = client.post("/models/price/versions/canary/predict", json={"size": 1})
+    assert assert_contract(removed, 404)["error"] == (
         "Alias 'canary' of model 'price' points to version 7, which does not exist; "
         "available: 1, 2, 3."
     )
 
 
-def test_an_alias_whose_version_failed_from_the_start_says_why(
-    models: Path, start: StartApp
-) -> None:
-    """503 with the version's reason, for there is nothing that the alias had before."""
+def test_an_alias_of_a_failed_version_reports_the_reason(models: Path, start: StartApp) -> None:
+    """The 503 error has the version's reason if no earlier version serves."""
     publish_price(models, slope=1.0)
     (publish_price(models, slope=2.0) / MODEL).write_bytes(b"broken")
     set_aliases(models, canary=2)
     client = start()
 
-    answer = client.post("/models/price/versions/canary/predict", json={"size": 1})
+    response = client.post("/models/price/versions/canary/predict", json={"size": 1})
 
-    assert "version 2 is not ready: model.onnx has 6" in assert_contract(answer, 503)["error"]
+    assert "version 2 is not ready: model.onnx has 6" in assert_contract(response, 503)["error"]
     assert 'outcome="model_not_ready",version="2"} 1.0' in client.get("/metrics").text
 
 
@@ -156,10 +152,10 @@ def test_an_alias_whose_version_failed_from_the_start_says_why(
         ([1, 2], ["2", "1"]),
     ],
 )
-def test_a_models_own_policy_chooses_what_serves(
+def test_a_models_policy_overrides_the_setting(
     models: Path, start: StartApp, versions: object, ready: list[str]
 ) -> None:
-    """Whatever the service's own setting says."""
+    """The policy file selects the versions to load."""
     for slope in (1.0, 2.0, 3.0):
         publish_price(models, slope=slope)
     (models / "price" / POLICY).write_text(json.dumps({"versions": versions}))
@@ -172,10 +168,8 @@ def test_a_models_own_policy_chooses_what_serves(
     assert client.get("/v2/models/price").json()["versions"] == sorted(ready)
 
 
-def test_a_policy_that_cannot_be_read_stops_a_model_rather_than_serve_the_wrong_one(
-    models: Path, start: StartApp
-) -> None:
-    """At the start it might have held a version off; later the previous policy stays in effect."""
+def test_an_unreadable_policy_prevents_loading(models: Path, start: StartApp) -> None:
+    """At startup no version is loaded; later the previous policy stays in effect."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
     set_aliases(models, stable=1)

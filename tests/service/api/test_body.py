@@ -1,4 +1,4 @@
-"""Bodies packed and unpacked as the headers say."""
+"""Compression of request and response bodies."""
 
 import gzip
 import zlib
@@ -9,7 +9,7 @@ import pytest
 from service.api.body import compress
 from tests.conftest import StartApp
 from tests.models import publish_price
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 
 ROW = b'{"size": 3}'
 CONTENT = bytes(range(256)) * 8
@@ -28,32 +28,30 @@ CONTENT = bytes(range(256)) * 8
         ("", ROW),
     ],
 )
-def test_a_body_is_unpacked_as_its_header_says(
-    models: Path, start: StartApp, encoding: str, body: bytes
-) -> None:
-    """All members of a gzip file are read, and no value of the header is no encoding."""
+def test_a_body_is_decompressed(models: Path, start: StartApp, encoding: str, body: bytes) -> None:
+    """All members of a gzip file are read, and an empty header means no encoding."""
     publish_price(models)
 
-    answer = start().post(
+    response = start().post(
         "/models/price/predict", content=body, headers={"content-encoding": encoding}
     )
 
-    assert answer.json()["value"] == pytest.approx(6)
+    assert response.json()["value"] == pytest.approx(6)
 
 
-def test_a_body_of_many_pieces_is_read_in_their_order(models: Path, start: StartApp) -> None:
-    """A megabyte of rows, each another, come back in their places."""
+def test_a_body_of_many_pieces_is_read_in_order(models: Path, start: StartApp) -> None:
+    """A megabyte of different rows keeps its order."""
     publish_price(models)
     sizes = list(range(100_000))
     pieces = (f'{"," if size else "["}{{"size": {size}}}'.encode() for size in sizes)
     body = b"".join(pieces) + b"]"
 
-    answer = start().post(
+    response = start().post(
         "/models/price/predict", content=body, headers={"content-type": "application/json"}
     )
 
     assert len(body) > 1_500_000
-    assert [one["value"] for one in answer.json()["predictions"]] == pytest.approx(
+    assert [one["value"] for one in response.json()["predictions"]] == pytest.approx(
         [2.0 * size for size in sizes]
     )
 
@@ -78,8 +76,10 @@ def test_a_body_of_many_pieces_is_read_in_their_order(models: Path, start: Start
         ("", None),
     ],
 )
-def test_an_answer_is_packed_as_the_caller_accepts(accepted: str, encoding: str | None) -> None:
-    """A weight of nothing, however it is written, and one that is no number accept nothing."""
+def test_a_response_is_compressed_if_the_client_accepts_it(
+    accepted: str, encoding: str | None
+) -> None:
+    """A weight of zero, and an invalid one, exclude an encoding."""
     content, headers = compress(CONTENT, accepted)
 
     assert headers.get("content-encoding") == encoding
@@ -87,11 +87,11 @@ def test_an_answer_is_packed_as_the_caller_accepts(accepted: str, encoding: str 
     assert (unpacked[encoding].decompress(content) if encoding else content) == CONTENT
 
 
-def test_a_large_body_of_a_small_call_is_told_what_that_call_takes(start: StartApp) -> None:
-    """The limit of predictions, and their rows, have nothing to do with it."""
-    answer = start().post("/v2/repository/index", content=b" " * 70_000)
+def test_a_large_body_of_a_repository_call_is_rejected(start: StartApp) -> None:
+    """The error describes that call rather than the limit of predictions."""
+    response = start().post("/v2/repository/index", content=b" " * 70_000)
 
-    sentence = assert_contract(answer, 413)["error"]
+    sentence = assert_contract(response, 413)["error"]
     assert "65,536 bytes" in sentence
     assert "takes no rows" in sentence
     assert "ONWARD_MAX_BODY_BYTES" not in sentence

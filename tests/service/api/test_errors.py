@@ -1,4 +1,4 @@
-"""The table of status codes: every error has its row, and foreign ones are our fault."""
+"""The table of status codes: every error has a status, and unexpected ones are a 500."""
 
 import pytest
 
@@ -25,28 +25,28 @@ def every_error() -> list[type[errors.OnwardError]]:
 
 
 def test_every_error_that_can_be_sent_has_a_status() -> None:
-    """One table, and no class forgotten."""
+    """The table contains every concrete error class."""
     assert set(every_error()) - NEVER_SENT == set(STATUS)
 
 
 def test_codes_are_unique() -> None:
-    """A program can tell errors apart by their code."""
+    """Programs can tell errors apart by their code."""
     codes = [kind.code for kind in every_error()]
 
     assert len(set(codes)) == len(codes)
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("secret"), errors.LoadFailed("secret")])
-def test_a_fault_of_ours_is_a_500(fault: Exception) -> None:
-    """Whatever it is, the answer has the contract's shape."""
-    answer = error_response(fault)
+def test_an_unexpected_error_is_a_500(fault: Exception) -> None:
+    """The response has the form of every error."""
+    response = error_response(fault)
 
-    assert answer.status_code == 500
-    assert answer.headers["content-type"] == "application/json"
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/json"
 
 
-def test_an_unforeseen_fault_tells_no_secrets() -> None:
-    """The trace is for the log; the caller learns where to ask."""
+def test_an_unexpected_error_reveals_no_details() -> None:
+    """The trace is in the log; the response refers to it."""
     body = bytes(error_response(RuntimeError("secret")).body)
 
     assert b"secret" not in body

@@ -1,4 +1,4 @@
-"""Decoding takes time in proportion to a body's size, whatever the body holds."""
+"""Decoding takes time proportional to the size of a body, whatever its content."""
 
 import asyncio
 import contextlib
@@ -28,17 +28,17 @@ from tests.triton_models import identity
 KIB = 1024
 # Ten times the size may take this many times the CPU time; a quadratic decoder takes a hundred.
 MOST_TIMES = 40
-# What takes less is not told from the clock's own noise.
+# Shorter durations are within the noise of the clock.
 LEAST_SECONDS = 0.000_5
 
 
 def repeated(start: bytes, item: bytes, end: bytes) -> Callable[[int], bytes]:
-    """Bodies of one item over and over."""
+    """Return bodies of one repeated item."""
     return lambda size: start + b",".join([item] * (size // (len(item) + 1))) + end
 
 
 def numbered(start: bytes, item: bytes, end: bytes) -> Callable[[int], bytes]:
-    """Bodies of items that differ by a number."""
+    """Return bodies of items that differ by a number."""
     return lambda size: (
         start + b",".join(item % number for number in range(size // (len(item) + 5))) + end
     )
@@ -53,7 +53,7 @@ ROWS: Mapping[str, Callable[[int], bytes]] = {
     "rows with an unknown name": repeated(b"[", b'{"exam_1":1,"exam_2":2,"x":3}', b"]"),
     "rows with names of their own": numbered(b"[", b'{"exam_%d":1}', b"]"),
     "names of one row": numbered(b"{", b'"exam_%d":1', b"}"),
-    "names beside instances": numbered(b'{"instances":[[1,2]],', b'"%d":1', b"}"),
+    "names next to instances": numbered(b'{"instances":[[1,2]],', b'"%d":1', b"}"),
     "commas": lambda size: b"a," * (size // 2),
     "words and commas": lambda size: b"a,b\n" * (size // 4),
     "one line of words": lambda size: b"a b,c;" * (size // 6) + b"\nx",
@@ -106,7 +106,7 @@ BODIES = {**ROWS, **V1, **EXAMPLES, **V2}
 
 @pytest.mark.parametrize(("protocol", "model", "name"), CASES)
 def test_decoding_takes_linear_time(models: Path, protocol: str, model: str, name: str) -> None:
-    """A body ten times as large takes about ten times as long, or is rejected sooner."""
+    """A body ten times as large takes about ten times as long, or is rejected earlier."""
     seconds = asyncio.run(_measured(models, protocol, model, BODIES[name]))
 
     assert seconds[10 * KIB] < MOST_TIMES * max(seconds[KIB], LEAST_SECONDS)
@@ -116,15 +116,15 @@ def test_decoding_takes_linear_time(models: Path, protocol: str, model: str, nam
 async def _measured(
     models: Path, protocol: str, name: str, body: Callable[[int], bytes]
 ) -> dict[int, float]:
-    """The least CPU seconds of a few decodings, by the body's bytes."""
-    place = {"admission": publish_admission, "mixed": publish_mixed}.get(name)
-    if place is not None:
-        place(models)
+    """Return the least CPU seconds of a few decodings, by the size of the body."""
+    publish = {"admission": publish_admission, "mixed": publish_mixed}.get(name)
+    if publish is not None:
+        publish(models)
     else:
         element = TensorProto.STRING if name == "strings" else TensorProto.FLOAT
         place_bare(models, name, identity(element, ["n", 2]))
     settings = Settings(models=models, device="cpu", poll_seconds=0)
-    dialect = _dialect(protocol, settings)
+    tested = _protocol(protocol, settings)
     found = {}
     async with loaded_model(settings, name, None) as model:
         endpoint = Endpoints(settings, Limits(settings)).of(model)
@@ -134,13 +134,13 @@ async def _measured(
             for _ in range(3):
                 started = time.process_time()
                 with contextlib.suppress(InvalidRequest):
-                    decode_body(dialect, endpoint, content, RequestHead([]))
+                    decode_body(tested, endpoint, content, RequestHead([]))
                 spent.append(time.process_time() - started)
             found[size] = min(spent)
     return found
 
 
-def _dialect(protocol: str, settings: Settings) -> InferenceProtocol[Any]:
+def _protocol(protocol: str, settings: Settings) -> InferenceProtocol[Any]:
     limits = Limits(settings, lambda _: None)
     if protocol == "plain":
         return NativeProtocol(limits)

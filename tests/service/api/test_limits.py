@@ -1,4 +1,4 @@
-"""Limits of bodies, their decoding and their responses: rejected at once, counted, given back."""
+"""Limits of bodies, their decoding and their responses: enforced early, counted, and released."""
 
 import gzip
 import json
@@ -22,7 +22,7 @@ from tests.conftest import StartApp
 from tests.image_models import publish_mirror
 from tests.images import image_input
 from tests.models import place_bare, publish_admission, publish_price
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 from tests.test_protocol import message
 from tests.triton_models import identity, sum_and_difference
 
@@ -34,17 +34,19 @@ PATIENCE_SECONDS = 30
 
 
 def rejections(client: httpx.Client, reason: str) -> int:
-    """How many requests a limit has rejected."""
+    """Return how many requests a limit has rejected."""
     found = re.search(
         rf'onward_rejected_requests_total{{reason="{reason}"}} (\d+)', client.get("/metrics").text
     )
     return int(found[1]) if found else 0
 
 
-def require_rejected(client: httpx.Client, answer: httpx.Response, status: int, code: str) -> None:
-    """The answer is the error contract's, tells when to retry where that helps, and is counted."""
-    assert assert_contract(answer, status)["code"] == code
-    assert ("retry-after" in answer.headers) == (status == 429)
+def require_rejected(
+    client: httpx.Client, response: httpx.Response, status: int, code: str
+) -> None:
+    """Check the form of a rejection, its count, and that a 429 has a retry time."""
+    assert assert_contract(response, status)["code"] == code
+    assert ("retry-after" in response.headers) == (status == 429)
     assert rejections(client, code) == 1
 
 
@@ -58,7 +60,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 @contextmanager
 def connection(client: httpx.Client) -> Iterator[socket.socket]:
-    """A connection on which the test writes and reads as it likes, with little room to read."""
+    """Open a raw connection with a small receive buffer."""
     with socket.socket() as opened:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         opened.connect((client.base_url.host, client.base_url.port))
@@ -66,14 +68,14 @@ def connection(client: httpx.Client) -> Iterator[socket.socket]:
 
 
 def head(path: str, size: int) -> bytes:
-    """The head of a POST with a body of so many bytes."""
+    """Return the head of a POST with a body of so many bytes."""
     return f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {size}\r\n\r\n".encode()
 
 
 def binary(
     name: str, datatype: str, shape: list[int], content: bytes
 ) -> tuple[bytes, dict[str, str]]:
-    """A v2 body with one binary tensor, and its header."""
+    """Return a v2 body with one binary tensor, and its header."""
     parameters = {"binary_data_size": len(content)}
     tensor = {"name": name, "datatype": datatype, "shape": shape, "parameters": parameters}
     document = json.dumps({"inputs": [tensor]}).encode()
@@ -106,7 +108,7 @@ ROWS: Mapping[str, tuple[str, object]] = {
 def test_too_many_rows_are_rejected_in_every_protocol(
     models: Path, start: StartApp, name: str
 ) -> None:
-    """413 comes before a row is looked at, so rows that are wrong get it too."""
+    """The 413 error precedes the validation of rows."""
     publish_admission(models)
     place_bare(models, "floats", identity(TensorProto.FLOAT, ["n", 2]))
     client = start(max_request_rows=10)
@@ -116,13 +118,13 @@ def test_too_many_rows_are_rejected_in_every_protocol(
 
 
 @pytest.mark.parametrize("path", [PREDICT, "/v1/models/admission:predict"])
-def test_as_many_rows_as_allowed_are_answered(models: Path, start: StartApp, path: str) -> None:
+def test_the_allowed_number_of_rows_is_accepted(models: Path, start: StartApp, path: str) -> None:
     """The limit itself is allowed."""
     publish_admission(models)
 
-    answer = start(max_request_rows=10).post(path, json={"instances": [[1, 2]] * 10})
+    response = start(max_request_rows=10).post(path, json={"instances": [[1, 2]] * 10})
 
-    assert len(answer.json()["predictions"]) == 10
+    assert len(response.json()["predictions"]) == 10
 
 
 IMAGE = [0, 1, 2, 3]
@@ -140,7 +142,7 @@ IMAGES: Mapping[str, tuple[str, object]] = {
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_images_count_as_rows(models: Path, start: StartApp, name: str) -> None:
-    """Before one of them is decoded."""
+    """They are counted before decoding."""
     publish_mirror(models, image_input(2, 2, 1))
     client = start(max_request_rows=3)
     path, body = IMAGES[name]
@@ -163,13 +165,13 @@ JSON_BODIES: Mapping[str, bytes] = {
 def test_too_many_json_values_are_rejected_before_they_are_parsed(
     models: Path, start: StartApp, path: str, name: str
 ) -> None:
-    """Whatever they are, and whether or not it is JSON at all."""
+    """Values of any kind count, even in invalid JSON."""
     publish_admission(models)
     client = start(max_json_members=50_000)
 
-    answer = client.post(path, content=JSON_BODIES[name])
+    response = client.post(path, content=JSON_BODIES[name])
 
-    require_rejected(client, answer, 413, "too_many_json_members")
+    require_rejected(client, response, 413, "too_many_json_members")
 
 
 def test_binary_numbers_are_not_json_values(models: Path, start: StartApp) -> None:
@@ -178,9 +180,9 @@ def test_binary_numbers_are_not_json_values(models: Path, start: StartApp) -> No
     body, headers = binary("INPUT0", "FP32", [20_000, 2], b"[[,," * 40_000)
     client = start(max_json_members=1000)
 
-    answer = client.post("/v2/models/floats/infer", content=body, headers=headers)
+    response = client.post("/v2/models/floats/infer", content=body, headers=headers)
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -194,16 +196,16 @@ def test_binary_numbers_are_not_json_values(models: Path, start: StartApp) -> No
 def test_strings_of_a_binary_tensor_count_as_values(
     models: Path, start: StartApp, shape: list[int], content: bytes
 ) -> None:
-    """Each becomes a Python object, as a value of JSON does."""
+    """Each becomes a Python object, like a value of JSON."""
     place_bare(
         models, "strings", identity(TensorProto.STRING, ["n"] if len(shape) == 1 else ["n", "m"])
     )
     client = start(max_json_members=1000)
     body, headers = binary("INPUT0", "BYTES", shape, content)
 
-    answer = client.post("/v2/models/strings/infer", content=body, headers=headers)
+    response = client.post("/v2/models/strings/infer", content=body, headers=headers)
 
-    require_rejected(client, answer, 413, "too_many_json_members")
+    require_rejected(client, response, 413, "too_many_json_members")
 
 
 def test_a_context_that_every_example_copies_counts_for_each(models: Path, start: StartApp) -> None:
@@ -212,11 +214,11 @@ def test_a_context_that_every_example_copies_counts_for_each(models: Path, start
     client = start(max_json_members=100_000)
     context = {str(number): 1 for number in range(1000)}
 
-    answer = client.post(
+    response = client.post(
         "/v1/models/admission:classify", json={"context": context, "examples": [ROW] * 1000}
     )
 
-    require_rejected(client, answer, 413, "too_many_json_members")
+    require_rejected(client, response, 413, "too_many_json_members")
 
 
 @pytest.mark.parametrize(
@@ -226,13 +228,13 @@ def test_a_context_that_every_example_copies_counts_for_each(models: Path, start
 def test_too_many_query_parameters_are_rejected(
     models: Path, start: StartApp, path: str, query: str
 ) -> None:
-    """414 comes before they are parsed."""
+    """The 414 error precedes parsing."""
     publish_admission(models)
     client = start()
 
-    answer = client.post(f"{path}?{query}", json=ROW)
+    response = client.post(f"{path}?{query}", json=ROW)
 
-    require_rejected(client, answer, 414, "too_many_query_parameters")
+    require_rejected(client, response, 414, "too_many_query_parameters")
 
 
 BOMBS: Mapping[str, tuple[str, bytes]] = {
@@ -245,53 +247,53 @@ BOMBS: Mapping[str, tuple[str, bytes]] = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_body_that_expands_too_much_is_rejected(models: Path, start: StartApp, name: str) -> None:
-    """A hundred times its size, above the first megabyte."""
+    """The ratio may be a hundred, above the first megabyte."""
     publish_admission(models)
     client = start()
     encoding, content = BOMBS[name]
 
-    answer = client.post(PREDICT, content=content, headers={"content-encoding": encoding})
+    response = client.post(PREDICT, content=content, headers={"content-encoding": encoding})
 
-    require_rejected(client, answer, 413, "decompression_ratio_exceeded")
+    require_rejected(client, response, 413, "decompression_ratio_exceeded")
 
 
-def test_a_small_body_may_expand_as_it_likes(models: Path, start: StartApp) -> None:
+def test_the_ratio_of_a_small_body_is_not_limited(models: Path, start: StartApp) -> None:
     """Below a megabyte the ratio does not count."""
     publish_admission(models)
     content = gzip.compress(json.dumps(ROW).encode() + b" " * 500_000)
 
-    answer = start().post(PREDICT, content=content, headers={"content-encoding": "gzip"})
+    response = start().post(PREDICT, content=content, headers={"content-encoding": "gzip"})
 
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize("members", [b"", b"x"])
 def test_many_tiny_gzip_members_take_linear_time(
     models: Path, start: StartApp, members: bytes
 ) -> None:
-    """Half a megabyte of members is decompressed at once."""
+    """Half a megabyte of members is decompressed quickly."""
     publish_admission(models)
     body = gzip.compress(b"[" + b" " * 70_000) + gzip.compress(members) * 25_000
 
-    answer = start().post(PREDICT, content=body, headers={"content-encoding": "gzip"})
+    response = start().post(PREDICT, content=body, headers={"content-encoding": "gzip"})
 
-    assert_contract(answer, 400)
+    assert_contract(response, 400)
 
 
 def test_bodies_together_are_bounded_and_small_ones_exempt(models: Path, start: StartApp) -> None:
-    """While an upload holds the budget, another gets 429 and small requests are answered."""
+    """While an upload holds the budget, another gets 429, and small requests are served."""
     publish_admission(models)
     client = start(max_bytes_in_flight=MIB)
     large = b" " * 600_000
     with connection(client) as uploading:
         uploading.sendall(head(PREDICT, 800_000) + b" " * 700_000)
-        time.sleep(1)  # not asked for by requests, which would hold a part of the budget
+        time.sleep(1)  # polling would hold a part of the budget
 
-        answer = client.post(PREDICT, content=large)
+        response = client.post(PREDICT, content=large)
         small = client.post(PREDICT, json=ROW)
 
-    assert assert_contract(answer, 429)["code"] == "too_many_bytes_in_flight"
-    assert answer.headers["retry-after"] == "1"
+    assert assert_contract(response, 429)["code"] == "too_many_bytes_in_flight"
+    assert response.headers["retry-after"] == "1"
     assert rejections(client, "too_many_bytes_in_flight") == 1
     assert small.status_code == 200
     # The upload's client has disconnected, so that what it held is free again.
@@ -302,10 +304,10 @@ def test_bodies_together_are_bounded_and_small_ones_exempt(models: Path, start: 
     ("content", "encoding"),
     [(b" " * 300_000, "identity"), (gzip.compress(b" " * 300_000), "gzip"), (b"[" * 300_000, "br")],
 )
-def test_what_a_failed_request_holds_is_given_back(
+def test_a_failed_request_releases_its_quotas(
     models: Path, start: StartApp, content: bytes, encoding: str
 ) -> None:
-    """Twenty requests, one after the other, of which two together would be too many."""
+    """Twenty sequential requests pass, of which two together would exceed the limit."""
     publish_admission(models)
     client = start(max_bytes_in_flight=MIB, max_json_members=1000)
 
@@ -318,8 +320,8 @@ def test_what_a_failed_request_holds_is_given_back(
     assert client.post(PREDICT, content=b" " * 300_000).status_code == 400
 
 
-def test_what_a_response_holds_is_given_back(models: Path, start: StartApp) -> None:
-    """Requests that are answered leave nothing behind, in body, tensors or response."""
+def test_a_served_request_releases_its_quotas(models: Path, start: StartApp) -> None:
+    """The body, the tensors and the response are released."""
     publish_admission(models)
     client = start(max_bytes_in_flight=16 * MIB, max_concurrent_requests=1)
     rows = [[1, 2]] * 20_000
@@ -333,20 +335,20 @@ def test_what_a_response_holds_is_given_back(models: Path, start: StartApp) -> N
     "content",
     [b"[" + b"1," * 20_000 + b"1]", b'"' + b"a" * 500_000 + b'"', b'"\xc3\xa4' + b"a" * 300_000],
 )
-def test_a_body_that_could_never_be_parsed_is_413(
+def test_a_body_above_the_total_memory_budget_is_a_413(
     models: Path, start: StartApp, content: bytes
 ) -> None:
-    """Retrying would not help, so it is not 429."""
+    """A retry would not help, so it is not a 429."""
     publish_admission(models)
     client = start(max_bytes_in_flight=MIB)
 
-    answer = client.post(PREDICT, content=content + b" " * 70_000)
+    response = client.post(PREDICT, content=content + b" " * 70_000)
 
-    require_rejected(client, answer, 413, "parsed_body_too_large")
+    require_rejected(client, response, 413, "parsed_body_too_large")
 
 
 @pytest.mark.parametrize("text", [b'"abc"', '"ä"'.encode(), '"💡"'.encode(), b'"\\ud83d\\udca1"'])
-def test_wide_strings_count_for_what_python_makes_of_them(text: bytes) -> None:
+def test_wide_strings_count_with_their_size_in_python(text: bytes) -> None:
     """A character beyond U+FFFF makes every other of its string four bytes long."""
     limits = Limits(Settings(), lambda _: None)
 
@@ -356,7 +358,7 @@ def test_wide_strings_count_for_what_python_makes_of_them(text: bytes) -> None:
 
 
 def test_an_unread_response_counts_as_a_request_in_progress(models: Path, start: StartApp) -> None:
-    """One at a time: the next gets 429, until the first one's client disconnects."""
+    """With a limit of one, the next request gets 429 until the first one's client disconnects."""
     publish_admission(models)
     client = start(max_concurrent_requests=1)
     rows = json.dumps([[1, 2]] * 99_999).encode()
@@ -364,10 +366,10 @@ def test_an_unread_response_counts_as_a_request_in_progress(models: Path, start:
         reading.sendall(head(PREDICT, len(rows)) + rows)
         assert reading.recv(12) == b"HTTP/1.1 200"
 
-        answer = client.post(EXPLAIN, json=ROW)
+        response = client.post(EXPLAIN, json=ROW)
 
-    assert assert_contract(answer, 429)["code"] == "too_many_requests"
-    assert answer.headers["retry-after"] == "1"
+    assert assert_contract(response, 429)["code"] == "too_many_requests"
+    assert response.headers["retry-after"] == "1"
     until(lambda: client.post(EXPLAIN, json=ROW).status_code == 200)
 
 
@@ -375,7 +377,7 @@ def test_an_unread_response_counts_as_a_request_in_progress(models: Path, start:
 def test_requests_that_fail_are_no_longer_in_progress(
     models: Path, start: StartApp, rounds: int
 ) -> None:
-    """By an error of the values, of the JSON, of a limit, and by a deadline."""
+    """That holds for invalid values, invalid JSON, limits and deadlines."""
     publish_admission(models)
     client = start(max_concurrent_requests=1, max_request_rows=1000)
 
@@ -387,8 +389,8 @@ def test_requests_that_fail_are_no_longer_in_progress(
     assert client.post(EXPLAIN, json=ROW).status_code == 200
 
 
-def test_a_slow_upload_is_not_under_the_deadline(models: Path, start: StartApp) -> None:
-    """The deadline begins when the body is there."""
+def test_the_deadline_does_not_include_the_upload(models: Path, start: StartApp) -> None:
+    """The deadline starts when the body is complete."""
     publish_price(models)
     client = start(deadline_seconds=0.5)
 
@@ -399,25 +401,25 @@ def test_a_slow_upload_is_not_under_the_deadline(models: Path, start: StartApp) 
             yield b',{"size": 3}'
         yield b"]"
 
-    answer = client.post("/models/price/predict", content=slowly())
+    response = client.post("/models/price/predict", content=slowly())
 
-    assert len(answer.json()["predictions"]) == 9
+    assert len(response.json()["predictions"]) == 9
 
 
 @pytest.mark.parametrize("path", ["/models/price/predict", "/models/price/explain"])
-def test_the_deadline_counts_what_follows_the_upload(
+def test_the_deadline_includes_decoding_and_queueing(
     models: Path, start: StartApp, path: str
 ) -> None:
-    """Decoding in a thread and waiting for the model are under it."""
+    """Decoding in a thread and waiting for the model count."""
     publish_price(models)
 
-    answer = start(deadline_seconds=1e-6).post(path, json=[{"size": 3}] * 3000)
+    response = start(deadline_seconds=1e-6).post(path, json=[{"size": 3}] * 3000)
 
-    assert assert_contract(answer, 504)["code"] == "deadline_exceeded"
+    assert assert_contract(response, 504)["code"] == "deadline_exceeded"
 
 
 def counting() -> bytes:
-    """A graph that counts to ``n``, one step at a time; a million takes seconds."""
+    """Return a graph that counts to ``n``, one step at a time; a million takes seconds."""
     element = TensorProto.INT64
     step = helper.make_graph(
         [
@@ -454,13 +456,15 @@ def counting() -> bytes:
 
 
 def count_to(number: int) -> bytes:
-    """A v2 request to the graph that counts."""
+    """Return a v2 request to the graph that counts."""
     tensor = {"name": "n", "datatype": "INT64", "shape": [1], "data": [number]}
     return json.dumps({"inputs": [tensor]}).encode()
 
 
-def test_a_request_whose_client_has_left_leaves_the_queue(models: Path, start: StartApp) -> None:
-    """It is counted as such while the run before it goes on, and its row is never computed."""
+def test_a_request_of_a_disconnected_client_is_removed_from_the_queue(
+    models: Path, start: StartApp
+) -> None:
+    """It is counted while the previous run continues, and its row is never predicted."""
     place_bare(models, "counting", counting())
     client = start()
     path = "/v2/models/counting/infer"
@@ -476,10 +480,10 @@ def test_a_request_whose_client_has_left_leaves_the_queue(models: Path, start: S
             time.sleep(0.3)
         until(lambda: "client_left" in client.get("/metrics").text)
         was_running = not running.done()
-        answer = running.result()
+        response = running.result()
 
     assert was_running
-    assert answer.json()["outputs"][0]["data"] == [3_000_000]
+    assert response.json()["outputs"][0]["data"] == [3_000_000]
     statistics = client.get("/v2/models/counting/stats").json()["model_stats"][0]
     assert statistics["execution_count"] == 1
 
@@ -493,10 +497,10 @@ def test_a_request_whose_client_has_left_leaves_the_queue(models: Path, start: S
         ("/v2/models/nobody/infer", "application/json", 404),
     ],
 )
-def test_what_the_head_says_is_checked_before_the_body_is_read(
+def test_the_head_is_checked_before_the_body_is_read(
     models: Path, start: StartApp, path: str, media_type: str, status: int
 ) -> None:
-    """The response is there although nothing of a large body was sent."""
+    """The response arrives although the large body was not sent."""
     publish_price(models)
     client = start()
 
@@ -504,9 +508,9 @@ def test_what_the_head_says_is_checked_before_the_body_is_read(
         line = f"content-type: {media_type}\r\n\r\n".encode()
         waiting.sendall(head(path, 10_000_000).removesuffix(b"\r\n") + line)
         waiting.settimeout(PATIENCE_SECONDS)
-        answer = waiting.recv(12)
+        response = waiting.recv(12)
 
-    assert answer == f"HTTP/1.1 {status}".encode()
+    assert response == f"HTTP/1.1 {status}".encode()
 
 
 NESTED: Mapping[str, tuple[str, bytes]] = {
@@ -520,15 +524,15 @@ NESTED: Mapping[str, tuple[str, bytes]] = {
 
 
 @pytest.mark.parametrize("name", NESTED)
-def test_deep_nesting_is_the_clients_mistake(models: Path, start: StartApp, name: str) -> None:
-    """The parser takes a thousand levels; what follows it answers 400 all the same."""
+def test_deep_nesting_is_a_client_error(models: Path, start: StartApp, name: str) -> None:
+    """The parser accepts a thousand levels; decoding them gets 400."""
     publish_admission(models)
     place_bare(models, "simple", sum_and_difference())
     path, body = NESTED[name]
 
-    answer = start().post(path, content=body)
+    response = start().post(path, content=body)
 
-    assert_contract(answer, 400)
+    assert_contract(response, 400)
 
 
 @pytest.mark.parametrize("keys", [30_000, 100_000])
@@ -538,49 +542,53 @@ def test_deep_nesting_is_the_clients_mistake(models: Path, start: StartApp, name
 def test_errors_of_many_unknown_names_stay_small(
     models: Path, start: StartApp, path: str, keys: int
 ) -> None:
-    """However many and however long they are, the response is a few kilobytes."""
+    """The response to many long names is a few kilobytes."""
     publish_admission(models)
     place_bare(models, "simple", sum_and_difference())
     long = {"n" * 100_000 + str(number): 1 for number in range(20)}
     body = {str(number): 1 for number in range(keys)} | long
 
-    answer = start().post(path, json=body)
+    response = start().post(path, json=body)
 
-    assert_contract(answer, 400)
-    assert len(answer.content) < 64 * 1024
+    assert_contract(response, 400)
+    assert len(response.content) < 64 * 1024
 
 
 @pytest.mark.parametrize("name", ["accept-encoding", "accept"])
-def test_long_lists_in_headers_are_read_as_far_as_clients_write_them(
+def test_only_the_first_items_of_long_header_lists_are_read(
     models: Path, start: StartApp, name: str
 ) -> None:
-    """The first items count, and thousands after them are not looked at."""
+    """Thousands of further items are ignored."""
     publish_admission(models)
 
-    answer = start().post(
+    response = start().post(
         PREDICT,
         json=[[1, 2]] * 200,
         headers={"accept-encoding": "identity", name: "gzip," + "a," * 20_000},
     )
 
-    assert answer.status_code == 200
-    assert answer.headers.get("content-encoding") == ("gzip" if name == "accept-encoding" else None)
+    assert response.status_code == 200
+    assert response.headers.get("content-encoding") == (
+        "gzip" if name == "accept-encoding" else None
+    )
 
 
 @pytest.mark.parametrize("identity", ["x" * 1025, "x" * 100_000, 7, ["x"]])
-def test_an_id_that_the_response_repeats_is_bounded(
+def test_the_length_of_a_repeated_id_is_limited(
     models: Path, start: StartApp, identity: object
 ) -> None:
-    """The protocol lets clients choose it; a kilobyte is enough for any."""
+    """Clients choose the id of version 2; a kilobyte is enough."""
     place_bare(models, "simple", sum_and_difference())
 
-    answer = start().post("/v2/models/simple/infer", json={"id": identity, "inputs": []})
+    response = start().post("/v2/models/simple/infer", json={"id": identity, "inputs": []})
 
-    assert "'id' must be a string" in assert_contract(answer, 400)["error"]
+    assert "'id' must be a string" in assert_contract(response, 400)["error"]
 
 
-def test_a_slow_body_makes_room_where_a_quota_is_used_up(models: Path, start: StartApp) -> None:
-    """The table that has been arriving longest is rejected too, and the next one is scored."""
+def test_the_slowest_table_is_rejected_if_the_quota_is_exhausted(
+    models: Path, start: StartApp
+) -> None:
+    """The next table is scored."""
     publish_price(models)
     client = start(max_concurrent_tables=1, body_seconds=30)
     url = client.base_url
@@ -595,16 +603,18 @@ def test_a_slow_body_makes_room_where_a_quota_is_used_up(models: Path, start: St
         recent = client.post("/models/price/predict", content=b"size\n2\n", headers=headers)
         time.sleep(5)
         rejected = client.post("/models/price/predict", content=b"size\n2\n", headers=headers)
-        told = line.recv(65536)
+        received = line.recv(65536)
         scored = client.post("/models/price/predict", content=b"size\n2\n", headers=headers)
 
     assert [recent.status_code, rejected.status_code] == [429, 429]
-    assert told.startswith(b"HTTP/1.1 429 ")
+    assert received.startswith(b"HTTP/1.1 429 ")
     assert scored.status_code == 200
 
 
-def test_a_slow_upload_makes_room_where_its_bytes_are_needed(models: Path, start: StartApp) -> None:
-    """A client that holds the budget of bodies and trickles loses it to the next large one."""
+def test_the_slowest_upload_is_rejected_if_its_bytes_are_needed(
+    models: Path, start: StartApp
+) -> None:
+    """A client that trickles a body cannot hold the budget for long."""
     publish_price(models)
     client = start(max_bytes_in_flight=1_000_000, body_seconds=30)
     url = client.base_url
@@ -614,9 +624,9 @@ def test_a_slow_upload_makes_room_where_its_bytes_are_needed(models: Path, start
         line.sendall(message("/models/price/predict", b" " * 900_000)[:890_000])
         time.sleep(5.5)
         rejected = client.post("/models/price/predict", content=large)
-        told = line.recv(65536)
-        answer = client.post("/models/price/predict", content=large)
+        received = line.recv(65536)
+        response = client.post("/models/price/predict", content=large)
 
     assert rejected.status_code == 429
-    assert told.startswith(b"HTTP/1.1 429 ")
-    assert answer.json()["value"] == 4
+    assert received.startswith(b"HTTP/1.1 429 ")
+    assert response.json()["value"] == 4

@@ -1,4 +1,4 @@
-"""Ids of requests: the caller's own, or one that nobody else has."""
+"""Request ids: the client's, or a unique one."""
 
 import os
 import re
@@ -6,8 +6,8 @@ import re
 from service.api.inference import request_id_from
 
 
-def test_new_ids_are_never_the_same() -> None:
-    """However many are given, and whichever of two processes gives them."""
+def test_generated_ids_are_unique() -> None:
+    """That also holds for forked processes."""
     request_id_from(None)
     reader, writer = os.pipe()
     child = os.fork()
@@ -25,8 +25,8 @@ def test_new_ids_are_never_the_same() -> None:
     assert all(re.fullmatch("[0-9a-f]{32}", one) for one in (*ours, *theirs))
 
 
-def test_an_id_that_is_safe_to_repeat_is_the_callers_own() -> None:
-    """Any other is not repeated."""
+def test_a_safe_id_of_the_client_is_used() -> None:
+    """Any other id is replaced."""
     assert request_id_from("mine-1") == "mine-1"
     for unsafe in ("", "two words", "x" * 129, "ü", "a\r\nb: c"):
         assert re.fullmatch("[0-9a-f]{32}", request_id_from(unsafe))

@@ -1,4 +1,4 @@
-"""The OpenAPI document: typed per model, and every example works when pasted."""
+"""The OpenAPI document: typed by model, with examples that work."""
 
 import csv
 import json
@@ -17,11 +17,11 @@ from tests.models import publish_admission, publish_iris, publish_mixed, publish
 
 @pytest.fixture
 def document(models: Path, start: StartApp) -> dict[str, Any]:
-    """The document of a service with one model of each kind."""
+    """Return the document of a service with one model of each kind."""
     for publish in (publish_admission, publish_price, publish_iris, publish_mixed):
         publish(models)
-    answered: dict[str, Any] = start().get("/openapi.json").json()
-    return answered
+    found: dict[str, Any] = start().get("/openapi.json").json()
+    return found
 
 
 def body_of(document: dict[str, Any], name: str) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def body_of(document: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def examples_of(document: dict[str, Any]) -> Iterator[tuple[str, str, Any, Any]]:
-    """Path, media type, content and documented answers of everything that can be posted."""
+    """Yield path, media type, content and documented responses of every example."""
     for path, methods in document["paths"].items():
         operation = methods.get("post", {})
         for kind, content in operation.get("requestBody", {}).get("content", {}).items():
@@ -39,7 +39,7 @@ def examples_of(document: dict[str, Any]) -> Iterator[tuple[str, str, Any, Any]]
 
 
 def test_a_model_has_its_own_path_with_units_and_ranges(document: dict[str, Any]) -> None:
-    """The row's properties are the manifest's features."""
+    """The properties of a row are the features of the manifest."""
     row = body_of(document, "admission")["schema"]["anyOf"][0]
 
     exam = row["properties"]["exam_1"]
@@ -49,8 +49,8 @@ def test_a_model_has_its_own_path_with_units_and_ranges(document: dict[str, Any]
     assert row["required"] == ["exam_1", "exam_2"]
 
 
-def test_words_flags_and_gaps_are_typed(document: dict[str, Any]) -> None:
-    """Categories are an enum unless unseen words are valid; optional features may be null."""
+def test_categories_flags_and_optional_features_are_typed(document: dict[str, Any]) -> None:
+    """Categories are an enum unless unknown ones are valid; optional features may be null."""
     properties = body_of(document, "mixed")["schema"]["anyOf"][0]["properties"]
 
     assert properties["quarter"]["enum"] == ["north", "south"]
@@ -61,8 +61,8 @@ def test_words_flags_and_gaps_are_typed(document: dict[str, Any]) -> None:
     assert properties["garden"]["enum"] == [True, False, 0, 1]
 
 
-def test_every_example_is_answered_as_documented(models: Path, start: StartApp) -> None:
-    """Each example fits its schema, is answered with 200, and the answer fits its own schema."""
+def test_every_example_gets_the_documented_response(models: Path, start: StartApp) -> None:
+    """Each example and its response fit their schemas, and the status is 200."""
     for publish in (publish_admission, publish_price, publish_iris, publish_mixed):
         publish(models)
     publish_mirror(models, image_input(4, 5, fit="pad"))
@@ -70,41 +70,41 @@ def test_every_example_is_answered_as_documented(models: Path, start: StartApp) 
     document = client.get("/openapi.json").json()
 
     posted = 0
-    for path, kind, content, answered in examples_of(document):
+    for path, kind, content, documented in examples_of(document):
         schema = {"components": document["components"]}
         for example in content.get("examples", {}).values():
             value = example["value"]
             jsonschema.validate(value, content["schema"] | schema)
             body = value if isinstance(value, str) else json.dumps(value)
-            answer = client.post(path, content=body, headers={"content-type": kind})
-            assert answer.status_code == 200, answer.text
-            given = answer.headers["content-type"].partition(";")[0]
-            read = answer.json() if given == "application/json" else answer.text
-            jsonschema.validate(read, answered[given]["schema"] | schema)
-            assert '"error":' not in answer.text
+            response = client.post(path, content=body, headers={"content-type": kind})
+            assert response.status_code == 200, response.text
+            given = response.headers["content-type"].partition(";")[0]
+            read = response.json() if given == "application/json" else response.text
+            jsonschema.validate(read, documented[given]["schema"] | schema)
+            assert '"error":' not in response.text
             posted += 1
 
     assert posted == 28
 
 
-def test_examples_of_tables_are_answered_row_by_row(models: Path, start: StartApp) -> None:
-    """A table's example has no row that fails, with words, flags and gaps too."""
+def test_examples_of_tables_have_no_failing_row(models: Path, start: StartApp) -> None:
+    """That includes categories, flags and missing values."""
     publish_mixed(models)
     client = start()
     content = client.get("/openapi.json").json()["paths"]["/models/mixed/predict"]["post"]
     (example,) = content["requestBody"]["content"]["text/csv"]["examples"].values()
 
-    answer = client.post(
+    response = client.post(
         "/models/mixed/predict", content=example["value"], headers={"content-type": "text/csv"}
     )
 
-    rows = list(csv.DictReader(answer.text.splitlines()))
+    rows = list(csv.DictReader(response.text.splitlines()))
     assert [row["error"] for row in rows] == ["", ""]
     assert all(row["value"] for row in rows)
 
 
 def test_no_path_documents_the_frameworks_own_error(document: dict[str, Any]) -> None:
-    """422 and `detail` are not ours; every path documents the error contract."""
+    """422 and `detail` do not occur; every path documents the errors of the service."""
     operations = [op for methods in document["paths"].values() for op in methods.values()]
 
     assert all("422" not in operation["responses"] for operation in operations)
@@ -112,11 +112,11 @@ def test_no_path_documents_the_frameworks_own_error(document: dict[str, Any]) ->
 
 
 def test_the_error_schema_fits_a_real_error(models: Path, start: StartApp) -> None:
-    """What is documented is what is sent."""
+    """An actual error is valid for the documented schema."""
     publish_admission(models)
     client = start()
     schema = client.get("/openapi.json").json()["components"]["schemas"]["Error"]
 
-    answer = client.post("/models/admission/predict", json={"exam_1": "x"})
+    response = client.post("/models/admission/predict", json={"exam_1": "x"})
 
-    jsonschema.validate(answer.json(), schema | {"additionalProperties": False})
+    jsonschema.validate(response.json(), schema | {"additionalProperties": False})

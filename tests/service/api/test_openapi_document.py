@@ -1,4 +1,4 @@
-"""The OpenAPI document is true at any time, and building it holds up nobody."""
+"""The OpenAPI document is always current, and building it does not block the event loop."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ from tests.processes import until
 
 
 def documented(client: httpx.Client) -> set[str]:
-    """The paths of the document."""
+    """Return the paths of the document."""
     return set(client.get("/openapi.json").json()["paths"])
 
 
@@ -33,7 +33,7 @@ class Routes:
 
 
 def test_the_document_follows_the_models(models: Path, start: StartApp) -> None:
-    """A model that was loaded has its paths, one that was unloaded or removed has none."""
+    """It has the paths of loaded models only."""
     publish_price(models)
     client = start(model_control="explicit")
     assert "/models/price/predict" in documented(client)
@@ -48,7 +48,7 @@ def test_the_document_follows_the_models(models: Path, start: StartApp) -> None:
 
 
 def test_the_document_follows_the_folder(models: Path, start: StartApp) -> None:
-    """A model that appears in the folder appears in the document."""
+    """A model that is added to the folder appears in the document."""
     publish_price(models)
     client = start(poll_seconds=0.05)
     assert "/models/iris/predict" not in documented(client)
@@ -59,7 +59,7 @@ def test_the_document_follows_the_folder(models: Path, start: StartApp) -> None:
 
 
 def test_concurrent_requests_share_one_build() -> None:
-    """Fifty requests build the document once, and the event loop turns meanwhile."""
+    """Fifty requests build the document once, while the event loop continues."""
     routes = Routes()
     documentation = Documentation(Registry("cpu"), routes, lambda _: {})
     turns = 0
@@ -83,8 +83,8 @@ def test_concurrent_requests_share_one_build() -> None:
     assert turns > 5
 
 
-def test_a_failed_build_is_tried_again() -> None:
-    """Whoever waits for a build that fails has its error; the next request builds anew."""
+def test_a_failed_build_is_retried() -> None:
+    """Requests that wait for a failed build get its error; the next request builds again."""
     failures = iter([RuntimeError("once")])
 
     def routes() -> dict[str, Any]:
@@ -101,7 +101,7 @@ def test_a_failed_build_is_tried_again() -> None:
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs", "/redoc"])
 def test_the_document_and_its_pages_are_read_only(start: StartApp, path: str) -> None:
-    """GET and HEAD are answered; anything else is told what is."""
+    """Only GET and HEAD are allowed, and the error says so."""
     client = start()
 
     assert client.get(path).status_code == client.head(path).status_code == 200
@@ -120,19 +120,19 @@ def test_the_document_and_its_pages_are_read_only(start: StartApp, path: str) ->
         ("OPTIONS", "/models/price/predict", "POST"),
     ],
 )
-def test_a_wrong_method_is_told_every_right_one(
+def test_a_wrong_method_gets_all_allowed_ones(
     models: Path, start: StartApp, method: str, path: str, allowed: str
 ) -> None:
-    """Allow has the methods of all routes of the path."""
+    """The Allow header has the methods of all routes of the path."""
     publish_price(models)
 
-    answer = start().request(method, path)
+    response = start().request(method, path)
 
-    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
 
 
-def test_parameters_of_the_path_are_not_read_from_the_query(models: Path, start: StartApp) -> None:
-    """An unknown query parameter is ignored, also where other paths have one of its name."""
+def test_path_parameters_are_not_read_from_the_query(models: Path, start: StartApp) -> None:
+    """An unknown query parameter is ignored, even if other paths have a parameter of that name."""
     publish_price(models)
     client = start()
 
@@ -142,8 +142,8 @@ def test_parameters_of_the_path_are_not_read_from_the_query(models: Path, start:
     assert [parameter["name"] for parameter in operation["parameters"]] == ["name"]
 
 
-def test_what_the_document_allows_is_answered(models: Path, start: StartApp) -> None:
-    """Words without quotes, truth as numbers, arrays as rows, and whole numbers beyond 2^24."""
+def test_documented_values_are_accepted(models: Path, start: StartApp) -> None:
+    """Examples are categories without quotes, numbers for booleans, and rows as arrays."""
     publish_mixed(models)
     publish_admission(models)
     client = start()
@@ -157,10 +157,10 @@ def test_what_the_document_allows_is_answered(models: Path, start: StartApp) -> 
         usual | {"colour": 5.0},
         [None, 3, 1, "south", None],
     ]
-    answer = client.post("/models/mixed/predict", json=rows)
+    response = client.post("/models/mixed/predict", json=rows)
     top = client.post("/models/admission/predict?top=9", json={"exam_1": 1, "exam_2": 1})
 
-    assert answer.status_code == 200, answer.text
+    assert response.status_code == 200, response.text
     assert len(top.json()["probabilities"]) == 2
 
 
@@ -177,10 +177,10 @@ def test_what_the_document_allows_is_answered(models: Path, start: StartApp) -> 
         {"size": -(2**128)},
     ],
 )
-def test_what_the_document_forbids_is_rejected(
+def test_undocumented_values_are_rejected(
     models: Path, start: StartApp, row: dict[str, object]
 ) -> None:
-    """The same rule in the document and in the service."""
+    """The document and the service have the same rules."""
     publish_mixed(models)
     client = start()
     usual = {"rooms": 3, "garden": True, "quarter": "north"}
@@ -193,23 +193,23 @@ def test_what_the_document_forbids_is_rejected(
 @pytest.mark.parametrize(
     "path", ["/models/price/predict", "/models/price/explain", "/v1/models/price:predict"]
 )
-def test_deep_nesting_is_a_clients_mistake(
+def test_deep_nesting_is_a_client_error(
     models: Path, start: StartApp, path: str, levels: int, wrap: bytes
 ) -> None:
-    """No depth of arrays and objects is a fault of the service."""
+    """No depth of arrays and objects causes a server error."""
     publish_price(models)
     body = b"1"
     for _ in range(levels):
         body = wrap % body
 
-    answer = start().post(path, content=body, headers={"content-type": "application/json"})
+    response = start().post(path, content=body, headers={"content-type": "application/json"})
 
-    assert answer.status_code == 400
-    assert len(answer.json()["error"]) < 1000
+    assert response.status_code == 400
+    assert len(response.json()["error"]) < 1000
 
 
-def test_brackets_within_words_are_no_nesting(models: Path, start: StartApp) -> None:
-    """A word of two hundred brackets is a word."""
+def test_brackets_within_strings_are_not_nesting(models: Path, start: StartApp) -> None:
+    """A string of two hundred brackets is a string."""
     publish_mixed(models)
     row = {"rooms": 3, "garden": True, "quarter": "north", "colour": "[{" * 200}
 
@@ -221,12 +221,12 @@ def test_brackets_within_words_are_no_nesting(models: Path, start: StartApp) -> 
     ["/%s", "/models/%s", "/models/price/versions/%s", "/v1/models/%s/metadata", "/v2/models/%s"],
 )
 def test_errors_about_long_names_are_short(models: Path, start: StartApp, path: str) -> None:
-    """A name of two thousand characters is not repeated in full, nor are all models listed."""
+    """A name of two thousand characters is truncated, and not all models are listed."""
     for number in range(40):
         publish_price(models, f"price_of_the_house_with_number_{number:03d}")
     publish_price(models)
 
-    answer = start().get(path % ("x" * 2000))
+    response = start().get(path % ("x" * 2000))
 
-    assert answer.status_code == 404
-    assert len(answer.json()["error"]) < 1500
+    assert response.status_code == 404
+    assert len(response.json()["error"]) < 1500

@@ -1,4 +1,4 @@
-"""What operators and probes see: readiness, metrics, request ids, refused models."""
+"""Routes and logs for operators: readiness, metrics, request ids, failed models."""
 
 import logging
 import re
@@ -14,28 +14,28 @@ from tests.models import publish_admission, publish_price
 
 
 def test_ready_is_false_with_nothing_to_serve(start: StartApp) -> None:
-    """An empty folder is alive and not ready, in both spellings."""
+    """A service with an empty folder is alive and not ready, in both protocols."""
     client = start()
 
     assert client.get("/health/live").status_code == 200
     for path in ("/health/ready", "/v2/health/ready"):
-        answer = client.get(path)
-        assert answer.status_code == 503
-        assert answer.json() == {"ready": False, "reason": "No model serves."}
+        response = client.get(path)
+        assert response.status_code == 503
+        assert response.json() == {"ready": False, "reason": "No model serves."}
 
 
 def test_ready_is_true_while_one_model_serves(models: Path, start: StartApp) -> None:
-    """A refused neighbour does not make the service unready."""
+    """Another model that failed does not make the service unready."""
     publish_price(models)
     (publish_admission(models) / "model.onnx").write_bytes(b"")
 
     assert start().get("/health/ready").json() == {"ready": True}
 
 
-def test_a_refused_model_tells_its_reason_everywhere(
+def test_the_reason_of_a_failed_model_is_reported_everywhere(
     models: Path, start: StartApp, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Log, model page, list, prediction and metric say the same."""
+    """Log, model page, list, prediction and metric have the same reason."""
     caplog.set_level(logging.INFO)
     (publish_admission(models) / "model.onnx").write_bytes(b"")
     publish_price(models)
@@ -60,7 +60,7 @@ def test_a_refused_model_tells_its_reason_everywhere(
     assert client.post("/models/price/predict", json={"size": 1}).status_code == 200
 
 
-def test_metrics_count_exactly_what_was_asked(models: Path, start: StartApp) -> None:
+def test_metrics_count_every_request(models: Path, start: StartApp) -> None:
     """Requests by outcome, rows, runs and phases add up to what this client sent."""
     publish_price(models)
     client = start()
@@ -88,8 +88,8 @@ def test_metrics_count_exactly_what_was_asked(models: Path, start: StartApp) -> 
     assert 'onward_device_info{actual="cpu",requested="cpu"} 1.0' in text
 
 
-def test_a_callers_request_id_is_repeated(models: Path, start: StartApp) -> None:
-    """The id comes back on answers and on errors."""
+def test_a_clients_request_id_is_repeated(models: Path, start: StartApp) -> None:
+    """Predictions and errors have the id."""
     publish_price(models)
     client = start()
 
@@ -101,14 +101,14 @@ def test_a_callers_request_id_is_repeated(models: Path, start: StartApp) -> None
 
 @pytest.mark.parametrize("unsafe", ["", "with space", "x" * 200, "caf\xe9"])
 def test_an_unsafe_or_missing_request_id_is_replaced(start: StartApp, unsafe: str) -> None:
-    """What could forge a log line or swell it is not repeated."""
-    answer = start().get("/models", headers={b"x-request-id": unsafe.encode("latin-1")})
+    """Ids that could forge or inflate log lines are not repeated."""
+    response = start().get("/models", headers={b"x-request-id": unsafe.encode("latin-1")})
 
-    assert re.fullmatch(r"[0-9a-f]{32}", answer.headers["x-request-id"])
+    assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
 
 
-def test_the_front_door_answers_clients_and_browsers(start: StartApp) -> None:
-    """JSON for programs, the documentation for a browser."""
+def test_the_root_serves_clients_and_browsers(start: StartApp) -> None:
+    """Programs get JSON, and browsers the documentation."""
     client = start()
 
     assert client.get("/").json()["status"] == "alive"
@@ -117,10 +117,10 @@ def test_the_front_door_answers_clients_and_browsers(start: StartApp) -> None:
 
 
 @pytest.mark.parametrize(("wanted", "lines"), [("all", 2), ("errors", 1), ("none", 0)])
-def test_requests_are_logged_as_the_setting_says(
+def test_requests_are_logged_according_to_the_setting(
     start: StartApp, caplog: pytest.LogCaptureFixture, wanted: str, lines: int
 ) -> None:
-    """`all` logs every request, errors those of 400 and above, none nothing."""
+    """`all` logs every request, `errors` those of 400 and above, `none` none."""
     caplog.set_level(logging.INFO)
     client = start(log_requests=wanted)
     client.get("/models")
@@ -133,10 +133,8 @@ def test_requests_are_logged_as_the_setting_says(
         assert (logged[-1]["path"], logged[-1]["status"]) == ("/nowhere", 404)
 
 
-def test_a_caller_that_leaves_in_the_middle_is_no_fault_of_ours(
-    models: Path, start: StartApp
-) -> None:
-    """Half a body and a closed connection are counted as 499, without a 500 or a trace."""
+def test_a_disconnect_during_a_body_is_not_a_server_error(models: Path, start: StartApp) -> None:
+    """It is counted as 499, without a trace in the log."""
     publish_price(models)
     client = start()
     with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as caller:
@@ -150,21 +148,21 @@ def test_a_caller_that_leaves_in_the_middle_is_no_fault_of_ours(
     assert 'status="500"' not in counted()
 
 
-def test_a_body_that_never_ends_is_not_waited_for(models: Path, start: StartApp) -> None:
-    """A client that sends half a body and waits gets 408; the deadline has not begun."""
+def test_an_incomplete_body_times_out(models: Path, start: StartApp) -> None:
+    """A client that sends half a body gets 408; the deadline has not started."""
     publish_price(models)
     client = start(deadline_seconds=0.2, body_seconds=0.4)
     with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as caller:
         head = "POST /models/price/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
         caller.sendall(head.encode() + b'{"size"')
 
-        answer = caller.recv(100)
+        response = caller.recv(100)
 
-    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert response.startswith(b"HTTP/1.1 408 ")
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait for what happens soon; fail if it does not."""
+    """Wait for something to become true; fail if it does not."""
     for _ in range(200):
         if holds():
             return
@@ -175,8 +173,8 @@ def until(holds: Callable[[], bool]) -> None:
 @pytest.mark.parametrize(
     "path", ["/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/models"]
 )
-def test_a_probe_may_ask_without_wanting_the_body(models: Path, start: StartApp, path: str) -> None:
-    """HEAD has the status and the headers of GET, whether models serve or not, and no body."""
+def test_head_requests_have_the_status_of_get(models: Path, start: StartApp, path: str) -> None:
+    """HEAD has the status and the headers of GET, and no body."""
     empty = start()
     publish_price(models)
 

@@ -14,7 +14,7 @@ from service.observability.metrics import Metrics
 def test_a_flood_of_rejected_requests_is_logged_in_part(
     log_requests: Literal["errors", "all"], written: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A thousand lines at once; all of them where an operator wants every request logged."""
+    """Only some of a thousand lines are written, unless every request is to be logged."""
     caplog.set_level(logging.INFO)
     recorder = RequestRecorder(Metrics(), Readiness(Registry("cpu"), "lenient"), log_requests)
 

@@ -24,7 +24,7 @@ from tests.models import (
     publish_price,
 )
 from tests.processes import several
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 
 LABELS = ["setosa", "versicolor", "virginica"]
 REPORT = "/models/{}/versions/candidate/shadow"

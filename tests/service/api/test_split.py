@@ -1,4 +1,4 @@
-"""Split traffic: a share of the requests without a version goes to an alias's, in every dialect."""
+"""Split traffic: a share of the requests without a version goes to a canary, in every protocol."""
 
 import json
 import re
@@ -23,33 +23,33 @@ UNNAMED = [
 
 
 def publish(models: Path, **policy: object) -> None:
-    """Two versions whose slopes are their numbers, the second a canary."""
+    """Publish two versions whose slopes are their numbers; the second is a canary."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
     aliases = {"aliases": {"stable": 1, "canary": 2}}
     (models / "price" / POLICY).write_text(json.dumps(aliases | policy))
 
 
-def version(client: httpx.Client, caller: str | None = None, place: int = 0) -> str:
-    path, body = UNNAMED[place]
-    headers = {} if caller is None else {"x-caller-id": caller}
+def version(client: httpx.Client, user: str | None = None, protocol: int = 0) -> str:
+    path, body = UNNAMED[protocol]
+    headers = {} if user is None else {"x-caller-id": user}
     return client.post(path, json=body, headers=headers).headers["x-model-version"]
 
 
-@pytest.mark.parametrize("place", range(3))
-def test_a_share_goes_to_the_canary(models: Path, start: StartApp, place: int) -> None:
-    """One in four of 400 by chance, within four standard deviations; the numbers are its own."""
+@pytest.mark.parametrize("protocol", range(3))
+def test_a_share_goes_to_the_canary(models: Path, start: StartApp, protocol: int) -> None:
+    """A quarter of 400 random requests goes there, within four standard deviations."""
     publish(models, split={"canary": 0.25})
     client = start(split_seed=1)
 
-    seen = Counter(version(client, place=place) for _ in range(400))
+    seen = Counter(version(client, protocol=protocol) for _ in range(400))
 
     assert set(seen) == {"1", "2"}
     assert abs(seen["2"] - 100) < 4 * (400 * 0.25 * 0.75) ** 0.5
 
 
-def test_chance_can_be_repeated(models: Path, start: StartApp) -> None:
-    """The same seed splits alike; another does not."""
+def test_the_same_seed_splits_alike(models: Path, start: StartApp) -> None:
+    """Another seed splits differently."""
     publish(models, split={"canary": 0.5})
     runs = [start(split_seed=seed) for seed in (7, 7, 8)]
 
@@ -58,20 +58,20 @@ def test_chance_can_be_repeated(models: Path, start: StartApp) -> None:
     assert first == again != other
 
 
-def test_a_caller_stays_with_its_version(models: Path, start: StartApp) -> None:
-    """Whatever the dialect and the process; and who was the canary's is so when its share grows."""
+def test_a_client_stays_with_its_version(models: Path, start: StartApp) -> None:
+    """That holds for all protocols and workers, and when the canary's share grows."""
     publish(models, split={"canary": 0.2})
-    callers = [f"user-{number}" for number in range(200)]
+    users = [f"user-{number}" for number in range(200)]
     client, other = start(), start()
 
-    before = {caller: version(client, caller, place=0) for caller in callers}
-    same = {caller: version(other, caller, place=2) for caller in callers[:20]}
+    before = {user: version(client, user, protocol=0) for user in users}
+    same = {user: version(other, user, protocol=2) for user in users[:20]}
     (models / "price" / POLICY).write_text(
         json.dumps({"aliases": {"stable": 1, "canary": 2}, "split": {"canary": 0.6}})
     )
     grown = start()
-    after = {caller: version(grown, caller) for caller in callers}
-    canarys, canarys_then = ({c for c in callers if at[c] == "2"} for at in (before, after))
+    after = {user: version(grown, user) for user in users}
+    canarys, canarys_then = ({c for c in users if at[c] == "2"} for at in (before, after))
 
     assert same.items() <= before.items()
     assert 20 < len(canarys) < 60
@@ -79,31 +79,31 @@ def test_a_caller_stays_with_its_version(models: Path, start: StartApp) -> None:
     assert canarys < canarys_then
 
 
-def test_the_header_is_the_operators_choice(models: Path, start: StartApp) -> None:
-    """Named by the setting, it and no other makes an answer sticky."""
+def test_the_sticky_header_is_configurable(models: Path, start: StartApp) -> None:
+    """Only the configured header makes the version sticky."""
     publish(models, split={"canary": 0.5})
     client = start(sticky_header="X-Session")
 
     def seen(header: str) -> set[str]:
-        answers = [
+        responses = [
             client.post(PREDICT, json={"size": 1}, headers={header: "me"}) for _ in range(30)
         ]
-        return {answer.headers["x-model-version"] for answer in answers}
+        return {response.headers["x-model-version"] for response in responses}
 
     assert (len(seen("x-session")), len(seen("x-caller-id"))) == (1, 2)
 
 
-def test_who_names_a_version_or_an_alias_gets_it(models: Path, start: StartApp) -> None:
-    """The split is for those who do not ask."""
+def test_requests_with_a_version_or_an_alias_are_not_split(models: Path, start: StartApp) -> None:
+    """Only requests without a version are split."""
     publish(models, split={"canary": 1.0})
     client = start()
 
-    asked = [
+    versions = [
         client.post(f"/models/price/versions/{name}/predict", json={"size": 1}).json()["value"]
         for name in ("1", "stable", "2", "canary")
     ]
 
-    assert asked == [1.0, 1.0, 2.0, 2.0]
+    assert versions == [1.0, 1.0, 2.0, 2.0]
     assert version(client) == "2"
 
 
@@ -114,10 +114,10 @@ def test_who_names_a_version_or_an_alias_gets_it(models: Path, start: StartApp) 
         {"aliases": {"stable": 1, "canary": 9}, "split": {"canary": 1.0}},
     ],
 )
-def test_a_canary_that_is_not_there_gets_nothing(
+def test_the_share_of_a_missing_canary_goes_to_the_stable_version(
     models: Path, start: StartApp, policy: dict[str, object]
 ) -> None:
-    """One that was removed, or whose version is missing, leaves its share to the stable one."""
+    """The alias was removed, or its version is missing."""
     publish(models, **policy)
 
     client = start()
@@ -135,42 +135,42 @@ def test_a_canary_that_is_not_there_gets_nothing(
         ({"2": 0.5}, "match pattern"),
     ],
 )
-def test_a_split_that_makes_no_sense_is_told(
+def test_an_invalid_split_is_reported(
     models: Path, start: StartApp, split: dict[str, float], reason: str
 ) -> None:
-    """The model's page tells what is wrong with the file."""
+    """The model's page has the error of the file."""
     publish(models, split=split)
 
     assert reason in start().get("/models/price").json()["reason"]
 
 
 def test_the_split_is_shown_and_counted_by_version(models: Path, start: StartApp) -> None:
-    """The model's page has the share, /metrics what became of it."""
+    """The model's page has the share, and /metrics the requests by version."""
     publish(models, split={"canary": 0.3})
     client = start()
 
     seen = Counter(version(client) for _ in range(50))
-    told = client.get("/models/price").json()["aliases"]
+    aliases = client.get("/models/price").json()["aliases"]
     counted = re.findall(
         r'onward_requests_total{.*version="(\d)"} (\S+)', client.get("/metrics").text
     )
 
-    assert told == {"canary": {"version": "2", "share": 0.3}, "stable": {"version": "1"}}
+    assert aliases == {"canary": {"version": "2", "share": 0.3}, "stable": {"version": "1"}}
     assert {number: float(count) for number, count in counted} == seen
 
 
-def test_every_worker_splits_callers_alike(models: Path) -> None:
-    """Over two processes, a connection each, nobody changes sides."""
+def test_all_workers_split_clients_alike(models: Path) -> None:
+    """Over two processes, no client changes its version."""
     publish(models, split={"canary": 0.5})
 
     with several(models, 2) as service:
         limits = httpx.Limits(max_keepalive_connections=0)
         with httpx.Client(base_url=service.address, limits=limits) as client:
             seen = {
-                (caller, version(client, caller))
-                for caller in (f"user-{number}" for number in range(10))
+                (user, version(client, user))
+                for user in (f"user-{number}" for number in range(10))
                 for _ in range(6)
             }
 
     assert len(seen) == 10
-    assert {answered for _, answered in seen} == {"1", "2"}
+    assert {version for _, version in seen} == {"1", "2"}

@@ -1,8 +1,11 @@
 """``onward``, the console command, with and without the training extra."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -22,31 +25,50 @@ TRAINING_LIBRARIES = (
 )
 
 
-def without_training(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in an interpreter that cannot import the libraries of training."""
+class Ended(NamedTuple):
+    """The exit status of a command, and what it wrote."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def without_training(*commands: Sequence[str]) -> list[Ended]:
+    """Run commands, one after the other, where the libraries of training cannot be imported."""
     program = (
-        "import sys\n"
+        "import contextlib, io, json, sys\n"
         f"sys.modules.update(dict.fromkeys({TRAINING_LIBRARIES!r}))\n"
         "from service.__main__ import onward\n"
-        "sys.exit(onward())\n"
+        "def ended(words):\n"
+        "    out, err, code = io.StringIO(), io.StringIO(), 0\n"
+        "    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):\n"
+        "        try:\n"
+        "            code = onward(words)\n"
+        "        except SystemExit as exit:\n"
+        "            code = exit.code or 0\n"
+        "    return code, out.getvalue(), err.getvalue()\n"
+        "print(json.dumps([ended(words) for words in json.loads(sys.argv[1])]))\n"
     )
-    return subprocess.run(
-        [sys.executable, "-c", program, *words],
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(commands)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-
-
-@pytest.mark.parametrize("command", SERVICE_COMMANDS)
-def test_help_of_every_service_command_needs_no_training_extra(command: str) -> None:
-    """The usage line has the name of the command."""
-    done = without_training(command, "--help")
-
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"usage: onward {command}")
     assert done.stderr == ""
+    return [Ended(*each) for each in json.loads(done.stdout)]
+
+
+def test_help_of_every_service_command_needs_no_training_extra() -> None:
+    """The usage line has the name of the command."""
+    done = without_training(*([command, "--help"] for command in SERVICE_COMMANDS))
+
+    for command, ended in zip(SERVICE_COMMANDS, done, strict=True):
+        assert ended.code == 0, ended.stderr
+        assert ended.stdout.startswith(f"usage: onward {command}")
+        assert ended.stderr == ""
 
 
 def test_publish_and_rollback_need_no_training_extra(models: Path) -> None:
@@ -61,23 +83,23 @@ def test_publish_and_rollback_need_no_training_extra(models: Path) -> None:
         ("withdraw", "price", "--alias", "stable", *options),
     )
 
-    done = [without_training(*words) for words in commands]
+    done = without_training(*commands)
 
-    assert [each.returncode for each in done] == [0] * len(commands), done
+    assert [each.code for each in done] == [0] * len(commands), done
     assert "version 1 serves again instead of version 2" in done[0].stdout
     assert "alias stable now points to version 2" in done[1].stdout
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_a_training_command_says_what_to_install(command: str) -> None:
+def test_a_training_command_says_what_to_install() -> None:
     """The exit status is 2, and the message is one line."""
-    done = without_training(command, "--help")
+    done = without_training(["train", "--help"], ["evaluate", "--help"])
 
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert f"onward {command} needs the training extra: pip install 'onward[training]'" in (
-        done.stderr
-    )
+    for command, ended in zip(("train", "evaluate"), done, strict=True):
+        assert ended.code == 2
+        assert ended.stderr.count("\n") == 1
+        assert f"onward {command} needs the training extra: pip install 'onward[training]'" in (
+            ended.stderr
+        )
 
 
 def test_training_commands_reach_training(capsys: pytest.CaptureFixture[str]) -> None:

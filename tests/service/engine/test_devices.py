@@ -1,4 +1,4 @@
-"""The cores of a process: those of the scheduler and the limit of its container."""
+"""The cores of a process: its CPU affinity and the limit of its container."""
 
 import os
 from pathlib import Path
@@ -10,8 +10,8 @@ from service.engine.devices import available_cores
 ALL = len(os.sched_getaffinity(0))
 
 
-def told(tmp_path: Path, line: str, limits: dict[str, str]) -> int:
-    """The answer where the process is in this group, and files have this content."""
+def cores_of(tmp_path: Path, line: str, limits: dict[str, str]) -> int:
+    """Return the cores of a process in this control group, with files of this content."""
     process, groups = tmp_path / "cgroup", tmp_path / "groups"
     process.write_text(f"{line}\n")
     for name, content in limits.items():
@@ -35,29 +35,31 @@ def told(tmp_path: Path, line: str, limits: dict[str, str]) -> int:
         ({"cpu.max": "nonsense"}, ALL),
     ],
 )
-def test_version_2_limits_count_from_the_group_upwards(
+def test_version_2_limits_of_the_group_and_its_parents_apply(
     tmp_path: Path, limits: dict[str, str], cores: int
 ) -> None:
-    """The least of all limits on the way to the root, rounded up, at most the scheduler's."""
-    assert told(tmp_path, "0::/a/b", limits) == cores
+    """The minimum of all limits up to the root, rounded up, and of the CPU affinity."""
+    assert cores_of(tmp_path, "0::/a/b", limits) == cores
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("-1", ALL), ("30000", 1), ("100000", 1)])
 def test_version_1_limits_are_a_quota_of_a_period(tmp_path: Path, quota: str, cores: int) -> None:
-    """A quota of -1 is none."""
+    """A quota of -1 is no limit."""
     limits = {"cpu/a/cpu.cfs_quota_us": quota, "cpu/a/cpu.cfs_period_us": "100000"}
 
-    assert told(tmp_path, "4:cpu,cpuacct:/a", limits) == cores
+    assert cores_of(tmp_path, "4:cpu,cpuacct:/a", limits) == cores
 
 
 @pytest.mark.parametrize("line", ["0::/../../other", "0::/gone", "3:memory:/a", ""])
-def test_a_group_that_cannot_be_seen_leaves_the_roots_limit(tmp_path: Path, line: str) -> None:
-    """In a container the path may lead outside what it sees."""
+def test_the_limit_of_the_root_applies_if_the_group_is_not_visible(
+    tmp_path: Path, line: str
+) -> None:
+    """In a container the path may be outside its namespace."""
     expected = 1 if line.startswith("0::") else ALL
 
-    assert told(tmp_path, line, {"cpu.max": "70000 100000"}) == expected
+    assert cores_of(tmp_path, line, {"cpu.max": "70000 100000"}) == expected
 
 
 def test_this_machine_has_at_least_one_core() -> None:
-    """With its own files."""
+    """According to its own files."""
     assert 1 <= available_cores() <= ALL

@@ -1,4 +1,4 @@
-"""Runs that take for ever: they end with their clients' patience, and hold up nobody else."""
+"""Runs that never end are terminated at the deadline, and block no other request."""
 
 import asyncio
 import json
@@ -33,18 +33,20 @@ from tests.processes import served
 from tests.service.engine.test_runs import resident_mib
 
 FOR_EVER = 2**62
-# Of a product that takes many times the patience of these tests.
+# Of a matrix product that takes much longer than the timeouts of these tests.
 HUGE = 8_000
 
 
-def loaded(folder: Path, plan: ExecutionPlan | None = None, seconds: float = 30.0) -> ServedModel:
-    """The version that lies there."""
+def load_version(
+    folder: Path, plan: ExecutionPlan | None = None, seconds: float = 30.0
+) -> ServedModel:
+    """Load the version in a folder."""
     candidate = Candidate(folder.parent.name, folder.name, folder, ())
     return load(candidate, plan or ExecutionPlan(), Limits(0, 100_000, seconds), Metrics())
 
 
-def turns(client: httpx.Client, count: int) -> httpx.Response:
-    """Have the loop take so many turns."""
+def iterate(client: httpx.Client, count: int) -> httpx.Response:
+    """Make the loop of the graph iterate so many times."""
     return client.post(
         "/v2/models/loop/infer",
         json={
@@ -68,48 +70,48 @@ def product(client: httpx.Client, width: int) -> httpx.Response:
     )
 
 
-def test_a_run_that_never_ends_is_ended_at_the_deadline(models: Path, start: StartApp) -> None:
-    """The next request of the same model is answered, and others' were all the time."""
+def test_an_endless_run_is_terminated_at_the_deadline(models: Path, start: StartApp) -> None:
+    """The next request of the same model succeeds, and so do those of other models meanwhile."""
     place_bare(models, "loop", counting_loop())
     publish_admission(models)
     client = start(deadline_seconds=1)
-    stuck = threading.Thread(target=turns, args=(client, FOR_EVER))
+    stuck = threading.Thread(target=iterate, args=(client, FOR_EVER))
     stuck.start()
     time.sleep(0.2)
 
     meanwhile = client.post("/models/admission/predict", json={"exam_1": 50, "exam_2": 60})
     stuck.join()
-    after = turns(client, 3)
+    after = iterate(client, 3)
 
     assert meanwhile.status_code == 200
     assert after.json()["outputs"][0]["data"] == [3.0]
 
 
-def test_every_client_of_a_run_that_never_ends_is_reported(models: Path, start: StartApp) -> None:
-    """Forty quick runs before it change nothing of that."""
+def test_every_client_of_an_endless_run_gets_an_error(models: Path, start: StartApp) -> None:
+    """Also after forty quick runs."""
     place_bare(models, "loop", counting_loop())
     client = start(deadline_seconds=0.5)
 
-    quick = [turns(client, 1).status_code for _ in range(40)]
-    slow = [turns(client, FOR_EVER) for _ in range(3)]
+    quick = [iterate(client, 1).status_code for _ in range(40)]
+    slow = [iterate(client, FOR_EVER) for _ in range(3)]
 
     assert quick == [200] * 40
     assert [each.json()["code"] for each in slow] == ["deadline_exceeded"] * 3
-    assert turns(client, 1).status_code == 200
+    assert iterate(client, 1).status_code == 200
 
 
 @pytest.mark.parametrize("name", ["loop", "product"])
-def test_a_stop_ends_while_a_run_does_not(models: Path, name: str) -> None:
+def test_the_service_stops_during_an_endless_run(models: Path, name: str) -> None:
     """Also while one operator computes that nothing can interrupt."""
     place_bare(models, "loop", counting_loop())
     place_bare(models, "product", one_large_product())
-    ask, size = (turns, FOR_EVER) if name == "loop" else (product, HUGE)
-    answers: list[httpx.Response] = []
+    send, size = (iterate, FOR_EVER) if name == "loop" else (product, HUGE)
+    responses: list[httpx.Response] = []
     with (
         served("--models", str(models), "--device", "cpu", ONWARD_DEADLINE_SECONDS="1") as service,
         httpx.Client(base_url=service.address, timeout=60) as client,
     ):
-        stuck = threading.Thread(target=lambda: answers.append(ask(client, size)))
+        stuck = threading.Thread(target=lambda: responses.append(send(client, size)))
         stuck.start()
         time.sleep(0.3)
         began = time.monotonic()
@@ -117,13 +119,13 @@ def test_a_stop_ends_while_a_run_does_not(models: Path, name: str) -> None:
         stuck.join()
         service.process.wait(30)
 
-    assert answers[0].status_code == 504
+    assert responses[0].status_code == 504
     assert time.monotonic() - began < 20
 
 
-def test_closing_a_model_ends_a_run_that_somebody_waits_for(models: Path) -> None:
-    """After the deadline, whoever waits is told that the service stops."""
-    model = loaded(place_bare(models, "loop", counting_loop()), seconds=0.2)
+def test_closing_a_model_terminates_its_run(models: Path) -> None:
+    """After the deadline, its clients get the error that the service is stopping."""
+    model = load_version(place_bare(models, "loop", counting_loop()), seconds=0.2)
 
     async def scenario() -> None:
         inputs = np.zeros(1, np.float32), np.array(FOR_EVER)
@@ -136,9 +138,9 @@ def test_closing_a_model_ends_a_run_that_somebody_waits_for(models: Path) -> Non
     asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
-def test_a_client_that_leaves_ends_its_run(models: Path) -> None:
-    """Another's request need not wait for a run that nobody wants."""
-    model = loaded(place_bare(models, "loop", counting_loop()))
+def test_a_run_is_terminated_when_its_client_disconnects(models: Path) -> None:
+    """Other requests need not wait for its end."""
+    model = load_version(place_bare(models, "loop", counting_loop()))
 
     async def scenario() -> float:
         x = np.zeros(1, np.float32)
@@ -153,7 +155,7 @@ def test_a_client_that_leaves_ends_its_run(models: Path) -> None:
 
 
 def endless_bundle(models: Path) -> Path:
-    """A bundle whose graph counts to 2^62 for every row."""
+    """Publish a bundle whose graph counts to 2^62 for every row."""
     folder = publish_admission(models)
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Neg", ["v"], ["w"])],
@@ -163,29 +165,29 @@ def endless_bundle(models: Path) -> Path:
     )
     nodes = [
         helper.make_node("ReduceSum", ["features", "columns"], ["sum"]),
-        helper.make_node("Loop", ["turns", "", "sum"], ["probability"], body=body),
+        helper.make_node("Loop", ["iterations", "", "sum"], ["probability"], body=body),
     ]
     weights = [
         numpy_helper.from_array(np.array([1], np.int64), "columns"),
-        numpy_helper.from_array(np.array(FOR_EVER, np.int64), "turns"),
+        numpy_helper.from_array(np.array(FOR_EVER, np.int64), "iterations"),
     ]
     content = serialised(
         nodes, [tensor("features", ["batch", 2])], [tensor("probability", ["batch", 1])], weights
     )
-    reseal(folder, content)
+    replace_graph(folder, content)
     return folder
 
 
-def reseal(folder: Path, content: bytes) -> None:
-    """Put another graph into a bundle, with its digest."""
+def replace_graph(folder: Path, content: bytes) -> None:
+    """Replace the graph of a bundle, and update its digest."""
     (folder / "model.onnx").write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["model.onnx"] = digest_of(content).model_dump()
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_a_self_test_that_never_ends_is_rejected(models: Path, start: StartApp) -> None:
-    """After the time that a client would wait, and the other models serve."""
+def test_a_bundle_with_an_endless_self_test_is_rejected(models: Path, start: StartApp) -> None:
+    """After the deadline of a request; the other models serve."""
     folder = endless_bundle(models)
     place_bare(models, "same", one_node("Neg"))
 
@@ -194,15 +196,15 @@ def test_a_self_test_that_never_ends_is_rejected(models: Path, start: StartApp) 
     assert client.get("/v2/models/same/ready").status_code == 200
     assert client.get("/v2/models/admission/ready").status_code == 503
     with pytest.raises(LoadFailed, match=r"takes longer than 0\.5 s"):
-        loaded(folder, seconds=0.5)
+        load_version(folder, seconds=0.5)
 
 
 LENGTH = 3000
 
 
-def test_what_a_long_sequence_took_is_given_back(models: Path) -> None:
+def test_the_memory_of_a_long_sequence_is_released(models: Path) -> None:
     """Its attention takes the square of its length, 34 MiB, whatever the size of its input."""
-    model = loaded(place_bare(models, "attention", attention()))
+    model = load_version(place_bare(models, "attention", attention()))
 
     async def grown() -> float:
         await model.predict((np.zeros((1, 4, 8), np.float32),))
@@ -213,11 +215,11 @@ def test_what_a_long_sequence_took_is_given_back(models: Path) -> None:
     assert asyncio.run(grown()) < 20
 
 
-ANY_TIME: dict[str, tuple[bytes, str]] = {
+UNBOUNDED: dict[str, tuple[bytes, str]] = {
     "loop": (counting_loop(), "operator Loop"),
     "product": (one_large_product(), "operator Expand"),
-    "attention": (attention(), "input 'x' has another axis"),
-    "any rank": (one_node("Neg"), "input 'x' has another axis"),
+    "attention": (attention(), "input 'x' has an axis of any length"),
+    "any rank": (one_node("Neg"), "input 'x' has an axis of any length"),
     "boxes": (
         serialised(
             [helper.make_node("NonMaxSuppression", ["x", "s", "most"], ["y"])],
@@ -231,12 +233,12 @@ ANY_TIME: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("by", ["setting", "tuning.json"])
-@pytest.mark.parametrize("name", ANY_TIME)
-def test_a_graph_that_may_take_any_time_never_runs_on_the_event_loop(
+@pytest.mark.parametrize("name", UNBOUNDED)
+def test_a_graph_without_a_time_bound_never_runs_on_the_event_loop(
     models: Path, name: str, by: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever is configured; the log says why not."""
-    content, reason = ANY_TIME[name]
+    """Whatever is configured; the log has the reason."""
+    content, reason = UNBOUNDED[name]
     folder = place_bare(models, "any", content)
     plan = ExecutionPlan()
     if by == "setting":
@@ -244,7 +246,7 @@ def test_a_graph_that_may_take_any_time_never_runs_on_the_event_loop(
     else:
         (folder.parent / "tuning.json").write_text('{"execution": "inline"}')
 
-    model = loaded(folder, plan)
+    model = load_version(folder, plan)
 
     assert (model.execution, model.runs_inline(1)) == ("batched", False)
     (record,) = [it for it in caplog.records if it.message == "not run on the event loop"]
@@ -252,8 +254,8 @@ def test_a_graph_that_may_take_any_time_never_runs_on_the_event_loop(
     assert by in record.__dict__["reason"]
 
 
-def fixed() -> bytes:
-    """``y = x + x`` for rows of two numbers."""
+def fixed_shape_graph() -> bytes:
+    """Return a graph of ``y = x + x`` for rows of two numbers."""
     node = helper.make_node("Add", ["x", "x"], ["y"])
     return serialised([node], [tensor("x", ["rows", 2])], [tensor("y", ["rows", 2])])
 
@@ -271,14 +273,14 @@ def fixed() -> bytes:
         ),
     ],
 )
-def test_a_bare_graph_runs_in_a_thread_unless_the_operator_says_otherwise(
+def test_a_bare_model_runs_in_a_thread_unless_configured_otherwise(
     models: Path, plan: ExecutionPlan, tuning: str, expected: tuple[str, str]
 ) -> None:
     """However quick its runs are."""
-    folder = place_bare(models, "fixed", fixed())
+    folder = place_bare(models, "fixed", fixed_shape_graph())
     if tuning:
         (folder.parent / "tuning.json").write_text(tuning)
-    model = loaded(folder, plan)
+    model = load_version(folder, plan)
 
     async def scenario() -> None:
         for _ in range(50):
@@ -292,8 +294,8 @@ def test_a_bare_graph_runs_in_a_thread_unless_the_operator_says_otherwise(
     assert model.runs_inline(1) == (expected[0] == "inline")
 
 
-def branching() -> Any:  # noqa: ANN401 - onnx has no types
-    """Admission's graph with an If around it, which is quick in every test."""
+def graph_with_if() -> Any:  # noqa: ANN401 - onnx has no types
+    """Return the graph of admission within an If, which is quick for all examples."""
     branches = [
         helper.make_graph(
             [helper.make_node("Sigmoid", ["score"], [name])],
@@ -319,11 +321,11 @@ def branching() -> Any:  # noqa: ANN401 - onnx has no types
     )
 
 
-def test_a_bundle_with_such_an_operator_runs_in_a_thread_too(models: Path) -> None:
-    """Its examples are quick, and what clients send may not be."""
+def test_a_bundle_without_a_time_bound_runs_in_a_thread(models: Path) -> None:
+    """Its examples are quick, but other inputs may not be."""
     folder = publish_admission(models)
-    reseal(folder, branching())
+    replace_graph(folder, graph_with_if())
 
-    model = loaded(folder)
+    model = load_version(folder)
 
     assert (model.manifest is not None, model.execution) == (True, "batched")

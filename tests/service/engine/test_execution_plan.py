@@ -1,4 +1,4 @@
-"""How a model is run: by its tuning.json, the settings, or the time of its warm-up."""
+"""How a model runs is determined by its tuning.json, the settings, or its measured speed."""
 
 from pathlib import Path
 
@@ -15,27 +15,27 @@ from tests.conftest import StartApp
 from tests.models import place_bare, publish_admission, sum_and_difference
 
 
-def loaded(folder: Path, plan: ExecutionPlan | None = None) -> ServedModel:
+def load_version(folder: Path, plan: ExecutionPlan | None = None) -> ServedModel:
     candidate = Candidate(folder.parent.name, folder.name, folder, ())
     return load(candidate, plan or ExecutionPlan(), Limits(1024, 1000), Metrics())
 
 
-def test_a_quick_model_runs_inline_and_gives_why(models: Path) -> None:
-    """Timed when it is loaded; its rows are the same alone and together."""
-    told = loaded(publish_admission(models)).info.execution
+def test_a_quick_model_runs_inline(models: Path) -> None:
+    """It is timed at load; its outputs have the same bits alone and in a batch."""
+    execution = load_version(publish_admission(models)).info.execution
 
-    assert told is not None
-    assert (told.mode, told.chosen_by, told.threads) == ("inline", "warm-up", 1)
-    assert told.rows_bitwise
-    assert told.row_seconds is not None
-    assert 0 < told.row_seconds < 0.01
+    assert execution is not None
+    assert (execution.mode, execution.chosen_by, execution.threads) == ("inline", "warm-up", 1)
+    assert execution.rows_bitwise
+    assert execution.row_seconds is not None
+    assert 0 < execution.row_seconds < 0.01
 
 
 def test_the_setting_overrides_the_timing(models: Path) -> None:
     """Whatever was measured."""
     plan = plan_for(Settings(execution="batched", threads=2), "cpu")
 
-    model = loaded(publish_admission(models), plan)
+    model = load_version(publish_admission(models), plan)
 
     assert model.execution == "batched"
     assert model.info.execution is not None
@@ -43,12 +43,12 @@ def test_the_setting_overrides_the_timing(models: Path) -> None:
 
 
 def test_the_models_own_tuning_overrides_the_setting(models: Path) -> None:
-    """Threads, where it runs, and the largest batch."""
+    """For threads, mode and batch size."""
     folder = publish_admission(models)
     tuning = Tuning(threads=2, execution="batched", max_batch_rows=8, machine=this_machine())
     replace_document(folder.parent / TUNING, tuning)
 
-    model = loaded(folder, plan_for(Settings(execution="inline"), "cpu"))
+    model = load_version(folder, plan_for(Settings(execution="inline"), "cpu"))
 
     assert model.info.execution is not None
     assert model.info.execution.chosen_by == "tuning.json"
@@ -59,48 +59,48 @@ def test_the_models_own_tuning_overrides_the_setting(models: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["{", '{"threads": 0}', '{"thread": 1}', '{"execution": "sideways"}', "[]"]
 )
-def test_a_broken_tuning_rejects_nothing(
+def test_a_model_with_an_invalid_tuning_file_serves(
     models: Path, content: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The model serves as without it, and the log says what is wrong."""
+    """The model serves as without the file, and the log has the reason."""
     folder = publish_admission(models)
     (folder.parent / "tuning.json").write_text(content)
 
-    model = loaded(folder)
+    model = load_version(folder)
 
     assert model.execution == "inline"
     (record,) = (record for record in caplog.records if record.message == "tuning not used")
     assert "tuning.json is not valid" in record.__dict__["reason"]
 
 
-def test_a_tuning_of_another_machine_holds_and_is_warned_of(
+def test_a_tuning_of_another_machine_applies_with_a_warning(
     models: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The warning tells what differs."""
+    """The warning lists the differences."""
     folder = publish_admission(models)
     other = Machine(cpu="Zilog Z80", cores=1000, runtime=this_machine().runtime)
     replace_document(folder.parent / TUNING, Tuning(execution="batched", machine=other))
 
-    assert loaded(folder).execution == "batched"
+    assert load_version(folder).execution == "batched"
     (record,) = caplog.records
     assert "CPU Zilog Z80, here" in record.__dict__["reason"]
     assert "cores 1000, here" in record.__dict__["reason"]
     assert "ONNX Runtime" not in record.__dict__["reason"]
 
 
-def test_a_tuning_for_a_device_that_is_not_used_is_left_aside(
+def test_a_tuning_for_another_device_is_ignored(
     models: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was measured on a GPU says nothing of the CPU."""
+    """Measurements on a GPU do not apply to the CPU."""
     folder = publish_admission(models)
     replace_document(folder.parent / TUNING, Tuning(device="cuda", execution="batched"))
 
-    assert loaded(folder).execution == "inline"
+    assert load_version(folder).execution == "inline"
     assert "requests cuda, and the service uses cpu" in caplog.records[0].__dict__["reason"]
 
 
-def test_a_tuning_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    """And nothing else is left in the folder."""
+def test_a_tuning_file_survives_a_round_trip(tmp_path: Path) -> None:
+    """No other file is left in the folder."""
     tuning = Tuning(threads=2, machine=this_machine())
 
     replace_document(tmp_path / TUNING, tuning)
@@ -109,8 +109,8 @@ def test_a_tuning_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["tuning.json"]
 
 
-def test_a_new_tuning_changes_what_a_look_sees(models: Path) -> None:
-    """So that the watcher opens the version anew."""
+def test_a_new_tuning_file_changes_the_fingerprint(models: Path) -> None:
+    """So that the next scan reloads the version."""
     folder = publish_admission(models)
     before = fingerprint(folder)
 
@@ -119,8 +119,8 @@ def test_a_new_tuning_changes_what_a_look_sees(models: Path) -> None:
     assert fingerprint(folder) != before
 
 
-def test_a_running_service_follows_a_tuning(models: Path, start: StartApp) -> None:
-    """Written while it serves, read by the next load; the folder is neither model nor version."""
+def test_a_running_service_applies_a_new_tuning_file(models: Path, start: StartApp) -> None:
+    """The file is read by the next load; it is regarded neither as a model nor as a version."""
     folder = publish_admission(models)
     client = start(model_control="explicit")
     before = client.get("/models/admission").json()
@@ -140,14 +140,14 @@ def test_a_running_service_follows_a_tuning(models: Path, start: StartApp) -> No
     assert [each["version"] for each in after["versions"]] == ["1"]
 
 
-def test_a_bare_model_is_batched_for_want_of_examples(models: Path, start: StartApp) -> None:
-    """Nothing was timed, so no time is told."""
+def test_a_bare_model_is_batched_because_it_has_no_examples(models: Path, start: StartApp) -> None:
+    """It is not timed, so no time is reported."""
     place_bare(models, "simple", sum_and_difference())
     client = start()
 
-    told = client.get("/models/simple").json()["execution_details"]
+    execution = client.get("/models/simple").json()["execution_details"]
 
-    assert told == {
+    assert execution == {
         "mode": "batched",
         "chosen_by": "graph",
         "threads": 1,

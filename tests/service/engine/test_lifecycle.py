@@ -1,4 +1,4 @@
-"""A version's way through its states, as index and metric tell it while it happens."""
+"""The states of versions during changes, in the index and in the metrics."""
 
 import asyncio
 import re
@@ -25,7 +25,7 @@ ONE = (np.ones((1, 1), np.float32),)
 
 
 class Service:
-    """The engine of a service on a folder, and how it shows itself."""
+    """The engine of a service, with its index and metrics."""
 
     def __init__(self, models: Path, **settings: object) -> None:
         given = {"models": models, "device": "cpu", "model_control": "explicit"} | settings
@@ -35,21 +35,21 @@ class Service:
 
     @property
     def index(self) -> dict[str, str]:
-        """The state of each version of the one model."""
+        """The state of each version of the only model."""
         entries = self.registry.versions("price") if "price" in self.registry.names else ()
         return {entry.version: str(entry.state) for entry in entries}
 
     @property
     def gauge(self) -> dict[str, str]:
-        """The same by the metric, which leaves out what was never opened."""
+        """The state of each version in the metrics, which omit versions that were never opened."""
         text = scraped(self.metrics).decode()
         found = re.findall(
             r'^onward_model_state\{.*state="(\w+)",version="(\d+)"\} 1\.0$', text, re.MULTILINE
         )
         return {version: state for state, version in found}
 
-    async def seen_during(self, change: Coroutine[Any, Any, object]) -> list[dict[str, str]]:
-        """Each index that callers could read while something changed, and the last."""
+    async def indexes_during(self, change: Coroutine[Any, Any, object]) -> list[dict[str, str]]:
+        """Return each index that clients could read during a change, and the final one."""
         changing = asyncio.ensure_future(change)
         seen: list[dict[str, str]] = []
         while not changing.done():
@@ -60,7 +60,7 @@ class Service:
         return seen
 
 
-def play(
+def run_scenario(
     models: Path, scenario: Callable[[Service], Coroutine[Any, Any, None]], **settings: object
 ) -> None:
     async def run() -> None:
@@ -79,26 +79,26 @@ def set_alias(models: Path, name: str, version: int) -> None:
     change_policy(models / "price", moved)
 
 
-def test_a_version_comes_by_loading(models: Path) -> None:
-    """LOADING while it is opened, then READY; index and metric agree at the end."""
+def test_a_new_version_is_loading_and_then_ready(models: Path) -> None:
+    """Index and metric agree in the end."""
 
     async def scenario(service: Service) -> None:
         publish_price(models)
-        seen = await service.seen_during(service.reconciler.refresh())
+        seen = await service.indexes_during(service.reconciler.refresh())
 
         assert seen == [{}, {"1": "LOADING"}, {"1": "READY"}]
         assert service.gauge == {"1": "READY"}
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
 def test_the_old_version_is_ready_until_the_new_one_is(models: Path) -> None:
-    """At no moment is there none; the old one is told as superseded afterwards."""
+    """There is always a ready version; the old one is superseded afterwards."""
     publish_price(models)
 
     async def scenario(service: Service) -> None:
         publish_price(models)
-        seen = await service.seen_during(service.reconciler.refresh())
+        seen = await service.indexes_during(service.reconciler.refresh())
 
         assert seen == [
             {"1": "READY"},
@@ -107,11 +107,11 @@ def test_the_old_version_is_ready_until_the_new_one_is(models: Path) -> None:
         ]
         assert service.gauge == {"2": "READY"}
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
-def test_a_rejected_version_ends_unavailable_next_to_the_old_one(models: Path) -> None:
-    """And comes back by LOADING when its files are mended."""
+def test_a_rejected_version_is_unavailable_while_the_old_one_serves(models: Path) -> None:
+    """It is loaded again when its files are fixed."""
     publish_price(models)
 
     async def scenario(service: Service) -> None:
@@ -122,10 +122,10 @@ def test_a_rejected_version_ends_unavailable_next_to_the_old_one(models: Path) -
         assert service.gauge == {"2": "UNAVAILABLE", "1": "READY"}
 
         (folder / MODEL).write_bytes(whole)
-        seen = await service.seen_during(service.reconciler.refresh())
+        seen = await service.indexes_during(service.reconciler.refresh())
         assert seen[1:] == [{"2": "LOADING", "1": "READY"}, {"2": "READY", "1": "UNAVAILABLE"}]
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
 @pytest.mark.parametrize(
@@ -136,13 +136,13 @@ def test_a_rejected_version_ends_unavailable_next_to_the_old_one(models: Path) -
     ],
     ids=["replaced", "removed"],
 )
-def test_a_version_with_clients_is_unloading_until_they_have_their_answers(
+def test_a_version_with_requests_is_unloading_until_they_end(
     models: Path,
     change: Callable[[Path], object],
     index: dict[str, str],
     afterwards: dict[str, str],
 ) -> None:
-    """It answers those it has, and nobody else."""
+    """It serves its current requests, and no new ones."""
     publish_price(models, slope=5.0)
 
     async def scenario(service: Service) -> None:
@@ -155,11 +155,11 @@ def test_a_version_with_clients_is_unloading_until_they_have_their_answers(
             assert float((await held.predict(ONE)).outputs[0][0, 0]) == 5.0
         assert service.index == afterwards
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
-def test_an_unloaded_model_says_so_until_it_is_loaded(models: Path) -> None:
-    """With callers left it is UNLOADING first."""
+def test_an_unloaded_model_is_unavailable_until_it_is_loaded(models: Path) -> None:
+    """While requests still use it, it is UNLOADING."""
     publish_price(models)
 
     async def scenario(service: Service) -> None:
@@ -170,29 +170,29 @@ def test_an_unloaded_model_says_so_until_it_is_loaded(models: Path) -> None:
         await service.reconciler.refresh()
         assert service.index == {"1": "UNAVAILABLE"}
 
-        seen = await service.seen_during(service.reconciler.load_model("price"))
+        seen = await service.indexes_during(service.reconciler.load_model("price"))
         assert seen == [{"1": "UNAVAILABLE"}, {"1": "LOADING"}, {"1": "READY"}]
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
-def test_asleep_is_ready_and_awake_is_ready(models: Path) -> None:
-    """In between LOADING, while requests wait and `ready` stays true."""
+def test_a_lazy_version_is_ready_before_and_after_its_load(models: Path) -> None:
+    """In between it is LOADING, while requests wait and the registry stays ready."""
     publish_price(models)
 
     async def scenario(service: Service) -> None:
         assert service.gauge == {"1": "READY"}
         waiting = service.reconciler.ensure_loaded("price", None)
-        ready = service.registry.ready
-        seen = await service.seen_during(waiting)
+        ready = service.registry.is_ready
+        seen = await service.indexes_during(waiting)
 
         assert (ready, seen) == (True, [{"1": "READY"}, {"1": "LOADING"}, {"1": "READY"}])
 
-    play(models, scenario, max_loaded_models=1)
+    run_scenario(models, scenario, max_loaded_models=1)
 
 
-def test_an_alias_moves_when_its_new_version_has_proved_itself(models: Path) -> None:
-    """Until then it stays; a version that fails it does not reach; back it goes at once."""
+def test_an_alias_moves_when_its_new_version_has_passed_its_self_test(models: Path) -> None:
+    """It stays if that version fails, and moves back immediately."""
     for slope in (1.0, 2.0):
         publish_price(models, slope=slope)
     set_alias(models, "stable", 1)
@@ -208,11 +208,11 @@ def test_an_alias_moves_when_its_new_version_has_proved_itself(models: Path) -> 
 
         assert answering == ["2", "2", "1", "1"]
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
-def test_after_a_restart_an_alias_goes_back_to_what_it_was(models: Path) -> None:
-    """The file remembers, so a process that was killed serves what it served."""
+def test_an_alias_keeps_its_version_after_a_restart(models: Path) -> None:
+    """The policy file stores the version that served, so a new process serves it, too."""
     for slope in (1.0, 2.0):
         publish_price(models, slope=slope)
     for version in (1, 2, 3):
@@ -223,11 +223,11 @@ def test_after_a_restart_an_alias_goes_back_to_what_it_was(models: Path) -> None
         assert in_memory(service.registry, "price").version == "2"
         assert service.index == {"3": "UNAVAILABLE", "2": "READY", "1": "UNAVAILABLE"}
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
-def test_a_label_that_is_taken_away_is_removed(models: Path) -> None:
-    """Its version is let go, unless something else chooses it."""
+def test_a_removed_alias_no_longer_serves(models: Path) -> None:
+    """Its version is closed, unless the policy selects it otherwise."""
     publish_price(models, slope=1.0)
     publish_price(models, slope=2.0)
     set_alias(models, "canary", 1)
@@ -241,11 +241,11 @@ def test_a_label_that_is_taken_away_is_removed(models: Path) -> None:
         with pytest.raises(VersionNotFound, match="no version 'canary'"):
             in_memory(service.registry, "price", "canary")
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
-def test_a_folder_that_cannot_be_read_lets_nothing_go(models: Path) -> None:
-    """A link in a circle where the model was: what is in memory serves, and comes back."""
+def test_a_model_keeps_serving_if_its_folder_cannot_be_read(models: Path) -> None:
+    """For example if it is replaced by a link to itself."""
     home = publish_price(models).parent
 
     async def scenario(service: Service) -> None:
@@ -260,11 +260,11 @@ def test_a_folder_that_cannot_be_read_lets_nothing_go(models: Path) -> None:
         await service.reconciler.refresh()
         assert in_memory(service.registry, "price") is before
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
-def test_a_model_that_was_removed_leaves_no_metrics(models: Path) -> None:
-    """Neither counts nor states, once they had time to be scraped."""
+def test_a_removed_model_leaves_no_metrics(models: Path) -> None:
+    """Neither counts nor states remain, after they could be scraped."""
     publish_price(models)
 
     async def scenario(service: Service) -> None:
@@ -276,4 +276,4 @@ def test_a_model_that_was_removed_leaves_no_metrics(models: Path) -> None:
         with pytest.raises(ModelNotFound):
             in_memory(service.registry, "price")
 
-    play(models, scenario)
+    run_scenario(models, scenario)

@@ -48,7 +48,7 @@ def test_a_bundle_becomes_ready_in_few_files(models: Path) -> None:
         reconciler = Reconciler(Settings(models=models, device="cpu"), Metrics(), registry)
         with traced(calls):
             await reconciler.start()
-        assert registry.ready
+        assert registry.is_ready
         await reconciler.close()
 
     asyncio.run(start())

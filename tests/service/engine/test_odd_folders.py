@@ -1,4 +1,4 @@
-"""Whatever lies in the models folder: that entry is reported, and everything else serves."""
+"""Unusual entries of the models folder are reported, and everything else serves."""
 
 import os
 import signal
@@ -61,7 +61,7 @@ def through_a_file(path: Path) -> None:
 
 
 def through_a_process(path: Path) -> None:
-    """A folder of the system that may be seen and not read to its end."""
+    """Link to a system folder that can be listed but not read completely."""
     path.symlink_to("/proc/self/task")
 
 
@@ -84,10 +84,10 @@ def name_of(odd: object) -> str:
 
 @pytest.mark.parametrize("odd", [fifo, unix_socket, device, through_a_process, *LINKS], ids=name_of)
 @pytest.mark.parametrize("where", ["odd", "price/2"])
-def test_an_odd_entry_in_place_of_a_folder_harms_no_other(
+def test_an_odd_entry_instead_of_a_folder_affects_no_other(
     models: Path, start: StartApp, odd: Odd, where: str
 ) -> None:
-    """In place of a model, and of a version of one; a reload finds what is new beside it."""
+    """Instead of a model, and instead of a version; a reload finds new versions of that model."""
     publish_price(models)
     odd(models / where)
     client = start(model_control="explicit")
@@ -119,7 +119,7 @@ def test_an_odd_file_rejects_its_own_version_with_the_reason(
 
 @pytest.mark.parametrize("odd", FILES, ids=name_of)
 @pytest.mark.parametrize("file", ["config.pbtxt", "tuning.json", "labels.txt"])
-def test_an_odd_file_that_a_model_can_do_without_is_reported_and_left_aside(
+def test_an_odd_optional_file_is_reported_and_ignored(
     models: Path, start: StartApp, odd: Odd, file: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The model serves as if it were not there."""
@@ -137,7 +137,9 @@ def test_an_odd_file_that_a_model_can_do_without_is_reported_and_left_aside(
 
 
 @pytest.mark.parametrize("odd", FILES, ids=name_of)
-def test_a_bare_graph_that_is_no_file_is_rejected(models: Path, start: StartApp, odd: Odd) -> None:
+def test_a_bare_model_that_is_not_a_file_is_rejected(
+    models: Path, start: StartApp, odd: Odd
+) -> None:
     """It is neither waited for nor read."""
     (models / "odd" / "1").mkdir(parents=True)
     odd(models / "odd" / "1" / "model.onnx")
@@ -155,8 +157,10 @@ NAMES = [b"\xff\xfe", b"line\nbreak", b"n" * 255, "zwölf".encode(), b"lost+foun
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("where", [".", "price", "price/1", "price/1/parts"])
-def test_any_name_may_lie_anywhere(models: Path, start: StartApp, name: bytes, where: str) -> None:
-    """Not text, of several lines, as long as names may be."""
+def test_any_file_name_is_accepted_anywhere(
+    models: Path, start: StartApp, name: bytes, where: str
+) -> None:
+    """Invalid UTF-8, several lines, and the maximum length."""
     publish_price(models)
     (models / where).mkdir(exist_ok=True)
     os.mkdir(os.path.join(os.fsencode(models / where), name))  # noqa: PTH102, PTH118 - bytes
@@ -166,8 +170,8 @@ def test_any_name_may_lie_anywhere(models: Path, start: StartApp, name: bytes, w
     assert client.get("/v2/models/price/ready").status_code == 200
 
 
-def test_a_watching_service_and_a_check_go_on(models: Path) -> None:
-    """Odd entries come while it serves; a new model and a signal to look again work on."""
+def test_odd_entries_disturb_neither_watching_nor_checking(models: Path) -> None:
+    """They appear while the service runs; a new model and a signal to scan still work."""
     publish_price(models)
     with served("--models", str(models), "--device", "cpu", ONWARD_POLL_SECONDS="0.1") as service:
         for odd in (fifo, device, *LINKS):
@@ -198,19 +202,19 @@ def test_a_watching_service_and_a_check_go_on(models: Path) -> None:
         assert f"left out  {odd.__name__}: the folder cannot be read" in checked.stdout
 
 
-def classes() -> bytes:
-    """A graph whose output is ``scores``."""
+def graph_with_scores() -> bytes:
+    """Return a graph whose output is ``scores``."""
     shape: list[int | str] = ["rows", 2]
     node = helper.make_node("Identity", ["x"], ["scores"])
     return serialised([node], [tensor("x", shape)], [tensor("scores", shape)])
 
 
 @pytest.mark.parametrize("target", ["/etc/hosts", "../elsewhere.txt", "through/labels.txt"])
-def test_labels_come_from_the_models_folder_alone(
+def test_labels_are_only_read_from_the_folder_of_the_model(
     models: Path, target: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A link to a file outside is refused as weights are; one within the folder is followed."""
-    home = place_bare(models, "bare", classes()).parent
+    """A link to a file outside is rejected, like weights; one within the folder is followed."""
+    home = place_bare(models, "bare", graph_with_scores()).parent
     (models / "elsewhere.txt").write_text("stolen\n")
     (home / "through").symlink_to(models)
     (models / "labels.txt").write_text("stolen\n")
@@ -229,9 +233,9 @@ def test_labels_come_from_the_models_folder_alone(
 
 
 @pytest.mark.parametrize("word", ["{", "}", "{ }", 'a "', "output { ", '"\\"', "[ ]"])
-def test_a_hostile_configuration_is_read_in_a_moment(models: Path, word: str) -> None:
-    """A mebibyte of it; the time grows with the bytes, not with their square."""
-    home = place_bare(models, "bare", classes()).parent
+def test_a_hostile_configuration_is_read_in_linear_time(models: Path, word: str) -> None:
+    """For a mebibyte the time grows with the bytes, not with their square."""
+    home = place_bare(models, "bare", graph_with_scores()).parent
     (home / "config.pbtxt").write_text(word * (1024 * 1024 // len(word)))
 
     assert configured_labels(home) == {}

@@ -1,4 +1,4 @@
-"""Readiness: its one meaning, lenient and strict."""
+"""Readiness has one definition, lenient or strict."""
 
 import asyncio
 import shutil
@@ -17,8 +17,8 @@ from tests.models import publish_admission, publish_price
 Scenario = Callable[[Readiness, Reconciler], Awaitable[None]]
 
 
-def play(models: Path, strictness: Strictness, scenario: Scenario) -> None:
-    """Start on the folder and run the scenario on one event loop."""
+def run_scenario(models: Path, strictness: Strictness, scenario: Scenario) -> None:
+    """Start with the folder, and run the scenario on one event loop."""
 
     async def run() -> None:
         registry = Registry("cpu")
@@ -38,19 +38,19 @@ def break_model(folder: Path) -> bytes:
     return whole
 
 
-def test_lenient_is_content_with_one_model(models: Path) -> None:
-    """A neighbour that failed its first load does not matter."""
+def test_lenient_readiness_needs_one_model(models: Path) -> None:
+    """A model that failed its first load does not matter."""
     publish_price(models)
     break_model(publish_admission(models))
 
     async def scenario(readiness: Readiness, _: Reconciler) -> None:
-        assert readiness.ready
+        assert readiness.is_ready
 
-    play(models, "lenient", scenario)
+    run_scenario(models, "lenient", scenario)
 
 
-def test_strict_waits_for_every_model_of_the_start(models: Path) -> None:
-    """Not ready while one has never served, with the reason; ready once its files are mended."""
+def test_strict_readiness_needs_every_model_of_the_start(models: Path) -> None:
+    """It gives the reason while a model has never served, and is ready once its files are fixed."""
     publish_price(models)
     folder = publish_admission(models)
     whole = break_model(folder)
@@ -62,13 +62,13 @@ def test_strict_waits_for_every_model_of_the_start(models: Path) -> None:
 
         assert before is not None
         assert before.startswith("Model 'admission' has not served since the start: model.onnx has")
-        assert readiness.ready
+        assert readiness.is_ready
 
-    play(models, "strict", scenario)
+    run_scenario(models, "strict", scenario)
 
 
-def test_strict_is_content_when_the_broken_model_is_removed(models: Path) -> None:
-    """What is no longer in the folder is no longer asked for."""
+def test_strict_readiness_ignores_removed_models(models: Path) -> None:
+    """A broken model that was removed is no longer required."""
     publish_price(models)
     folder = publish_admission(models)
     break_model(folder)
@@ -77,13 +77,13 @@ def test_strict_is_content_when_the_broken_model_is_removed(models: Path) -> Non
         shutil.rmtree(folder.parent)
         await reconciler.refresh()
 
-        assert readiness.ready
+        assert readiness.is_ready
 
-    play(models, "strict", scenario)
+    run_scenario(models, "strict", scenario)
 
 
-def test_what_comes_later_never_makes_it_unready(models: Path) -> None:
-    """A broken new model, and a broken new version, leave the service in the load balancer."""
+def test_models_that_fail_after_the_start_do_not_matter(models: Path) -> None:
+    """The service stays ready with a broken new model and a broken new version."""
     publish_price(models)
 
     async def scenario(readiness: Readiness, reconciler: Reconciler) -> None:
@@ -91,14 +91,14 @@ def test_what_comes_later_never_makes_it_unready(models: Path) -> None:
         break_model(publish_admission(models))
         await reconciler.refresh()
 
-        assert readiness.ready
+        assert readiness.is_ready
 
-    play(models, "strict", scenario)
+    run_scenario(models, "strict", scenario)
 
 
 @pytest.mark.parametrize("strictness", ["lenient", "strict"])
-def test_nothing_to_serve_is_not_ready(models: Path, strictness: Strictness) -> None:
-    """An empty folder at the start; the first model makes it ready."""
+def test_a_service_without_models_is_not_ready(models: Path, strictness: Strictness) -> None:
+    """The first model makes it ready."""
 
     async def scenario(readiness: Readiness, reconciler: Reconciler) -> None:
         before = readiness.unready_reason
@@ -106,13 +106,13 @@ def test_nothing_to_serve_is_not_ready(models: Path, strictness: Strictness) -> 
         await reconciler.refresh()
 
         assert before == "No model serves."
-        assert readiness.ready
+        assert readiness.is_ready
 
-    play(models, strictness, scenario)
+    run_scenario(models, strictness, scenario)
 
 
-def test_draining_is_not_ready(models: Path) -> None:
-    """Whatever serves."""
+def test_a_draining_service_is_not_ready(models: Path) -> None:
+    """Although its models still serve."""
     publish_price(models)
 
     async def scenario(readiness: Readiness, _: Reconciler) -> None:
@@ -120,4 +120,4 @@ def test_draining_is_not_ready(models: Path) -> None:
 
         assert readiness.unready_reason == "The service is stopping."
 
-    play(models, "lenient", scenario)
+    run_scenario(models, "lenient", scenario)

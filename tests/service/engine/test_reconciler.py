@@ -1,4 +1,4 @@
-"""The reconciler: models change while the service runs, and nobody notices but by the answers."""
+"""The reconciler changes models while the service runs, without failed requests."""
 
 import asyncio
 import gc
@@ -29,8 +29,8 @@ from tests.scraped import scraped
 Scenario = Callable[[Reconciler, Registry], Coroutine[Any, Any, None]]
 
 
-def play(models: Path, scenario: Scenario) -> None:
-    """Start on the folder and run the scenario on one event loop."""
+def run_scenario(models: Path, scenario: Scenario) -> None:
+    """Start with the folder, and run the scenario on one event loop."""
 
     async def run() -> None:
         registry = Registry("cpu")
@@ -42,8 +42,8 @@ def play(models: Path, scenario: Scenario) -> None:
     asyncio.run(run())
 
 
-def test_a_new_version_takes_over(models: Path) -> None:
-    """After a look at the folder the newest version serves, and the one before it is gone."""
+def test_a_new_version_replaces_the_old_one(models: Path) -> None:
+    """After a scan the newest version serves, and the previous one is closed."""
     publish_price(models, slope=2.0)
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
@@ -54,11 +54,11 @@ def test_a_new_version_takes_over(models: Path) -> None:
         with pytest.raises(ModelNotReady, match="version 2 serves instead"):
             in_memory(registry, "price", "1")
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
-def test_a_broken_version_changes_nothing_and_is_reported(models: Path) -> None:
-    """The old version serves on, and the new one's reason is there to read."""
+def test_a_broken_version_is_reported_while_the_old_one_serves(models: Path) -> None:
+    """The reason of the new version is listed."""
     publish_price(models, slope=2.0)
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
@@ -71,11 +71,11 @@ def test_a_broken_version_changes_nothing_and_is_reported(models: Path) -> None:
         assert (newest.version, newest.state) == ("2", State.UNAVAILABLE)
         assert "model.onnx has 6 bytes" in newest.reason
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
 def test_a_failed_version_is_tried_again_only_when_its_files_change(models: Path) -> None:
-    """Looking again keeps the very entry; mending the file makes it serve."""
+    """Another scan does not change the entry; a fixed file makes the version serve."""
     folder = publish_price(models)
     whole = (folder / MODEL).read_bytes()
     (folder / MODEL).write_bytes(whole[:-1])
@@ -89,11 +89,11 @@ def test_a_failed_version_is_tried_again_only_when_its_files_change(models: Path
         await reconciler.refresh()
         assert in_memory(registry, "price").version == "1"
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
-def test_a_bundle_that_is_still_being_copied_waits_for_its_last_file(models: Path) -> None:
-    """File by file it is refused, and with the manifest, which comes last, it serves."""
+def test_a_bundle_serves_when_its_last_file_is_copied(models: Path) -> None:
+    """It is rejected until the manifest, which comes last, is there."""
     source = publish_price(models)
     elsewhere = models.parent / "elsewhere"
     shutil.move(source, elsewhere)
@@ -109,29 +109,29 @@ def test_a_bundle_that_is_still_being_copied_waits_for_its_last_file(models: Pat
 
         assert in_memory(registry, "price").version == "1"
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
-def test_a_serving_version_whose_files_are_spoilt_serves_on(models: Path) -> None:
-    """What was loaded and proved stays; the entry says that its files are refused now."""
+def test_a_loaded_version_keeps_serving_if_its_files_are_damaged(models: Path) -> None:
+    """The entry says that its files are rejected now."""
     folder = publish_price(models)
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
         before = in_memory(registry, "price")
-        (folder / MODEL).write_bytes(b"spoilt")
+        (folder / MODEL).write_bytes(b"damaged")
         await reconciler.refresh()
 
         assert in_memory(registry, "price") is before
         assert "its files have changed and are rejected" in registry.entry("price").reason
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
 @pytest.mark.parametrize("files", [[MANIFEST], [MANIFEST, EXAMPLES]])
-def test_a_serving_version_that_loses_its_manifest_serves_on(
+def test_a_loaded_version_keeps_serving_without_its_manifest(
     models: Path, files: list[str]
 ) -> None:
-    """Whatever is left looks like: half a bundle above a whole one, or someone's bare model."""
+    """Whether it then seems to be an incomplete bundle or a bare model."""
     publish_price(models, slope=2.0)
     folder = publish_price(models, slope=3.0)
 
@@ -144,11 +144,11 @@ def test_a_serving_version_that_loses_its_manifest_serves_on(
         assert in_memory(registry, "price") is before
         assert "manifest.json is missing" in registry.entry("price").reason
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
-def test_removed_models_and_versions_go(models: Path) -> None:
-    """A removed model is forgotten; of a removed version the one before it serves again."""
+def test_removed_models_and_versions_are_closed(models: Path) -> None:
+    """If a version is removed, the previous one serves again."""
     publish_admission(models)
     publish_price(models, slope=2.0)
     second = publish_price(models, slope=3.0)
@@ -161,11 +161,11 @@ def test_removed_models_and_versions_go(models: Path) -> None:
         assert registry.names == ["price"]
         assert in_memory(registry, "price").version == "1"
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
-def test_a_folder_that_vanishes_changes_nothing(models: Path, start: StartApp) -> None:
-    """While the models folder is away the loaded ones serve; when it is back, so is the watch."""
+def test_models_keep_serving_if_the_folder_is_missing(models: Path, start: StartApp) -> None:
+    """Scans continue when the folder is back."""
     publish_price(models, slope=2.0)
     client = start(poll_seconds=0.02)
     away = models.parent / "away"
@@ -178,8 +178,8 @@ def test_a_folder_that_vanishes_changes_nothing(models: Path, start: StartApp) -
     until(lambda: value(client) == 30.0)
 
 
-def test_a_directory_loop_disturbs_nobody(models: Path) -> None:
-    """Links that lead in circles are no versions."""
+def test_a_directory_loop_is_ignored(models: Path) -> None:
+    """Circular links are not versions."""
     publish_price(models)
     (models / "loop").symlink_to(models)
     (models / "price" / "2").symlink_to(models / "price" / "2")
@@ -188,11 +188,11 @@ def test_a_directory_loop_disturbs_nobody(models: Path) -> None:
         await reconciler.refresh()
         assert in_memory(registry, "price").version == "1"
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
-def test_a_replaced_model_leaves_no_memory_and_no_thread(models: Path) -> None:
-    """When its last holder has its answer, session and thread are gone without the collector."""
+def test_a_replaced_model_releases_its_memory_and_thread(models: Path) -> None:
+    """After its last request, without the garbage collector."""
     publish_price(models, slope=1.0)
     rows = (np.ones((100, 1), np.float32),)
 
@@ -202,8 +202,8 @@ def test_a_replaced_model_leaves_no_memory_and_no_thread(models: Path) -> None:
             await held.predict(rows)
             publish_price(models, slope=2.0)
             await reconciler.refresh()
-            answer = await held.predict(rows)
-        assert answer.outputs[0][0, 0] == 1.0
+            response = await held.predict(rows)
+        assert response.outputs[0][0, 0] == 1.0
         seen = weakref.ref(held)
         threads = [t for t in threading.enumerate() if t.name.startswith("batcher")]
         del held
@@ -213,22 +213,22 @@ def test_a_replaced_model_leaves_no_memory_and_no_thread(models: Path) -> None:
         assert not any(thread.is_alive() for thread in threads)
         gc.enable()
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
-# How each dialect is asked for 80 rows, above what runs inline, so that the batcher takes part; and
-# how the answer tells its version and its numbers, which are the same here.
+# A request of each protocol with 80 rows, more than run inline, so that they are batched, and how
+# to read the version and the predictions of its response, which are equal here.
 _ROWS = 80
 CALLS: list[tuple[str, dict[str, Any], Callable[[Any], set[float]]]] = [
     (
         "/models/price/predict",
         {"instances": [{"size": 1}] * _ROWS},
-        lambda told: {float(told["model_version"]), *(row["value"] for row in told["predictions"])},
+        lambda body: {float(body["model_version"]), *(row["value"] for row in body["predictions"])},
     ),
     (
         "/v1/models/price:predict",
         {"instances": [[1]] * _ROWS},
-        lambda told: {row[0] for row in told["predictions"]},
+        lambda body: {row[0] for row in body["predictions"]},
     ),
     (
         "/v2/models/price/infer",
@@ -237,7 +237,7 @@ CALLS: list[tuple[str, dict[str, Any], Callable[[Any], set[float]]]] = [
                 {"name": "features", "shape": [_ROWS, 1], "datatype": "FP32", "data": [1] * _ROWS}
             ]
         },
-        lambda told: {float(told["model_version"]), *told["outputs"][0]["data"]},
+        lambda body: {float(body["model_version"]), *body["outputs"][0]["data"]},
     ),
 ]
 
@@ -246,7 +246,7 @@ def remove_the_manifest(folder: Path) -> None:
     (folder / MANIFEST).unlink()
 
 
-def spoil_the_graph(folder: Path) -> None:
+def damage_the_graph(folder: Path) -> None:
     content = bytearray((folder / MODEL).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / MODEL).write_bytes(content)
@@ -257,11 +257,11 @@ def make_it_a_loop(folder: Path) -> None:
     folder.symlink_to(folder)
 
 
-BREAKINGS: list[Callable[[Path], None]] = [remove_the_manifest, spoil_the_graph, make_it_a_loop]
+BREAKINGS: list[Callable[[Path], None]] = [remove_the_manifest, damage_the_graph, make_it_a_loop]
 
 
-def test_swaps_under_load_fail_nobody_and_mix_nothing(models: Path, start: StartApp) -> None:
-    """In every dialect version and number belong together; broken ones only the index notices."""
+def test_swaps_under_load_fail_no_request(models: Path, start: StartApp) -> None:
+    """In every protocol the version matches the prediction; only the index shows failures."""
     publish_price(models, slope=1.0)
     client = start(poll_seconds=0.01)
     stop = threading.Event()
@@ -271,15 +271,15 @@ def test_swaps_under_load_fail_nobody_and_mix_nothing(models: Path, start: Start
     def call(path: str, body: dict[str, Any], read: Callable[[Any], set[float]]) -> None:
         with httpx.Client(base_url=client.base_url) as own:
             while not stop.is_set():
-                answer = own.post(path, json=body)
-                told = read(answer.json()) if answer.status_code == 200 else set()
-                if len(told) != 1:
-                    faults.append(answer.text[:200])
-                seen.update(str(int(version)) for version in told)
+                response = own.post(path, json=body)
+                versions = read(response.json()) if response.status_code == 200 else set()
+                if len(versions) != 1:
+                    faults.append(response.text[:200])
+                seen.update(str(int(version)) for version in versions)
 
-    callers = [threading.Thread(target=call, args=how) for how in CALLS]
-    for caller in callers:
-        caller.start()
+    threads = [threading.Thread(target=call, args=how) for how in CALLS]
+    for thread in threads:
+        thread.start()
     for slope in range(2, 22):
         folder = publish_price(models, slope=float(slope))
         if slope % 3 == 0:
@@ -287,15 +287,15 @@ def test_swaps_under_load_fail_nobody_and_mix_nothing(models: Path, start: Start
         else:
             until(partial(seen.__contains__, folder.name))
     stop.set()
-    for caller in callers:
-        caller.join()
+    for thread in threads:
+        thread.join()
 
     assert faults == []
     assert {str(slope) for slope in range(2, 22) if slope % 3} <= seen
 
 
-def test_the_ready_gauge_follows_every_turn(models: Path) -> None:
-    """Reloaded, spoilt, superseded, removed: the gauge says what serves, and no more."""
+def test_the_ready_gauge_follows_every_change(models: Path) -> None:
+    """Reloaded, damaged, superseded, removed: the gauge has exactly the versions that serve."""
     metrics = Metrics()
     registry = Registry("cpu")
     reconciler = Reconciler(Settings(models=models, device="cpu"), metrics, registry)
@@ -317,7 +317,7 @@ def test_the_ready_gauge_follows_every_turn(models: Path) -> None:
         await reconciler.refresh()
         seen.append(gauges())
         shutil.rmtree(second)
-        (first / MODEL).write_bytes(b"spoilt")
+        (first / MODEL).write_bytes(b"damaged")
         await reconciler.refresh()
         seen.append(gauges())
         publish_price(models)
@@ -337,7 +337,7 @@ def test_the_ready_gauge_follows_every_turn(models: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_a_model_affects_no_other(models: Path, start: StartApp) -> None:
-    """A name that no URL can carry, a pipe in place of a file, a folder that may not be read."""
+    """An invalid name, a pipe instead of a file, an unreadable folder."""
     publish_price(models)
     (models / os.fsdecode(b"caf\xe9") / "1").mkdir(parents=True)
     pipe = models / "pipe" / "1"
@@ -353,8 +353,8 @@ def test_a_folder_that_cannot_be_a_model_affects_no_other(models: Path, start: S
     assert client.get("/metrics").status_code == 200
 
 
-def test_an_app_can_be_started_again(models: Path) -> None:
-    """What one life closed is opened anew in the next, where as many wait for their turn."""
+def test_an_app_can_be_restarted(models: Path) -> None:
+    """Everything that was closed is opened again, and as many requests can wait."""
     for name in ("price", *"abcde"):
         publish_price(models, name)
     registry = Registry("cpu")
@@ -363,34 +363,34 @@ def test_an_app_can_be_started_again(models: Path) -> None:
 
     async def live() -> tuple[float, int]:
         await reconciler.start()
-        answer = await in_memory(registry, "price").predict(rows)
+        response = await in_memory(registry, "price").predict(rows)
         serving = [name for name in registry.names if registry.find(name, None)]
         await reconciler.close()
-        return float(answer.outputs[0][0, 0]), len(serving)
+        return float(response.outputs[0][0, 0]), len(serving)
 
     assert [asyncio.run(live()), asyncio.run(live())] == [(2.0, 6), (2.0, 6)]
 
 
-def test_a_bare_model_is_let_go_like_a_bundle(models: Path) -> None:
-    """Someone else's graph comes and goes with its folder."""
+def test_a_bare_model_is_closed_like_a_bundle(models: Path) -> None:
+    """It is loaded and removed with its folder."""
     folder = place_bare(models, "simple", sum_and_difference())
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
         shutil.rmtree(folder.parent)
         await reconciler.refresh()
         assert registry.names == []
-        assert not registry.ready
+        assert not registry.is_ready
 
-    play(models, scenario)
+    run_scenario(models, scenario)
 
 
 def value(client: httpx.Client) -> float:
-    answered: float = client.post("/models/price/predict", json={"size": 10}).json()["value"]
-    return answered
+    prediction: float = client.post("/models/price/predict", json={"size": 10}).json()["value"]
+    return prediction
 
 
 def until(holds: Callable[[], bool]) -> None:
-    """Wait for what happens soon; fail if it does not."""
+    """Wait for a condition; fail if it does not become true."""
     for _ in range(1000):
         if holds():
             return

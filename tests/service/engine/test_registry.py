@@ -1,4 +1,4 @@
-"""The registry: what serves, what does not and why, and that one never disturbs the other."""
+"""The registry lists which versions serve, which do not and why; failures affect no other model."""
 
 import asyncio
 import json
@@ -24,16 +24,16 @@ from tests.models import (
 )
 
 
-def loaded(models: Path) -> Registry:
-    """What an app knows of this folder when it has started."""
+def load_registry(models: Path) -> Registry:
+    """Return the registry of an app that has started with this folder."""
     settings, metrics = Settings(models=models, device="cpu"), Metrics()
     registry = Registry(settings.device)
     asyncio.run(Reconciler(settings, metrics, registry).start())
     return registry
 
 
-def seal(folder: Path) -> None:
-    """Give the manifest the digests of the files as they now are, as a forger would."""
+def update_digests(folder: Path) -> None:
+    """Write the digests of the current files to the manifest, as an attacker would."""
     manifest = json.loads((folder / MANIFEST).read_text())
     for name in manifest["files"]:
         manifest["files"][name] = digest_of((folder / name).read_bytes()).model_dump()
@@ -50,7 +50,7 @@ def change_an_expected_output(folder: Path) -> None:
     examples = json.loads((folder / EXAMPLES).read_text())
     examples["output"]["data"][0] += 0.01
     (folder / EXAMPLES).write_text(json.dumps(examples))
-    seal(folder)
+    update_digests(folder)
 
 
 def drop_a_field(folder: Path) -> None:
@@ -64,9 +64,9 @@ def truncate_the_model(folder: Path) -> None:
     (folder / MODEL).write_bytes(content[:-10])
 
 
-def truncate_and_seal(folder: Path) -> None:
+def truncate_and_update_digests(folder: Path) -> None:
     truncate_the_model(folder)
-    seal(folder)
+    update_digests(folder)
 
 
 def remove_the_manifest(folder: Path) -> None:
@@ -79,12 +79,12 @@ def remove_the_examples(folder: Path) -> None:
 
 def swap_the_graph(folder: Path) -> None:
     (folder / MODEL).write_bytes(graph([[1.0], [1.0]], [0.0], "value"))
-    seal(folder)
+    update_digests(folder)
 
 
-def put_in_a_failing_graph(folder: Path) -> None:
+def replace_with_a_failing_graph(folder: Path) -> None:
     (folder / MODEL).write_bytes(failing_graph())
-    seal(folder)
+    update_digests(folder)
 
 
 def widen_the_tolerance(folder: Path) -> None:
@@ -92,7 +92,7 @@ def widen_the_tolerance(folder: Path) -> None:
     examples = json.loads((folder / EXAMPLES).read_text())
     examples["tolerance"]["absolute"] = 1e9
     (folder / EXAMPLES).write_text(json.dumps(examples))
-    seal(folder)
+    update_digests(folder)
 
 
 DAMAGES: list[tuple[Callable[[Path], None], str]] = [
@@ -100,11 +100,11 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
     (change_an_expected_output, "self-test failed: example 0, column 0 gives"),
     (drop_a_field, "manifest.json is not valid: task: Field required"),
     (truncate_the_model, "model.onnx has"),
-    (truncate_and_seal, "model.onnx is not an ONNX file"),
+    (truncate_and_update_digests, "model.onnx is not an ONNX file"),
     (remove_the_manifest, "manifest.json is missing"),
     (remove_the_examples, "examples.json is missing"),
     (swap_the_graph, "its output is value FP32 [-1, 1], not probability"),
-    (put_in_a_failing_graph, "self-test failed: the graph fails on its examples"),
+    (replace_with_a_failing_graph, "self-test failed: the graph fails on its examples"),
     (widen_the_tolerance, "examples.json is not valid: tolerance.absolute"),
 ]
 
@@ -115,11 +115,11 @@ DAMAGES: list[tuple[Callable[[Path], None], str]] = [
 def test_a_damaged_bundle_is_rejected_with_its_reason_and_the_others_serve(
     models: Path, damage: Callable[[Path], None], reason: str
 ) -> None:
-    """The registry, the exception and the entry say the same; the neighbour is untouched."""
+    """Registry and exception give the same reason; the other model is not affected."""
     damage(publish_admission(models))
     publish_price(models)
 
-    registry = loaded(models)
+    registry = load_registry(models)
 
     entry = registry.entry("admission")
     assert entry.state is State.UNAVAILABLE
@@ -127,15 +127,15 @@ def test_a_damaged_bundle_is_rejected_with_its_reason_and_the_others_serve(
     with pytest.raises(ModelNotReady, match="not ready"):
         in_memory(registry, "admission")
     assert in_memory(registry, "price").version == "1"
-    assert registry.ready
+    assert registry.is_ready
 
 
-def test_the_version_before_a_failed_one_serves(models: Path) -> None:
-    """A newer version that fails its proof is told, and the older one answers."""
+def test_the_previous_version_serves_if_the_newest_one_fails(models: Path) -> None:
+    """The newer version is listed with its reason."""
     publish_price(models, slope=2.0)
     flip_a_byte_of_the_model(publish_price(models, slope=3.0))
 
-    registry = loaded(models)
+    registry = load_registry(models)
 
     assert in_memory(registry, "price").version == "1"
     states = [(entry.version, entry.state) for entry in registry.versions("price")]
@@ -144,21 +144,21 @@ def test_the_version_before_a_failed_one_serves(models: Path) -> None:
         in_memory(registry, "price", "2")
 
 
-def test_a_bare_model_is_served_by_its_graph(models: Path) -> None:
-    """Names and shapes come from the graph where there is no manifest."""
+def test_a_bare_model_is_described_by_its_graph(models: Path) -> None:
+    """Names and shapes come from the graph, because there is no manifest."""
     place_bare(models, "simple", sum_and_difference())
 
-    model = in_memory(loaded(models), "simple")
+    model = in_memory(load_registry(models), "simple")
 
     assert model.manifest is None
     assert [spec.name for spec in model.inputs] == ["INPUT0", "INPUT1"]
 
 
-def test_unknown_models_and_versions_are_reported_with_what_there_is(models: Path) -> None:
-    """A near miss is suggested; otherwise everything available is listed."""
+def test_unknown_models_and_versions_are_reported_with_the_available_ones(models: Path) -> None:
+    """A similar name is suggested; otherwise all available names are listed."""
     publish_admission(models)
     publish_price(models)
-    registry = loaded(models)
+    registry = load_registry(models)
 
     with pytest.raises(ModelNotFound, match=r"'admision' is not found; did you mean 'admission'"):
         in_memory(registry, "admision")
@@ -169,7 +169,7 @@ def test_unknown_models_and_versions_are_reported_with_what_there_is(models: Pat
 
 
 def test_only_numbered_folders_are_versions(models: Path) -> None:
-    """Hidden folders, unfinished publications and stray files are left alone."""
+    """Hidden folders, unfinished publications and other files are ignored."""
     folder = publish_price(models)
     for stray in (".hidden", ".unfinished-x", "draft", "-1", "1.0"):
         folder.rename(folder.parent / stray)
@@ -178,18 +178,18 @@ def test_only_numbered_folders_are_versions(models: Path) -> None:
     (models / "README.md").write_text("for people")
     (models / ".git").mkdir()
 
-    registry = loaded(models)
+    registry = load_registry(models)
 
     assert registry.names == ["price"]
     assert [entry.version for entry in registry.versions("price")] == ["1"]
 
 
 def test_an_empty_folder_is_not_ready(models: Path) -> None:
-    """With nothing to serve, readiness is false."""
-    assert not loaded(models).ready
+    """Without a model that serves, readiness is false."""
+    assert not load_registry(models).is_ready
 
 
 def test_a_missing_folder_stops_the_start(tmp_path: Path) -> None:
-    """The sentence names the folder and the setting."""
+    """The message names the folder and the setting."""
     with pytest.raises(NoModels, match=r"nowhere.*ONWARD_MODELS"):
-        loaded(tmp_path / "nowhere")
+        load_registry(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""The folder as it lies on disk: each thing there is a version, or has a reason not to be."""
+"""Each numbered entry on disk is a version, or is listed with the reason why not."""
 
 import errno
 import os
@@ -13,17 +13,17 @@ from service.engine.repository import ModelFolder, Repository
 from tests.models import publish_price
 
 
-def scanned(models: Path) -> ModelFolder:
+def scan(models: Path) -> ModelFolder:
     return Repository(models).scan().folders["price"]
 
 
 @pytest.mark.parametrize("name", ["01", "0", "00", "٣", str(HIGHEST_VERSION + 1), "9" * 200])
-def test_a_number_that_no_version_can_have_is_reported(models: Path, name: str) -> None:
-    """Leading noughts, other alphabets' digits, and what does not fit into 64 bits."""
+def test_an_invalid_version_number_is_reported(models: Path, name: str) -> None:
+    """Leading zeros, digits of other alphabets, and numbers above 64 bits."""
     publish_price(models)
     (models / "price" / name).mkdir()
 
-    newest, other = scanned(models).candidates or ()
+    newest, other = scan(models).candidates or ()
 
     assert (newest.version, newest.rejected) == ("1", "")
     assert other.version == name
@@ -31,17 +31,17 @@ def test_a_number_that_no_version_can_have_is_reported(models: Path, name: str) 
 
 
 def test_the_highest_number_is_a_version(models: Path) -> None:
-    """It fits into 64 bits with its sign, as clients count."""
+    """It fits into a signed 64-bit integer."""
     folder = publish_price(models)
     folder.rename(folder.with_name(str(HIGHEST_VERSION)))
 
-    (only,) = scanned(models).candidates or ()
+    (only,) = scan(models).candidates or ()
 
     assert (only.version, only.rejected) == (str(HIGHEST_VERSION), "")
 
 
-def test_what_is_numbered_and_no_folder_is_reported(models: Path) -> None:
-    """A file, a pipe, a link to nowhere, and one that leads in a circle."""
+def test_a_numbered_entry_that_is_not_a_folder_is_reported(models: Path) -> None:
+    """A file, a pipe, a broken link, and a circular link."""
     home = publish_price(models).parent
     (home / "2").write_text("")
     os.mkfifo(home / "3")
@@ -49,7 +49,7 @@ def test_what_is_numbered_and_no_folder_is_reported(models: Path) -> None:
     (home / "5").symlink_to(home / "5")
     (home / "6").symlink_to(home / "1")
 
-    reasons = {it.version: it.rejected for it in scanned(models).candidates or ()}
+    reasons = {it.version: it.rejected for it in scan(models).candidates or ()}
 
     assert reasons == {
         "6": "",
@@ -61,15 +61,15 @@ def test_what_is_numbered_and_no_folder_is_reported(models: Path) -> None:
     }
 
 
-def test_a_graph_without_a_manifest_above_a_bundle_is_half_a_bundle(models: Path) -> None:
-    """It is not taken for a bare model; below a bundle it is one, which somebody wrapped since."""
+def test_a_graph_without_a_manifest_above_a_bundle_is_incomplete(models: Path) -> None:
+    """It is not a bare model; below a bundle it is one, which became a bundle later."""
     bundle = publish_price(models)
     bundle.rename(bundle.with_name("2"))
     for version in ("1", "3"):
         (bundle.parent / version).mkdir()
         shutil.copy(bundle.with_name("2") / MODEL, bundle.parent / version / MODEL)
 
-    reasons = {it.version: it.rejected for it in scanned(models).candidates or ()}
+    reasons = {it.version: it.rejected for it in scan(models).candidates or ()}
 
     assert reasons == {
         "3": "manifest.json is missing, and an earlier version has one",
@@ -78,8 +78,8 @@ def test_a_graph_without_a_manifest_above_a_bundle_is_half_a_bundle(models: Path
     }
 
 
-def test_links_that_lead_up_are_followed_once(models: Path) -> None:
-    """A model that holds its own folder, and one that holds all of them, end nowhere."""
+def test_links_to_a_parent_folder_are_followed_once(models: Path) -> None:
+    """A model that contains itself, or all models, does not cause an endless scan."""
     home = publish_price(models).parent
     (home / "2").symlink_to(home)
     (home / "3").symlink_to(models)
@@ -95,7 +95,7 @@ def test_links_that_lead_up_are_followed_once(models: Path) -> None:
 
 
 def test_names_that_differ_by_case_are_reported(models: Path) -> None:
-    """Both are models; somebody will take one for the other."""
+    """Both are served, although clients may confuse them."""
     publish_price(models, "price")
     publish_price(models, "Price")
 
@@ -105,8 +105,8 @@ def test_names_that_differ_by_case_are_reported(models: Path) -> None:
     assert any("Price and price differ only by case" in problem for problem in scan.problems)
 
 
-def test_looking_again_finds_the_same(models: Path) -> None:
-    """Nothing that was read, or that the clock did, makes a folder look changed."""
+def test_scans_of_unchanged_files_are_equal(models: Path) -> None:
+    """Neither reading the files nor changing the clock matters."""
     folder = publish_price(models)
     (folder.parent / POLICY).write_text('{"aliases": {"stable": 1}}')
     repository = Repository(models)
@@ -118,8 +118,8 @@ def test_looking_again_finds_the_same(models: Path) -> None:
 
 
 @pytest.mark.parametrize("clock", [0, 1, 2**33])
-def test_a_change_is_seen_whichever_way_the_clock_was_moved(models: Path, clock: int) -> None:
-    """A file of the same size, dated to 1970 or to the next century, is another file."""
+def test_a_change_is_detected_whatever_the_clock(models: Path, clock: int) -> None:
+    """A file of the same size with a date in 1970 or in the next century is another file."""
     folder = publish_price(models)
     repository = Repository(models)
     before = repository.scan().folders["price"]
@@ -130,8 +130,8 @@ def test_a_change_is_seen_whichever_way_the_clock_was_moved(models: Path, clock:
     assert repository.scan().folders["price"] != before
 
 
-def test_a_file_that_was_made_readable_is_seen(models: Path) -> None:
-    """Its content and times are as they were; its mode is not."""
+def test_a_file_that_becomes_readable_is_detected(models: Path) -> None:
+    """Content and times are unchanged, but the mode is not."""
     folder = publish_price(models)
     (folder / MODEL).chmod(0)
     repository = Repository(models)
@@ -142,8 +142,8 @@ def test_a_file_that_was_made_readable_is_seen(models: Path) -> None:
     assert repository.scan().folders["price"] != before
 
 
-def test_a_policy_is_read_again_when_it_changes_and_forgotten_when_it_goes(models: Path) -> None:
-    """Written, wrong, mended, removed."""
+def test_a_policy_is_read_again_when_it_changes(models: Path) -> None:
+    """Written, invalid, fixed, removed."""
     home = publish_price(models).parent
     repository = Repository(models)
     seen = []
@@ -162,8 +162,8 @@ def test_a_policy_is_read_again_when_it_changes_and_forgotten_when_it_goes(model
     assert seen[1].problem.startswith("policy.json is not valid")
 
 
-def test_tritons_policy_holds_where_there_is_no_other(models: Path) -> None:
-    """Aliases are ours alone, so a file with only them leaves the versions to Triton's."""
+def test_the_policy_of_triton_applies_if_there_is_no_other(models: Path) -> None:
+    """A policy file with only aliases leaves the versions to config.pbtxt."""
     home = publish_price(models).parent
     (home / "config.pbtxt").write_text("version_policy: { all { } }")
     repository = Repository(models)
@@ -175,12 +175,12 @@ def test_tritons_policy_holds_where_there_is_no_other(models: Path) -> None:
     assert [policy and policy.versions for policy in seen] == ["all", "all", "latest"]
 
 
-def test_a_folder_that_vanishes_between_two_steps_is_no_end(models: Path) -> None:
-    """What was there a moment ago is not there, and the others are."""
+def test_a_folder_may_be_removed_during_a_scan(models: Path) -> None:
+    """The other folders are found."""
     publish_price(models, "price")
-    gone = publish_price(models, "gone").parent
+    removed = publish_price(models, "gone").parent
     repository = Repository(models)
     repository.scan()
-    shutil.rmtree(gone)
+    shutil.rmtree(removed)
 
     assert list(repository.scan().folders) == ["price"]

@@ -1,4 +1,4 @@
-"""Sessions from several threads, their memory, and the devices that they run on."""
+"""Sessions in several threads, their memory, and their devices."""
 
 import threading
 from pathlib import Path
@@ -20,7 +20,7 @@ MODEL = graph(ADMISSION_WEIGHTS, ADMISSION_BIAS, "probability", "Sigmoid")
 
 
 def runtime() -> Any:  # noqa: ANN401 - the library has no types
-    """The graph in ONNX Runtime itself."""
+    """Return the graph in ONNX Runtime itself."""
     return onnxruntime.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
 
 
@@ -29,21 +29,21 @@ def batch(rows: int) -> Array:
 
 
 def oracle(rows: Array) -> Array:
-    answer: Array = runtime().run(None, {"features": rows})[0]
-    return answer
+    output: Array = runtime().run(None, {"features": rows})[0]
+    return output
 
 
-def test_threads_get_their_own_answers() -> None:
-    """Four threads ask one session for different rows, a few hundred times each."""
+def test_threads_get_their_own_outputs() -> None:
+    """Four threads run one session with different rows, a few hundred times each."""
     session = Session.open(MODEL, "cpu", 1)
     wrong: list[int] = []
 
-    def ask(rows: int) -> None:
+    def predict(rows: int) -> None:
         given, expected = batch(rows), oracle(batch(rows))
         if any(session.run((given,))[0].tobytes() != expected.tobytes() for _ in range(300)):
             wrong.append(rows)
 
-    threads = [threading.Thread(target=ask, args=(rows,)) for rows in (1, 2, 3, 70)]
+    threads = [threading.Thread(target=predict, args=(rows,)) for rows in (1, 2, 3, 70)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -52,8 +52,8 @@ def test_threads_get_their_own_answers() -> None:
     assert wrong == []
 
 
-def test_a_large_run_gives_its_memory_back() -> None:
-    """Each session keeps what runs of few rows need, whatever came in between."""
+def test_a_large_run_releases_its_memory() -> None:
+    """Each session only keeps the memory of small runs."""
     grown = {}
     for kept_rows in (100, 1_000_000):
         session = Session.open(wide_graph(), "cpu", 1, config=SessionConfig(arena_rows=kept_rows))
@@ -69,7 +69,7 @@ def test_a_large_run_gives_its_memory_back() -> None:
 
 
 def wide_graph() -> bytes:
-    """Two columns to 4096, and the greatest of these."""
+    """Return a graph that expands two columns to 4096, and returns their maximum."""
     weights = numpy_helper.from_array(np.ones((2, 4096), np.float32), "weights")
     nodes = [
         helper.make_node("MatMul", ["features", "weights"], ["wide"]),
@@ -84,8 +84,8 @@ def resident_mib() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
 
-def test_the_gpu_is_requested_for_no_more_than_is_needed() -> None:
-    """Its arena does not double, a limit is in bytes, and TensorRT falls back to the GPU only."""
+def test_the_options_of_gpu_providers() -> None:
+    """The arena does not double, a limit is in bytes, and TensorRT falls back to the GPU first."""
     (cuda, options), cpu = providers("cuda", gpu_memory_mib=512)
 
     assert cuda == "CUDAExecutionProvider"
@@ -102,25 +102,25 @@ def test_the_gpu_is_requested_for_no_more_than_is_needed() -> None:
 
 
 @pytest.mark.parametrize("name", ["OpenVINOExecutionProvider", "QNNExecutionProvider"])
-def test_a_device_that_this_build_lacks_is_rejected_with_those_it_has(name: str) -> None:
-    """By ONNX Runtime's name; no other device is used instead."""
+def test_an_unsupported_device_is_rejected_with_the_supported_ones(name: str) -> None:
+    """No other device is used instead."""
     device = Settings.model_validate({"device": name}).device
     with pytest.raises(DeviceUnavailable) as rejected:
         choose_device(device)
 
-    said = str(rejected.value)
-    assert "this build of ONNX Runtime has no" in said
-    assert "it has cpu" in said
+    message = str(rejected.value)
+    assert "this build of ONNX Runtime has no" in message
+    assert "it has cpu" in message
 
 
 @pytest.mark.parametrize("name", ["cuda", "CUDA", "CUDAExecutionProvider"])
 def test_a_device_has_one_name(name: str) -> None:
-    """Short names are preferred to those of ONNX Runtime, in any case."""
+    """Short names replace those of ONNX Runtime, in upper or lower case."""
     assert Settings.model_validate({"device": name}).device == "cuda"
 
 
 def test_every_device_of_this_build_is_known() -> None:
-    """The names of ONNX Runtime are those of its build."""
+    """By the names that ONNX Runtime lists."""
     listed = onnxruntime.get_available_providers()
 
     assert {provider_name(device) for device in known_devices(listed)} == set(listed)

@@ -1,4 +1,4 @@
-"""Loads tried in a process of its own: a model that ends it, or never ends, harms nobody."""
+"""Versions are loaded in another process first, so that a crash or an endless load is harmless."""
 
 import os
 import signal
@@ -28,13 +28,13 @@ def nested_functions(depth: int, width: int) -> bytes:
     """
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
     functions = []
-    for place in range(depth):
+    for level in range(depth):
         names = ["x", *(f"t{call}" for call in range(width - 1)), "y"]
         calls = [
-            helper.make_node(f"F{place + 1}", [names[call]], [names[call + 1]], domain="own")
+            helper.make_node(f"F{level + 1}", [names[call]], [names[call + 1]], domain="own")
             for call in range(width)
         ]
-        functions.append(helper.make_function("own", f"F{place}", ["x"], ["y"], calls, opsets))
+        functions.append(helper.make_function("own", f"F{level}", ["x"], ["y"], calls, opsets))
     last = [helper.make_node("Relu", ["x"], ["y"])]
     functions.append(helper.make_function("own", f"F{depth}", ["x"], ["y"], last, opsets))
     made = helper.make_model(
@@ -57,8 +57,8 @@ def candidate(models: Path, name: str) -> Candidate:
     return found
 
 
-def processes(parent: int) -> set[Path]:
-    """The living children of a process that try models."""
+def sandboxes(parent: int) -> set[Path]:
+    """Return the running sandboxes of a process."""
     return {
         path.parent
         for path in Path("/proc").glob("[0-9]*/cmdline")
@@ -75,7 +75,7 @@ def _read(path: Path) -> bytes:
 
 
 def test_a_model_that_crashes_the_runtime_is_rejected(models: Path, start: StartApp) -> None:
-    """Without the other process this service would be gone; with it, the others serve."""
+    """The sandbox crashes instead of the service, which serves the other models."""
     place_bare(models, "bomb", nested_functions(6_000, 1))
     publish_price(models)
     client = start(**ISOLATED)
@@ -87,8 +87,8 @@ def test_a_model_that_crashes_the_runtime_is_rejected(models: Path, start: Start
     assert client.post("/models/price/predict", json={"size": 1}).json()["value"] == 2.0
 
 
-def test_such_a_model_really_ends_a_process(models: Path) -> None:
-    """Or the test above would show nothing."""
+def test_such_a_model_really_crashes_a_process(models: Path) -> None:
+    """Otherwise the test above would be meaningless."""
     path = place_bare(models, "bomb", nested_functions(6_000, 1)) / "model.onnx"
     program = "import onnxruntime, sys; onnxruntime.InferenceSession(sys.argv[1])"
 
@@ -97,8 +97,8 @@ def test_such_a_model_really_ends_a_process(models: Path) -> None:
     assert ended.returncode == -signal.SIGSEGV
 
 
-def test_a_load_that_never_ends_is_ended(models: Path) -> None:
-    """A few kilobytes that the runtime would unfold for ever."""
+def test_an_endless_load_is_killed(models: Path) -> None:
+    """A few kilobytes that ONNX Runtime would inline for ever."""
     place_bare(models, "endless", nested_functions(60, 2))
     place_bare(models, "fine", sum_and_difference())
     rehearsal = LoadSandbox(threads=1, timeout_seconds=2.0)
@@ -108,28 +108,28 @@ def test_a_load_that_never_ends_is_ended(models: Path) -> None:
         rehearsal.check(candidate(models, "endless"), "cpu")
     rehearsal.close()
 
-    assert processes(os.getpid()) == set()
+    assert sandboxes(os.getpid()) == set()
 
 
-def test_what_survived_is_not_tried_again_and_what_failed_is_reported_by_the_service(
+def test_a_version_that_passed_is_not_tried_again_and_errors_are_reported_by_the_service(
     models: Path,
 ) -> None:
-    """One process tries one after the other; a refusal by reason is no crash."""
+    """One process loads both; an error while loading is not a crash."""
     place_bare(models, "fine", sum_and_difference())
     place_bare(models, "no_graph", b"not a model")
     rehearsal = LoadSandbox(threads=1)
 
     for name in ("fine", "no_graph", "fine"):
         rehearsal.check(candidate(models, name), "cpu")
-    trying = processes(os.getpid())
+    trying = sandboxes(os.getpid())
     rehearsal.close()
 
     assert len(trying) == 1
-    assert processes(os.getpid()) == set()
+    assert sandboxes(os.getpid()) == set()
 
 
-def test_the_other_process_ends_with_the_service(models: Path) -> None:
-    """Even with one that is killed, for its input ends then."""
+def test_the_sandbox_ends_with_the_service(models: Path) -> None:
+    """Even if the service is killed, because its input ends then."""
     place_bare(models, "fine", sum_and_difference())
     program = (
         "import sys; from pathlib import Path\n"
@@ -147,7 +147,7 @@ def test_the_other_process_ends_with_the_service(models: Path) -> None:
     )
     assert service.stdout is not None
     assert service.stdout.readline() == b"tried\n"
-    (other,) = processes(service.pid)
+    (other,) = sandboxes(service.pid)
 
     service.kill()
     service.communicate()
@@ -159,8 +159,8 @@ def test_the_other_process_ends_with_the_service(models: Path) -> None:
     assert not _read(other / "cmdline")
 
 
-def test_a_service_that_tries_first_serves_as_ever(models: Path, start: StartApp) -> None:
-    """Here by a load that its first request begins."""
+def test_a_service_with_a_sandbox_serves_lazy_models(models: Path, start: StartApp) -> None:
+    """The first request starts the load."""
     publish_price(models, slope=1.0)
     client = start(max_loaded_models=1, **ISOLATED)
 

@@ -1,4 +1,4 @@
-"""Sessions: the graph's own facts, and the truth about the device."""
+"""Sessions report the tensors of the graph, and the device in use."""
 
 import subprocess
 import sys
@@ -15,16 +15,16 @@ from tests.foreign import optional_both_ways
 from tests.models import graph, sum_and_difference
 
 
-def test_a_session_gives_the_graphs_tensors() -> None:
-    """Names, datatypes and shapes are the graph's; an axis of any length is -1."""
+def test_a_session_reports_the_tensors_of_the_graph() -> None:
+    """Names, datatypes and shapes; an axis of any length is -1."""
     session = Session.open(graph([[1.0], [2.0]], [0.0], "value"), "cpu", 1)
 
     assert session.inputs == (TensorSpec("features", "FP32", (-1, 2)),)
     assert session.outputs == (TensorSpec("value", "FP32", (-1, 1)),)
 
 
-def test_a_run_computes_what_numpy_computes() -> None:
-    """Inputs and outputs are in the graph's own order."""
+def test_a_run_equals_numpy() -> None:
+    """Inputs and outputs are in the graph's order."""
     session = Session.open(sum_and_difference(), "cpu", 1)
     left = np.arange(16, dtype=np.int32).reshape(1, 16)
     right = np.full((1, 16), 3, np.int32)
@@ -35,8 +35,8 @@ def test_a_run_computes_what_numpy_computes() -> None:
     np.testing.assert_array_equal(difference, left - right)
 
 
-def test_an_optional_input_that_is_absent_is_left_out() -> None:
-    """The graph is told by what it is not given; an optional output comes back absent."""
+def test_an_absent_optional_input_is_omitted() -> None:
+    """An optional output may be absent, too."""
     session = Session.open(optional_both_ways(), "cpu", 1)
     given = np.array([1, 2], np.float32)
 
@@ -48,21 +48,21 @@ def test_an_optional_input_that_is_absent_is_left_out() -> None:
     assert session.inputs[0].optional
 
 
-def test_bytes_that_are_no_model_are_rejected_with_the_runtimes_reason() -> None:
-    """The operator reads what ONNX Runtime said."""
+def test_invalid_bytes_are_rejected_with_the_reason_of_onnx_runtime() -> None:
+    """The message contains ONNX Runtime's error."""
     with pytest.raises(LoadFailed, match=r"ONNX Runtime rejects model\.onnx: .*[Pp]rotobuf"):
         Session.open(b"not a model", "cpu", 1)
 
 
-def test_cpu_is_chosen_without_asking_for_a_gpu() -> None:
-    """What was asked for is what is used, with nothing to explain."""
+def test_cpu_is_chosen_without_testing_a_gpu() -> None:
+    """The requested device is the one in use, without a reason."""
     choice = choose_device("cpu")
 
     assert (choice.requested, choice.actual, choice.reason) == ("cpu", "cpu", None)
 
 
-def test_auto_and_cuda_agree_on_what_is_possible() -> None:
-    """Where CUDA works both take it; where it does not, auto explains and cuda refuses alike."""
+def test_auto_and_cuda_agree_on_the_availability_of_cuda() -> None:
+    """If CUDA works, both use it; if not, auto gives the reason and cuda fails with it."""
     choice = choose_device("auto")
 
     if choice.actual == "cuda":
@@ -75,7 +75,7 @@ def test_auto_and_cuda_agree_on_what_is_possible() -> None:
 
 
 def test_a_missing_library_is_named(tmp_path: Path) -> None:
-    """The probe names the file that is not there, or the library that it lacks."""
+    """The problem names the missing file or the missing dependency."""
     missing = tmp_path / "libonnxruntime_providers_cuda.so"
 
     problem = cuda_problem(missing)
@@ -85,7 +85,7 @@ def test_a_missing_library_is_named(tmp_path: Path) -> None:
 
 
 def test_a_library_that_does_not_load_is_named(tmp_path: Path) -> None:
-    """A file that is no library is told with the loader's own words."""
+    """With the error of the dynamic loader."""
     provider = tmp_path / "libonnxruntime_providers_cuda.so"
     provider.write_bytes(b"not a library")
 
@@ -96,8 +96,8 @@ def test_a_library_that_does_not_load_is_named(tmp_path: Path) -> None:
     assert "libonnxruntime_providers_shared.so" in problem
 
 
-def test_telemetry_is_off_before_the_runtime_is_imported() -> None:
-    """Even where the environment says otherwise, the import finds the variable set to 1."""
+def test_telemetry_is_disabled_before_onnx_runtime_is_imported() -> None:
+    """Whatever the environment, the variable is 1 during the import."""
     program = (
         "import os, sys\n"
         "class Watch:\n"

@@ -1,4 +1,4 @@
-"""What is read beside a bare model: labels, from its own folder and from nowhere else."""
+"""Triton's config.pbtxt: labels from the model's own folder, and versions."""
 
 from pathlib import Path
 
@@ -19,22 +19,22 @@ def write(home: Path, named: str, labels: bytes = b"red\ngreen\n") -> None:
 def test_labels_are_the_lines_of_the_file_that_the_configuration_names(
     tmp_path: Path, named: str
 ) -> None:
-    """One label a line, in whatever quotes the name stands."""
+    """One label per line; the name may have single or double quotes."""
     write(tmp_path, named)
 
     assert configured_labels(tmp_path) == {"scores": ("red", "green")}
 
 
 def test_without_a_configuration_there_are_no_labels(tmp_path: Path) -> None:
-    """A file of labels alone says nothing."""
+    """A file of labels alone is ignored."""
     (tmp_path / "colours.txt").write_text("red")
 
     assert configured_labels(tmp_path) == {}
 
 
 @pytest.mark.parametrize("named", ['"../colours.txt"', '"/etc/hosts"', '"a/b.txt"', '".."', "7"])
-def test_a_name_that_leads_elsewhere_is_not_followed(tmp_path: Path, named: str) -> None:
-    """Only a plain file name is one."""
+def test_a_path_to_another_folder_is_not_followed(tmp_path: Path, named: str) -> None:
+    """Only a file name is accepted."""
     home = tmp_path / "model"
     home.mkdir()
     write(home, named)
@@ -43,10 +43,10 @@ def test_a_name_that_leads_elsewhere_is_not_followed(tmp_path: Path, named: str)
     assert configured_labels(home) == {}
 
 
-def test_labels_that_cannot_be_read_are_reported_and_left_out(
+def test_labels_that_cannot_be_read_are_reported_and_omitted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A missing file or one that is not text costs the labels, not the model."""
+    """Without a label file, or with an invalid one, the model serves without labels."""
     write(tmp_path, '"missing.txt"')
     missing = configured_labels(tmp_path)
     write(tmp_path, '"colours.txt"', b"\xff\xfe")
@@ -69,8 +69,8 @@ def test_labels_that_cannot_be_read_are_reported_and_left_out(
         "",
     ],
 )
-def test_what_is_no_label_file_of_an_output_is_not_read_as_one(tmp_path: Path, config: str) -> None:
-    """Comments, strings, inputs, and an output without a name give no labels."""
+def test_only_label_files_of_outputs_are_read(tmp_path: Path, config: str) -> None:
+    """Comments, strings, inputs, and outputs without a name have no labels."""
     write(tmp_path, '"colours.txt"')
     (tmp_path / "config.pbtxt").write_text(config)
 
@@ -86,8 +86,8 @@ def test_what_is_no_label_file_of_an_output_is_not_read_as_one(tmp_path: Path, c
         label_filename: 'colours.txt' } ]""",
     ],
 )
-def test_labels_belong_to_the_output_they_stand_under(tmp_path: Path, config: str) -> None:
-    """Another output has none."""
+def test_labels_belong_to_their_output(tmp_path: Path, config: str) -> None:
+    """Other outputs have none."""
     write(tmp_path, '"colours.txt"')
     (tmp_path / "config.pbtxt").write_text(config)
 
@@ -111,10 +111,10 @@ def test_labels_belong_to_the_output_they_stand_under(tmp_path: Path, config: st
         ("version_policy { specific { } }", None),
     ],
 )
-def test_the_versions_that_serve_elsewhere_serve_here(
+def test_the_version_policy_of_triton_is_read(
     tmp_path: Path, config: str, versions: VersionChoice | None
 ) -> None:
-    """Triton's three policies in the ways that its files write them; what is none is left alone."""
+    """Triton's three policies in any notation; anything else is ignored."""
     (tmp_path / "config.pbtxt").write_text(config)
 
     assert configured_versions(tmp_path) == versions

@@ -1,4 +1,4 @@
-"""Weights in other files: read once into memory, so that nothing done to the files is noticed."""
+"""External weights are read into memory once, so that later changes to the files do not matter."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from tests.conftest import StartApp
 from tests.foreign import adds_in_a_branch, adds_large_weights, weights_file, with_weights_at
 from tests.models import place_bare, publish_admission
 from tests.processes import served, until
-from tests.tensors import ask_in_json
+from tests.tensors import infer_in_json
 
 LARGE = 1_000_000
 
@@ -24,7 +24,7 @@ def truncated(path: Path) -> None:
 
 
 def rewritten(path: Path) -> None:
-    """In place and of the same size, as ``rsync --inplace`` does it."""
+    """Rewrite in place with the same size, as ``rsync --inplace`` does."""
     with path.open("r+b") as file:
         file.write(b"\xff" * path.stat().st_size)
 
@@ -42,7 +42,7 @@ DAMAGES: list[Callable[[Path], None]] = [truncated, rewritten, removed, replaced
 
 
 def sums(client: httpx.Client) -> list[float]:
-    data: list[float] = ask_in_json(client, "outside", {"x": np.zeros(4, np.float32)}).json()[
+    data: list[float] = infer_in_json(client, "outside", {"x": np.zeros(4, np.float32)}).json()[
         "outputs"
     ][0]["data"]
     return data
@@ -50,7 +50,7 @@ def sums(client: httpx.Client) -> list[float]:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("graph", [with_weights_at, adds_in_a_branch])
-def test_what_was_loaded_serves_on_whatever_happens_to_the_file(
+def test_a_loaded_model_serves_whatever_happens_to_its_weights_file(
     models: Path, start: StartApp, graph: Callable[[str], bytes], damage: Callable[[Path], None]
 ) -> None:
     """Also where a subgraph has the weights."""
@@ -65,8 +65,8 @@ def test_what_was_loaded_serves_on_whatever_happens_to_the_file(
     assert sums(client) == before
 
 
-def test_large_weights_that_are_cut_off_end_no_process(models: Path) -> None:
-    """Pages of a mapped file that is cut short are gone, and touching one is fatal."""
+def test_truncated_large_weights_do_not_crash_the_process(models: Path) -> None:
+    """Accessing missing pages of a mapped file would be fatal."""
     folder = place_bare(models, "large", adds_large_weights("weights.bin", LARGE))
     (folder / "weights.bin").write_bytes(np.ones(LARGE, "<f4").tobytes())
     with served("--models", str(models), "--device", "cpu", ONWARD_POLL_SECONDS="0.1") as service:
@@ -76,16 +76,16 @@ def test_large_weights_that_are_cut_off_end_no_process(models: Path) -> None:
             "inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]}],
         }
 
-        answer = httpx.post(f"{service.address}/v2/models/large/infer", json=request)
+        response = httpx.post(f"{service.address}/v2/models/large/infer", json=request)
 
-        assert answer.json()["outputs"][0]["data"] == [2.0] * LARGE
+        assert response.json()["outputs"][0]["data"] == [2.0] * LARGE
         index = httpx.post(f"{service.address}/v2/repository/index").json()
         assert "what was loaded before serves" in index[0]["reason"]
         assert "weights.bin" in index[0]["reason"] or "rejects" in index[0]["reason"]
 
 
-def test_changed_weights_are_taken_over(models: Path) -> None:
-    """By the next look, though neither the graph nor the file's size nor its time has changed."""
+def test_changed_weights_are_loaded(models: Path) -> None:
+    """By the next scan, although neither the graph nor size and time of the file have changed."""
     folder = place_bare(models, "outside", with_weights_at("parts/weights.bin"))
     (folder / "parts").mkdir()
     path = folder / "parts" / "weights.bin"
@@ -102,8 +102,8 @@ def test_changed_weights_are_taken_over(models: Path) -> None:
         until(lambda: sums(client) != before)
 
 
-def test_a_copy_with_the_same_size_and_time_looks_different(models: Path) -> None:
-    """As ``cp -p`` and ``rsync -t`` make it."""
+def test_a_copy_with_the_same_size_and_time_has_another_fingerprint(models: Path) -> None:
+    """As made by ``cp -p`` and ``rsync -t``."""
     folder = place_bare(models, "outside", with_weights_at("weights.bin"))
     (folder / "weights.bin").write_bytes(weights_file())
     copy = folder.parent / "copy"
@@ -121,17 +121,17 @@ def test_a_copy_with_the_same_size_and_time_looks_different(models: Path) -> Non
 def test_weights_of_the_wrong_size_are_rejected(
     models: Path, start: StartApp, size: int, reason: str
 ) -> None:
-    """More than the machine's memory, in a file that takes no room; and less than is needed."""
+    """More than the memory of the machine, in a sparse file, and less than the graph needs."""
     folder = place_bare(models, "outside", with_weights_at("weights.bin"))
     (folder / "weights.bin").write_bytes(b"")
     os.truncate(folder / "weights.bin", size)
     publish_admission(models)
     client = start()
 
-    answer = ask_in_json(client, "outside", {"x": np.zeros(4, np.float32)})
+    response = infer_in_json(client, "outside", {"x": np.zeros(4, np.float32)})
 
-    assert answer.status_code == 409
-    assert reason in answer.json()["error"]
+    assert response.status_code == 409
+    assert reason in response.json()["error"]
     assert client.get("/v2/models/admission/ready").status_code == 200
 
 
@@ -139,26 +139,26 @@ def test_weights_of_the_wrong_size_are_rejected(
 def test_files_of_the_current_folder_are_not_read(
     models: Path, start: StartApp, graph: Callable[[str], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the runtime would look for itself."""
+    """Although ONNX Runtime itself would search it."""
     place_bare(models, "outside", graph("weights.bin"))
     (models / "weights.bin").write_bytes(weights_file())
     monkeypatch.chdir(models)
 
-    answer = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+    response = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
 
-    assert answer.status_code == 409
-    assert "weights.bin is missing" in answer.json()["error"]
+    assert response.status_code == 409
+    assert "weights.bin is missing" in response.json()["error"]
 
 
 @pytest.mark.parametrize("location", ["../1/weights.bin", "link", "/dev/zero", ""])
-def test_weights_of_a_subgraph_come_from_the_versions_folder_alone(
+def test_weights_of_a_subgraph_are_only_read_from_the_folder_of_the_version(
     models: Path, start: StartApp, location: str
 ) -> None:
-    """As those of the graph itself."""
+    """Like those of the main graph."""
     folder = place_bare(models, "outside", adds_in_a_branch(location))
     (folder / "weights.bin").write_bytes(weights_file())
     (folder / "link").symlink_to("/etc/hosts")
 
-    answer = ask_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
+    response = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
 
-    assert answer.status_code == 409
+    assert response.status_code == 409

@@ -1,4 +1,4 @@
-"""The index: one view of the models, whichever worker tells it."""
+"""The index: every worker reports the same view of the models."""
 
 import asyncio
 import os
@@ -20,11 +20,13 @@ ME = f"process {os.getpid()}"
 
 View = dict[str, tuple[State, str]]
 
-# Every worker of these tests is one process, so the same number stands for each.
+# Every worker of these tests is one process, so all have the same process id.
 
 
-def play(folder: Path, views: Sequence[View], scenario: Callable[..., Awaitable[None]]) -> None:
-    """Workers, each of which sees the versions of one model so."""
+def run_scenario(
+    folder: Path, views: Sequence[View], scenario: Callable[..., Awaitable[None]]
+) -> None:
+    """Run the indexes of workers with these views of one model."""
 
     async def run() -> None:
         channels = [Channel(claim_slot(folder)) for _ in views]
@@ -42,7 +44,7 @@ def play(folder: Path, views: Sequence[View], scenario: Callable[..., Awaitable[
     asyncio.run(run())
 
 
-def told(entries: Sequence[Entry]) -> list[tuple[str, State, str]]:
+def listed(entries: Sequence[Entry]) -> list[tuple[str, State, str]]:
     return [(entry.version, entry.state, entry.reason) for entry in entries]
 
 
@@ -52,7 +54,7 @@ def told(entries: Sequence[Entry]) -> list[tuple[str, State, str]]:
         ([{"1": READY}, {"1": READY}], [("1", State.READY, "")]),
         ([{"1": REFUSED}, {"1": REFUSED}], [("1", State.UNAVAILABLE, "self-test failed")]),
         (
-            # One has swapped, the other not yet: both versions answer, and the index says by whom.
+            # One worker has swapped, the other not yet: both versions serve, with the reason.
             [{"2": READY, "1": BEHIND}, {"2": LOADING, "1": READY}],
             [
                 ("2", State.READY, f"{ME}: it is being loaded"),
@@ -75,25 +77,25 @@ def told(entries: Sequence[Entry]) -> list[tuple[str, State, str]]:
         ),
     ],
 )
-def test_every_worker_gives_the_same(
+def test_every_worker_reports_the_same(
     tmp_path: Path, views: list[View], expected: list[tuple[str, State, str]]
 ) -> None:
-    """READY while any serves it, and the reason names who does not."""
+    """READY while any worker serves it; the reason lists the workers that do not."""
 
     async def scenario(*indexes: ClusterIndex) -> None:
-        seen = [told(await index.entries()) for index in indexes]
+        seen = [listed(await index.entries()) for index in indexes]
 
         assert seen == [expected] * len(views)
-        assert told(await indexes[0].entries("price")) == expected
+        assert listed(await indexes[0].entries("price")) == expected
 
-    play(tmp_path, views, scenario)
+    run_scenario(tmp_path, views, scenario)
 
 
-def test_a_model_that_the_worker_does_not_know_is_reported(tmp_path: Path) -> None:
-    """404 as from one worker; and asked by another, it has simply nothing to tell."""
+def test_an_unknown_model_is_reported(tmp_path: Path) -> None:
+    """Like with one worker; in the reply to another worker it has no versions."""
 
     async def scenario(first: ClusterIndex, _: ClusterIndex) -> None:
         with pytest.raises(ModelNotFound, match="did you mean 'price'"):
             await first.entries("prise")
 
-    play(tmp_path, [{"1": READY}, {"1": READY}], scenario)
+    run_scenario(tmp_path, [{"1": READY}, {"1": READY}], scenario)

@@ -1,4 +1,4 @@
-"""Control: loads and unloads reach every worker, those that start later too."""
+"""Loads and unloads reach every worker, including those that start later."""
 
 import asyncio
 import shutil
@@ -24,7 +24,7 @@ Join = Callable[[Path], Awaitable[Worker]]
 
 @asynccontextmanager
 async def team(tmp_path: Path) -> AsyncIterator[Join]:
-    """Start workers of one service on one event loop; each may be given a folder of its own."""
+    """Start workers of one service on one event loop; each may have its own folder."""
     shared = tmp_path / "shared"
     shared.mkdir()
     async with AsyncExitStack() as stack:
@@ -42,7 +42,7 @@ async def team(tmp_path: Path) -> AsyncIterator[Join]:
         yield join
 
 
-def play(tmp_path: Path, scenario: Callable[[Join], Awaitable[None]]) -> None:
+def run_scenario(tmp_path: Path, scenario: Callable[[Join], Awaitable[None]]) -> None:
     async def run() -> None:
         async with team(tmp_path) as join:
             await scenario(join)
@@ -50,7 +50,7 @@ def play(tmp_path: Path, scenario: Callable[[Join], Awaitable[None]]) -> None:
     asyncio.run(run())
 
 
-def test_a_call_to_one_worker_is_followed_by_all(models: Path, tmp_path: Path) -> None:
+def test_a_request_to_one_worker_reaches_all(models: Path, tmp_path: Path) -> None:
     """Unloaded by the first, loaded again in a newer version by the second."""
     publish_price(models)
 
@@ -66,11 +66,11 @@ def test_a_call_to_one_worker_is_followed_by_all(models: Path, tmp_path: Path) -
         assert reasons == ["it was unloaded on request"] * 3
         assert [in_memory(registry, "price").version for _, registry in workers] == ["2"] * 3
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
-def test_a_worker_that_starts_later_follows_earlier_calls(models: Path, tmp_path: Path) -> None:
-    """What is unloaded stays so, until a call to anyone loads it again."""
+def test_a_worker_that_starts_later_follows_earlier_requests(models: Path, tmp_path: Path) -> None:
+    """An unloaded model stays unloaded until any worker loads it again."""
     publish_price(models)
     publish_price(models, "other")
 
@@ -87,11 +87,11 @@ def test_a_worker_that_starts_later_follows_earlier_calls(models: Path, tmp_path
         assert in_memory(late, "other").version == "1"
         assert in_memory(latest, "price").version == "1"
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
-def test_what_a_new_worker_finds_the_others_find_too(models: Path, tmp_path: Path) -> None:
-    """Though nobody polls, all serve the version that was there when the last one started."""
+def test_a_new_worker_makes_the_others_scan(models: Path, tmp_path: Path) -> None:
+    """Without polling, all serve the version that was there when the last one started."""
     publish_price(models)
 
     async def scenario(join: Join) -> None:
@@ -102,11 +102,11 @@ def test_what_a_new_worker_finds_the_others_find_too(models: Path, tmp_path: Pat
 
         assert [in_memory(registry, "price").version for registry in (before, after)] == ["2", "2"]
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
-def test_a_worker_that_does_not_follow_is_named(models: Path, tmp_path: Path) -> None:
-    """503 says how many, which, and why; here its own view of the folder lacks the model."""
+def test_a_worker_that_fails_is_reported(models: Path, tmp_path: Path) -> None:
+    """The error has their number, the process and the reason; here its folder lacks the model."""
     publish_price(models)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -119,11 +119,11 @@ def test_a_worker_that_does_not_follow_is_named(models: Path, tmp_path: Path) ->
             await first.load_model("price")
         assert in_memory(registry, "price").version == "1"
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
 def test_a_load_that_every_worker_rejects_is_reported_once(models: Path, tmp_path: Path) -> None:
-    """All know of the refused version, and serve the one before it."""
+    """All list the rejected version, and serve the previous one."""
     publish_price(models)
 
     async def scenario(join: Join) -> None:
@@ -137,12 +137,10 @@ def test_a_load_that_every_worker_rejects_is_reported_once(models: Path, tmp_pat
             assert in_memory(registry, "price").version == "1"
             assert "6 bytes" in registry.versions("price")[0].reason
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
-def test_a_model_that_leaves_the_folder_is_forgotten_with_its_unloading(
-    models: Path, tmp_path: Path
-) -> None:
+def test_a_removed_model_is_no_longer_unloaded(models: Path, tmp_path: Path) -> None:
     """Published again, it serves."""
     publish_price(models)
 
@@ -157,11 +155,13 @@ def test_a_model_that_leaves_the_folder_is_forgotten_with_its_unloading(
 
         assert in_memory(registry, "price").version == "1"
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
-def test_loads_and_unloads_at_once_leave_all_workers_alike(models: Path, tmp_path: Path) -> None:
-    """Whichever call wins, it wins everywhere."""
+def test_concurrent_loads_and_unloads_have_the_same_result_in_all_workers(
+    models: Path, tmp_path: Path
+) -> None:
+    """Whichever request wins, it wins everywhere."""
     publish_price(models)
 
     async def scenario(join: Join) -> None:
@@ -176,4 +176,4 @@ def test_loads_and_unloads_at_once_leave_all_workers_alike(models: Path, tmp_pat
             serving = {registry.find("price") is not None for _, registry in workers}
             assert len(serving) == 1
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)

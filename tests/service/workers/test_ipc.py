@@ -1,4 +1,4 @@
-"""The channel: questions between the workers of one service, over their sockets."""
+"""Requests between the workers of one service, over their sockets."""
 
 import asyncio
 import os
@@ -12,8 +12,8 @@ from service.workers.ipc import Channel, Reply, claim_slot
 Scenario = Callable[[Channel, Channel, Channel], Awaitable[None]]
 
 
-def play(folder: Path, scenario: Scenario) -> None:
-    """Run three workers' channels on one event loop."""
+def run_scenario(folder: Path, scenario: Scenario) -> None:
+    """Run the channels of three workers on one event loop."""
 
     async def run() -> None:
         channels = [Channel(claim_slot(folder)) for _ in range(3)]
@@ -30,7 +30,7 @@ async def double(argument: int) -> int:
     return 2 * argument
 
 
-async def refuse(_: object) -> None:
+async def reject(_: object) -> None:
     raise Draining
 
 
@@ -42,23 +42,23 @@ async def hang(_: object) -> None:
     await asyncio.sleep(60)
 
 
-def test_every_other_worker_answers(tmp_path: Path) -> None:
-    """The one that asks is not asked."""
+def test_every_other_worker_replies(tmp_path: Path) -> None:
+    """The sender gets no request."""
 
     async def scenario(first: Channel, second: Channel, third: Channel) -> None:
         second.handle("double", double)
         third.handle("double", double)
 
-        answers = await first.request("double", 21)
+        replies = await first.request("double", 21)
 
-        answers.sort(key=lambda answer: answer.slot)
-        assert answers == [Reply(str(os.getpid()), slot, 42) for slot in (1, 2)]
+        replies.sort(key=lambda reply: reply.slot)
+        assert replies == [Reply(str(os.getpid()), slot, 42) for slot in (1, 2)]
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
-def test_an_answer_may_be_long(tmp_path: Path) -> None:
-    """What hundreds of models have to tell arrives whole."""
+def test_a_reply_may_be_long(tmp_path: Path) -> None:
+    """A reply about hundreds of models is received completely."""
 
     async def long(_: object) -> str:
         return "x" * 3_000_000
@@ -67,45 +67,45 @@ def test_an_answer_may_be_long(tmp_path: Path) -> None:
         second.handle("long", long)
         third.handle("long", long)
 
-        answers = await first.request("long", "y" * 3_000_000)
+        replies = await first.request("long", "y" * 3_000_000)
 
-        assert [len(answer.content) for answer in answers] == [3_000_000] * 2
+        assert [len(reply.content) for reply in replies] == [3_000_000] * 2
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
-def test_what_a_worker_cannot_do_is_its_answer(tmp_path: Path) -> None:
-    """A refusal and a fault come back as sentences."""
+def test_an_error_of_a_worker_is_its_reply(tmp_path: Path) -> None:
+    """Expected and unexpected errors are returned as messages."""
 
     async def scenario(first: Channel, second: Channel, third: Channel) -> None:
-        second.handle("do", refuse)
+        second.handle("do", reject)
         third.handle("do", fail)
 
-        errors = {answer.error for answer in await first.request("do")}
+        errors = {reply.error for reply in await first.request("do")}
 
         assert errors == {str(Draining()), "KeyError: 'lost'"}
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
-def test_a_worker_that_hangs_is_reported_by_its_process(tmp_path: Path) -> None:
-    """The others' answers are not lost over it."""
+def test_a_hanging_worker_is_reported_by_its_process_id(tmp_path: Path) -> None:
+    """The replies of the others are not lost."""
 
     async def scenario(first: Channel, second: Channel, third: Channel) -> None:
         second.handle("do", hang)
         third.handle("do", double)
 
-        answers = {answer.content: answer for answer in await first.request("do", 1, seconds=0.1)}
+        replies = {reply.content: reply for reply in await first.request("do", 1, seconds=0.1)}
 
-        assert answers[2].error is None
+        assert replies[2].error is None
         late = "it did not reply within 0.1 s"
-        assert answers[None] == Reply(str(os.getpid()), 1, error=late)
+        assert replies[None] == Reply(str(os.getpid()), 1, error=late)
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
-def test_a_worker_that_has_ended_has_no_say(tmp_path: Path) -> None:
-    """Closed, killed with its socket left behind, or gone while it was asked."""
+def test_a_worker_that_has_ended_has_no_reply(tmp_path: Path) -> None:
+    """Closed, killed without removing its socket, or killed during the request."""
 
     async def scenario(first: Channel, second: Channel, third: Channel) -> None:
         second.handle("double", double)
@@ -115,22 +115,22 @@ def test_a_worker_that_has_ended_has_no_say(tmp_path: Path) -> None:
         vanishing = claim_slot(tmp_path).folder / "4.sock"
         server = await asyncio.start_unix_server(lambda _, writer: writer.close(), vanishing)
 
-        answers = await first.request("double", 1)
+        replies = await first.request("double", 1)
 
-        assert [answer.content for answer in answers] == [2]
+        assert [reply.content for reply in replies] == [2]
         server.close()
 
-    play(tmp_path, scenario)
+    run_scenario(tmp_path, scenario)
 
 
-def test_a_worker_without_others_asks_nobody() -> None:
-    """One process needs no folder."""
+def test_a_single_worker_sends_no_requests() -> None:
+    """It needs no folder."""
 
     async def run() -> list[Reply]:
         channel = Channel()
         await channel.open()
-        answers = await channel.request("anything")
+        replies = await channel.request("anything")
         await channel.close()
-        return answers
+        return replies
 
     assert asyncio.run(run()) == []

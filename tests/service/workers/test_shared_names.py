@@ -1,12 +1,12 @@
-"""Shared names: a set that several processes see alike."""
+"""A set of names that several processes share."""
 
 from pathlib import Path
 
 from service.workers.ipc import SharedNameSet
 
 
-def test_it_is_a_set_that_others_see(tmp_path: Path) -> None:
-    """Whatever one does is what the other finds."""
+def test_all_processes_see_the_same_set(tmp_path: Path) -> None:
+    """Each sees the changes of the others."""
     one, other = SharedNameSet(tmp_path / "names"), SharedNameSet(tmp_path / "names")
 
     one.add("iris")

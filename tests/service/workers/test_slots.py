@@ -1,4 +1,4 @@
-"""Slots: each living worker has one, and the next one takes a dead one's."""
+"""Each running worker has a slot, and a new one takes the slot of a dead one."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from service.workers.ipc import claim_slot, process_id
 
 
-def test_each_worker_has_a_slot_of_its_own(tmp_path: Path) -> None:
-    """The lowest that is free, and who ended makes room."""
+def test_each_worker_has_its_own_slot(tmp_path: Path) -> None:
+    """It takes the lowest free one; a worker that ends releases its slot."""
     first, second, third = (claim_slot(tmp_path) for _ in range(3))
 
     os.close(second.descriptor)

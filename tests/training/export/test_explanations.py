@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from service.bundle.explanations import NumberTerm
+from tests.training.shipped import trained
 from training.data.sources import Folders
 from training.data.table import Floats
 from training.onnx_files import Graph
@@ -81,8 +82,9 @@ def prediction_of(score: str, scores: Floats) -> Floats:
     return scores
 
 
-@pytest.mark.parametrize("target", [REGRESSION, LOGARITHM, BINARY, LABELS])
-@pytest.mark.parametrize("clip", [0.0, 0.05])
+@pytest.mark.parametrize(
+    ("target", "clip"), [(REGRESSION, 0.05), (LOGARITHM, 0.0), (BINARY, 0.05), (LABELS, 0.0)]
+)
 def test_contributions_add_up_to_the_score_of_the_graph(
     rent: Path, target: str, clip: float, tmp_path: Path
 ) -> None:
@@ -96,6 +98,8 @@ def test_contributions_add_up_to_the_score_of_the_graph(
         [
             f"network.family={family}",
             f"preprocessing.clip={clip}",
+            "split.test=0.2",
+            "split.folds=0",
             'preprocessing.rotated=[["size", "floor"]]',
             "training.optimizer=LBFGS",
             "training.learning_rate=1.0",
@@ -127,13 +131,13 @@ def test_contributions_add_up_to_the_score_of_the_graph(
 
 
 def test_the_contribution_of_a_line_is_its_slope_from_the_mean(
-    folders: Folders, tmp_path: Path
+    folders: Folders, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The least-squares slope, from the mean of the six temperatures."""
     recipe = read_recipe("ice_cream")
     x, y = np.array(recipe.data.rows, dtype=np.float64).T
 
-    reasons = run(recipe, tmp_path, folders).manifest.reasons
+    reasons = trained("ice_cream", folders, tmp_path_factory.getbasetemp()).manifest.reasons
 
     assert reasons is not None
     (term,) = reasons.terms
@@ -143,6 +147,8 @@ def test_the_contribution_of_a_line_is_its_slope_from_the_mean(
     assert reasons.base == [pytest.approx(y.mean(), rel=1e-6)]
 
 
-def test_a_network_with_hidden_layers_is_not_additive(folders: Folders, tmp_path: Path) -> None:
+def test_a_network_with_hidden_layers_is_not_additive(
+    folders: Folders, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Its score is not a sum over the features."""
-    assert run(read_recipe("xor"), tmp_path, folders).manifest.reasons is None
+    assert trained("xor", folders, tmp_path_factory.getbasetemp()).manifest.reasons is None

@@ -1,1 +1,1 @@
-"""Tests of service.api.images."""
+"""Tests of images over HTTP."""

@@ -1,4 +1,4 @@
-"""Forms of files, as clients send them and as attackers do."""
+"""Multipart forms with files, valid and hostile."""
 
 from pathlib import Path
 from time import process_time
@@ -19,16 +19,16 @@ HEAD = b'content-disposition: form-data; name="image"; filename="a.png"\r\n'
 
 
 def part(content: bytes, head: bytes = HEAD) -> bytes:
-    """One part with the boundary before it."""
+    """Return a part with the boundary before it."""
     return b"--x\r\n" + head + b"\r\n" + content + b"\r\n"
 
 
 def any_number(_: int) -> None:
-    """No limit on the parts."""
+    """Accept any number of parts."""
 
 
 def outcome(body: bytes, content_type: str = TYPE) -> str | list[tuple[str, bytes]]:
-    """The files of a form, or the sentence that says why it has none."""
+    """Return the files of a form, or the error."""
     try:
         return read_files(body, content_type, any_number)
     except InvalidRequest as error:
@@ -37,13 +37,13 @@ def outcome(body: bytes, content_type: str = TYPE) -> str | list[tuple[str, byte
 
 @pytest.fixture
 def client(models: Path, start: StartApp) -> httpx.Client:
-    """A client of a service with the mirror."""
+    """Start a service with a model that returns its input image."""
     publish_mirror(models, image_input(4, 5))
     return start(max_form_parts=3)
 
 
 def test_too_many_parts_are_rejected_and_counted(client: httpx.Client) -> None:
-    """A form of more parts than the limit gets 413, one at the limit is answered."""
+    """A form above the limit gets 413, one at the limit a prediction."""
     three, four = (
         client.post(PATH, content=part(PNG) * count + b"--x--", headers={"content-type": TYPE})
         for count in (3, 4)
@@ -75,8 +75,8 @@ def test_too_many_parts_are_rejected_and_counted(client: httpx.Client) -> None:
         ),
     ],
 )
-def test_forms_are_read_as_clients_write_them(body: bytes, files: list[tuple[str, bytes]]) -> None:
-    """Ends, empty files, encodings and names of every kind give the files that were sent."""
+def test_forms_of_common_clients_are_read(body: bytes, files: list[tuple[str, bytes]]) -> None:
+    """Line ends, empty files, encodings and names of every kind are accepted."""
     assert outcome(body) == files
 
 
@@ -102,8 +102,8 @@ def test_forms_are_read_as_clients_write_them(body: bytes, files: list[tuple[str
         b"--x\r\ncontent-type: multipart/mixed; boundary=y\r\n\r\n--y\r\n\r\n--y--\r\n--x--",
     ],
 )
-def test_what_is_no_form_is_refused_with_a_sentence(body: bytes) -> None:
-    """Missing ends, names and blank lines, and heads of any length, are the client's mistakes."""
+def test_an_invalid_form_is_rejected_with_an_error(body: bytes) -> None:
+    """Missing ends, names and blank lines, and long heads, are client errors."""
     found = outcome(body)
 
     assert isinstance(found, str)
@@ -122,8 +122,8 @@ def test_what_is_no_form_is_refused_with_a_sentence(body: bytes) -> None:
         "multipart/form-data; " + 'a="b";' * 10_000,
     ],
 )
-def test_a_content_type_without_a_boundary_is_refused(content_type: str) -> None:
-    """No boundary, an empty one and one of ten kilobytes are refused at once."""
+def test_a_content_type_without_a_valid_boundary_is_rejected(content_type: str) -> None:
+    """The boundary is missing, empty, or ten kilobytes long."""
     assert isinstance(outcome(part(PNG) + b"--x--", content_type), str)
 
 
@@ -140,7 +140,7 @@ def test_a_content_type_without_a_boundary_is_refused(content_type: str) -> None
     ],
 )
 def test_boundaries_that_almost_match_take_linear_time(piece: bytes) -> None:
-    """A file ten times as long, made of near boundaries, takes about ten times as long."""
+    """A file of near boundaries that is ten times as long takes about ten times as long."""
     boundary = "boundary-that-is-long"
 
     def seconds(size: int) -> float:
@@ -154,11 +154,11 @@ def test_boundaries_that_almost_match_take_linear_time(piece: bytes) -> None:
     assert long < 50 * max(short, 0.002)
 
 
-def test_a_broken_form_leaves_the_log_to_the_service(
+def test_the_parser_logs_nothing_about_an_invalid_form(
     client: httpx.Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The parser's own warnings about a client's form are not logged."""
-    answer = client.post(PATH, content=b"--x\rbroken", headers={"content-type": TYPE})
+    """Its own warnings are suppressed."""
+    response = client.post(PATH, content=b"--x\rbroken", headers={"content-type": TYPE})
 
-    assert answer.status_code == 400
+    assert response.status_code == 400
     assert [record for record in caplog.records if "multipart" in record.name] == []

@@ -1,4 +1,4 @@
-"""Hostile images over HTTP, in every protocol: 400 with a sentence, and others are answered."""
+"""Hostile images over HTTP, in every protocol: they get 400, and other requests are served."""
 
 import base64
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +25,7 @@ DOTS = encoded(dots(57, 48, 0, 0.002))
 
 @pytest.fixture
 def digits(models: Path, start: StartApp) -> httpx.Client:
-    """A client of a service with a model of digits."""
+    """Start a service with a model of digits."""
     publish_mirror(models, image_input(28, 28, channels=1, normalize="digit"))
     return start()
 
@@ -35,10 +35,10 @@ def text(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("content", [NO_PALETTE, DOTS])
-def test_every_protocol_refuses_the_same_images(digits: httpx.Client, content: bytes) -> None:
-    """A file, a form, JSON, v1, v2 and explanations say what is wrong with an image."""
+def test_every_protocol_rejects_the_same_images(digits: httpx.Client, content: bytes) -> None:
+    """Files, forms, JSON, v1, v2 and explanations have the error of an image."""
     element = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [text(content)]}
-    answers = [
+    responses = [
         digits.post(PATH, content=content, headers=PNG),
         digits.post(PATH, files=[("image", ("a.png", content))]),
         digits.post(PATH, json={"image": text(content)}),
@@ -47,15 +47,17 @@ def test_every_protocol_refuses_the_same_images(digits: httpx.Client, content: b
         digits.post("/models/mirror/explain", content=content, headers=PNG),
     ]
 
-    assert [answer.status_code for answer in answers] == [400] * 6, [a.text for a in answers]
-    assert all("foreground is found" in a.text or "no palette" in a.text for a in answers)
+    assert [response.status_code for response in responses] == [400] * 6, [
+        a.text for a in responses
+    ]
+    assert all("foreground is found" in a.text or "no palette" in a.text for a in responses)
 
 
-def test_hostile_files_are_answered_or_refused(digits: httpx.Client) -> None:
-    """No bomb and no file of tiny parts is a fault of the service."""
+def test_hostile_files_cause_no_server_error(digits: httpx.Client) -> None:
+    """Bombs and files of many tiny parts get a prediction or a client error."""
     for name, content in [*bombs().items(), *hostile_images(20_000).items()]:
-        answer = digits.post(PATH, content=content, headers=PNG)
-        assert answer.status_code in {200, 400}, (name, answer.text)
+        response = digits.post(PATH, content=content, headers=PNG)
+        assert response.status_code in {200, 400}, (name, response.text)
 
 
 @pytest.mark.parametrize(
@@ -75,37 +77,39 @@ def test_hostile_files_are_answered_or_refused(digits: httpx.Client) -> None:
         b'{"b64": [[null]]}',
     ],
 )
-def test_text_and_numbers_that_are_no_image_are_refused(digits: httpx.Client, image: bytes) -> None:
-    """Long texts, wrong alphabets, mixed and nested values get 400, whatever their length."""
-    answer = digits.post(
+def test_text_and_numbers_that_are_not_images_are_rejected(
+    digits: httpx.Client, image: bytes
+) -> None:
+    """Long texts, wrong alphabets, mixed and nested values get 400."""
+    response = digits.post(
         PATH, content=b'{"image": %b}' % image, headers={"content-type": "application/json"}
     )
 
-    assert answer.status_code == 400, answer.text
-    assert len(answer.text) < 1000
+    assert response.status_code == 400, response.text
+    assert len(response.text) < 1000
 
 
 @pytest.mark.parametrize(
     ("levels", "sentence"), [(90, "foreground is found"), (900, "levels deep")]
 )
-def test_nested_data_of_version_2_is_no_fault(
+def test_nested_data_of_version_2_is_flattened(
     digits: httpx.Client, levels: int, sentence: str
 ) -> None:
-    """Lists within lists hold one element; too many levels are told."""
+    """Lists within lists hold one element; too many levels are an error."""
     tensor = b'{"name": "image", "datatype": "BYTES", "shape": [1], "data": %b"%b"%b}' % (
         b"[" * levels,
         text(DOTS).encode(),
         b"]" * levels,
     )
 
-    answer = digits.post("/v2/models/mirror/infer", content=b'{"inputs": [%b]}' % tensor)
+    response = digits.post("/v2/models/mirror/infer", content=b'{"inputs": [%b]}' % tensor)
 
-    assert answer.status_code == 400
-    assert sentence in answer.text
+    assert response.status_code == 400
+    assert sentence in response.text
 
 
-def test_a_queue_of_large_images_does_not_hold_up_others(models: Path, start: StartApp) -> None:
-    """While large images wait for their one thread, a photograph and a small one are answered."""
+def test_a_queue_of_large_images_does_not_delay_others(models: Path, start: StartApp) -> None:
+    """While large images wait for their thread, a photo and a small image are predicted."""
     publish_mirror(models, image_input(4, 5))
     client = start()
     large = encoded(Image.effect_noise((3500, 3000), 80), "PNG", compress_level=1)
@@ -116,7 +120,7 @@ def test_a_queue_of_large_images_does_not_hold_up_others(models: Path, start: St
         waiting = [threads.submit(client.post, PATH, content=large, headers=PNG) for _ in range(8)]
         quick = [client.post(PATH, content=content, headers=PNG) for content in (photograph, small)]
         unfinished = [one for one in waiting if not one.done()]
-        answers = [one.result() for one in waiting]
+        responses = [one.result() for one in waiting]
 
-    assert [answer.status_code for answer in (*quick, *answers)] == [200] * 10
+    assert [response.status_code for response in (*quick, *responses)] == [200] * 10
     assert unfinished

@@ -1,4 +1,4 @@
-"""Images by the protocol of TensorFlow Serving and KServe."""
+"""Images in version 1, the protocol of TensorFlow Serving and KServe."""
 
 import base64
 from pathlib import Path
@@ -20,7 +20,7 @@ CODED = {"b64": base64.b64encode(PHOTO).decode()}
 
 @pytest.fixture
 def client(models: Path, start: StartApp) -> httpx.Client:
-    """A client of a service with the mirror."""
+    """Start a service with a model that returns its input image."""
     publish_mirror(models, RULE)
     return start()
 
@@ -30,36 +30,36 @@ def client(models: Path, start: StartApp) -> httpx.Client:
 )
 def test_instances_are_images_in_base64_or_pixels(client: httpx.Client, instance: object) -> None:
     """Each instance gets a row of the graph's output."""
-    answer = client.post("/v1/models/mirror:predict", json={"instances": [instance] * 2})
+    response = client.post("/v1/models/mirror:predict", json={"instances": [instance] * 2})
 
-    rows = answer.json()["predictions"]
+    rows = response.json()["predictions"]
     assert np.array_equal([pixels_of(row, RULE) for row in rows], [SEEN, SEEN])
 
 
 def test_inputs_are_a_column_of_images(client: httpx.Client) -> None:
-    """Columns hold what instances hold, bare or under the input's name."""
+    """Columns have the same images, bare or under the input's name."""
     for inputs in ([CODED, SEEN.tolist()], {"image": [CODED, SEEN.tolist()]}):
-        answer = client.post("/v1/models/mirror:predict", json={"inputs": inputs})
-        rows = answer.json()["outputs"]
+        response = client.post("/v1/models/mirror:predict", json={"inputs": inputs})
+        rows = response.json()["outputs"]
         assert np.array_equal([pixels_of(row, RULE) for row in rows], [SEEN, SEEN])
 
 
 def test_images_are_classified(client: httpx.Client) -> None:
     """Examples may be images too."""
-    answer = client.post("/v1/models/mirror:classify", json={"examples": [{"image": CODED}]})
+    response = client.post("/v1/models/mirror:classify", json={"examples": [{"image": CODED}]})
 
-    (pairs,) = answer.json()["results"]
-    assert [label for label, _ in pairs] == [str(place) for place in range(60)]
+    (pairs,) = response.json()["results"]
+    assert [label for label, _ in pairs] == [str(index) for index in range(60)]
     assert np.array_equal(pixels_of([share for _, share in pairs], RULE), SEEN)
 
 
-def test_a_wrong_instance_is_named(client: httpx.Client) -> None:
-    """The sentence says which instance, and what it is."""
+def test_an_invalid_instance_is_reported(client: httpx.Client) -> None:
+    """The error has the position of the instance, and its value."""
     broken = {"b64": base64.b64encode(b"%PDF-1.4").decode()}
 
-    answer = client.post("/v1/models/mirror:predict", json={"instances": [CODED, broken]})
+    response = client.post("/v1/models/mirror:predict", json={"instances": [CODED, broken]})
     column = client.post("/v1/models/mirror:predict", json={"inputs": "x"})
 
-    assert answer.status_code == column.status_code == 400
-    assert answer.json()["error"].startswith("Instance 1: This is a PDF document")
+    assert response.status_code == column.status_code == 400
+    assert response.json()["error"].startswith("Instance 1: This is a PDF document")
     assert column.json()["error"].startswith("'inputs' must be a list of images")

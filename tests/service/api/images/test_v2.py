@@ -1,4 +1,4 @@
-"""Images by the Open Inference Protocol: pixels, or whole files as BYTES."""
+"""Images in the Open Inference Protocol: pixels, or whole files as BYTES."""
 
 import base64
 from pathlib import Path
@@ -23,25 +23,25 @@ PATH = "/v2/models/mirror/infer"
 
 @pytest.fixture
 def client(models: Path, start: StartApp) -> httpx.Client:
-    """A client of a service with the mirror."""
+    """Start a service with a model that returns its input image."""
     publish_mirror(models, RULE)
     return start()
 
 
-def asked(shape: list[int], datatype: str, data: object) -> dict[str, Any]:
-    """A request of one tensor."""
+def request_of(shape: list[int], datatype: str, data: object) -> dict[str, Any]:
+    """Return a request with one tensor."""
     return {"inputs": [{"name": "image", "shape": shape, "datatype": datatype, "data": data}]}
 
 
-def seen(answer: httpx.Response) -> list[Any]:
-    """The pixels of each image in an answer."""
-    assert answer.status_code == 200, answer.text
-    (output,) = answer.json()["outputs"]
+def returned_images(response: httpx.Response) -> list[Any]:
+    """Return the pixels of each image in a response."""
+    assert response.status_code == 200, response.text
+    (output,) = response.json()["outputs"]
     rows = np.array(output["data"]).reshape(output["shape"])
     return [pixels_of(row, RULE) for row in rows]
 
 
-def test_metadata_and_configuration_tell_the_graphs_own_pixels(client: httpx.Client) -> None:
+def test_metadata_and_configuration_have_the_pixels_of_the_graph(client: httpx.Client) -> None:
     """The tensor is UINT8, batch, height, width, channels."""
     about = client.get("/v2/models/mirror").json()
     config = client.get("/v2/models/mirror/config").json()
@@ -52,21 +52,21 @@ def test_metadata_and_configuration_tell_the_graphs_own_pixels(client: httpx.Cli
     ]
 
 
-def test_pixels_and_files_are_answered_alike(client: httpx.Client) -> None:
-    """UINT8 pixels and BYTES of base64 text give the same rows."""
+def test_pixels_and_files_get_the_same_predictions(client: httpx.Client) -> None:
+    """UINT8 pixels and BYTES of base64 text are the same images."""
     text = [base64.b64encode(content).decode() for content in (PHOTO, OTHER)]
 
-    pixels = client.post(PATH, json=asked([2, 4, 5, 3], "UINT8", np.array(SEEN).tolist()))
-    files = client.post(PATH, json=asked([2], "BYTES", text))
-    column = client.post(PATH, json=asked([2, 1], "BYTES", [[one] for one in text]))
+    pixels = client.post(PATH, json=request_of([2, 4, 5, 3], "UINT8", np.array(SEEN).tolist()))
+    files = client.post(PATH, json=request_of([2], "BYTES", text))
+    column = client.post(PATH, json=request_of([2, 1], "BYTES", [[one] for one in text]))
 
-    assert np.array_equal(seen(pixels), SEEN)
-    assert np.array_equal(seen(files), SEEN)
-    assert np.array_equal(seen(column), SEEN)
+    assert np.array_equal(returned_images(pixels), SEEN)
+    assert np.array_equal(returned_images(files), SEEN)
+    assert np.array_equal(returned_images(column), SEEN)
 
 
 def test_tritons_client_sends_files_and_pixels(client: httpx.Client) -> None:
-    """Its binary BYTES elements are files as they are, and a tensor of numpy's pixels works."""
+    """BYTES elements may be files, and tensors may be numpy's pixels."""
     address = str(client.base_url).removeprefix("http://").rstrip("/")
     remote = triton.InferenceServerClient(address)
     for values, datatype in (
@@ -81,34 +81,37 @@ def test_tritons_client_sends_files_and_pixels(client: httpx.Client) -> None:
 
 
 def test_a_raw_body_is_one_image(client: httpx.Client) -> None:
-    """With the header 0 the whole body is a file, or the model's own pixels."""
+    """With a header of 0, the whole body is a file, or the pixels of the graph's input."""
     headers = {"inference-header-content-length": "0"}
 
     for content in (PHOTO, SEEN[0].tobytes()):
-        answer = client.post(PATH, content=content, headers=headers)
-        assert answer.status_code == 200, answer.text
-        length = int(answer.headers["inference-header-content-length"])
-        row = np.frombuffer(answer.content[length:], np.float32)
+        response = client.post(PATH, content=content, headers=headers)
+        assert response.status_code == 200, response.text
+        length = int(response.headers["inference-header-content-length"])
+        row = np.frombuffer(response.content[length:], np.float32)
         assert np.array_equal(pixels_of(row, RULE), SEEN[0])
 
 
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        (asked([1], "BYTES", ["JVBERi0xLjQ="]), "Element 0: This is a PDF document"),
-        (asked([1], "BYTES", ["%%"]), "Element 0: Its text is not base64"),
-        (asked([2], "BYTES", ["JVBERi0xLjQ="]), "1 images were sent, and its shape holds 2"),
-        (asked([0], "BYTES", []), "BYTES are files of images, so send [how many]"),
-        (asked([1, 3], "BYTES", ["", "", ""]), "so send [how many]"),
-        (asked([1, 4, 5, 3], "FP32", [0.0] * 60), 'has datatype "FP32"; the model expects UINT8'),
-        (asked([1, 4, 5], "UINT8", [0] * 20), "the model expects [-1, 4, 5, 3]"),
+        (request_of([1], "BYTES", ["JVBERi0xLjQ="]), "Element 0: This is a PDF document"),
+        (request_of([1], "BYTES", ["%%"]), "Element 0: Its text is not base64"),
+        (request_of([2], "BYTES", ["JVBERi0xLjQ="]), "1 images were sent, and its shape holds 2"),
+        (request_of([0], "BYTES", []), "BYTES are files of images, so send [how many]"),
+        (request_of([1, 3], "BYTES", ["", "", ""]), "so send [how many]"),
+        (
+            request_of([1, 4, 5, 3], "FP32", [0.0] * 60),
+            'has datatype "FP32"; the model expects UINT8',
+        ),
+        (request_of([1, 4, 5], "UINT8", [0] * 20), "the model expects [-1, 4, 5, 3]"),
     ],
 )
-def test_what_is_neither_is_refused(
+def test_tensors_that_are_not_images_are_rejected(
     client: httpx.Client, request_: dict[str, Any], said: str
 ) -> None:
-    """Wrong types, shapes and files get a sentence that says what the model takes."""
-    answer = client.post(PATH, json=request_)
+    """Wrong types, shapes and files have an error with the expectation."""
+    response = client.post(PATH, json=request_)
 
-    assert answer.status_code == 400, answer.text
-    assert said in answer.json()["error"]
+    assert response.status_code == 400, response.text
+    assert said in response.json()["error"]

@@ -1,4 +1,4 @@
-"""Other people's tiny graphs, as bare models."""
+"""Small graphs of other tools, as bare models."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,30 +13,30 @@ Tensors = Mapping[str, tuple[int, Shape]]
 FLOAT, STRING = TensorProto.FLOAT, TensorProto.STRING
 
 
-def place(
+def place_graph(
     models: Path, name: str, nodes: list[NodeProto], inputs: Tensors, outputs: Tensors
 ) -> None:
-    """Put a graph of these nodes where version 1 of a model belongs; a text axis has any length."""
+    """Save a graph of these nodes as version 1 of a bare model; a named axis has any length."""
     graph = helper.make_graph(nodes, name, _declared(inputs), _declared(outputs))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     place_bare(models, name, model.SerializeToString())
 
 
 def place_half_plus(models: Path, name: str, addend: float, shape: Shape) -> None:
-    """``y = x / 2 + addend``, as TensorFlow Serving's example models compute it."""
+    """Save ``y = x / 2 + addend``, like TensorFlow Serving's example models."""
     nodes = [
         helper.make_node("Constant", [], ["half"], value_float=0.5),
         helper.make_node("Constant", [], ["addend"], value_float=float(addend)),
         helper.make_node("Mul", ["x", "half"], ["halved"]),
         helper.make_node("Add", ["halved", "addend"], ["y"]),
     ]
-    place(models, name, nodes, {"x": (FLOAT, shape)}, {"y": (FLOAT, shape)})
+    place_graph(models, name, nodes, {"x": (FLOAT, shape)}, {"y": (FLOAT, shape)})
 
 
 def place_identity(models: Path, name: str, tensors: Tensors) -> None:
-    """Each input ``x`` comes back as the output ``x_out``."""
+    """Save a graph that copies each input ``x`` to the output ``x_out``."""
     nodes = [helper.make_node("Identity", [key], [f"{key}_out"]) for key in tensors]
-    place(models, name, nodes, tensors, {f"{key}_out": kind for key, kind in tensors.items()})
+    place_graph(models, name, nodes, tensors, {f"{key}_out": kind for key, kind in tensors.items()})
 
 
 def _declared(tensors: Tensors) -> list[ValueInfoProto]:

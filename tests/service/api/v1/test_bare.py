@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 
 from tests.conftest import StartApp
 from tests.models import place_bare, sum_and_difference
-from tests.service.api.v1.graphs import FLOAT, STRING, Shape, Tensors, place, place_identity
+from tests.service.api.v1.graphs import FLOAT, STRING, Shape, Tensors, place_graph, place_identity
 
 TYPES: list[tuple[int, list[object]]] = [
     (TensorProto.BOOL, [True, False]),
@@ -27,10 +27,10 @@ TYPES: list[tuple[int, list[object]]] = [
 
 
 @pytest.mark.parametrize(("kind", "values"), TYPES)
-def test_every_element_type_goes_in_and_comes_out(
+def test_every_element_type_is_read_and_written(
     models: Path, start: StartApp, kind: int, values: list[object]
 ) -> None:
-    """The extremes of each type, by row and by column."""
+    """The extremes of each type pass, by row and by column."""
     place_identity(models, "echo", {"x": (kind, ["n"])})
     client = start()
 
@@ -55,31 +55,31 @@ def test_every_element_type_goes_in_and_comes_out(
         ([2, 2], [[1.5, 2.5], [3.5, 4.5]]),
     ],
 )
-def test_one_instance_is_taken_with_or_without_an_axis_of_rows(
+def test_one_instance_is_accepted_with_or_without_an_axis_of_rows(
     models: Path, start: StartApp, shape: Shape, instance: object
 ) -> None:
-    """Dynamic, fixed and no batch axis, and scalars: the prediction has the instance's form."""
+    """The prediction has the instance's form, for any batch axis."""
     place_identity(models, "echo", {"x": (FLOAT, shape)})
     client = start()
 
     for row in (instance, {"x": instance}):
-        answer = client.post("/v1/models/echo:predict", json={"instances": [row]})
-        assert answer.json() == {"predictions": [instance]}
+        response = client.post("/v1/models/echo:predict", json={"instances": [row]})
+        assert response.json() == {"predictions": [instance]}
 
 
 def test_columns_may_differ_in_length(models: Path, start: StartApp) -> None:
-    """Inputs with first axes of their own are what the column form is for."""
+    """Inputs may have different first axes in the column form."""
     place_identity(models, "echo", {"x": (FLOAT, ["n"]), "y": (FLOAT, ["m", 2]), "z": (FLOAT, [])})
     client = start()
     inputs = {"x": [1.0, 2.0, 3.0], "y": [[4.0, 5.0]], "z": 6.0}
 
-    answer = client.post("/v1/models/echo:predict", json={"inputs": inputs})
+    response = client.post("/v1/models/echo:predict", json={"inputs": inputs})
 
-    assert answer.json() == {"outputs": {f"{name}_out": value for name, value in inputs.items()}}
+    assert response.json() == {"outputs": {f"{name}_out": value for name, value in inputs.items()}}
 
 
 def test_several_inputs_of_a_model_without_a_batch_axis(models: Path, start: StartApp) -> None:
-    """Triton's example model, in rows and in columns."""
+    """Triton's example model accepts rows and columns."""
     place_bare(models, "simple", sum_and_difference())
     client = start()
     left, right = list(range(16)), [1] * 16
@@ -94,9 +94,9 @@ def test_several_inputs_of_a_model_without_a_batch_axis(models: Path, start: Sta
 
 
 def test_an_output_without_rows_needs_the_column_form(models: Path, start: StartApp) -> None:
-    """The sum of all instances belongs to none of them; one instance alone may have it."""
+    """The sum of all instances has no row for each; a single instance may have it."""
     nodes = [helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0)]
-    place(models, "total", nodes, {"x": (FLOAT, ["n"])}, {"sum": (FLOAT, [])})
+    place_graph(models, "total", nodes, {"x": (FLOAT, ["n"])}, {"sum": (FLOAT, [])})
     client = start()
     path = "/v1/models/total:predict"
 
@@ -110,78 +110,78 @@ def test_an_output_without_rows_needs_the_column_form(models: Path, start: Start
     assert columns.json() == {"outputs": 3.0}
 
 
-def test_numbers_that_are_not_finite_come_out_as_null(models: Path, start: StartApp) -> None:
+def test_numbers_that_are_not_finite_are_written_as_null(models: Path, start: StartApp) -> None:
     """JSON has no NaN and no infinity, in arrays as in scalars."""
     nodes = [helper.make_node("Log", ["x"], ["y"])]
-    place(models, "log", nodes, {"x": (FLOAT, ["n"])}, {"y": (FLOAT, ["n"])})
+    place_graph(models, "log", nodes, {"x": (FLOAT, ["n"])}, {"y": (FLOAT, ["n"])})
     client = start()
 
-    answer = client.post("/v1/models/log:predict", json={"instances": [1, 0, -1]})
+    response = client.post("/v1/models/log:predict", json={"instances": [1, 0, -1]})
 
-    assert answer.json() == {"predictions": [0.0, None, None]}
+    assert response.json() == {"predictions": [0.0, None, None]}
 
 
-def test_whole_numbers_that_the_runtime_counts_are_answered(models: Path, start: StartApp) -> None:
-    """Its own type for them is another than numpy's usual one; the answer is the same."""
+def test_integer_outputs_of_the_runtime_are_written(models: Path, start: StartApp) -> None:
+    """Its integer type differs from numpy's default one, with the same values."""
     nodes = [
         helper.make_node("Size", ["x"], ["size"]),
-        helper.make_node("NonZero", ["x"], ["places"]),
+        helper.make_node("NonZero", ["x"], ["positions"]),
         helper.make_node("Shape", ["x"], ["shape"]),
     ]
     outputs: Tensors = {
         "size": (TensorProto.INT64, []),
-        "places": (TensorProto.INT64, [1, "n"]),
+        "positions": (TensorProto.INT64, [1, "n"]),
         "shape": (TensorProto.INT64, [1]),
     }
-    place(models, "counts", nodes, {"x": (FLOAT, ["n"])}, outputs)
+    place_graph(models, "counts", nodes, {"x": (FLOAT, ["n"])}, outputs)
     client = start()
     path = "/v1/models/counts:predict"
 
     by_row = client.post(path, json={"instances": [7]}).json()
     by_column = client.post(path, json={"inputs": [7, 0, 9]}).json()
 
-    assert by_row == {"predictions": [{"size": 1, "places": [0], "shape": 1}]}
-    assert by_column == {"outputs": {"size": 3, "places": [[0, 2]], "shape": [3]}}
+    assert by_row == {"predictions": [{"size": 1, "positions": [0], "shape": 1}]}
+    assert by_column == {"outputs": {"size": 3, "positions": [[0, 2]], "shape": [3]}}
 
 
 @pytest.mark.parametrize(
     ("shape", "empty"), [(["n"], []), (["n", 2], []), ([2, "n", 3], [[], []]), ([0, 3], [])]
 )
-def test_an_array_without_values_keeps_the_axes_that_json_cannot_tell(
+def test_an_empty_array_has_the_axes_of_its_input(
     models: Path, start: StartApp, shape: Shape, empty: list[object]
 ) -> None:
-    """As a column; an axis of any length behind the empty one has length 0."""
+    """An axis of any length after the empty one has length 0."""
     place_identity(models, "echo", {"x": (FLOAT, shape)})
 
-    answer = start().post("/v1/models/echo:predict", json={"inputs": empty})
+    response = start().post("/v1/models/echo:predict", json={"inputs": empty})
 
-    assert answer.json() == {"outputs": empty}
+    assert response.json() == {"outputs": empty}
 
 
-def test_optional_tensors_may_be_left_out(models: Path, start: StartApp) -> None:
-    """An optional input is left out by all rows; an optional output is left out or null."""
+def test_optional_tensors_may_be_omitted(models: Path, start: StartApp) -> None:
+    """All rows omit an optional input; an optional output is omitted or null."""
     tensor = helper.make_tensor_type_proto(FLOAT, ["n"])
     value = helper.make_value_info("x", helper.make_optional_type_proto(tensor))
     has = helper.make_tensor_value_info("has", TensorProto.BOOL, [])
     nodes = [helper.make_node("OptionalHasElement", ["x"], ["has"])]
     model = helper.make_model(
-        helper.make_graph(nodes, "asks", [value], [has]),
+        helper.make_graph(nodes, "optional", [value], [has]),
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=9,
     )
-    place_bare(models, "asks", model.SerializeToString())
+    place_bare(models, "optional", model.SerializeToString())
     client = start()
 
     bodies: list[object] = [{"instances": [{}]}, {"inputs": {}}, {"inputs": {"x": [1.0]}}]
-    answers = [client.post("/v1/models/asks:predict", json=body).json() for body in bodies]
+    responses = [client.post("/v1/models/optional:predict", json=body).json() for body in bodies]
 
-    assert answers == [{"predictions": [False]}, {"outputs": False}, {"outputs": True}]
+    assert responses == [{"predictions": [False]}, {"outputs": False}, {"outputs": True}]
 
 
-def test_a_model_without_inputs_answers_an_empty_row(models: Path, start: StartApp) -> None:
-    """Its only answer, asked by an object that names no input."""
+def test_a_model_without_inputs_predicts_an_empty_row(models: Path, start: StartApp) -> None:
+    """The row is an object without inputs."""
     nodes = [helper.make_node("Constant", [], ["y"], value_floats=[1.0, 2.0])]
-    place(models, "constant", nodes, {}, {"y": (FLOAT, [2])})
+    place_graph(models, "constant", nodes, {}, {"y": (FLOAT, [2])})
     client = start()
 
     by_row = client.post("/v1/models/constant:predict", json={"instances": [{}]}).json()
@@ -190,10 +190,10 @@ def test_a_model_without_inputs_answers_an_empty_row(models: Path, start: StartA
     assert (by_row, by_column) == ({"predictions": [[1.0, 2.0]]}, {"outputs": [1.0, 2.0]})
 
 
-def test_a_string_may_be_called_as_its_coding_is(models: Path, start: StartApp) -> None:
-    """``{"b64": …}`` is a string wherever a string may stand, at any depth."""
+def test_base64_objects_are_strings(models: Path, start: StartApp) -> None:
+    """``{"b64": …}`` is accepted for a string at any depth."""
     place_identity(models, "echo", {"x": (STRING, ["n", 2])})
 
-    answer = start().post("/v1/models/echo:predict", json={"inputs": [["a", {"b64": "Yg=="}]]})
+    response = start().post("/v1/models/echo:predict", json={"inputs": [["a", {"b64": "Yg=="}]]})
 
-    assert answer.json() == {"outputs": [["a", "b"]]}
+    assert response.json() == {"outputs": [["a", "b"]]}

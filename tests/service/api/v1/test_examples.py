@@ -1,4 +1,4 @@
-"""``:classify`` and ``:regress``: examples, their context, and who can answer them."""
+"""``:classify`` and ``:regress``: examples, their context, and the models that support them."""
 
 from pathlib import Path
 
@@ -14,17 +14,17 @@ from tests.models import (
     publish_price,
     sum_and_difference,
 )
-from tests.service.api.v1.graphs import FLOAT, Tensors, place, place_half_plus, place_identity
+from tests.service.api.v1.graphs import FLOAT, Tensors, place_graph, place_half_plus, place_identity
 
 
 def test_a_bundle_classifies_by_its_labels(models: Path, start: StartApp) -> None:
-    """Both labels of a binary model, its second with the graph's probability."""
+    """Both labels of a binary model are returned, the second with the graph's probability."""
     publish_admission(models)
     body = {"examples": [{"exam_1": 45, "exam_2": [85]}, {"exam_1": 30, "exam_2": 40}]}
 
-    answer = start().post("/v1/models/admission:classify", json=body).json()
+    response = start().post("/v1/models/admission:classify", json=body).json()
 
-    for pairs, row in zip(answer["results"], ((45, 85), (30, 40)), strict=True):
+    for pairs, row in zip(response["results"], ((45, 85), (30, 40)), strict=True):
         second = admission_probability(*row)
         assert pairs == [
             ["not admitted", pytest.approx(1 - second, abs=1e-6)],
@@ -32,8 +32,8 @@ def test_a_bundle_classifies_by_its_labels(models: Path, start: StartApp) -> Non
         ]
 
 
-def test_scores_are_those_of_the_plain_dialect(models: Path, start: StartApp) -> None:
-    """An answer never depends on the dialect."""
+def test_scores_equal_those_of_the_native_protocol(models: Path, start: StartApp) -> None:
+    """A prediction does not depend on the protocol."""
     publish_iris(models)
     client = start()
     row = {"a": 0.5, "b": 2, "c": 1}
@@ -45,16 +45,18 @@ def test_scores_are_those_of_the_plain_dialect(models: Path, start: StartApp) ->
 
 
 def test_a_bundle_regresses_to_its_value(models: Path, start: StartApp) -> None:
-    """One number for each example, in their order."""
+    """Each example gets one number, in order."""
     publish_price(models)
 
-    answer = start().post("/v1/models/price:regress", json={"examples": [{"size": 3}, {"size": 1}]})
+    response = start().post(
+        "/v1/models/price:regress", json={"examples": [{"size": 3}, {"size": 1}]}
+    )
 
-    assert answer.json() == {"results": [6.0, 2.0]}
+    assert response.json() == {"results": [6.0, 2.0]}
 
 
 def test_the_context_is_part_of_every_example(models: Path, start: StartApp) -> None:
-    """What examples have in common may be said once."""
+    """Values that examples share may be sent once."""
     publish_admission(models)
     client = start()
     path = "/v1/models/admission:classify"
@@ -65,35 +67,35 @@ def test_the_context_is_part_of_every_example(models: Path, start: StartApp) -> 
     assert client.post(path, json=said_once).json() == client.post(path, json=said_twice).json()
 
 
-def test_classes_without_a_name_have_an_empty_one(models: Path, start: StartApp) -> None:
-    """A bare graph tells no labels; the protocol has the empty string for that."""
+def test_classes_without_labels_have_empty_ones(models: Path, start: StartApp) -> None:
+    """The protocol has empty labels for graphs without labels."""
     place_identity(models, "scores", {"x": (FLOAT, ["n", 2])})
 
-    answer = start().post("/v1/models/scores:classify", json={"examples": [{"x": [1, 2]}]})
+    response = start().post("/v1/models/scores:classify", json={"examples": [{"x": [1, 2]}]})
 
-    assert answer.json() == {"results": [[["", 1.0], ["", 2.0]]]}
+    assert response.json() == {"results": [[["", 1.0], ["", 2.0]]]}
 
 
-def test_labels_beside_a_bare_model_name_its_classes(models: Path, start: StartApp) -> None:
-    """Those of the file that Triton's configuration names."""
+def test_a_label_file_names_the_classes_of_a_bare_model(models: Path, start: StartApp) -> None:
+    """It is the file in Triton's configuration."""
     place_identity(models, "scores", {"x": (FLOAT, ["n", 2])})
     (models / "scores" / "config.pbtxt").write_text(
         'output { name: "x_out" label_filename: "labels.txt" }'
     )
     (models / "scores" / "labels.txt").write_text("cat\ndog\n")
 
-    answer = start().post("/v1/models/scores:classify", json={"examples": [{"x": [1, 2]}]})
+    response = start().post("/v1/models/scores:classify", json={"examples": [{"x": [1, 2]}]})
 
-    assert answer.json() == {"results": [[["cat", 1.0], ["dog", 2.0]]]}
+    assert response.json() == {"results": [[["cat", 1.0], ["dog", 2.0]]]}
 
 
-def test_one_score_an_example_is_one_class(models: Path, start: StartApp) -> None:
-    """A graph that answers a vector has one class."""
+def test_one_score_for_each_example_is_one_class(models: Path, start: StartApp) -> None:
+    """A graph that outputs a vector has one class."""
     place_half_plus(models, "half", 0, ["n"])
 
-    answer = start().post("/v1/models/half:classify", json={"examples": [{"x": 1}, {"x": [3]}]})
+    response = start().post("/v1/models/half:classify", json={"examples": [{"x": 1}, {"x": [3]}]})
 
-    assert answer.json() == {"results": [[["", 0.5]], [["", 1.5]]]}
+    assert response.json() == {"results": [[["", 0.5]], [["", 1.5]]]}
 
 
 @pytest.mark.parametrize(
@@ -106,10 +108,10 @@ def test_one_score_an_example_is_one_class(models: Path, start: StartApp) -> Non
         ("square:regress", "not one number for each of 1 examples"),
     ],
 )
-def test_a_model_of_another_task_says_so(
+def test_a_model_of_another_task_is_rejected(
     models: Path, start: StartApp, call: str, sentence: str
 ) -> None:
-    """400 tells what the model is, and that it can be asked by :predict."""
+    """The 400 error has the task, and suggests :predict."""
     publish_admission(models)
     publish_price(models)
     place_bare(models, "simple", sum_and_difference())
@@ -122,22 +124,22 @@ def test_a_model_of_another_task_says_so(
     }
 
     body = {"examples": [rows[call.partition(":")[0]]]}
-    answer = start().post(f"/v1/models/{call}", json=body)
+    response = start().post(f"/v1/models/{call}", json=body)
 
-    assert answer.status_code == 400
-    assert sentence in answer.json()["error"]
-    assert answer.json()["error"].endswith("use :predict.")
+    assert response.status_code == 400
+    assert sentence in response.json()["error"]
+    assert response.json()["error"].endswith("use :predict.")
 
 
 def test_the_first_floating_point_output_is_the_score(models: Path, start: StartApp) -> None:
-    """Whole numbers before it, such as the label that scikit-learn's converters add, are not."""
+    """Integer outputs before it, such as the label of scikit-learn's converters, are skipped."""
     nodes = [
         helper.make_node("ArgMax", ["x"], ["label"], axis=1, keepdims=0),
         helper.make_node("Identity", ["x"], ["probabilities"]),
     ]
     outputs: Tensors = {"label": (TensorProto.INT64, ["n"]), "probabilities": (FLOAT, ["n", 2])}
-    place(models, "trees", nodes, {"x": (FLOAT, ["n", 2])}, outputs)
+    place_graph(models, "trees", nodes, {"x": (FLOAT, ["n", 2])}, outputs)
 
-    answer = start().post("/v1/models/trees:classify", json={"examples": [{"x": [0.25, 0.75]}]})
+    response = start().post("/v1/models/trees:classify", json={"examples": [{"x": [0.25, 0.75]}]})
 
-    assert answer.json() == {"results": [[["", 0.25], ["", 0.75]]]}
+    assert response.json() == {"results": [[["", 0.25], ["", 0.75]]]}

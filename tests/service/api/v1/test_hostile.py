@@ -1,4 +1,4 @@
-"""Whatever is sent by version 1, the answer is the error contract."""
+"""Every invalid request of version 1 gets an error of the common form."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -18,17 +18,17 @@ from tests.service.api.v1.graphs import FLOAT, STRING, place_identity
 ROW = {"exam_1": 45, "exam_2": 85}
 
 
-def assert_contract(answer: httpx.Response, status: int) -> str:
-    """The answer has this status and the one shape; gives its sentence."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    body: dict[str, Any] = answer.json()
+def assert_contract(response: httpx.Response, status: int) -> str:
+    """Check the status and the form of an error, and return its sentence."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body: dict[str, Any] = response.json()
     assert set(body) <= {"error", "code", "details"}
     assert body["code"]
     return str(body["error"])
 
 
-PLACED: Mapping[str, Callable[[Path, str], object]] = {
+PUBLISHERS: Mapping[str, Callable[[Path, str], object]] = {
     "admission": publish_admission,
     "mixed": publish_mixed,
     "floats": lambda models, name: place_identity(models, name, {"x": (FLOAT, ["n", 2])}),
@@ -94,15 +94,15 @@ PREDICT: list[tuple[str, object, str]] = [
 
 
 @pytest.mark.parametrize(("model", "body", "sentence"), PREDICT)
-def test_a_wrong_prediction_request_is_told_what_is_wrong(
+def test_an_invalid_prediction_request_is_explained(
     models: Path, start: StartApp, model: str, body: object, sentence: str
 ) -> None:
-    """400, with the row or the input, what came and what to send."""
-    PLACED[model](models, model)
+    """The 400 error has the row or the input, the given and the expected value."""
+    PUBLISHERS[model](models, model)
 
-    answer = start().post(f"/v1/models/{model}:predict", content=json.dumps(body))
+    response = start().post(f"/v1/models/{model}:predict", content=json.dumps(body))
 
-    assert sentence in assert_contract(answer, 400)
+    assert sentence in assert_contract(response, 400)
 
 
 EXAMPLES: list[tuple[object, str]] = [
@@ -117,15 +117,15 @@ EXAMPLES: list[tuple[object, str]] = [
 
 
 @pytest.mark.parametrize(("body", "sentence"), EXAMPLES)
-def test_a_wrong_example_is_told_what_is_wrong(
+def test_an_invalid_example_is_explained(
     models: Path, start: StartApp, body: object, sentence: str
 ) -> None:
-    """400, with the place of the example."""
+    """The 400 error has the position of the example."""
     publish_admission(models)
 
-    answer = start().post("/v1/models/admission:classify", content=json.dumps(body))
+    response = start().post("/v1/models/admission:classify", content=json.dumps(body))
 
-    assert sentence in assert_contract(answer, 400)
+    assert sentence in assert_contract(response, 400)
 
 
 TEXTS: list[tuple[bytes, str]] = [
@@ -142,15 +142,15 @@ TEXTS: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(("body", "sentence"), TEXTS)
-def test_a_body_that_cannot_be_read_is_told_so(
+def test_an_unreadable_body_is_rejected(
     models: Path, start: StartApp, body: bytes, sentence: str
 ) -> None:
-    """Empty, truncated, endlessly nested, beyond any number, or hungry for memory."""
+    """It is empty, truncated, deeply nested, or has huge numbers or strings."""
     place_identity(models, "floats", {"x": (FLOAT, ["n", 2])})
 
-    answer = start().post("/v1/models/floats:predict", content=body)
+    response = start().post("/v1/models/floats:predict", content=body)
 
-    assert sentence in assert_contract(answer, 400)
+    assert sentence in assert_contract(response, 400)
 
 
 @pytest.mark.parametrize(
@@ -178,31 +178,31 @@ def test_a_body_that_cannot_be_read_is_told_so(
         ("GET /v1", 404, "There is nothing at /v1"),
     ],
 )
-def test_wrong_paths_and_verbs_say_what_there_is(
+def test_wrong_paths_and_verbs_have_helpful_errors(
     models: Path, start: StartApp, call: str, status: int, sentence: str
 ) -> None:
-    """404 and 405 by the contract, with the nearest thing that there is."""
+    """404 and 405 suggest the nearest valid name."""
     publish_admission(models)
 
-    answer = start().request(*call.split(), json={"instances": [ROW]})
+    response = start().request(*call.split(), json={"instances": [ROW]})
 
-    assert sentence in assert_contract(answer, status)
+    assert sentence in assert_contract(response, status)
 
 
-def test_another_content_type_is_refused_by_name(models: Path, start: StartApp) -> None:
-    """415 names what is read, which is JSON, also where curl calls it a form."""
+def test_an_unsupported_media_type_is_rejected(models: Path, start: StartApp) -> None:
+    """The 415 error has the supported type, which is JSON."""
     publish_admission(models)
 
-    answer = start().post(
+    response = start().post(
         "/v1/models/admission:predict", content=b"{}", headers={"content-type": "image/png"}
     )
 
-    assert "'image/png' is not supported; send application/json" in assert_contract(answer, 415)
+    assert "'image/png' is not supported; send application/json" in assert_contract(response, 415)
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    """One client for many requests."""
+    """Return one client for many requests."""
     with httpx.Client() as shared:
         yield shared
 
@@ -233,20 +233,20 @@ BODY = st.one_of(
 @given(
     body=BODY,
     call=st.tuples(
-        st.sampled_from(sorted(PLACED)), st.sampled_from(["predict", "classify", "regress"])
+        st.sampled_from(sorted(PUBLISHERS)), st.sampled_from(["predict", "classify", "regress"])
     ).map(":".join),
 )
-def test_no_json_ever_gets_a_500(
+def test_no_json_causes_a_500(
     models: Path, start: StartApp, client: httpx.Client, body: object, call: str
 ) -> None:
-    """Generated bodies are answered, or refused by the contract, whatever the model takes."""
+    """Generated bodies get a prediction or a client error, for any model."""
     if not list(models.iterdir()):
-        for name, place in PLACED.items():
-            place(models, name)
+        for name, publish in PUBLISHERS.items():
+            publish(models, name)
         (models / "address").write_text(str(start().base_url))
     address = (models / "address").read_text()
 
-    answer = client.post(f"{address}/v1/models/{call}", content=json.dumps(body))
+    response = client.post(f"{address}/v1/models/{call}", content=json.dumps(body))
 
-    if answer.status_code != 200:
-        assert_contract(answer, 400)
+    if response.status_code != 200:
+        assert_contract(response, 400)

@@ -1,4 +1,4 @@
-"""``:predict`` of a bundle: what a row and a column may be."""
+"""``:predict`` of a bundle: the forms of rows and columns."""
 
 from pathlib import Path
 from typing import Any
@@ -34,21 +34,21 @@ ADMISSION = "/v1/models/admission:predict"
 def test_every_form_of_the_same_rows_gets_the_same_numbers(
     models: Path, start: StartApp, body: dict[str, object]
 ) -> None:
-    """Rows by feature, by order and by the graph's input; columns by the same."""
+    """Rows and columns may be by feature, by order, or by the graph's input."""
     publish_admission(models)
 
-    answer = start().post(ADMISSION, json=body).json()
+    response = start().post(ADMISSION, json=body).json()
 
     expected = [
         [pytest.approx(admission_probability(*row), abs=1e-6)] for row in ((45, 85), (30, 40))
     ]
-    assert answer == {"predictions" if "instances" in body else "outputs": expected}
+    assert response == {"predictions" if "instances" in body else "outputs": expected}
 
 
-def test_a_thousand_rows_get_the_same_answer_in_every_dialect(
+def test_a_thousand_rows_get_equal_predictions_in_every_protocol(
     models: Path, start: StartApp
 ) -> None:
-    """Plain, version 1 by row and by column, version 2, and one by one: equal to the last digit."""
+    """Native, version 1, version 2, and single requests are equal to the last digit."""
     publish_iris(models)
     client = start()
     rows = np.random.default_rng(1).normal(size=(1000, 3)).round(3).tolist()
@@ -66,16 +66,16 @@ def test_a_thousand_rows_get_the_same_answer_in_every_dialect(
         for row in rows[:100]
     ]
 
-    assert [list(answer["probabilities"].values()) for answer in plain] == by_row
+    assert [list(response["probabilities"].values()) for response in plain] == by_row
     assert by_column == by_row
     assert np.reshape(v2, (1000, 3)).tolist() == by_row
     assert alone == by_row[:100]
 
 
-def test_words_and_booleans_reach_the_graph_by_name_and_by_order(
+def test_categories_and_booleans_are_decoded_by_name_and_by_order(
     models: Path, start: StartApp
 ) -> None:
-    """Rows hold what the plain dialect's rows hold; the input's own name takes graph numbers."""
+    """Rows have the values of the native protocol; the input's name takes the graph's numbers."""
     publish_mixed(models)
     named = {"size": 1, "rooms": 4, "garden": True, "quarter": "south", "colour": "violet"}
     rows = [named, [1, 4, True, "south", "violet"]]
@@ -89,8 +89,8 @@ def test_words_and_booleans_reach_the_graph_by_name_and_by_order(
     assert words == numbers == {"predictions": [[114.0], [114.0]]}
 
 
-def test_the_rules_of_features_hold_in_every_form(models: Path, start: StartApp) -> None:
-    """A value out of range is named with its row and feature, however it came."""
+def test_features_are_validated_in_every_form(models: Path, start: StartApp) -> None:
+    """A value out of range is reported with its row and feature."""
     publish_admission(models)
     client = start()
     bodies: list[dict[str, object]] = [
@@ -100,36 +100,34 @@ def test_the_rules_of_features_hold_in_every_form(models: Path, start: StartApp)
         {"inputs": {"exam_1": [45, 45], "exam_2": [85, 101]}},
     ]
 
-    answers = [client.post(ADMISSION, json=body) for body in bodies]
+    responses = [client.post(ADMISSION, json=body) for body in bodies]
 
-    for answer in answers:
-        assert answer.status_code == 400
-        (detail,) = answer.json()["details"]
+    for response in responses:
+        assert response.status_code == 400
+        (detail,) = response.json()["details"]
         assert (detail["row"], detail["feature"], detail["got"]) == (1, "exam_2", "101")
 
 
-def test_null_stands_for_a_missing_value_where_one_may_be_missing(
-    models: Path, start: StartApp
-) -> None:
-    """It enters the graph as NaN, in rows as in the graph's own columns."""
+def test_null_is_a_missing_value_of_an_optional_feature(models: Path, start: StartApp) -> None:
+    """The graph gets NaN, in rows as in columns."""
     publish_mixed(models)
     client = start()
 
-    answers = [
+    responses = [
         client.post("/v1/models/mixed:predict", json={"inputs": [[None, 4, 1, 0, 0]]}),
         client.post(
             "/v1/models/mixed:predict", json={"instances": [[None, 4, True, "north", None]]}
         ),
     ]
 
-    assert [answer.json() for answer in answers] == [
+    assert [response.json() for response in responses] == [
         {"outputs": [[1014.0]]},
         {"predictions": [[1014.0]]},
     ]
 
 
 def test_predictions_are_counted_as_version_1(models: Path, start: StartApp) -> None:
-    """The metrics tell this dialect's requests from the others'."""
+    """The metrics distinguish the protocols."""
     publish_price(models)
     client = start()
 

@@ -3,7 +3,7 @@
 Written from the protocol's published specification (github.com/kserve/open-inference-protocol,
 ``specification/protocol/open_inference_rest.yaml`` and ``inference_rest.md``, Apache License 2.0,
 Copyright 2023 The KServe Authors): the same properties, types and required fields. Stricter where
-Onward promises more, and said so beside it.
+Onward promises more, with a comment.
 """
 
 from typing import Any

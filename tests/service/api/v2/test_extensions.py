@@ -1,4 +1,4 @@
-"""Triton's extensions: bytes, raw bodies, packed answers, classification, statistics, config."""
+"""Triton's extensions: binary data, raw bodies, compression, classification, statistics, config."""
 
 from pathlib import Path
 from typing import Any
@@ -19,28 +19,28 @@ from tests.models import (
     publish_admission,
     sum_and_difference,
 )
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 from tests.tensors import LENGTH
 from tests.triton_models import identity, image_classifier
 
 RAW = {LENGTH: "0", "content-type": "application/octet-stream"}
 
 
-def split(answer: httpx.Response) -> tuple[dict[str, Any], bytes]:
-    """The JSON of an answer and the bytes behind it."""
-    length = int(answer.headers[LENGTH])
-    return orjson.loads(answer.content[:length]), answer.content[length:]
+def split(response: httpx.Response) -> tuple[dict[str, Any], bytes]:
+    """Split a response into its JSON and the bytes after it."""
+    length = int(response.headers[LENGTH])
+    return orjson.loads(response.content[:length]), response.content[length:]
 
 
-def test_a_raw_body_is_the_one_input_of_a_batch_of_one(models: Path, start: StartApp) -> None:
-    """No JSON at all; the answer is in bytes."""
+def test_a_raw_body_is_the_only_input_of_a_batch_of_one(models: Path, start: StartApp) -> None:
+    """The request has no JSON, and the response is binary."""
     publish_admission(models)
 
-    answer = start().post(
+    response = start().post(
         "/v2/models/admission/infer", content=np.array([45, 85], "<f4").tobytes(), headers=RAW
     )
 
-    document, content = split(answer)
+    document, content = split(response)
     (probability,) = np.frombuffer(content, "<f4")
     assert probability == pytest.approx(admission_probability(45, 85), abs=1e-6)
     assert document["outputs"] == [
@@ -53,10 +53,10 @@ def test_a_raw_body_is_the_one_input_of_a_batch_of_one(models: Path, start: Star
     ]
 
 
-def test_a_raw_body_fills_the_only_open_axis_and_a_raw_string_is_whole(
+def test_a_raw_body_determines_a_dynamic_axis_and_a_raw_string_is_whole(
     models: Path, start: StartApp
 ) -> None:
-    """The bytes tell the length; a string has none of its own before it."""
+    """The length follows from the bytes; a string has no length prefix."""
     place_bare(models, "numbers", identity(TensorProto.INT16, ["batch", "values"]))
     place_bare(models, "text", identity(TensorProto.STRING, ["batch"]))
     client = start()
@@ -78,21 +78,21 @@ def test_a_raw_body_fills_the_only_open_axis_and_a_raw_string_is_whole(
         ("pairs", bytes(4), "a raw request cannot tell which"),
     ],
 )
-def test_a_raw_body_that_does_not_fit_is_refused(
+def test_a_raw_body_that_does_not_fit_is_rejected(
     models: Path, start: StartApp, model: str, content: bytes, sentence: str
 ) -> None:
-    """What cannot be told from the bytes alone is a 400."""
+    """Ambiguous shapes and wrong lengths get 400."""
     publish_admission(models)
     place_bare(models, "simple", sum_and_difference())
     place_bare(models, "pairs", identity(TensorProto.FLOAT, ["a", "b", "c"]))
 
-    answer = start().post(f"/v2/models/{model}/infer", content=content, headers=RAW)
+    response = start().post(f"/v2/models/{model}/infer", content=content, headers=RAW)
 
-    assert sentence in assert_contract(answer, 400)["error"]
+    assert sentence in assert_contract(response, 400)["error"]
 
 
-def test_each_output_comes_in_the_form_and_order_asked_for(models: Path, start: StartApp) -> None:
-    """The output's own wish goes before the request's."""
+def test_outputs_have_the_requested_form_and_order(models: Path, start: StartApp) -> None:
+    """The option of an output overrides that of the request."""
     place_bare(models, "simple", sum_and_difference())
     inputs = [
         {"name": name, "shape": [1, 16], "datatype": "INT32", "data": list(range(16))}
@@ -117,10 +117,10 @@ def test_each_output_comes_in_the_form_and_order_asked_for(models: Path, start: 
 
 @pytest.mark.parametrize("packing", ["gzip", "deflate"])
 @pytest.mark.parametrize("length", [10, 10_000])
-def test_an_answer_worth_packing_is_packed_where_the_caller_takes_it(
+def test_a_large_response_is_compressed_if_the_client_accepts_it(
     models: Path, start: StartApp, packing: str, length: int
 ) -> None:
-    """The header of the bytes counts what is unpacked; a small answer stays as it is."""
+    """The header has the decompressed length; a small response is not compressed."""
     place_bare(models, "same", identity(TensorProto.INT32, ["n"]))
     values = np.arange(length, dtype="<i4")
     raw = values.tobytes()
@@ -146,7 +146,7 @@ def test_an_answer_worth_packing_is_packed_where_the_caller_takes_it(
 
 
 def test_classes_are_ranked_within_each_row_with_ties_in_order() -> None:
-    """Largest first; equal ones in the order of the classes; never more than there are."""
+    """The largest come first, equal ones in the order of the classes."""
     rows = np.array([[0.5, 0.25, 0.5], [-1, 7, 0]], np.float32)
 
     ranked = classify(rows, 2, ["a", "b", "c"])
@@ -158,8 +158,8 @@ def test_classes_are_ranked_within_each_row_with_ties_in_order() -> None:
     assert classify(rows[0], 9, []).tolist() == ["0.500000:0", "0.500000:2", "0.250000:1"]
 
 
-def test_a_single_probability_is_two_classes_where_it_has_two_labels() -> None:
-    """The first is the complement; without labels it stays one number."""
+def test_a_single_probability_with_two_labels_is_two_classes() -> None:
+    """The first is the complement; without labels it is one number."""
     column = np.array([[0.25]], np.float32)
 
     assert classify(column, 2, ["no", "yes"]).tolist() == [["0.750000:0:no", "0.250000:1:yes"]]
@@ -167,13 +167,13 @@ def test_a_single_probability_is_two_classes_where_it_has_two_labels() -> None:
 
 
 def test_strings_cannot_be_ranked() -> None:
-    """The sentence says what can."""
+    """The error says what is needed."""
     with pytest.raises(InvalidRequest, match="needs an output of numbers"):
         classify(np.array(["a"], object), 1, [])
 
 
-def test_statistics_count_answers_failures_and_runs(models: Path, start: StartApp) -> None:
-    """Of one model and of all; a refused request is a failure and no run."""
+def test_statistics_count_successes_failures_and_runs(models: Path, start: StartApp) -> None:
+    """An invalid request is a failure without a run."""
     publish_admission(models)
     place_bare(models, "same", identity(TensorProto.FLOAT, ["n"]))
     client = start()
@@ -181,15 +181,15 @@ def test_statistics_count_answers_failures_and_runs(models: Path, start: StartAp
     for inputs in ([tensor], [tensor], []):
         client.post("/v2/models/admission/infer", json={"inputs": inputs})
 
-    (told,) = client.get("/v2/models/admission/stats").json()["model_stats"]
+    (counted,) = client.get("/v2/models/admission/stats").json()["model_stats"]
     everyone = client.get("/v2/models/stats").json()["model_stats"]
 
-    phases = {name: phase["count"] for name, phase in told["inference_stats"].items()}
+    phases = {name: phase["count"] for name, phase in counted["inference_stats"].items()}
     assert (phases["success"], phases["fail"], phases["compute_infer"]) == (2, 1, 2)
-    assert (told["inference_count"], told["execution_count"]) == (6, 2)
-    assert [(runs["batch_size"], runs["compute_infer"]["count"]) for runs in told["batch_stats"]]
-    assert told["inference_stats"]["compute_infer"]["ns"] > 0
-    assert told["last_inference"] > 1.6e12
+    assert (counted["inference_count"], counted["execution_count"]) == (6, 2)
+    assert [(runs["batch_size"], runs["compute_infer"]["count"]) for runs in counted["batch_stats"]]
+    assert counted["inference_stats"]["compute_infer"]["ns"] > 0
+    assert counted["last_inference"] > 1.6e12
     assert [stats["name"] for stats in everyone] == ["admission", "same"]
 
 
@@ -205,10 +205,10 @@ def test_statistics_count_answers_failures_and_runs(models: Path, start: StartAp
         (one_node("Neg"), 0, [], "FORMAT_NONE"),
     ],
 )
-def test_the_configuration_is_told_from_the_graph(  # noqa: PLR0913, PLR0917 - a row of the table
+def test_the_configuration_follows_from_the_graph(  # noqa: PLR0913, PLR0917 - a row of the table
     models: Path, start: StartApp, model: bytes, size: int, dims: list[int], layout: str
 ) -> None:
-    """A batch size where every tensor has a first axis of any length or of one."""
+    """There is a batch size if every tensor has a first axis of any length, or of one."""
     place_bare(models, "foreign", model)
 
     config = start().get("/v2/models/foreign/config").json()

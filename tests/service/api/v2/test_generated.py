@@ -1,4 +1,4 @@
-"""Generated requests: what is valid comes back bit for bit, and nothing ever gets a 500."""
+"""Generated requests: tensors survive a round trip bit for bit, and no request causes a 500."""
 
 import json
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from onnx import TensorProto
 from tests.conftest import StartApp
 from tests.foreign import one_node, optional_both_ways
 from tests.models import place_bare, publish_admission
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 from tests.tensors import (
     LENGTH,
-    answer_in_binary,
-    answer_in_json,
-    ask_in_binary,
-    ask_in_json,
+    infer_in_binary,
+    infer_in_json,
+    outputs_in_binary,
+    outputs_in_json,
     triton_dtype,
 )
 from tests.triton_models import identity, sum_and_difference
@@ -45,13 +45,13 @@ DATATYPES = {
 }
 NAMES = ("admission", "simple", "text", "any_rank", "perhaps")
 SETTINGS = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
 @contextmanager
 def connected(models: Path, start: StartApp) -> Iterator[httpx.Client]:
-    """A client of one service for all examples of a test; the first example starts it."""
+    """Connect to one service for all examples of a test; the first example starts it."""
     address = models / "address"
     if not address.exists():
         address.write_text(str(start(log_requests="none").base_url))
@@ -64,7 +64,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 
 def tensors(datatype: str, *, finite: bool) -> st.SearchStrategy[Any]:
-    """Arrays of a datatype, of any shape."""
+    """Generate arrays of a datatype, of any shape."""
     if datatype == "BYTES":
         return arrays.arrays(np.object_, SHAPES, elements=TEXTS.map(str.encode), fill=st.nothing())
     dtype = triton_dtype(datatype)
@@ -75,15 +75,15 @@ def tensors(datatype: str, *, finite: bool) -> st.SearchStrategy[Any]:
 @pytest.mark.parametrize("datatype", DATATYPES)
 @SETTINGS
 @given(data=st.data())
-def test_a_tensor_comes_back_bit_for_bit_in_binary(
+def test_a_tensor_survives_a_round_trip_in_binary(
     models: Path, start: StartApp, datatype: str, data: st.DataObject
 ) -> None:
-    """Any shape, any values, NaN's own bits included."""
+    """That holds for any shape and values, including the bits of NaN."""
     place_identity(models, datatype)
     array = data.draw(tensors(datatype, finite=False))
 
     with connected(models, start) as client:
-        (got,) = answer_in_binary(ask_in_binary(client, "same", {"x": array}), ["y"])
+        (got,) = outputs_in_binary(infer_in_binary(client, "same", {"x": array}), ["y"])
 
     require_equal(got, array)
 
@@ -91,15 +91,15 @@ def test_a_tensor_comes_back_bit_for_bit_in_binary(
 @pytest.mark.parametrize("datatype", [name for name in DATATYPES if name != "FP16"])
 @SETTINGS
 @given(data=st.data())
-def test_a_tensor_comes_back_bit_for_bit_in_json(
+def test_a_tensor_survives_a_round_trip_in_json(
     models: Path, start: StartApp, datatype: str, data: st.DataObject
 ) -> None:
-    """Any shape, and every value that JSON can write."""
+    """That holds for any shape, and every value that JSON can write."""
     place_identity(models, datatype)
     array = data.draw(tensors(datatype, finite=True))
 
     with connected(models, start) as client:
-        (got,) = answer_in_json(ask_in_json(client, "same", {"x": array}), ["y"])
+        (got,) = outputs_in_json(infer_in_json(client, "same", {"x": array}), ["y"])
 
     require_equal(got, array)
 
@@ -155,7 +155,7 @@ DOCUMENT = st.fixed_dictionaries(
     content=st.binary(max_size=70),
     shift=st.none() | st.sampled_from([0, 0, 0, -1, 1, 10**6]),
 )
-def test_no_inference_request_ever_gets_a_500(  # noqa: PLR0913, PLR0917 - the parts of a request
+def test_no_inference_request_causes_a_500(  # noqa: PLR0913, PLR0917 - the parts of a request
     models: Path,
     start: StartApp,
     name: str,
@@ -163,7 +163,7 @@ def test_no_inference_request_ever_gets_a_500(  # noqa: PLR0913, PLR0917 - the p
     content: bytes,
     shift: int | None,
 ) -> None:
-    """Requests near to valid ones are answered, or refused by the contract."""
+    """Requests similar to valid ones get a prediction or a client error."""
     if not list(models.iterdir()):
         publish_admission(models)
         place_bare(models, "simple", sum_and_difference())
@@ -173,9 +173,9 @@ def test_no_inference_request_ever_gets_a_500(  # noqa: PLR0913, PLR0917 - the p
     headers = {} if shift is None else {LENGTH: str(len(document) + shift)}
 
     with connected(models, start) as client:
-        answer = client.post(
+        response = client.post(
             f"/v2/models/{name}/infer", content=document + content, headers=headers
         )
 
-    if answer.status_code != httpx.codes.OK:
-        assert_contract(answer, 403 if answer.status_code == httpx.codes.FORBIDDEN else 400)
+    if response.status_code != httpx.codes.OK:
+        assert_contract(response, 403 if response.status_code == httpx.codes.FORBIDDEN else 400)

@@ -1,4 +1,4 @@
-"""Whatever an inference request claims, the answer is the error contract, and memory stays flat."""
+"""Every invalid inference request gets an error, and memory stays constant."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from onnx import TensorProto
 
 from tests.conftest import StartApp
 from tests.models import place_bare, publish_admission
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 from tests.tensors import LENGTH
 from tests.triton_models import identity, sum_and_difference
 
@@ -25,7 +25,7 @@ JSON_TYPE = {"content-type": "application/json"}
 
 
 def tensor(name: str, **changes: object) -> dict[str, object]:
-    """A right input of the simple model, with changes; a change to None leaves the field out."""
+    """Return a valid input of the simple model with changes; None removes a field."""
     stated = {"name": name, "shape": [1, 16], "datatype": "INT32", "data": [1] * 16} | changes
     return {key: value for key, value in stated.items() if value is not None}
 
@@ -89,16 +89,16 @@ DOCUMENTS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("document", "sentence"), DOCUMENTS)
-def test_a_document_that_lies_is_told_where(
+def test_an_invalid_document_is_explained(
     models: Path, start: StartApp, document: object, sentence: str
 ) -> None:
-    """Shapes, sizes, types and names that cannot be are each a sentence."""
+    """Impossible shapes, sizes, types and names each have an error."""
     place_bare(models, "simple", sum_and_difference())
 
-    answer = start().post(INFER, content=encoded(document), headers=JSON_TYPE)
+    response = start().post(INFER, content=encoded(document), headers=JSON_TYPE)
 
-    assert sentence in assert_contract(answer, 400)["error"]
-    assert len(answer.content) < 2000
+    assert sentence in assert_contract(response, 400)["error"]
+    assert len(response.content) < 2000
 
 
 def binary(size: object, **changes: object) -> bytes:
@@ -128,7 +128,7 @@ BINARIES: list[tuple[bytes, bytes, str | None, str]] = [
 
 
 @pytest.mark.parametrize(("document", "content", "length", "sentence"), BINARIES)
-def test_bytes_that_do_not_add_up_are_counted(  # noqa: PLR0913, PLR0917 - a row of the table
+def test_inconsistent_byte_counts_are_rejected(  # noqa: PLR0913, PLR0917 - a row of the table
     models: Path,
     start: StartApp,
     document: bytes,
@@ -140,11 +140,11 @@ def test_bytes_that_do_not_add_up_are_counted(  # noqa: PLR0913, PLR0917 - a row
     place_bare(models, "simple", sum_and_difference())
     header = str(len(document)) if length is None else length
 
-    answer = start().post(
+    response = start().post(
         INFER, content=document + content, headers={LENGTH.encode(): header.encode()}
     )
 
-    assert sentence in assert_contract(answer, 400)["error"]
+    assert sentence in assert_contract(response, 400)["error"]
 
 
 STRINGS: list[tuple[bytes, str]] = [
@@ -158,23 +158,23 @@ STRINGS: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(("content", "sentence"), STRINGS)
-def test_strings_that_do_not_add_up_are_told(
+def test_inconsistent_string_lengths_are_rejected(
     models: Path, start: StartApp, content: bytes, sentence: str
 ) -> None:
-    """Each string's own length is held against the bytes that are there."""
+    """The length prefix of each string is compared with the remaining bytes."""
     place_bare(models, "text", identity(TensorProto.STRING, ["n"]))
     stated = in_bytes(len(content), shape=[1], datatype="BYTES")
     document = encoded({"inputs": [stated]})
 
-    answer = start().post(
+    response = start().post(
         "/v2/models/text/infer", content=document + content, headers={LENGTH: str(len(document))}
     )
 
-    assert sentence in assert_contract(answer, 400)["error"]
+    assert sentence in assert_contract(response, 400)["error"]
 
 
-def test_a_bundle_keeps_its_rules_in_binary(models: Path, start: StartApp) -> None:
-    """NaN, infinity and values out of range are refused however they come."""
+def test_features_are_validated_in_binary(models: Path, start: StartApp) -> None:
+    """NaN, infinity and values out of range are rejected in every form."""
     publish_admission(models)
     client = start()
     document = encoded(
@@ -183,13 +183,13 @@ def test_a_bundle_keeps_its_rules_in_binary(models: Path, start: StartApp) -> No
     for value in (np.nan, np.inf, 101.0):
         content = np.array([value, 50], "<f4").tobytes()
 
-        answer = client.post(
+        response = client.post(
             "/v2/models/admission/infer",
             content=document + content,
             headers={LENGTH: str(len(document))},
         )
 
-        assert "'exam_1' must be a number of points" in assert_contract(answer, 400)["error"]
+        assert "'exam_1' must be a number of points" in assert_contract(response, 400)["error"]
 
 
 NESTED = b'{"inputs":[{"name":"INPUT0","shape":[1,16],"datatype":"INT32","data":%s}]}'
@@ -217,22 +217,22 @@ PACKED: Mapping[str, tuple[bytes, str, int, str]] = {
 
 
 @pytest.mark.parametrize("name", PACKED)
-def test_a_packed_body_is_unpacked_no_further_than_the_limit(
+def test_a_body_is_decompressed_only_up_to_the_limit(
     models: Path, start: StartApp, name: str
 ) -> None:
-    """Endless nesting, half a stream and bombs are refused."""
+    """Nested compression, truncated streams and bombs are rejected."""
     place_bare(models, "simple", sum_and_difference())
     content, encoding, status, sentence = PACKED[name]
 
-    answer = start(max_body_bytes=2**20).post(
+    response = start(max_body_bytes=2**20).post(
         INFER, content=content, headers={"content-encoding": encoding}
     )
 
-    assert sentence in assert_contract(answer, status)["error"]
+    assert sentence in assert_contract(response, status)["error"]
 
 
-def test_a_gigabyte_that_is_only_declared_is_refused_at_once(models: Path, start: StartApp) -> None:
-    """413 comes after ten bytes: what is declared is believed where it is too much."""
+def test_a_declared_gigabyte_is_rejected_immediately(models: Path, start: StartApp) -> None:
+    """The 413 error comes after ten bytes of the body."""
     place_bare(models, "simple", sum_and_difference())
     client = start()
     with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as caller:
@@ -241,16 +241,16 @@ def test_a_gigabyte_that_is_only_declared_is_refused_at_once(models: Path, start
             + b'{"inputs":'
         )
 
-        answer = b""
-        while not answer.endswith(b"}"):
-            answer += caller.recv(65536)
+        response = b""
+        while not response.endswith(b"}"):
+            response += caller.recv(65536)
 
-    assert answer.startswith(b"HTTP/1.1 413 ")
-    assert b'"code":"body_too_large"' in answer
+    assert response.startswith(b"HTTP/1.1 413 ")
+    assert b'"code":"body_too_large"' in response
 
 
 def test_memory_stays_flat_under_hostile_requests(models: Path, start: StartApp) -> None:
-    """After a first round, a hundred more raise the process's peak by less than a few images."""
+    """After a first round, a hundred more raise the peak by less than a few images."""
     place_bare(models, "simple", sum_and_difference())
     client = start(max_body_bytes=2**22)
     bomb = gzip.compress(bytes(2**26), 9)
@@ -272,18 +272,18 @@ def test_memory_stays_flat_under_hostile_requests(models: Path, start: StartApp)
 
 
 def test_a_request_without_a_length_of_its_json_is_json(models: Path, start: StartApp) -> None:
-    """Bytes behind the JSON that no header announces are not JSON."""
+    """Bytes after the JSON are invalid without the header."""
     place_bare(models, "simple", sum_and_difference())
 
-    answer = start().post(INFER, content=GOOD + struct.pack("<16i", *range(16)))
+    response = start().post(INFER, content=GOOD + struct.pack("<16i", *range(16)))
 
-    assert "The body is not JSON" in assert_contract(answer, 400)["error"]
+    assert "The body is not JSON" in assert_contract(response, 400)["error"]
 
 
-def test_a_good_request_still_answers_after_all_that(models: Path, start: StartApp) -> None:
-    """The same body that the lies were made of is right."""
+def test_a_valid_request_gets_a_prediction(models: Path, start: StartApp) -> None:
+    """It is the body that the invalid ones were made of."""
     place_bare(models, "simple", sum_and_difference())
 
-    answer = start().post(INFER, content=GOOD + BYTES, headers={LENGTH: str(len(GOOD))})
+    response = start().post(INFER, content=GOOD + BYTES, headers={LENGTH: str(len(GOOD))})
 
-    assert answer.json()["outputs"][0]["data"] == [1] * 16
+    assert response.json()["outputs"][0]["data"] == [1] * 16

@@ -17,24 +17,24 @@ from tests.models import (
 ROW = {"name": "features", "shape": [1, 2], "datatype": "FP32", "data": [45, 85]}
 
 
-def test_the_server_names_itself_with_and_without_a_slash(start: StartApp) -> None:
-    """GET /v2 and /v2/ answer alike, without a redirect."""
+def test_server_metadata_is_served_with_and_without_a_slash(start: StartApp) -> None:
+    """GET /v2 and /v2/ have equal responses, without a redirect."""
     client = start(server_name="mine")
 
-    answers = [client.get(path, follow_redirects=False) for path in ("/v2", "/v2/")]
+    responses = [client.get(path, follow_redirects=False) for path in ("/v2", "/v2/")]
 
-    assert [answer.status_code for answer in answers] == [200, 200]
-    assert answers[0].json() == answers[1].json()
-    assert answers[0].json()["name"] == "mine"
+    assert [response.status_code for response in responses] == [200, 200]
+    assert responses[0].json() == responses[1].json()
+    assert responses[0].json()["name"] == "mine"
 
 
-def test_metadata_tells_the_tensors(models: Path, start: StartApp) -> None:
-    """Names, datatypes and shapes come from the graph; -1 is any number of rows."""
+def test_metadata_has_the_tensors(models: Path, start: StartApp) -> None:
+    """Names, datatypes and shapes are those of the graph; -1 is any number of rows."""
     publish_admission(models)
 
-    told = start().get("/v2/models/admission").json()
+    metadata = start().get("/v2/models/admission").json()
 
-    assert told == {
+    assert metadata == {
         "name": "admission",
         "versions": ["1"],
         "platform": "onnx_onnxv1",
@@ -43,13 +43,13 @@ def test_metadata_tells_the_tensors(models: Path, start: StartApp) -> None:
     }
 
 
-def test_an_inference_answers_every_output_flat(models: Path, start: StartApp) -> None:
-    """The answer repeats the id and holds name, datatype, shape and row-major data."""
+def test_a_response_has_every_output_as_flat_data(models: Path, start: StartApp) -> None:
+    """It repeats the id, and has name, datatype, shape and row-major data."""
     publish_admission(models)
 
-    answer = start().post("/v2/models/admission/infer", json={"id": "42", "inputs": [ROW]})
+    response = start().post("/v2/models/admission/infer", json={"id": "42", "inputs": [ROW]})
 
-    assert answer.json() == {
+    assert response.json() == {
         "model_name": "admission",
         "model_version": "1",
         "id": "42",
@@ -65,23 +65,23 @@ def test_an_inference_answers_every_output_flat(models: Path, start: StartApp) -
 
 
 def test_data_may_be_flat_or_nested(models: Path, start: StartApp) -> None:
-    """Both forms of the same tensor get the same answer."""
+    """Both forms of a tensor get the same response."""
     publish_admission(models)
     client = start()
     flat = ROW | {"shape": [2, 2], "data": [45, 85, 30, 40]}
     nested = ROW | {"shape": [2, 2], "data": [[45, 85], [30, 40]]}
 
-    answers = [
+    responses = [
         client.post("/v2/models/admission/infer", json={"inputs": [tensor]}).json()
         for tensor in (flat, nested)
     ]
 
-    assert answers[0] == answers[1]
-    assert answers[0]["outputs"][0]["shape"] == [2, 1]
+    assert responses[0] == responses[1]
+    assert responses[0]["outputs"][0]["shape"] == [2, 1]
 
 
 def test_a_bare_model_of_several_tensors_is_served(models: Path, start: StartApp) -> None:
-    """Someone else's graph answers all its outputs, or those asked for, in that order."""
+    """The response has all outputs, or the requested ones in their order."""
     place_bare(models, "simple", sum_and_difference())
     client = start()
     tensor = {"shape": [1, 16], "datatype": "INT32"}
@@ -100,8 +100,8 @@ def test_a_bare_model_of_several_tensors_is_served(models: Path, start: StartApp
     assert chosen["outputs"] == everything["outputs"][1:]
 
 
-def test_plain_and_v2_give_the_same_number(models: Path, start: StartApp) -> None:
-    """An answer never depends on the dialect."""
+def test_native_and_v2_predictions_are_equal(models: Path, start: StartApp) -> None:
+    """A prediction does not depend on the protocol."""
     publish_admission(models)
     client = start()
 
@@ -111,8 +111,8 @@ def test_plain_and_v2_give_the_same_number(models: Path, start: StartApp) -> Non
     assert plain["probability"] == v2["outputs"][0]["data"][0]
 
 
-def test_health_is_told_as_the_protocol_says(models: Path, start: StartApp) -> None:
-    """Live and ready are JSON bodies; a model's readiness has its own path."""
+def test_health_has_the_form_of_the_protocol(models: Path, start: StartApp) -> None:
+    """Liveness and readiness are JSON; the readiness of a model has its own path."""
     publish_price(models)
     client = start()
 
@@ -157,13 +157,13 @@ WRONG: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("body", "sentence"), WRONG)
-def test_a_wrong_inference_request_is_told_what_is_wrong(
+def test_an_invalid_inference_request_is_explained(
     models: Path, start: StartApp, body: object, sentence: str
 ) -> None:
-    """Every mistake is a 400 whose sentence names the tensor and what it should be."""
+    """Each 400 error has the tensor and the expectation."""
     publish_admission(models)
 
-    answer = start().post("/v2/models/admission/infer", json=body)
+    response = start().post("/v2/models/admission/infer", json=body)
 
-    assert answer.status_code == 400
-    assert sentence in answer.json()["error"]
+    assert response.status_code == 400
+    assert sentence in response.json()["error"]

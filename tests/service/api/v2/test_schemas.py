@@ -1,4 +1,4 @@
-"""Real answers have the form that the protocol publishes."""
+"""Responses fit the schemas of the protocol's specification."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.conftest import StartApp
 from tests.foreign import one_node, optional_both_ways, unknown_operator
 from tests.models import place_bare, publish_admission, publish_iris, publish_price
 from tests.service.api.v2 import schemas
-from tests.tensors import LENGTH, Array, ask_in_binary, ask_in_json
+from tests.tensors import LENGTH, Array, infer_in_binary, infer_in_json
 from tests.triton_models import identity, sum_and_difference
 
 SIXTEEN = np.arange(16, dtype=np.int32).reshape(1, 16)
@@ -31,7 +31,7 @@ INPUTS: Mapping[str, Mapping[str, Array]] = {
 
 @pytest.fixture
 def client(models: Path, start: StartApp) -> httpx.Client:
-    """A service of several models, one of which cannot be served."""
+    """Start a service with several models, one of which fails to load."""
     publish_admission(models)
     publish_price(models)
     publish_iris(models)
@@ -47,8 +47,8 @@ def require(document: object, schema: schemas.Schema) -> None:
     jsonschema.validate(document, schema, cls=jsonschema.Draft202012Validator)
 
 
-def test_server_and_health_have_their_form(client: httpx.Client) -> None:
-    """What the server tells of itself."""
+def test_server_metadata_and_health_fit_their_schemas(client: httpx.Client) -> None:
+    """The paths have and lack a slash."""
     require(client.get("/v2").json(), schemas.METADATA_SERVER)
     require(client.get("/v2/").json(), schemas.METADATA_SERVER)
     require(client.get("/v2/health/live").json(), schemas.LIVE)
@@ -56,34 +56,34 @@ def test_server_and_health_have_their_form(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_metadata_and_readiness_have_their_form(client: httpx.Client, name: str) -> None:
-    """Of a model, and of one version of it."""
+def test_model_metadata_and_readiness_fit_their_schemas(client: httpx.Client, name: str) -> None:
+    """That holds for a model, and for one version of it."""
     for path in (f"/v2/models/{name}", f"/v2/models/{name}/versions/1"):
         require(client.get(path).json(), schemas.METADATA_MODEL)
         require(client.get(f"{path}/ready").json(), schemas.MODEL_READY)
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_an_inference_in_json_has_its_form(client: httpx.Client, name: str) -> None:
-    """Name, datatype, shape and flat data; null where a number is not finite."""
-    answer = ask_in_json(client, name, INPUTS[name])
+def test_a_response_in_json_fits_its_schema(client: httpx.Client, name: str) -> None:
+    """Data is flat, with null for numbers that are not finite."""
+    response = infer_in_json(client, name, INPUTS[name])
 
-    assert answer.status_code == 200
-    require(answer.json(), schemas.INFERENCE)
-    assert all("data" in output for output in answer.json()["outputs"])
+    assert response.status_code == 200
+    require(response.json(), schemas.INFERENCE)
+    assert all("data" in output for output in response.json()["outputs"])
 
 
 @pytest.mark.parametrize("name", INPUTS)
-def test_an_inference_in_binary_has_its_form(client: httpx.Client, name: str) -> None:
-    """The JSON part is the same object with sizes for data, and they add up to the rest."""
-    answer = ask_in_binary(client, name, INPUTS[name])
+def test_a_response_in_binary_fits_its_schema(client: httpx.Client, name: str) -> None:
+    """The JSON has sizes instead of data, which add up to the remaining bytes."""
+    response = infer_in_binary(client, name, INPUTS[name])
 
-    length = int(answer.headers[LENGTH])
-    document = orjson.loads(answer.content[:length])
+    length = int(response.headers[LENGTH])
+    document = orjson.loads(response.content[:length])
     require(document, schemas.INFERENCE)
     sizes = [output["parameters"]["binary_data_size"] for output in document["outputs"]]
-    assert sum(sizes) == len(answer.content) - length
-    assert answer.headers["content-type"] == "application/octet-stream"
+    assert sum(sizes) == len(response.content) - length
+    assert response.headers["content-type"] == "application/octet-stream"
 
 
 ERRORS = [
@@ -103,11 +103,11 @@ ERRORS = [
 
 
 @pytest.mark.parametrize(("verb", "path", "body"), ERRORS)
-def test_an_error_has_its_form(
+def test_an_error_fits_its_schema(
     client: httpx.Client, verb: str, path: str, body: bytes | None
 ) -> None:
-    """An object with a sentence, whatever went wrong."""
-    answer = client.request(verb, path, content=body)
+    """It is an object with a sentence."""
+    response = client.request(verb, path, content=body)
 
-    assert 400 <= answer.status_code < 500
-    require(answer.json(), schemas.ERROR)
+    assert 400 <= response.status_code < 500
+    require(response.json(), schemas.ERROR)

@@ -1,4 +1,4 @@
-"""Shapes that claim what no array can be are refused, and empty ones that can be are answered."""
+"""Impossible shapes are rejected, and empty arrays are accepted."""
 
 from math import prod
 from pathlib import Path
@@ -11,7 +11,7 @@ from onnx import TensorProto
 from service.api.v2.protocol import classify
 from tests.conftest import StartApp
 from tests.models import place_bare
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 from tests.triton_models import identity, image_classifier
 
 KINDS = {"FP32": TensorProto.FLOAT, "BYTES": TensorProto.STRING}
@@ -24,44 +24,44 @@ def infer(client: httpx.Client, shape: list[int], **changes: object) -> httpx.Re
 
 @pytest.mark.parametrize("datatype", KINDS)
 @pytest.mark.parametrize("shape", [[0, 2**63], [0, 2**62], [2**62, 0], [0, 2**63 - 1]])
-def test_an_empty_array_longer_than_memory_is_refused(
+def test_an_empty_array_longer_than_memory_is_rejected(
     models: Path, start: StartApp, datatype: str, shape: list[int]
 ) -> None:
-    """No data fills it, and yet numpy could not describe it."""
+    """It needs no data, but numpy cannot represent its shape."""
     place_bare(models, "same", identity(KINDS[datatype], ["rows", "columns"]))
 
-    answer = infer(start(), shape, datatype=datatype)
+    response = infer(start(), shape, datatype=datatype)
 
-    assert "longer than any memory" in assert_contract(answer, 400)["error"]
+    assert "longer than any memory" in assert_contract(response, 400)["error"]
 
 
 @pytest.mark.parametrize("datatype", KINDS)
-def test_an_empty_array_in_bytes_is_held_to_the_same(
+def test_an_empty_binary_array_longer_than_memory_is_rejected(
     models: Path, start: StartApp, datatype: str
 ) -> None:
-    """The bytes of nothing are no bytes, whatever shape they claim."""
+    """It has zero bytes, whatever its shape."""
     place_bare(models, "same", identity(KINDS[datatype], ["rows", "columns"]))
     nothing = {"datatype": datatype, "parameters": {"binary_data_size": 0}}
     tensor = {"name": "INPUT0", "shape": [0, 2**62]} | nothing
 
-    answer = start().post("/v2/models/same/infer", json={"inputs": [tensor]})
+    response = start().post("/v2/models/same/infer", json={"inputs": [tensor]})
 
-    assert "longer than any memory" in assert_contract(answer, 400)["error"]
+    assert "longer than any memory" in assert_contract(response, 400)["error"]
 
 
 @pytest.mark.parametrize("axes", [65, 10_000])
-def test_more_axes_than_an_array_has_are_refused(models: Path, start: StartApp, axes: int) -> None:
-    """Where the graph does not tell its rank, the number of axes still has an end."""
+def test_too_many_axes_are_rejected(models: Path, start: StartApp, axes: int) -> None:
+    """The number of axes is limited even if the graph has an unknown rank."""
     place_bare(models, "same", identity(TensorProto.FLOAT, []))
 
-    answer = infer(start(), [1] * axes, data=[1])
+    response = infer(start(), [1] * axes, data=[1])
 
-    assert f"{axes} axes; 64 are the most" in assert_contract(answer, 400)["error"]
+    assert f"{axes} axes; 64 are the most" in assert_contract(response, 400)["error"]
 
 
 @pytest.mark.parametrize("shape", [[0, 3], [3, 0], [0, 2**40]])
-def test_an_empty_array_is_answered(models: Path, start: StartApp, shape: list[int]) -> None:
-    """What an array can be comes back as it went in."""
+def test_an_empty_array_is_accepted(models: Path, start: StartApp, shape: list[int]) -> None:
+    """The output has the same shape."""
     place_bare(models, "same", identity(TensorProto.FLOAT, ["rows", "columns"]))
 
     output = infer(start(), shape).json()["outputs"][0]
@@ -69,21 +69,23 @@ def test_an_empty_array_is_answered(models: Path, start: StartApp, shape: list[i
     assert (output["shape"], output["data"]) == (shape, [])
 
 
-def test_no_rows_are_ranked_as_none(models: Path, start: StartApp) -> None:
-    """Classification of an output without rows is an output without rows."""
+def test_the_classification_of_no_rows_has_no_rows(models: Path, start: StartApp) -> None:
+    """Its shape has the number of classes."""
     place_bare(models, "images", image_classifier())
     tensor = {"name": "data", "shape": [0, 3, 8, 8], "datatype": "FP32", "data": []}
     wanted = {"name": "scores", "parameters": {"classification": 2}}
 
-    answer = start().post("/v2/models/images/infer", json={"inputs": [tensor], "outputs": [wanted]})
+    response = start().post(
+        "/v2/models/images/infer", json={"inputs": [tensor], "outputs": [wanted]}
+    )
 
-    output = answer.json()["outputs"][0]
+    output = response.json()["outputs"][0]
     assert (output["datatype"], output["shape"], output["data"]) == ("BYTES", [0, 2], [])
 
 
 @pytest.mark.parametrize("shape", [(0, 1), (0, 3), (0, 2, 2), (2, 0), (0,)])
-def test_ranking_nothing_gives_nothing(shape: tuple[int, ...]) -> None:
-    """There are as many classes as the other axes hold, even of no rows."""
+def test_ranking_an_empty_array_returns_an_empty_one(shape: tuple[int, ...]) -> None:
+    """The number of classes follows from the other axes, even without rows."""
     ranked = classify(np.zeros(shape, np.float32), 9, [])
 
     assert ranked.size == 0

@@ -1,4 +1,4 @@
-"""Shared memory: off unless the operator allows it, and never more of it than was registered."""
+"""Shared memory: disabled by default, and limited to the registered regions."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import tritonclient.utils.shared_memory as shm
 
 from tests.conftest import StartApp
 from tests.models import place_bare, sum_and_difference
-from tests.service.api.test_nonsense import assert_contract
+from tests.service.api.test_invalid_requests import assert_contract
 
 REGIONS = "/v2/systemsharedmemory"
 KEY = f"/onward_test_{os.getpid()}"
@@ -22,7 +22,7 @@ ALLOWED = {"shared_memory": "system"}
 
 @pytest.fixture
 def memory() -> Iterator[Any]:
-    """128 bytes of shared memory that hold 0 to 31."""
+    """Create 128 bytes of shared memory with the numbers 0 to 31."""
     region = shm.create_shared_memory_region("values", KEY, VALUES.nbytes)
     shm.set_shared_memory_region(region, [VALUES])
     yield region
@@ -34,12 +34,12 @@ def register(client: httpx.Client, **changes: object) -> httpx.Response:
     return client.post(f"{REGIONS}/region/values/register", json=document)
 
 
-def infer(client: httpx.Client, place: dict[str, object], **output: object) -> httpx.Response:
-    """Ask the simple model for its sum, its first input in shared memory."""
+def infer(client: httpx.Client, slot: dict[str, object], **output: object) -> httpx.Response:
+    """Request the sum of the simple model, with its first input in shared memory."""
     stated = {"shape": [1, 16], "datatype": "INT32"}
     inputs = [
         stated
-        | {"name": "INPUT0", "parameters": {f"shared_memory_{k}": v for k, v in place.items()}},
+        | {"name": "INPUT0", "parameters": {f"shared_memory_{k}": v for k, v in slot.items()}},
         stated | {"name": "INPUT1", "data": [0] * 16},
     ]
     parameters = {f"shared_memory_{key}": value for key, value in output.items()}
@@ -47,25 +47,25 @@ def infer(client: httpx.Client, place: dict[str, object], **output: object) -> h
     return client.post("/v2/models/simple/infer", json={"inputs": inputs, "outputs": [wanted]})
 
 
-def test_it_is_refused_unless_the_operator_allows_it(
+def test_shared_memory_is_rejected_unless_enabled(
     models: Path,
     start: StartApp,
     memory: Any,  # noqa: ANN401 - the client has no types
 ) -> None:
-    """Every call and every tensor that names shared memory is a 403 that names the setting."""
+    """Each call, and each tensor in shared memory, gets a 403 that names the setting."""
     assert memory
     place_bare(models, "simple", sum_and_difference())
     client = start()
 
-    answers = [
+    responses = [
         register(client),
         client.get(f"{REGIONS}/status"),
         client.post(f"{REGIONS}/unregister"),
         infer(client, {"region": "values", "byte_size": 64}),
     ]
 
-    for answer in answers:
-        assert "ONWARD_SHARED_MEMORY=system" in assert_contract(answer, 403)["error"]
+    for response in responses:
+        assert "ONWARD_SHARED_MEMORY=system" in assert_contract(response, 403)["error"]
     assert "system_shared_memory" not in client.get("/v2").json()["extensions"]
 
 
@@ -79,34 +79,32 @@ def test_it_is_refused_unless_the_operator_allows_it(
         "/v2/repository/models/simple/unload",
     ],
 )
-def test_no_page_in_a_browser_changes_what_is_served(
-    models: Path, start: StartApp, call: str
-) -> None:
-    """A post with the header that browsers add is refused, whatever the operator allows."""
+def test_browsers_cannot_change_what_is_served(models: Path, start: StartApp, call: str) -> None:
+    """A post with the header that browsers add is rejected, whatever is enabled."""
     place_bare(models, "simple", sum_and_difference())
     client = start(model_control="explicit", **ALLOWED)
 
-    answer = client.post(call, headers={"origin": "http://page.example"})
+    response = client.post(call, headers={"origin": "http://page.example"})
 
-    assert "browser" in assert_contract(answer, 403)["error"]
+    assert "browser" in assert_contract(response, 403)["error"]
     assert client.get("/v2/models/simple/ready").json()["ready"] is True
 
 
-def test_a_part_of_a_region_is_read_and_another_written(
+def test_parts_of_a_region_are_read_and_written(
     models: Path,
     start: StartApp,
     memory: Any,  # noqa: ANN401 - the client has no types
 ) -> None:
-    """Offsets count from the region's own; the answer says where the output lies."""
+    """Offsets are relative to the region; the response has the slot of the output."""
     place_bare(models, "simple", sum_and_difference())
     client = start(**ALLOWED)
 
     registered = register(client)
-    place = {"region": "values", "byte_size": 64, "offset": 64}
-    answer = infer(client, place, region="values", byte_size=64)
+    slot = {"region": "values", "byte_size": 64, "offset": 64}
+    response = infer(client, slot, region="values", byte_size=64)
 
     assert registered.json() == {}
-    (output,) = answer.json()["outputs"]
+    (output,) = response.json()["outputs"]
     assert output["parameters"] == {
         "shared_memory_region": "values",
         "shared_memory_offset": 0,
@@ -134,13 +132,13 @@ WRONG_REGIONS: list[tuple[dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("changes", "sentence"), WRONG_REGIONS)
-def test_what_is_not_there_cannot_be_registered(
+def test_an_invalid_region_cannot_be_registered(
     start: StartApp,
     memory: Any,  # noqa: ANN401 - the client has no types
     changes: dict[str, object],
     sentence: str,
 ) -> None:
-    """Only shared memory, by its plain name, and no more of it than there is."""
+    """The key must be a plain name, and the memory long enough."""
     assert memory
     client = start(**ALLOWED)
 
@@ -148,7 +146,7 @@ def test_what_is_not_there_cannot_be_registered(
     assert client.get(f"{REGIONS}/status").json() == []
 
 
-WRONG_PLACES: list[tuple[dict[str, object], str]] = [
+WRONG_SLOTS: list[tuple[dict[str, object], str]] = [
     ({"region": "value", "byte_size": 64}, "did you mean 'values'?"),
     ({"region": 7, "byte_size": 64}, "is 7, not a name"),
     ({"region": "values", "byte_size": 64, "offset": 65}, "do not lie within"),
@@ -157,48 +155,48 @@ WRONG_PLACES: list[tuple[dict[str, object], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("place", "sentence"), WRONG_PLACES)
-def test_a_place_outside_its_region_is_refused(
+@pytest.mark.parametrize(("slot", "sentence"), WRONG_SLOTS)
+def test_a_slot_outside_its_region_is_rejected(
     models: Path,
     start: StartApp,
     memory: Any,  # noqa: ANN401 - the client has no types
-    place: dict[str, object],
+    slot: dict[str, object],
     sentence: str,
 ) -> None:
-    """Neither the region's end nor its beginning can be passed."""
+    """Slots must start and end within the region."""
     assert memory
     place_bare(models, "simple", sum_and_difference())
     client = start(**ALLOWED)
     register(client)
 
-    assert sentence in assert_contract(infer(client, place), 400)["error"]
+    assert sentence in assert_contract(infer(client, slot), 400)["error"]
 
 
-def test_memory_that_shrinks_or_is_too_small_harms_nobody(
+def test_truncated_and_small_memory_is_reported(
     models: Path,
     start: StartApp,
     memory: Any,  # noqa: ANN401 - the client has no types
 ) -> None:
-    """An output that does not fit is refused; so is memory cut short after it was registered."""
+    """An output that does not fit, and memory truncated after registration, get an error."""
     assert memory
     place_bare(models, "simple", sum_and_difference())
     client = start(**ALLOWED)
     register(client)
-    place: dict[str, object] = {"region": "values", "byte_size": 64}
+    slot: dict[str, object] = {"region": "values", "byte_size": 64}
 
-    small = infer(client, place, region="values", byte_size=60)
+    small = infer(client, slot, region="values", byte_size=60)
     os.truncate(f"/dev/shm{KEY}", 8)  # noqa: S108 - where Linux shows it
-    gone = infer(client, place)
+    truncated = infer(client, slot)
 
     assert "64 bytes does not fit into the 60" in assert_contract(small, 400)["error"]
-    assert "has 8 bytes, not 128" in assert_contract(gone, 400)["error"]
+    assert "has 8 bytes, not 128" in assert_contract(truncated, 400)["error"]
 
 
-def test_a_region_is_told_once_registered_and_forgotten_by_name(
+def test_a_region_is_listed_and_unregistered_by_name(
     start: StartApp,
     memory: Any,  # noqa: ANN401 - the client has no types
 ) -> None:
-    """A name can be taken once; forgetting one that is not known is no error."""
+    """A name can be registered once; unregistering an unknown one is not an error."""
     assert memory
     client = start(**ALLOWED)
     register(client)
@@ -213,8 +211,8 @@ def test_a_region_is_told_once_registered_and_forgotten_by_name(
     assert_contract(client.get(f"{REGIONS}/region/values/status"), 400)
 
 
-def test_cuda_memory_is_refused_and_never_there(start: StartApp) -> None:
-    """Clients may clear what there is none of; registering says what to do instead."""
+def test_cuda_memory_cannot_be_registered(start: StartApp) -> None:
+    """Unregistering is accepted; the error of registering has an alternative."""
     client = start()
 
     registered = client.post("/v2/cudasharedmemory/region/a/register", json={})

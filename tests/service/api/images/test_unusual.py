@@ -1,4 +1,4 @@
-"""A folder of odd and broken images over HTTP: read rightly, or refused with a sentence."""
+"""Unusual and broken images over HTTP: decoded correctly, or rejected with an error."""
 
 from itertools import cycle
 from pathlib import Path
@@ -16,17 +16,17 @@ PATH = "/models/mirror/predict"
 CALLED = ("image/jpeg", "image/png", "image/x-unknown", "application/octet-stream")
 
 
-def test_three_hundred_odd_images_are_read_upright(models: Path, start: StartApp) -> None:
-    """Whatever format, mode, size and orientation, each quarter has the colour that it shows."""
+def test_three_hundred_unusual_images_are_decoded_upright(models: Path, start: StartApp) -> None:
+    """For each format, mode, size and orientation, each quarter has its visible color."""
     publish_mirror(models, RULE)
     client = start()
     images = odd_images()
 
     wrong = []
     for one, called in zip(images, cycle(CALLED)):
-        answer = client.post(PATH, content=one.content, headers={"content-type": called})
-        assert answer.status_code == 200, (one.name, answer.text)
-        corners = seen_by(answer.json(), RULE)[[0, 0, -1, -1], [0, -1, 0, -1]].reshape(2, 2, 3)
+        response = client.post(PATH, content=one.content, headers={"content-type": called})
+        assert response.status_code == 200, (one.name, response.text)
+        corners = seen_by(response.json(), RULE)[[0, 0, -1, -1], [0, -1, 0, -1]].reshape(2, 2, 3)
         if np.abs(corners.astype(int) - one.quarters).max() > one.tolerance:
             wrong.append((one.name, corners.tolist()))
 
@@ -34,20 +34,20 @@ def test_three_hundred_odd_images_are_read_upright(models: Path, start: StartApp
     assert wrong == []
 
 
-def test_broken_images_get_a_sentence(models: Path, start: StartApp) -> None:
-    """What is cut short, promises too much, or is no image is refused by a sentence."""
+def test_broken_images_are_rejected_with_an_error(models: Path, start: StartApp) -> None:
+    """They are truncated, declare too large a size, or are not images."""
     publish_mirror(models, RULE)
     client = start()
 
     for (name, content), called in zip(broken_images(), cycle(CALLED)):
-        answer = client.post(PATH, content=content, headers={"content-type": called})
-        assert answer.status_code == 400, (name, answer.text)
-        assert answer.json()["code"] == "invalid_input"
-        assert answer.json()["error"].startswith(("This ", "The file is empty")), name
+        response = client.post(PATH, content=content, headers={"content-type": called})
+        assert response.status_code == 400, (name, response.text)
+        assert response.json()["code"] == "invalid_input"
+        assert response.json()["error"].startswith(("This ", "The file is empty")), name
 
 
-def test_spoilt_images_do_no_harm(models: Path, start: StartApp) -> None:
-    """Files with changed bytes are read or refused, and the service goes on."""
+def test_images_with_changed_bytes_cause_no_server_error(models: Path, start: StartApp) -> None:
+    """They are decoded or rejected, and the service continues."""
     publish_mirror(models, RULE)
     client = start()
 

@@ -1,4 +1,4 @@
-"""Images in the plain dialect: every way in which people send them."""
+"""Images in the native protocol: files, forms, base64 and pixels."""
 
 import base64
 from pathlib import Path
@@ -26,7 +26,7 @@ def text(content: bytes) -> str:
 
 @pytest.fixture
 def client(models: Path, start: StartApp) -> httpx.Client:
-    """A client of a service with the mirror."""
+    """Start a service with a model that returns its input image."""
     publish_mirror(models, RULE)
     return start()
 
@@ -41,13 +41,15 @@ def client(models: Path, start: StartApp) -> httpx.Client:
         "application/x-www-form-urlencoded",
     ],
 )
-def test_a_body_that_is_an_image_gets_one_answer(client: httpx.Client, content_type: str) -> None:
-    """The file's own first bytes say what it is, whatever it is called."""
-    answer = client.post(PATH, content=PHOTO, headers={"content-type": content_type})
+def test_a_body_that_is_an_image_gets_one_prediction(
+    client: httpx.Client, content_type: str
+) -> None:
+    """The first bytes of the file determine its format, whatever its media type."""
+    response = client.post(PATH, content=PHOTO, headers={"content-type": content_type})
 
-    assert answer.status_code == 200, answer.text
-    assert answer.json().keys() == {"label", "probability", "probabilities", "model_version"}
-    assert np.array_equal(seen_by(answer.json(), RULE), SEEN)
+    assert response.status_code == 200, response.text
+    assert response.json().keys() == {"label", "probability", "probabilities", "model_version"}
+    assert np.array_equal(seen_by(response.json(), RULE), SEEN)
 
 
 @pytest.mark.parametrize(
@@ -65,44 +67,44 @@ def test_a_body_that_is_an_image_gets_one_answer(client: httpx.Client, content_t
     ],
 )
 def test_an_image_in_json_is_read_in_any_form(client: httpx.Client, image: object) -> None:
-    """Base64 as any client writes it, a data URL, and pixels nested or flat are one image."""
+    """Base64, a data URL, and nested or flat pixels are the same image."""
     for body in ({"image": image}, image):
-        answer = client.post(PATH, json=body)
-        assert answer.status_code == 200, answer.text
-        assert np.array_equal(seen_by(answer.json(), RULE), SEEN)
+        response = client.post(PATH, json=body)
+        assert response.status_code == 200, response.text
+        assert np.array_equal(seen_by(response.json(), RULE), SEEN)
 
     for body in ({"instances": [{"image": image}, image]}, [image, {"image": image}]):
-        answer = client.post(PATH, json=body)
-        assert answer.status_code == 200, answer.text
-        read = [seen_by(one, RULE) for one in answer.json()["predictions"]]
+        response = client.post(PATH, json=body)
+        assert response.status_code == 200, response.text
+        read = [seen_by(one, RULE) for one in response.json()["predictions"]]
         assert np.array_equal(read, [SEEN, SEEN])
 
 
-def test_files_of_a_form_are_answered_in_their_order_by_name(client: httpx.Client) -> None:
-    """Several files get as many predictions, each with its file's name."""
+def test_files_of_a_form_get_predictions_in_order(client: httpx.Client) -> None:
+    """Each prediction has the name of its file."""
     other = encoded(photograph(9, 9, seed=1))
     files = [("image", ("zürich.jpg", PHOTO)), ("image", ("b.png", other)), ("more", ("a", PHOTO))]
 
-    answer = client.post(PATH, files=files)
+    response = client.post(PATH, files=files)
 
-    assert answer.status_code == 200, answer.text
-    predictions = answer.json()["predictions"]
+    assert response.status_code == 200, response.text
+    predictions = response.json()["predictions"]
     assert [prediction["file"] for prediction in predictions] == ["zürich.jpg", "b.png", "a"]
     expected = [SEEN, read_image(other, RULE), SEEN]
     assert np.array_equal([seen_by(one, RULE) for one in predictions], expected)
 
 
-def test_pixels_of_another_size_are_fitted_like_a_file(client: httpx.Client) -> None:
-    """Pixels that are not the model's own are an image as any other."""
+def test_pixels_of_another_size_are_resized_like_a_file(client: httpx.Client) -> None:
+    """Pixels of any size are an image."""
     larger = photograph(12, 15, seed=3)
 
-    answer = client.post(PATH, json={"image": larger.tolist()})
+    response = client.post(PATH, json={"image": larger.tolist()})
 
-    assert np.array_equal(seen_by(answer.json(), RULE), read_image(encoded(larger), RULE))
+    assert np.array_equal(seen_by(response.json(), RULE), read_image(encoded(larger), RULE))
 
 
 def test_grey_pixels_need_no_axis_of_channels(models: Path, start: StartApp) -> None:
-    """A grey model takes rows of numbers, bare or among instances."""
+    """A grey model accepts rows of numbers, bare or among instances."""
     rule = image_input(3, 4, channels=1)
     publish_mirror(models, rule)
     grey = photograph(3, 4)[:, :, :1]
@@ -115,32 +117,32 @@ def test_grey_pixels_need_no_axis_of_channels(models: Path, start: StartApp) -> 
         assert np.array_equal(seen_by(several[1], rule), grey)
 
 
-def test_large_images_are_read_in_threads_with_the_same_result(client: httpx.Client) -> None:
-    """Several photographs, one of them larger than is decoded at once, keep their order."""
+def test_large_images_are_decoded_in_threads_with_the_same_result(client: httpx.Client) -> None:
+    """Several photos, one of them large, stay in order."""
     photos = [encoded(photograph(1200, 900, seed), "JPEG") for seed in range(3)]
 
-    answer = client.post(PATH, files=[("image", (f"{n}", p)) for n, p in enumerate(photos)])
+    response = client.post(PATH, files=[("image", (f"{n}", p)) for n, p in enumerate(photos)])
 
-    read = [seen_by(one, RULE) for one in answer.json()["predictions"]]
+    read = [seen_by(one, RULE) for one in response.json()["predictions"]]
     assert np.array_equal(read, [read_image(photo, RULE) for photo in photos])
 
 
-def test_every_image_that_cannot_be_read_is_named(client: httpx.Client) -> None:
-    """Problems are told of all files at once, by name and place."""
+def test_every_unreadable_image_is_reported(client: httpx.Client) -> None:
+    """The error has all files, by name and position."""
     files = [
         ("image", ("good.jpg", PHOTO)),
         ("image", ("notes.pdf", b"%PDF-1.7 ...")),
         ("image", ("half.jpg", PHOTO[: len(PHOTO) // 2])),
     ]
 
-    answer = client.post(PATH, files=files)
+    response = client.post(PATH, files=files)
 
-    assert answer.status_code == 400
-    assert answer.json()["error"].startswith(
+    assert response.status_code == 400
+    assert response.json()["error"].startswith(
         '2 problems. The first: File "notes.pdf": This is a PDF document; export the page as PNG'
     )
-    assert [detail["row"] for detail in answer.json()["details"]] == [1, 2]
-    assert "damaged or cut short" in answer.json()["details"][1]["sentence"]
+    assert [detail["row"] for detail in response.json()["details"]] == [1, 2]
+    assert "damaged or cut short" in response.json()["details"][1]["sentence"]
 
 
 @pytest.mark.parametrize(
@@ -165,14 +167,14 @@ def test_every_image_that_cannot_be_read_is_named(client: httpx.Client) -> None:
         ([[]], "It holds no pixels"),
     ],
 )
-def test_json_that_is_no_image_is_told_what_to_send(
+def test_json_that_is_not_an_image_is_explained(
     client: httpx.Client, body: object, said: str
 ) -> None:
-    """Each mistake gets a sentence that names it and what would be right."""
-    answer = client.post(PATH, json=body)
+    """Each mistake has an error with a remedy."""
+    response = client.post(PATH, json=body)
 
-    assert answer.status_code == 400, answer.text
-    assert said in answer.json()["error"]
+    assert response.status_code == 400, response.text
+    assert said in response.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -189,38 +191,38 @@ def test_json_that_is_no_image_is_told_what_to_send(
         (b"exam_1,exam_2\n1,2\n", "text/csv", 400, "takes images, not a table's rows"),
     ],
 )
-def test_bodies_that_are_no_image_are_told_what_to_send(
+def test_bodies_that_are_not_images_are_explained(
     client: httpx.Client, content: bytes, content_type: str, status: int, said: str
 ) -> None:
-    """A wrong or empty body, and a body of another kind, get a sentence to act on."""
-    answer = client.post(PATH, content=content, headers={"content-type": content_type})
+    """Wrong, empty and foreign bodies have an error with a remedy."""
+    response = client.post(PATH, content=content, headers={"content-type": content_type})
 
-    assert answer.status_code == status, answer.text
-    assert said in answer.json()["error"]
-
-
-def test_a_field_that_is_no_file_is_refused_by_name(client: httpx.Client) -> None:
-    """A parameter among the files is not lost in silence."""
-    answer = client.post(PATH, files={"image": ("a.jpg", PHOTO)}, data={"top": "3"})
-
-    assert answer.status_code == 400
-    assert answer.json()["error"].startswith('Field "top" of the form is no file')
+    assert response.status_code == status, response.text
+    assert said in response.json()["error"]
 
 
-def test_a_tables_model_refuses_images(models: Path, start: StartApp) -> None:
-    """An image sent to a model of tables is told what that reads."""
+def test_a_form_field_that_is_not_a_file_is_rejected(client: httpx.Client) -> None:
+    """A parameter among the files is not ignored silently."""
+    response = client.post(PATH, files={"image": ("a.jpg", PHOTO)}, data={"top": "3"})
+
+    assert response.status_code == 400
+    assert response.json()["error"].startswith('Field "top" of the form is no file')
+
+
+def test_a_tabular_model_rejects_images(models: Path, start: StartApp) -> None:
+    """The error has the supported media types."""
     publish_admission(models)
 
-    answer = start().post(
+    response = start().post(
         "/models/admission/predict", content=PHOTO, headers={"content-type": "image/jpeg"}
     )
 
-    assert answer.status_code == 415
-    assert "'image/jpeg' is not supported; send application/json" in answer.json()["error"]
+    assert response.status_code == 415
+    assert "'image/jpeg' is not supported; send application/json" in response.json()["error"]
 
 
-def test_images_above_the_operators_limit_are_refused(models: Path, start: StartApp) -> None:
-    """The limit on pixels holds for files, and that on bodies for what files become."""
+def test_images_above_the_limits_are_rejected(models: Path, start: StartApp) -> None:
+    """There is a limit on the pixels of files, and one on the body."""
     publish_mirror(models, RULE)
     client = start(max_image_pixels=100, max_body_bytes=659)
     image = {"content-type": "image/png"}
@@ -242,15 +244,15 @@ def test_images_above_the_operators_limit_are_refused(models: Path, start: Start
     )
 
 
-def test_parameters_hold_for_images(client: httpx.Client) -> None:
-    """The query asks the same of an image's answer as of a row's."""
-    answer = client.post(f"{PATH}?top=2", content=PHOTO, headers={"content-type": "image/jpeg"})
+def test_query_parameters_apply_to_images(client: httpx.Client) -> None:
+    """They have the same effect as for rows."""
+    response = client.post(f"{PATH}?top=2", content=PHOTO, headers={"content-type": "image/jpeg"})
 
-    assert len(answer.json()["probabilities"]) == 2
+    assert len(response.json()["probabilities"]) == 2
 
 
-def test_an_image_is_explained_as_it_is_predicted(client: httpx.Client) -> None:
-    """Reasons are asked by any form of an image, and come as numbers or as an image."""
+def test_an_image_is_explained_in_any_form(client: httpx.Client) -> None:
+    """The explanation is numbers or an overlay."""
     path = "/models/mirror/explain?resolution=2"
     jpeg = {"content-type": "image/jpeg"}
 

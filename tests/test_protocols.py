@@ -1,4 +1,4 @@
-"""One model, every dialect: an answer never depends on how it was asked."""
+"""One model, every protocol: a prediction does not depend on the protocol."""
 
 import csv
 from collections.abc import Callable
@@ -20,13 +20,13 @@ ROWS = 1000
 
 
 def posted(client: httpx.Client, path: str, body: object) -> Any:  # noqa: ANN401 - JSON is any of its types
-    answer = client.post(path, json=body)
-    assert answer.status_code == 200, answer.text
-    return answer.json()
+    response = client.post(path, json=body)
+    assert response.status_code == 200, response.text
+    return response.json()
 
 
-def array(answers: object) -> Values:
-    return np.array(answers, np.float32).reshape(ROWS, -1)
+def array(responses: object) -> Values:
+    return np.array(responses, np.float32).reshape(ROWS, -1)
 
 
 def plain(client: httpx.Client, model: str, names: list[str], rows: Values) -> Values:
@@ -41,8 +41,8 @@ def plain_arrays(client: httpx.Client, model: str, _: list[str], rows: Values) -
 
 def one_by_one(client: httpx.Client, model: str, names: list[str], rows: Values) -> Values:
     objects = [dict(zip(names, row, strict=True)) for row in rows.tolist()]
-    answers = [posted(client, f"/models/{model}/predict", one) for one in objects]
-    return array(_numbers(answers))
+    responses = [posted(client, f"/models/{model}/predict", one) for one in objects]
+    return array(_numbers(responses))
 
 
 def v1_rows(client: httpx.Client, model: str, _: list[str], rows: Values) -> Values:
@@ -57,49 +57,49 @@ def v1_columns(client: httpx.Client, model: str, _: list[str], rows: Values) -> 
 
 def v2_json(client: httpx.Client, model: str, _: list[str], rows: Values) -> Values:
     tensor = {"name": "features", "datatype": "FP32", "shape": rows.shape, "data": rows.tolist()}
-    answer = posted(client, f"/v2/models/{model}/infer", {"inputs": [tensor]})
-    return array(answer["outputs"][0]["data"])
+    response = posted(client, f"/v2/models/{model}/infer", {"inputs": [tensor]})
+    return array(response["outputs"][0]["data"])
 
 
 def v2_binary(client: httpx.Client, model: str, _: list[str], rows: Values) -> Values:
     address = f"{client.base_url.host}:{client.base_url.port}"
     features = triton.InferInput("features", rows.shape, "FP32")
     features.set_data_from_numpy(rows)
-    answer = triton.InferenceServerClient(address).infer(model, [features])
-    return array(answer.as_numpy(answer.get_response()["outputs"][0]["name"]))
+    response = triton.InferenceServerClient(address).infer(model, [features])
+    return array(response.as_numpy(response.get_response()["outputs"][0]["name"]))
 
 
 def table(client: httpx.Client, model: str, names: list[str], rows: Values) -> Values:
     lines = [",".join(names), *(",".join(map(str, row)) for row in rows.tolist())]
-    answer = client.post(
+    response = client.post(
         f"/models/{model}/predict",
         content="\n".join(lines),
         headers={"content-type": "text/csv"},
     )
-    assert answer.status_code == 200, answer.text
-    answers = list(csv.DictReader(answer.text.splitlines()))
-    assert not any(row["error"] for row in answers)
-    column = "value" if "value" in answers[0] else "probability_"
-    numbers = [[share for key, share in row.items() if key.startswith(column)] for row in answers]
+    assert response.status_code == 200, response.text
+    responses = list(csv.DictReader(response.text.splitlines()))
+    assert not any(row["error"] for row in responses)
+    column = "value" if "value" in responses[0] else "probability_"
+    numbers = [[share for key, share in row.items() if key.startswith(column)] for row in responses]
     return array([row[1:] if len(row) == 2 else row for row in numbers])
 
 
 def lines(client: httpx.Client, model: str, names: list[str], rows: Values) -> Values:
     objects = [dict(zip(names, row, strict=True)) for row in rows.tolist()]
-    answer = client.post(
+    response = client.post(
         f"/models/{model}/predict",
         content=b"\n".join(map(orjson.dumps, objects)),
         headers={"content-type": "application/x-ndjson"},
     )
-    assert answer.status_code == 200, answer.text
-    return array(_numbers([orjson.loads(line) for line in answer.content.splitlines()]))
+    assert response.status_code == 200, response.text
+    return array(_numbers([orjson.loads(line) for line in response.content.splitlines()]))
 
 
-def _numbers(answers: list[dict[str, Any]]) -> list[list[float]]:
+def _numbers(responses: list[dict[str, Any]]) -> list[list[float]]:
     """The graph's own output: a value, the second label's probability, or every label's."""
-    if "value" in answers[0]:
-        return [[answer["value"]] for answer in answers]
-    shares = [list(answer["probabilities"].values()) for answer in answers]
+    if "value" in responses[0]:
+        return [[response["value"]] for response in responses]
+    shares = [list(response["probabilities"].values()) for response in responses]
     return [share[1:] if len(share) == 2 else share for share in shares]
 
 
@@ -114,7 +114,7 @@ WAYS = [plain, plain_arrays, one_by_one, table, lines, v1_rows, v1_columns, v2_j
         (publish_iris, "iris", ["a", "b", "c"]),
     ],
 )
-def test_a_thousand_rows_get_the_same_bits_in_every_dialect(
+def test_a_thousand_rows_get_the_same_bits_in_every_protocol(
     models: Path,
     start: StartApp,
     publish: Callable[[Path], Path],
@@ -128,7 +128,7 @@ def test_a_thousand_rows_get_the_same_bits_in_every_dialect(
     if model == "iris":
         rows /= 20  # so that no probability is nought
 
-    answers = {way.__name__: way(client, model, names, rows) for way in WAYS}
+    responses = {way.__name__: way(client, model, names, rows) for way in WAYS}
 
-    for way, answer in answers.items():
-        np.testing.assert_array_equal(answer, answers["v2_binary"], err_msg=way)
+    for way, response in responses.items():
+        np.testing.assert_array_equal(response, responses["v2_binary"], err_msg=way)

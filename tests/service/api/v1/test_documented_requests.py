@@ -1,4 +1,4 @@
-"""The exchanges that TensorFlow Serving's documentation prints, with equal models."""
+"""Requests and responses of TensorFlow Serving's documentation, with equal models."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.service.api.v1.graphs import (
     STRING,
     Shape,
     Tensors,
-    place,
+    place_graph,
     place_half_plus,
     place_identity,
 )
@@ -22,20 +22,20 @@ FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
 def test_half_plus_two_predicts_rows(models: Path, start: StartApp) -> None:
-    """The first example of the guide to the container image."""
+    """This is the first example of the container image's guide."""
     place_half_plus(models, "half_plus_two", 2, ["n"])
 
-    answer = start().post(
+    response = start().post(
         "/v1/models/half_plus_two:predict", content='{"instances": [1.0, 2.0, 5.0]}', headers=FORM
     )
 
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.json() == {"predictions": [2.5, 3.0, 4.5]}
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == {"predictions": [2.5, 3.0, 4.5]}
 
 
 def test_half_plus_three_predicts_rows_and_columns(models: Path, start: StartApp) -> None:
-    """The example of the REST guide, and its column form with and without the input's name."""
+    """This is the example of the REST guide, with and without the input's name."""
     place_half_plus(models, "half_plus_three", 3, ["n"])
     client = start()
 
@@ -45,43 +45,41 @@ def test_half_plus_three_predicts_rows_and_columns(models: Path, start: StartApp
         {"inputs": [1.0, 2.0, 5.0]},
         {"inputs": {"x": [1.0, 2.0, 5.0]}},
     ]
-    answers = [
+    responses = [
         client.post("/v1/models/half_plus_three:predict", json=body).json() for body in bodies
     ]
 
     values = [3.5, 4.0, 5.5]
-    assert answers == [{"predictions": values}] * 2 + [{"outputs": values}] * 2
+    assert responses == [{"predictions": values}] * 2 + [{"outputs": values}] * 2
 
 
 def test_half_plus_three_regresses_examples(models: Path, start: StartApp) -> None:
-    """By the signature that the guide names; an example's value is a list of one, or bare."""
+    """The guide's signature works; the value of an example is a list of one, or bare."""
     place_half_plus(models, "half_plus_three", 3, ["n", 1])
     body = {"signature_name": "tensorflow/serving/regress", "examples": [{"x": 1.0}, {"x": [2.0]}]}
 
-    answer = start().post("/v1/models/half_plus_three:regress", json=body)
+    response = start().post("/v1/models/half_plus_three:regress", json=body)
 
-    assert answer.json() == {"results": [3.5, 4.0]}
+    assert response.json() == {"results": [3.5, 4.0]}
 
 
-def test_a_version_can_be_asked_by_number(models: Path, start: StartApp) -> None:
-    """As ``/versions/1`` of the same path."""
+def test_a_version_can_be_requested_by_number(models: Path, start: StartApp) -> None:
+    """Its path has ``/versions/1``."""
     place_half_plus(models, "half_plus_three", 3, ["n"])
     client = start()
 
     for path in ("half_plus_three:predict", "half_plus_three/versions/1:predict"):
-        answer = client.post(f"/v1/models/{path}", json={"instances": [1.0]})
-        assert answer.json() == {"predictions": [3.5]}
+        response = client.post(f"/v1/models/{path}", json={"instances": [1.0]})
+        assert response.json() == {"predictions": [3.5]}
 
 
-def test_the_status_is_that_of_the_guide_with_kserves_beside_it(
-    models: Path, start: StartApp
-) -> None:
-    """TensorFlow Serving's ``model_version_status``; KServe's ``name`` and ``ready``."""
+def test_the_status_has_the_fields_of_both_servers(models: Path, start: StartApp) -> None:
+    """They are ``model_version_status`` of TensorFlow Serving, ``name`` and ``ready`` of KServe."""
     place_half_plus(models, "half_plus_three", 3, ["n"])
 
-    answer = start().get("/v1/models/half_plus_three")
+    response = start().get("/v1/models/half_plus_three")
 
-    assert answer.json() == {
+    assert response.json() == {
         "name": "half_plus_three",
         "ready": True,
         "model_version_status": [
@@ -94,14 +92,14 @@ def test_the_status_is_that_of_the_guide_with_kserves_beside_it(
     }
 
 
-def test_the_metadata_is_in_the_shape_of_the_guide(models: Path, start: StartApp) -> None:
-    """The signatures lie in a field of a message that is called like itself."""
+def test_the_metadata_has_the_form_of_the_guide(models: Path, start: StartApp) -> None:
+    """The signatures are in a field of a message of the same name."""
     place_half_plus(models, "half_plus_three", 3, ["n", 1])
 
-    answer = start().get("/v1/models/half_plus_three/versions/1/metadata").json()
+    response = start().get("/v1/models/half_plus_three/versions/1/metadata").json()
 
     shape = {"dim": [{"size": "-1", "name": ""}, {"size": "1", "name": ""}], "unknown_rank": False}
-    assert answer == {
+    assert response == {
         "model_spec": {"name": "half_plus_three", "signature_name": "", "version": "1"},
         "metadata": {
             "signature_def": {
@@ -121,20 +119,20 @@ def test_the_metadata_is_in_the_shape_of_the_guide(models: Path, start: StartApp
     ("shape", "instances"),
     [(["n"], ["foo", "bar", "baz"]), (["n", 1, 2], [[[1, 2]], [[3, 4]]])],
 )
-def test_rows_of_one_input_are_written_naturally(
+def test_rows_of_one_input_are_bare_values(
     models: Path, start: StartApp, shape: Shape, instances: list[object]
 ) -> None:
-    """The guide's three scalars, and its two tensors of shape [1, 2]."""
+    """The guide has three scalars, and two tensors of shape [1, 2]."""
     kind = STRING if isinstance(instances[0], str) else TensorProto.INT32
     place_identity(models, "echo", {"x": (kind, shape)})
 
-    answer = start().post("/v1/models/echo:predict", json={"instances": instances})
+    response = start().post("/v1/models/echo:predict", json={"instances": instances})
 
-    assert answer.json() == {"predictions": instances}
+    assert response.json() == {"predictions": instances}
 
 
 def test_named_tensors_in_rows_and_in_columns_are_the_same(models: Path, start: StartApp) -> None:
-    """The guide's ``tag``, ``signal`` and ``sensor``, both ways."""
+    """The guide's ``tag``, ``signal`` and ``sensor`` work both ways."""
     place_identity(
         models,
         "echo",
@@ -161,23 +159,23 @@ def test_named_tensors_in_rows_and_in_columns_are_the_same(models: Path, start: 
     assert by_column == {"outputs": out(columns)}
 
 
-def test_binary_strings_travel_in_base64(models: Path, start: StartApp) -> None:
-    """The guide's ``b64`` objects; an output whose name ends in ``_bytes`` answers so too."""
+def test_binary_strings_are_in_base64(models: Path, start: StartApp) -> None:
+    """The guide has ``b64`` objects, which outputs have whose name ends in ``_bytes``."""
     inputs: Tensors = {"image": (STRING, ["n"]), "caption": (STRING, ["n"])}
     nodes = [
         helper.make_node("Identity", ["image"], ["image_bytes"]),
         helper.make_node("Identity", ["caption"], ["text"]),
     ]
     outputs: Tensors = {"image_bytes": (STRING, ["n"]), "text": (STRING, ["n"])}
-    place(models, "echo", nodes, inputs, outputs)
+    place_graph(models, "echo", nodes, inputs, outputs)
     rows = [
         {"image": {"b64": "aW1hZ2UgYnl0ZXM="}, "caption": "seaside"},
         {"image": {"b64": "YXdlc29tZSBpbWFnZSBieXRlcw=="}, "caption": {"b64": "bW91bnRhaW5z"}},
     ]
 
-    answer = start().post("/v1/models/echo:predict", json={"instances": rows})
+    response = start().post("/v1/models/echo:predict", json={"instances": rows})
 
-    assert answer.json() == {
+    assert response.json() == {
         "predictions": [
             {"image_bytes": {"b64": "aW1hZ2UgYnl0ZXM="}, "text": "seaside"},
             {"image_bytes": {"b64": "YXdlc29tZSBpbWFnZSBieXRlcw=="}, "text": "mountains"},
@@ -185,8 +183,8 @@ def test_binary_strings_travel_in_base64(models: Path, start: StartApp) -> None:
     }
 
 
-def test_a_classifier_answers_pairs_of_label_and_score(models: Path, start: StartApp) -> None:
-    """Labels are the strings that the graph answers beside its scores, as such signatures do."""
+def test_a_classifier_returns_pairs_of_label_and_score(models: Path, start: StartApp) -> None:
+    """Labels are a string output of the graph, as in such signatures."""
     nodes = [
         helper.make_node("Constant", [], ["words"], value_strings=["no", "yes"]),
         helper.make_node("Shape", ["x"], ["shape"]),
@@ -194,9 +192,11 @@ def test_a_classifier_answers_pairs_of_label_and_score(models: Path, start: Star
         helper.make_node("Softmax", ["x"], ["scores"]),
     ]
     outputs: Tensors = {"classes": (STRING, ["n", 2]), "scores": (FLOAT, ["n", 2])}
-    place(models, "judge", nodes, {"x": (FLOAT, ["n", 2])}, outputs)
+    place_graph(models, "judge", nodes, {"x": (FLOAT, ["n", 2])}, outputs)
     body = {"examples": [{"x": [0, 0]}, {"x": [1000, 0]}]}
 
-    answer = start().post("/v1/models/judge:classify", json=body)
+    response = start().post("/v1/models/judge:classify", json=body)
 
-    assert answer.json() == {"results": [[["no", 0.5], ["yes", 0.5]], [["no", 1.0], ["yes", 0.0]]]}
+    assert response.json() == {
+        "results": [[["no", 0.5], ["yes", 0.5]], [["no", 1.0], ["yes", 0.0]]]
+    }

@@ -1,4 +1,4 @@
-"""Whatever is sent, the answer is the error contract: field, value and remedy in a sentence."""
+"""Every invalid request gets an error that states the field, the value and a remedy."""
 
 import json
 from collections.abc import Iterator
@@ -17,11 +17,11 @@ GOOD = {"exam_1": 45, "exam_2": 85}
 URL = "/models/admission/predict"
 
 
-def assert_contract(answer: httpx.Response, status: int) -> dict[str, Any]:
-    """The answer has this status and the one shape; gives its body."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/json"
-    body: dict[str, Any] = answer.json()
+def assert_contract(response: httpx.Response, status: int) -> dict[str, Any]:
+    """Check the status and the form of an error, and return its body."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    body: dict[str, Any] = response.json()
     assert set(body) <= {"error", "code", "details"}
     assert not body["error"][0].islower()
     assert body["code"]
@@ -61,15 +61,15 @@ VALUES: list[tuple[object, str]] = [
 
 
 @pytest.mark.parametrize(("body", "sentence"), VALUES)
-def test_a_wrong_value_is_named_with_its_remedy(
+def test_an_invalid_value_is_reported_with_a_remedy(
     models: Path, start: StartApp, body: object, sentence: str
 ) -> None:
-    """The sentence tells the row, the feature, what was wanted, what came and what to do."""
+    """The error has the row, the feature, the expected and the given value, and what to do."""
     publish_admission(models)
 
-    answer = start().post(URL, content=json.dumps(body))
+    response = start().post(URL, content=json.dumps(body))
 
-    assert sentence in assert_contract(answer, 400)["error"]
+    assert sentence in assert_contract(response, 400)["error"]
 
 
 TEXTS: list[tuple[bytes, str]] = [
@@ -88,19 +88,19 @@ TEXTS: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(("body", "sentence"), TEXTS)
-def test_a_body_that_is_not_json_is_told_what_would_be(
+def test_a_body_that_is_not_json_is_rejected(
     models: Path, start: StartApp, body: bytes, sentence: str
 ) -> None:
-    """Empty, truncated, foreign and endlessly nested bodies are refused before anything runs."""
+    """Empty, truncated, foreign and deeply nested bodies are rejected with a remedy."""
     publish_admission(models)
 
-    answer = start().post(URL, content=body, headers={"content-type": "application/json"})
+    response = start().post(URL, content=body, headers={"content-type": "application/json"})
 
-    assert sentence in assert_contract(answer, 400)["error"]
+    assert sentence in assert_contract(response, 400)["error"]
 
 
-def test_every_problem_of_every_row_is_told_at_once(models: Path, start: StartApp) -> None:
-    """The details list row, feature, expectation, value and hint of each."""
+def test_all_problems_of_all_rows_are_reported_together(models: Path, start: StartApp) -> None:
+    """The details have row, feature, expectation, value and hint of each."""
     publish_mixed(models)
     rows = [
         {"rooms": 2.5, "garden": "yes", "quarter": "norht"},
@@ -110,8 +110,8 @@ def test_every_problem_of_every_row_is_told_at_once(models: Path, start: StartAp
 
     body = assert_contract(start().post("/models/mixed/predict", json=rows), 400)
 
-    places = [(detail["row"], detail["feature"]) for detail in body["details"]]
-    assert places == [
+    positions = [(detail["row"], detail["feature"]) for detail in body["details"]]
+    assert positions == [
         *((0, "garden"), (0, "quarter"), (0, "rooms")),
         (1, "rooms"),
         *((2, "rooms"), (2, "garden"), (2, "quarter")),
@@ -121,8 +121,8 @@ def test_every_problem_of_every_row_is_told_at_once(models: Path, start: StartAp
     assert body["error"].startswith("7 problems. The first: Row 0: feature 'garden'")
 
 
-def test_rules_on_values_are_told_like_wrong_kinds(models: Path, start: StartApp) -> None:
-    """Fractions of rooms and rooms below one are named with row and expectation."""
+def test_values_out_of_range_are_reported_like_wrong_types(models: Path, start: StartApp) -> None:
+    """Fractional and too few rooms are reported with row and expectation."""
     publish_mixed(models)
     rows = [{"rooms": rooms, "garden": True, "quarter": "north"} for rooms in (1, 2.5, 0)]
 
@@ -135,7 +135,7 @@ def test_rules_on_values_are_told_like_wrong_kinds(models: Path, start: StartApp
 
 
 def test_a_thousand_wrong_rows_get_a_hundred_details(models: Path, start: StartApp) -> None:
-    """The answer stays small, and the count stays true."""
+    """The response stays small, and the count stays exact."""
     publish_price(models)
 
     body = assert_contract(start().post("/models/price/predict", json=[{}] * 1000), 400)
@@ -147,21 +147,21 @@ def test_a_thousand_wrong_rows_get_a_hundred_details(models: Path, start: StartA
 @pytest.mark.parametrize(
     "content_type", ["text/plain", "application/x-www-form-urlencoded", "image/png", "nonsense"]
 )
-def test_another_content_type_is_refused_by_name(
+def test_an_unsupported_media_type_is_rejected(
     models: Path, start: StartApp, content_type: str
 ) -> None:
-    """415 says what came and what to send."""
+    """The 415 error has the given and the supported types."""
     publish_admission(models)
 
-    answer = start().post(URL, content=b"{}", headers={"content-type": content_type})
+    response = start().post(URL, content=b"{}", headers={"content-type": content_type})
 
-    sentence = assert_contract(answer, 415)["error"]
+    sentence = assert_contract(response, 415)["error"]
     assert repr(content_type) in sentence
     assert "application/json" in sentence
 
 
 def test_json_with_a_charset_or_without_a_type_is_read(models: Path, start: StartApp) -> None:
-    """What is plainly JSON is not refused for its header."""
+    """JSON is accepted with a charset parameter and without a header."""
     publish_admission(models)
     client = start()
     body = b'{"exam_1": 45, "exam_2": 85}'
@@ -170,25 +170,25 @@ def test_json_with_a_charset_or_without_a_type_is_read(models: Path, start: Star
         assert client.post(URL, content=body, headers=headers).status_code == 200
 
 
-def test_an_encoded_body_is_refused_by_name(models: Path, start: StartApp) -> None:
-    """415 names the encoding."""
+def test_an_unsupported_encoding_is_rejected(models: Path, start: StartApp) -> None:
+    """The 415 error names the encoding."""
     publish_admission(models)
 
-    answer = start().post(URL, json=GOOD, headers={"content-encoding": "br"})
+    response = start().post(URL, json=GOOD, headers={"content-encoding": "br"})
 
-    assert "'br'" in assert_contract(answer, 415)["error"]
+    assert "'br'" in assert_contract(response, 415)["error"]
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_above_the_limit_is_refused(models: Path, start: StartApp, chunked: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """413 comes for a declared length and for one that only shows while reading."""
+def test_a_body_above_the_limit_is_rejected(models: Path, start: StartApp, chunked: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """The 413 error comes for a declared length, and for one that is found while reading."""
     publish_admission(models)
     body = b" " * 2000
     content = iter([body[:1000], body[1000:]]) if chunked else body
 
-    answer = start(max_body_bytes=1000).post(URL, content=content)
+    response = start(max_body_bytes=1000).post(URL, content=content)
 
-    assert "limit of 1,000 bytes" in assert_contract(answer, 413)["error"]
+    assert "limit of 1,000 bytes" in assert_contract(response, 413)["error"]
 
 
 @pytest.mark.parametrize(
@@ -210,30 +210,30 @@ def test_a_body_above_the_limit_is_refused(models: Path, start: StartApp, chunke
         ("POST /metrics", 405, "use GET."),
     ],
 )
-def test_wrong_paths_and_verbs_say_what_there_is(
+def test_wrong_paths_and_methods_have_helpful_errors(
     models: Path, start: StartApp, call: str, status: int, sentence: str
 ) -> None:
-    """404 and 405 follow the contract like every other error."""
+    """404 and 405 have the form of every error."""
     publish_admission(models)
 
-    answer = start().request(*call.split(), json=GOOD)
+    response = start().request(*call.split(), json=GOOD)
 
-    assert sentence in assert_contract(answer, status)["error"]
+    assert sentence in assert_contract(response, status)["error"]
 
 
-def test_a_deadline_that_passes_is_told(models: Path, start: StartApp) -> None:
-    """504 names the seconds; many rows go through the queue, where the deadline is watched."""
+def test_an_exceeded_deadline_is_reported(models: Path, start: StartApp) -> None:
+    """The 504 error has the seconds; many rows go through the queue, where the deadline applies."""
     publish_price(models)
     rows = [{"size": 1}] * 2000
 
-    answer = start(deadline_seconds=1e-9).post("/models/price/predict", json=rows)
+    response = start(deadline_seconds=1e-9).post("/models/price/predict", json=rows)
 
-    assert "No response within 1e-09 s" in assert_contract(answer, 504)["error"]
+    assert "No response within 1e-09 s" in assert_contract(response, 504)["error"]
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    """One client for many requests."""
+    """Return one client for many requests."""
     with httpx.Client() as shared:
         yield shared
 
@@ -259,10 +259,10 @@ JSON = st.recursive(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(body=st.data())
-def test_no_json_and_no_bytes_ever_get_a_500(
+def test_no_body_causes_a_500(
     models: Path, start: StartApp, client: httpx.Client, body: st.DataObject
 ) -> None:
-    """Generated bodies are answered, or refused by the contract, in both dialects."""
+    """Generated bodies get a prediction or a client error in both protocols."""
     if not list(models.iterdir()):
         publish_admission(models)
         (models / "address").write_text(str(start().base_url))
@@ -270,7 +270,7 @@ def test_no_json_and_no_bytes_ever_get_a_500(
     path = body.draw(st.sampled_from([URL, "/v2/models/admission/infer"]))
     content = body.draw(JSON.map(json.dumps).map(str.encode) | st.binary(max_size=200))
 
-    answer = client.post(address + path, content=content)
+    response = client.post(address + path, content=content)
 
-    if answer.status_code != 200:
-        assert_contract(answer, 400)
+    if response.status_code != 200:
+        assert_contract(response, 400)

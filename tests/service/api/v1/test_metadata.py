@@ -1,4 +1,4 @@
-"""What the protocol tells of models, ready or not."""
+"""Names, states and tensors of models in version 1."""
 
 from pathlib import Path
 
@@ -11,30 +11,30 @@ from tests.models import place_bare, publish_price
 from tests.service.api.v1.graphs import place_identity
 
 
-def test_the_list_holds_the_names(models: Path, start: StartApp) -> None:
-    """As KServe lists them, ready or not."""
+def test_the_list_has_all_names(models: Path, start: StartApp) -> None:
+    """It has models that are ready and others, like KServe's."""
     publish_price(models)
     place_bare(models, "broken", b"no graph")
 
     assert start().get("/v1/models").json() == {"models": ["broken", "price"]}
 
 
-def test_a_model_that_does_not_serve_tells_its_state_and_why(models: Path, start: StartApp) -> None:
-    """TensorFlow Serving's word for it is END; KServe's, not ready."""
+def test_a_failed_model_reports_its_state_and_the_reason(models: Path, start: StartApp) -> None:
+    """The state is END for TensorFlow Serving, and not ready for KServe."""
     place_bare(models, "broken", b"no graph")
 
-    answer = start().get("/v1/models/broken")
+    response = start().get("/v1/models/broken")
 
-    (version,) = answer.json()["model_version_status"]
-    assert answer.status_code == 200
-    assert answer.json()["ready"] is False
+    (version,) = response.json()["model_version_status"]
+    assert response.status_code == 200
+    assert response.json()["ready"] is False
     assert (version["version"], version["state"]) == ("1", "END")
     assert version["status"]["error_code"] == "UNAVAILABLE"
     assert "model.onnx is not an ONNX file" in version["status"]["error_message"]
 
 
 def test_every_version_has_its_own_state(models: Path, start: StartApp) -> None:
-    """A refused newest version does not take the model down, and each can be asked alone."""
+    """A failed newest version does not stop the model, and each version has its own path."""
     publish_price(models)
     (publish_price(models) / MODEL).write_bytes(b"tampered")
     client = start()
@@ -64,12 +64,12 @@ def test_every_version_has_its_own_state(models: Path, start: StartApp) -> None:
 def test_element_types_have_tensorflows_names(
     models: Path, start: StartApp, kind: int, name: str
 ) -> None:
-    """Metadata calls each type as TensorFlow does."""
+    """Metadata has the names of TensorFlow's types."""
     place_identity(models, "echo", {"x": (kind, ["n", 3])})
 
-    answer = start().get("/v1/models/echo/metadata").json()
+    response = start().get("/v1/models/echo/metadata").json()
 
-    signature = answer["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    signature = response["metadata"]["signature_def"]["signature_def"]["serving_default"]
     sizes = [dim["size"] for dim in signature["inputs"]["x"]["tensor_shape"]["dim"]]
     assert signature["inputs"]["x"]["dtype"] == signature["outputs"]["x_out"]["dtype"] == name
     assert sizes == ["-1", "3"]

@@ -1,0 +1,20 @@
+"""Shipped recipes, trained once for all tests that only read the result."""
+
+from functools import cache
+from pathlib import Path
+
+from training.data.sources import Folders
+from training.recipe.loader import read_recipe
+from training.run import Outcome, run
+
+
+@cache
+def trained(name: str, folders: Folders, base: Path) -> Outcome:
+    """Train and publish a shipped recipe, once in each test process.
+
+    Args:
+        name: of the recipe.
+        folders: public data sets.
+        base: the temporary folder of all tests of the process.
+    """
+    return run(read_recipe(name), base / "shipped", folders)
