@@ -16,7 +16,6 @@ Tag = tuple[int, int, Sequence[int]]
 
 
 @cache
-@cache
 def hostile_images(size: int) -> Mapping[str, bytes]:
     """One file of each kind, its parts repeated up to about ``size`` bytes."""
     return {
@@ -40,7 +39,6 @@ def hostile_images(size: int) -> Mapping[str, bytes]:
     }
 
 
-@cache
 @cache
 def bombs() -> Mapping[str, bytes]:
     """Files of at most some hundred kilobytes that would take hundreds of megabytes, or seconds."""

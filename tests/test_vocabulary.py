@@ -56,21 +56,15 @@ CSV_MODULES = (
 # Identifiers of tests that still contain a word while they are being renamed, by word.
 # A rename lowers its number, and removes the line at zero. No number may rise.
 CEILINGS: Mapping[str, int] = {
-    "answer": 19,
-    "ask": 10,
-    "asleep": 2,
+    "answer": 1,
+    "ask": 2,
     "beside": 1,
-    "caller": 5,
-    "dialect": 2,
-    "gone": 4,
+    "caller": 2,
+    "gone": 1,
     "kept": 2,
-    "look": 3,
-    "place": 18,
-    "prove": 1,
-    "refuse": 4,
-    "stand": 1,
-    "tell": 11,
-    "wake": 2,
+    "place": 15,
+    "refuse": 2,
+    "tell": 5,
     "wish": 1,
 }
 
