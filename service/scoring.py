@@ -32,7 +32,7 @@ Form = TableForm | Literal["json"]
 # meanwhile are served between two batches.
 _SHORTEST_SECONDS = 0.001
 _LONGEST_SECONDS = 0.002_5
-_FEWEST_ROWS, _FIRST_ROWS, _MOST_ROWS = 1, 256, 4096
+_FEWEST_ROWS, _FIRST_ROWS, _MAX_ROWS = 1, 256, 4096
 _PAUSE_SECONDS = 0.02
 
 
@@ -324,4 +324,4 @@ class ScoringPipeline:
         if seconds > _LONGEST_SECONDS:
             self._most_rows = max(_FEWEST_ROWS, self._most_rows // 2)
         elif seconds < _SHORTEST_SECONDS:
-            self._most_rows = min(_MOST_ROWS, self._most_rows * 2)
+            self._most_rows = min(_MAX_ROWS, self._most_rows * 2)

@@ -8,7 +8,7 @@ LONGEST_WORD = 64
 """Letters of a text that may get a hint; a longer text is no typing error, and costs too much."""
 
 # Comparing two words takes time by the product of their lengths.
-_MOST_CANDIDATES = 750
+_MAX_CANDIDATES = 750
 
 
 def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
@@ -23,7 +23,7 @@ def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | Non
     """
     if len(word) > LONGEST_WORD:
         return None
-    candidates = islice((name for name in known if len(name) <= LONGEST_WORD), _MOST_CANDIDATES)
+    candidates = islice((name for name in known if len(name) <= LONGEST_WORD), _MAX_CANDIDATES)
     by_folded = {name.casefold(): name for name in candidates}
     matches = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=likeness)
     return by_folded[matches[0]] if matches else None

@@ -38,7 +38,7 @@ Floats = npt.NDArray[np.float64]
 INVALID = np.inf
 
 # Limits of the cache of a column of words.
-_MOST_CACHED, _LONGEST_CACHED = 10_000, 100
+_MAX_CACHED, _LONGEST_CACHED = 10_000, 100
 _GROUPED = re.compile(
     r"[+-]?\d{1,3}([., '\u2019\u00a0\u202f])\d{3}(?:\1\d{3})*+(?:(?!\1)[.,]\d++)?"
 )
@@ -171,7 +171,7 @@ class _CodeCache(dict[str, float]):
 
     def __missing__(self, cell: str) -> float:
         number = self._reader.code(cell)
-        if len(self) < _MOST_CACHED and len(cell) <= _LONGEST_CACHED:
+        if len(self) < _MAX_CACHED and len(cell) <= _LONGEST_CACHED:
             self[cell] = number
         return number
 

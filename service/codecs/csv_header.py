@@ -25,7 +25,7 @@ from service.tabletext.cells import (
     plain_number,
 )
 from service.tabletext.dialect import (
-    MOST_TITLES,
+    MAX_TITLES,
     SEPARATORS,
     CsvDialect,
     begins_like_json,
@@ -47,9 +47,9 @@ _SAMPLE_ROWS = 200
 # A column with a name this similar to an optional feature is a misspelling, not another column.
 _VERY_SIMILAR = 0.85
 # A search for a similar name takes time by the number of columns.
-_MOST_SEARCHES, _MOST_SEARCHED = 20, 100
-_MOST_COLUMNS = 16_384  # of a spreadsheet
-_MOST_SHOWN = 12
+_MAX_SEARCHES, _MAX_SEARCHED = 20, 100
+_MAX_COLUMNS = 16_384  # of a spreadsheet
+_MAX_SHOWN = 12
 _NUMBER = re.compile(r"[+-]?(?:\d++(?:[.,]\d++)?|[.,]\d++)(?:[eE][+-]?\d++)?")
 _SAVE = "Save the table as CSV, in UTF-8, and send that."
 _EMPTY = "The table is empty; send a first line with the columns' names, and rows below it."
@@ -265,7 +265,7 @@ def _read_header(
             + dialect.separator.join(names)
         )
     known, rows = {*names, *(trained.columns or ())}, first[-1:]
-    while len(rows) < MOST_TITLES and is_title(rows[-1].cells) and not _names_any(rows[-1], known):
+    while len(rows) < MAX_TITLES and is_title(rows[-1].cells) and not _names_any(rows[-1], known):
         following = records.take(1)
         if not following or following[0].error is not None:
             break
@@ -356,9 +356,9 @@ def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -
         InvalidInput: the column of a feature is missing, misspelt, or repeated.
         InvalidRequest: there are too many columns.
     """
-    if len(cells) > _MOST_COLUMNS:
+    if len(cells) > _MAX_COLUMNS:
         raise InvalidRequest(
-            f"Line {line} names {len(cells):,} columns, and at most {_MOST_COLUMNS:,} are read; "
+            f"Line {line} names {len(cells):,} columns, and at most {_MAX_COLUMNS:,} are read; "
             "send only those of features and the few that you want back."
         )
     names = [column_name(k, cell) for k, cell in enumerate(cells, 1)]
@@ -400,9 +400,9 @@ def _require_columns(
         found.raise_any()
     found.add(len(repeated), (_twice(feature, names, line) for feature in repeated))
     known = {feature.name for feature in features}
-    free = [name for name in dict.fromkeys(names) if name not in known][:_MOST_SEARCHED]
+    free = [name for name in dict.fromkeys(names) if name not in known][:_MAX_SEARCHED]
     for number, feature in enumerate(lacking):
-        close = _misspelt(feature, free) if number < _MOST_SEARCHES else None
+        close = _misspelt(feature, free) if number < _MAX_SEARCHES else None
         if close is not None:
             free.remove(close)
             found.add(1, [_misspelling(feature, close, line)])
@@ -432,8 +432,8 @@ def _undivided(name: str, line: int) -> Problem:
 
 def _twice(feature: Feature, names: Sequence[str], line: int) -> Problem:
     columns = [str(column) for column, name in enumerate(names, 1) if name == feature.name]
-    shown_columns = " and ".join(columns[:_MOST_SHOWN])
-    more = f" and {len(columns) - _MOST_SHOWN} more" if len(columns) > _MOST_SHOWN else ""
+    shown_columns = " and ".join(columns[:_MAX_SHOWN])
+    more = f" and {len(columns) - _MAX_SHOWN} more" if len(columns) > _MAX_SHOWN else ""
     return Problem(
         f"Line {line} names {feature.name!r} in columns {shown_columns}{more}.",
         feature=feature.name,

@@ -26,11 +26,11 @@ csv.field_size_limit(sys.maxsize)
 
 _INVALID = InvalidInput.code
 # A record of more lines is a quotation mark that was never closed.
-_MOST_LINES = 1000
+_MAX_LINES = 1000
 # An invalid row takes a hundred times as long as a valid one, so a batch ends after this many.
-_MOST_SLOW_ROWS = 64
+_MAX_SLOW_ROWS = 64
 # Surplus cells that an error message quotes.
-_MOST_SHOWN = 3
+_MAX_SHOWN = 3
 _SURROGATE = re.compile("[\udc80-\udcff]")
 _NOT_UTF8 = (
     "the row holds bytes that are not UTF-8; save the table in UTF-8, or name its encoding, for "
@@ -200,7 +200,7 @@ class Records:
     def _excess(self) -> RecordTooLarge | None:
         if self._size > self._lines.longest + 1:
             return RecordTooLarge(self._lines.longest)
-        return RecordTooLarge(_MOST_LINES, "lines") if self._scanned > _MOST_LINES else None
+        return RecordTooLarge(_MAX_LINES, "lines") if self._scanned > _MAX_LINES else None
 
     def _take_record(self) -> Record | None:
         """Take the lines of a record, or the first line of a broken one; None if it is empty."""
@@ -275,7 +275,7 @@ class CsvReader:
         self._records = Records(lines, dialect.separator, dialect.quote)
         self._pending = list(first)
         # Smaller after invalid rows, because such a batch ends early.
-        self._most_lines = _MOST_SLOW_ROWS
+        self._most_lines = _MAX_SLOW_ROWS
         self._columns = [
             (position, column, reader) for column, (position, reader) in columns.items()
         ]
@@ -327,12 +327,12 @@ class CsvReader:
         rows = len(lines)
         if counts.count(self._width - 1) != rows:
             uneven = self._pad(lines, counts)
-            if len(uneven) > _MOST_SLOW_ROWS:
-                rows = uneven[_MOST_SLOW_ROWS]
+            if len(uneven) > _MAX_SLOW_ROWS:
+                rows = uneven[_MAX_SLOW_ROWS]
                 del lines[rows:]
-            for row in uneven[:_MOST_SLOW_ROWS]:
+            for row in uneven[:_MAX_SLOW_ROWS]:
                 # The message shows only the first surplus cells.
-                cells = lines[row].split(self._separator, self._width + _MOST_SHOWN)
+                cells = lines[row].split(self._separator, self._width + _MAX_SHOWN)
                 errors[row] = self._width_error(cells, counts[row] + 1, numbers[row])
                 lines[row] = self._fit(cells)
         cells = self._separator.join(lines).split(self._separator)
@@ -341,7 +341,7 @@ class CsvReader:
         read = len(batch.line_numbers)
         taken = arrived if read == len(numbers) else numbers[read] - first
         self._lines.take(taken)
-        self._most_lines = 2 * max(taken, _MOST_SLOW_ROWS)
+        self._most_lines = 2 * max(taken, _MAX_SLOW_ROWS)
         return batch
 
     def _pad(self, lines: list[str], counts: Sequence[int]) -> Sequence[int]:
@@ -360,7 +360,7 @@ class CsvReader:
         return uneven
 
     def _decode_records(self, records: Sequence[Record]) -> RowBatch:
-        records = records[:_MOST_SLOW_ROWS] if any(record.error for record in records) else records
+        records = records[:_MAX_SLOW_ROWS] if any(record.error for record in records) else records
         texts = [record.text for record in records]
         table = [record.cells for record in records]
         errors = {}
@@ -399,9 +399,9 @@ class CsvReader:
             sent[:, position] = reader.numbers(cells)
         matrix, suspects = self._codec.sift(sent)
         slow = [row for row in suspects.tolist() if row not in errors]
-        if len(slow) > _MOST_SLOW_ROWS:
-            rows = slow[_MOST_SLOW_ROWS]
-            del slow[_MOST_SLOW_ROWS:]
+        if len(slow) > _MAX_SLOW_ROWS:
+            rows = slow[_MAX_SLOW_ROWS]
+            del slow[_MAX_SLOW_ROWS:]
             texts, lines, matrix = texts[:rows], lines[:rows], matrix[:rows]
             errors = {row: error for row, error in errors.items() if row < rows}
         if not all(map(str.isascii, texts)):
@@ -444,9 +444,9 @@ class CsvReader:
         message = f"Line {line}: {found} where the header has {columns};"
         if count < self._width:
             return RowError(f"{message} leave a cell empty rather than out.", _INVALID)
-        surplus = ", ".join(map(shown, cells[self._width : self._width + _MOST_SHOWN]))
-        if count > self._width + _MOST_SHOWN:
-            surplus += f" and {count - self._width - _MOST_SHOWN} more"
+        surplus = ", ".join(map(shown, cells[self._width : self._width + _MAX_SHOWN]))
+        if count > self._width + _MAX_SHOWN:
+            surplus += f" and {count - self._width - _MAX_SHOWN} more"
         advice = f"put a cell that holds {shown(self._separator)} into quotes"
         if self._separator == ",":
             advice += ", and mark decimals by a point"

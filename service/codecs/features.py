@@ -48,7 +48,7 @@ _NUMBERS = {int, float}
 # Above this width, numpy's fixed cost is less than that of checking each number in Python.
 _NARROW = 16
 # The most bounds that are cached for a model.
-_MOST_BOUNDS = 16_384
+_MAX_BOUNDS = 16_384
 _HIGHEST = float(np.finfo(np.float32).max)
 
 
@@ -392,7 +392,7 @@ class VectorRows:
         numpy compares a few long rows five times as fast as many short ones.
         """
         rows = len(matrix)
-        if rows == 1 or matrix.size > _MOST_BOUNDS:
+        if rows == 1 or matrix.size > _MAX_BOUNDS:
             return self._low, self._high
         low, high = self._repeated
         if rows > len(low):

@@ -36,22 +36,22 @@ from service.values import listed, shown
 KEY = "image"
 _BASE64 = "b64"
 # Some clients combine several protocols: {"image": {"b64": "..."}}.
-_MOST_WRAPPERS = 2
+_MAX_WRAPPERS = 2
 _DATA_URL = re.compile(r"data:[^,]{0,200}?(;base64)?,", re.IGNORECASE)
 _WEB = re.compile(r"(?:https?|ftp|file|blob):", re.IGNORECASE)
 # White space from e-mails, and the alphabet for URLs (RFC 4648).
 _PLAIN = str.maketrans("-_", "+/", " \t\r\n")
 
 # Above these limits, decoding would delay the event loop longer than a switch to a thread.
-_MOST_BYTES_AT_ONCE = 64 * 1024
-_MOST_PIXELS_AT_ONCE = 300_000
+_MAX_BYTES_AT_ONCE = 64 * 1024
+_MAX_PIXELS_AT_ONCE = 300_000
 # Files that `SmallPngReader` reads are no longer than this, in base64 too.
-_MOST_PLAIN_BYTES = 16 * 1024
+_MAX_PLAIN_BYTES = 16 * 1024
 # Segmentation takes longer than decoding.
-_MOST_DIGIT_PIXELS_AT_ONCE = 4096
+_MAX_DIGIT_PIXELS_AT_ONCE = 4096
 # Images that take no more memory to decode share these threads. Larger ones wait for a separate
 # thread, one at a time, so that their memory does not add up and they do not delay the others.
-_MOST_SHARED_BYTES = 16 << 20
+_MAX_SHARED_BYTES = 16 << 20
 _SHARED_THREADS = 2
 
 # The axes of an image in colour, and the channels that it may have: grey, RGB or RGBA.
@@ -93,7 +93,7 @@ class ImageCodec:
         self._decoding = decoding
         self._plain_files = SmallPngReader(spec, decoding.max_pixels)
         digits = spec.normalize == "digit"
-        self._most_pixels_at_once = _MOST_DIGIT_PIXELS_AT_ONCE if digits else _MOST_PIXELS_AT_ONCE
+        self._most_pixels_at_once = _MAX_DIGIT_PIXELS_AT_ONCE if digits else _MAX_PIXELS_AT_ONCE
 
     @cached_property
     def example(self) -> dict[str, str]:
@@ -128,7 +128,7 @@ class ImageCodec:
             return (pixels,)
         self.require_room(len(images))
         pending = _PendingImages(self._open_source, images, prefix)
-        if sum(map(_encoded_size, images)) <= _MOST_BYTES_AT_ONCE:
+        if sum(map(_encoded_size, images)) <= _MAX_BYTES_AT_ONCE:
             left = self._most_pixels_at_once
 
             def is_small(image: InputImage) -> bool:
@@ -142,7 +142,7 @@ class ImageCodec:
 
     def decode_file(self, content: bytes) -> Pixels | None:
         """Decode one small grey PNG file of the model's own size as `decode` does; else None."""
-        if len(content) > _MOST_PLAIN_BYTES:
+        if len(content) > _MAX_PLAIN_BYTES:
             return None
         pixels = self._plain_files.read(content)
         return None if pixels is None else pixels.reshape(self._one)
@@ -150,7 +150,7 @@ class ImageCodec:
     def _plain(self, value: Any) -> Pixels | None:  # noqa: ANN401 - JSON is any of its types
         """Decode one small PNG file or flat list of pixels; None for anything else."""
         if not isinstance(value, bytes):
-            value = _decode_text(value) if _encoded_size(value) <= _MOST_PLAIN_BYTES else None
+            value = _decode_text(value) if _encoded_size(value) <= _MAX_PLAIN_BYTES else None
         if isinstance(value, bytes):
             return self.decode_file(value)
         if not isinstance(value, list) or len(value) != self._count:
@@ -358,7 +358,7 @@ class _PendingImages:
 
 
 def _is_shared(image: InputImage) -> bool:
-    return image.memory <= _MOST_SHARED_BYTES
+    return image.memory <= _MAX_SHARED_BYTES
 
 
 def _nesting(data: Any) -> tuple[int, ...]:  # noqa: ANN401 - as above
@@ -376,7 +376,7 @@ def _is_colour(shape: Sequence[int]) -> bool:
 
 def _unwrapped(value: Any) -> Any:  # noqa: ANN401 - as above
     """Return the value inside objects with a single known key; any other value unchanged."""
-    for _ in range(_MOST_WRAPPERS):
+    for _ in range(_MAX_WRAPPERS):
         if not (isinstance(value, dict) and len(value) == 1):
             break
         ((key, inner),) = value.items()

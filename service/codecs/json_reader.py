@@ -31,7 +31,7 @@ _TABLE = re.compile(rb"[\w ]++(?:[,;\t][\w ]*+)++\r?\n.")
 # The end of the first line of a table is searched within this length.
 _LONGEST_FIRST_LINE = 4096
 # Far below Python's recursion limit, and above the 64 axes that an array may have.
-_MOST_LEVELS = 100
+_MAX_LEVELS = 100
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 Numbers = npt.NDArray[np.float64]
@@ -41,11 +41,11 @@ _INSTANCES = "instances"
 _PARSE_ERRORS = (ValueError, TypeError, KeyError, AttributeError, IndexError, RuntimeError)
 # The characters of numbers, and white space; the other characters are the shape.
 _NUMBER_CHARACTERS = b"0123456789+-.eE \t\r\n"
-_MOST_CACHED_NUMBERS = 4096
+_MAX_CACHED_NUMBERS = 4096
 # Rows of numbers have quotation marks only around one key, at the beginning.
 _LAST_QUOTE = 64
 # Up to this number, rows are checked one by one.
-_FEW = 8
+_MAX_ROWS_CHECKED_SINGLY = 8
 # orjson parses a shorter text faster than simdjson.
 _SHORTEST = 256
 # A parser keeps the memory for the longest text that it has parsed.
@@ -85,7 +85,7 @@ def parse_json(body: bytes, example: Callable[[], bytes]) -> Any:  # noqa: ANN40
         if any(token in body for token in (b"NaN", b"Infinity")):
             reason += " JSON has no NaN or Infinity; send null where a value may be missing."
         raise InvalidRequest(f"{reason} {wanted}") from None
-    if len(body) > 2 * _MOST_LEVELS:
+    if len(body) > 2 * _MAX_LEVELS:
         _require_shallow(body, document)
     return document
 
@@ -98,36 +98,36 @@ def _require_shallow(body: bytes, document: object) -> None:
         document: the parsed body.
 
     Raises:
-        InvalidRequest: the document has more than `_MOST_LEVELS` levels.
+        InvalidRequest: the document has more than `_MAX_LEVELS` levels.
     """
-    if body.count(b"[") + body.count(b"{") <= _MOST_LEVELS:
+    if body.count(b"[") + body.count(b"{") <= _MAX_LEVELS:
         return
     # Each replacement removes the innermost level of the brackets that are left.
     brackets = body.translate(None, _NOT_BRACKETS)
-    for _ in range(_MOST_LEVELS):
+    for _ in range(_MAX_LEVELS):
         outer = brackets.replace(b"[]", b"").replace(b"{}", b"")
         if len(outer) == len(brackets):
             break
         brackets = outer
     # Brackets within strings are left too, so the levels of the document are counted.
-    if brackets and _levels(document) > _MOST_LEVELS:
+    if brackets and _levels(document) > _MAX_LEVELS:
         raise InvalidRequest(
-            f"The body nests arrays and objects more than {_MOST_LEVELS} levels deep; send rows "
+            f"The body nests arrays and objects more than {_MAX_LEVELS} levels deep; send rows "
             "or tensors as the documentation shows them."
         )
 
 
 def _levels(document: Any) -> int:  # noqa: ANN401 - JSON is any of its types
-    """Return the levels of nested arrays and objects; counts to one above `_MOST_LEVELS`."""
+    """Return the levels of nested arrays and objects; counts to one above `_MAX_LEVELS`."""
     level = [document]
-    for depth in range(_MOST_LEVELS + 1):
+    for depth in range(_MAX_LEVELS + 1):
         level = [one for one in level if isinstance(one, dict | list)]
         if not level:
             return depth
         level = list(
             chain.from_iterable(it.values() if isinstance(it, dict) else it for it in level)
         )
-    return _MOST_LEVELS + 1
+    return _MAX_LEVELS + 1
 
 
 def rows_of_numbers(body: bytes) -> Numbers | None:
@@ -180,7 +180,7 @@ def _rows(body: bytes) -> Numbers | None:
     count = len(rows)
     if body.count(b"[") != count + 1:
         return None  # a row is not an array, or contains one
-    if count > _FEW:
+    if count > _MAX_ROWS_CHECKED_SINGLY:
         numbers = _all_of(rows)
         width = len(numbers) // max(count, 1)
         # Without the characters of numbers, of which "e" is one.
@@ -237,7 +237,7 @@ def _to_python(value: Any) -> Any:  # noqa: ANN401 - as above
 def _shape(rows: int, width: int) -> bytes:
     """Return the JSON of these rows without their numbers."""
     # Clients choose the number of rows, so only short shapes are cached.
-    is_short = rows * width <= _MOST_CACHED_NUMBERS
+    is_short = rows * width <= _MAX_CACHED_NUMBERS
     return _cached_shape(rows, width) if is_short else _build_shape(rows, width)
 
 

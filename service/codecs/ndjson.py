@@ -17,7 +17,7 @@ from service.errors import InvalidRequest
 from service.filetypes import recognised
 
 # Rows that are decoded one by one, because one of them is invalid, take much longer.
-_MOST_SINGLE_ROWS = 64
+_MAX_SINGLE_ROWS = 64
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -57,7 +57,7 @@ class NdjsonReader:
         self._codec = codec
         self._lines = Lines("utf-8-sig", longest)
         # Smaller after invalid rows, because the valid rows of their batch are decoded twice.
-        self._most_rows = _MOST_SINGLE_ROWS
+        self._most_rows = _MAX_SINGLE_ROWS
         self._example = orjson.dumps(codec.example).decode()
 
     @property
@@ -92,7 +92,7 @@ class NdjsonReader:
             batch = RowBatch(self._decode(texts), {}, line_numbers)
             self._most_rows = 2 * most
         except InvalidRequest:
-            most = self._most_rows = min(most, _MOST_SINGLE_ROWS)
+            most = self._most_rows = min(most, _MAX_SINGLE_ROWS)
             batch = self._decode_singly(*self._waiting(most))
         self._lines.take(most)
         return batch

@@ -29,7 +29,7 @@ _KNOWN_PARAMETERS = ("top", "probabilities", "warnings", "decimal", "interval")
 _ALL_OR_NONE = {"all": True, "none": False}
 _TRUE_OR_FALSE = {"true": True, "false": False}
 _DECIMAL_MARKS: Mapping[str, Decimal] = {"point": ".", "comma": ","}
-_MOST_DIGITS = 9
+_MAX_DIGITS = 9
 _LEVEL = re.compile(r"0?\.[0-9]{1,9}")
 
 _BINARY_CLASSES = 2
@@ -90,7 +90,7 @@ def _read_count(values: Mapping[str, str], name: str) -> int | None:
         raise InvalidRequest(
             f"Parameter {name!r} must be a whole number from 1, got {shown(text)}."
         )
-    return int(text[:_MOST_DIGITS])
+    return int(text[:_MAX_DIGITS])
 
 
 def _read_level(values: Mapping[str, str], name: str) -> float | None:

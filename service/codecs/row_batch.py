@@ -13,7 +13,7 @@ from service.errors import InvalidInput, OnwardError, Problem
 Matrix = npt.NDArray[np.float32]
 
 # A row of two bytes may lack a thousand features.
-_MOST_PROBLEMS = 10
+_MAX_PROBLEMS = 10
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class RowError:
             position: of the row, such as "Line 7".
         """
         problems = error.problems if isinstance(error, InvalidInput) else ()
-        reported = problems[:_MOST_PROBLEMS]
+        reported = problems[:_MAX_PROBLEMS]
         text = " ".join([_with_hint(problem) for problem in reported] or [str(error)])
         if isinstance(error, InvalidInput) and error.count > len(reported):
             text += f" And {error.count - len(reported)} more problems."

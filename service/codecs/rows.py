@@ -18,10 +18,10 @@ from service.spelling import nearest
 from service.values import WHOLE_MAX, becomes_whole, is_number, listed, shown, with_row
 
 UNSEEN = -1.0
-_MOST_LAYOUTS = 256
+_MAX_LAYOUTS = 256
 # A search for a near name costs more than a whole row.
-_MOST_SEARCHES = 10
-_MOST_LETTERS = 100
+_MAX_SEARCHES = 10
+_MAX_LETTERS = 100
 
 Convert = Callable[[object], float | None]
 TypeProblem = Callable[[Feature, object, int | None], Problem]
@@ -74,7 +74,7 @@ class RowDecoder:
         self._schema = schema
         self._describe_type = describe_type
         self._layouts: dict[tuple[str, ...], KeyLayout] = {}
-        self._searches = _MOST_SEARCHES
+        self._searches = _MAX_SEARCHES
         self._blank = [math.nan] * len(schema.features)
 
     def decode(
@@ -151,7 +151,7 @@ class RowDecoder:
         layout = self._layouts.get(keys)
         if layout is None:
             layout = self._find_columns(row, search=found.remaining > 0)
-            if len(self._layouts) < _MOST_LAYOUTS:
+            if len(self._layouts) < _MAX_LAYOUTS:
                 self._layouts[keys] = layout
         return layout
 
@@ -163,7 +163,7 @@ class RowDecoder:
         lacking = {names[column]: column for column in missing}
         suggestions = {}
         for key in unknown[: self._searches if search else 0]:
-            word = key[:_MOST_LETTERS]
+            word = key[:_MAX_LETTERS]
             close = nearest(word, lacking) or nearest(word, names)
             if close is not None:
                 lacking.pop(close, None)  # a misspelt key is one mistake, not two

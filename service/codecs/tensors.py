@@ -24,20 +24,20 @@ _JSON_TYPES: Mapping[str, set[type]] = {
 }
 _BASE64 = "b64"
 # Numbers whose squares add up to no more are all within 32 bits.
-_MOST_SQUARES = float(np.finfo(np.float32).max) ** 2
+_MAX_SUM_OF_SQUARES = float(np.finfo(np.float32).max) ** 2
 Shape = tuple[int, ...]
 
 _LENGTH_BYTES = 4
 # The limits of numpy.
-_MOST_AXES = 64
-_MOST_ARRAY_BYTES = 2**63 - 1
+_MAX_AXES = 64
+_MAX_ARRAY_BYTES = 2**63 - 1
 # numpy's own alignment. At other addresses the runtime adds in another order, and the last bit of a
 # prediction would depend on the position of the tensor in the body.
 _ALIGNMENT = 16
 _SMALL_BYTES = 16 * 1024
 # Larger shapes are checked without the shortcut.
-_MOST_ELEMENTS = 2**31
-_FEW_LISTS = 1000
+_MAX_ELEMENTS = 2**31
+_MIN_LISTS_TO_COUNT = 1000
 _LITTLE = {name: dtype.newbyteorder("<") for name, dtype in DTYPES.items()}
 
 
@@ -67,7 +67,7 @@ def fitted(numbers: Array, datatype: str) -> Array | None:
     if dtype.char == "e":
         return None  # few decimal numbers are exact in 16 bits
     if dtype.kind == "f":
-        return numbers.astype(dtype) if np.vdot(numbers, numbers) <= _MOST_SQUARES else None
+        return numbers.astype(dtype) if np.vdot(numbers, numbers) <= _MAX_SUM_OF_SQUARES else None
     array = numbers.astype(dtype)
     return array if np.count_nonzero(array == numbers) == array.size else None
 
@@ -243,7 +243,7 @@ def read_json(
         raise InvalidRequest(f"Input {spec.name!r}: data must be a list, got {shown(data)}.")
     if isinstance(data, list) and data and not isinstance(data[0], list):
         _require_count(len(data), "", shape, spec)  # before millions of them cost memory
-    elif isinstance(data, list) and len(data) > max(prod(shape), _FEW_LISTS):
+    elif isinstance(data, list) and len(data) > max(prod(shape), _MIN_LISTS_TO_COUNT):
         # Nested, and yet more lists than values: numpy would lock the interpreter to read them.
         _require_count(len(data), " or more", shape, spec)
     natural = read_natural(data, spec, nulls=nulls)
@@ -324,13 +324,13 @@ def example_shape(spec: TensorSpec) -> list[int]:
 
 def _require_possible(shape: Sequence[int], spec: TensorSpec) -> None:
     """Reject a shape that no array can have, even an empty one."""
-    if len(shape) > _MOST_AXES:
+    if len(shape) > _MAX_AXES:
         raise InvalidRequest(
-            f"Input {spec.name!r} has a shape of {len(shape)} axes; {_MOST_AXES} are the most."
+            f"Input {spec.name!r} has a shape of {len(shape)} axes; {_MAX_AXES} are the most."
         )
     # An axis of length zero makes an array empty, but numpy still limits the other axes.
     size = prod(max(axis, 1) for axis in shape) * DTYPES[spec.datatype].itemsize
-    if size > _MOST_ARRAY_BYTES:
+    if size > _MAX_ARRAY_BYTES:
         raise InvalidRequest(
             f"Input {spec.name!r} has shape {shown(shape)}, longer than any memory; send the "
             "shape of its data."
@@ -354,7 +354,7 @@ def _is_plain_shape(shape: Sequence[object], spec: TensorSpec) -> bool:
         if type(axis) is not int or axis < 1 or wanted not in (-1, axis):
             return False
         size *= axis
-    return size <= _MOST_ELEMENTS
+    return size <= _MAX_ELEMENTS
 
 
 def _is_length(axis: object) -> bool:

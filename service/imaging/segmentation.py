@@ -23,8 +23,8 @@ _ILLUMINATION_SIDE = 64
 # The longer side divided by the width of the thickest stroke.
 _THICKEST = 3
 # The least contrast of a foreground, in gray levels and in standard deviations of the noise.
-_LEAST_CONTRAST = 8.0
-_LEAST_SEPARATION = 5.0
+_MIN_CONTRAST = 8.0
+_MIN_SEPARATION = 5.0
 # A component with less than this share of the largest component's weight is dust.
 _DUST = 0.08
 # Components at the image's border are background if the others have at least this share.
@@ -158,12 +158,12 @@ class _Split:
 def _split(soft: Plane) -> _Split:
     cut = _otsu_threshold(soft)
     strong = soft > cut
-    if np.ptp(soft) < _LEAST_CONTRAST or not strong.any() or strong.all():
+    if np.ptp(soft) < _MIN_CONTRAST or not strong.any() or strong.all():
         raise NoForeground
     rest = soft[~strong]
     middle = float(np.median(rest))
     noise = 1.4826 * float(np.median(np.abs(rest - middle)))
-    if float(soft[strong].mean()) - middle < max(_LEAST_CONTRAST, _LEAST_SEPARATION * noise):
+    if float(soft[strong].mean()) - middle < max(_MIN_CONTRAST, _MIN_SEPARATION * noise):
         raise NoForeground
     return _Split(
         strong, _components(soft > middle + max((cut - middle) / 2, 2 * noise)), middle, noise

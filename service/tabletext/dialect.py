@@ -12,7 +12,7 @@ SEPARATORS = ",;\t|"
 _SAMPLE_LINES = 50
 _DECLARATION = re.compile(r"sep=(.)\r?", re.IGNORECASE)
 _JSON = re.compile(r"\s*+(?:\{\s*+\"|\[\s*+[\[{])")
-MOST_TITLES = 10
+MAX_TITLES = 10
 _TITLED_WIDTH = 3
 
 # By Python's codec, the names that browsers, spreadsheets and pandas use for it. The list is fixed:
@@ -67,7 +67,7 @@ _MARKS = {
 }
 _UNIT_BYTES = {"utf-16": 2, "utf-32": 4}
 # Of the zero bytes of UTF-16, at most this share is not in the expected half of each pair.
-_FEW = 0.1
+_MAX_MINOR_ZERO_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def titles_above(rows: Sequence[Sequence[str | None]]) -> int:
     Args:
         rows: the first ten, or as many as there are.
     """
-    return next((k for k, row in enumerate(rows[:MOST_TITLES]) if not is_title(row)), 0)
+    return next((k for k, row in enumerate(rows[:MAX_TITLES]) if not is_title(row)), 0)
 
 
 def is_title(row: Sequence[str | None]) -> bool:
@@ -231,6 +231,6 @@ def unmarked_codec(start: bytes) -> str | None:
     if b"\0" not in start:
         return "utf-8"
     high, low = start[0::2].count(0), start[1::2].count(0)
-    if min(high, low) > _FEW * max(high, low) or max(high, low) < len(start) / 4:
+    if min(high, low) > _MAX_MINOR_ZERO_SHARE * max(high, low) or max(high, low) < len(start) / 4:
         return None
     return "utf-16-le" if low > high else "utf-16-be"

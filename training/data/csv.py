@@ -13,7 +13,7 @@ import polars as pl
 from service.filetypes import recognised
 from service.tabletext.cells import MISSING, POINT, Numerals
 from service.tabletext.dialect import (
-    MOST_TITLES,
+    MAX_TITLES,
     CsvDialect,
     begins_like_json,
     column_name,
@@ -84,7 +84,7 @@ def read_csv(
     digest = _digest(path)
     csv_dialect = _detect_format(path, layout)
     frame = _parse(path, csv_dialect)
-    titles = titles_above(frame.head(MOST_TITLES).rows())
+    titles = titles_above(frame.head(MAX_TITLES).rows())
     frame = frame.slice(titles)
     header = columns is None and (has_header(frame) if layout.header is None else layout.header)
     if columns is None:
