@@ -20,12 +20,12 @@ from sklearn.metrics import log_loss, root_mean_squared_error
 from sklearn.neural_network import MLPRegressor
 
 from bench.page import replace_section
+from tests.recipes import read_recipe
 from training.data.sources import Folders, load
 from training.data.split import split_rows
 from training.data.table import Dataset, Rows, encode, encode_target, with_target
 from training.learn import learn
 from training.model.preprocessing import fit_preprocessing
-from training.recipe.loader import read_recipe
 from training.recipe.table import Recipe
 
 # Keras reads its backend when it is imported; PyTorch is the one that we use ourselves.

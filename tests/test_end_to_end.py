@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tests.conftest import StartApp
+from tests.recipes import read_recipe
 from training.data.sources import Folders, load
 from training.data.split import split_rows
 from training.data.table import encode, encode_target, with_target
 from training.learn import learn
-from training.recipe.loader import read_recipe
 from training.run import run
 
 RECIPE = """

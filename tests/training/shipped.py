@@ -3,8 +3,8 @@
 from functools import cache
 from pathlib import Path
 
+from tests.recipes import read_recipe
 from training.data.sources import Folders
-from training.recipe.loader import read_recipe
 from training.run import Outcome, run
 
 

@@ -5,12 +5,12 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from tests.recipes import read_recipe
 from training.data.sources import Folders, load
 from training.data.split import split_rows
 from training.data.table import encode, encode_target, with_target
 from training.evaluation.metrics import measure
 from training.learn import learn
-from training.recipe.loader import read_recipe
 from training.recipe.table import Activation, Loss, Optimizer, ScalerKind, Schedule
 
 _RATES = {

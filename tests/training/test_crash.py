@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from service.bundle.store import read_bundle, versions_in
+from tests.recipes import read_recipe
 from training.data.sources import Folders
-from training.recipe.loader import read_recipe
 from training.run import run
 
 _PUBLISH_FOR_EVER = """

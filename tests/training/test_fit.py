@@ -8,10 +8,10 @@ import torch
 from sklearn.linear_model import Ridge
 from torch import nn
 
+from tests.recipes import read_recipe
 from training.errors import FitError
 from training.fit import Examples, fit
 from training.model.losses import loss_of
-from training.recipe.loader import read_recipe
 from training.recipe.table import Training
 
 _MSE = loss_of(read_recipe("ice_cream"))

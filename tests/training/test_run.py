@@ -8,10 +8,10 @@ import pytest
 from scipy.optimize import minimize
 
 from service.bundle.store import read_bundle
+from tests.recipes import read_recipe
 from tests.training.shipped import trained
 from training.data.sources import Folders
 from training.data.table import Float32s
-from training.recipe.loader import read_recipe
 from training.run import run
 
 

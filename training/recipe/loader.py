@@ -3,11 +3,12 @@
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from training.errors import RecipeError
@@ -15,9 +16,11 @@ from training.recipe.image import ImageRecipe
 from training.recipe.table import Card, Preprocessing, Purpose, Recipe
 
 T = TypeVar("T", bound=Purpose)
+M = TypeVar("M", bound=BaseModel)
 RECIPES = Path(__file__).parents[1] / "recipes"
-Checks = list[tuple[bool, str]]
-"""Conditions that are problems, with their messages."""
+Location = tuple[int | str, ...]
+Rules = list[Callable[[Recipe], str | bool]]
+"""Rules between keys; each returns its problem, or False."""
 
 
 def recipe_names() -> list[str]:
@@ -42,18 +45,6 @@ def read_any(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe | Image
     if "image" in document:
         return parse_image_recipe(document, name_or_path)
     return parse_recipe(document, name_or_path)
-
-
-def read_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe for tables as `read_any` does.
-
-    Raises:
-        RecipeError: with all problems, or because it is for images.
-    """
-    recipe = read_any(name_or_path, overrides)
-    if isinstance(recipe, ImageRecipe):
-        raise RecipeError(name_or_path, ["image: a recipe for a table has no such section"])
-    return recipe
 
 
 def read_document(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -122,7 +113,10 @@ def _checked(kind: type[T], document: dict[str, Any], origin: str) -> T:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        problems = [_problem(kind, p) for p in error.errors()]
+        errors = error.errors()
+        problems = [_problem(kind, each) for each in errors]
+        if kind is Recipe:
+            problems += _problems_of_valid_keys(document, [each["loc"] for each in errors])
         raise RecipeError(origin, problems) from None
 
 
@@ -186,7 +180,7 @@ def _is_branch(step: int | str) -> bool:
     return isinstance(step, str) and any(mark in step for mark in "[(")
 
 
-def _section_at(section: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
+def _section_at(section: type[BaseModel], loc: Location) -> type[BaseModel]:
     for step in loc:
         if isinstance(step, str) and step in section.model_fields:
             annotation = section.model_fields[step].annotation
@@ -204,116 +198,191 @@ def _lines(section: Mapping[str, Any]) -> list[str]:
 
 def cross_field_problems(recipe: Recipe) -> list[str]:
     """List problems between keys that are each valid."""
-    checks = _of_the_table(recipe) + _of_the_learning(recipe) + _of_the_family(recipe)
-    return [sentence for wrong, sentence in checks if wrong]
+    return [str(problem) for rule in _RULES if (problem := rule(recipe))]
 
 
-def _of_the_table(recipe: Recipe) -> Checks:
-    data, target, split = recipe.data, recipe.target, recipe.split
-    names = [feature.name for feature in recipe.features]
-    numbers = [feature.name for feature in recipe.features if feature.type != "category"]
-    rotated = [name for pair in recipe.preprocessing.rotated for name in pair]
-    return [
-        (
-            sum(part is not None for part in (data.source, data.file, data.rows)) != 1,
-            "data: set exactly one of source, file and rows",
-        ),
-        (
-            data.rows is not None and data.columns is None,
-            "data.columns: required for a table in data.rows",
-        ),
-        (
-            data.header is True and data.columns is not None,
-            "data.columns: a file with a header already names its columns; remove one of the two",
-        ),
-        (
-            data.thousands == data.decimal,
-            f"data.thousands: {data.thousands!r} is the decimal mark",
-        ),
-        (len(set(names)) != len(names), "features: two features have the same name"),
-        (
-            not set(rotated) <= set(numbers),
-            f"preprocessing.rotated: {', '.join(rotated)} must be features that are numbers",
-        ),
-        (target.column in names, f"features: {target.column} is the target, not a feature"),
-        (len(target.labels) == 1, "target.labels: a class needs at least two labels"),
-        (
-            bool(target.values) and len(target.values) != len(target.labels),
-            "target.values: must have the same length as labels",
-        ),
-        (
-            target.threshold in ("f1", "youden") and split.validation == 0,
-            f"target.threshold: {target.threshold} is chosen on split.validation, which is 0",
-        ),
-        (bool(target.labels) and target.log, "target.log: a class has no logarithm"),
-        (split.test + split.validation >= 1, "split: nothing is left to train on"),
-        (split.folds == 1, "split.folds: one fold leaves nothing to train on; use 2 or more"),
-        (
-            split.interval_folds == 1,
-            "split.interval_folds: one fold leaves nothing to train on; use 2 or more",
-        ),
-        (
-            bool(target.labels) and split.interval_folds > 0,
-            "split.interval_folds: intervals are for regression, but this target has labels",
-        ),
-        (
-            (split.test == 0 and split.folds == 0) != split.unmeasured,
-            "split: set test or folds to measure the model, or set unmeasured = true",
-        ),
-    ]
+def _problems_of_valid_keys(document: dict[str, Any], invalid: Sequence[Location]) -> list[str]:
+    """List cross-field problems that depend on no invalid, missing or misspelled key."""
+    recipe = _without_invalid_keys(Recipe, document, invalid)
+    problems = []
+    for rule in _RULES:
+        with suppress(AttributeError):
+            problems += [str(problem)] if (problem := rule(recipe)) else []
+    return problems
 
 
-def _of_the_learning(recipe: Recipe) -> Checks:
-    network, training, family = recipe.network, recipe.training, recipe.family
-    classes = bool(recipe.target.labels)
-    loss = training.loss if training else None
-    return [
-        (
-            not classes and "regression" not in family.tasks,
-            f"network.family: {network.family} predicts classes; give target.labels",
-        ),
-        (
-            classes and recipe.task not in family.tasks,
-            f"network.family: {network.family} predicts a number; for labels use logistic or mlp",
-        ),
-        (
-            family.hidden_layers and not network.hidden_layer_sizes,
-            f"network.hidden_layer_sizes: {network.family} needs the sizes of its layers",
-        ),
-        (
-            not family.hidden_layers and network.hidden_layer_sizes != [],
-            f"network.hidden_layer_sizes: {network.family} has no hidden layers",
-        ),
-        (
-            loss is not None and classes != (loss in ("cross-entropy", "hinge", "perceptron")),
-            f"training.loss: {loss} does not fit this target",
-        ),
-        (
-            loss in ("hinge", "perceptron") and recipe.task == "multiclass",
-            f"training.loss: {loss} needs exactly two labels",
-        ),
-        (
-            training is not None and training.nesterov and training.momentum == 0,
-            "training.nesterov: needs momentum",
-        ),
-    ]
+def _without_invalid_keys(
+    kind: type[M],
+    document: Mapping[str, Any],
+    invalid: Sequence[Location],
+    *,
+    misspelled: bool = False,
+) -> M:
+    """Construct a section whose invalid keys raise an AttributeError when they are read.
+
+    An unknown key may be the misspelling of any key that is not set, here or in a section below;
+    those keys raise the error too.
+    """
+    misspelled = misspelled or not document.keys() <= kind.model_fields.keys()
+    values: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        inner = [loc[1:] for loc in invalid if loc[0] == name]
+        if name not in document or () in inner:
+            continue
+        value, section = document[name], _section_at(kind, (name,))
+        if section is kind or value is None:
+            if not inner:
+                values[name] = TypeAdapter(field.rebuild_annotation()).validate_python(value)
+        elif isinstance(value, list):
+            values[name] = [
+                _without_invalid_keys(
+                    section, item, [loc[1:] for loc in inner if loc[0] == k], misspelled=misspelled
+                )
+                for k, item in enumerate(value)
+                if (k,) not in inner
+            ]
+        else:
+            values[name] = _without_invalid_keys(section, value, inner, misspelled=misspelled)
+    constructed = kind.model_construct(**values)
+    for name in kind.model_fields.keys() - values.keys():
+        if misspelled or name in document:
+            vars(constructed).pop(name, None)
+    return constructed
 
 
-def _of_the_family(recipe: Recipe) -> Checks:
-    family = recipe.network.family
-    if recipe.family.library == "PyTorch":
-        return [(recipe.training is None, "training: this section is required")]
-    return [
-        (
-            recipe.training is not None,
-            f"training: scikit-learn fits a {family}; remove this section",
-        ),
-        (
-            recipe.preprocessing != Preprocessing(),
-            f"preprocessing: a {family} uses raw columns; remove this section",
-        ),
-        (
-            any(feature.optional or feature.type == "category" for feature in recipe.features),
-            f"features: a {family} only supports numbers and booleans without missing values",
-        ),
-    ]
+def _numbers(recipe: Recipe) -> set[str]:
+    return {feature.name for feature in recipe.features if feature.type != "category"}
+
+
+def _rotated(recipe: Recipe) -> list[str]:
+    return [name for pair in recipe.preprocessing.rotated for name in pair]
+
+
+def _loss(recipe: Recipe) -> str | None:
+    return recipe.training.loss if recipe.training else None
+
+
+def _is_from_scikit_learn(recipe: Recipe) -> bool:
+    return recipe.family.library == "scikit-learn"
+
+
+_TABLE_RULES: Rules = [
+    lambda r: (
+        sum(part is not None for part in (r.data.source, r.data.file, r.data.rows)) != 1
+        and "data: set exactly one of source, file and rows"
+    ),
+    lambda r: (
+        r.data.rows is not None
+        and r.data.columns is None
+        and "data.columns: required for a table in data.rows"
+    ),
+    lambda r: (
+        r.data.header is True
+        and r.data.columns is not None
+        and "data.columns: a file with a header already names its columns; remove one of the two"
+    ),
+    lambda r: (
+        r.data.thousands == r.data.decimal
+        and f"data.thousands: {r.data.thousands!r} is the decimal mark"
+    ),
+    lambda r: (
+        len({feature.name for feature in r.features}) != len(r.features)
+        and "features: two features have the same name"
+    ),
+    lambda r: (
+        not set(_rotated(r)) <= _numbers(r)
+        and f"preprocessing.rotated: {', '.join(_rotated(r))} must be features that are numbers"
+    ),
+    lambda r: (
+        r.target.column in [feature.name for feature in r.features]
+        and f"features: {r.target.column} is the target, not a feature"
+    ),
+    lambda r: len(r.target.labels) == 1 and "target.labels: a class needs at least two labels",
+    lambda r: (
+        len(r.target.values) not in (0, len(r.target.labels))
+        and "target.values: must have the same length as labels"
+    ),
+    lambda r: (
+        r.target.threshold in ("f1", "youden")
+        and r.split.validation == 0
+        and f"target.threshold: {r.target.threshold} is chosen on split.validation, which is 0"
+    ),
+    lambda r: bool(r.target.labels) and r.target.log and "target.log: a class has no logarithm",
+    lambda r: r.split.test + r.split.validation >= 1 and "split: nothing is left to train on",
+    lambda r: (
+        r.split.folds == 1 and "split.folds: one fold leaves nothing to train on; use 2 or more"
+    ),
+    lambda r: (
+        r.split.interval_folds == 1
+        and "split.interval_folds: one fold leaves nothing to train on; use 2 or more"
+    ),
+    lambda r: (
+        bool(r.target.labels)
+        and r.split.interval_folds > 0
+        and "split.interval_folds: intervals are for regression, but this target has labels"
+    ),
+    lambda r: (
+        (r.split.test == 0 and r.split.folds == 0) != r.split.unmeasured
+        and "split: set test or folds to measure the model, or set unmeasured = true"
+    ),
+]
+_TRAINING_RULES: Rules = [
+    lambda r: (
+        not r.target.labels
+        and "regression" not in r.family.tasks
+        and f"network.family: {r.network.family} predicts classes; give target.labels"
+    ),
+    lambda r: (
+        bool(r.target.labels)
+        and r.task not in r.family.tasks
+        and f"network.family: {r.network.family} predicts a number; for labels use logistic or mlp"
+    ),
+    lambda r: (
+        r.family.hidden_layers
+        and not r.network.hidden_layer_sizes
+        and f"network.hidden_layer_sizes: {r.network.family} needs the sizes of its layers"
+    ),
+    lambda r: (
+        not r.family.hidden_layers
+        and r.network.hidden_layer_sizes != []
+        and f"network.hidden_layer_sizes: {r.network.family} has no hidden layers"
+    ),
+    lambda r: (
+        _loss(r) is not None
+        and bool(r.target.labels) != (_loss(r) in ("cross-entropy", "hinge", "perceptron"))
+        and f"training.loss: {_loss(r)} does not fit this target"
+    ),
+    lambda r: (
+        _loss(r) in ("hinge", "perceptron")
+        and r.task == "multiclass"
+        and f"training.loss: {_loss(r)} needs exactly two labels"
+    ),
+    lambda r: (
+        r.training is not None
+        and r.training.nesterov
+        and r.training.momentum == 0
+        and "training.nesterov: needs momentum"
+    ),
+]
+_FAMILY_RULES: Rules = [
+    lambda r: (
+        not _is_from_scikit_learn(r) and r.training is None and "training: this section is required"
+    ),
+    lambda r: (
+        _is_from_scikit_learn(r)
+        and r.training is not None
+        and f"training: scikit-learn fits a {r.network.family}; remove this section"
+    ),
+    lambda r: (
+        _is_from_scikit_learn(r)
+        and r.preprocessing != Preprocessing()
+        and f"preprocessing: a {r.network.family} uses raw columns; remove this section"
+    ),
+    lambda r: (
+        _is_from_scikit_learn(r)
+        and any(feature.optional or feature.type == "category" for feature in r.features)
+        and f"features: a {r.network.family} only supports numbers and booleans without missing "
+        "values"
+    ),
+]
+_RULES: Rules = [*_TABLE_RULES, *_TRAINING_RULES, *_FAMILY_RULES]

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.recipes import read_recipe
 from training.autorecipe.draft import Draft, draft, model_name
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import SOURCES, Folders, find
 from training.errors import DataError
-from training.recipe.loader import read_any, read_recipe, recipe_names, toml_of
+from training.recipe.loader import read_any, recipe_names, toml_of
 from training.recipe.table import Recipe
 
 

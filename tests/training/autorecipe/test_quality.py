@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.recipes import read_recipe
 from training.autorecipe.draft import Draft, draft
 from training.autorecipe.quality import about_columns, rare_label
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders, load
-from training.recipe.loader import read_recipe
 from training.run import run
 
 

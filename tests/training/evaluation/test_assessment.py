@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from tests.recipes import read_recipe
 from training.data.table import encode, table_of_rows
 from training.evaluation.assessment import permutation_importance
 from training.evaluation.metrics import measure
 from training.learn import learn
-from training.recipe.loader import read_recipe
 
 
 def test_an_irrelevant_column_is_not_important() -> None:

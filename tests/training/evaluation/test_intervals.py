@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from service.bundle.manifest import Interval
+from tests.recipes import read_recipe
 from training.data.sources import Folders
 from training.data.table import Floats
 from training.evaluation.intervals import HeldOut, bounds, fit_interval, measure_coverage
-from training.recipe.loader import read_recipe
 from training.run import run
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from tests.recipes import read_recipe
 from training.evaluation.metrics import (
     baseline_predictions,
     calibration_error,
@@ -12,7 +13,6 @@ from training.evaluation.metrics import (
     regression_metrics,
 )
 from training.model.thresholds import choose_threshold
-from training.recipe.loader import read_recipe
 
 
 def test_regression_metrics_by_hand() -> None:

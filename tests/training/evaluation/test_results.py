@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.recipes import read_recipe
 from training.data.sources import Folders
 from training.evaluation.baselines import CHECKS, IMAGE_TARGETS, trial_of
 from training.evaluation.published import open_model
 from training.evaluation.results import results_page
-from training.recipe.loader import read_recipe, recipe_names
+from training.recipe.loader import recipe_names
 from training.run import run
 
 

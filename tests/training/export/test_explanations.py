@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from service.bundle.explanations import NumberTerm
+from tests.recipes import read_recipe
 from tests.training.shipped import trained
 from training.data.sources import Folders
 from training.data.table import Floats
 from training.onnx_files import Graph
-from training.recipe.loader import read_recipe
 from training.run import run
 
 TABLE = """

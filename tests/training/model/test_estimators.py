@@ -8,12 +8,13 @@ from sklearn.datasets import make_blobs
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from service.bundle.store import read_bundle
+from tests.recipes import read_recipe
 from training.data.sources import Folders
 from training.data.split import split_rows
 from training.data.table import Float32s
 from training.errors import RecipeError
 from training.onnx_files import Graph
-from training.recipe.loader import parse_recipe, read_recipe
+from training.recipe.loader import parse_recipe
 from training.run import run
 
 

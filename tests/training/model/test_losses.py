@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 
+from tests.recipes import read_recipe
 from training.model.losses import class_weights, loss_of, penalty
-from training.recipe.loader import read_recipe
 
 _SCORES = torch.tensor([[-2.0], [0.0], [0.5], [3.0]], dtype=torch.float64)
 _CLASSES = torch.tensor([0.0, 0.0, 1.0, 0.0], dtype=torch.float64)

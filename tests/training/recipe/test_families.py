@@ -4,12 +4,13 @@ from typing import Literal
 
 import pytest
 
+from tests.recipes import read_recipe
 from training.errors import RecipeError
 from training.images.networks import BUILDERS as IMAGE_BUILDERS
 from training.model.estimators import FITTERS
 from training.model.networks import BUILDERS
 from training.recipe.families import IMAGE_FAMILIES, TABLE_FAMILIES
-from training.recipe.loader import read_any, read_recipe
+from training.recipe.loader import read_any
 
 
 @pytest.mark.parametrize(

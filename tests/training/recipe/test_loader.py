@@ -6,12 +6,12 @@ import pytest
 
 from service.bundle.manifest import ImageInput
 from service.bundle.store import read_bundle
+from tests.recipes import read_recipe
 from training.errors import RecipeError
 from training.recipe.loader import (
     parse_image_recipe,
     parse_recipe,
     read_any,
-    read_recipe,
     recipe_names,
 )
 
@@ -93,6 +93,41 @@ def test_contradictions_between_keys_are_reported_together(tmp_path: Path) -> No
 
     assert "split: set test or folds" in said
     assert "network.hidden_layer_sizes: mlp needs the sizes of its layers" in said
+
+
+def test_a_contradiction_is_reported_together_with_an_invalid_key(tmp_path: Path) -> None:
+    """A contradiction that depends on the invalid key is reported once that key is valid."""
+    text = _VALID.replace("folds = 3", "folds = 0").replace('family = "linear"', 'family = "mlp"')
+
+    said = _problems(text.replace("epochs = 5", "epochs = 0"), tmp_path)
+    without_family = _problems(text.replace('"mlp"', '"forest"'), tmp_path)
+
+    for message in (
+        "training.epochs: input should be greater than or equal to 1, but it is 0",
+        "split: set test or folds",
+        "network.hidden_layer_sizes: mlp needs the sizes of its layers",
+    ):
+        assert message in said
+    assert "split: set test or folds" in without_family
+    assert "hidden_layer_sizes" not in without_family
+
+
+def test_a_misspelled_key_causes_no_other_problem(tmp_path: Path) -> None:
+    """It may be any key that is not set, so rules on those keys wait for its correction."""
+    said = _problems(_VALID.replace("folds = 3", "fold = 3"), tmp_path)
+    without_section = _problems(_VALID.replace("[split]", "[splits]"), tmp_path)
+
+    assert said.count("\n") == without_section.count("\n") == 1
+
+
+def test_an_invalid_feature_hides_no_contradiction_of_another_key(tmp_path: Path) -> None:
+    """Two features with the same name are found although a key of one of them is invalid."""
+    features = "features=[{name='x',type='odd'}, {name='x',type='number'}]"
+
+    said = _problems(_VALID, tmp_path, (features,))
+
+    assert "features.0.type" in said
+    assert "features: two features have the same name" in said
 
 
 def test_invalid_toml_is_rejected_with_its_line(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.recipes import read_recipe
 from tests.training.shipped import trained
 from training.data.sources import Folders
-from training.recipe.loader import read_recipe
 from training.run import Outcome, run
 
 
