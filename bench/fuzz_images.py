@@ -15,7 +15,8 @@ import orjson
 from service.api.native.forms import read_files
 from service.codecs.images import read_source
 from service.errors import OnwardError
-from service.imaging.preprocess import InvalidImage, read_image
+from service.imaging.limits import InvalidImage
+from service.imaging.preprocess import read_image
 from tests.hostile_images import bombs, hostile_images
 from tests.images import image_input
 from tests.odd_images import broken_images, odd_images

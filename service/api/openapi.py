@@ -82,14 +82,17 @@ _ROWS = 2
 _NUMBER: Schema = {"type": "number"}
 
 
-def _largest(number: float) -> int:
+def _max_integer_rounding_to(number: float) -> int:
     """Return the largest integer that JSON parsers round to this number."""
     half = math.ulp(number) / 2
     largest = int(number) + int(half)
     return largest if float(largest) == number else largest - 1
 
 
-_NUMBERS: Schema = {"minimum": -_largest(FLOAT32_MAX), "maximum": _largest(FLOAT32_MAX)}
+_NUMBERS: Schema = {
+    "minimum": -_max_integer_rounding_to(FLOAT32_MAX),
+    "maximum": _max_integer_rounding_to(FLOAT32_MAX),
+}
 _WHOLE_NUMBERS: Schema = {"minimum": -WHOLE_MAX, "maximum": WHOLE_MAX}
 
 

@@ -39,7 +39,7 @@ class Range(StrictModel):
         return math.inf if self.maximum is None else self.maximum
 
 
-class Statistics(StrictModel):
+class FeatureStatistics(StrictModel):
     """Statistics of a numeric column of the training set, in its unit: the reference for drift."""
 
     mean: Finite
@@ -83,7 +83,7 @@ class _Numeric(_Feature):
     allowed: Range | None = Field(default=None, description="values outside it are rejected")
     trained: Range | None = Field(default=None, description="the range of the training set")
     example: Finite
-    statistics: Statistics | None = None
+    statistics: FeatureStatistics | None = None
 
 
 class NumberFeature(_Numeric):

@@ -20,7 +20,7 @@ _CONTINUES = 0x80
 _LONGEST_VARINT = 10
 # A tag and the number or length after it.
 _LONGEST_HEAD = 2 * _LONGEST_VARINT
-_HIGHEST_FIELD = 2**29 - 1
+_MAX_FIELD_NUMBER = 2**29 - 1
 _WINDOW_BYTES = 64 * 1024
 
 MAX_ONNX_BYTES = 2**31 - 1
@@ -37,7 +37,7 @@ _EXTERNAL = 1
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _VALUE_INFO_NAME = 1
 # Fields with repeated numbers, skipped in one step: a tree ensemble has millions of them.
-_MODEL_NUMBERS = {1, 5}
+_MODEL_FIELD_NUMBERS = {1, 5}
 _ATTRIBUTE_NUMBERS = {7, 8}
 _TENSOR_NUMBERS = {4, 5, 7}
 _LONGEST_NAME = 64 * 1024
@@ -141,7 +141,7 @@ class ProtobufFile:
         head = self.read(position, min(_LONGEST_HEAD, end - position))
         key, used = _varint(head, 0, position)
         number, kind = key >> 3, key & 7
-        if not 0 < number <= _HIGHEST_FIELD or kind not in _KINDS:
+        if not 0 < number <= _MAX_FIELD_NUMBER or kind not in _KINDS:
             raise MalformedFile(f"byte {position:,} does not begin a field")
         value = 0
         if kind in _FIXED_BYTES:
@@ -276,15 +276,15 @@ class _GraphReader:
         Raises:
             MalformedFile: it is not an ONNX file.
         """
-        model = list(self._file.fields(0, self._file.size, _MODEL_NUMBERS))
+        model = list(self._file.fields(0, self._file.size, _MODEL_FIELD_NUMBERS))
         graphs = [each for each in model if each.number == _MODEL_GRAPH]
         if not graphs:
             raise MalformedFile("it has no graph")
         for graph in graphs:
             self._main_graph(graph)
-        for node in self._within(model, {_MODEL_FUNCTION}, {_FUNCTION_NODE}):
+        for node in self._nested_fields(model, {_MODEL_FUNCTION}, {_FUNCTION_NODE}):
             self._note_unbounded(self._node(node, 1), None)
-        for graph in self._within(model, {_MODEL_TRAINING}, _TRAINING_GRAPHS):
+        for graph in self._nested_fields(model, {_MODEL_TRAINING}, _TRAINING_GRAPHS):
             self._subgraph(graph, 1)
         return GraphFacts(
             frozenset(self._weights), frozenset(self._nested_weights), self._unbounded
@@ -377,10 +377,10 @@ class _GraphReader:
             weights.add(entries.get(b"location", b"").decode(errors="surrogateescape"))
         return name
 
-    def _within(
+    def _nested_fields(
         self, messages: Sequence[WireField], numbers: Collection[int], nested: Collection[int]
     ) -> Iterator[WireField]:
-        """Yield the fields with the nested numbers, of the messages with these numbers."""
+        """Yield the fields numbered `nested` of each message numbered `numbers`."""
         for message in messages:
             if message.number in numbers:
                 yield from (part for part in self._fields(message) if part.number in nested)

@@ -8,7 +8,7 @@ from pathlib import Path
 from service.bundle.errors import BundleError
 from service.cli.options import add_settings, read_settings
 from service.engine.loader import load, plan_for
-from service.engine.model import Limits
+from service.engine.model import BatchLimits
 from service.engine.repository import Candidate, Repository
 from service.engine.session import choose_device
 from service.errors import LoadFailed, OnwardError
@@ -65,7 +65,7 @@ def _failure(candidate: Candidate, device: str, settings: Settings) -> str | Non
     """Return why a version cannot be served, or None."""
     if candidate.rejected:
         return candidate.rejected
-    limits = Limits.from_settings(settings)
+    limits = BatchLimits.from_settings(settings)
     try:
         load(candidate, plan_for(settings, device), limits, Metrics())
     except (BundleError, LoadFailed) as error:

@@ -18,7 +18,7 @@ from service.bundle.store import Bundle, read_bundle, replace_document
 from service.bundle.tuning import TUNING, Measured, Tuning
 from service.cli.options import add_settings, read_settings
 from service.engine.loader import plan_for, this_machine
-from service.engine.model import MAX_INLINE_SECONDS, Limits
+from service.engine.model import MAX_INLINE_SECONDS, BatchLimits
 from service.engine.repository import Candidate, Repository
 from service.engine.self_test import as_rows, run_self_test
 from service.engine.session import Session, SessionConfig, available_devices, choose_device
@@ -191,7 +191,7 @@ def _measure_device(
 ) -> Iterator[Measured]:
     """Measure and print a device, on the CPU with each number of threads that a worker may use."""
     max_threads = plan_for(settings, device).most_threads if device == "cpu" else 1
-    limits = Limits.from_settings(settings)
+    limits = BatchLimits.from_settings(settings)
     for threads in range(1, max_threads + 1):
         for each in measure_batches(bundle, device, threads, limits, seconds):
             numbers = f"{each.milliseconds:.4g}", f"{each.rows_per_second:,.0f}"
@@ -200,7 +200,7 @@ def _measure_device(
 
 
 def measure_batches(
-    bundle: Bundle, device: str, threads: int, limits: Limits, seconds: float
+    bundle: Bundle, device: str, threads: int, limits: BatchLimits, seconds: float
 ) -> Iterator[Measured]:
     """Run the self-test of a model, and then measure batches of increasing size.
 

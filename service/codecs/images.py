@@ -28,7 +28,8 @@ from service.codecs.messages import ProblemCollector
 from service.engine.tensors import Arrays, Inputs
 from service.errors import InvalidRequest, Problem
 from service.imaging.decode import lower_priority
-from service.imaging.preprocess import InputImage, InvalidImage, SmallPngReader, example_image
+from service.imaging.limits import InvalidImage
+from service.imaging.preprocess import InputImage, SmallPngReader, example_image
 from service.limits import Limits
 from service.values import listed, shown
 

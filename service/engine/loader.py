@@ -27,9 +27,9 @@ from service.bundle.tuning import TUNING, Machine, Tuning
 from service.engine.devices import available_cores, processor_name
 from service.engine.model import (
     INLINE_ROW_SECONDS,
+    BatchLimits,
     ChosenBy,
     Execution,
-    Limits,
     Mode,
     ModelInfo,
     ServedModel,
@@ -166,7 +166,7 @@ class _Opened:
 def load(
     candidate: Candidate,
     plan: ExecutionPlan,
-    limits: Limits,
+    limits: BatchLimits,
     metrics: Metrics,
     statistics: Statistics | None = None,
 ) -> ServedModel:
@@ -224,7 +224,7 @@ class VersionLoader:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self.cache = ModelCache(settings.memory_budget_mib, settings.max_loaded_models, metrics)
         self._settings = settings
-        self._limits = Limits.from_settings(settings)
+        self._limits = BatchLimits.from_settings(settings)
         self._metrics = metrics
         self._semaphore = asyncio.Semaphore(_CONCURRENT_LOADS)
         isolated = settings.load_isolation == "process"
@@ -379,7 +379,7 @@ def _bare_shares_runs(plan: ExecutionPlan, configured: int | None) -> bool:
     return configured is not None or (plan.mode == "batched" and plan.mode_by == "tuning.json")
 
 
-def _open_bare(candidate: Candidate, plan: ExecutionPlan, limits: Limits) -> _Opened:
+def _open_bare(candidate: Candidate, plan: ExecutionPlan, limits: BatchLimits) -> _Opened:
     """Open a bare model, which runs in a thread unless the operator configures otherwise.
 
     Raises:
@@ -401,7 +401,7 @@ def _open_bare(candidate: Candidate, plan: ExecutionPlan, limits: Limits) -> _Op
 
 
 def _open_bundle(
-    candidate: Candidate, bundle: Bundle, plan: ExecutionPlan, limits: Limits
+    candidate: Candidate, bundle: Bundle, plan: ExecutionPlan, limits: BatchLimits
 ) -> _Opened:
     """Open a bundle with the fastest number of threads, and run its self-test."""
     onnx = OnnxFile(bundle.model, bundle.graph)
@@ -466,7 +466,7 @@ def _unbounded_reason(session: Session, graph: GraphFacts) -> str:
 def _session(
     onnx: OnnxFile,
     plan: ExecutionPlan,
-    limits: Limits,
+    limits: BatchLimits,
     threads: int,
     weights: Weights | None = None,
 ) -> Session:

@@ -171,7 +171,7 @@ class ModelInfo:
 
 
 @dataclass(frozen=True)
-class Limits:
+class BatchLimits:
     """Limits of a model.
 
     Attributes:
@@ -217,7 +217,7 @@ class ServedModel:
         session: Session,
         *,
         execution: Mode,
-        limits: Limits,
+        limits: BatchLimits,
         metrics: Metrics,
     ) -> None:
         self.info = info

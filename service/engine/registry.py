@@ -188,13 +188,15 @@ class Registry:
             number = published.aliases.get(number, number)
         found = next((entry for entry in entries if entry.version == number), None)
         if found is None:
-            raise VersionNotFound(name, number, _present(entries), list(published.aliases))
+            raise VersionNotFound(
+                name, number, _existing_versions(entries), list(published.aliases)
+            )
         if not serving or found.serves:
             return found
         if found.is_absent:
             aliases = list(published.aliases)
             alias = version if version in aliases else None
-            raise VersionNotFound(name, found.version, _present(entries), aliases, alias)
+            raise VersionNotFound(name, found.version, _existing_versions(entries), aliases, alias)
         if not found.is_servable:
             raise ModelUnservable(name, found.version, found.reason)
         raise ModelNotReady(name, found.version, found.reason)
@@ -411,6 +413,6 @@ def _hash_position(name: str, client: str) -> float:
     return int.from_bytes(digest) / _HASH_RANGE
 
 
-def _present(entries: Sequence[Entry]) -> list[str]:
+def _existing_versions(entries: Sequence[Entry]) -> list[str]:
     """Return the versions that have a folder, oldest first."""
     return [entry.version for entry in reversed(entries) if not entry.is_absent]

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 from service.engine.loader import ExecutionPlan, load
-from service.engine.model import Limits
+from service.engine.model import BatchLimits
 from service.engine.repository import Candidate
 from service.observability.metrics import Metrics
 
@@ -31,7 +31,7 @@ def main() -> None:
         name, version, folder, device, threads = json.loads(lines.get())
         candidate = Candidate(name, version, Path(folder), ())
         with contextlib.suppress(Exception):
-            load(candidate, ExecutionPlan(device, threads), Limits(1, 1), Metrics())
+            load(candidate, ExecutionPlan(device, threads), BatchLimits(1, 1), Metrics())
         print(file=replies, flush=True)
 
 

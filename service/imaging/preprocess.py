@@ -37,17 +37,6 @@ from service.imaging.limits import (
 )
 from service.imaging.segmentation import NoForeground
 
-__all__ = [
-    "DECODER",
-    "MAX_PIXELS",
-    "ImageSpec",
-    "InputImage",
-    "InvalidImage",
-    "SmallPngReader",
-    "example_image",
-    "read_image",
-]
-
 DECODER = f"Pillow {__version__}, rule 1"
 
 # How many times the final size is left for the filter (see Pillow's reducing_gap).
@@ -284,9 +273,9 @@ def _pad(image: Image.Image, spec: ImageSpec) -> Image.Image:
     if image.size == (spec.width, spec.height):
         return image
     backdrop = (spec.background,) * spec.channels if spec.channels > 1 else spec.background
-    framed = Image.new(image.mode, (spec.width, spec.height), backdrop)
-    framed.paste(image, ((spec.width - image.width) // 2, (spec.height - image.height) // 2))
-    return framed
+    padded = Image.new(image.mode, (spec.width, spec.height), backdrop)
+    padded.paste(image, ((spec.width - image.width) // 2, (spec.height - image.height) // 2))
+    return padded
 
 
 def _read_digit(decoded: DecodedImage, spec: ImageSpec) -> npt.NDArray[np.uint8]:

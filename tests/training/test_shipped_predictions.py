@@ -14,7 +14,7 @@ from service.bundle.features import BooleanFeature, CategoryFeature, Feature, Fe
 from service.bundle.manifest import ClassesOutput
 from service.bundle.store import read_bundle
 from service.engine.loader import ExecutionPlan, load
-from service.engine.model import Limits, ServedModel
+from service.engine.model import BatchLimits, ServedModel
 from service.engine.repository import Candidate
 from service.engine.tensors import Array
 from service.explain.occlusion import predict_occluded
@@ -149,7 +149,7 @@ def mnist(folders: Folders, kind: str, offset: int) -> npt.NDArray[np.uint8]:
 def test_the_occlusion_map_of_a_digit_is_highest_at_its_strokes(folders: Folders) -> None:
     """For ten test images, the cell with the largest drop has ink."""
     digits = mnist(folders, "images-idx3", offset=16).reshape(-1, 28, 28, 1)[:10]
-    limits = Limits(max_batch_rows=64, max_queued_rows=10_000)
+    limits = BatchLimits(max_batch_rows=64, max_queued_rows=10_000)
     candidate = Candidate("digits_cnn", "1", MODELS / "digits_cnn" / "1", ())
 
     async def asked(model: ServedModel) -> tuple[Array, Array]:

@@ -16,10 +16,10 @@ from service.bundle.features import (
     BooleanFeature,
     CategoryFeature,
     FeaturesInput,
+    FeatureStatistics,
     IntegerFeature,
     NumberFeature,
     Range,
-    Statistics,
 )
 from service.bundle.manifest import ClassesOutput, Interval, ValueOutput
 from training.data.split import RowSplit
@@ -143,7 +143,7 @@ def _feature(
             example=bool(np.median(known) if feature.example is None else feature.example),
         )
     trained = Range(minimum=round_number(known.min()), maximum=round_number(known.max()))
-    statistics = Statistics(
+    statistics = FeatureStatistics(
         mean=round_number(known.mean()),
         standard_deviation=round_number(known.std()),
         deciles=[round_number(d) for d in np.quantile(known, np.linspace(0, 1, 11))],

@@ -12,7 +12,8 @@ from tempfile import TemporaryFile
 import numpy as np
 
 from service.bundle.manifest import ImageInput
-from service.imaging.preprocess import InvalidImage, read_image
+from service.imaging.limits import InvalidImage
+from service.imaging.preprocess import read_image
 from training.errors import DataError
 from training.images.dataset import Bytes, ImageSet
 

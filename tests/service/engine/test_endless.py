@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from service.bundle.store import digest_of
 from service.engine.loader import ExecutionPlan, load
-from service.engine.model import Limits, ServedModel
+from service.engine.model import BatchLimits, ServedModel
 from service.engine.repository import Candidate
 from service.errors import Draining, LoadFailed
 from service.observability.metrics import Metrics
@@ -42,7 +42,7 @@ def load_version(
 ) -> ServedModel:
     """Load the version in a folder."""
     candidate = Candidate(folder.parent.name, folder.name, folder, ())
-    return load(candidate, plan or ExecutionPlan(), Limits(0, 100_000, seconds), Metrics())
+    return load(candidate, plan or ExecutionPlan(), BatchLimits(0, 100_000, seconds), Metrics())
 
 
 def iterate(client: httpx.Client, count: int) -> httpx.Response:

@@ -7,7 +7,7 @@ import pytest
 from service.bundle.store import read_document, replace_document
 from service.bundle.tuning import TUNING, Machine, Tuning
 from service.engine.loader import ExecutionPlan, load, plan_for, this_machine
-from service.engine.model import Limits, ServedModel
+from service.engine.model import BatchLimits, ServedModel
 from service.engine.repository import Candidate, fingerprint
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -17,7 +17,7 @@ from tests.models import place_bare, publish_admission, sum_and_difference
 
 def load_version(folder: Path, plan: ExecutionPlan | None = None) -> ServedModel:
     candidate = Candidate(folder.parent.name, folder.name, folder, ())
-    return load(candidate, plan or ExecutionPlan(), Limits(1024, 1000), Metrics())
+    return load(candidate, plan or ExecutionPlan(), BatchLimits(1024, 1000), Metrics())
 
 
 def test_a_quick_model_runs_inline(models: Path) -> None:

@@ -9,7 +9,7 @@ from onnx import helper
 
 from service.engine.batching import Prediction
 from service.engine.loader import ExecutionPlan, load
-from service.engine.model import Limits, ServedModel
+from service.engine.model import BatchLimits, ServedModel
 from service.engine.repository import Candidate
 from service.observability.metrics import Metrics
 from tests.foreign import serialised, tensor
@@ -18,7 +18,7 @@ from tests.models import place_bare, publish_price
 MAX_ROWS = 8192
 
 
-def load_inline(folder: Path, limits: Limits) -> ServedModel:
+def load_inline(folder: Path, limits: BatchLimits) -> ServedModel:
     """Load a version that runs on the event loop."""
     candidate = Candidate(folder.parent.name, folder.name, folder, ())
     return load(candidate, ExecutionPlan(mode="inline", mode_by="setting"), limits, Metrics())
@@ -56,7 +56,7 @@ def test_requests_to_an_inline_model_share_runs_up_to_the_limit(
     models: Path, limit: int, requests: int, rows: int, expected: int
 ) -> None:
     """The default limit is 8,192 rows, once large runs have shown to be short."""
-    model = load_inline(publish_price(models), Limits(limit, 100_000))
+    model = load_inline(publish_price(models), BatchLimits(limit, 100_000))
     for _ in range(20):
         asyncio.run(model.predict((np.ones((MAX_ROWS, 1), np.float32),)))
 
@@ -90,7 +90,7 @@ def test_requests_to_a_bare_model_share_a_run_only_if_that_is_configured(
     if config:
         (folder.parent / "config.pbtxt").write_text(config)
 
-    model = load_inline(folder, Limits(0, 100_000))
+    model = load_inline(folder, BatchLimits(0, 100_000))
 
     assert count_runs(model, 6, 3) == (expected, 6)
 

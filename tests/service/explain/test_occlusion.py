@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.engine.loader import ExecutionPlan, load
-from service.engine.model import Limits, ServedModel
+from service.engine.model import BatchLimits, ServedModel
 from service.engine.repository import Candidate
 from service.explain.occlusion import background_of, predict_occluded
 from service.observability.metrics import Metrics
@@ -29,7 +29,7 @@ def weights() -> np.ndarray:
 def ink(models: Path, weights: np.ndarray) -> Iterator[ServedModel]:
     """Load a model that sums ink by these weights."""
     folder = publish_ink(models, weights)
-    limits = Limits(max_batch_rows=64, max_queued_rows=10_000)
+    limits = BatchLimits(max_batch_rows=64, max_queued_rows=10_000)
     with load(Candidate("ink", "1", folder, ()), ExecutionPlan(), limits, Metrics()) as model:
         yield model
         asyncio.run(model.close())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.engine.loader import ExecutionPlan, load
-from service.engine.model import Limits
+from service.engine.model import BatchLimits
 from service.engine.repository import Candidate
 from service.explain.shapley import plan_of, predict_mixtures
 from service.observability.metrics import Metrics
@@ -41,7 +41,7 @@ def test_values_are_exact_for_features_that_act_alone_or_in_pairs(
     matrix = generator.normal(size=(features, features)).astype(np.float32).astype(np.float64)
     row, reference = generator.normal(size=(2, features)).astype(np.float32)
     folder = publish_quadratic(models, matrix.tolist(), reference.tolist())
-    limits = Limits(max_batch_rows=64, max_queued_rows=10_000)
+    limits = BatchLimits(max_batch_rows=64, max_queued_rows=10_000)
 
     with load(Candidate("quadratic", "1", folder, ()), ExecutionPlan(), limits, Metrics()) as model:
         rows = np.stack([row, reference])

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from service.imaging.preprocess import InvalidImage, read_image
+from service.imaging.limits import InvalidImage
+from service.imaging.preprocess import read_image
 from tests.images import Pixels, encoded, image_input
 
 DIGIT = image_input(28, 28, channels=1, normalize="digit")

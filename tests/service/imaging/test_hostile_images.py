@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from service.bundle.manifest import ImageInput
-from service.imaging.preprocess import InvalidImage, SmallPngReader, read_image
+from service.imaging.limits import InvalidImage
+from service.imaging.preprocess import SmallPngReader, read_image
 from tests.hostile_images import bombs, dots, hostile_images, tiff
 from tests.images import Pixels, encoded, image_input, png_chunk, png_of_size
 from tests.odd_images import odd_images

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.imaging.preprocess import DECODER, InvalidImage, read_image
+from service.imaging.limits import InvalidImage
+from service.imaging.preprocess import DECODER, read_image
 from tests.images import Pixels, encoded, image_input, photograph, turned
 from tests.odd_images import bombs
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from service.codecs.images import flat_pixels, read_pixels
-from service.imaging.preprocess import InvalidImage
+from service.imaging.limits import InvalidImage
 
 
 @pytest.mark.parametrize(
