@@ -283,16 +283,14 @@ def _warning_parts(feature: Feature) -> tuple[str, str | None]:
     """Return the warning before and after the value; the second is None if it shows no value."""
     if isinstance(feature, CategoryFeature):
         sentence = (
-            f"Feature {feature.name!r} is a word that training did not see; "
-            f"it saw {listed(feature.categories)}."
+            f"Feature {feature.name!r} has a category that is not in the training set "
+            f"({listed(feature.categories)})."
         )
         return sentence, None
     low, high = _training_range(feature)
     unit = f" {feature.unit}" if feature.unit else ""
-    return (
-        f"Feature {feature.name!r} is ",
-        f"{unit}, and training saw only {low:.7g} to {high:.7g}; the prediction is a guess.",
-    )
+    advice = f"outside the training range {low:.7g} to {high:.7g}; the prediction is unreliable."
+    return f"Feature {feature.name!r} is ", f"{unit}, {advice}"
 
 
 class VectorRows:
