@@ -16,7 +16,7 @@ import orjson
 # Instrumented alone: libraries would take minutes, and their branches are not what is searched.
 with atheris.instrument_imports(include=["service"]):
     from bench import fuzz_images, fuzz_protocols
-    from service.api.body import charset_of, response_form
+    from service.api.body import parameter_of, response_form
     from service.bundle.features import FeaturesInput
     from service.codecs.csv_cells import CellReader, number_hint
     from service.codecs.csv_header import find_columns, open_csv
@@ -100,7 +100,7 @@ def parameters(data: bytes) -> None:
         read_parameters(data)
     text = data.decode("latin-1")
     response_form(text, "csv")
-    charset_of(text)
+    parameter_of(text, "charset")
 
 
 def json(data: bytes) -> None:

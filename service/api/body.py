@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import orjson
 from fastapi import Request, Response
+from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
@@ -38,6 +39,8 @@ _HINTS = {
 }
 _MAX_CACHED_LENGTH = 128
 _MAX_SHOWN_LENGTH = 100
+# A kilobyte of semicolons takes milliseconds to parse; the rest of a longer header is ignored.
+_MAX_CONTENT_TYPE_LENGTH = 1024
 # More digits than any limit has, and few enough to be converted quickly.
 _MAX_LENGTH_DIGITS = 18
 _NO_HEADERS: Mapping[str, str] = {}
@@ -421,13 +424,10 @@ class Decompressor:
         return output
 
 
-def charset_of(content_type: str) -> str | None:
-    """Return the charset of a Content-Type header."""
-    for parameter in content_type.split(";")[1:]:
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "charset":
-            return value.strip().strip('"') or None
-    return None
+def parameter_of(content_type: str, name: str) -> str | None:
+    """Return a parameter of a Content-Type header; None if it has none or an empty one."""
+    value = parse_options_header(content_type[:_MAX_CONTENT_TYPE_LENGTH])[1].get(name.encode())
+    return value.decode("latin-1") if value else None
 
 
 def response_form(accept: str, default: Form) -> Form:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import Field, File, FormParser, parse_options_header
+from python_multipart.multipart import Field, File, FormParser
 
-from service.api.body import BINARY, FORM, JSON, media_type_of
+from service.api.body import BINARY, FORM, JSON, media_type_of, parameter_of
 from service.codecs.images import KEY, ImageCodec, Pixels
 from service.codecs.json_reader import numbers_under, parse_json, rows_of_numbers
 from service.errors import InvalidRequest
@@ -77,9 +77,8 @@ def read_files(
     Raises:
         InvalidRequest: the body is not a complete form, or has other fields or too many files.
     """
-    media_type, options = parse_options_header(content_type)
-    boundary = options.get(b"boundary")
-    if not boundary:
+    boundary = parameter_of(content_type, "boundary")
+    if boundary is None:
         raise InvalidRequest(f"The form's Content-Type has no boundary; {_HINT}.")
     files: list[tuple[str, bytes]] = []
     ended: list[bool] = []
@@ -99,11 +98,11 @@ def read_files(
 
     try:
         parser = FormParser(
-            media_type.decode("latin-1"),
+            MULTIPART,
             add_field,
             add_file,
             lambda: ended.append(True),
-            boundary,
+            boundary.encode("latin-1"),
             config=_IN_MEMORY,
         )
         parser.write(body)

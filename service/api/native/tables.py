@@ -23,9 +23,9 @@ from starlette.types import Receive, Scope, Send
 from service.api.body import (
     HEAD,
     StreamedBody,
-    charset_of,
     content_encoding,
     decompress,
+    parameter_of,
     response_form,
 )
 from service.api.errors import error_response
@@ -166,7 +166,7 @@ class TableHandler:
             form,
             response_form(headers.get("accept", "*/*"), form),
             read_parameters(request.scope["query_string"]),
-            charset_of(headers.get("content-type", "")),
+            parameter_of(headers.get("content-type", ""), "charset"),
         )
         pieces = decompress(incoming.pieces(), content_encoding(request.scope[HEAD]), self._limits)
         stream = await peek(pieces, form, self._settings.max_csv_record_bytes)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.api.body import compress, response_form
+from service.api.body import compress, parameter_of, response_form
 from service.api.explain.saliency import wants_png
 from tests.conftest import StartApp
 from tests.models import publish_price
@@ -121,3 +121,21 @@ def test_the_end_of_an_overlong_accept_header_is_ignored() -> None:
     """Every header that is a list has the same limit."""
     assert response_form("text/html," * 40 + "application/json", "csv") == "csv"
     assert response_form("text/html," * 9 + "application/json", "csv") == "json"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "expected"),
+    [
+        ("text/csv; charset=utf-16", "utf-16"),
+        ('text/csv;CHARSET = "latin-1" ; header=present', "latin-1"),
+        ('text/csv; note="a; charset=b"; charset=c', "c"),
+        ("text/csv; charset=", None),
+        ("text/csv; charset", None),
+        ("text/csv", None),
+        ("text/csv" + ";" * 60_000 + "charset=c", None),
+        ("", None),
+    ],
+)
+def test_a_parameter_of_the_media_type_is_read(content_type: str, expected: str | None) -> None:
+    """Names in any case and quoted values count; the end of an overlong header does not."""
+    assert parameter_of(content_type, "charset") == expected
