@@ -133,10 +133,16 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     # Training, from a recipe to a published bundle.
     "training.errors": set(),
-    "training.recipe": {"service.bundle", "service.tabletext", "training.errors"},
+    "training.recipe": {
+        "service.bundle",
+        "service.spelling",
+        "service.tabletext",
+        "training.errors",
+    },
     "training.data": {
         "service.bundle",
         "service.filetypes",
+        "service.spelling",
         "service.tabletext",
         "training.errors",
         "training.recipe",

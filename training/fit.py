@@ -26,7 +26,7 @@ _MIN_PARALLEL_PRODUCTS = 1_000_000
 
 
 @dataclass(frozen=True)
-class Examples:
+class TrainingSet:
     """Preprocessed rows with their targets."""
 
     x: Tensor
@@ -52,8 +52,8 @@ class History:
 def fit(
     network: nn.Module,
     loss: RowLoss,
-    training: Examples,
-    validation: Examples | None,
+    training: TrainingSet,
+    validation: TrainingSet | None,
     plan: Training,
 ) -> History:
     """Fit the network in place and leave it with the weights of its best epoch.
@@ -104,14 +104,14 @@ def fit(
 
 
 def _objective(
-    network: nn.Module, loss: RowLoss, plan: Training, part: Examples, *, penalized: bool = True
+    network: nn.Module, loss: RowLoss, plan: Training, part: TrainingSet, *, penalized: bool = True
 ) -> Tensor:
     """Compute the mean loss of the rows, with the penalties on the weights."""
     mean = (loss(network(part.x), part.y) * part.weight).mean()
     return mean + penalty(network, plan.l1, plan.l2) if penalized else mean
 
 
-def _gradient(objective: partial[Tensor], optimizer: Optimizer, batch: Examples) -> float:
+def _gradient(objective: partial[Tensor], optimizer: Optimizer, batch: TrainingSet) -> float:
     """Compute the gradient of a batch; a line search calls this several times per step."""
     optimizer.zero_grad()
     value = objective(batch)
@@ -119,13 +119,13 @@ def _gradient(objective: partial[Tensor], optimizer: Optimizer, batch: Examples)
     return value.item()
 
 
-def _shuffled(training: Examples, batches: int) -> Iterator[Examples]:
+def _shuffled(training: TrainingSet, batches: int) -> Iterator[TrainingSet]:
     """Yield every row once, in batches whose sizes differ by at most one."""
     if batches == 1:
         yield training
         return
     for rows in torch.randperm(len(training)).tensor_split(batches):
-        yield Examples(training.x[rows], training.y[rows], training.weight[rows])
+        yield TrainingSet(training.x[rows], training.y[rows], training.weight[rows])
 
 
 @contextmanager

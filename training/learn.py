@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from training.data.table import Dataset, Floats, Rows
-from training.fit import Examples, History, fit
+from training.fit import History, TrainingSet, fit
 from training.model.estimators import Estimator, fit_estimator
 from training.model.losses import class_weights, loss_of
 from training.model.networks import Ensemble, Predictor, ValueHead, build
@@ -67,12 +67,12 @@ def _fit_networks(
     if plan.class_weight == "balanced" and recipe.task != "regression":
         row_weights = class_weights(data.target[training])[data.target.astype(int)]
 
-    def examples(rows: Rows) -> Examples:
+    def examples(rows: Rows) -> TrainingSet:
         x = preprocessing(torch.from_numpy(data.features[rows]).to(dtype))
         y, weight = (
             torch.from_numpy(values[rows]).to(dtype) for values in (scaled_target, row_weights)
         )
-        return Examples(x, y, weight)
+        return TrainingSet(x, y, weight)
 
     training_examples = examples(training)
     validation_examples = examples(validation) if len(validation) else None

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.recipes import read_recipe
 from training.errors import FitError
-from training.fit import Examples, fit
+from training.fit import TrainingSet, fit
 from training.model.losses import loss_of
 from training.recipe.table import Training
 
@@ -18,11 +18,13 @@ _MSE = loss_of(read_recipe("ice_cream"))
 _RIDGE_PENALTY = 0.05
 
 
-def _examples(rows: int, seed: int) -> Examples:
+def _examples(rows: int, seed: int) -> TrainingSet:
     generator = np.random.default_rng(seed)
     x = generator.normal(size=(rows, 3))
     y = x @ [1.0, -2.0, 0.5] + 3 + generator.normal(scale=0.3, size=rows)
-    return Examples(torch.from_numpy(x), torch.from_numpy(y), torch.ones(rows, dtype=torch.float64))
+    return TrainingSet(
+        torch.from_numpy(x), torch.from_numpy(y), torch.ones(rows, dtype=torch.float64)
+    )
 
 
 def _plan(**changes: object) -> Training:
@@ -80,13 +82,13 @@ def test_rows_are_weighted() -> None:
     """A row with weight two counts like two rows."""
     once = _examples(30, seed=1)
     first_twice = torch.cat([torch.arange(30), torch.tensor([0])])
-    doubled = Examples(once.x[first_twice], once.y[first_twice], torch.ones(31).double())
+    doubled = TrainingSet(once.x[first_twice], once.y[first_twice], torch.ones(31).double())
     weight = once.weight.clone()
     weight[0] = 2
     start = nn.Linear(3, 1).double()
     by_weight, by_rows = copy.deepcopy(start), copy.deepcopy(start)
 
-    fit(by_weight, _MSE, Examples(once.x, once.y, weight), None, _plan())
+    fit(by_weight, _MSE, TrainingSet(once.x, once.y, weight), None, _plan())
     fit(by_rows, _MSE, doubled, None, _plan())
 
     np.testing.assert_allclose(by_weight.weight.detach(), by_rows.weight.detach(), atol=1e-6)

@@ -105,9 +105,9 @@ def about_rows(table: Table, target: Floats, all_rows: int) -> list[str]:
 
 def about_leaks(suspects: Sequence[str], *, classes: bool) -> list[str]:
     """Warn of columns that may leak the target."""
-    knows = "predicts the labels" if classes else "has the same order as the target"
+    evidence = "predicts the labels" if classes else "has the same order as the target"
     return [
-        f"{name} alone {knows}, almost without error: possible target leakage. {_LEAK}"
+        f"{name} alone {evidence}, almost without error: possible target leakage. {_LEAK}"
         for name in suspects
     ]
 

@@ -120,8 +120,8 @@ def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> 
         some = ", ".join(left_out[:10])
         remarks.append(f"Labels with fewer than {_MIN_ROWS} rows are dropped: {some}.")
     if len(counts) < spellings:
-        alike = f"{column}: {spellings} spellings, some of which only differ in case"
-        remarks.append(f"{alike}, are read as {len(counts)} labels.")
+        remark = f"{column}: {spellings} spellings, some of which only differ in case"
+        remarks.append(f"{remark}, are read as {len(counts)} labels.")
     rarest = min(retained, key=lambda word: retained[word])
     rare = len(retained) == _BINARY and retained[rarest] < RARE * total
     labels = sorted(retained, key=lambda word: word == rarest) if rare else list(retained)

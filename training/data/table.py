@@ -1,6 +1,5 @@
 """Tables of text cells, and their encoding as numbers."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from service.bundle.features import TableFormat
+from service.spelling import nearest
 from service.tabletext.cells import MISSING, POINT, TRUTHS, Numerals, folded
 from service.tabletext.dialect import SEPARATORS
 from training.data.numerals import as_numbers
@@ -63,8 +63,8 @@ class Table:
             DataError: there is no such column.
         """
         if name not in self.frame.columns:
-            near = difflib.get_close_matches(name, self.frame.columns, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            near = nearest(name, self.frame.columns)
+            hint = f" (did you mean {near!r}?)" if near else ""
             known = ", ".join(self.frame.columns[:20])
             raise DataError(f"{self.name} has no column {name!r}{hint}; its columns: {known}.")
         return self.frame[name]

@@ -30,14 +30,14 @@ def augment(images: Tensor, plan: Augmentation, generator: Generator) -> Tensor:
     """
     batch = len(images)
     if plan.stroke:
-        images = _stroke(images, _spread((batch, 1, 1, 1), plan.stroke, generator))
+        images = _stroke(images, _uniform_symmetric((batch, 1, 1, 1), plan.stroke, generator))
     if _moves(plan):
         positions = _positions(images, plan, generator).to(images.device)
         mode = "zeros" if plan.edges == "background" else "reflection"
         images = functional.grid_sample(images, positions, "bilinear", mode, align_corners=False)
     if plan.blur:
         soft = functional.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
-        images = torch.lerp(images, soft, _chance((batch, 1, 1, 1), generator) * plan.blur)
+        images = torch.lerp(images, soft, _uniform((batch, 1, 1, 1), generator) * plan.blur)
     images = _colors(images, plan, generator)
     return _erase(images, plan.erasing, generator) if plan.erasing else images
 
@@ -65,10 +65,10 @@ def _moves(plan: Augmentation) -> bool:
 def _positions(images: Tensor, plan: Augmentation, generator: Generator) -> Tensor:
     """Return the sampling grid, ``[batch, height, width, 2]`` from -1 to 1."""
     batch, _, height, width = images.shape
-    angle = _spread((batch,), math.radians(plan.rotation), generator)
-    shear = torch.tan(_spread((batch,), math.radians(plan.shear), generator))
-    size = 1 + _spread((batch,), plan.scale, generator)
-    stretch = 1 + _spread((batch,), plan.stretch, generator)
+    angle = _uniform_symmetric((batch,), math.radians(plan.rotation), generator)
+    shear = torch.tan(_uniform_symmetric((batch,), math.radians(plan.shear), generator))
+    size = 1 + _uniform_symmetric((batch,), plan.scale, generator)
+    stretch = 1 + _uniform_symmetric((batch,), plan.stretch, generator)
     sign = torch.ones(batch)
     if plan.flip:
         sign = torch.randint(0, 2, (batch,), generator=generator) * 2.0 - 1
@@ -76,7 +76,7 @@ def _positions(images: Tensor, plan: Augmentation, generator: Generator) -> Tens
     # Rows of the affine map from output to input: rotation, shear, scale, reflection.
     x = torch.stack([sign * cos / size * stretch, sign * (shear * cos - sin) / size], 1)
     y = torch.stack([sin / size, (shear * sin + cos) / (size * stretch)], 1)
-    shift = _spread((batch, 2, 1), 2 * plan.shift, generator)
+    shift = _uniform_symmetric((batch, 2, 1), 2 * plan.shift, generator)
     theta = torch.cat([torch.stack([x, y], 1), shift], 2)
     positions = functional.affine_grid(theta, [batch, 1, height, width], align_corners=False)
     if plan.elastic:
@@ -101,13 +101,13 @@ def _colors(images: Tensor, plan: Augmentation, generator: Generator) -> Tensor:
     if plan.saturation and images.shape[1] == len(_GREY):
         weights = images.new_tensor(_GREY).view(1, 3, 1, 1)
         grey = (images * weights).sum(1, keepdim=True)
-        share = 1 + _spread(shape, plan.saturation, generator).to(images.device)
+        share = 1 + _uniform_symmetric(shape, plan.saturation, generator).to(images.device)
         images = grey + (images - grey) * share
     if plan.contrast:
         mean = images.mean((1, 2, 3), keepdim=True)
-        share = 1 + _spread(shape, plan.contrast, generator).to(images.device)
+        share = 1 + _uniform_symmetric(shape, plan.contrast, generator).to(images.device)
         images = mean + (images - mean) * share
-    light = 1 + _spread(shape, plan.brightness, generator).to(images.device)
+    light = 1 + _uniform_symmetric(shape, plan.brightness, generator).to(images.device)
     return (images * light).clamp(0, 1)
 
 
@@ -115,21 +115,23 @@ def _erase(images: Tensor, share: float, generator: Generator) -> Tensor:
     """Random erasing with the mean of the batch (Zhong et al., 2020)."""
     batch, _, height, width = images.shape
     low, high = _ERASED
-    area = low + (high - low) * _chance((batch, 1, 1), generator)
-    shape = torch.exp(_spread((batch, 1, 1), math.log(3), generator))
+    area = low + (high - low) * _uniform((batch, 1, 1), generator)
+    shape = torch.exp(_uniform_symmetric((batch, 1, 1), math.log(3), generator))
     tall, wide = (area * shape).sqrt() / 2, (area / shape).sqrt() / 2
-    rows = (torch.arange(height).view(1, -1, 1) + 0.5) / height - _chance((batch, 1, 1), generator)
-    columns = (torch.arange(width).view(1, 1, -1) + 0.5) / width - _chance((batch, 1, 1), generator)
-    hit = _chance((batch, 1, 1), generator) < share
+    middle_row = _uniform((batch, 1, 1), generator)
+    middle_column = _uniform((batch, 1, 1), generator)
+    rows = (torch.arange(height).view(1, -1, 1) + 0.5) / height - middle_row
+    columns = (torch.arange(width).view(1, 1, -1) + 0.5) / width - middle_column
+    hit = _uniform((batch, 1, 1), generator) < share
     inside = (rows.abs() < tall) & (columns.abs() < wide) & hit
     mean = images.mean((0, 2, 3), keepdim=True)
     return torch.where(inside.unsqueeze(1).to(images.device), mean, images)
 
 
-def _chance(shape: tuple[int, ...], generator: Generator) -> Tensor:
+def _uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:
     return torch.rand(shape, generator=generator)
 
 
-def _spread(shape: tuple[int, ...], most: float, generator: Generator) -> Tensor:
+def _uniform_symmetric(shape: tuple[int, ...], most: float, generator: Generator) -> Tensor:
     """Draw uniformly between ``-most`` and ``most``."""
-    return (_chance(shape, generator) * 2 - 1) * most
+    return (_uniform(shape, generator) * 2 - 1) * most

@@ -28,7 +28,7 @@ _SEED_STRIDE = 1_000_003
 _BATCH_SIZE = 500
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
-_MINUTES_FROM = 90
+_MIN_SECONDS_SHOWN_AS_MINUTES = 90
 
 
 def fit(
@@ -59,32 +59,29 @@ def fit(
     schedule = build_schedule(plan, optimizer, batches)
     state = checkpoint.begin(network, averaged, optimizer, schedule)
     estimate = RemainingTime(state.epoch, plan.epochs)
-    # Without averaging, the weights are copied once per epoch; once per step would be slow.
-    after_a_step = averaged.update_parameters if plan.ema_momentum else _do_nothing
-    after_an_epoch = _do_nothing if plan.ema_momentum else averaged.update_parameters
 
     try:
         for epoch in range(state.epoch, plan.epochs):
             network.train()
             total = 0.0
             for x, soft_targets in _augmented_batches(classifier, recipe, training, batches, epoch):
-                with torch.autocast(device.type, torch.bfloat16, enabled=_lower(plan)):
+                with torch.autocast(
+                    device.type, torch.bfloat16, enabled=plan.precision == "bfloat16"
+                ):
                     scores = network(x)
                 loss = _loss(scores.float(), soft_targets, plan.label_smoothing)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 optimizer.step()
                 schedule.step()
-                after_a_step(network)
+                if plan.ema_momentum:
+                    averaged.update_parameters(network)
                 total += loss.item()
 
-            after_an_epoch(network)
+            if not plan.ema_momentum:  # once per epoch, since a copy per step would be slow
+                averaged.update_parameters(network)
             now, wrong = _validate(classifier, averaged.module, validation)
-            if not math.isfinite(now):
-                raise FitError(
-                    f"The loss is not finite in epoch {epoch + 1}; set "
-                    f"training.learning_rate below {plan.learning_rate:g}."
-                )
+            _check_is_finite(now, epoch, plan)
             state.record(total / batches, now, averaged.module)
             checkpoint.save(epoch + 1)
             _log(
@@ -120,11 +117,19 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def _check_is_finite(loss: float, epoch: int, plan: ImageTraining) -> None:
+    if not math.isfinite(loss):
+        raise FitError(
+            f"The loss is not finite in epoch {epoch + 1}; set "
+            f"training.learning_rate below {plan.learning_rate:g}."
+        )
+
+
 def _validate(
-    classifier: Classifier, retained: nn.Module, validation: ImageSet
+    classifier: Classifier, averaged_network: nn.Module, validation: ImageSet
 ) -> tuple[float, float]:
     """Compute cross-entropy and error rate on the validation set."""
-    scores = scores_of(classifier, retained, validation)
+    scores = scores_of(classifier, averaged_network, validation)
     target = torch.from_numpy(validation.target)
     if scores.shape[1] == 1:
         loss = functional.binary_cross_entropy_with_logits(scores[:, 0], target.float())
@@ -188,14 +193,6 @@ def _average(momentum: float) -> Callable[[Tensors, Tensors, Tensor | int], None
     return update
 
 
-def _lower(plan: ImageTraining) -> bool:
-    return plan.precision == "bfloat16"
-
-
-def _do_nothing(_: nn.Module) -> None:
-    """Do nothing."""
-
-
 def _log(line: str) -> None:
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
@@ -213,5 +210,5 @@ class RemainingTime:
         """Describe the completed epoch, the number of epochs, and the remaining time."""
         passed = time.perf_counter() - self._started
         left = passed / (epoch + 1 - self._first) * (self._epochs - epoch - 1)
-        unit = f"{left:.0f} s" if left < _MINUTES_FROM else f"{left / 60:.0f} min"
+        unit = f"{left:.0f} s" if left < _MIN_SECONDS_SHOWN_AS_MINUTES else f"{left / 60:.0f} min"
         return f"epoch {epoch + 1}/{self._epochs}, {unit} left"

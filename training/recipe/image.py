@@ -122,9 +122,9 @@ class Network(Section):
 
     @model_validator(mode="after")
     def _fits_the_family(self) -> Self:
-        strange = [layer for layer in self.layers if not _LAYER.fullmatch(layer)]
-        if strange:
-            msg = f"unknown layer {strange[0]!r}; write conv 32, pool, dense 128, dropout 0.5"
+        invalid = [layer for layer in self.layers if not _LAYER.fullmatch(layer)]
+        if invalid:
+            msg = f"unknown layer {invalid[0]!r}; write conv 32, pool, dense 128, dropout 0.5"
             raise ValueError(msg)
         for name, family in IMAGE_FAMILIES.items():
             if (self.family == name) != bool(getattr(self, family.layers_key)):

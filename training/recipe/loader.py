@@ -1,6 +1,5 @@
 """Read recipes from TOML with `key=value` overrides; report all problems at once."""
 
-import difflib
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from service.spelling import nearest
 from training.errors import RecipeError
 from training.recipe.image import ImageRecipe
 from training.recipe.table import Card, Preprocessing, Purpose, Recipe
@@ -121,8 +121,8 @@ def _checked(kind: type[T], document: dict[str, Any], origin: str) -> T:
 
 
 def _no_such_recipe(name: str) -> str:
-    near = difflib.get_close_matches(name, recipe_names(), n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
+    near = nearest(name, recipe_names())
+    hint = f" (did you mean {near}?)" if near else ""
     return (
         f"there is no recipe with this name{hint}; "
         f"available: {', '.join(recipe_names())}, or the path of a .toml file"
@@ -155,24 +155,21 @@ def _problem(document: type[BaseModel], error: ErrorDetails) -> str:
     where = ".".join(str(step) for step in loc if not _is_branch(step))
     if kind == "extra_forbidden":
         known = sorted(_section_at(document, loc[:-1]).model_fields)
-        near = _in_sections(document, str(loc[-1])) or difflib.get_close_matches(
-            str(loc[-1]), known, n=1, cutoff=0.5
-        )
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        near = _with_section(document, str(loc[-1])) or nearest(str(loc[-1]), known, likeness=0.5)
+        hint = f"did you mean {near}?" if near else f"known here: {', '.join(known)}"
         return f"{where}: there is no such key; {hint}"
     if kind == "missing":
         return f"{where}: this key is required"
     return f"{where}: {message[0].lower()}{message[1:]}, but it is {found!r}"
 
 
-def _in_sections(document: type[BaseModel], key: str) -> list[str]:
-    """List the sections that have a key that was written without its section."""
-    sections = {name: _section_at(document, (name,)) for name in document.model_fields}
-    return [
-        f"{name}.{key}"
-        for name, section in sections.items()
-        if section is not document and key in section.model_fields
-    ]
+def _with_section(document: type[BaseModel], key: str) -> str | None:
+    """Return a key that was written without its section, with the first section that has it."""
+    for name in document.model_fields:
+        section = _section_at(document, (name,))
+        if section is not document and key in section.model_fields:
+            return f"{name}.{key}"
+    return None
 
 
 def _is_branch(step: int | str) -> bool:

@@ -234,11 +234,6 @@ class Card(Purpose):
             return "regression"
         return "binary" if len(self.target.labels) == 2 else "multiclass"  # noqa: PLR2004 - two
 
-    @property
-    def target_values(self) -> list[str]:
-        """The cell values of the labels, in order."""
-        return self.target.values or self.target.labels
-
 
 class Recipe(Card, Seeded):
     """The complete recipe of a table model."""

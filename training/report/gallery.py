@@ -21,8 +21,8 @@ _MAX_EXAMPLES = 24
 _MAX_SMALL_EXAMPLES = 60
 _MAX_EACH = 6
 _MAX_CHANGED = 4
-_CHANGES = 4
-EXACT_SIDE = 48
+_AUGMENTED_COPIES = 4
+MAX_UNSCALED_SIDE = 48
 """Images with sides up to this are shown pixel by pixel."""
 _LONGEST_SIDE = 128
 _QUALITY = 80
@@ -30,7 +30,7 @@ _HALF = 0.5
 
 
 @dataclass(frozen=True)
-class Shown:
+class MisclassifiedImage:
     """A test image with its prediction."""
 
     url: str
@@ -44,14 +44,14 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Strip:
+class ImageRow:
     """Several images in a row."""
 
     name: str
     urls: list[str]
 
 
-def worst(images: ImageSet, predictions: Float32s) -> list[Shown]:
+def worst(images: ImageSet, predictions: Float32s) -> list[MisclassifiedImage]:
     """Return the images with the lowest probability of their true label, lowest first.
 
     Args:
@@ -61,7 +61,7 @@ def worst(images: ImageSet, predictions: Float32s) -> list[Shown]:
     shares, chosen = class_probabilities(predictions), predicted_labels(predictions, _HALF)
     true_probability = shares[np.arange(len(shares)), images.target]
     return [
-        Shown(
+        MisclassifiedImage(
             url=data_url(images.pixels(np.array([row]))[0]),
             name=images.names[row],
             true=images.labels[images.target[row]],
@@ -73,28 +73,28 @@ def worst(images: ImageSet, predictions: Float32s) -> list[Shown]:
     ]
 
 
-def examples(images: ImageSet) -> list[Strip]:
+def examples(images: ImageSet) -> list[ImageRow]:
     """Show evenly spaced images of each class; of many classes, the first ones."""
-    small = max(images.store.shape[1:3]) <= EXACT_SIDE
+    small = max(images.store.shape[1:3]) <= MAX_UNSCALED_SIDE
     most = _MAX_SMALL_EXAMPLES if small else _MAX_EXAMPLES
     each = min(_MAX_EACH, max(1, most // images.classes))
     return [
-        Strip(label, [data_url(image) for image in images.pixels(rows)])
+        ImageRow(label, [data_url(image) for image in images.pixels(rows)])
         for label, rows in zip(images.labels, _spread(images, each), strict=True)
         if len(rows)
     ][:most]
 
 
-def changed(images: ImageSet, plan: Augmentation, seed: int) -> list[Strip]:
+def changed(images: ImageSet, plan: Augmentation, seed: int) -> list[ImageRow]:
     """Show one image of each of some classes, followed by augmented copies."""
     rows = np.concatenate(_spread(images, 1))[:_MAX_CHANGED]
     before = images.pixels(rows)
     image = torch.from_numpy(before).permute(0, 3, 1, 2).float() / 255
-    chances = Generator().manual_seed(seed)
-    after = [augment(image, plan, chances) for _ in range(_CHANGES)]
+    generator = Generator().manual_seed(seed)
+    after = [augment(image, plan, generator) for _ in range(_AUGMENTED_COPIES)]
     variants = [before, *(_bytes_of(one) for one in after)]
     return [
-        Strip(images.labels[images.target[row]], [data_url(variant[k]) for variant in variants])
+        ImageRow(images.labels[images.target[row]], [data_url(variant[k]) for variant in variants])
         for k, row in enumerate(rows)
     ]
 
@@ -108,7 +108,7 @@ def data_url(pixels: Bytes) -> str:
     height, width, _ = pixels.shape
     colored = np.broadcast_to(pixels, (height, width, 3))
     file = io.BytesIO()
-    if max(height, width) <= EXACT_SIDE:
+    if max(height, width) <= MAX_UNSCALED_SIDE:
         imsave(file, colored, format="png", metadata={"Software": ""})
         return _address("png", file)
     imsave(file, _smaller(colored), format="jpeg", pil_kwargs={"quality": _QUALITY})

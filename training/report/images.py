@@ -94,7 +94,7 @@ def render(
         examples=gallery.examples(images) if shown else [],
         changed=gallery.changed(images, recipe.augmentation, recipe.seed) if moved else [],
         private=recipe.data.private,
-        exact=max(recipe.image.height, recipe.image.width) <= gallery.EXACT_SIDE,
+        exact=max(recipe.image.height, recipe.image.width) <= gallery.MAX_UNSCALED_SIDE,
         left_out=left_out[:_MAX_LEFT_OUT],
         left_out_in_all=len(left_out),
         threshold=None,
@@ -153,13 +153,13 @@ def _caveats(
     counts = np.bincount(images.target, minlength=images.classes)
     hits = np.bincount(images.target[predicted == images.target], minlength=images.classes)
     named = list(zip(images.labels, counts.tolist(), hits.tolist(), strict=True))
-    never = [label for label, count, hit in named if count and not hit]
+    never_predicted = [label for label, count, hit in named if count and not hit]
     few = [f"{label} ({count})" for label, count, _ in named if count < _FEW_IMAGES]
     commonest = int(counts.argmax())
     share = counts[commonest] / counts.sum()
     found = []
-    if never:
-        found.append(f"Never predicted correctly: {_some(never)}.")
+    if never_predicted:
+        found.append(f"Never predicted correctly: {_some(never_predicted)}.")
     if share >= _DOMINANT_SHARE:
         found.append(
             f"{share:.1%} of the test images show {images.labels[commonest]!r}, so "

@@ -50,7 +50,7 @@ def test_blobs_predicts_the_nearest_of_three_centers(folders: Folders, tmp_path:
     """The clusters do not overlap, so the centers are the means of their training rows."""
     points, blob = make_blobs(300, n_features=2, centers=3, random_state=3)
     recipe = read_recipe("blobs")
-    label = np.array([recipe.target_values.index(str(k)) for k in blob])
+    label = np.array([(recipe.target.values or recipe.target.labels).index(str(k)) for k in blob])
     training = split_rows(label.astype(float), recipe.split, recipe.seed, classes=True).training
     centres = [points[training][label[training] == k].mean(axis=0) for k in range(3)]
     grid = np.random.default_rng(0).uniform(-10, 12, (500, 2))
