@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     address = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     parser = argparse.ArgumentParser(
         prog="onward models",
-        description="List the models of a running service with their versions and states.",
+        description="List the models of a running service, with versions, states and requests.",
     )
     parser.add_argument(
         "--url", default=address, help="of the service (default: %(default)s, from the settings)"
