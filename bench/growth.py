@@ -199,8 +199,8 @@ def _about_rows(rows: Mapping[str, Sequence[float]]) -> Iterator[str]:
         yield f"| {count:,} | {cells} |"
     yield ""
     last = ", ".join(f"{c[-1] / _ROWS[-1] * 1e3:.2g} µs in {name}" for name, c in rows.items())
-    yield "Up to some ten rows a request costs what it costs without any, and from a thousand on"
-    yield f"only its rows: {last}."
+    yield "Up to about ten rows, a request costs as much as one without rows; from a thousand"
+    yield f"rows on, the cost is that of its rows alone: {last}."
     yield "A row's cost does not grow with their number, since each is read and written once; what"
     yield "differs is how much text a number is. Binary has none, so its cost is the model's."
     yield ""
@@ -217,10 +217,11 @@ def _about_connections(crowds: Mapping[int, Measured]) -> Iterator[str]:
         times = f"{found.median:.2f} | {found.p99:.1f} | {found.worst:.1f}"
         yield f"| {count:,} | {found.rate:,.0f} | {times} |"
     yield ""
-    yield "A few connections fill the core; from there on the rate stays and the latency grows with"
-    yield "their number, for each waits for all others. Where p50 grows less, not all had come in"
-    yield "when the measurement ended: the loop takes sixteen new connections in each of its turns,"
-    yield "and a turn responds to all that wait. So the worst are first requests."
+    yield "A few connections use the whole core; beyond them the rate is constant and the latency"
+    yield "grows with their number, because each waits for all others. Where p50 grows less, not"
+    yield "all had been accepted when the measurement ended: the loop accepts sixteen new"
+    yield "connections in each of its turns, and a turn responds to all that wait. So the slowest"
+    yield "requests are first requests."
     yield ""
 
 

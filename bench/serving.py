@@ -50,7 +50,7 @@ def protocol_of(request: str) -> str:
 def _head(results: Results) -> Iterator[str]:
     yield f"Made by `make bench` on {results.date}, {results.machine}, Python {results.python}."
     yield "The server is on one core and wrk on another; every server loads the same ONNX files, by"
-    yield f"one thread but in the naive FastAPI; {results.rounds} rounds by turns, each request"
+    yield f"one thread but in the naive FastAPI; {results.rounds} rounds in turn, each request"
     yield f"{results.seconds} s, medians at {results.connections} connections."
     yield "A share is the rate to that of an empty ASGI app that reads its body, of 30 bytes, under"
     yield "the same uvicorn (uvloop, httptools, no log, no server's and date's header), the mean of"

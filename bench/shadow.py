@@ -104,8 +104,8 @@ def _pair(measure: Callable[[str], Measured], addresses: list[str]) -> tuple[Mea
 def _lines(measured: Mapping[str, Runs]) -> Iterator[str]:
     yield f"Made by `python -m bench.shadow`: wrk with {_CONNECTIONS} connections on one core, two"
     yield "services on another, one of them with a candidate that gets a copy of every request;"
-    yield f"{_ROUNDS} rounds of {_SECONDS} s by turns, medians of the ratios, with to without;"
-    yield "what else the machine has to do falls on both alike."
+    yield f"{_ROUNDS} rounds of {_SECONDS} s in turn, medians of the ratios, with to without;"
+    yield "other load on the machine affects both equally."
     yield ""
     yield "| model | load | requests/s without | with | ratio | p50 ratio | p99 ratio | compared |"
     yield "|---|---|---|---|---|---|---|---|"
@@ -114,7 +114,7 @@ def _lines(measured: Mapping[str, Runs]) -> Iterator[str]:
         share = counted["compared"] / max(1, sum(counted.values()))
         for load_name, pairs, compared in (
             ("half", runs.half, f"{share:.0%}"),
-            ("all it can bear", runs.full, ""),
+            ("full", runs.full, ""),
         ):
             rates = [statistics.median(pair[who].rate for pair in pairs) for who in (0, 1)]
             yield (

@@ -60,7 +60,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         report = asyncio.run(_measure(Path(folder), options))
     kind = f"{options.swaps} swaps, {options.workers} worker(s)"
-    kind += ", two versions by turns" if options.two else ""
+    kind += ", two versions in turn" if options.two else ""
     kind += ", every third broken" if options.broken else ""
     kind += f", killed {options.kills} times" if options.kills else ""
     sys.stdout.write(replace_section(f"Swaps: {kind}", report.lines))
@@ -112,7 +112,7 @@ async def _measure(models: Path, options: argparse.Namespace) -> Report:
     lines = [
         f"Made by `python -m bench.swaps`: {_CONNECTIONS} connections in three protocols, 1 and",
         "80 rows, without a pause, on the same two cores; each version predicts its own number,",
-        "and its files bear any date from 1970 to 2106.",
+        "and its files have modification times from 1970 to 2106.",
         "",
         "| | |",
         "|---|---|",

@@ -68,12 +68,12 @@ def main() -> int:
     plain = ["network.embedding=none", "network.members=1", "network.dropout=0"]
     california = _task(read_recipe("california_mlp", plain), folders)
     lines = [
-        f"Made by `python -m bench.training_speed`: fits by turns, {os.cpu_count()} cores.",
+        f"Made by `python -m bench.training_speed`: fits in turn, {os.cpu_count()} cores.",
         "The plain network is the recipe's without its embedding, dropout and second member;",
         "the shipped one takes longer because its two networks see each number in 64 bins,",
         "which is what brings the error down.",
         "On admission scikit-learn is quicker to the same optimum: its L-BFGS is compiled, and",
-        "each of our steps walks through PyTorch's autograd; both are done in a blink.",
+        "each of our steps goes through PyTorch's autograd; both take a few milliseconds.",
         "",
     ]
     lines += ["| task | who | seconds | times ours | reached |", "|---|---|---|---|---|"]

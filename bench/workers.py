@@ -36,7 +36,7 @@ _ROW = {"exam_1": 45, "exam_2": 85}
 
 
 def main() -> int:
-    """Measure each request by turns, and compare the responses of all workers."""
+    """Measure each request in turn, and compare the responses of all workers."""
     if shutil.which("wrk") is None:
         sys.stderr.write("The load generator wrk is missing; Debian's package is 'wrk'.\n")
         return 2
@@ -125,12 +125,13 @@ def _response(address: str, path: str, body: bytes) -> bytes:
 
 def _lines(runs: Runs, same: Mapping[str, int]) -> Iterator[str]:
     yield "Made by `python -m bench.workers`: wrk shares the cores with the service, nothing"
-    yield f"pinned; {_ROUNDS} rounds of {_SECONDS} s by turns, medians."
+    yield f"pinned; {_ROUNDS} rounds of {_SECONDS} s in turn, medians."
     yield f"The bar is {_BAR} times one worker. {sum(same.values())} responses, each over a"
     yield "connection of its own, were compared: those to each request are the same to the bit."
-    yield "Of 32 connections a worker finds ten in a turn, of 64 twenty, which share what a run"
-    yield "costs; one worker finds all. wrk takes ten microseconds a request of the same cores."
-    yield "The first line is uvicorn's with nothing behind it: what the machine has to give."
+    yield "With 32 connections, each of two workers reads about ten requests in one turn of its"
+    yield "loop, with 64 about twenty, and these share the cost of a run; one worker reads all."
+    yield "wrk uses ten microseconds of the same cores for each request."
+    yield "The first line is uvicorn with an empty application: the most that the machine can do."
     yield ""
     yield "| request | connections | one worker, 1/s | p99 ms | two workers, 1/s | p99 ms | ratio |"
     yield "|---|---|---|---|---|---|---|"

@@ -71,7 +71,11 @@ PREDICT: list[tuple[str, object, str]] = [
     ("floats", {"instances": [[1, None]]}, "For NaN and infinity"),
     ("floats", {"instances": [[1, {"b64": "AA=="}]]}, "not all FP32 values"),
     ("floats", {"instances": [{"y": [1, 2]}]}, 'Instance 0 has an unknown input "y"'),
-    ("floats", {"instances": [{"x": [1, 2]}, [3, 4]]}, "Instance 1 is [3,4]"),
+    (
+        "floats",
+        {"instances": [{"x": [1, 2]}, [3, 4]]},
+        "Instance 1 must be an object like those before it, got [3,4]",
+    ),
     ("floats", {"inputs": 7}, "shape []"),
     ("floats", {"inputs": "seven"}, "not all FP32 values"),
     ("floats", {"inputs": None}, "not all FP32 values"),
