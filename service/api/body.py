@@ -7,7 +7,7 @@ import asyncio
 import io
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from functools import lru_cache
 
 import orjson
@@ -70,8 +70,6 @@ TABLE_TYPES: Mapping[str, TableForm] = {
     "application/x-jsonlines": "ndjson",
     "application/jsonlines": "ndjson",
 }
-# Browsers send about ten.
-_MAX_OFFERS = 50
 _RESPONSE_TYPES: Mapping[str, Form] = {**TABLE_TYPES, "application/json": "json"}
 
 LimitError = Callable[[int], BodyTooLarge]
@@ -434,12 +432,21 @@ def charset_of(content_type: str) -> str | None:
 
 def response_form(accept: str, default: Form) -> Form:
     """Return the supported form with the highest weight in an Accept header, else the default."""
-    best, best_weight = default, 0.0
-    for offer in accept.split(",", _MAX_OFFERS)[:_MAX_OFFERS]:
-        weight = _weight(offer)
-        form = _RESPONSE_TYPES.get(media_type_of(offer), default)
-        if media_type_of(offer) in (*_RESPONSE_TYPES, "*/*") and weight > best_weight:
-            best, best_weight = form, weight
+    best = preferred_type(accept, (*_RESPONSE_TYPES, "*/*"))
+    return default if best is None else _RESPONSE_TYPES.get(best, default)
+
+
+def preferred_type(accept: str, supported: Container[str]) -> str | None:
+    """Return the supported media type with the highest weight in an Accept header.
+
+    The first of equal ones is preferred. None if the header has no supported type, or only with
+    weight zero.
+    """
+    best, best_weight = None, 0.0
+    for offer in list_items(accept):
+        media_type, weight = media_type_of(offer), _weight(offer)
+        if media_type in supported and weight > best_weight:
+            best, best_weight = media_type, weight
     return best
 
 

@@ -1,4 +1,4 @@
-"""``onward models``: the models of a running service as a table."""
+"""The command that lists the models of a running service."""
 
 import argparse
 import json
@@ -55,7 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     settings = Settings()
     host = "127.0.0.1" if settings.host in _ALL_ADDRESSES else settings.host
     address = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
-    parser = argparse.ArgumentParser(prog="onward models", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="onward models",
+        description="List the models of a running service, with versions, states and requests.",
+    )
     parser.add_argument(
         "--url", default=address, help="of the service (default: %(default)s, from the settings)"
     )

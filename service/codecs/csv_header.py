@@ -169,8 +169,8 @@ def _require_table(head: bytes) -> None:
         InvalidRequest: the file has the signature of another type.
     """
     kind = None if marked_codec(head) else recognised(head)
-    if kind == "packed by gzip":
-        raise InvalidRequest(f"The body is {kind}; say so by the header Content-Encoding: gzip.")
+    if kind == "compressed with gzip":
+        raise InvalidRequest(f"The body is {kind}; send the header Content-Encoding: gzip.")
     if kind is not None:
         raise InvalidRequest(f"The body is {kind}, not a table of text. {_SAVE}")
 
@@ -239,7 +239,7 @@ def _decode_head(head: bytes, encoding: str, fallback: str | None) -> str:
 
 
 def _not_text(head: bytes) -> str:
-    return f"The body holds bytes that are no text, the first at {head.index(0)}. {_SAVE}"
+    return f"The body is not text: byte {head.index(0)} is 0x00. {_SAVE}"
 
 
 def _read_header(
@@ -443,7 +443,7 @@ def _twice(feature: Feature, names: Sequence[str], line: int) -> Problem:
 
 def _misspelling(feature: Feature, name: str, line: int) -> Problem:
     return Problem(
-        f"Line {line} has no column {feature.name!r}; did you mean it by {shown(name)}?",
+        f"Line {line} has no column {feature.name!r}; is column {shown(name)} a misspelling of it?",
         feature=feature.name,
         got=shown(name),
         hint=f"Rename that column to {feature.name}.",

@@ -443,7 +443,7 @@ class CsvReader:
         found = f"{count} cell{'' if count == 1 else 's'}"
         message = f"Line {line}: {found} where the header has {columns};"
         if count < self._width:
-            return RowError(f"{message} leave a cell empty rather than out.", _INVALID)
+            return RowError(f"{message} write an empty cell for each missing value.", _INVALID)
         surplus = ", ".join(map(shown, cells[self._width : self._width + _MOST_SHOWN]))
         if count > self._width + _MOST_SHOWN:
             surplus += f" and {count - self._width - _MOST_SHOWN} more"

@@ -20,6 +20,7 @@ from service.bundle.features import (
     FeaturesInput,
     IntegerFeature,
     NumberFeature,
+    Range,
 )
 from service.codecs.json_reader import Numbers
 from service.codecs.messages import (
@@ -200,13 +201,20 @@ class ValueRules:
 
 
 def _valid_range(feature: Feature) -> tuple[float, float]:
+    """Return the allowed range, rounded to 32 bits as the rows are."""
     if isinstance(feature, CategoryFeature):
         return UNSEEN if feature.unseen == "other" else 0.0, len(feature.categories) - 1.0
     if isinstance(feature, BooleanFeature):
         return 0.0, 1.0
-    if feature.allowed is None:
+    return _rounded(feature.allowed)
+
+
+def _rounded(span: Range | None) -> tuple[float, float]:
+    """Return the ends of a range in 32 bits, so that rounding a value does not exclude it."""
+    if span is None:
         return -np.inf, np.inf
-    return feature.allowed.low, feature.allowed.high
+    with np.errstate(over="ignore"):
+        return float(np.float32(span.low)), float(np.float32(span.high))
 
 
 class TrainingRange:
@@ -216,7 +224,6 @@ class TrainingRange:
         # Bodies may be full of such values, so only the number is formatted for each.
         self._sentences = [_warning_parts(feature) for feature in features]
         low, high = zip(*map(_training_range, features), strict=True)
-        # In 32 bits as the rows are, so that rounding does not exclude an end of the range.
         self._low = np.array(low, np.float32)
         self._high = np.array(high, np.float32)
         self._is_bounded = bool(np.isfinite(self._low).any() or np.isfinite(self._high).any())
@@ -261,32 +268,29 @@ def _is_in_training_range(feature: Feature, value: float) -> bool:
     """Return whether a number is in the training range; False if that range is not known."""
     if not isinstance(feature, NumberFeature | IntegerFeature) or feature.trained is None:
         return False
-    return feature.trained.low <= value <= feature.trained.high
+    low, high = _training_range(feature)
+    return low <= value <= high
 
 
 def _training_range(feature: Feature) -> tuple[float, float]:
+    """Return the range in the training set, rounded to 32 bits as the rows are."""
     if isinstance(feature, NumberFeature | IntegerFeature):
-        if feature.trained is not None:
-            return feature.trained.low, feature.trained.high
-    elif isinstance(feature, CategoryFeature):
-        return 0.0, np.inf
-    return -np.inf, np.inf
+        return _rounded(feature.trained)
+    return (0.0 if isinstance(feature, CategoryFeature) else -np.inf), np.inf
 
 
 def _warning_parts(feature: Feature) -> tuple[str, str | None]:
     """Return the warning before and after the value; the second is None if it shows no value."""
     if isinstance(feature, CategoryFeature):
         sentence = (
-            f"Feature {feature.name!r} is a word that training did not see; "
-            f"it saw {listed(feature.categories)}."
+            f"Feature {feature.name!r} has a category that is not in the training set "
+            f"({listed(feature.categories)})."
         )
         return sentence, None
     low, high = _training_range(feature)
     unit = f" {feature.unit}" if feature.unit else ""
-    return (
-        f"Feature {feature.name!r} is ",
-        f"{unit}, and training saw only {low:.7g} to {high:.7g}; the prediction is a guess.",
-    )
+    advice = f"outside the training range {low:.7g} to {high:.7g}; the prediction is unreliable."
+    return f"Feature {feature.name!r} is ", f"{unit}, {advice}"
 
 
 class VectorRows:
@@ -299,15 +303,13 @@ class VectorRows:
         # With a single name, itemgetter returns no tuple, so the first name is there twice.
         names = [feature.name for feature in features]
         self._values = itemgetter(*names, names[0])
-        bounds = [feature.allowed for feature in numeric]
-        low = [-np.inf if b is None else b.low for b in bounds]
-        high = [np.inf if b is None else b.high for b in bounds]
-        self._low = np.maximum(np.array(low, np.float32), -_HIGHEST)
-        self._high = np.minimum(np.array(high, np.float32), _HIGHEST)
+        # Infinity is in no range here.
+        bounds = np.array([_valid_range(feature) for feature in numeric], np.float32)
+        self._low, self._high = bounds.reshape(-1, 2).clip(-_HIGHEST, _HIGHEST).T.copy()
         self._repeated = self._low[None], self._high[None]
         self._ends = list(zip(self._low.tolist(), self._high.tolist(), strict=True))
         self._whole = [i for i, feature in enumerate(features) if feature.type == "integer"]
-        self._unbounded = not self._whole and all(bound is None for bound in bounds)
+        self._unbounded = not self._whole and all(f.allowed is None for f in numeric)
         self.is_plain = self._possible and not self._whole
         """Whether all features are numbers that need not be whole."""
         self._typical_ranges = [_typical_range(feature) for feature in numeric]
@@ -432,7 +434,6 @@ def packed(flat: Sequence[object]) -> Matrix:
 
 
 def _typical_range(feature: NumberFeature | IntegerFeature) -> tuple[float, float]:
-    """Return the range that is both allowed and within the training range, in 32 bits."""
-    spans = [span for span in (feature.allowed, feature.trained) if span is not None]
-    low = max([-_HIGHEST, *(float(np.float32(span.low)) for span in spans)])
-    return low, min([_HIGHEST, *(float(np.float32(span.high)) for span in spans)])
+    """Return the range that is both allowed and within the training range."""
+    lows, highs = zip(_valid_range(feature), _training_range(feature), strict=True)
+    return max(-_HIGHEST, *lows), min(_HIGHEST, *highs)

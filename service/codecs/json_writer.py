@@ -5,14 +5,14 @@ bytes written here equal what orjson writes for those objects.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import orjson
 
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.features import Warnings
-from service.codecs.outputs import chosen_labels, low_confidence, scores_by_label
+from service.codecs.outputs import chosen_labels, low_confidence, row_classifier, scores_by_label
 from service.engine.tensors import Array
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -74,28 +74,31 @@ class _ClassesWriter:
         ]
         first, *others = [orjson.dumps(label) + b":" for label in output.labels]
         self._keys = [b',"probabilities":{' + first, *(b"," + key for key in others)]
-        self._threshold = np.float32(0.5 if output.threshold is None else output.threshold)
-        self._unsure_below = output.unsure_below
+        self._classify = row_classifier(output)
         # The pieces of a row: start, probability, each key and its number, and end.
         self._row = [b"", b"", *(piece for key in self._keys for piece in (key, b"")), b"}}"]
-        if self._unsure_below is not None:
+        self._row_ends = b"}", b"}"
+        if output.unsure_below is not None:
+            self._row_ends = b'},"unsure":false', b'},"unsure":true'
             self._row[-1:] = [b'},"unsure":', b"", b"}"]
         # A single row as a format string, without its last brace.
-        tail = b"}" if self._unsure_below is None else b'},"unsure":%b'
         keys = [key.replace(b"%", b"%%") + b"%b" for key in self._keys]
-        self._single = b"".join((b"%b%b", *keys, tail))
+        self._single = b"".join((b"%b%b", *keys, b"%b"))
 
     def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
         """Return a body; the arguments are those of `PredictionWriter.write`."""
         if len(scores) == 1:
-            row = self._encode_row(scores[0])
+            probabilities, label, is_unsure = self._classify(scores[0])
+            numbers = orjson.dumps(probabilities, option=_NUMPY)[1:-1].split(b",")
+            row_end = self._row_ends[is_unsure]
+            row = self._single % (self._starts[label], numbers[label], *numbers, row_end)
             if warnings:
                 row += _encode_warnings(warnings, 0)
             return row + self._end if single else b'{"predictions":[%b}]%b' % (row, self._end)
-        probabilities = scores_by_label(scores, self._output.labels)
-        chosen = chosen_labels(self._output, probabilities)
-        pieces = self._pieces(_encode_numbers(probabilities), chosen)
-        flags = low_confidence(self._output, probabilities, chosen)
+        by_label = scores_by_label(scores, self._output.labels)
+        chosen = chosen_labels(self._output, by_label)
+        pieces = self._pieces(_encode_numbers(by_label), chosen)
+        flags = low_confidence(self._output, by_label, chosen)
         if flags is not None:
             pieces[len(self._row) - 2 :: len(self._row)] = [_FLAGS[flag] for flag in flags]
         ends = slice(len(self._row) - 1, -1, len(self._row))
@@ -106,27 +109,6 @@ class _ClassesWriter:
             inner, brace, comma = pieces[end].rpartition(b"}")
             pieces[end] = inner + _encode_warnings(warnings, position) + brace + comma
         return b"".join((b'{"predictions":[', *pieces, b"]", self._end))
-
-    def _encode_row(self, row: Array) -> bytes:
-        """Return the prediction of one row without its last brace.
-
-        Most requests have one row, for which operations on whole arrays take several times as long.
-
-        Args:
-            row: ``[columns]`` of the graph.
-        """
-        if row.size < len(self._keys):
-            second = row[0]
-            probabilities: Sequence[np.floating[Any]] | Array = (1 - second, second)
-            chosen = int(second >= self._threshold)
-        else:
-            probabilities, chosen = row, int(row.argmax())
-        numbers = orjson.dumps(probabilities, option=_NUMPY)[1:-1].split(b",")
-        start, number = self._starts[chosen], numbers[chosen]
-        if self._unsure_below is None:
-            return self._single % (start, number, *numbers)
-        flag = _FLAGS[float(probabilities[chosen]) < self._unsure_below]
-        return self._single % (start, number, *numbers, flag)
 
     def _pieces(self, numbers: list[bytes], chosen: Sequence[int]) -> list[bytes]:
         """Return the pieces of all rows, in order."""

@@ -99,7 +99,9 @@ def prediction_of(model: ServedModel, outputs: Arrays, row: int) -> Any:  # noqa
     """Return the prediction of a row: its label and probabilities, or its numbers."""
     if (kind := _classes_of(model)) is not None:
         scores = outputs[0][row : row + 1]
-        probabilities = dict(zip(kind.labels, _probabilities(scores)[0].tolist(), strict=True))
+        probabilities = dict(
+            zip(kind.labels, _probabilities(kind, scores)[0].tolist(), strict=True)
+        )
         return {
             "label": kind.labels[int(_predicted_classes(kind, scores)[0])],
             "probabilities": probabilities,
@@ -133,17 +135,16 @@ def _predicted_classes(kind: ClassesOutput, scores: Array) -> Sequence[int]:
 
 def _by_label(kind: ClassesOutput, scores: Array, labels: Sequence[str]) -> Numbers:
     """Return probabilities in the order of ``labels``; zero if the version lacks a label."""
-    probabilities = _probabilities(scores)
+    probabilities = _probabilities(kind, scores)
     found = np.zeros((len(scores), len(labels)))
     for column, label in enumerate(kind.labels):
         found[:, labels.index(label)] = probabilities[:, column]
     return found
 
 
-def _probabilities(scores: Array) -> Numbers:
-    """Return a probability for each class; a single column is that of the second of two."""
-    wide = scores.astype(np.float64)
-    return np.concatenate([1 - wide, wide], axis=1) if wide.shape[1] == 1 else wide
+def _probabilities(kind: ClassesOutput, scores: Array) -> Numbers:
+    """Return the probabilities of each row, ``[rows, labels]``."""
+    return scores_by_label(scores.astype(np.float64), kind.labels)
 
 
 def _tensor(one: Array, other: Array, rows: int, tolerance: Tolerance) -> Comparison:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.api.body import list_items
+from service.api.body import JSON, preferred_type
 from service.api.explain.target import DEFAULT_CELLS, Explanation, Target
 from service.bundle.manifest import ImageInput, Input
 from service.engine.model import ServedModel
@@ -61,8 +61,7 @@ async def explain_images(
 
 def wants_png(accept: str) -> bool:
     """Return whether an Accept header requests an overlay rather than numbers."""
-    offers = [offer.partition(";")[0].strip().lower() for offer in list_items(accept)]
-    return PNG in offers and "application/json" not in offers
+    return preferred_type(accept, (PNG, JSON)) == PNG
 
 
 def require_one_image(model_input: Input, rows: int) -> None:

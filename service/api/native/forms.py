@@ -110,7 +110,7 @@ def read_files(
     except FormParserError as error:
         raise InvalidRequest(f"The form cannot be read: {error}; {_HINT}.") from None
     if not ended:
-        raise InvalidRequest("The form is cut short: its closing boundary is missing; send all.")
+        raise InvalidRequest("The form is incomplete: its closing boundary is missing.")
     if not files:
         raise InvalidRequest(f"The form holds no file; {_HINT}.")
     return files

@@ -356,12 +356,13 @@ def _by_input(specs: Sequence[TensorSpec], rows: Sequence[Any]) -> Mapping[str, 
     for position, row in enumerate(rows):
         if not isinstance(row, dict):
             raise InvalidRequest(
-                f"Instance {position} is {shown(row)}, and those before are objects."
+                f"Instance {position} must be an object like those before it, got {shown(row)}."
             )
         require_names(row, specs, f"Instance {position}")
         if row.keys() != rows[0].keys():
             raise InvalidRequest(
-                f"Instance {position} has other inputs than those before; send alike."
+                f"Instance {position} has other inputs than the first one; "
+                "give every instance the same inputs."
             )
     return {name: [row[name] for row in rows] for name in rows[0]}
 

@@ -275,7 +275,7 @@ def _by_name(given: object, payload: Payload, endpoint: Endpoint, regions: Regio
     for tensor in given:
         name = tensor.get("name") if isinstance(tensor, dict) else None
         if not isinstance(name, str):
-            raise InvalidRequest("Each input is an object with a 'name', a string.")
+            raise InvalidRequest("Each input must be an object with a string 'name'.")
         if name not in known:
             raise InvalidRequest(f"Unknown input {name[:100]!r}; {nearest_of(name, known)}")
         if name in found:

@@ -58,7 +58,10 @@ async def _reject_browser(request: Request) -> None:
         NotAllowed: the request has the header that every browser adds to a post.
     """
     if "origin" in request.headers:
-        raise NotAllowed("This call changes what is served, and is not taken from a browser.")
+        raise NotAllowed(
+            "Browsers may not load or unload models, or register or unregister shared memory; "
+            "call this endpoint from a server or a command line."
+        )
 
 
 _REJECT_BROWSERS = [Depends(_reject_browser)]

@@ -170,7 +170,10 @@ class Regions:
 def _open_memory(region: Region) -> int:
     """Open the memory of a region, and check its length."""
     if not _KEY.fullmatch(region.key):
-        raise InvalidRequest(f"{shown(region.key)} is no name of shared memory.")
+        raise InvalidRequest(
+            f"'key' is {shown(region.key)}; it must be 1 to 201 letters, digits, '_', '-' or '.', "
+            "not begin with '.', and may follow one '/'."
+        )
     try:
         file = os.open(_FOLDER / region.key.lstrip("/"), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:

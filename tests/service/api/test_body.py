@@ -1,4 +1,4 @@
-"""Compression of request and response bodies."""
+"""Compression of bodies, and the formats that clients accept."""
 
 import gzip
 import zlib
@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from service.api.body import compress
+from service.api.body import compress, response_form
+from service.api.explain.saliency import wants_png
 from tests.conftest import StartApp
 from tests.models import publish_price
 from tests.service.api.test_invalid_requests import assert_contract
@@ -95,3 +96,28 @@ def test_a_large_body_of_a_repository_call_is_rejected(start: StartApp) -> None:
     assert "65,536 bytes" in sentence
     assert "takes no rows" in sentence
     assert "ONWARD_MAX_BODY_BYTES" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("image/png", True),
+        ("text/html, image/png, */*;q=0.8", True),
+        ("image/png;q=0.9, application/json;q=0.1", True),
+        ("image/png;q=0", False),
+        ("image/png;q=0.1, application/json", False),
+        ("application/json, image/png", False),
+        ("*/*", False),
+        ("", False),
+        ("text/html," * 40 + "image/png", False),
+    ],
+)
+def test_an_overlay_is_sent_to_clients_that_prefer_an_image(accept: str, *, expected: bool) -> None:
+    """Weights decide, of equal ones the first, and the end of an overlong list is ignored."""
+    assert wants_png(accept) is expected
+
+
+def test_the_end_of_an_overlong_accept_header_is_ignored() -> None:
+    """Every header that is a list has the same limit."""
+    assert response_form("text/html," * 40 + "application/json", "csv") == "csv"
+    assert response_form("text/html," * 9 + "application/json", "csv") == "json"

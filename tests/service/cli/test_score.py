@@ -95,7 +95,7 @@ def test_standard_input_is_scored_to_standard_output(models: Path) -> None:
     [
         (["prise", "-"], b"size\n1\n", "did you mean 'price'?"),
         (["price", "-", "--version", "7"], b"size\n1\n", "has no version '7'"),
-        (["price", "-"], b"sise\n1\n", 'did you mean it by "sise"? Rename'),
+        (["price", "-"], b"sise\n1\n", 'is column "sise" a misspelling of it? Rename'),
         (["price", "-"], b"PK\x03\x04", "a spreadsheet (.xlsx, .ods), not a table"),
         (["price", "-", "--top", "3"], b"size\n1\n", "this model predicts a value"),
         (["price", "nowhere.csv"], b"", "nowhere.csv: No such file or directory."),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.bundle.features import Feature, FeaturesInput, IntegerFeature, Range
-from service.codecs.features import FeatureCodec, VectorRows
+from service.codecs.features import FeatureCodec, TrainingRange, VectorRows, swap_hint
 from service.errors import InvalidInput
 from tests.models import mixed_features, number
 
@@ -222,3 +222,23 @@ def test_invalid_numbers_of_a_matrix_are_described_as_numbers(
         codec.check(matrix)
 
     assert expected in str(rejected.value)
+
+
+def test_a_bound_that_is_inexact_in_32_bits_is_within_every_range() -> None:
+    """0.1 in 32 bits is above 0.1 in 64 bits; every check accepts a value at the bound."""
+    span = Range(minimum=0, maximum=0.1)
+    features: list[Feature] = [
+        number("width", allowed=span, trained=span),
+        number("depth", allowed=Range(minimum=0, maximum=9), trained=Range(minimum=5, maximum=9)),
+    ]
+    codec = FeatureCodec(FeaturesInput(kind="features", features=features))
+    at_bound = np.array([[0.1, 5]], np.float32)
+
+    codec.check(at_bound)
+    codec.check(at_bound.repeat(3, axis=0))
+
+    assert codec.decode_row([0.1, 5]) is not None
+    assert not codec.sift(np.array([[0.1, 5.0]]))[1].size
+    assert not TrainingRange(features).warnings(at_bound)
+    assert swap_hint(features, [6, float(np.float32(0.1))], 0) is not None
+    assert swap_hint(features, at_bound[0].tolist(), 0) is None

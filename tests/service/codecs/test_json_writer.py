@@ -22,6 +22,10 @@ OUTPUTS: dict[str, tuple[Output, int]] = {
         ClassesOutput(kind="classes", name="it", labels=["no", "yes"], unsure_below=0.8),
         1,
     ),
+    "two labels in two columns": (
+        ClassesOutput(kind="classes", name="it", labels=["no", "yes"], threshold=0.3),
+        2,
+    ),
     "odd labels": (ClassesOutput(kind="classes", name="it", labels=[*ODD[:3], "d"]), 4),
     "many that may be unsure": (
         ClassesOutput(kind="classes", name="it", labels=list("0123456789"), unsure_below=0.5),
@@ -55,6 +59,19 @@ def test_written_predictions_equal_the_objects(name: str, rows: int, *, warned: 
 
         expected = response_body(objects, {"model_version": "3"}, single=single)
         assert written == orjson.dumps(expected, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def test_the_threshold_decides_between_two_columns_in_one_row_as_in_many() -> None:
+    """A single row follows the same rule as a list: the second label from the threshold on."""
+    output = ClassesOutput(kind="classes", name="it", labels=["no", "yes"], threshold=0.3)
+    row = np.array([[0.6, 0.4]], np.float32)
+    writer = prediction_writer(output, "1")
+
+    one = orjson.loads(writer.write(row, {}, single=True))
+    two = orjson.loads(writer.write(row.repeat(2, axis=0), {}, single=False))
+
+    assert one["label"] == "yes"
+    assert [prediction["label"] for prediction in two["predictions"]] == ["yes", "yes"]
 
 
 def test_values_of_any_size_are_written_as_orjson_does() -> None:

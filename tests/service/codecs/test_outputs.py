@@ -142,8 +142,10 @@ def test_values_outside_the_training_range_get_warnings(models: Path, start: Sta
 
     predictions = start().post("/models/trained/predict", json=rows).json()["predictions"]
 
-    far = "Feature 'size' is {} m, and training saw only 1 to 2.1; the prediction is a guess."
-    word = 'Feature \'colour\' is a word that training did not see; it saw "red", "green".'
+    far = (
+        "Feature 'size' is {} m, outside the training range 1 to 2.1; the prediction is unreliable."
+    )
+    word = 'Feature \'colour\' has a category that is not in the training set ("red", "green").'
     assert [response.get("warnings") for response in predictions] == [
         None,
         None,

@@ -166,7 +166,7 @@ def test_the_layout_can_specify_decimal_commas(tmp_path: Path) -> None:
             b"PK\x03\x04\x00\x00binary",
             r"is a zip archive or a spreadsheet \(.xlsx, .ods\), not a CSV file",
         ),
-        (b"\x1f\x8b\x08\x00binary", "is packed by gzip, not a CSV file"),
+        (b"\x1f\x8b\x08\x00binary", "is compressed with gzip, not a CSV file"),
         (b"\x00\x01\x00\x00\x02\x00\x03\x00", "bytes are not text"),
         (b'[\n {"a": 1}\n]', "contains JSON"),
         (b'{"a": 1}\n{"a": 2}\n', "contains JSON"),

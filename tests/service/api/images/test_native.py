@@ -186,7 +186,7 @@ def test_json_that_is_not_an_image_is_explained(
         (PHOTO, "application/json", 400, "a JPEG image, not JSON"),
         (PHOTO, "multipart/form-data", 400, "The form's Content-Type has no boundary"),
         (PHOTO, "multipart/form-data; boundary=x", 400, "The form cannot be read"),
-        (PART, "multipart/form-data; boundary=x", 400, "The form is cut short"),
+        (PART, "multipart/form-data; boundary=x", 400, "The form is incomplete"),
         (b"--x--\r\n", "multipart/form-data; boundary=x", 400, "The form holds no file"),
         (b"exam_1,exam_2\n1,2\n", "text/csv", 400, "takes images, not a table's rows"),
     ],

@@ -217,7 +217,10 @@ def test_invalid_rows_have_an_error_and_the_others_are_scored(post: Post) -> Non
             "Line 7: feature 'exam_2' must be a number of points from 0 to 100, got 850. "
             "Check the unit: it is points."
         ),
-        "Line 8: 2 cells where the header has 3 columns; leave a cell empty rather than out.",
+        (
+            "Line 8: 2 cells where the header has 3 columns; "
+            "write an empty cell for each missing value."
+        ),
         (
             'Line 9: 4 cells where the header has 3 columns; put a cell that holds "," into '
             'quotes, and mark decimals by a point. Left over: "h".'

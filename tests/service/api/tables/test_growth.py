@@ -68,7 +68,7 @@ CSV: dict[str, Make] = {
     "many digits": lambda size: HEADER + b"1" * size + b"x,2,true,north,red\n",
     "digits and points": lambda size: HEADER + b"1." * (size // 2) + b",2,true,north,red\n",
     "zero bytes": repeated(b"\0"),
-    "bytes that are no text": repeated(b"\xff\n"),
+    "bytes that are not text": repeated(b"\xff\n"),
     "a header of digits": headed(b"1", b"x\n1\n"),
     "a header of many names": headed(b"siz1,"),
     "a header of one name again and again": headed(b"size,"),
@@ -87,7 +87,7 @@ NDJSON: dict[str, Make] = {
     "empty lines": lambda size: b"\n" * size,
     "unknown names": lambda size: b'{"a":1,"b":2,"siz":3,"room":4}\n' * (size // 31),
     "many names": lambda size: b"{%s}\n" % b",".join(b'"a%d":1' % at for at in range(size // 9)),
-    "bytes that are no text": lambda size: b"\xff\n" * (size // 2),
+    "bytes that are not text": lambda size: b"\xff\n" * (size // 2),
 }
 
 

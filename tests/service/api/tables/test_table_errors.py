@@ -43,7 +43,10 @@ TABLES: list[tuple[bytes, str]] = [
     (b"\n\nexam_1,exam_2\n\n", "Line 3 names the columns, and no row follows"),
     (b"45,85\n30,40\n", 'Line 1 holds values ("45", "85") where the columns must be named. Put'),
     (b"45,85\n30,40\n", "such as exam_1,exam_2"),
-    (b"exam1,exam_2\n45,85\n", "Line 1 has no column 'exam_1'; did you mean it by \"exam1\"?"),
+    (
+        b"exam1,exam_2\n45,85\n",
+        "Line 1 has no column 'exam_1'; is column \"exam1\" a misspelling of it?",
+    ),
     (b"exam1,exam_2\n45,85\n", "Rename that column to exam_1."),
     (b"Exam_1;Exam_2\n45;85\n", "2 problems. The first: Line 1 has no column 'exam_1'"),
     (b"exam_1,age\n45,8\n", 'no column \'exam_2\'; its columns are "exam_1", "age". Add'),
@@ -56,8 +59,8 @@ TABLES: list[tuple[bytes, str]] = [
     (b"\xd0\xcf\x11\xe0\xa1\xb1", "a spreadsheet of an old Excel (.xls)"),
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (b"<!DOCTYPE html><html>", "a web page"),
-    (gzip.compress(b"exam_1,exam_2\n45,85\n"), "say so by the header Content-Encoding: gzip"),
-    (b"exam_1,exam_2\n45,\x0085\n", "bytes that are no text, the first at 17"),
+    (gzip.compress(b"exam_1,exam_2\n45,85\n"), "send the header Content-Encoding: gzip"),
+    (b"exam_1,exam_2\n45,\x0085\n", "The body is not text: byte 17 is 0x00"),
     (b"exam_1,exam_2\n45,85\ncaf\xe9,1\n", "Line 3 holds the byte 0xE9, which is not utf-8."),
     (b"exam_1,exam_2\n45,85\ncaf\xe9,1\n", "charset=windows-1252"),
     (b"exam_1;exam_2\n4,5;85\n4.5;85\n", 'by a comma and by a point: "4,5" in line 2 and "4.5"'),
@@ -97,7 +100,7 @@ def test_a_misspelt_optional_column_is_reported(models: Path, start: StartApp) -
     near = post(client, b"Colour" + rest, "mixed")
     other = post(client, b"column" + rest, "mixed")
 
-    assert "no column 'colour'; did you mean it by \"Colour\"?" in error_of(near)
+    assert "no column 'colour'; is column \"Colour\" a misspelling of it?" in error_of(near)
     assert other.status_code == 200
 
 
