@@ -54,7 +54,6 @@ from training.run import REPORT, Outcome
 _MAX_FOR_STATISTICS = 10_000
 _UNSURE_RATIO = 10.0
 _BATCH_SIZE = 256
-_HALF = 0.5
 _SYNTHETIC_IMAGES = 8
 _COARSE = 6
 _MIN_DEVIATION = 1e-3
@@ -180,10 +179,10 @@ def evaluate(
 ) -> contract.Evaluation:
     """Compute test metrics, and those of always predicting the training set's class shares."""
     counts = np.bincount(training.target, minlength=training.classes)
-    chosen = predicted_labels(predictions, _HALF)
+    chosen = predicted_labels(predictions)
     found = class_metrics(test.target, class_probabilities(predictions), chosen, test.labels)
     if unsure_below is not None:
-        found |= low_confidence_metrics(*confidence(test.target, predictions, _HALF), unsure_below)
+        found |= low_confidence_metrics(*confidence(test.target, predictions), unsure_below)
     shares = np.tile(counts / counts.sum(), (len(test), 1))
     baseline = class_metrics(test.target, shares, shares.argmax(1), test.labels)
     return contract.Evaluation(
@@ -219,7 +218,7 @@ def _calibrated(
     after = predict(classifier, test.pixels(slice(None)))
     validation_predictions = predict(classifier, validation.pixels(slice(None)))
     threshold = choose_low_confidence(
-        *confidence(validation.target, validation_predictions, _HALF), min_ratio=_UNSURE_RATIO
+        *confidence(validation.target, validation_predictions), min_ratio=_UNSURE_RATIO
     )
     errors = [calibration_error_of(predictions, test.target) for predictions in (before, after)]
     return ClassesOutput(

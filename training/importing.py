@@ -38,10 +38,10 @@ from training.export.foreign_graph import (
 )
 from training.export.publish import Publication, publish
 from training.export.wrapping import wrap
+from training.model.thresholds import DEFAULT_THRESHOLD
 from training.recipe.loader import parse_card
 from training.recipe.table import Card, Feature
 
-_HALF = 0.5
 _RANDOM_ROWS = 64
 
 
@@ -105,7 +105,8 @@ def _publish(
     outputs = foreign.run(data.features, card.features)
     mapping = find_output(outputs, foreign.classes, card.target.labels)
     card = _with_labels(card, mapping)
-    threshold = card.target.threshold if isinstance(card.target.threshold, float) else _HALF
+    chosen = card.target.threshold
+    threshold = chosen if isinstance(chosen, float) else DEFAULT_THRESHOLD
     original = Original(foreign, mapping, card)
     output = describe.output_of(card, threshold)
     output_tensor = output_name(output)
@@ -189,7 +190,7 @@ def _evaluate(
         metrics=rounded(measure(card, target, predictions, threshold)),
         baseline=contract.Baseline(
             name=f"{name} in these rows",
-            metrics=rounded(measure(card, target, baseline, _HALF)),
+            metrics=rounded(measure(card, target, baseline)),
         ),
     )
 

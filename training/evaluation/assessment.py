@@ -67,7 +67,7 @@ def assess(
         folds=recipe.split.folds or None,
         rows=len(test),
         metrics=rounded(found),
-        baseline=Baseline(name=name, metrics=rounded(measure(recipe, target[test], baseline, 0.5))),
+        baseline=Baseline(name=name, metrics=rounded(measure(recipe, target[test], baseline))),
     )
     return Assessment(test, predictions, evaluation)
 
@@ -80,9 +80,10 @@ def cross_validate(recipe: Recipe, table: Table, target: Floats) -> Assessment:
         part="cross-validation",
         folds=recipe.split.folds,
         rows=len(target),
-        metrics=rounded(measure(recipe, target, predictions, 0.5)),
+        metrics=rounded(measure(recipe, target, predictions)),
         baseline=Baseline(
-            name=baseline.name, metrics=rounded(measure(recipe, target, baseline.predictions, 0.5))
+            name=baseline.name,
+            metrics=rounded(measure(recipe, target, baseline.predictions)),
         ),
     )
     return Assessment(everything, predictions, evaluation)

@@ -40,7 +40,6 @@ _CLOSE_PROBABILITY = 1e-3
 _TESTED_LEVEL = 0.9
 _MEBI = 1_000_000
 _BATCH_SIZE = 256
-_HALF = 0.5
 _RATIO = 3.0
 
 
@@ -331,7 +330,7 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
         ]
     )
     targets = IMAGE_TARGETS.get(manifest.name)
-    wrong = float((predicted_labels(predictions, _HALF) != test.target).mean())
+    wrong = float((predicted_labels(predictions) != test.target).mean())
     if targets is not None:
         claim = f"wrong on at most {targets.wrong:.2%} of {len(test):,} test images"
         yield Check(claim, f"{wrong:.2%}", wrong <= targets.wrong)
@@ -348,7 +347,7 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
         yield Check(claim, f"{after:.4f}", after <= before)
     if output.unsure_below is not None:
         flag_metrics = low_confidence_metrics(
-            *confidence(test.target, predictions, _HALF), output.unsure_below
+            *confidence(test.target, predictions), output.unsure_below
         )
         unsure, others = (
             flag_metrics.get("wrong[unsure]", np.nan),

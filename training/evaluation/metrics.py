@@ -8,22 +8,23 @@ from sklearn import metrics
 
 from training.data.table import Float32s, Floats
 from training.model.thresholds import (
+    DEFAULT_THRESHOLD,
     Ints,
     Positions,
     Truths,
     class_probabilities,
     confidence,
+    label_probabilities,
     predicted_labels,
 )
 from training.recipe.table import Card
 
 _BINS = 10
-_HALF = 0.5
 _DIGITS = 7
 
 
 def measure(
-    card: Card, target: Floats, predictions: Float32s, threshold: float
+    card: Card, target: Floats, predictions: Float32s, threshold: float = DEFAULT_THRESHOLD
 ) -> dict[str, float]:
     """Compute the task's metrics.
 
@@ -77,7 +78,9 @@ def class_metrics(
             target, predicted, labels=np.unique(target), average="macro", zero_division=0
         ),
         "log_loss": metrics.log_loss(target, shares, labels=positions),
-        "calibration_error": calibration_error(target == predicted, _confidence(shares, predicted)),
+        "calibration_error": calibration_error(
+            target == predicted, label_probabilities(shares, predicted)
+        ),
     }
     if len(np.unique(target)) == len(labels):
         found |= _areas(target, shares)
@@ -114,7 +117,7 @@ def calibration_error_of(predictions: Float32s, target: Positions) -> float:
         predictions: as the graph returns them.
         target: ``[images]``, positions of labels.
     """
-    shares, correct = confidence(target, predictions, _HALF)
+    shares, correct = confidence(target, predictions)
     return calibration_error(correct, shares.astype(np.float64))
 
 
@@ -137,10 +140,6 @@ def low_confidence_metrics(
         if rows.any():
             found[name] = float((~correct[rows]).mean())
     return found
-
-
-def _confidence(shares: Floats, predicted: Ints) -> Floats:
-    return np.asarray(shares[np.arange(len(shares)), predicted])
 
 
 def _areas(target: Ints, shares: Floats) -> dict[str, float]:

@@ -12,11 +12,18 @@ from training.data.sources import SOURCES
 from training.data.table import Column, Dataset, encode_features, encode_target, with_target
 from training.errors import DataError
 from training.evaluation.metrics import measure
+from training.model.thresholds import DEFAULT_THRESHOLD
 from training.onnx_files import Graph
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Data, Recipe
 
-_DEFAULT_THRESHOLD = 0.5
+
+def decision_threshold(manifest: Manifest) -> float:
+    """Return the threshold of a manifest, or the default one."""
+    output = manifest.output
+    if isinstance(output, ClassesOutput) and output.threshold is not None:
+        return output.threshold
+    return DEFAULT_THRESHOLD
 
 
 @dataclass(frozen=True)
@@ -31,10 +38,7 @@ class Published:
     @property
     def threshold(self) -> float:
         """Of two labels, the second is predicted at or above this probability."""
-        output = self.manifest.output
-        if isinstance(output, ClassesOutput) and output.threshold is not None:
-            return output.threshold
-        return _DEFAULT_THRESHOLD
+        return decision_threshold(self.manifest)
 
     @property
     def columns(self) -> list[Column]:

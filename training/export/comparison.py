@@ -11,8 +11,8 @@ from service.bundle.store import Bundle, read_bundle
 from service.bundle.versions import serving_version
 from training.data.table import Float32s, Floats, Rows, Table, encode_features
 from training.errors import TrainingError
-from training.evaluation.published import open_model
-from training.model.thresholds import class_probabilities, predicted_labels
+from training.evaluation.published import decision_threshold, open_model
+from training.model.thresholds import class_probabilities, label_probabilities, predicted_labels
 from training.onnx_files import Array, Graph
 
 _STANDARD_ERRORS = 2.5
@@ -24,7 +24,6 @@ _MIN_DEVIATION = 1e-6
 _MIN_ROWS = 5
 _SMALLEST_PROBABILITY = 1e-15
 _BATCH_SIZE = 256
-_HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def _by_rows(
     rows = f"on the same {len(target):,} test rows"
     if isinstance(manifest.output, ClassesOutput):
         accuracies = [
-            float((predicted_labels(predictions, _threshold(each)) == target).mean())
+            float((predicted_labels(predictions, decision_threshold(each)) == target).mean())
             for each, predictions in ((manifest, ours), (serving, theirs))
         ]
         figures = (
@@ -165,9 +164,7 @@ def _by_records(
         return _not_compared(version, "it has no recorded metrics")
     target = measured.target
     if classes:
-        shares = class_probabilities(measured.predictions)[
-            np.arange(len(target)), target.astype(int)
-        ]
+        shares = label_probabilities(class_probabilities(measured.predictions), target.astype(int))
         new = -np.log(np.maximum(shares, _SMALLEST_PROBABILITY))
     else:
         new = _losses(manifest, target, measured.predictions)
@@ -196,13 +193,6 @@ def _losses(manifest: Manifest, target: Floats, predictions: Float32s) -> Floats
 def _is_clear(difference: float, error: float, loss: float, target: Floats) -> bool:
     spread = float(np.abs(target - target.mean()).mean())
     return difference > max(_STANDARD_ERRORS * error, _MIN_SHARE * loss, _MIN_DEVIATION * spread)
-
-
-def _threshold(manifest: Manifest) -> float:
-    output = manifest.output
-    if isinstance(output, ClassesOutput) and output.threshold is not None:
-        return output.threshold
-    return _HALF
 
 
 def _caveat(manifest: Manifest, serving: Manifest) -> str:

@@ -20,7 +20,9 @@ from training.images.augment import augment, mix
 from training.images.checkpoint import Checkpoint
 from training.images.dataset import ImageSet
 from training.images.networks import Classifier
+from training.model.losses import mean_cross_entropy
 from training.model.optimizers import build_optimizer, build_schedule
+from training.model.thresholds import predicted_labels
 from training.recipe.image import ImageRecipe, ImageTraining
 
 _SEED_STRIDE = 1_000_003
@@ -130,23 +132,15 @@ def _validate(
 ) -> tuple[float, float]:
     """Compute cross-entropy and error rate on the validation set."""
     scores = scores_of(classifier, averaged_network, validation)
-    target = torch.from_numpy(validation.target)
-    if scores.shape[1] == 1:
-        loss = functional.binary_cross_entropy_with_logits(scores[:, 0], target.float())
-        wrong = (scores[:, 0] >= 0).long() != target
-    else:
-        loss = functional.cross_entropy(scores, target)
-        wrong = scores.argmax(1) != target
-    return loss.item(), wrong.float().mean().item()
+    loss = mean_cross_entropy(scores, torch.from_numpy(validation.target))
+    wrong = predicted_labels(scores.numpy(), threshold=0.0) != validation.target
+    return loss.item(), float(wrong.mean())
 
 
 def _loss(scores: Tensor, soft_targets: Tensor, smoothing: float) -> Tensor:
     """Compute the cross-entropy with soft targets, ``[batch, classes]``."""
     classes = soft_targets.shape[1]
-    soft_targets = soft_targets * (1 - smoothing) + smoothing / classes
-    if scores.shape[1] == 1:
-        return functional.binary_cross_entropy_with_logits(scores[:, 0], soft_targets[:, 1])
-    return functional.cross_entropy(scores, soft_targets)
+    return mean_cross_entropy(scores, soft_targets * (1 - smoothing) + smoothing / classes)
 
 
 def _augmented_batches(

@@ -41,6 +41,19 @@ def class_weights(classes: Floats) -> Floats:
     return np.asarray(len(classes) / (np.count_nonzero(counts) * np.maximum(counts, 1)))
 
 
+def mean_cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
+    """Compute the mean cross-entropy of scores ``[rows, outputs]``.
+
+    Args:
+        scores: of all labels, or of the second of two.
+        target: ``[rows]``, label positions; or ``[rows, labels]``, the share of each label.
+    """
+    if scores.shape[1] > 1:
+        return functional.cross_entropy(scores, target)
+    second = target if target.dim() == 1 else target[:, 1]
+    return functional.binary_cross_entropy_with_logits(scores[:, 0], second.to(scores.dtype))
+
+
 def _squared(scores: Tensor, target: Tensor) -> Tensor:
     return (scores[:, 0] - target).square()
 

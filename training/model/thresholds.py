@@ -3,20 +3,25 @@
 Thresholds and temperature are chosen on the validation set.
 """
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
 from sklearn import metrics
 from torch import Tensor
-from torch.nn import functional
 
 from training.data.table import Float32s, Floats
+from training.model.losses import mean_cross_entropy
 
 Ints = npt.NDArray[np.intp]
 Positions = npt.NDArray[np.int64]
+Probabilities = TypeVar("Probabilities", Float32s, Floats)
 Truths = npt.NDArray[np.bool_]
 
+DEFAULT_THRESHOLD = 0.5
+"""Of two labels, the second is predicted at or above this probability, if none is chosen."""
 MIN_RATIO = 3.0
 """The default minimum error rate of unsure predictions, relative to the others."""
 _MAX_UNSURE = 0.2
@@ -26,18 +31,26 @@ _LOG_TEMPERATURES = (-3.0, 3.0)
 
 def class_probabilities(predictions: Float32s) -> Floats:
     """Return ``[rows, labels]``, also for two labels; each row sums to one in float64."""
-    shares = predictions.astype(np.float64)
-    if shares.shape[1] == 1:
-        return np.hstack([1 - shares, shares])
+    shares = _columns_of_labels(predictions.astype(np.float64))
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
-def predicted_labels(predictions: Float32s, threshold: float) -> Ints:
+def label_probabilities(shares: Probabilities, labels: npt.NDArray[np.integer]) -> Probabilities:
+    """Return the probability of one label per row, ``[rows]``.
+
+    Args:
+        shares: ``[rows, labels]``.
+        labels: ``[rows]``, label positions.
+    """
+    return np.asarray(shares[np.arange(len(shares)), labels])
+
+
+def predicted_labels(predictions: Float32s, threshold: float = DEFAULT_THRESHOLD) -> Ints:
     """Return the position of the label that each row is predicted to have, ``[rows]``.
 
     Args:
-        predictions: ``[rows, outputs]`` as the graph returns them.
-        threshold: of two labels, the second is predicted at or above this probability.
+        predictions: ``[rows, outputs]`` as the graph returns them, or scores.
+        threshold: of two labels, the second is predicted at or above this probability or score.
     """
     if predictions.shape[1] == 1:
         return (predictions[:, 0] >= np.float32(threshold)).astype(np.intp)
@@ -45,7 +58,7 @@ def predicted_labels(predictions: Float32s, threshold: float) -> Ints:
 
 
 def confidence(
-    target: Floats | Positions, predictions: Float32s, threshold: float
+    target: Floats | Positions, predictions: Float32s, threshold: float = DEFAULT_THRESHOLD
 ) -> tuple[Float32s, Truths]:
     """Return the probability of each row's predicted label, and whether that label is true.
 
@@ -55,8 +68,8 @@ def confidence(
         threshold: of two labels, the second is predicted at or above this probability.
     """
     predicted = predicted_labels(predictions, threshold)
-    shares = np.hstack([1 - predictions, predictions]) if predictions.shape[1] == 1 else predictions
-    return shares[np.arange(len(shares)), predicted], predicted == target.astype(np.intp)
+    shares = _columns_of_labels(predictions)
+    return label_probabilities(shares, predicted), predicted == target.astype(np.intp)
 
 
 def choose_threshold(rule: str | float, target: Floats, predictions: Float32s) -> float:
@@ -71,7 +84,7 @@ def choose_threshold(rule: str | float, target: Floats, predictions: Float32s) -
     if not isinstance(rule, str):
         return rule
     if rule == "half" or len(set(target)) < 2:  # noqa: PLR2004 - both labels are needed to choose
-        return 0.5
+        return DEFAULT_THRESHOLD
     if rule == "youden":
         fpr, tpr, thresholds = metrics.roc_curve(target, predictions[:, 0])
         best = thresholds[np.argmax(tpr - fpr)]
@@ -126,11 +139,15 @@ def choose_temperature(scores: Tensor, target: Positions) -> float:
     """
     labels = torch.from_numpy(target)
 
-    def cross_entropy(log_temperature: float) -> float:
-        scaled = scores.double() / np.exp(log_temperature)
-        if scores.shape[1] == 1:
-            return functional.binary_cross_entropy_with_logits(scaled[:, 0], labels.double()).item()
-        return functional.cross_entropy(scaled, labels).item()
+    def loss(log_temperature: float) -> float:
+        return mean_cross_entropy(scores.double() / np.exp(log_temperature), labels).item()
 
-    best = minimize_scalar(cross_entropy, bounds=_LOG_TEMPERATURES, method="bounded")
+    best = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded")
     return float(np.exp(best.x))
+
+
+def _columns_of_labels(predictions: Probabilities) -> Probabilities:
+    """Return ``[rows, labels]``; of two labels, a graph only returns the second's probability."""
+    if predictions.shape[1] > 1:
+        return predictions
+    return np.hstack([1 - predictions, predictions])

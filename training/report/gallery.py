@@ -13,7 +13,7 @@ from torch import Generator
 from training.data.table import Float32s
 from training.images.augment import augment
 from training.images.dataset import Bytes, ImageSet, Rows
-from training.model.thresholds import class_probabilities, predicted_labels
+from training.model.thresholds import class_probabilities, label_probabilities, predicted_labels
 from training.recipe.image import Augmentation
 
 _MAX_WORST = 24
@@ -26,7 +26,6 @@ MAX_UNSCALED_SIDE = 48
 """Images with sides up to this are shown pixel by pixel."""
 _LONGEST_SIDE = 128
 _QUALITY = 80
-_HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ def worst(images: ImageSet, predictions: Float32s) -> list[MisclassifiedImage]:
         images: the test set.
         predictions: ``[images, outputs]``.
     """
-    shares, chosen = class_probabilities(predictions), predicted_labels(predictions, _HALF)
-    true_probability = shares[np.arange(len(shares)), images.target]
+    shares, chosen = class_probabilities(predictions), predicted_labels(predictions)
+    true_probability = label_probabilities(shares, images.target)
     return [
         MisclassifiedImage(
             url=data_url(images.pixels(np.array([row]))[0]),

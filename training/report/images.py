@@ -28,7 +28,6 @@ _FEW_IMAGES = 30
 _MAX_NAMED = 8
 _DOMINANT_SHARE = 0.8
 _BINARY = 2
-_HALF = 0.5
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def render(
     # The recipe in the manifest has no local paths.
     public = parse_image_recipe(origin.recipe, manifest.name) if origin else recipe
     calibration = output.calibration if isinstance(output, ClassesOutput) else None
-    chosen = predicted_labels(tested.predictions, _HALF)
+    chosen = predicted_labels(tested.predictions)
     shown = not recipe.data.private
     moved = shown and recipe.augmentation != Augmentation()
     return render_page(
@@ -213,7 +212,7 @@ def _charts(
     target, labels = tested.images.target, tested.images.labels
     shares, chosen = (
         class_probabilities(tested.predictions),
-        predicted_labels(tested.predictions, _HALF),
+        predicted_labels(tested.predictions),
     )
     drawn = [figures.confusion(target, chosen, labels)]
     if len(labels) == _BINARY and len(np.unique(target)) == _BINARY:

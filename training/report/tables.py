@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from service.bundle.manifest import Evaluation, Interval, Output, ValueOutput
 from training.data.table import Float32s, Floats, Rows, Table
-from training.model.thresholds import class_probabilities, predicted_labels
+from training.model.thresholds import class_probabilities, label_probabilities, predicted_labels
 from training.recipe.table import Recipe
 
 METRICS = {
@@ -235,4 +235,4 @@ def _errors(predicted: Predicted) -> tuple[Floats, list[str]]:
     formatted = [
         f"{labels[label]} ({row[label]:.0%})" for label, row in zip(chosen, shares, strict=True)
     ]
-    return 1 - shares[np.arange(len(shares)), predicted.target.astype(int)], formatted
+    return 1 - label_probabilities(shares, predicted.target.astype(int)), formatted
