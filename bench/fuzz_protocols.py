@@ -22,7 +22,7 @@ from service.errors import OnwardError
 from service.limits import Limits
 from service.server.framing import body_length
 from service.settings import Settings
-from tests.models import place_bare, publish_mixed
+from tests.models import publish_bare, publish_mixed
 from tests.triton_models import identity
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="onward-fuzz-"))
@@ -39,8 +39,8 @@ def _open_model(name: str) -> ServedModel:
 
 
 publish_mixed(_FOLDER)
-place_bare(_FOLDER, "strings", identity(TensorProto.STRING, ["n", 2]))
-place_bare(_FOLDER, "floats", identity(TensorProto.FLOAT, ["n", 2]))
+publish_bare(_FOLDER, "strings", identity(TensorProto.STRING, ["n", 2]))
+publish_bare(_FOLDER, "floats", identity(TensorProto.FLOAT, ["n", 2]))
 _MIXED, _STRINGS, _FLOATS = map(_open_model, ("mixed", "strings", "floats"))
 
 

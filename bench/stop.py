@@ -27,7 +27,7 @@ from onnx import TensorProto, helper
 from bench.hostile.requests import CSV, PREDICT, ROW, chunk, head, post
 from bench.page import replace_section
 from bench.processes import Running, Start, started
-from tests.models import place_bare
+from tests.models import publish_bare
 
 _MODELS = Path(__file__).parents[1] / "models"
 _ENDLESS = "endless"
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         (models / "admission").symlink_to(_MODELS / "admission")
-        place_bare(models, _ENDLESS, endless_graph())
+        publish_bare(models, _ENDLESS, endless_graph())
         for workers in options.workers:
             for name in options.situations:
                 seconds, seen = _measure(models, SITUATIONS[name], workers)

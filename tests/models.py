@@ -221,7 +221,7 @@ def publish_iris(models: Path, name: str = "iris") -> Path:
     return publish(models, stated, model, examples(rows, outputs, stated))
 
 
-def place_bare(models: Path, name: str, model: bytes) -> Path:
+def publish_bare(models: Path, name: str, model: bytes) -> Path:
     """Put someone else's ``model.onnx`` where version 1 of a model belongs."""
     folder = models / name / "1"
     folder.mkdir(parents=True)

@@ -19,7 +19,7 @@ from tests.foreign import (
     weights_file,
     with_weights_at,
 )
-from tests.models import place_bare, publish_admission
+from tests.models import publish_admission, publish_bare
 from tests.tensors import (
     Array,
     infer_in_binary,
@@ -50,7 +50,7 @@ def test_the_extremes_of_every_datatype_come_back(
     models: Path, start: StartApp, datatype: str
 ) -> None:
     """Smallest and largest values survive both forms to the last bit."""
-    place_bare(models, "same", identity(DATATYPES[datatype], ["n"]))
+    publish_bare(models, "same", identity(DATATYPES[datatype], ["n"]))
     client = start()
     dtype = triton_dtype(datatype)
     facts = {"f": np.finfo, "i": np.iinfo, "u": np.iinfo}.get(dtype.kind)
@@ -70,7 +70,7 @@ def test_numbers_that_are_not_finite_are_null_in_json_and_whole_in_binary(
     models: Path, start: StartApp
 ) -> None:
     """JSON has no word for them; bytes keep even a NaN's own bits."""
-    place_bare(models, "same", identity(TensorProto.FLOAT, ["n"]))
+    publish_bare(models, "same", identity(TensorProto.FLOAT, ["n"]))
     client = start()
     array = np.array([np.nan, np.inf, -np.inf, 1.5], np.float32)
     array[0:1].view(np.uint32)[0] = 0x7FC0_1234
@@ -85,7 +85,7 @@ def test_numbers_that_are_not_finite_are_null_in_json_and_whole_in_binary(
 
 def test_an_output_that_is_not_finite_is_null(models: Path, start: StartApp) -> None:
     """The response stays JSON."""
-    place_bare(models, "log", one_node("Log"))
+    publish_bare(models, "log", one_node("Log"))
     client = start()
 
     response = infer_in_json(client, "log", {"x": np.array([0, -1, 1], np.float32)})
@@ -98,7 +98,7 @@ def test_a_rank_that_the_graph_leaves_open_is_chosen_by_the_client(
     models: Path, start: StartApp, shape: tuple[int, ...]
 ) -> None:
     """Scalars, empty tensors and any number of axes; both formats have what numpy computes."""
-    place_bare(models, "negative", one_node("Neg"))
+    publish_bare(models, "negative", one_node("Neg"))
     client = start()
     x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
 
@@ -115,7 +115,7 @@ def test_an_optional_input_may_be_left_out_and_an_optional_output_too(
     models: Path, start: StartApp
 ) -> None:
     """What the graph calls optional need not be there."""
-    place_bare(models, "perhaps", optional_both_ways())
+    publish_bare(models, "perhaps", optional_both_ways())
     client = start()
     two = np.array([1, 2], np.float32)
 
@@ -131,7 +131,7 @@ def test_an_optional_input_may_be_left_out_and_an_optional_output_too(
 
 def test_a_model_without_inputs_responds(models: Path, start: StartApp) -> None:
     """A constant graph takes an empty list."""
-    place_bare(models, "constant", constant())
+    publish_bare(models, "constant", constant())
 
     response = start().post("/v2/models/constant/infer", json={"inputs": []})
 
@@ -141,7 +141,7 @@ def test_a_model_without_inputs_responds(models: Path, start: StartApp) -> None:
 @pytest.mark.parametrize("location", ["weights.bin", "parts/weights.bin", "parts/../weights.bin"])
 def test_weights_next_to_the_graph_are_read(models: Path, start: StartApp, location: str) -> None:
     """A graph may keep its weights in files of its own folder."""
-    folder = place_bare(models, "outside", with_weights_at(location))
+    folder = publish_bare(models, "outside", with_weights_at(location))
     (folder / "parts").mkdir()
     (folder / location).write_bytes(weights_file())
 
@@ -154,7 +154,7 @@ def test_weights_next_to_the_graph_are_read(models: Path, start: StartApp, locat
 def test_weights_anywhere_else_are_rejected(models: Path, start: StartApp, location: str) -> None:
     """Neither a path upwards, nor an absolute one, nor a link leads out of the model's folder."""
     absolute = str(models / "weights.bin") if location == "/" else location
-    folder = place_bare(models, "outside", with_weights_at(absolute))
+    folder = publish_bare(models, "outside", with_weights_at(absolute))
     for position in (folder.parent, models):
         (position / "weights.bin").write_bytes(weights_file())
     (folder / "parts").mkdir()
@@ -168,7 +168,7 @@ def test_weights_anywhere_else_are_rejected(models: Path, start: StartApp, locat
 
 def test_missing_weights_are_reported(models: Path, start: StartApp) -> None:
     """The reason names the file."""
-    place_bare(models, "outside", with_weights_at("weights.bin"))
+    publish_bare(models, "outside", with_weights_at("weights.bin"))
 
     response = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
 
@@ -180,7 +180,7 @@ def test_tritons_configuration_next_to_the_versions_is_tolerated(
     models: Path, start: StartApp
 ) -> None:
     """Even one that is not text; the graph says all that matters."""
-    folder = place_bare(models, "same", identity(TensorProto.FLOAT, [2]))
+    folder = publish_bare(models, "same", identity(TensorProto.FLOAT, [2]))
     (folder.parent / "config.pbtxt").write_bytes(os.urandom(100))
     (folder.parent / "labels.txt").write_text("a\nb\n")
 
@@ -205,7 +205,7 @@ def test_a_file_that_cannot_be_served_is_reported_everywhere_with_the_reason(
     models: Path, start: StartApp, model: bytes, reason: str
 ) -> None:
     """Index, description and prediction say the same; a neighbour serves all the same."""
-    place_bare(models, "foreign", model)
+    publish_bare(models, "foreign", model)
     publish_admission(models)
     client = start()
 
@@ -229,7 +229,7 @@ def test_an_input_that_the_graph_cannot_compute_is_rejected_with_the_reason(
     models: Path, start: StartApp
 ) -> None:
     """Only the runtime knows the rules of a bare graph; its error is a 400, not a 500."""
-    place_bare(models, "sevens", failing_shape())
+    publish_bare(models, "sevens", failing_shape())
     client = start()
 
     wrong = infer_in_json(client, "sevens", {"x": np.zeros(8, np.float32)})
@@ -242,7 +242,7 @@ def test_an_input_that_the_graph_cannot_compute_is_rejected_with_the_reason(
 
 def test_half_floats_are_sent_in_binary_and_rejected_in_json(models: Path, start: StartApp) -> None:
     """JSON has no number of that width."""
-    place_bare(models, "same", identity(TensorProto.FLOAT16, ["n"]))
+    publish_bare(models, "same", identity(TensorProto.FLOAT16, ["n"]))
     client = start()
     array: Array = np.array([1.5, -0.0, 65504, np.inf], np.float16)
 

@@ -7,7 +7,7 @@ import pytest
 import tritonclient.http as triton
 
 from tests.conftest import StartApp
-from tests.models import admission_probability, place_bare, publish_admission, sum_and_difference
+from tests.models import admission_probability, publish_admission, publish_bare, sum_and_difference
 
 
 def connected(start: StartApp) -> triton.InferenceServerClient:
@@ -47,7 +47,7 @@ def test_triton_infers_in_json(models: Path, start: StartApp) -> None:
 
 def test_triton_infers_with_several_tensors_of_a_bare_model(models: Path, start: StartApp) -> None:
     """The example model of that client's project: sum and difference."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     client = connected(start)
     left = np.arange(16, dtype=np.int32).reshape(1, 16)
     right = np.ones((1, 16), np.int32)

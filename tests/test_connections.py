@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.conftest import StartApp
-from tests.models import counting_loop, place_bare, publish_price
+from tests.models import counting_loop, publish_bare, publish_price
 from tests.test_protocol import Response, chunked, connected, message, read_responses
 
 PATH = "/models/price/predict"
@@ -202,7 +202,7 @@ def test_no_timeout_closes_a_connection_whose_request_is_processed(
     models: Path, start: StartApp
 ) -> None:
     """All timeouts are shorter than the request takes."""
-    place_bare(models, "slow", counting_loop())
+    publish_bare(models, "slow", counting_loop())
     client = start(
         head_seconds=0.02,
         body_seconds=0.02,
@@ -336,7 +336,7 @@ def test_a_connection_beyond_the_limit_gets_503_if_all_are_busy(
     models: Path, start: StartApp
 ) -> None:
     """No connection whose request is being processed is closed."""
-    place_bare(models, "slow", counting_loop())
+    publish_bare(models, "slow", counting_loop())
     client = start(max_connections=2)
     url = client.base_url
 
@@ -359,7 +359,7 @@ def test_a_connection_beyond_the_limit_gets_503_if_all_are_busy(
 def test_a_half_closed_client_gets_its_response(models: Path, start: StartApp) -> None:
     """`nc -N` closes its side after sending; this holds for fast and slow requests and tables."""
     publish_price(models)
-    place_bare(models, "slow", counting_loop())
+    publish_bare(models, "slow", counting_loop())
     client = start()
     table = message(PATH, b"size\n1\n2\n").replace(b"application/json", b"text/csv")
 
@@ -382,7 +382,7 @@ def test_a_client_that_disconnects_during_a_slow_request_is_detected(
     models: Path, start: StartApp
 ) -> None:
     """The request is counted with status 499, though a half-close looks the same at first."""
-    place_bare(models, "slow", counting_loop())
+    publish_bare(models, "slow", counting_loop())
     client = start()
 
     with connected(client) as connection:
@@ -628,7 +628,7 @@ def test_a_request_id_is_not_used_for_the_next_request(models: Path, start: Star
 def test_requests_beyond_the_limit_get_429_immediately(models: Path, start: StartApp) -> None:
     """Predictions that are computed inline do not count."""
     publish_price(models)
-    place_bare(models, "slow", counting_loop())
+    publish_bare(models, "slow", counting_loop())
     client = start(max_concurrent_requests=1)
     long = [{"size": 2}] * 3000
 

@@ -11,7 +11,7 @@ import pytest
 from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
 
 from tests.conftest import StartApp
-from tests.models import admission_probability, place_bare, publish_admission, sum_and_difference
+from tests.models import admission_probability, publish_admission, publish_bare, sum_and_difference
 
 ROWS = [[45.0, 85.0], [30.0, 40.0]]
 Reply = TypeVar("Reply")
@@ -46,7 +46,7 @@ def test_it_finds_the_server_alive_and_its_models_ready_or_not(
 ) -> None:
     """Liveness, and readiness of a model that serves and of one that cannot."""
     publish_admission(models)
-    place_bare(models, "broken", b"no graph")
+    publish_bare(models, "broken", b"no graph")
     base = str(start().base_url)
 
     assert requested(protocol, lambda client: client.is_server_live(base))
@@ -88,7 +88,7 @@ def test_it_infers_by_version_2(models: Path, start: StartApp, binary: bool) -> 
 @pytest.mark.parametrize("binary", [False, True])
 def test_it_infers_with_several_tensors(models: Path, start: StartApp, binary: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """The sum and the difference of a bare model."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     base = str(start().base_url)
     left, right = np.arange(16, dtype=np.int32).reshape(1, 16), np.ones((1, 16), np.int32)
     inputs = [InferInput(name, [1, 16], "INT32") for name in ("INPUT0", "INPUT1")]

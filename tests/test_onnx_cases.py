@@ -14,7 +14,7 @@ from onnx.backend.test.case.node import collect_testcases
 from onnx.backend.test.case.test_case import TestCase as Case
 
 from tests.conftest import StartApp
-from tests.models import place_bare
+from tests.models import publish_bare
 from tests.tensors import (
     Array,
     infer_in_binary,
@@ -167,7 +167,7 @@ def test_every_case_gets_the_published_outputs_or_a_reason(models: Path, start: 
     """All of them at once in one service: equal to ONNX Runtime's own run, in both forms."""
     cases = every_case()
     for case in cases:
-        place_bare(models, case.name, serialised(case))
+        publish_bare(models, case.name, serialised(case))
     client = start(log_requests="none")
     counts: Counter[str] = Counter()
 

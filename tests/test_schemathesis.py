@@ -10,8 +10,8 @@ from tests.image_models import publish_mirror
 from tests.images import image_input
 from tests.models import (
     failing_graph,
-    place_bare,
     publish_admission,
+    publish_bare,
     publish_iris,
     publish_mixed,
     sum_and_difference,
@@ -26,8 +26,8 @@ def test_document_and_service_agree(models: Path, start: StartApp) -> None:
     for publish in (publish_admission, publish_iris, publish_mixed):
         publish(models)
     publish_mirror(models, image_input(4, 5, fit="pad"))
-    place_bare(models, "sum", sum_and_difference())
-    place_bare(models, "failing", failing_graph())
+    publish_bare(models, "sum", sum_and_difference())
+    publish_bare(models, "failing", failing_graph())
     client = start(shared_memory="system", log_requests="none")
     url = f"{client.base_url}/openapi.json"
     options = ["--checks", "all", "--max-examples", "5", "--continue-on-failure", "--no-color"]

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tests.conftest import StartApp
-from tests.models import place_bare
+from tests.models import publish_bare
 from tests.tensors import (
     Array,
     datatype_of,
@@ -48,7 +48,7 @@ def test_a_classifier_with_a_label_map_predicts_label_and_probabilities(
     """The sequence of maps becomes a tensor of one row each, in the order of ``classes_``."""
     options = {"random_state": 1} | ({"max_iter": 1000} if kind is LogisticRegression else {})
     fitted = kind(**options).fit(FLOWERS, labels)
-    place_bare(models, "iris", converted(fitted, X=ROWS[:1]))
+    publish_bare(models, "iris", converted(fitted, X=ROWS[:1]))
     client = start()
     outputs = client.get("/v2/models/iris").json()["outputs"]
 
@@ -83,7 +83,7 @@ def test_a_pipeline_with_several_typed_inputs_predicts_the_same(
     )
     prices = np.array([400.0, 120, 700, 260])
     fitted = make_pipeline(parts, LinearRegression()).fit(table, prices)
-    place_bare(models, "houses", typed(fitted))
+    publish_bare(models, "houses", typed(fitted))
     client = start()
 
     for infer, read in FORMS:
@@ -105,7 +105,7 @@ def typed(fitted: Any) -> bytes:  # noqa: ANN401 - scikit-learn has no types
 def test_the_map_of_labels_can_be_ranked(models: Path, start: StartApp) -> None:
     """Classification ranks the tensor that the maps became."""
     fitted = LogisticRegression(max_iter=1000).fit(FLOWERS, WORDS)
-    place_bare(models, "iris", converted(fitted, X=ROWS[:1]))
+    publish_bare(models, "iris", converted(fitted, X=ROWS[:1]))
     tensor = {"name": "X", "shape": [1, 4], "datatype": "FP32", "data": ROWS[0].tolist()}
     wanted = {"name": "output_probability", "parameters": {"classification": 1}}
 

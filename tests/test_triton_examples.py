@@ -18,7 +18,7 @@ import tritonclient.utils.shared_memory as shm
 from tritonclient.http import aio
 
 from tests.conftest import StartApp
-from tests.triton_models import IMAGE, LABELS, place_examples
+from tests.triton_models import IMAGE, LABELS, publish_examples
 
 LEFT = np.arange(16, dtype=np.int32).reshape(1, 16)
 RIGHT = np.full((1, 16), -1, np.int32)
@@ -33,7 +33,7 @@ def served(
     models: Path, start: StartApp, concurrency: int = 1, **settings: object
 ) -> Iterator[triton.InferenceServerClient]:
     """The example models behind the blocking client."""
-    place_examples(models)
+    publish_examples(models)
     address = address_of(start, **settings)
     client = triton.InferenceServerClient(address, concurrency=concurrency)
     try:
@@ -98,7 +98,7 @@ def test_simple_http_aio_infer_client(
     models: Path, start: StartApp, compression: str | None
 ) -> None:
     """The same by the asynchronous client, and two at once."""
-    place_examples(models)
+    publish_examples(models)
     address = address_of(start)
     both_ways = ("request_compression_algorithm", "response_compression_algorithm")
     options = EXTRA | dict.fromkeys(both_ways, compression)
@@ -264,7 +264,7 @@ def shared(client: triton.InferenceServerClient, like: Array) -> Iterator[list[A
 
 def test_memory_growth_test(models: Path, start: StartApp) -> None:
     """A hundred clients, each new, all get the same array back."""
-    place_examples(models)
+    publish_examples(models)
     address = address_of(start)
     tensor = triton.InferInput("INPUT0", [1, 16], "INT32")
     tensor.set_data_from_numpy(LEFT, binary_data=True)

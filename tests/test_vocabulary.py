@@ -66,7 +66,7 @@ CEILINGS: Mapping[str, int] = {
     "caller": 2,
     "gone": 1,
     "kept": 2,
-    "place": 15,
+    "place": 8,
     "refuse": 2,
     "tell": 5,
     "wish": 1,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 
-from tests.models import place_bare
+from tests.models import publish_bare
 
 IMAGE = 8  # pixels a side
 LABELS = ("red", "green", "blue")
@@ -56,20 +56,20 @@ def image_classifier(rows: int | str = "batch") -> bytes:
     return _serialised([node], inputs, outputs, [axes])
 
 
-def place_examples(models: Path) -> None:
+def publish_examples(models: Path) -> None:
     """The example models under the names that the example programs use."""
-    place_bare(models, "simple", sum_and_difference())
-    place_bare(models, "simple_int8", sum_and_difference(TensorProto.INT8))
-    place_bare(models, "simple_string", sum_and_difference(TensorProto.STRING))
-    place_bare(models, "simple_batch", sum_and_difference(rows="batch"))
-    place_bare(models, "simple_identity", identity(TensorProto.STRING, ["batch", "strings"]))
-    place_bare(models, "custom_identity_int32", identity(TensorProto.INT32, ["batch", "values"]))
-    place_images(models)
+    publish_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple_int8", sum_and_difference(TensorProto.INT8))
+    publish_bare(models, "simple_string", sum_and_difference(TensorProto.STRING))
+    publish_bare(models, "simple_batch", sum_and_difference(rows="batch"))
+    publish_bare(models, "simple_identity", identity(TensorProto.STRING, ["batch", "strings"]))
+    publish_bare(models, "custom_identity_int32", identity(TensorProto.INT32, ["batch", "values"]))
+    publish_images(models)
 
 
-def place_images(models: Path) -> None:
+def publish_images(models: Path) -> None:
     """A classifier of images, with Triton's configuration and labels."""
-    home = place_bare(models, "colours", image_classifier()).parent
+    home = publish_bare(models, "colours", image_classifier()).parent
     (home / "config.pbtxt").write_text(
         'name: "colours"\nplatform: "onnxruntime_onnx"\nmax_batch_size: 8\n'
         'output [\n  {\n    name: "scores"\n    label_filename: "colour_labels.txt"\n  }\n]\n'

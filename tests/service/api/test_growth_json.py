@@ -22,7 +22,7 @@ from service.codecs.endpoint import Endpoints
 from service.errors import InvalidRequest
 from service.limits import Limits
 from service.settings import Settings
-from tests.models import place_bare, publish_admission, publish_mixed
+from tests.models import publish_admission, publish_bare, publish_mixed
 from tests.triton_models import identity
 
 KIB = 1024
@@ -122,7 +122,7 @@ async def _measured(
         publish(models)
     else:
         element = TensorProto.STRING if name == "strings" else TensorProto.FLOAT
-        place_bare(models, name, identity(element, ["n", 2]))
+        publish_bare(models, name, identity(element, ["n", 2]))
     settings = Settings(models=models, device="cpu", poll_seconds=0)
     tested = _protocol(protocol, settings)
     found = {}

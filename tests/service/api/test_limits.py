@@ -21,7 +21,7 @@ from service.settings import Settings
 from tests.conftest import StartApp
 from tests.image_models import publish_mirror
 from tests.images import image_input
-from tests.models import place_bare, publish_admission, publish_price
+from tests.models import publish_admission, publish_bare, publish_price
 from tests.service.api.test_invalid_requests import assert_contract
 from tests.test_protocol import message
 from tests.triton_models import identity, sum_and_difference
@@ -110,7 +110,7 @@ def test_too_many_rows_are_rejected_in_every_protocol(
 ) -> None:
     """The 413 error precedes the validation of rows."""
     publish_admission(models)
-    place_bare(models, "floats", identity(TensorProto.FLOAT, ["n", 2]))
+    publish_bare(models, "floats", identity(TensorProto.FLOAT, ["n", 2]))
     client = start(max_request_rows=10)
     path, body = ROWS[name]
 
@@ -176,7 +176,7 @@ def test_too_many_json_values_are_rejected_before_they_are_parsed(
 
 def test_binary_numbers_are_not_json_values(models: Path, start: StartApp) -> None:
     """Only the JSON before a binary tensor counts."""
-    place_bare(models, "floats", identity(TensorProto.FLOAT, ["n", 2]))
+    publish_bare(models, "floats", identity(TensorProto.FLOAT, ["n", 2]))
     body, headers = binary("INPUT0", "FP32", [20_000, 2], b"[[,," * 40_000)
     client = start(max_json_members=1000)
 
@@ -197,7 +197,7 @@ def test_strings_of_a_binary_tensor_count_as_values(
     models: Path, start: StartApp, shape: list[int], content: bytes
 ) -> None:
     """Each becomes a Python object, like a value of JSON."""
-    place_bare(
+    publish_bare(
         models, "strings", identity(TensorProto.STRING, ["n"] if len(shape) == 1 else ["n", "m"])
     )
     client = start(max_json_members=1000)
@@ -465,7 +465,7 @@ def test_a_request_of_a_disconnected_client_is_removed_from_the_queue(
     models: Path, start: StartApp
 ) -> None:
     """It is counted while the previous run continues, and its row is never predicted."""
-    place_bare(models, "counting", counting())
+    publish_bare(models, "counting", counting())
     client = start()
     path = "/v2/models/counting/infer"
 
@@ -527,7 +527,7 @@ NESTED: Mapping[str, tuple[str, bytes]] = {
 def test_deep_nesting_is_a_client_error(models: Path, start: StartApp, name: str) -> None:
     """The parser accepts a thousand levels; decoding them gets 400."""
     publish_admission(models)
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     path, body = NESTED[name]
 
     response = start().post(path, content=body)
@@ -544,7 +544,7 @@ def test_errors_of_many_unknown_names_stay_small(
 ) -> None:
     """The response to many long names is a few kilobytes."""
     publish_admission(models)
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     long = {"n" * 100_000 + str(number): 1 for number in range(20)}
     body = {str(number): 1 for number in range(keys)} | long
 
@@ -578,7 +578,7 @@ def test_the_length_of_a_repeated_id_is_limited(
     models: Path, start: StartApp, identity: object
 ) -> None:
     """Clients choose the id of version 2; a kilobyte is enough."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
 
     response = start().post("/v2/models/simple/infer", json={"id": identity, "inputs": []})
 

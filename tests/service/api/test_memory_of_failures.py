@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import StartApp
 from tests.image_models import publish_mirror
 from tests.images import image_input
-from tests.models import failing_graph, place_bare, publish_admission
+from tests.models import failing_graph, publish_admission, publish_bare
 
 CSV = {"content-type": "text/csv"}
 NDJSON = {"content-type": "application/x-ndjson"}
@@ -70,7 +70,7 @@ def test_a_failed_request_retains_no_memory(models: Path, start: StartApp, name:
     """Six failures leave less than half of one body each for the garbage collection."""
     publish_admission(models)
     publish_mirror(models, image_input(28, 28))
-    place_bare(models, "failing", failing_graph())
+    publish_bare(models, "failing", failing_graph())
     path, body, headers = FAILURES[name]
     client = start()
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.models import place_bare, publish_admission, publish_price, sum_and_difference
+from tests.models import publish_admission, publish_bare, publish_price, sum_and_difference
 from tests.processes import ROOT
 
 
@@ -18,7 +18,7 @@ def test_valid_models_are_listed_with_status_0(models: Path) -> None:
     """All versions of bundles, and bare models."""
     publish_price(models)
     publish_price(models)
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
 
     ended = check(str(models))
 
@@ -35,7 +35,7 @@ def test_each_invalid_model_is_listed_with_a_reason(models: Path) -> None:
     publish_admission(models)
     changed = publish_price(models, "changed")
     (changed / "model.onnx").write_bytes(b"other")
-    place_bare(models, "broken", b"no graph")
+    publish_bare(models, "broken", b"no graph")
     publish_price(models, "odd name".replace(" ", "_"))
     (models / "odd_name").rename(models / "odd name")
 

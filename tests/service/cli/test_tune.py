@@ -14,7 +14,7 @@ from service.bundle.store import read_document
 from service.bundle.tuning import TUNING, Measured, Tuning
 from service.cli.tune import UnavailableDevice, choose_tuning, compare_devices
 from service.engine.loader import this_machine
-from tests.models import place_bare, publish_admission, sum_and_difference
+from tests.models import publish_admission, publish_bare, sum_and_difference
 from tests.processes import ROOT
 
 
@@ -76,7 +76,7 @@ def test_a_model_that_cannot_be_measured_is_reported(
 ) -> None:
     """A model that does not exist, and a bare model, which has no examples."""
     publish_admission(models)
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
 
     ended = tune(name, "--models", str(models))
 

@@ -8,7 +8,7 @@ import pytest
 from service.__main__ import onward
 from service.bundle.policy import POLICY
 from service.bundle.store import MODEL
-from tests.models import place_bare, publish_price, sum_and_difference
+from tests.models import publish_bare, publish_price, sum_and_difference
 
 
 def policy(models: Path) -> object:
@@ -144,7 +144,7 @@ def test_a_version_that_cannot_serve_gets_no_alias(
 ) -> None:
     """A bundle is verified before an alias points to it; a bare model must have a graph."""
     (publish_price(models) / MODEL).write_bytes(b"spoilt")
-    place_bare(models, "bare", sum_and_difference())
+    publish_bare(models, "bare", sum_and_difference())
     (models / "empty" / "1").mkdir(parents=True)
     options = ("--models", str(models))
 

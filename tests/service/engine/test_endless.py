@@ -28,7 +28,7 @@ from tests.foreign import (
     serialised,
     tensor,
 )
-from tests.models import place_bare, publish_admission
+from tests.models import publish_admission, publish_bare
 from tests.processes import served
 from tests.service.engine.test_runs import resident_mib
 
@@ -72,7 +72,7 @@ def product(client: httpx.Client, width: int) -> httpx.Response:
 
 def test_an_endless_run_is_terminated_at_the_deadline(models: Path, start: StartApp) -> None:
     """The next request of the same model succeeds, and so do those of other models meanwhile."""
-    place_bare(models, "loop", counting_loop())
+    publish_bare(models, "loop", counting_loop())
     publish_admission(models)
     client = start(deadline_seconds=1)
     stuck = threading.Thread(target=iterate, args=(client, FOR_EVER))
@@ -89,7 +89,7 @@ def test_an_endless_run_is_terminated_at_the_deadline(models: Path, start: Start
 
 def test_every_client_of_an_endless_run_gets_an_error(models: Path, start: StartApp) -> None:
     """Also after forty quick runs."""
-    place_bare(models, "loop", counting_loop())
+    publish_bare(models, "loop", counting_loop())
     client = start(deadline_seconds=0.5)
 
     quick = [iterate(client, 1).status_code for _ in range(40)]
@@ -103,8 +103,8 @@ def test_every_client_of_an_endless_run_gets_an_error(models: Path, start: Start
 @pytest.mark.parametrize("name", ["loop", "product"])
 def test_the_service_stops_during_an_endless_run(models: Path, name: str) -> None:
     """Also while one operator computes that nothing can interrupt."""
-    place_bare(models, "loop", counting_loop())
-    place_bare(models, "product", one_large_product())
+    publish_bare(models, "loop", counting_loop())
+    publish_bare(models, "product", one_large_product())
     send, size = (iterate, FOR_EVER) if name == "loop" else (product, HUGE)
     responses: list[httpx.Response] = []
     with (
@@ -125,7 +125,7 @@ def test_the_service_stops_during_an_endless_run(models: Path, name: str) -> Non
 
 def test_closing_a_model_terminates_its_run(models: Path) -> None:
     """After the deadline, its clients get the error that the service is stopping."""
-    model = load_version(place_bare(models, "loop", counting_loop()), seconds=0.2)
+    model = load_version(publish_bare(models, "loop", counting_loop()), seconds=0.2)
 
     async def scenario() -> None:
         inputs = np.zeros(1, np.float32), np.array(FOR_EVER)
@@ -140,7 +140,7 @@ def test_closing_a_model_terminates_its_run(models: Path) -> None:
 
 def test_a_run_is_terminated_when_its_client_disconnects(models: Path) -> None:
     """Other requests need not wait for its end."""
-    model = load_version(place_bare(models, "loop", counting_loop()))
+    model = load_version(publish_bare(models, "loop", counting_loop()))
 
     async def scenario() -> float:
         x = np.zeros(1, np.float32)
@@ -189,7 +189,7 @@ def replace_graph(folder: Path, content: bytes) -> None:
 def test_a_bundle_with_an_endless_self_test_is_rejected(models: Path, start: StartApp) -> None:
     """After the deadline of a request; the other models serve."""
     folder = endless_bundle(models)
-    place_bare(models, "same", one_node("Neg"))
+    publish_bare(models, "same", one_node("Neg"))
 
     client = start(deadline_seconds=0.5)
 
@@ -204,7 +204,7 @@ LENGTH = 3000
 
 def test_the_memory_of_a_long_sequence_is_released(models: Path) -> None:
     """Its attention takes the square of its length, 34 MiB, whatever the size of its input."""
-    model = load_version(place_bare(models, "attention", attention()))
+    model = load_version(publish_bare(models, "attention", attention()))
 
     async def grown() -> float:
         await model.predict((np.zeros((1, 4, 8), np.float32),))
@@ -239,7 +239,7 @@ def test_a_graph_without_a_time_bound_never_runs_on_the_event_loop(
 ) -> None:
     """Whatever is configured; the log has the reason."""
     content, reason = UNBOUNDED[name]
-    folder = place_bare(models, "any", content)
+    folder = publish_bare(models, "any", content)
     plan = ExecutionPlan()
     if by == "setting":
         plan = ExecutionPlan(mode="inline", mode_by="setting")
@@ -277,7 +277,7 @@ def test_a_bare_model_runs_in_a_thread_unless_configured_otherwise(
     models: Path, plan: ExecutionPlan, tuning: str, expected: tuple[str, str]
 ) -> None:
     """However quick its runs are."""
-    folder = place_bare(models, "fixed", fixed_shape_graph())
+    folder = publish_bare(models, "fixed", fixed_shape_graph())
     if tuning:
         (folder.parent / "tuning.json").write_text(tuning)
     model = load_version(folder, plan)

@@ -12,7 +12,7 @@ from service.engine.repository import Candidate, fingerprint
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import StartApp
-from tests.models import place_bare, publish_admission, sum_and_difference
+from tests.models import publish_admission, publish_bare, sum_and_difference
 
 
 def load_version(folder: Path, plan: ExecutionPlan | None = None) -> ServedModel:
@@ -142,7 +142,7 @@ def test_a_running_service_applies_a_new_tuning_file(models: Path, start: StartA
 
 def test_a_bare_model_is_batched_because_it_has_no_examples(models: Path, start: StartApp) -> None:
     """It is not timed, so no time is reported."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     client = start()
 
     execution = client.get("/models/simple").json()["execution_details"]

@@ -19,7 +19,7 @@ from service.errors import ModelNotReady
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import StartApp
-from tests.models import in_memory, place_bare, publish_price, sum_and_difference
+from tests.models import in_memory, publish_bare, publish_price, sum_and_difference
 from tests.service.api.test_invalid_requests import assert_contract
 
 Scenario = Callable[[Reconciler, Registry], Coroutine[Any, Any, None]]
@@ -174,7 +174,7 @@ def test_the_budget_counts_bytes(models: Path, start: StartApp) -> None:
 
 def test_a_model_that_exceeds_the_budget_is_rejected(models: Path, start: StartApp) -> None:
     """The reason contains both sizes and the setting."""
-    folder = place_bare(models, "large", sum_and_difference())
+    folder = publish_bare(models, "large", sum_and_difference())
     (folder / "weights.bin").write_bytes(bytes(1024 * 1024))
     publish_price(models)
     client = start(memory_budget_mib=2)
@@ -190,7 +190,7 @@ def test_a_model_that_exceeds_the_budget_is_rejected(models: Path, start: StartA
 
 def test_a_bare_model_is_loaded_for_its_metadata(models: Path, start: StartApp) -> None:
     """Only its graph knows its tensors; they are known from then on."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     publish_price(models)
     client = start(max_loaded_models=1)
 

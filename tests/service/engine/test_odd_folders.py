@@ -15,7 +15,7 @@ from onnx import helper
 from service.engine.repository import configured_labels
 from tests.conftest import StartApp
 from tests.foreign import one_node, serialised, tensor
-from tests.models import place_bare, publish_admission, publish_price
+from tests.models import publish_admission, publish_bare, publish_price
 from tests.processes import ROOT, served
 
 Odd = Callable[[Path], None]
@@ -123,7 +123,7 @@ def test_an_odd_optional_file_is_reported_and_ignored(
     models: Path, start: StartApp, odd: Odd, file: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The model serves as if it were not there."""
-    version = place_bare(models, "bare", one_node("Neg"))
+    version = publish_bare(models, "bare", one_node("Neg"))
     if file == "labels.txt":
         (version.parent / "config.pbtxt").write_text(
             'output { name: "y" label_filename: "labels.txt" }'
@@ -214,7 +214,7 @@ def test_labels_are_only_read_from_the_folder_of_the_model(
     models: Path, target: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A link to a file outside is rejected, like weights; one within the folder is followed."""
-    home = place_bare(models, "bare", graph_with_scores()).parent
+    home = publish_bare(models, "bare", graph_with_scores()).parent
     (models / "elsewhere.txt").write_text("stolen\n")
     (home / "through").symlink_to(models)
     (models / "labels.txt").write_text("stolen\n")
@@ -235,7 +235,7 @@ def test_labels_are_only_read_from_the_folder_of_the_model(
 @pytest.mark.parametrize("word", ["{", "}", "{ }", 'a "', "output { ", '"\\"', "[ ]"])
 def test_a_hostile_configuration_is_read_in_linear_time(models: Path, word: str) -> None:
     """For a mebibyte the time grows with the bytes, not with their square."""
-    home = place_bare(models, "bare", graph_with_scores()).parent
+    home = publish_bare(models, "bare", graph_with_scores()).parent
     (home / "config.pbtxt").write_text(word * (1024 * 1024 // len(word)))
 
     assert configured_labels(home) == {}

@@ -23,7 +23,13 @@ from service.errors import ModelNotReady
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.conftest import StartApp
-from tests.models import in_memory, place_bare, publish_admission, publish_price, sum_and_difference
+from tests.models import (
+    in_memory,
+    publish_admission,
+    publish_bare,
+    publish_price,
+    sum_and_difference,
+)
 from tests.scraped import scraped
 
 Scenario = Callable[[Reconciler, Registry], Coroutine[Any, Any, None]]
@@ -373,7 +379,7 @@ def test_an_app_can_be_restarted(models: Path) -> None:
 
 def test_a_bare_model_is_closed_like_a_bundle(models: Path) -> None:
     """It is loaded and removed with its folder."""
-    folder = place_bare(models, "simple", sum_and_difference())
+    folder = publish_bare(models, "simple", sum_and_difference())
 
     async def scenario(reconciler: Reconciler, registry: Registry) -> None:
         shutil.rmtree(folder.parent)

@@ -17,8 +17,8 @@ from tests.models import (
     failing_graph,
     graph,
     in_memory,
-    place_bare,
     publish_admission,
+    publish_bare,
     publish_price,
     sum_and_difference,
 )
@@ -146,7 +146,7 @@ def test_the_previous_version_serves_if_the_newest_one_fails(models: Path) -> No
 
 def test_a_bare_model_is_described_by_its_graph(models: Path) -> None:
     """Names and shapes come from the graph, because there is no manifest."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
 
     model = in_memory(load_registry(models), "simple")
 

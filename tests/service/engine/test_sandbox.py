@@ -15,7 +15,7 @@ from service.engine.repository import Candidate, Repository
 from service.engine.sandbox import LoadSandbox
 from service.errors import LoadFailed
 from tests.conftest import StartApp
-from tests.models import place_bare, publish_price, sum_and_difference
+from tests.models import publish_bare, publish_price, sum_and_difference
 
 ISOLATED = {"load_isolation": "process"}
 
@@ -76,7 +76,7 @@ def _read(path: Path) -> bytes:
 
 def test_a_model_that_crashes_the_runtime_is_rejected(models: Path, start: StartApp) -> None:
     """The sandbox crashes instead of the service, which serves the other models."""
-    place_bare(models, "bomb", nested_functions(6_000, 1))
+    publish_bare(models, "bomb", nested_functions(6_000, 1))
     publish_price(models)
     client = start(**ISOLATED)
 
@@ -89,7 +89,7 @@ def test_a_model_that_crashes_the_runtime_is_rejected(models: Path, start: Start
 
 def test_such_a_model_really_crashes_a_process(models: Path) -> None:
     """Otherwise the test above would be meaningless."""
-    path = place_bare(models, "bomb", nested_functions(6_000, 1)) / "model.onnx"
+    path = publish_bare(models, "bomb", nested_functions(6_000, 1)) / "model.onnx"
     program = "import onnxruntime, sys; onnxruntime.InferenceSession(sys.argv[1])"
 
     ended = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
@@ -99,8 +99,8 @@ def test_such_a_model_really_crashes_a_process(models: Path) -> None:
 
 def test_an_endless_load_is_killed(models: Path) -> None:
     """A few kilobytes that ONNX Runtime would inline for ever."""
-    place_bare(models, "endless", nested_functions(60, 2))
-    place_bare(models, "fine", sum_and_difference())
+    publish_bare(models, "endless", nested_functions(60, 2))
+    publish_bare(models, "fine", sum_and_difference())
     rehearsal = LoadSandbox(threads=1, timeout_seconds=2.0)
 
     rehearsal.check(candidate(models, "fine"), "cpu")
@@ -115,8 +115,8 @@ def test_a_version_that_passed_is_not_tried_again_and_errors_are_reported_by_the
     models: Path,
 ) -> None:
     """One process loads both; an error while loading is not a crash."""
-    place_bare(models, "fine", sum_and_difference())
-    place_bare(models, "no_graph", b"not a model")
+    publish_bare(models, "fine", sum_and_difference())
+    publish_bare(models, "no_graph", b"not a model")
     rehearsal = LoadSandbox(threads=1)
 
     for name in ("fine", "no_graph", "fine"):
@@ -130,7 +130,7 @@ def test_a_version_that_passed_is_not_tried_again_and_errors_are_reported_by_the
 
 def test_the_sandbox_ends_with_the_service(models: Path) -> None:
     """Even if the service is killed, because its input ends then."""
-    place_bare(models, "fine", sum_and_difference())
+    publish_bare(models, "fine", sum_and_difference())
     program = (
         "import sys; from pathlib import Path\n"
         "from service.engine.sandbox import LoadSandbox\n"

@@ -13,7 +13,7 @@ from service.engine.model import BatchLimits, ServedModel
 from service.engine.repository import Candidate
 from service.observability.metrics import Metrics
 from tests.foreign import serialised, tensor
-from tests.models import place_bare, publish_price
+from tests.models import publish_bare, publish_price
 
 MAX_ROWS = 8192
 
@@ -84,7 +84,7 @@ def test_requests_to_a_bare_model_share_a_run_only_if_that_is_configured(
     models: Path, tuning: str, config: str, expected: int
 ) -> None:
     """In the model's tuning.json, or else in Triton's config.pbtxt."""
-    folder = place_bare(models, "bare", doubled())
+    folder = publish_bare(models, "bare", doubled())
     if tuning:
         (folder.parent / "tuning.json").write_text(tuning)
     if config:

@@ -12,7 +12,7 @@ import pytest
 from service.engine.repository import fingerprint
 from tests.conftest import StartApp
 from tests.foreign import adds_in_a_branch, adds_large_weights, weights_file, with_weights_at
-from tests.models import place_bare, publish_admission
+from tests.models import publish_admission, publish_bare
 from tests.processes import served, until
 from tests.tensors import infer_in_json
 
@@ -54,7 +54,7 @@ def test_a_loaded_model_serves_whatever_happens_to_its_weights_file(
     models: Path, start: StartApp, graph: Callable[[str], bytes], damage: Callable[[Path], None]
 ) -> None:
     """Also where a subgraph has the weights."""
-    folder = place_bare(models, "outside", graph("weights.bin"))
+    folder = publish_bare(models, "outside", graph("weights.bin"))
     (folder / "weights.bin").write_bytes(weights_file())
     client = start()
     before = sums(client)
@@ -67,7 +67,7 @@ def test_a_loaded_model_serves_whatever_happens_to_its_weights_file(
 
 def test_truncated_large_weights_do_not_crash_the_process(models: Path) -> None:
     """Accessing missing pages of a mapped file would be fatal."""
-    folder = place_bare(models, "large", adds_large_weights("weights.bin", LARGE))
+    folder = publish_bare(models, "large", adds_large_weights("weights.bin", LARGE))
     (folder / "weights.bin").write_bytes(np.ones(LARGE, "<f4").tobytes())
     with served("--models", str(models), "--device", "cpu", ONWARD_POLL_SECONDS="0.1") as service:
         os.truncate(folder / "weights.bin", 0)
@@ -86,7 +86,7 @@ def test_truncated_large_weights_do_not_crash_the_process(models: Path) -> None:
 
 def test_changed_weights_are_loaded(models: Path) -> None:
     """By the next scan, although neither the graph nor size and time of the file have changed."""
-    folder = place_bare(models, "outside", with_weights_at("parts/weights.bin"))
+    folder = publish_bare(models, "outside", with_weights_at("parts/weights.bin"))
     (folder / "parts").mkdir()
     path = folder / "parts" / "weights.bin"
     path.write_bytes(weights_file())
@@ -104,7 +104,7 @@ def test_changed_weights_are_loaded(models: Path) -> None:
 
 def test_a_copy_with_the_same_size_and_time_has_another_fingerprint(models: Path) -> None:
     """As made by ``cp -p`` and ``rsync -t``."""
-    folder = place_bare(models, "outside", with_weights_at("weights.bin"))
+    folder = publish_bare(models, "outside", with_weights_at("weights.bin"))
     (folder / "weights.bin").write_bytes(weights_file())
     copy = folder.parent / "copy"
     shutil.copy2(folder / "weights.bin", copy)
@@ -122,7 +122,7 @@ def test_weights_of_the_wrong_size_are_rejected(
     models: Path, start: StartApp, size: int, reason: str
 ) -> None:
     """More than the memory of the machine, in a sparse file, and less than the graph needs."""
-    folder = place_bare(models, "outside", with_weights_at("weights.bin"))
+    folder = publish_bare(models, "outside", with_weights_at("weights.bin"))
     (folder / "weights.bin").write_bytes(b"")
     os.truncate(folder / "weights.bin", size)
     publish_admission(models)
@@ -140,7 +140,7 @@ def test_files_of_the_current_folder_are_not_read(
     models: Path, start: StartApp, graph: Callable[[str], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Although ONNX Runtime itself would search it."""
-    place_bare(models, "outside", graph("weights.bin"))
+    publish_bare(models, "outside", graph("weights.bin"))
     (models / "weights.bin").write_bytes(weights_file())
     monkeypatch.chdir(models)
 
@@ -155,7 +155,7 @@ def test_weights_of_a_subgraph_are_only_read_from_the_folder_of_the_version(
     models: Path, start: StartApp, location: str
 ) -> None:
     """Like those of the main graph."""
-    folder = place_bare(models, "outside", adds_in_a_branch(location))
+    folder = publish_bare(models, "outside", adds_in_a_branch(location))
     (folder / "weights.bin").write_bytes(weights_file())
     (folder / "link").symlink_to("/etc/hosts")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.models import place_bare, publish_price
+from tests.models import publish_bare, publish_price
 from tests.processes import ROOT, Served, served, until
 from tests.service.engine.test_sandbox import nested_functions
 
@@ -119,7 +119,7 @@ def test_a_stop_while_a_model_loads_endlessly_ends_all_processes(
     models: Path, options: tuple[str, ...], number: signal.Signals
 ) -> None:
     """Without requests it ends immediately, and so does the process that tests loads."""
-    place_bare(models, "endless", nested_functions(60, 2))
+    publish_bare(models, "endless", nested_functions(60, 2))
     environment = {"ONWARD_DRAIN_SECONDS": "600", "ONWARD_DEADLINE_SECONDS": "600"}
     command = [sys.executable, "-m", "service", "--port", "0", "--device", "cpu", *options]
 

@@ -10,8 +10,8 @@ from service.engine.model import ServedModel
 from service.engine.tensors import ABSENT, Array, Arrays
 from service.shadow.compare import Tolerance, compare, incompatibility, prediction_of, row_of
 from tests.models import (
-    place_bare,
     publish_admission,
+    publish_bare,
     publish_iris,
     publish_mixed,
     publish_price,
@@ -25,7 +25,7 @@ EXACT = Tolerance(0.0, 0.0)
 @pytest.fixture
 def bare(models: Path) -> ServedModel:
     """Load a model without a manifest."""
-    return loaded(place_bare(models, "bare", sum_and_difference()))
+    return loaded(publish_bare(models, "bare", sum_and_difference()))
 
 
 def rows(*values: object, dtype: Any = np.float32) -> Arrays:  # noqa: ANN401 - numpy's own
@@ -137,7 +137,7 @@ def test_all_outputs_must_be_equal(bare: ServedModel) -> None:
 def test_versions_with_other_inputs_are_incompatible(models: Path) -> None:
     """They differ in tensors or features, or only one has a manifest."""
     price, again = loaded(publish_price(models)), loaded(publish_price(models, slope=3.0))
-    bare = loaded(place_bare(models, "bare", sum_and_difference()))
+    bare = loaded(publish_bare(models, "bare", sum_and_difference()))
     admission, iris = loaded(publish_admission(models)), loaded(publish_iris(models))
 
     assert incompatibility(price, again) is None

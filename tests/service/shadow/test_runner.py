@@ -14,7 +14,7 @@ from service.shadow.runner import ShadowRunner, Tally
 from tests.models import (
     failing_graph,
     graph,
-    place_bare,
+    publish_bare,
     publish_price,
     sum_and_difference,
 )
@@ -98,7 +98,7 @@ def test_copies_beyond_the_queue_are_dropped_and_counted(models: Path) -> None:
 def test_a_candidate_that_fails_is_reported_and_affects_no_other(models: Path) -> None:
     """Each request runs alone, and those whose values do not fill rows of seven fail."""
     sums = graph([[1.0], [1.0]], [0.0], "probability")
-    serving = loaded(place_bare(models, "bare", sums))
+    serving = loaded(publish_bare(models, "bare", sums))
     (models / "bare" / "2").mkdir()
     (models / "bare" / "2" / "model.onnx").write_bytes(failing_graph())
     candidate = loaded(models / "bare" / "2")
@@ -117,7 +117,7 @@ def test_a_candidate_that_fails_is_reported_and_affects_no_other(models: Path) -
 def test_versions_that_take_other_features_are_not_compared(models: Path) -> None:
     """The tally has the reason."""
     serving = loaded(publish_price(models))
-    candidate = loaded(place_bare(models, "bare", sum_and_difference()))
+    candidate = loaded(publish_bare(models, "bare", sum_and_difference()))
 
     async def scenario(shadows: ShadowRunner, _: Metrics) -> None:
         offer(shadows, (serving, candidate), 1.0)

@@ -18,9 +18,9 @@ from tests.models import (
     graph,
     manifest,
     number,
-    place_bare,
     publish,
     publish_admission,
+    publish_bare,
     publish_iris,
     publish_mixed,
     sum_and_difference,
@@ -192,7 +192,7 @@ def test_an_invalid_request_for_an_explanation_is_rejected(
     publish_admission(models)
     stated = manifest("price", [number("size")], ValueOutput(kind="value", name="price"))
     publish(models, stated, graph([[2.0]], [0.0], "value"), examples([[1.0]], [[2.0]], stated))
-    place_bare(models, "bare", sum_and_difference())
+    publish_bare(models, "bare", sum_and_difference())
     usual = {"exam_1": 1, "exam_2": 2} if "admission" in path else {"size": 1}
 
     client = start(max_explained_rows=3)

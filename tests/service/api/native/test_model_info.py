@@ -12,8 +12,8 @@ from tests.models import (
     graph,
     manifest,
     number,
-    place_bare,
     publish_admission,
+    publish_bare,
     sum_and_difference,
 )
 
@@ -116,7 +116,7 @@ def test_a_missing_evaluation_or_report_is_reported(
 ) -> None:
     """The status is 404, and the message names what is missing."""
     publish_admission(models)
-    place_bare(models, "bare", sum_and_difference())
+    publish_bare(models, "bare", sum_and_difference())
 
     response = start().get(path)
 

@@ -7,8 +7,8 @@ import pytest
 from tests.conftest import StartApp
 from tests.models import (
     admission_probability,
-    place_bare,
     publish_admission,
+    publish_bare,
     publish_iris,
     publish_mixed,
     publish_price,
@@ -143,7 +143,7 @@ def test_the_phases_of_a_prediction_are_timed_in_its_header(models: Path, start:
 
 def test_a_bare_model_names_the_protocol_that_it_supports(models: Path, start: StartApp) -> None:
     """Without a manifest features have no names, so the native protocol refers to v2."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
 
     response = start().post("/models/simple/predict", json={"a": 1})
 

@@ -13,8 +13,8 @@ from service.errors import InvalidRequest
 from tests.conftest import StartApp
 from tests.models import (
     number,
-    place_bare,
     publish_admission,
+    publish_bare,
     publish_mixed,
     sum_and_difference,
 )
@@ -116,7 +116,7 @@ def test_a_model_that_takes_no_table_is_reported(
 ) -> None:
     """An unknown model, and one whose features have no names."""
     publish_admission(models)
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
 
     response = post(start(), b"exam_1,exam_2\n45,85\n", model)
 

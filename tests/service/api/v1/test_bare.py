@@ -6,8 +6,15 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.conftest import StartApp
-from tests.models import place_bare, sum_and_difference
-from tests.service.api.v1.graphs import FLOAT, STRING, Shape, Tensors, place_graph, place_identity
+from tests.models import publish_bare, sum_and_difference
+from tests.service.api.v1.graphs import (
+    FLOAT,
+    STRING,
+    Shape,
+    Tensors,
+    publish_graph,
+    publish_identity,
+)
 
 TYPES: list[tuple[int, list[object]]] = [
     (TensorProto.BOOL, [True, False]),
@@ -31,7 +38,7 @@ def test_every_element_type_is_read_and_written(
     models: Path, start: StartApp, kind: int, values: list[object]
 ) -> None:
     """The extremes of each type pass, by row and by column."""
-    place_identity(models, "echo", {"x": (kind, ["n"])})
+    publish_identity(models, "echo", {"x": (kind, ["n"])})
     client = start()
 
     by_row = client.post("/v1/models/echo:predict", json={"instances": values}).json()
@@ -59,7 +66,7 @@ def test_one_instance_is_accepted_with_or_without_an_axis_of_rows(
     models: Path, start: StartApp, shape: Shape, instance: object
 ) -> None:
     """The prediction has the instance's form, for any batch axis."""
-    place_identity(models, "echo", {"x": (FLOAT, shape)})
+    publish_identity(models, "echo", {"x": (FLOAT, shape)})
     client = start()
 
     for row in (instance, {"x": instance}):
@@ -69,7 +76,9 @@ def test_one_instance_is_accepted_with_or_without_an_axis_of_rows(
 
 def test_columns_may_differ_in_length(models: Path, start: StartApp) -> None:
     """Inputs may have different first axes in the column form."""
-    place_identity(models, "echo", {"x": (FLOAT, ["n"]), "y": (FLOAT, ["m", 2]), "z": (FLOAT, [])})
+    publish_identity(
+        models, "echo", {"x": (FLOAT, ["n"]), "y": (FLOAT, ["m", 2]), "z": (FLOAT, [])}
+    )
     client = start()
     inputs = {"x": [1.0, 2.0, 3.0], "y": [[4.0, 5.0]], "z": 6.0}
 
@@ -80,7 +89,7 @@ def test_columns_may_differ_in_length(models: Path, start: StartApp) -> None:
 
 def test_several_inputs_of_a_model_without_a_batch_axis(models: Path, start: StartApp) -> None:
     """Triton's example model accepts rows and columns."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     client = start()
     left, right = list(range(16)), [1] * 16
     path = "/v1/models/simple:predict"
@@ -96,7 +105,7 @@ def test_several_inputs_of_a_model_without_a_batch_axis(models: Path, start: Sta
 def test_an_output_without_rows_needs_the_column_form(models: Path, start: StartApp) -> None:
     """The sum of all instances has no row for each; a single instance may have it."""
     nodes = [helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0)]
-    place_graph(models, "total", nodes, {"x": (FLOAT, ["n"])}, {"sum": (FLOAT, [])})
+    publish_graph(models, "total", nodes, {"x": (FLOAT, ["n"])}, {"sum": (FLOAT, [])})
     client = start()
     path = "/v1/models/total:predict"
 
@@ -113,7 +122,7 @@ def test_an_output_without_rows_needs_the_column_form(models: Path, start: Start
 def test_numbers_that_are_not_finite_are_written_as_null(models: Path, start: StartApp) -> None:
     """JSON has no NaN and no infinity, in arrays as in scalars."""
     nodes = [helper.make_node("Log", ["x"], ["y"])]
-    place_graph(models, "log", nodes, {"x": (FLOAT, ["n"])}, {"y": (FLOAT, ["n"])})
+    publish_graph(models, "log", nodes, {"x": (FLOAT, ["n"])}, {"y": (FLOAT, ["n"])})
     client = start()
 
     response = client.post("/v1/models/log:predict", json={"instances": [1, 0, -1]})
@@ -133,7 +142,7 @@ def test_integer_outputs_of_the_runtime_are_written(models: Path, start: StartAp
         "positions": (TensorProto.INT64, [1, "n"]),
         "shape": (TensorProto.INT64, [1]),
     }
-    place_graph(models, "counts", nodes, {"x": (FLOAT, ["n"])}, outputs)
+    publish_graph(models, "counts", nodes, {"x": (FLOAT, ["n"])}, outputs)
     client = start()
     path = "/v1/models/counts:predict"
 
@@ -151,7 +160,7 @@ def test_an_empty_array_has_the_axes_of_its_input(
     models: Path, start: StartApp, shape: Shape, empty: list[object]
 ) -> None:
     """An axis of any length after the empty one has length 0."""
-    place_identity(models, "echo", {"x": (FLOAT, shape)})
+    publish_identity(models, "echo", {"x": (FLOAT, shape)})
 
     response = start().post("/v1/models/echo:predict", json={"inputs": empty})
 
@@ -169,7 +178,7 @@ def test_optional_tensors_may_be_omitted(models: Path, start: StartApp) -> None:
         opset_imports=[helper.make_opsetid("", 18)],
         ir_version=9,
     )
-    place_bare(models, "optional", model.SerializeToString())
+    publish_bare(models, "optional", model.SerializeToString())
     client = start()
 
     bodies: list[object] = [{"instances": [{}]}, {"inputs": {}}, {"inputs": {"x": [1.0]}}]
@@ -181,7 +190,7 @@ def test_optional_tensors_may_be_omitted(models: Path, start: StartApp) -> None:
 def test_a_model_without_inputs_predicts_an_empty_row(models: Path, start: StartApp) -> None:
     """The row is an object without inputs."""
     nodes = [helper.make_node("Constant", [], ["y"], value_floats=[1.0, 2.0])]
-    place_graph(models, "constant", nodes, {}, {"y": (FLOAT, [2])})
+    publish_graph(models, "constant", nodes, {}, {"y": (FLOAT, [2])})
     client = start()
 
     by_row = client.post("/v1/models/constant:predict", json={"instances": [{}]}).json()
@@ -192,7 +201,7 @@ def test_a_model_without_inputs_predicts_an_empty_row(models: Path, start: Start
 
 def test_base64_objects_are_strings(models: Path, start: StartApp) -> None:
     """``{"b64": …}`` is accepted for a string at any depth."""
-    place_identity(models, "echo", {"x": (STRING, ["n", 2])})
+    publish_identity(models, "echo", {"x": (STRING, ["n", 2])})
 
     response = start().post("/v1/models/echo:predict", json={"inputs": [["a", {"b64": "Yg=="}]]})
 

@@ -12,9 +12,9 @@ from tests.service.api.v1.graphs import (
     STRING,
     Shape,
     Tensors,
-    place_graph,
-    place_half_plus,
-    place_identity,
+    publish_graph,
+    publish_half_plus,
+    publish_identity,
 )
 
 # What curl's -d says of its body, which is how the documentation sends JSON.
@@ -23,7 +23,7 @@ FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 def test_half_plus_two_predicts_rows(models: Path, start: StartApp) -> None:
     """This is the first example of the container image's guide."""
-    place_half_plus(models, "half_plus_two", 2, ["n"])
+    publish_half_plus(models, "half_plus_two", 2, ["n"])
 
     response = start().post(
         "/v1/models/half_plus_two:predict", content='{"instances": [1.0, 2.0, 5.0]}', headers=FORM
@@ -36,7 +36,7 @@ def test_half_plus_two_predicts_rows(models: Path, start: StartApp) -> None:
 
 def test_half_plus_three_predicts_rows_and_columns(models: Path, start: StartApp) -> None:
     """This is the example of the REST guide, with and without the input's name."""
-    place_half_plus(models, "half_plus_three", 3, ["n"])
+    publish_half_plus(models, "half_plus_three", 3, ["n"])
     client = start()
 
     bodies = [
@@ -55,7 +55,7 @@ def test_half_plus_three_predicts_rows_and_columns(models: Path, start: StartApp
 
 def test_half_plus_three_regresses_examples(models: Path, start: StartApp) -> None:
     """The guide's signature works; the value of an example is a list of one, or bare."""
-    place_half_plus(models, "half_plus_three", 3, ["n", 1])
+    publish_half_plus(models, "half_plus_three", 3, ["n", 1])
     body = {"signature_name": "tensorflow/serving/regress", "examples": [{"x": 1.0}, {"x": [2.0]}]}
 
     response = start().post("/v1/models/half_plus_three:regress", json=body)
@@ -65,7 +65,7 @@ def test_half_plus_three_regresses_examples(models: Path, start: StartApp) -> No
 
 def test_a_version_can_be_requested_by_number(models: Path, start: StartApp) -> None:
     """Its path has ``/versions/1``."""
-    place_half_plus(models, "half_plus_three", 3, ["n"])
+    publish_half_plus(models, "half_plus_three", 3, ["n"])
     client = start()
 
     for path in ("half_plus_three:predict", "half_plus_three/versions/1:predict"):
@@ -75,7 +75,7 @@ def test_a_version_can_be_requested_by_number(models: Path, start: StartApp) -> 
 
 def test_the_status_has_the_fields_of_both_servers(models: Path, start: StartApp) -> None:
     """They are ``model_version_status`` of TensorFlow Serving, ``name`` and ``ready`` of KServe."""
-    place_half_plus(models, "half_plus_three", 3, ["n"])
+    publish_half_plus(models, "half_plus_three", 3, ["n"])
 
     response = start().get("/v1/models/half_plus_three")
 
@@ -94,7 +94,7 @@ def test_the_status_has_the_fields_of_both_servers(models: Path, start: StartApp
 
 def test_the_metadata_has_the_form_of_the_guide(models: Path, start: StartApp) -> None:
     """The signatures are in a field of a message of the same name."""
-    place_half_plus(models, "half_plus_three", 3, ["n", 1])
+    publish_half_plus(models, "half_plus_three", 3, ["n", 1])
 
     response = start().get("/v1/models/half_plus_three/versions/1/metadata").json()
 
@@ -124,7 +124,7 @@ def test_rows_of_one_input_are_bare_values(
 ) -> None:
     """The guide has three scalars, and two tensors of shape [1, 2]."""
     kind = STRING if isinstance(instances[0], str) else TensorProto.INT32
-    place_identity(models, "echo", {"x": (kind, shape)})
+    publish_identity(models, "echo", {"x": (kind, shape)})
 
     response = start().post("/v1/models/echo:predict", json={"instances": instances})
 
@@ -133,7 +133,7 @@ def test_rows_of_one_input_are_bare_values(
 
 def test_named_tensors_in_rows_and_in_columns_are_the_same(models: Path, start: StartApp) -> None:
     """The guide's ``tag``, ``signal`` and ``sensor`` work both ways."""
-    place_identity(
+    publish_identity(
         models,
         "echo",
         {
@@ -167,7 +167,7 @@ def test_binary_strings_are_in_base64(models: Path, start: StartApp) -> None:
         helper.make_node("Identity", ["caption"], ["text"]),
     ]
     outputs: Tensors = {"image_bytes": (STRING, ["n"]), "text": (STRING, ["n"])}
-    place_graph(models, "echo", nodes, inputs, outputs)
+    publish_graph(models, "echo", nodes, inputs, outputs)
     rows = [
         {"image": {"b64": "aW1hZ2UgYnl0ZXM="}, "caption": "seaside"},
         {"image": {"b64": "YXdlc29tZSBpbWFnZSBieXRlcw=="}, "caption": {"b64": "bW91bnRhaW5z"}},
@@ -192,7 +192,7 @@ def test_a_classifier_returns_pairs_of_label_and_score(models: Path, start: Star
         helper.make_node("Softmax", ["x"], ["scores"]),
     ]
     outputs: Tensors = {"classes": (STRING, ["n", 2]), "scores": (FLOAT, ["n", 2])}
-    place_graph(models, "judge", nodes, {"x": (FLOAT, ["n", 2])}, outputs)
+    publish_graph(models, "judge", nodes, {"x": (FLOAT, ["n", 2])}, outputs)
     body = {"examples": [{"x": [0, 0]}, {"x": [1000, 0]}]}
 
     response = start().post("/v1/models/judge:classify", json=body)

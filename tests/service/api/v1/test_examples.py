@@ -8,13 +8,19 @@ from onnx import TensorProto, helper
 from tests.conftest import StartApp
 from tests.models import (
     admission_probability,
-    place_bare,
     publish_admission,
+    publish_bare,
     publish_iris,
     publish_price,
     sum_and_difference,
 )
-from tests.service.api.v1.graphs import FLOAT, Tensors, place_graph, place_half_plus, place_identity
+from tests.service.api.v1.graphs import (
+    FLOAT,
+    Tensors,
+    publish_graph,
+    publish_half_plus,
+    publish_identity,
+)
 
 
 def test_a_bundle_classifies_by_its_labels(models: Path, start: StartApp) -> None:
@@ -69,7 +75,7 @@ def test_the_context_is_part_of_every_example(models: Path, start: StartApp) -> 
 
 def test_classes_without_labels_have_empty_ones(models: Path, start: StartApp) -> None:
     """The protocol has empty labels for graphs without labels."""
-    place_identity(models, "scores", {"x": (FLOAT, ["n", 2])})
+    publish_identity(models, "scores", {"x": (FLOAT, ["n", 2])})
 
     response = start().post("/v1/models/scores:classify", json={"examples": [{"x": [1, 2]}]})
 
@@ -78,7 +84,7 @@ def test_classes_without_labels_have_empty_ones(models: Path, start: StartApp) -
 
 def test_a_label_file_names_the_classes_of_a_bare_model(models: Path, start: StartApp) -> None:
     """It is the file in Triton's configuration."""
-    place_identity(models, "scores", {"x": (FLOAT, ["n", 2])})
+    publish_identity(models, "scores", {"x": (FLOAT, ["n", 2])})
     (models / "scores" / "config.pbtxt").write_text(
         'output { name: "x_out" label_filename: "labels.txt" }'
     )
@@ -91,7 +97,7 @@ def test_a_label_file_names_the_classes_of_a_bare_model(models: Path, start: Sta
 
 def test_one_score_for_each_example_is_one_class(models: Path, start: StartApp) -> None:
     """A graph that outputs a vector has one class."""
-    place_half_plus(models, "half", 0, ["n"])
+    publish_half_plus(models, "half", 0, ["n"])
 
     response = start().post("/v1/models/half:classify", json={"examples": [{"x": 1}, {"x": [3]}]})
 
@@ -114,8 +120,8 @@ def test_a_model_of_another_task_is_rejected(
     """The 400 error has the task, and suggests :predict."""
     publish_admission(models)
     publish_price(models)
-    place_bare(models, "simple", sum_and_difference())
-    place_identity(models, "square", {"x": (FLOAT, ["n", 2, 2])})
+    publish_bare(models, "simple", sum_and_difference())
+    publish_identity(models, "square", {"x": (FLOAT, ["n", 2, 2])})
     rows = {
         "admission": {"exam_1": 45, "exam_2": 85},
         "price": {"size": 3},
@@ -138,7 +144,7 @@ def test_the_first_floating_point_output_is_the_score(models: Path, start: Start
         helper.make_node("Identity", ["x"], ["probabilities"]),
     ]
     outputs: Tensors = {"label": (TensorProto.INT64, ["n"]), "probabilities": (FLOAT, ["n", 2])}
-    place_graph(models, "trees", nodes, {"x": (FLOAT, ["n", 2])}, outputs)
+    publish_graph(models, "trees", nodes, {"x": (FLOAT, ["n", 2])}, outputs)
 
     response = start().post("/v1/models/trees:classify", json={"examples": [{"x": [0.25, 0.75]}]})
 

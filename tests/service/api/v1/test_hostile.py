@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 
 from tests.conftest import StartApp
-from tests.models import place_bare, publish_admission, publish_mixed, sum_and_difference
-from tests.service.api.v1.graphs import FLOAT, STRING, place_identity
+from tests.models import publish_admission, publish_bare, publish_mixed, sum_and_difference
+from tests.service.api.v1.graphs import FLOAT, STRING, publish_identity
 
 ROW = {"exam_1": 45, "exam_2": 85}
 
@@ -31,10 +31,10 @@ def assert_contract(response: httpx.Response, status: int) -> str:
 PUBLISHERS: Mapping[str, Callable[[Path, str], object]] = {
     "admission": publish_admission,
     "mixed": publish_mixed,
-    "floats": lambda models, name: place_identity(models, name, {"x": (FLOAT, ["n", 2])}),
-    "bytes": lambda models, name: place_identity(models, name, {"x": (TensorProto.UINT8, ["n"])}),
-    "texts": lambda models, name: place_identity(models, name, {"x": (STRING, ["n"])}),
-    "simple": lambda models, name: place_bare(models, name, sum_and_difference()),
+    "floats": lambda models, name: publish_identity(models, name, {"x": (FLOAT, ["n", 2])}),
+    "bytes": lambda models, name: publish_identity(models, name, {"x": (TensorProto.UINT8, ["n"])}),
+    "texts": lambda models, name: publish_identity(models, name, {"x": (STRING, ["n"])}),
+    "simple": lambda models, name: publish_bare(models, name, sum_and_difference()),
 }
 
 
@@ -150,7 +150,7 @@ def test_an_unreadable_body_is_rejected(
     models: Path, start: StartApp, body: bytes, sentence: str
 ) -> None:
     """It is empty, truncated, deeply nested, or has huge numbers or strings."""
-    place_identity(models, "floats", {"x": (FLOAT, ["n", 2])})
+    publish_identity(models, "floats", {"x": (FLOAT, ["n", 2])})
 
     response = start().post("/v1/models/floats:predict", content=body)
 

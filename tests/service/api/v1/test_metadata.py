@@ -7,21 +7,21 @@ from onnx import TensorProto
 
 from service.bundle.store import MODEL
 from tests.conftest import StartApp
-from tests.models import place_bare, publish_price
-from tests.service.api.v1.graphs import place_identity
+from tests.models import publish_bare, publish_price
+from tests.service.api.v1.graphs import publish_identity
 
 
 def test_the_list_has_all_names(models: Path, start: StartApp) -> None:
     """It has models that are ready and others, like KServe's."""
     publish_price(models)
-    place_bare(models, "broken", b"no graph")
+    publish_bare(models, "broken", b"no graph")
 
     assert start().get("/v1/models").json() == {"models": ["broken", "price"]}
 
 
 def test_a_failed_model_reports_its_state_and_the_reason(models: Path, start: StartApp) -> None:
     """The state is END for TensorFlow Serving, and not ready for KServe."""
-    place_bare(models, "broken", b"no graph")
+    publish_bare(models, "broken", b"no graph")
 
     response = start().get("/v1/models/broken")
 
@@ -65,7 +65,7 @@ def test_element_types_have_tensorflows_names(
     models: Path, start: StartApp, kind: int, name: str
 ) -> None:
     """Metadata has the names of TensorFlow's types."""
-    place_identity(models, "echo", {"x": (kind, ["n", 3])})
+    publish_identity(models, "echo", {"x": (kind, ["n", 3])})
 
     response = start().get("/v1/models/echo/metadata").json()
 

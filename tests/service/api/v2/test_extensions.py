@@ -15,8 +15,8 @@ from tests.conftest import StartApp
 from tests.foreign import one_node
 from tests.models import (
     admission_probability,
-    place_bare,
     publish_admission,
+    publish_bare,
     sum_and_difference,
 )
 from tests.service.api.test_invalid_requests import assert_contract
@@ -57,8 +57,8 @@ def test_a_raw_body_determines_a_dynamic_axis_and_a_raw_string_is_whole(
     models: Path, start: StartApp
 ) -> None:
     """The length follows from the bytes; a string has no length prefix."""
-    place_bare(models, "numbers", identity(TensorProto.INT16, ["batch", "values"]))
-    place_bare(models, "text", identity(TensorProto.STRING, ["batch"]))
+    publish_bare(models, "numbers", identity(TensorProto.INT16, ["batch", "values"]))
+    publish_bare(models, "text", identity(TensorProto.STRING, ["batch"]))
     client = start()
     five = np.arange(5, dtype="<i2").tobytes()
 
@@ -83,8 +83,8 @@ def test_a_raw_body_that_does_not_fit_is_rejected(
 ) -> None:
     """Ambiguous shapes and wrong lengths get 400."""
     publish_admission(models)
-    place_bare(models, "simple", sum_and_difference())
-    place_bare(models, "pairs", identity(TensorProto.FLOAT, ["a", "b", "c"]))
+    publish_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "pairs", identity(TensorProto.FLOAT, ["a", "b", "c"]))
 
     response = start().post(f"/v2/models/{model}/infer", content=content, headers=RAW)
 
@@ -93,7 +93,7 @@ def test_a_raw_body_that_does_not_fit_is_rejected(
 
 def test_outputs_have_the_requested_form_and_order(models: Path, start: StartApp) -> None:
     """The option of an output overrides that of the request."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     inputs = [
         {"name": name, "shape": [1, 16], "datatype": "INT32", "data": list(range(16))}
         for name in ("INPUT0", "INPUT1")
@@ -121,7 +121,7 @@ def test_a_large_response_is_compressed_if_the_client_accepts_it(
     models: Path, start: StartApp, packing: str, length: int
 ) -> None:
     """The header has the decompressed length; a small response is not compressed."""
-    place_bare(models, "same", identity(TensorProto.INT32, ["n"]))
+    publish_bare(models, "same", identity(TensorProto.INT32, ["n"]))
     values = np.arange(length, dtype="<i4")
     raw = values.tobytes()
     tensor = {
@@ -175,7 +175,7 @@ def test_strings_cannot_be_ranked() -> None:
 def test_statistics_count_successes_failures_and_runs(models: Path, start: StartApp) -> None:
     """An invalid request is a failure without a run."""
     publish_admission(models)
-    place_bare(models, "same", identity(TensorProto.FLOAT, ["n"]))
+    publish_bare(models, "same", identity(TensorProto.FLOAT, ["n"]))
     client = start()
     tensor = {"name": "features", "shape": [3, 2], "datatype": "FP32", "data": [50] * 6}
     for inputs in ([tensor], [tensor], []):
@@ -209,7 +209,7 @@ def test_the_configuration_follows_from_the_graph(  # noqa: PLR0913, PLR0917 - a
     models: Path, start: StartApp, model: bytes, size: int, dims: list[int], layout: str
 ) -> None:
     """There is a batch size if every tensor has a first axis of any length, or of one."""
-    place_bare(models, "foreign", model)
+    publish_bare(models, "foreign", model)
 
     config = start().get("/v2/models/foreign/config").json()
 

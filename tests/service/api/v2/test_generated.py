@@ -16,7 +16,7 @@ from onnx import TensorProto
 
 from tests.conftest import StartApp
 from tests.foreign import one_node, optional_both_ways
-from tests.models import place_bare, publish_admission
+from tests.models import publish_admission, publish_bare
 from tests.service.api.test_invalid_requests import assert_contract
 from tests.tensors import (
     LENGTH,
@@ -79,7 +79,7 @@ def test_a_tensor_survives_a_round_trip_in_binary(
     models: Path, start: StartApp, datatype: str, data: st.DataObject
 ) -> None:
     """That holds for any shape and values, including the bits of NaN."""
-    place_identity(models, datatype)
+    publish_identity(models, datatype)
     array = data.draw(tensors(datatype, finite=False))
 
     with connected(models, start) as client:
@@ -95,7 +95,7 @@ def test_a_tensor_survives_a_round_trip_in_json(
     models: Path, start: StartApp, datatype: str, data: st.DataObject
 ) -> None:
     """That holds for any shape, and every value that JSON can write."""
-    place_identity(models, datatype)
+    publish_identity(models, datatype)
     array = data.draw(tensors(datatype, finite=True))
 
     with connected(models, start) as client:
@@ -104,9 +104,9 @@ def test_a_tensor_survives_a_round_trip_in_json(
     require_equal(got, array)
 
 
-def place_identity(models: Path, datatype: str) -> None:
+def publish_identity(models: Path, datatype: str) -> None:
     if not (models / "same").exists():
-        place_bare(models, "same", one_node("Identity", DATATYPES[datatype]))
+        publish_bare(models, "same", one_node("Identity", DATATYPES[datatype]))
 
 
 def require_equal(got: Any, array: Any) -> None:  # noqa: ANN401 - arrays of any type
@@ -166,10 +166,10 @@ def test_no_inference_request_causes_a_500(  # noqa: PLR0913, PLR0917 - the part
     """Requests similar to valid ones get a prediction or a client error."""
     if not list(models.iterdir()):
         publish_admission(models)
-        place_bare(models, "simple", sum_and_difference())
-        place_bare(models, "text", identity(TensorProto.STRING, ["n"]))
-        place_bare(models, "any_rank", one_node("Neg"))
-        place_bare(models, "perhaps", optional_both_ways())
+        publish_bare(models, "simple", sum_and_difference())
+        publish_bare(models, "text", identity(TensorProto.STRING, ["n"]))
+        publish_bare(models, "any_rank", one_node("Neg"))
+        publish_bare(models, "perhaps", optional_both_ways())
     headers = {} if shift is None else {LENGTH: str(len(document) + shift)}
 
     with connected(models, start) as client:

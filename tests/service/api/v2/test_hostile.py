@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto
 
 from tests.conftest import StartApp
-from tests.models import place_bare, publish_admission
+from tests.models import publish_admission, publish_bare
 from tests.service.api.test_invalid_requests import assert_contract
 from tests.tensors import LENGTH
 from tests.triton_models import identity, sum_and_difference
@@ -93,7 +93,7 @@ def test_an_invalid_document_is_explained(
     models: Path, start: StartApp, document: object, sentence: str
 ) -> None:
     """Impossible shapes, sizes, types and names each have an error."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
 
     response = start().post(INFER, content=encoded(document), headers=JSON_TYPE)
 
@@ -137,7 +137,7 @@ def test_inconsistent_byte_counts_are_rejected(  # noqa: PLR0913, PLR0917 - a ro
     sentence: str,
 ) -> None:
     """The header, the sizes in the JSON and the body must agree to the byte."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     header = str(len(document)) if length is None else length
 
     response = start().post(
@@ -162,7 +162,7 @@ def test_inconsistent_string_lengths_are_rejected(
     models: Path, start: StartApp, content: bytes, sentence: str
 ) -> None:
     """The length prefix of each string is compared with the remaining bytes."""
-    place_bare(models, "text", identity(TensorProto.STRING, ["n"]))
+    publish_bare(models, "text", identity(TensorProto.STRING, ["n"]))
     stated = in_bytes(len(content), shape=[1], datatype="BYTES")
     document = encoded({"inputs": [stated]})
 
@@ -221,7 +221,7 @@ def test_a_body_is_decompressed_only_up_to_the_limit(
     models: Path, start: StartApp, name: str
 ) -> None:
     """Nested compression, truncated streams and bombs are rejected."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     content, encoding, status, sentence = PACKED[name]
 
     response = start(max_body_bytes=2**20).post(
@@ -233,7 +233,7 @@ def test_a_body_is_decompressed_only_up_to_the_limit(
 
 def test_a_declared_gigabyte_is_rejected_immediately(models: Path, start: StartApp) -> None:
     """The 413 error comes after ten bytes of the body."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     client = start()
     with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as caller:
         caller.sendall(
@@ -251,7 +251,7 @@ def test_a_declared_gigabyte_is_rejected_immediately(models: Path, start: StartA
 
 def test_memory_stays_flat_under_hostile_requests(models: Path, start: StartApp) -> None:
     """After a first round, a hundred more raise the peak by less than a few images."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     client = start(max_body_bytes=2**22)
     bomb = gzip.compress(bytes(2**26), 9)
     claims = binary(2**40), binary(64, shape=[2**31, 2**31]), NESTED % (b"[" * 10_000)
@@ -273,7 +273,7 @@ def test_memory_stays_flat_under_hostile_requests(models: Path, start: StartApp)
 
 def test_a_request_without_a_length_of_its_json_is_json(models: Path, start: StartApp) -> None:
     """Bytes after the JSON are invalid without the header."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
 
     response = start().post(INFER, content=GOOD + struct.pack("<16i", *range(16)))
 
@@ -282,7 +282,7 @@ def test_a_request_without_a_length_of_its_json_is_json(models: Path, start: Sta
 
 def test_a_valid_request_gets_a_prediction(models: Path, start: StartApp) -> None:
     """It is the body that the invalid ones were made of."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
 
     response = start().post(INFER, content=GOOD + BYTES, headers={LENGTH: str(len(GOOD))})
 

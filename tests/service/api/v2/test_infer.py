@@ -8,8 +8,8 @@ import pytest
 from tests.conftest import StartApp
 from tests.models import (
     admission_probability,
-    place_bare,
     publish_admission,
+    publish_bare,
     publish_price,
     sum_and_difference,
 )
@@ -82,7 +82,7 @@ def test_data_may_be_flat_or_nested(models: Path, start: StartApp) -> None:
 
 def test_a_bare_model_of_several_tensors_is_served(models: Path, start: StartApp) -> None:
     """The response has all outputs, or the requested ones in their order."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     client = start()
     tensor = {"shape": [1, 16], "datatype": "INT32"}
     inputs = [

@@ -9,7 +9,7 @@ import tritonclient.http as triton
 from service.bundle.store import MODEL
 from tests.conftest import StartApp
 from tests.foreign import unknown_operator
-from tests.models import place_bare, publish_price, sum_and_difference
+from tests.models import publish_bare, publish_price, sum_and_difference
 from tests.service.api.test_invalid_requests import assert_contract
 
 INDEX = "/v2/repository/index"
@@ -26,7 +26,7 @@ def test_the_index_has_every_version_with_its_state_and_reason(
 ) -> None:
     """Triton's client posts an empty body for all; ``ready`` excludes the others."""
     publish_price(models)
-    place_bare(models, "odd", unknown_operator())
+    publish_bare(models, "odd", unknown_operator())
     client = start()
 
     odd, price = client.post(INDEX).json()
@@ -90,7 +90,7 @@ def test_a_load_finds_models_added_since_the_start(models: Path, start: StartApp
     """The folder is scanned again; a new version of a known model is loaded as well."""
     publish_price(models)
     client = start(**CONTROL)
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     publish_price(models, slope=3.0)
 
     unknown = client.get("/v2/models/simple")

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from tests.conftest import StartApp
 from tests.foreign import one_node, optional_both_ways, unknown_operator
-from tests.models import place_bare, publish_admission, publish_iris, publish_price
+from tests.models import publish_admission, publish_bare, publish_iris, publish_price
 from tests.service.api.v2 import schemas
 from tests.tensors import LENGTH, Array, infer_in_binary, infer_in_json
 from tests.triton_models import identity, sum_and_difference
@@ -35,11 +35,11 @@ def client(models: Path, start: StartApp) -> httpx.Client:
     publish_admission(models)
     publish_price(models)
     publish_iris(models)
-    place_bare(models, "simple", sum_and_difference())
-    place_bare(models, "text", identity(TensorProto.STRING, ["rows", "columns"]))
-    place_bare(models, "any_rank", one_node("Log"))
-    place_bare(models, "perhaps", optional_both_ways())
-    place_bare(models, "broken", unknown_operator())
+    publish_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "text", identity(TensorProto.STRING, ["rows", "columns"]))
+    publish_bare(models, "any_rank", one_node("Log"))
+    publish_bare(models, "perhaps", optional_both_ways())
+    publish_bare(models, "broken", unknown_operator())
     return start()
 
 

@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from service.api.v2.protocol import classify
 from tests.conftest import StartApp
-from tests.models import place_bare
+from tests.models import publish_bare
 from tests.service.api.test_invalid_requests import assert_contract
 from tests.triton_models import identity, image_classifier
 
@@ -28,7 +28,7 @@ def test_an_empty_array_longer_than_memory_is_rejected(
     models: Path, start: StartApp, datatype: str, shape: list[int]
 ) -> None:
     """It needs no data, but numpy cannot represent its shape."""
-    place_bare(models, "same", identity(KINDS[datatype], ["rows", "columns"]))
+    publish_bare(models, "same", identity(KINDS[datatype], ["rows", "columns"]))
 
     response = infer(start(), shape, datatype=datatype)
 
@@ -40,7 +40,7 @@ def test_an_empty_binary_array_longer_than_memory_is_rejected(
     models: Path, start: StartApp, datatype: str
 ) -> None:
     """It has zero bytes, whatever its shape."""
-    place_bare(models, "same", identity(KINDS[datatype], ["rows", "columns"]))
+    publish_bare(models, "same", identity(KINDS[datatype], ["rows", "columns"]))
     nothing = {"datatype": datatype, "parameters": {"binary_data_size": 0}}
     tensor = {"name": "INPUT0", "shape": [0, 2**62]} | nothing
 
@@ -52,7 +52,7 @@ def test_an_empty_binary_array_longer_than_memory_is_rejected(
 @pytest.mark.parametrize("axes", [65, 10_000])
 def test_too_many_axes_are_rejected(models: Path, start: StartApp, axes: int) -> None:
     """The number of axes is limited even if the graph has an unknown rank."""
-    place_bare(models, "same", identity(TensorProto.FLOAT, []))
+    publish_bare(models, "same", identity(TensorProto.FLOAT, []))
 
     response = infer(start(), [1] * axes, data=[1])
 
@@ -62,7 +62,7 @@ def test_too_many_axes_are_rejected(models: Path, start: StartApp, axes: int) ->
 @pytest.mark.parametrize("shape", [[0, 3], [3, 0], [0, 2**40]])
 def test_an_empty_array_is_accepted(models: Path, start: StartApp, shape: list[int]) -> None:
     """The output has the same shape."""
-    place_bare(models, "same", identity(TensorProto.FLOAT, ["rows", "columns"]))
+    publish_bare(models, "same", identity(TensorProto.FLOAT, ["rows", "columns"]))
 
     output = infer(start(), shape).json()["outputs"][0]
 
@@ -71,7 +71,7 @@ def test_an_empty_array_is_accepted(models: Path, start: StartApp, shape: list[i
 
 def test_the_classification_of_no_rows_has_no_rows(models: Path, start: StartApp) -> None:
     """Its shape has the number of classes."""
-    place_bare(models, "images", image_classifier())
+    publish_bare(models, "images", image_classifier())
     tensor = {"name": "data", "shape": [0, 3, 8, 8], "datatype": "FP32", "data": []}
     wanted = {"name": "scores", "parameters": {"classification": 2}}
 

@@ -11,7 +11,7 @@ import pytest
 import tritonclient.utils.shared_memory as shm
 
 from tests.conftest import StartApp
-from tests.models import place_bare, sum_and_difference
+from tests.models import publish_bare, sum_and_difference
 from tests.service.api.test_invalid_requests import assert_contract
 
 REGIONS = "/v2/systemsharedmemory"
@@ -54,7 +54,7 @@ def test_shared_memory_is_rejected_unless_enabled(
 ) -> None:
     """Each call, and each tensor in shared memory, gets a 403 that names the setting."""
     assert memory
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     client = start()
 
     responses = [
@@ -81,7 +81,7 @@ def test_shared_memory_is_rejected_unless_enabled(
 )
 def test_browsers_cannot_change_what_is_served(models: Path, start: StartApp, call: str) -> None:
     """A post with the header that browsers add is rejected, whatever is enabled."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     client = start(model_control="explicit", **ALLOWED)
 
     response = client.post(call, headers={"origin": "http://page.example"})
@@ -96,7 +96,7 @@ def test_parts_of_a_region_are_read_and_written(
     memory: Any,  # noqa: ANN401 - the client has no types
 ) -> None:
     """Offsets are relative to the region; the response has the slot of the output."""
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     client = start(**ALLOWED)
 
     registered = register(client)
@@ -165,7 +165,7 @@ def test_a_slot_outside_its_region_is_rejected(
 ) -> None:
     """Slots must start and end within the region."""
     assert memory
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     client = start(**ALLOWED)
     register(client)
 
@@ -179,7 +179,7 @@ def test_truncated_and_small_memory_is_reported(
 ) -> None:
     """An output that does not fit, and memory truncated after registration, get an error."""
     assert memory
-    place_bare(models, "simple", sum_and_difference())
+    publish_bare(models, "simple", sum_and_difference())
     client = start(**ALLOWED)
     register(client)
     slot: dict[str, object] = {"region": "values", "byte_size": 64}
