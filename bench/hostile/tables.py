@@ -33,9 +33,9 @@ async def csv_quotes(connection: Connection) -> None:
 
 
 async def csv_open_quote(connection: Connection) -> None:
-    """A quote that never closes, over 24 MB of lines."""
+    """A quote that never closes, over 7 MB of lines."""
     start = head(PREDICT, _CHUNKED, kind=CSV)
-    pieces = in_chunks(repeated(_LINE, 4_000_000, _HEADER + b'"'))
+    pieces = in_chunks(repeated(_LINE, 1_200_000, _HEADER + b'"'))
     await connection.request(chain((start,), pieces))
 
 

@@ -107,7 +107,7 @@ def test_an_invalid_form_is_rejected_with_an_error(body: bytes) -> None:
     found = outcome(body)
 
     assert isinstance(found, str)
-    assert found.endswith(("does.", "send all."))
+    assert found.endswith(("does.", "boundary is missing."))
 
 
 @pytest.mark.parametrize(
