@@ -42,8 +42,10 @@ from service.server.transport import (
 
 _END_OF_HEAD = b"\r\n\r\n"
 # Input is parsed up to the next empty line at a time, since a request can only end there. Chunked
-# bodies may have many empty lines, so their pieces have at least this size.
-_CHUNKED_PIECE_BYTES = 1024
+# bodies may have many empty lines, so their pieces have at least this size. The parser calls back
+# for each chunk, so that one turn of the event loop parses no more than the maximum: 3,000 chunks.
+_MIN_CHUNKED_BYTES = 1024
+_MAX_CHUNKED_BYTES = 16 * 1024
 _MAX_REQUESTS_PER_TURN = 16
 # How long a client may continue to send after its last response (RFC 9112, section 9.6).
 _LINGER_SECONDS = 5.0
@@ -169,21 +171,19 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _consume(self, data: bytes, start: int = 0) -> None:
         """Process input from a position until a response is due, and buffer the rest."""
-        requests = 0
+        requests, first = 0, start
         self._is_consuming = True
         while start < len(data) and not self._ignores_input:
-            if self._in_body:
-                start += self._feed(data, start)
-            elif self._is_response_due() or self.flow.write_paused:
+            if not self._in_body and (self._is_response_due() or self.flow.write_paused):
                 break
-            elif self._in_head:
-                start += self._feed(data, start)
-            elif requests < _MAX_REQUESTS_PER_TURN:
-                requests += 1
-                start += self._begin_request(data, start)
-            else:
+            if self._is_turn_over(requests, start - first):
                 self.loop.call_soon(self._continue)
                 break
+            if self._in_body or self._in_head:
+                start += self._feed(data, start)
+            else:
+                requests += 1
+                start += self._begin_request(data, start)
         self._is_consuming = False
         if start < len(data) and not self._ignores_input:
             # Not a slice: copying the rest after each of many requests would take quadratic time.
@@ -192,6 +192,17 @@ class LimitedProtocol(HttpToolsProtocol):
             self._flow.hold_reading()
         elif self._at_eof or self._is_shutting_down:
             self._continue()
+
+    def _is_turn_over(self, requests: int, size: int) -> bool:
+        """Return whether other connections are next, after this much input of this one.
+
+        Args:
+            requests: how many have begun in this turn of the event loop.
+            size: of the input that was parsed in this turn, in bytes.
+        """
+        if self._in_body:
+            return self._body_left is None and size >= _MAX_CHUNKED_BYTES
+        return requests == _MAX_REQUESTS_PER_TURN and not self._in_head
 
     def _begin_request(self, data: bytes, start: int) -> int:
         """Process the first bytes of a request; return how many were consumed."""
@@ -263,12 +274,14 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _piece_end(self, data: bytes, start: int) -> int:
         """Return the end of a piece of input that contains at most one end of a request."""
+        end = len(data)
         if self._in_body:
             if self._body_left is not None:
-                return min(start + max(self._body_left, 1), len(data))
-            start += _CHUNKED_PIECE_BYTES
-        found = data.find(_END_OF_HEAD, start)
-        return len(data) if found < 0 else found + len(_END_OF_HEAD)
+                return min(start + max(self._body_left, 1), end)
+            end = min(start + _MAX_CHUNKED_BYTES, end)
+            start += _MIN_CHUNKED_BYTES
+        found = data.find(_END_OF_HEAD, start, end)
+        return end if found < 0 else found + len(_END_OF_HEAD)
 
     def _restart_without_upgrade(self) -> None:
         """Parse the head again without its Upgrade header.
