@@ -43,9 +43,9 @@ from service.server.transport import (
 _END_OF_HEAD = b"\r\n\r\n"
 # Input is parsed up to the next empty line at a time, since a request can only end there. Chunked
 # bodies may have many empty lines, so their pieces have at least this size. The parser calls back
-# for each chunk, so that one turn of the event loop parses no more than the maximum: 3,000 chunks.
+# for each chunk, so that one turn of the event loop parses no more than the maximum: 6,000 chunks.
 _MIN_CHUNKED_BYTES = 1024
-_MAX_CHUNKED_BYTES = 16 * 1024
+_MAX_CHUNKED_BYTES = 32 * 1024
 _MAX_REQUESTS_PER_TURN = 16
 # How long a client may continue to send after its last response (RFC 9112, section 9.6).
 _LINGER_SECONDS = 5.0
