@@ -36,7 +36,7 @@ from training.export.foreign_graph import (
     OutputMapping,
     find_output,
 )
-from training.export.publish import Publication, publish
+from training.export.publish import Published, publish
 from training.export.wrapping import wrap
 from training.model.thresholds import DEFAULT_THRESHOLD
 from training.recipe.loader import parse_card
@@ -60,21 +60,10 @@ class Original:
 
 
 @dataclass(frozen=True)
-class Imported:
+class Imported(Published):
     """A published import, with remarks for the user."""
 
-    publication: Publication
     remarks: list[str]
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the new version."""
-        return self.publication.folder
-
-    @property
-    def manifest(self) -> contract.Manifest:
-        """The manifest of the new version."""
-        return self.publication.manifest
 
 
 def import_model(path: Path, document: dict[str, Any], csv: Path | None, models: Path) -> Imported:

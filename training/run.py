@@ -17,7 +17,7 @@ from training.export import manifest as describe
 from training.export import onnx_export
 from training.export.comparison import Measured, compare_tables
 from training.export.explanations import additive_explanation
-from training.export.publish import Publication, check_folder, publish
+from training.export.publish import Published, check_folder, publish
 from training.learn import learn
 from training.recipe.table import Recipe
 from training.report import page
@@ -26,22 +26,11 @@ REPORT = "report.html"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Published):
     """A published bundle."""
 
-    publication: Publication
     rare: str | None
     """A label so rare that accuracy alone is misleading, if there is one."""
-
-    @property
-    def folder(self) -> Path:
-        """The folder of the new version."""
-        return self.publication.folder
-
-    @property
-    def manifest(self) -> contract.Manifest:
-        """The manifest of the new version."""
-        return self.publication.manifest
 
 
 def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) -> Outcome:

@@ -36,6 +36,23 @@ class Publication:
         return self.serving == self.version
 
 
+@dataclass(frozen=True)
+class Published:
+    """What a run has published, for the message to the user."""
+
+    publication: Publication
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the new version."""
+        return self.publication.folder
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the new version."""
+        return self.publication.manifest
+
+
 def check_folder(models: Path, name: str) -> None:
     """Check that versions of a model can be written below `models`; nothing is created yet.
 
