@@ -42,10 +42,12 @@ from service.server.transport import (
 
 _END_OF_HEAD = b"\r\n\r\n"
 # Input is parsed up to the next empty line at a time, since a request can only end there. Chunked
-# bodies may have many empty lines, so their pieces have at least this size. The parser calls back
-# for each chunk, so that one turn of the event loop parses no more than the maximum: 6,000 chunks.
+# bodies may have many empty lines, so their pieces have at least this size.
 _MIN_CHUNKED_BYTES = 1024
+# The parser calls back for each chunk: 5,000 in a piece if each has one byte. After a piece, other
+# connections are next if this one had so many chunks in a turn of the event loop.
 _MAX_CHUNKED_BYTES = 32 * 1024
+_MAX_CHUNKS_PER_TURN = 4096
 _MAX_REQUESTS_PER_TURN = 16
 # How long a client may continue to send after its last response (RFC 9112, section 9.6).
 _LINGER_SECONDS = 5.0
@@ -96,6 +98,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_upgrade = False
         self._body_left: int | None = 0
         self._head_bytes = 0
+        # Pieces of the body in this turn of the event loop; in a chunked one, chunks.
+        self._body_parts = 0
         # Whether the last input had a complete head or a part of a body; the bytes since then.
         self._has_progress = self._has_body_progress = False
         self._unframed_bytes = 0
@@ -123,7 +127,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport = self._graceful = GracefulTransport(self, transport)
         self.flow = self._flow = HoldingFlowControl(transport)
         connections = self._context.connections
-        if is_reset(transport):
+        connection = transport.get_extra_info("socket")
+        if connection is not None and is_reset(connection):
             transport.abort()  # by its client, while it was queued
         elif not connections.add(self):
             self._reject(TooManyConnections(connections.max_connections))
@@ -171,12 +176,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _consume(self, data: bytes, start: int = 0) -> None:
         """Process input from a position until a response is due, and buffer the rest."""
-        requests, first = 0, start
+        requests = self._body_parts = 0
         self._is_consuming = True
         while start < len(data) and not self._ignores_input:
             if not self._in_body and (self._is_response_due() or self.flow.write_paused):
                 break
-            if self._is_turn_over(requests, start - first):
+            if self._is_turn_over(requests):
                 self.loop.call_soon(self._continue)
                 break
             if self._in_body or self._in_head:
@@ -193,15 +198,14 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self._at_eof or self._is_shutting_down:
             self._continue()
 
-    def _is_turn_over(self, requests: int, size: int) -> bool:
-        """Return whether other connections are next, after this much input of this one.
+    def _is_turn_over(self, requests: int) -> bool:
+        """Return whether other connections are next.
 
         Args:
-            requests: how many have begun in this turn of the event loop.
-            size: of the input that was parsed in this turn, in bytes.
+            requests: how many this connection has begun in this turn of the event loop.
         """
         if self._in_body:
-            return self._body_left is None and size >= _MAX_CHUNKED_BYTES
+            return self._body_parts >= _MAX_CHUNKS_PER_TURN
         return requests == _MAX_REQUESTS_PER_TURN and not self._in_head
 
     def _begin_request(self, data: bytes, start: int) -> int:
@@ -359,6 +363,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Append to the body."""
         self._has_progress = self._has_body_progress = True
+        self._body_parts += 1
         if self._body_left is not None:
             self._body_left -= len(body)
         super().on_body(body)

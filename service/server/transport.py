@@ -22,10 +22,9 @@ def reset_on_close(transport: asyncio.Transport) -> None:
             duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
 
 
-def is_reset(transport: asyncio.Transport) -> bool:
+def is_reset(connection: socket.socket) -> bool:
     """Return whether the client has reset the connection."""
-    connection = transport.get_extra_info("socket")
-    return connection is not None and connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
 
 class ClosingProtocol(Protocol):

@@ -1,13 +1,18 @@
 """One port whose connections several sockets and several workers accept."""
 
+import asyncio
 import pickle
 import socket
+import struct
 from contextlib import ExitStack
 
 import pytest
+import uvicorn
+import uvloop
+from starlette.responses import PlainTextResponse
 
 from service.errors import CannotStart
-from service.server.sockets import accept_sockets, bind_socket, bind_workers_socket
+from service.server.sockets import Server, accept_sockets, bind_socket, bind_workers_socket
 
 HOST = "127.0.0.1"
 
@@ -60,3 +65,46 @@ def test_connections_go_to_the_workers_that_listen() -> None:
         of_second = [stack.enter_context(second.accept()[0]).getpeername() for _ in after]
 
     assert len(set(of_first)) == len(set(of_second)) == 8
+
+
+def test_a_server_accepts_a_whole_queue_in_a_few_turns() -> None:
+    """By its sockets alone, 300 queued connections would take 19 turns of the event loop."""
+    with ExitStack() as stack:
+        listening = bind_socket(HOST, 0)
+        listening.listen(1024)
+        clients = [stack.enter_context(_connected(listening)) for _ in range(300)]
+        for reset in clients[::3]:
+            reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            reset.close()
+        alive = [client for client in clients if client.fileno() >= 0]
+
+        turns = uvloop.run(_turns_until_accepted(listening, len(alive)))
+        responses = [client.recv(4096) for client in alive]
+
+    assert turns <= 8
+    assert {response.splitlines()[0] for response in responses} == {b"HTTP/1.1 200 OK"}
+
+
+def _connected(listening: socket.socket) -> socket.socket:
+    """A client that is connected to the port and has sent a request."""
+    client = socket.create_connection(listening.getsockname(), timeout=30)
+    client.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+    return client
+
+
+async def _turns_until_accepted(listening: socket.socket, connections: int) -> int:
+    """Serve until all connections have their response; turns until the last was accepted."""
+    config = uvicorn.Config(PlainTextResponse("accepted"), lifespan="off", log_config=None)
+    server = Server(config)
+    serving = asyncio.create_task(server.serve([listening]))
+    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0)
+    turns = 0
+    while len(server.server_state.connections) < connections:
+        await asyncio.sleep(0)
+        turns += 1
+    while server.server_state.total_requests < connections:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.01)
+    server.should_exit = True
+    await serving
+    return turns
