@@ -197,6 +197,10 @@ class LimitedProtocol(HttpToolsProtocol):
             self._flow.hold_reading()
         elif self._at_eof or self._is_shutting_down:
             self._continue()
+        elif self._in_body and self._body_left is None:
+            # Otherwise the event loop would read up to 32 times in a turn.
+            self._flow.hold_reading()
+            self.loop.call_soon(self._continue)
 
     def _is_turn_over(self, requests: int) -> bool:
         """Return whether other connections are next.
@@ -255,6 +259,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._consume(data, self._buffered_start)
         elif self._at_eof and not self._buffered:
             self.close_gracefully()
+        elif not self._buffered:
+            self._flow.release_reading()
 
     def _feed(self, data: bytes, start: int) -> int:
         """Pass a piece of input to uvicorn's parser; return how many bytes were consumed."""
@@ -461,6 +467,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._closing_since = self.loop.time()
         self._raw.write_eof()
         self._flow.release_reading()
+        self._flow.resume_reading()
         if self._at_eof:
             self._raw.close()
 

@@ -39,24 +39,31 @@ class ClosingProtocol(Protocol):
 
 
 class HoldingFlowControl(FlowControl):
-    """Flow control that keeps reading paused while input is buffered."""
+    """Flow control that reads only while neither uvicorn nor the protocol has paused reading."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__(transport)
-        self._holds = False
+        self._holds = self._is_paused = False
 
     def hold_reading(self) -> None:
         """Pause reading until `release_reading`."""
         self._holds = True
-        self.pause_reading()
+        super().pause_reading()
 
     def release_reading(self) -> None:
-        """Resume reading."""
+        """Resume reading, unless uvicorn has paused it."""
         self._holds = False
-        super().resume_reading()
+        if not self._is_paused:
+            super().resume_reading()
+
+    def pause_reading(self) -> None:
+        """Pause reading until `resume_reading`; uvicorn does while a body waits for the app."""
+        self._is_paused = True
+        super().pause_reading()
 
     def resume_reading(self) -> None:
         """Resume reading, unless `hold_reading` has paused it."""
+        self._is_paused = False
         if not self._holds:
             super().resume_reading()
 
