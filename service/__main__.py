@@ -156,7 +156,8 @@ def _serve(settings: Settings) -> None:
     if settings.workers == 1:
         config = uvicorn.Config(create_app(settings), **options)  # type: ignore[arg-type] # a dict of several types
         with contextlib.suppress(KeyboardInterrupt):
-            Server(config).serve_on(bind_socket(settings.host, settings.port))
+            listening = bind_socket(settings.host, settings.port, settings.first_request_seconds)
+            Server(config).serve_on(listening)
         return
     os.environ.update(
         {
@@ -174,7 +175,7 @@ def _serve(settings: Settings) -> None:
         )
         Supervisor(
             config,
-            bind_workers_socket(settings.host, settings.port),
+            bind_workers_socket(settings.host, settings.port, settings.first_request_seconds),
             folder,
             health_seconds=settings.worker_health_seconds,
             stop_seconds=settings.drain_seconds + settings.deadline_seconds + _STOP_MARGIN_SECONDS,

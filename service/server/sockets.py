@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import islice
+from math import ceil
 from types import FrameType
 
 import uvicorn
@@ -55,28 +56,44 @@ class ReusePortSocket(socket.socket):
     starting or has died. This socket itself never listens; it only reserves the port.
     """
 
-    def __reduce__(self) -> tuple[Callable[[str, int], socket.socket], tuple[str, int]]:
+    def __reduce__(self) -> tuple[Callable[[str, int, int], socket.socket], tuple[str, int, int]]:
         """Pickle the socket as a new one on the same port."""
-        return _bind_reuse_port, self.getsockname()[:2]
+        host, port = self.getsockname()[:2]
+        return _bind_reuse_port, (host, port, _deferred_seconds(self))
 
 
-def bind_socket(host: str, port: int) -> socket.socket:
+def bind_socket(host: str, port: int, defer_seconds: float = 0) -> socket.socket:
     """Bind a socket that does not listen yet, so that the kernel rejects connections until then.
 
+    On Linux, a connection whose client has sent nothing is queued only after a time. Until then it
+    takes nothing from this process, however many there are.
+
+    Args:
+        host: address or name.
+        port: 0 is any free port.
+        defer_seconds: the time, which the kernel rounds up to 1, 3, 7, 15, ... seconds.
+
     Raises:
         CannotStart: the port cannot be bound.
     """
-    return _bind(socket.socket(_family(host)), host, port)
+    return _bind(socket.socket(_family(host)), host, port, ceil(defer_seconds))
 
 
-def bind_workers_socket(host: str, port: int) -> socket.socket:
+def bind_workers_socket(host: str, port: int, defer_seconds: float = 0) -> socket.socket:
     """Bind the socket that is passed to all workers; except on Linux, they share one queue.
 
+    Args:
+        host: address or name.
+        port: 0 is any free port.
+        defer_seconds: as for `bind_socket`.
+
     Raises:
         CannotStart: the port cannot be bound.
     """
-    # Other systems have SO_REUSEPORT too, but send all connections to one of the sockets.
-    return _bind_reuse_port(host, port) if sys.platform == "linux" else bind_socket(host, port)
+    if sys.platform != "linux":
+        # Other systems have SO_REUSEPORT too, but send all connections to one of the sockets.
+        return bind_socket(host, port)
+    return _bind_reuse_port(host, port, ceil(defer_seconds))
 
 
 def accept_sockets(listening: socket.socket) -> list[socket.socket]:
@@ -212,14 +229,16 @@ def _close_reset(connection: socket.socket) -> bool:
     return was_reset
 
 
-def _bind_reuse_port(host: str, port: int) -> socket.socket:
+def _bind_reuse_port(host: str, port: int, defer_seconds: int) -> socket.socket:
     unbound = ReusePortSocket(_family(host))
     unbound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    return _bind(unbound, host, port)
+    return _bind(unbound, host, port, defer_seconds)
 
 
-def _bind(unbound: socket.socket, host: str, port: int) -> socket.socket:
+def _bind(unbound: socket.socket, host: str, port: int, defer_seconds: int) -> socket.socket:
     unbound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sys.platform == "linux":
+        unbound.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, defer_seconds)
     try:
         unbound.bind((host, port))
     except OSError as error:
@@ -229,6 +248,10 @@ def _bind(unbound: socket.socket, host: str, port: int) -> socket.socket:
             "it, or choose another port with --port or ONWARD_PORT."
         ) from error
     return unbound
+
+
+def _deferred_seconds(bound: socket.socket) -> int:
+    return bound.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -4,6 +4,8 @@ import asyncio
 import pickle
 import socket
 import struct
+import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
@@ -15,6 +17,14 @@ from service.errors import CannotStart
 from service.server.sockets import Server, accept_sockets, bind_socket, bind_workers_socket
 
 HOST = "127.0.0.1"
+Bind = Callable[[str, int, float], socket.socket]
+
+
+def _worker_socket(host: str, port: int, defer_seconds: float) -> socket.socket:
+    """The socket of a worker, which gets a copy by pickling."""
+    with bind_workers_socket(host, port, defer_seconds) as bound:
+        copy: socket.socket = pickle.loads(pickle.dumps(bound))  # noqa: S301 - made here
+        return copy
 
 
 def test_all_accept_sockets_share_one_queue() -> None:
@@ -65,6 +75,26 @@ def test_connections_go_to_the_workers_that_listen() -> None:
         of_second = [stack.enter_context(second.accept()[0]).getpeername() for _ in after]
 
     assert len(set(of_first)) == len(set(of_second)) == 8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux defers connections")
+@pytest.mark.parametrize("bind", [bind_socket, _worker_socket])
+def test_a_connection_is_queued_when_its_client_sends(bind: Bind) -> None:
+    """Connections that send nothing take no room in the queue."""
+    with bind(HOST, 0, 3) as listening:
+        listening.listen(64)
+        listening.settimeout(0)
+        silent = [socket.create_connection(listening.getsockname(), 5) for _ in range(30)]
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+
+        silent[7].sendall(b"GET")
+        connection, address = listening.accept()
+
+        assert address == silent[7].getsockname()
+        assert connection.recv(3) == b"GET"
+        for each in (connection, *silent):
+            each.close()
 
 
 def test_a_server_accepts_a_whole_queue_in_a_few_turns() -> None:
