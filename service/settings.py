@@ -239,9 +239,9 @@ class Settings(BaseSettings):
     max_json_members: Positive = Field(
         default=1_000_000,
         description="Maximum number of values in a JSON body, counted by its commas, colons and "
-        "opening brackets before it is parsed, brackets twice; above it status 413. Also limits "
-        "the strings of a BYTES tensor. Parsing blocks all other requests of a worker: about 150 "
-        "ms for a million values.",
+        "opening brackets before it is parsed, colons and brackets twice; above it status 413. "
+        "Also limits the strings of a BYTES tensor. Parsing blocks all other requests of a worker: "
+        "about 100 ms for a million values.",
     )
     max_form_parts: Positive = Field(
         default=100,

@@ -174,6 +174,17 @@ def test_too_many_json_values_are_rejected_before_they_are_parsed(
     require_rejected(client, response, 413, "too_many_json_members")
 
 
+@pytest.mark.parametrize(("names", "status"), [(9990, 400), (10_010, 413)])
+def test_names_count_twice(models: Path, start: StartApp, names: int, status: int) -> None:
+    """Each takes a comma and a colon, and the object two."""
+    publish_admission(models)
+    client = start(max_json_members=30_000)
+
+    response = client.post(PREDICT, json={str(number): 1 for number in range(names)})
+
+    assert response.status_code == status
+
+
 def test_binary_numbers_are_not_json_values(models: Path, start: StartApp) -> None:
     """Only the JSON before a binary tensor counts."""
     publish_bare(models, "floats", identity(TensorProto.FLOAT, ["n", 2]))
