@@ -158,8 +158,8 @@ class Settings(BaseSettings):
     first_request_seconds: PositiveSeconds = Field(
         default=30.0,
         description="Seconds that a new connection may stay open before its first byte; then it "
-        "is closed. On Linux, the kernel holds a silent connection for about as long before it "
-        "counts. Set it longer than load balancers keep unused connections open.",
+        "is closed. On Linux, the kernel holds a silent connection for up to seven seconds before "
+        "it counts. Set it longer than load balancers keep unused connections open.",
     )
     head_seconds: PositiveSeconds = Field(
         default=15.0,

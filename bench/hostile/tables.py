@@ -137,7 +137,9 @@ _BUSY = allowed(429, 503, 507)
 _UNREAD = allowed(200, 413, RESET, CLOSED) | _BUSY
 CLIENTS = (
     HostileClient("csv_quotes", csv_quotes, _BAD | _BUSY),
-    HostileClient("csv_open_quote", csv_open_quote, _BAD | _BUSY | {RESET, CLOSED}, connections=2),
+    HostileClient(
+        "csv_open_quote", csv_open_quote, _BAD | _BUSY | {RESET, CLOSED}, connections=2, seconds=46
+    ),
     HostileClient("csv_wide", csv_wide, _BAD | _BUSY),
     HostileClient("csv_blank_lines", csv_blank_lines, _BAD | _BUSY),
     HostileClient(

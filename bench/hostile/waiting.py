@@ -173,7 +173,9 @@ CLIENTS = (
     ),
     HostileClient("never_reads", never_reads, _UNREAD, 20, seconds=46, receive_bytes=4096),
     HostileClient("reads_slowly", reads_slowly, _UNREAD, 20, seconds=46, receive_bytes=4096),
-    HostileClient("pipelined_unread", pipelined_unread, _UNREAD, 50, receive_bytes=4096),
+    HostileClient(
+        "pipelined_unread", pipelined_unread, _UNREAD, 50, seconds=46, receive_bytes=4096
+    ),
     HostileClient("pipelined_read", pipelined_read, allowed(200), 4, pause=0.1),
     HostileClient("half_closed", half_closed, allowed(200), 8),
     HostileClient("slow_upload", slow_upload, allowed(200), 20),

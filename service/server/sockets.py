@@ -37,6 +37,8 @@ _ACCEPT_SOCKETS = 16
 # for each, and how many it takes from the queue, 0.01 ms for each that its client has reset.
 _MAX_ACCEPTED_PER_TURN = 128
 _MAX_TAKEN_PER_TURN = 1024
+# The kernel holds connections that send nothing for no longer; then they have timeouts here.
+_MAX_DEFER_SECONDS = 7
 # During a shutdown, the last connections are accepted and their first requests read for this long.
 # It is counted in turns of the event loop, since a turn in which a model runs may be long.
 _SHUTDOWN_TURN_SECONDS = 0.01
@@ -71,7 +73,7 @@ def bind_socket(host: str, port: int, defer_seconds: float = 0) -> socket.socket
     Args:
         host: address or name.
         port: 0 is any free port.
-        defer_seconds: the time, which the kernel rounds up to 1, 3, 7, 15, ... seconds.
+        defer_seconds: the time, up to seven seconds; the kernel rounds up to 1, 3 or 7.
 
     Raises:
         CannotStart: the port cannot be bound.
@@ -238,7 +240,8 @@ def _bind_reuse_port(host: str, port: int, defer_seconds: int) -> socket.socket:
 def _bind(unbound: socket.socket, host: str, port: int, defer_seconds: int) -> socket.socket:
     unbound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if sys.platform == "linux":
-        unbound.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, defer_seconds)
+        held = min(defer_seconds, _MAX_DEFER_SECONDS)
+        unbound.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, held)
     try:
         unbound.bind((host, port))
     except OSError as error:
