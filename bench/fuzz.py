@@ -26,8 +26,7 @@ with atheris.instrument_imports(include=["service"]):
     from service.codecs.outputs import read_parameters
     from service.codecs.row_batch import TableReader
     from service.errors import OnwardError
-    from service.tabletext.cells import Numerals, find_decimal
-    from service.tabletext.dialect import sniff
+    from service.tabletext import Numerals, find_decimal, sniff
     from service.values import not_a_number
     from tests.models import mixed_features
 

@@ -20,7 +20,7 @@ from service.codecs.endpoint import Endpoints
 from service.engine.model import ServedModel
 from service.errors import OnwardError
 from service.limits import Limits
-from service.server.framing import body_length
+from service.server.limited_protocol import body_length
 from service.settings import Settings
 from tests.models import publish_bare, publish_mixed
 from tests.triton_models import identity

@@ -22,17 +22,15 @@ from service.api.explain.routes import Explainer, explain_router
 from service.api.health import operations_router
 from service.api.inference import FastInference
 from service.api.inference_service import InferenceService
-from service.api.middleware import RequestContext
-from service.api.native.protocol import NativePredictions, NativeProtocol, native_router
-from service.api.native.tables import TableHandler
+from service.api.middleware import PredictRoutingMiddleware, RequestContext
+from service.api.native.protocol import NativeProtocol, native_router
+from service.api.native.tables import NativePredictions, TableHandler
 from service.api.openapi import model_paths
-from service.api.recorder import RequestRecorder
 from service.api.routing import (
     NATIVE,
     V1,
     V2,
     PredictRoute,
-    PredictRoutingMiddleware,
     PredictTargets,
 )
 from service.api.shadow import ShadowMirror, shadow_router
@@ -46,7 +44,7 @@ from service.engine.model_cache import map_large_blocks
 from service.engine.registry import Registry
 from service.limits import Limits
 from service.observability.logs import configure_logging
-from service.observability.metrics import Metrics
+from service.observability.metrics import Metrics, RequestRecorder
 from service.server.connections import Connections
 from service.server.fast_path import FastPath
 from service.server.signals import SignalHandlers
@@ -144,12 +142,12 @@ def create_app(settings: Settings, context: WorkerContext | None = None) -> Onwa
         PredictRoute(V1, v1, partial(service.predict, v1)),
         PredictRoute(V2, v2, partial(service.predict, v2)),
     )
-    recorder = RequestRecorder(metrics, worker.readiness, settings.log_requests)
-    fast = FastInference(worker.registry, endpoints, metrics, recorder, limits)
+    recorder = RequestRecorder(metrics, settings.log_requests)
+    fast = FastInference(worker.registry, worker.readiness, endpoints, recorder, limits)
     connections = Connections(settings, metrics.count_rejection)
     app.fast_path = FastPath(fast, PredictTargets(routes), connections)
     routing = PredictRoutingMiddleware(app.route, routes)
-    app.entry = RequestContext(routing, recorder, settings, limits)
+    app.entry = RequestContext(routing, worker.readiness, recorder, settings, limits)
     return app
 
 

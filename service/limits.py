@@ -335,7 +335,7 @@ class RequestQuotas:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.was_large = False
-        """Whether it is a table, or its body has been counted."""
+        """Whether it has taken so much memory that freed memory should return to the system."""
         self._table = Reservation(limits.tables)
         self.body = Reservation(limits.body_bytes)
         """Bytes of its body, and later of its tensors or its response."""
@@ -356,7 +356,6 @@ class RequestQuotas:
             TooManyTables: the limit is reached.
         """
         self._table.add(1)
-        self.was_large = True
 
     def holds(self, quota: Quota) -> bool:
         """Return whether the request holds some of the quota of bodies or tables."""

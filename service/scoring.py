@@ -109,10 +109,10 @@ class ScoringFactory:
                 scored.
             RecordTooLarge: its first record is longer than allowed.
         """
-        endpoint = self._endpoints.of(model)
-        manifest = endpoint.require_manifest()
+        endpoint = self._endpoints.by_model.get(model) or self._endpoints.of(model)
+        manifest = endpoint.manifest or endpoint.require_manifest()
         require_supported(manifest.output, options.parameters)
-        codec = endpoint.require_features()
+        codec = endpoint.features or endpoint.require_features()
         reader, table = self._open_reader(codec, options, stream)
         warnings = options.parameters.warnings
         return ScoringPipeline(

@@ -21,8 +21,8 @@ BUDGETS: Mapping[str, tuple[int, int]] = {
     "v2, 1": (12, 25),
     "v2, 2": (12, 25),
     # How many pieces the response has depends on when the client reads it.
-    "table, 1": (30, 300),
-    "table, 2": (30, 300),
+    "table, 1": (20, 300),
+    "table, 2": (20, 300),
 }
 
 

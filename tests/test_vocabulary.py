@@ -49,7 +49,7 @@ STANDARD_TERMS = {("csv", "dialect"), ("look", "up")}
 # Modules about the format of CSV files, where a dialect is what Python's csv module calls so.
 CSV_MODULES = (
     "service/codecs/csv_",
-    "service/tabletext/dialect.py",
+    "service/tabletext.py",
     "training/data/csv.py",
 )
 

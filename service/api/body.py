@@ -91,13 +91,16 @@ class RequestHead:
         query: the query string.
     """
 
-    __slots__ = ("accept_encoding", "content_type", "fields", "query")
+    __slots__ = ("accept_encoding", "content_type", "fields", "query", "table_form")
 
     def __init__(self, fields: Fields, query: bytes = b"") -> None:
         # Heads are cached by `service.server.fast_path`, so attributes are cheaper than lookups.
         self.fields = {name: value.decode("latin-1") for name, value in reversed(fields)}
         self.content_type = self.fields.get(b"content-type")
         self.accept_encoding = self.fields.get(b"accept-encoding")
+        given = self.content_type or JSON
+        self.table_form = None if given == JSON else TABLE_TYPES.get(media_type_of(given))
+        """The form of the table in the body; None if the body is no table."""
         self.query = query
 
 

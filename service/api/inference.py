@@ -7,8 +7,6 @@ requests, and awaits each step.
 
 import asyncio
 import logging
-import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
@@ -26,16 +24,15 @@ from service.api.body import (
     is_quick_to_decode,
 )
 from service.api.errors import error_response
-from service.api.recorder import RequestRecorder
 from service.codecs.endpoint import Endpoint, Endpoints
 from service.engine.batching import Prediction
 from service.engine.model import ServedModel
-from service.engine.registry import Registry
-from service.engine.tensors import Arrays, Inputs, row_count
+from service.engine.registry import Readiness, Registry
+from service.engine.tensors import Arrays, Inputs
 from service.errors import InvalidRequest, ModelNotReady, ModelUnservable, NotFound, OnwardError
 from service.limits import Limits
 from service.observability.logs import request_id
-from service.observability.metrics import Metrics, Phases
+from service.observability.metrics import Metrics, Phases, RequestRecorder
 
 Context = TypeVar("Context")
 
@@ -48,16 +45,8 @@ _HEADER_LINES = (
 )
 _NO_HEADERS: Mapping[str, str] = {}
 _JSON_TYPES = (JSON, None)
-_VALID_ID = re.compile(r"[\x21-\x7e]{1,128}")
-_ID_BYTES = 16
-# Ids are generated in batches, because a system call is slow compared with a list's pop.
-_ID_BATCH = 256
 
 _log = logging.getLogger(__name__)
-
-# Forked children must not reuse the ids that their parent has generated.
-_ids: list[str] = []
-os.register_at_fork(after_in_child=_ids.clear)
 
 
 class DecodedRequest(NamedTuple, Generic[Context]):
@@ -124,17 +113,6 @@ OnResponse = Callable[[RawResponse, bytes], None]
 def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Format headers as lines of HTTP/1.1."""
     return b"".join([b"%b: %b\r\n" % header for header in headers])
-
-
-def request_id_from(sent: str | None) -> str:
-    """Return the client's id if it is safe to repeat in headers and logs, else a new one."""
-    if sent is not None and _VALID_ID.fullmatch(sent):
-        return sent
-    if not _ids:
-        random = os.urandom(_ID_BATCH * _ID_BYTES).hex()
-        width = 2 * _ID_BYTES
-        _ids.extend(random[i : i + width] for i in range(0, len(random), width))
-    return _ids.pop()
 
 
 def decode_body(
@@ -302,8 +280,8 @@ class FastInference:
 
     Args:
         registry: of the models.
+        readiness: of the service, which may be stopping.
         endpoints: of the models.
-        metrics: count the predictions.
         recorder: counts and logs the responses.
         limits: shared by all requests.
     """
@@ -311,17 +289,16 @@ class FastInference:
     def __init__(
         self,
         registry: Registry,
+        readiness: Readiness,
         endpoints: Endpoints,
-        metrics: Metrics,
         recorder: RequestRecorder,
         limits: Limits,
     ) -> None:
         self._registry = registry
+        self._readiness = readiness
         self.endpoints = endpoints
-        self.endpoint_by_model = endpoints.by_model
-        self.metrics = metrics
+        self.metrics = recorder.metrics
         self.recorder = recorder
-        self._readiness = recorder.readiness
         self._limits = limits
         self._admitted = 0
 
@@ -338,7 +315,7 @@ class FastInference:
         body: bytes,
         on_response: OnResponse,
         *,
-        request_id: str | None = None,
+        request_id: str,
         exclusive: bool = False,
     ) -> bool:
         """Respond to a request in this or the next turn of the event loop.
@@ -348,7 +325,7 @@ class FastInference:
             head: of the request.
             body: complete.
             on_response: called with the response and the request id.
-            request_id: of the client, or None.
+            request_id: of the response and the log line.
             exclusive: whether this is the only connection, so that no other request can share a
                 run.
 
@@ -375,7 +352,7 @@ class FastInference:
         model: ServedModel,
         head: RequestHead,
         on_response: OnResponse,
-        request_id: str | None,
+        request_id: str,
     ) -> bool:
         """Reject a slow request if too many are in progress, and return whether it was rejected.
 
@@ -422,17 +399,14 @@ class _FastCall(Inference[Any]):
         model: ServedModel,
         head: RequestHead,
         on_response: OnResponse,
-        request_id: str | None,
+        request_id: str,
     ) -> None:
-        try:
-            endpoint = fast.endpoint_by_model[model]
-        except KeyError:
-            endpoint = fast.endpoints.of(model)
+        endpoint = fast.endpoints.by_model.get(model) or fast.endpoints.of(model)
         super().__init__(target.protocol, model, endpoint, head, fast.metrics)
         self._fast = fast
         self._target = target
         self._on_response = on_response
-        self._request_id = request_id_from(request_id)
+        self._request_id = request_id
         self._is_queued = False
         self._started = perf_counter()
 
@@ -445,8 +419,7 @@ class _FastCall(Inference[Any]):
             return True
         if not isinstance(inputs, tuple):
             return False
-        # The inputs of a model with a manifest have rows.
-        rows = len(inputs[0]) if self.endpoint.manifest is not None else row_count(inputs)
+        rows = self.model.row_count(inputs)
         if not self.model.runs_inline(rows):
             return False
         self._rows = rows

@@ -24,7 +24,7 @@ from service.api.shadow import ShadowMirror
 from service.codecs.endpoint import Endpoints
 from service.engine.model import ServedModel
 from service.engine.registry import TrafficSplitter
-from service.engine.tensors import Arrays, row_count
+from service.engine.tensors import Arrays
 from service.errors import DeadlineExceeded
 from service.limits import UNCOUNTED_BODY_BYTES, Limits, Reservation
 from service.observability.metrics import Metrics
@@ -366,7 +366,7 @@ class InferenceService:
             await deadline.watch_client()
             inputs = await inference.materialize(decoded)
         quotas.hold_bytes(len(body) + _bytes_of(inputs))
-        rows = row_count(inputs)
+        rows = model.row_count(inputs)
         if not model.runs_inline(rows):
             await deadline.watch_client()
         prediction = await model.predict(inputs)

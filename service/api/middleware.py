@@ -7,17 +7,19 @@ from functools import partial
 from time import perf_counter
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.body import HEAD, RequestHead
 from service.api.errors import error_response
-from service.api.inference import RawResponse, request_id_from
-from service.api.recorder import RequestRecorder
+from service.api.inference import RawResponse
+from service.api.routing import PredictRoute
 from service.engine.model_cache import Heap
+from service.engine.registry import Readiness
 from service.errors import BodyStalled, Draining, OnwardError
 from service.limits import QUOTAS, Limits, Quota, RequestQuotas
 from service.observability.logs import request_id
+from service.observability.metrics import RequestRecorder, request_id_from
 from service.settings import Settings
 
 _ID_HEADER = b"x-request-id"
@@ -51,14 +53,21 @@ class RequestContext:
 
     Args:
         app: the next ASGI application.
+        readiness: of the service, which may be stopping.
         recorder: counts and logs each request.
         settings: the timeouts of bodies.
         limits: shared by all requests.
     """
 
     def __init__(
-        self, app: ASGIApp, recorder: RequestRecorder, settings: Settings, limits: Limits
+        self,
+        app: ASGIApp,
+        readiness: Readiness,
+        recorder: RequestRecorder,
+        settings: Settings,
+        limits: Limits,
     ) -> None:
+        self._readiness = readiness
         self._app = app
         self._recorder = recorder
         self._settings = settings
@@ -75,7 +84,7 @@ class RequestContext:
         identity = request_id_from(head.fields.get(_ID_HEADER))
         token = request_id.set(identity)
         added = [(_ID_HEADER, identity.encode())]
-        if self._recorder.readiness.is_draining:
+        if self._readiness.is_draining:
             added.append(_CLOSE)
         body = RequestBody(scope, receive, self._settings, self._limits)
         response = _ResponseRecorder(scope, send, added, self._recorder, body)
@@ -113,6 +122,32 @@ class RequestContext:
             if response.status:
                 raise  # the response is incomplete, so the server must close the connection
             await error_response(error)(scope, body.receive, response.send)
+
+
+class PredictRoutingMiddleware:
+    """ASGI middleware that responds to predictions, and passes other requests on.
+
+    Args:
+        routes: by protocol.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Sequence[PredictRoute]) -> None:
+        self._app = app
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and scope["method"] == "POST":
+            for route in self._routes:
+                if found := route.paths.fullmatch(scope["path"]):
+                    try:
+                        request = Request(scope, receive)
+                        response = await route.handler(request, found["name"], found["version"])
+                    except OnwardError as error:
+                        response = error_response(error)
+                    await response(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
 
 
 class _ResponseRecorder:

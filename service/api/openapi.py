@@ -32,7 +32,7 @@ from service.codecs.features import FeatureCodec
 from service.codecs.images import KEY
 from service.codecs.messages import describe
 from service.imaging.preprocess import example_image
-from service.tabletext.dialect import quoted
+from service.tabletext import quoted
 from service.values import FLOAT32_MAX, WHOLE_MAX
 
 # A category that is the canonical text of an integer.

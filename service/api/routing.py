@@ -8,11 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, Request, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.errors import error_response
 from service.api.inference import InferenceProtocol, PredictTarget
-from service.errors import OnwardError
 
 
 # FastAPI would run plain functions in a thread pool.
@@ -91,29 +88,3 @@ class PredictTargets:
             if found := route.paths.fullmatch(text):
                 return PredictTarget(route.protocol, text, found["name"], found["version"], query)
         return None
-
-
-class PredictRoutingMiddleware:
-    """ASGI middleware that responds to predictions, and passes other requests on.
-
-    Args:
-        routes: by protocol.
-    """
-
-    def __init__(self, app: ASGIApp, routes: Sequence[PredictRoute]) -> None:
-        self._app = app
-        self._routes = routes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            for route in self._routes:
-                if found := route.paths.fullmatch(scope["path"]):
-                    try:
-                        request = Request(scope, receive)
-                        response = await route.handler(request, found["name"], found["version"])
-                    except OnwardError as error:
-                        response = error_response(error)
-                    await response(scope, receive, send)
-                    return
-        await self._app(scope, receive, send)

@@ -18,7 +18,7 @@ from service.codecs.messages import describe
 from service.codecs.rows import UNSEEN
 from service.errors import Problem
 from service.spelling import LONGEST_WORD, nearest
-from service.tabletext.cells import (
+from service.tabletext import (
     MISSING,
     POINT,
     TRUTHS,

@@ -15,25 +15,23 @@ from service.codecs.messages import ProblemCollector, describe
 from service.errors import InvalidRequest, Problem
 from service.filetypes import recognised
 from service.spelling import nearest
-from service.tabletext.cells import (
+from service.tabletext import (
+    MAX_TITLES,
     POINT,
+    SEPARATORS,
     AmbiguousMark,
+    CsvDialect,
     Decimal,
     MixedDecimals,
     Numerals,
-    find_decimal,
-    plain_number,
-)
-from service.tabletext.dialect import (
-    MAX_TITLES,
-    SEPARATORS,
-    CsvDialect,
     begins_like_json,
     codec_of,
     column_name,
     decoded,
+    find_decimal,
     is_title,
     marked_codec,
+    plain_number,
     sniff,
     titles_above,
     unmarked_codec,

@@ -18,7 +18,7 @@ from service.codecs.csv_cells import CellReader
 from service.codecs.features import FeatureCodec
 from service.codecs.row_batch import Matrix, RowBatch, RowError
 from service.errors import InvalidInput, Problem, RecordTooLarge
-from service.tabletext.dialect import CsvDialect, quoted
+from service.tabletext import CsvDialect, quoted
 from service.values import shown
 
 # Records are bounded before the csv module sees them.

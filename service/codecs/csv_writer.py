@@ -17,7 +17,7 @@ from service.codecs.outputs import (
 )
 from service.codecs.row_batch import RowBatch, RowError
 from service.engine.tensors import Array
-from service.tabletext.dialect import quoted
+from service.tabletext import quoted
 
 
 class CsvWriter:

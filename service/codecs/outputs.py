@@ -16,7 +16,7 @@ from service.bundle.manifest import ClassesOutput, Interval, IntervalLevel, Outp
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.spelling import nearest
-from service.tabletext.cells import Decimal
+from service.tabletext import Decimal
 from service.values import shown
 
 T = TypeVar("T")

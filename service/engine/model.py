@@ -289,6 +289,11 @@ class ServedModel:
         """
         self._loop_batcher.submit(inputs, rows, on_result, exclusive=exclusive)
 
+    def row_count(self, inputs: Arrays) -> int:
+        """Return the number of rows of inputs for `predict`."""
+        # The inputs of a model with a manifest have rows.
+        return len(inputs[0]) if self.manifest is not None else row_count(inputs)
+
     def run_uncounted(self, inputs: Arrays, control: RunControl | None = None) -> Arrays:
         """Run the graph without counting the run. Thread-safe.
 
@@ -302,7 +307,7 @@ class ServedModel:
         return self._session.run(inputs, control)
 
     async def _predict(self, inputs: Arrays) -> Prediction:
-        if self.runs_inline(row_count(inputs)):
+        if self.runs_inline(self.row_count(inputs)):
             started = perf_counter()
             outputs = self._run(inputs)
             return Prediction(outputs, 0.0, perf_counter() - started)
@@ -381,8 +386,7 @@ class ServedModel:
         started = perf_counter()
         outputs = self._session.run(inputs, control)
         seconds = perf_counter() - started
-        # The inputs of a model with a manifest have rows.
-        rows = len(inputs[0]) if self.manifest is not None else row_count(inputs)
+        rows = self.row_count(inputs)
         if rows > _MAX_UNTIMED_INLINE_ROWS:
             self._row_seconds = min(seconds / rows, _MAX_SLOWDOWN * self._row_seconds)
             self._loop_batcher.max_batch_rows = self._max_loop_batch_rows()

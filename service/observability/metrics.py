@@ -1,23 +1,41 @@
-"""Metrics of one process as plain numbers: totals since its start, and its current state.
+"""Metrics of one process as plain numbers, and the count, the log line and the id of a request.
 
 Updating prometheus_client for one prediction takes as long as a run of the smallest model. So
 requests add to these numbers, on the event loop and without a lock, and
 `service.observability.exposition` converts them when they are scraped.
 """
 
+import logging
 import math
+import os
+import re
 import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self, TypeVar
+from typing import Literal, NamedTuple, Self, TypeVar
 
 import orjson
 from pydantic import TypeAdapter
 
+from service.observability.logs import LineBudget
+
 # Prometheus can scrape the last counts of a removed version, and compute rates over minutes.
 _EXPIRY_SECONDS = 600.0
+_FIRST_ERROR = 400
+_NO_STATUS = 1000  # above any status
+_VALID_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_ID_BYTES = 16
+# Ids are generated in batches, because a system call is slow compared with a list's pop.
+_ID_BATCH = 256
+
+_log = logging.getLogger(__name__)
+
+# Forked children must not reuse the ids that their parent has generated.
+_ids: list[str] = []
+os.register_at_fork(after_in_child=_ids.clear)
+
 Key = TypeVar("Key")
 
 SECONDS = (
@@ -352,3 +370,65 @@ class Metrics:
 
 def _increment(counts: dict[str, int], key: str, times: int = 1) -> None:
     counts[key] = counts.get(key, 0) + times
+
+
+def request_id_from(sent: str | None) -> str:
+    """Return the client's id if it is safe to repeat in headers and logs, else a new one."""
+    if sent is not None and _VALID_ID.fullmatch(sent):
+        return sent
+    if not _ids:
+        random = os.urandom(_ID_BATCH * _ID_BYTES).hex()
+        width = 2 * _ID_BYTES
+        _ids.extend(random[i : i + width] for i in range(0, len(random), width))
+    return _ids.pop()
+
+
+class RequestRecorder:
+    """Counts and logs the responses of one process.
+
+    Args:
+        metrics: count them.
+        log_requests: which requests get a log line.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        log_requests: Literal["all", "errors", "none"],
+    ) -> None:
+        self.metrics = metrics
+        self.log_from = {"all": 0, "errors": _FIRST_ERROR, "none": _NO_STATUS}[log_requests]
+        """The lowest status that gets a log line."""
+        # The log handler limits lines too, but creating their records would take a third of the CPU
+        # time of a flood of rejected connections. With "all", lines are not limited.
+        self._budget = None if log_requests == "all" else LineBudget()
+
+    def count(self, status: int) -> None:
+        """Count a response; the status is zero if none was sent."""
+        self.metrics.count_response(status)
+
+    def logs(self, status: int) -> bool:
+        """Return whether a response gets a log line; zero, no response, is an error."""
+        return status >= self.log_from or (status == 0 and self.log_from < _NO_STATUS)
+
+    def log(
+        self, method: str, path: str, status: int, seconds: float, reason: str | None = None
+    ) -> None:
+        """Write the log line of a request.
+
+        Args:
+            method: of the request; empty if the input was not a request.
+            path: of the request; empty if the input was not a request.
+            status: of the response.
+            seconds: duration of the request.
+            reason: why a request was rejected before it was complete.
+        """
+        suppressed = 0 if self._budget is None else self._budget.take()
+        if suppressed is None:
+            return
+        fields: dict[str, object] = {"method": method, "path": path, "status": status}
+        if suppressed:
+            fields["lines_suppressed"] = suppressed
+        if reason is not None:
+            fields["reason"] = reason
+        _log.info("request", extra=fields | {"milliseconds": round(seconds * 1e3, 3)})

@@ -19,9 +19,9 @@ from service.api.inference import FastInference, PredictTarget, RawResponse, hea
 from service.api.middleware import CLIENT_DISCONNECTED, RESPOND
 from service.api.routing import PredictTargets
 from service.errors import InvalidRequest
+from service.observability.metrics import request_id_from
 from service.server.connections import Connections
-from service.server.framing import body_length
-from service.server.limited_protocol import LimitedProtocol, ServerContext
+from service.server.limited_protocol import LimitedProtocol, ServerContext, body_length
 from service.settings import Settings
 
 # Larger bodies are streamed and decoded in a thread, and would gain nothing.
@@ -139,7 +139,9 @@ class RequestHeadCache:
         target = self._targets.of(collector.url)
         if target is None:
             return None
-        return ParsedHead(target, RequestHead(collector.fields, target.query), length)
+        head = RequestHead(collector.fields, target.query)
+        # Tables are streamed.
+        return ParsedHead(target, head, length) if head.table_form is None else None
 
 
 class _Collector:
@@ -191,6 +193,7 @@ class FastPathProtocol(LimitedProtocol):
             config.load()
         self._fast_path: FastPath = config.loaded_app.fast_path
         super().__init__(self._fast_path, config, server_state, app_state, _loop)
+        self.app = config.loaded_app.entry
         # A request whose small body has arrived in part, and the size of the whole request.
         self._partial: bytearray | None = None
         self._complete_bytes = 0
@@ -244,7 +247,7 @@ class FastPathProtocol(LimitedProtocol):
             head,
             body,
             self._respond,
-            request_id=None if request_id is None else request_id.decode(),
+            request_id=request_id_from(None if request_id is None else request_id.decode()),
             exclusive=len(self.connections) == 1,
         ):
             return True

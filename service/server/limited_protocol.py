@@ -6,7 +6,9 @@ Each complete request gets exactly one response (RFC 9112).
 """
 
 import asyncio
+import re
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import httptools
@@ -16,9 +18,8 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr
 from uvicorn.server import ServerState
 
 from service.api.errors import error_response
-from service.api.inference import header_lines, request_id_from
+from service.api.inference import header_lines
 from service.api.middleware import BODY_ARRIVED, DRAINED_BODY_BYTES, STATUS_SENT
-from service.api.recorder import RequestRecorder
 from service.errors import (
     HeadTimeout,
     HeadTooLarge,
@@ -31,8 +32,8 @@ from service.errors import (
     Unavailable,
     UrlTooLong,
 )
+from service.observability.metrics import RequestRecorder, request_id_from
 from service.server.connections import Connections, Idle, IdleState
-from service.server.framing import body_length
 from service.server.transport import (
     GracefulTransport,
     HoldingFlowControl,
@@ -41,6 +42,7 @@ from service.server.transport import (
 )
 
 _END_OF_HEAD = b"\r\n\r\n"
+_HOST = re.compile(rb"[\w.~!$&'()*+,;=:%\[\]-]*", re.ASCII)
 # Input is parsed up to the next empty line at a time, since a request can only end there. Chunked
 # bodies may have many empty lines, so their pieces have at least this size.
 _MIN_CHUNKED_BYTES = 1024
@@ -52,6 +54,37 @@ _MAX_REQUESTS_PER_TURN = 16
 # How long a client may continue to send after its last response (RFC 9112, section 9.6).
 _LINGER_SECONDS = 5.0
 _INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
+
+
+def body_length(headers: Sequence[tuple[bytes, bytes]], http_version: str) -> int | None:
+    """Return the length of a request's body in bytes; None if it is chunked.
+
+    Checks the rules of RFC 9112 for the end of a request that the parser does not check.
+
+    Args:
+        headers: lower-case names and values from a strict parser.
+        http_version: such as ``1.1``.
+
+    Raises:
+        InvalidRequest: the head breaks a rule, so a proxy may find another end.
+        NotImplementedHere: the transfer coding is not chunked.
+    """
+    hosts = [value for name, value in headers if name == b"host"]
+    codings = [value for name, value in headers if name == b"transfer-encoding"]
+    lengths = [value for name, value in headers if name == b"content-length"]
+    if http_version not in {"1.0", "1.1"}:
+        raise InvalidRequest(f"HTTP/{http_version} is not supported; use HTTP/1.1.")
+    if len(hosts) > 1 or (not hosts and http_version == "1.1"):  # section 3.2
+        raise InvalidRequest(f"Send one Host header; the request has {len(hosts)}.")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise InvalidRequest("The Host header is not the name of a host.")
+    if not codings:
+        return int(lengths[0]) if lengths else 0
+    if http_version == "1.0":  # section 6.1
+        raise InvalidRequest("HTTP/1.0 has no Transfer-Encoding; send a Content-Length.")
+    if codings[0].strip().lower() != b"chunked":
+        raise NotImplementedHere("A Transfer-Encoding other than chunked")
+    return None
 
 
 class ServerContext:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import polars as pl
 
-from service.tabletext.cells import Numerals
+from service.tabletext import Numerals
 from training.data.numerals import as_numbers, common_affix, resembles_number
 from training.data.table import Table
 from training.recipe.table import Feature

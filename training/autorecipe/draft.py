@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from service.tabletext.cells import MISSING
+from service.tabletext import MISSING
 from training.autorecipe.columns import InferredColumn, infer_column
 from training.autorecipe.quality import (
     about_fit,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from service.tabletext.cells import MISSING
+from service.tabletext import MISSING
 from training.autorecipe.columns import ParsedNumbers, parse_numbers
 from training.data.numerals import as_numbers
 from training.data.table import Table

@@ -11,10 +11,12 @@ from pathlib import Path
 import polars as pl
 
 from service.filetypes import recognised
-from service.tabletext.cells import MISSING, POINT, Numerals
-from service.tabletext.dialect import (
+from service.tabletext import (
     MAX_TITLES,
+    MISSING,
+    POINT,
     CsvDialect,
+    Numerals,
     begins_like_json,
     column_name,
     marked_codec,

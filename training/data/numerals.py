@@ -1,6 +1,6 @@
 """Convert columns of text cells to numbers, and detect their marks and units.
 
-`service.tabletext.cells` has the rule for a single cell.
+`service.tabletext` has the rule for a single cell.
 """
 
 from collections import Counter
@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import polars as pl
 
-from service.tabletext.cells import (
+from service.tabletext import (
     APOSTROPHES,
     BLANKS,
     POINT,

@@ -11,8 +11,7 @@ import polars as pl
 
 from service.bundle.features import TableFormat
 from service.spelling import nearest
-from service.tabletext.cells import MISSING, POINT, TRUTHS, Numerals, folded
-from service.tabletext.dialect import SEPARATORS
+from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, Numerals, folded
 from training.data.numerals import as_numbers
 from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target

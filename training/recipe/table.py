@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from service.bundle.features import Finite, Text
 from service.bundle.manifest import Name
-from service.tabletext.cells import MISSING
+from service.tabletext import MISSING
 from training.recipe.families import TABLE_FAMILIES, TableFamily, Task, known_family
 
 ScalerKind = Literal["min-max", "standard", "mean", "robust", "none"]

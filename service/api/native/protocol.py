@@ -12,20 +12,11 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from service.api.body import (
-    FORM,
-    HEAD,
-    JSON,
-    TABLE_TYPES,
-    RequestHead,
-    json_response,
-    media_type_of,
-)
+from service.api.body import FORM, JSON, RequestHead, json_response, media_type_of
 from service.api.inference import DecodedRequest, EncodedBody
-from service.api.inference_service import InferenceService
 from service.api.native.forms import IMAGE_TYPES, MULTIPART, read_posted
 from service.api.native.model_info import aliases, evaluation, facts, report, summary, versions
-from service.api.native.tables import TableHandler, TableResponse
+from service.api.native.tables import NativePredictions
 from service.api.routing import OptionalVersion
 from service.api.schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
 from service.bundle.manifest import Manifest
@@ -235,38 +226,6 @@ def response_body(
         single: whether the request was one row without a list.
     """
     return {**rows[0], **common} if single else {"predictions": rows, **common}
-
-
-class NativePredictions:
-    """Responds to predictions by feature name: rows in JSON, or a table that streams."""
-
-    def __init__(
-        self,
-        service: InferenceService,
-        protocol: NativeProtocol,
-        tables: TableHandler,
-        limits: Limits,
-    ) -> None:
-        self._limits = limits
-        self._service = service
-        self._protocol = protocol
-        self._tables = tables
-
-    async def predict(self, request: Request, name: str, version: str | None) -> Response:
-        """Respond to a request for predictions, of rows or of a table.
-
-        Args:
-            request: the request.
-            name: of the model.
-            version: a version or an alias; None is the serving version.
-        """
-        head: RequestHead = request.scope[HEAD]
-        given = head.content_type or JSON
-        form = None if given == JSON else TABLE_TYPES.get(media_type_of(given))
-        if form is not None:
-            self._limits.require_query(request.scope["query_string"])
-            return TableResponse(self._tables, request, name, version, form)
-        return await self._service.predict(self._protocol, request, name, version)
 
 
 def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:

@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.body import (
     HEAD,
+    RequestHead,
     StreamedBody,
     content_encoding,
     decompress,
@@ -29,13 +30,13 @@ from service.api.body import (
     response_form,
 )
 from service.api.errors import error_response
-from service.api.inference import count_failure
+from service.api.inference import InferenceProtocol, count_failure
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
 from service.codecs.outputs import read_parameters
 from service.engine.model import ServedModel
 from service.errors import OnwardError, RecordTooLarge, SpoolFull
-from service.limits import Limits, Quota
+from service.limits import UNCOUNTED_BODY_BYTES, Limits, Quota
 from service.observability.metrics import Metrics
 from service.scoring import (
     PeekedStream,
@@ -170,6 +171,8 @@ class TableHandler:
         )
         pieces = decompress(incoming.pieces(), content_encoding(request.scope[HEAD]), self._limits)
         stream = await peek(pieces, form, self._settings.max_csv_record_bytes)
+        is_small = stream.whole and len(stream.sample) <= UNCOUNTED_BODY_BYTES
+        quotas_of(request.scope).was_large = not is_small
         return self._factory.open(model, options, stream), stream
 
     async def _stream(
@@ -244,6 +247,43 @@ class TableResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's own parameters
         """Read the body and send the response at the same time."""
         await self._handler.respond(*self._arguments, send)
+
+
+class NativePredictions:
+    """Responds to predictions by feature name: rows in JSON, or a table that streams.
+
+    Args:
+        service: responds to rows.
+        protocol: decodes the rows.
+        tables: responds to tables.
+        limits: shared by all requests.
+    """
+
+    def __init__(
+        self,
+        service: InferenceService,
+        protocol: InferenceProtocol[Any],
+        tables: TableHandler,
+        limits: Limits,
+    ) -> None:
+        self._limits = limits
+        self._service = service
+        self._protocol = protocol
+        self._tables = tables
+
+    async def predict(self, request: Request, name: str, version: str | None) -> Response:
+        """Respond to a request for predictions, of rows or of a table.
+
+        Args:
+            request: the request.
+            name: of the model.
+            version: a version or an alias; None is the serving version.
+        """
+        head: RequestHead = request.scope[HEAD]
+        if head.table_form is None:
+            return await self._service.predict(self._protocol, request, name, version)
+        self._limits.require_query(request.scope["query_string"])
+        return TableResponse(self._tables, request, name, version, head.table_form)
 
 
 class Spool:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from service.bundle.features import NumberFeature
 from service.codecs.csv_cells import INVALID, CellReader, marks_of
-from service.tabletext.cells import POINT, Numerals
+from service.tabletext import POINT, Numerals
 
 PRICE = NumberFeature(
     type="number",

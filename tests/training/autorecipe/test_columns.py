@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from service.tabletext.cells import Numerals
+from service.tabletext import Numerals
 from training.autorecipe.columns import parse_numbers
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from service.tabletext.cells import Numerals
+from service.tabletext import Numerals
 from training.data.csv import Layout, read_csv
 from training.errors import DataError
 

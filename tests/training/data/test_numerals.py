@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.tabletext.cells import Numerals, plain_number
+from service.tabletext import Numerals, plain_number
 from training.data.numerals import as_numbers, common_affix, detect_numerals
 
 

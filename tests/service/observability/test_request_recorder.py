@@ -1,9 +1,28 @@
-"""Request ids: the client's, or a unique one."""
+"""The ids of requests, the client's or a unique one, and their log lines."""
 
+import logging
 import os
 import re
+from typing import Literal
 
-from service.api.inference import request_id_from
+import pytest
+
+from service.observability.metrics import Metrics, RequestRecorder, request_id_from
+
+
+@pytest.mark.parametrize(("log_requests", "written"), [("errors", 1000), ("all", 1500)])
+def test_a_flood_of_rejected_requests_is_logged_in_part(
+    log_requests: Literal["errors", "all"], written: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only some of a thousand lines are written, unless every request is to be logged."""
+    caplog.set_level(logging.INFO)
+    recorder = RequestRecorder(Metrics(), log_requests)
+
+    for _ in range(1500):
+        recorder.log("", "", 400, 0.0, reason="no HTTP")
+
+    lines = [record for record in caplog.records if record.getMessage() == "request"]
+    assert written <= len(lines) <= written + 50
 
 
 def test_generated_ids_are_unique() -> None:

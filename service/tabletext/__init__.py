@@ -1,1 +1,0 @@
-"""How tables write values: encoding, separator, quotes and decimal marks."""
