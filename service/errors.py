@@ -260,7 +260,7 @@ class RecordTooLarge(LimitExceeded):
 class InputRejected(InvalidRequest):
     """ONNX Runtime cannot run a bare model, which declares no valid ranges, on this input."""
 
-    code = "input_refused"
+    code = "input_rejected"
 
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"Model {name!r} cannot compute this input: {reason}")
@@ -477,7 +477,7 @@ class LoadFailed(OnwardError):
 class GraphRejected(LoadFailed):
     """ONNX Runtime cannot serve a bare model's graph: its file, its operators, or its types."""
 
-    code = "graph_refused"
+    code = "graph_rejected"
 
 
 class CannotStart(OnwardError):

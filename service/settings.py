@@ -291,7 +291,7 @@ class Settings(BaseSettings):
         "immediately. A higher limit accepts larger bursts, whose last requests wait longer.",
     )
     sticky_header: str = Field(
-        default="x-caller-id",
+        default="x-client-id",
         description="Header that identifies the client, for models whose policy.json splits their "
         "traffic: requests with the same value get predictions from the same version. Requests "
         "without it are split randomly.",

@@ -60,7 +60,7 @@ def filter_failure(
         # The paths of any model cannot say what one model takes; its own path does.
         is_generic = "{name}" in case.path
         # Whether a model's numbers overflow is known when they are computed.
-        overflows = b'"code":"input_refused"' in response.content
+        overflows = b'"code":"input_rejected"' in response.content
         return not (is_generic or overflows)
     # Pixels may have any size, and be nested; a schema cannot say that rows are as long.
     takes_images = "multipart/form-data" in str(case.operation.definition.raw)

@@ -235,7 +235,7 @@ def test_an_input_that_the_graph_cannot_compute_is_rejected_with_the_reason(
     wrong = infer_in_json(client, "sevens", {"x": np.zeros(8, np.float32)})
     right = infer_in_json(client, "sevens", {"x": np.zeros(14, np.float32)})
 
-    assert (wrong.status_code, wrong.json()["code"]) == (400, "input_refused")
+    assert (wrong.status_code, wrong.json()["code"]) == (400, "input_rejected")
     assert "Reshape" in wrong.json()["error"]
     assert right.json()["outputs"][0]["shape"] == [2, 7]
 

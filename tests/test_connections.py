@@ -490,7 +490,7 @@ def test_trailers_are_not_headers(models: Path, start: StartApp) -> None:
         "Content-Encoding: gzip",
         "Inference-Header-Content-Length: 3",
         "Accept: text/csv",
-        "X-Caller-Id: somebody",
+        "X-Client-Id: somebody",
     ]
     body = chunked(ROW)[:-2] + "\r\n".join([*trailers, "", ""]).encode()
 

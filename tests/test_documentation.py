@@ -217,7 +217,7 @@ def test_every_setting_is_documented() -> None:
 def test_every_metric_is_documented() -> None:
     """docs/operations.md names each metric that the service exposes."""
     metrics = Metrics()
-    metrics.count_prediction("m", "1", "plain", 1, Phases(0, 0, 0, 0))
+    metrics.count_prediction("m", "1", "native", 1, Phases(0, 0, 0, 0))
     exposed = set(re.findall(r"^# TYPE (\w+)", scraped(metrics).decode(), re.MULTILINE))
     text = (ROOT / "docs/operations.md").read_text()
 

@@ -69,7 +69,7 @@ class InferenceProtocol(Protocol[Context]):
 
     @property
     def name(self) -> str:
-        """The value of the metrics' label ``dialect``."""
+        """The value of the metrics' label ``protocol``."""
 
     def media_types(self, endpoint: Endpoint) -> tuple[str, ...]:
         """Return the media types of bodies that the model accepts."""
@@ -259,7 +259,7 @@ def outcome_of(error: Exception) -> str:
     """Return the outcome of a failed request for the metrics."""
     if isinstance(error, OnwardError):
         return error.code
-    return "client_left" if isinstance(error, ClientDisconnect) else "internal_error"
+    return "client_disconnected" if isinstance(error, ClientDisconnect) else "internal_error"
 
 
 class PredictTarget(NamedTuple):

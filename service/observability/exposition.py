@@ -103,7 +103,7 @@ class _MetricsCollector(Collector):
         yield _counter(
             "onward_requests_total",
             "Predictions requested, by outcome: ok, or the error's code.",
-            (*_VERSION, "dialect", "outcome"),
+            (*_VERSION, "protocol", "outcome"),
             {(*key, *outcome): n for key, one in self._versions for outcome, n in _outcomes(one)},
         )
         succeeded = [(key, one) for key, one in self._versions if one.succeeded]
@@ -111,7 +111,7 @@ class _MetricsCollector(Collector):
             "onward_rows_total", "Rows predicted.", _VERSION, {k: one.rows for k, one in succeeded}
         )
         yield _counter(
-            "onward_refused_rows_total",
+            "onward_rejected_rows_total",
             "Rows of tables that failed.",
             _VERSION,
             {key: one.rejected_rows for key, one in self._versions if one.rejected_rows},
@@ -179,7 +179,7 @@ class _MetricsCollector(Collector):
         )
         yield _histogram(
             "onward_load_seconds",
-            "Time to open, check, test and warm a version, by outcome: ready or refused.",
+            "Time to open, check, test and warm a version, by outcome: ready or rejected.",
             ("outcome",),
             LOAD_SECONDS,
             {(outcome,): seconds for outcome, seconds in self._counts.loads.items()},

@@ -312,7 +312,7 @@ class Metrics:
 
     def count_load(self, seconds: float, *, ready: bool) -> None:
         """Count one load of a version. Thread-safe."""
-        outcome = "ready" if ready else "refused"
+        outcome = "ready" if ready else "rejected"
         with self._lock:
             loads = self._counts.loads.setdefault(outcome, Distribution.empty(LOAD_SECONDS))
             loads.observe(LOAD_SECONDS, seconds)

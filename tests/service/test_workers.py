@@ -65,9 +65,9 @@ def send_request(client: httpx.Client, number: int) -> tuple[int, str, int]:
     """Send a request of a mixed load; return its status, protocol and number of predicted rows."""
     rows = 1 + number % 3
     if number % 10 == 0:
-        return client.post(PREDICT, json={"siez": 1}).status_code, "plain", 0
+        return client.post(PREDICT, json={"siez": 1}).status_code, "native", 0
     if number % 2:
-        return client.post(PREDICT, json=[{"size": 1.0}] * rows).status_code, "plain", rows
+        return client.post(PREDICT, json=[{"size": 1.0}] * rows).status_code, "native", rows
     data = {"name": "features", "shape": [rows, 1], "datatype": "FP32", "data": [1.0] * rows}
     response = client.post("/v2/models/price/infer", json={"inputs": [data]})
     return response.status_code, "v2", rows
@@ -119,7 +119,7 @@ def test_metrics_equal_the_counts_of_the_load_generator(models: Path, workers: i
     protocols = Counter(protocol for _, protocol, _ in results)
     by_status = Counter(status for status, _, _ in results)
     for scrapes, text in enumerate(texts):
-        assert sums(text, "onward_requests_total", "dialect") == protocols
+        assert sums(text, "onward_requests_total", "protocol") == protocols
         assert sums(text, "onward_requests_total", "outcome") == {
             "ok": by_status[200],
             "invalid_input": by_status[400],

@@ -81,7 +81,7 @@ class Explainer:
             Exception: any; it has been counted.
         """
         model = None
-        outcome = "client_left"  # a cancelled request raises no Exception
+        outcome = "client_disconnected"  # a cancelled request raises no Exception
         started = perf_counter()
         try:
             received = await self._service.receive(self._protocol, request, name, version)

@@ -121,7 +121,7 @@ _ONE, _SEVERAL = (
 class NativeProtocol:
     """JSON objects by feature name, and images in any encoding."""
 
-    name = "plain"
+    name = "native"
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits

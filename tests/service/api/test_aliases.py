@@ -95,7 +95,7 @@ def test_responses_and_metrics_have_the_version_of_an_alias(models: Path, start:
 
     assert (plain["model_version"], protocol["model_version"]) == ("1", "1")
     metrics = client.get("/metrics").text
-    assert 'dialect="plain",model="price",outcome="ok",version="1"} 1.0' in metrics
+    assert 'model="price",outcome="ok",protocol="native",version="1"} 1.0' in metrics
     assert "stable" not in metrics
 
 

@@ -93,8 +93,8 @@ V2: Mapping[str, Callable[[int], bytes]] = {
     "parameters": numbered(b'{"inputs":[],"parameters":{', b'"%d":1', b"}}"),
 }
 CASES = [
-    *[("plain", "admission", name) for name in ROWS],
-    *[("plain", "mixed", name) for name in ("empty objects", "names of one row")],
+    *[("native", "admission", name) for name in ROWS],
+    *[("native", "mixed", name) for name in ("empty objects", "names of one row")],
     *[("v1", "admission", name) for name in (*ROWS, *V1)],
     *[("v1", "floats", name) for name in V1],
     *[("v1 strings", "strings", name) for name in V1],
@@ -142,7 +142,7 @@ async def _measured(
 
 def _protocol(protocol: str, settings: Settings) -> InferenceProtocol[Any]:
     limits = Limits(settings, lambda _: None)
-    if protocol == "plain":
+    if protocol == "native":
         return NativeProtocol(limits)
     if protocol == "classify":
         return V1ExamplesProtocol(CLASSIFY, limits)

@@ -83,9 +83,9 @@ def binary(
 
 
 ROWS: Mapping[str, tuple[str, object]] = {
-    "plain": (PREDICT, [[1, 2]] * 11),
-    "plain by name": (PREDICT, {"instances": [ROW] * 11}),
-    "plain, no rows at all": (PREDICT, [{}] * 11),
+    "native": (PREDICT, [[1, 2]] * 11),
+    "native by name": (PREDICT, {"instances": [ROW] * 11}),
+    "native, no rows at all": (PREDICT, [{}] * 11),
     "explain": (EXPLAIN, [ROW] * 11),
     "v1 rows": ("/v1/models/admission:predict", {"instances": [ROW] * 11}),
     "v1 arrays": ("/v1/models/admission:predict", {"instances": [[1, 2]] * 11}),
@@ -129,8 +129,8 @@ def test_the_allowed_number_of_rows_is_accepted(models: Path, start: StartApp, p
 
 IMAGE = [0, 1, 2, 3]
 IMAGES: Mapping[str, tuple[str, object]] = {
-    "plain": ("/models/mirror/predict", [IMAGE] * 4),
-    "plain, nested": ("/models/mirror/predict", {"instances": [[[0, 1], [2, 3]]] * 4}),
+    "native": ("/models/mirror/predict", [IMAGE] * 4),
+    "native, nested": ("/models/mirror/predict", {"instances": [[[0, 1], [2, 3]]] * 4}),
     "v1": ("/v1/models/mirror:predict", {"instances": [{"image": IMAGE}] * 4}),
     "v1 columns": ("/v1/models/mirror:predict", {"inputs": [IMAGE] * 4}),
     "v2 files": (
@@ -489,7 +489,7 @@ def test_a_request_of_a_disconnected_client_is_removed_from_the_queue(
             body = count_to(3_000_000)
             waiting.sendall(head(path, len(body)) + body)
             time.sleep(0.3)
-        until(lambda: "client_left" in client.get("/metrics").text)
+        until(lambda: "client_disconnected" in client.get("/metrics").text)
         was_running = not running.done()
         response = running.result()
 

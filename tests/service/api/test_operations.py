@@ -73,10 +73,11 @@ def test_metrics_count_every_request(models: Path, start: StartApp) -> None:
 
     labels = 'model="price",version="1"'
     assert (
-        'onward_requests_total{dialect="plain",model="price",outcome="ok",version="1"} 3.0' in text
+        'onward_requests_total{model="price",outcome="ok",protocol="native",version="1"} 3.0'
+        in text
     )
     assert 'outcome="invalid_input"' in text
-    assert 'onward_requests_total{dialect="plain",model="",outcome="model_not_found"' in text
+    assert 'onward_requests_total{model="",outcome="model_not_found",protocol="native"' in text
     assert "zebra" not in text
     assert f"onward_rows_total{{{labels}}} 6.0" in text
     assert f"onward_batch_rows_sum{{{labels}}} 6.0" in text

@@ -32,7 +32,7 @@ def publish(models: Path, **policy: object) -> None:
 
 def version(client: httpx.Client, user: str | None = None, protocol: int = 0) -> str:
     path, body = UNNAMED[protocol]
-    headers = {} if user is None else {"x-caller-id": user}
+    headers = {} if user is None else {"x-client-id": user}
     return client.post(path, json=body, headers=headers).headers["x-model-version"]
 
 
@@ -90,7 +90,7 @@ def test_the_sticky_header_is_configurable(models: Path, start: StartApp) -> Non
         ]
         return {response.headers["x-model-version"] for response in responses}
 
-    assert (len(seen("x-session")), len(seen("x-caller-id"))) == (1, 2)
+    assert (len(seen("x-session")), len(seen("x-client-id"))) == (1, 2)
 
 
 def test_requests_with_a_version_or_an_alias_are_not_split(models: Path, start: StartApp) -> None:

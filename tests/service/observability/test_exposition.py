@@ -33,7 +33,7 @@ def test_phase_histograms_equal_those_of_prometheus_client() -> None:
 
     for value in seconds:
         oracle.observe(value)
-        metrics.count_prediction("m", "1", "plain", 2, Phases(value, value, value, value))
+        metrics.count_prediction("m", "1", "native", 2, Phases(value, value, value, value))
     text = scraped(metrics).decode()
 
     expected = {

@@ -159,10 +159,10 @@ def test_a_model_name_that_a_client_invents_is_not_a_label() -> None:
     """Failures are counted without it, whatever the error was."""
     metrics = used(Metrics(), "1")
     for number in range(100):
-        metrics.count_failure(f"invented-{number}", f"{number}", "plain", "too_many_requests")
+        metrics.count_failure(f"invented-{number}", f"{number}", "native", "too_many_requests")
 
     text = scraped(metrics)
 
     assert b"invented" not in text
     failures = samples(text)["onward_requests_total"]
-    assert failures["plain", "", "too_many_requests", ""] == 100
+    assert failures["native", "", "too_many_requests", ""] == 100

@@ -1,4 +1,4 @@
-"""The plain dialect: what people post, and what they read."""
+"""The native protocol: what people post, and what they read."""
 
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def test_an_output_that_is_not_finite_is_an_error(models: Path, start: StartApp)
 
     response = start().post("/models/price/predict", json=[{"size": 1}, {"size": 3e38}])
 
-    assert (response.status_code, response.json()["code"]) == (400, "input_refused")
+    assert (response.status_code, response.json()["code"]) == (400, "input_rejected")
     assert "its prediction for row 1 is not a finite number" in response.json()["error"]
 
 

@@ -222,7 +222,7 @@ def test_a_table_is_not_scored_to_its_end_after_a_disconnect(models: Path, start
         send(connection, packed)
         connection.sendall(b"0\r\n\r\n")
         read_until(connection, b"euros")
-    until(lambda: outcomes(client, "client_left") == 1)
+    until(lambda: outcomes(client, "client_disconnected") == 1)
 
     assert client.post(PATH, content=b"size\n1\n", headers=CSV).status_code == 200
     assert outcomes(client, "ok") == 1

@@ -193,10 +193,10 @@ def test_a_disconnected_client_leaves_no_resources_in_use(models: Path, start: S
         send(connection, long_table())
         read_until(connection, b"euros")
     patience = time.monotonic() + 20
-    while not outcomes(client, "client_left") and time.monotonic() < patience:
+    while not outcomes(client, "client_disconnected") and time.monotonic() < patience:
         time.sleep(0.01)
 
-    assert outcomes(client, "client_left") == 1
+    assert outcomes(client, "client_disconnected") == 1
     assert unnamed_files() == before
     assert client.post(PATH, json={"size": 1}).status_code == 200
 
@@ -212,5 +212,5 @@ def test_a_table_is_counted_once_with_all_its_rows(models: Path, start: StartApp
     text = client.get("/metrics").text
     labels = '{model="admission",version="1"}'
     assert f"onward_rows_total{labels} 2.0" in text
-    assert f"onward_refused_rows_total{labels} 1.0" in text
-    assert 'dialect="csv",model="admission",outcome="ok",version="1"} 1.0' in text
+    assert f"onward_rejected_rows_total{labels} 1.0" in text
+    assert 'model="admission",outcome="ok",protocol="csv",version="1"} 1.0' in text

@@ -133,5 +133,5 @@ def test_predictions_are_counted_as_version_1(models: Path, start: StartApp) -> 
 
     client.post("/v1/models/price:predict", json={"instances": [[1], [2]]})
 
-    labels = 'dialect="v1",model="price",outcome="ok",version="1"'
+    labels = 'model="price",outcome="ok",protocol="v1",version="1"'
     assert f"onward_requests_total{{{labels}}} 1.0" in client.get("/metrics").text
