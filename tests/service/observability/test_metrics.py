@@ -165,4 +165,4 @@ def test_a_model_name_that_a_client_invents_is_not_a_label() -> None:
 
     assert b"invented" not in text
     failures = samples(text)["onward_requests_total"]
-    assert failures["native", "", "too_many_requests", ""] == 100
+    assert failures["", "too_many_requests", "native", ""] == 100
