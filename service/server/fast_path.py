@@ -21,7 +21,7 @@ from service.api.routing import PredictTargets
 from service.errors import InvalidRequest
 from service.observability.metrics import request_id_from
 from service.server.connections import Connections
-from service.server.limited_protocol import LimitedProtocol, ServerContext, body_length
+from service.server.limited_protocol import LimitedProtocol, body_length
 from service.settings import Settings
 
 # Larger bodies are streamed and decoded in a thread, and would gain nothing.
@@ -158,8 +158,8 @@ class _Collector:
         self.fields.append((name.lower(), value))
 
 
-class FastPath(ServerContext):
-    """What all connections of an app share, and the head cache.
+class FastPath:
+    """What all connections of an app share.
 
     Args:
         inference: computes predictions.
@@ -170,8 +170,8 @@ class FastPath(ServerContext):
     def __init__(
         self, inference: FastInference, targets: PredictTargets, connections: Connections
     ) -> None:
-        super().__init__(connections, inference.recorder)
         self.inference = inference
+        self.connections = connections
         self.heads = RequestHeadCache(targets, connections.settings)
         self.default_headers: list[tuple[bytes, bytes]] = []
         """The server's own headers; uvicorn makes a new list every second."""
@@ -191,8 +191,10 @@ class FastPathProtocol(LimitedProtocol):
     ) -> None:
         if not config.loaded:
             config.load()
-        self._fast_path: FastPath = config.loaded_app.fast_path
-        super().__init__(self._fast_path, config, server_state, app_state, _loop)
+        context: FastPath = config.loaded_app.fast_path
+        recorder = context.inference.recorder
+        super().__init__(context.connections, recorder, config, server_state, app_state, _loop)
+        self._fast_path = context
         self.app = config.loaded_app.entry
         # A request whose small body has arrived in part, and the size of the whole request.
         self._partial: bytearray | None = None
@@ -203,7 +205,7 @@ class FastPathProtocol(LimitedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Count a request whose client disconnected before its small body was complete."""
         if self._partial is not None:
-            self._fast_path.recorder.count(CLIENT_DISCONNECTED)
+            self._recorder.count(CLIENT_DISCONNECTED)
             self._partial = None
         super().connection_lost(exc)
 
@@ -220,7 +222,7 @@ class FastPathProtocol(LimitedProtocol):
         if self.flow.write_paused:
             self._consume(data)
         elif (consumed := self._take_request(data, 0)) < len(data):
-            self._consume(data, consumed or self._parse_request(data, 0))
+            self._consume(data, consumed or self._feed(data, 0))
 
     def _take_request(self, data: bytes, start: int) -> int:
         """Compute a prediction, or wait for the rest of its small body."""

@@ -7,7 +7,6 @@ Each complete request gets exactly one response (RFC 9112).
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -53,17 +52,13 @@ _MAX_CHUNKS_PER_TURN = 4096
 _MAX_REQUESTS_PER_TURN = 16
 # How long a client may continue to send after its last response (RFC 9112, section 9.6).
 _LINGER_SECONDS = 5.0
-_INTERIM = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 
 def body_length(headers: Sequence[tuple[bytes, bytes]], http_version: str) -> int | None:
     """Return the length of a request's body in bytes; None if it is chunked.
 
-    Checks the rules of RFC 9112 for the end of a request that the parser does not check.
-
-    Args:
-        headers: lower-case names and values from a strict parser.
-        http_version: such as ``1.1``.
+    Checks the rules of RFC 9112 for the end of a request that the parser does not check. The
+    headers have lower-case names.
 
     Raises:
         InvalidRequest: the head breaks a rule, so a proxy may find another end.
@@ -87,39 +82,24 @@ def body_length(headers: Sequence[tuple[bytes, bytes]], http_version: str) -> in
     return None
 
 
-class ServerContext:
-    """What all connections of an app share.
-
-    Args:
-        connections: the open connections.
-        recorder: counts and logs responses.
-    """
-
-    def __init__(self, connections: Connections, recorder: RequestRecorder) -> None:
-        self.connections = connections
-        self.recorder = recorder
-
-
 class LimitedProtocol(HttpToolsProtocol):
-    """The protocol of one connection.
-
-    Args:
-        context: shared by the connections of the app.
-    """
+    """The protocol of one connection; all of them share ``open_connections`` and ``recorder``."""
 
     def __init__(
         self,
-        context: ServerContext,
+        open_connections: Connections,
+        recorder: RequestRecorder,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._context = context
-        self._settings = context.connections.settings
+        self._open_connections = open_connections
+        self._recorder = recorder
+        self._settings = open_connections.settings
         # Input that waits for a response, from an offset in its first piece.
-        self._buffered: deque[bytes] = deque()
+        self._buffered: list[bytes] = []
         self._buffered_start = 0
         self._is_consuming = False
         self._ignores_input = False
@@ -159,16 +139,15 @@ class LimitedProtocol(HttpToolsProtocol):
         self._raw = transport
         self.transport = self._graceful = GracefulTransport(self, transport)
         self.flow = self._flow = HoldingFlowControl(transport)
-        connections = self._context.connections
         connection = transport.get_extra_info("socket")
         if connection is not None and is_reset(connection):
             transport.abort()  # by its client, while it was queued
-        elif not connections.add(self):
-            self._reject(TooManyConnections(connections.max_connections))
+        elif not self._open_connections.add(self):
+            self._reject(TooManyConnections(self._open_connections.max_connections))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Remove the connection."""
-        self._context.connections.remove(self)
+        self._open_connections.remove(self)
         self._ignores_input = True
         super().connection_lost(exc)
         self._graceful.detach()
@@ -188,11 +167,11 @@ class LimitedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Record that the client has not read its response."""
         super().pause_writing()
-        self._context.connections.note_unread(self, self._raw.get_write_buffer_size())
+        self._open_connections.note_unread(self, self._raw.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         """Continue, since the client has read its response."""
-        self._context.connections.note_read(self)
+        self._open_connections.note_read(self)
         self._write_mark = (0, self.loop.time())
         super().resume_writing()
         self._continue()
@@ -214,18 +193,20 @@ class LimitedProtocol(HttpToolsProtocol):
         while start < len(data) and not self._ignores_input:
             if not self._in_body and (self._is_response_due() or self.flow.write_paused):
                 break
-            if self._is_turn_over(requests):
-                self.loop.call_soon(self._continue)
+            in_request = self._in_head or self._in_body
+            is_last = requests == _MAX_REQUESTS_PER_TURN and not in_request
+            if is_last or self._body_parts >= _MAX_CHUNKS_PER_TURN:
+                self.loop.call_soon(self._continue)  # after other connections
                 break
-            if self._in_body or self._in_head:
+            if in_request:
                 start += self._feed(data, start)
             else:
                 requests += 1
-                start += self._begin_request(data, start)
+                start += self._take_request(data, start) or self._feed(data, start)
         self._is_consuming = False
         if start < len(data) and not self._ignores_input:
             # Not a slice: copying the rest after each of many requests would take quadratic time.
-            self._buffered.appendleft(data)
+            self._buffered = [data]
             self._buffered_start = start
             self._flow.hold_reading()
         elif self._at_eof or self._is_shutting_down:
@@ -235,37 +216,13 @@ class LimitedProtocol(HttpToolsProtocol):
             self._flow.hold_reading()
             self.loop.call_soon(self._continue)
 
-    def _is_turn_over(self, requests: int) -> bool:
-        """Return whether other connections are next.
-
-        Args:
-            requests: how many this connection has begun in this turn of the event loop.
-        """
-        if self._in_body:
-            return self._body_parts >= _MAX_CHUNKS_PER_TURN
-        return requests == _MAX_REQUESTS_PER_TURN and not self._in_head
-
-    def _begin_request(self, data: bytes, start: int) -> int:
-        """Process the first bytes of a request; return how many were consumed."""
-        return self._take_request(data, start) or self._parse_request(data, start)
-
-    def _parse_request(self, data: bytes, start: int) -> int:
-        """Pass the first bytes of a request to uvicorn's parser; return how many were consumed."""
-        self._request_since = self.loop.time()
-        return self._feed(data, start)
-
     def _note_request(self) -> None:
-        """Record that the connection has begun a request."""
         if not self._had_request:
             self._had_request = True
-            self._context.connections.note_first_request(self)
+            self._open_connections.note_first_request(self)
 
     def _take_request(self, data: bytes, start: int) -> int:  # noqa: ARG002 - used by subclasses
-        """Process the request that starts here without uvicorn's parser.
-
-        Returns:
-            How many bytes were consumed; 0 if the request must be parsed.
-        """
+        """Process a request without uvicorn's parser; return how many bytes were consumed."""
         return 0
 
     def _is_response_due(self) -> bool:
@@ -284,9 +241,7 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self._is_shutting_down and not self._has_partial_request():
             self.close_gracefully()
         elif self._buffered and (self._in_body or not self.flow.write_paused):
-            data = (
-                self._buffered.popleft() if len(self._buffered) == 1 else b"".join(self._buffered)
-            )
+            data = b"".join(self._buffered)  # a single piece is not copied
             self._buffered.clear()
             self._flow.release_reading()
             self._consume(data, self._buffered_start)
@@ -300,11 +255,12 @@ class LimitedProtocol(HttpToolsProtocol):
         end = self._piece_end(data, start)
         self._has_progress = False
         try:
-            self.parser.feed_data(data[start:end])
-        except httptools.HttpParserUpgrade as upgrade:
-            end = start + upgrade.args[0]
-            self._restart_without_upgrade()
-        except httptools.HttpParserError as error:
+            try:
+                self.parser.feed_data(data[start:end])
+            except httptools.HttpParserUpgrade as upgrade:
+                end = start + upgrade.args[0]
+                self._restart_without_upgrade()
+        except (httptools.HttpParserError, NotImplementedHere) as error:
             self._reject(self._error or InvalidRequest(f"The input is not HTTP/1.1: {error}."))
             return end - start
         if self._has_partial_request() and not self._has_progress:
@@ -335,22 +291,19 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_upgrade = False
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._reject(NotImplementedHere("The method CONNECT"))
-            return
+            self._fail(NotImplementedHere("The method CONNECT"))
         version = self.parser.get_http_version().encode()
         fields = [field for field in self.headers if field[0] != b"upgrade"]
         head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version, header_lines(fields))
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        try:
-            self.parser.feed_data(head)
-        except httptools.HttpParserError as error:
-            self._reject(self._error or InvalidRequest(f"The input is not HTTP/1.1: {error}."))
+        self.parser.feed_data(head)
 
     # Callbacks of the parser
 
     def on_message_begin(self) -> None:
         """Reset the state for a new request."""
+        self._request_since = self.loop.time()
         self._in_head = True
         self._note_request()
         self._error = None
@@ -443,7 +396,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Send an error and ignore further input, after the responses that are due."""
         self._ignores_input = True
         if isinstance(error, LimitExceeded | HeadTimeout | Unavailable):
-            self._context.connections.count(error.code)
+            self._open_connections.count(error.code)
         if self._is_response_due():
             self._rejection = error
         else:
@@ -460,10 +413,9 @@ class LimitedProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         else:
-            recorder = self._context.recorder
-            recorder.count(response.status_code)
-            if recorder.logs(response.status_code):
-                recorder.log("", "", response.status_code, 0.0, reason=str(error))
+            self._recorder.count(response.status_code)
+            if self._recorder.logs(response.status_code):
+                self._recorder.log("", "", response.status_code, 0.0, reason=str(error))
         date = header_lines(self.server_state.default_headers)
         lines = header_lines([*response.raw_headers, (b"connection", b"close")])
         request_id = b"x-request-id: %b\r\n\r\n" % request_id_from(None).encode()
@@ -484,7 +436,6 @@ class LimitedProtocol(HttpToolsProtocol):
             self._raw.close()
 
     def _has_partial_request(self) -> bool:
-        """Return whether a request has arrived in part."""
         return self._in_head or self._in_body
 
     @property
@@ -568,11 +519,11 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self._at_eof or self.pipeline or cycle is None or cycle.response_started:
             return
         if cycle.scope["http_version"] == "1.1" and not cycle.response_complete:
-            self._raw.write(_INTERIM)
+            self._raw.write(b"HTTP/1.1 102 Processing\r\n\r\n")
 
     def evict(self, reason: str) -> None:
         """Close the connection immediately, and count the reason."""
-        self._context.connections.count(reason)
+        self._open_connections.count(reason)
         if self._raw.get_write_buffer_size():
             reset_on_close(self._raw)
         self._raw.abort()
