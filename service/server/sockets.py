@@ -12,6 +12,7 @@ worker has a queue of its own, and the kernel distributes connections among the 
 
 import asyncio
 import ctypes
+import logging
 import select
 import signal
 import socket
@@ -49,6 +50,8 @@ _MAX_SHUTDOWN_TURNS = 50
 # the packet, which drops it; otherwise accept all of it.
 _DROP_SYN = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
 _SO_ATTACH_FILTER = 26
+
+_log = logging.getLogger(__name__)
 
 
 class ReusePortSocket(socket.socket):
@@ -101,6 +104,12 @@ def bind_workers_socket(host: str, port: int, defer_seconds: float = 0) -> socke
 def accept_sockets(listening: socket.socket) -> list[socket.socket]:
     """Return the socket and duplicates of it, which all accept from the same queue."""
     return [listening, *(listening.dup() for _ in range(1, _ACCEPT_SOCKETS))]
+
+
+def log_address(host: str, port: int) -> None:
+    """Log the address of the service, as uvicorn does for sockets that it binds itself."""
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    _log.info("Uvicorn running on http://%s (Press CTRL+C to quit)", address)
 
 
 def stop_queueing(listening: socket.socket) -> None:
@@ -189,7 +198,7 @@ class Server(uvicorn.Server):
         self.config.http_protocol_class = self._count_accepted  # type: ignore[assignment] # uvicorn only calls it
         await super().startup(accept_sockets(self._listening))
         if self.started:
-            self._log_started_message(sockets)
+            log_address(*self._listening.getsockname()[:2])
 
     def _count_accepted(self, **arguments: object) -> asyncio.Protocol:
         """Create the protocol of a new connection, with uvicorn's arguments."""

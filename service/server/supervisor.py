@@ -12,6 +12,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from service.errors import CannotStart
+from service.server.sockets import log_address
 from service.server.worker_process import WorkerProcess
 from service.workers.coordination import SCAN
 from service.workers.ipc import broadcast
@@ -58,9 +59,7 @@ class Supervisor(Multiprocess):
         Raises:
             CannotStart: a worker could not start, so no other could either.
         """
-        host, port = self.sockets[0].getsockname()[:2]
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        _log.info("Uvicorn running on http://%s (Press CTRL+C to quit)", address)
+        log_address(*self.sockets[0].getsockname()[:2])
         self.run()
         if any(process.exitcode == STARTUP_FAILURE for process in self.processes):
             raise CannotStart("A worker could not start; the log above says why.")
