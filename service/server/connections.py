@@ -6,15 +6,12 @@ is being processed, so no limit on connections can lose a response.
 
 import asyncio
 import logging
-import sys
+import resource
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
 from service.limits import CountRejection
 from service.settings import Settings
-
-if sys.platform != "win32":
-    import resource
 
 # Files for models, logs, the event loop, the channel between workers and temporary files.
 _RESERVED_FILES = 128
@@ -69,8 +66,6 @@ class Connection(Protocol):
 
 def raise_open_files_limit() -> None:
     """Raise the soft limit of open files, often only 1024, to the hard limit."""
-    if sys.platform == "win32":
-        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -80,13 +75,7 @@ def raise_open_files_limit() -> None:
 
 
 def available_connections(max_connections: int) -> int:
-    """Return how many connections may be open, so that files remain for everything else.
-
-    Args:
-        max_connections: the operator's limit.
-    """
-    if sys.platform == "win32":
-        return max_connections
+    """Return the operator's limit, or fewer so that files remain for everything else."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max_connections if files < 0 else max(min(max_connections, files - _RESERVED_FILES), 1)
 

@@ -90,8 +90,7 @@ class SignalHandlers:
         self._exit_timer.start()
         for number in _STOP:
             self._previous[number] = signal.signal(number, self._stop)
-        if hasattr(signal, "SIGHUP"):
-            self._previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
+        self._previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
 
     def remove(self) -> None:
         """Restore the previous handlers; the timer of a shutdown in progress continues."""

@@ -8,10 +8,10 @@ died.
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import socket
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableSet
 from contextlib import contextmanager
@@ -22,9 +22,6 @@ from typing import Any, Self
 import orjson
 
 from service.errors import CannotStart, OnwardError
-
-if sys.platform != "win32":
-    import fcntl
 
 WORKERS_FOLDER = "_ONWARD_WORKERS_FOLDER"
 """The environment variable that contains the folder of the workers of one service."""
