@@ -24,7 +24,7 @@ _LARGEST = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True)
-class Tolerance:
+class ShadowTolerance:
     """The largest differences of numbers that count as equal, as in `numpy.isclose`."""
 
     absolute: float
@@ -65,7 +65,7 @@ def incompatibility(serving: ServedModel, candidate: ServedModel) -> str | None:
 
 
 def compare(
-    models: Pair[ServedModel], inputs: Arrays, outputs: Pair[Arrays], tolerance: Tolerance
+    models: Pair[ServedModel], inputs: Arrays, outputs: Pair[Arrays], tolerance: ShadowTolerance
 ) -> Comparison:
     """Compare the outputs of the serving version with those of the candidate, row by row.
 
@@ -147,7 +147,7 @@ def _probabilities(kind: ClassesOutput, scores: Array) -> Numbers:
     return scores_by_label(scores.astype(np.float64), kind.labels)
 
 
-def _tensor(one: Array, other: Array, rows: int, tolerance: Tolerance) -> Comparison:
+def _tensor(one: Array, other: Array, rows: int, tolerance: ShadowTolerance) -> Comparison:
     """Compare an output; without an axis of rows, its difference counts for all rows."""
     if one.shape != other.shape:
         return Comparison(np.zeros(rows, np.bool_), np.ones(rows))
@@ -188,7 +188,7 @@ def _value_of(feature: object, value: float) -> object:
     if value != value:  # noqa: PLR0124 - NaN, a missing value
         return None
     if isinstance(feature, CategoryFeature):
-        return feature.categories[int(value)] if value >= 0 else "(another)"
+        return feature.categories[int(value)] if value >= 0 else "(other category)"
     return bool(value) if isinstance(feature, BooleanFeature) else value
 
 

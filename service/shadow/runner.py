@@ -25,7 +25,7 @@ from service.engine.threads import in_daemon_thread
 from service.observability.metrics import Metrics
 from service.shadow.compare import (
     Comparison,
-    Tolerance,
+    ShadowTolerance,
     compare,
     incompatibility,
     prediction_of,
@@ -191,7 +191,9 @@ class ShadowRunner:
         size = sum([array.nbytes for array in inputs + outputs])
         if pair.incompatibility is not None:
             self._skip(pair, "failed")
-        elif self._queue and not self._has_room_for(rows, size):
+        elif self._queue and (
+            self._rows + rows > _MAX_QUEUED_ROWS or self._bytes + size > _MAX_QUEUED_BYTES
+        ):
             self._skip(pair, "dropped")
         else:
             self._queue.append(MirroredRequest(pair, inputs, outputs, request_id, rows, size))
@@ -229,10 +231,6 @@ class ShadowRunner:
         reason = incompatibility(serving, candidate)
         pair = self._pairs[candidate] = ShadowPair(serving, candidate, policy, tally, reason)
         return pair
-
-    def _has_room_for(self, rows: int, size: int) -> bool:
-        rows_fit = self._rows + rows <= _MAX_QUEUED_ROWS
-        return rows_fit and self._bytes + size <= _MAX_QUEUED_BYTES
 
     def _skip(self, pair: ShadowPair, outcome: Literal["dropped", "failed"]) -> None:
         tally = pair.tally
@@ -349,7 +347,7 @@ def _run(requests: Sequence[MirroredRequest], counts: Tally, control: RunControl
     inputs = _concatenated([request.inputs for request in requests])
     served = _concatenated([request.outputs for request in requests])
     predicted = pair.candidate.run_uncounted(inputs, control)
-    tolerance = Tolerance(pair.policy.absolute, pair.policy.relative)
+    tolerance = ShadowTolerance(pair.policy.absolute, pair.policy.relative)
     compared = compare((pair.serving, pair.candidate), inputs, (served, predicted), tolerance)
     counts.compared += len(requests)
     counts.rows += len(compared.is_equal)

@@ -8,7 +8,7 @@ import pytest
 
 from service.engine.model import ServedModel
 from service.engine.tensors import ABSENT, Array, Arrays
-from service.shadow.compare import Tolerance, compare, incompatibility, prediction_of, row_of
+from service.shadow.compare import ShadowTolerance, compare, incompatibility, prediction_of, row_of
 from tests.models import (
     publish_admission,
     publish_bare,
@@ -19,7 +19,7 @@ from tests.models import (
 )
 from tests.service.shadow.loading import loaded
 
-EXACT = Tolerance(0.0, 0.0)
+EXACT = ShadowTolerance(0.0, 0.0)
 
 
 @pytest.fixture
@@ -62,12 +62,12 @@ def test_the_threshold_decides_between_two_labels(models: Path) -> None:
     ("tolerance", "same"),
     [
         (EXACT, [True, False, False]),
-        (Tolerance(0.0, 0.05), [True, True, False]),
-        (Tolerance(2.0, 0.0), [True, False, True]),
+        (ShadowTolerance(0.0, 0.05), [True, True, False]),
+        (ShadowTolerance(2.0, 0.0), [True, False, True]),
     ],
 )
 def test_numbers_within_the_tolerance_are_equal(
-    models: Path, tolerance: Tolerance, same: list[bool]
+    models: Path, tolerance: ShadowTolerance, same: list[bool]
 ) -> None:
     """The tolerance is relative to the serving version's number, or absolute."""
     price = loaded(publish_price(models))
@@ -155,7 +155,7 @@ def test_a_row_is_shown_as_a_client_would_write_it(models: Path) -> None:
         "rooms": 3.0,
         "garden": True,
         "quarter": "south",
-        "colour": "(another)",
+        "colour": "(other category)",
     }
 
 
