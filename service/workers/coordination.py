@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from operator import itemgetter
 
@@ -25,8 +25,8 @@ _UNKNOWN = (State.UNAVAILABLE, "it has not seen it yet")
 _log = logging.getLogger(__name__)
 
 StateAndReason = tuple[State, str]
-View = Mapping[tuple[str, str], StateAndReason]
-"""State and reason of every version in one worker, by model and version."""
+VersionStates = Sequence[tuple[str, str, str, str]]
+"""Model, version, state and reason of every version in one worker."""
 
 
 class ModelControl:
@@ -138,22 +138,20 @@ class ClusterIndex:
         """
         own = list(self._own_entries(name))
         replies = await self._channel.request(_INDEX, name)
-        others = [
-            (reply.worker, _view_from(reply.content)) for reply in replies if reply.error is None
-        ]
+        others = [(reply.worker, reply.content) for reply in replies if reply.error is None]
         if not others:
             return own
-        return _merge(own, sorted([(str(os.getpid()), _view_of(own)), *others], key=itemgetter(0)))
+        seen = sorted([(str(os.getpid()), _states_of(own)), *others], key=itemgetter(0))
+        return _merge(own, seen)
 
     def _own_entries(self, name: str | None) -> Iterator[Entry]:
         for model in self._registry.names if name is None else [name]:
             yield from self._registry.versions(model)
 
-    async def _reply(self, name: str | None) -> list[tuple[str, str, str, str]]:
+    async def _reply(self, name: str | None) -> VersionStates:
         if name is not None and name not in self._registry.names:
             return []
-        own = self._own_entries(name)
-        return [(entry.name, entry.version, entry.state, entry.reason) for entry in own]
+        return _states_of(self._own_entries(name))
 
 
 class Worker:
@@ -188,16 +186,16 @@ class Worker:
         self.readiness.record_first_loads()
 
 
-def _view_of(entries: Sequence[Entry]) -> View:
-    return {(entry.name, entry.version): (entry.state, entry.reason) for entry in entries}
+def _states_of(entries: Iterable[Entry]) -> VersionStates:
+    return [(entry.name, entry.version, entry.state, entry.reason) for entry in entries]
 
 
-def _view_from(content: Sequence[tuple[str, str, str, str]]) -> View:
-    return {(name, version): (State(state), reason) for name, version, state, reason in content}
-
-
-def _merge(own: Sequence[Entry], views: Sequence[tuple[str, View]]) -> list[Entry]:
-    """Return the entries of all workers, given the view of each worker by its process id."""
+def _merge(own: Sequence[Entry], seen: Sequence[tuple[str, VersionStates]]) -> list[Entry]:
+    """Return the entries of all workers, given the states in each worker by its process id."""
+    views = [
+        (worker, {(model, version): (State(state), why) for model, version, state, why in states})
+        for worker, states in seen
+    ]
     known = {(entry.name, entry.version): entry for entry in own}
     by_model: dict[str, list[Entry]] = {}
     for key in sorted({key for _, view in views for key in view}):
