@@ -137,10 +137,6 @@ class Quota:
         """Return an amount to the quota."""
         self.used -= amount
 
-    def hold(self, amount: int = 0) -> "Reservation":
-        """Return a context manager that holds an amount for one request."""
-        return Reservation(self, amount)
-
 
 class Reservation:
     """The amount of a quota that one request holds; released on leaving the context.
@@ -341,7 +337,7 @@ class RequestQuotas:
         """Bytes of its body, and later of its tensors or its response."""
         self._requests = Reservation(limits.requests)
 
-    def start(self) -> None:
+    def acquire_request(self) -> None:
         """Count the request as being processed, now that its body has arrived.
 
         Raises:
@@ -349,7 +345,7 @@ class RequestQuotas:
         """
         self._requests.add(1)
 
-    def start_table(self) -> None:
+    def acquire_table(self) -> None:
         """Count the request as a table that is being scored.
 
         Raises:

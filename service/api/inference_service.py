@@ -156,7 +156,7 @@ class DecodeThreads:
         measure = partial(self._limits.decoded_bytes, body, json_bytes, strings=strings)
         async with self._large_turn:
             needed = await _result_of(self._large.submit(measure))
-            with self._limits.body_bytes.hold(needed) as memory:
+            with Reservation(self._limits.body_bytes, needed) as memory:
                 return await _result_of(self._large.submit(decode), memory)
 
 
@@ -290,7 +290,7 @@ class InferenceService:
             require_media_type(request.scope[HEAD].content_type, accepted)
         quotas = quotas_of(request.scope)
         body = await read_body(request, self._max_body_bytes, quotas)
-        quotas.start()
+        quotas.acquire_request()
         return ReceivedRequest(version, body)
 
     async def decode(

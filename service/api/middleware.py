@@ -200,7 +200,7 @@ class _ResponseRecorder:
         if not self._is_recorded:
             self._is_recorded = True
             self._recorder.count(self.status)
-            if self._recorder.logs(self.status):
+            if self._recorder.should_log(self.status):
                 seconds, scope = perf_counter() - self._started, self._scope
                 self._recorder.log(scope["method"], scope["path"], self.status, seconds)
 

@@ -21,8 +21,8 @@ from service.observability.metrics import (
     Counts,
     Distribution,
     Phases,
+    ProcessState,
     Snapshot,
-    State,
     VersionCounts,
 )
 
@@ -68,7 +68,7 @@ class _MetricsCollector(Collector):
         states: of each running process.
     """
 
-    def __init__(self, counts: Counts, states: Sequence[State]) -> None:
+    def __init__(self, counts: Counts, states: Sequence[ProcessState]) -> None:
         self._counts = counts
         self._states = states
         self._versions = [
@@ -86,13 +86,13 @@ class _MetricsCollector(Collector):
         yield from self._memory_metrics()
 
     def _request_metrics(self) -> Iterator[Metric]:
-        yield _counter(
+        yield _metric(
             "onward_responses_total",
             "HTTP responses by status.",
             ("status",),
             {(str(status),): times for status, times in self._counts.statuses.items()},
         )
-        yield _counter(
+        yield _metric(
             "onward_rejected_requests_total",
             "Requests and connections rejected by a limit or a timeout, by the error's code.",
             ("reason",),
@@ -100,17 +100,17 @@ class _MetricsCollector(Collector):
         )
 
     def _prediction_metrics(self) -> Iterator[Metric]:
-        yield _counter(
+        yield _metric(
             "onward_requests_total",
             "Predictions requested, by outcome: ok, or the error's code.",
             (*_VERSION, "protocol", "outcome"),
             {(*key, *outcome): n for key, one in self._versions for outcome, n in _outcomes(one)},
         )
         succeeded = [(key, one) for key, one in self._versions if one.succeeded]
-        yield _counter(
+        yield _metric(
             "onward_rows_total", "Rows predicted.", _VERSION, {k: one.rows for k, one in succeeded}
         )
-        yield _counter(
+        yield _metric(
             "onward_rejected_rows_total",
             "Rows of tables that failed.",
             _VERSION,
@@ -134,19 +134,27 @@ class _MetricsCollector(Collector):
             ROWS,
             {key: one.runs for key, one in self._versions if any(one.runs.counts)},
         )
-        yield _counter(
+        yield _metric(
             "onward_shadow_requests_total",
             "Copies of requests for a candidate version: compared, dropped or failed.",
             (*_VERSION, "outcome"),
-            {(*key, it): n for key, one in self._versions for it, n in one.shadow_requests.items()},
+            {
+                (*key, outcome): times
+                for key, one in self._versions
+                for outcome, times in one.shadow_requests.items()
+            },
         )
 
     def _explanation_metrics(self) -> Iterator[Metric]:
-        yield _counter(
+        yield _metric(
             "onward_explanations_total",
             "Explanations requested, by outcome: ok, or the error's code.",
             (*_VERSION, "outcome"),
-            {(*key, it): n for key, one in self._versions for it, n in one.explanations.items()},
+            {
+                (*key, outcome): times
+                for key, one in self._versions
+                for outcome, times in one.explanations.items()
+            },
         )
         yield _histogram(
             "onward_explanation_seconds",
@@ -165,13 +173,13 @@ class _MetricsCollector(Collector):
                     key = model, version, device
                     ready[key] = min(ready.get(key, 1), int(state == _READY))
                     states[model, version, state] += 1
-        yield _gauge(
+        yield _metric(
             "onward_model_ready",
             "1 where this version serves, 0 where it cannot; device is the one really used.",
             (*_VERSION, "device"),
             ready,
         )
-        yield _gauge(
+        yield _metric(
             "onward_model_state",
             "How many workers have this version in this state; states without any are left out.",
             (*_VERSION, "state"),
@@ -186,19 +194,19 @@ class _MetricsCollector(Collector):
         )
 
     def _memory_metrics(self) -> Iterator[Metric]:
-        yield _gauge(
+        yield _metric(
             "onward_device_info",
             "Always 1; the device that was requested and the one really used.",
             ("requested", "actual"),
             {pair: 1 for one in self._states for pair in one.devices},
         )
-        yield _gauge(
+        yield _metric(
             "onward_memory_bytes",
             "Memory that the models take, estimated from their files.",
             (),
             {(): sum(one.memory_bytes for one in self._states)},
         )
-        yield _counter(
+        yield _metric(
             "onward_evictions_total",
             "Models removed from memory to make room for others.",
             (),
@@ -215,19 +223,12 @@ def _outcomes(counts: VersionCounts) -> Iterator[tuple[tuple[str, str], int]]:
             yield (protocol, code), times
 
 
-def _counter(
+def _metric(
     name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], int]
 ) -> Metric:
-    family = CounterMetricFamily(name, text, labels=labels)
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
-
-
-def _gauge(
-    name: str, text: str, labels: Sequence[str], values: Mapping[tuple[str, ...], int]
-) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=labels)
+    """Return a counter if the name ends in _total, and otherwise a gauge."""
+    kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+    family = kind(name, text, labels=labels)
     for key, value in values.items():
         family.add_metric(key, value)
     return family

@@ -12,9 +12,10 @@ import re
 import threading
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Self, TypeVar
+from typing import Literal, NamedTuple, Self
 
 import orjson
 from pydantic import TypeAdapter
@@ -23,7 +24,6 @@ from service.observability.logs import LineBudget
 
 # Prometheus can scrape the last counts of a removed version, and compute rates over minutes.
 _EXPIRY_SECONDS = 600.0
-_FIRST_ERROR = 400
 _NO_STATUS = 1000  # above any status
 _VALID_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _ID_BYTES = 16
@@ -35,8 +35,6 @@ _log = logging.getLogger(__name__)
 # Forked children must not reuse the ids that their parent has generated.
 _ids: list[str] = []
 os.register_at_fork(after_in_child=_ids.clear)
-
-Key = TypeVar("Key")
 
 SECONDS = (
     *(0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005),
@@ -93,34 +91,32 @@ class Distribution:
         self.total += other.total
 
 
-def _empty_phases() -> list[Distribution]:
-    return [Distribution.empty(SECONDS) for _ in Phases._fields]
-
-
 @dataclass(slots=True)
 class VersionCounts:
     """Counts of one version of one model."""
 
     rows: int = 0
     rejected_rows: int = 0
-    succeeded: dict[str, int] = field(default_factory=dict)
+    succeeded: Counter[str] = field(default_factory=Counter)
     """Successful predictions, by protocol."""
-    failed: dict[str, dict[str, int]] = field(default_factory=dict)
+    failed: dict[str, Counter[str]] = field(default_factory=dict)
     """Failed predictions, by protocol and error code."""
-    phases: list[Distribution] = field(default_factory=_empty_phases)
+    phases: list[Distribution] = field(
+        default_factory=lambda: [Distribution.empty(SECONDS) for _ in Phases._fields]
+    )
     """Seconds that successful predictions spent in each of `Phases`."""
     runs: Distribution = field(default_factory=lambda: Distribution.empty(ROWS))
     """Rows of each run."""
-    explanations: dict[str, int] = field(default_factory=dict)
+    explanations: Counter[str] = field(default_factory=Counter)
     """By outcome."""
     explanation_seconds: Distribution = field(default_factory=lambda: Distribution.empty(SECONDS))
-    shadow_requests: dict[str, int] = field(default_factory=dict)
+    shadow_requests: Counter[str] = field(default_factory=Counter)
     """By outcome."""
 
     def add_prediction(self, protocol: str, rows: int, phases: Phases) -> None:
         """Count a successful prediction."""
         self.rows += rows
-        self.succeeded[protocol] = self.succeeded.get(protocol, 0) + 1
+        self.succeeded[protocol] += 1
         decode, queue, compute, encode = self.phases
         # Unrolled: a loop would add a percent to the duration of the smallest request.
         decode.counts[bisect_left(SECONDS, phases[0])] += 1
@@ -136,24 +132,24 @@ class VersionCounts:
         """Add what another process counted."""
         self.rows += other.rows
         self.rejected_rows += other.rejected_rows
-        add_counts(self.succeeded, other.succeeded)
+        self.succeeded.update(other.succeeded)
         for protocol, codes in other.failed.items():
-            add_counts(self.failed.setdefault(protocol, {}), codes)
+            self.failed.setdefault(protocol, Counter()).update(codes)
         for own, more in zip(self.phases, other.phases, strict=True):
             own.add(more)
         self.runs.add(other.runs)
-        add_counts(self.explanations, other.explanations)
+        self.explanations.update(other.explanations)
         self.explanation_seconds.add(other.explanation_seconds)
-        add_counts(self.shadow_requests, other.shadow_requests)
+        self.shadow_requests.update(other.shadow_requests)
 
 
 @dataclass(slots=True)
 class Counts:
     """Totals, which only increase until a version is removed."""
 
-    statuses: dict[int, int] = field(default_factory=dict)
+    statuses: Counter[int] = field(default_factory=Counter)
     """Responses by HTTP status."""
-    rejections: dict[str, int] = field(default_factory=dict)
+    rejections: Counter[str] = field(default_factory=Counter)
     """Requests and connections that exceeded a limit, by error code."""
     evictions: int = 0
     loads: dict[str, Distribution] = field(default_factory=dict)
@@ -175,8 +171,8 @@ class Counts:
 
     def add(self, other: Self) -> None:
         """Add what another process counted."""
-        add_counts(self.statuses, other.statuses)
-        add_counts(self.rejections, other.rejections)
+        self.statuses.update(other.statuses)
+        self.rejections.update(other.rejections)
         self.evictions += other.evictions
         for outcome, seconds in other.loads.items():
             self.loads.setdefault(outcome, Distribution.empty(LOAD_SECONDS)).add(seconds)
@@ -186,7 +182,7 @@ class Counts:
 
 
 @dataclass(slots=True)
-class State:
+class ProcessState:
     """The current state of one process, which ends with it."""
 
     memory_bytes: int = 0
@@ -201,7 +197,7 @@ class Snapshot:
     """All metrics of one process."""
 
     counts: Counts = field(default_factory=Counts)
-    state: State = field(default_factory=State)
+    state: ProcessState = field(default_factory=ProcessState)
 
     def to_json(self) -> bytes:
         """Return one JSON document; it is consistent, since encoding it holds the GIL."""
@@ -220,12 +216,6 @@ class Snapshot:
 _SNAPSHOTS = TypeAdapter(Snapshot)
 
 
-def add_counts(counts: dict[Key, int], more: dict[Key, int]) -> None:
-    """Add ``more`` to ``counts``, key by key."""
-    for key, number in more.items():
-        counts[key] = counts.get(key, 0) + number
-
-
 class Metrics:
     """The metrics of one process. Only methods that say so are thread-safe.
 
@@ -240,7 +230,7 @@ class Metrics:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._counts = Counts()
-        self._state = State()
+        self._state = ProcessState()
         self._expiry_seconds = expiry_seconds
         self._clock = clock
         self._removed: dict[tuple[str, str], float] = {}
@@ -255,12 +245,11 @@ class Metrics:
 
     def count_response(self, status: int) -> None:
         """Count one HTTP response."""
-        statuses = self._counts.statuses
-        statuses[status] = statuses.get(status, 0) + 1
+        self._counts.statuses[status] += 1
 
     def count_rejection(self, reason: str) -> None:
         """Count one request or connection that exceeded a limit or a timeout."""
-        _increment(self._counts.rejections, reason)
+        self._counts.rejections[reason] += 1
 
     def count_rejected_rows(self, model: str, version: str, rows: int) -> None:
         """Count rows of a table whose response is an error."""
@@ -273,12 +262,13 @@ class Metrics:
         """
         if model not in self._state.versions and model not in self._counts.versions:
             model = version = ""
-        _increment(self._counts.for_version(model, version).failed.setdefault(protocol, {}), code)
+        failed = self._counts.for_version(model, version).failed
+        failed.setdefault(protocol, Counter())[code] += 1
 
     def count_explanation(self, model: str, version: str, outcome: str, seconds: float) -> None:
         """Count one requested explanation."""
         counts = self._counts.for_version(model, version)
-        _increment(counts.explanations, outcome)
+        counts.explanations[outcome] += 1
         counts.explanation_seconds.observe(SECONDS, seconds)
 
     def count_run(self, model: str, version: str, rows: int) -> None:
@@ -288,7 +278,7 @@ class Metrics:
 
     def count_shadow_requests(self, model: str, version: str, outcome: str, times: int) -> None:
         """Count copies of requests for a candidate version."""
-        _increment(self._counts.for_version(model, version).shadow_requests, outcome, times)
+        self._counts.for_version(model, version).shadow_requests[outcome] += times
 
     def set_model_state(self, model: str, version: str, device: str, state: str) -> None:
         """Set the state and device of a version."""
@@ -368,10 +358,6 @@ class Metrics:
         return [key for key, removed in self._removed.items() if removed <= latest]
 
 
-def _increment(counts: dict[str, int], key: str, times: int = 1) -> None:
-    counts[key] = counts.get(key, 0) + times
-
-
 def request_id_from(sent: str | None) -> str:
     """Return the client's id if it is safe to repeat in headers and logs, else a new one."""
     if sent is not None and _VALID_ID.fullmatch(sent):
@@ -397,7 +383,7 @@ class RequestRecorder:
         log_requests: Literal["all", "errors", "none"],
     ) -> None:
         self.metrics = metrics
-        self.log_from = {"all": 0, "errors": _FIRST_ERROR, "none": _NO_STATUS}[log_requests]
+        self.log_from = {"all": 0, "errors": 400, "none": _NO_STATUS}[log_requests]
         """The lowest status that gets a log line."""
         # The log handler limits lines too, but creating their records would take a third of the CPU
         # time of a flood of rejected connections. With "all", lines are not limited.
@@ -407,7 +393,7 @@ class RequestRecorder:
         """Count a response; the status is zero if none was sent."""
         self.metrics.count_response(status)
 
-    def logs(self, status: int) -> bool:
+    def should_log(self, status: int) -> bool:
         """Return whether a response gets a log line; zero, no response, is an error."""
         return status >= self.log_from or (status == 0 and self.log_from < _NO_STATUS)
 

@@ -414,7 +414,7 @@ class LimitedProtocol(HttpToolsProtocol):
             cycle.message_event.set()
         else:
             self._recorder.count(response.status_code)
-            if self._recorder.logs(response.status_code):
+            if self._recorder.should_log(response.status_code):
                 self._recorder.log("", "", response.status_code, 0.0, reason=str(error))
         date = header_lines(self.server_state.default_headers)
         lines = header_lines([*response.raw_headers, (b"connection", b"close")])

@@ -36,7 +36,7 @@ from service.api.middleware import quotas_of
 from service.codecs.outputs import read_parameters
 from service.engine.model import ServedModel
 from service.errors import OnwardError, RecordTooLarge, SpoolFull
-from service.limits import UNCOUNTED_BODY_BYTES, Limits, Quota
+from service.limits import UNCOUNTED_BODY_BYTES, Limits, Quota, Reservation
 from service.observability.metrics import Metrics
 from service.scoring import (
     PeekedStream,
@@ -94,7 +94,7 @@ class TableHandler:
         model = None
         started = perf_counter()
         try:
-            quotas_of(request.scope).start_table()
+            quotas_of(request.scope).acquire_table()
             async with Deadline(request.receive, self._settings.deadline_seconds) as deadline:
                 version = self._service.route(request, name, version)
                 model = await self._service.find(name, version, deadline)
@@ -298,7 +298,7 @@ class Spool:
     """
 
     def __init__(self, quota: Quota, folder: Path | None = None) -> None:
-        self._reservation = quota.hold()
+        self._reservation = Reservation(quota)
         self._quota = quota
         self._folder = folder
         self._pieces: deque[bytes] = deque()

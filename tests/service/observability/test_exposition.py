@@ -1,6 +1,7 @@
 """The exported metrics equal those of prometheus_client, and are summed over processes."""
 
 import re
+from collections import Counter
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Histogram
@@ -14,7 +15,6 @@ from service.observability.metrics import (
     Metrics,
     Phases,
     Snapshot,
-    add_counts,
 )
 from tests.scraped import scraped
 
@@ -67,8 +67,8 @@ def counted(times: int) -> Snapshot:
     snapshot = Snapshot()
     for _ in range(times):
         counts = snapshot.counts
-        add_counts(counts.statuses, {200: 2, 404: 1})
-        add_counts(counts.rejections, {"url_too_long": 1})
+        counts.statuses.update({200: 2, 404: 1})
+        counts.rejections.update({"url_too_long": 1})
         counts.evictions += 1
         counts.loads.setdefault("ready", Distribution.empty(LOAD_SECONDS)).observe(
             LOAD_SECONDS, 0.5
@@ -76,11 +76,11 @@ def counted(times: int) -> Snapshot:
         version = counts.for_version("m", "1")
         version.add_prediction("v1", 3, Phases(0.5, 0.25, 64.0, 0.0))
         version.rejected_rows += 1
-        add_counts(version.failed.setdefault("csv", {}), {"invalid_input": 1})
+        version.failed.setdefault("csv", Counter())["invalid_input"] += 1
         version.runs.observe(ROWS, 100_000)
-        add_counts(version.explanations, {"ok": 1})
+        version.explanations.update({"ok": 1})
         version.explanation_seconds.observe(SECONDS, 0.125)
-        add_counts(version.shadow_requests, {"compared": 2})
+        version.shadow_requests.update({"compared": 2})
     return snapshot
 
 
