@@ -99,11 +99,8 @@ class Onward(FastAPI):
 def create_app(settings: Settings, context: WorkerContext | None = None) -> Onward:
     """Create the service as an ASGI app, which loads the models when its lifespan starts.
 
-    The start raises `DeviceUnavailable` or `NoModels` if the settings cannot be applied.
-
-    Args:
-        settings: of the service.
-        context: what this worker shares with the other workers, if there are several.
+    The start raises `DeviceUnavailable` or `NoModels` if the settings cannot be applied. The
+    context is what this worker shares with the others, if there are several.
     """
     metrics = Metrics()
     worker = Worker(settings, metrics, context or WorkerContext())

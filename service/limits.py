@@ -139,12 +139,7 @@ class Quota:
 
 
 class Reservation:
-    """The amount of a quota that one request holds; released on leaving the context.
-
-    Args:
-        quota: shared by all requests.
-        amount: acquired on entering the context.
-    """
+    """An amount of a quota that one request holds from entering the context to leaving it."""
 
     __slots__ = ("_quota", "amount")
 
@@ -191,12 +186,7 @@ class Reservation:
 
 
 class Limits:
-    """All limits of one process.
-
-    Args:
-        settings: the operator's values.
-        count: called with the error code of each rejected request.
-    """
+    """All limits of one process; ``count`` is called with the error code of each rejection."""
 
     def __init__(self, settings: Settings, count: CountRejection = lambda _: None) -> None:
         self._count = count
@@ -223,25 +213,18 @@ class Limits:
         return error
 
     def require_query(self, query: bytes) -> None:
-        """Check the number of parameters in a query string.
-
-        Raises:
-            TooManyQueryParameters: there are too many.
-        """
+        """Raise `TooManyQueryParameters` if a query string has too many."""
         if query and query.count(b"&") + query.count(b";") >= self._max_query_parameters:
             raise self.rejected(TooManyQueryParameters(self._max_query_parameters))
 
     def require_json(self, body: bytes) -> int:
-        """Check the number of values in a JSON body before it is parsed. Thread-safe.
+        """Raise `TooManyJsonMembers` if a JSON body has too many values to parse. Thread-safe.
 
         For the limit, names count like values: in one large object, a name takes most of the time.
 
         Returns:
             An upper bound of the number of values, with arrays and objects counted twice:
             separators within strings count too.
-
-        Raises:
-            TooManyJsonMembers: there are too many.
         """
         values = names = 0
         for start in range(0, len(body), _PIECE_BYTES):
@@ -252,11 +235,7 @@ class Limits:
         return values
 
     def require_values(self, values: int) -> None:
-        """Check the number of values that become Python objects.
-
-        Raises:
-            TooManyJsonMembers: there are too many.
-        """
+        """Raise `TooManyJsonMembers` if too many values would become Python objects."""
         if values > self._max_json_members:
             raise self.rejected(TooManyJsonMembers(self._max_json_members))
 
@@ -288,43 +267,23 @@ class Limits:
         return needed
 
     def require_ratio(self, compressed: int, decompressed: int) -> None:
-        """Check how much a compressed body has expanded.
-
-        Args:
-            compressed: bytes decompressed so far.
-            decompressed: bytes that they expanded to.
-
-        Raises:
-            DecompressionRatioExceeded: the ratio exceeds the limit.
-        """
+        """Raise `DecompressionRatioExceeded` if bytes of a body have expanded too much."""
         if decompressed > max(_RATIO_CHECKED_ABOVE_BYTES, self._max_ratio * compressed):
             raise self.rejected(DecompressionRatioExceeded(self._max_ratio))
 
     def require_rows(self, rows: int) -> None:
-        """Check the number of rows in a request.
-
-        Raises:
-            TooManyRows: there are too many.
-        """
+        """Raise `TooManyRows` if a request has too many."""
         if rows > self._max_rows:
             raise self.rejected(TooManyRows(self._max_rows))
 
     def require_form_parts(self, parts: int) -> None:
-        """Check the number of parts in a multipart form.
-
-        Raises:
-            TooManyFormParts: there are too many.
-        """
+        """Raise `TooManyFormParts` if a multipart form has too many."""
         if parts > self._max_form_parts:
             raise self.rejected(TooManyFormParts(self._max_form_parts))
 
 
 class RequestQuotas:
-    """The amounts of the shared quotas that one request holds until its response has been sent.
-
-    Args:
-        limits: of the process.
-    """
+    """The amounts of the shared quotas that one request holds until its response has been sent."""
 
     __slots__ = ("_requests", "_table", "body", "limits", "was_large")
 
@@ -338,19 +297,11 @@ class RequestQuotas:
         self._requests = Reservation(limits.requests)
 
     def acquire_request(self) -> None:
-        """Count the request as being processed, now that its body has arrived.
-
-        Raises:
-            TooManyRequests: the limit is reached.
-        """
+        """Count the request, whose body has arrived; raise `TooManyRequests` at the limit."""
         self._requests.add(1)
 
     def acquire_table(self) -> None:
-        """Count the request as a table that is being scored.
-
-        Raises:
-            TooManyTables: the limit is reached.
-        """
+        """Count the request as a table; raise `TooManyTables` at the limit."""
         self._table.add(1)
 
     def holds(self, quota: Quota) -> bool:
@@ -362,8 +313,7 @@ class RequestQuotas:
     def hold_bytes(self, size: int) -> None:
         """Set the number of bytes that the request holds; small numbers are not counted.
 
-        Raises:
-            TooManyBytesInFlight: all requests together would hold too many.
+        Raises `TooManyBytesInFlight` if all requests together would hold too many.
         """
         is_counted = size > UNCOUNTED_BODY_BYTES
         if is_counted or self.body.amount:

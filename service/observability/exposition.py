@@ -39,13 +39,12 @@ def render_exposition(
 ) -> bytes:
     """Return the sums of several processes in Prometheus text format. Thread-safe.
 
+    Raises `ValueError` if one of them is not a snapshot.
+
     Args:
         running: a snapshot of each running process.
         ended: the last snapshot of each process that ended; only its counts are used.
         expired: models and versions to omit.
-
-    Raises:
-        ValueError: one of them is not a snapshot.
     """
     counts = Counts()
     states = []
@@ -61,12 +60,7 @@ def render_exposition(
 
 
 class _MetricsCollector(Collector):
-    """Converts the counts to the metric families of prometheus_client.
-
-    Args:
-        counts: of all processes.
-        states: of each running process.
-    """
+    """Converts the counts of all processes, and the states of running ones, to metric families."""
 
     def __init__(self, counts: Counts, states: Sequence[ProcessState]) -> None:
         self._counts = counts

@@ -32,12 +32,9 @@ _STANDARD_ATTRIBUTES = set(vars(logging.makeLogRecord({}))) | {
 
 
 def configure_logging(form: Literal["text", "json"], level: str, *, limited: bool = True) -> None:
-    """Write the log messages of every library to standard error in one format.
+    """Write the log messages of every library, from a level, to standard error in one format.
 
-    Args:
-        form: the format of a line.
-        level: the lowest level that is written.
-        limited: whether each call site has a rate limit.
+    If ``limited``, each call site has a rate limit.
     """
     handler = ThreadHandler(sys.stderr)
     if limited:
@@ -49,11 +46,7 @@ def configure_logging(form: Literal["text", "json"], level: str, *, limited: boo
 
 
 class ThreadHandler(logging.Handler):
-    """Writes lines in a thread. If the stream blocks, lines are queued, and then new ones are lost.
-
-    Args:
-        stream: to write the lines to.
-    """
+    """Writes lines in a thread. If the stream blocks, lines are queued, then new ones are lost."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -94,11 +87,7 @@ class ThreadHandler(logging.Handler):
 
 
 class LineBudget:
-    """Limits the rate of lines of one kind by a token bucket.
-
-    Args:
-        clock: a monotonic clock, in seconds.
-    """
+    """Limits the rate of lines of one kind by a token bucket; the clock is in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -107,11 +96,7 @@ class LineBudget:
         self._suppressed = 0
 
     def take(self) -> int | None:
-        """Take a token for one line.
-
-        Returns:
-            The number of suppressed lines since the last one; None if this one is suppressed too.
-        """
+        """Return the number of suppressed lines since the last one; None to suppress this one."""
         now = self._clock()
         refill = (now - self._updated) * _LINES_PER_SECOND
         self._lines_left = min(self._lines_left + refill, _BURST_LINES)
@@ -127,8 +112,7 @@ class LineBudget:
 class RateLimit(logging.Filter):
     """Limits the rate of each call site, and adds the number of suppressed lines to a later line.
 
-    Args:
-        clock: a monotonic clock, in seconds.
+    The clock is in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

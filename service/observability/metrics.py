@@ -61,23 +61,14 @@ class Phases(NamedTuple):
 
 @dataclass(slots=True)
 class Distribution:
-    """The observations of one histogram, without the bounds of its buckets.
-
-    Args:
-        counts: number of observations in each bucket.
-        total: sum of the observations.
-    """
+    """The observations of one histogram: their number in each bucket, and their sum."""
 
     counts: list[int]
     total: float = 0.0
 
     @classmethod
     def empty(cls, bounds: Sequence[float]) -> Self:
-        """Return a distribution without observations.
-
-        Args:
-            bounds: the upper bounds of the buckets, ascending; the last one is infinite.
-        """
+        """Return one without observations; the last of the ascending upper bounds is infinite."""
         return cls([0] * len(bounds))
 
     def observe(self, bounds: Sequence[float], value: float) -> None:
@@ -205,11 +196,7 @@ class Snapshot:
 
     @staticmethod
     def from_json(content: bytes) -> "Snapshot":
-        """Read the document of `to_json`.
-
-        Raises:
-            ValueError: it is another document.
-        """
+        """Read the document of `to_json`; raise `ValueError` if it is another one."""
         return _SNAPSHOTS.validate_json(content)
 
 
@@ -336,14 +323,7 @@ class Metrics:
             return Snapshot(self._counts, self._state).to_json()
 
     def restore(self, snapshot: bytes) -> None:
-        """Add the counts of a process that ended.
-
-        Args:
-            snapshot: the last one of that process.
-
-        Raises:
-            ValueError: it is not a snapshot.
-        """
+        """Add the counts of the last snapshot of a process; raise `ValueError` if it is none."""
         self._counts.add(Snapshot.from_json(snapshot).counts)
 
     def expire_versions_except(self, present: Collection[tuple[str, str]]) -> None:
@@ -370,12 +350,7 @@ def request_id_from(sent: str | None) -> str:
 
 
 class RequestRecorder:
-    """Counts and logs the responses of one process.
-
-    Args:
-        metrics: count them.
-        log_requests: which requests get a log line.
-    """
+    """Counts and logs the responses of one process."""
 
     def __init__(
         self,
@@ -400,14 +375,9 @@ class RequestRecorder:
     def log(
         self, method: str, path: str, status: int, seconds: float, reason: str | None = None
     ) -> None:
-        """Write the log line of a request.
+        """Write the log line of a request; method and path are empty if the input was not one.
 
-        Args:
-            method: of the request; empty if the input was not a request.
-            path: of the request; empty if the input was not a request.
-            status: of the response.
-            seconds: duration of the request.
-            reason: why a request was rejected before it was complete.
+        The reason says why a request was rejected before it was complete.
         """
         suppressed = 0 if self._budget is None else self._budget.take()
         if suppressed is None:

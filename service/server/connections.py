@@ -54,11 +54,7 @@ class Connection(Protocol):
         """Return what it waits for; None while it processes a request or sends a response."""
 
     def check_timeouts(self, now: float) -> None:
-        """Close or reject the connection if one of its timeouts has passed.
-
-        Args:
-            now: the event loop's time in seconds.
-        """
+        """Close or reject the connection if a timeout has passed at a time of the event loop."""
 
     def evict(self, reason: str) -> None:
         """Close the connection immediately, and count the reason."""
@@ -83,9 +79,7 @@ def available_connections(max_connections: int) -> int:
 class Connections:
     """All connections of one app. Not thread-safe: for use on its event loop.
 
-    Args:
-        settings: the limits and timeouts.
-        count: called with the reason of each connection that is closed or rejected early.
+    ``count`` is called with the reason of each connection that is closed or rejected early.
     """
 
     def __init__(self, settings: Settings, count: CountRejection) -> None:
@@ -102,8 +96,7 @@ class Connections:
     def add(self, connection: Connection) -> bool:
         """Add a new connection, and evict others if there are too many.
 
-        Returns:
-            False if all other connections are processing requests; this one must be rejected.
+        Returns False if all others are processing requests; then this one must be rejected.
         """
         has_room = len(self._open) < self.max_connections or self._evict()
         self._open.add(connection)

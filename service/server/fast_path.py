@@ -67,10 +67,6 @@ class RequestHeadCache:
 
     Clients send the same head again and again, and parsing it takes as long as running a small
     model. So each head is parsed once.
-
-    Args:
-        targets: maps URLs to the models and versions that they name.
-        settings: the limits of requests.
     """
 
     def __init__(self, targets: PredictTargets, settings: Settings) -> None:
@@ -81,15 +77,7 @@ class RequestHeadCache:
         self._cached: dict[bytes, ParsedHead | None] = {}
 
     def match(self, data: bytes, start: int) -> MatchedHead | None:
-        """Find the head of a prediction that can take the fast path.
-
-        Args:
-            data: input from a client.
-            start: the position of the first byte of a request.
-
-        Returns:
-            None if the request must go through ASGI.
-        """
+        """Find the head of a request that starts here; None if the request must go through ASGI."""
         if not data.startswith(b"POST ", start):
             return None
         end = data.find(_END, start, start + _MAX_HEAD_BYTES) + len(_END)
@@ -159,13 +147,7 @@ class _Collector:
 
 
 class FastPath:
-    """What all connections of an app share.
-
-    Args:
-        inference: computes predictions.
-        targets: maps URLs to the models and versions that they name.
-        connections: the open connections.
-    """
+    """What all connections of an app share."""
 
     def __init__(
         self, inference: FastInference, targets: PredictTargets, connections: Connections

@@ -72,28 +72,20 @@ def bind_socket(host: str, port: int, defer_seconds: float = 0) -> socket.socket
 
     On Linux, a connection whose client has sent nothing is queued only after a time. Until then it
     takes nothing from this process, however many there are.
+    Raises `CannotStart` if the port cannot be bound.
 
     Args:
         host: address or name.
         port: 0 is any free port.
         defer_seconds: the time, up to seven seconds; the kernel rounds up to 1, 3 or 7.
-
-    Raises:
-        CannotStart: the port cannot be bound.
     """
     return _bind(socket.socket(_family(host)), host, port, ceil(defer_seconds))
 
 
 def bind_workers_socket(host: str, port: int, defer_seconds: float = 0) -> socket.socket:
-    """Bind the socket that is passed to all workers; except on Linux, they share one queue.
+    """Bind the socket that is passed to all workers, like `bind_socket`.
 
-    Args:
-        host: address or name.
-        port: 0 is any free port.
-        defer_seconds: as for `bind_socket`.
-
-    Raises:
-        CannotStart: the port cannot be bound.
+    Except on Linux, they share one queue.
     """
     if sys.platform != "linux":
         # Other systems have SO_REUSEPORT too, but send all connections to one of the sockets.
@@ -136,11 +128,7 @@ def has_queued_connections(listening: Iterable[socket.socket]) -> bool:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; it accepts whole queues, logs its address, and resets no connection.
-
-    Args:
-        config: of the server.
-    """
+    """uvicorn's server; it accepts whole queues, logs its address, and resets no connection."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -149,11 +137,7 @@ class Server(uvicorn.Server):
         self._accepting: set[asyncio.Task[object]] = set()
 
     def serve_on(self, listening: socket.socket) -> None:
-        """Serve until a signal stops the server.
-
-        Raises:
-            SystemExit: the application could not start; its log says why.
-        """
+        """Serve until a signal stops the server; exit if the application could not start."""
         self.run([listening])
         if not self.started:
             raise SystemExit(STARTUP_FAILURE)
@@ -233,7 +217,7 @@ def _queued_connections(listening: socket.socket) -> Iterator[socket.socket]:
 
 
 def _close_reset(connection: socket.socket) -> bool:
-    """Close a connection that its client has reset; return whether it was."""
+    """Close a connection if its client has reset it; return whether it has."""
     was_reset = is_reset(connection)
     if was_reset:
         connection.close()

@@ -54,11 +54,7 @@ class Supervisor(Multiprocess):
         self._stop_seconds = stop_seconds
 
     def serve(self) -> None:
-        """Serve until a signal stops the service.
-
-        Raises:
-            CannotStart: a worker could not start, so no other could either.
-        """
+        """Serve until a signal stops the service; raise `CannotStart` if a worker cannot start."""
         log_address(*self.sockets[0].getsockname()[:2])
         self.run()
         if any(process.exitcode == STARTUP_FAILURE for process in self.processes):

@@ -73,10 +73,6 @@ class GracefulTransport(asyncio.Transport):
 
     uvicorn writes the head of a response before its body. Both are sent in one packet if the body
     follows in the same turn of the event loop.
-
-    Args:
-        protocol: closes the connection.
-        raw: the event loop's transport.
     """
 
     def __init__(self, protocol: ClosingProtocol, raw: asyncio.Transport) -> None:

@@ -76,7 +76,6 @@ def _end_with_supervisor(server: Server) -> None:
 
 
 def _exit_reason(code: int | None) -> str:
-    """Describe how a process ended, from its exit code."""
     if code is not None and code < 0:
         return f"it was ended by {signal.Signals(-code).name}"
     return f"it ended with exit code {code}"

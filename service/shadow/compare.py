@@ -69,11 +69,7 @@ def compare(
 ) -> Comparison:
     """Compare the outputs of the serving version with those of the candidate, row by row.
 
-    Args:
-        models: the serving version and the candidate.
-        inputs: of both versions.
-        outputs: of each version.
-        tolerance: for numbers that are not probabilities.
+    The tolerance is for numbers that are not probabilities.
     """
     one, other = (_classes_of(model) for model in models)
     if one is not None and other is not None:
@@ -129,7 +125,6 @@ def _classes(kinds: Pair[ClassesOutput], scores: Pair[Array]) -> Comparison:
 
 
 def _predicted_classes(kind: ClassesOutput, scores: Array) -> Sequence[int]:
-    """Return the index of the predicted class of each row."""
     return chosen_labels(kind, scores_by_label(scores, kind.labels))
 
 

@@ -53,13 +53,9 @@ Outcome = Literal["compared", "dropped", "failed"]
 
 @dataclass
 class Difference:
-    """A row whose predictions differ much.
+    """A row whose predictions differ by much, as `Comparison` defines the amount.
 
-    Args:
-        amount: the difference, as `Comparison` defines it.
-        row: the features of the request, or None if it is not a row of a table.
-        position: of the row in its request.
-        request_id: of the request.
+    ``row`` holds its features, or None if it is not a row of a table.
     """
 
     amount: float
@@ -179,11 +175,7 @@ class ShadowRunner:
     ) -> None:
         """Queue a copy, or count it as dropped or failed; returns immediately.
 
-        Args:
-            models: the serving version, and the candidate.
-            policy: of the candidate.
-            exchange: the request's inputs and the serving version's outputs.
-            request_id: of the request.
+        The models are the serving version and the candidate, whose policy this is.
         """
         pair = self._pair(models, policy)
         inputs, outputs = exchange
@@ -271,7 +263,7 @@ class ShadowRunner:
         self._count(pair, "failed", counts.failed)
 
     def _take(self) -> list[MirroredRequest]:
-        """Take the next requests of one pair from the queue."""
+        """Take the next requests from the queue, all of one pair."""
         taken: list[MirroredRequest] = []
         rows = 0
         while self._queue:
@@ -291,11 +283,7 @@ class ShadowRunner:
 
 
 def run_comparison(requests: Sequence[MirroredRequest], control: RunControl) -> tuple[int, Tally]:
-    """Run the candidate and compare its outputs with those of the serving version; this blocks.
-
-    Args:
-        requests: of one pair.
-        control: terminates every run from another thread.
+    """Run the candidate on the requests of a pair, and compare its outputs; this blocks.
 
     Returns:
         The number of requests that were run, from the first one, and the counts to add to their

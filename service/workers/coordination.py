@@ -34,10 +34,7 @@ class ModelControl:
 
     The names of unloaded models are shared, so that workers which start later do not load them.
 
-    Args:
-        reconciler: of this worker.
-        channel: to the other workers.
-        seconds: how long to wait for each of the other workers.
+    ``seconds`` is how long to wait for each of the other workers.
     """
 
     def __init__(self, reconciler: Reconciler, channel: Channel, seconds: float) -> None:
@@ -50,8 +47,7 @@ class ModelControl:
     async def start(self) -> None:
         """Load the models, connect to the other workers, and make all of them scan the folder.
 
-        Raises:
-            CannotStart: the machine does not support the settings.
+        Raises `CannotStart` if the machine does not support the settings.
         """
         await self._reconciler.start()
         await self._channel.open()
@@ -128,13 +124,9 @@ class ClusterIndex:
         channel.handle(_INDEX, self._reply)
 
     async def entries(self, name: str | None = None) -> Sequence[Entry]:
-        """Return the entries by model, the newest version first.
+        """Return the entries of one model or of all (None), the newest version first.
 
-        Args:
-            name: of one model; None for all models.
-
-        Raises:
-            ModelNotFound: there is no such model.
+        Raises `ModelNotFound` if there is no such model.
         """
         own = list(self._own_entries(name))
         replies = await self._channel.request(_INDEX, name)
@@ -168,11 +160,7 @@ class Worker:
         self.totals = Totals(metrics, self.channel, context.slot)
 
     async def start(self) -> None:
-        """Load the models, and connect to the other workers.
-
-        Raises:
-            CannotStart: the machine does not support the settings.
-        """
+        """Restore the totals, then do as `ModelControl.start`."""
         self.totals.restore()
         await self.control.start()
         registry = self.registry

@@ -68,8 +68,7 @@ class Reply:
 def runtime_dir() -> Iterator[Path]:
     """A temporary folder for the workers of one service.
 
-    Raises:
-        CannotStart: it cannot be created, or its path is too long for sockets.
+    Raises `CannotStart` if it cannot be created, or its path is too long for sockets.
     """
     try:
         directory = tempfile.TemporaryDirectory(prefix="onward-workers-")
@@ -94,11 +93,7 @@ def runtime_dir() -> Iterator[Path]:
 
 
 def claim_slot(folder: Path) -> Slot:
-    """Claim the lowest slot that no running process has.
-
-    Raises:
-        OSError: the folder cannot be written.
-    """
+    """Claim the lowest slot of a writable folder that no running process has."""
     number = 0
     while True:
         descriptor = os.open(folder / f"{number}.pid", os.O_RDWR | os.O_CREAT, 0o600)
@@ -156,11 +151,7 @@ class SharedNameSet(MutableSet[str]):
 
 
 class Channel:
-    """Requests between this worker and the others.
-
-    Args:
-        slot: of this worker; None if it is the only one.
-    """
+    """Requests between this worker and the others; without a slot, it is the only one."""
 
     def __init__(self, slot: Slot | None = None) -> None:
         self._slot = slot

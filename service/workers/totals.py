@@ -25,10 +25,7 @@ _log = logging.getLogger(__name__)
 class Totals:
     """The totals of one worker, and through the channel those of the other workers.
 
-    Args:
-        metrics: of this worker.
-        channel: to the other workers.
-        slot: of this worker; None if it is the only one.
+    Without a slot, this worker is the only one.
     """
 
     def __init__(self, metrics: Metrics, channel: Channel, slot: Slot | None) -> None:
