@@ -63,11 +63,9 @@ CEILINGS: Mapping[str, int] = {
     "answer": 1,
     "ask": 2,
     "beside": 1,
-    "caller": 2,
     "gone": 1,
     "kept": 2,
     "place": 8,
-    "refuse": 2,
     "tell": 5,
     "wish": 1,
 }
