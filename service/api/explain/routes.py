@@ -23,7 +23,7 @@ from service.api.inference import decode_body, materialize, outcome_of
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
 from service.api.native.protocol import NativeProtocol, documented_body, response_body
-from service.api.routing import OptionalVersion
+from service.api.routing import add_model_routes
 from service.api.schemas import PREDICTION_ERRORS, header
 from service.bundle.features import FeaturesInput
 from service.engine.model import ServedModel
@@ -159,18 +159,6 @@ def _encoded(document: dict[str, object], accepted: str) -> tuple[bytes, dict[st
 def explain_router(explainer: Explainer) -> APIRouter:
     """Create the routes of explanations."""
     router = APIRouter(tags=["models"])
-
-    @router.post(
-        "/models/{name}/explain",
-        summary="Predict, and explain each prediction",
-        **_EXPLAIN,
-    )
-    @router.post(
-        "/models/{name}/versions/{version}/explain",
-        summary="Predict and explain by one version",
-        **_EXPLAIN,
-    )
-    async def explain(request: Request, name: str, version: OptionalVersion) -> Response:
-        return await explainer.explain(request, name, version)
-
+    summary = "Predict, and explain each prediction"
+    add_model_routes(router, "POST", "/explain", summary, explainer.explain, **_EXPLAIN)
     return router

@@ -17,7 +17,7 @@ from service.api.inference import DecodedRequest, EncodedBody
 from service.api.native.forms import IMAGE_TYPES, MULTIPART, read_posted
 from service.api.native.model_info import aliases, evaluation, facts, report, summary, versions
 from service.api.native.tables import NativePredictions
-from service.api.routing import OptionalVersion
+from service.api.routing import add_model_routes
 from service.api.schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
 from service.bundle.manifest import Manifest
 from service.codecs.endpoint import Endpoint
@@ -85,12 +85,15 @@ _REPORT_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-_MODEL = returns(
-    name="string", version="string", ready="boolean", versions="array", aliases="object"
-)
-_EVALUATION = MODEL_ERRORS | returns(
-    name="string", version="string", metric="object", part="string", rows="integer"
-)
+_MODEL: dict[str, Any] = {
+    "responses": returns(
+        name="string", version="string", ready="boolean", versions="array", aliases="object"
+    )
+}
+_EVALUATION: dict[str, Any] = {
+    "responses": MODEL_ERRORS
+    | returns(name="string", version="string", metric="object", part="string", rows="integer")
+}
 _PAGE: dict[str, Any] = {"response_class": HTMLResponse, "responses": MODEL_ERRORS}
 
 
@@ -247,52 +250,27 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
         listed = [summary(registry.entry(name)) for name in registry.names]
         return json_response({"models": listed, "device": info})
 
-    @router.get(
-        "/models/{name}",
-        summary="The input, the output and the quality of a model",
-        responses=_MODEL,
-    )
-    @router.get(
-        "/models/{name}/versions/{version}", summary="The same for one version", responses=_MODEL
-    )
-    async def model(name: str, version: OptionalVersion) -> Response:
+    async def model(_: Request, name: str, version: str | None) -> Response:
         entry = registry.entry(name, version)
         seen = await worker.index.entries(name)
         info = {"versions": versions(seen), "aliases": aliases(registry, name)}
         return json_response(summary(entry) | facts(entry) | info)
 
-    @router.get(
-        "/models/{name}/metrics",
-        summary="The metrics of a model on its test set",
-        responses=_EVALUATION,
-    )
-    @router.get(
-        "/models/{name}/versions/{version}/metrics",
-        summary="The same for one version",
-        responses=_EVALUATION,
-    )
-    async def model_metrics(name: str, version: OptionalVersion) -> Response:
+    async def model_metrics(_: Request, name: str, version: str | None) -> Response:
         return json_response(evaluation(await reconciler.model_info(name, version)))
 
-    @router.get("/models/{name}/report", summary="The report of a training run", **_PAGE)
-    @router.get(
-        "/models/{name}/versions/{version}/report", summary="The same for one version", **_PAGE
-    )
-    async def model_report(name: str, version: OptionalVersion) -> Response:
+    async def model_report(_: Request, name: str, version: str | None) -> Response:
         page = await asyncio.to_thread(report, await reconciler.model_info(name, version))
         return HTMLResponse(page, headers=_REPORT_HEADERS)
 
-    _add_predictions(router, predictions)
+    for method, path, summary_of_route, handler, options in (
+        ("GET", "", "The input, the output and the quality of a model", model, _MODEL),
+        ("GET", "/metrics", "The metrics of a model on its test set", model_metrics, _EVALUATION),
+        ("GET", "/report", "The report of a training run", model_report, _PAGE),
+        ("POST", "/predict", "Predict one row or many", predictions.predict, _PREDICT),
+    ):
+        add_model_routes(router, method, path, summary_of_route, handler, **options)
     return router
-
-
-def _add_predictions(router: APIRouter, predictions: NativePredictions) -> None:
-    @router.post("/models/{name}/predict", summary="Predict one row or many", **_PREDICT)
-    @router.post(
-        "/models/{name}/versions/{version}/predict", summary="The same by one version", **_PREDICT
-    )
-    async def predict(request: Request, name: str, version: OptionalVersion) -> Response:
-        return await predictions.predict(request, name, version)
 
 
 def _instances(document: Any, codec: FeatureCodec) -> list[Any]:  # noqa: ANN401 - JSON is any of its types

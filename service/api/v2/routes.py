@@ -1,6 +1,7 @@
 """Routes of version 2: server, models, inference, repository and shared memory."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -9,7 +10,7 @@ from service.api.body import json_response, read_body
 from service.api.health import add_health
 from service.api.inference_service import InferenceService
 from service.api.middleware import quotas_of
-from service.api.routing import OptionalName, OptionalVersion
+from service.api.routing import add_model_routes
 from service.api.schemas import BODY_ERRORS, MODEL_ERRORS, fails_with, returns
 from service.api.v2.protocol import V2Protocol
 from service.api.v2.schemas import CONFIG, INDEX, INFER, METADATA, READY, REGION, STATISTICS
@@ -121,58 +122,31 @@ def _model_router(
     registry = worker.registry
     router = APIRouter(prefix="/v2", tags=[_TAG], responses=MODEL_ERRORS)
 
-    @router.get("/models/{name}", summary="A model's tensors", responses=METADATA)
-    @router.get(
-        "/models/{name}/versions/{version}",
-        summary="The tensors of one version",
-        responses=METADATA,
-    )
-    async def model_metadata(name: str, version: OptionalVersion) -> Response:
+    async def model_metadata(_: Request, name: str, version: str | None) -> Response:
         return json_response(_metadata(await worker.reconciler.model_info(name, version), registry))
 
-    @router.get("/models/{name}/ready", summary="Whether a model serves", responses=READY)
-    @router.get(
-        "/models/{name}/versions/{version}/ready",
-        summary="Whether one version serves",
-        responses=READY,
-    )
-    async def model_ready(name: str, version: OptionalVersion) -> Response:
+    async def model_ready(_: Request, name: str, version: str | None) -> Response:
         serves = registry.entry(name, version).serves
         is_ready = serves and not worker.readiness.is_draining
         return json_response({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
-    @router.get(
-        "/models/{name}/config",
-        summary="A model's configuration, in Triton's format",
-        responses=CONFIG,
-    )
-    @router.get(
-        "/models/{name}/versions/{version}/config",
-        summary="The configuration of one version",
-        responses=CONFIG,
-    )
-    async def model_config(name: str, version: OptionalVersion) -> Response:
+    async def model_config(_: Request, name: str, version: str | None) -> Response:
         return json_response(_config(await worker.reconciler.model_info(name, version)))
 
-    @router.get("/models/{name}/stats", summary="Statistics of a model", responses=STATISTICS)
-    @router.get(
-        "/models/{name}/versions/{version}/stats",
-        summary="Statistics of one version",
-        responses=STATISTICS,
-    )
-    async def model_statistics(name: str, version: OptionalVersion) -> Response:
+    async def model_statistics(_: Request, name: str, version: str | None) -> Response:
         info = await worker.reconciler.model_info(name, version)
         return json_response({"model_stats": await statistics.of([info])})
 
-    _add_inference(router, service, protocol)
+    for path, summary, handler, responses in (
+        ("", "A model's tensors", model_metadata, METADATA),
+        ("/ready", "Whether a model serves", model_ready, READY),
+        ("/config", "A model's configuration, in Triton's format", model_config, CONFIG),
+        ("/stats", "Statistics of a model", model_statistics, STATISTICS),
+    ):
+        add_model_routes(router, "GET", path, summary, handler, responses=responses)
+    infer = partial(service.predict, protocol)
+    add_model_routes(router, "POST", "/infer", "Infer", infer, name="infer", **INFER)
     return router
-
-
-def _add_inference(router: APIRouter, service: InferenceService, protocol: V2Protocol) -> None:
-    @router.post("/models/{name}/infer", summary="Infer", **INFER)
-    @router.post("/models/{name}/versions/{version}/infer", summary="Infer by one version", **INFER)
-    async def infer(request: Request, name: str, version: OptionalVersion) -> Response:
-        return await service.predict(protocol, request, name, version)
 
 
 def _repository_router(worker: Worker) -> APIRouter:
@@ -242,8 +216,8 @@ def _shared_memory_router(regions: Regions) -> APIRouter:
         summary="One region of it",
         responses=if_allowed,
     )
-    async def status(name: OptionalName) -> Response:
-        return json_response(regions.registered(name))
+    async def status(request: Request) -> Response:
+        return json_response(regions.registered(request.path_params.get("name")))
 
     @router.post(
         "/systemsharedmemory/region/{name}/register",
@@ -269,8 +243,8 @@ def _shared_memory_router(regions: Regions) -> APIRouter:
         dependencies=_REJECT_BROWSERS,
         responses=if_allowed,
     )
-    async def unregister(name: OptionalName) -> Response:
-        regions.unregister(name)
+    async def unregister(request: Request) -> Response:
+        regions.unregister(request.path_params.get("name"))
         return json_response({})
 
     _add_cuda(router)
@@ -295,7 +269,7 @@ def _add_cuda(router: APIRouter) -> None:
     @router.post(
         "/cudasharedmemory/region/{name}/unregister", summary="Nothing to unregister, by name"
     )
-    async def unregister(name: OptionalName) -> Response:  # noqa: ARG001 - of the path
+    async def unregister() -> Response:
         return json_response({})
 
 
