@@ -473,10 +473,7 @@ class StreamedBody:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._changed = asyncio.Condition()
-        self._piece: bytes | None = None
-        self._is_complete = False
-        self._error: OnwardError | None = None
+        self._received: asyncio.Queue[Message | OnwardError] = asyncio.Queue(1)
 
     async def receive_until_disconnect(self) -> None:
         """Receive the body, one piece ahead of `pieces`; return when the client disconnects."""
@@ -484,35 +481,21 @@ class StreamedBody:
             try:
                 message = await self._receive()
             except OnwardError as error:  # the body has stalled; `pieces` raises the error
-                async with self._changed:
-                    self._error = error
-                    self._changed.notify_all()
+                await self._received.put(error)
                 await asyncio.Event().wait()
             if message["type"] == "http.disconnect":
                 return
-            async with self._changed:
-                self._piece = message.get("body", b"")
-                self._is_complete = not message.get("more_body", False)
-                self._changed.notify_all()
-                await self._changed.wait_for(lambda: self._piece is None)
+            await self._received.put(message)
+            await self._received.join()
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the pieces of the body.
-
-        Raises:
-            BodyStalled: it arrives too slowly.
-        """
-        while True:
-            async with self._changed:
-                await self._changed.wait_for(self._has_changed)
-                piece, self._piece = self._piece, None
-                self._changed.notify_all()
-            if piece:
+        """Yield the pieces of the body; raise `BodyStalled` if it arrives too slowly."""
+        has_more = True
+        while has_more:
+            received = await self._received.get()
+            self._received.task_done()
+            if isinstance(received, OnwardError):
+                raise received
+            has_more = received.get("more_body", False)
+            if piece := received.get("body"):
                 yield piece
-            elif self._error is not None:
-                raise self._error
-            elif piece is None:
-                return
-
-    def _has_changed(self) -> bool:
-        return self._piece is not None or self._is_complete or self._error is not None
