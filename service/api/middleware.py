@@ -226,9 +226,8 @@ class RequestBody:
         self._bytes = 0
         self._timeout: asyncio.Timeout | None = None
         self._error: OnwardError | None = None
-        length = head.fields.get(b"content-length", "")
         self._is_chunked = b"transfer-encoding" in head.fields
-        self._left = int(length) if length.isdecimal() else 0
+        self._left = head.content_length or 0
         self._expects_continue = b"expect" in head.fields
         self.is_complete = not self._is_chunked and self._left == 0
 

@@ -44,12 +44,12 @@ _CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
 
 async def _read_document(request: Request, example: bytes) -> Any:  # noqa: ANN401 - any JSON
     """Parse the JSON of a small body; clients may send an empty one for an empty object."""
-    body = await read_body(request, _MAX_DOCUMENT_BYTES, quotas_of(request.scope), _too_large)
+    try:
+        body = await read_body(request, _MAX_DOCUMENT_BYTES, quotas_of(request.scope))
+    except BodyTooLarge:
+        advice = "this call takes no rows, only a small JSON object or nothing"
+        raise BodyTooLarge(_MAX_DOCUMENT_BYTES, advice) from None
     return parse_json(body, lambda: example) if body.strip() else {}
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(limit, "this call takes no rows, only a small JSON object or nothing")
 
 
 async def _reject_browser(request: Request) -> None:
