@@ -5,6 +5,7 @@ Predictions also have ordinary routes, for the documentation and for other metho
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
@@ -87,7 +88,7 @@ class PredictTargets:
 
     def __init__(self, routes: Sequence[PredictRoute]) -> None:
         self._routes = routes
-        self._cached: dict[bytes, PredictTarget | None] = {}
+        self._cached = lru_cache(_MAX_TARGETS)(self._match)
 
     def of(self, url: bytes) -> PredictTarget | None:
         """Return the target of a prediction URL; None for any other URL.
@@ -95,15 +96,7 @@ class PredictTargets:
         Args:
             url: path and query, as sent.
         """
-        try:
-            return self._cached[url]
-        except KeyError:
-            target = self._match(url)
-            if len(url) <= _MAX_TARGET_BYTES:
-                if len(self._cached) >= _MAX_TARGETS:
-                    self._cached.clear()
-                self._cached[url] = target
-            return target
+        return self._cached(url) if len(url) <= _MAX_TARGET_BYTES else self._match(url)
 
     def _match(self, url: bytes) -> PredictTarget | None:
         path, _, query = url.partition(b"?")
