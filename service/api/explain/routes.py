@@ -84,13 +84,13 @@ class Explainer:
         outcome = "client_left"  # a cancelled request raises no Exception
         started = perf_counter()
         try:
-            received = await self._service.receive(self._protocol, request, name, version)
+            version, body = await self._service.receive(self._protocol, request, name, version)
             started = perf_counter()
             async with Deadline(request.receive, self._settings.deadline_seconds) as deadline:
-                model = await self._service.find(name, received.version, deadline)
+                model = await self._service.find(name, version, deadline)
                 await deadline.watch_client()
                 with model:
-                    response = await self._respond(request, received.body, model, deadline)
+                    response = await self._respond(request, body, model, deadline)
             outcome = "ok"
         except Exception as error:
             outcome = outcome_of(error)
