@@ -19,7 +19,7 @@ from service.api.explain.saliency import (
     wants_png,
 )
 from service.api.explain.target import read_explanation_options, target_of
-from service.api.inference import decode_body, materialize, outcome_of
+from service.api.inference import materialize, outcome_of
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
 from service.api.native.protocol import NativeProtocol, documented_body, response_body
@@ -110,7 +110,7 @@ class Explainer:
         require_media_type(head.content_type, self._protocol.media_types(endpoint))
         quotas.limits.require_query(query)
         options = read_explanation_options(query)
-        work = partial(decode_body, self._protocol, endpoint, body, head)
+        work = partial(self._protocol.decode, endpoint, body, head)
         decoded = await self._service.decode((self._protocol, model, head), body, work, deadline)
         rows = (await materialize(decoded.inputs))[0]
         self._require_few_rows(len(rows))
