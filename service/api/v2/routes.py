@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from service.api.body import BINARY, JSON, json_response, read_body
-from service.api.health import add_health
 from service.api.inference_service import InferenceService
 from service.api.middleware import quotas_of
+from service.api.operations import add_health
 from service.api.routing import add_model_routes
 from service.api.schemas import (
     BODY_ERRORS,
