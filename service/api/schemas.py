@@ -12,6 +12,7 @@ from service.api.body import JSON
 from service.api.errors import FRAMEWORK_CODES, RETRY_AFTER, STATUS
 
 Schema = dict[str, Any]
+FILE: Schema = {"type": "string", "format": "binary"}
 # The type of the responses of a route in FastAPI.
 Responses = dict[int | str, dict[str, Any]]
 
