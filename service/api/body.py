@@ -39,7 +39,7 @@ _HINTS = {
 _MAX_SHOWN_LENGTH = 100
 # A kilobyte of semicolons takes milliseconds to parse; the rest of a longer header is ignored.
 _MAX_CONTENT_TYPE_LENGTH = 1024
-_NO_HEADERS: Mapping[str, str] = {}
+NO_HEADERS: Mapping[str, str] = {}
 _WEIGHT = re.compile(r"[01](?:\.[0-9]{0,3})?")
 # A body with at most so many arrays, objects and quotation marks is decoded within a millisecond or
 # two. Counting them takes a microsecond per kilobyte, so it is skipped for short bodies.
@@ -284,14 +284,14 @@ def compress(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str, 
         The content, and the headers of its encoding.
     """
     if accepted is None or len(content) < MIN_COMPRESSED_BYTES:
-        return content, _NO_HEADERS
+        return content, NO_HEADERS
     offers = {_accepted_encoding(offer) for offer in list_items(accepted)}
     for encoding, window_bits in WINDOW_BITS.items():
         if encoding in offers:
             compressor = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, window_bits)
             headers = {"content-encoding": encoding, "vary": "accept-encoding"}
             return compressor.compress(content) + compressor.flush(), headers
-    return content, _NO_HEADERS
+    return content, NO_HEADERS
 
 
 def json_response(

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from service.api.body import (
     JSON,
     MIN_COMPRESSED_BYTES,
+    NO_HEADERS,
     SMALL_BODY_BYTES,
     RequestHead,
     compress,
@@ -43,7 +44,6 @@ _HEADER_LINES = (
     b"server-timing: decode;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f, encode;dur=%.3f\r\n"
     b"x-model-version: %b\r\n"
 )
-_NO_HEADERS: Mapping[str, str] = {}
 _JSON_TYPES = (JSON, None)
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class EncodedBody(NamedTuple):
 
     content: bytes
     media_type: str = JSON
-    headers: Mapping[str, str] = _NO_HEADERS
+    headers: Mapping[str, str] = NO_HEADERS
 
 
 class InferenceProtocol(Protocol[Context]):

@@ -76,6 +76,7 @@ _LINES = (
 # A table needs at least one row, after the header if it is CSV.
 _ROWS_OF_TEXT = r"\r?\n[A-Za-z0-9][^\u0000]*$"
 _ROW = r"[^ \t\n\r\v\f]"
+# Of the ECMA 262 regular expressions of JSON Schema.
 _SPECIAL = re.compile(r"[\\^$.*+?()\[\]{}|/]")
 _ROWS = 2
 
@@ -305,11 +306,10 @@ def _parameter(name: str, description: str, schema: Schema) -> Schema:
 def _table_requests(codec: FeatureCodec) -> Schema:
     """Return the request bodies of tables by media type, each with a working example."""
     line = orjson.dumps(codec.example).decode()
-    header = ",".join(quoted(name, ",") for name in codec.example)
+    header_line = ",".join(quoted(name, ",") for name in codec.example)
+    pattern = "^" + _SPECIAL.sub(r"\\\g<0>", header_line) + _ROWS_OF_TEXT
     return {
-        "text/csv": _text(
-            _TABLE, f"^{_escape(header)}{_ROWS_OF_TEXT}", "two rows", _csv_example(codec.example)
-        ),
+        "text/csv": _text(_TABLE, pattern, "two rows", _csv_example(codec.example)),
         "application/x-ndjson": _text(_LINES, _ROW, "two lines", f"{line}\n" * _ROWS),
     }
 
@@ -390,11 +390,6 @@ def _explain_operation(manifest: Manifest, predict: Schema, max_rows: int) -> Sc
 def _text(description: str, pattern: str, name: str, value: str) -> Schema:
     schema = {"type": "string", "description": description, "pattern": pattern}
     return {"schema": schema, "examples": {name: {"value": value}}}
-
-
-def _escape(text: str) -> str:
-    """Escape text for the ECMA 262 regular expressions of JSON Schema."""
-    return _SPECIAL.sub(r"\\\g<0>", text)
 
 
 def _csv_example(example: Mapping[str, object]) -> str:

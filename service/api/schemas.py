@@ -9,14 +9,12 @@ from typing import Any
 
 from service import errors
 from service.api.body import JSON
-from service.api.errors import FRAMEWORK_CODES, RETRY_AFTER, STATUS
+from service.api.errors import FIRST_ERROR, FRAMEWORK_CODES, RETRY_AFTER, STATUS
 
 Schema = dict[str, Any]
 FILE: Schema = {"type": "string", "format": "binary"}
 # The type of the responses of a route in FastAPI.
 Responses = dict[int | str, dict[str, Any]]
-
-_FIRST_ERROR = 400
 
 
 def object_schema(properties: Schema, *required: str, closed: bool = False) -> Schema:
@@ -156,7 +154,7 @@ def complete_responses(operation: Schema) -> None:
     responses.pop("422", None)
     for response in responses.values():
         response["headers"] = header("X-Request-Id") | response.get("headers", {})
-    declared = {HTTPStatus(int(status)) for status in responses if int(status) >= _FIRST_ERROR}
+    declared = {HTTPStatus(int(status)) for status in responses if int(status) >= FIRST_ERROR}
     for status in sorted(declared | _ALWAYS):
         # Health checks have their own body of a 503.
         if "content" not in responses.get(str(status.value), {}):

@@ -24,7 +24,7 @@ from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
 from service.api.native.protocol import NativeProtocol, documented_body, response_body
 from service.api.routing import add_model_routes
-from service.api.schemas import PREDICTION_ERRORS, header
+from service.api.schemas import FILE, PREDICTION_ERRORS, header
 from service.bundle.features import FeaturesInput
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
@@ -40,7 +40,7 @@ _EXPLAIN: dict[str, Any] = {
             "headers": header("X-Model-Version"),
             "content": {
                 JSON: {"schema": {"type": "object", "required": ["method", "model_version"]}},
-                PNG: {"schema": {"type": "string", "format": "binary"}},
+                PNG: {"schema": FILE},
             },
         }
     },
