@@ -10,7 +10,7 @@ from typing import Any
 from onnx import TensorProto
 
 from service.api.body import Decompressor, RequestHead
-from service.api.inference import InferenceProtocol, decode_body
+from service.api.inference import InferenceProtocol
 from service.api.native.protocol import NativeProtocol
 from service.api.v1.protocol import V1Protocol
 from service.api.v2.protocol import V2Protocol
@@ -47,7 +47,7 @@ _MIXED, _STRINGS, _FLOATS = map(_open_model, ("mixed", "strings", "floats"))
 def _target(protocol: InferenceProtocol[Any], model: ServedModel) -> Callable[[bytes], None]:
     def target(data: bytes) -> None:
         with suppress(OnwardError):
-            decode_body(protocol, _ENDPOINTS.of(model), data, RequestHead([]))
+            protocol.decode(_ENDPOINTS.of(model), data, RequestHead([]))
 
     return target
 
@@ -58,7 +58,7 @@ def binary(data: bytes) -> None:
     head = RequestHead([(b"inference-header-content-length", b"%d" % size)])
     for model in (_FLOATS, _STRINGS):
         with suppress(OnwardError):
-            decode_body(_V2, _ENDPOINTS.of(model), data[2:], head)
+            _V2.decode(_ENDPOINTS.of(model), data[2:], head)
 
 
 def compressed(data: bytes) -> None:

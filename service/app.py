@@ -16,16 +16,15 @@ from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.documentation import Documentation, documentation_router
 from service.api.errors import add_error_handlers
 from service.api.explain.routes import Explainer, explain_router
-from service.api.health import operations_router
 from service.api.inference import FastInference
 from service.api.inference_service import InferenceService
 from service.api.middleware import PredictRoutingMiddleware, RequestContext
 from service.api.native.protocol import NativeProtocol, native_router
 from service.api.native.tables import NativePredictions, TableHandler
 from service.api.openapi import model_paths
+from service.api.operations import Documentation, documentation_router, operations_router
 from service.api.routing import (
     NATIVE,
     V1,

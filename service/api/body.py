@@ -7,8 +7,7 @@ import asyncio
 import io
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import AsyncIterator, Container, Mapping, Sequence
 
 import orjson
 from fastapi import Request, Response
@@ -37,13 +36,10 @@ _HINTS = {
     "sheet": " Save a spreadsheet as CSV and send text/csv.",
     "image/": " An image goes to a model of images; GET /models tells which take one.",
 }
-_MAX_CACHED_LENGTH = 128
 _MAX_SHOWN_LENGTH = 100
 # A kilobyte of semicolons takes milliseconds to parse; the rest of a longer header is ignored.
 _MAX_CONTENT_TYPE_LENGTH = 1024
-# More digits than any limit has, and few enough to be converted quickly.
-_MAX_LENGTH_DIGITS = 18
-_NO_HEADERS: Mapping[str, str] = {}
+NO_HEADERS: Mapping[str, str] = {}
 _WEIGHT = re.compile(r"[01](?:\.[0-9]{0,3})?")
 # A body with at most so many arrays, objects and quotation marks is decoded within a millisecond or
 # two. Counting them takes a microsecond per kilobyte, so it is skipped for short bodies.
@@ -75,7 +71,6 @@ TABLE_TYPES: Mapping[str, TableForm] = {
 }
 _RESPONSE_TYPES: Mapping[str, Form] = {**TABLE_TYPES, "application/json": "json"}
 
-LimitError = Callable[[int], BodyTooLarge]
 Fields = Sequence[tuple[bytes, bytes]]
 
 
@@ -91,32 +86,36 @@ class RequestHead:
         query: the query string.
     """
 
-    __slots__ = ("accept_encoding", "content_type", "fields", "query", "table_form")
+    __slots__ = (
+        "accept_encoding",
+        "content_length",
+        "content_type",
+        "fields",
+        "query",
+        "table_form",
+    )
 
     def __init__(self, fields: Fields, query: bytes = b"") -> None:
         # Heads are cached by `service.server.fast_path`, so attributes are cheaper than lookups.
         self.fields = {name: value.decode("latin-1") for name, value in reversed(fields)}
         self.content_type = self.fields.get(b"content-type")
         self.accept_encoding = self.fields.get(b"accept-encoding")
+        length = self.fields.get(b"content-length", "")
+        self.content_length = int(length) if length.isdecimal() else None
+        """The declared length of the body; None if it is chunked."""
         given = self.content_type or JSON
         self.table_form = None if given == JSON else TABLE_TYPES.get(media_type_of(given))
         """The form of the table in the body; None if the body is no table."""
         self.query = query
 
 
-async def read_body(
-    request: Request,
-    limit: int,
-    quotas: RequestQuotas,
-    limit_error: LimitError = BodyTooLarge,
-) -> bytes:
+async def read_body(request: Request, limit: int, quotas: RequestQuotas) -> bytes:
     """Read the whole body, and decompress it.
 
     Args:
         request: whose body has not been read.
         limit: in bytes, before and after decompression.
         quotas: hold the bytes as they arrive.
-        limit_error: makes the error of a body above the limit, given the limit.
 
     Raises:
         BodyTooLarge: its declared, received or decompressed size exceeds ``limit``.
@@ -128,22 +127,22 @@ async def read_body(
     """
     head: RequestHead = request.scope[HEAD]
     encoding = content_encoding(head)
-    _require_declared(head, limit, quotas, limit_error)
+    _require_declared(head.content_length, limit, quotas)
     message = await _next_message(request)
     if encoding == "identity" and not message.get("more_body"):
         content: bytes = message.get("body", b"")
         if len(content) > limit:
-            raise limit_error(limit)
+            raise BodyTooLarge(limit)
         quotas.hold_bytes(len(content))
         return content
     # Joining a list of chunks would hold the body twice.
     body = io.BytesIO()
     size = 0
-    pieces = _limited(_pieces(request, message), limit, limit_error)
+    pieces = _pieces(request, message, limit)
     async for piece in decompress(pieces, encoding, quotas.limits):
         size += len(piece)
         if size > limit:
-            raise limit_error(limit)
+            raise BodyTooLarge(limit)
         quotas.hold_bytes(size)
         body.write(piece)
     return body.getvalue()
@@ -161,10 +160,14 @@ async def _next_message(request: Request) -> Message:
     return message
 
 
-async def _pieces(request: Request, message: Message) -> AsyncIterator[bytes]:
-    """Yield the pieces of a body, starting with this message."""
+async def _pieces(request: Request, message: Message, limit: int) -> AsyncIterator[bytes]:
+    """Yield the pieces of a body as sent, starting with this message, up to the limit."""
+    size = 0
     while True:
         if piece := message.get("body", b""):
+            size += len(piece)
+            if size > limit:
+                raise BodyTooLarge(limit)
             yield piece
         if not message.get("more_body"):
             return
@@ -200,31 +203,15 @@ async def decompress(
     decompressor.require_end()
 
 
-def _require_declared(
-    head: RequestHead, limit: int, quotas: RequestQuotas, limit_error: LimitError
-) -> None:
+def _require_declared(size: int | None, limit: int, quotas: RequestQuotas) -> None:
     """Reject a body whose declared size exceeds the limit or the rest of the quota."""
-    declared = head.fields.get(b"content-length", "")
-    if not (declared.isascii() and declared.isdecimal()):
+    if size is None:
         return
-    size = int(declared[:_MAX_LENGTH_DIGITS])
     if size > limit:
-        raise limit_error(limit)
+        raise BodyTooLarge(limit)
     quota = quotas.limits.body_bytes
     if size > UNCOUNTED_BODY_BYTES and quota.used + size > quota.limit:
         raise quota.rejection()
-
-
-async def _limited(
-    pieces: AsyncIterator[bytes], limit: int, limit_error: LimitError
-) -> AsyncIterator[bytes]:
-    """Yield the pieces; raise if they exceed the limit."""
-    size = 0
-    async for piece in pieces:
-        size += len(piece)
-        if size > limit:
-            raise limit_error(limit)
-        yield piece
 
 
 def is_quick_to_decode(body: bytes) -> bool:
@@ -277,31 +264,13 @@ def require_media_type(content_type: str | None, accepted: tuple[str, ...]) -> N
 
 def is_accepted(content_type: str, accepted: tuple[str, ...]) -> bool:
     """Return whether a Content-Type header has one of the accepted media types."""
-    if len(content_type) > _MAX_CACHED_LENGTH:
-        return _is_accepted(content_type, accepted)
-    return _cached_is_accepted(content_type, accepted)
-
-
-def _is_accepted(content_type: str, accepted: tuple[str, ...]) -> bool:
-    given = _media_type(content_type)
+    given = media_type_of(content_type)
     return given in accepted or f"{given.partition('/')[0]}/*" in accepted
-
-
-_cached_is_accepted = lru_cache(maxsize=256)(_is_accepted)
 
 
 def media_type_of(content_type: str) -> str:
     """Return the media type without its parameters, in lower case."""
-    if len(content_type) > _MAX_CACHED_LENGTH:
-        return _media_type(content_type)
-    return _cached_media_type(content_type)
-
-
-def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
-
-
-_cached_media_type = lru_cache(maxsize=256)(_media_type)
 
 
 def compress(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str, str]]:
@@ -315,14 +284,14 @@ def compress(content: bytes, accepted: str | None) -> tuple[bytes, Mapping[str, 
         The content, and the headers of its encoding.
     """
     if accepted is None or len(content) < MIN_COMPRESSED_BYTES:
-        return content, _NO_HEADERS
+        return content, NO_HEADERS
     offers = {_accepted_encoding(offer) for offer in list_items(accepted)}
     for encoding, window_bits in WINDOW_BITS.items():
         if encoding in offers:
             compressor = zlib.compressobj(zlib.Z_BEST_SPEED, zlib.DEFLATED, window_bits)
             headers = {"content-encoding": encoding, "vary": "accept-encoding"}
             return compressor.compress(content) + compressor.flush(), headers
-    return content, _NO_HEADERS
+    return content, NO_HEADERS
 
 
 def json_response(
@@ -473,10 +442,7 @@ class StreamedBody:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._changed = asyncio.Condition()
-        self._piece: bytes | None = None
-        self._is_complete = False
-        self._error: OnwardError | None = None
+        self._received: asyncio.Queue[Message | OnwardError] = asyncio.Queue(1)
 
     async def receive_until_disconnect(self) -> None:
         """Receive the body, one piece ahead of `pieces`; return when the client disconnects."""
@@ -484,35 +450,21 @@ class StreamedBody:
             try:
                 message = await self._receive()
             except OnwardError as error:  # the body has stalled; `pieces` raises the error
-                async with self._changed:
-                    self._error = error
-                    self._changed.notify_all()
+                await self._received.put(error)
                 await asyncio.Event().wait()
             if message["type"] == "http.disconnect":
                 return
-            async with self._changed:
-                self._piece = message.get("body", b"")
-                self._is_complete = not message.get("more_body", False)
-                self._changed.notify_all()
-                await self._changed.wait_for(lambda: self._piece is None)
+            await self._received.put(message)
+            await self._received.join()
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the pieces of the body.
-
-        Raises:
-            BodyStalled: it arrives too slowly.
-        """
-        while True:
-            async with self._changed:
-                await self._changed.wait_for(self._has_changed)
-                piece, self._piece = self._piece, None
-                self._changed.notify_all()
-            if piece:
+        """Yield the pieces of the body; raise `BodyStalled` if it arrives too slowly."""
+        has_more = True
+        while has_more:
+            received = await self._received.get()
+            self._received.task_done()
+            if isinstance(received, OnwardError):
+                raise received
+            has_more = received.get("more_body", False)
+            if piece := received.get("body"):
                 yield piece
-            elif self._error is not None:
-                raise self._error
-            elif piece is None:
-                return
-
-    def _has_changed(self) -> bool:
-        return self._piece is not None or self._is_complete or self._error is not None

@@ -60,6 +60,8 @@ FRAMEWORK_CODES: Mapping[HTTPStatus, str] = {
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _MAX_PATH_LENGTH = 200
 
+FIRST_ERROR = HTTPStatus.BAD_REQUEST
+"""The lowest status of an error."""
 RETRY_AFTER = {HTTPStatus.TOO_MANY_REQUESTS: "1", HTTPStatus.SERVICE_UNAVAILABLE: "5"}
 
 
@@ -97,7 +99,9 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _framework_response(request: Request, error: HTTPException) -> Response:
-    path = _path_of(request)
+    path = request.url.path
+    if len(path) > _MAX_PATH_LENGTH:
+        path = f"{path[: _MAX_PATH_LENGTH - 1]}…"
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = _methods_of(request) or [headers["Allow"]]
@@ -111,11 +115,6 @@ def _framework_response(request: Request, error: HTTPException) -> Response:
     response = _response(status, sentence, status.name.lower())
     response.headers.update(headers)
     return response
-
-
-def _path_of(request: Request) -> str:
-    path = request.url.path
-    return path if len(path) <= _MAX_PATH_LENGTH else f"{path[: _MAX_PATH_LENGTH - 1]}…"
 
 
 def _methods_of(request: Request) -> list[str]:

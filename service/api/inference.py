@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from service.api.body import (
     JSON,
     MIN_COMPRESSED_BYTES,
+    NO_HEADERS,
     SMALL_BODY_BYTES,
     RequestHead,
     compress,
@@ -29,7 +30,7 @@ from service.engine.batching import Prediction
 from service.engine.model import ServedModel
 from service.engine.registry import Readiness, Registry
 from service.engine.tensors import Arrays, Inputs
-from service.errors import InvalidRequest, ModelNotReady, ModelUnservable, NotFound, OnwardError
+from service.errors import ModelNotReady, ModelUnservable, NotFound, OnwardError
 from service.limits import Limits
 from service.observability.logs import request_id
 from service.observability.metrics import Metrics, Phases, RequestRecorder
@@ -43,7 +44,6 @@ _HEADER_LINES = (
     b"server-timing: decode;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f, encode;dur=%.3f\r\n"
     b"x-model-version: %b\r\n"
 )
-_NO_HEADERS: Mapping[str, str] = {}
 _JSON_TYPES = (JSON, None)
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class EncodedBody(NamedTuple):
 
     content: bytes
     media_type: str = JSON
-    headers: Mapping[str, str] = _NO_HEADERS
+    headers: Mapping[str, str] = NO_HEADERS
 
 
 class InferenceProtocol(Protocol[Context]):
@@ -115,24 +115,6 @@ def header_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
-def decode_body(
-    protocol: InferenceProtocol[Context], endpoint: Endpoint, body: bytes, head: RequestHead
-) -> DecodedRequest[Context]:
-    """Decode a body to a model's inputs, as `InferenceProtocol.decode` does.
-
-    Raises:
-        InvalidRequest: the body is invalid for the protocol or the model.
-    """
-    try:
-        return protocol.decode(endpoint, body, head)
-    except RecursionError:
-        # The parser accepts a thousand levels, which exceed Python's recursion limit.
-        raise InvalidRequest(
-            "The body is nested too deeply; send arrays with no more levels than the model's "
-            "inputs have axes."
-        ) from None
-
-
 async def materialize(inputs: Inputs) -> Arrays:
     """Return the arrays; wait for those that are decoded in a thread."""
     return inputs if isinstance(inputs, tuple) else await inputs()
@@ -182,7 +164,7 @@ class Inference(Generic[Context]):
             InvalidRequest: the body is invalid for the protocol or the model.
         """
         started = perf_counter()
-        inputs, self._context = decode_body(self.protocol, self.endpoint, body, self.head)
+        inputs, self._context = self.protocol.decode(self.endpoint, body, self.head)
         self._decode_seconds = perf_counter() - started
         return inputs
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from time import perf_counter
 from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import Self, TypeVar
 
 from fastapi import Request, Response
 from starlette.background import BackgroundTask
@@ -38,13 +38,6 @@ _MAX_SMALL_JOBS = 8
 # Outputs of more bytes are encoded in a thread. Formatting is slow: 16 KiB are 4096 numbers.
 _MAX_BYTES_ENCODED_INLINE = 16 * 1024
 _MAX_BYTES_SENT_AT_ONCE = 256 * 1024
-
-
-class ReceivedRequest(NamedTuple):
-    """A request whose body has been received, and the version or alias that it goes to."""
-
-    version: str | None
-    body: bytes
 
 
 class Deadline:
@@ -240,12 +233,12 @@ class InferenceService:
         model = None
         started = perf_counter()
         try:
-            received = await self.receive(protocol, request, name, version)
+            version, body = await self.receive(protocol, request, name, version)
             started = perf_counter()
             async with Deadline(request.receive, self._deadline_seconds) as deadline:
-                model = await self.find(name, received.version, deadline)
+                model = await self.find(name, version, deadline)
                 with model:
-                    return await self._run(protocol, request, received, model, deadline)
+                    return await self._run(protocol, request, (version, body), model, deadline)
         except Exception as error:
             # Not bound to a name that outlives this block: with its traceback it would form a cycle
             # that retains the body until the next garbage collection.
@@ -265,8 +258,8 @@ class InferenceService:
         request: Request,
         name: str,
         version: str | None,
-    ) -> ReceivedRequest:
-        """Read the body of a request to a model.
+    ) -> tuple[str | None, bytes]:
+        """Read the body of a request to a model; return it after the version or alias to run.
 
         The deadline starts afterwards, since the speed of the client does not count.
 
@@ -291,7 +284,7 @@ class InferenceService:
         quotas = quotas_of(request.scope)
         body = await read_body(request, self._max_body_bytes, quotas)
         quotas.acquire_request()
-        return ReceivedRequest(version, body)
+        return version, body
 
     async def decode(
         self,
@@ -349,12 +342,13 @@ class InferenceService:
         self,
         protocol: InferenceProtocol[Context],
         request: Request,
-        received: ReceivedRequest,
+        received: tuple[str | None, bytes],
         model: ServedModel,
         deadline: Deadline,
     ) -> Response:
         """Decode, run and encode; a request without a version may be mirrored."""
-        scope, quotas, body = request.scope, quotas_of(request.scope), received.body
+        scope, quotas = request.scope, quotas_of(request.scope)
+        version, body = received
         head: RequestHead = scope[HEAD]
         inference = Inference(protocol, model, self.endpoints.of(model), head, self._metrics)
         require_media_type(head.content_type, protocol.media_types(inference.endpoint))
@@ -377,8 +371,7 @@ class InferenceService:
             encoded = inference.encode(prediction.outputs)
         response = inference.record(rows, prediction, encoded)
         quotas.hold_bytes(len(response.content))
-        is_mirrored = received.version is None
-        task = self._mirror.task(model, inputs, prediction.outputs) if is_mirrored else None
+        task = self._mirror.task(model, inputs, prediction.outputs) if version is None else None
         return InferenceResponse(response, task)
 
 

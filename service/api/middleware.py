@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.body import HEAD, RequestHead
-from service.api.errors import error_response
+from service.api.errors import FIRST_ERROR, error_response
 from service.api.inference import RawResponse
 from service.api.routing import PredictRoute
 from service.engine.model_cache import Heap
@@ -24,7 +24,6 @@ from service.settings import Settings
 
 _ID_HEADER = b"x-request-id"
 _CLOSE = (b"connection", b"close")
-_FIRST_ERROR = 400
 
 CLIENT_DISCONNECTED = 499
 """The status of a request whose client has disconnected; counted and logged, never sent."""
@@ -175,7 +174,7 @@ class _ResponseRecorder:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message.get("headers", ()), *self._added]
-            if self.status >= _FIRST_ERROR and not self._body.can_be_drained:
+            if self.status >= FIRST_ERROR and not self._body.can_be_drained:
                 headers.append(_CLOSE)
             message["headers"] = headers
         elif not message.get("more_body"):
@@ -226,9 +225,8 @@ class RequestBody:
         self._bytes = 0
         self._timeout: asyncio.Timeout | None = None
         self._error: OnwardError | None = None
-        length = head.fields.get(b"content-length", "")
         self._is_chunked = b"transfer-encoding" in head.fields
-        self._left = int(length) if length.isdecimal() else 0
+        self._left = head.content_length or 0
         self._expects_continue = b"expect" in head.fields
         self.is_complete = not self._is_chunked and self._left == 0
 

@@ -12,11 +12,13 @@ from service.api.body import JSON
 from service.api.explain.target import MAX_CELLS, MIN_CELLS
 from service.api.native.forms import INSTANCES, MULTIPART
 from service.api.schemas import (
+    FILE,
     PREDICTION_ERRORS,
     TABLE_ERRORS,
     Schema,
     complete_responses,
     header,
+    object_schema,
 )
 from service.bundle.features import (
     BooleanFeature,
@@ -38,13 +40,11 @@ from service.values import FLOAT32_MAX, WHOLE_MAX
 # A category that is the canonical text of an integer.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 
-_INTERVAL: Schema = {
-    "type": "object",
-    "description": "Present if the parameter 'interval' requests it.",
-    "required": ["level", "low", "high"],
-    "properties": {key: {"type": "number"} for key in ("level", "low", "high")},
+_NUMBER: Schema = {"type": "number"}
+_TEXT: Schema = {"type": "string"}
+_INTERVAL = object_schema(dict.fromkeys(("level", "low", "high"), _NUMBER)) | {
+    "description": "Present if the parameter 'interval' requests it."
 }
-
 _FAILED: Schema = {
     "$ref": "#/components/schemas/Error",
     "description": "For a row of a table that failed.",
@@ -58,7 +58,6 @@ _WARNINGS = {
 # A format of our own for strings that are an image file; JSON Schema has none.
 _ENCODED = "base64-image"
 
-_FILE: Schema = {"type": "string", "format": "binary"}
 _FITS = {
     "stretch": "both sides are scaled to",
     "crop": "it is scaled and cropped to",
@@ -77,9 +76,9 @@ _LINES = (
 # A table needs at least one row, after the header if it is CSV.
 _ROWS_OF_TEXT = r"\r?\n[A-Za-z0-9][^\u0000]*$"
 _ROW = r"[^ \t\n\r\v\f]"
+# Of the ECMA 262 regular expressions of JSON Schema.
 _SPECIAL = re.compile(r"[\\^$.*+?()\[\]{}|/]")
 _ROWS = 2
-_NUMBER: Schema = {"type": "number"}
 
 
 def _max_integer_rounding_to(number: float) -> int:
@@ -119,24 +118,16 @@ def _predict_operation(manifest: Manifest) -> Schema:
         else _rows_body(manifest, model_input)
     )
     prediction = _prediction_schema(manifest)
-    version = {"model_version": {"type": "string"}}
-    many = {
-        "type": "object",
-        "required": ["predictions", "model_version"],
-        "properties": {"predictions": {"type": "array", "items": prediction}} | version,
-    }
-    tables: list[Schema] = []
+    version = {"model_version": _TEXT}
+    one = object_schema(
+        prediction["properties"] | version, *prediction["required"], "model_version"
+    )
+    forms = [one, object_schema({"predictions": {"type": "array", "items": prediction}} | version)]
     others: Schema = {}
     if isinstance(model_input, FeaturesInput):
         rows = {"type": "array", "items": {"anyOf": [prediction, _FAILED]}}
-        tables, others = (
-            [many | {"properties": {"predictions": rows} | version}],
-            _table_responses(),
-        )
-    one = prediction | {
-        "required": [*prediction["required"], "model_version"],
-        "properties": prediction["properties"] | version,
-    }
+        forms.append(object_schema({"predictions": rows} | version))
+        others = _table_responses()
     operation = {
         "tags": [manifest.title],
         "summary": manifest.title,
@@ -148,7 +139,7 @@ def _predict_operation(manifest: Manifest) -> Schema:
             "200": {
                 "description": "One prediction for a single row or image, else a list of them.",
                 "headers": header("X-Model-Version", "Server-Timing"),
-                "content": {JSON: {"schema": {"anyOf": [one, many, *tables]}}} | others,
+                "content": {JSON: {"schema": {"anyOf": forms}}} | others,
             },
             **(TABLE_ERRORS if others else PREDICTION_ERRORS),
         },
@@ -164,14 +155,7 @@ def _rows_body(manifest: Manifest, model_input: FeaturesInput) -> Schema:
     codec = FeatureCodec(model_input)
     # A feature of that name makes it part of a row.
     if INSTANCES not in codec.names:
-        forms.append(
-            {
-                "type": "object",
-                "required": [INSTANCES],
-                "properties": {INSTANCES: rows},
-                "additionalProperties": False,
-            }
-        )
+        forms.append(object_schema({INSTANCES: rows}, closed=True))
     example = codec.example
     return {
         "required": True,
@@ -289,44 +273,43 @@ def _prediction_schema(manifest: Manifest) -> Schema:
         }
     else:
         properties["warnings"] = _WARNINGS
-    return {"type": "object", "required": required, "properties": properties}
+    return object_schema(properties, *required)
 
 
 def _parameters(manifest: Manifest) -> list[Schema]:
-    output = manifest.output
     flag: Schema = {"type": "string", "enum": ["true", "false"]}
     mark: Schema = {"type": "string", "enum": ["point", "comma"]}
-    parameters: dict[str, tuple[str, Schema]] = {}
+    parameters: list[Schema] = []
     if isinstance(manifest.input, FeaturesInput):
-        parameters["warnings"] = ("Whether to warn of values outside of the training data.", flag)
-        parameters["decimal"] = ("The decimal mark of a table; detected by default.", mark)
+        about = "Whether to warn of values outside of the training data."
+        parameters.append(_parameter("warnings", about, flag))
+        about = "The decimal mark of a table; detected by default."
+        parameters.append(_parameter("decimal", about, mark))
+    output = manifest.output
     if isinstance(output, ClassesOutput):
-        parameters["top"] = (
-            "The number of most probable labels in probabilities; all, if there are fewer.",
-            {"type": "integer", "minimum": 1},
-        )
-        parameters["probabilities"] = (
-            "Whether to include the probabilities of labels; none takes precedence over top.",
-            {"type": "string", "enum": ["all", "none"]},
-        )
+        about = "The number of most probable labels in probabilities; all, if there are fewer."
+        parameters.append(_parameter("top", about, {"type": "integer", "minimum": 1}))
+        about = "Whether to include the probabilities of labels; none takes precedence over top."
+        choices: Schema = {"type": "string", "enum": ["all", "none"]}
+        parameters.append(_parameter("probabilities", about, choices))
     elif output.interval is not None:
         levels = [interval.level for interval in output.interval.levels]
-        description = "Add an interval to each value that contains this share of the true values."
-        parameters["interval"] = (description, {"type": "number", "enum": levels})
-    return [
-        {"name": name, "in": "query", "description": description, "schema": schema}
-        for name, (description, schema) in parameters.items()
-    ]
+        about = "Add an interval to each value that contains this share of the true values."
+        parameters.append(_parameter("interval", about, {"type": "number", "enum": levels}))
+    return parameters
+
+
+def _parameter(name: str, description: str, schema: Schema) -> Schema:
+    return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
 def _table_requests(codec: FeatureCodec) -> Schema:
     """Return the request bodies of tables by media type, each with a working example."""
     line = orjson.dumps(codec.example).decode()
-    header = ",".join(quoted(name, ",") for name in codec.example)
+    header_line = ",".join(quoted(name, ",") for name in codec.example)
+    pattern = "^" + _SPECIAL.sub(r"\\\g<0>", header_line) + _ROWS_OF_TEXT
     return {
-        "text/csv": _text(
-            _TABLE, f"^{_escape(header)}{_ROWS_OF_TEXT}", "two rows", _csv_example(codec.example)
-        ),
+        "text/csv": _text(_TABLE, pattern, "two rows", _csv_example(codec.example)),
         "application/x-ndjson": _text(_LINES, _ROW, "two lines", f"{line}\n" * _ROWS),
     }
 
@@ -345,15 +328,10 @@ def _image_body(spec: ImageInput) -> Schema:
     """Return the request body of an image model: a file, a form with files, or JSON."""
     text = base64.b64encode(example_image(spec)).decode()
     image = _image(spec)
-    one = _wrapped(KEY, image)
+    one = object_schema({KEY: image}, closed=True)
     several = {"type": "array", "items": {"anyOf": [one, image]}, "minItems": 1}
-    instances = _wrapped(INSTANCES, several)
-    form = {
-        "type": "object",
-        "required": [KEY],
-        "properties": {KEY: {"type": "array", "items": _FILE, "minItems": 1}},
-        "additionalProperties": False,
-    }
+    instances = object_schema({INSTANCES: several}, closed=True)
+    form = object_schema({KEY: {"type": "array", "items": FILE, "minItems": 1}}, closed=True)
     return {
         "required": True,
         "description": f"An image of any size: {_FITS[spec.fit]} {spec.width} x {spec.height} "
@@ -366,7 +344,7 @@ def _image_body(spec: ImageInput) -> Schema:
                     "several images": {"value": {INSTANCES: [{KEY: text}, {KEY: text}]}},
                 },
             },
-            "image/*": {"schema": _FILE},
+            "image/*": {"schema": FILE},
             MULTIPART: {"schema": form, "encoding": {KEY: {"contentType": "image/*"}}},
         },
     }
@@ -383,7 +361,7 @@ def _explain_operation(manifest: Manifest, predict: Schema, max_rows: int) -> Sc
     operation = copy.deepcopy(predict)
     operation["operationId"] = f"explain_{manifest.name}"
     operation["summary"] = f"{manifest.title}: explained"
-    inherited = [one for one in operation["parameters"] if one["name"] != "decimal"]
+    inherited = [known for known in operation["parameters"] if known["name"] != "decimal"]
     operation["parameters"] = [*inherited, *_explain_parameters(manifest)]
     if isinstance(manifest.input, FeaturesInput):
         # Rows of JSON are explained, tables are not.
@@ -402,7 +380,7 @@ def _explain_operation(manifest: Manifest, predict: Schema, max_rows: int) -> Sc
         schema["required"] = [*schema["required"], "method", "meaning"]
     media: Schema = {JSON: {"schema": {"anyOf": [one, many]}}}
     if isinstance(manifest.input, ImageInput):
-        media["image/png"] = {"schema": {"type": "string", "format": "binary"}}
+        media["image/png"] = {"schema": FILE}
     operation["responses"]["200"]["content"] = media
     # Explanations have no Server-Timing.
     operation["responses"]["200"]["headers"].pop("Server-Timing")
@@ -414,11 +392,6 @@ def _text(description: str, pattern: str, name: str, value: str) -> Schema:
     return {"schema": schema, "examples": {name: {"value": value}}}
 
 
-def _escape(text: str) -> str:
-    """Escape text for the ECMA 262 regular expressions of JSON Schema."""
-    return _SPECIAL.sub(r"\\\g<0>", text)
-
-
 def _csv_example(example: Mapping[str, object]) -> str:
     cells = [quoted(_cell(value), ",") for value in example.values()]
     names = [quoted(name, ",") for name in example]
@@ -428,15 +401,6 @@ def _csv_example(example: Mapping[str, object]) -> str:
 
 def _cell(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _wrapped(key: str, schema: Schema) -> Schema:
-    return {
-        "type": "object",
-        "required": [key],
-        "properties": {key: schema},
-        "additionalProperties": False,
-    }
 
 
 def _image(spec: ImageInput) -> Schema:
@@ -457,7 +421,7 @@ def _image(spec: ImageInput) -> Schema:
         "minItems": pixels,
         "maxItems": pixels,
     }
-    return {"anyOf": [encoded, _wrapped("b64", encoded), numbers]}
+    return {"anyOf": [encoded, object_schema({"b64": encoded}, closed=True), numbers]}
 
 
 def _limit_rows(form: Schema, max_rows: int) -> None:
@@ -471,17 +435,13 @@ def _explain_parameters(manifest: Manifest) -> list[Schema]:
     parameters: list[Schema] = []
     if isinstance(manifest.output, ClassesOutput):
         schema = {"type": "string", "enum": manifest.output.labels}
-        description = "The label to explain, instead of the predicted one."
-        parameters.append(
-            {"name": "label", "in": "query", "description": description, "schema": schema}
-        )
+        about = "The label to explain, instead of the predicted one."
+        parameters.append(_parameter("label", about, schema))
     if isinstance(manifest.input, ImageInput):
         max_cells = min(MAX_CELLS, manifest.input.height, manifest.input.width)
         cells = {"type": "integer", "minimum": MIN_CELLS, "maximum": max_cells}
-        description = "The number of grid cells along each side."
-        parameters.append(
-            {"name": "resolution", "in": "query", "description": description, "schema": cells}
-        )
+        about = "The number of grid cells along each side."
+        parameters.append(_parameter("resolution", about, cells))
     return parameters
 
 
@@ -506,14 +466,9 @@ def _explanation_schema(manifest: Manifest) -> Schema:
     of: Schema = {"type": "string", "description": "The quantity that is explained."}
     if isinstance(model_input, FeaturesInput):
         names = [feature.name for feature in model_input.features]
-        contributions = {
-            "type": "object",
-            "required": names,
-            "properties": dict.fromkeys(names, _NUMBER),
-            "additionalProperties": False,
-        }
+        contributions = object_schema(dict.fromkeys(names, _NUMBER), closed=True)
         properties = {"of": of, "base": _NUMBER, "contributions": contributions, "score": _NUMBER}
     else:
         grid = {"type": "array", "items": {"type": "array", "items": _NUMBER}}
         properties = {"of": of, "score": _NUMBER, "drops": grid}
-    return {"type": "object", "required": list(properties), "properties": properties}
+    return object_schema(properties)

@@ -1,35 +1,16 @@
-"""Routing: prediction paths, which are matched before FastAPI's router, and path parameters.
+"""Routing: prediction paths, which are matched before FastAPI's router, and routes of models.
 
 Predictions also have ordinary routes, for the documentation and for other methods.
 """
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from fastapi import Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from service.api.inference import InferenceProtocol, PredictTarget
-
-
-# FastAPI would run plain functions in a thread pool.
-async def _name(request: Request) -> str | None:
-    return request.path_params.get("name")
-
-
-async def _version(request: Request) -> str | None:
-    return request.path_params.get("version")
-
-
-async def _label(request: Request) -> str | None:
-    return request.path_params.get("label")
-
-
-# Path parameters that only some of the paths of a handler have. FastAPI would read ordinary
-# optional parameters from the query of the other paths, and document them there.
-OptionalName = Annotated[str | None, Depends(_name)]
-OptionalVersion = Annotated[str | None, Depends(_version)]
-OptionalLabel = Annotated[str | None, Depends(_label)]
 
 AsyncHandler = Callable[[Request, str, str | None], Awaitable[Response]]
 
@@ -42,6 +23,52 @@ V2 = re.compile(rf"/v2{_VERSION}/infer")
 # Clients may send any query, so the number of cached URLs is limited.
 _MAX_TARGETS = 1000
 _MAX_TARGET_BYTES = 256
+
+
+def add_model_routes(  # noqa: PLR0913 - the parts of a route
+    router: APIRouter,
+    method: str,
+    path: str,
+    summary: str,
+    handler: AsyncHandler,
+    *,
+    labels: bool = False,
+    **options: Any,  # noqa: ANN401 - FastAPI's own
+) -> None:
+    """Add the same route for a model and for one of its versions.
+
+    Args:
+        router: whose prefix the paths follow.
+        method: of HTTP.
+        path: what follows the model or the version, such as ``/predict``.
+        summary: of the route for a model.
+        handler: gets the request, the model, and the version or alias; None is the serving version.
+        labels: whether to add the route for one of the model's labels too.
+        **options: of `APIRouter.add_api_route`.
+    """
+
+    # Only some of the paths have a version or a label. FastAPI would read such parameters of a
+    # function from the query of the other paths, and document them there.
+    async def endpoint(request: Request, name: str) -> Response:
+        label, version = (request.path_params.get(key) for key in ("label", "version"))
+        if label is not None:
+            # A number is never a label, even if it is a version.
+            version = f"labels/{label}" if label.isdecimal() else label
+        return await handler(request, name, version)
+
+    options["name"] = options.get("name") or handler.__name__
+    for prefix, subject in (
+        ("", ""),
+        ("/versions/{version}", " (one version)"),
+        *([("/labels/{label}", " (the version of a label)")] if labels else []),
+    ):
+        router.add_api_route(
+            f"/models/{{name}}{prefix}{path}",
+            endpoint,
+            methods=[method],
+            summary=summary + subject,
+            **options,
+        )
 
 
 class PredictRoute(NamedTuple):
@@ -61,7 +88,7 @@ class PredictTargets:
 
     def __init__(self, routes: Sequence[PredictRoute]) -> None:
         self._routes = routes
-        self._cached: dict[bytes, PredictTarget | None] = {}
+        self._cached = lru_cache(_MAX_TARGETS)(self._match)
 
     def of(self, url: bytes) -> PredictTarget | None:
         """Return the target of a prediction URL; None for any other URL.
@@ -69,15 +96,7 @@ class PredictTargets:
         Args:
             url: path and query, as sent.
         """
-        try:
-            return self._cached[url]
-        except KeyError:
-            target = self._match(url)
-            if len(url) <= _MAX_TARGET_BYTES:
-                if len(self._cached) >= _MAX_TARGETS:
-                    self._cached.clear()
-                self._cached[url] = target
-            return target
+        return self._cached(url) if len(url) <= _MAX_TARGET_BYTES else self._match(url)
 
     def _match(self, url: bytes) -> PredictTarget | None:
         path, _, query = url.partition(b"?")

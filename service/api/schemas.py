@@ -9,18 +9,32 @@ from typing import Any
 
 from service import errors
 from service.api.body import JSON
-from service.api.errors import FRAMEWORK_CODES, RETRY_AFTER, STATUS
+from service.api.errors import FIRST_ERROR, FRAMEWORK_CODES, RETRY_AFTER, STATUS
 
 Schema = dict[str, Any]
+FILE: Schema = {"type": "string", "format": "binary"}
 # The type of the responses of a route in FastAPI.
 Responses = dict[int | str, dict[str, Any]]
 
-_FIRST_ERROR = 400
 
-_PROBLEM: Schema = {
-    "type": "object",
-    "required": ["sentence"],
-    "properties": {
+def object_schema(properties: Schema, *required: str, closed: bool = False) -> Schema:
+    """Return the schema of an object.
+
+    Args:
+        properties: the schemas by key.
+        *required: the keys that it must have; by default all of them.
+        closed: whether it may have no other keys.
+    """
+    schema = {
+        "type": "object",
+        "required": list(required or properties),
+        "properties": properties,
+    }
+    return schema | {"additionalProperties": False} if closed else schema
+
+
+_PROBLEM = object_schema(
+    {
         "sentence": {"type": "string"},
         "row": {"type": "integer", "description": "From 0, if there are several."},
         "feature": {"type": "string"},
@@ -28,12 +42,11 @@ _PROBLEM: Schema = {
         "got": {"type": "string"},
         "hint": {"type": "string"},
     },
-    "additionalProperties": False,
-}
-_ERROR: Schema = {
-    "type": "object",
-    "required": ["error", "code"],
-    "properties": {
+    "sentence",
+    closed=True,
+)
+_ERROR = object_schema(
+    {
         "error": {"type": "string", "description": "One sentence that a person can act on."},
         "code": {
             "type": "string",
@@ -46,8 +59,10 @@ _ERROR: Schema = {
             "description": "One for each invalid value, up to a hundred.",
         },
     },
-    "additionalProperties": False,
-}
+    "error",
+    "code",
+    closed=True,
+)
 _HEADERS: Schema = {
     "X-Request-Id": {
         "description": "The request's own, if it has one of at most 128 printable characters, "
@@ -87,8 +102,7 @@ def returns(**kinds: str) -> Responses:
     Args:
         kinds: the JSON type of each of its required keys.
     """
-    properties = {name: {"type": kind} for name, kind in kinds.items()}
-    schema = {"type": "object", "required": list(kinds), "properties": properties}
+    schema = object_schema({name: {"type": kind} for name, kind in kinds.items()})
     return {"200": {"content": {JSON: {"schema": schema}}}}
 
 
@@ -140,7 +154,7 @@ def complete_responses(operation: Schema) -> None:
     responses.pop("422", None)
     for response in responses.values():
         response["headers"] = header("X-Request-Id") | response.get("headers", {})
-    declared = {HTTPStatus(int(status)) for status in responses if int(status) >= _FIRST_ERROR}
+    declared = {HTTPStatus(int(status)) for status in responses if int(status) >= FIRST_ERROR}
     for status in sorted(declared | _ALWAYS):
         # Health checks have their own body of a 503.
         if "content" not in responses.get(str(status.value), {}):

@@ -46,29 +46,22 @@ class ShadowMirror:
         candidates = self._registry.shadows(model.name)
         if not candidates:
             return None
-        chosen = [it for it in candidates if it[1].share == 1 or random.random() < it[1].share]  # noqa: S311 - no secret depends on it
-        return _MirrorTask(self._shadows, model, chosen, (inputs, outputs)) if chosen else None
+        chosen = [
+            (candidate, policy)
+            for candidate, policy in candidates
+            if policy.share == 1 or random.random() < policy.share  # noqa: S311 - no secret depends on it
+        ]
+        return BackgroundTask(self._copy, model, chosen, (inputs, outputs)) if chosen else None
 
-
-class _MirrorTask(BackgroundTask):
-    """Queues the copies; cheaper than Starlette's task, which inspects its function."""
-
-    def __init__(
+    async def _copy(
         self,
-        shadows: ShadowRunner,
         serving: ServedModel,
         candidates: Sequence[tuple[ServedModel, Shadow]],
         arrays: tuple[Arrays, Arrays],
     ) -> None:
-        self._shadows = shadows
-        self._serving = serving
-        self._candidates = candidates
-        self._arrays = arrays
-
-    async def __call__(self) -> None:
         identity = request_id.get() or ""
-        for candidate, policy in self._candidates:
-            self._shadows.offer((self._serving, candidate), policy, self._arrays, identity)
+        for candidate, policy in candidates:
+            self._shadows.offer((serving, candidate), policy, arrays, identity)
 
 
 def shadow_router(registry: Registry, shadows: ShadowRunner, channel: Channel) -> APIRouter:

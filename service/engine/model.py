@@ -45,11 +45,6 @@ class Duration:
     count: int = 0
     seconds: float = 0.0
 
-    @property
-    def ns(self) -> int:
-        """The total duration in nanoseconds."""
-        return round(self.seconds * 1e9)
-
     def add(self, seconds: float) -> None:
         """Count one event."""
         self.count += 1
@@ -58,16 +53,18 @@ class Duration:
 
 @dataclass
 class Statistics:
-    """Statistics of one model in one process, as defined by the Open Inference Protocol."""
+    """Statistics of one model in one process, as defined by the Open Inference Protocol.
+
+    ``phase_seconds`` are those of all successful requests, in the order of `Phases`.
+    """
 
     last_inference: int = 0
     inference_count: int = 0
     execution_count: int = 0
+    successes: int = 0
+    phase_seconds: list[float] = field(default_factory=lambda: [0.0] * len(Phases._fields))
     fail: Duration = field(default_factory=Duration)
     runs_by_rows: defaultdict[int, Duration] = field(default_factory=lambda: defaultdict(Duration))
-
-    _successes: int = 0
-    _phase_seconds: list[float] = field(default_factory=lambda: [0.0] * len(Phases._fields))
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count_run(self, rows: int, seconds: float) -> None:
@@ -80,42 +77,13 @@ class Statistics:
 
     def count_success(self, phases: Phases) -> None:
         """Count one successful request; to be called on the event loop."""
-        self._successes += 1
-        seconds = self._phase_seconds
+        self.successes += 1
+        seconds = self.phase_seconds
         # Unrolled for speed, as in `service.observability.metrics`.
         seconds[0] += phases[0]
         seconds[1] += phases[1]
         seconds[2] += phases[2]
         seconds[3] += phases[3]
-
-    @property
-    def _phases(self) -> Phases:
-        return Phases(*self._phase_seconds)
-
-    @property
-    def success(self) -> Duration:
-        """Successful requests."""
-        return Duration(self._successes, sum(self._phase_seconds))
-
-    @property
-    def compute_input(self) -> Duration:
-        """Decoding of successful requests."""
-        return Duration(self._successes, self._phases.decode)
-
-    @property
-    def queue(self) -> Duration:
-        """Time of successful requests in the queue."""
-        return Duration(self._successes, self._phases.queue)
-
-    @property
-    def compute_infer(self) -> Duration:
-        """Runs of the model for successful requests."""
-        return Duration(self._successes, self._phases.compute)
-
-    @property
-    def compute_output(self) -> Duration:
-        """Encoding of successful requests."""
-        return Duration(self._successes, self._phases.encode)
 
 
 Mode = Literal["inline", "batched"]

@@ -19,12 +19,12 @@ from service.api.explain.saliency import (
     wants_png,
 )
 from service.api.explain.target import read_explanation_options, target_of
-from service.api.inference import decode_body, materialize, outcome_of
+from service.api.inference import materialize, outcome_of
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
 from service.api.native.protocol import NativeProtocol, documented_body, response_body
-from service.api.routing import OptionalVersion
-from service.api.schemas import PREDICTION_ERRORS, header
+from service.api.routing import add_model_routes
+from service.api.schemas import FILE, PREDICTION_ERRORS, header
 from service.bundle.features import FeaturesInput
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
@@ -40,7 +40,7 @@ _EXPLAIN: dict[str, Any] = {
             "headers": header("X-Model-Version"),
             "content": {
                 JSON: {"schema": {"type": "object", "required": ["method", "model_version"]}},
-                PNG: {"schema": {"type": "string", "format": "binary"}},
+                PNG: {"schema": FILE},
             },
         }
     },
@@ -84,13 +84,13 @@ class Explainer:
         outcome = "client_disconnected"  # a cancelled request raises no Exception
         started = perf_counter()
         try:
-            received = await self._service.receive(self._protocol, request, name, version)
+            version, body = await self._service.receive(self._protocol, request, name, version)
             started = perf_counter()
             async with Deadline(request.receive, self._settings.deadline_seconds) as deadline:
-                model = await self._service.find(name, received.version, deadline)
+                model = await self._service.find(name, version, deadline)
                 await deadline.watch_client()
                 with model:
-                    response = await self._respond(request, received.body, model, deadline)
+                    response = await self._respond(request, body, model, deadline)
             outcome = "ok"
         except Exception as error:
             outcome = outcome_of(error)
@@ -110,7 +110,7 @@ class Explainer:
         require_media_type(head.content_type, self._protocol.media_types(endpoint))
         quotas.limits.require_query(query)
         options = read_explanation_options(query)
-        work = partial(decode_body, self._protocol, endpoint, body, head)
+        work = partial(self._protocol.decode, endpoint, body, head)
         decoded = await self._service.decode((self._protocol, model, head), body, work, deadline)
         rows = (await materialize(decoded.inputs))[0]
         self._require_few_rows(len(rows))
@@ -159,18 +159,6 @@ def _encoded(document: dict[str, object], accepted: str) -> tuple[bytes, dict[st
 def explain_router(explainer: Explainer) -> APIRouter:
     """Create the routes of explanations."""
     router = APIRouter(tags=["models"])
-
-    @router.post(
-        "/models/{name}/explain",
-        summary="Predict, and explain each prediction",
-        **_EXPLAIN,
-    )
-    @router.post(
-        "/models/{name}/versions/{version}/explain",
-        summary="Predict and explain by one version",
-        **_EXPLAIN,
-    )
-    async def explain(request: Request, name: str, version: OptionalVersion) -> Response:
-        return await explainer.explain(request, name, version)
-
+    summary = "Predict, and explain each prediction"
+    add_model_routes(router, "POST", "/explain", summary, explainer.explain, **_EXPLAIN)
     return router

@@ -1,7 +1,7 @@
 """The images of a native request: one file, a form with several (RFC 7578), or JSON."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from python_multipart.exceptions import FormParserError
@@ -115,11 +115,16 @@ def read_files(
     return files
 
 
+def only_instances(document: Mapping[str, Any]) -> Any:  # noqa: ANN401 - JSON is any of its types
+    """Return the value of ``instances``; raise `InvalidRequest` if there is any other key."""
+    if (extra := next((key for key in document if key != INSTANCES), None)) is not None:
+        raise InvalidRequest(f"{shown(extra)} is not known next to 'instances'; remove it.")
+    return document[INSTANCES]
+
+
 def _of_document(document: Any, codec: ImageCodec) -> PostedImages:  # noqa: ANN401 - JSON is any of its types
     if isinstance(document, dict) and INSTANCES in document:
-        if (extra := next((key for key in document if key != INSTANCES), None)) is not None:
-            raise InvalidRequest(f"{extra[:100]!r} is not known next to 'instances'; remove it.")
-        document = document[INSTANCES]
+        document = only_instances(document)
         if not isinstance(document, list):
             raise InvalidRequest(f"'instances' must be a list of images, each like {_EXAMPLE}.")
     elif not isinstance(document, list) or codec.is_single(document):

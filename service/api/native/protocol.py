@@ -14,11 +14,11 @@ from fastapi.responses import HTMLResponse
 
 from service.api.body import FORM, JSON, RequestHead, json_response, media_type_of
 from service.api.inference import DecodedRequest, EncodedBody
-from service.api.native.forms import IMAGE_TYPES, MULTIPART, read_posted
+from service.api.native.forms import IMAGE_TYPES, INSTANCES, MULTIPART, only_instances, read_posted
 from service.api.native.model_info import aliases, evaluation, facts, report, summary, versions
 from service.api.native.tables import NativePredictions
-from service.api.routing import OptionalVersion
-from service.api.schemas import MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
+from service.api.routing import add_model_routes
+from service.api.schemas import FILE, MODEL_ERRORS, TABLE_ERRORS, Schema, header, returns
 from service.bundle.manifest import Manifest
 from service.codecs.endpoint import Endpoint
 from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
@@ -37,10 +37,8 @@ from service.errors import InvalidRequest
 from service.limits import Limits
 from service.workers.coordination import Worker
 
-_INSTANCES = "instances"
 _IMAGE = "image/"
 _TEXT = {"schema": {"type": "string"}}
-_FILE = {"schema": {"type": "string", "format": "binary"}}
 _ONE_OR_MORE = {"schema": {"type": ["object", "array", "string"]}}
 _TABLES = {"text/csv": _TEXT, "application/x-ndjson": _TEXT}
 
@@ -54,7 +52,7 @@ def documented_body(tables: Schema) -> Schema:
     content = {
         JSON: _ONE_OR_MORE,
         **tables,
-        "image/*": _FILE,
+        "image/*": {"schema": FILE},
         MULTIPART: {"schema": {"type": "object"}},
     }
     description = (
@@ -85,16 +83,19 @@ _REPORT_HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
-_MODEL = returns(
-    name="string", version="string", ready="boolean", versions="array", aliases="object"
-)
-_EVALUATION = MODEL_ERRORS | returns(
-    name="string", version="string", metric="object", part="string", rows="integer"
-)
+_MODEL: dict[str, Any] = {
+    "responses": returns(
+        name="string", version="string", ready="boolean", versions="array", aliases="object"
+    )
+}
+_EVALUATION: dict[str, Any] = {
+    "responses": MODEL_ERRORS
+    | returns(name="string", version="string", metric="object", part="string", rows="integer")
+}
 _PAGE: dict[str, Any] = {"response_class": HTMLResponse, "responses": MODEL_ERRORS}
 
 
-class ResponseFormat(NamedTuple):
+class PredictResponseFormat(NamedTuple):
     """The format of a response.
 
     ``single`` says whether the request was one row without a list. ``files`` are the names of
@@ -114,7 +115,7 @@ class ResponseFormat(NamedTuple):
 
 # Most requests have default parameters.
 _ONE, _SEVERAL = (
-    ResponseFormat(single=single, parameters=DEFAULT_PARAMETERS) for single in (True, False)
+    PredictResponseFormat(single=single, parameters=DEFAULT_PARAMETERS) for single in (True, False)
 )
 
 
@@ -137,7 +138,7 @@ class NativeProtocol:
 
     def decode(
         self, endpoint: Endpoint, body: bytes, head: RequestHead
-    ) -> DecodedRequest[ResponseFormat]:
+    ) -> DecodedRequest[PredictResponseFormat]:
         """Decode one object, an array of rows, ``{"instances": [rows]}``, or images."""
         manifest = endpoint.manifest or endpoint.require_manifest()
         parameters = self._parameters(manifest, head.query) if head.query else DEFAULT_PARAMETERS
@@ -150,13 +151,13 @@ class NativeProtocol:
         if matrix is None:
             document = parse_json(body, lambda: orjson.dumps(codec.example))
             single = isinstance(document, dict) and (
-                _INSTANCES not in document or _INSTANCES in codec.names
+                INSTANCES not in document or INSTANCES in codec.names
             )
             rows = [document] if single else _instances(document, codec)
             if len(rows) == 1 and (row := codec.decode_row(rows[0])) is not None:
                 if parameters is DEFAULT_PARAMETERS:
                     return DecodedRequest((row,), _ONE if single else _SEVERAL)
-                return DecodedRequest((row,), ResponseFormat(single, parameters))
+                return DecodedRequest((row,), PredictResponseFormat(single, parameters))
             self._limits.require_rows(len(rows))
             matrix = codec.decode_rows(rows, booleans=may_hold_booleans(body))
         else:
@@ -164,7 +165,7 @@ class NativeProtocol:
         warned = (
             NO_WARNINGS if parameters.warnings is False else codec.training_range.warnings(matrix)
         )
-        return DecodedRequest((matrix,), ResponseFormat(single, parameters, warned))
+        return DecodedRequest((matrix,), PredictResponseFormat(single, parameters, warned))
 
     def _parameters(self, manifest: Manifest, query: bytes) -> Parameters:
         """Return the parameters of a query.
@@ -181,7 +182,7 @@ class NativeProtocol:
 
     def _decode_images(
         self, codec: ImageCodec, body: bytes, head: RequestHead, parameters: Parameters
-    ) -> DecodedRequest[ResponseFormat]:
+    ) -> DecodedRequest[PredictResponseFormat]:
         content_type = head.content_type or JSON
         if parameters is DEFAULT_PARAMETERS and content_type.startswith(_IMAGE):
             file = codec.decode_file(body)
@@ -189,10 +190,12 @@ class NativeProtocol:
                 return DecodedRequest((file,), _ONE)
         posted = read_posted(codec, body, content_type)
         self._limits.require_rows(len(posted.images))
-        response = ResponseFormat(posted.single, parameters, files=posted.files)
+        response = PredictResponseFormat(posted.single, parameters, files=posted.files)
         return DecodedRequest(codec.decode(posted.images, posted.prefix), response)
 
-    def encode(self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat) -> EncodedBody:
+    def encode(
+        self, endpoint: Endpoint, outputs: Arrays, context: PredictResponseFormat
+    ) -> EncodedBody:
         """Encode the prediction of a single row, or ``{"predictions": [...]}``."""
         if context.is_default and endpoint.writer is not None:
             return EncodedBody(
@@ -204,7 +207,7 @@ class NativeProtocol:
         return EncodedBody(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY))
 
     def predictions(
-        self, endpoint: Endpoint, outputs: Arrays, context: ResponseFormat
+        self, endpoint: Endpoint, outputs: Arrays, context: PredictResponseFormat
     ) -> list[JsonObject]:
         """Return a JSON object for each row, with numpy's numbers."""
         rows = predictions(endpoint.require_manifest().output, outputs[0], context.parameters)
@@ -247,60 +250,33 @@ def native_router(worker: Worker, predictions: NativePredictions) -> APIRouter:
         listed = [summary(registry.entry(name)) for name in registry.names]
         return json_response({"models": listed, "device": info})
 
-    @router.get(
-        "/models/{name}",
-        summary="The input, the output and the quality of a model",
-        responses=_MODEL,
-    )
-    @router.get(
-        "/models/{name}/versions/{version}", summary="The same for one version", responses=_MODEL
-    )
-    async def model(name: str, version: OptionalVersion) -> Response:
+    async def model(_: Request, name: str, version: str | None) -> Response:
         entry = registry.entry(name, version)
         seen = await worker.index.entries(name)
         info = {"versions": versions(seen), "aliases": aliases(registry, name)}
         return json_response(summary(entry) | facts(entry) | info)
 
-    @router.get(
-        "/models/{name}/metrics",
-        summary="The metrics of a model on its test set",
-        responses=_EVALUATION,
-    )
-    @router.get(
-        "/models/{name}/versions/{version}/metrics",
-        summary="The same for one version",
-        responses=_EVALUATION,
-    )
-    async def model_metrics(name: str, version: OptionalVersion) -> Response:
+    async def model_metrics(_: Request, name: str, version: str | None) -> Response:
         return json_response(evaluation(await reconciler.model_info(name, version)))
 
-    @router.get("/models/{name}/report", summary="The report of a training run", **_PAGE)
-    @router.get(
-        "/models/{name}/versions/{version}/report", summary="The same for one version", **_PAGE
-    )
-    async def model_report(name: str, version: OptionalVersion) -> Response:
+    async def model_report(_: Request, name: str, version: str | None) -> Response:
         page = await asyncio.to_thread(report, await reconciler.model_info(name, version))
         return HTMLResponse(page, headers=_REPORT_HEADERS)
 
-    _add_predictions(router, predictions)
+    for method, path, summary_of_route, handler, options in (
+        ("GET", "", "The input, the output and the quality of a model", model, _MODEL),
+        ("GET", "/metrics", "The metrics of a model on its test set", model_metrics, _EVALUATION),
+        ("GET", "/report", "The report of a training run", model_report, _PAGE),
+        ("POST", "/predict", "Predict one row or many", predictions.predict, _PREDICT),
+    ):
+        add_model_routes(router, method, path, summary_of_route, handler, **options)
     return router
-
-
-def _add_predictions(router: APIRouter, predictions: NativePredictions) -> None:
-    @router.post("/models/{name}/predict", summary="Predict one row or many", **_PREDICT)
-    @router.post(
-        "/models/{name}/versions/{version}/predict", summary="The same by one version", **_PREDICT
-    )
-    async def predict(request: Request, name: str, version: OptionalVersion) -> Response:
-        return await predictions.predict(request, name, version)
 
 
 def _instances(document: Any, codec: FeatureCodec) -> list[Any]:  # noqa: ANN401 - JSON is any of its types
     """Return the rows of a body that is not a single object."""
     if isinstance(document, dict):
-        if (extra := next((key for key in document if key != _INSTANCES), None)) is not None:
-            raise InvalidRequest(f"{extra[:100]!r} is not known next to 'instances'; remove it.")
-        document = document[_INSTANCES]
+        document = only_instances(document)
     if isinstance(document, list) and document:
         return document
     example = orjson.dumps([codec.example]).decode()

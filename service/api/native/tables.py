@@ -8,7 +8,7 @@ import asyncio
 import logging
 import tempfile
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -232,21 +232,13 @@ class TableHandler:
 class TableResponse(Response):
     """The response to one table, computed while it is sent."""
 
-    def __init__(
-        self,
-        handler: TableHandler,
-        request: Request,
-        name: str,
-        version: str | None,
-        form: TableForm,
-    ) -> None:
+    def __init__(self, respond: Callable[[Send], Awaitable[None]]) -> None:
         super().__init__()
-        self._handler = handler
-        self._arguments = request, name, version, form
+        self._respond = respond
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's own parameters
         """Read the body and send the response at the same time."""
-        await self._handler.respond(*self._arguments, send)
+        await self._respond(send)
 
 
 class NativePredictions:
@@ -283,7 +275,7 @@ class NativePredictions:
         if head.table_form is None:
             return await self._service.predict(self._protocol, request, name, version)
         self._limits.require_query(request.scope["query_string"])
-        return TableResponse(self._tables, request, name, version, head.table_form)
+        return TableResponse(partial(self._tables.respond, request, name, version, head.table_form))
 
 
 class Spool:
@@ -326,7 +318,12 @@ class Spool:
 
     async def prepare(self) -> bool:
         """Create the file and allocate its first bytes; return whether there is room for them."""
-        return not self._quota.limit or (self._grow() and await self._in_thread(self._allocate))
+        if not self._quota.limit:
+            return True
+        if not self._grow():
+            return False
+        empty = bytes(self._reservation.amount)
+        return await self._in_thread(partial(self._write_file, empty, at=0))
 
     async def put(self, piece: bytes) -> None:
         """Append a piece; waits while there is no room for it."""
@@ -352,7 +349,8 @@ class Spool:
                 self._read += len(data)
                 if self._read == self._written:
                     self._read = self._written = 0
-                    self._shrink()
+                    # An empty file does not need more.
+                    self._reservation.subtract(max(0, self._reservation.amount - _STEP_BYTES))
             else:
                 return None
             self._changed.notify_all()
@@ -393,10 +391,6 @@ class Spool:
         self._reservation.add(step)
         return True
 
-    def _shrink(self) -> None:
-        """Release what an empty file does not need."""
-        self._reservation.subtract(max(0, self._reservation.amount - _STEP_BYTES))
-
     async def _is_read(self) -> bool:
         """Return whether the reader takes something before it counts as stalled."""
         try:
@@ -410,9 +404,6 @@ class Spool:
         working = asyncio.ensure_future(asyncio.to_thread(work))
         self._working = working
         return await asyncio.shield(working)
-
-    def _allocate(self) -> bool:
-        return self._write_file(bytes(self._reservation.amount), at=0)
 
     def _write_file(self, piece: bytes, at: int) -> bool:
         """Write a piece; return whether the disk had room for it."""

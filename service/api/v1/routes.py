@@ -1,6 +1,7 @@
 """Routes of version 1: predictions, the state of models, and their tensors."""
 
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 from itertools import product
 from typing import Any
@@ -9,7 +10,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 
 from service.api.body import JSON, json_response
 from service.api.inference_service import InferenceService
-from service.api.routing import OptionalLabel, OptionalVersion
+from service.api.routing import add_model_routes
 from service.api.schemas import MODEL_ERRORS, PREDICTION_ERRORS, Schema, header, returns
 from service.api.v1.examples import CLASSIFY, REGRESS, V1ExamplesProtocol
 from service.api.v1.protocol import V1Protocol
@@ -88,47 +89,17 @@ def v1_routers(
 def _prediction_router(service: InferenceService, predict: V1Protocol, limits: Limits) -> APIRouter:
     """Create the routes of the three verbs."""
     router = APIRouter(prefix="/v1", tags=[_TAG])
-    classify = V1ExamplesProtocol(CLASSIFY, limits)
-    regress = V1ExamplesProtocol(REGRESS, limits)
-
-    @router.post("/models/{name}:predict", summary="Predict rows or columns", **_PREDICT)
-    @router.post("/models/{name}/versions/{version}:predict", summary="Use one version", **_PREDICT)
-    @router.post(
-        "/models/{name}/labels/{label}:predict", summary="Use the version of a label", **_PREDICT
-    )
-    async def predicted(
-        request: Request, name: str, version: OptionalVersion, label: OptionalLabel
-    ) -> Response:
-        return await service.predict(predict, request, name, _version_or_alias(version, label))
-
-    @router.post("/models/{name}:classify", summary="Label examples", **_EXAMPLES)
-    @router.post(
-        "/models/{name}/versions/{version}:classify", summary="Use one version", **_EXAMPLES
-    )
-    @router.post(
-        "/models/{name}/labels/{label}:classify",
-        summary="Use the version of a label",
-        **_EXAMPLES,
-    )
-    async def classified(
-        request: Request, name: str, version: OptionalVersion, label: OptionalLabel
-    ) -> Response:
-        return await service.predict(classify, request, name, _version_or_alias(version, label))
-
-    @router.post("/models/{name}:regress", summary="One number for each example", **_EXAMPLES)
-    @router.post(
-        "/models/{name}/versions/{version}:regress", summary="Use one version", **_EXAMPLES
-    )
-    @router.post(
-        "/models/{name}/labels/{label}:regress",
-        summary="Use the version of a label",
-        **_EXAMPLES,
-    )
-    async def regressed(
-        request: Request, name: str, version: OptionalVersion, label: OptionalLabel
-    ) -> Response:
-        return await service.predict(regress, request, name, _version_or_alias(version, label))
-
+    predicted = partial(service.predict, predict)
+    classified = partial(service.predict, V1ExamplesProtocol(CLASSIFY, limits))
+    regressed = partial(service.predict, V1ExamplesProtocol(REGRESS, limits))
+    for verb, name, summary, handler, options in (
+        ("predict", "predicted", "Predict rows or columns", predicted, _PREDICT),
+        ("classify", "classified", "Label examples", classified, _EXAMPLES),
+        ("regress", "regressed", "One number for each example", regressed, _EXAMPLES),
+    ):
+        add_model_routes(
+            router, "POST", f":{verb}", summary, handler, labels=True, name=name, **options
+        )
     return router
 
 
@@ -141,47 +112,26 @@ def _model_router(worker: Worker) -> APIRouter:
     async def models() -> Response:
         return json_response({"models": registry.names})
 
-    @router.get(
-        "/models/{name}",
-        summary="Whether a model serves, and the state of its versions",
-        responses=_STATUS_RESPONSES,
-    )
-    @router.get(
-        "/models/{name}/versions/{version}",
-        summary="The state of one version",
-        responses=_STATUS_RESPONSES,
-    )
-    @router.get(
-        "/models/{name}/labels/{label}",
-        summary="The state of a label's version",
-        responses=_STATUS_RESPONSES,
-    )
-    async def model_status(name: str, version: OptionalVersion, label: OptionalLabel) -> Response:
-        requested = _version_or_alias(version, label)
+    async def model_status(_: Request, name: str, version: str | None) -> Response:
         known = await worker.index.entries(name)
-        if requested is not None:
-            version = registry.entry(name, requested).version
+        if version is not None:
+            version = registry.entry(name, version).version
             known = [entry for entry in known if entry.version == version]
         return json_response(_status(name, known, draining=readiness.is_draining))
 
-    @router.get(
-        "/models/{name}/metadata", summary="A model's tensors", responses=_METADATA_RESPONSES
-    )
-    @router.get(
-        "/models/{name}/versions/{version}/metadata",
-        summary="The tensors of one version",
-        responses=_METADATA_RESPONSES,
-    )
-    @router.get(
-        "/models/{name}/labels/{label}/metadata",
-        summary="The tensors of a label's version",
-        responses=_METADATA_RESPONSES,
-    )
-    async def model_metadata(name: str, version: OptionalVersion, label: OptionalLabel) -> Response:
-        return json_response(
-            _metadata(await worker.reconciler.model_info(name, _version_or_alias(version, label)))
-        )
+    async def model_metadata(_: Request, name: str, version: str | None) -> Response:
+        return json_response(_metadata(await worker.reconciler.model_info(name, version)))
 
+    for path, summary, handler, responses in (
+        (
+            "",
+            "Whether a model serves, and the state of its versions",
+            model_status,
+            _STATUS_RESPONSES,
+        ),
+        ("/metadata", "A model's tensors", model_metadata, _METADATA_RESPONSES),
+    ):
+        add_model_routes(router, "GET", path, summary, handler, labels=True, responses=responses)
     return router
 
 
@@ -204,13 +154,6 @@ def _unsupported_router(registry: Registry) -> APIRouter:
         raise NotFound(f"Model {name!r} cannot {verb[:60]!r}; use :predict, :classify or :regress.")
 
     return router
-
-
-def _version_or_alias(version: str | None, label: str | None) -> str | None:
-    """Return the version or alias of a path; a number is never a label, even if it is a version."""
-    if label is not None and label.isdecimal():
-        return f"labels/{label}"
-    return version if label is None else label
 
 
 def _status(name: str, entries: Sequence[Entry], *, draining: bool) -> dict[str, object]:

@@ -1,25 +1,35 @@
 """Routes of version 2: server, models, inference, repository and shared memory."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from service.api.body import json_response, read_body
-from service.api.health import add_health
+from service.api.body import BINARY, JSON, json_response, read_body
 from service.api.inference_service import InferenceService
 from service.api.middleware import quotas_of
-from service.api.routing import OptionalName, OptionalVersion
-from service.api.schemas import BODY_ERRORS, MODEL_ERRORS, fails_with, returns
+from service.api.operations import add_health
+from service.api.routing import add_model_routes
+from service.api.schemas import (
+    BODY_ERRORS,
+    MODEL_ERRORS,
+    PREDICTION_ERRORS,
+    Responses,
+    Schema,
+    fails_with,
+    header,
+    object_schema,
+    returns,
+)
 from service.api.v2.protocol import V2Protocol
-from service.api.v2.schemas import CONFIG, INDEX, INFER, METADATA, READY, REGION, STATISTICS
 from service.api.v2.shared_memory import Regions
 from service.api.v2.statistics import StatisticsOfWorkers
 from service.bundle.manifest import ImageInput
 from service.codecs.json_reader import parse_json
 from service.engine.model import ModelInfo
 from service.engine.registry import Entry, PublishedVersions, Readiness, Registry, State
-from service.engine.tensors import TensorSpec
+from service.engine.tensors import DTYPES, TensorSpec
 from service.errors import BodyTooLarge, InvalidRequest, NotAllowed
 from service.settings import Settings
 from service.workers.coordination import Worker
@@ -32,7 +42,6 @@ EXTENSIONS = [
     "statistics",
 ]
 
-
 _TAG = "Open Inference Protocol"
 _MAX_DOCUMENT_BYTES = 64 * 1024
 _PLATFORM = "onnx_onnxv1"
@@ -40,15 +49,119 @@ _IMAGE_AXES = 3
 _CHANNELS = {1, 3, 4}
 _CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
 
+_STRING: Schema = {"type": "string"}
+_SIZE: Schema = {"type": "integer", "minimum": 0}
+_PARAMETERS: Schema = {"type": "object", "description": "Of the protocol's extensions."}
+_BYTES: Schema = {
+    "schema": {
+        "type": "string",
+        "format": "binary",
+        "description": "JSON of Inference-Header-Content-Length bytes, followed by the bytes of "
+        "the tensors; if that header is 0, only the bytes of the one input.",
+    }
+}
+_TENSOR = object_schema(
+    {
+        "name": _STRING,
+        "shape": {"type": "array", "items": _SIZE},
+        "datatype": {"type": "string", "enum": list(DTYPES)},
+        "parameters": _PARAMETERS,
+        "data": {"type": "array", "description": "Flat, row by row, or nested."},
+    },
+    "name",
+    "shape",
+    "datatype",
+)
+_REQUESTED_OUTPUT = object_schema({"name": _STRING, "parameters": _PARAMETERS}, "name")
+_REQUEST = object_schema(
+    {
+        "id": {"type": ["string", "null"]},
+        "model_name": _STRING,
+        "parameters": _PARAMETERS,
+        "inputs": {"type": "array", "items": _TENSOR},
+        "outputs": {"type": "array", "items": _REQUESTED_OUTPUT},
+    },
+    "inputs",
+    closed=True,
+)
+_RESPONSE = object_schema(
+    {
+        "model_name": _STRING,
+        "model_version": _STRING,
+        "id": _STRING,
+        "outputs": {"type": "array", "items": _TENSOR},
+    },
+    "model_name",
+    "model_version",
+    "outputs",
+)
+
+
+def _body(schema: Schema, *, required: bool, **more: Schema) -> Schema:
+    content = {JSON: {"schema": schema}} | more
+    return {"requestBody": {"required": required, "content": content}}
+
+
+_INFER: dict[str, Any] = {
+    "openapi_extra": _body(_REQUEST, required=True, **{BINARY: _BYTES}),
+    "responses": PREDICTION_ERRORS
+    | {
+        "200": {
+            "headers": header("X-Model-Version", "Server-Timing"),
+            "content": {JSON: {"schema": _RESPONSE}, BINARY: _BYTES},
+        }
+    },
+}
+
+_INDEX_ENTRY = object_schema(
+    {
+        "name": _STRING,
+        "version": _STRING,
+        "state": {"type": "string", "enum": [state.value for state in State]},
+        "reason": _STRING,
+        "aliases": {"type": "array", "items": _STRING},
+    },
+    "name",
+    "version",
+    "state",
+    "reason",
+)
+_INDEX: dict[str, Any] = {
+    "openapi_extra": _body(
+        {"type": "object", "properties": {"ready": {"type": "boolean"}}}, required=False
+    ),
+    "responses": BODY_ERRORS
+    | {"200": {"content": {JSON: {"schema": {"type": "array", "items": _INDEX_ENTRY}}}}},
+}
+
+_REGION = _body(
+    object_schema({"key": _STRING, "offset": _SIZE, "byte_size": _SIZE}, "key", "byte_size"),
+    required=True,
+)
+
+_METADATA = returns(
+    name="string", versions="array", platform="string", inputs="array", outputs="array"
+)
+_CONFIG = returns(
+    name="string", backend="string", max_batch_size="integer", input="array", output="array"
+)
+_STATISTICS = returns(model_stats="array")
+
+_IS_READY = returns(name="string", ready="boolean")["200"]
+_READY: Responses = {
+    "200": _IS_READY,
+    "503": {"description": "It does not serve, or the service is stopping.", **_IS_READY},
+}
+
 
 async def _read_document(request: Request, example: bytes) -> Any:  # noqa: ANN401 - any JSON
     """Parse the JSON of a small body; clients may send an empty one for an empty object."""
-    body = await read_body(request, _MAX_DOCUMENT_BYTES, quotas_of(request.scope), _too_large)
+    try:
+        body = await read_body(request, _MAX_DOCUMENT_BYTES, quotas_of(request.scope))
+    except BodyTooLarge:
+        advice = "this call takes no rows, only a small JSON object or nothing"
+        raise BodyTooLarge(_MAX_DOCUMENT_BYTES, advice) from None
     return parse_json(body, lambda: example) if body.strip() else {}
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(limit, "this call takes no rows, only a small JSON object or nothing")
 
 
 async def _reject_browser(request: Request) -> None:
@@ -104,7 +217,7 @@ def _server_router(
 
     add_health(router, readiness)
 
-    @router.get("/models/stats", summary="Statistics of every model", responses=STATISTICS)
+    @router.get("/models/stats", summary="Statistics of every model", responses=_STATISTICS)
     async def all_statistics() -> Response:
         return json_response({"model_stats": await statistics.of()})
 
@@ -121,58 +234,31 @@ def _model_router(
     registry = worker.registry
     router = APIRouter(prefix="/v2", tags=[_TAG], responses=MODEL_ERRORS)
 
-    @router.get("/models/{name}", summary="A model's tensors", responses=METADATA)
-    @router.get(
-        "/models/{name}/versions/{version}",
-        summary="The tensors of one version",
-        responses=METADATA,
-    )
-    async def model_metadata(name: str, version: OptionalVersion) -> Response:
+    async def model_metadata(_: Request, name: str, version: str | None) -> Response:
         return json_response(_metadata(await worker.reconciler.model_info(name, version), registry))
 
-    @router.get("/models/{name}/ready", summary="Whether a model serves", responses=READY)
-    @router.get(
-        "/models/{name}/versions/{version}/ready",
-        summary="Whether one version serves",
-        responses=READY,
-    )
-    async def model_ready(name: str, version: OptionalVersion) -> Response:
+    async def model_ready(_: Request, name: str, version: str | None) -> Response:
         serves = registry.entry(name, version).serves
         is_ready = serves and not worker.readiness.is_draining
         return json_response({"name": name, "ready": is_ready}, 200 if is_ready else 503)
 
-    @router.get(
-        "/models/{name}/config",
-        summary="A model's configuration, in Triton's format",
-        responses=CONFIG,
-    )
-    @router.get(
-        "/models/{name}/versions/{version}/config",
-        summary="The configuration of one version",
-        responses=CONFIG,
-    )
-    async def model_config(name: str, version: OptionalVersion) -> Response:
+    async def model_config(_: Request, name: str, version: str | None) -> Response:
         return json_response(_config(await worker.reconciler.model_info(name, version)))
 
-    @router.get("/models/{name}/stats", summary="Statistics of a model", responses=STATISTICS)
-    @router.get(
-        "/models/{name}/versions/{version}/stats",
-        summary="Statistics of one version",
-        responses=STATISTICS,
-    )
-    async def model_statistics(name: str, version: OptionalVersion) -> Response:
+    async def model_statistics(_: Request, name: str, version: str | None) -> Response:
         info = await worker.reconciler.model_info(name, version)
         return json_response({"model_stats": await statistics.of([info])})
 
-    _add_inference(router, service, protocol)
+    for path, summary, handler, responses in (
+        ("", "A model's tensors", model_metadata, _METADATA),
+        ("/ready", "Whether a model serves", model_ready, _READY),
+        ("/config", "A model's configuration, in Triton's format", model_config, _CONFIG),
+        ("/stats", "Statistics of a model", model_statistics, _STATISTICS),
+    ):
+        add_model_routes(router, "GET", path, summary, handler, responses=responses)
+    infer = partial(service.predict, protocol)
+    add_model_routes(router, "POST", "/infer", "Infer", infer, name="infer", **_INFER)
     return router
-
-
-def _add_inference(router: APIRouter, service: InferenceService, protocol: V2Protocol) -> None:
-    @router.post("/models/{name}/infer", summary="Infer", **INFER)
-    @router.post("/models/{name}/versions/{version}/infer", summary="Infer by one version", **INFER)
-    async def infer(request: Request, name: str, version: OptionalVersion) -> Response:
-        return await service.predict(protocol, request, name, version)
 
 
 def _repository_router(worker: Worker) -> APIRouter:
@@ -180,7 +266,7 @@ def _repository_router(worker: Worker) -> APIRouter:
     registry, control = worker.registry, worker.control
     router = APIRouter(prefix="/v2/repository", tags=[_TAG])
 
-    @router.post("/index", summary="Every version with its state and the reason", **INDEX)
+    @router.post("/index", summary="Every version with its state and the reason", **_INDEX)
     async def index(request: Request) -> Response:
         document = await _read_document(request, b'{"ready": true}')
         if not isinstance(document, dict) or not isinstance(document.get("ready", False), bool):
@@ -242,15 +328,15 @@ def _shared_memory_router(regions: Regions) -> APIRouter:
         summary="One region of it",
         responses=if_allowed,
     )
-    async def status(name: OptionalName) -> Response:
-        return json_response(regions.registered(name))
+    async def status(request: Request) -> Response:
+        return json_response(regions.registered(request.path_params.get("name")))
 
     @router.post(
         "/systemsharedmemory/region/{name}/register",
         summary="Register shared memory",
         dependencies=_REJECT_BROWSERS,
         responses=if_allowed | BODY_ERRORS,
-        openapi_extra=REGION,
+        openapi_extra=_REGION,
     )
     async def register(request: Request, name: str) -> Response:
         example = b'{"key": "/tensors", "offset": 0, "byte_size": 64}'
@@ -269,8 +355,8 @@ def _shared_memory_router(regions: Regions) -> APIRouter:
         dependencies=_REJECT_BROWSERS,
         responses=if_allowed,
     )
-    async def unregister(name: OptionalName) -> Response:
-        regions.unregister(name)
+    async def unregister(request: Request) -> Response:
+        regions.unregister(request.path_params.get("name"))
         return json_response({})
 
     _add_cuda(router)
@@ -295,7 +381,7 @@ def _add_cuda(router: APIRouter) -> None:
     @router.post(
         "/cudasharedmemory/region/{name}/unregister", summary="Nothing to unregister, by name"
     )
-    async def unregister(name: OptionalName) -> Response:  # noqa: ARG001 - of the path
+    async def unregister() -> Response:
         return json_response({})
 
 

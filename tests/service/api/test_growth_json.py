@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto
 
 from service.api.body import RequestHead
-from service.api.inference import InferenceProtocol, decode_body
+from service.api.inference import InferenceProtocol
 from service.api.native.protocol import NativeProtocol
 from service.api.v1.examples import CLASSIFY, V1ExamplesProtocol
 from service.api.v1.protocol import V1Protocol
@@ -134,7 +134,7 @@ async def _measured(
             for _ in range(3):
                 started = time.process_time()
                 with contextlib.suppress(InvalidRequest):
-                    decode_body(tested, endpoint, content, RequestHead([]))
+                    tested.decode(endpoint, content, RequestHead([]))
                 spent.append(time.process_time() - started)
             found[size] = min(spent)
     return found

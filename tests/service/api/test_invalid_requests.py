@@ -50,7 +50,7 @@ VALUES: list[tuple[object, str]] = [
     ([], "There is no row to predict"),
     ({"instances": []}, "There is no row to predict"),
     ({"instances": GOOD}, "Expected an object, an array of objects, or instances"),
-    ({"instances": [GOOD], "more": 1}, "'more' is not known next to 'instances'"),
+    ({"instances": [GOOD], "more": 1}, '"more" is not known next to'),
     ([1, 2], "2 problems. The first: Row 0: expected an object with"),
     ([[1, 2, 3]], "got 3 values. Send for example"),
     ([GOOD, {}], "Row 1: feature 'exam_1' is missing"),

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.api.documentation import Documentation
+from service.api.operations import Documentation
 from service.engine.registry import Registry
 from tests.conftest import StartApp
 from tests.models import publish_admission, publish_iris, publish_mixed, publish_price

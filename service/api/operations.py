@@ -1,4 +1,4 @@
-"""GET /openapi.json, /docs and /redoc.
+"""Routes for operators and developers: health, metrics, and the OpenAPI document with its pages.
 
 The document has paths for each model, so it changes with the models. It is built in a thread on
 the first request after a change, and cached until the next change.
@@ -7,23 +7,79 @@ the first request after a change, and cached until the next change.
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse
 
-from service.api.body import JSON
-from service.api.schemas import Schema, add_error_responses
+from service.api.body import JSON, json_response
+from service.api.schemas import Responses, Schema, add_error_responses, returns
 from service.bundle.manifest import Manifest
-from service.engine.registry import Registry
+from service.engine.registry import Readiness, Registry
+from service.observability.exposition import CONTENT_TYPE
 
 Manifests = Mapping[str, Manifest]
 
 # Relative, so that the pages work behind a proxy that adds a path prefix.
 _URL = "openapi.json"
 _PATH_PARAMETER = re.compile(r"\{(\w+)\}")
+_GET_OR_HEAD = ["GET", "HEAD"]
+_READINESS: Responses = {
+    **returns(ready="boolean"),
+    "503": {
+        "description": "Requests should not be sent here, for this reason.",
+        "content": {JSON: {"schema": {"type": "object", "required": ["ready", "reason"]}}},
+    },
+}
+
+
+def add_health(router: APIRouter, readiness: Readiness) -> None:
+    """Add ``/health/live`` and ``/health/ready`` below the router's prefix."""
+
+    @router.head("/health/live", include_in_schema=False)
+    @router.get(
+        "/health/live", summary="Whether the process is alive", responses=returns(live="boolean")
+    )
+    async def live() -> Response:
+        return json_response({"live": True})
+
+    @router.head("/health/ready", include_in_schema=False)
+    @router.get(
+        "/health/ready", summary="Whether requests should be sent here", responses=_READINESS
+    )
+    async def ready() -> Response:
+        if (reason := readiness.unready_reason) is not None:
+            return json_response({"ready": False, "reason": reason}, 503)
+        return json_response({"ready": True})
+
+
+def operations_router(
+    readiness: Readiness, exposition: Callable[[], Awaitable[bytes]]
+) -> APIRouter:
+    """Create the routes of liveness, readiness, metrics, and ``/``.
+
+    Args:
+        readiness: of the service.
+        exposition: writes the metrics in the Prometheus text format.
+    """
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/", include_in_schema=False)
+    async def root(request: Request) -> Response:
+        # Clients of KServe's version 1 expect this object; browsers accept text/html.
+        if "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse("docs")
+        return json_response({"status": "alive", "models": "/models", "documentation": "/docs"})
+
+    add_health(router, readiness)
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        return Response(await exposition(), media_type=CONTENT_TYPE)
+
+    return router
 
 
 class Documentation:
@@ -128,18 +184,15 @@ def documentation_router(documentation: Documentation, title: str) -> APIRouter:
     swagger = bytes(get_swagger_ui_html(openapi_url=_URL, title=title).body)
     redoc = bytes(get_redoc_html(openapi_url=_URL, title=title).body)
 
-    @router.head("/openapi.json")
-    @router.get("/openapi.json")
+    @router.api_route("/openapi.json", methods=_GET_OR_HEAD)
     async def document() -> Response:
         return Response(await documentation.json(), media_type=JSON)
 
-    @router.head("/docs")
-    @router.get("/docs")
+    @router.api_route("/docs", methods=_GET_OR_HEAD)
     async def swagger_page() -> Response:
         return HTMLResponse(swagger)
 
-    @router.head("/redoc")
-    @router.get("/redoc")
+    @router.api_route("/redoc", methods=_GET_OR_HEAD)
     async def redoc_page() -> Response:
         return HTMLResponse(redoc)
 
