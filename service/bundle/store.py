@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -134,14 +135,14 @@ def path_inside(folder: Path, name: str) -> Path:
         BundleError: the name is absolute, or leads out of the folder, directly or by a link.
     """
     try:
-        home = os.path.realpath(folder, strict=True)
+        real_folder = os.path.realpath(folder, strict=True)
         target = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118 - Path drops "." parts
     except (OSError, ValueError) as error:
         raise BundleError(_problem(display_name(name), folder, error)) from None
     parts = Path(os.path.normpath(name)).parts
     leads_out = Path(name).is_absolute() or os.pardir in parts
-    if leads_out or not Path(target).is_relative_to(home):
-        raise BundleError(f"{display_name(name)} leads out of the model's folder")
+    if leads_out or not Path(target).is_relative_to(real_folder):
+        raise BundleError(f"{display_name(name)} is outside the model's folder")
     return folder / name
 
 
@@ -239,7 +240,7 @@ def _problem(name: str, path: Path, error: OSError | ValueError) -> str:
     """Describe why a file cannot be read."""
     if isinstance(error, FileNotFoundError):
         linked = os.path.islink(path)  # noqa: PTH114 - Path's own raises for a name that is too long
-        return f"{name} is a link to nowhere" if linked else f"{name} is missing"
+        return f"{name} is a broken symbolic link" if linked else f"{name} is missing"
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return f"{name} cannot be read: {reason}"
 
@@ -270,7 +271,7 @@ def read_bundle(folder: Path) -> Bundle:
             "without external data"
         )
     contents = {
-        name: _read_verified(folder, name, digest)
+        name: read_verified(folder, name, digest)
         for name, digest in manifest.files.items()
         if name != MODEL
     }
@@ -322,13 +323,15 @@ def require_sizes(folder: Path, manifest: Manifest) -> None:
         require_at_most(name, size, MAX_ONNX_BYTES if name == MODEL else MAX_DOCUMENT_BYTES)
 
 
-def read_part(folder: Path, manifest: Manifest, name: str) -> bytes:
-    """Read and verify one file of the bundle.
-
-    Raises:
-        BundleError: it is missing, truncated or changed.
-    """
-    return _read_verified(folder, name, manifest.files[name])
+def read_verified(folder: Path, name: str, expected: FileDigest) -> bytes:
+    """Read one file of a bundle; raise `BundleError` if it is missing, truncated or changed."""
+    _require_own(name)
+    with open_regular(folder / name) as (file, size):
+        _require_size(name, size, expected)
+        require_at_most(name, size, MAX_DOCUMENT_BYTES)
+        content = read_exactly(file, size, name)
+    _require_digest(name, digest_of(content).sha256, expected)
+    return content
 
 
 def write_bundle(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
@@ -340,28 +343,34 @@ def write_bundle(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     Returns:
         The new folder, numbered one above the highest existing version.
     """
-    home = models / manifest.name
-    home.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(home)
+    model_folder = models / manifest.name
+    model_folder.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(model_folder)
     digests = {name: digest_of(content) for name, content in sorted(files.items())}
     manifest = manifest.model_copy(update={"files": digests})
-    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=home))
+    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=model_folder))
     try:
         unfinished.chmod(0o755)  # the service may run as another user, and mkdtemp forbids that
         for name, content in files.items():
             write_flushed(unfinished / name, content)
         write_flushed(unfinished / MANIFEST, to_json(manifest))
         flush_folder(unfinished)
-        return _publish(unfinished, home)
+        return _publish(unfinished, model_folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def versions_in(home: Path) -> list[int]:
+def versions_in(model_folder: Path) -> list[int]:
     """Return the version numbers in ``models/<name>``, ascending."""
-    if not home.is_dir():
+    if not model_folder.is_dir():
         return []
-    return sorted(int(p.name) for p in home.iterdir() if _is_version(p.name) and p.is_dir())
+    entries = model_folder.iterdir()
+    return sorted(int(entry.name) for entry in entries if is_version(entry.name) and entry.is_dir())
+
+
+def is_version(name: str) -> bool:
+    """Return whether a name is a version number, from 1, in its only form: ``1``, not ``01``."""
+    return re.fullmatch("[1-9][0-9]*", name) is not None
 
 
 def digest_of(content: bytes) -> FileDigest:
@@ -369,15 +378,11 @@ def digest_of(content: bytes) -> FileDigest:
     return FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
 
 
-def _is_version(name: str) -> bool:
-    return name.isascii() and name.isdecimal() and str(int(name)) == name and int(name) > 0
-
-
-def _publish(unfinished: Path, home: Path) -> Path:
+def _publish(unfinished: Path, model_folder: Path) -> Path:
     while True:
         # Also skip numbers of entries that are not folders, such as dangling links.
-        used = [int(path.name) for path in home.iterdir() if _is_version(path.name)]
-        target = home / str(max(used, default=0) + 1)
+        used = [int(path.name) for path in model_folder.iterdir() if is_version(path.name)]
+        target = model_folder / str(max(used, default=0) + 1)
         try:
             # Fails if another publisher has just used the number, since its folder is not empty.
             unfinished.rename(target)
@@ -385,18 +390,8 @@ def _publish(unfinished: Path, home: Path) -> Path:
             if not os.path.lexists(target):
                 raise
             continue
-        flush_folder(home)
+        flush_folder(model_folder)
         return target
-
-
-def _read_verified(folder: Path, name: str, expected: FileDigest) -> bytes:
-    _require_own(name)
-    with open_regular(folder / name) as (file, size):
-        _require_size(name, size, expected)
-        require_at_most(name, size, MAX_DOCUMENT_BYTES)
-        content = read_exactly(file, size, name)
-    _require_digest(name, digest_of(content).sha256, expected)
-    return content
 
 
 def _read_verified_model(folder: Path, expected: FileDigest) -> OnnxFile:
@@ -429,9 +424,9 @@ def _require_size(name: str, size: int, expected: FileDigest) -> None:
         raise BundleError(f"{name} has {size} bytes, {MANIFEST} says {expected.bytes}")
 
 
-def _remove_abandoned(home: Path) -> None:
+def _remove_abandoned(model_folder: Path) -> None:
     """Remove folders that a killed publisher left more than a day ago."""
-    for leftover in home.glob(f"{_UNFINISHED}*"):
+    for leftover in model_folder.glob(f"{_UNFINISHED}*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - leftover.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
                 shutil.rmtree(leftover, ignore_errors=True)

@@ -24,7 +24,7 @@ def published_names(models: Path) -> list[str]:
     """Return the names of the models that have a version, sorted."""
     if not models.is_dir():
         return []
-    return sorted(home.name for home in models.iterdir() if versions_in(home))
+    return sorted(folder.name for folder in models.iterdir() if versions_in(folder))
 
 
 def versions_of(models: Path, name: str) -> list[int]:
@@ -50,7 +50,7 @@ def version_number(models: Path, name: str, version: str) -> int:
         BundleError: there is no such model or version.
     """
     available = versions_of(models, name)
-    if not re.fullmatch(r"[1-9][0-9]{0,18}", version) or int(version) not in available:
+    if version not in map(str, available):
         listed = ", ".join(map(str, available))
         raise BundleError(f"Model {name!r} has no version {version!r}; available: {listed}.")
     if int(version) > HIGHEST_VERSION:
@@ -119,7 +119,7 @@ def roll_back(models: Path, name: str, alias: str) -> str:
     def change(policy: Policy) -> Policy:
         if alias == STABLE and STABLE not in policy.aliases and serving is not None:
             policy = policy.with_alias(STABLE, serving)
-        return policy.rolled_back(alias, available)
+        return policy.roll_back(alias, available)
 
     before, after = _change(models, name, change)
     now = after.aliases[alias].version
@@ -177,7 +177,7 @@ def format_versions(models: Path, name: str) -> str:
     serving = serving_version(models, name)
     lines = [f"{'VERSION':<9}ALIASES"]
     for version in reversed(available):
-        aliases = [alias for alias, at in policy.aliases.items() if at.version == version]
+        aliases = [alias for alias, it in policy.aliases.items() if it.version == version]
         note = "  (serves requests that name no version)" if version == serving else ""
         lines.append(f"{version:<9}{', '.join(aliases) or '-'}{note}")
     return "\n".join(lines)
@@ -218,7 +218,7 @@ def require_complete(folder: Path) -> None:
 
 def _policy(models: Path, name: str) -> Policy:
     try:
-        return read_policy(models / name) or Policy()
+        return read_policy(models / name)
     except BundleError as error:
         raise BundleError(f"{name}: {error}") from None
 
@@ -238,13 +238,13 @@ def _parse_choice(text: str) -> VersionChoice:
 
 
 def _change(models: Path, name: str, change: Callable[[Policy], Policy]) -> tuple[Policy, Policy]:
-    home = models / name
+    model_folder = models / name
     try:
-        return change_policy(home, change)
+        return change_policy(model_folder, change)
     except BundleError as error:
         raise BundleError(f"{name}: {error}") from None
     except OSError as error:
-        raise BundleError(f"{home} cannot be written to: {error.strerror}.") from None
+        raise BundleError(f"{model_folder} cannot be written to: {error.strerror}.") from None
 
 
 def _advice(policy: Policy) -> str:

@@ -216,7 +216,7 @@ def measure_batches(
         LoadFailed: the graph cannot be loaded there, or its self-test fails.
     """
     config = SessionConfig(threads, limits.batch_rows)
-    session = Session.open(bundle.model, device, threads, config=config)
+    session = Session.open(bundle.model, device, config)
     run_self_test(session, bundle, limits.deadline_seconds)
     examples = as_rows(bundle.examples.input)
     run_seconds = 0.0

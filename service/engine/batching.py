@@ -164,11 +164,6 @@ class _Running:
     batch: Sequence[_FutureRequest]
     control: RunControl
 
-    @property
-    def is_awaited(self) -> bool:
-        """Whether any client still waits for the run."""
-        return any(request.is_open for request in self.batch)
-
 
 class ThreadBatcher:
     """Runs batches in its own thread, one after another.
@@ -275,8 +270,9 @@ class ThreadBatcher:
 
     def _terminate_unawaited(self) -> None:
         """Terminate the current run if no client waits for it."""
-        if self._running is not None and not self._running.is_awaited:
-            self._running.control.terminate = True
+        running = self._running
+        if running is not None and not any(request.is_open for request in running.batch):
+            running.control.terminate = True
 
     async def _work(self) -> None:
         while batch := self._queue.take(self._max_batch_rows):
@@ -309,7 +305,7 @@ class ThreadBatcher:
         self._row_seconds = average + _LATEST_WEIGHT * (latest - average) if average else latest
 
     async def _execute(self, batch: Sequence[_FutureRequest]) -> Arrays:
-        inputs = _concatenated([request.inputs for request in batch])
+        inputs = concatenated([request.inputs for request in batch])
         self._running = _Running(batch, self._new_control())
         try:
             return await self._thread.run(self._run, inputs, self._running.control)
@@ -386,7 +382,7 @@ class LoopBatcher:
         """Release the run function; to be called when no client waits."""
         self._closed = True
         self._run = _raise_draining
-        self._map_error = _return_error
+        self._map_error = lambda error: error
 
     def _work(self) -> None:
         deadline = perf_counter() + _TURN_SECONDS
@@ -400,7 +396,7 @@ class LoopBatcher:
     def _predict(self, batch: list[_Request]) -> None:
         started = perf_counter()
         try:
-            outputs = self._run(_concatenated([request.inputs for request in batch]))
+            outputs = self._run(concatenated([request.inputs for request in batch]))
             _require_all_rows(outputs, batch)
         except Exception as error:  # noqa: BLE001 - each request gets its own
             if len(batch) == 1:
@@ -412,12 +408,12 @@ class LoopBatcher:
         _deliver_rows(batch, outputs, started, perf_counter() - started)
 
 
-def _concatenated(requests: Sequence[Arrays]) -> Arrays:
+def concatenated(requests: Sequence[Arrays]) -> Arrays:
     """Return the rows of all requests, one after the other.
 
     Raises:
         ValueError: the arrays of one request have different numbers of rows, which would mix up
-            the requests; each request then runs alone.
+            the requests; each must then run alone.
     """
     if len(requests) == 1:
         return requests[0]
@@ -477,7 +473,3 @@ def _future_callback(future: "asyncio.Future[Prediction]") -> OnResult:
 def _raise_draining(*_: object) -> Arrays:
     """Reject a run; the run function of a batcher that was shut down."""
     raise Draining
-
-
-def _return_error(error: Exception) -> Exception:
-    return error

@@ -98,7 +98,7 @@ class ModelCache:
                 f"{self._max_mib}; raise it"
             )
 
-    def fits_with(self, candidate: Candidate, pinned: Collection[ServedModel]) -> bool:
+    def fits_alongside(self, candidate: Candidate, pinned: Collection[ServedModel]) -> bool:
         """Return whether a version can be loaded without evicting these models."""
         sizes = [other.size for other in self._reservations if other.model in pinned]
         return self._fits(sum(sizes) + _loading_size(candidate), len(sizes) + 1)
@@ -110,7 +110,7 @@ class ModelCache:
 
         Args:
             candidate: the version.
-            pinned: models that must not be evicted, for which `fits_with` is true.
+            pinned: models that must not be evicted, for which `fits_alongside` is true.
         """
         reservation = Reservation(_loading_size(candidate), pinned)
         async with self._lock:
@@ -124,7 +124,8 @@ class ModelCache:
 
     def commit(self, reservation: Reservation, candidate: Candidate, cached: CachedModel) -> None:
         """Reduce the reservation to the memory of a loaded version."""
-        reservation.size, reservation.pinned = _loaded_size(candidate), ()
+        reservation.size = _COPIES_LOADED * _weights_size(candidate) + _OVERHEAD
+        reservation.pinned = ()
         reservation.cached = cached
         self._update()
 
@@ -155,12 +156,16 @@ class ModelCache:
             return False
         pinned = {model for other in (reservation, *active) for model in other.pinned}
         evictable = [other.cached for other in active if _is_evictable(other, pinned)]
-        victim = min(filter(None, evictable), key=_last_use, default=None)
-        if victim is None:
+        least_used = min(
+            filter(None, evictable),
+            key=lambda cached: (cached.model.is_used, cached.model.last_used),
+            default=None,
+        )
+        if least_used is None:
             return False
-        next(other for other in active if other.cached is victim).evicted = True
+        next(other for other in active if other.cached is least_used).evicted = True
         self._metrics.count_eviction()
-        victim.evict()
+        least_used.evict()
         return True
 
     def _fits(self, size: int, models: int) -> bool:
@@ -221,17 +226,8 @@ def _is_evictable(reservation: Reservation, pinned: Collection[ServedModel]) -> 
     return cached is not None and cached.model not in pinned and not cached.is_awaited()
 
 
-def _last_use(cached: CachedModel) -> tuple[bool, float]:
-    """Return the sort key for eviction."""
-    return cached.model.is_used, cached.model.last_used
-
-
 def _loading_size(candidate: Candidate) -> int:
     return _COPIES_LOADING * _weights_size(candidate) + _OVERHEAD
-
-
-def _loaded_size(candidate: Candidate) -> int:
-    return _COPIES_LOADED * _weights_size(candidate) + _OVERHEAD
 
 
 def _weights_size(candidate: Candidate) -> int:

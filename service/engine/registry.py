@@ -1,19 +1,19 @@
 """The published models: their versions with states and reasons, and how requests are routed.
 
-`Registry` is the one source for all endpoints. `build_published` makes a model's part of it from
-the selected versions, `TrafficSplitter` chooses an alias for a request without a version, and
-`Readiness` says whether this process should get requests.
+`Registry` is the one source for all endpoints. `build_published_versions` makes a model's part of
+it from the selected versions, `TrafficSplitter` chooses an alias for a request without a version,
+and `Readiness` says whether this process should get requests.
 """
 
 import hashlib
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
 from service.bundle.policy import STABLE, Policy, Routes, Selection, Shadow
+from service.bundle.store import is_version
 from service.engine.model import ModelInfo, ServedModel
 from service.engine.repository import Candidate, Fingerprint, ModelFolder
 from service.engine.session import DeviceChoice
@@ -96,7 +96,8 @@ class Registry:
         self._published: dict[str, PublishedVersions] = {}
         self._unloading: dict[tuple[str, str], Entry] = {}
         self._loaded: dict[tuple[str, str | None], ServedModel] = {}
-        self._routed: set[str] = set()
+        self.routed: set[str] = set()
+        """The models whose requests without a version are split between aliases or mirrored."""
         self._shadows: dict[str, Sequence[tuple[ServedModel, Shadow]]] = {}
         self.revision = 0
         """Increases with every change of the published versions."""
@@ -108,9 +109,9 @@ class Registry:
         for version in _routes(self._published.get(name, _NONE)):
             self._loaded.pop((name, version), None)
         self._shadows.pop(name, None)
-        self._routed.discard(name)
+        self.routed.discard(name)
         if published.split or published.shadow:
-            self._routed.add(name)
+            self.routed.add(name)
         if not published.entries:
             self._published.pop(name, None)
             return
@@ -147,11 +148,6 @@ class Registry:
         """The names of all models, ready or not, sorted."""
         unloading = {name for name, _ in self._unloading if name not in self._published}
         return sorted({*self._published, *unloading}) if unloading else list(self._published)
-
-    @property
-    def routed(self) -> AbstractSet[str]:
-        """The models whose requests without a version are split between aliases or mirrored."""
-        return self._routed
 
     def find(self, name: str, version: str | None = None) -> ServedModel | None:
         """Return the model in memory that serves a request; None if there is none.
@@ -292,12 +288,7 @@ class Readiness:
         self.is_draining = True
 
     @property
-    def is_ready(self) -> bool:
-        """Whether load balancers should send requests to this process."""
-        return self.unready_reason is None
-
-    @property
-    def unready_reason(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why this process is not ready, or None."""
         if self.is_draining:
             return "The service is stopping."
@@ -316,7 +307,7 @@ class Readiness:
         return bool(entries) and all(entry.state is State.UNAVAILABLE for entry in entries)
 
 
-def build_published(
+def build_published_versions(
     policy: Policy,
     selection: Selection,
     folder: ModelFolder,
@@ -331,7 +322,7 @@ def build_published(
         known: the entries of versions that were opened or rejected, by version.
     """
     candidates = folder.candidates or ()
-    aliases = {alias: str(at.version) for alias, at in policy.aliases.items()}
+    aliases = {alias: str(alias_state.version) for alias, alias_state in policy.aliases.items()}
     entries = [
         known[candidate.version]
         if candidate.version in selection.examined or candidate.rejected
@@ -362,12 +353,9 @@ def rejected_entry(candidate: Candidate, reason: str, *, is_servable: bool = Tru
 
 def newest_first(entries: Iterable[Entry]) -> list[Entry]:
     """Sort entries by version, highest first; invalid version numbers such as "01" come last."""
-    return sorted(entries, key=lambda entry: (-_rank(entry.version), entry.version))
-
-
-def _rank(version: str) -> int:
-    """Return a version's number; -1 if it is not written like one."""
-    return int(version) if str(int(version)) == version else -1
+    return sorted(
+        entries, key=lambda it: (-int(it.version) if is_version(it.version) else 1, it.version)
+    )
 
 
 def _superseded(candidate: Candidate, policy: Policy, selection: Selection) -> Entry:

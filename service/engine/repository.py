@@ -14,15 +14,22 @@ from pathlib import Path
 
 from service.bundle.errors import BundleError
 from service.bundle.manifest import NAME_PATTERN
-from service.bundle.policy import HIGHEST_VERSION, POLICY, Latest, Policy, VersionChoice
+from service.bundle.policy import (
+    HIGHEST_VERSION,
+    POLICY,
+    Latest,
+    Policy,
+    VersionChoice,
+    read_policy,
+)
 from service.bundle.store import (
     EXAMPLES,
     MANIFEST,
     MAX_SETTINGS_BYTES,
     MODEL,
     display_name,
+    is_version,
     path_inside,
-    read_document,
     read_file,
     read_optional,
 )
@@ -170,7 +177,7 @@ class Repository:
 def _read_policy(model_folder: Path) -> tuple[Policy | None, str]:
     """Return the policy, or why it cannot be read; ``config.pbtxt`` gives its default versions."""
     try:
-        policy = read_document(Policy, model_folder / POLICY) or Policy()
+        policy = read_policy(model_folder)
     except BundleError as error:
         return None, str(error)
     if policy.versions is None:
@@ -208,15 +215,14 @@ def _has_manifest(candidate: Candidate) -> bool:
 
 def _rejection(child: "os.DirEntry[str]") -> str:
     """Return why a numbered entry of a model's folder cannot be a version; empty if it can."""
-    number = int(child.name)
-    if str(number) != child.name or number == 0:
+    if not is_version(child.name):
         return "its folder's name is not a number as versions are written: 1, 2, 3"
-    if number > HIGHEST_VERSION:
+    if int(child.name) > HIGHEST_VERSION:
         return f"its number is above {HIGHEST_VERSION}, and clients count versions in 64 bits"
     try:
         mode = Path(child.path).stat().st_mode
     except FileNotFoundError:
-        return "it is a link to nowhere"
+        return "it is a broken symbolic link"
     except OSError as error:
         return f"its folder cannot be read: {error.strerror}"
     if stat.S_ISDIR(mode):
@@ -275,8 +281,8 @@ def _similar_names(folders: Mapping[str, ModelFolder]) -> set[str]:
     for name in folders:
         by_folded.setdefault(name.casefold(), []).append(name)
     return {
-        f"{' and '.join(similar)} differ only by case, which other machines cannot tell apart; "
-        "both serve, and one of them should get another name"
+        f"{' and '.join(similar)} differ only by case, and case-insensitive systems treat them "
+        "as equal; both serve, and one of them should get another name"
         for similar in by_folded.values()
         if len(similar) > 1
     }

@@ -22,7 +22,7 @@ from service.engine.devices import (
     provider_name,
     providers,
 )
-from service.engine.tensors import ABSENT, Array, Arrays, TensorSpec
+from service.engine.tensors import ABSENT, Array, Arrays, TensorSpec, row_count
 from service.errors import DeviceUnavailable, LoadFailed
 
 # Builds since 1.29 send telemetry unless this is set before the import.
@@ -205,23 +205,20 @@ class Session:
         cls,
         model: bytes,
         device: str,
-        threads: int,
+        config: SessionConfig,
         weights: Weights | None = None,
-        config: SessionConfig | None = None,
     ) -> Self:
         """Load a serialized graph. ONNX Runtime reads nothing from the models folder.
 
         Args:
             model: the content of ``model.onnx``.
             device: the result of `choose_device`.
-            threads: intra-op threads of one run, if there is no ``config``.
+            config: options for opening the graph.
             weights: external data of the graph.
-            config: options for opening it.
 
         Raises:
             LoadFailed: ONNX Runtime rejects the graph, or uses another device.
         """
-        config = config or SessionConfig(threads)
         requested = providers(device, gpu_memory_mib=config.gpu_memory_mib)
         try:
             with _options_for(weights or Weights(), config.threads) as options:
@@ -230,7 +227,7 @@ class Session:
             reason = f"its weights cannot be copied for the runtime: {error.strerror}"
             raise LoadFailed(reason) from error
         except Exception as error:
-            raise LoadFailed(f"ONNX Runtime rejects model.onnx: {_first_line(error)}") from error
+            raise LoadFailed(f"ONNX Runtime rejects model.onnx: {first_line(error)}") from error
         if session.get_providers()[0] != requested[0][0]:
             raise LoadFailed(
                 f"ONNX Runtime uses {session.get_providers()[0]}, not {requested[0][0]}"
@@ -274,8 +271,7 @@ class Session:
         if self._has_free_axes:
             return True
         first = arrays[0] if arrays else ABSENT
-        rows = len(first) if first.ndim else 1
-        return rows > self.config.arena_rows or first.nbytes > _LARGE_BYTES
+        return row_count(arrays) > self.config.arena_rows or first.nbytes > _LARGE_BYTES
 
 
 def new_control() -> "onnxruntime.RunOptions":
@@ -341,13 +337,14 @@ def _device_problem(device: str) -> str | None:
         return cuda_problem(folder / f"libonnxruntime_providers_{device}.so")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            Session.open(_SMALLEST_GRAPH, device, 1)
+            Session.open(_SMALLEST_GRAPH, device, SessionConfig())
     except LoadFailed as error:
         return str(error)
     return None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what an error of ONNX Runtime says; the further lines are of no use to a client."""
     return str(error).strip().partition("\n")[0]
 
 

@@ -229,7 +229,7 @@ def test_labels_are_only_read_from_the_folder_of_the_model(
 
     assert own == {"scores": ("a", "b")}
     assert others == {}
-    assert "leads out of the model's folder" in caplog.records[-1].__dict__["reason"]
+    assert "is outside the model's folder" in caplog.records[-1].__dict__["reason"]
 
 
 @pytest.mark.parametrize("word", ["{", "}", "{ }", 'a "', "output { ", '"\\"', "[ ]"])

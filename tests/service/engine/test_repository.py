@@ -56,7 +56,7 @@ def test_a_numbered_entry_that_is_not_a_folder_is_reported(models: Path) -> None
         "1": "",
         "2": "it is a file, not a folder",
         "3": "it is not a folder",
-        "4": "it is a link to nowhere",
+        "4": "it is a broken symbolic link",
         "5": f"its folder cannot be read: {os.strerror(errno.ELOOP)}",
     }
 
