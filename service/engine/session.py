@@ -22,7 +22,7 @@ from service.engine.devices import (
     provider_name,
     providers,
 )
-from service.engine.tensors import ABSENT, Array, Arrays, TensorSpec, row_count
+from service.engine.tensors import ABSENT, Array, Arrays, TensorSpec
 from service.errors import DeviceUnavailable, LoadFailed
 
 # Builds since 1.29 send telemetry unless this is set before the import.
@@ -271,7 +271,8 @@ class Session:
         if self._has_free_axes:
             return True
         first = arrays[0] if arrays else ABSENT
-        return row_count(arrays) > self.config.arena_rows or first.nbytes > _LARGE_BYTES
+        rows = len(first) if first.ndim else 1
+        return rows > self.config.arena_rows or first.nbytes > _LARGE_BYTES
 
 
 def new_control() -> "onnxruntime.RunOptions":
