@@ -9,7 +9,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from service.bundle.schema import tuning_schema
 from service.bundle.store import read_document
 from service.bundle.tuning import TUNING, Measured, Tuning
 from service.cli.tune import UnavailableDevice, choose_tuning, compare_devices
@@ -50,7 +49,7 @@ def test_the_measurements_are_printed_and_the_choice_is_written(models: Path) ->
     assert "No GPU was measured" in ended.stdout
     assert "A call in a thread costs" in ended.stdout
     written = json.loads((folder.parent / "tuning.json").read_text())
-    jsonschema.validate(written, json.loads(tuning_schema()))
+    jsonschema.validate(written, Tuning.model_json_schema())
 
 
 def test_a_dry_run_writes_nothing(models: Path) -> None:
@@ -133,11 +132,6 @@ def test_the_faster_device_is_named() -> None:
         "Batches: cuda is 10.0 times as fast as the CPU.",
         "tensorrt was not measured: no driver.",
     ]
-
-
-def test_the_published_schema_is_generated_from_the_class() -> None:
-    """`python -m service.bundle.schema tuning > models/tuning.schema.json` renews it."""
-    assert (ROOT / "models/tuning.schema.json").read_text() == tuning_schema()
 
 
 def test_all_fields_of_a_tuning_are_optional() -> None:
