@@ -10,6 +10,9 @@ from pydantic_core import ErrorDetails
 from service.errors import CannotStart
 from service.settings import Settings
 
+USAGE_ERROR = 2
+"""The exit status of a command that could not do what it was run for."""
+
 
 def add_settings(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -> None:
     """Add settings as options; without names, all of them."""
