@@ -122,6 +122,7 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     "service.__main__": {
         "service.app",
+        "service.bundle",
         "service.cli",
         "service.engine",
         "service.errors",
