@@ -227,7 +227,7 @@ OWNERS: Mapping[str, set[str]] = {
     "uvicorn": {"service.__main__", "service.server"},
     "pydantic_settings": {"service.settings"},
     "torch": {"training"},
-    "PIL": {"service.imaging", "service.api.explain.saliency"},
+    "PIL": {"service.imaging"},
     "sklearn": {"training"},
     "matplotlib": {"training"},
     "polars": {"training"},
