@@ -245,7 +245,8 @@ def convert(
     image = decoded.image
     if image.mode == mode and block == (1, 1) and "transparency" not in image.info:
         return decoded.crop((0, 0, *decoded.size))
-    levels = _levels(decoded) if _is_deep(image) else None
+    is_deep = image.mode in {"I", "F"} or image.mode.startswith("I;16")
+    levels = _levels(decoded) if is_deep else None
     width, height = decoded.size
     columns, rows = block
     result = Image.new(mode, (-(-width // columns), -(-height // rows)))
@@ -281,7 +282,7 @@ def _format_of(content: bytes) -> str:
     found = identify(content)
     if found is None:
         what = "text" if _is_text(content[:2048]) else "not a supported image"
-        raise InvalidImage(f"This is {what}. Send one as {SUPPORTED_FORMATS}.")
+        raise InvalidImage(f"This is {what}; send an image as {SUPPORTED_FORMATS}.")
     if found.image_format is None:
         what = "; ".join(filter(None, (found.description, found.advice)))
         raise InvalidImage(f"This is {what}. Send an image as {SUPPORTED_FORMATS}.")
@@ -354,10 +355,6 @@ def _convert_strip(image: Image.Image, mode: Mode, background: int) -> Image.Ima
     elif image.mode not in {"1", "L"}:
         image = image.convert("RGB")
     return image.convert(mode)
-
-
-def _is_deep(image: Image.Image) -> bool:
-    return image.mode in {"I", "F"} or image.mode.startswith("I;16")
 
 
 def _levels(decoded: DecodedImage) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Scale and center a digit as in MNIST (LeCun and others, 1998).
 
-Whatever its polarity, stroke width and position, it becomes light on dark, its bounding box twenty
-pixels long and its center of mass the middle of twenty-eight.
+A digit of any polarity, stroke width and position becomes light on dark, with a bounding box twenty
+pixels long and its center of mass in the middle of twenty-eight.
 """
 
 from functools import lru_cache

@@ -180,8 +180,11 @@ class InputImage:
         if isinstance(image, JpegImageFile):
             _draft(image, spec)
         require_pixels(image.size, max_pixels)
+        # The fewest pixels that become one before the filter, in either orientation.
+        sides = image.size, image.size[::-1]
+        least_block = min(prod(_fit_for(turned, spec).blocks) for turned in sides)
         pixels = image.width * image.height
-        memory += BYTES_PER_PIXEL * (pixels + pixels // _least_block(image.size, spec))
+        memory += BYTES_PER_PIXEL * (pixels + pixels // least_block)
         require_memory(kind, size, memory, max_pixels)
         return cls(kind, image, spec, memory)
 
@@ -242,11 +245,6 @@ def _draft(file: JpegImageFile, spec: ImageSpec) -> None:
     least = min(_fit_for(size, spec).factors) / _GAP
     if least >= 2:  # noqa: PLR2004 - the first such step
         file.draft(None, (ceil(file.width / least), ceil(file.height / least)))
-
-
-def _least_block(size: tuple[int, int], spec: ImageSpec) -> int:
-    """Return the least number of pixels averaged before the filter, in either orientation."""
-    return min(prod(_fit_for(sides, spec).blocks) for sides in (size, size[::-1]))
 
 
 def _fit_for(size: tuple[int, int], spec: ImageSpec) -> _Fit:

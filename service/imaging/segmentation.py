@@ -31,8 +31,8 @@ _DUST = 0.08
 _INNER_SHARE = 0.1
 # The width in pixels of the soft edge of such a component.
 _EDGE = 9
-# Connected components are labelled at no more than this side.
-_LABELLING_SIDE = 128
+# Connected components are labeled at no more than this side.
+_LABELING_SIDE = 128
 
 
 class NoForeground(Exception):
@@ -214,13 +214,13 @@ def _weights(split: _Split, soft: Plane) -> npt.NDArray[np.float64]:
 
 def _components(mask: Mask) -> npt.NDArray[np.int64]:
     """Number the connected components; 0 is outside. Pixels that nearly touch are connected."""
-    step = -(-max(mask.shape) // _LABELLING_SIDE)
+    step = -(-max(mask.shape) // _LABELING_SIDE)
     height, width = mask.shape
     padded = np.pad(mask, ((0, -height % step), (0, -width % step)))
     coarse = padded.reshape(padded.shape[0] // step, step, -1, step).any(axis=(1, 3))
     labels = np.arange(1, coarse.size + 1).reshape(coarse.shape) * coarse
     while True:
-        # Every pixel takes the greatest label of its neighbours, and then that label's own.
+        # Every pixel takes the greatest label of its neighbors, and then that label's own.
         near = max_filter(labels.astype(np.float32), 3).astype(np.int64) * coarse
         jumped = np.append(0, near.ravel())[near]
         if np.array_equal(jumped, labels):
