@@ -311,7 +311,7 @@ def build_published_versions(
     policy: Policy,
     selection: Selection,
     folder: ModelFolder,
-    known: Mapping[str, Entry],
+    opened: Mapping[str, Entry],
 ) -> PublishedVersions:
     """Return the published versions of a model when all selected versions are open.
 
@@ -319,12 +319,12 @@ def build_published_versions(
         policy: the effective policy; the previous one if the policy in the folder has a problem.
         selection: the versions that the policy selects.
         folder: of the model.
-        known: the entries of versions that were opened or rejected, by version.
+        opened: the entries of versions that were opened or rejected, by version.
     """
     candidates = folder.candidates or ()
     aliases = {alias: str(alias_state.version) for alias, alias_state in policy.aliases.items()}
     entries = [
-        known[candidate.version]
+        opened[candidate.version]
         if candidate.version in selection.examined or candidate.rejected
         else _superseded(candidate, policy, selection)
         for candidate in candidates

@@ -88,12 +88,12 @@ def test_an_invalid_policy_is_rejected(tmp_path: Path, text: str, reason: str) -
 def test_a_policy_that_is_not_a_regular_file_is_rejected(tmp_path: Path) -> None:
     """A folder, a pipe and a circular link are not read, and nothing waits for them."""
     for number, make in enumerate(IRREGULAR_FILES):
-        home = tmp_path / str(number)
-        home.mkdir()
-        make(home / POLICY)
+        model_folder = tmp_path / str(number)
+        model_folder.mkdir()
+        make(model_folder / POLICY)
 
         with pytest.raises(BundleError, match=r"policy\.json (is not a regular|cannot be read)"):
-            read_policy(home)
+            read_policy(model_folder)
 
 
 def test_an_alias_rolls_back_to_its_previous_versions(tmp_path: Path) -> None:

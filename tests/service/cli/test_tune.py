@@ -85,11 +85,11 @@ def test_a_model_that_cannot_be_measured_is_reported(
 
 def test_a_folder_that_cannot_be_written_is_reported(models: Path) -> None:
     """For root, which may write everywhere, a folder blocks the temporary file's name."""
-    home = publish_admission(models).parent
+    model_folder = publish_admission(models).parent
     if os.geteuid() == 0:
-        (home / ".tuning.json.unfinished").mkdir()
+        (model_folder / ".tuning.json.unfinished").mkdir()
     else:
-        home.chmod(0o555)
+        model_folder.chmod(0o555)
 
     ended = tune("admission", "--models", str(models), "--device", "cpu", "--max-batch-rows", "1")
 

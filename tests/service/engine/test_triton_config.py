@@ -10,9 +10,9 @@ from service.engine.repository import configured_labels, configured_versions
 CONFIG = 'output [ { name: "scores" dims: [ 3 ] label_filename: %s } ]'
 
 
-def write(home: Path, named: str, labels: bytes = b"red\ngreen\n") -> None:
-    (home / "config.pbtxt").write_text(CONFIG % named)
-    (home / "colors.txt").write_bytes(labels)
+def write(model_folder: Path, named: str, labels: bytes = b"red\ngreen\n") -> None:
+    (model_folder / "config.pbtxt").write_text(CONFIG % named)
+    (model_folder / "colors.txt").write_bytes(labels)
 
 
 @pytest.mark.parametrize("named", ['"colors.txt"', "'colors.txt'", '   "colors.txt"'])
@@ -35,12 +35,12 @@ def test_without_a_configuration_there_are_no_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize("named", ['"../colors.txt"', '"/etc/hosts"', '"a/b.txt"', '".."', "7"])
 def test_a_path_to_another_folder_is_not_followed(tmp_path: Path, named: str) -> None:
     """Only a file name is accepted."""
-    home = tmp_path / "model"
-    home.mkdir()
-    write(home, named)
+    model_folder = tmp_path / "model"
+    model_folder.mkdir()
+    write(model_folder, named)
     (tmp_path / "colors.txt").write_text("elsewhere")
 
-    assert configured_labels(home) == {}
+    assert configured_labels(model_folder) == {}
 
 
 def test_labels_that_cannot_be_read_are_reported_and_omitted(
