@@ -37,10 +37,9 @@ _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``python -m service``: a command or, without one, the server.
+    """Run ``python -m service``: a command or, without one, the server; return the exit status.
 
-    Returns:
-        The exit status; 2 if an option is invalid or cannot be applied on this machine.
+    It is 2 if an option is invalid or cannot be applied on this machine.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     if not words or words[0].startswith("-"):
@@ -108,7 +107,6 @@ _TRAINING_LIBRARIES = (
 
 
 def _run(words: Sequence[str]) -> int:
-    """Run the command that the first word names."""
     command, *rest = words
     if command in _COMMANDS:
         try:

@@ -66,16 +66,13 @@ def plan_of(features: int) -> Plan:
 async def predict_mixtures(
     model: ServedModel, rows: Array, predictions: Array, reference: Array
 ) -> Array:
-    """Predict each mixture of each row.
+    """Predict each mixture of each row, ``[rows, mixtures, width]``.
 
     Args:
         model: has a manifest.
         rows: ``[rows, features]``, valid.
         predictions: ``[rows, width]``, of the rows.
         reference: ``[features]``, a typical row.
-
-    Returns:
-        ``[rows, mixtures, width]``.
     """
     masks = plan_of(rows.shape[1]).masks[1:-1]
     base = (await model.predict((reference[np.newaxis],))).outputs[0]
@@ -105,15 +102,12 @@ def _orders(features: int) -> npt.NDArray[np.intp]:
 
 
 async def predict_occluded(model: ServedModel, images: Array, cells: int) -> Array:
-    """Predict each image with each patch filled.
+    """Predict each image with each patch filled, ``[images, cells, cells, width]``.
 
     Args:
         model: has a manifest.
         images: uint8 ``[images, height, width, channels]``.
         cells: of the grid, along each side; at most the pixels of the shorter side.
-
-    Returns:
-        ``[images, cells, cells, width]``.
     """
     height, width = images.shape[1:3]
     down, across = _spans(height, cells), _spans(width, cells)
@@ -136,8 +130,7 @@ async def predict_occluded(model: ServedModel, images: Array, cells: int) -> Arr
 def background_of(image: Array) -> Array:
     """Return the median color of an image's border, ``[channels]``.
 
-    Args:
-        image: uint8 ``[height, width, channels]``.
+    The image is uint8 ``[height, width, channels]``.
     """
     inner = image[1:-1]
     border = np.concatenate([image[0], image[-1], inner[:, 0], inner[:, -1]])
@@ -157,15 +150,10 @@ def _spans(pixels: int, cells: int) -> list[tuple[int, int]]:
 async def _predict_in_chunks(
     model: ServedModel, count: int, rows: Callable[[int, int], Array]
 ) -> Array:
-    """Predict rows in chunks, and return the first output of the graph, ``[count, width]``.
+    """Predict rows, made by start and end index, in chunks; return ``[count, width]``.
 
     The chunks go through the model's batcher one after another, and other requests are served in
     between. The duration of a run determines the size of the next chunk.
-
-    Args:
-        model: has a manifest.
-        count: the number of rows; at least one.
-        rows: makes the rows from a start index up to an end index.
     """
     chunks: list[Array] = []
     done, size = 0, _FIRST_ROWS

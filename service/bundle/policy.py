@@ -134,10 +134,7 @@ class Policy(StrictModel):
         """Return the policy with the alias at its previous version that is ``available``.
 
         If ``stable`` has no previous version, it goes to the next lower version, as it does if its
-        version cannot serve.
-
-        Raises:
-            BundleError: there is no such alias, or no earlier version.
+        version cannot serve. Raise `BundleError` if there is no such alias, or no earlier version.
         """
         current = self.aliases.get(alias)
         if current is None:
@@ -171,8 +168,7 @@ class Policy(StrictModel):
 def read_policy(model_folder: Path) -> Policy:
     """Read the policy of ``models/<name>``, or return the default one if there is no file.
 
-    Raises:
-        BundleError: the file cannot be read, or is not valid.
+    Raise `BundleError` if it cannot be read or is not valid.
     """
     return read_document(Policy, model_folder / POLICY) or Policy()
 

@@ -50,9 +50,7 @@ def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
     """Open a regular file, and yield the file object and its size in bytes.
 
     A link may lead anywhere, since the operator created it under a name that the service expects.
-
-    Raises:
-        BundleError: it is missing, cannot be read, or is not a regular file.
+    Raise `BundleError` if the path is missing, cannot be read, or is not a regular file.
     """
     name = display_name(path.name)
     try:
@@ -73,8 +71,7 @@ def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
 def read_file(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """Read a regular file.
 
-    Raises:
-        BundleError: it is missing, cannot be read, is not a regular file, or is too large.
+    Raise `BundleError` if it is missing, cannot be read, is not a regular file, or is too large.
     """
     with open_regular(path) as (file, size):
         require_at_most(display_name(path.name), size, max_bytes)
@@ -84,8 +81,7 @@ def read_file(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
 def read_optional(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes | None:
     """Read a regular file; return None if the path does not exist.
 
-    Raises:
-        BundleError: it cannot be read, is not a regular file, or is too large.
+    Raise `BundleError` if it cannot be read, is not a regular file, or is too large.
     """
     try:
         path.lstat()
@@ -99,21 +95,16 @@ def read_optional(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes | No
 def read_document(kind: type[T], path: Path) -> T | None:
     """Read an optional JSON document that configures how a model is served; None if it is missing.
 
-    Raises:
-        BundleError: the file cannot be read, or is not valid.
+    Raise `BundleError` if it cannot be read or is not valid.
     """
     content = read_optional(path)
     return None if content is None else parse_document(kind, content, path.name)
 
 
 def replace_document(path: Path, document: BaseModel) -> Path:
-    """Replace a JSON document atomically, by renaming a new file.
+    """Replace a JSON document atomically, by renaming a new file; return its path.
 
-    Returns:
-        The path.
-
-    Raises:
-        OSError: it cannot be written.
+    Raise `OSError` if it cannot be written.
     """
     unfinished = path.with_name(f".{path.name}.unfinished")
     write_flushed(unfinished, to_json(document))
@@ -125,14 +116,9 @@ def replace_document(path: Path, document: BaseModel) -> Path:
 def path_inside(folder: Path, name: str) -> Path:
     """Return the path of a file that must be inside a folder.
 
-    Used for names that files of the models folder contain, not for names from the operator.
-
-    Args:
-        folder: the folder.
-        name: relative to the folder; it may not even lead out of the folder and back.
-
-    Raises:
-        BundleError: the name is absolute, or leads out of the folder, directly or by a link.
+    Used for names that files of the models folder contain, not for names from the operator. A name
+    may not even lead out of the folder and back. Raise `BundleError` if it is absolute, or leads
+    out of the folder, directly or by a link.
     """
     try:
         real_folder = os.path.realpath(folder, strict=True)
@@ -149,8 +135,7 @@ def path_inside(folder: Path, name: str) -> Path:
 def require_regular(path: Path) -> int:
     """Return the size of a regular file in bytes, without opening it.
 
-    Raises:
-        BundleError: it is missing, cannot be accessed, or is not a regular file.
+    Raise `BundleError` if it is missing, cannot be accessed, or is not a regular file.
     """
     name = display_name(path.name)
     try:
@@ -162,21 +147,13 @@ def require_regular(path: Path) -> int:
 
 
 def require_at_most(name: str, size: int, max_bytes: int) -> None:
-    """Check the size of a file before it is read.
-
-    Raises:
-        BundleError: the file is too large.
-    """
+    """Raise `BundleError` if a file is too large, before it is read."""
     if size > max_bytes:
         raise BundleError(f"{name} has {size:,} bytes, and at most {max_bytes:,} are read")
 
 
 def read_exactly(file: BinaryIO, size: int, name: str) -> bytes:
-    """Read all of an open file.
-
-    Raises:
-        BundleError: its size has changed.
-    """
+    """Read all of an open file; raise `BundleError` if its size has changed."""
     file.seek(0)
     content = file.read(size + 1)
     if len(content) != size:
@@ -194,8 +171,7 @@ def display_name(name: str) -> str:
 def parse_document(kind: type[T], content: bytes, name: str) -> T:
     """Parse and validate a JSON document.
 
-    Raises:
-        BundleError: it is not valid; the message has the first five problems.
+    Raise `BundleError`, with the first five problems, if it is not valid.
     """
     try:
         return kind.model_validate_json(content)
@@ -237,7 +213,6 @@ def _require_regular_status(name: str, status: os.stat_result) -> None:
 
 
 def _problem(name: str, path: Path, error: OSError | ValueError) -> str:
-    """Describe why a file cannot be read."""
     if isinstance(error, FileNotFoundError):
         linked = os.path.islink(path)  # noqa: PTH114 - Path's own raises for a name that is too long
         return f"{name} is a broken symbolic link" if linked else f"{name} is missing"
@@ -259,9 +234,8 @@ class Bundle:
 def read_bundle(folder: Path) -> Bundle:
     """Read ``models/<name>/<version>`` and verify it against its manifest.
 
-    Raises:
-        BundleError: the manifest is missing or wrong, a file is missing, truncated or changed,
-            or the examples do not fit the manifest.
+    Raise `BundleError` if the manifest is missing or wrong, a file is missing, truncated or
+    changed, or the examples do not fit the manifest.
     """
     manifest = read_manifest(folder)
     onnx = _read_verified_model(folder, manifest.files[MODEL])
@@ -296,8 +270,7 @@ def read_onnx(path: Path) -> OnnxFile:
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of ``models/<name>/<version>``.
 
-    Raises:
-        BundleError: the manifest is missing or wrong, or of another model.
+    Raise `BundleError` if it is missing, wrong, or of another model.
     """
     manifest = parse_document(Manifest, read_file(folder / MANIFEST), MANIFEST)
     if manifest.name != folder.parent.name:
@@ -313,8 +286,7 @@ def read_manifest(folder: Path) -> Manifest:
 def require_sizes(folder: Path, manifest: Manifest) -> None:
     """Check that all files exist with the recorded sizes, without reading them.
 
-    Raises:
-        BundleError: a file is missing or has another size.
+    Raise `BundleError` if one does not.
     """
     for name, expected in manifest.files.items():
         _require_own(name)
@@ -335,13 +307,11 @@ def read_verified(folder: Path, name: str, expected: FileDigest) -> bytes:
 
 
 def write_bundle(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
-    """Publish a new version of ``manifest.name`` atomically, by renaming a folder.
+    """Publish a new version of ``manifest.name`` atomically, by renaming a folder; return it.
 
-    The digests in the manifest are computed from ``files``. The manifest is written last, and all
-    files are flushed before the rename, so after a crash the new version is complete or missing.
-
-    Returns:
-        The new folder, numbered one above the highest existing version.
+    Its number is one above the highest existing version. The digests in the manifest are computed
+    from ``files``. The manifest is written last, and all files are flushed before the rename, so
+    after a crash the new version is complete or missing.
     """
     model_folder = models / manifest.name
     model_folder.mkdir(parents=True, exist_ok=True)

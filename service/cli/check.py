@@ -21,11 +21,8 @@ _FAILED = 1
 def check(arguments: Sequence[str]) -> int:
     """Load every version as the service would, also those that its policy does not select.
 
-    Returns:
-        The exit status: 0 if all pass, 1 if some fail.
-
-    Raises:
-        OnwardError: an option is invalid, or the folder cannot be read.
+    Return the exit status: 0 if all pass, 1 if some fail. Raise `OnwardError` if an option is
+    invalid, or the folder cannot be read.
     """
     options = vars(_parser().parse_args(arguments))
     if options["folder"] is not None:
@@ -61,7 +58,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _failure(candidate: Candidate, device: str, settings: Settings) -> str | None:
-    """Return why a version cannot be served, or None."""
     if candidate.rejected:
         return candidate.rejected
     limits = BatchLimits.from_settings(settings)

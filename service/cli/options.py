@@ -31,8 +31,7 @@ def add_settings(parser: argparse.ArgumentParser, names: Collection[str] | None 
 def read_settings(options: Mapping[str, Any]) -> Settings:
     """Create the settings from options, and from the environment for options not given.
 
-    Raises:
-        CannotStart: values are invalid; the message names all of them.
+    Raise `CannotStart` if values are invalid; the message names all of them.
     """
     given = {
         name: value

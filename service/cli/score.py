@@ -57,12 +57,9 @@ _REDRAW_SECONDS = 0.1
 def score(arguments: Sequence[str]) -> int:
     """Score a file or a folder of images.
 
-    Returns:
-        The exit status: 0 if every row has a prediction, 1 if some rows have an error, 2 if a file
-        cannot be read or written.
-
-    Raises:
-        OnwardError: nothing was scored; then nothing has been written.
+    Return the exit status: 0 if every row has a prediction, 1 if some rows have an error, 2 if a
+    file cannot be read or written. Raise `OnwardError` if nothing was scored; then nothing has been
+    written.
     """
     options = _parser().parse_args(arguments)
     configure_logging("text", "critical")  # the errors of the command are printed
@@ -83,13 +80,8 @@ async def loaded_model(
 ) -> AsyncIterator[ServedModel]:
     """Load one model as the service does; of the others, only the manifests are read.
 
-    Args:
-        settings: of the service, such as the models folder and the device.
-        name: of the model.
-        version: a version or an alias; None for the version that is served by default.
-
-    Raises:
-        OnwardError: there is no such model, or it cannot be served.
+    Without a version or an alias it is the version that serves by default. Raise `OnwardError` if
+    there is no such model, or it cannot be served.
     """
     # With a limit on the number of models in memory, a model is loaded on first use.
     settings = settings.model_copy(update={"max_loaded_models": 1})
@@ -133,12 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _score_table(options: argparse.Namespace) -> int:
-    """Score a table, and return how many rows have an error.
-
-    Raises:
-        OnwardError: scoring stopped before the end.
-        OSError: a file cannot be read or written.
-    """
+    """Score a table, and return how many rows have an error."""
     scoring_options = _scoring_options(options)
     settings = read_settings(vars(options))
     endpoints = Endpoints(settings, Limits(settings))
@@ -162,11 +149,7 @@ async def _score_table(options: argparse.Namespace) -> int:
 
 
 def _scoring_options(options: argparse.Namespace) -> ScoringOptions:
-    """Return the forms of the table and of the output, and the parameters.
-
-    Raises:
-        InvalidRequest: a parameter is invalid, or the form of the file is not supported.
-    """
+    """Return the forms of the table and of the output, and the parameters."""
     form = options.form or _form_of(options.source)
     if form == "json":
         raise InvalidRequest(
@@ -191,12 +174,7 @@ def _form_of(path: str) -> Form:
 
 
 async def _score_images(options: argparse.Namespace) -> int:
-    """Write one line per file, sorted by name, and return how many have an error.
-
-    Raises:
-        OnwardError: scoring stopped before the end.
-        OSError: a file cannot be read or written.
-    """
+    """Write one line per file, sorted by name, and return how many have an error."""
     settings, parameters = read_settings(vars(options)), _parameters(options)
     folder, files = _files(options.source)
     async with loaded_model(settings, options.model, options.version) as model:
@@ -302,9 +280,7 @@ async def _read_pieces(file: BinaryIO, on_read: Callable[[int], None]) -> AsyncI
 class _Progress:
     """A progress bar on standard error if that is a terminal; otherwise only a last line.
 
-    Args:
-        total: the total amount of work; 0 if unknown.
-        unit: of what is done, such as rows.
+    ``total`` is the total amount of work; 0 if unknown.
     """
 
     def __init__(self, total: int, unit: str) -> None:
@@ -319,12 +295,7 @@ class _Progress:
         self._begun += work
 
     def show(self, done: int, failed: int) -> None:
-        """Draw the bar, at most every 0.1 s.
-
-        Args:
-            done: how many units are done.
-            failed: how many of them have an error.
-        """
+        """Draw the bar, at most every 0.1 s."""
         now = time.monotonic()
         if self._is_shown and now - self._drawn >= _REDRAW_SECONDS:
             self._drawn = now

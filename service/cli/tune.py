@@ -106,12 +106,7 @@ def _candidate(settings: Settings, name: str, version: str | None) -> Candidate:
 
 
 def _measure_and_choose(candidate: Candidate, settings: Settings, seconds: float) -> Tuning:
-    """Measure a version, and print the measurements, the choice and its reasons.
-
-    Raises:
-        BundleError: it is not a bundle; bare models have no examples to measure with.
-        CannotStart: it runs on none of the devices.
-    """
+    """Measure a version, and print the measurements, the choice and its reasons."""
     bundle = read_bundle(candidate.folder)
     requested = [] if settings.device == "auto" else [settings.device, "cpu"]
     usable, unavailable = usable_devices(requested)
@@ -155,11 +150,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def usable_devices(requested: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Return the devices of this ONNX Runtime build that work here, and why the others do not.
-
-    Args:
-        requested: devices to consider; empty for all.
-    """
+    """Return which of the requested devices, or of all, work here, and why the others do not."""
     usable: list[str] = []
     unavailable: dict[str, str] = {}
     for device in available_devices():
@@ -277,9 +268,7 @@ def choose_tuning(measured: Sequence[Measured], thread_seconds: float) -> Tuning
 def compare_devices(measured: Sequence[Measured], unavailable: Mapping[str, str]) -> Iterator[str]:
     """Compare each device with the CPU, for single rows and for batches, in sentences.
 
-    Args:
-        measured: all measurements.
-        unavailable: why a device was not measured, by device.
+    ``unavailable`` says why a device was not measured, by device.
     """
     cpu = [each for each in measured if each.device == "cpu"]
     others = list(dict.fromkeys(each.device for each in measured if each.device != "cpu"))
@@ -295,7 +284,6 @@ def compare_devices(measured: Sequence[Measured], unavailable: Mapping[str, str]
 
 
 def _best_batch(measured: Sequence[Measured]) -> Measured:
-    """Return the measurement with the highest throughput."""
     return max(measured, key=lambda each: each.rows_per_second)
 
 

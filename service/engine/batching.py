@@ -55,8 +55,6 @@ class RunControl(Protocol):
 
 @dataclass(eq=False, slots=True)
 class _Request:
-    """The rows of one request, and the callback for its result."""
-
     inputs: Arrays
     rows: int
     on_result: OnResult
@@ -91,11 +89,7 @@ R = TypeVar("R", bound=_Request)
 
 
 class _Queue(Generic[R]):
-    """Waiting requests, counted in rows.
-
-    Args:
-        max_rows: most waiting rows; an empty queue accepts a request of any size.
-    """
+    """Waiting requests, counted in rows; an empty queue accepts a request of any size."""
 
     def __init__(self, max_rows: int) -> None:
         self._max_rows = max_rows
@@ -109,16 +103,11 @@ class _Queue(Generic[R]):
         return iter(self.requests)
 
     def require_room(self, rows: int) -> None:
-        """Reject a request that does not fit into the queue.
-
-        Raises:
-            Overloaded: too many rows wait.
-        """
+        """Raise `Overloaded` if a request does not fit into the queue."""
         if self.rows and self.rows + rows > self._max_rows:
             raise Overloaded(self.rows, self._max_rows)
 
     def add(self, request: R) -> None:
-        """Append a request."""
         self.requests.append(request)
         self.rows += request.rows
 
@@ -159,8 +148,6 @@ class _ThreadQueue(_Queue[_FutureRequest]):
 
 @dataclass(frozen=True)
 class _Running:
-    """The requests of the current run, and its control."""
-
     batch: Sequence[_FutureRequest]
     control: RunControl
 
@@ -299,7 +286,6 @@ class ThreadBatcher:
         _deliver_rows(batch, outputs, started, seconds)
 
     def _update_estimate(self, seconds: float, rows: int) -> None:
-        """Update the moving average of the seconds per row."""
         latest = seconds / max(rows, 1)
         average = self._row_seconds
         self._row_seconds = average + _LATEST_WEIGHT * (latest - average) if average else latest
@@ -411,9 +397,8 @@ class LoopBatcher:
 def concatenated(requests: Sequence[Arrays]) -> Arrays:
     """Return the rows of all requests, one after the other.
 
-    Raises:
-        ValueError: the arrays of one request have different numbers of rows, which would mix up
-            the requests; each must then run alone.
+    Raise `ValueError` if the arrays of one request have different numbers of rows, which would mix
+    up the requests; each must then run alone.
     """
     if len(requests) == 1:
         return requests[0]
@@ -427,8 +412,7 @@ def concatenated(requests: Sequence[Arrays]) -> Arrays:
 def _require_all_rows(outputs: Arrays, batch: Sequence[_Request]) -> None:
     """Check that the outputs of a batch can be split between its requests.
 
-    Raises:
-        ValueError: an output has another number of rows; each request then runs alone.
+    If not, each request runs alone.
     """
     if len(batch) > 1:
         rows = sum([request.rows for request in batch])
@@ -439,7 +423,6 @@ def _require_all_rows(outputs: Arrays, batch: Sequence[_Request]) -> None:
 def _deliver_rows(
     batch: Sequence[_Request], outputs: Arrays, started: float, seconds: float
 ) -> None:
-    """Deliver to each request its rows of the outputs."""
     if len(batch) == 1:
         # The outputs of a single request may have another first axis than its inputs.
         _deliver(batch[0], Prediction(outputs, started - batch[0].arrived, seconds))

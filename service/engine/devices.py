@@ -30,11 +30,7 @@ def provider_name(device: str) -> str:
 
 
 def known_devices(available: Sequence[str]) -> list[str]:
-    """Return the devices that a build of ONNX Runtime supports, the CPU first.
-
-    Args:
-        available: the execution providers that the build lists.
-    """
+    """Return the devices of a build with these execution providers, the CPU first."""
     short = [device for device, name in _PROVIDERS.items() if name in available]
     return [*short, *(name for name in available if name not in _PROVIDERS.values())]
 
@@ -64,8 +60,7 @@ def providers(device: str, *, gpu_memory_mib: int = 0) -> list[tuple[str, Option
 def cuda_problem(provider: Path) -> str | None:
     """Return why CUDA cannot be used, with each missing library; None if it can.
 
-    Args:
-        provider: ONNX Runtime's CUDA provider library; loading it also loads its dependencies.
+    ``provider`` is ONNX Runtime's CUDA provider library; loading it also loads its dependencies.
     """
     driver, libraries = _driver_problem(), _load_problem(provider)
     if driver and libraries and _DRIVER in libraries:

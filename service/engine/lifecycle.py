@@ -135,14 +135,11 @@ class Lifecycle:
         self._waiting_requests: Counter[str] = Counter()
 
     async def sync(self, folder: ModelFolder, *, reload: bool = False) -> Sequence[Entry]:
-        """Open the versions that the policy selects, and close all others.
+        """Open the versions that the policy selects, and close all others; return their entries.
 
         Args:
             folder: the current content; if it cannot be read, the open versions continue to serve.
             reload: whether to open versions even if their files have not changed.
-
-        Returns:
-            The entries of its versions.
         """
         async with self._lock:
             if folder.candidates is not None:

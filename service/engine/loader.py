@@ -338,12 +338,7 @@ class VersionLoader:
 def _read_metadata(candidate: Candidate, device: str, max_batch_rows: int) -> ModelInfo | None:
     """Read a bundle's manifest and check the sizes of its files; the load checks the digests.
 
-    Returns:
-        The metadata; None for a bare model, because only its graph contains them.
-
-    Raises:
-        BundleError: the manifest is missing or invalid, or a file is missing, not a regular file,
-            or truncated.
+    Return None for a bare model, because only its graph contains the metadata.
     """
     if candidate.is_bare:
         require_regular(candidate.folder / MODEL)
@@ -366,11 +361,8 @@ def _read_metadata(candidate: Candidate, device: str, max_batch_rows: int) -> Mo
 def _bare_shares_runs(plan: ExecutionPlan, configured: int | None) -> bool:
     """Return whether several requests to a bare model may share a run.
 
-    Only the operator knows whether its rows are independent of each other.
-
-    Args:
-        plan: with the overrides of ``tuning.json``, which takes precedence.
-        configured: the result of `configured_batching`.
+    Only the operator knows whether its rows are independent of each other; ``tuning.json`` takes
+    precedence over ``configured``, the result of `configured_batching`.
     """
     if plan.max_batch_rows is not None:
         return plan.max_batch_rows > 1
@@ -380,13 +372,7 @@ def _bare_shares_runs(plan: ExecutionPlan, configured: int | None) -> bool:
 def _open_bare(
     candidate: Candidate, plan: ExecutionPlan, limits: BatchLimits
 ) -> tuple[Session, Execution]:
-    """Open a bare model, which runs in a thread unless the operator configures otherwise.
-
-    Raises:
-        BundleError: the file is missing or cannot be read.
-        GraphRejected: it is not an ONNX file, its weights cannot be read, or ONNX Runtime rejects
-            it.
-    """
+    """Open a bare model, which runs in a thread unless the operator configures otherwise."""
     try:
         onnx = read_onnx(candidate.folder / MODEL)
     except InvalidOnnxFile as error:
@@ -429,11 +415,8 @@ def _mode(
 ) -> tuple[Mode, ChosenBy]:
     """Return how the model runs, and what determined it.
 
-    Args:
-        candidate: the version.
-        plan: the configuration of the operator.
-        seconds: the time of a row; None if it was not measured.
-        unbounded: why it must not run on the event loop, whatever the configuration; or empty.
+    A model that is ``unbounded``, which is the reason, never runs on the event loop; ``seconds`` is
+    the time of a row, or None if it was not measured.
     """
     if unbounded:
         if plan.mode == "inline":
@@ -469,7 +452,6 @@ def _session(
     threads: int,
     weights: Weights | None = None,
 ) -> Session:
-    """Open a graph with so many threads."""
     config = SessionConfig(
         threads=threads,
         # The memory of an unbounded run does not depend on the number of rows.

@@ -298,14 +298,11 @@ class ServedModel:
         return len(inputs[0]) if self.manifest is not None else row_count(inputs)
 
     def run_uncounted(self, inputs: Arrays, control: RunControl | None = None) -> Arrays:
-        """Run the graph without counting the run. Thread-safe.
+        """Run the graph without counting the run; raise any error of ONNX Runtime. Thread-safe.
 
         Args:
             inputs: as for `predict`.
             control: from `new_control`; another thread may terminate the run with it.
-
-        Raises:
-            Exception: any error of ONNX Runtime.
         """
         return self._session.run(inputs, control)
 
@@ -357,11 +354,7 @@ class ServedModel:
         return self._users > 0
 
     def close_when_idle(self, on_closed: Callable[[], None]) -> None:
-        """Release session and thread as soon as no request uses the model.
-
-        Args:
-            on_closed: called afterwards.
-        """
+        """Release session and thread when no request uses the model; then call ``on_closed``."""
         self._on_idle = on_closed
         self._close_if_idle()
 

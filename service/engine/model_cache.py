@@ -86,11 +86,7 @@ class ModelCache:
         return self._max_mib > 0 or self._max_models > 0
 
     def require_possible(self, candidate: Candidate) -> None:
-        """Reject a version that exceeds the budget even if it is the only one.
-
-        Raises:
-            LoadFailed: with its size and the budget.
-        """
+        """Raise `LoadFailed` if a version exceeds the budget even when it is alone."""
         size = _loading_size(candidate)
         if not self._fits(size, 1):
             raise LoadFailed(
@@ -108,9 +104,7 @@ class ModelCache:
     ) -> Reservation:
         """Wait for the memory to load a version, evicting others; first come, first served.
 
-        Args:
-            candidate: the version.
-            pinned: models that must not be evicted, for which `fits_alongside` is true.
+        ``pinned`` are models that must not be evicted, for which `fits_alongside` is true.
         """
         reservation = Reservation(_loading_size(candidate), pinned)
         async with self._lock:
@@ -145,10 +139,9 @@ class ModelCache:
         self._changed.set()
 
     def _evict_one_for(self, reservation: Reservation) -> bool:
-        """Evict the least recently used model, unless the evicted models already free enough.
+        """Evict the least recently used model, and return whether there was one to evict.
 
-        Returns:
-            Whether a model was evicted.
+        Nothing is evicted if the models that are closing already free enough.
         """
         active = [other for other in self._reservations if not other.evicted]
         size = sum(other.size for other in active)

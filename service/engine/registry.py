@@ -150,13 +150,10 @@ class Registry:
         return sorted({*self._published, *unloading}) if unloading else list(self._published)
 
     def find(self, name: str, version: str | None = None) -> ServedModel | None:
-        """Return the model in memory that serves a request; None if there is none.
+        """Return the model in memory that serves a version or an alias; None if there is none.
 
-        Every request finds its model here. `entry` gives the reason if there is none.
-
-        Args:
-            name: of the model.
-            version: or alias; None for the default version.
+        Every request finds its model here; without a version it is the default one. `entry` gives
+        the reason if there is none.
         """
         return self._loaded.get((name, version))
 
@@ -200,8 +197,7 @@ class Registry:
     def versions(self, name: str) -> Sequence[Entry]:
         """Return the entries of a model, newest first, including those that are unloading.
 
-        Raises:
-            ModelNotFound: there is no such model.
+        Raise `ModelNotFound` if there is no such model.
         """
         entries = self.published(name).entries
         unloading = {version: e for (model, version), e in self._unloading.items() if model == name}
@@ -245,10 +241,8 @@ class TrafficSplitter:
     def choose_alias(self, name: str, client: str | None) -> str | None:
         """Return the alias that serves a request; None for the default version.
 
-        Args:
-            name: of the model.
-            client: an id; the same client gets the same alias while the shares do not change, and
-                keeps it while that share grows. Without an id the choice is random.
+        A client with an id gets the same alias while the shares do not change, and keeps it while
+        that share grows. Without an id the choice is random.
         """
         published = self._registry.published(name)
         if not published.split:
@@ -359,7 +353,6 @@ def newest_first(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def _superseded(candidate: Candidate, policy: Policy, selection: Selection) -> Entry:
-    """Return the entry of a version that the policy does not select."""
     if isinstance(policy.versions, tuple):
         listed = ", ".join(map(str, policy.versions))
         reason = f"its policy chooses {listed}"

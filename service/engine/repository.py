@@ -271,7 +271,6 @@ def _file_stats(name: str, file: "Path | os.DirEntry[str]") -> Fingerprint:
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether this is a regular file."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:

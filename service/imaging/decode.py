@@ -187,14 +187,8 @@ def read_orientation(image: Image.Image) -> int:
 class DecodedImage:
     """A decoded image that can be cropped upright.
 
-    Rotating all of it at once would take twice its memory.
-
-    Args:
-        kind: the name of the format.
-        image: the image before decoding; of several frames the first is decoded.
-
-    Raises:
-        InvalidImage: the file is damaged, cut short, or has an unsupported color space.
+    Rotating all of it at once would take twice its memory. Of several frames the first is decoded.
+    Raise `InvalidImage` if the file is damaged, cut short, or has an unsupported color space.
     """
 
     def __init__(self, kind: str, image: Image.Image) -> None:
@@ -237,10 +231,8 @@ def convert(
     It is converted in strips, so there is no second copy of the whole image. Transparent pixels
     show ``background``. 16-bit gray is scaled from its full range. 32-bit and floating-point
     values are scaled from 0 to 1, 0 to 255 or 0 to 65,535, whichever range contains them all, and
-    otherwise from their minimum to their maximum.
-
-    Raises:
-        InvalidImage: the palette or the transparency is damaged.
+    otherwise from their minimum to their maximum. Raise `InvalidImage` if the palette or the
+    transparency is damaged.
     """
     image = decoded.image
     if image.mode == mode and block == (1, 1) and "transparency" not in image.info:

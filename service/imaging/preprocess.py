@@ -109,12 +109,7 @@ def read_image(
 
 
 class SmallPngReader:
-    """Reads small gray PNG files of the model's own size, faster than `InputImage`.
-
-    Args:
-        spec: the model's.
-        max_pixels: the limit for one image.
-    """
+    """Reads small gray PNG files of the model's own size, faster than `InputImage`."""
 
     def __init__(self, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> None:
         is_small = spec.height * spec.width <= min(max_pixels, _SMALL_PIXELS)
@@ -165,15 +160,9 @@ class InputImage:
     def open(cls, content: bytes, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Self:
         """Read the header of an image file and check it against the limits.
 
-        Args:
-            content: the whole file.
-            spec: the model's.
-            max_pixels: the limit. Decoding may take at most the memory of a color image with so
-                many pixels, so the limit is lower for formats whose decoders take more.
-
-        Raises:
-            InvalidImage: the file is not an image, not of a supported format, damaged, or too
-                large.
+        Decoding may take at most the memory of a color image with ``max_pixels`` pixels, so the
+        limit is lower for formats whose decoders take more. Raise `InvalidImage` if the file is not
+        an image, not of a supported format, damaged, or too large.
         """
         kind, image, memory = open_image(content, max_pixels)
         size = image.size
@@ -198,8 +187,7 @@ class InputImage:
     def read(self) -> npt.NDArray[np.uint8]:
         """Return the input of the model, uint8 ``[height, width, channels]``. Call it once.
 
-        Raises:
-            InvalidImage: the image is damaged, or shows no digit where the model needs one.
+        Raise `InvalidImage` if the image is damaged, or shows no digit where the model needs one.
         """
         spec = self._spec
         decoded = DecodedImage(self._kind, self._image)
@@ -267,7 +255,6 @@ def _to_array(image: Image.Image, channels: int) -> npt.NDArray[np.uint8]:
 
 
 def _pad(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """Pad the image to the size of the model's input."""
     if image.size == (spec.width, spec.height):
         return image
     backdrop = (spec.background,) * spec.channels if spec.channels > 1 else spec.background
