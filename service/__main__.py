@@ -6,15 +6,17 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pkgutil import resolve_name
 
 import uvicorn
 
 from service.app import create_app
+from service.bundle.errors import BundleError
 from service.cli.check import check
 from service.cli.models import list_models
-from service.cli.options import add_settings, read_settings
+from service.cli.options import USAGE_ERROR, add_settings, read_settings
 from service.cli.score import score
-from service.cli.training import TRAINING_COMMANDS, run_training
 from service.cli.tune import tune
 from service.cli.versions import publish, rollback, versions, withdraw
 from service.engine.devices import available_cores
@@ -28,7 +30,6 @@ from service.settings import Settings, misspelt_variables
 from service.spelling import nearest
 from service.workers.ipc import WORKERS_FOLDER, runtime_dir
 
-_USAGE_ERROR = 2
 # How much longer than its own limit a worker may take to stop before the supervisor kills it.
 _STOP_MARGIN_SECONDS = 1.5
 
@@ -36,10 +37,9 @@ _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run ``python -m service``: a command or, without one, the server.
+    """Run ``python -m service``: a command or, without one, the server; return the exit status.
 
-    Returns:
-        The exit status; 2 if an option is invalid or cannot be applied on this machine.
+    It is 2 if an option is invalid or cannot be applied on this machine.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     if not words or words[0].startswith("-"):
@@ -74,7 +74,7 @@ def serve(arguments: Sequence[str]) -> int:
     except OnwardError as error:
         flush_logs()
         sys.stderr.write(f"Onward cannot start.\n{error}\n")
-        return _USAGE_ERROR
+        return USAGE_ERROR
     return 0
 
 
@@ -90,18 +90,50 @@ _COMMANDS: Mapping[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "versions": (versions, "list the versions of a model, or choose which serve"),
 }
 
+TRAINING_COMMANDS = {
+    "new": "write a recipe for your own CSV file or image folder, and train it",
+    "train": "train a recipe and publish the model",
+    "list": "list the shipped recipes and their published versions",
+    "import": "turn an ONNX model of another library into a bundle",
+    "evaluate": "measure a published model on a CSV file",
+    "compare": "show the metrics of all versions in one table",
+    "results": "measure all shipped models and their baselines",
+}
+# The libraries that the training extra installs and its commands import.
+_TRAINING_LIBRARIES = (
+    *("jinja2", "matplotlib", "onnx", "onnxscript", "polars"),
+    *("rich", "skl2onnx", "sklearn", "torch"),
+)
+
 
 def _run(words: Sequence[str]) -> int:
-    """Run the command that the first word names."""
     command, *rest = words
     if command in _COMMANDS:
-        return _COMMANDS[command][0](rest)
+        try:
+            return _COMMANDS[command][0](rest)
+        except (BundleError, OnwardError) as error:
+            sys.stderr.write(f"{error}\n")
+            return USAGE_ERROR
     if command in TRAINING_COMMANDS:
-        return run_training(words)
+        return _run_training(words)
     close = nearest(command, [*_COMMANDS, *TRAINING_COMMANDS])
     hint = f"did you mean {close!r}?" if close else "onward --help lists the commands."
     sys.stderr.write(f"There is no command {command!r}; {hint}\n")
-    return _USAGE_ERROR
+    return USAGE_ERROR
+
+
+def _run_training(words: Sequence[str]) -> int:
+    missing = [library for library in _TRAINING_LIBRARIES if find_spec(library) is None]
+    if missing:
+        sys.stderr.write(
+            f"onward {words[0]} needs the training extra: pip install 'onward[training]' "
+            f"(missing: {', '.join(missing)}).\n"
+        )
+        return USAGE_ERROR
+    # Resolved when it runs, since the service must work without torch and never imports training.
+    # This is the only call from one program to the other.
+    status: int = resolve_name("training.__main__:main")(words)
+    return status
 
 
 def _overview() -> str:

@@ -163,7 +163,7 @@ def test_weights_anywhere_else_are_rejected(models: Path, start: StartApp, locat
     response = infer_in_json(start(), "outside", {"x": np.zeros(4, np.float32)})
 
     assert response.status_code == 409
-    assert "leads out of the model's folder" in response.json()["error"]
+    assert "is outside the model's folder" in response.json()["error"]
 
 
 def test_missing_weights_are_reported(models: Path, start: StartApp) -> None:

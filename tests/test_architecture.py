@@ -122,6 +122,7 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     "service.__main__": {
         "service.app",
+        "service.bundle",
         "service.cli",
         "service.engine",
         "service.errors",
@@ -226,7 +227,7 @@ OWNERS: Mapping[str, set[str]] = {
     "uvicorn": {"service.__main__", "service.server"},
     "pydantic_settings": {"service.settings"},
     "torch": {"training"},
-    "PIL": {"service.imaging", "service.api.explain.saliency"},
+    "PIL": {"service.imaging"},
     "sklearn": {"training"},
     "matplotlib": {"training"},
     "polars": {"training"},

@@ -50,7 +50,7 @@ def add_health(router: APIRouter, readiness: Readiness) -> None:
         "/health/ready", summary="Whether requests should be sent here", responses=_READINESS
     )
     async def ready() -> Response:
-        if (reason := readiness.unready_reason) is not None:
+        if (reason := readiness.not_ready_reason) is not None:
             return json_response({"ready": False, "reason": reason}, 503)
         return json_response({"ready": True})
 

@@ -115,15 +115,10 @@ class ProtobufFile:
         return self._window[offset : offset + length]
 
     def fields(self, start: int, end: int, repeated: Collection[int] = ()) -> Iterator[WireField]:
-        """Yield the fields of a message.
+        """Yield the fields of a message between two positions in the file.
 
-        Args:
-            start: the position of the message in the file.
-            end: the position of its end.
-            repeated: numbers of fields of which only the first of each run is yielded.
-
-        Raises:
-            MalformedFile: the bytes are not a message.
+        Only the first field of each run is yielded of those whose numbers are ``repeated``. Raise
+        `MalformedFile` if the bytes are not a message.
         """
         position = start
         while position < end:
@@ -183,13 +178,7 @@ def _run_pattern(key: int, kind: int) -> "re.Pattern[bytes] | None":
 
 
 def _varint(head: bytes, used: int, position: int) -> tuple[int, int]:
-    """Decode an integer; return it and the offset after it.
-
-    Args:
-        head: the first bytes of a field.
-        used: the offset of the integer.
-        position: the position of the field in the file.
-    """
+    """Decode the integer at an offset of a field's first bytes; return it and its end."""
     value = 0
     for shift, byte in enumerate(head[used : used + _LONGEST_VARINT]):
         value |= (byte & 0x7F) << (7 * shift)
@@ -221,8 +210,7 @@ class OnnxFile:
 def read_graph_facts(file: BinaryIO, size: int, name: str) -> GraphFacts:
     """Inspect the graph of an open ONNX file, skipping its weights.
 
-    Raises:
-        InvalidOnnxFile: it is too large or malformed.
+    Raise `InvalidOnnxFile` if it is too large or malformed.
     """
     if size > MAX_ONNX_BYTES:
         raise InvalidOnnxFile(
@@ -247,8 +235,7 @@ class _Node:
     def is_unbounded(self, variable: Collection[bytes] | None) -> bool:
         """Return whether the running time depends on the values of the graph's inputs.
 
-        Args:
-            variable: the tensors computed from these values; None for all tensors.
+        ``variable`` are the tensors computed from these values; None is all tensors.
         """
         if self.has_graph or self.operator in _UNBOUNDED:
             return True
@@ -262,8 +249,6 @@ class _Node:
 
 
 class _GraphReader:
-    """Collects facts about the graph of one file."""
-
     def __init__(self, file: ProtobufFile) -> None:
         self._file = file
         self._weights: set[str] = set()
@@ -271,11 +256,7 @@ class _GraphReader:
         self._unbounded = ""
 
     def facts(self) -> GraphFacts:
-        """Read the whole file.
-
-        Raises:
-            MalformedFile: it is not an ONNX file.
-        """
+        """Read the whole file."""
         model = list(self._file.fields(0, self._file.size, _MODEL_FIELD_NUMBERS))
         graphs = [each for each in model if each.number == _MODEL_GRAPH]
         if not graphs:

@@ -112,7 +112,10 @@ class Policy(StrictModel):
     @classmethod
     def _choice_is_known(cls, given: Any) -> Any:  # noqa: ANN401 - JSON is any of its types
         numbers = isinstance(given, list | tuple) and given
-        if given is None or given in ("latest", "all") or numbers or _is_latest(given):
+        is_latest = isinstance(given, Latest) or (
+            isinstance(given, dict) and set(given) == {"latest"}
+        )
+        if given is None or given in ("latest", "all") or numbers or is_latest:
             return given
         msg = 'write "latest", "all", {"latest": 2}, or a list of numbers such as [1, 3]'
         raise ValueError(msg)
@@ -127,14 +130,11 @@ class Policy(StrictModel):
                 before = (current.version, *before)[:_MAX_PREVIOUS]
         return self._set(alias, Alias(version=version, before=before))
 
-    def rolled_back(self, alias: str, available: Collection[int]) -> Self:
+    def roll_back(self, alias: str, available: Collection[int]) -> Self:
         """Return the policy with the alias at its previous version that is ``available``.
 
         If ``stable`` has no previous version, it goes to the next lower version, as it does if its
-        version cannot serve.
-
-        Raises:
-            BundleError: there is no such alias, or no earlier version.
+        version cannot serve. Raise `BundleError` if there is no such alias, or no earlier version.
         """
         current = self.aliases.get(alias)
         if current is None:
@@ -157,29 +157,23 @@ class Policy(StrictModel):
     def without_alias(self, alias: str) -> Self:
         """Return the policy without this alias."""
         return self.model_copy(
-            update={"aliases": {name: at for name, at in self.aliases.items() if name != alias}}
+            update={"aliases": {name: it for name, it in self.aliases.items() if name != alias}}
         )
 
-    def _set(self, alias: str, at: Alias) -> Self:
-        return self.model_copy(
-            update={"aliases": dict(sorted({**self.aliases, alias: at}.items()))}
-        )
+    def _set(self, alias: str, alias_state: Alias) -> Self:
+        aliases = dict(sorted({**self.aliases, alias: alias_state}.items()))
+        return self.model_copy(update={"aliases": aliases})
 
 
-def _is_latest(given: object) -> bool:
-    return isinstance(given, Latest) or (isinstance(given, dict) and set(given) == {"latest"})
+def read_policy(model_folder: Path) -> Policy:
+    """Read the policy of ``models/<name>``, or return the default one if there is no file.
 
-
-def read_policy(home: Path) -> Policy | None:
-    """Read the policy of ``models/<name>``; None if it has none.
-
-    Raises:
-        BundleError: the file cannot be read, or is not valid.
+    Raise `BundleError` if it cannot be read or is not valid.
     """
-    return read_document(Policy, home / POLICY)
+    return read_document(Policy, model_folder / POLICY) or Policy()
 
 
-def change_policy(home: Path, change: Callable[[Policy], Policy]) -> tuple[Policy, Policy]:
+def change_policy(model_folder: Path, change: Callable[[Policy], Policy]) -> tuple[Policy, Policy]:
     """Replace the policy with the result of ``change``, atomically for readers and writers.
 
     Returns:
@@ -189,21 +183,21 @@ def change_policy(home: Path, change: Callable[[Policy], Policy]) -> tuple[Polic
         BundleError: the existing file is not valid; also raised by ``change``.
         OSError: the file cannot be written.
     """
-    with _locked(home):
-        before = read_policy(home) or Policy()
+    with _locked(model_folder):
+        before = read_policy(model_folder)
         after = change(before)
         if after != before:
-            replace_document(home / POLICY, after)
+            replace_document(model_folder / POLICY, after)
     return before, after
 
 
 @contextmanager
-def _locked(home: Path) -> Iterator[None]:
+def _locked(model_folder: Path) -> Iterator[None]:
     """Lock the folder against other writers; the system releases the lock of a killed process."""
     if sys.platform == "win32":
         yield  # a folder cannot be locked there
         return
-    descriptor = os.open(home, os.O_RDONLY)
+    descriptor = os.open(model_folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -250,14 +244,15 @@ def select(
     """
     examined, chosen = _by_policy(policy, default, available, failed)
     routes: dict[str | None, str] = {}
-    for alias, at in policy.aliases.items():
-        candidates = [str(at.version), current.get(alias, ""), *map(str, at.before)]
+    for alias, alias_state in policy.aliases.items():
+        version, before = alias_state.version, alias_state.before
+        candidates = [str(version), current.get(alias, ""), *map(str, before)]
         if alias == STABLE:
-            candidates += [version for version in available if int(version) < at.version]
-        for version in (version for version in candidates if version in available):
-            examined.add(version)
-            if version not in failed:
-                routes[alias] = version
+            candidates += [lower for lower in available if int(lower) < version]
+        for candidate in (candidate for candidate in candidates if candidate in available):
+            examined.add(candidate)
+            if candidate not in failed:
+                routes[alias] = candidate
                 break
     if STABLE not in policy.aliases and chosen:
         routes[None] = chosen[0]

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -49,9 +50,7 @@ def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
     """Open a regular file, and yield the file object and its size in bytes.
 
     A link may lead anywhere, since the operator created it under a name that the service expects.
-
-    Raises:
-        BundleError: it is missing, cannot be read, or is not a regular file.
+    Raise `BundleError` if the path is missing, cannot be read, or is not a regular file.
     """
     name = display_name(path.name)
     try:
@@ -72,8 +71,7 @@ def open_regular(path: Path) -> Iterator[tuple[BufferedReader, int]]:
 def read_file(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """Read a regular file.
 
-    Raises:
-        BundleError: it is missing, cannot be read, is not a regular file, or is too large.
+    Raise `BundleError` if it is missing, cannot be read, is not a regular file, or is too large.
     """
     with open_regular(path) as (file, size):
         require_at_most(display_name(path.name), size, max_bytes)
@@ -83,8 +81,7 @@ def read_file(path: Path, max_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
 def read_optional(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes | None:
     """Read a regular file; return None if the path does not exist.
 
-    Raises:
-        BundleError: it cannot be read, is not a regular file, or is too large.
+    Raise `BundleError` if it cannot be read, is not a regular file, or is too large.
     """
     try:
         path.lstat()
@@ -98,21 +95,16 @@ def read_optional(path: Path, max_bytes: int = MAX_SETTINGS_BYTES) -> bytes | No
 def read_document(kind: type[T], path: Path) -> T | None:
     """Read an optional JSON document that configures how a model is served; None if it is missing.
 
-    Raises:
-        BundleError: the file cannot be read, or is not valid.
+    Raise `BundleError` if it cannot be read or is not valid.
     """
     content = read_optional(path)
     return None if content is None else parse_document(kind, content, path.name)
 
 
 def replace_document(path: Path, document: BaseModel) -> Path:
-    """Replace a JSON document atomically, by renaming a new file.
+    """Replace a JSON document atomically, by renaming a new file; return its path.
 
-    Returns:
-        The path.
-
-    Raises:
-        OSError: it cannot be written.
+    Raise `OSError` if it cannot be written.
     """
     unfinished = path.with_name(f".{path.name}.unfinished")
     write_flushed(unfinished, to_json(document))
@@ -124,32 +116,26 @@ def replace_document(path: Path, document: BaseModel) -> Path:
 def path_inside(folder: Path, name: str) -> Path:
     """Return the path of a file that must be inside a folder.
 
-    Used for names that files of the models folder contain, not for names from the operator.
-
-    Args:
-        folder: the folder.
-        name: relative to the folder; it may not even lead out of the folder and back.
-
-    Raises:
-        BundleError: the name is absolute, or leads out of the folder, directly or by a link.
+    Used for names that files of the models folder contain, not for names from the operator. A name
+    may not even lead out of the folder and back. Raise `BundleError` if it is absolute, or leads
+    out of the folder, directly or by a link.
     """
     try:
-        home = os.path.realpath(folder, strict=True)
+        real_folder = os.path.realpath(folder, strict=True)
         target = os.path.realpath(os.path.join(folder, name))  # noqa: PTH118 - Path drops "." parts
     except (OSError, ValueError) as error:
         raise BundleError(_problem(display_name(name), folder, error)) from None
     parts = Path(os.path.normpath(name)).parts
     leads_out = Path(name).is_absolute() or os.pardir in parts
-    if leads_out or not Path(target).is_relative_to(home):
-        raise BundleError(f"{display_name(name)} leads out of the model's folder")
+    if leads_out or not Path(target).is_relative_to(real_folder):
+        raise BundleError(f"{display_name(name)} is outside the model's folder")
     return folder / name
 
 
 def require_regular(path: Path) -> int:
     """Return the size of a regular file in bytes, without opening it.
 
-    Raises:
-        BundleError: it is missing, cannot be accessed, or is not a regular file.
+    Raise `BundleError` if it is missing, cannot be accessed, or is not a regular file.
     """
     name = display_name(path.name)
     try:
@@ -161,21 +147,13 @@ def require_regular(path: Path) -> int:
 
 
 def require_at_most(name: str, size: int, max_bytes: int) -> None:
-    """Check the size of a file before it is read.
-
-    Raises:
-        BundleError: the file is too large.
-    """
+    """Raise `BundleError` if a file is too large, before it is read."""
     if size > max_bytes:
         raise BundleError(f"{name} has {size:,} bytes, and at most {max_bytes:,} are read")
 
 
 def read_exactly(file: BinaryIO, size: int, name: str) -> bytes:
-    """Read all of an open file.
-
-    Raises:
-        BundleError: its size has changed.
-    """
+    """Read all of an open file; raise `BundleError` if its size has changed."""
     file.seek(0)
     content = file.read(size + 1)
     if len(content) != size:
@@ -193,8 +171,7 @@ def display_name(name: str) -> str:
 def parse_document(kind: type[T], content: bytes, name: str) -> T:
     """Parse and validate a JSON document.
 
-    Raises:
-        BundleError: it is not valid; the message has the first five problems.
+    Raise `BundleError`, with the first five problems, if it is not valid.
     """
     try:
         return kind.model_validate_json(content)
@@ -236,10 +213,9 @@ def _require_regular_status(name: str, status: os.stat_result) -> None:
 
 
 def _problem(name: str, path: Path, error: OSError | ValueError) -> str:
-    """Describe why a file cannot be read."""
     if isinstance(error, FileNotFoundError):
         linked = os.path.islink(path)  # noqa: PTH114 - Path's own raises for a name that is too long
-        return f"{name} is a link to nowhere" if linked else f"{name} is missing"
+        return f"{name} is a broken symbolic link" if linked else f"{name} is missing"
     reason = error.strerror if isinstance(error, OSError) else str(error)
     return f"{name} cannot be read: {reason}"
 
@@ -258,9 +234,8 @@ class Bundle:
 def read_bundle(folder: Path) -> Bundle:
     """Read ``models/<name>/<version>`` and verify it against its manifest.
 
-    Raises:
-        BundleError: the manifest is missing or wrong, a file is missing, truncated or changed,
-            or the examples do not fit the manifest.
+    Raise `BundleError` if the manifest is missing or wrong, a file is missing, truncated or
+    changed, or the examples do not fit the manifest.
     """
     manifest = read_manifest(folder)
     onnx = _read_verified_model(folder, manifest.files[MODEL])
@@ -270,7 +245,7 @@ def read_bundle(folder: Path) -> Bundle:
             "without external data"
         )
     contents = {
-        name: _read_verified(folder, name, digest)
+        name: read_verified(folder, name, digest)
         for name, digest in manifest.files.items()
         if name != MODEL
     }
@@ -295,8 +270,7 @@ def read_onnx(path: Path) -> OnnxFile:
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of ``models/<name>/<version>``.
 
-    Raises:
-        BundleError: the manifest is missing or wrong, or of another model.
+    Raise `BundleError` if it is missing, wrong, or of another model.
     """
     manifest = parse_document(Manifest, read_file(folder / MANIFEST), MANIFEST)
     if manifest.name != folder.parent.name:
@@ -312,8 +286,7 @@ def read_manifest(folder: Path) -> Manifest:
 def require_sizes(folder: Path, manifest: Manifest) -> None:
     """Check that all files exist with the recorded sizes, without reading them.
 
-    Raises:
-        BundleError: a file is missing or has another size.
+    Raise `BundleError` if one does not.
     """
     for name, expected in manifest.files.items():
         _require_own(name)
@@ -322,74 +295,8 @@ def require_sizes(folder: Path, manifest: Manifest) -> None:
         require_at_most(name, size, MAX_ONNX_BYTES if name == MODEL else MAX_DOCUMENT_BYTES)
 
 
-def read_part(folder: Path, manifest: Manifest, name: str) -> bytes:
-    """Read and verify one file of the bundle.
-
-    Raises:
-        BundleError: it is missing, truncated or changed.
-    """
-    return _read_verified(folder, name, manifest.files[name])
-
-
-def write_bundle(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
-    """Publish a new version of ``manifest.name`` atomically, by renaming a folder.
-
-    The digests in the manifest are computed from ``files``. The manifest is written last, and all
-    files are flushed before the rename, so after a crash the new version is complete or missing.
-
-    Returns:
-        The new folder, numbered one above the highest existing version.
-    """
-    home = models / manifest.name
-    home.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(home)
-    digests = {name: digest_of(content) for name, content in sorted(files.items())}
-    manifest = manifest.model_copy(update={"files": digests})
-    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=home))
-    try:
-        unfinished.chmod(0o755)  # the service may run as another user, and mkdtemp forbids that
-        for name, content in files.items():
-            write_flushed(unfinished / name, content)
-        write_flushed(unfinished / MANIFEST, to_json(manifest))
-        flush_folder(unfinished)
-        return _publish(unfinished, home)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def versions_in(home: Path) -> list[int]:
-    """Return the version numbers in ``models/<name>``, ascending."""
-    if not home.is_dir():
-        return []
-    return sorted(int(p.name) for p in home.iterdir() if _is_version(p.name) and p.is_dir())
-
-
-def digest_of(content: bytes) -> FileDigest:
-    """Return the digest that the manifest records."""
-    return FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
-
-
-def _is_version(name: str) -> bool:
-    return name.isascii() and name.isdecimal() and str(int(name)) == name and int(name) > 0
-
-
-def _publish(unfinished: Path, home: Path) -> Path:
-    while True:
-        # Also skip numbers of entries that are not folders, such as dangling links.
-        used = [int(path.name) for path in home.iterdir() if _is_version(path.name)]
-        target = home / str(max(used, default=0) + 1)
-        try:
-            # Fails if another publisher has just used the number, since its folder is not empty.
-            unfinished.rename(target)
-        except OSError:
-            if not os.path.lexists(target):
-                raise
-            continue
-        flush_folder(home)
-        return target
-
-
-def _read_verified(folder: Path, name: str, expected: FileDigest) -> bytes:
+def read_verified(folder: Path, name: str, expected: FileDigest) -> bytes:
+    """Read one file of a bundle; raise `BundleError` if it is missing, truncated or changed."""
     _require_own(name)
     with open_regular(folder / name) as (file, size):
         _require_size(name, size, expected)
@@ -397,6 +304,64 @@ def _read_verified(folder: Path, name: str, expected: FileDigest) -> bytes:
         content = read_exactly(file, size, name)
     _require_digest(name, digest_of(content).sha256, expected)
     return content
+
+
+def write_bundle(models: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
+    """Publish a new version of ``manifest.name`` atomically, by renaming a folder; return it.
+
+    Its number is one above the highest existing version. The digests in the manifest are computed
+    from ``files``. The manifest is written last, and all files are flushed before the rename, so
+    after a crash the new version is complete or missing.
+    """
+    model_folder = models / manifest.name
+    model_folder.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(model_folder)
+    digests = {name: digest_of(content) for name, content in sorted(files.items())}
+    manifest = manifest.model_copy(update={"files": digests})
+    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=model_folder))
+    try:
+        unfinished.chmod(0o755)  # the service may run as another user, and mkdtemp forbids that
+        for name, content in files.items():
+            write_flushed(unfinished / name, content)
+        write_flushed(unfinished / MANIFEST, to_json(manifest))
+        flush_folder(unfinished)
+        return _publish(unfinished, model_folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def versions_in(model_folder: Path) -> list[int]:
+    """Return the version numbers in ``models/<name>``, ascending."""
+    if not model_folder.is_dir():
+        return []
+    entries = model_folder.iterdir()
+    return sorted(int(entry.name) for entry in entries if is_version(entry.name) and entry.is_dir())
+
+
+def is_version(name: str) -> bool:
+    """Return whether a name is a version number, from 1, in its only form: ``1``, not ``01``."""
+    return re.fullmatch("[1-9][0-9]*", name) is not None
+
+
+def digest_of(content: bytes) -> FileDigest:
+    """Return the digest that the manifest records."""
+    return FileDigest(sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+
+def _publish(unfinished: Path, model_folder: Path) -> Path:
+    while True:
+        # Also skip numbers of entries that are not folders, such as dangling links.
+        used = [int(path.name) for path in model_folder.iterdir() if is_version(path.name)]
+        target = model_folder / str(max(used, default=0) + 1)
+        try:
+            # Fails if another publisher has just used the number, since its folder is not empty.
+            unfinished.rename(target)
+        except OSError:
+            if not os.path.lexists(target):
+                raise
+            continue
+        flush_folder(model_folder)
+        return target
 
 
 def _read_verified_model(folder: Path, expected: FileDigest) -> OnnxFile:
@@ -429,9 +394,9 @@ def _require_size(name: str, size: int, expected: FileDigest) -> None:
         raise BundleError(f"{name} has {size} bytes, {MANIFEST} says {expected.bytes}")
 
 
-def _remove_abandoned(home: Path) -> None:
+def _remove_abandoned(model_folder: Path) -> None:
     """Remove folders that a killed publisher left more than a day ago."""
-    for leftover in home.glob(f"{_UNFINISHED}*"):
+    for leftover in model_folder.glob(f"{_UNFINISHED}*"):
         with contextlib.suppress(FileNotFoundError):
             if time.time() - leftover.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
                 shutil.rmtree(leftover, ignore_errors=True)

@@ -24,14 +24,13 @@ def published_names(models: Path) -> list[str]:
     """Return the names of the models that have a version, sorted."""
     if not models.is_dir():
         return []
-    return sorted(home.name for home in models.iterdir() if versions_in(home))
+    return sorted(folder.name for folder in models.iterdir() if versions_in(folder))
 
 
 def versions_of(models: Path, name: str) -> list[int]:
     """Return the versions of a model, ascending.
 
-    Raises:
-        BundleError: there is no such model; the message suggests the nearest name.
+    Raise `BundleError` if there is no such model; the message suggests the nearest name.
     """
     versions = versions_in(models / name)
     if not versions:
@@ -44,13 +43,9 @@ def versions_of(models: Path, name: str) -> list[int]:
 
 
 def version_number(models: Path, name: str, version: str) -> int:
-    """Return the number of a version that exists.
-
-    Raises:
-        BundleError: there is no such model or version.
-    """
+    """Return a version as a number; raise `BundleError` if there is no such model or version."""
     available = versions_of(models, name)
-    if not re.fullmatch(r"[1-9][0-9]{0,18}", version) or int(version) not in available:
+    if version not in map(str, available):
         listed = ", ".join(map(str, available))
         raise BundleError(f"Model {name!r} has no version {version!r}; available: {listed}.")
     if int(version) > HIGHEST_VERSION:
@@ -61,10 +56,8 @@ def version_number(models: Path, name: str, version: str) -> int:
 def serving_version(models: Path, name: str) -> int | None:
     """Return the version that serves requests that name no version, judging by the files.
 
-    An incomplete version is skipped, as the service does.
-
-    Raises:
-        BundleError: the policy is not valid.
+    An incomplete version is skipped, as the service does. Raise `BundleError` if the policy is not
+    valid.
     """
     available = [str(version) for version in reversed(versions_in(models / name))]
     if not available:
@@ -84,9 +77,8 @@ def serving_version(models: Path, name: str) -> int | None:
 def set_alias(models: Path, name: str, version: str, alias: str) -> str:
     """Point an alias to this version, and report what has changed.
 
-    Raises:
-        BundleError: there is no such model or version, the name is not a valid alias, the version
-            is incomplete, or the policy is not valid or cannot be written.
+    Raise `BundleError` if there is no such model or version, the name is not a valid alias, the
+    version is incomplete, or the policy is not valid or cannot be written.
     """
     if not re.fullmatch(ALIAS_PATTERN, alias):
         raise BundleError(
@@ -107,11 +99,8 @@ def roll_back(models: Path, name: str, alias: str) -> str:
     """Point an alias to its previous version, and report what has changed.
 
     If ``stable`` was never set, so that the newest version serves, it is set to the version before
-    that one.
-
-    Raises:
-        BundleError: there is no such model or alias, there is no earlier version, or the policy is
-            not valid or cannot be written.
+    that one. Raise `BundleError` if there is no such model or alias, there is no earlier version,
+    or the policy is not valid or cannot be written.
     """
     available = versions_of(models, name)
     serving = serving_version(models, name)
@@ -119,7 +108,7 @@ def roll_back(models: Path, name: str, alias: str) -> str:
     def change(policy: Policy) -> Policy:
         if alias == STABLE and STABLE not in policy.aliases and serving is not None:
             policy = policy.with_alias(STABLE, serving)
-        return policy.rolled_back(alias, available)
+        return policy.roll_back(alias, available)
 
     before, after = _change(models, name, change)
     now = after.aliases[alias].version
@@ -135,9 +124,8 @@ def roll_back(models: Path, name: str, alias: str) -> str:
 def remove_alias(models: Path, name: str, alias: str) -> str:
     """Remove an alias, and report what has changed.
 
-    Raises:
-        BundleError: there is no such model or alias, or the policy is not valid or cannot be
-            written.
+    Raise `BundleError` if there is no such model or alias, or the policy is not valid or cannot be
+    written.
     """
     versions_of(models, name)
     before, after = _change(models, name, lambda policy: policy.without_alias(alias))
@@ -151,9 +139,8 @@ def remove_alias(models: Path, name: str, alias: str) -> str:
 def choose_versions(models: Path, name: str, choice: str) -> str:
     """Choose which versions of a model serve: ``latest``, ``latest:2``, ``all``, or ``1,3``.
 
-    Raises:
-        BundleError: there is no such model or version, the choice has none of these forms, or the
-            policy is not valid or cannot be written.
+    Raise `BundleError` if there is no such model or version, the choice has none of these forms, or
+    the policy is not valid or cannot be written.
     """
     available = versions_of(models, name)
     chosen = _parse_choice(choice)
@@ -169,15 +156,14 @@ def choose_versions(models: Path, name: str, choice: str) -> str:
 def format_versions(models: Path, name: str) -> str:
     """Format a model's versions as a table, newest first, with aliases and which one serves.
 
-    Raises:
-        BundleError: there is no such model, or its policy is not valid.
+    Raise `BundleError` if there is no such model, or its policy is not valid.
     """
     available = versions_of(models, name)
     policy = _policy(models, name)
     serving = serving_version(models, name)
     lines = [f"{'VERSION':<9}ALIASES"]
     for version in reversed(available):
-        aliases = [alias for alias, at in policy.aliases.items() if at.version == version]
+        aliases = [alias for alias, it in policy.aliases.items() if it.version == version]
         note = "  (serves requests that name no version)" if version == serving else ""
         lines.append(f"{version:<9}{', '.join(aliases) or '-'}{note}")
     return "\n".join(lines)
@@ -186,27 +172,18 @@ def format_versions(models: Path, name: str) -> str:
 def pin_serving(models: Path, name: str, version: int) -> None:
     """Set ``stable`` to a version, so that it continues to serve after the next publication.
 
-    Raises:
-        BundleError: the policy is not valid or cannot be written.
+    Raise `BundleError` if the policy is not valid or cannot be written.
     """
     _change(models, name, lambda policy: policy.with_alias(STABLE, version))
 
 
 def has_stable(models: Path, name: str) -> bool:
-    """Return whether the model has the alias ``stable``.
-
-    Raises:
-        BundleError: the policy is not valid.
-    """
+    """Return whether there is an alias ``stable``; raise `BundleError` for an invalid policy."""
     return STABLE in _policy(models, name).aliases
 
 
 def require_complete(folder: Path) -> None:
-    """Check that the files of a bundle or of a bare model are complete.
-
-    Raises:
-        BundleError: they are not.
-    """
+    """Raise `BundleError` if the files of a bundle or of a bare model are not complete."""
     if any((folder / name).exists() for name in (MANIFEST, EXAMPLES)):
         try:
             read_bundle(folder)
@@ -218,7 +195,7 @@ def require_complete(folder: Path) -> None:
 
 def _policy(models: Path, name: str) -> Policy:
     try:
-        return read_policy(models / name) or Policy()
+        return read_policy(models / name)
     except BundleError as error:
         raise BundleError(f"{name}: {error}") from None
 
@@ -238,13 +215,13 @@ def _parse_choice(text: str) -> VersionChoice:
 
 
 def _change(models: Path, name: str, change: Callable[[Policy], Policy]) -> tuple[Policy, Policy]:
-    home = models / name
+    model_folder = models / name
     try:
-        return change_policy(home, change)
+        return change_policy(model_folder, change)
     except BundleError as error:
         raise BundleError(f"{name}: {error}") from None
     except OSError as error:
-        raise BundleError(f"{home} cannot be written to: {error.strerror}.") from None
+        raise BundleError(f"{model_folder} cannot be written to: {error.strerror}.") from None
 
 
 def _advice(policy: Policy) -> str:

@@ -11,35 +11,31 @@ from service.engine.loader import load, plan_for
 from service.engine.model import BatchLimits
 from service.engine.repository import Candidate, Repository
 from service.engine.session import choose_device
-from service.errors import LoadFailed, OnwardError
+from service.errors import LoadFailed
 from service.observability.metrics import Metrics
 from service.settings import Settings
 
-_FAILED, _USAGE_ERROR = 1, 2
+_FAILED = 1
 
 
 def check(arguments: Sequence[str]) -> int:
     """Load every version as the service would, also those that its policy does not select.
 
-    Returns:
-        The exit status: 0 if all pass, 1 if some fail, 2 if the folder cannot be read.
+    Return the exit status: 0 if all pass, 1 if some fail. Raise `OnwardError` if an option is
+    invalid, or the folder cannot be read.
     """
     options = vars(_parser().parse_args(arguments))
     if options["folder"] is not None:
         options["models"] = options["folder"]
-    try:
-        settings = read_settings(options)
-        device = choose_device(settings.device).actual
-        scan = Repository(settings.models).scan()
-    except OnwardError as error:
-        sys.stderr.write(f"{error}\n")
-        return _USAGE_ERROR
+    settings = read_settings(options)
+    device = choose_device(settings.device).actual
+    scan = Repository(settings.models).scan()
     problems = [f"left out  {problem}" for problem in sorted(scan.problems)]
     problems += [] if scan.folders else [f"left out  {settings.models} holds no model"]
     sys.stdout.writelines(f"{problem}\n" for problem in problems)
     failed = len(problems)
-    for home in scan.folders.values():
-        for candidate in home.candidates or ():
+    for model_folder in scan.folders.values():
+        for candidate in model_folder.candidates or ():
             reason = _failure(candidate, device, settings)
             failed += reason is not None
             outcome = "ok      " if reason is None else "rejected"
@@ -62,7 +58,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _failure(candidate: Candidate, device: str, settings: Settings) -> str | None:
-    """Return why a version cannot be served, or None."""
     if candidate.rejected:
         return candidate.rejected
     limits = BatchLimits.from_settings(settings)

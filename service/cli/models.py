@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 import sys
 import urllib.error
 import urllib.request
@@ -12,14 +11,13 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
+from service.cli.options import USAGE_ERROR
+from service.observability.exposition import read_samples
 from service.settings import Settings
 
-_USAGE_ERROR = 2
 _TIMEOUT_SECONDS = 10.0
 _HEADINGS = ("MODEL", "VERSION", "ALIASES", "STATE", "DEVICE", "REQUESTS", "REASON")
 _ALL_ADDRESSES = {"0.0.0.0", "::", ""}
-_SAMPLE = re.compile(r"^(onward_\w+)\{(.*)\} (\S+)$", re.MULTILINE)
-_LABEL = re.compile(r'\b(\w++)="((?:[^"\\]|\\.)*+)"')
 
 VersionKey = tuple[str, str]
 
@@ -39,14 +37,14 @@ def list_models(arguments: Sequence[str]) -> int:
     base = options.url.rstrip("/")
     try:
         index = json.loads(_fetch(base, "/v2/repository/index", b""))
-        stats = _stats(_metrics(base))
+        stats = _stats(base)
         rows = [_row(entry, stats) for entry in _list(index)]
     except (OSError, ValueError, KeyError, TypeError, HTTPException) as error:
         sys.stderr.write(
             f"{base} cannot list its models: {_reason(error)}. Name a running service with "
             "--url http://HOST:PORT.\n"
         )
-        return _USAGE_ERROR
+        return USAGE_ERROR
     sys.stdout.write(_table(rows) if rows else "There is no model.\n")
     return 0
 
@@ -79,26 +77,21 @@ def _list(index: object) -> Sequence[Any]:
     return index
 
 
-def _metrics(base: str) -> str:
-    """Fetch the metrics; empty if a proxy does not permit it."""
-    try:
-        return _fetch(base, "/metrics")
-    except urllib.error.HTTPError:
-        return ""
-
-
-def _stats(text: str) -> Mapping[VersionKey, VersionStats]:
-    """Collect the metrics of each model and version."""
+def _stats(base: str) -> Mapping[VersionKey, VersionStats]:
+    """Fetch the metrics of each model and version; none if a proxy withholds them."""
     collected: defaultdict[VersionKey, VersionStats] = defaultdict(VersionStats)
-    for name, label_text, value in _SAMPLE.findall(text):
-        labels = dict(_LABEL.findall(label_text))
+    try:
+        samples = read_samples(_fetch(base, "/metrics"))
+    except (urllib.error.HTTPError, ValueError, IndexError):  # the parser raises both for errors
+        return collected
+    for name, labels, value in samples:
         stats = collected[labels.get("model", ""), labels.get("version", "")]
         if name == "onward_requests_total":
-            stats.requests += int(float(value))
+            stats.requests += int(value)
         elif name == "onward_model_ready":
             stats.device = labels["device"]
         elif name == "onward_model_state":
-            stats.states[labels["state"]] += int(float(value))
+            stats.states[labels["state"]] += int(value)
     return collected
 
 

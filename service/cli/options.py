@@ -10,6 +10,9 @@ from pydantic_core import ErrorDetails
 from service.errors import CannotStart
 from service.settings import Settings
 
+USAGE_ERROR = 2
+"""The exit status of a command that could not do what it was run for."""
+
 
 def add_settings(parser: argparse.ArgumentParser, names: Collection[str] | None = None) -> None:
     """Add settings as options; without names, all of them."""
@@ -28,8 +31,7 @@ def add_settings(parser: argparse.ArgumentParser, names: Collection[str] | None 
 def read_settings(options: Mapping[str, Any]) -> Settings:
     """Create the settings from options, and from the environment for options not given.
 
-    Raises:
-        CannotStart: values are invalid; the message names all of them.
+    Raise `CannotStart` if values are invalid; the message names all of them.
     """
     given = {
         name: value

@@ -2,36 +2,40 @@
 
 import argparse
 import asyncio
-import csv
-import io
+import os
+import stat
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import BinaryIO, get_args
 from urllib.parse import urlencode
 
+import numpy as np
+
 from service.api.body import decompress
-from service.bundle.manifest import Output
-from service.cli.files import STANDARD, Progress, open_source, open_target, read_pieces, size_of
-from service.cli.options import add_settings, read_settings
-from service.codecs.csv_writer import column_names
+from service.cli.options import USAGE_ERROR, add_settings, read_settings
+from service.codecs.csv_header import CsvFormat, Header
+from service.codecs.csv_writer import CsvWriter
 from service.codecs.endpoint import Endpoints
-from service.codecs.outputs import Parameters, predictions, read_parameters, require_supported
+from service.codecs.images import ImageCodec
+from service.codecs.outputs import Parameters, read_parameters, require_supported
+from service.codecs.row_batch import RowBatch, RowError
 from service.engine.model import ServedModel
 from service.engine.reconciler import Reconciler
 from service.engine.registry import Registry
-from service.errors import InvalidInput, InvalidRequest, OnwardError
+from service.engine.tensors import Array
+from service.errors import InvalidInput, InvalidRequest
 from service.limits import Limits
 from service.observability.logs import configure_logging
 from service.observability.metrics import Metrics
 from service.scoring import Form, ScoringFactory, ScoringOptions, TableForm, peek
 from service.settings import Settings
+from service.tabletext import CsvDialect, quoted
 
-Cells = dict[str, object]
-"""The cells of one line of the output, by column name."""
-
-_FAILED, _USAGE_ERROR, _INTERRUPTED = 1, 2, 130
+_STANDARD = "-"
+_FAILED, _INTERRUPTED = 1, 130
 _FORMS: dict[str, Form] = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -42,30 +46,32 @@ _FORMS: dict[str, Form] = {
 }
 _COMPRESSED = ".gz"
 _PARAMETERS = ("top", "probabilities", "warnings", "interval", "decimal")
-_COPIED_COLUMNS = ("label", "probability", "value", "unit")
+# The predictions for image files are written like those for a table of their names.
+_LIST_OF_FILES = CsvFormat(CsvDialect("utf-8", ",", '"', "\n"), Header(["file"], {}), ".")
+_NO_ROWS = np.empty((0, 0), np.float32)
+_PIECE_BYTES = 64 * 1024
+_BAR_WIDTH = 24
+_REDRAW_SECONDS = 0.1
 
 
 def score(arguments: Sequence[str]) -> int:
     """Score a file or a folder of images.
 
-    Returns:
-        The exit status: 0 if every row has a prediction, 1 if some rows have an error, 2 if
-        nothing was scored; then nothing has been written.
+    Return the exit status: 0 if every row has a prediction, 1 if some rows have an error, 2 if a
+    file cannot be read or written. Raise `OnwardError` if nothing was scored; then nothing has been
+    written.
     """
     options = _parser().parse_args(arguments)
-    configure_logging("text", "critical")  # errors are printed below
+    configure_logging("text", "critical")  # the errors of the command are printed
+    score_source = _score_images if Path(options.source).is_dir() else _score_table
     try:
-        failed = asyncio.run(_scoring(options))
-    except OnwardError as error:
-        reason = str(error)
+        failed = asyncio.run(score_source(options))
     except OSError as error:
-        reason = f"{error.filename or options.source}: {error.strerror}."
+        sys.stderr.write(f"{error.filename or options.source}: {error.strerror}.\n")
+        return USAGE_ERROR
     except KeyboardInterrupt:
         return _INTERRUPTED
-    else:
-        return _FAILED if failed else 0
-    sys.stderr.write(f"{reason}\n")
-    return _USAGE_ERROR
+    return _FAILED if failed else 0
 
 
 @asynccontextmanager
@@ -74,13 +80,8 @@ async def loaded_model(
 ) -> AsyncIterator[ServedModel]:
     """Load one model as the service does; of the others, only the manifests are read.
 
-    Args:
-        settings: of the service, such as the models folder and the device.
-        name: of the model.
-        version: a version or an alias; None for the version that is served by default.
-
-    Raises:
-        OnwardError: there is no such model, or it cannot be served.
+    Without a version or an alias it is the version that serves by default. Raise `OnwardError` if
+    there is no such model, or it cannot be served.
     """
     # With a limit on the number of models in memory, a model is loaded on first use.
     settings = settings.model_copy(update={"max_loaded_models": 1})
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         "source",
         help="file to read, also compressed (.gz), or a folder of images; - is standard input",
     )
-    parser.add_argument("-o", "--output", default=STANDARD, help="file to write (default: -)")
+    parser.add_argument("-o", "--output", default=_STANDARD, help="file to write (default: -)")
     parser.add_argument("--version", help="version or alias (default: the version that serves)")
     forms = get_args(TableForm)
     parser.add_argument("--from", dest="form", choices=forms, help="default: by the file's name")
@@ -120,32 +121,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _scoring(options: argparse.Namespace) -> Coroutine[None, None, int]:
-    is_folder = Path(options.source).is_dir()
-    return _score_images(options) if is_folder else _score_table(options)
-
-
 # Tables
 
 
 async def _score_table(options: argparse.Namespace) -> int:
-    """Score a table, and return how many rows have an error.
-
-    Raises:
-        OnwardError: scoring stopped before the end.
-        OSError: a file cannot be read or written.
-    """
+    """Score a table, and return how many rows have an error."""
     scoring_options = _scoring_options(options)
     settings = read_settings(vars(options))
     endpoints = Endpoints(settings, Limits(settings))
     async with loaded_model(settings, options.model, options.version) as model:
-        with open_source(options.source) as file:
-            progress = Progress(size_of(file), "rows")
+        with _open_source(options.source) as file:
+            progress = _Progress(_size_of(file), "rows")
             encoding = "gzip" if options.source.endswith(_COMPRESSED) else "identity"
-            content = decompress(read_pieces(file, progress.begin), encoding)
+            content = decompress(_read_pieces(file, progress.begin), encoding)
             stream = await peek(content, scoring_options.form, settings.max_csv_record_bytes)
             pipeline = ScoringFactory(endpoints, settings).open(model, scoring_options, stream)
-            with open_target(options.output) as output:
+            with _open_target(options.output) as output:
                 async for piece in pipeline.run(stream.rest):
                     output.write(piece)
                     if not options.quiet:
@@ -158,17 +149,13 @@ async def _score_table(options: argparse.Namespace) -> int:
 
 
 def _scoring_options(options: argparse.Namespace) -> ScoringOptions:
-    """Return the forms of the table and of the output, and the parameters.
-
-    Raises:
-        InvalidRequest: a parameter is invalid, or the form of the file is not supported.
-    """
+    """Return the forms of the table and of the output, and the parameters."""
     form = options.form or _form_of(options.source)
     if form == "json":
         raise InvalidRequest(
             f"{options.source} is JSON; a table is CSV, or JSON with one object a line (.ndjson)."
         )
-    output_form = options.to or (form if options.output == STANDARD else _form_of(options.output))
+    output_form = options.to or (form if options.output == _STANDARD else _form_of(options.output))
     return ScoringOptions(form, output_form, _parameters(options), options.charset)
 
 
@@ -187,32 +174,45 @@ def _form_of(path: str) -> Form:
 
 
 async def _score_images(options: argparse.Namespace) -> int:
-    """Write one line per file, sorted by name, and return how many have an error.
-
-    Raises:
-        OnwardError: scoring stopped before the end.
-        OSError: a file cannot be read or written.
-    """
+    """Write one line per file, sorted by name, and return how many have an error."""
     settings, parameters = read_settings(vars(options)), _parameters(options)
     folder, files = _files(options.source)
     async with loaded_model(settings, options.model, options.version) as model:
-        predict = _image_predictor(model, Endpoints(settings, Limits(settings)), parameters)
-        columns = ["file", *column_names(_output(model), parameters)]
-        progress = Progress(len(files), "images")
+        endpoint = Endpoints(settings, Limits(settings)).of(model)
+        if endpoint.images is None:
+            raise InvalidRequest(f"Model {model.name!r} takes no images; give it a table to score.")
+        output = endpoint.require_manifest().output
+        require_supported(output, parameters)
+        writer = CsvWriter(output, parameters, _LIST_OF_FILES)
+        progress = _Progress(len(files), "images")
         failed = 0
-        with open_target(options.output) as output:
-            output.write(_line(columns))
+        with _open_target(options.output) as target:
+            target.write(writer.start())
             for done, path in enumerate(files, 1):
                 progress.begin(1)
-                cells = await predict(path)
-                failed += "error" in cells
-                cells["file"] = path.relative_to(folder).as_posix()
-                output.write(_line([str(cells.get(column, "")) for column in columns]))
+                scores, errors = await _predict_image(model, endpoint.images, path)
+                failed += len(errors)
+                name = quoted(path.relative_to(folder).as_posix(), ",")
+                row = writer.write(RowBatch(_NO_ROWS, errors, [done]), scores, {})
+                target.write(name.encode("utf-8", "surrogateescape") + b"," + row)
                 if not options.quiet:
                     progress.show(done, failed)
     if not options.quiet:
         progress.end(len(files), failed, f"{model.name}/{model.version}")
     return failed
+
+
+async def _predict_image(
+    model: ServedModel, codec: ImageCodec, path: Path
+) -> tuple[Array, Mapping[int, RowError]]:
+    """Return the outputs for an image file, ``[1, columns]``, or no row and its error."""
+    content = await asyncio.to_thread(path.read_bytes)
+    try:
+        read = codec.decode([content], lambda _: "")
+        inputs = read if isinstance(read, tuple) else await read()
+    except InvalidInput as error:
+        return _NO_ROWS, {0: RowError(str(error), error.code)}
+    return (await model.predict(inputs)).outputs[0], {}
 
 
 def _files(source: str) -> tuple[Path, list[Path]]:
@@ -224,58 +224,99 @@ def _files(source: str) -> tuple[Path, list[Path]]:
     return folder, files
 
 
-def _line(cells: Sequence[str]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+# Files and progress
 
 
-def _image_predictor(
-    model: ServedModel, endpoints: Endpoints, parameters: Parameters
-) -> Callable[[Path], Awaitable[Cells]]:
-    """Return a function that reads an image file and returns its prediction or its error.
+@contextmanager
+def _open_source(path: str) -> Iterator[BinaryIO]:
+    """Open a file to read; ``-`` is standard input."""
+    if path == _STANDARD:
+        yield sys.stdin.buffer
+        return
+    with Path(path).open("rb") as file:
+        yield file
 
-    Raises:
-        InvalidRequest: the model takes no images, or does not support a parameter.
+
+@contextmanager
+def _open_target(path: str) -> Iterator[BinaryIO]:
+    """Open a file to write; ``-`` is standard output.
+
+    The file is renamed to its path when it is complete, so an error leaves an earlier file as it
+    was.
     """
-    codec = endpoints.of(model).images
-    if codec is None:
-        raise InvalidRequest(f"Model {model.name!r} takes no images; give it a table to score.")
-    output = _output(model)
-    require_supported(output, parameters)
-
-    async def predict(path: Path) -> Cells:
-        content = await asyncio.to_thread(path.read_bytes)
-        try:
-            read = codec.decode([content], lambda _: "")
-            inputs = read if isinstance(read, tuple) else await read()
-        except InvalidInput as error:
-            return {"error": str(error)}
-        prediction = await model.predict(inputs)
-        (fields,) = predictions(output, prediction.outputs[0], parameters)
-        return _cells(fields, parameters)
-
-    return predict
-
-
-def _output(model: ServedModel) -> Output:
-    if model.manifest is None:
-        raise InvalidRequest(f"Model {model.name!r} has no manifest that says what it takes.")
-    return model.manifest.output
+    if path == _STANDARD:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    target = Path(path)
+    if target.exists() and not target.is_file():
+        with target.open("wb") as file:  # a device or a pipe, which cannot be replaced
+            yield file
+        return
+    unfinished = target.with_name(f".{target.name}.unfinished-{os.getpid()}")
+    try:
+        with unfinished.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
-def _cells(fields: Mapping[str, Any], parameters: Parameters) -> Cells:
-    """Flatten the fields of a JSON prediction into the columns of a table."""
-    cells: Cells = {name: fields[name] for name in _COPIED_COLUMNS if name in fields}
-    probabilities = fields.get("probabilities", {})
-    if parameters.top is None:
-        cells |= {f"probability_{label}": value for label, value in probabilities.items()}
-    else:
-        for rank, (label, value) in enumerate(probabilities.items(), 1):
-            cells |= {f"label_{rank}": label, f"probability_{rank}": value}
-    if "interval" in fields:
-        cells["interval_low"] = fields["interval"]["low"]
-        cells["interval_high"] = fields["interval"]["high"]
-    if "unsure" in fields:
-        cells["unsure"] = "true" if fields["unsure"] else "false"
-    return cells
+def _size_of(file: BinaryIO) -> int:
+    """Return the size of a file in bytes; 0 if it is not a regular file, such as a pipe."""
+    status = os.fstat(file.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+async def _read_pieces(file: BinaryIO, on_read: Callable[[int], None]) -> AsyncIterator[bytes]:
+    """Read a file in pieces, and pass the size of each to ``on_read``."""
+    while piece := file.read(_PIECE_BYTES):
+        on_read(len(piece))
+        yield piece
+
+
+class _Progress:
+    """A progress bar on standard error if that is a terminal; otherwise only a last line.
+
+    ``total`` is the total amount of work; 0 if unknown.
+    """
+
+    def __init__(self, total: int, unit: str) -> None:
+        self._total = total
+        self._unit = unit
+        self._is_shown = sys.stderr.isatty()
+        self._started = self._drawn = time.monotonic()
+        self._begun = 0
+
+    def begin(self, work: int) -> None:
+        """Add to the amount of work that has begun."""
+        self._begun += work
+
+    def show(self, done: int, failed: int) -> None:
+        """Draw the bar, at most every 0.1 s."""
+        now = time.monotonic()
+        if self._is_shown and now - self._drawn >= _REDRAW_SECONDS:
+            self._drawn = now
+            sys.stderr.write(f"\r{self._line(done, failed, now)}\x1b[K")
+            sys.stderr.flush()
+
+    def end(self, done: int, failed: int, model: str) -> None:
+        """Write the totals and the model, as ``name/version``, as a last line."""
+        seconds = time.monotonic() - self._started
+        rate = done / max(seconds, 1e-9)
+        start = "\r\x1b[K" if self._is_shown else ""
+        sys.stderr.write(
+            f"{start}{model}: {done:,} {self._unit} in {seconds:.1f} s ({rate:,.0f} a second), "
+            f"{failed:,} with an error.\n"
+        )
+
+    def _line(self, done: int, failed: int, now: float) -> str:
+        counts = f"{done:,} {self._unit}, {failed:,} with an error"
+        if not self._total or not self._begun:
+            return counts
+        share = min(self._begun / self._total, 1.0)
+        full = round(share * _BAR_WIDTH)
+        left = (now - self._started) * (1 - share) / share
+        return f"{'█' * full}{'░' * (_BAR_WIDTH - full)} {share:4.0%}  {counts}, {left:.0f} s left"

@@ -6,8 +6,7 @@ A model is measured on each device, with each number of threads, and with batche
 import argparse
 import asyncio
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from time import perf_counter
 
@@ -29,7 +28,6 @@ from service.errors import (
     DeviceUnavailable,
     LoadFailed,
     ModelNotFound,
-    OnwardError,
     VersionNotFound,
 )
 from service.observability.logs import configure_logging
@@ -37,7 +35,6 @@ from service.settings import Settings
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
-_USAGE_ERROR = 2
 _HEADINGS = ("device", "threads", "rows", "ms (p50)", "rows/s")
 _MIN_RUNS, _MAX_RUNS = 3, 200
 _THREAD_CALLS = 500
@@ -51,38 +48,27 @@ _REQUIRED_SPEEDUP = 0.9
 _THREAD_CALLS_PER_RUN = 5
 
 
-@dataclass(frozen=True)
-class UnavailableDevice:
-    """A device that was not measured, and why."""
-
-    device: str
-    reason: str
-
-
 def tune(arguments: Sequence[str]) -> int:
     """Measure a model, print the measurements, and write the choice.
 
-    Returns:
-        The exit status; 2 if it cannot be measured or written.
+    Raises:
+        OnwardError: an option is invalid, there is no such model, or it runs on no device.
+        BundleError: it is not a bundle, or the choice cannot be written.
     """
     options = _parser().parse_args(arguments)
-    configure_logging("text", "critical")  # errors are printed below
-    try:
-        settings = read_settings(vars(options))
-        candidate = _candidate(settings, options.model, options.version)
-        tuning = _measure_and_choose(candidate, settings, options.seconds)
-        if options.dry_run:
-            _print("Nothing is written, because of --dry-run.")
-        else:
-            _print(f"Written: {replace_document(candidate.folder.parent / TUNING, tuning)}")
-    except (OnwardError, BundleError) as error:
-        reason = str(error)
-    except OSError as error:
-        reason = f"The choice cannot be written: {error.filename or ''}: {error.strerror}."
-    else:
+    configure_logging("text", "critical")  # the errors of the command are printed
+    settings = read_settings(vars(options))
+    candidate = _candidate(settings, options.model, options.version)
+    tuning = _measure_and_choose(candidate, settings, options.seconds)
+    if options.dry_run:
+        _print("Nothing is written, because of --dry-run.")
         return 0
-    sys.stderr.write(f"{reason}\n")
-    return _USAGE_ERROR
+    try:
+        _print(f"Written: {replace_document(candidate.folder.parent / TUNING, tuning)}")
+    except OSError as error:
+        name = error.filename or ""
+        raise BundleError(f"The choice cannot be written: {name}: {error.strerror}.") from error
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,12 +106,7 @@ def _candidate(settings: Settings, name: str, version: str | None) -> Candidate:
 
 
 def _measure_and_choose(candidate: Candidate, settings: Settings, seconds: float) -> Tuning:
-    """Measure a version, and print the measurements, the choice and its reasons.
-
-    Raises:
-        BundleError: it is not a bundle; bare models have no examples to measure with.
-        CannotStart: it runs on none of the devices.
-    """
+    """Measure a version, and print the measurements, the choice and its reasons."""
     bundle = read_bundle(candidate.folder)
     requested = [] if settings.device == "auto" else [settings.device, "cpu"]
     usable, unavailable = usable_devices(requested)
@@ -138,12 +119,12 @@ def _measure_and_choose(candidate: Candidate, settings: Settings, seconds: float
         try:
             measured += _measure_device(bundle, device, settings, seconds)
         except LoadFailed as error:
-            unavailable.append(UnavailableDevice(device, str(error)))
+            unavailable[device] = str(error)
     if not measured:
-        reasons = "; ".join(f"{each.device}: {each.reason}" for each in unavailable)
+        reasons = "; ".join(f"{device}: {reason}" for device, reason in unavailable.items())
         raise CannotStart(f"Nothing could be measured: {reasons}.")
     _print("")
-    thread_seconds = thread_call_seconds()
+    thread_seconds = asyncio.run(_thread_call_seconds())
     tuning = choose_tuning(measured, thread_seconds)
     for sentence in compare_devices(measured, unavailable):
         _print(sentence)
@@ -168,21 +149,17 @@ def _line(cells: Sequence[str]) -> str:
 # Measuring
 
 
-def usable_devices(requested: Sequence[str]) -> tuple[list[str], list[UnavailableDevice]]:
-    """Return the devices of this ONNX Runtime build that work here, and those that do not.
-
-    Args:
-        requested: devices to consider; empty for all.
-    """
+def usable_devices(requested: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return which of the requested devices, or of all, work here, and why the others do not."""
     usable: list[str] = []
-    unavailable: list[UnavailableDevice] = []
+    unavailable: dict[str, str] = {}
     for device in available_devices():
         if requested and device not in requested:
             continue
         try:
             usable.append(choose_device(device).actual)
         except DeviceUnavailable as error:
-            unavailable.append(UnavailableDevice(device, error.reason))
+            unavailable[device] = error.reason
     return usable, unavailable
 
 
@@ -216,7 +193,7 @@ def measure_batches(
         LoadFailed: the graph cannot be loaded there, or its self-test fails.
     """
     config = SessionConfig(threads, limits.batch_rows)
-    session = Session.open(bundle.model, device, threads, config=config)
+    session = Session.open(bundle.model, device, config)
     run_self_test(session, bundle, limits.deadline_seconds)
     examples = as_rows(bundle.examples.input)
     run_seconds = 0.0
@@ -246,24 +223,16 @@ def _run_times(session: Session, batch: Array, seconds: float) -> Iterator[float
         yield perf_counter() - started
 
 
-def thread_call_seconds() -> float:
-    """Measure how long the event loop takes to call a thread and get the result."""
-    return asyncio.run(_thread_call_seconds())
-
-
 async def _thread_call_seconds() -> float:
+    """Measure how long the event loop takes to call a thread and get the result."""
     thread = DaemonThread("measured calls")
     times = []
     for _ in range(_THREAD_CALLS):
         started = perf_counter()
-        await thread.run(_do_nothing)
+        await thread.run(int)
         times.append(perf_counter() - started)
     thread.stop()
     return median(times)
-
-
-def _do_nothing() -> None:
-    """Do nothing, in a thread."""
 
 
 # Choosing
@@ -296,10 +265,11 @@ def choose_tuning(measured: Sequence[Measured], thread_seconds: float) -> Tuning
     )
 
 
-def compare_devices(
-    measured: Sequence[Measured], unavailable: Sequence[UnavailableDevice]
-) -> Iterator[str]:
-    """Compare each device with the CPU, for single rows and for batches, in sentences."""
+def compare_devices(measured: Sequence[Measured], unavailable: Mapping[str, str]) -> Iterator[str]:
+    """Compare each device with the CPU, for single rows and for batches, in sentences.
+
+    ``unavailable`` says why a device was not measured, by device.
+    """
     cpu = [each for each in measured if each.device == "cpu"]
     others = list(dict.fromkeys(each.device for each in measured if each.device != "cpu"))
     for device in others:
@@ -307,14 +277,13 @@ def compare_devices(
         yield f"One row: {_verdict(device, _one_row(of_device), _one_row(cpu))}."
         row_seconds = (1 / _best_batch(each).rows_per_second for each in (of_device, cpu))
         yield f"Batches: {_verdict(device, *row_seconds)}."
-    for each in unavailable:
-        yield f"{each.device} was not measured: {each.reason}."
+    for device, reason in unavailable.items():
+        yield f"{device} was not measured: {reason}."
     if not others and not unavailable:
         yield "No GPU was measured: only the CPU was requested, or this build supports no other."
 
 
 def _best_batch(measured: Sequence[Measured]) -> Measured:
-    """Return the measurement with the highest throughput."""
     return max(measured, key=lambda each: each.rows_per_second)
 
 

@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from service.bundle.errors import BundleError
 from service.bundle.policy import STABLE
 from service.bundle.versions import (
     choose_versions,
@@ -15,9 +14,7 @@ from service.bundle.versions import (
     set_alias,
 )
 from service.cli.options import add_settings, read_settings
-from service.errors import OnwardError
 
-_USAGE_ERROR = 2
 _EPILOG = (
     "Changes policy.json in the model's folder; a running service applies it within seconds. "
     "Exit status: 0, or 2 with the reason on standard error."
@@ -25,7 +22,7 @@ _EPILOG = (
 
 
 def publish(arguments: Sequence[str]) -> int:
-    """Point an alias to a version; return 2 if that is not possible."""
+    """Point an alias to a version."""
     parser = _parser("publish", "Serve a version: point an alias to it.")
     parser.add_argument("version", help="number of the version")
     parser.add_argument("--alias", default=STABLE, help=f"alias to set (default: {STABLE})")
@@ -36,7 +33,7 @@ def publish(arguments: Sequence[str]) -> int:
 
 
 def rollback(arguments: Sequence[str]) -> int:
-    """Return to the previous version; return 2 if there is none."""
+    """Return to the previous version."""
     parser = _parser("rollback", "Return to the version that served before.")
     parser.add_argument("--alias", default=STABLE, help=f"alias to move (default: {STABLE})")
     options = parser.parse_args(arguments)
@@ -44,7 +41,7 @@ def rollback(arguments: Sequence[str]) -> int:
 
 
 def withdraw(arguments: Sequence[str]) -> int:
-    """Remove an alias; return 2 if it does not exist."""
+    """Remove an alias."""
     parser = _parser("withdraw", "Remove an alias; the versions stay.")
     parser.add_argument("--alias", required=True, help="alias to remove")
     options = parser.parse_args(arguments)
@@ -73,10 +70,5 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
 
 
 def _report(options: argparse.Namespace, change: Callable[[Path], str]) -> int:
-    try:
-        sentence = change(read_settings(vars(options)).models)
-    except (BundleError, OnwardError) as error:
-        sys.stderr.write(f"{error}\n")
-        return _USAGE_ERROR
-    sys.stdout.write(f"{sentence}\n")
+    sys.stdout.write(f"{change(read_settings(vars(options)).models)}\n")
     return 0

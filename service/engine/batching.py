@@ -55,8 +55,6 @@ class RunControl(Protocol):
 
 @dataclass(eq=False, slots=True)
 class _Request:
-    """The rows of one request, and the callback for its result."""
-
     inputs: Arrays
     rows: int
     on_result: OnResult
@@ -91,11 +89,7 @@ R = TypeVar("R", bound=_Request)
 
 
 class _Queue(Generic[R]):
-    """Waiting requests, counted in rows.
-
-    Args:
-        max_rows: most waiting rows; an empty queue accepts a request of any size.
-    """
+    """Waiting requests, counted in rows; an empty queue accepts a request of any size."""
 
     def __init__(self, max_rows: int) -> None:
         self._max_rows = max_rows
@@ -109,16 +103,11 @@ class _Queue(Generic[R]):
         return iter(self.requests)
 
     def require_room(self, rows: int) -> None:
-        """Reject a request that does not fit into the queue.
-
-        Raises:
-            Overloaded: too many rows wait.
-        """
+        """Raise `Overloaded` if a request does not fit into the queue."""
         if self.rows and self.rows + rows > self._max_rows:
             raise Overloaded(self.rows, self._max_rows)
 
     def add(self, request: R) -> None:
-        """Append a request."""
         self.requests.append(request)
         self.rows += request.rows
 
@@ -159,15 +148,8 @@ class _ThreadQueue(_Queue[_FutureRequest]):
 
 @dataclass(frozen=True)
 class _Running:
-    """The requests of the current run, and its control."""
-
     batch: Sequence[_FutureRequest]
     control: RunControl
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether any client still waits for the run."""
-        return any(request.is_open for request in self.batch)
 
 
 class ThreadBatcher:
@@ -275,8 +257,9 @@ class ThreadBatcher:
 
     def _terminate_unawaited(self) -> None:
         """Terminate the current run if no client waits for it."""
-        if self._running is not None and not self._running.is_awaited:
-            self._running.control.terminate = True
+        running = self._running
+        if running is not None and not any(request.is_open for request in running.batch):
+            running.control.terminate = True
 
     async def _work(self) -> None:
         while batch := self._queue.take(self._max_batch_rows):
@@ -303,13 +286,12 @@ class ThreadBatcher:
         _deliver_rows(batch, outputs, started, seconds)
 
     def _update_estimate(self, seconds: float, rows: int) -> None:
-        """Update the moving average of the seconds per row."""
         latest = seconds / max(rows, 1)
         average = self._row_seconds
         self._row_seconds = average + _LATEST_WEIGHT * (latest - average) if average else latest
 
     async def _execute(self, batch: Sequence[_FutureRequest]) -> Arrays:
-        inputs = _concatenated([request.inputs for request in batch])
+        inputs = concatenated([request.inputs for request in batch])
         self._running = _Running(batch, self._new_control())
         try:
             return await self._thread.run(self._run, inputs, self._running.control)
@@ -386,7 +368,7 @@ class LoopBatcher:
         """Release the run function; to be called when no client waits."""
         self._closed = True
         self._run = _raise_draining
-        self._map_error = _return_error
+        self._map_error = lambda error: error
 
     def _work(self) -> None:
         deadline = perf_counter() + _TURN_SECONDS
@@ -400,7 +382,7 @@ class LoopBatcher:
     def _predict(self, batch: list[_Request]) -> None:
         started = perf_counter()
         try:
-            outputs = self._run(_concatenated([request.inputs for request in batch]))
+            outputs = self._run(concatenated([request.inputs for request in batch]))
             _require_all_rows(outputs, batch)
         except Exception as error:  # noqa: BLE001 - each request gets its own
             if len(batch) == 1:
@@ -412,12 +394,11 @@ class LoopBatcher:
         _deliver_rows(batch, outputs, started, perf_counter() - started)
 
 
-def _concatenated(requests: Sequence[Arrays]) -> Arrays:
+def concatenated(requests: Sequence[Arrays]) -> Arrays:
     """Return the rows of all requests, one after the other.
 
-    Raises:
-        ValueError: the arrays of one request have different numbers of rows, which would mix up
-            the requests; each request then runs alone.
+    Raise `ValueError` if the arrays of one request have different numbers of rows, which would mix
+    up the requests; each must then run alone.
     """
     if len(requests) == 1:
         return requests[0]
@@ -431,8 +412,7 @@ def _concatenated(requests: Sequence[Arrays]) -> Arrays:
 def _require_all_rows(outputs: Arrays, batch: Sequence[_Request]) -> None:
     """Check that the outputs of a batch can be split between its requests.
 
-    Raises:
-        ValueError: an output has another number of rows; each request then runs alone.
+    If not, each request runs alone.
     """
     if len(batch) > 1:
         rows = sum([request.rows for request in batch])
@@ -443,7 +423,6 @@ def _require_all_rows(outputs: Arrays, batch: Sequence[_Request]) -> None:
 def _deliver_rows(
     batch: Sequence[_Request], outputs: Arrays, started: float, seconds: float
 ) -> None:
-    """Deliver to each request its rows of the outputs."""
     if len(batch) == 1:
         # The outputs of a single request may have another first axis than its inputs.
         _deliver(batch[0], Prediction(outputs, started - batch[0].arrived, seconds))
@@ -477,7 +456,3 @@ def _future_callback(future: "asyncio.Future[Prediction]") -> OnResult:
 def _raise_draining(*_: object) -> Arrays:
     """Reject a run; the run function of a batcher that was shut down."""
     raise Draining
-
-
-def _return_error(error: Exception) -> Exception:
-    return error

@@ -30,11 +30,7 @@ def provider_name(device: str) -> str:
 
 
 def known_devices(available: Sequence[str]) -> list[str]:
-    """Return the devices that a build of ONNX Runtime supports, the CPU first.
-
-    Args:
-        available: the execution providers that the build lists.
-    """
+    """Return the devices of a build with these execution providers, the CPU first."""
     short = [device for device, name in _PROVIDERS.items() if name in available]
     return [*short, *(name for name in available if name not in _PROVIDERS.values())]
 
@@ -64,8 +60,7 @@ def providers(device: str, *, gpu_memory_mib: int = 0) -> list[tuple[str, Option
 def cuda_problem(provider: Path) -> str | None:
     """Return why CUDA cannot be used, with each missing library; None if it can.
 
-    Args:
-        provider: ONNX Runtime's CUDA provider library; loading it also loads its dependencies.
+    ``provider`` is ONNX Runtime's CUDA provider library; loading it also loads its dependencies.
     """
     driver, libraries = _driver_problem(), _load_problem(provider)
     if driver and libraries and _DRIVER in libraries:
@@ -120,19 +115,13 @@ def available_cores(process: Path = _PROCESS, groups: Path = _GROUPS) -> int:
     return max(1, math.ceil(min(limits)))
 
 
-def available_memory(process: Path = _PROCESS, groups: Path = _GROUPS) -> int:
-    """Return the usable memory in bytes: the machine's or the container's limit.
-
-    Args:
-        process: as in `available_cores`.
-        groups: as in `available_cores`.
-    """
+def available_memory() -> int:
+    """Return the usable memory in bytes: the machine's or the container's limit."""
     limits = [
-        int(text)
-        for folder, file in _memory_files(process, groups)
-        if (text := _read_text(folder / file).strip()).isdecimal()
+        _read_text(folder / ("memory.max" if is_v2 else "memory.limit_in_bytes")).strip()
+        for folder, is_v2 in _control_groups("memory", _PROCESS, _GROUPS)
     ]
-    return min([*limits, _machine_memory()])
+    return min([*(int(limit) for limit in limits if limit.isdecimal()), _machine_memory()])
 
 
 def _machine_memory() -> int:
@@ -141,16 +130,6 @@ def _machine_memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return sys.maxsize
-
-
-def _memory_files(process: Path, groups: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the folder and file of each memory limit that applies to the process."""
-    for controllers, path in _memberships(process):
-        if not controllers:
-            yield from ((folder, "memory.max") for folder in _ancestors(groups, path))
-        elif "memory" in controllers:
-            for folder in _ancestors(groups / "memory", path):
-                yield folder, "memory.limit_in_bytes"
 
 
 def _affinity_cores() -> int:
@@ -162,23 +141,27 @@ def _affinity_cores() -> int:
 
 def _cpu_limits(process: Path, groups: Path) -> Iterator[float]:
     """Yield the CPU limits, in cores, of the control groups that contain the process."""
-    for controllers, path in _memberships(process):
-        if not controllers:
-            for folder in _ancestors(groups, path):
-                yield from _cpu_limit_v2(folder)
-        elif "cpu" in controllers:
-            # The folder is named after all controllers mounted in it; "cpu" is a link to it.
-            for folder in _ancestors(groups / "cpu", path):
-                yield from _cpu_limit_v1(folder)
+    for folder, is_v2 in _control_groups("cpu", process, groups):
+        if is_v2:
+            quota, _, period = _read_text(folder / "cpu.max").partition(" ")
+        else:
+            quota = _read_text(folder / "cpu.cfs_quota_us")
+            period = _read_text(folder / "cpu.cfs_period_us")
+        # Microseconds of CPU time per microsecond; a quota of "max" or -1 is no limit.
+        if quota.strip().isdecimal() and period.strip().isdecimal() and int(period) > 0:
+            yield int(quota) / int(period)
 
 
-def _memberships(process: Path) -> Iterator[tuple[Sequence[str], str]]:
-    """Yield the controllers and the path of each control group; version 2 lists no controllers."""
+def _control_groups(controller: str, process: Path, groups: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield the folder of each control group of a controller, and whether it is of version 2."""
     for line in _read_text(process).splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if controllers or number == "0":
-            yield controllers.split(",") if controllers else (), path
+        if number == "0" and not controllers:  # version 2 lists no controllers
+            yield from ((folder, True) for folder in _ancestors(groups, path))
+        elif controller in controllers.split(","):
+            # The folder is named after all controllers mounted in it; "cpu" is a link to it.
+            yield from ((folder, False) for folder in _ancestors(groups / controller, path))
 
 
 def _ancestors(root: Path, path: str) -> Iterator[Path]:
@@ -190,25 +173,6 @@ def _ancestors(root: Path, path: str) -> Iterator[Path]:
         yield folder
         folder = folder.parent
     yield root
-
-
-def _cpu_limit_v2(folder: Path) -> Iterator[float]:
-    quota, _, period = _read_text(folder / "cpu.max").partition(" ")
-    yield from _cores(quota, period)
-
-
-def _cpu_limit_v1(folder: Path) -> Iterator[float]:
-    quota, period = (
-        _read_text(folder / "cpu.cfs_quota_us"),
-        _read_text(folder / "cpu.cfs_period_us"),
-    )
-    yield from _cores(quota, period)
-
-
-def _cores(quota: str, period: str) -> Iterator[float]:
-    """Yield microseconds of CPU time per microsecond; a quota of "max" or -1 is no limit."""
-    if quota.strip().isdecimal() and period.strip().isdecimal() and int(period) > 0:
-        yield int(quota) / int(period)
 
 
 def _read_text(path: Path) -> str:

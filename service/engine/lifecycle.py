@@ -22,7 +22,7 @@ from service.engine.registry import (
     PublishedVersions,
     Registry,
     State,
-    build_published,
+    build_published_versions,
     newest_first,
     rejected_entry,
 )
@@ -135,14 +135,11 @@ class Lifecycle:
         self._waiting_requests: Counter[str] = Counter()
 
     async def sync(self, folder: ModelFolder, *, reload: bool = False) -> Sequence[Entry]:
-        """Open the versions that the policy selects, and close all others.
+        """Open the versions that the policy selects, and close all others; return their entries.
 
         Args:
             folder: the current content; if it cannot be read, the open versions continue to serve.
             reload: whether to open versions even if their files have not changed.
-
-        Returns:
-            The entries of its versions.
         """
         async with self._lock:
             if folder.candidates is not None:
@@ -215,7 +212,7 @@ class Lifecycle:
         candidate = next(one for one in candidates if one.version == version)
         serving = self._publisher.find(None)
         pinned = [] if serving is None else [serving]
-        fits = self._loader.cache.fits_with(candidate, pinned)
+        fits = self._loader.cache.fits_alongside(candidate, pinned)
         self._entries[version] = await self._open(candidate, pinned if fits else [])
         await self._open_selected()
 
@@ -244,7 +241,7 @@ class Lifecycle:
                 break
             tried.add(version)
             await self._open_or_make_lazy(present[version], selection)
-        published = build_published(self._policy, selection, self._folder, self._entries)
+        published = build_published_versions(self._policy, selection, self._folder, self._entries)
         # Rejected versions are not tried again; versions that no longer serve may be opened again.
         self._entries = {
             version: entry
@@ -261,7 +258,7 @@ class Lifecycle:
             entry = self._entries.get(version or "")
             if serving is None or entry is None or not entry.is_lazy:
                 continue
-            if self._loader.cache.fits_with(present[entry.version], [serving]):
+            if self._loader.cache.fits_alongside(present[entry.version], [serving]):
                 self._load_task(entry.version)
 
     def _select(
@@ -303,8 +300,8 @@ class Lifecycle:
             self._publisher.update(Entry(self._name, version, State.LOADING, "it is being loaded"))
         replaced = self._replaced_by(version, selection)
         cache = self._loader.cache
-        if cache.is_limited and not (replaced and cache.fits_with(candidate, replaced)):
-            opened = await self._loader.read_lazy(candidate)
+        if cache.is_limited and not (replaced and cache.fits_alongside(candidate, replaced)):
+            opened = await self._loader.read_metadata(candidate)
         else:
             opened = await self._open(candidate, replaced)
         self._entries[version] = _preferred_entry(self._entries.get(version), opened)
@@ -323,13 +320,12 @@ class Lifecycle:
             candidate,
             info.statistics if info is not None else Statistics(),
             lambda model: CachedModel(
-                model, partial(self._is_awaited, version), partial(self._evict, version, model)
+                model,
+                lambda: self._waiting_requests[version] > 0,
+                partial(self._evict, version, model),
             ),
             pinned,
         )
-
-    def _is_awaited(self, version: str) -> bool:
-        return self._waiting_requests[version] > 0
 
     def _evict(self, version: str, model: ServedModel) -> None:
         """Make a version lazy, because another one needs its memory."""

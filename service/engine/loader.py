@@ -124,7 +124,9 @@ def _apply_tuning(plan: ExecutionPlan, model_folder: Path) -> ExecutionPlan:
     if tuning is None:
         return plan
     if tuning.machine and (difference := _machine_difference(tuning.machine, this_machine())):
-        reason = f"{TUNING} was measured elsewhere ({difference}); it applies, but tune here"
+        reason = (
+            f"{TUNING} was measured elsewhere ({difference}); it is applied; run onward tune here"
+        )
         _log.warning("tuning of another machine", extra=extra | {"reason": reason})
     # The CPU always works; any other device only if the service uses it.
     device = "cpu" if tuning.device == "cpu" else plan.device
@@ -157,12 +159,6 @@ def _machine_difference(other: Machine, here: Machine) -> str:
     return "; ".join(f"{name} {value}, here {own}" for name, value, own in pairs if value != own)
 
 
-@dataclass(frozen=True)
-class _Opened:
-    session: Session
-    execution: Execution
-
-
 def load(
     candidate: Candidate,
     plan: ExecutionPlan,
@@ -189,14 +185,13 @@ def load(
         shares_runs = _bare_shares_runs(plan, configured)
         if plan.max_batch_rows is None and configured:
             limits = replace(limits, max_batch_rows=min(configured, limits.batch_rows))
-        opened = _open_bare(candidate, plan, limits)
+        session, execution = _open_bare(candidate, plan, limits)
         labels = configured_labels(model_folder)
     else:
         bundle = read_bundle(candidate.folder)
         manifest = bundle.manifest
         labels = labels_of(manifest)
-        opened = _open_bundle(candidate, bundle, plan, limits)
-    session, execution = opened.session, opened.execution
+        session, execution = _open_bundle(candidate, bundle, plan, limits)
     is_inline = execution.mode == "inline"
     batch_rows = limits.inline_batch_rows if is_inline else limits.batch_rows
     info = ModelInfo(
@@ -258,9 +253,9 @@ class VersionLoader:
             self.cache.commit(reservation, candidate, cached(model))
         return entry
 
-    async def read_lazy(self, candidate: Candidate) -> Entry:
+    async def read_metadata(self, candidate: Candidate) -> Entry:
         """Return the entry of a version, READY and lazy, or UNAVAILABLE with the reason."""
-        return await asyncio.to_thread(self._attempt, self._read_lazy, candidate)
+        return await asyncio.to_thread(self._attempt, self._lazy_entry, candidate)
 
     async def close(self) -> None:
         """Stop the sandbox."""
@@ -305,7 +300,10 @@ class VersionLoader:
                 self._sandbox.check(candidate, self.device)
             plan = plan_for(self._settings, self.device)
             model = load(candidate, plan, self._limits, self._metrics, statistics)
-            _require_unchanged(candidate)
+            if fingerprint(candidate.folder) != candidate.fingerprint:
+                raise LoadFailed(
+                    "its files changed while it was loaded; the next scan loads it again"
+                )
             ready = True
         finally:
             seconds = perf_counter() - started
@@ -325,7 +323,7 @@ class VersionLoader:
             fingerprint=candidate.fingerprint,
         )
 
-    def _read_lazy(self, candidate: Candidate) -> Entry:
+    def _lazy_entry(self, candidate: Candidate) -> Entry:
         return Entry(
             candidate.name,
             candidate.version,
@@ -340,12 +338,7 @@ class VersionLoader:
 def _read_metadata(candidate: Candidate, device: str, max_batch_rows: int) -> ModelInfo | None:
     """Read a bundle's manifest and check the sizes of its files; the load checks the digests.
 
-    Returns:
-        The metadata; None for a bare model, because only its graph contains them.
-
-    Raises:
-        BundleError: the manifest is missing or invalid, or a file is missing, not a regular file,
-            or truncated.
+    Return None for a bare model, because only its graph contains the metadata.
     """
     if candidate.is_bare:
         require_regular(candidate.folder / MODEL)
@@ -368,25 +361,18 @@ def _read_metadata(candidate: Candidate, device: str, max_batch_rows: int) -> Mo
 def _bare_shares_runs(plan: ExecutionPlan, configured: int | None) -> bool:
     """Return whether several requests to a bare model may share a run.
 
-    Only the operator knows whether its rows are independent of each other.
-
-    Args:
-        plan: with the overrides of ``tuning.json``, which takes precedence.
-        configured: the result of `configured_batching`.
+    Only the operator knows whether its rows are independent of each other; ``tuning.json`` takes
+    precedence over ``configured``, the result of `configured_batching`.
     """
     if plan.max_batch_rows is not None:
         return plan.max_batch_rows > 1
     return configured is not None or (plan.mode == "batched" and plan.mode_by == "tuning.json")
 
 
-def _open_bare(candidate: Candidate, plan: ExecutionPlan, limits: BatchLimits) -> _Opened:
-    """Open a bare model, which runs in a thread unless the operator configures otherwise.
-
-    Raises:
-        BundleError: the file is missing or cannot be read.
-        GraphRejected: it is not an ONNX file, its weights cannot be read, or ONNX Runtime rejects
-            it.
-    """
+def _open_bare(
+    candidate: Candidate, plan: ExecutionPlan, limits: BatchLimits
+) -> tuple[Session, Execution]:
+    """Open a bare model, which runs in a thread unless the operator configures otherwise."""
     try:
         onnx = read_onnx(candidate.folder / MODEL)
     except InvalidOnnxFile as error:
@@ -397,12 +383,12 @@ def _open_bare(candidate: Candidate, plan: ExecutionPlan, limits: BatchLimits) -
     except (BundleError, LoadFailed) as error:
         raise GraphRejected(str(error)) from error
     mode, chosen_by = _mode(candidate, plan, None, _unbounded_reason(session, onnx.graph))
-    return _Opened(session, Execution(mode, chosen_by, session.config.threads))
+    return session, Execution(mode, chosen_by, session.config.threads)
 
 
 def _open_bundle(
     candidate: Candidate, bundle: Bundle, plan: ExecutionPlan, limits: BatchLimits
-) -> _Opened:
+) -> tuple[Session, Execution]:
     """Open a bundle with the fastest number of threads, and run its self-test."""
     onnx = OnnxFile(bundle.model, bundle.graph)
     session = _session(onnx, plan, limits, plan.threads or 1)
@@ -421,8 +407,7 @@ def _open_bundle(
             session = _session(onnx, plan, limits, 1)
         is_bitwise = run_self_test(session, bundle, limits.deadline_seconds)
     mode, chosen_by = _mode(candidate, plan, seconds, _unbounded_reason(session, bundle.graph))
-    execution = Execution(mode, chosen_by, session.config.threads, seconds, is_bitwise)
-    return _Opened(session, execution)
+    return session, Execution(mode, chosen_by, session.config.threads, seconds, is_bitwise)
 
 
 def _mode(
@@ -430,11 +415,8 @@ def _mode(
 ) -> tuple[Mode, ChosenBy]:
     """Return how the model runs, and what determined it.
 
-    Args:
-        candidate: the version.
-        plan: the configuration of the operator.
-        seconds: the time of a row; None if it was not measured.
-        unbounded: why it must not run on the event loop, whatever the configuration; or empty.
+    A model that is ``unbounded``, which is the reason, never runs on the event loop; ``seconds`` is
+    the time of a row, or None if it was not measured.
     """
     if unbounded:
         if plan.mode == "inline":
@@ -470,17 +452,10 @@ def _session(
     threads: int,
     weights: Weights | None = None,
 ) -> Session:
-    """Open a graph with so many threads."""
     config = SessionConfig(
         threads=threads,
         # The memory of an unbounded run does not depend on the number of rows.
         arena_rows=0 if onnx.graph.unbounded else limits.batch_rows,
         gpu_memory_mib=plan.gpu_memory_mib,
     )
-    return Session.open(onnx.content, plan.device, threads, weights, config)
-
-
-def _require_unchanged(candidate: Candidate) -> None:
-    """Check that no file has changed during the load; the next scan finds a change."""
-    if fingerprint(candidate.folder) != candidate.fingerprint:
-        raise LoadFailed("its files changed while it was loaded; the next scan loads it again")
+    return Session.open(onnx.content, plan.device, config, weights)

@@ -15,7 +15,7 @@ import numpy as np
 
 from service.bundle.manifest import Manifest
 from service.engine.batching import LoopBatcher, OnResult, Prediction, RunControl, ThreadBatcher
-from service.engine.session import Session, new_control
+from service.engine.session import Session, first_line, new_control
 from service.engine.tensors import Array, Arrays, TensorSpec, row_count
 from service.errors import InferenceFailed, InputRejected, OnwardError
 from service.observability.metrics import Metrics, Phases
@@ -194,7 +194,6 @@ class ServedModel:
         self.manifest = info.manifest
         self.inputs = info.inputs
         self.outputs = info.outputs
-        self.labels = info.labels
         self.statistics = info.statistics
         self.execution = execution
         self._session = session
@@ -231,7 +230,11 @@ class ServedModel:
             Unavailable: too many rows wait, or the service is stopping.
         """
         try:
-            return await self._predict(inputs)
+            if self.runs_inline(self.row_count(inputs)):
+                started = perf_counter()
+                outputs = self._run(inputs)
+                return Prediction(outputs, 0.0, perf_counter() - started)
+            return await self._thread_batcher.submit(inputs)
         except OnwardError:
             raise
         except Exception as error:
@@ -263,23 +266,13 @@ class ServedModel:
         return len(inputs[0]) if self.manifest is not None else row_count(inputs)
 
     def run_uncounted(self, inputs: Arrays, control: RunControl | None = None) -> Arrays:
-        """Run the graph without counting the run. Thread-safe.
+        """Run the graph without counting the run; raise any error of ONNX Runtime. Thread-safe.
 
         Args:
             inputs: as for `predict`.
             control: from `new_control`; another thread may terminate the run with it.
-
-        Raises:
-            Exception: any error of ONNX Runtime.
         """
         return self._session.run(inputs, control)
-
-    async def _predict(self, inputs: Arrays) -> Prediction:
-        if self.runs_inline(self.row_count(inputs)):
-            started = perf_counter()
-            outputs = self._run(inputs)
-            return Prediction(outputs, 0.0, perf_counter() - started)
-        return await self._thread_batcher.submit(inputs)
 
     def _is_short(self, rows: int) -> bool:
         """Return whether a run of so many rows may block the event loop."""
@@ -294,7 +287,7 @@ class ServedModel:
         """Return the exception for the client; log an unexpected error."""
         if isinstance(error, OnwardError):
             return error
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         if self.manifest is None:
             return InputRejected(self.name, reason)
         facts = {"model": self.name, "version": self.version}
@@ -329,11 +322,7 @@ class ServedModel:
         return self._users > 0
 
     def close_when_idle(self, on_closed: Callable[[], None]) -> None:
-        """Release session and thread as soon as no request uses the model.
-
-        Args:
-            on_closed: called afterwards.
-        """
+        """Release session and thread when no request uses the model; then call ``on_closed``."""
         self._on_idle = on_closed
         self._close_if_idle()
 

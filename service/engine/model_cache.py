@@ -86,11 +86,7 @@ class ModelCache:
         return self._max_mib > 0 or self._max_models > 0
 
     def require_possible(self, candidate: Candidate) -> None:
-        """Reject a version that exceeds the budget even if it is the only one.
-
-        Raises:
-            LoadFailed: with its size and the budget.
-        """
+        """Raise `LoadFailed` if a version exceeds the budget even when it is alone."""
         size = _loading_size(candidate)
         if not self._fits(size, 1):
             raise LoadFailed(
@@ -98,7 +94,7 @@ class ModelCache:
                 f"{self._max_mib}; raise it"
             )
 
-    def fits_with(self, candidate: Candidate, pinned: Collection[ServedModel]) -> bool:
+    def fits_alongside(self, candidate: Candidate, pinned: Collection[ServedModel]) -> bool:
         """Return whether a version can be loaded without evicting these models."""
         sizes = [other.size for other in self._reservations if other.model in pinned]
         return self._fits(sum(sizes) + _loading_size(candidate), len(sizes) + 1)
@@ -108,9 +104,7 @@ class ModelCache:
     ) -> Reservation:
         """Wait for the memory to load a version, evicting others; first come, first served.
 
-        Args:
-            candidate: the version.
-            pinned: models that must not be evicted, for which `fits_with` is true.
+        ``pinned`` are models that must not be evicted, for which `fits_alongside` is true.
         """
         reservation = Reservation(_loading_size(candidate), pinned)
         async with self._lock:
@@ -124,7 +118,8 @@ class ModelCache:
 
     def commit(self, reservation: Reservation, candidate: Candidate, cached: CachedModel) -> None:
         """Reduce the reservation to the memory of a loaded version."""
-        reservation.size, reservation.pinned = _loaded_size(candidate), ()
+        reservation.size = _COPIES_LOADED * _weights_size(candidate) + _OVERHEAD
+        reservation.pinned = ()
         reservation.cached = cached
         self._update()
 
@@ -144,10 +139,9 @@ class ModelCache:
         self._changed.set()
 
     def _evict_one_for(self, reservation: Reservation) -> bool:
-        """Evict the least recently used model, unless the evicted models already free enough.
+        """Evict the least recently used model, and return whether there was one to evict.
 
-        Returns:
-            Whether a model was evicted.
+        Nothing is evicted if the models that are closing already free enough.
         """
         active = [other for other in self._reservations if not other.evicted]
         size = sum(other.size for other in active)
@@ -155,12 +149,16 @@ class ModelCache:
             return False
         pinned = {model for other in (reservation, *active) for model in other.pinned}
         evictable = [other.cached for other in active if _is_evictable(other, pinned)]
-        victim = min(filter(None, evictable), key=_last_use, default=None)
-        if victim is None:
+        least_used = min(
+            filter(None, evictable),
+            key=lambda cached: (cached.model.is_used, cached.model.last_used),
+            default=None,
+        )
+        if least_used is None:
             return False
-        next(other for other in active if other.cached is victim).evicted = True
+        next(other for other in active if other.cached is least_used).evicted = True
         self._metrics.count_eviction()
-        victim.evict()
+        least_used.evict()
         return True
 
     def _fits(self, size: int, models: int) -> bool:
@@ -221,17 +219,8 @@ def _is_evictable(reservation: Reservation, pinned: Collection[ServedModel]) -> 
     return cached is not None and cached.model not in pinned and not cached.is_awaited()
 
 
-def _last_use(cached: CachedModel) -> tuple[bool, float]:
-    """Return the sort key for eviction."""
-    return cached.model.is_used, cached.model.last_used
-
-
 def _loading_size(candidate: Candidate) -> int:
     return _COPIES_LOADING * _weights_size(candidate) + _OVERHEAD
-
-
-def _loaded_size(candidate: Candidate) -> int:
-    return _COPIES_LOADED * _weights_size(candidate) + _OVERHEAD
 
 
 def _weights_size(candidate: Candidate) -> int:

@@ -88,8 +88,7 @@ class Reconciler:
     async def refresh(self) -> None:
         """Load new and changed versions, unload removed ones, and wait until that is done.
 
-        Raises:
-            NoModels: there is no models folder.
+        Raise `NoModels` if there is no models folder.
         """
         await self._sync_changed()
         await asyncio.gather(*self._tasks)

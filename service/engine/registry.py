@@ -1,19 +1,19 @@
 """The published models: their versions with states and reasons, and how requests are routed.
 
-`Registry` is the one source for all endpoints. `build_published` makes a model's part of it from
-the selected versions, `TrafficSplitter` chooses an alias for a request without a version, and
-`Readiness` says whether this process should get requests.
+`Registry` is the one source for all endpoints. `build_published_versions` makes a model's part of
+it from the selected versions, `TrafficSplitter` chooses an alias for a request without a version,
+and `Readiness` says whether this process should get requests.
 """
 
 import hashlib
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
 from service.bundle.policy import STABLE, Policy, Routes, Selection, Shadow
+from service.bundle.store import is_version
 from service.engine.model import ModelInfo, ServedModel
 from service.engine.repository import Candidate, Fingerprint, ModelFolder
 from service.engine.session import DeviceChoice
@@ -96,7 +96,8 @@ class Registry:
         self._published: dict[str, PublishedVersions] = {}
         self._unloading: dict[tuple[str, str], Entry] = {}
         self._loaded: dict[tuple[str, str | None], ServedModel] = {}
-        self._routed: set[str] = set()
+        self.routed: set[str] = set()
+        """The models whose requests without a version are split between aliases or mirrored."""
         self._shadows: dict[str, Sequence[tuple[ServedModel, Shadow]]] = {}
         self.revision = 0
         """Increases with every change of the published versions."""
@@ -108,9 +109,9 @@ class Registry:
         for version in _routes(self._published.get(name, _NONE)):
             self._loaded.pop((name, version), None)
         self._shadows.pop(name, None)
-        self._routed.discard(name)
+        self.routed.discard(name)
         if published.split or published.shadow:
-            self._routed.add(name)
+            self.routed.add(name)
         if not published.entries:
             self._published.pop(name, None)
             return
@@ -148,19 +149,11 @@ class Registry:
         unloading = {name for name, _ in self._unloading if name not in self._published}
         return sorted({*self._published, *unloading}) if unloading else list(self._published)
 
-    @property
-    def routed(self) -> AbstractSet[str]:
-        """The models whose requests without a version are split between aliases or mirrored."""
-        return self._routed
-
     def find(self, name: str, version: str | None = None) -> ServedModel | None:
-        """Return the model in memory that serves a request; None if there is none.
+        """Return the model in memory that serves a version or an alias; None if there is none.
 
-        Every request finds its model here. `entry` gives the reason if there is none.
-
-        Args:
-            name: of the model.
-            version: or alias; None for the default version.
+        Every request finds its model here; without a version it is the default one. `entry` gives
+        the reason if there is none.
         """
         return self._loaded.get((name, version))
 
@@ -204,8 +197,7 @@ class Registry:
     def versions(self, name: str) -> Sequence[Entry]:
         """Return the entries of a model, newest first, including those that are unloading.
 
-        Raises:
-            ModelNotFound: there is no such model.
+        Raise `ModelNotFound` if there is no such model.
         """
         entries = self.published(name).entries
         unloading = {version: e for (model, version), e in self._unloading.items() if model == name}
@@ -249,10 +241,8 @@ class TrafficSplitter:
     def choose_alias(self, name: str, client: str | None) -> str | None:
         """Return the alias that serves a request; None for the default version.
 
-        Args:
-            name: of the model.
-            client: an id; the same client gets the same alias while the shares do not change, and
-                keeps it while that share grows. Without an id the choice is random.
+        A client with an id gets the same alias while the shares do not change, and keeps it while
+        that share grows. Without an id the choice is random.
         """
         published = self._registry.published(name)
         if not published.split:
@@ -292,12 +282,7 @@ class Readiness:
         self.is_draining = True
 
     @property
-    def is_ready(self) -> bool:
-        """Whether load balancers should send requests to this process."""
-        return self.unready_reason is None
-
-    @property
-    def unready_reason(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why this process is not ready, or None."""
         if self.is_draining:
             return "The service is stopping."
@@ -316,11 +301,11 @@ class Readiness:
         return bool(entries) and all(entry.state is State.UNAVAILABLE for entry in entries)
 
 
-def build_published(
+def build_published_versions(
     policy: Policy,
     selection: Selection,
     folder: ModelFolder,
-    known: Mapping[str, Entry],
+    opened: Mapping[str, Entry],
 ) -> PublishedVersions:
     """Return the published versions of a model when all selected versions are open.
 
@@ -328,12 +313,12 @@ def build_published(
         policy: the effective policy; the previous one if the policy in the folder has a problem.
         selection: the versions that the policy selects.
         folder: of the model.
-        known: the entries of versions that were opened or rejected, by version.
+        opened: the entries of versions that were opened or rejected, by version.
     """
     candidates = folder.candidates or ()
-    aliases = {alias: str(at.version) for alias, at in policy.aliases.items()}
+    aliases = {alias: str(alias_state.version) for alias, alias_state in policy.aliases.items()}
     entries = [
-        known[candidate.version]
+        opened[candidate.version]
         if candidate.version in selection.examined or candidate.rejected
         else _superseded(candidate, policy, selection)
         for candidate in candidates
@@ -362,16 +347,12 @@ def rejected_entry(candidate: Candidate, reason: str, *, is_servable: bool = Tru
 
 def newest_first(entries: Iterable[Entry]) -> list[Entry]:
     """Sort entries by version, highest first; invalid version numbers such as "01" come last."""
-    return sorted(entries, key=lambda entry: (-_rank(entry.version), entry.version))
-
-
-def _rank(version: str) -> int:
-    """Return a version's number; -1 if it is not written like one."""
-    return int(version) if str(int(version)) == version else -1
+    return sorted(
+        entries, key=lambda it: (-int(it.version) if is_version(it.version) else 1, it.version)
+    )
 
 
 def _superseded(candidate: Candidate, policy: Policy, selection: Selection) -> Entry:
-    """Return the entry of a version that the policy does not select."""
     if isinstance(policy.versions, tuple):
         listed = ", ".join(map(str, policy.versions))
         reason = f"its policy chooses {listed}"

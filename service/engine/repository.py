@@ -14,15 +14,22 @@ from pathlib import Path
 
 from service.bundle.errors import BundleError
 from service.bundle.manifest import NAME_PATTERN
-from service.bundle.policy import HIGHEST_VERSION, POLICY, Latest, Policy, VersionChoice
+from service.bundle.policy import (
+    HIGHEST_VERSION,
+    POLICY,
+    Latest,
+    Policy,
+    VersionChoice,
+    read_policy,
+)
 from service.bundle.store import (
     EXAMPLES,
     MANIFEST,
     MAX_SETTINGS_BYTES,
     MODEL,
     display_name,
+    is_version,
     path_inside,
-    read_document,
     read_file,
     read_optional,
 )
@@ -52,6 +59,9 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _MAX_LABELS_BYTES = 10_000_000
 _log = logging.getLogger(__name__)
 Labels = Mapping[str, Sequence[str]]
+# The fields of a text-format message: names, and tokens or nested messages. The elements of a list
+# are fields of the same name.
+Fields = list[tuple[str, "str | Fields"]]
 
 
 @dataclass(frozen=True)
@@ -170,7 +180,7 @@ class Repository:
 def _read_policy(model_folder: Path) -> tuple[Policy | None, str]:
     """Return the policy, or why it cannot be read; ``config.pbtxt`` gives its default versions."""
     try:
-        policy = read_document(Policy, model_folder / POLICY) or Policy()
+        policy = read_policy(model_folder)
     except BundleError as error:
         return None, str(error)
     if policy.versions is None:
@@ -208,15 +218,14 @@ def _has_manifest(candidate: Candidate) -> bool:
 
 def _rejection(child: "os.DirEntry[str]") -> str:
     """Return why a numbered entry of a model's folder cannot be a version; empty if it can."""
-    number = int(child.name)
-    if str(number) != child.name or number == 0:
+    if not is_version(child.name):
         return "its folder's name is not a number as versions are written: 1, 2, 3"
-    if number > HIGHEST_VERSION:
+    if int(child.name) > HIGHEST_VERSION:
         return f"its number is above {HIGHEST_VERSION}, and clients count versions in 64 bits"
     try:
         mode = Path(child.path).stat().st_mode
     except FileNotFoundError:
-        return "it is a link to nowhere"
+        return "it is a broken symbolic link"
     except OSError as error:
         return f"its folder cannot be read: {error.strerror}"
     if stat.S_ISDIR(mode):
@@ -262,7 +271,6 @@ def _file_stats(name: str, file: "Path | os.DirEntry[str]") -> Fingerprint:
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether this is a regular file."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:
@@ -275,8 +283,8 @@ def _similar_names(folders: Mapping[str, ModelFolder]) -> set[str]:
     for name in folders:
         by_folded.setdefault(name.casefold(), []).append(name)
     return {
-        f"{' and '.join(similar)} differ only by case, which other machines cannot tell apart; "
-        "both serve, and one of them should get another name"
+        f"{' and '.join(similar)} differ only by case, and case-insensitive systems treat them "
+        "as equal; both serve, and one of them should get another name"
         for similar in by_folded.values()
         if len(similar) > 1
     }
@@ -289,9 +297,16 @@ def configured_labels(model_folder: Path) -> Labels:
     """
     labels = {}
     try:
-        for output, file in _label_files(_config(model_folder)):
-            content = read_file(path_inside(model_folder, file), _MAX_LABELS_BYTES)
-            labels[output] = tuple(content.decode().splitlines())
+        for output in _blocks(_config(model_folder), "output"):
+            texts = {
+                key: word[1:-1]
+                for key, word in output
+                if isinstance(word, str) and word[0] in "\"'"
+            }
+            name, file = texts.get("name"), texts.get("label_filename", "")
+            if name and _FILE_NAME.fullmatch(file):
+                content = read_file(path_inside(model_folder, file), _MAX_LABELS_BYTES)
+                labels[name] = tuple(content.decode().splitlines())
     except (BundleError, UnicodeDecodeError) as error:
         _warn("labels cannot be read", model_folder, error)
     return labels
@@ -303,16 +318,16 @@ def configured_versions(model_folder: Path) -> VersionChoice | None:
     The file was written for another server, so a model with an invalid one is still served.
     """
     try:
-        tokens = _block(_config(model_folder), "version_policy")
-        if "specific" in tokens:
-            return tuple(int(word) for word in tokens if word.isdecimal()) or None
-        if "latest" in tokens:
-            counts = [int(word) for word in tokens if word.isdecimal()]
-            return Latest(latest=counts[0] if counts else 1)
+        for policy in _blocks(_config(model_folder), "version_policy"):
+            for specific in _blocks(policy, "specific"):
+                return tuple(_numbers(specific, "versions")) or None
+            for latest in _blocks(policy, "latest"):
+                return Latest(latest=next(iter(_numbers(latest, "num_versions")), 1))
+            if _blocks(policy, "all"):
+                return "all"
     except (BundleError, ValueError) as error:  # includes UnicodeDecodeError and ValidationError
         _warn("versions cannot be read", model_folder, error)
-        return None
-    return "all" if "all" in tokens else None
+    return None
 
 
 def configured_batching(model_folder: Path) -> int | None:
@@ -323,90 +338,53 @@ def configured_batching(model_folder: Path) -> int | None:
         ``dynamic_batching``; None if there is neither.
     """
     try:
-        fields = list(_top_level(_config(model_folder)))
-        sizes = [value for name, value in fields if name == "max_batch_size"]
-        if sizes and sizes[-1].isdecimal() and int(sizes[-1]) > 1:
-            return int(sizes[-1])
+        fields = _config(model_folder)
+        sizes = _numbers(fields, "max_batch_size")
     except (BundleError, ValueError) as error:
         _warn("batching cannot be read", model_folder, error)
         return None
+    if sizes and sizes[-1] > 1:
+        return sizes[-1]
     return 0 if any(name == "dynamic_batching" for name, _ in fields) else None
-
-
-def _config(model_folder: Path) -> str:
-    """Return the text of ``config.pbtxt``; empty if there is none."""
-    content = read_optional(model_folder / CONFIG, MAX_SETTINGS_BYTES)
-    return "" if content is None else content.decode()
 
 
 def _warn(message: str, model_folder: Path, error: Exception) -> None:
     _log.warning(message, extra={"model": model_folder.name, "reason": str(error)})
 
 
-def _tokens(config: str) -> Iterator[str]:
-    return (word for word in _TOKEN.findall(config) if not word.startswith("#"))
-
-
-def _top_level(config: str) -> Iterator[tuple[str, str]]:
-    """Yield the name and the first token of the value of each field outside of braces."""
-    depth = 0
+def _config(model_folder: Path) -> Fields:
+    """Parse ``config.pbtxt``; a missing file has no fields, and mistakes in it are ignored."""
+    content = read_optional(model_folder / CONFIG, MAX_SETTINGS_BYTES) or b""
+    open_blocks: list[tuple[Fields, str]] = [([], "")]  # with the name of the elements of a list
     name = ""
-    for word in _tokens(config):
-        if word in "{[":
-            if not depth and name:
-                yield name, word
-            depth, name = depth + 1, ""
-        elif word in "}]":
-            depth -= 1
-        elif not depth and word not in ":,;":
-            if name:
-                yield name, word
-            name = "" if name else word
+    for word in _TOKEN.findall(content.decode()):
+        fields, element_name = open_blocks[-1]
+        if word[0] in "#:,;":
+            continue
+        if word in "}]":
+            if len(open_blocks) > 1:
+                open_blocks.pop()
+        elif word == "[":
+            open_blocks.append((fields, name))
+        elif word == "{":
+            block: Fields = []
+            fields.append((name or element_name, block))
+            open_blocks.append((block, ""))
+        elif name or element_name:
+            fields.append((name or element_name, word))
+        else:
+            name = word
+            continue
+        name = ""
+    return open_blocks[0][0]
 
 
-def _block(config: str, name: str) -> Sequence[str]:
-    """Return the tokens within the braces of a field; none if it is absent."""
-    tokens = list(_tokens(config))
-    if name not in tokens:
-        return ()
-    depth = 0
-    within = []
-    for word in tokens[tokens.index(name) + 1 :]:
-        depth += (word == "{") - (word == "}")
-        if depth == 0 and word == "}":
-            break
-        within.append(word)
-    return within
+def _blocks(fields: Fields, name: str) -> list[Fields]:
+    """Return the values in braces of all fields of this name."""
+    return [value for key, value in fields if key == name and isinstance(value, list)]
 
 
-def _label_files(config: str) -> Iterator[tuple[str, str]]:
-    """Yield the name of each output that has class labels, and the name of their file."""
-    for output in _outputs(config):
-        name, file = output.get("name", ""), output.get("label_filename", "")
-        if name and _FILE_NAME.fullmatch(file):
-            yield name, file
-
-
-def _outputs(config: str) -> Iterator[Mapping[str, str]]:
-    """Yield the strings of each ``output { … }``, also in a list of them."""
-    open_blocks: list[str] = []  # the field names of the open braces and brackets
-    others = 0  # the number of open blocks that are not "output"
-    strings: dict[str, str] = {}
-    key = ""
-    for word in _TOKEN.findall(config):
-        is_in_output = bool(open_blocks) and not others
-        if word in "{[":
-            open_blocks.append(key or (open_blocks[-1] if open_blocks else ""))
-            others += open_blocks[-1] != "output"
-        elif word in "}]":
-            if word == "}" and is_in_output:
-                yield strings
-                strings = {}
-            others -= bool(open_blocks) and open_blocks[-1] != "output"
-            del open_blocks[-1:]
-        elif word[0] in "\"'" and key and is_in_output:
-            strings[key] = word[1:-1]
-        if word[0].isalpha():
-            key = word
-        elif word != ":":
-            key = ""
+def _numbers(fields: Fields, name: str) -> list[int]:
+    """Return the whole numbers of all fields of this name."""
+    words = [value for key, value in fields if key == name and isinstance(value, str)]
+    return [int(word) for word in words if word.isdecimal()]

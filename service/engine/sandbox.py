@@ -42,8 +42,7 @@ class LoadSandbox:
     def check(self, candidate: Candidate, device: str) -> None:
         """Load a version in the process, unless it has passed with the same files; blocks.
 
-        Raises:
-            LoadFailed: the process crashed, or the load did not end.
+        Raise `LoadFailed` if the process crashed or the load did not end.
         """
         key = candidate.name, candidate.version
         with self._lock:

@@ -18,14 +18,9 @@ from service.bundle.manifest import (
     output_name,
     output_width,
 )
-from service.bundle.store import (
-    EXAMPLES,
-    MANIFEST,
-    MODEL,
-    Bundle,
-)
+from service.bundle.store import EXAMPLES, MANIFEST, MODEL, Bundle
 from service.engine.repository import Labels
-from service.engine.session import Session, new_control, terminate
+from service.engine.session import Session, first_line, new_control, terminate
 from service.engine.tensors import DTYPES, Array, TensorSpec
 from service.errors import LoadFailed
 
@@ -106,14 +101,14 @@ def run_self_test(session: Session, bundle: Bundle, deadline_seconds: float) -> 
     )
 
 
-def measure_row(session: Session, rows: Array, runs: int = _TIMED_RUNS) -> float:
+def measure_row(session: Session, rows: Array) -> float:
     """Return the duration of the shortest of several runs of one row, in seconds.
 
     The other runs may be slower because requests are served at the same time.
     """
     row = rows[:1]
     least = math.inf
-    for _ in range(runs):
+    for _ in range(_TIMED_RUNS):
         started = perf_counter()
         session.run((row,))
         least = min(least, perf_counter() - started)
@@ -149,19 +144,14 @@ def _run(session: Session, rows: Array, limit: RunLimit, seconds: float) -> Arra
                 f"self-test failed: a run of {len(rows)} example rows takes longer than "
                 f"{seconds:g} s, and clients wait no longer than ONWARD_DEADLINE_SECONDS for a row"
             ) from error
-        reason = str(error).partition("\n")[0]
-        raise LoadFailed(f"self-test failed: the graph fails on its examples: {reason}") from error
+        reason = f"the graph fails on its examples: {first_line(error)}"
+        raise LoadFailed(f"self-test failed: {reason}") from error
     finally:
         limit.stop()
     return output.astype(np.float32, copy=False)
 
 
-def _compare(
-    actual: Array,
-    expected: Array,
-    examples: Examples,
-    rows: slice,
-) -> None:
+def _compare(actual: Array, expected: Array, examples: Examples, rows: slice) -> None:
     """Reject outputs that deviate by more than the bundle's tolerance."""
     tolerance = examples.tolerance
     if actual.shape != expected.shape:

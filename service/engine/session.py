@@ -87,9 +87,7 @@ class Weights:
         """Write the nested weights to a private folder, from which ONNX Runtime opens them.
 
         The files are removed on exit; ONNX Runtime keeps its mappings of them until it is closed.
-
-        Raises:
-            OSError: the files cannot be written.
+        Raise `OSError` if they cannot be written.
         """
         with tempfile.TemporaryDirectory(
             prefix="onward-weights-", ignore_cleanup_errors=True
@@ -106,15 +104,9 @@ def read_weights(folder: Path, graph: GraphFacts) -> Weights:
     """Read the external data of a graph into memory.
 
     ONNX Runtime itself would map the files: truncating one while it serves would then end the
-    process by SIGBUS, and rewriting one would change the predictions.
-
-    Args:
-        folder: of the model's version, which must contain all files.
-        graph: names the files.
-
-    Raises:
-        BundleError: a file is missing, outside the folder, or unreadable; or all are too large for
-            the memory of this process.
+    process by SIGBUS, and rewriting one would change the predictions. Raise `BundleError` if a file
+    is missing, outside the version's folder, or unreadable, or if all are too large for the memory
+    of this process.
     """
     paths = {name: path_inside(folder, name) for name in graph.weights | graph.nested_weights}
     size = sum(require_regular(path) for path in set(paths.values()))
@@ -156,12 +148,9 @@ class DeviceChoice:
 
 
 def choose_device(requested: str) -> DeviceChoice:
-    """Return the device to use.
+    """Return the device to use; raise `DeviceUnavailable` if the requested one cannot be used.
 
     The device is tested here, because ONNX Runtime would print warnings and fall back silently.
-
-    Raises:
-        DeviceUnavailable: the requested device cannot be used.
     """
     if requested == "cpu":
         return DeviceChoice(requested, "cpu")
@@ -205,23 +194,20 @@ class Session:
         cls,
         model: bytes,
         device: str,
-        threads: int,
+        config: SessionConfig,
         weights: Weights | None = None,
-        config: SessionConfig | None = None,
     ) -> Self:
         """Load a serialized graph. ONNX Runtime reads nothing from the models folder.
 
         Args:
             model: the content of ``model.onnx``.
             device: the result of `choose_device`.
-            threads: intra-op threads of one run, if there is no ``config``.
+            config: options for opening the graph.
             weights: external data of the graph.
-            config: options for opening it.
 
         Raises:
             LoadFailed: ONNX Runtime rejects the graph, or uses another device.
         """
-        config = config or SessionConfig(threads)
         requested = providers(device, gpu_memory_mib=config.gpu_memory_mib)
         try:
             with _options_for(weights or Weights(), config.threads) as options:
@@ -230,7 +216,7 @@ class Session:
             reason = f"its weights cannot be copied for the runtime: {error.strerror}"
             raise LoadFailed(reason) from error
         except Exception as error:
-            raise LoadFailed(f"ONNX Runtime rejects model.onnx: {_first_line(error)}") from error
+            raise LoadFailed(f"ONNX Runtime rejects model.onnx: {first_line(error)}") from error
         if session.get_providers()[0] != requested[0][0]:
             raise LoadFailed(
                 f"ONNX Runtime uses {session.get_providers()[0]}, not {requested[0][0]}"
@@ -243,12 +229,11 @@ class Session:
     def run(self, arrays: Arrays, control: "onnxruntime.RunOptions | None" = None) -> Arrays:
         """Run the graph; return its outputs in the order of ``outputs``.
 
+        ONNX Runtime's errors share no narrower base class than `Exception`.
+
         Args:
             arrays: the inputs in the order of ``inputs``; `ABSENT` for an omitted optional one.
             control: from `new_control`; another thread may terminate the run with it.
-
-        Raises:
-            Exception: any error of ONNX Runtime; they share no narrower base class.
         """
         if not self._is_large(arrays):
             return self._run(arrays, control)
@@ -341,13 +326,14 @@ def _device_problem(device: str) -> str | None:
         return cuda_problem(folder / f"libonnxruntime_providers_{device}.so")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            Session.open(_SMALLEST_GRAPH, device, 1)
+            Session.open(_SMALLEST_GRAPH, device, SessionConfig())
     except LoadFailed as error:
         return str(error)
     return None
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what an error of ONNX Runtime says; the further lines are of no use to a client."""
     return str(error).strip().partition("\n")[0]
 
 

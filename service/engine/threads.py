@@ -17,9 +17,6 @@ class DaemonThread:
 
     `ThreadPoolExecutor` joins its threads at exit, so one endless run would block the end of the
     process. This thread ends with `stop`, or when the object is garbage collected.
-
-    Args:
-        name: of the thread.
     """
 
     def __init__(self, name: str) -> None:

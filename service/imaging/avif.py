@@ -66,8 +66,7 @@ def main_image(content: bytes) -> bytes:
 def frame_sizes(content: bytes) -> list[tuple[int, int]]:
     """Return width and height of each frame of each item; transparency is a separate item.
 
-    Raises:
-        ValueError: the file is damaged, or a film.
+    Raise `ValueError` if the file is damaged, or a film.
     """
     return [
         _frame_size(_Bits(unit[:_HEADER_BYTES]))

@@ -187,14 +187,8 @@ def read_orientation(image: Image.Image) -> int:
 class DecodedImage:
     """A decoded image that can be cropped upright.
 
-    Rotating all of it at once would take twice its memory.
-
-    Args:
-        kind: the name of the format.
-        image: the image before decoding; of several frames the first is decoded.
-
-    Raises:
-        InvalidImage: the file is damaged, cut short, or has an unsupported color space.
+    Rotating all of it at once would take twice its memory. Of several frames the first is decoded.
+    Raise `InvalidImage` if the file is damaged, cut short, or has an unsupported color space.
     """
 
     def __init__(self, kind: str, image: Image.Image) -> None:
@@ -237,15 +231,14 @@ def convert(
     It is converted in strips, so there is no second copy of the whole image. Transparent pixels
     show ``background``. 16-bit gray is scaled from its full range. 32-bit and floating-point
     values are scaled from 0 to 1, 0 to 255 or 0 to 65,535, whichever range contains them all, and
-    otherwise from their minimum to their maximum.
-
-    Raises:
-        InvalidImage: the palette or the transparency is damaged.
+    otherwise from their minimum to their maximum. Raise `InvalidImage` if the palette or the
+    transparency is damaged.
     """
     image = decoded.image
     if image.mode == mode and block == (1, 1) and "transparency" not in image.info:
         return decoded.crop((0, 0, *decoded.size))
-    levels = _levels(decoded) if _is_deep(image) else None
+    is_deep = image.mode in {"I", "F"} or image.mode.startswith("I;16")
+    levels = _levels(decoded) if is_deep else None
     width, height = decoded.size
     columns, rows = block
     result = Image.new(mode, (-(-width // columns), -(-height // rows)))
@@ -281,7 +274,7 @@ def _format_of(content: bytes) -> str:
     found = identify(content)
     if found is None:
         what = "text" if _is_text(content[:2048]) else "not a supported image"
-        raise InvalidImage(f"This is {what}. Send one as {SUPPORTED_FORMATS}.")
+        raise InvalidImage(f"This is {what}; send an image as {SUPPORTED_FORMATS}.")
     if found.image_format is None:
         what = "; ".join(filter(None, (found.description, found.advice)))
         raise InvalidImage(f"This is {what}. Send an image as {SUPPORTED_FORMATS}.")
@@ -354,10 +347,6 @@ def _convert_strip(image: Image.Image, mode: Mode, background: int) -> Image.Ima
     elif image.mode not in {"1", "L"}:
         image = image.convert("RGB")
     return image.convert(mode)
-
-
-def _is_deep(image: Image.Image) -> bool:
-    return image.mode in {"I", "F"} or image.mode.startswith("I;16")
 
 
 def _levels(decoded: DecodedImage) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """Scale and center a digit as in MNIST (LeCun and others, 1998).
 
-Whatever its polarity, stroke width and position, it becomes light on dark, its bounding box twenty
-pixels long and its center of mass the middle of twenty-eight.
+A digit of any polarity, stroke width and position becomes light on dark, with a bounding box twenty
+pixels long and its center of mass in the middle of twenty-eight.
 """
 
 from functools import lru_cache
@@ -37,10 +37,8 @@ _SHARPEST = 1.5
 def normalize_digit(gray: Gray, height: int, width: int) -> Gray:
     """Return the digit in ``gray`` as in MNIST, ``[height, width]``.
 
-    An image that is normalized already, or its negative, is returned bit for bit.
-
-    Raises:
-        NoForeground: nothing stands out from the background.
+    An image that is normalized already, or its negative, is returned bit for bit. Raise
+    `NoForeground` if nothing stands out from the background.
     """
     if gray.shape == (height, width):
         unchanged = unchanged_if_normalized(gray)
@@ -53,9 +51,7 @@ def normalize_digit(gray: Gray, height: int, width: int) -> Gray:
 def unchanged_if_normalized(gray: Gray, size: tuple[int, int] | None = None) -> Gray | None:
     """Return the image or its negative if it is normalized as in MNIST, otherwise None.
 
-    Args:
-        gray: the image.
-        size: height and width of its part that is not zero, if known.
+    ``size`` is height and width of its part that is not zero, if known.
     """
     if _is_normalized(gray, size or _size_of_nonzero(gray)):
         return gray

@@ -88,11 +88,7 @@ def bounded_reader(content: bytes) -> BytesIO:
 
 
 def require_few_parts(kind: str, content: bytes) -> None:
-    """Reject a file with too many parts that are costly to read.
-
-    Raises:
-        InvalidImage: the file has too many of them.
-    """
+    """Raise `InvalidImage` if a file has too many parts that are costly to read."""
     if kind == "TIFF":
         _require_few_tag_values(content)
     if kind not in _COSTLY_PARTS or (kind == "PNM" and not content.startswith(_TEXT_PNM)):
@@ -107,11 +103,7 @@ def require_few_parts(kind: str, content: bytes) -> None:
 
 
 def require_pixels(size: tuple[int, int], most: int) -> None:
-    """Reject an image by its size.
-
-    Raises:
-        InvalidImage: the image has more than ``most`` pixels.
-    """
+    """Raise `InvalidImage` if an image has more than ``most`` pixels."""
     width, height = size
     if width * height > most:
         raise InvalidImage(
@@ -123,8 +115,7 @@ def require_pixels(size: tuple[int, int], most: int) -> None:
 def require_declared(kind: str, size: tuple[int, int], max_pixels: int) -> None:
     """Reject an image by the size in its header, before its decoder is created.
 
-    Raises:
-        InvalidImage: decoding would take more memory than ``max_pixels`` allow.
+    Raise `InvalidImage` if decoding would take more memory than ``max_pixels`` allow.
     """
     per_pixel = BYTES_PER_PIXEL + _DECODER_BYTES.get(kind, 0)
     require_pixels(size, min(max_pixels * _BYTES_OF_LIMIT // per_pixel, max_pixels))
@@ -133,8 +124,7 @@ def require_declared(kind: str, size: tuple[int, int], max_pixels: int) -> None:
 def require_frames(sizes: Sequence[tuple[int, int]], max_pixels: int) -> None:
     """Reject an AVIF file by the sizes of its frames: the colors and the transparency.
 
-    Raises:
-        InvalidImage: one has too many pixels, or together they have more than two may have.
+    Raise `InvalidImage` if one has too many pixels, or together they have more than two may have.
     """
     for size in sizes:
         require_declared("AVIF", size, max_pixels)
@@ -142,11 +132,7 @@ def require_frames(sizes: Sequence[tuple[int, int]], max_pixels: int) -> None:
 
 
 def require_memory(kind: str, size: tuple[int, int], memory: int, max_pixels: int) -> None:
-    """Reject an image by the memory in bytes that decoding it takes.
-
-    Raises:
-        InvalidImage: that is more than ``max_pixels`` allow.
-    """
+    """Raise `InvalidImage` if decoding takes more memory, in bytes, than ``max_pixels`` allow."""
     most = _BYTES_OF_LIMIT * max_pixels + _CONSTANT_BYTES
     if memory > most:
         raise InvalidImage(
@@ -159,14 +145,7 @@ def require_memory(kind: str, size: tuple[int, int], memory: int, max_pixels: in
 def decoder_bytes(kind: str, image: ImageFile, content: bytes, max_pixels: int) -> int:
     """Return the memory in bytes that decoding needs in addition to the decoded pixels.
 
-    Args:
-        kind: the name of the format.
-        image: the image before decoding.
-        content: the whole file.
-        max_pixels: the limit for one image.
-
-    Raises:
-        InvalidImage: decoding would take too long, or the header contradicts itself.
+    Raise `InvalidImage` if decoding would take too long, or the header contradicts itself.
     """
     width, height = image.size
     pixels = width * height

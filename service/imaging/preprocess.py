@@ -109,12 +109,7 @@ def read_image(
 
 
 class SmallPngReader:
-    """Reads small gray PNG files of the model's own size, faster than `InputImage`.
-
-    Args:
-        spec: the model's.
-        max_pixels: the limit for one image.
-    """
+    """Reads small gray PNG files of the model's own size, faster than `InputImage`."""
 
     def __init__(self, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> None:
         is_small = spec.height * spec.width <= min(max_pixels, _SMALL_PIXELS)
@@ -165,23 +160,20 @@ class InputImage:
     def open(cls, content: bytes, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Self:
         """Read the header of an image file and check it against the limits.
 
-        Args:
-            content: the whole file.
-            spec: the model's.
-            max_pixels: the limit. Decoding may take at most the memory of a color image with so
-                many pixels, so the limit is lower for formats whose decoders take more.
-
-        Raises:
-            InvalidImage: the file is not an image, not of a supported format, damaged, or too
-                large.
+        Decoding may take at most the memory of a color image with ``max_pixels`` pixels, so the
+        limit is lower for formats whose decoders take more. Raise `InvalidImage` if the file is not
+        an image, not of a supported format, damaged, or too large.
         """
         kind, image, memory = open_image(content, max_pixels)
         size = image.size
         if isinstance(image, JpegImageFile):
             _draft(image, spec)
         require_pixels(image.size, max_pixels)
+        # The fewest pixels that become one before the filter, in either orientation.
+        sides = image.size, image.size[::-1]
+        least_block = min(prod(_fit_for(turned, spec).blocks) for turned in sides)
         pixels = image.width * image.height
-        memory += BYTES_PER_PIXEL * (pixels + pixels // _least_block(image.size, spec))
+        memory += BYTES_PER_PIXEL * (pixels + pixels // least_block)
         require_memory(kind, size, memory, max_pixels)
         return cls(kind, image, spec, memory)
 
@@ -195,8 +187,7 @@ class InputImage:
     def read(self) -> npt.NDArray[np.uint8]:
         """Return the input of the model, uint8 ``[height, width, channels]``. Call it once.
 
-        Raises:
-            InvalidImage: the image is damaged, or shows no digit where the model needs one.
+        Raise `InvalidImage` if the image is damaged, or shows no digit where the model needs one.
         """
         spec = self._spec
         decoded = DecodedImage(self._kind, self._image)
@@ -244,11 +235,6 @@ def _draft(file: JpegImageFile, spec: ImageSpec) -> None:
         file.draft(None, (ceil(file.width / least), ceil(file.height / least)))
 
 
-def _least_block(size: tuple[int, int], spec: ImageSpec) -> int:
-    """Return the least number of pixels averaged before the filter, in either orientation."""
-    return min(prod(_fit_for(sides, spec).blocks) for sides in (size, size[::-1]))
-
-
 def _fit_for(size: tuple[int, int], spec: ImageSpec) -> _Fit:
     return _fit_for_segmentation(size) if spec.normalize == "digit" else _fit_to_model(size, spec)
 
@@ -269,7 +255,6 @@ def _to_array(image: Image.Image, channels: int) -> npt.NDArray[np.uint8]:
 
 
 def _pad(image: Image.Image, spec: ImageSpec) -> Image.Image:
-    """Pad the image to the size of the model's input."""
     if image.size == (spec.width, spec.height):
         return image
     backdrop = (spec.background,) * spec.channels if spec.channels > 1 else spec.background

@@ -31,8 +31,8 @@ _DUST = 0.08
 _INNER_SHARE = 0.1
 # The width in pixels of the soft edge of such a component.
 _EDGE = 9
-# Connected components are labelled at no more than this side.
-_LABELLING_SIDE = 128
+# Connected components are labeled at no more than this side.
+_LABELING_SIDE = 128
 
 
 class NoForeground(Exception):
@@ -42,8 +42,7 @@ class NoForeground(Exception):
 def find_foreground(gray: Gray) -> Plane:
     """Return the intensity of a light or dark foreground at each pixel, 0 to 1.
 
-    Raises:
-        NoForeground: there is none.
+    Raise `NoForeground` if there is none.
     """
     values = gray.astype(np.float32)
     if min(gray.shape) < _UNEVEN_FROM:
@@ -64,8 +63,7 @@ def find_foreground(gray: Gray) -> Plane:
 def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
     """Return top, bottom, left and right of the true pixels, the ends exclusive.
 
-    Raises:
-        NoForeground: there are none.
+    Raise `NoForeground` if there are none.
     """
     if not mask.any():
         raise NoForeground
@@ -129,10 +127,8 @@ def _implausibility(soft: Plane, polarity: int, paper: Plane) -> float:
 def _strokes(light: Plane, soft: Plane, top_percentile: int) -> Plane:
     """Return the foreground between 0 and 1, and 0 elsewhere.
 
-    Args:
-        light: strokes as positive differences from the background.
-        soft: the same without its finest grain.
-        top_percentile: the percentile of the strokes that becomes 1.
+    ``light`` has the strokes as positive differences from the background, ``soft`` the same without
+    its finest grain; the percentile of the strokes becomes 1.
     """
     first = _split(soft)
     split = _split(np.where(_paper_edges(soft, first), first.middle, soft))
@@ -214,13 +210,13 @@ def _weights(split: _Split, soft: Plane) -> npt.NDArray[np.float64]:
 
 def _components(mask: Mask) -> npt.NDArray[np.int64]:
     """Number the connected components; 0 is outside. Pixels that nearly touch are connected."""
-    step = -(-max(mask.shape) // _LABELLING_SIDE)
+    step = -(-max(mask.shape) // _LABELING_SIDE)
     height, width = mask.shape
     padded = np.pad(mask, ((0, -height % step), (0, -width % step)))
     coarse = padded.reshape(padded.shape[0] // step, step, -1, step).any(axis=(1, 3))
     labels = np.arange(1, coarse.size + 1).reshape(coarse.shape) * coarse
     while True:
-        # Every pixel takes the greatest label of its neighbours, and then that label's own.
+        # Every pixel takes the greatest label of its neighbors, and then that label's own.
         near = max_filter(labels.astype(np.float32), 3).astype(np.int64) * coarse
         jumped = np.append(0, near.ravel())[near]
         if np.array_equal(jumped, labels):
@@ -232,7 +228,6 @@ def _components(mask: Mask) -> npt.NDArray[np.int64]:
 
 
 def _min_filter(values: Plane, size: int) -> Plane:
-    """Return the minimum in a square of odd size around each pixel."""
     padded = np.pad(values, size // 2, constant_values=np.inf)
     return _min_of_rows(_min_of_rows(padded, size).T, size).T
 
@@ -248,7 +243,6 @@ def _min_of_rows(values: Plane, size: int) -> Plane:
 
 
 def _smooth(values: Plane) -> Plane:
-    """Return the mean of three by three pixels."""
     padded = np.pad(values, 1, mode="edge")
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     means: Plane = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9

@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import (
     HistogramMetricFamily,
     Metric,
 )
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from service.observability.metrics import (
@@ -57,6 +58,15 @@ def render_exposition(
     for key in expired:
         counts.remove(*key)
     return generate_latest(_MetricsCollector(counts, states))
+
+
+def read_samples(text: str) -> Sequence[tuple[str, Mapping[str, str], float]]:
+    """Return name, labels and value of each sample; raise `ValueError` if the text is invalid."""
+    return [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
 
 
 class _MetricsCollector(Collector):

@@ -17,9 +17,9 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 
 from service.bundle.policy import Shadow
-from service.engine.batching import RunControl
+from service.engine.batching import RunControl, concatenated
 from service.engine.model import ServedModel
-from service.engine.session import new_control, terminate
+from service.engine.session import first_line, new_control, terminate
 from service.engine.tensors import Arrays, row_count
 from service.engine.threads import in_daemon_thread
 from service.observability.metrics import Metrics
@@ -326,14 +326,14 @@ def _run_alone(request: MirroredRequest, counts: Tally, control: RunControl) -> 
         _run([request], counts, control)
     except Exception as error:  # noqa: BLE001 - any error is a failure of the candidate
         counts.failed += 1
-        counts.reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        counts.reason = f"{type(error).__name__}: {first_line(error)}"
 
 
 def _run(requests: Sequence[MirroredRequest], counts: Tally, control: RunControl) -> None:
     """Run requests as one batch, and count the results; nothing is counted if the run fails."""
     pair = requests[0].pair
-    inputs = _concatenated([request.inputs for request in requests])
-    served = _concatenated([request.outputs for request in requests])
+    inputs = concatenated([request.inputs for request in requests])
+    served = concatenated([request.outputs for request in requests])
     predicted = pair.candidate.run_uncounted(inputs, control)
     tolerance = ShadowTolerance(pair.policy.absolute, pair.policy.relative)
     compared = compare((pair.serving, pair.candidate), inputs, (served, predicted), tolerance)
@@ -370,9 +370,3 @@ def _largest(
             )
         )
     return differences
-
-
-def _concatenated(parts: Sequence[Arrays]) -> Arrays:
-    if len(parts) == 1:
-        return parts[0]
-    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))

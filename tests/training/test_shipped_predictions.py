@@ -17,7 +17,7 @@ from service.engine.loader import ExecutionPlan, load
 from service.engine.model import BatchLimits, ServedModel
 from service.engine.repository import Candidate
 from service.engine.tensors import Array
-from service.explain.occlusion import predict_occluded
+from service.explain import predict_occluded
 from service.observability.metrics import Metrics
 from tests.conftest import StartApp
 from training.data.sources import Folders

@@ -17,7 +17,7 @@ from service.bundle.features import (
 from service.bundle.manifest import ClassesOutput
 from service.engine.model import ServedModel
 from service.engine.tensors import Array
-from service.explain.shapley import plan_of, predict_mixtures
+from service.explain import plan_of, predict_mixtures
 
 _BINARY = 2
 _ADDITIVE = (

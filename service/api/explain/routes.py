@@ -11,13 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.body import HEAD, JSON, RequestHead, compress, require_media_type
 from service.api.explain.attributions import explain_rows
-from service.api.explain.saliency import (
-    PNG,
-    draw_overlay,
-    explain_images,
-    require_one_image,
-    wants_png,
-)
+from service.api.explain.saliency import PNG, explain_images, require_one_image, wants_png
 from service.api.explain.target import read_explanation_options, target_of
 from service.api.inference import materialize, outcome_of
 from service.api.inference_service import Deadline, InferenceService
@@ -28,6 +22,7 @@ from service.api.schemas import FILE, PREDICTION_ERRORS, header
 from service.bundle.features import FeaturesInput
 from service.engine.model import ServedModel
 from service.errors import InvalidRequest
+from service.imaging.overlay import draw_overlay
 from service.observability.metrics import Metrics
 from service.settings import Settings
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from service.bundle.errors import BundleError
 from service.bundle.manifest import Evaluation, ImageInput, Manifest, ValueOutput
-from service.bundle.store import REPORT, read_part
+from service.bundle.store import REPORT, read_verified
 from service.engine.model import Execution, ModelInfo
 from service.engine.registry import Entry, Registry
 from service.errors import NotFound
@@ -111,7 +111,7 @@ def report(model: ModelInfo) -> bytes:
     if model.manifest is None or REPORT not in model.manifest.files:
         raise NotFound(f"Model {model.name!r} has no report; training writes one into a bundle.")
     try:
-        return read_part(model.folder, model.manifest, REPORT)
+        return read_verified(model.folder, REPORT, model.manifest.files[REPORT])
     except BundleError as error:
         raise NotFound(f"The report of model {model.name!r} cannot be shown: {error}.") from None
 

@@ -55,9 +55,9 @@ def test_a_policy_written_by_hand_is_read(tmp_path: Path, text: str, expected: P
     assert read_policy(tmp_path) == expected
 
 
-def test_without_a_file_there_is_no_policy(tmp_path: Path) -> None:
+def test_without_a_file_the_policy_is_empty(tmp_path: Path) -> None:
     """The setting of the service applies then."""
-    assert read_policy(tmp_path) is None
+    assert read_policy(tmp_path) == Policy()
 
 
 @pytest.mark.parametrize(
@@ -88,12 +88,12 @@ def test_an_invalid_policy_is_rejected(tmp_path: Path, text: str, reason: str) -
 def test_a_policy_that_is_not_a_regular_file_is_rejected(tmp_path: Path) -> None:
     """A folder, a pipe and a circular link are not read, and nothing waits for them."""
     for number, make in enumerate(IRREGULAR_FILES):
-        home = tmp_path / str(number)
-        home.mkdir()
-        make(home / POLICY)
+        model_folder = tmp_path / str(number)
+        model_folder.mkdir()
+        make(model_folder / POLICY)
 
         with pytest.raises(BundleError, match=r"policy\.json (is not a regular|cannot be read)"):
-            read_policy(home)
+            read_policy(model_folder)
 
 
 def test_an_alias_rolls_back_to_its_previous_versions(tmp_path: Path) -> None:
@@ -104,23 +104,23 @@ def test_an_alias_rolls_back_to_its_previous_versions(tmp_path: Path) -> None:
 
     seen = []
     for _ in range(2):
-        _, policy = change_policy(tmp_path, lambda known: known.rolled_back("stable", available))
+        _, policy = change_policy(tmp_path, lambda known: known.roll_back("stable", available))
         seen.append(policy.aliases["stable"].version)
 
     assert seen == [2, 1]
     with pytest.raises(BundleError, match="'stable' points to version 1, and there is no earlier"):
-        policy.rolled_back("stable", available)
+        policy.roll_back("stable", available)
     with pytest.raises(BundleError, match="no alias 'canary'; existing: stable"):
-        policy.rolled_back("canary", available)
+        policy.roll_back("canary", available)
 
 
 def test_rollback_skips_removed_versions() -> None:
     """If all previous versions were removed, the message lists them."""
     policy = Policy().with_alias("stable", 1).with_alias("stable", 2).with_alias("stable", 3)
 
-    assert policy.rolled_back("stable", {1, 3}).aliases["stable"] == Alias(version=1)
+    assert policy.roll_back("stable", {1, 3}).aliases["stable"] == Alias(version=1)
     with pytest.raises(BundleError, match="removed since: 2, 1"):
-        policy.rolled_back("stable", {3})
+        policy.roll_back("stable", {3})
 
 
 def test_concurrent_changes_are_all_applied(tmp_path: Path) -> None:
@@ -133,7 +133,6 @@ def test_concurrent_changes_are_all_applied(tmp_path: Path) -> None:
         )
 
     policy = read_policy(tmp_path)
-    assert policy is not None
     assert set(policy.aliases) == set(aliases)
 
 

@@ -46,9 +46,9 @@ def test_each_publication_gets_the_next_number(models: Path) -> None:
 
 def test_numbers_of_entries_that_are_not_folders_are_skipped(models: Path) -> None:
     """A file and a circular link are left as they are."""
-    home = publish_price(models).parent
-    (home / "2").write_text("")
-    (home / "7").symlink_to(home / "7")
+    model_folder = publish_price(models).parent
+    (model_folder / "2").write_text("")
+    (model_folder / "7").symlink_to(model_folder / "7")
 
     assert publish_price(models).name == "8"
 
@@ -91,8 +91,8 @@ def test_a_killed_publisher_leaves_only_complete_bundles(models: Path) -> None:
 
 def test_folders_of_a_killed_publisher_are_removed_after_a_day(models: Path) -> None:
     """A recent one remains, since its publisher may be running."""
-    home = publish_price(models).parent
-    old, new = home / ".unfinished-old", home / ".unfinished-new"
+    model_folder = publish_price(models).parent
+    old, new = model_folder / ".unfinished-old", model_folder / ".unfinished-new"
     for folder in (old, new):
         folder.mkdir()
     yesterday = time.time() - 90_000

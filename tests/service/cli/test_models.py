@@ -132,6 +132,17 @@ def test_states_of_several_workers_are_counted_and_control_characters_replaced(
     assert line.endswith("odd ?[2J name")
 
 
+@pytest.mark.parametrize("metrics", [b"<html></html>", b"a{b", b"{"])
+def test_without_metrics_the_models_are_listed(metrics: bytes, capsys: Output) -> None:
+    """A proxy may respond to the path of the metrics with a page of its own."""
+    entry = {"name": "price", "version": "2", "state": "READY", "reason": ""}
+    bodies = {"/v2/repository/index": json.dumps([entry]).encode(), "/metrics": metrics}
+    with http_server(bodies) as address:
+        assert main(["models", "--url", address]) == 0
+
+    assert capsys.readouterr().out.splitlines()[1].split() == ["price", "2", *"-", "READY", *"-0"]
+
+
 @pytest.mark.parametrize("index", [b"", b"hello", b"[1]", b"{}", b'[{"name": "price"}]'])
 def test_a_response_of_another_server_is_reported(index: bytes, capsys: Output) -> None:
     """For any response there is a message without a traceback."""

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from service.__main__ import onward
-from service.cli.training import TRAINING_COMMANDS
+from service.__main__ import TRAINING_COMMANDS, onward
 from tests.models import publish_price
 
 ROOT = Path(__file__).parents[3]

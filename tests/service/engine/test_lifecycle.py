@@ -246,17 +246,17 @@ def test_a_removed_alias_no_longer_serves(models: Path) -> None:
 
 def test_a_model_keeps_serving_if_its_folder_cannot_be_read(models: Path) -> None:
     """For example if it is replaced by a link to itself."""
-    home = publish_price(models).parent
+    model_folder = publish_price(models).parent
 
     async def scenario(service: Service) -> None:
         before = in_memory(service.registry, "price")
-        away = home.rename(models.parent / "away")
-        home.symlink_to(home)
+        away = model_folder.rename(models.parent / "away")
+        model_folder.symlink_to(model_folder)
         await service.reconciler.refresh()
         assert in_memory(service.registry, "price") is before
 
-        home.unlink()
-        away.rename(home)
+        model_folder.unlink()
+        away.rename(model_folder)
         await service.reconciler.refresh()
         assert in_memory(service.registry, "price") is before
 

@@ -214,28 +214,28 @@ def test_labels_are_only_read_from_the_folder_of_the_model(
     models: Path, target: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A link to a file outside is rejected, like weights; one within the folder is followed."""
-    home = publish_bare(models, "bare", graph_with_scores()).parent
+    model_folder = publish_bare(models, "bare", graph_with_scores()).parent
     (models / "elsewhere.txt").write_text("stolen\n")
-    (home / "through").symlink_to(models)
+    (model_folder / "through").symlink_to(models)
     (models / "labels.txt").write_text("stolen\n")
-    (home / "own.txt").write_text("a\nb\n")
-    (home / "config.pbtxt").write_text('output { name: "scores" label_filename: "names" }')
+    (model_folder / "own.txt").write_text("a\nb\n")
+    (model_folder / "config.pbtxt").write_text('output { name: "scores" label_filename: "names" }')
 
-    (home / "names").symlink_to("own.txt")
-    own = configured_labels(home)
-    (home / "names").unlink()
-    (home / "names").symlink_to(target)
-    others = configured_labels(home)
+    (model_folder / "names").symlink_to("own.txt")
+    own = configured_labels(model_folder)
+    (model_folder / "names").unlink()
+    (model_folder / "names").symlink_to(target)
+    others = configured_labels(model_folder)
 
     assert own == {"scores": ("a", "b")}
     assert others == {}
-    assert "leads out of the model's folder" in caplog.records[-1].__dict__["reason"]
+    assert "is outside the model's folder" in caplog.records[-1].__dict__["reason"]
 
 
 @pytest.mark.parametrize("word", ["{", "}", "{ }", 'a "', "output { ", '"\\"', "[ ]"])
 def test_a_hostile_configuration_is_read_in_linear_time(models: Path, word: str) -> None:
     """For a mebibyte the time grows with the bytes, not with their square."""
-    home = publish_bare(models, "bare", graph_with_scores()).parent
-    (home / "config.pbtxt").write_text(word * (1024 * 1024 // len(word)))
+    model_folder = publish_bare(models, "bare", graph_with_scores()).parent
+    (model_folder / "config.pbtxt").write_text(word * (1024 * 1024 // len(word)))
 
-    assert configured_labels(home) == {}
+    assert configured_labels(model_folder) == {}

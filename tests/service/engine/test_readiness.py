@@ -44,7 +44,7 @@ def test_lenient_readiness_needs_one_model(models: Path) -> None:
     break_model(publish_admission(models))
 
     async def scenario(readiness: Readiness, _: Reconciler) -> None:
-        assert readiness.is_ready
+        assert readiness.not_ready_reason is None
 
     run_scenario(models, "lenient", scenario)
 
@@ -56,13 +56,13 @@ def test_strict_readiness_needs_every_model_of_the_start(models: Path) -> None:
     whole = break_model(folder)
 
     async def scenario(readiness: Readiness, reconciler: Reconciler) -> None:
-        before = readiness.unready_reason
+        before = readiness.not_ready_reason
         (folder / MODEL).write_bytes(whole)
         await reconciler.refresh()
 
         assert before is not None
         assert before.startswith("Model 'admission' has not served since the start: model.onnx has")
-        assert readiness.is_ready
+        assert readiness.not_ready_reason is None
 
     run_scenario(models, "strict", scenario)
 
@@ -77,7 +77,7 @@ def test_strict_readiness_ignores_removed_models(models: Path) -> None:
         shutil.rmtree(folder.parent)
         await reconciler.refresh()
 
-        assert readiness.is_ready
+        assert readiness.not_ready_reason is None
 
     run_scenario(models, "strict", scenario)
 
@@ -91,7 +91,7 @@ def test_models_that_fail_after_the_start_do_not_matter(models: Path) -> None:
         break_model(publish_admission(models))
         await reconciler.refresh()
 
-        assert readiness.is_ready
+        assert readiness.not_ready_reason is None
 
     run_scenario(models, "strict", scenario)
 
@@ -101,12 +101,12 @@ def test_a_service_without_models_is_not_ready(models: Path, strictness: Strictn
     """The first model makes it ready."""
 
     async def scenario(readiness: Readiness, reconciler: Reconciler) -> None:
-        before = readiness.unready_reason
+        before = readiness.not_ready_reason
         publish_price(models)
         await reconciler.refresh()
 
         assert before == "No model serves."
-        assert readiness.is_ready
+        assert readiness.not_ready_reason is None
 
     run_scenario(models, strictness, scenario)
 
@@ -118,6 +118,6 @@ def test_a_draining_service_is_not_ready(models: Path) -> None:
     async def scenario(readiness: Readiness, _: Reconciler) -> None:
         readiness.drain()
 
-        assert readiness.unready_reason == "The service is stopping."
+        assert readiness.not_ready_reason == "The service is stopping."
 
     run_scenario(models, "lenient", scenario)

@@ -42,12 +42,12 @@ def test_the_highest_number_is_a_version(models: Path) -> None:
 
 def test_a_numbered_entry_that_is_not_a_folder_is_reported(models: Path) -> None:
     """A file, a pipe, a broken link, and a circular link."""
-    home = publish_price(models).parent
-    (home / "2").write_text("")
-    os.mkfifo(home / "3")
-    (home / "4").symlink_to(home / "missing")
-    (home / "5").symlink_to(home / "5")
-    (home / "6").symlink_to(home / "1")
+    model_folder = publish_price(models).parent
+    (model_folder / "2").write_text("")
+    os.mkfifo(model_folder / "3")
+    (model_folder / "4").symlink_to(model_folder / "missing")
+    (model_folder / "5").symlink_to(model_folder / "5")
+    (model_folder / "6").symlink_to(model_folder / "1")
 
     reasons = {it.version: it.rejected for it in scan(models).candidates or ()}
 
@@ -56,7 +56,7 @@ def test_a_numbered_entry_that_is_not_a_folder_is_reported(models: Path) -> None
         "1": "",
         "2": "it is a file, not a folder",
         "3": "it is not a folder",
-        "4": "it is a link to nowhere",
+        "4": "it is a broken symbolic link",
         "5": f"its folder cannot be read: {os.strerror(errno.ELOOP)}",
     }
 
@@ -80,9 +80,9 @@ def test_a_graph_without_a_manifest_above_a_bundle_is_incomplete(models: Path) -
 
 def test_links_to_a_parent_folder_are_followed_once(models: Path) -> None:
     """A model that contains itself, or all models, does not cause an endless scan."""
-    home = publish_price(models).parent
-    (home / "2").symlink_to(home)
-    (home / "3").symlink_to(models)
+    model_folder = publish_price(models).parent
+    (model_folder / "2").symlink_to(model_folder)
+    (model_folder / "3").symlink_to(models)
     (models / "all").symlink_to(models)
     (models / "again").symlink_to(models / "again")
 
@@ -144,13 +144,13 @@ def test_a_file_that_becomes_readable_is_detected(models: Path) -> None:
 
 def test_a_policy_is_read_again_when_it_changes(models: Path) -> None:
     """Written, invalid, fixed, removed."""
-    home = publish_price(models).parent
+    model_folder = publish_price(models).parent
     repository = Repository(models)
     seen = []
     for text in ('{"aliases": {"stable": 1}}', "{", '{"versions": "all"}'):
-        (home / POLICY).write_text(text)
+        (model_folder / POLICY).write_text(text)
         seen.append(repository.scan().folders["price"])
-    (home / POLICY).unlink()
+    (model_folder / POLICY).unlink()
     seen.append(repository.scan().folders["price"])
 
     assert [found.policy for found in seen] == [
@@ -164,12 +164,12 @@ def test_a_policy_is_read_again_when_it_changes(models: Path) -> None:
 
 def test_the_policy_of_triton_applies_if_there_is_no_other(models: Path) -> None:
     """A policy file with only aliases leaves the versions to config.pbtxt."""
-    home = publish_price(models).parent
-    (home / "config.pbtxt").write_text("version_policy: { all { } }")
+    model_folder = publish_price(models).parent
+    (model_folder / "config.pbtxt").write_text("version_policy: { all { } }")
     repository = Repository(models)
     seen = [repository.scan().folders["price"].policy]
     for text in ('{"aliases": {"stable": 1}}', '{"versions": "latest"}'):
-        (home / POLICY).write_text(text)
+        (model_folder / POLICY).write_text(text)
         seen.append(repository.scan().folders["price"].policy)
 
     assert [policy and policy.versions for policy in seen] == ["all", "all", "latest"]

@@ -35,7 +35,7 @@ def oracle(rows: Array) -> Array:
 
 def test_threads_get_their_own_outputs() -> None:
     """Four threads run one session with different rows, a few hundred times each."""
-    session = Session.open(MODEL, "cpu", 1)
+    session = Session.open(MODEL, "cpu", SessionConfig())
     wrong: list[int] = []
 
     def predict(rows: int) -> None:
@@ -56,7 +56,7 @@ def test_a_large_run_releases_its_memory() -> None:
     """Each session only keeps the memory of small runs."""
     grown = {}
     for kept_rows in (100, 1_000_000):
-        session = Session.open(wide_graph(), "cpu", 1, config=SessionConfig(arena_rows=kept_rows))
+        session = Session.open(wide_graph(), "cpu", SessionConfig(arena_rows=kept_rows))
         few = session.run((batch(4),))[0]
         before = resident_mib()
         session.run((batch(20_000),))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.engine.devices import cuda_problem
-from service.engine.session import Session, choose_device
+from service.engine.session import Session, SessionConfig, choose_device
 from service.engine.tensors import ABSENT, TensorSpec
 from service.errors import DeviceUnavailable, LoadFailed
 from tests.foreign import optional_both_ways
@@ -17,7 +17,7 @@ from tests.models import graph, sum_and_difference
 
 def test_a_session_reports_the_tensors_of_the_graph() -> None:
     """Names, datatypes and shapes; an axis of any length is -1."""
-    session = Session.open(graph([[1.0], [2.0]], [0.0], "value"), "cpu", 1)
+    session = Session.open(graph([[1.0], [2.0]], [0.0], "value"), "cpu", SessionConfig())
 
     assert session.inputs == (TensorSpec("features", "FP32", (-1, 2)),)
     assert session.outputs == (TensorSpec("value", "FP32", (-1, 1)),)
@@ -25,7 +25,7 @@ def test_a_session_reports_the_tensors_of_the_graph() -> None:
 
 def test_a_run_equals_numpy() -> None:
     """Inputs and outputs are in the graph's order."""
-    session = Session.open(sum_and_difference(), "cpu", 1)
+    session = Session.open(sum_and_difference(), "cpu", SessionConfig())
     left = np.arange(16, dtype=np.int32).reshape(1, 16)
     right = np.full((1, 16), 3, np.int32)
 
@@ -37,7 +37,7 @@ def test_a_run_equals_numpy() -> None:
 
 def test_an_absent_optional_input_is_omitted() -> None:
     """An optional output may be absent, too."""
-    session = Session.open(optional_both_ways(), "cpu", 1)
+    session = Session.open(optional_both_ways(), "cpu", SessionConfig())
     given = np.array([1, 2], np.float32)
 
     (has, y), (has_not, nothing) = session.run((given,)), session.run((ABSENT,))
@@ -51,7 +51,7 @@ def test_an_absent_optional_input_is_omitted() -> None:
 def test_invalid_bytes_are_rejected_with_the_reason_of_onnx_runtime() -> None:
     """The message contains ONNX Runtime's error."""
     with pytest.raises(LoadFailed, match=r"ONNX Runtime rejects model\.onnx: .*[Pp]rotobuf"):
-        Session.open(b"not a model", "cpu", 1)
+        Session.open(b"not a model", "cpu", SessionConfig())
 
 
 def test_cpu_is_chosen_without_testing_a_gpu() -> None:

@@ -19,7 +19,7 @@ from tests.images import Pixels, encoded, image_input, png_chunk, png_of_size
 from tests.odd_images import odd_images
 
 COLOR = image_input(12, 16)
-GREY = image_input(28, 28, channels=1)
+GRAY = image_input(28, 28, channels=1)
 DIGIT = image_input(28, 28, channels=1, normalize="digit")
 KINDS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000", "ICO")
 
@@ -80,7 +80,7 @@ def test_a_palette_image_without_a_palette_is_rejected() -> None:
     whole = png_of_size(28, 28, bytes(29 * 28))
     content = whole[:8] + png_chunk(b"IHDR", header) + whole[33:]
 
-    for rule in (COLOR, GREY, DIGIT):
+    for rule in (COLOR, GRAY, DIGIT):
         assert "indexed colors and no palette" in outcome(content, rule)
 
 
@@ -93,7 +93,7 @@ def test_invalid_palettes_and_transparency_are_read_or_rejected() -> None:
         for kind in (b"PLTE", b"tRNS"):
             for length in (0, 1, 2, 3, 6, 256, 769, 2000):
                 content = whole[:offset] + png_chunk(kind, b"\xff" * length) + whole[offset:]
-                for rule in (COLOR, GREY, DIGIT):
+                for rule in (COLOR, GRAY, DIGIT):
                     outcome(content, rule)
 
 
@@ -123,7 +123,7 @@ def test_images_of_one_line_are_read_or_rejected(kind: str, shape: tuple[int, in
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     content = encoded(pixels, kind) if kind != "ICO" else icon_of(shape)
 
-    for rule in (COLOR, GREY, DIGIT, image_input(9, 7, fit="crop"), image_input(9, 7, fit="pad")):
+    for rule in (COLOR, GRAY, DIGIT, image_input(9, 7, fit="crop"), image_input(9, 7, fit="pad")):
         outcome(content, rule)
 
 
@@ -253,7 +253,7 @@ def test_small_gray_png_files_are_read_with_the_same_result_by_both_readers() ->
     """Files of the model's own size are read by both, others only by the general reader."""
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28)).astype(np.uint8)
     image = Image.fromarray(pixels)
-    reader = SmallPngReader(GREY)
+    reader = SmallPngReader(GRAY)
     plain = [encoded(image), encoded(image, optimize=True), encoded(image) + b"x"]
     other = [
         encoded(image, transparency=3),

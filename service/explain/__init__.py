@@ -1,1 +1,0 @@
-"""Attributions of predictions: Shapley values and occlusion, without HTTP."""
