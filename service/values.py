@@ -17,6 +17,7 @@ WHOLE_MAX = 2**53 - 1  # larger whole numbers of JSON are not exact everywhere (
 _NUMBER = re.compile(r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d++,\d++")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})++(?:\.\d++)?")
+_MOST_DIGITS = 18
 _WITH_UNIT = re.compile(r"([+-]?\d++(?:\.\d++)?) ?(%|[^\W\d]++)")
 
 
@@ -70,6 +71,17 @@ def _hint_for_digits(text: str) -> str | None:
         what = "percent sign" if found[2] == "%" else "unit"
         return f"Send {found[1]} without the {what} and the quotes."
     return None
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number of a text of ASCII digits; None for any other text.
+
+    A number of more than 18 digits counts as the smallest one of 19.
+    """
+    if not (text.isascii() and text.isdecimal()):
+        return None
+    digits = text.lstrip("0") or "0"
+    return int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
 
 
 def with_row(row: int | None, sentence: str) -> str:

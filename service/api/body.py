@@ -19,6 +19,7 @@ from starlette.types import Message, Receive
 from service.errors import BodyTooLarge, InvalidRequest, OnwardError, UnsupportedContent
 from service.limits import UNCOUNTED_BODY_BYTES, Limits, RequestQuotas
 from service.scoring import Form, TableForm
+from service.values import whole_number
 
 JSON = "application/json"
 SMALL_BODY_BYTES = 6 * 1024
@@ -41,8 +42,6 @@ _MAX_CACHED_LENGTH = 128
 _MAX_SHOWN_LENGTH = 100
 # A kilobyte of semicolons takes milliseconds to parse; the rest of a longer header is ignored.
 _MAX_CONTENT_TYPE_LENGTH = 1024
-# More digits than any limit has, and few enough to be converted quickly.
-_MAX_LENGTH_DIGITS = 18
 _NO_HEADERS: Mapping[str, str] = {}
 _WEIGHT = re.compile(r"[01](?:\.[0-9]{0,3})?")
 # A body with at most so many arrays, objects and quotation marks is decoded within a millisecond or
@@ -204,10 +203,9 @@ def _require_declared(
     head: RequestHead, limit: int, quotas: RequestQuotas, limit_error: LimitError
 ) -> None:
     """Reject a body whose declared size exceeds the limit or the rest of the quota."""
-    declared = head.fields.get(b"content-length", "")
-    if not (declared.isascii() and declared.isdecimal()):
+    size = whole_number(head.fields.get(b"content-length", ""))
+    if size is None:
         return
-    size = int(declared[:_MAX_LENGTH_DIGITS])
     if size > limit:
         raise limit_error(limit)
     quota = quotas.limits.body_bytes

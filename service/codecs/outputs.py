@@ -17,7 +17,7 @@ from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.spelling import nearest
 from service.tabletext import Decimal
-from service.values import shown
+from service.values import shown, whole_number
 
 T = TypeVar("T")
 JsonObject = dict[str, object]
@@ -29,7 +29,6 @@ _KNOWN_PARAMETERS = ("top", "probabilities", "warnings", "decimal", "interval")
 _ALL_OR_NONE = {"all": True, "none": False}
 _TRUE_OR_FALSE = {"true": True, "false": False}
 _DECIMAL_MARKS: Mapping[str, Decimal] = {"point": ".", "comma": ","}
-_MAX_DIGITS = 9
 _LEVEL = re.compile(r"0?\.[0-9]{1,9}")
 
 _BINARY_CLASSES = 2
@@ -86,11 +85,12 @@ def _read_count(values: Mapping[str, str], name: str) -> int | None:
     text = values.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdecimal() and text.strip("0")):
+    count = whole_number(text)
+    if not count:
         raise InvalidRequest(
             f"Parameter {name!r} must be a whole number from 1, got {shown(text)}."
         )
-    return int(text[:_MAX_DIGITS])
+    return count
 
 
 def _read_level(values: Mapping[str, str], name: str) -> float | None:

@@ -15,7 +15,7 @@ from service.codecs.outputs import chosen_labels, scores_by_label
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.spelling import nearest
-from service.values import nearest_of, shown
+from service.values import nearest_of, shown, whole_number
 
 MIN_CELLS = 2
 MAX_CELLS = 32
@@ -59,8 +59,9 @@ def _resolution(given: Mapping[str, str]) -> int | None:
     text = given.get("resolution")
     if text is None:
         return None
-    if text.isascii() and text.isdecimal() and MIN_CELLS <= int(text[:3]) <= MAX_CELLS:
-        return int(text)
+    cells = whole_number(text)
+    if cells is not None and MIN_CELLS <= cells <= MAX_CELLS:
+        return cells
     raise InvalidRequest(
         f"Parameter 'resolution' must be a whole number from {MIN_CELLS} to {MAX_CELLS}, "
         f"got {shown(text)}."
