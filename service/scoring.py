@@ -17,7 +17,7 @@ from service.codecs.csv_writer import CsvWriter
 from service.codecs.endpoint import Endpoints
 from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
 from service.codecs.ndjson import JsonDocumentWriter, NdjsonWriter, open_ndjson
-from service.codecs.outputs import Parameters, require_supported
+from service.codecs.outputs import DEFAULT_PARAMETERS, Parameters, require_supported
 from service.codecs.row_batch import Matrix, RowBatch, RowError, TableReader, TableWriter
 from service.engine.model import ServedModel
 from service.engine.tensors import Array
@@ -84,61 +84,63 @@ class ScoringOptions:
     charset: str | None = None
 
 
-class ScoringFactory:
-    """Creates the pipelines of one app.
+def open_pipeline(  # noqa: PLR0913 - what all tables share, and what is known of this one
+    endpoints: Endpoints,
+    settings: Settings,
+    lock: asyncio.Lock,
+    *,
+    model: ServedModel,
+    options: ScoringOptions,
+    stream: PeekedStream,
+) -> "ScoringPipeline":
+    """Detect the format of a table, and find the columns of the model's features.
 
     Args:
-        endpoints: of its models.
+        endpoints: of the loaded models.
         settings: how long a batch of rows may take, including waiting, and how large a record may
             be.
+        lock: shared by all tables of a process; held while a batch is decoded or encoded.
+        model: that predicts.
+        options: of the request.
+        stream: the table.
+
+    Raises:
+        InvalidRequest: the stream is not a table, or not one for this model; nothing has been
+            scored.
+        RecordTooLarge: its first record is longer than allowed.
     """
+    endpoint = endpoints.by_model.get(model) or endpoints.of(model)
+    manifest = endpoint.manifest or endpoint.require_manifest()
+    parameters = options.parameters
+    if parameters is not DEFAULT_PARAMETERS:
+        require_supported(manifest.output, parameters)
+    codec = endpoint.features or endpoint.require_features()
+    reader, table = _open_reader(codec, options, stream, settings.max_csv_record_bytes)
+    warn = options.response_form != "csv" if parameters.warnings is None else parameters.warnings
+    return ScoringPipeline(
+        model,
+        codec,
+        reader,
+        _create_writer(manifest, model, options, table),
+        warn=warn,
+        lock=lock,
+        timeout_seconds=settings.deadline_seconds,
+    )
 
-    def __init__(self, endpoints: Endpoints, settings: Settings) -> None:
-        self._endpoints = endpoints
-        self._timeout_seconds = settings.deadline_seconds
-        self._max_record_bytes = settings.max_csv_record_bytes
-        self._lock = asyncio.Lock()
 
-    def open(
-        self, model: ServedModel, options: ScoringOptions, stream: PeekedStream
-    ) -> "ScoringPipeline":
-        """Detect the format of a table, and find the columns of the model's features.
-
-        Raises:
-            InvalidRequest: the stream is not a table, or not one for this model; nothing has been
-                scored.
-            RecordTooLarge: its first record is longer than allowed.
-        """
-        endpoint = self._endpoints.by_model.get(model) or self._endpoints.of(model)
-        manifest = endpoint.manifest or endpoint.require_manifest()
-        require_supported(manifest.output, options.parameters)
-        codec = endpoint.features or endpoint.require_features()
-        reader, table = self._open_reader(codec, options, stream)
-        warnings = options.parameters.warnings
-        return ScoringPipeline(
-            model,
-            codec,
-            reader,
-            _create_writer(manifest, model, options, table),
-            warn=options.response_form != "csv" if warnings is None else warnings,
-            lock=self._lock,
-            timeout_seconds=self._timeout_seconds,
-        )
-
-    def _open_reader(
-        self, codec: FeatureCodec, options: ScoringOptions, stream: PeekedStream
-    ) -> tuple[TableReader, CsvFormat | None]:
-        longest = self._max_record_bytes
-        if options.form == "ndjson":
-            return open_ndjson(stream.sample, codec, whole=stream.whole, longest=longest), None
-        return open_csv(
-            stream.sample,
-            codec,
-            whole=stream.whole,
-            longest=longest,
-            charset=options.charset,
-            decimal=options.parameters.decimal,
-        )
+def _open_reader(
+    codec: FeatureCodec, options: ScoringOptions, stream: PeekedStream, longest: int
+) -> tuple[TableReader, CsvFormat | None]:
+    if options.form == "ndjson":
+        return open_ndjson(stream.sample, codec, whole=stream.whole, longest=longest), None
+    return open_csv(
+        stream.sample,
+        codec,
+        whole=stream.whole,
+        longest=longest,
+        charset=options.charset,
+        decimal=options.parameters.decimal,
+    )
 
 
 def _create_writer(

@@ -23,10 +23,11 @@ ALLOWED: Mapping[str, set[str]] = {
     "service.filetypes": set(),
     # What all requests share, checked before work starts.
     "service.limits": {"service.errors", "service.settings"},
-    # The three leaf packages that training shares.
+    # What training shares.
     "service.bundle": {"service.spelling"},
     "service.imaging": {"service.filetypes"},
     "service.tabletext": set(),
+    "service.predictions": {"service.bundle"},
     "service.observability": set(),
     "service.engine": {
         "service.bundle",
@@ -41,6 +42,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.filetypes",
         "service.imaging",
         "service.limits",
+        "service.predictions",
         "service.settings",
         "service.spelling",
         "service.tabletext",
@@ -60,6 +62,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.codecs",
         "service.engine",
         "service.observability",
+        "service.predictions",
     },
     # How several processes agree.
     "service.workers": {
@@ -78,6 +81,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.imaging",
         "service.limits",
         "service.observability",
+        "service.predictions",
         "service.scoring",
         "service.settings",
         "service.shadow",
@@ -148,12 +152,19 @@ ALLOWED: Mapping[str, set[str]] = {
         "training.recipe",
     },
     "training.onnx_files": {"training.data", "training.errors"},
-    "training.model": {"training.data", "training.errors", "training.recipe"},
+    "training.model": {
+        "service.bundle",
+        "service.predictions",
+        "training.data",
+        "training.errors",
+        "training.recipe",
+    },
     "training.fit": {"training.errors", "training.model", "training.recipe"},
     "training.learn": {"training.data", "training.fit", "training.model", "training.recipe"},
     "training.images": {
         "service.bundle",
         "service.imaging",
+        "service.predictions",
         "training.data",
         "training.errors",
         "training.fit",
@@ -162,6 +173,7 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     "training.evaluation": {
         "service.bundle",
+        "service.predictions",
         "training.data",
         "training.errors",
         "training.images",
@@ -172,6 +184,7 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     "training.export": {
         "service.bundle",
+        "service.predictions",
         "training.data",
         "training.errors",
         "training.evaluation",
@@ -182,6 +195,7 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     "training.report": {
         "service.bundle",
+        "service.predictions",
         "training.data",
         "training.evaluation",
         "training.fit",
@@ -203,6 +217,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "training": {
         "service.bundle",
         "service.imaging",
+        "service.predictions",
         "training.autorecipe",
         "training.data",
         "training.errors",

@@ -12,8 +12,8 @@ import orjson
 
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.features import Warnings
-from service.codecs.outputs import chosen_labels, low_confidence, row_classifier, scores_by_label
 from service.engine.tensors import Array
+from service.predictions import low_confidence, predicted_labels, row_classifier, scores_by_label
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _FLAGS = (b"false", b"true")
@@ -96,7 +96,7 @@ class _ClassesWriter:
                 row += _encode_warnings(warnings, 0)
             return row + self._end if single else b'{"predictions":[%b}]%b' % (row, self._end)
         by_label = scores_by_label(scores, self._output.labels)
-        chosen = chosen_labels(self._output, by_label)
+        chosen = predicted_labels(by_label, self._output.decision_threshold).tolist()
         pieces = self._pieces(_encode_numbers(by_label), chosen)
         flags = low_confidence(self._output, by_label, chosen)
         if flags is not None:

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from service.bundle.features import BooleanFeature, CategoryFeature, FeaturesInput
 from service.bundle.manifest import ClassesOutput, Input
-from service.codecs.outputs import chosen_labels, scores_by_label
 from service.engine.model import ServedModel
 from service.engine.tensors import Array, Arrays, row_count
+from service.predictions import predicted_labels, scores_by_label
 
 T = TypeVar("T")
 # The serving version's and the candidate's.
@@ -103,7 +103,7 @@ def prediction_of(model: ServedModel, outputs: Arrays, row: int) -> Any:  # noqa
             zip(kind.labels, _probabilities(kind, scores)[0].tolist(), strict=True)
         )
         return {
-            "label": kind.labels[int(_predicted_classes(kind, scores)[0])],
+            "label": kind.labels[predicted_labels(scores, kind.decision_threshold)[0]],
             "probabilities": probabilities,
         }
     values = [output[row].tolist() for output in outputs if _is_short(output, row)]
@@ -118,7 +118,10 @@ def _classes_of(model: ServedModel) -> ClassesOutput | None:
 
 
 def _classes(kinds: Pair[ClassesOutput], scores: Pair[Array]) -> Comparison:
-    predicted = [_predicted_classes(kind, part) for kind, part in zip(kinds, scores, strict=True)]
+    predicted = [
+        predicted_labels(part, kind.decision_threshold)
+        for kind, part in zip(kinds, scores, strict=True)
+    ]
     named = [np.array(kind.labels)[which] for kind, which in zip(kinds, predicted, strict=True)]
     labels = sorted({*kinds[0].labels, *kinds[1].labels})
     probabilities = [
@@ -126,11 +129,6 @@ def _classes(kinds: Pair[ClassesOutput], scores: Pair[Array]) -> Comparison:
     ]
     differences = np.abs(probabilities[1] - probabilities[0]).max(axis=1)
     return Comparison(named[0] == named[1], differences, (named[0].tolist(), named[1].tolist()))
-
-
-def _predicted_classes(kind: ClassesOutput, scores: Array) -> Sequence[int]:
-    """Return the index of the predicted class of each row."""
-    return chosen_labels(kind, scores_by_label(scores, kind.labels))
 
 
 def _by_label(kind: ClassesOutput, scores: Array, labels: Sequence[str]) -> Numbers:

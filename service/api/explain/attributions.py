@@ -19,7 +19,6 @@ from service.engine.model import ServedModel
 from service.engine.tensors import Array
 from service.explain.shapley import plan_of, predict_mixtures
 
-_BINARY = 2
 _ADDITIVE = (
     "base and the contributions add up to score, exactly. A number contributes its coefficient "
     "times its distance from the training mean, a category its own number."
@@ -85,7 +84,7 @@ def _additive(
     reasons: Additive, names: Sequence[str], rows: Array, target: Target
 ) -> list[Explanation]:
     output = target.output
-    binary = isinstance(output, ClassesOutput) and len(output.labels) == _BINARY
+    binary = isinstance(output, ClassesOutput) and output.is_binary
     explanations = []
     for row, numbers in enumerate(rows.tolist()):
         index = target.classes[row]

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.manifest import ClassesOutput, Output
-from service.codecs.outputs import chosen_labels, scores_by_label
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
+from service.predictions import predicted_labels, scores_by_label
 from service.spelling import nearest
 from service.values import nearest_of, shown, whole_number
 
@@ -126,7 +126,7 @@ def target_of(output: Output, predictions: Array, label: str | None) -> Target:
             )
         return Target(output, [0] * len(predictions))
     if label is None:
-        return Target(output, chosen_labels(output, scores_by_label(predictions, output.labels)))
+        return Target(output, predicted_labels(predictions, output.decision_threshold).tolist())
     if label not in output.labels:
         raise InvalidRequest(f"Unknown label {shown(label)}; {nearest_of(label, output.labels)}")
     return Target(output, [output.labels.index(label)] * len(predictions))
