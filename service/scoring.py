@@ -13,12 +13,13 @@ import numpy as np
 
 from service.bundle.manifest import Manifest
 from service.codecs.csv_header import SAMPLE_BYTES, CsvFormat, open_csv
+from service.codecs.csv_reader import TableReader
 from service.codecs.csv_writer import CsvWriter
 from service.codecs.endpoint import Endpoints
 from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
+from service.codecs.messages import Matrix, RowBatch, RowError
 from service.codecs.ndjson import JsonDocumentWriter, NdjsonWriter, open_ndjson
 from service.codecs.outputs import DEFAULT_PARAMETERS, Parameters, require_supported
-from service.codecs.row_batch import Matrix, RowBatch, RowError, TableReader, TableWriter
 from service.engine.model import ServedModel
 from service.engine.tensors import Array
 from service.errors import DeadlineExceeded, InferenceFailed, InputRejected, OnwardError, Overloaded
@@ -27,6 +28,7 @@ from service.settings import Settings
 
 TableForm = Literal["csv", "ndjson"]
 Form = TableForm | Literal["json"]
+TableWriter = CsvWriter | NdjsonWriter
 
 # Decoding or encoding one batch takes about this long, so that small requests which arrive
 # meanwhile are served between two batches.
@@ -34,6 +36,7 @@ _SHORTEST_SECONDS = 0.001
 _LONGEST_SECONDS = 0.002_5
 _FEWEST_ROWS, _FIRST_ROWS, _MAX_ROWS = 1, 256, 4096
 _PAUSE_SECONDS = 0.02
+_NOT_SCORED = "This row and all later rows were not scored."
 
 
 @dataclass(frozen=True)
@@ -237,7 +240,7 @@ class ScoringPipeline:
         except OnwardError as error:
             # Its traceback refers to this frame, and so to all that has been read.
             self.error = error.with_traceback(None)
-            message = f"Line {self._reader.next_line}: {error} Nothing from here on was scored."
+            message = f"Line {self._reader.next_line}: {error} {_NOT_SCORED}"
             yield self._writer.write_error(RowError(message, error.code))
         yield self._writer.end()
 

@@ -18,13 +18,13 @@ PACKAGES = ("service", "training")
 ALLOWED: Mapping[str, set[str]] = {
     "service.spelling": set(),
     "service.errors": {"service.spelling"},
-    "service.values": {"service.spelling"},
     "service.settings": {"service.spelling"},
     "service.filetypes": set(),
     # What all requests share, checked before work starts.
     "service.limits": {"service.errors", "service.settings"},
     # What training shares.
     "service.bundle": {"service.spelling"},
+    "service.values": {"service.bundle", "service.spelling"},
     "service.imaging": {"service.filetypes"},
     "service.tabletext": set(),
     "service.predictions": {"service.bundle"},
@@ -163,6 +163,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "training.learn": {"training.data", "training.fit", "training.model", "training.recipe"},
     "training.images": {
         "service.bundle",
+        "service.filetypes",
         "service.imaging",
         "service.predictions",
         "training.data",

@@ -5,7 +5,6 @@ bytes written here equal what orjson writes for those objects.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import orjson
@@ -19,26 +18,8 @@ _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _FLAGS = (b"false", b"true")
 
 
-class PredictionWriter(Protocol):
-    """Encodes the predictions of one model with all their parts."""
-
-    def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
-        """Return a body: the prediction of a bare row, or ``predictions`` of several.
-
-        Args:
-            scores: ``[rows, columns]`` of the graph, finite.
-            warnings: messages by row.
-            single: whether the request was one row without a list.
-        """
-
-
-def prediction_writer(output: Output, version: str) -> PredictionWriter:
-    """Create the writer of one version of a model.
-
-    Args:
-        output: of the manifest.
-        version: of the model.
-    """
+def prediction_writer(output: Output, version: str) -> "PredictionWriter":
+    """Create the writer of one version of a model."""
     end = b',"model_version":' + orjson.dumps(version) + b"}"
     if isinstance(output, ValueOutput):
         return _ValueWriter(output, end)
@@ -53,7 +34,13 @@ class _ValueWriter:
         self._end = end
 
     def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
-        """Return a body; the arguments are those of `PredictionWriter.write`."""
+        """Return a body: the prediction of a bare row, or ``predictions`` of several.
+
+        Args:
+            scores: ``[rows, columns]`` of the graph, finite.
+            warnings: messages by row.
+            single: whether the request was one row without a list.
+        """
         if single:
             value, suffix = orjson.dumps(scores[0, 0], option=_NUMPY), _encode_warnings(warnings, 0)
             return b'{"value":%b%b%b%b' % (value, self._unit, suffix, self._end)
@@ -86,7 +73,7 @@ class _ClassesWriter:
         self._single = b"".join((b"%b%b", *keys, b"%b"))
 
     def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
-        """Return a body; the arguments are those of `PredictionWriter.write`."""
+        """Return a body; the arguments are those of `_ValueWriter.write`."""
         if len(scores) == 1:
             probabilities, label, is_unsure = self._classify(scores[0])
             numbers = orjson.dumps(probabilities, option=_NUMPY)[1:-1].split(b",")
@@ -122,6 +109,9 @@ class _ClassesWriter:
         for column in range(width):
             pieces[3 + 2 * column :: count] = numbers[column::width]
         return pieces
+
+
+PredictionWriter = _ValueWriter | _ClassesWriter
 
 
 def _encode_warnings(warnings: Warnings, row: int) -> bytes:

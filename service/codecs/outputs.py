@@ -23,7 +23,7 @@ from service.predictions import (
     predicted_labels,
     scores_by_label,
 )
-from service.spelling import nearest
+from service.spelling import closest_name
 from service.tabletext import Decimal
 from service.values import shown, whole_number
 
@@ -62,50 +62,63 @@ DEFAULT_PARAMETERS = Parameters()
 
 
 def read_parameters(query: bytes) -> Parameters:
-    """Parse a query string; names that resemble none of the parameters are ignored.
+    """Read the parameters of a prediction from a query string.
 
     Raises:
-        InvalidRequest: a parameter is misspelt, or its value is not one that it takes.
+        InvalidRequest: a parameter is misspelt, or its value is invalid.
     """
     if not query:
         return DEFAULT_PARAMETERS
-    values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-    for name in values:
-        close = None if name in _KNOWN_PARAMETERS else nearest(name, _KNOWN_PARAMETERS)
-        if close is not None:
-            raise InvalidRequest(f"Unknown parameter {shown(name)}; did you mean {close!r}?")
-    top = _read_count(values, "top")
+    values = parse_query(query, _KNOWN_PARAMETERS)
+    top = _read_count(values)
     probabilities = _read_choice(values, "probabilities", _ALL_OR_NONE)
     return Parameters(
         None if probabilities is False else top,
         probabilities is not False,
         _read_choice(values, "warnings", _TRUE_OR_FALSE),
         _read_choice(values, "decimal", _DECIMAL_MARKS),
-        _read_level(values, "interval"),
+        _read_level(values),
     )
 
 
-def _read_count(values: Mapping[str, str], name: str) -> int | None:
-    text = values.get(name)
+def parse_query(query: bytes, known: Sequence[str]) -> Mapping[str, str]:
+    """Return the parameters of a query string; unknown ones are ignored.
+
+    Raises:
+        InvalidRequest: an unknown name resembles a known one.
+    """
+    values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    for name in values:
+        close = None if name in known else closest_name(name, known)
+        if close is not None:
+            raise InvalidRequest(f"Unknown parameter {shown(name)}; did you mean {close!r}?")
+    return values
+
+
+def _read_count(values: Mapping[str, str]) -> int | None:
+    text = values.get("top")
     if text is None:
         return None
     count = whole_number(text)
     if not count:
-        raise InvalidRequest(
-            f"Parameter {name!r} must be a whole number from 1, got {shown(text)}."
-        )
+        raise InvalidRequest(f"Parameter 'top' must be a whole number from 1, got {shown(text)}.")
     return count
 
 
-def _read_level(values: Mapping[str, str], name: str) -> float | None:
-    text = values.get(name)
+def _read_level(values: Mapping[str, str]) -> float | None:
+    text = values.get("interval")
     if text is None:
         return None
     if not _LEVEL.fullmatch(text):
-        raise InvalidRequest(
-            f"Parameter {name!r} must be a share between 0 and 1, such as 0.9, got {shown(text)}."
-        )
+        raise invalid_level(text)
     return float(text)
+
+
+def invalid_level(level: object) -> InvalidRequest:
+    """Return the error of an interval's level that is not a number between 0 and 1."""
+    return InvalidRequest(
+        f"Parameter 'interval' must be a share between 0 and 1, such as 0.9, got {shown(level)}."
+    )
 
 
 def _read_choice(values: Mapping[str, str], name: str, choices: Mapping[str, T]) -> T | None:

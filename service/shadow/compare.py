@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.features import BooleanFeature, CategoryFeature, FeaturesInput
+from service.bundle.features import FeaturesInput, client_value
 from service.bundle.manifest import ClassesOutput, Input
 from service.engine.model import ServedModel
 from service.engine.tensors import Array, Arrays, row_count
@@ -92,7 +92,7 @@ def row_of(model: ServedModel, inputs: Arrays, row: int) -> Any:  # noqa: ANN401
     if manifest is None or not isinstance(manifest.input, FeaturesInput):
         return None
     pairs = zip(manifest.input.features, inputs[0][row].tolist(), strict=True)
-    return {feature.name: _value_of(feature, value) for feature, value in pairs}
+    return {feature.name: client_value(feature, value) for feature, value in pairs}
 
 
 def prediction_of(model: ServedModel, outputs: Arrays, row: int) -> Any:  # noqa: ANN401 - as above
@@ -180,14 +180,6 @@ def _signature(model_input: Input) -> object:
         (feature.name, feature.type, getattr(feature, "categories", None))
         for feature in model_input.features
     ]
-
-
-def _value_of(feature: object, value: float) -> object:
-    if value != value:  # noqa: PLR0124 - NaN, a missing value
-        return None
-    if isinstance(feature, CategoryFeature):
-        return feature.categories[int(value)] if value >= 0 else "(another)"
-    return bool(value) if isinstance(feature, BooleanFeature) else value
 
 
 def _is_short(output: Array, row: int) -> bool:

@@ -13,6 +13,7 @@ from service.bundle.features import (
     Feature,
     FeaturesInput,
     IntegerFeature,
+    client_value,
 )
 from service.bundle.manifest import ClassesOutput
 from service.engine.model import ServedModel
@@ -65,7 +66,7 @@ async def explain_rows(
         "method": "shapley",
         "meaning": _SHAPLEY.format(orders=plan.orders),
         "reference": {
-            feature.name: _value_of(feature, number)
+            feature.name: client_value(feature, number)
             for feature, number in zip(model_input.features, reference, strict=True)
         },
     }
@@ -125,10 +126,3 @@ def _typical(feature: Feature) -> float:
         return feature.example
     middle = feature.statistics.deciles[5]
     return float(round(middle)) if isinstance(feature, IntegerFeature) else middle
-
-
-def _value_of(feature: Feature, number: float) -> object:
-    """Convert a number of the graph to the value that a client would send."""
-    if isinstance(feature, CategoryFeature):
-        return feature.categories[int(number)]
-    return bool(number) if isinstance(feature, BooleanFeature) else number
