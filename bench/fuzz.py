@@ -20,11 +20,11 @@ with atheris.instrument_imports(include=["service"]):
     from service.bundle.features import FeaturesInput
     from service.codecs.csv_cells import CellReader, number_hint
     from service.codecs.csv_header import find_columns, open_csv
+    from service.codecs.csv_reader import Lines, TableReader
     from service.codecs.features import FeatureCodec
     from service.codecs.json_reader import parse_json, rows_of_numbers
     from service.codecs.ndjson import NdjsonReader
     from service.codecs.outputs import read_parameters
-    from service.codecs.row_batch import TableReader
     from service.errors import OnwardError
     from service.tabletext import Numerals, find_decimal, sniff
     from service.values import not_a_number
@@ -55,7 +55,7 @@ def csv_rows(data: bytes) -> None:
 def ndjson(data: bytes) -> None:
     """A body of newline-delimited JSON."""
     with suppress(OnwardError):
-        _read(NdjsonReader(_CODEC, 4096), data)
+        _read(NdjsonReader(_CODEC, Lines("utf-8-sig", 4096)), data)
 
 
 def layout(data: bytes) -> None:

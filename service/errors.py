@@ -50,7 +50,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.spelling import nearest
+from service.spelling import closest_name, join_names
 
 PROBLEMS_SHOWN = 100
 _NAMES_SHOWN = 20
@@ -83,6 +83,11 @@ class Problem:
     got: str | None = None
     hint: str | None = None
 
+    @property
+    def text(self) -> str:
+        """The sentence, followed by the hint."""
+        return self.sentence if self.hint is None else f"{self.sentence} {self.hint}"
+
 
 class InvalidRequest(OnwardError):
     """The request cannot be understood."""
@@ -103,8 +108,7 @@ class InvalidInput(InvalidRequest):
     def __init__(self, problems: Sequence[Problem], count: int | None = None) -> None:
         self.problems = problems[:PROBLEMS_SHOWN]
         self.count = count or len(problems)
-        first = problems[0]
-        text = first.sentence if first.hint is None else f"{first.sentence} {first.hint}"
+        text = problems[0].text
         if self.count > 1:
             text = f"{self.count} problems. The first: {text}"
         super().__init__(text)
@@ -147,7 +151,7 @@ class HeadTimeout(_NumericMessage, InvalidRequest):
     """The headers of the request did not arrive in time."""
 
     code = "head_timeout"
-    template = "The request's headers did not arrive within {:g} s."
+    template = "The request's headers did not arrive within {:g} s; send them at once."
 
 
 class NotImplementedHere(InvalidRequest):
@@ -156,7 +160,7 @@ class NotImplementedHere(InvalidRequest):
     code = "not_implemented"
 
     def __init__(self, feature: str) -> None:
-        super().__init__(f"{feature} is not implemented here.")
+        super().__init__(f"{feature} is not implemented; use HTTP/1.1 without it.")
 
 
 class LimitExceeded(_NumericMessage, InvalidRequest):
@@ -279,11 +283,11 @@ class ModelNotFound(NotFound):
 
     def __init__(self, name: str, available: Sequence[str]) -> None:
         # Both reference clients of the Open Inference Protocol search for this first clause.
-        text = f"Request for unknown model: {_shown(name)} is not found"
-        if close := nearest(name, available):
+        text = f"Request for unknown model: {name[:_LONGEST_NAME]!r} is not found"
+        if close := closest_name(name, available):
             text += f"; did you mean {close!r}?"
         elif available:
-            text += f"; available: {_listed(available)}."
+            text += f"; available: {join_names(available, _NAMES_SHOWN)}."
         else:
             text += "; the models folder is empty."
         super().__init__(text)
@@ -302,7 +306,7 @@ class VersionNotFound(NotFound):
         aliases: Sequence[str] = (),
         alias: str | None = None,
     ) -> None:
-        existing = _listed(available) or "none"
+        existing = join_names(available, _NAMES_SHOWN) or "none"
         if alias is not None:
             super().__init__(
                 f"Alias {alias!r} of model {name!r} points to version {version}, which does not "
@@ -310,8 +314,8 @@ class VersionNotFound(NotFound):
             )
             return
         if aliases or not version.isdecimal():
-            existing += f"; aliases: {_listed(aliases) or 'none'}"
-        close = nearest(version, aliases)
+            existing += f"; aliases: {join_names(aliases, _NAMES_SHOWN) or 'none'}"
+        close = closest_name(version, aliases)
         hint = f"; did you mean the alias {close!r}?" if close else "."
         super().__init__(
             f"Model {name!r} has no version {version[:60]!r}; available: {existing}{hint}"
@@ -331,7 +335,7 @@ class ModelNotReady(Unavailable):
 
     def __init__(self, name: str, version: str, reason: str) -> None:
         self.version = version
-        super().__init__(f"Model {name!r} version {version} is not ready: {reason}")
+        super().__init__(f"Model {name!r} version {version} is not ready: {_ended(reason)}")
 
 
 class ModelUnservable(Unavailable):
@@ -341,7 +345,7 @@ class ModelUnservable(Unavailable):
 
     def __init__(self, name: str, version: str, reason: str) -> None:
         self.version = version
-        super().__init__(f"Model {name!r} version {version} cannot be served: {reason}")
+        super().__init__(f"Model {name!r} version {version} cannot be served: {_ended(reason)}")
 
 
 class NotAllowed(OnwardError):
@@ -386,7 +390,7 @@ class Draining(Unavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "The service is stopping and accepts no new requests; send this elsewhere."
+            "The service is stopping and accepts no new requests; retry on another instance."
         )
 
 
@@ -506,17 +510,10 @@ class NoModels(CannotStart):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
-            f"The models folder {str(folder)!r} does not exist; name one with --models or "
-            "ONWARD_MODELS."
+            f"The models folder {str(folder)!r} does not exist; set --models or ONWARD_MODELS."
         )
 
 
-def _shown(name: str) -> str:
-    """Quote a name from a request, shortened if it is too long."""
-    return repr(name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…")
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Join the first names of models or versions, and count the others."""
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _ended(reason: str) -> str:
+    """Return a reason, which may be a sentence of ONNX Runtime, with one period at its end."""
+    return f"{reason.removesuffix('.')}."

@@ -39,6 +39,7 @@ def _text(description: str, signature: bytes, advice: str | None = None) -> File
     return _other(description, b"(?i)" + _BLANK + signature, advice)
 
 
+GZIP_SIGNATURE = b"\x1f\x8b"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 FILE_TYPES = (
@@ -54,11 +55,11 @@ FILE_TYPES = (
     _image("JPEG 2000", rb"\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"),
     _other("a HEIC photograph", rb".{4}ftyp(?:hei[cxms]|hev[cx]|mif1|msf1)", "save it as JPEG"),
     _other(
-        "a film",
+        "a video",
         rb".{4}ftyp|\x1a\x45\xdf\xa3|RIFF.{4}AVI ",
         "save one frame of it as PNG or JPEG",
     ),
-    _other("a sound", rb"RIFF.{4}WAVE"),
+    _other("an audio file", rb"RIFF.{4}WAVE"),
     _other("a PDF document", rb"%PDF", "export the page as PNG or JPEG"),
     _other("a PostScript document", rb"%!PS|\xc5\xd0\xd3\xc6", "export it as PNG"),
     _other("a Photoshop document", rb"8BPS", "export it as PNG"),
@@ -68,8 +69,12 @@ FILE_TYPES = (
     ),
     _other("an empty zip archive", rb"PK\x05\x06"),
     _other("a zip archive or a spreadsheet (.xlsx, .ods)", rb"PK\x03\x04", "unpack it"),
-    _other("a spreadsheet of an old Excel (.xls)", rb"\xd0\xcf\x11\xe0"),
-    _other("compressed with gzip", rb"\x1f\x8b", "decompress it, or send Content-Encoding: gzip"),
+    _other("an old Excel spreadsheet (.xls)", rb"\xd0\xcf\x11\xe0"),
+    _other(
+        "compressed with gzip",
+        re.escape(GZIP_SIGNATURE),
+        "decompress it, or send Content-Encoding: gzip",
+    ),
     _other("compressed with bzip2", rb"BZh", "decompress it"),
     _other("compressed with xz", rb"\xfd7zXZ", "decompress it"),
     _other("compressed with zstd", rb"\x28\xb5\x2f\xfd", "decompress it"),
@@ -81,9 +86,9 @@ FILE_TYPES = (
     _text("a web page", rb"<(?:!|html|head|body)", "send the image's own file"),
     _text("XML", rb"<\?xml"),
     _text(
-        "the text of a data URL",
+        "a data URL",
         rb"data:image/",
-        "send it in JSON, or the bytes that it stands for",
+        "send it as a string in JSON, or send the decoded bytes",
     ),
     FileType(
         "JSON",

@@ -13,12 +13,13 @@ import numpy as np
 
 from service.bundle.manifest import Manifest
 from service.codecs.csv_header import SAMPLE_BYTES, CsvFormat, open_csv
+from service.codecs.csv_reader import TableReader
 from service.codecs.csv_writer import CsvWriter
 from service.codecs.endpoint import Endpoints
 from service.codecs.features import NO_WARNINGS, FeatureCodec, Warnings
+from service.codecs.messages import Matrix, RowBatch, RowError
 from service.codecs.ndjson import JsonDocumentWriter, NdjsonWriter, open_ndjson
-from service.codecs.outputs import Parameters, require_supported
-from service.codecs.row_batch import Matrix, RowBatch, RowError, TableReader, TableWriter
+from service.codecs.outputs import DEFAULT_PARAMETERS, Parameters, require_supported
 from service.engine.model import ServedModel
 from service.engine.tensors import Array
 from service.errors import DeadlineExceeded, InferenceFailed, InputRejected, OnwardError, Overloaded
@@ -27,6 +28,7 @@ from service.settings import Settings
 
 TableForm = Literal["csv", "ndjson"]
 Form = TableForm | Literal["json"]
+TableWriter = CsvWriter | NdjsonWriter
 
 # Decoding or encoding one batch takes about this long, so that small requests which arrive
 # meanwhile are served between two batches.
@@ -34,6 +36,7 @@ _SHORTEST_SECONDS = 0.001
 _LONGEST_SECONDS = 0.002_5
 _FEWEST_ROWS, _FIRST_ROWS, _MAX_ROWS = 1, 256, 4096
 _PAUSE_SECONDS = 0.02
+_NOT_SCORED = "This row and all later rows were not scored."
 
 
 @dataclass(frozen=True)
@@ -84,61 +87,63 @@ class ScoringOptions:
     charset: str | None = None
 
 
-class ScoringFactory:
-    """Creates the pipelines of one app.
+def open_pipeline(  # noqa: PLR0913 - what all tables share, and what is known of this one
+    endpoints: Endpoints,
+    settings: Settings,
+    lock: asyncio.Lock,
+    *,
+    model: ServedModel,
+    options: ScoringOptions,
+    stream: PeekedStream,
+) -> "ScoringPipeline":
+    """Detect the format of a table, and find the columns of the model's features.
 
     Args:
-        endpoints: of its models.
+        endpoints: of the loaded models.
         settings: how long a batch of rows may take, including waiting, and how large a record may
             be.
+        lock: shared by all tables of a process; held while a batch is decoded or encoded.
+        model: that predicts.
+        options: of the request.
+        stream: the table.
+
+    Raises:
+        InvalidRequest: the stream is not a table, or not one for this model; nothing has been
+            scored.
+        RecordTooLarge: its first record is longer than allowed.
     """
+    endpoint = endpoints.by_model.get(model) or endpoints.of(model)
+    manifest = endpoint.manifest or endpoint.require_manifest()
+    parameters = options.parameters
+    if parameters is not DEFAULT_PARAMETERS:
+        require_supported(manifest.output, parameters)
+    codec = endpoint.features or endpoint.require_features()
+    reader, table = _open_reader(codec, options, stream, settings.max_csv_record_bytes)
+    warn = options.response_form != "csv" if parameters.warnings is None else parameters.warnings
+    return ScoringPipeline(
+        model,
+        codec,
+        reader,
+        _create_writer(manifest, model, options, table),
+        warn=warn,
+        lock=lock,
+        timeout_seconds=settings.deadline_seconds,
+    )
 
-    def __init__(self, endpoints: Endpoints, settings: Settings) -> None:
-        self._endpoints = endpoints
-        self._timeout_seconds = settings.deadline_seconds
-        self._max_record_bytes = settings.max_csv_record_bytes
-        self._lock = asyncio.Lock()
 
-    def open(
-        self, model: ServedModel, options: ScoringOptions, stream: PeekedStream
-    ) -> "ScoringPipeline":
-        """Detect the format of a table, and find the columns of the model's features.
-
-        Raises:
-            InvalidRequest: the stream is not a table, or not one for this model; nothing has been
-                scored.
-            RecordTooLarge: its first record is longer than allowed.
-        """
-        endpoint = self._endpoints.by_model.get(model) or self._endpoints.of(model)
-        manifest = endpoint.manifest or endpoint.require_manifest()
-        require_supported(manifest.output, options.parameters)
-        codec = endpoint.features or endpoint.require_features()
-        reader, table = self._open_reader(codec, options, stream)
-        warnings = options.parameters.warnings
-        return ScoringPipeline(
-            model,
-            codec,
-            reader,
-            _create_writer(manifest, model, options, table),
-            warn=options.response_form != "csv" if warnings is None else warnings,
-            lock=self._lock,
-            timeout_seconds=self._timeout_seconds,
-        )
-
-    def _open_reader(
-        self, codec: FeatureCodec, options: ScoringOptions, stream: PeekedStream
-    ) -> tuple[TableReader, CsvFormat | None]:
-        longest = self._max_record_bytes
-        if options.form == "ndjson":
-            return open_ndjson(stream.sample, codec, whole=stream.whole, longest=longest), None
-        return open_csv(
-            stream.sample,
-            codec,
-            whole=stream.whole,
-            longest=longest,
-            charset=options.charset,
-            decimal=options.parameters.decimal,
-        )
+def _open_reader(
+    codec: FeatureCodec, options: ScoringOptions, stream: PeekedStream, longest: int
+) -> tuple[TableReader, CsvFormat | None]:
+    if options.form == "ndjson":
+        return open_ndjson(stream.sample, codec, whole=stream.whole, longest=longest), None
+    return open_csv(
+        stream.sample,
+        codec,
+        whole=stream.whole,
+        longest=longest,
+        charset=options.charset,
+        decimal=options.parameters.decimal,
+    )
 
 
 def _create_writer(
@@ -235,7 +240,7 @@ class ScoringPipeline:
         except OnwardError as error:
             # Its traceback refers to this frame, and so to all that has been read.
             self.error = error.with_traceback(None)
-            message = f"Line {self._reader.next_line}: {error} Nothing from here on was scored."
+            message = f"Line {self._reader.next_line}: {error} {_NOT_SCORED}"
             yield self._writer.write_error(RowError(message, error.code))
         yield self._writer.end()
 

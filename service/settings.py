@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.spelling import nearest
+from service.spelling import closest_name
 
 # Variables of training, which may be set in the same environment.
 _TRAINING_VARIABLES = {"ONWARD_DATA"}
@@ -344,6 +344,6 @@ def misspelt_variables(names: Iterable[str]) -> Iterator[str]:
     known = {f"ONWARD_{name.upper()}" for name in Settings.model_fields}
     for name in sorted(names):
         if name.startswith("ONWARD_") and name not in known | _TRAINING_VARIABLES:
-            close = nearest(name, known)
+            close = closest_name(name, known)
             advice = f"did you mean {close}?" if close else "onward serve --help lists them."
             yield f"{name} is not a setting and has no effect; {advice}"

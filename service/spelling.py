@@ -1,7 +1,7 @@
-"""Suggestions for misspelt words."""
+"""Words in messages: lists of names, and suggestions for misspelt ones."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 LONGEST_WORD = 64
@@ -11,7 +11,26 @@ LONGEST_WORD = 64
 _MAX_CANDIDATES = 750
 
 
-def nearest(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+def join_names(
+    names: Sequence[str],
+    most: int,
+    show: Callable[[str], str] = str,
+    count: int | None = None,
+) -> str:
+    """Join the first names with commas, and say how many more there are.
+
+    Args:
+        names: at least the first ones.
+        most: the number of names to show.
+        show: returns how to write a name.
+        count: of all names; None if ``names`` is complete.
+    """
+    more = (len(names) if count is None else count) - most
+    text = ", ".join(map(show, names[:most]))
+    return f"{text} and {more:,} more" if more > 0 else text
+
+
+def closest_name(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
     """Return the known word that ``word`` is most likely a misspelling of, if one is close enough.
 
     Only short words are compared, and only with the first 750 known ones.

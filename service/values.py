@@ -8,15 +8,16 @@ from typing import TypeGuard
 import numpy as np
 import orjson
 
-from service.spelling import LONGEST_WORD, nearest
+from service.bundle.features import WHOLE_MAX
+from service.spelling import LONGEST_WORD, closest_name, join_names
 
 # The largest number that rounds to a finite 32-bit one.
 FLOAT32_MAX = math.nextafter(2.0**128 - 2.0**103, 0)
-WHOLE_MAX = 2**53 - 1  # larger whole numbers of JSON are not exact everywhere (RFC 8259)
 # Possessive quantifiers never backtrack, so that a match takes time by the length of its text.
 _NUMBER = re.compile(r"[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d++,\d++")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})++(?:\.\d++)?")
+_MOST_DIGITS = 18
 _WITH_UNIT = re.compile(r"([+-]?\d++(?:\.\d++)?) ?(%|[^\W\d]++)")
 
 
@@ -49,7 +50,7 @@ def not_a_number(value: object, *, whole: bool) -> str | None:
 
 def _hint_for_text(text: str) -> str:
     if text.casefold() in {"nan", "inf", "-inf", "infinity", "-infinity"}:
-        return "NaN and infinity are not numbers here; send null where a value may be missing."
+        return "NaN and infinity are not accepted; send null where a value may be missing."
     return _hint_for_digits(text) or "Send a JSON number, without quotes or unit."
 
 
@@ -72,6 +73,17 @@ def _hint_for_digits(text: str) -> str | None:
     return None
 
 
+def whole_number(text: str) -> int | None:
+    """Return the number of a text of ASCII digits; None for any other text.
+
+    A number of more than 18 digits counts as the smallest one of 19.
+    """
+    if not (text.isascii() and text.isdecimal()):
+        return None
+    digits = text.lstrip("0") or "0"
+    return int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
+
+
 def with_row(row: int | None, sentence: str) -> str:
     """Return a message with its row, unless there is only one, and with a capital letter."""
     text = sentence if row is None else f"row {row}: {sentence}"
@@ -80,14 +92,13 @@ def with_row(row: int | None, sentence: str) -> str:
 
 def listed(words: Sequence[str], most: int = 12) -> str:
     """Join words into a list of readable length."""
-    text = ", ".join(shown(word) for word in words[:most])
-    return text if len(words) <= most else f"{text} and {len(words) - most} more"
+    return join_names(words, most, shown)
 
 
-def nearest_of(word: str, known: Sequence[str]) -> str:
+def suggestion(word: str, known: Sequence[str]) -> str:
     """Return the end of a message about an unknown name: the closest known one, or all of them."""
-    close = nearest(word, known)
-    return f"did you mean {close!r}?" if close else f"it takes {listed(known) or 'none'}."
+    close = closest_name(word, known)
+    return f"did you mean {close!r}?" if close else f"known names: {listed(known) or 'none'}."
 
 
 def shown(value: object, most: int = 60) -> str:

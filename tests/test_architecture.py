@@ -18,15 +18,16 @@ PACKAGES = ("service", "training")
 ALLOWED: Mapping[str, set[str]] = {
     "service.spelling": set(),
     "service.errors": {"service.spelling"},
-    "service.values": {"service.spelling"},
     "service.settings": {"service.spelling"},
     "service.filetypes": set(),
     # What all requests share, checked before work starts.
     "service.limits": {"service.errors", "service.settings"},
-    # The three leaf packages that training shares.
+    # What training shares.
     "service.bundle": {"service.spelling"},
+    "service.values": {"service.bundle", "service.spelling"},
     "service.imaging": {"service.filetypes"},
     "service.tabletext": set(),
+    "service.predictions": {"service.bundle"},
     "service.observability": set(),
     "service.engine": {
         "service.bundle",
@@ -41,6 +42,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.filetypes",
         "service.imaging",
         "service.limits",
+        "service.predictions",
         "service.settings",
         "service.spelling",
         "service.tabletext",
@@ -60,6 +62,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.codecs",
         "service.engine",
         "service.observability",
+        "service.predictions",
     },
     # How several processes agree.
     "service.workers": {
@@ -78,6 +81,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "service.imaging",
         "service.limits",
         "service.observability",
+        "service.predictions",
         "service.scoring",
         "service.settings",
         "service.shadow",
@@ -149,12 +153,20 @@ ALLOWED: Mapping[str, set[str]] = {
         "training.recipe",
     },
     "training.onnx_files": {"training.data", "training.errors"},
-    "training.model": {"training.data", "training.errors", "training.recipe"},
+    "training.model": {
+        "service.bundle",
+        "service.predictions",
+        "training.data",
+        "training.errors",
+        "training.recipe",
+    },
     "training.fit": {"training.errors", "training.model", "training.recipe"},
     "training.learn": {"training.data", "training.fit", "training.model", "training.recipe"},
     "training.images": {
         "service.bundle",
+        "service.filetypes",
         "service.imaging",
+        "service.predictions",
         "training.data",
         "training.errors",
         "training.fit",
@@ -163,6 +175,7 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     "training.evaluation": {
         "service.bundle",
+        "service.predictions",
         "training.data",
         "training.errors",
         "training.images",
@@ -173,6 +186,7 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     "training.export": {
         "service.bundle",
+        "service.predictions",
         "training.data",
         "training.errors",
         "training.evaluation",
@@ -183,6 +197,7 @@ ALLOWED: Mapping[str, set[str]] = {
     },
     "training.report": {
         "service.bundle",
+        "service.predictions",
         "training.data",
         "training.evaluation",
         "training.fit",
@@ -204,6 +219,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "training": {
         "service.bundle",
         "service.imaging",
+        "service.predictions",
         "training.autorecipe",
         "training.data",
         "training.errors",

@@ -21,6 +21,7 @@ from service.bundle.manifest import (
 )
 from service.bundle.store import EXAMPLES, MODEL, to_json
 from service.imaging.preprocess import DECODER
+from service.predictions import predicted_labels
 from training.data.sources import Folders
 from training.data.table import Float32s
 from training.evaluation.metrics import (
@@ -44,7 +45,6 @@ from training.model.thresholds import (
     choose_temperature,
     class_probabilities,
     confidence,
-    predicted_labels,
 )
 from training.onnx_files import Array
 from training.recipe.image import ImageData, ImageRecipe

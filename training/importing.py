@@ -10,7 +10,7 @@ from onnx import TensorProto
 
 from service.bundle import manifest as contract
 from service.bundle.features import FeaturesInput
-from service.bundle.manifest import output_name
+from service.bundle.manifest import DEFAULT_THRESHOLD, output_name
 from service.bundle.store import EXAMPLES, MODEL, to_json
 from training.autorecipe.draft import model_name
 from training.data.csv import read_csv
@@ -38,7 +38,6 @@ from training.export.foreign_graph import (
 )
 from training.export.publish import Published, publish
 from training.export.wrapping import wrap
-from training.model.thresholds import DEFAULT_THRESHOLD
 from training.recipe.loader import parse_card
 from training.recipe.table import Card, Feature
 

@@ -18,6 +18,7 @@ from starlette.types import Message, Receive
 from service.errors import BodyTooLarge, InvalidRequest, OnwardError, UnsupportedContent
 from service.limits import UNCOUNTED_BODY_BYTES, Limits, RequestQuotas
 from service.scoring import Form, TableForm
+from service.values import whole_number
 
 JSON = "application/json"
 SMALL_BODY_BYTES = 6 * 1024

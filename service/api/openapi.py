@@ -21,6 +21,7 @@ from service.api.schemas import (
     object_schema,
 )
 from service.bundle.features import (
+    WHOLE_MAX,
     BooleanFeature,
     CategoryFeature,
     Feature,
@@ -35,7 +36,7 @@ from service.codecs.images import KEY
 from service.codecs.messages import describe
 from service.imaging.preprocess import example_image
 from service.tabletext import quoted
-from service.values import FLOAT32_MAX, WHOLE_MAX
+from service.values import FLOAT32_MAX
 
 # A category that is the canonical text of an integer.
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")

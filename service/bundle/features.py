@@ -5,6 +5,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+UNSEEN = -1.0
+"""In the graph's input, a category that is not one of the feature's."""
+WHOLE_MAX = 2**53 - 1
+"""Larger whole numbers are not exact in every JSON parser (RFC 8259)."""
+
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -172,3 +177,15 @@ class FeaturesInput(StrictModel):
 
 INPUT_NAME = "features"
 """The name of the graph's input tensor."""
+
+
+def client_value(feature: Feature, number: float) -> object:
+    """Return the value that a client sends for a number of the graph's input.
+
+    A missing value is None, and a category that is not one of the feature's "(another)".
+    """
+    if math.isnan(number):
+        return None
+    if isinstance(feature, CategoryFeature):
+        return "(another)" if number == UNSEEN else feature.categories[int(number)]
+    return bool(number) if isinstance(feature, BooleanFeature) else number

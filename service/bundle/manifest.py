@@ -4,6 +4,7 @@ The JSON Schema of these classes is published as ``models/manifest.schema.json``
 Adding optional fields keeps `FORMAT_VERSION`; all other changes increase it.
 """
 
+from functools import cached_property
 from itertools import pairwise
 from math import prod
 from typing import Annotated, Literal, Self
@@ -27,6 +28,8 @@ IMAGE_NAME = "image"
 """The name of the graph's input tensor for images."""
 Side = Annotated[int, Field(ge=1, le=1024)]
 FORMAT_VERSION = 1
+DEFAULT_THRESHOLD = 0.5
+"""Of two labels, the second is predicted from this probability on, unless a model has its own."""
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 _SCORES = {
     "regression": ("value", "log1p"),
@@ -186,9 +189,19 @@ class ClassesOutput(StrictModel):
     def _consistent(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels repeat")
-        if self.threshold is not None and len(self.labels) != 2:  # noqa: PLR2004 - two is binary
+        if self.threshold is not None and not self.is_binary:
             raise ValueError("a threshold needs exactly two labels")
         return self
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether there are two labels."""
+        return len(self.labels) == 2  # noqa: PLR2004 - this is the definition
+
+    @cached_property
+    def decision_threshold(self) -> float:
+        """Of two labels, the second is predicted from this probability on."""
+        return DEFAULT_THRESHOLD if self.threshold is None else self.threshold
 
 
 Output = Annotated[ValueOutput | ClassesOutput, Field(discriminator="kind")]
@@ -198,7 +211,7 @@ def task_of(output: Output) -> Literal["regression", "binary", "multiclass"]:
     """Return the task of models with this output."""
     if isinstance(output, ValueOutput):
         return "regression"
-    return "binary" if len(output.labels) == 2 else "multiclass"  # noqa: PLR2004 - two is binary
+    return "binary" if output.is_binary else "multiclass"
 
 
 def output_name(output: Output) -> str:
@@ -209,9 +222,7 @@ def output_name(output: Output) -> str:
 
 def output_width(output: Output) -> int:
     """Return the number of columns of the graph's output tensor."""
-    if isinstance(output, ClassesOutput) and len(output.labels) > 2:  # noqa: PLR2004 - as above
-        return len(output.labels)
-    return 1
+    return 1 if isinstance(output, ValueOutput) or output.is_binary else len(output.labels)
 
 
 class ColumnScale(StrictModel):

@@ -17,7 +17,7 @@ from service.bundle.policy import (
     select,
 )
 from service.bundle.store import EXAMPLES, MANIFEST, MODEL, read_bundle, versions_in
-from service.spelling import nearest
+from service.spelling import closest_name
 
 
 def published_names(models: Path) -> list[str]:
@@ -35,7 +35,7 @@ def versions_of(models: Path, name: str) -> list[int]:
     versions = versions_in(models / name)
     if not versions:
         names = published_names(models)
-        close = nearest(name, names)
+        close = closest_name(name, names)
         hint = f" (did you mean {close}?)" if close else ""
         available = ", ".join(names) or "none"
         raise BundleError(f"There is no model {name!r} in {models}{hint}; available: {available}.")

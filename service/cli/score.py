@@ -30,7 +30,7 @@ from service.errors import InvalidInput, InvalidRequest
 from service.limits import Limits
 from service.observability.logs import configure_logging
 from service.observability.metrics import Metrics
-from service.scoring import Form, ScoringFactory, ScoringOptions, TableForm, peek
+from service.scoring import Form, ScoringOptions, TableForm, open_pipeline, peek
 from service.settings import Settings
 from service.tabletext import CsvDialect, quoted
 
@@ -135,7 +135,14 @@ async def _score_table(options: argparse.Namespace) -> int:
             encoding = "gzip" if options.source.endswith(_COMPRESSED) else "identity"
             content = decompress(_read_pieces(file, progress.begin), encoding)
             stream = await peek(content, scoring_options.form, settings.max_csv_record_bytes)
-            pipeline = ScoringFactory(endpoints, settings).open(model, scoring_options, stream)
+            pipeline = open_pipeline(
+                endpoints,
+                settings,
+                asyncio.Lock(),
+                model=model,
+                options=scoring_options,
+                stream=stream,
+            )
             with _open_target(options.output) as output:
                 async for piece in pipeline.run(stream.rest):
                     output.write(piece)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.features import (
+    UNSEEN,
     BooleanFeature,
     CategoryFeature,
     Feature,
@@ -15,9 +16,8 @@ from service.bundle.features import (
     NumberFeature,
 )
 from service.codecs.messages import describe
-from service.codecs.rows import UNSEEN
 from service.errors import Problem
-from service.spelling import LONGEST_WORD, nearest
+from service.spelling import LONGEST_WORD, closest_name
 from service.tabletext import (
     MISSING,
     POINT,
@@ -72,7 +72,9 @@ class CellReader:
         words = {"", *(MISSING if feature.missing is None else feature.missing)}
         self._missing = words if isinstance(feature, CategoryFeature) else folded(words)
         # A number may stand for a missing value, such as -200.
-        self._python_reads = not any(self._plain(word) for word in words if _has_digit(word))
+        self._python_reads = not any(
+            self._plain(word) for word in words if any(map(str.isdecimal, word))
+        )
         self._cached_codes = None if is_numeric else _CodeCache(self)
 
     def numbers(self, cells: Sequence[str]) -> Floats:
@@ -155,7 +157,7 @@ class CellReader:
         if isinstance(feature, BooleanFeature):
             return "Write true or false; yes, no, 1 and 0 are read too."
         if isinstance(feature, CategoryFeature):
-            close = nearest(text, feature.categories)
+            close = closest_name(text, feature.categories)
             return f"Did you mean {shown(close)}?" if close else None
         if not isinstance(self._number(text), str):
             return None
@@ -217,7 +219,7 @@ def number_hint(cell: str, numerals: Numerals = POINT) -> str:
         numerals: the marks of the table's numbers.
     """
     if cell.casefold().lstrip("+-") in _INFINITY:
-        return "Infinity is not a number here."
+        return "Infinity is not accepted."
     if len(cell) > LONGEST_WORD:
         return "Write a number."
     if cell.startswith("#"):
@@ -251,13 +253,9 @@ def _hint_on_groups(cell: str, mark: str, numerals: Numerals) -> str:
     """Return a hint for digits in groups of three; a single group may also be decimals."""
     decimal = numerals.decimal
     bare = cell.replace(mark, "").replace(",", ".").replace(".", decimal)
-    separated = "nothing may separate the thousands"
+    separated = "remove the thousands separators"
     if numerals.thousands:
         separated = f"only {shown(numerals.thousands)} may separate the thousands of this table"
     if is_ambiguous(cell):
         return f"Write {bare}, or {cell.replace(mark, decimal)} if those are decimals; {separated}."
     return f"Write {bare}: {separated}."
-
-
-def _has_digit(word: str) -> bool:
-    return any(map(str.isdecimal, word))

@@ -13,8 +13,8 @@ from service.codecs.csv_reader import CsvReader, Lines, Record, Records, decoded
 from service.codecs.features import FeatureCodec
 from service.codecs.messages import ProblemCollector, describe
 from service.errors import InvalidRequest, Problem
-from service.filetypes import recognised
-from service.spelling import nearest
+from service.filetypes import GZIP_SIGNATURE, recognised
+from service.spelling import closest_name, join_names
 from service.tabletext import (
     MAX_TITLES,
     POINT,
@@ -166,9 +166,11 @@ def _require_table(head: bytes) -> None:
     Raises:
         InvalidRequest: the file has the signature of another type.
     """
+    if head.startswith(GZIP_SIGNATURE):
+        raise InvalidRequest(
+            "The body is compressed with gzip; send the header Content-Encoding: gzip."
+        )
     kind = None if marked_codec(head) else recognised(head)
-    if kind == "compressed with gzip":
-        raise InvalidRequest(f"The body is {kind}; send the header Content-Encoding: gzip.")
     if kind is not None:
         raise InvalidRequest(f"The body is {kind}, not a table of text. {_SAVE}")
 
@@ -332,13 +334,13 @@ def _find_decimal(cells: Sequence[NumericCell], separator: str) -> Decimal:
     except MixedDecimals as mixed:
         both = " and ".join(f"{shown(cell)} in line {line}" for line, cell in mixed.cells)
         raise InvalidRequest(
-            f"The table writes decimals by a comma and by a point: {both}. Write them all alike."
+            f"The table writes decimals by a comma and by a point: {both}. Use one decimal mark."
         ) from None
     except AmbiguousMark as mark:
         raise InvalidRequest(
             f"Line {mark.line}: {shown(mark.cell)} may be {mark.cell.replace(',', '.')} or "
             f"{mark.cell.replace(mark.mark, '')}. Say which mark the decimals have by the "
-            "parameter decimal=point or decimal=comma; nothing may separate the thousands."
+            "parameter decimal=point or decimal=comma; remove the thousands separators."
         ) from None
 
 
@@ -357,7 +359,7 @@ def find_columns(cells: Sequence[str], features: Sequence[Feature], line: int) -
     if len(cells) > _MAX_COLUMNS:
         raise InvalidRequest(
             f"Line {line} names {len(cells):,} columns, and at most {_MAX_COLUMNS:,} are read; "
-            "send only those of features and the few that you want back."
+            "send only those of features and the columns to return."
         )
     names = [column_name(k, cell) for k, cell in enumerate(cells, 1)]
     counts = Counter(names)
@@ -390,13 +392,13 @@ def _require_columns(
         InvalidInput: the column of a feature is missing, misspelt, or repeated.
     """
     found = ProblemCollector()
-    if len(lacking) == len(features) and _holds_values(names):
-        found.add(1, [_headless(names, features, line)])
+    if len(lacking) == len(features) and any(map(_NUMBER.fullmatch, names)):
+        found.add(1, [_missing_header_problem(names, features, line)])
         found.raise_any()
     if len(names) == 1 and len(lacking) == len(features) > 1:
-        found.add(1, [_undivided(names[0], line)])
+        found.add(1, [_single_cell_problem(names[0], line)])
         found.raise_any()
-    found.add(len(repeated), (_twice(feature, names, line) for feature in repeated))
+    found.add(len(repeated), (_repeated_problem(feature, names, line) for feature in repeated))
     known = {feature.name for feature in features}
     free = [name for name in dict.fromkeys(names) if name not in known][:_MAX_SEARCHED]
     for number, feature in enumerate(lacking):
@@ -409,11 +411,9 @@ def _require_columns(
     found.raise_any()
 
 
-def _holds_values(names: Sequence[str]) -> bool:
-    return any(_NUMBER.fullmatch(name) for name in names)
-
-
-def _headless(names: Sequence[str], features: Sequence[Feature], line: int) -> Problem:
+def _missing_header_problem(
+    names: Sequence[str], features: Sequence[Feature], line: int
+) -> Problem:
     wanted = ",".join(feature.name for feature in features)
     return Problem(
         f"Line {line} holds values ({listed(names, 4)}) where the columns must be named.",
@@ -421,19 +421,17 @@ def _headless(names: Sequence[str], features: Sequence[Feature], line: int) -> P
     )
 
 
-def _undivided(name: str, line: int) -> Problem:
+def _single_cell_problem(name: str, line: int) -> Problem:
     return Problem(
         f"Line {line} is a single cell, {shown(name)}.",
         hint="Cells are separated by a comma, a semicolon, a tab or |; write the table so.",
     )
 
 
-def _twice(feature: Feature, names: Sequence[str], line: int) -> Problem:
+def _repeated_problem(feature: Feature, names: Sequence[str], line: int) -> Problem:
     columns = [str(column) for column, name in enumerate(names, 1) if name == feature.name]
-    shown_columns = " and ".join(columns[:_MAX_SHOWN])
-    more = f" and {len(columns) - _MAX_SHOWN} more" if len(columns) > _MAX_SHOWN else ""
     return Problem(
-        f"Line {line} names {feature.name!r} in columns {shown_columns}{more}.",
+        f"Line {line} names {feature.name!r} in columns {join_names(columns, _MAX_SHOWN)}.",
         feature=feature.name,
         hint="Rename or remove all but one of them.",
     )
@@ -460,9 +458,9 @@ def _missing(feature: Feature, names: Sequence[str], line: int) -> Problem:
 def _misspelt(feature: Feature, free: Sequence[str]) -> str | None:
     """Return the column that is probably a misspelling of the feature."""
     if not feature.optional:
-        return nearest(feature.name, free)
+        return closest_name(feature.name, free)
     folded = {_folded(name): name for name in free}
-    similar = nearest(_folded(feature.name), folded, _VERY_SIMILAR)
+    similar = closest_name(_folded(feature.name), folded, _VERY_SIMILAR)
     return None if similar is None else folded[similar]
 
 

@@ -8,6 +8,7 @@ import codecs
 import csv
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,9 @@ import numpy as np
 from service.bundle.features import Feature
 from service.codecs.csv_cells import CellReader
 from service.codecs.features import FeatureCodec
-from service.codecs.row_batch import Matrix, RowBatch, RowError
+from service.codecs.messages import Matrix, RowBatch, RowError
 from service.errors import InvalidInput, Problem, RecordTooLarge
+from service.spelling import join_names
 from service.tabletext import CsvDialect, quoted
 from service.values import shown
 
@@ -38,7 +40,7 @@ _NOT_UTF8 = (
 )
 _NEVER_CLOSED = "a quote is opened here and never closed; close it, or write it twice."
 _QUOTE_INSIDE = "a quote is inside a cell in quotes; write it twice there."
-_NEW_LINE = "a carriage return is inside a cell; put the cell into quotes."
+_NEW_LINE = "a carriage return is inside a cell; quote the cell."
 
 
 class Lines:
@@ -243,7 +245,41 @@ def quote_patterns(separator: str, quote: str = '"') -> tuple[re.Pattern[str], r
     return re.compile(cells + opened), re.compile(rf"{rest}(?:\Z|{q}{mark}{cells}{opened})")
 
 
-class CsvReader:
+class TableReader(ABC):
+    """Decodes the rows of one format from bytes as they arrive.
+
+    Args:
+        codec: of the model.
+        lines: of the table.
+    """
+
+    def __init__(self, codec: FeatureCodec, lines: Lines) -> None:
+        self._codec = codec
+        self._lines = lines
+
+    @property
+    def next_line(self) -> int:
+        """The number of the next line to read, from 1."""
+        return self._lines.taken + 1
+
+    def feed(self, data: bytes) -> None:
+        """Append bytes that have arrived."""
+        self._lines.feed(data)
+
+    def end(self) -> None:
+        """Mark the end of the table."""
+        self._lines.end()
+
+    @abstractmethod
+    def take(self, most: int) -> RowBatch | None:
+        """Return the next complete rows, at most ``most``; None if there is none yet.
+
+        Raises:
+            RecordTooLarge: the next row is longer than allowed.
+        """
+
+
+class CsvReader(TableReader):
     """Decodes the rows below a header.
 
     Args:
@@ -267,11 +303,10 @@ class CsvReader:
         least_width: int,
         first: Sequence[Record] = (),
     ) -> None:
-        self._codec = codec
+        super().__init__(codec, lines)
         self._separator, self._quote = dialect.separator, dialect.quote
         self._width = width
         self._least_width = least_width
-        self._lines = lines
         self._records = Records(lines, dialect.separator, dialect.quote)
         self._pending = list(first)
         # Smaller after invalid rows, because such a batch ends early.
@@ -280,26 +315,10 @@ class CsvReader:
             (position, column, reader) for column, (position, reader) in columns.items()
         ]
 
-    @property
-    def next_line(self) -> int:
-        """The number of the next line to read, from 1."""
-        return self._lines.taken + 1
-
-    def feed(self, data: bytes) -> None:
-        """Append bytes that have arrived."""
-        self._lines.feed(data)
-
-    def end(self) -> None:
-        """Mark the end of the table."""
-        self._lines.end()
-
     def take(self, most: int) -> RowBatch | None:
-        """Return the next complete rows, at most ``most``; None if there is none yet.
-
-        Raises:
-            RecordTooLarge: the next row is longer than allowed.
-        """
-        if self._pending or self._records.is_partial or self._has_quote(most):
+        """Return the next complete rows, as `TableReader.take` does."""
+        has_quote = self._quote in "\n".join(self._lines.waiting[:most])
+        if self._pending or self._records.is_partial or has_quote:
             records = self._pending or self._records.take(most)
             if records:
                 batch = self._decode_records(records)
@@ -309,9 +328,6 @@ class CsvReader:
             return self._decode_lines(self._lines.waiting[: min(most, self._most_lines)])
         self._lines.require_next()
         return None
-
-    def _has_quote(self, most: int) -> bool:
-        return self._quote in "\n".join(self._lines.waiting[:most])
 
     def _decode_lines(self, lines: list[str]) -> RowBatch:
         """Decode and take lines without quotes, where every separator separates cells."""
@@ -397,7 +413,7 @@ class CsvReader:
         sent = np.full((len(texts), len(self._codec.features)), np.nan)
         for (position, _, reader), cells in zip(self._columns, columns, strict=True):
             sent[:, position] = reader.numbers(cells)
-        matrix, suspects = self._codec.sift(sent)
+        matrix, suspects = self._codec.find_suspects(sent)
         slow = [row for row in suspects.tolist() if row not in errors]
         if len(slow) > _MAX_SLOW_ROWS:
             rows = slow[_MAX_SLOW_ROWS]
@@ -444,13 +460,11 @@ class CsvReader:
         message = f"Line {line}: {found} where the header has {columns};"
         if count < self._width:
             return RowError(f"{message} write an empty cell for each missing value.", _INVALID)
-        surplus = ", ".join(map(shown, cells[self._width : self._width + _MAX_SHOWN]))
-        if count > self._width + _MAX_SHOWN:
-            surplus += f" and {count - self._width - _MAX_SHOWN} more"
-        advice = f"put a cell that holds {shown(self._separator)} into quotes"
+        surplus = join_names(cells[self._width :], _MAX_SHOWN, shown, count - self._width)
+        advice = f"quote a cell that contains {shown(self._separator)}"
         if self._separator == ",":
             advice += ", and mark decimals by a point"
-        return RowError(f"{message} {advice}. Left over: {surplus}.", _INVALID)
+        return RowError(f"{message} {advice}. Extra cells: {surplus}.", _INVALID)
 
     def _fit(self, cells: Sequence[str]) -> str:
         """Return a row with the first cells, and empty ones up to the width of the table."""

@@ -7,16 +7,16 @@ import orjson
 
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.csv_header import CsvFormat
-from service.codecs.outputs import (
-    Parameters,
-    chosen_labels,
-    interval_ends,
+from service.codecs.messages import RowBatch, RowError
+from service.codecs.outputs import Parameters, finite_ends
+from service.engine.tensors import Array
+from service.predictions import (
+    label_probabilities,
     low_confidence,
     most_probable,
+    predicted_labels,
     scores_by_label,
 )
-from service.codecs.row_batch import RowBatch, RowError
-from service.engine.tensors import Array
 from service.tabletext import quoted
 
 
@@ -100,8 +100,9 @@ class CsvWriter:
         if isinstance(self._output, ValueOutput):
             return self._values(self._output, scores[:, :1])
         probabilities = scores_by_label(scores, self._labels)
-        chosen = chosen_labels(self._output, probabilities)
-        own = probabilities[np.arange(len(chosen)), np.array(chosen, np.intp)][:, np.newaxis]
+        positions = predicted_labels(probabilities, self._output.decision_threshold)
+        own = label_probabilities(probabilities, positions)[:, np.newaxis]
+        chosen = positions.tolist()
         if self._parameters.top is not None:
             ranked = self._top(probabilities, self._parameters.top)
             numbers = [
@@ -124,7 +125,7 @@ class CsvWriter:
         cells = [f"{value}{unit}" for value in self._numbers(values)]
         if self._parameters.interval is None:
             return cells
-        ends = np.stack(interval_ends(output, self._parameters.interval, values[:, 0]), axis=1)
+        ends = np.stack(finite_ends(output, self._parameters.interval, values[:, 0]), axis=1)
         pairs = zip(cells, self._numbers(ends), strict=True)
         return [f"{cell}{self._separator}{both}" for cell, both in pairs]
 

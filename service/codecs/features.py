@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.features import (
+    UNSEEN,
+    WHOLE_MAX,
     BooleanFeature,
     CategoryFeature,
     Feature,
@@ -30,10 +32,10 @@ from service.codecs.messages import (
     rule_problem,
     type_problem,
 )
-from service.codecs.rows import UNSEEN, FeatureSchema, RowDecoder, TypeProblem
-from service.codecs.tensors import fitted
+from service.codecs.rows import FeatureSchema, RowDecoder, TypeProblem
+from service.codecs.tensors import convert_exactly
 from service.errors import Problem
-from service.values import WHOLE_MAX, listed
+from service.values import listed
 
 Matrix = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -59,6 +61,8 @@ class FeatureCodec:
         self.features = features_input.features
         self.table = features_input.table
         self._schema = FeatureSchema(self.features)
+        self.example = self._schema.example
+        """A valid row."""
         self.names = frozenset(feature.name for feature in self.features)
         self._width = len(self.features)
         self._vector = VectorRows(self.features)
@@ -68,11 +72,6 @@ class FeatureCodec:
         self.reads_numbers = self._vector.is_plain and "instances" not in self.names
         """Whether rows of numbers can be decoded from the text of a request at once."""
 
-    @property
-    def example(self) -> dict[str, object]:
-        """A valid row."""
-        return self._schema.example
-
     def decode_row(self, row: object) -> Matrix | None:
         """Decode one row; None unless it is valid and within the training range."""
         return self._vector.decode_one(row)
@@ -81,7 +80,7 @@ class FeatureCodec:
         """Decode rows of numbers as `decode_rows` does; None if one may be invalid."""
         if not self.reads_numbers or numbers.shape[1] != self._width:
             return None
-        matrix = fitted(numbers, "FP32")
+        matrix = convert_exactly(numbers, "FP32")
         return matrix if matrix is not None and self._vector.within_bounds(matrix) else None
 
     def decode_rows(
@@ -132,7 +131,7 @@ class FeatureCodec:
             found.add(int(broken.sum()), problems)
         found.raise_any()
 
-    def sift(self, sent: npt.NDArray[np.float64]) -> tuple[Matrix, npt.NDArray[np.intp]]:
+    def find_suspects(self, sent: npt.NDArray[np.float64]) -> tuple[Matrix, npt.NDArray[np.intp]]:
         """Convert numbers to 32 bits, and find the rows that may be invalid.
 
         Rounding to 32 bits can hide that a value breaks a rule, so these rows are decoded again one
@@ -149,8 +148,7 @@ class FeatureCodec:
         suspects = self._rules.broken(matrix).any(axis=1)
         if self._whole:
             whole = sent[:, self._whole]
-            valid = (np.floor(whole) == whole) & (np.abs(whole) <= WHOLE_MAX)
-            suspects |= ~(valid | np.isnan(whole)).all(axis=1)
+            suspects |= ~(_are_exact(whole) | np.isnan(whole)).all(axis=1)
         return matrix, np.flatnonzero(suspects)
 
     def _decode_block(
@@ -345,14 +343,6 @@ class VectorRows:
         except (KeyError, TypeError):
             return None
         flat = cells[0] if len(cells) == 1 else list(chain.from_iterable(cells))
-        return self.decode_flat(flat, len(rows), booleans=booleans)
-
-    def decode_flat(
-        self, flat: Sequence[object], rows: int, *, booleans: bool = True
-    ) -> Matrix | None:
-        """Decode as `decode` does, from the cells of all rows in order."""
-        if len(flat) != rows * self._width:
-            return None
         if booleans and not set(map(type, flat)) <= _NUMBERS:
             return None
         try:
@@ -361,7 +351,7 @@ class VectorRows:
             return None
         if matrix is None:
             return None
-        shaped = matrix.reshape(rows, self._width)
+        shaped = matrix.reshape(len(rows), self._width)
         return shaped if self.within_bounds(shaped) else None
 
     def within_bounds(self, matrix: Matrix) -> bool:
@@ -410,9 +400,7 @@ class VectorRows:
         sent = np.frombuffer(struct.pack(f"{len(flat)}d", *flat)).reshape(-1, self._width)
         with np.errstate(over="ignore"):
             matrix = sent.astype(np.float32)
-        whole = sent[:, self._whole]
-        valid = (np.floor(whole) == whole) & (np.abs(whole) <= WHOLE_MAX)
-        return matrix if valid.all() else None
+        return matrix if _are_exact(sent[:, self._whole]).all() else None
 
     def _cells(self, row: object) -> Sequence[object]:
         if isinstance(row, dict) and len(row) == self._width:
@@ -421,6 +409,12 @@ class VectorRows:
         if isinstance(row, list) and len(row) == self._width:
             return row
         raise TypeError(row)
+
+
+def _are_exact(numbers: npt.NDArray[np.float64]) -> Mask:
+    """Return which numbers are integers that 64 bits represent exactly."""
+    exact: Mask = (np.floor(numbers) == numbers) & (np.abs(numbers) <= WHOLE_MAX)
+    return exact
 
 
 def packed(flat: Sequence[object]) -> Matrix:

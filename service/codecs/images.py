@@ -14,7 +14,7 @@ from binascii import a2b_base64
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import partial
 from math import prod
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -29,7 +29,7 @@ from service.engine.tensors import Arrays, Inputs
 from service.errors import InvalidRequest, Problem
 from service.imaging.decode import lower_priority
 from service.imaging.limits import InvalidImage
-from service.imaging.preprocess import InputImage, SmallPngReader, example_image
+from service.imaging.preprocess import InputImage, SmallPngReader
 from service.limits import Limits
 from service.values import listed, shown
 
@@ -94,11 +94,6 @@ class ImageCodec:
         self._plain_files = SmallPngReader(spec, decoding.max_pixels)
         digits = spec.normalize == "digit"
         self._most_pixels_at_once = _MAX_DIGIT_PIXELS_AT_ONCE if digits else _MAX_PIXELS_AT_ONCE
-
-    @cached_property
-    def example(self) -> dict[str, str]:
-        """An image for this model."""
-        return {KEY: base64.b64encode(example_image(self._spec)).decode()}
 
     def is_single(self, data: Sequence[Any]) -> bool:
         """Return whether nested numbers are the pixels of one image, rather than several images."""
@@ -202,7 +197,8 @@ class ImageCodec:
         """Decode the images in threads, which stop early if the client disconnects."""
         run = asyncio.get_running_loop().run_in_executor
         try:
-            if not await run(self._decoding.shared, pending.decode_while, _is_shared):
+            shared = partial(pending.decode_while, lambda image: image.memory <= _MAX_SHARED_BYTES)
+            if not await run(self._decoding.shared, shared):
                 await run(self._decoding.large, pending.decode_while)
         finally:
             pending.abandoned.set()
@@ -357,10 +353,6 @@ class _PendingImages:
         return self._decoded[0][None] if len(self._decoded) == 1 else np.stack(self._decoded)
 
 
-def _is_shared(image: InputImage) -> bool:
-    return image.memory <= _MAX_SHARED_BYTES
-
-
 def _nesting(data: Any) -> tuple[int, ...]:  # noqa: ANN401 - as above
     """Return the lengths of nested lists of numbers, by their first items; else nothing."""
     lengths: list[int] = []
@@ -434,8 +426,6 @@ def _checked(numbers: npt.NDArray[np.float64]) -> Pixels:
         raise InvalidImage(f"A pixel is {odd:g}; pixels are numbers from 0 to {_WHITE}.")
     rounded = np.rint(numbers)
     if high <= 1 and (rounded != numbers).any():
-        raise InvalidImage(
-            f"Its pixels lie between 0 and 1; send them from 0 to {_WHITE}, as files have them."
-        )
+        raise InvalidImage(f"Its pixels are between 0 and 1; multiply them by {_WHITE}.")
     pixels: Pixels = rounded.astype(np.uint8)
     return pixels

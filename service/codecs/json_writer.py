@@ -5,40 +5,21 @@ bytes written here equal what orjson writes for those objects.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import orjson
 
 from service.bundle.manifest import ClassesOutput, Output, ValueOutput
 from service.codecs.features import Warnings
-from service.codecs.outputs import chosen_labels, low_confidence, row_classifier, scores_by_label
 from service.engine.tensors import Array
+from service.predictions import low_confidence, predicted_labels, row_classifier, scores_by_label
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _FLAGS = (b"false", b"true")
 
 
-class PredictionWriter(Protocol):
-    """Encodes the predictions of one model with all their parts."""
-
-    def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
-        """Return a body: the prediction of a bare row, or ``predictions`` of several.
-
-        Args:
-            scores: ``[rows, columns]`` of the graph, finite.
-            warnings: messages by row.
-            single: whether the request was one row without a list.
-        """
-
-
-def prediction_writer(output: Output, version: str) -> PredictionWriter:
-    """Create the writer of one version of a model.
-
-    Args:
-        output: of the manifest.
-        version: of the model.
-    """
+def prediction_writer(output: Output, version: str) -> "PredictionWriter":
+    """Create the writer of one version of a model."""
     end = b',"model_version":' + orjson.dumps(version) + b"}"
     if isinstance(output, ValueOutput):
         return _ValueWriter(output, end)
@@ -53,7 +34,13 @@ class _ValueWriter:
         self._end = end
 
     def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
-        """Return a body; the arguments are those of `PredictionWriter.write`."""
+        """Return a body: the prediction of a bare row, or ``predictions`` of several.
+
+        Args:
+            scores: ``[rows, columns]`` of the graph, finite.
+            warnings: messages by row.
+            single: whether the request was one row without a list.
+        """
         if single:
             value, suffix = orjson.dumps(scores[0, 0], option=_NUMPY), _encode_warnings(warnings, 0)
             return b'{"value":%b%b%b%b' % (value, self._unit, suffix, self._end)
@@ -86,7 +73,7 @@ class _ClassesWriter:
         self._single = b"".join((b"%b%b", *keys, b"%b"))
 
     def write(self, scores: Array, warnings: Warnings, *, single: bool) -> bytes:
-        """Return a body; the arguments are those of `PredictionWriter.write`."""
+        """Return a body; the arguments are those of `_ValueWriter.write`."""
         if len(scores) == 1:
             probabilities, label, is_unsure = self._classify(scores[0])
             numbers = orjson.dumps(probabilities, option=_NUMPY)[1:-1].split(b",")
@@ -96,7 +83,7 @@ class _ClassesWriter:
                 row += _encode_warnings(warnings, 0)
             return row + self._end if single else b'{"predictions":[%b}]%b' % (row, self._end)
         by_label = scores_by_label(scores, self._output.labels)
-        chosen = chosen_labels(self._output, by_label)
+        chosen = predicted_labels(by_label, self._output.decision_threshold).tolist()
         pieces = self._pieces(_encode_numbers(by_label), chosen)
         flags = low_confidence(self._output, by_label, chosen)
         if flags is not None:
@@ -122,6 +109,9 @@ class _ClassesWriter:
         for column in range(width):
             pieces[3 + 2 * column :: count] = numbers[column::width]
         return pieces
+
+
+PredictionWriter = _ValueWriter | _ClassesWriter
 
 
 def _encode_warnings(warnings: Warnings, row: int) -> bytes:

@@ -1,9 +1,16 @@
-"""Messages about invalid rows; only the problems that are reported get a message."""
+"""Messages about invalid rows, and the rows of a table with theirs.
+
+Only the problems that are reported get a message.
+"""
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
 
 from service.bundle.features import (
     BooleanFeature,
@@ -12,11 +19,15 @@ from service.bundle.features import (
     IntegerFeature,
     NumberFeature,
 )
-from service.errors import PROBLEMS_SHOWN, InvalidInput, Problem
-from service.spelling import nearest
+from service.errors import PROBLEMS_SHOWN, InvalidInput, OnwardError, Problem
+from service.spelling import closest_name
 from service.values import listed, not_a_number, shown, shown_number, with_row
 
+Matrix = npt.NDArray[np.float32]
+
 _NAME_SHOWN = 100
+# A row of two bytes may lack a thousand features.
+_MAX_ROW_PROBLEMS = 10
 
 
 class ProblemCollector:
@@ -133,7 +144,7 @@ def _type_hint(feature: Feature, value: object) -> str | None:
         return not_a_number(value, whole=isinstance(feature, IntegerFeature))
     if isinstance(value, bool | float) or not isinstance(value, int | str):
         return "Send it as a string."
-    close = nearest(str(value), feature.categories)
+    close = closest_name(str(value), feature.categories)
     return f"Did you mean {shown(close)}?" if close else None
 
 
@@ -146,3 +157,42 @@ def error_document(sentence: str, code: str, problems: Sequence[Problem] = ()) -
             for problem in problems
         ]
     return body
+
+
+@dataclass(frozen=True)
+class RowError:
+    """Why one row has no prediction."""
+
+    message: str
+    code: str
+    problems: Sequence[Problem] = ()
+
+    @classmethod
+    def of(cls, error: OnwardError, position: str) -> "RowError":
+        """Return the error of a request with one row as the error of a row in a table.
+
+        Args:
+            error: about this row alone.
+            position: of the row, such as "Line 7".
+        """
+        problems = error.problems if isinstance(error, InvalidInput) else ()
+        reported = problems[:_MAX_ROW_PROBLEMS]
+        text = " ".join([problem.text for problem in reported] or [str(error)])
+        if isinstance(error, InvalidInput) and error.count > len(reported):
+            text += f" And {error.count - len(reported)} more problems."
+        return cls(f"{position}: {text[0].lower()}{text[1:]}", error.code, reported)
+
+
+@dataclass(frozen=True)
+class RowBatch:
+    """Consecutive rows of a table.
+
+    ``matrix`` is ``[rows, columns]``, checked; the numbers of a row with an error are undefined.
+    ``errors`` are by row of the batch, and ``line_numbers`` start at 1.
+    ``texts`` are the rows of a CSV file without their line ends; None for other formats.
+    """
+
+    matrix: Matrix
+    errors: Mapping[int, RowError]
+    line_numbers: Sequence[int]
+    texts: Sequence[str] | None = None

@@ -7,11 +7,10 @@ import numpy as np
 import orjson
 
 from service.bundle.manifest import Output
-from service.codecs.csv_reader import Lines
+from service.codecs.csv_reader import Lines, TableReader
 from service.codecs.features import FeatureCodec
-from service.codecs.messages import error_document
+from service.codecs.messages import Matrix, RowBatch, RowError, error_document
 from service.codecs.outputs import JsonObject, Parameters, predictions
-from service.codecs.row_batch import Matrix, RowBatch, RowError
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
 from service.filetypes import recognised
@@ -39,50 +38,23 @@ def open_ndjson(sample: bytes, codec: FeatureCodec, *, whole: bool, longest: int
         raise InvalidRequest(f"The body is empty. Send one object a line, for example {example}")
     if (kind := recognised(sample)) is not None:
         raise InvalidRequest(f"The body is {kind}. Send one object a line, for example {example}")
-    reader = NdjsonReader(codec, longest)
-    reader.feed(sample)
-    reader.require_first()
-    return reader
+    lines = Lines("utf-8-sig", longest)
+    lines.feed(sample)
+    lines.require_next()
+    return NdjsonReader(codec, lines)
 
 
-class NdjsonReader:
-    """Reads one row a line: an object by feature name, or an array in the order of the features.
+class NdjsonReader(TableReader):
+    """Reads one row a line: an object by feature name, or an array in the order of the features."""
 
-    Args:
-        codec: of the model.
-        longest: characters of a line.
-    """
-
-    def __init__(self, codec: FeatureCodec, longest: int) -> None:
-        self._codec = codec
-        self._lines = Lines("utf-8-sig", longest)
+    def __init__(self, codec: FeatureCodec, lines: Lines) -> None:
+        super().__init__(codec, lines)
         # Smaller after invalid rows, because the valid rows of their batch are decoded twice.
         self._most_rows = _MAX_SINGLE_ROWS
         self._example = orjson.dumps(codec.example).decode()
 
-    @property
-    def next_line(self) -> int:
-        """The number of the next line to read, from 1."""
-        return self._lines.taken + 1
-
-    def feed(self, data: bytes) -> None:
-        """Append bytes that have arrived."""
-        self._lines.feed(data)
-
-    def require_first(self) -> None:
-        """Raise `RecordTooLarge` if the first line is longer than allowed."""
-        self._lines.require_next()
-
-    def end(self) -> None:
-        """Mark the end of the table."""
-        self._lines.end()
-
     def take(self, most: int) -> RowBatch | None:
-        """Return the next complete rows, at most ``most``; None if there is none yet.
-
-        Raises:
-            RecordTooLarge: the next row is longer than allowed.
-        """
+        """Return the next complete rows, as `TableReader.take` does."""
         if not self._lines.waiting:
             self._lines.require_next()
             return None

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -12,28 +12,31 @@ from urllib.parse import parse_qsl
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.manifest import ClassesOutput, Interval, IntervalLevel, Output, ValueOutput
+from service.bundle.manifest import Interval, IntervalLevel, Output, ValueOutput
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
-from service.spelling import nearest
+from service.predictions import (
+    interval_ends,
+    label_probabilities,
+    low_confidence,
+    most_probable,
+    predicted_labels,
+    scores_by_label,
+)
+from service.spelling import closest_name
 from service.tabletext import Decimal
-from service.values import shown
+from service.values import shown, whole_number
 
 T = TypeVar("T")
 JsonObject = dict[str, object]
 Ends = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
-# The probability of each label, the position of the predicted one, and whether it is unsure.
-RowClassification = tuple[Sequence[np.floating[Any]] | Array, int, bool]
 
 _KNOWN_PARAMETERS = ("top", "probabilities", "warnings", "decimal", "interval")
 _ALL_OR_NONE = {"all": True, "none": False}
 _TRUE_OR_FALSE = {"true": True, "false": False}
 _DECIMAL_MARKS: Mapping[str, Decimal] = {"point": ".", "comma": ","}
-_MAX_DIGITS = 9
 _LEVEL = re.compile(r"0?\.[0-9]{1,9}")
 
-_BINARY_CLASSES = 2
-_DEFAULT_THRESHOLD = 0.5
 _LARGEST = np.finfo(np.float32).max
 _LEVEL_TOLERANCE = 1e-9
 
@@ -59,49 +62,63 @@ DEFAULT_PARAMETERS = Parameters()
 
 
 def read_parameters(query: bytes) -> Parameters:
-    """Parse a query string; names that resemble none of the parameters are ignored.
+    """Read the parameters of a prediction from a query string.
 
     Raises:
-        InvalidRequest: a parameter is misspelt, or its value is not one that it takes.
+        InvalidRequest: a parameter is misspelt, or its value is invalid.
     """
     if not query:
         return DEFAULT_PARAMETERS
-    values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-    for name in values:
-        close = None if name in _KNOWN_PARAMETERS else nearest(name, _KNOWN_PARAMETERS)
-        if close is not None:
-            raise InvalidRequest(f"Unknown parameter {shown(name)}; did you mean {close!r}?")
-    top = _read_count(values, "top")
+    values = parse_query(query, _KNOWN_PARAMETERS)
+    top = _read_count(values)
     probabilities = _read_choice(values, "probabilities", _ALL_OR_NONE)
     return Parameters(
         None if probabilities is False else top,
         probabilities is not False,
         _read_choice(values, "warnings", _TRUE_OR_FALSE),
         _read_choice(values, "decimal", _DECIMAL_MARKS),
-        _read_level(values, "interval"),
+        _read_level(values),
     )
 
 
-def _read_count(values: Mapping[str, str], name: str) -> int | None:
-    text = values.get(name)
+def parse_query(query: bytes, known: Sequence[str]) -> Mapping[str, str]:
+    """Return the parameters of a query string; unknown ones are ignored.
+
+    Raises:
+        InvalidRequest: an unknown name resembles a known one.
+    """
+    values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    for name in values:
+        close = None if name in known else closest_name(name, known)
+        if close is not None:
+            raise InvalidRequest(f"Unknown parameter {shown(name)}; did you mean {close!r}?")
+    return values
+
+
+def _read_count(values: Mapping[str, str]) -> int | None:
+    text = values.get("top")
     if text is None:
         return None
-    if not (text.isascii() and text.isdecimal() and text.strip("0")):
-        raise InvalidRequest(
-            f"Parameter {name!r} must be a whole number from 1, got {shown(text)}."
-        )
-    return int(text[:_MAX_DIGITS])
+    count = whole_number(text)
+    if not count:
+        raise InvalidRequest(f"Parameter 'top' must be a whole number from 1, got {shown(text)}.")
+    return count
 
 
-def _read_level(values: Mapping[str, str], name: str) -> float | None:
-    text = values.get(name)
+def _read_level(values: Mapping[str, str]) -> float | None:
+    text = values.get("interval")
     if text is None:
         return None
     if not _LEVEL.fullmatch(text):
-        raise InvalidRequest(
-            f"Parameter {name!r} must be a share between 0 and 1, such as 0.9, got {shown(text)}."
-        )
+        raise invalid_level(text)
     return float(text)
+
+
+def invalid_level(level: object) -> InvalidRequest:
+    """Return the error of an interval's level that is not a number between 0 and 1."""
+    return InvalidRequest(
+        f"Parameter 'interval' must be a share between 0 and 1, such as 0.9, got {shown(level)}."
+    )
 
 
 def _read_choice(values: Mapping[str, str], name: str, choices: Mapping[str, T]) -> T | None:
@@ -128,23 +145,8 @@ def require_supported(output: Output, parameters: Parameters) -> None:
         raise InvalidRequest("Parameter 'top' chooses among labels; this model predicts a value.")
 
 
-def scores_by_label(scores: Array, labels: Sized) -> Array:
-    """Return scores ``[rows, labels]``; one column for two labels is that of the second.
-
-    Args:
-        scores: ``[rows, columns]``.
-        labels: the class labels, empty if they are not known.
-    """
-    if scores.shape[1] != 1 or len(labels) != _BINARY_CLASSES:
-        return scores
-    both = np.empty((len(scores), _BINARY_CLASSES), scores.dtype)
-    np.subtract(1, scores[:, 0], out=both[:, 0])
-    both[:, 1] = scores[:, 0]
-    return both
-
-
-def interval_ends(output: Output, level: float, values: Array) -> Ends:
-    """Return the low and the high end of each value's interval, as float32.
+def finite_ends(output: Output, level: float, values: Array) -> Ends:
+    """Return the low and the high end of each value's interval, as finite float32.
 
     Args:
         output: of the model.
@@ -154,14 +156,7 @@ def interval_ends(output: Output, level: float, values: Array) -> Ends:
     Raises:
         InvalidRequest: the model has no intervals, or none of this level.
     """
-    interval, chosen = _find_interval(output, level)
-    segment = np.searchsorted(np.array(interval.edges), values, side="right")
-    margin = np.array(chosen.margins)[segment]
-    value = values.astype(np.float64)
-    if interval.scale == "value":
-        low, high = value - margin, value + margin
-    else:
-        low, high = (1 + value) / np.exp(margin) - 1, (1 + value) * np.exp(margin) - 1
+    low, high = interval_ends(*_find_interval(output, level), values)
     return _clipped(low), _clipped(high)
 
 
@@ -207,7 +202,7 @@ def predictions(output: Output, scores: Array, parameters: Parameters) -> list[J
     if isinstance(output, ValueOutput):
         return _values(output, scores[:, 0], parameters.interval)
     probabilities = scores_by_label(scores, output.labels)
-    chosen = chosen_labels(output, probabilities)
+    chosen = predicted_labels(probabilities, output.decision_threshold).tolist()
     rows = _labels(output.labels, probabilities, chosen, parameters)
     flags = low_confidence(output, probabilities, chosen)
     if flags is not None:
@@ -216,84 +211,11 @@ def predictions(output: Output, scores: Array, parameters: Parameters) -> list[J
     return rows
 
 
-def chosen_labels(output: ClassesOutput, probabilities: Array) -> list[int]:
-    """Return the position of each row's predicted label.
-
-    Args:
-        output: with the threshold for two labels.
-        probabilities: ``[rows, labels]``.
-    """
-    if len(output.labels) > _BINARY_CLASSES:
-        chosen: list[int] = probabilities.argmax(axis=1).tolist()
-        return chosen
-    seconds: list[int] = (probabilities[:, 1] >= _threshold(output)).astype(np.intp).tolist()
-    return seconds
-
-
-def _threshold(output: ClassesOutput) -> np.float32:
-    """Return the probability from which the second of two labels is predicted."""
-    return np.float32(_DEFAULT_THRESHOLD if output.threshold is None else output.threshold)
-
-
-def most_probable(probabilities: Array, top: int) -> npt.NDArray[np.intp]:
-    """Return the positions of each row's most probable labels; of equal ones the first comes first.
-
-    Args:
-        probabilities: ``[rows, labels]``.
-        top: the number of labels; more than there are is all of them.
-
-    Returns:
-        ``[rows, top]``.
-    """
-    return np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-
-
-def low_confidence(
-    output: ClassesOutput, probabilities: Array, chosen: Sequence[int]
-) -> list[bool] | None:
-    """Return whether each prediction is unsure; None if the model has no limit for it.
-
-    Args:
-        output: with the probability below which a prediction is unsure.
-        probabilities: ``[rows, labels]``.
-        chosen: the position of each row's label.
-    """
-    if output.unsure_below is None:
-        return None
-    own = probabilities[np.arange(len(chosen)), chosen]
-    flags: list[bool] = (own.astype(np.float64) < output.unsure_below).tolist()
-    return flags
-
-
-def row_classifier(output: ClassesOutput) -> Callable[[Array], RowClassification]:
-    """Return a function that classifies one row of the graph's output, ``[columns]``.
-
-    It does what `scores_by_label`, `chosen_labels` and `low_confidence` do, which take several
-    times as long for the one row that most requests have.
-    """
-    is_binary = len(output.labels) == _BINARY_CLASSES
-    threshold, unsure_below = _threshold(output), output.unsure_below
-
-    def classify(row: Array) -> RowClassification:
-        probabilities: Sequence[np.floating[Any]] | Array = row
-        if is_binary:
-            second = row[-1]
-            if row.size == 1:
-                probabilities = (1 - second, second)
-            chosen = int(second >= threshold)
-        else:
-            chosen = int(row.argmax())
-        is_unsure = unsure_below is not None and float(probabilities[chosen]) < unsure_below
-        return probabilities, chosen, is_unsure
-
-    return classify
-
-
 def _values(output: ValueOutput, values: Array, level: float | None) -> list[JsonObject]:
     unit = {} if output.unit is None else {"unit": output.unit}
     if level is None:
         return [{"value": value, **unit} for value in values]
-    rows = zip(values, *interval_ends(output, level, values), strict=True)
+    rows = zip(values, *finite_ends(output, level, values), strict=True)
     return [
         {"value": value, **unit, "interval": {"level": level, "low": low, "high": high}}
         for value, low, high in rows
@@ -305,7 +227,7 @@ def _labels(
 ) -> list[JsonObject]:
     names = [labels[position] for position in chosen]
     if not parameters.probabilities:
-        own = probabilities[np.arange(len(chosen)), chosen]
+        own = label_probabilities(probabilities, chosen)
         return [
             {"label": label, "probability": probability}
             for label, probability in zip(names, own, strict=True)

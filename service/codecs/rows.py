@@ -11,13 +11,19 @@ from typing import Any
 
 import orjson
 
-from service.bundle.features import BooleanFeature, CategoryFeature, Feature, IntegerFeature
+from service.bundle.features import (
+    UNSEEN,
+    WHOLE_MAX,
+    BooleanFeature,
+    CategoryFeature,
+    Feature,
+    IntegerFeature,
+)
 from service.codecs.messages import ProblemCollector, missing_problem, type_problem, unknown_problem
 from service.errors import Problem
-from service.spelling import nearest
-from service.values import WHOLE_MAX, becomes_whole, is_number, listed, shown, with_row
+from service.spelling import closest_name
+from service.values import becomes_whole, is_number, listed, shown, with_row
 
-UNSEEN = -1.0
 _MAX_LAYOUTS = 256
 # A search for a near name costs more than a whole row.
 _MAX_SEARCHES = 10
@@ -28,7 +34,7 @@ TypeProblem = Callable[[Feature, object, int | None], Problem]
 
 
 @dataclass(frozen=True)
-class KeyLayout:
+class RowKeys:
     """The columns that the keys of a row name, and the mistakes in the keys.
 
     ``suggestions`` are the features that unknown keys probably mean.
@@ -53,13 +59,10 @@ class FeatureSchema:
         self.names = [feature.name for feature in features]
         self.positions = {name: column for column, name in enumerate(self.names)}
         self.required = [i for i, feature in enumerate(features) if not feature.optional]
-        self.all = KeyLayout(range(len(features)))
+        self.all = RowKeys(range(len(features)))
         self.converts = [_converter(feature) for feature in features]
-
-    @property
-    def example(self) -> dict[str, object]:
+        self.example = {feature.name: feature.example for feature in features}
         """A valid row."""
-        return {feature.name: feature.example for feature in self.features}
 
 
 class RowDecoder:
@@ -73,7 +76,7 @@ class RowDecoder:
     def __init__(self, schema: FeatureSchema, describe_type: TypeProblem = type_problem) -> None:
         self._schema = schema
         self._describe_type = describe_type
-        self._layouts: dict[tuple[str, ...], KeyLayout] = {}
+        self._layouts: dict[tuple[str, ...], RowKeys] = {}
         self._searches = _MAX_SEARCHES
         self._blank = [math.nan] * len(schema.features)
 
@@ -101,7 +104,7 @@ class RowDecoder:
     def _cells(
         self,
         row: Any,  # noqa: ANN401 - JSON is any of its types
-        layout: KeyLayout,
+        layout: RowKeys,
         number: int | None,
         found: ProblemCollector,
     ) -> Sequence[float]:
@@ -125,7 +128,7 @@ class RowDecoder:
     def _problems(
         self,
         row: Any,  # noqa: ANN401 - JSON is any of its types
-        layout: KeyLayout,
+        layout: RowKeys,
         wrong: Sequence[int],
         number: int | None,
     ) -> Iterator[Problem]:
@@ -133,7 +136,7 @@ class RowDecoder:
         for key in layout.unknown:
             close = layout.suggestions.get(key)
             names = self._schema.names
-            advice = f"did you mean {close!r}?" if close else f"it takes {listed(names)}."
+            advice = f"did you mean {close!r}?" if close else f"known names: {listed(names)}."
             yield unknown_problem(key, row[key], advice, number)
         for column in layout.missing:
             yield missing_problem(features[column], number)
@@ -141,7 +144,7 @@ class RowDecoder:
             value = row[self._schema.names[column] if isinstance(row, dict) else column]
             yield self._describe_type(features[column], value, number)
 
-    def _layout(self, row: object, found: ProblemCollector) -> KeyLayout | None:
+    def _layout(self, row: object, found: ProblemCollector) -> RowKeys | None:
         """Return the layout of a row's keys; None if it is no object and no array of this width."""
         if isinstance(row, list):
             return self._schema.all if len(row) == len(self._blank) else None
@@ -155,7 +158,7 @@ class RowDecoder:
                 self._layouts[keys] = layout
         return layout
 
-    def _find_columns(self, row: Mapping[str, object], *, search: bool) -> KeyLayout:
+    def _find_columns(self, row: Mapping[str, object], *, search: bool) -> RowKeys:
         names, positions = self._schema.names, self._schema.positions
         columns = [positions[key] for key in row if key in positions]
         missing = [column for column in self._schema.required if names[column] not in row]
@@ -164,12 +167,12 @@ class RowDecoder:
         suggestions = {}
         for key in unknown[: self._searches if search else 0]:
             word = key[:_MAX_LETTERS]
-            close = nearest(word, lacking) or nearest(word, names)
+            close = closest_name(word, lacking) or closest_name(word, names)
             if close is not None:
                 lacking.pop(close, None)  # a misspelt key is one mistake, not two
                 suggestions[key] = close
             self._searches -= 1
-        return KeyLayout(columns, unknown, list(lacking.values()), suggestions)
+        return RowKeys(columns, unknown, list(lacking.values()), suggestions)
 
     def _shape_problem(self, row: object, number: int | None) -> Problem:
         got = f"{len(row)} values" if isinstance(row, list) else shown(row)

@@ -3,7 +3,7 @@
 import base64
 import binascii
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from math import isfinite, prod
 from typing import Any
@@ -61,7 +61,7 @@ def pack(data: Sequence[Any], spec: TensorSpec) -> Array | None:
     return None if dtype.kind == "f" and not isfinite(np.vdot(array, array)) else array
 
 
-def fitted(numbers: Array, datatype: str) -> Array | None:
+def convert_exactly(numbers: Array, datatype: str) -> Array | None:
     """Convert numbers to an element type; None if one does not fit."""
     dtype = DTYPES[datatype]
     if dtype.char == "e":
@@ -258,7 +258,7 @@ def _convert_plain(data: object, shape: Shape, spec: TensorSpec, *, booleans: bo
     """Convert as `read_json` does a list of the expected number of numbers; else None."""
     array = None
     if isinstance(data, np.ndarray) and data.size == prod(shape):
-        array = fitted(data, spec.datatype)
+        array = convert_exactly(data, spec.datatype)
     elif isinstance(data, list) and len(data) == prod(shape) and not booleans:
         array = pack(data, spec)
     return None if array is None else array.reshape(shape)
@@ -313,8 +313,7 @@ def write_binary(array: Array, spec: TensorSpec) -> bytes:
     """Convert an array to raw little-endian bytes; each string follows its length in four bytes."""
     if spec.datatype != "BYTES":
         return np.ascontiguousarray(array, _LITTLE[spec.datatype]).tobytes()
-    encoded = [str(value).encode() for value in array.ravel()]
-    return b"".join(struct.pack("<I", len(text)) + text for text in encoded)
+    return join_elements(str(value).encode() for value in array.ravel())
 
 
 def example_shape(spec: TensorSpec) -> list[int]:
@@ -359,6 +358,13 @@ def _is_plain_shape(shape: Sequence[object], spec: TensorSpec) -> bool:
 
 def _is_length(axis: object) -> bool:
     return isinstance(axis, int) and not isinstance(axis, bool) and axis >= 0
+
+
+def join_elements(elements: Iterable[bytes]) -> bytes:
+    """Return the bytes of a BYTES tensor: each element follows its length in four bytes."""
+    return b"".join(
+        len(element).to_bytes(_LENGTH_BYTES, "little") + element for element in elements
+    )
 
 
 def split_elements(content: memoryview, name: str) -> Iterator[memoryview]:

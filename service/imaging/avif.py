@@ -66,7 +66,7 @@ def main_image(content: bytes) -> bytes:
 def frame_sizes(content: bytes) -> list[tuple[int, int]]:
     """Return width and height of each frame of each item; transparency is a separate item.
 
-    Raise `ValueError` if the file is damaged, or a film.
+    Raise `ValueError` if the file is damaged, or a video.
     """
     return [
         _frame_size(_Bits(unit[:_HEADER_BYTES]))
@@ -167,7 +167,7 @@ def _frame_size(bits: _Bits) -> tuple[int, int]:
         bits.take(5)
     else:
         if bits.take(1):
-            raise ValueError("it is a film; save one frame of it")
+            raise ValueError("it is a video; save one frame of it")
         delayed = bits.take(1)
         for _ in range(bits.take(5) + 1):
             bits.take(12)

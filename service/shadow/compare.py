@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle.features import BooleanFeature, CategoryFeature, FeaturesInput
+from service.bundle.features import FeaturesInput, client_value
 from service.bundle.manifest import ClassesOutput, Input
-from service.codecs.outputs import chosen_labels, scores_by_label
 from service.engine.model import ServedModel
 from service.engine.tensors import Array, Arrays, row_count
+from service.predictions import predicted_labels, scores_by_label
 
 T = TypeVar("T")
 # The serving version's and the candidate's.
@@ -88,7 +88,7 @@ def row_of(model: ServedModel, inputs: Arrays, row: int) -> Any:  # noqa: ANN401
     if manifest is None or not isinstance(manifest.input, FeaturesInput):
         return None
     pairs = zip(manifest.input.features, inputs[0][row].tolist(), strict=True)
-    return {feature.name: _value_of(feature, value) for feature, value in pairs}
+    return {feature.name: client_value(feature, value) for feature, value in pairs}
 
 
 def prediction_of(model: ServedModel, outputs: Arrays, row: int) -> Any:  # noqa: ANN401 - as above
@@ -99,7 +99,7 @@ def prediction_of(model: ServedModel, outputs: Arrays, row: int) -> Any:  # noqa
             zip(kind.labels, _probabilities(kind, scores)[0].tolist(), strict=True)
         )
         return {
-            "label": kind.labels[int(_predicted_classes(kind, scores)[0])],
+            "label": kind.labels[predicted_labels(scores, kind.decision_threshold)[0]],
             "probabilities": probabilities,
         }
     values = [output[row].tolist() for output in outputs if _is_short(output, row)]
@@ -114,7 +114,10 @@ def _classes_of(model: ServedModel) -> ClassesOutput | None:
 
 
 def _classes(kinds: Pair[ClassesOutput], scores: Pair[Array]) -> Comparison:
-    predicted = [_predicted_classes(kind, part) for kind, part in zip(kinds, scores, strict=True)]
+    predicted = [
+        predicted_labels(part, kind.decision_threshold)
+        for kind, part in zip(kinds, scores, strict=True)
+    ]
     named = [np.array(kind.labels)[which] for kind, which in zip(kinds, predicted, strict=True)]
     labels = sorted({*kinds[0].labels, *kinds[1].labels})
     probabilities = [
@@ -122,10 +125,6 @@ def _classes(kinds: Pair[ClassesOutput], scores: Pair[Array]) -> Comparison:
     ]
     differences = np.abs(probabilities[1] - probabilities[0]).max(axis=1)
     return Comparison(named[0] == named[1], differences, (named[0].tolist(), named[1].tolist()))
-
-
-def _predicted_classes(kind: ClassesOutput, scores: Array) -> Sequence[int]:
-    return chosen_labels(kind, scores_by_label(scores, kind.labels))
 
 
 def _by_label(kind: ClassesOutput, scores: Array, labels: Sequence[str]) -> Numbers:
@@ -177,14 +176,6 @@ def _signature(model_input: Input) -> object:
         (feature.name, feature.type, getattr(feature, "categories", None))
         for feature in model_input.features
     ]
-
-
-def _value_of(feature: object, value: float) -> object:
-    if value != value:  # noqa: PLR0124 - NaN, a missing value
-        return None
-    if isinstance(feature, CategoryFeature):
-        return feature.categories[int(value)] if value >= 0 else "(other category)"
-    return bool(value) if isinstance(feature, BooleanFeature) else value
 
 
 def _is_short(output: Array, row: int) -> bool:

@@ -186,7 +186,7 @@ def test_workers_that_cannot_start_end_the_service(models: Path) -> None:
         service.end()
 
     assert service.process.returncode == 2
-    assert "does not exist; name one with --models" in service.said
+    assert "does not exist; set --models" in service.said
     assert "A worker could not start; the log above says why." in service.said
 
 

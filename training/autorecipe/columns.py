@@ -6,6 +6,7 @@ from typing import Literal
 
 import polars as pl
 
+from service.bundle.features import WHOLE_MAX
 from service.tabletext import Numerals
 from training.data.numerals import as_numbers, common_affix, resembles_number
 from training.data.table import Table
@@ -34,8 +35,6 @@ _DATES = (
 _DATE = "a date or time; to use it, split it into numeric columns"
 _CODE = r"^0\d"
 _LONG_CODE = r"^\d{17,}$"
-_LARGEST_WHOLE = 2**53 - 1
-"""Larger integers are not exact in all JSON parsers (RFC 8259), so the service rejects them."""
 _IDENTIFIER = re.compile(
     r"(^|[_\s.-])(id|uuid|guid|index|key|nr|no|num|row)\.?$|(number|nummer)$|[a-z]I[Dd]$|^unnamed",
     re.IGNORECASE,
@@ -149,7 +148,7 @@ def _numeric(name: str, known: pl.Series, column: ParsedNumbers, missing: int) -
         return InferredColumn(
             name, None, missing, distinct, "an identifier: numbers of many digits"
         )
-    whole = bool((numbers % 1 == 0).all() and (numbers.abs() <= _LARGEST_WHOLE).all())
+    whole = bool((numbers % 1 == 0).all() and (numbers.abs() <= WHOLE_MAX).all())
     if whole and distinct > _MOSTLY * len(known) and _IDENTIFIER.search(name):
         return InferredColumn(name, None, missing, distinct, "an identifier")
     if whole and distinct == len(known) >= _MIN_NUMBERED_ROWS and numbers.is_sorted():

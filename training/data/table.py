@@ -9,15 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from service.bundle.features import TableFormat
-from service.spelling import nearest
+from service.bundle.features import UNSEEN, TableFormat
+from service.spelling import closest_name
 from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, Numerals, folded
 from training.data.numerals import as_numbers
 from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target
-
-UNSEEN = -1.0
-"""The position of a category that is not among the known ones."""
 
 Floats = npt.NDArray[np.float64]
 Float32s = npt.NDArray[np.float32]
@@ -62,7 +59,7 @@ class Table:
             DataError: there is no such column.
         """
         if name not in self.frame.columns:
-            near = nearest(name, self.frame.columns)
+            near = closest_name(name, self.frame.columns)
             hint = f" (did you mean {near!r}?)" if near else ""
             known = ", ".join(self.frame.columns[:20])
             raise DataError(f"{self.name} has no column {name!r}{hint}; its columns: {known}.")

@@ -16,6 +16,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from service.bundle.manifest import ClassesOutput, ImageInput, ValueOutput
 from service.bundle.store import Bundle, read_bundle, versions_in
+from service.predictions import interval_ends, predicted_labels
 from training.data.sources import Folders, load
 from training.data.split import RowSplit, split_rows
 from training.data.table import (
@@ -27,11 +28,10 @@ from training.data.table import (
     with_target,
 )
 from training.errors import DataError
-from training.evaluation.intervals import bounds
 from training.evaluation.metrics import calibration_error_of, low_confidence_metrics
 from training.evaluation.published import Published, open_model
 from training.images.sources import load_images, split_images
-from training.model.thresholds import confidence, predicted_labels
+from training.model.thresholds import confidence
 from training.onnx_files import Graph
 from training.recipe.loader import parse_image_recipe
 
@@ -174,7 +174,7 @@ def _covered(trial: Trial) -> Iterator[Check]:
         return
     level = next(one for one in interval.levels if one.level == _TESTED_LEVEL)
     target = trial.data.target[trial.parts.test]
-    low, high = bounds(
+    low, high = interval_ends(
         interval, level, trial.predictions(trial.parts.test)[:, 0].astype(np.float64)
     )
     coverage = ((low <= target) & (target <= high)).mean()

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from service.bundle.manifest import Interval, IntervalLevel
+from service.predictions import interval_bins, interval_ends
 from training.data.split import RowSplit
 from training.data.table import Dataset, Float32s, Floats, Table
 from training.evaluation.assessment import Assessment, out_of_fold
@@ -66,7 +66,7 @@ def fit_interval(held_out: HeldOut, scale: Literal["value", "log1p"]) -> Interva
     Regression", 2018).
     """
     edges = _edges(held_out.value)
-    position = _bins(edges, held_out.value)
+    position = interval_bins(edges, held_out.value)
     distances = np.abs(_scaled(held_out.target, scale) - _scaled(held_out.value, scale))
     grouped = [np.sort(distances[position == k]) for k in range(len(edges) + 1)]
     levels = []
@@ -84,20 +84,6 @@ def fit_interval(held_out: HeldOut, scale: Literal["value", "log1p"]) -> Interva
     )
 
 
-def bounds(interval: Interval, level: IntervalLevel, value: Floats) -> tuple[Floats, Floats]:
-    """Return the lower and upper bound of each interval, as the bundle defines them.
-
-    Args:
-        interval: whose `level` is one of.
-        level: with a margin for each bin.
-        value: ``[rows]``, in the output's unit.
-    """
-    margin = np.array(level.margins)[_bins(interval.edges, value)]
-    if interval.scale == "value":
-        return value - margin, value + margin
-    return (1 + value) / np.exp(margin) - 1, (1 + value) * np.exp(margin) - 1
-
-
 def measure_coverage(interval: Interval, value: Floats, target: Floats) -> Interval:
     """Measure the coverage and mean width of each level on other rows.
 
@@ -108,7 +94,7 @@ def measure_coverage(interval: Interval, value: Floats, target: Floats) -> Inter
     """
     levels = []
     for level in interval.levels:
-        low, high = bounds(interval, level, value)
+        low, high = interval_ends(interval, level, value)
         coverage = round_number(((low <= target) & (target <= high)).mean())
         width = round_number((high - low).mean())
         levels.append(level.model_copy(update={"coverage": coverage, "mean_width": width}))
@@ -149,16 +135,12 @@ def _edges(value: Floats) -> list[float]:
     edges = [round_number(edge) for edge in np.quantile(value, np.arange(1, bins) / bins)]
     edges = sorted(set(edges))
     while edges:
-        counts = np.bincount(_bins(edges, value), minlength=len(edges) + 1)
+        counts = np.bincount(interval_bins(edges, value), minlength=len(edges) + 1)
         smallest = int(counts.argmin())
         if 2 * counts[smallest] >= _ROWS_OF_A_BIN:
             break
         del edges[max(smallest - 1, 0)]
     return edges
-
-
-def _bins(edges: list[float], value: Floats) -> npt.NDArray[np.intp]:
-    return np.searchsorted(np.array(edges), value, side="right")
 
 
 def _scaled(value: Floats, scale: Literal["value", "log1p"]) -> Floats:

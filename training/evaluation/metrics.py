@@ -6,17 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from sklearn import metrics
 
+from service.bundle.manifest import DEFAULT_THRESHOLD
+from service.predictions import label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats
-from training.model.thresholds import (
-    DEFAULT_THRESHOLD,
-    Ints,
-    Positions,
-    Truths,
-    class_probabilities,
-    confidence,
-    label_probabilities,
-    predicted_labels,
-)
+from training.model.thresholds import Ints, Positions, Truths, class_probabilities, confidence
 from training.recipe.table import Card
 
 _BINS = 10

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.bundle.features import CategoryFeature, FeaturesInput
-from service.bundle.manifest import ClassesOutput, Manifest
+from service.bundle.manifest import DEFAULT_THRESHOLD, ClassesOutput, Manifest
 from service.bundle.store import read_bundle
 from service.bundle.versions import serving_version, version_number, versions_of
 from training.data.csv import layout_of, read_csv
@@ -12,18 +12,9 @@ from training.data.sources import SOURCES
 from training.data.table import Column, Dataset, encode_features, encode_target, with_target
 from training.errors import DataError
 from training.evaluation.metrics import measure
-from training.model.thresholds import DEFAULT_THRESHOLD
 from training.onnx_files import Graph
 from training.recipe.loader import parse_recipe
 from training.recipe.table import Data, Recipe
-
-
-def decision_threshold(manifest: Manifest) -> float:
-    """Return the threshold of a manifest, or the default one."""
-    output = manifest.output
-    if isinstance(output, ClassesOutput) and output.threshold is not None:
-        return output.threshold
-    return DEFAULT_THRESHOLD
 
 
 @dataclass(frozen=True)
@@ -38,7 +29,8 @@ class Published:
     @property
     def threshold(self) -> float:
         """Of two labels, the second is predicted at or above this probability."""
-        return decision_threshold(self.manifest)
+        output = self.manifest.output
+        return output.decision_threshold if isinstance(output, ClassesOutput) else DEFAULT_THRESHOLD
 
     @property
     def columns(self) -> list[Column]:

@@ -9,10 +9,11 @@ from service.bundle.errors import BundleError
 from service.bundle.manifest import ClassesOutput, Manifest
 from service.bundle.store import Bundle, read_bundle
 from service.bundle.versions import serving_version
+from service.predictions import label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats, Rows, Table, encode_features
 from training.errors import TrainingError
-from training.evaluation.published import decision_threshold, open_model
-from training.model.thresholds import class_probabilities, label_probabilities, predicted_labels
+from training.evaluation.published import open_model
+from training.model.thresholds import class_probabilities
 from training.onnx_files import Array, Graph
 
 _STANDARD_ERRORS = 2.5
@@ -134,10 +135,10 @@ def _by_rows(
     error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
     worse = _is_clear(float(difference.mean()), error, float(old.mean()), target)
     rows = f"on the same {len(target):,} test rows"
-    if isinstance(manifest.output, ClassesOutput):
+    if isinstance(manifest.output, ClassesOutput) and isinstance(serving.output, ClassesOutput):
         accuracies = [
-            float((predicted_labels(predictions, decision_threshold(each)) == target).mean())
-            for each, predictions in ((manifest, ours), (serving, theirs))
+            float((predicted_labels(predictions, output.decision_threshold) == target).mean())
+            for output, predictions in ((manifest.output, ours), (serving.output, theirs))
         ]
         figures = (
             f"accuracy {accuracies[0]:.4g} instead of {accuracies[1]:.4g}, "

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from service.bundle.explanations import Additive, CategoryTerm, NumberTerm
-from training.data.table import UNSEEN, Dataset, Float32s, Floats
+from service.bundle.features import UNSEEN
+from training.data.table import Dataset, Float32s, Floats
 from training.errors import ExportError
 from training.model.estimators import Estimator
 from training.model.networks import Predictor, ValueHead

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 from torch.optim.swa_utils import AveragedModel
 
+from service.predictions import predicted_labels
 from training.errors import FitError
 from training.fit import History
 from training.images.augment import augment, mix
@@ -22,7 +23,6 @@ from training.images.dataset import ImageSet
 from training.images.networks import Classifier
 from training.model.losses import mean_cross_entropy
 from training.model.optimizers import build_optimizer, build_schedule
-from training.model.thresholds import predicted_labels
 from training.recipe.image import ImageRecipe, ImageTraining
 
 _SEED_STRIDE = 1_000_003

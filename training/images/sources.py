@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from service.bundle.manifest import ImageInput
+from service.filetypes import GZIP_SIGNATURE
 from training.data.sources import GITHUB, Folders, Source, find
 from training.data.split import hold_out
 from training.errors import DataError, DataSetNotFound
@@ -42,7 +43,6 @@ DIGESTS = {
 _URLS = {"mnist": _MNIST, "fashion_mnist": _FASHION}
 _FOLDERS = ("cats_and_dogs",)
 """Public data sets that are folders, not single files."""
-_GZIP = b"\x1f\x8b"
 _UNSIGNED_BYTES = 8
 PARTS = {"training": "train", "test": "t10k"}
 """The prefixes of MNIST file names."""
@@ -194,7 +194,7 @@ def read_idx(path: Path) -> Bytes:
     """
     try:
         content = path.read_bytes()
-        if content[:2] == _GZIP:
+        if content.startswith(GZIP_SIGNATURE):
             content = gzip.decompress(content)
     except (OSError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from None

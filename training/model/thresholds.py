@@ -3,8 +3,6 @@
 Thresholds and temperature are chosen on the validation set.
 """
 
-from typing import TypeVar
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -12,16 +10,15 @@ from scipy.optimize import minimize_scalar
 from sklearn import metrics
 from torch import Tensor
 
+from service.bundle.manifest import DEFAULT_THRESHOLD
+from service.predictions import both_labels, label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats
 from training.model.losses import mean_cross_entropy
 
 Ints = npt.NDArray[np.intp]
 Positions = npt.NDArray[np.int64]
-Probabilities = TypeVar("Probabilities", Float32s, Floats)
 Truths = npt.NDArray[np.bool_]
 
-DEFAULT_THRESHOLD = 0.5
-"""Of two labels, the second is predicted at or above this probability, if none is chosen."""
 MIN_RATIO = 3.0
 """The default minimum error rate of unsure predictions, relative to the others."""
 _MAX_UNSURE = 0.2
@@ -31,30 +28,8 @@ _LOG_TEMPERATURES = (-3.0, 3.0)
 
 def class_probabilities(predictions: Float32s) -> Floats:
     """Return ``[rows, labels]``, also for two labels; each row sums to one in float64."""
-    shares = _columns_of_labels(predictions.astype(np.float64))
+    shares = both_labels(predictions.astype(np.float64))
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
-
-
-def label_probabilities(shares: Probabilities, labels: npt.NDArray[np.integer]) -> Probabilities:
-    """Return the probability of one label per row, ``[rows]``.
-
-    Args:
-        shares: ``[rows, labels]``.
-        labels: ``[rows]``, label positions.
-    """
-    return np.asarray(shares[np.arange(len(shares)), labels])
-
-
-def predicted_labels(predictions: Float32s, threshold: float = DEFAULT_THRESHOLD) -> Ints:
-    """Return the position of the label that each row is predicted to have, ``[rows]``.
-
-    Args:
-        predictions: ``[rows, outputs]`` as the graph returns them, or scores.
-        threshold: of two labels, the second is predicted at or above this probability or score.
-    """
-    if predictions.shape[1] == 1:
-        return (predictions[:, 0] >= np.float32(threshold)).astype(np.intp)
-    return np.asarray(predictions.argmax(axis=1), dtype=np.intp)
 
 
 def confidence(
@@ -68,8 +43,8 @@ def confidence(
         threshold: of two labels, the second is predicted at or above this probability.
     """
     predicted = predicted_labels(predictions, threshold)
-    shares = _columns_of_labels(predictions)
-    return label_probabilities(shares, predicted), predicted == target.astype(np.intp)
+    shares = label_probabilities(both_labels(predictions), predicted)
+    return shares, predicted == target.astype(np.intp)
 
 
 def choose_threshold(rule: str | float, target: Floats, predictions: Float32s) -> float:
@@ -144,10 +119,3 @@ def choose_temperature(scores: Tensor, target: Positions) -> float:
 
     best = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded")
     return float(np.exp(best.x))
-
-
-def _columns_of_labels(predictions: Probabilities) -> Probabilities:
-    """Return ``[rows, labels]``; of two labels, a graph only returns the second's probability."""
-    if predictions.shape[1] > 1:
-        return predictions
-    return np.hstack([1 - predictions, predictions])

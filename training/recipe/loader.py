@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from service.spelling import nearest
+from service.spelling import closest_name
 from training.errors import RecipeError
 from training.recipe.image import ImageRecipe
 from training.recipe.table import Card, Preprocessing, Purpose, Recipe
@@ -121,7 +121,7 @@ def _checked(kind: type[T], document: dict[str, Any], origin: str) -> T:
 
 
 def _no_such_recipe(name: str) -> str:
-    near = nearest(name, recipe_names())
+    near = closest_name(name, recipe_names())
     hint = f" (did you mean {near}?)" if near else ""
     return (
         f"there is no recipe with this name{hint}; "
@@ -155,7 +155,8 @@ def _problem(document: type[BaseModel], error: ErrorDetails) -> str:
     where = ".".join(str(step) for step in loc if not _is_branch(step))
     if kind == "extra_forbidden":
         known = sorted(_section_at(document, loc[:-1]).model_fields)
-        near = _with_section(document, str(loc[-1])) or nearest(str(loc[-1]), known, likeness=0.5)
+        key = str(loc[-1])
+        near = _with_section(document, key) or closest_name(key, known, likeness=0.5)
         hint = f"did you mean {near}?" if near else f"known here: {', '.join(known)}"
         return f"{where}: there is no such key; {hint}"
     if kind == "missing":

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
+from service.predictions import predicted_labels
 from training.data.table import Dataset, Float32s, Floats
 from training.learn import FittedModel
-from training.model.thresholds import predicted_labels
 from training.recipe.table import Recipe
 
 # Placeholder colors, replaced by CSS variables of the page.

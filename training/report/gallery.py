@@ -10,10 +10,11 @@ import torch
 from matplotlib.image import imsave
 from torch import Generator
 
+from service.predictions import label_probabilities, predicted_labels
 from training.data.table import Float32s
 from training.images.augment import augment
 from training.images.dataset import Bytes, ImageSet, Rows
-from training.model.thresholds import class_probabilities, label_probabilities, predicted_labels
+from training.model.thresholds import class_probabilities
 from training.recipe.image import Augmentation
 
 _MAX_WORST = 24

@@ -9,12 +9,13 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
 from service.bundle.manifest import Calibration, ClassesOutput, Evaluation, Manifest
+from service.predictions import predicted_labels
 from training.data.table import Float32s, Floats
 from training.fit import History
 from training.images.dataset import ImageSet
 from training.images.folder import SkippedFile
 from training.images.networks import build
-from training.model.thresholds import Ints, class_probabilities, predicted_labels
+from training.model.thresholds import Ints, class_probabilities
 from training.recipe.image import Augmentation, ImageRecipe
 from training.recipe.loader import parse_image_recipe, toml_of
 from training.report import figures, gallery

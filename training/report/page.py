@@ -8,10 +8,11 @@ import numpy as np
 
 from service.bundle.features import CategoryFeature, Feature, FeaturesInput, Range
 from service.bundle.manifest import Manifest
+from service.predictions import predicted_labels
 from training.data.table import Dataset, Table
 from training.evaluation.assessment import Assessment, permutation_importance
 from training.learn import FittedModel
-from training.model.thresholds import class_probabilities, predicted_labels
+from training.model.thresholds import class_probabilities
 from training.recipe.image import ImageRecipe
 from training.recipe.loader import parse_recipe, recipe_names, toml_of
 from training.recipe.table import Recipe

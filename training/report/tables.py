@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle.manifest import Evaluation, Interval, Output, ValueOutput
+from service.predictions import label_probabilities, predicted_labels
 from training.data.table import Float32s, Floats, Rows, Table
-from training.model.thresholds import class_probabilities, label_probabilities, predicted_labels
+from training.model.thresholds import class_probabilities
 from training.recipe.table import Recipe
 
 METRICS = {

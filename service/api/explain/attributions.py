@@ -13,13 +13,13 @@ from service.bundle.features import (
     Feature,
     FeaturesInput,
     IntegerFeature,
+    client_value,
 )
 from service.bundle.manifest import ClassesOutput
 from service.engine.model import ServedModel
 from service.engine.tensors import Array
 from service.explain import plan_of, predict_mixtures
 
-_BINARY = 2
 _ADDITIVE = (
     "base and the contributions add up to score, exactly. A number contributes its coefficient "
     "times its distance from the training mean, a category its own number."
@@ -66,7 +66,7 @@ async def explain_rows(
         "method": "shapley",
         "meaning": _SHAPLEY.format(orders=plan.orders),
         "reference": {
-            feature.name: _value_of(feature, number)
+            feature.name: client_value(feature, number)
             for feature, number in zip(model_input.features, reference, strict=True)
         },
     }
@@ -85,7 +85,7 @@ def _additive(
     reasons: Additive, names: Sequence[str], rows: Array, target: Target
 ) -> list[Explanation]:
     output = target.output
-    binary = isinstance(output, ClassesOutput) and len(output.labels) == _BINARY
+    binary = isinstance(output, ClassesOutput) and output.is_binary
     explanations = []
     for row, numbers in enumerate(rows.tolist()):
         index = target.classes[row]
@@ -126,10 +126,3 @@ def _typical(feature: Feature) -> float:
         return feature.example
     middle = feature.statistics.deciles[5]
     return float(round(middle)) if isinstance(feature, IntegerFeature) else middle
-
-
-def _value_of(feature: Feature, number: float) -> object:
-    """Convert a number of the graph to the value that a client would send."""
-    if isinstance(feature, CategoryFeature):
-        return feature.categories[int(number)]
-    return bool(number) if isinstance(feature, BooleanFeature) else number

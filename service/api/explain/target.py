@@ -5,17 +5,16 @@ The query string may name the class label, and how fine an image's grid is.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
 
 import numpy as np
 import numpy.typing as npt
 
 from service.bundle.manifest import ClassesOutput, Output
-from service.codecs.outputs import chosen_labels, scores_by_label
+from service.codecs.outputs import parse_query
 from service.engine.tensors import Array
 from service.errors import InvalidRequest
-from service.spelling import nearest
-from service.values import nearest_of, shown
+from service.predictions import predicted_labels, scores_by_label
+from service.values import shown, suggestion, whole_number
 
 MIN_CELLS = 2
 MAX_CELLS = 32
@@ -47,11 +46,7 @@ def read_explanation_options(query: bytes) -> ExplanationOptions:
     Raises:
         InvalidRequest: a parameter is misspelt, or its value is invalid.
     """
-    given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="utf-8"))
-    for name in given:
-        close = None if name in _PARAMETERS else nearest(name, _PARAMETERS)
-        if close is not None:
-            raise InvalidRequest(f"Unknown parameter {shown(name)}; did you mean {close!r}?")
+    given = parse_query(query, _PARAMETERS)
     return ExplanationOptions(given.get("label"), _resolution(given))
 
 
@@ -59,8 +54,9 @@ def _resolution(given: Mapping[str, str]) -> int | None:
     text = given.get("resolution")
     if text is None:
         return None
-    if text.isascii() and text.isdecimal() and MIN_CELLS <= int(text[:3]) <= MAX_CELLS:
-        return int(text)
+    cells = whole_number(text)
+    if cells is not None and MIN_CELLS <= cells <= MAX_CELLS:
+        return cells
     raise InvalidRequest(
         f"Parameter 'resolution' must be a whole number from {MIN_CELLS} to {MAX_CELLS}, "
         f"got {shown(text)}."
@@ -125,7 +121,7 @@ def target_of(output: Output, predictions: Array, label: str | None) -> Target:
             )
         return Target(output, [0] * len(predictions))
     if label is None:
-        return Target(output, chosen_labels(output, scores_by_label(predictions, output.labels)))
+        return Target(output, predicted_labels(predictions, output.decision_threshold).tolist())
     if label not in output.labels:
-        raise InvalidRequest(f"Unknown label {shown(label)}; {nearest_of(label, output.labels)}")
+        raise InvalidRequest(f"Unknown label {shown(label)}; {suggestion(label, output.labels)}")
     return Target(output, [output.labels.index(label)] * len(predictions))

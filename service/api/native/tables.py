@@ -33,17 +33,17 @@ from service.api.errors import error_response
 from service.api.inference import InferenceProtocol, count_failure
 from service.api.inference_service import Deadline, InferenceService
 from service.api.middleware import quotas_of
-from service.codecs.outputs import read_parameters
+from service.codecs.outputs import DEFAULT_PARAMETERS, read_parameters
 from service.engine.model import ServedModel
 from service.errors import OnwardError, RecordTooLarge, SpoolFull
 from service.limits import UNCOUNTED_BODY_BYTES, Limits, Quota, Reservation
 from service.observability.metrics import Metrics
 from service.scoring import (
     PeekedStream,
-    ScoringFactory,
     ScoringOptions,
     ScoringPipeline,
     TableForm,
+    open_pipeline,
     peek,
 )
 from service.settings import Settings
@@ -81,7 +81,7 @@ class TableHandler:
         self._metrics = metrics
         self._limits = limits
         self._settings = settings
-        self._factory = ScoringFactory(service.endpoints, settings)
+        self._lock = asyncio.Lock()
 
     async def respond(
         self, request: Request, name: str, version: str | None, form: TableForm, send: Send
@@ -162,18 +162,26 @@ class TableHandler:
         self, request: Request, incoming: StreamedBody, model: ServedModel, form: TableForm
     ) -> tuple[ScoringPipeline, PeekedStream]:
         """Find everything that is wrong with the whole table, before the response starts."""
-        headers = request.headers
+        headers, query = request.headers, request.scope["query_string"]
         options = ScoringOptions(
             form,
             response_form(headers.get("accept", "*/*"), form),
-            read_parameters(request.scope["query_string"]),
+            read_parameters(query) if query else DEFAULT_PARAMETERS,
             parameter_of(headers.get("content-type", ""), "charset"),
         )
         pieces = decompress(incoming.pieces(), content_encoding(request.scope[HEAD]), self._limits)
         stream = await peek(pieces, form, self._settings.max_csv_record_bytes)
         is_small = stream.whole and len(stream.sample) <= UNCOUNTED_BODY_BYTES
         quotas_of(request.scope).was_large = not is_small
-        return self._factory.open(model, options, stream), stream
+        pipeline = open_pipeline(
+            self._service.endpoints,
+            self._settings,
+            self._lock,
+            model=model,
+            options=options,
+            stream=stream,
+        )
+        return pipeline, stream
 
     async def _stream(
         self, pipeline: ScoringPipeline, stream: PeekedStream, spool: "Spool", send: Send

@@ -19,10 +19,10 @@ from service.api.v1.protocol import (
 from service.bundle.manifest import ClassesOutput, ValueOutput
 from service.codecs.endpoint import Endpoint
 from service.codecs.images import KEY
-from service.codecs.outputs import scores_by_label
 from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
+from service.predictions import scores_by_label
 from service.values import shown
 
 _EXAMPLES, _CONTEXT = "examples", "context"

@@ -17,7 +17,7 @@ from service.codecs.images import KEY
 from service.codecs.json_reader import Numbers, may_hold_booleans, parse_json, rows_of_numbers
 from service.codecs.tensors import (
     cast,
-    fitted,
+    convert_exactly,
     is_base64,
     read_natural,
     shape_fits,
@@ -27,8 +27,8 @@ from service.codecs.tensors import (
 from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
-from service.spelling import nearest
-from service.values import listed, nearest_of, shown
+from service.spelling import closest_name
+from service.values import listed, shown, suggestion
 
 _ROWS, _COLUMNS = "instances", "inputs"
 # In a document with neither key, the most keys that are compared, and their first characters.
@@ -152,7 +152,7 @@ def _key_of(document: Mapping[str, Any]) -> str:
         raise InvalidRequest("The request has both 'instances' and 'inputs'; send one of them.")
     advice = ""
     for key in islice(document, _MAX_KEYS_COMPARED):
-        if close := nearest(key[:_MAX_CHARACTERS_COMPARED], (_ROWS, _COLUMNS)):
+        if close := closest_name(key[:_MAX_CHARACTERS_COMPARED], (_ROWS, _COLUMNS)):
             advice = f" Did you mean {close!r} by {key[:_MAX_CHARACTERS_COMPARED]!r}?"
             break
     raise InvalidRequest(
@@ -220,7 +220,7 @@ def require_names(given: Iterable[str], specs: Sequence[TensorSpec], subject: st
     names, known = set(given), [spec.name for spec in specs]
     if unknown := names - set(known):
         first = min(unknown)
-        advice = nearest_of(first[:_MAX_CHARACTERS_COMPARED], known)
+        advice = suggestion(first[:_MAX_CHARACTERS_COMPARED], known)
         raise InvalidRequest(f"{subject} has an unknown input {shown(first)}; {advice}")
     if missing := [spec.name for spec in specs if spec.name not in names and not spec.optional]:
         raise InvalidRequest(f"{subject} lacks the input {missing[0]!r}.")
@@ -262,7 +262,8 @@ def matrix_of(specs: Sequence[TensorSpec], numbers: Numbers) -> Array | None:
         return None
     if not shape_fits(numbers.shape, specs[0].shape):
         return None
-    return fitted(numbers, specs[0].datatype) if specs[0].datatype in _FLOAT_TYPES else None
+    datatype = specs[0].datatype
+    return convert_exactly(numbers, datatype) if datatype in _FLOAT_TYPES else None
 
 
 def read_columns(specs: Sequence[TensorSpec], given: object) -> Arrays:

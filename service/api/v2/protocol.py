@@ -30,11 +30,12 @@ from service.codecs.endpoint import (
     SharedMemorySlot,
 )
 from service.codecs.json_reader import may_hold_booleans, parse_json, request_of_tensor
-from service.codecs.outputs import interval_ends, scores_by_label
+from service.codecs.outputs import finite_ends
 from service.codecs.tensors import example_shape, read_binary, write_binary, write_json
 from service.engine.tensors import ABSENT, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
+from service.predictions import scores_by_label
 
 JSON_LENGTH = "inference-header-content-length"
 _JSON_LENGTH = JSON_LENGTH.encode()
@@ -148,7 +149,7 @@ class V2Protocol:
             body["id"] = context.id
         specs = endpoint.outputs
         if context.level is not None and endpoint.manifest is not None:
-            ends = interval_ends(endpoint.manifest.output, context.level, outputs[0])
+            ends = finite_ends(endpoint.manifest.output, context.level, outputs[0])
             outputs, specs = (*outputs, *ends), (*specs, *INTERVAL_ENDS)
         tensors: list[dict[str, object]] = []
         buffers: list[bytes] = []

@@ -11,12 +11,19 @@ import numpy as np
 from service.api.v2.shared_memory import Regions, slot_of
 from service.codecs.endpoint import Endpoint, RequestedOutput, ResponseFormat
 from service.codecs.images import ImageCodec
-from service.codecs.outputs import require_interval
-from service.codecs.tensors import example_shape, read_binary, read_json, read_shape, split_elements
+from service.codecs.outputs import invalid_level, require_interval
+from service.codecs.tensors import (
+    example_shape,
+    join_elements,
+    read_binary,
+    read_json,
+    read_shape,
+    split_elements,
+)
 from service.engine.tensors import ABSENT, DTYPES, Array, Arrays, Inputs, TensorSpec
 from service.errors import InvalidRequest
 from service.limits import Limits
-from service.values import is_number, nearest_of, shown
+from service.values import is_number, shown, suggestion
 
 # The client of KServe repeats the model's name of the path.
 _KNOWN = frozenset({"id", "parameters", "inputs", "outputs", "model_name"})
@@ -169,10 +176,7 @@ def _level(document: Mapping[str, Any], endpoint: Endpoint) -> float | None:
     if level is None or endpoint.manifest is None:
         return None  # the protocol ignores unknown parameters
     if not is_number(level):
-        raise InvalidRequest(
-            "Parameter 'interval' must be a share between 0 and 1, such as 0.9, "
-            f"got {shown(level)}."
-        )
+        raise invalid_level(level)
     require_interval(endpoint.manifest.output, level)
     return float(level)
 
@@ -198,7 +202,7 @@ def requested_outputs(
         if not isinstance(name, str):
             raise InvalidRequest("Each output is an object with a 'name', a string.")
         if name not in names:
-            raise InvalidRequest(f"Unknown output {name[:100]!r}; {nearest_of(name, names)}")
+            raise InvalidRequest(f"Unknown output {name[:100]!r}; {suggestion(name, names)}")
         if name in found:
             raise InvalidRequest(f"Output {name!r} is given twice.")
         found[name] = _requested_output(
@@ -277,7 +281,7 @@ def _by_name(given: object, payload: Payload, endpoint: Endpoint, regions: Regio
         if not isinstance(name, str):
             raise InvalidRequest("Each input must be an object with a string 'name'.")
         if name not in known:
-            raise InvalidRequest(f"Unknown input {name[:100]!r}; {nearest_of(name, known)}")
+            raise InvalidRequest(f"Unknown input {name[:100]!r}; {suggestion(name, known)}")
         if name in found:
             raise InvalidRequest(f"Input {name!r} is given twice.")
         spec = endpoint.inputs[known.index(name)]
@@ -314,8 +318,8 @@ def read_raw(payload: Payload, endpoint: Endpoint) -> Array:
     content = payload.rest()
     if spec.datatype == "BYTES":
         # One element, whose length is missing because no other element follows.
-        content = memoryview(len(content).to_bytes(4, "little") + bytes(content))
-        return read_binary(content, tuple(example_shape(spec)), spec)
+        element = memoryview(join_elements([bytes(content)]))
+        return read_binary(element, tuple(example_shape(spec)), spec)
     shape = _raw_shape(spec, len(content))
     payload.require_size(shape, strings=False)
     return read_binary(content, shape, spec)

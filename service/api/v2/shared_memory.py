@@ -14,7 +14,7 @@ from typing import Any
 
 from service.codecs.endpoint import SharedMemorySlot
 from service.errors import InvalidRequest, NotAllowed
-from service.values import nearest_of, shown
+from service.values import shown, suggestion
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux shows POSIX shared memory
 _KEY = re.compile(r"/?[A-Za-z0-9_-][A-Za-z0-9_.-]{0,200}")
@@ -155,7 +155,7 @@ class Regions:
         if name not in self._regions:
             raise InvalidRequest(
                 f"Unknown shared memory region {name[:100]!r}; "
-                f"{nearest_of(name, list(self._regions))}"
+                f"{suggestion(name, list(self._regions))}"
             )
         return self._regions[name]
 

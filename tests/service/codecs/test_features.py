@@ -193,7 +193,7 @@ def test_large_whole_numbers_are_rounded_to_32_bits() -> None:
         codec.decode_rows([[value] for value in sent]),
         codec.decode_rows([{"rooms": it} for it in sent]),
     ]
-    sifted, suspects = codec.sift(np.array(sent, np.float64)[:, None])
+    sifted, suspects = codec.find_suspects(np.array(sent, np.float64)[:, None])
 
     for matrix in (*rows, sifted):
         assert matrix.ravel().tolist() == np.array(sent, np.float32).tolist()
@@ -238,7 +238,7 @@ def test_a_bound_that_is_inexact_in_32_bits_is_within_every_range() -> None:
     codec.check(at_bound.repeat(3, axis=0))
 
     assert codec.decode_row([0.1, 5]) is not None
-    assert not codec.sift(np.array([[0.1, 5.0]]))[1].size
+    assert not codec.find_suspects(np.array([[0.1, 5.0]]))[1].size
     assert not TrainingRange(features).warnings(at_bound)
     assert swap_hint(features, [6, float(np.float32(0.1))], 0) is not None
     assert swap_hint(features, at_bound[0].tolist(), 0) is None

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.codecs.json_reader import numbers_under, request_of_tensor, rows_of_numbers
-from service.codecs.tensors import fitted
+from service.codecs.tensors import convert_exactly
 
 # What a number may be replaced by, or followed by, in a text that was good.
 ODD = [*'[],{}:" \t\n\v-+.eE0', "1", "1.5", "true", "null", '"a"', "[1]", "[]", ",,", "1e5", "01"]
@@ -278,15 +278,15 @@ def test_numbers_that_do_not_fit_a_type_are_not_returned() -> None:
     high = float(np.finfo(np.float32).max)
     sent = np.array([1.0, -0.0, 0.1])
 
-    kept = fitted(sent, "FP32")
+    kept = convert_exactly(sent, "FP32")
 
     assert kept is not None
     assert kept.tobytes() == sent.astype(np.float32).tobytes()
-    assert fitted(np.array([high * 1.01]), "FP32") is None
-    assert fitted(np.array([1.0]), "FP16") is None
-    assert fitted(np.array([256, 0]), "UINT8") is None
-    assert fitted(np.array([-1, 0]), "UINT8") is None
-    assert fitted(np.array([1.5]), "INT32") is None
+    assert convert_exactly(np.array([high * 1.01]), "FP32") is None
+    assert convert_exactly(np.array([1.0]), "FP16") is None
+    assert convert_exactly(np.array([256, 0]), "UINT8") is None
+    assert convert_exactly(np.array([-1, 0]), "UINT8") is None
+    assert convert_exactly(np.array([1.5]), "INT32") is None
 
 
 def test_without_simdjson_the_result_is_none() -> None:

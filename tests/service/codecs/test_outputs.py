@@ -8,6 +8,7 @@ import pytest
 from service.bundle.features import CategoryFeature, Feature, Range
 from service.bundle.manifest import ClassesOutput, ValueOutput
 from service.codecs.features import TrainingRange
+from service.values import whole_number
 from tests.conftest import StartApp
 from tests.models import (
     examples,
@@ -54,6 +55,43 @@ def test_top_returns_the_most_probable_labels_in_order(models: Path, start: Star
     assert two["probabilities"].items() <= whole["probabilities"].items()
     assert many["probabilities"] == whole["probabilities"]
     assert list(many["probabilities"]) == ["versicolor", "virginica", "setosa"]
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "text/csv"])
+def test_a_number_may_have_leading_zeros(models: Path, start: StartApp, media_type: str) -> None:
+    """However many they are, they do not change the number."""
+    publish_iris(models)
+    client = start()
+    path = "/models/iris/predict?top="
+    body = {"json": IRIS} if media_type == "application/json" else {"content": "a,b,c\n1,3,2\n"}
+    headers = {"content-type": media_type}
+
+    one, zeros = (
+        client.post(f"{path}{top}", headers=headers, **body) for top in ("1", "0000000001")
+    )
+
+    assert zeros.status_code == 200
+    assert zeros.content == one.content
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("0200", 200),
+        ("9" * 18, 10**18 - 1),
+        ("1" * 5000, 10**18),
+        ("0" * 5000 + "7", 7),
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("²", None),
+        ("٣", None),
+    ],
+)
+def test_a_whole_number_is_read_as_a_whole(text: str, number: int | None) -> None:
+    """Cutting off digits would make another number of it."""
+    assert whole_number(text) == number
 
 
 def test_the_threshold_and_not_the_top_decides_the_label(models: Path, start: StartApp) -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from service.bundle.manifest import Interval
+from service.predictions import interval_ends
 from tests.recipes import read_recipe
 from training.data.sources import Folders
 from training.data.table import Floats
-from training.evaluation.intervals import HeldOut, bounds, fit_interval, measure_coverage
+from training.evaluation.intervals import HeldOut, fit_interval, measure_coverage
 from training.run import run
 
 
@@ -40,7 +41,7 @@ def test_a_level_is_covered_for_small_and_large_predictions() -> None:
     value, target = _sample(50_000, seed=2)
     (level,) = [one for one in interval.levels if one.level == 0.9]
 
-    low, high = bounds(interval, level, value)
+    low, high = interval_ends(interval, level, value)
 
     within = (low <= target) & (target <= high)
     assert within[value < 100].mean() == pytest.approx(0.9, abs=0.03)
@@ -64,7 +65,7 @@ def test_small_samples_are_covered_on_average() -> None:
         interval = _fitted(20, seed)
         (level,) = [one for one in interval.levels if one.level == 0.9]
         value, target = _sample(500, seed=1000 + seed)
-        low, high = bounds(interval, level, value)
+        low, high = interval_ends(interval, level, value)
         shares.append(((low <= target) & (target <= high)).mean())
 
     assert 0.89 <= np.mean(shares) <= 0.93
@@ -76,7 +77,7 @@ def test_on_the_logarithm_the_margin_is_a_factor() -> None:
     interval = fit_interval(HeldOut("validation", value, np.maximum(target, 0)), "log1p")
     assert interval is not None
 
-    low, high = bounds(interval, interval.levels[0], value)
+    low, high = interval_ends(interval, interval.levels[0], value)
 
     assert (1 + high) / (1 + value) == pytest.approx((1 + value) / (1 + low))
     assert (low < value).all()

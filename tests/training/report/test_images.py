@@ -22,12 +22,13 @@ from service.bundle.manifest import (
     SplitSizes,
     task_of,
 )
+from service.predictions import predicted_labels
 from training.evaluation.metrics import class_metrics, low_confidence_metrics
 from training.export import manifest as describe
 from training.fit import History
 from training.images.dataset import ImageSet
 from training.images.folder import SkippedFile
-from training.model.thresholds import class_probabilities, confidence, predicted_labels
+from training.model.thresholds import class_probabilities, confidence
 from training.recipe.image import ImageRecipe
 from training.report import images as report
 

@@ -182,6 +182,7 @@ def test_one_of_many_labels_is_explained(models: Path, start: StartApp) -> None:
         ("price/explain", [], "There is no row to predict"),
         ("price/explain", {"size": "wide"}, "Feature 'size' must be a number"),
         ("price/explain?resolution=1", {}, "whole number from 2 to 32"),
+        ("price/explain?resolution=0200", {}, "whole number from 2 to 32"),
         ("bare/explain", {}, "has no manifest"),
     ],
 )

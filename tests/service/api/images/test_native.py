@@ -157,7 +157,7 @@ def test_every_unreadable_image_is_reported(client: httpx.Client) -> None:
         ([], "There is no image; send at least one"),
         ({"instances": 3}, "'instances' must be a list of images"),
         ({"instances": [], "x": 1}, '"x" is not known next to'),
-        ([0.5] * 60, "Its pixels lie between 0 and 1; send them from 0 to 255"),
+        ([0.5] * 60, "Its pixels are between 0 and 1; multiply them by 255"),
         ([300] * 60, "A pixel is 300; pixels are numbers from 0 to 255."),
         ([-1] * 60, "A pixel is -1; pixels are numbers from 0 to 255."),
         (["1", 2], "Image 0:"),

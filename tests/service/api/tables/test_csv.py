@@ -134,7 +134,7 @@ def test_the_decimal_mark_can_be_stated(post: Post) -> None:
     assert doubtful.status_code == 400
     assert doubtful.json()["error"] == (
         'Line 2: "1.500" may be 1.500 or 1500. Say which mark the decimals have by the parameter '
-        "decimal=point or decimal=comma; nothing may separate the thousands."
+        "decimal=point or decimal=comma; remove the thousands separators."
     )
     assert [row["value"] for row in point] == ["3.0", "4.5"]
 
@@ -222,8 +222,8 @@ def test_invalid_rows_have_an_error_and_the_others_are_scored(post: Post) -> Non
             "write an empty cell for each missing value."
         ),
         (
-            'Line 9: 4 cells where the header has 3 columns; put a cell that holds "," into '
-            'quotes, and mark decimals by a point. Left over: "h".'
+            'Line 9: 4 cells where the header has 3 columns; quote a cell that contains ",", '
+            'and mark decimals by a point. Extra cells: "h".'
         ),
         f'Line 10: {wanted} "4\\"5". Write a number.',
         (

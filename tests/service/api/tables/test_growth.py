@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from service.bundle.features import FeaturesInput
 from service.codecs.csv_header import open_csv
-from service.codecs.csv_reader import Lines, Records
+from service.codecs.csv_reader import Lines, Records, TableReader
 from service.codecs.features import FeatureCodec
 from service.codecs.ndjson import NdjsonReader
-from service.codecs.row_batch import TableReader
 from service.errors import InvalidRequest
 from tests.models import mixed_features, number
 
@@ -98,7 +97,7 @@ def csv_reader(sample: bytes, codec: FeatureCodec = CODEC) -> TableReader:
 
 def json_reader(sample: bytes) -> TableReader:
     """Create a reader of newline-delimited JSON that begins with this sample."""
-    reader = NdjsonReader(CODEC, LONGEST)
+    reader = NdjsonReader(CODEC, Lines("utf-8-sig", LONGEST))
     reader.feed(sample)
     return reader
 
@@ -231,7 +230,7 @@ def test_rows_have_their_line_numbers_and_order_where_batches_end_early() -> Non
 
 def test_a_row_that_lacks_hundreds_of_features_has_a_short_error() -> None:
     """A row of two bytes does not make a response of a hundred messages."""
-    reader = NdjsonReader(WIDE, LONGEST)
+    reader = NdjsonReader(WIDE, Lines("utf-8-sig", LONGEST))
     reader.feed(b"{}\n")
 
     batch = reader.take(1)

@@ -148,7 +148,8 @@ def test_a_broken_stream_is_reported_in_the_last_row(models: Path, start: StartA
     assert len(rows) > 40_000
     assert last.startswith(",,,,Line ")
     assert last.endswith(
-        "The body's gzip data ends too early; send all of it. Nothing from here on was scored."
+        "The body's gzip data ends too early; send all of it. "
+        "This row and all later rows were not scored."
     )
 
 
