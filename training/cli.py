@@ -19,6 +19,7 @@ from training.autorecipe.images import draft_images
 from training.data.csv import UNKNOWN, read_csv
 from training.data.sources import Folders
 from training.errors import DataError
+from training.evaluation.metrics import HEADLINES
 from training.evaluation.published import measure_on, open_model
 from training.evaluation.results import results_page
 from training.export.publish import Publication
@@ -29,8 +30,6 @@ from training.recipe.image import ImageRecipe
 from training.recipe.loader import read_any, recipe_names, toml_of
 from training.recipe.table import Recipe
 from training.run import run
-
-_HEADLINES = ("rmse", "mae", "r2", "accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 
 
 def train(
@@ -138,7 +137,7 @@ def compare(models: Path, names: list[str]) -> None:
                 measured = f"{evaluation.part} ({evaluation.rows})"
                 figures = "  ".join(
                     f"{metric} {evaluation.metrics[metric]:.4g}"
-                    for metric in _HEADLINES
+                    for metric in HEADLINES
                     if metric in evaluation.metrics
                 )
             say(f"{name + '/' + str(version):<24} {data:<9} {measured:<22} {figures}")
@@ -167,7 +166,7 @@ def say(text: str) -> None:
 
 
 def _summary(evaluation: Evaluation, rare: str | None = None) -> str:
-    names = [*_HEADLINES, *([f"recall[{rare}]", f"precision[{rare}]"] if rare else [])]
+    names = [*HEADLINES, *([f"recall[{rare}]", f"precision[{rare}]"] if rare else [])]
     part = (
         f"{evaluation.rows} test rows"
         if evaluation.part == "test"

@@ -9,6 +9,7 @@ import polars as pl
 from service.tabletext import Numerals
 from training.data.numerals import as_numbers, common_affix, resembles_number
 from training.data.table import Table
+from training.data.text import join_names
 from training.recipe.table import Feature
 
 _MOSTLY = 0.95
@@ -103,7 +104,7 @@ def parse_numbers(known: pl.Series, numerals: Numerals) -> ParsedNumbers:
     strays = tuple(words.sort(["count", "word"], descending=[True, False])["word"])
     share = numbers.count() / max(len(known), 1)
     numeric = share >= _MOSTLY or (share >= _MOSTLY_WITH_FEW_WORDS and len(strays) <= _FEW_WORDS)
-    some = ", ".join(map(repr, strays[:_SHOWN])) + (" …" if len(strays) > _SHOWN else "")
+    some = join_names([repr(word) for word in strays], _SHOWN)
     notes = []
     if numeric and affix:
         without = int((numbers.is_not_null() & ~known.str.contains(affix, literal=True)).sum())

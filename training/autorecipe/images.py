@@ -10,6 +10,7 @@ from service.bundle.manifest import ImageInput
 from service.imaging.preprocess import DECODER
 from training.data.sources import Folders
 from training.errors import DataError
+from training.images.dataset import evenly_spaced
 from training.images.sources import LoadedImages, idx_files, load_images, read_idx
 from training.recipe.image import ImageData, ImageRecipe
 from training.recipe.loader import parse_image_recipe
@@ -21,6 +22,7 @@ _SMALL_SIDE = 48
 _IMAGES_SEEN = 150_000
 """Training images over all epochs: on two cores about ten minutes at 112 pixels."""
 _EPOCHS = (20, 120)
+_GRAY_SAMPLE = 100
 _GREY = 2
 _SHOWN = 20
 _NAMED = 4
@@ -83,8 +85,8 @@ def _shape(folder: Path, side: int | None) -> tuple[int, int, int]:
 
 
 def _is_grey(parts: LoadedImages) -> bool:
-    some = np.linspace(0, len(parts.training) - 1, min(len(parts.training), 100)).astype(int)
-    pixels = parts.training.pixels(np.unique(some)).astype(int)
+    training = parts.training
+    pixels = training.pixels(evenly_spaced(len(training), _GRAY_SAMPLE)).astype(int)
     return int(np.abs(pixels[..., :1] - pixels[..., 1:]).max()) <= _GREY
 
 

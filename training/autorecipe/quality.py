@@ -10,6 +10,7 @@ from training.autorecipe.columns import infer_column
 from training.autorecipe.targets import RARE
 from training.data.numerals import as_numbers
 from training.data.table import Floats, Rows, Table
+from training.data.text import join_names
 from training.recipe.table import Card, Feature, Recipe
 
 _SHOWN = 10
@@ -88,7 +89,7 @@ def about_missing(table: Table, missing: Sequence[str]) -> list[str]:
         for name, words in counts.items()
         for word, times in words.iter_rows()
     ]
-    some = ", ".join(positions[:_SHOWN]) + (" …" if len(positions) > _SHOWN else "")
+    some = join_names(positions, _SHOWN)
     return [f"Words read as missing values: {some}."] if positions else []
 
 
@@ -146,10 +147,7 @@ def about_columns(recipe: Recipe, table: Table) -> list[str]:
             reason = "not a feature of the recipe" if column.kind else column.note
             reasons.setdefault(reason, []).append(name)
     return [
-        f"Not used: {', '.join(names[:_SHOWN])}"
-        + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-        + f" ({reason})."
-        for reason, names in reasons.items()
+        f"Not used: {join_names(names, _SHOWN)} ({reason})." for reason, names in reasons.items()
     ]
 
 

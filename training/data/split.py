@@ -19,6 +19,11 @@ class RowSplit:
     validation: Rows
     test: Rows
 
+    @property
+    def outside_test(self) -> Rows:
+        """All rows outside the test set, in order."""
+        return np.sort(np.concatenate([self.training, self.validation]))
+
 
 def split_rows(target: Floats, split: Split, seed: int, *, classes: bool) -> RowSplit:
     """Split rows at random; with `classes`, stratified.

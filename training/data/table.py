@@ -13,9 +13,11 @@ from service.bundle.features import TableFormat
 from service.spelling import nearest
 from service.tabletext import MISSING, POINT, SEPARATORS, TRUTHS, Numerals, folded
 from training.data.numerals import as_numbers
+from training.data.text import join_names
 from training.errors import DataError
 from training.recipe.table import Feature, Recipe, Target
 
+_SHOWN = 20
 UNSEEN = -1.0
 """The position of a category that is not among the known ones."""
 
@@ -64,7 +66,7 @@ class Table:
         if name not in self.frame.columns:
             near = nearest(name, self.frame.columns)
             hint = f" (did you mean {near!r}?)" if near else ""
-            known = ", ".join(self.frame.columns[:20])
+            known = join_names(self.frame.columns, _SHOWN)
             raise DataError(f"{self.name} has no column {name!r}{hint}; its columns: {known}.")
         return self.frame[name]
 

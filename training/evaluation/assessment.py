@@ -104,9 +104,8 @@ def out_of_fold(
     Returns:
         The predictions ``[len(rows), outputs]``, and those of the baseline.
     """
-    classes = recipe.task != "regression"
-    width = len(recipe.target.labels) if recipe.task == "multiclass" else 1
-    predictions = np.zeros((len(rows), width), dtype=np.float32)
+    classes = recipe.is_classification
+    predictions = np.zeros((len(rows), recipe.output_width), dtype=np.float32)
     baseline = np.zeros_like(predictions)
     name = ""
     share = recipe.split.validation * len(target) / len(rows)
@@ -129,7 +128,7 @@ def permutation_importance(
     Returns:
         The metric, and its mean increase over a few shuffles for each column.
     """
-    metric = "rmse" if recipe.task == "regression" else "log_loss"
+    metric = "log_loss" if recipe.is_classification else "rmse"
     generator = np.random.default_rng(recipe.seed)
     rows = generator.permutation(rows)[:_SHUFFLED_ROWS]
     features, target = data.features[rows], data.target[rows]

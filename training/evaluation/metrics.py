@@ -1,6 +1,7 @@
 """Metrics of predictions, and constant predictions as the baseline."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from training.model.thresholds import (
 )
 from training.recipe.table import Card
 
+HEADLINES = ("rmse", "mae", "r2", "accuracy", "balanced_accuracy", "roc_auc", "log_loss")
+"""The metrics that summaries show, in this order, as far as a task has them."""
+SHARES_BASELINE = "the training shares of the labels"
 _BINS = 10
 _DIGITS = 7
 
@@ -34,7 +38,7 @@ def measure(
         predictions: ``[rows, outputs]`` as the graph returns them.
         threshold: of two labels, the second is predicted at or above this probability.
     """
-    if card.task == "regression":
+    if not card.is_classification:
         return regression_metrics(target, predictions[:, 0].astype(np.float64))
     shares, predicted = class_probabilities(predictions), predicted_labels(predictions, threshold)
     return class_metrics(target.astype(int), shares, predicted, card.target.labels)
@@ -42,12 +46,17 @@ def measure(
 
 def baseline_predictions(card: Card, training: Floats, rows: int) -> tuple[str, Float32s]:
     """Return the name and predictions of a baseline that only knows the training target."""
-    if card.task == "regression":
+    if not card.is_classification:
         return "the training mean", np.full((rows, 1), training.mean(), dtype=np.float32)
-    counts = np.bincount(training.astype(int), minlength=len(card.target.labels))
-    shares = (counts / counts.sum()).astype(np.float32)
+    shares = label_shares(training, len(card.target.labels)).astype(np.float32)
     chosen = shares[1:] if card.task == "binary" else shares
-    return "the training shares of the labels", np.tile(chosen, (rows, 1))
+    return SHARES_BASELINE, np.tile(chosen, (rows, 1))
+
+
+def label_shares(target: Floats | Positions, labels: int) -> Floats:
+    """Return the share of each label, ``[labels]``; the target has positions of labels."""
+    counts = np.bincount(target.astype(int), minlength=labels)
+    return np.asarray(counts / counts.sum())
 
 
 def regression_metrics(target: Floats, value: Floats) -> dict[str, float]:
@@ -97,17 +106,37 @@ def class_metrics(
     return {name: float(number) for name, number in found.items()}
 
 
-def calibration_error(right: npt.NDArray[np.bool_], confidence: Floats) -> float:
+def calibration_error(right: Truths, confidence: Floats) -> float:
     """Compute the expected calibration error over ten bins of confidence.
 
     Bins are weighted by their rows (Guo et al., "On Calibration of Modern Neural Networks", 2017).
     """
+    bins = calibration_bins(right, confidence)
+    return float(sum(abs(one.accuracy - one.confidence) * one.share for one in bins))
+
+
+class CalibrationBin(NamedTuple):
+    """Predictions of similar confidence."""
+
+    confidence: float
+    """Their mean probability."""
+    accuracy: float
+    share: float
+    """Of all predictions."""
+
+
+def calibration_bins(right: Truths, confidence: Floats) -> list[CalibrationBin]:
+    """Group predictions into ten bins of equal width; empty bins are omitted.
+
+    Args:
+        right: ``[rows]``, whether the predicted label is true.
+        confidence: ``[rows]``, the probability of that label.
+    """
     position = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    gaps = [
-        abs(right[position == k].mean() - confidence[position == k].mean()) * (position == k).mean()
-        for k in np.unique(position)
+    return [
+        CalibrationBin(confidence[rows].mean(), right[rows].mean(), rows.mean())
+        for rows in (position == k for k in np.unique(position))
     ]
-    return float(sum(gaps))
 
 
 def calibration_error_of(predictions: Float32s, target: Positions) -> float:

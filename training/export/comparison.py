@@ -84,10 +84,7 @@ def compare_images(
         return None
     predictions = None
     if serving.manifest.input == manifest.input:
-        graph = Graph(serving.model)
-        starts = range(0, len(pixels), _BATCH_SIZE)
-        parts = [graph.predict(pixels[start : start + _BATCH_SIZE]) for start in starts]
-        predictions = np.concatenate(parts)
+        predictions = Graph(serving.model).predict_in_batches(pixels, _BATCH_SIZE)
     return _compared(manifest, serving, measured, predictions)
 
 

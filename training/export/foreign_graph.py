@@ -12,6 +12,7 @@ from onnx import TensorProto
 from training.data.table import Float32s
 from training.errors import ImportRejected
 from training.onnx_files import Array, run_graph
+from training.recipe.families import output_width
 from training.recipe.table import Feature
 
 _NUMBERS: dict[int, type[np.generic]] = {
@@ -175,7 +176,7 @@ class OutputMapping:
     @property
     def width(self) -> int:
         """The number of output columns of the bundle."""
-        return len(self.labels) if len(self.labels) > 2 else 1  # noqa: PLR2004 - two need one
+        return output_width(len(self.labels))
 
     @property
     def remark(self) -> str:

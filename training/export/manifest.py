@@ -54,7 +54,7 @@ def output_of(
     """Describe the output: a value with its unit, or labels, with intervals or thresholds."""
     target = card.target
     name = target.name or target.column
-    if card.task == "regression":
+    if not card.is_classification:
         return ValueOutput(
             kind="value",
             name=name,

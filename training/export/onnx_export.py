@@ -106,10 +106,8 @@ def verify(model: bytes, predictor: ReferenceModel, rows: Array) -> None:
     expected = predictor.predict(rows)
     for size in (_LARGEST_BATCH, *_BATCHES):
         tested = rows if size == _LARGEST_BATCH else rows[: _MAX_RUNS * size]
-        parts = [
-            graph.predict(tested[start : start + size]) for start in range(0, len(tested), size)
-        ]
-        _compare(np.concatenate(parts), expected[: len(tested)], size, predictor.source)
+        found = graph.predict_in_batches(tested, size)
+        _compare(found, expected[: len(tested)], size, predictor.source)
 
 
 def example_rows(

@@ -1,8 +1,8 @@
 """Checkpoints: the state of a fit, saved after each epoch, from which it can resume."""
 
 import copy
+import io
 import math
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from training.data.sources import replace_file
 from training.errors import DataError
 from training.fit import History
 
@@ -109,13 +110,9 @@ class Checkpoint:
             "seconds": self._state.seconds + time.perf_counter() - self._started,
             "weights": self._state.weights,
         }
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._path.with_suffix(".unfinished")
-        with unfinished.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self._path)
+        file = io.BytesIO()
+        torch.save(content, file)
+        replace_file(self._path, file.getvalue())
 
     @property
     def earlier_seconds(self) -> float:

@@ -11,6 +11,11 @@ Classes = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
 
 
+def evenly_spaced(rows: int, most: int) -> Rows:
+    """Return at most `most` evenly spaced positions of so many rows."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).astype(np.intp))
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Images with their labels."""

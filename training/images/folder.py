@@ -14,6 +14,7 @@ import numpy as np
 from service.bundle.manifest import ImageInput
 from service.imaging.limits import InvalidImage
 from service.imaging.preprocess import read_image
+from training.data.text import join_names
 from training.errors import DataError
 from training.images.dataset import Bytes, ImageSet
 
@@ -240,8 +241,8 @@ def _require_enough(training: ImageSet, home: Path, left_out: Sequence[SkippedFi
         if count < MIN_IMAGES
     ]
     if too_few:
-        reasons = [f"{one.file}: {one.reason}" for one in left_out[:_SHOWN]]
-        also = f" Skipped: {'; '.join(reasons)}." if reasons else ""
+        reasons = [f"{one.file} ({one.reason})" for one in left_out]
+        also = f" Skipped: {join_names(reasons, _SHOWN)}." if reasons else ""
         raise DataError(
             f"{home} has too few images to train on: {', '.join(too_few)}. Each class needs at "
             f"least {MIN_IMAGES}, and some hundreds for a useful model.{also}"

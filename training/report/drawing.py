@@ -15,6 +15,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, ScalarFormatter
 
 from training.data.table import Dataset, Float32s, Floats
+from training.data.text import with_unit
 from training.learn import FittedModel
 from training.model.thresholds import predicted_labels
 from training.recipe.table import Recipe
@@ -114,9 +115,9 @@ def prediction_map(recipe: Recipe, data: Dataset, fitted: FittedModel) -> Chart 
     if "category" in kinds or not known.any():
         return None
     x, target = data.features[known][:_MAX_MAP_POINTS], data.target[known][:_MAX_MAP_POINTS]
-    if recipe.task == "regression" and x.shape[1] == 1:
+    if not recipe.is_classification and x.shape[1] == 1:
         return _curve(recipe, x[:, 0], target, fitted)
-    if recipe.task != "regression" and x.shape[1] == _PLANE:
+    if recipe.is_classification and x.shape[1] == _PLANE:
         return _regions(recipe, x, target.astype(int), fitted)
     return None
 
@@ -128,9 +129,7 @@ def _curve(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -> 
     axes.plot(x, target, "o", color=SERIES[0], ms=size, label="rows", rasterized=len(x) > _STEPS)
     predictions = fitted.predictor.predict(grid[:, np.newaxis])
     axes.plot(grid, predictions[:, 0], color=ORANGE, lw=1.8, label="prediction")
-    unit = recipe.target.unit
-    name = recipe.target.name or recipe.target.column
-    axes.set_ylabel(f"{name} ({unit})" if unit and unit != name else name)
+    axes.set_ylabel(with_unit(recipe.target.name or recipe.target.column, recipe.target.unit))
     _name_axis(axes, recipe, 0)
     legend(axes)
     return finish(
@@ -177,8 +176,7 @@ def _regions(recipe: Recipe, x: Float32s, target: Floats, fitted: FittedModel) -
 
 def _name_axis(axes: Axes, recipe: Recipe, k: int) -> None:
     feature = recipe.features[k]
-    written = f"{feature.name} ({feature.unit})" if feature.unit else feature.name
-    (axes.set_xlabel, axes.set_ylabel)[k](written)
+    (axes.set_xlabel, axes.set_ylabel)[k](with_unit(feature.name, feature.unit))
 
 
 def _span(x: Float32s) -> tuple[float, float]:

@@ -8,8 +8,11 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from training.data.table import Floats
+from training.data.text import with_unit
+from training.evaluation.metrics import calibration_bins
 from training.fit import History
 from training.model.thresholds import Ints, Truths
+from training.recipe.families import BINARY
 from training.report.drawing import BLUE, INK, ORANGE, SERIES, SOFT, Chart, canvas, finish, legend
 
 _MAX_POINTS = 3000
@@ -20,10 +23,8 @@ _MAX_NAMES_AT_AN_AXIS = 36
 _POINTS_OF_AN_AXIS = 170
 _LONGEST_NAME = 22
 _MAX_BARS = 15
-_BINS = 10
 _FEW_LABELS = 6
 _HIDDEN_BELOW = 20
-_BINARY = 2
 
 
 def learning_curves(histories: Sequence[History], loss: str) -> Chart:
@@ -67,8 +68,8 @@ def predicted_and_true(target: Floats, value: Floats, unit: str | None) -> Chart
     )
     ends = [min(target.min(), value.min()), max(target.max(), value.max())]
     axes.plot(ends, ends, color=SOFT, lw=1, ls="--")
-    axes.set_xlabel(f"true ({unit})" if unit else "true")
-    axes.set_ylabel(f"predicted ({unit})" if unit else "predicted")
+    axes.set_xlabel(with_unit("true", unit))
+    axes.set_ylabel(with_unit("predicted", unit))
     few = f" {len(some):,} of {len(target):,} rows." * (len(some) < len(target))
     return finish(
         axes, "Predicted and true values", f"On the dashed line the prediction is correct.{few}"
@@ -79,18 +80,17 @@ def residuals(target: Floats, value: Floats, unit: str | None) -> Chart:
     """Draw the distribution of the errors, or each error if there are few rows."""
     axes = canvas()
     errors = value - target
-    written = f"error ({unit})" if unit else "error"
     if len(errors) < _FEW_POINTS:
         axes.axhline(0, color=SOFT, lw=1, ls="--")
         axes.vlines(target, 0, errors, color=SERIES[0], lw=1.5)
         axes.plot(target, errors, "o", color=SERIES[0], ms=5)
-        axes.set_xlabel(f"true ({unit})" if unit else "true")
-        axes.set_ylabel(written)
+        axes.set_xlabel(with_unit("true", unit))
+        axes.set_ylabel(with_unit("error", unit))
         return finish(axes, "Errors", "Predicted minus true value of each row.")
     low, high = np.quantile(errors, [0.01, 0.99])
     axes.hist(errors, bins=40, range=(low, high) if high > low else None, color=SERIES[0])
     axes.axvline(0, color=SOFT, lw=1, ls="--")
-    axes.set_xlabel(written)
+    axes.set_xlabel(with_unit("error", unit))
     axes.set_ylabel("rows")
     return finish(
         axes, "Errors", "Predicted minus true value, without the outermost percent at each end."
@@ -106,7 +106,7 @@ def confusion(target: Ints, predicted: Ints, labels: Sequence[str]) -> Chart:
     axes.tick_params(length=0)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15, aspect="auto", rasterized=True)
-    slant = 0 if len(labels) == _BINARY else 25 if len(labels) <= _FEW_LABELS else 90
+    slant = 0 if len(labels) == BINARY else 25 if len(labels) <= _FEW_LABELS else 90
     if len(labels) <= _MAX_NAMES_AT_AN_AXIS:
         names = [_shortened(label) for label in labels]
         size = min(10.0, _POINTS_OF_AN_AXIS / len(labels))
@@ -132,13 +132,9 @@ def reliability(series: Mapping[str, tuple[Floats, Truths]]) -> Chart:
     """
     axes = canvas()
     for (name, (confidence, correct)), color in zip(series.items(), SERIES, strict=False):
-        position = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-        bins = np.unique(position)
-        mean_confidences = [confidence[position == k].mean() for k in bins]
-        accuracies = [correct[position == k].mean() for k in bins]
-        share = np.array([(position == k).mean() for k in bins])
-        axes.plot(mean_confidences, accuracies, lw=1.3, color=color, label=name)
-        axes.scatter(mean_confidences, accuracies, s=10 + 190 * share, color=color, alpha=0.6, lw=0)
+        confidences, accuracies, shares = np.array(calibration_bins(correct, confidence)).T
+        axes.plot(confidences, accuracies, lw=1.3, color=color, label=name)
+        axes.scatter(confidences, accuracies, s=10 + 190 * shares, color=color, alpha=0.6, lw=0)
     axes.plot([0, 1], [0, 1], color=SOFT, lw=1, ls="--")
     axes.set_xlabel("probability of the predicted label")
     axes.set_ylabel("accuracy")
@@ -229,7 +225,7 @@ def importance_bars(importance: Mapping[str, float], metric: str, rows: str) -> 
 
 def _curves(target: Ints, labels: Sequence[str]) -> list[tuple[int, str]]:
     """Return the labels to draw with their colors, at most the most frequent ones."""
-    if len(labels) == _BINARY:
+    if len(labels) == BINARY:
         return [(1, SERIES[0])]
     counts = np.bincount(target, minlength=len(labels))
     drawn = sorted(np.argsort(-counts, kind="stable")[:_MAX_CURVES].tolist())

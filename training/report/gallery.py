@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from matplotlib.image import imsave
 from torch import Generator
+from torch.nn import functional
 
 from training.data.table import Float32s
 from training.images.augment import augment
-from training.images.dataset import Bytes, ImageSet, Rows
+from training.images.dataset import Bytes, ImageSet, Rows, evenly_spaced
+from training.images.networks import unit_range
 from training.model.thresholds import class_probabilities, label_probabilities, predicted_labels
 from training.recipe.image import Augmentation
 
@@ -88,7 +90,7 @@ def changed(images: ImageSet, plan: Augmentation, seed: int) -> list[ImageRow]:
     """Show one image of each of some classes, followed by augmented copies."""
     rows = np.concatenate(_spread(images, 1))[:_MAX_CHANGED]
     before = images.pixels(rows)
-    image = torch.from_numpy(before).permute(0, 3, 1, 2).float() / 255
+    image = unit_range(torch.from_numpy(before))
     generator = Generator().manual_seed(seed)
     after = [augment(image, plan, generator) for _ in range(_AUGMENTED_COPIES)]
     variants = [before, *(_bytes_of(one) for one in after)]
@@ -120,13 +122,11 @@ def _address(kind: str, file: io.BytesIO) -> str:
 
 def _smaller(pixels: Bytes) -> Bytes:
     """Downsample an image by block averages until it is small enough for a page."""
-    height, width, channels = pixels.shape
+    height, width, _ = pixels.shape
     step = math.ceil(max(height, width) / _LONGEST_SIDE)
-    tall, wide = min(step, height), min(step, width)
-    rows, columns = height // tall, width // wide
-    whole = pixels[: rows * tall, : columns * wide]
-    blocks = whole.reshape(rows, tall, columns, wide, channels)
-    return np.asarray(blocks.mean(axis=(1, 3)).round(), dtype=np.uint8)
+    block = (min(step, height), min(step, width))
+    averages = functional.avg_pool2d(torch.tensor(pixels).permute(2, 0, 1).double(), block)
+    return np.asarray(averages.round().byte().permute(1, 2, 0).numpy())
 
 
 def _bytes_of(images: torch.Tensor) -> Bytes:
@@ -140,6 +140,5 @@ def _spread(images: ImageSet, count: int) -> list[Rows]:
     found = []
     for label in range(images.classes):
         rows = np.flatnonzero(images.target == label)
-        positions = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.intp)
-        found.append(rows[positions])
+        found.append(rows[evenly_spaced(len(rows), count)])
     return found

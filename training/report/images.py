@@ -10,11 +10,13 @@ from sklearn.metrics import confusion_matrix
 
 from service.bundle.manifest import Calibration, ClassesOutput, Evaluation, Manifest
 from training.data.table import Float32s, Floats
+from training.data.text import join_names
 from training.fit import History
 from training.images.dataset import ImageSet
 from training.images.folder import SkippedFile
 from training.images.networks import build
 from training.model.thresholds import Ints, class_probabilities, predicted_labels
+from training.recipe.families import BINARY
 from training.recipe.image import Augmentation, ImageRecipe
 from training.recipe.loader import parse_image_recipe, toml_of
 from training.report import figures, gallery
@@ -27,7 +29,6 @@ _MAX_PAIRS = 8
 _FEW_IMAGES = 30
 _MAX_NAMED = 8
 _DOMINANT_SHARE = 0.8
-_BINARY = 2
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def _caveats(
     share = counts[commonest] / counts.sum()
     found = []
     if never_predicted:
-        found.append(f"Never predicted correctly: {_some(never_predicted)}.")
+        found.append(f"Never predicted correctly: {join_names(never_predicted, _MAX_NAMED)}.")
     if share >= _DOMINANT_SHARE:
         found.append(
             f"{share:.1%} of the test images show {images.labels[commonest]!r}, so "
@@ -166,8 +167,8 @@ def _caveats(
         )
     if few:
         found.append(
-            f"Fewer than {_FEW_IMAGES} test images show {_some(few)}: the metrics of these "
-            "labels are imprecise."
+            f"Fewer than {_FEW_IMAGES} test images show {join_names(few, _MAX_NAMED)}: the metrics "
+            "of these labels are imprecise."
         )
     if calibration is not None and calibration.error_after > calibration.error_before:
         found.append(
@@ -201,11 +202,6 @@ def _confused_pairs(images: ImageSet, predicted: Ints) -> list[Pair]:
     ]
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
-    return ", ".join(names[:_MAX_NAMED]) + more
-
-
 def _charts(
     tested: TestedImages, calibration: Calibration | None, history: History, recipe: ImageRecipe
 ) -> list[Chart]:
@@ -215,7 +211,7 @@ def _charts(
         predicted_labels(tested.predictions),
     )
     drawn = [figures.confusion(target, chosen, labels)]
-    if len(labels) == _BINARY and len(np.unique(target)) == _BINARY:
+    if len(labels) == BINARY and len(np.unique(target)) == BINARY:
         drawn.append(figures.roc_curves(target, shares, labels))
         drawn.append(figures.precision_recall_curves(target, shares, labels))
     right = chosen == target

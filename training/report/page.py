@@ -9,6 +9,7 @@ import numpy as np
 from service.bundle.features import CategoryFeature, Feature, FeaturesInput, Range
 from service.bundle.manifest import Manifest
 from training.data.table import Dataset, Table
+from training.data.text import join_names
 from training.evaluation.assessment import Assessment, permutation_importance
 from training.learn import FittedModel
 from training.model.thresholds import class_probabilities, predicted_labels
@@ -20,7 +21,7 @@ from training.report import tables as summary
 from training.report.drawing import Chart, prediction_map
 from training.report.tables import number
 
-_MAX_WORDS = 30
+_MAX_CATEGORIES = 30
 _MAX_CELLS = 12
 _TEMPLATES = Path(__file__).parent
 
@@ -54,7 +55,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
     ]
     if len(importance) > 1:
         where = "the measured rows" if measured else "its own training rows"
-        charts.append(figures.importance_bars(importance, summary.METRICS[metric], where))
+        charts.append(figures.importance_bars(importance, summary.METRICS[metric].title, where))
     if fitted.histories:
         charts.append(figures.learning_curves(fitted.histories, "loss"))
 
@@ -91,7 +92,7 @@ def _measured_charts(
     target = data.target[assessment.rows]
     if not len(target):
         return []
-    if recipe.task == "regression":
+    if not recipe.is_classification:
         value = assessment.predictions[:, 0].astype(np.float64)
         return [
             figures.predicted_and_true(target, value, recipe.target.unit),
@@ -136,9 +137,7 @@ def _feature_row(feature: Feature) -> dict[str, str]:
         "description": feature.description,
     }
     if isinstance(feature, CategoryFeature):
-        words = feature.categories
-        more = f" and {len(words) - _MAX_WORDS} more" if len(words) > _MAX_WORDS else ""
-        row["trained"] = ", ".join(words[:_MAX_WORDS]) + more
+        row["trained"] = join_names(feature.categories, _MAX_CATEGORIES)
         row["allowed"] = "any word" if feature.unseen == "other" else "these words"
     elif feature.type == "boolean":
         row["trained"] = row["allowed"] = "true, false"
