@@ -71,7 +71,7 @@ class Probe:
     def clip(self, position: int, cells: Floats) -> Floats:
         """Return the cells of a column, clipped as the preprocessing does."""
         low, high = self.bounds.get(position, (-np.inf, np.inf))
-        return np.minimum(np.maximum(cells, low), high)
+        return np.clip(cells, low, high)
 
     def scores(self, rows: Floats) -> Floats:
         """Map ``[rows, columns]`` in raw units to ``[rows, scores]``."""
@@ -121,7 +121,7 @@ def _category(
 
 
 def _score(recipe: Recipe) -> Score:
-    if recipe.task == "regression":
+    if not recipe.is_classification:
         return "log1p" if recipe.target.log else "value"
     if recipe.task == "multiclass":
         return "log-probability"

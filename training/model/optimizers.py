@@ -43,7 +43,7 @@ def build_schedule(plan: Descent, optimizer: Optimizer, batches: int) -> lr_sche
 
 
 def _constant(_: Descent, optimizer: Optimizer, __: int) -> lr_scheduler.LRScheduler:
-    return lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    return lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
 def _step(plan: Descent, optimizer: Optimizer, steps: int) -> lr_scheduler.LRScheduler:
