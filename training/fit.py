@@ -22,10 +22,10 @@ from training.recipe.table import Descent, Training
 
 T = TypeVar("T")
 
+# Relative; a smaller change is rounding.
 _NO_IMPROVEMENT = 1e-10
-"""Relative; a smaller change is rounding."""
+# Multiplications in a step, from which a second thread helps; measured on two cores.
 _MIN_PARALLEL_PRODUCTS = 1_000_000
-"""Multiplications in a step, from which a second thread helps; measured on two cores."""
 
 
 @dataclass(frozen=True)

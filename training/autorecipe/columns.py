@@ -35,8 +35,8 @@ _DATES = (
 _DATE = "a date or time; to use it, split it into numeric columns"
 _CODE = r"^0\d"
 _LONG_CODE = r"^\d{17,}$"
+# Larger integers are not exact in all JSON parsers (RFC 8259), so the service rejects them.
 _LARGEST_WHOLE = 2**53 - 1
-"""Larger integers are not exact in all JSON parsers (RFC 8259), so the service rejects them."""
 _IDENTIFIER = re.compile(
     r"(^|[_\s.-])(id|uuid|guid|index|key|nr|no|num|row)\.?$|(number|nummer)$|[a-z]I[Dd]$|^unnamed",
     re.IGNORECASE,

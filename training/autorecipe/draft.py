@@ -39,8 +39,8 @@ _ROWS_SEEN = 2_000_000
 _WIDE_TABLE = 30
 _VERY_WIDE_TABLE = 100
 _MIN_PENALTY = 1e-4
+# Times columns per row; had the lowest log loss on tables with 30 to 199 columns.
 _PENALTY = 0.005
-"""Times columns per row; had the lowest log loss on tables with 30 to 199 columns."""
 
 
 @dataclass(frozen=True)

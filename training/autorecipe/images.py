@@ -19,8 +19,8 @@ _MIN_SIDE = 16
 _MAX_SIDE = 512
 _USUAL_SIDE = 112
 _SMALL_SIDE = 48
+# Training images over all epochs: on two cores about ten minutes at 112 pixels.
 _IMAGES_SEEN = 150_000
-"""Training images over all epochs: on two cores about ten minutes at 112 pixels."""
 _EPOCHS = (20, 120)
 _GRAY_SAMPLE = 100
 _GREY = 2

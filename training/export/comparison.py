@@ -15,12 +15,12 @@ from training.evaluation.published import decision_threshold, open_model
 from training.model.thresholds import class_probabilities, label_probabilities, predicted_labels
 from training.onnx_files import Array, Graph
 
+# A mean difference of more standard errors is significant (by chance, one in 160 is).
 _STANDARD_ERRORS = 2.5
-"""A mean difference of more standard errors is significant (by chance, one in 160 is)."""
+# The minimum difference, as a share of the serving version's loss.
 _MIN_SHARE = 0.01
-"""The minimum difference, as a share of the serving version's loss."""
+# The minimum difference, as a share of the target's deviation: less is rounding of float32.
 _MIN_DEVIATION = 1e-6
-"""The minimum difference, as a share of the target's deviation: less is rounding of float32."""
 _MIN_ROWS = 5
 _SMALLEST_PROBABILITY = 1e-15
 _BATCH_SIZE = 256

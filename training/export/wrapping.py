@@ -12,8 +12,8 @@ from training.onnx_files import Array, strip
 from training.recipe.table import Feature
 
 _PREFIX = "model/"
+# The first version of ai.onnx.ml whose LabelEncoder maps between all types.
 _LABEL_ENCODER_VERSION = 2
-"""The first version of ai.onnx.ml whose LabelEncoder maps between all types."""
 
 
 class GraphBuilder:

@@ -13,10 +13,10 @@ from torch.nn import functional
 
 from training.recipe.image import Augmentation
 
+# Points along each side of the coarse grid of an elastic distortion.
 _COARSE = 5
-"""Points along each side of the coarse grid of an elastic distortion."""
+# Minimum and maximum share of the area that random erasing removes.
 _ERASED = (0.02, 0.2)
-"""Minimum and maximum share of the area that random erasing removes."""
 _GREY = (0.299, 0.587, 0.114)
 
 

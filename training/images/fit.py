@@ -21,8 +21,8 @@ from training.model.optimizers import build_optimizer, build_schedule
 from training.model.thresholds import predicted_labels
 from training.recipe.image import ImageRecipe
 
+# More than the number of epochs, so that no two epochs of different seeds share one.
 _SEED_STRIDE = 1_000_003
-"""More than the number of epochs, so that no two epochs of different seeds share one."""
 _BATCH_SIZE = 500
 
 Tensors = tuple[Tensor, ...] | list[Tensor]

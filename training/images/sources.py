@@ -40,8 +40,8 @@ DIGESTS = {
     },
 }
 _URLS = {"mnist": _MNIST, "fashion_mnist": _FASHION}
+# Public data sets that are folders, not single files.
 _FOLDERS = ("cats_and_dogs",)
-"""Public data sets that are folders, not single files."""
 _GZIP = b"\x1f\x8b"
 _UNSIGNED_BYTES = 8
 PARTS = {"training": "train", "test": "t10k"}

@@ -13,8 +13,8 @@ from training.model.preprocessing import Preprocessing, Scaler
 from training.recipe.table import Activation, Network
 
 _ROWS_PER_BATCH = 65_536
+# Its exponential still fits float32, so outliers do not give infinity.
 _LARGEST_LOGARITHM = 80.0
-"""Its exponential still fits float32, so outliers do not give infinity."""
 
 
 class Maxout(nn.Module):

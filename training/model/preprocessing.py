@@ -13,10 +13,10 @@ from training.errors import DataError
 from training.recipe import table as recipe
 from training.recipe.table import ScalerKind
 
+# Without 0 and π/2, which are the columns themselves.
 _ANGLES = [k * math.pi / 8 for k in (1, 2, 3, 5, 6, 7)]
-"""Without 0 and π/2, which are the columns themselves."""
+# A smaller span is the rounding of a constant column; float32 could not divide by it.
 _MIN_SCALE = 1e-30
-"""A smaller span is the rounding of a constant column; float32 could not divide by it."""
 
 
 class Imputer(nn.Module):

@@ -124,12 +124,14 @@ class Network(Section):
     def _fits_the_family(self) -> Self:
         invalid = [layer for layer in self.layers if not _LAYER.fullmatch(layer)]
         if invalid:
-            msg = f"unknown layer {invalid[0]!r}; write conv 32, pool, dense 128, dropout 0.5"
-            raise ValueError(msg)
+            raise ValueError(
+                f"unknown layer {invalid[0]!r}; write conv 32, pool, dense 128, dropout 0.5"
+            )
         for name, family in IMAGE_FAMILIES.items():
             if (self.family == name) != bool(getattr(self, family.layers_key)):
-                msg = f"{family.layers_key}: required by the family {name}, and by no other"
-                raise ValueError(msg)
+                raise ValueError(
+                    f"{family.layers_key}: required by the family {name}, and by no other"
+                )
         if len(self.blocks) not in (0, len(self.widths)):
             raise ValueError("blocks and widths must have the same length")
         if self.activation == "maxout":
@@ -179,8 +181,7 @@ class ImageRecipe(Seeded):
     def _leaves_something(self) -> Self:
         for side in (self.image.height, self.image.width):
             if self.network.remains(side) < 1:
-                msg = (
+                raise ValueError(
                     f"network: its convolutions and pools reduce a side of {side} pixels to nothing"
                 )
-                raise ValueError(msg)
         return self

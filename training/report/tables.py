@@ -46,8 +46,8 @@ _METRICS_WITH_UNIT = ("rmse", "mae")
 _CROSS = "cross_validated_"
 _LARGE = 1000
 _WORST = 10
+# Up to this number, all rows are shown.
 _SINGLE = 24
-"""Up to this number, all rows are shown."""
 
 
 @dataclass(frozen=True)
