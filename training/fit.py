@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from training.errors import FitError
 from training.model.losses import RowLoss, penalty
 from training.model.optimizers import build_optimizer, build_schedule
-from training.recipe.table import Descent, Training
+from training.recipe.table import OptimizerSettings, Training
 
 T = TypeVar("T")
 
@@ -102,12 +102,12 @@ def fit(
     return history
 
 
-def batches_per_epoch(rows: int, plan: Descent) -> int:
+def batches_per_epoch(rows: int, plan: OptimizerSettings) -> int:
     """Return the number of batches; batch size 0 is one full batch."""
     return math.ceil(rows / plan.batch_size) if plan.batch_size else 1
 
 
-def check_is_finite(loss: float, epoch: int, plan: Descent, remedy: str = "") -> None:
+def check_is_finite(loss: float, epoch: int, plan: OptimizerSettings, remedy: str = "") -> None:
     """Reject a loss that is infinite or NaN; `epoch` counts from zero.
 
     Raises:

@@ -32,8 +32,8 @@ from training.evaluation.metrics import (
 )
 from training.export import manifest as describe
 from training.export import onnx_export
-from training.export.comparison import Measured, compare_images
-from training.export.folding import folded_classifier
+from training.export.comparison import TestPredictions, compare_images
+from training.export.folding import fold_pixel_scaling
 from training.export.publish import check_folder, publish
 from training.images.checkpoint import Checkpoint, CheckpointOptions
 from training.images.dataset import Bytes, ImageSet, evenly_spaced
@@ -108,10 +108,10 @@ def run(
         provenance=_provenance(recipe, found, (training, validation, test), started),
         files={},
     )
-    tested = report.TestedImages(test, predictions)
-    page = report.render(manifest, recipe, tested, history, found.left_out)
+    tested = report.TestSetPredictions(test, predictions)
+    page = report.render(manifest, recipe, tested, history, found.skipped)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: page}
-    measured = Measured(test.target.astype(np.float64), predictions)
+    measured = TestPredictions(test.target.astype(np.float64), predictions)
     comparison = compare_images(models, manifest, check_rows, measured)
     return Outcome(publish(models, manifest, files, comparison, force=force), None)
 
@@ -121,7 +121,7 @@ def _export(
 ) -> tuple[bytes, contract.Examples]:
     """Export the graph, compare it with PyTorch on these images, and create its examples."""
     sample = torch.from_numpy(check_rows[:3])
-    graph = onnx_export.to_graph(folded_classifier(classifier), sample, IMAGE_NAME, name)
+    graph = onnx_export.to_graph(fold_pixel_scaling(classifier), sample, IMAGE_NAME, name)
     onnx_export.verify(graph, classifier, check_rows)
     replayed = (
         synthetic_images(check_rows.shape, recipe.seed) if recipe.data.private else check_rows
@@ -174,8 +174,8 @@ def evaluate(
     found = class_metrics(test.target, class_probabilities(predictions), chosen, test.labels)
     if unsure_below is not None:
         found |= low_confidence_metrics(*confidence(test.target, predictions), unsure_below)
-    shares = np.tile(label_shares(training.target, training.classes), (len(test), 1))
-    baseline = class_metrics(test.target, shares, shares.argmax(1), test.labels)
+    probabilities = np.tile(label_shares(training.target, training.classes), (len(test), 1))
+    baseline = class_metrics(test.target, probabilities, probabilities.argmax(1), test.labels)
     return contract.Evaluation(
         part="test",
         rows=len(test),

@@ -31,7 +31,7 @@ class FittedModel:
     """Predictions with a lower probability are marked unsure; None if that cannot be chosen."""
 
 
-def learn(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> FittedModel:
+def fit_model(recipe: Recipe, data: Dataset, training: Rows, validation: Rows) -> FittedModel:
     """Fit preprocessing and networks on the training set.
 
     The validation set decides when to stop, the decision threshold, and below which probability a

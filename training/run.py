@@ -15,10 +15,10 @@ from training.evaluation.assessment import assess
 from training.evaluation.intervals import interval_of
 from training.export import manifest as describe
 from training.export import onnx_export
-from training.export.comparison import Measured, compare_tables
+from training.export.comparison import TestPredictions, compare_tables
 from training.export.explanations import additive_explanation
 from training.export.publish import Published, check_folder, publish
-from training.learn import learn
+from training.learn import fit_model
 from training.recipe.table import Recipe
 from training.report import page
 
@@ -50,7 +50,7 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
     table, target, parts = loaded.table, loaded.target, loaded.parts
     data = encode(table, recipe, parts.training)
 
-    fitted = learn(recipe, data, parts.training, parts.validation)
+    fitted = fit_model(recipe, data, parts.training, parts.validation)
     assessment = assess(recipe, table, data, parts, fitted)
 
     interval = interval_of(recipe, table, data, parts, model=fitted, assessment=assessment)
@@ -80,7 +80,7 @@ def run(recipe: Recipe, models: Path, folders: Folders, *, force: bool = False) 
     known = caveats(recipe, loaded.complete, table, target)
     html = page.render(manifest, table, data, fitted, assessment, caveats=known)
     files = {MODEL: graph, EXAMPLES: to_json(examples), REPORT: html}
-    measured = Measured(target[assessment.rows], assessment.predictions)
+    measured = TestPredictions(target[assessment.rows], assessment.predictions)
     comparison = compare_tables(models, manifest, table, assessment.rows, measured)
     publication = publish(models, manifest, files, comparison, force=force)
     return Outcome(publication, rare_label(recipe, target))

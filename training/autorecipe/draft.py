@@ -11,12 +11,12 @@ import numpy as np
 from service.tabletext import MISSING
 from training.autorecipe.columns import InferredColumn, infer_column
 from training.autorecipe.quality import (
-    about_fit,
-    about_format,
-    about_leaks,
-    about_missing,
-    about_rarity,
-    about_rows,
+    describe_fit,
+    describe_format,
+    describe_leaks,
+    describe_missing,
+    describe_rarity,
+    describe_rows,
     leaky_columns,
 )
 from training.autorecipe.targets import infer_target, missing_words
@@ -67,7 +67,7 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     """
     column = target_column(table, target)
     missing = missing_words(table, column)
-    absent = about_missing(table, missing)
+    absent = describe_missing(table, missing)
     table = replace(table, frame=clean_cells(table.frame, missing), missing=tuple(missing))
     inferred = infer_target(table, column, family)
     usable = with_target(table, inferred.target)
@@ -103,13 +103,13 @@ def draft(table: Table, file: str, target: str, name: str, family: str | None) -
     recipe = parse_recipe(document, name)
     suspects = leaky_columns(usable, features, y, labels)
     remarks = [
-        *about_format(table),
+        *describe_format(table),
         *absent,
         *inferred.remarks,
-        *about_rows(usable, y, table.frame.height),
-        *about_leaks(suspects, classes=classes),
-        *about_rarity(recipe, y),
-        *about_fit(recipe),
+        *describe_rows(usable, y, table.frame.height),
+        *describe_leaks(suspects, classes=classes),
+        *describe_rarity(recipe, y),
+        *describe_fit(recipe),
     ]
     return Draft(recipe, columns, remarks)
 

@@ -54,7 +54,7 @@ def infer_target(table: Table, column: str, family: str | None) -> InferredTarge
     tasks = TABLE_FAMILIES[family].tasks if family else {"regression", "binary"}
     regression, classification = "binary" not in tasks, "regression" not in tasks
     parsed = parse_numbers(known, table.numerals)
-    wordless = parsed.numeric and not parsed.strays and not parsed.affix
+    wordless = parsed.numeric and not parsed.non_numeric and not parsed.affix
     distinct = parsed.cells.drop_nulls().n_unique()
     many = distinct > _MAX_CLASSES_OF_NUMBERS or regression
     if parsed.numeric and not wordless and many:
@@ -84,7 +84,7 @@ def missing_words(table: Table, column: str) -> list[str]:
 
 def _quantity_with_words(column: str, parsed: ParsedNumbers) -> InferredTarget:
     target = _quantity(column, parsed.cells.drop_nulls())
-    update = {"missing": list(parsed.strays), "affix": parsed.affix, "unit": parsed.affix}
+    update = {"missing": list(parsed.non_numeric), "affix": parsed.affix, "unit": parsed.affix}
     return InferredTarget(
         target.target.model_copy(update=update), [f"{column}: {parsed.note}.", *target.remarks]
     )
@@ -105,9 +105,9 @@ def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> 
     total, spellings = int(counts["count"].sum()), len(counts)
     counts = _merged(counts)
     retained = {word: count for word, count in counts.iter_rows() if count >= _MIN_ROWS}
-    left_out = [word for word in counts[_LABEL] if word not in retained]
+    skipped = [word for word in counts[_LABEL] if word not in retained]
     if len(counts) == BINARY and counts["count"].min() != 1:
-        retained, left_out = dict(counts.iter_rows()), []
+        retained, skipped = dict(counts.iter_rows()), []
     if not BINARY <= len(retained) <= _MAX_CLASSES:
         raise DataError(
             f"{table.name}: the target {column!r} has {len(counts)} different values, of which "
@@ -117,8 +117,8 @@ def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> 
         )
     shares = ", ".join(f"{word} {count / total:.1%}" for word, count in retained.items())
     remarks = [f"{column}: {len(retained)} labels ({shares})."]
-    if left_out:
-        some = join_names(left_out, _SHOWN)
+    if skipped:
+        some = join_names(skipped, _SHOWN)
         remarks.append(f"Labels with fewer than {_MIN_ROWS} rows are dropped: {some}.")
     if len(counts) < spellings:
         remark = f"{column}: {spellings} spellings, some of which only differ in case"
@@ -130,7 +130,7 @@ def _labels(table: Table, column: str, counts: pl.DataFrame, note: str = "") -> 
         column=column,
         labels=labels,
         ignore_case=len(counts) < spellings,
-        others="drop" if left_out else "reject",
+        others="drop" if skipped else "reject",
     )
     return InferredTarget(target, remarks, rare)
 

@@ -76,7 +76,7 @@ def hold_out(
     if share == 0:
         return rows, rows[:0]
     try:
-        retained, aside = train_test_split(
+        retained, held_out = train_test_split(
             rows, test_size=share, random_state=seed, stratify=target[rows] if classes else None
         )
     except ValueError as error:
@@ -84,4 +84,4 @@ def hold_out(
             f"{len(rows)} rows cannot be split with a held-out share of {share:.2f}: {error} "
             "Collect more rows, or set split.test = 0 and cross-validate with split.folds."
         ) from None
-    return np.sort(retained), np.sort(aside)
+    return np.sort(retained), np.sort(held_out)

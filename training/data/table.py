@@ -27,7 +27,7 @@ Rows = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class CsvFormat:
+class DetectedCsvFormat:
     """The format of a CSV file, detected or specified by the recipe."""
 
     separator: str
@@ -50,7 +50,7 @@ class Table:
     frame: pl.DataFrame
     sha256: str
     numerals: Numerals = POINT
-    csv_format: CsvFormat | None = None
+    csv_format: DetectedCsvFormat | None = None
     """None for a table that is not from a CSV file."""
     missing: tuple[str, ...] = MISSING
     """The words for missing values in every column."""
@@ -217,13 +217,13 @@ def learn_columns(table: Table, features: Sequence[Feature], training: Rows) -> 
     """
     columns = []
     for feature in features:
-        words = tuple(feature.categories)
-        if feature.type == "category" and not words:
-            words = tuple(_cells(table, feature)[training].drop_nulls().unique().sort())
-        if feature.type == "category" and not words:
+        categories = tuple(feature.categories)
+        if feature.type == "category" and not categories:
+            categories = tuple(_cells(table, feature)[training].drop_nulls().unique().sort())
+        if feature.type == "category" and not categories:
             raise DataError(f"{table.name}: all cells of {feature.name!r} are empty; leave it out.")
         numerals = None if table.csv_format is None else table.numerals
-        columns.append(Column(feature, words, numerals, _missing(table, feature)))
+        columns.append(Column(feature, categories, numerals, _missing(table, feature)))
     return columns
 
 

@@ -46,7 +46,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Trial:
+class EvaluatedModel:
     """A published model with its data set and split."""
 
     model: Published
@@ -74,19 +74,21 @@ class Trial:
         return evaluation.metrics[name] if evaluation else float("nan")
 
 
-def trial_of(model: Published, models: Path, folders: Folders) -> Trial:
+def evaluated_model(model: Published, models: Path, folders: Folders) -> EvaluatedModel:
     """Load the table of a model, and split it as its recipe does."""
     recipe = model.recipe
     loaded = load_rows(recipe, folders)
     features = encode_features(loaded.table, model.columns)
-    return Trial(model, Dataset(model.columns, features, loaded.target), loaded.parts, models)
+    return EvaluatedModel(
+        model, Dataset(model.columns, features, loaded.target), loaded.parts, models
+    )
 
 
-def _least_squares(trial: Trial) -> Iterator[Check]:
-    x = trial.data.features.astype(np.float64)
-    oracle = LinearRegression().fit(x, trial.data.target)
+def _least_squares(evaluated: EvaluatedModel) -> Iterator[Check]:
+    x = evaluated.data.features.astype(np.float64)
+    oracle = LinearRegression().fit(x, evaluated.data.target)
     expected = oracle.predict(x)
-    error = np.max(np.abs(trial.predictions()[:, 0] - expected) / np.abs(expected))
+    error = np.max(np.abs(evaluated.predictions()[:, 0] - expected) / np.abs(expected))
     yield Check(
         "the least-squares solution to 1e-4 of every prediction",
         f"{error:.1e}",
@@ -94,76 +96,76 @@ def _least_squares(trial: Trial) -> Iterator[Check]:
     )
 
 
-def _ice_cream(trial: Trial) -> Iterator[Check]:
-    yield from _least_squares(trial)
-    yield _predicts(trial, "30 °C → 18.846", (30,), 18.846, 0.0005)
+def _ice_cream(evaluated: EvaluatedModel) -> Iterator[Check]:
+    yield from _least_squares(evaluated)
+    yield _predicts(evaluated, "30 °C → 18.846", (30,), 18.846, 0.0005)
 
 
-def _line(trial: Trial) -> Iterator[Check]:
-    yield from _least_squares(trial)
-    yield _predicts(trial, "13 → 27", (13,), 27, _CLOSE)
-    yield _predicts(trial, "-5 → -9", (-5,), -9, _CLOSE)
+def _line(evaluated: EvaluatedModel) -> Iterator[Check]:
+    yield from _least_squares(evaluated)
+    yield _predicts(evaluated, "13 → 27", (13,), 27, _CLOSE)
+    yield _predicts(evaluated, "-5 → -9", (-5,), -9, _CLOSE)
 
 
-def _house_price(trial: Trial) -> Iterator[Check]:
-    yield from _least_squares(trial)
-    yield _predicts(trial, "1650 sq ft, 3 bedrooms → 293,081 dollars", (1650, 3), 293_081, 1)
+def _house_price(evaluated: EvaluatedModel) -> Iterator[Check]:
+    yield from _least_squares(evaluated)
+    yield _predicts(evaluated, "1650 sq ft, 3 bedrooms → 293,081 dollars", (1650, 3), 293_081, 1)
 
 
 def _predicts(
-    trial: Trial, claim: str, row: tuple[float, ...], expected: float, tolerance: float
+    evaluated: EvaluatedModel, claim: str, row: tuple[float, ...], expected: float, tolerance: float
 ) -> Check:
-    found = trial.predict_one(*row)
+    found = evaluated.predict_one(*row)
     return Check(claim, f"{found:,.3f}", abs(found - expected) <= tolerance)
 
 
-def _california_linear(trial: Trial) -> Iterator[Check]:
-    x, y, test = trial.data.features, trial.data.target, trial.parts.test
-    ridge = make_pipeline(_columns(trial), Ridge(alpha=1.0))
-    ridge.fit(x[trial.fitted_rows], y[trial.fitted_rows])
+def _california_linear(evaluated: EvaluatedModel) -> Iterator[Check]:
+    x, y, test = evaluated.data.features, evaluated.data.target, evaluated.parts.test
+    ridge = make_pipeline(_columns(evaluated), Ridge(alpha=1.0))
+    ridge.fit(x[evaluated.fitted_rows], y[evaluated.fitted_rows])
     expected = root_mean_squared_error(y[test], ridge.predict(x[test]))
-    found = root_mean_squared_error(y[test], trial.predictions(test)[:, 0])
+    found = root_mean_squared_error(y[test], evaluated.predictions(test)[:, 0])
     yield Check(
         f"test RMSE of scikit-learn's ridge, {expected:,.0f}, to 0.1 %",
         f"{found:,.0f}",
         bool(abs(found / expected - 1) < 1e-3),  # noqa: PLR2004 - the claim's own number
     )
-    yield from _covered(trial)
+    yield from _covered(evaluated)
 
 
-def _california_mlp(trial: Trial) -> Iterator[Check]:
-    y, test = trial.data.target, trial.parts.test
-    found = root_mean_squared_error(y[test], trial.predictions(test)[:, 0])
-    expected = root_mean_squared_error(y[test], _boosted(trial, y))
+def _california_mlp(evaluated: EvaluatedModel) -> Iterator[Check]:
+    y, test = evaluated.data.target, evaluated.parts.test
+    found = root_mean_squared_error(y[test], evaluated.predictions(test)[:, 0])
+    expected = root_mean_squared_error(y[test], _boosted(evaluated, y))
     yield Check(
         f"test RMSE no worse than gradient boosting's, {expected:,.0f}",
         f"{found:,.0f} ({found / expected - 1:+.1%})",
         bool(found <= expected),
     )
-    yield from _covered(trial)
+    yield from _covered(evaluated)
 
 
-def _king_county(trial: Trial) -> Iterator[Check]:
-    y, test = trial.data.target, trial.parts.test
-    found = r2_score(y[test], trial.predictions(test)[:, 0])
-    raw = r2_score(y[test], _boosted(trial, y))
-    log = r2_score(y[test], np.expm1(_boosted(trial, np.log1p(y))))
+def _king_county(evaluated: EvaluatedModel) -> Iterator[Check]:
+    y, test = evaluated.data.target, evaluated.parts.test
+    found = r2_score(y[test], evaluated.predictions(test)[:, 0])
+    raw = r2_score(y[test], _boosted(evaluated, y))
+    log = r2_score(y[test], np.expm1(_boosted(evaluated, np.log1p(y))))
     for name, expected in (("the price", raw), ("its logarithm", log)):
         yield Check(
             f"test R² no worse than gradient boosting's on {name}, {expected:.4f}",
             f"{found:.4f}",
             bool(found >= expected),
         )
-    yield from _covered(trial)
+    yield from _covered(evaluated)
 
 
-def _covered(trial: Trial) -> Iterator[Check]:
+def _covered(evaluated: EvaluatedModel) -> Iterator[Check]:
     """Check the coverage of the 90 % intervals on the test set."""
-    output, test = trial.model.manifest.output, trial.parts.test
+    output, test = evaluated.model.manifest.output, evaluated.parts.test
     if not isinstance(output, ValueOutput) or output.interval is None:
         return
-    value = trial.predictions(test)[:, 0].astype(np.float64)
-    interval = measure_coverage(output.interval, value, trial.data.target[test])
+    value = evaluated.predictions(test)[:, 0].astype(np.float64)
+    interval = measure_coverage(output.interval, value, evaluated.data.target[test])
     level = next(one for one in interval.levels if one.level == _TESTED_LEVEL)
     coverage, width = level.coverage or 0.0, level.mean_width or 0.0
     yield Check(
@@ -173,21 +175,21 @@ def _covered(trial: Trial) -> Iterator[Check]:
     )
 
 
-def _boosted(trial: Trial, target: Floats) -> Floats:
+def _boosted(evaluated: EvaluatedModel, target: Floats) -> Floats:
     """Fit histogram gradient boosting with its defaults to all rows outside the test set."""
-    x, rows = trial.data.features, trial.fitted_rows
+    x, rows = evaluated.data.features, evaluated.fitted_rows
     boosting = HistGradientBoostingRegressor(random_state=0).fit(x[rows], target[rows])
-    return np.asarray(boosting.predict(x[trial.parts.test]))
+    return np.asarray(boosting.predict(x[evaluated.parts.test]))
 
 
-def _admission(trial: Trial) -> Iterator[Check]:
-    rows = trial.parts.training
-    x, y = trial.data.features[rows].astype(np.float64), trial.data.target[rows]
+def _admission(evaluated: EvaluatedModel) -> Iterator[Check]:
+    rows = evaluated.parts.training
+    x, y = evaluated.data.features[rows].astype(np.float64), evaluated.data.target[rows]
     oracle = make_pipeline(
         StandardScaler(), LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10)
     )
     expected = oracle.fit(x, y).predict_proba(x)[:, 1]
-    error = np.abs(trial.predictions(rows)[:, 0] - expected).max()
+    error = np.abs(evaluated.predictions(rows)[:, 0] - expected).max()
     yield Check(
         "the logistic optimum to 1e-3 on every training row",
         f"{error:.1e}",
@@ -195,35 +197,38 @@ def _admission(trial: Trial) -> Iterator[Check]:
     )
 
 
-def _admission_mlp(trial: Trial) -> Iterator[Check]:
-    logistic = open_model(trial.models, "admission").manifest.evaluation
+def _admission_mlp(evaluated: EvaluatedModel) -> Iterator[Check]:
+    logistic = open_model(evaluated.models, "admission").manifest.evaluation
     expected = logistic.metrics["accuracy"] if logistic else float("nan")
-    found = trial.metric("accuracy")
+    found = evaluated.metric("accuracy")
     claim = f"10-fold accuracy above the logistic's, {expected:.2f}"
     yield Check(claim, f"{found:.2f}", found > expected)
 
 
-def _all_correct(trial: Trial) -> Iterator[Check]:
+def _all_correct(evaluated: EvaluatedModel) -> Iterator[Check]:
     correct = int(
-        (predicted_labels(trial.predictions(), trial.model.threshold) == trial.data.target).sum()
+        (
+            predicted_labels(evaluated.predictions(), evaluated.model.threshold)
+            == evaluated.data.target
+        ).sum()
     )
-    rows = len(trial.data.target)
+    rows = len(evaluated.data.target)
     yield Check(
         "every row of the table predicted correctly", f"{correct} of {rows}", correct == rows
     )
 
 
-def _iris(trial: Trial) -> Iterator[Check]:
-    found = trial.metric("cross_validated_accuracy")
+def _iris(evaluated: EvaluatedModel) -> Iterator[Check]:
+    found = evaluated.metric("cross_validated_accuracy")
     yield Check("10-fold accuracy at least 0.95", f"{found:.4f}", found >= 0.95)  # noqa: PLR2004 - the claim's own number
 
 
-def _churn(trial: Trial) -> Iterator[Check]:
-    x, y, test = trial.data.features, trial.data.target, trial.parts.test
-    pipeline = make_pipeline(_columns(trial), LogisticRegression(max_iter=1000))
-    pipeline.fit(x[trial.fitted_rows], y[trial.fitted_rows])
+def _churn(evaluated: EvaluatedModel) -> Iterator[Check]:
+    x, y, test = evaluated.data.features, evaluated.data.target, evaluated.parts.test
+    pipeline = make_pipeline(_columns(evaluated), LogisticRegression(max_iter=1000))
+    pipeline.fit(x[evaluated.fitted_rows], y[evaluated.fitted_rows])
     expected = roc_auc_score(y[test], pipeline.predict_proba(x[test])[:, 1])
-    found = roc_auc_score(y[test], trial.predictions(test)[:, 0])
+    found = roc_auc_score(y[test], evaluated.predictions(test)[:, 0])
     yield Check(
         f"test ROC AUC no worse than a scikit-learn logistic pipeline's, {expected:.4f}",
         f"{found:.4f}",
@@ -231,25 +236,25 @@ def _churn(trial: Trial) -> Iterator[Check]:
     )
 
 
-def _fruit(trial: Trial) -> Iterator[Check]:
-    yield from _all_correct(trial)
-    pear = trial.predict_one(101, 6.3, 7.9)
-    yield Check("101, 6.3, 7.9 → pear", f"pear with {pear:.2f}", pear >= trial.model.threshold)
+def _fruit(evaluated: EvaluatedModel) -> Iterator[Check]:
+    yield from _all_correct(evaluated)
+    pear = evaluated.predict_one(101, 6.3, 7.9)
+    yield Check("101, 6.3, 7.9 → pear", f"pear with {pear:.2f}", pear >= evaluated.model.threshold)
 
 
-def _columns(trial: Trial) -> Pipeline:
+def _columns(evaluated: EvaluatedModel) -> Pipeline:
     """Return standard scikit-learn preprocessing of the same columns."""
-    words = [k for k, c in enumerate(trial.data.columns) if c.feature.type == "category"]
-    numbers = [k for k in range(len(trial.data.columns)) if k not in words]
+    categories = [k for k, c in enumerate(evaluated.data.columns) if c.feature.type == "category"]
+    numbers = [k for k in range(len(evaluated.data.columns)) if k not in categories]
     filled = SimpleImputer(strategy="median", add_indicator=True)
     return make_column_transformer(
-        (OneHotEncoder(handle_unknown="ignore"), words),
+        (OneHotEncoder(handle_unknown="ignore"), categories),
         (make_pipeline(filled, StandardScaler()), numbers),
         sparse_threshold=0,
     )
 
 
-CHECKS: dict[str, Callable[[Trial], Iterator[Check]]] = {
+CHECKS: dict[str, Callable[[EvaluatedModel], Iterator[Check]]] = {
     "ice_cream": _ice_cream,
     "line": _line,
     "house_price": _house_price,

@@ -18,7 +18,7 @@ from training.model.thresholds import (
     label_probabilities,
     predicted_labels,
 )
-from training.recipe.table import Card
+from training.recipe.table import ModelCard
 
 HEADLINES = ("rmse", "mae", "r2", "accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 """The metrics that summaries show, in this order, as far as a task has them."""
@@ -28,7 +28,7 @@ _DIGITS = 7
 
 
 def measure(
-    card: Card, target: Floats, predictions: Float32s, threshold: float = DEFAULT_THRESHOLD
+    card: ModelCard, target: Floats, predictions: Float32s, threshold: float = DEFAULT_THRESHOLD
 ) -> dict[str, float]:
     """Compute the task's metrics.
 
@@ -40,11 +40,14 @@ def measure(
     """
     if not card.is_classification:
         return regression_metrics(target, predictions[:, 0].astype(np.float64))
-    shares, predicted = class_probabilities(predictions), predicted_labels(predictions, threshold)
-    return class_metrics(target.astype(int), shares, predicted, card.target.labels)
+    probabilities, predicted = (
+        class_probabilities(predictions),
+        predicted_labels(predictions, threshold),
+    )
+    return class_metrics(target.astype(int), probabilities, predicted, card.target.labels)
 
 
-def baseline_predictions(card: Card, training: Floats, rows: int) -> tuple[str, Float32s]:
+def baseline_predictions(card: ModelCard, training: Floats, rows: int) -> tuple[str, Float32s]:
     """Return the name and predictions of a baseline that only knows the training target."""
     if not card.is_classification:
         return "the training mean", np.full((rows, 1), training.mean(), dtype=np.float32)
@@ -73,7 +76,7 @@ def regression_metrics(target: Floats, value: Floats) -> dict[str, float]:
 
 
 def class_metrics(
-    target: Ints, shares: Floats, predicted: Ints, labels: Sequence[str]
+    target: Ints, probabilities: Floats, predicted: Ints, labels: Sequence[str]
 ) -> dict[str, float]:
     """Compute the metrics of predicted labels and probabilities, and those of each label.
 
@@ -86,13 +89,13 @@ def class_metrics(
         "balanced_accuracy": metrics.recall_score(
             target, predicted, labels=np.unique(target), average="macro", zero_division=0
         ),
-        "log_loss": metrics.log_loss(target, shares, labels=positions),
+        "log_loss": metrics.log_loss(target, probabilities, labels=positions),
         "calibration_error": calibration_error(
-            target == predicted, label_probabilities(shares, predicted)
+            target == predicted, label_probabilities(probabilities, predicted)
         ),
     }
     if len(np.unique(target)) == len(labels):
-        found |= _areas(target, shares)
+        found |= _areas(target, probabilities)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
         target, predicted, labels=positions, zero_division=0
     )
@@ -146,8 +149,8 @@ def calibration_error_of(predictions: Float32s, target: Positions) -> float:
         predictions: as the graph returns them.
         target: ``[images]``, positions of labels.
     """
-    shares, correct = confidence(target, predictions)
-    return calibration_error(correct, shares.astype(np.float64))
+    probabilities, correct = confidence(target, predictions)
+    return calibration_error(correct, probabilities.astype(np.float64))
 
 
 def low_confidence_metrics(
@@ -171,13 +174,13 @@ def low_confidence_metrics(
     return found
 
 
-def _areas(target: Ints, shares: Floats) -> dict[str, float]:
-    if shares.shape[1] > 2:  # noqa: PLR2004 - two columns are one curve
-        return {"roc_auc": metrics.roc_auc_score(target, shares, multi_class="ovr")}
+def _areas(target: Ints, probabilities: Floats) -> dict[str, float]:
+    if probabilities.shape[1] > 2:  # noqa: PLR2004 - two columns are one curve
+        return {"roc_auc": metrics.roc_auc_score(target, probabilities, multi_class="ovr")}
     return {
-        "roc_auc": metrics.roc_auc_score(target, shares[:, 1]),
-        "pr_auc": metrics.average_precision_score(target, shares[:, 1]),
-        "brier": metrics.brier_score_loss(target, shares[:, 1]),
+        "roc_auc": metrics.roc_auc_score(target, probabilities[:, 1]),
+        "pr_auc": metrics.average_precision_score(target, probabilities[:, 1]),
+        "brier": metrics.brier_score_loss(target, probabilities[:, 1]),
     }
 
 

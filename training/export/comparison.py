@@ -39,7 +39,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Measured:
+class TestPredictions:
     """Held-out rows with the new version's predictions."""
 
     target: Floats
@@ -49,7 +49,7 @@ class Measured:
 
 
 def compare_tables(
-    models: Path, manifest: Manifest, table: Table, rows: Rows, measured: Measured
+    models: Path, manifest: Manifest, table: Table, rows: Rows, measured: TestPredictions
 ) -> Comparison | None:
     """Compare on rows of a table; None if no version serves.
 
@@ -76,7 +76,7 @@ def compare_tables(
 
 
 def compare_images(
-    models: Path, manifest: Manifest, pixels: Array, measured: Measured
+    models: Path, manifest: Manifest, pixels: Array, measured: TestPredictions
 ) -> Comparison | None:
     """Compare on test images, ``[images, height, width, channels]``; None if no version serves."""
     serving = _serving(models, manifest)
@@ -100,7 +100,7 @@ def _serving(models: Path, manifest: Manifest) -> Bundle | None:
 
 
 def _compared(
-    manifest: Manifest, serving: Bundle, measured: Measured, predictions: Float32s | None
+    manifest: Manifest, serving: Bundle, measured: TestPredictions, predictions: Float32s | None
 ) -> Comparison:
     version = int(serving.folder.name)
     if manifest.evaluation is None:
@@ -122,7 +122,7 @@ def _same_prediction(manifest: Manifest, serving: Manifest) -> bool:
 
 
 def _by_rows(
-    version: int, manifest: Manifest, serving: Manifest, measured: Measured, theirs: Float32s
+    version: int, manifest: Manifest, serving: Manifest, measured: TestPredictions, theirs: Float32s
 ) -> Comparison:
     """Compare both versions' losses row by row, so that difficult rows cancel out."""
     target, ours = measured.target, measured.predictions
@@ -151,7 +151,7 @@ def _by_rows(
 
 
 def _by_records(
-    version: int, manifest: Manifest, serving: Manifest, measured: Measured
+    version: int, manifest: Manifest, serving: Manifest, measured: TestPredictions
 ) -> Comparison:
     """Compare the metrics that both evaluations recorded, with the noise of both."""
     classes = isinstance(manifest.output, ClassesOutput)
@@ -161,8 +161,10 @@ def _by_records(
         return _not_compared(version, "it has no recorded metrics")
     target = measured.target
     if classes:
-        shares = label_probabilities(class_probabilities(measured.predictions), target.astype(int))
-        new = -np.log(np.maximum(shares, _SMALLEST_PROBABILITY))
+        probabilities = label_probabilities(
+            class_probabilities(measured.predictions), target.astype(int)
+        )
+        new = -np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))
     else:
         new = _losses(manifest, target, measured.predictions)
     old = theirs.metrics[metric]
@@ -182,9 +184,9 @@ def _losses(manifest: Manifest, target: Floats, predictions: Float32s) -> Floats
     """Return the loss of each row: the absolute error, or the Brier score of probabilities."""
     if not isinstance(manifest.output, ClassesOutput):
         return np.asarray(np.abs(target - predictions[:, 0].astype(np.float64)))
-    shares = class_probabilities(predictions)
-    truth = np.eye(shares.shape[1])[target.astype(int)]
-    return np.asarray(np.square(shares - truth).sum(axis=1) / 2)
+    probabilities = class_probabilities(predictions)
+    truth = np.eye(probabilities.shape[1])[target.astype(int)]
+    return np.asarray(np.square(probabilities - truth).sum(axis=1) / 2)
 
 
 def _is_clear(difference: float, error: float, loss: float, target: Floats) -> bool:

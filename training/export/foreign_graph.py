@@ -62,7 +62,7 @@ class ForeignGraph:
             self.inputs = [ForeignInput(i.name, i.type, i.width or 1) for i in self.inputs]
 
     @property
-    def maker(self) -> str:
+    def producer(self) -> str:
         """The producer name and version in the file."""
         return f"{self.model.producer_name} {self.model.producer_version}".strip()
 
@@ -108,9 +108,9 @@ def _input_values(part: Float32s, kind: int, columns: Sequence[Feature]) -> Arra
         return part.astype(_NUMBERS[kind])
     values = np.empty(part.shape, dtype=object)
     for k, column in enumerate(columns):
-        words = [*column.categories, ""]  # -1, an unknown word, selects the last
+        categories = [*column.categories, ""]  # -1, an unknown word, selects the last
         values[:, k] = [
-            words[position] for position in np.nan_to_num(part[:, k], nan=-1).astype(int)
+            categories[position] for position in np.nan_to_num(part[:, k], nan=-1).astype(int)
         ]
     return values
 

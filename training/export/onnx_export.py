@@ -17,7 +17,7 @@ from service.bundle.features import INPUT_NAME
 from service.bundle.manifest import Examples, Tensor, Tolerance
 from training.data.table import Float32s
 from training.errors import ExportError
-from training.export.folding import folded
+from training.export.folding import fold_scaler
 from training.export.foreign_graph import ForeignGraph, find_output
 from training.export.trimming import trim
 from training.export.wrapping import wrap
@@ -53,7 +53,7 @@ def export(predictor: Predictor | Estimator, output: str, columns: int) -> bytes
     """
     if isinstance(predictor, Estimator):
         return _estimator_graph(predictor, output)
-    return to_graph(folded(predictor), torch.zeros(3, columns), INPUT_NAME, output)
+    return to_graph(fold_scaler(predictor), torch.zeros(3, columns), INPUT_NAME, output)
 
 
 def _estimator_graph(estimator: Estimator, output: str) -> bytes:

@@ -29,7 +29,7 @@ class CheckpointOptions:
 
 
 @dataclass
-class State:
+class FitState:
     """The progress of a fit."""
 
     epoch: int = 0
@@ -66,12 +66,12 @@ class Checkpoint:
         self._fingerprint = fingerprint
         self._resume = resume
         self._parts: dict[str, Any] = {}  # modules, optimizers and schedules share no type
-        self._state = State()
+        self._state = FitState()
         self._started = time.perf_counter()
 
     def begin(
         self, network: nn.Module, averaged: nn.Module, optimizer: Optimizer, schedule: LRScheduler
-    ) -> State:
+    ) -> FitState:
         """Start a fit: return a new state, or that of the checkpoint, and load all parts.
 
         Raises:
@@ -87,7 +87,7 @@ class Checkpoint:
             found = _read(self._path, self._fingerprint)
             for name, part in self._parts.items():
                 part.load_state_dict(found[name])
-            self._state = State(
+            self._state = FitState(
                 found["epoch"],
                 History(**found["history"]),
                 found["best"],

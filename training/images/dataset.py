@@ -43,7 +43,7 @@ class ImageSet:
         positions = np.arange(len(self)) if self.positions is None else self.positions
         return self.store[positions[rows]]
 
-    def chosen(self, rows: Rows) -> "ImageSet":
+    def subset(self, rows: Rows) -> "ImageSet":
         """Return a subset in this order, over the same store."""
         positions = rows if self.positions is None else self.positions[rows]
         names = [self.names[row] for row in rows]

@@ -44,7 +44,7 @@ class FolderParts:
     training: ImageSet
     validation: ImageSet | None
     test: ImageSet | None
-    left_out: list[SkippedFile]
+    skipped: list[SkippedFile]
     sha256: str
     """Of all used files, with their paths below the folder."""
 
@@ -84,7 +84,7 @@ def read_folder(folder: Path, labels: Sequence[str], image: ImageInput) -> Folde
         )
     class_labels = labels or classes
     paths_by_digest: dict[str, str] = {}
-    left_out = [_stray(file, folder) for file in _strays(folder, set_folders, classes)]
+    skipped = [_stray(file, folder) for file in _strays(folder, set_folders, classes)]
     digest = hashlib.sha256()
     parts = {}
     # The test set first: an image that is in two sets must not be trained on.
@@ -92,13 +92,13 @@ def read_folder(folder: Path, labels: Sequence[str], image: ImageInput) -> Folde
         if part in set_folders:
             files = _files(set_folders[part], classes)
             retained = _without_duplicates(
-                _decoded(files, folder, image), paths_by_digest, left_out, digest
+                _decoded(files, folder, image), paths_by_digest, skipped, digest
             )
             parts[part] = _set_of(retained, len(files), class_labels, image)
-    _require_enough(parts["training"], set_folders["training"], left_out)
+    _require_enough(parts["training"], set_folders["training"], skipped)
     validation = parts.get("validation")
     return FolderParts(
-        parts["training"], validation, parts.get("test"), left_out, digest.hexdigest()
+        parts["training"], validation, parts.get("test"), skipped, digest.hexdigest()
     )
 
 
@@ -196,15 +196,15 @@ def _read(found: tuple[Path, int], folder: Path, image: ImageInput) -> _DecodedF
 def _without_duplicates(
     images: Iterator[_DecodedFile],
     paths_by_digest: dict[str, str],
-    left_out: list[SkippedFile],
+    skipped: list[SkippedFile],
     digest: "hashlib._Hash",
 ) -> Iterator[_DecodedFile]:
     """Yield the usable images, without duplicate files."""
     for decoded in images:
         if decoded.pixels is None:
-            left_out.append(SkippedFile(decoded.path, decoded.reason))
+            skipped.append(SkippedFile(decoded.path, decoded.reason))
         elif decoded.digest in paths_by_digest:
-            left_out.append(
+            skipped.append(
                 SkippedFile(decoded.path, f"the same file as {paths_by_digest[decoded.digest]}")
             )
         else:
@@ -233,7 +233,7 @@ def _set_of(
     return ImageSet(store[: len(target)], np.array(target, np.int64), names, list(labels))
 
 
-def _require_enough(training: ImageSet, home: Path, left_out: Sequence[SkippedFile]) -> None:
+def _require_enough(training: ImageSet, home: Path, skipped: Sequence[SkippedFile]) -> None:
     counts = np.bincount(training.target, minlength=training.classes)
     too_few = [
         f"{label} has {count}"
@@ -241,7 +241,7 @@ def _require_enough(training: ImageSet, home: Path, left_out: Sequence[SkippedFi
         if count < MIN_IMAGES
     ]
     if too_few:
-        reasons = [f"{one.file} ({one.reason})" for one in left_out]
+        reasons = [f"{one.file} ({one.reason})" for one in skipped]
         also = f" Skipped: {join_names(reasons, _SHOWN)}." if reasons else ""
         raise DataError(
             f"{home} has too few images to train on: {', '.join(too_few)}. Each class needs at "

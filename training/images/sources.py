@@ -57,7 +57,7 @@ class LoadedImages:
     training: ImageSet
     validation: ImageSet | None
     test: ImageSet | None
-    left_out: list[SkippedFile]
+    skipped: list[SkippedFile]
 
     @property
     def images(self) -> int:
@@ -151,7 +151,7 @@ def _set_of(
 ) -> ImageSet:
     if pixels.shape[1:] != (image.height, image.width) or image.channels != 1:
         raise DataError(
-            f"The data set's images are {pixels.shape[2]}x{pixels.shape[1]} and grey; set "
+            f"The data set's images are {pixels.shape[2]}x{pixels.shape[1]} and gray; set "
             f"image.width = {pixels.shape[2]}, image.height = {pixels.shape[1]} and "
             "image.channels = 1."
         )
@@ -168,7 +168,7 @@ def _set_of(
 def _of_folder(folder: Path, labels: list[str], image: ImageInput, name: str) -> LoadedImages:
     parts = read_folder(folder, labels, image)
     return LoadedImages(
-        name, parts.sha256, parts.training, parts.validation, parts.test, parts.left_out
+        name, parts.sha256, parts.training, parts.validation, parts.test, parts.skipped
     )
 
 
@@ -233,5 +233,5 @@ def _either(folder: Path, name: str) -> Path | None:
 
 def _cut(images: ImageSet, share: float, seed: int) -> tuple[ImageSet, ImageSet]:
     rows = np.arange(len(images))
-    retained, aside = hold_out(rows, images.target.astype(np.float64), share, seed, classes=True)
-    return images.chosen(retained), images.chosen(aside)
+    retained, held_out = hold_out(rows, images.target.astype(np.float64), share, seed, classes=True)
+    return images.subset(retained), images.subset(held_out)

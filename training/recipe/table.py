@@ -177,7 +177,7 @@ class Network(Section):
     )
 
 
-class Descent(Section):
+class OptimizerSettings(Section):
     """The optimizer and its schedule."""
 
     optimizer: Optimizer
@@ -198,7 +198,7 @@ class Descent(Section):
     )
 
 
-class Training(Descent):
+class Training(OptimizerSettings):
     """The training loop."""
 
     loss: Loss | None = Field(
@@ -212,7 +212,7 @@ class Training(Descent):
     )
 
 
-class Purpose(Section):
+class ModelDescription(Section):
     """Name and description of a model."""
 
     name: Name
@@ -220,13 +220,13 @@ class Purpose(Section):
     description: str = ""
 
 
-class Seeded(Purpose):
+class SeededRecipe(ModelDescription):
     """Name, description and random seed of a model."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
 
 
-class Card(Purpose):
+class ModelCard(ModelDescription):
     """The description of a model with its features and target."""
 
     target: Target
@@ -250,7 +250,7 @@ class Card(Purpose):
         return output_width(len(self.target.labels))
 
 
-class Recipe(Card, Seeded):
+class Recipe(ModelCard, SeededRecipe):
     """The complete recipe of a table model."""
 
     data: Data

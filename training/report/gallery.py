@@ -59,15 +59,15 @@ def worst(images: ImageSet, predictions: Float32s) -> list[MisclassifiedImage]:
         images: the test set.
         predictions: ``[images, outputs]``.
     """
-    shares, chosen = class_probabilities(predictions), predicted_labels(predictions)
-    true_probability = label_probabilities(shares, images.target)
+    probabilities, chosen = class_probabilities(predictions), predicted_labels(predictions)
+    true_probability = label_probabilities(probabilities, images.target)
     return [
         MisclassifiedImage(
             url=data_url(images.pixels(np.array([row]))[0]),
             name=images.names[row],
             true=images.labels[images.target[row]],
             predicted=images.labels[chosen[row]],
-            probability=float(shares[row, chosen[row]]),
+            probability=float(probabilities[row, chosen[row]]),
             true_probability=float(true_probability[row]),
         )
         for row in np.argsort(true_probability, kind="stable")[:_MAX_WORST]
@@ -86,7 +86,7 @@ def examples(images: ImageSet) -> list[ImageRow]:
     ][:most]
 
 
-def changed(images: ImageSet, plan: Augmentation, seed: int) -> list[ImageRow]:
+def augmented_examples(images: ImageSet, plan: Augmentation, seed: int) -> list[ImageRow]:
     """Show one image of each of some classes, followed by augmented copies."""
     rows = np.concatenate(_spread(images, 1))[:_MAX_CHANGED]
     before = images.pixels(rows)

@@ -77,7 +77,7 @@ def render(  # noqa: PLR0913 - a report shows all that a run has
         charts=[chart for chart in charts if chart is not None],
         worst=summary.worst_rows(predicted, table, columns),
         worst_columns=columns,
-        left_out=len(importance) - len(columns),
+        hidden_columns=len(importance) - len(columns),
         was_measured=measured,
         features=_feature_rows(manifest),
         threshold=fitted.threshold if recipe.task == "binary" else None,
@@ -99,7 +99,7 @@ def _measured_charts(
             figures.residuals(target, value, recipe.target.unit),
         ]
     classes, labels = target.astype(np.intp), recipe.target.labels
-    shares = class_probabilities(assessment.predictions)
+    probabilities = class_probabilities(assessment.predictions)
     charts = [
         figures.confusion(
             classes, predicted_labels(assessment.predictions, fitted.threshold), labels
@@ -107,9 +107,9 @@ def _measured_charts(
     ]
     if len(np.unique(classes)) == len(labels):
         charts += [
-            figures.roc_curves(classes, shares, labels),
-            figures.precision_recall_curves(classes, shares, labels),
-            figures.calibration(classes, shares, labels),
+            figures.roc_curves(classes, probabilities, labels),
+            figures.precision_recall_curves(classes, probabilities, labels),
+            figures.calibration(classes, probabilities, labels),
         ]
     return charts
 

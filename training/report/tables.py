@@ -70,7 +70,7 @@ class Line:
     meaning: str
     model: str
     baseline: str
-    across: str
+    cross_validation: str
     """The value in cross-validation, if it was done in addition to the test."""
 
 
@@ -220,9 +220,10 @@ def _errors(predicted: Predicted) -> tuple[Floats, list[str]]:
     if not labels:
         value = predicted.predictions[:, 0].astype(np.float64)
         return np.abs(value - predicted.target), [number(one) for one in value]
-    shares = class_probabilities(predicted.predictions)
+    probabilities = class_probabilities(predicted.predictions)
     chosen = predicted_labels(predicted.predictions, predicted.threshold)
     formatted = [
-        f"{labels[label]} ({row[label]:.0%})" for label, row in zip(chosen, shares, strict=True)
+        f"{labels[label]} ({row[label]:.0%})"
+        for label, row in zip(chosen, probabilities, strict=True)
     ]
-    return 1 - label_probabilities(shares, predicted.target.astype(int)), formatted
+    return 1 - label_probabilities(probabilities, predicted.target.astype(int)), formatted
