@@ -47,7 +47,7 @@ def train(
     else:
         outcome = run(recipe, models, folders, force=force)
     if created:
-        print_line(f"Created the models folder {models.resolve()}; --models names another.")
+        print_line(f"Created the models folder {models.resolve()}; use --models to choose another.")
     print_line(f"Published {outcome.folder}")
     if outcome.manifest.evaluation is not None:
         print_line(_summary(outcome.manifest.evaluation, outcome.rare))
@@ -172,7 +172,7 @@ def _summary(evaluation: Evaluation, rare: str | None = None) -> str:
         if evaluation.part == "test"
         else f"{evaluation.rows} rows, {evaluation.folds}-fold cross-validation"
     )
-    lines = [f"Measured on {part}; in brackets {evaluation.baseline.name}:"]
+    lines = [f"Measured on {part}; baseline in parentheses: {evaluation.baseline.name}."]
     for name in names:
         if name in evaluation.metrics:
             baseline = evaluation.baseline.metrics.get(name, np.nan)

@@ -110,7 +110,7 @@ def parse_numbers(known: pl.Series, numerals: Numerals) -> ParsedNumbers:
     notes = []
     if numeric and affix:
         without = int((numbers.is_not_null() & ~known.str.contains(affix, literal=True)).sum())
-        notes.append(f"read without {affix!r}" + (f", which {without} cells lack" * bool(without)))
+        notes.append(f"read without {affix!r}" + (f", missing in {without} cells" * bool(without)))
     if numeric and non_numeric:
         notes.append(f"{len(others)} cells are not numbers ({some}), read as missing values")
     if not numeric and share >= _HALF:

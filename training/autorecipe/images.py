@@ -147,7 +147,9 @@ def _remarks(parts: LoadedImages, channels: int) -> list[str]:
     if counts.max() > _UNEVEN * counts.min():
         lines.append("The classes are imbalanced; see the recall of each class in the report.")
     lines.append(
-        "All images are gray: one channel." if channels == 1 else "The images have colors."
+        "All images are grayscale, so the model has one channel."
+        if channels == 1
+        else "The images are in color."
     )
     lines.append(
         "Training images are flipped horizontally at random; set augmentation.flip = false if that "

@@ -301,7 +301,7 @@ def image_checks(bundle: Bundle, folders: Folders) -> Iterator[Check]:
     """Check the claims about a published image model.
 
     Raises:
-        TrainingError: its images cannot be had.
+        TrainingError: its images are not available.
     """
     manifest = bundle.manifest
     image_input, output, provenance = manifest.input, manifest.output, manifest.provenance

@@ -134,7 +134,7 @@ def _compare(found: Float32s, expected: Float32s, size: int, source: str) -> Non
         row = int(np.flatnonzero(differ)[0])
         raise ExportError(
             f"ONNX Runtime and {source} disagree on {int(differ.sum())} of {len(expected)} rows in "
-            f"batches of {size}: row {row + 1} is {found[row].tolist()}, {source} says "
+            f"batches of {size}: row {row + 1} is {found[row].tolist()}, {source} returned "
             f"{expected[row].tolist()}. Nothing was published."
         )
 

@@ -151,7 +151,7 @@ def _set_of(
 ) -> ImageSet:
     if pixels.shape[1:] != (image.height, image.width) or image.channels != 1:
         raise DataError(
-            f"The data set's images are {pixels.shape[2]}x{pixels.shape[1]} and gray; set "
+            f"The data set's images are {pixels.shape[2]}x{pixels.shape[1]} and grayscale; set "
             f"image.width = {pixels.shape[2]}, image.height = {pixels.shape[1]} and "
             "image.channels = 1."
         )
@@ -209,8 +209,8 @@ def read_idx(path: Path) -> Bytes:
     shape = struct.unpack(f">{dimensions}I", content[4:header])
     if len(content) - header != prod(shape):
         raise DataError(
-            f"{path} is incomplete: its header says {prod(shape):,} bytes, and "
-            f"{len(content) - header:,} follow."
+            f"{path} is incomplete: its header declares {prod(shape):,} bytes, but the file "
+            f"contains {len(content) - header:,}."
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 

@@ -39,8 +39,12 @@ METRICS = {
     "pr_auc": MetricText("PR AUC", "average precision"),
     "brier": MetricText("Brier score", "mean squared error of the probability"),
     "unsure_share": MetricText("unsure", "share of predictions with low confidence, marked unsure"),
-    "wrong[unsure]": MetricText("wrong where unsure", "error rate of these predictions"),
-    "wrong[others]": MetricText("wrong elsewhere", "error rate of the other predictions"),
+    "wrong[unsure]": MetricText(
+        "error rate, unsure predictions", "error rate of these predictions"
+    ),
+    "wrong[others]": MetricText(
+        "error rate, other predictions", "error rate of the predictions without the mark"
+    ),
 }
 _METRICS_WITH_UNIT = ("rmse", "mae")
 _CROSS = "cross_validated_"
