@@ -132,7 +132,6 @@ def _export(
 def _provenance(
     recipe: ImageRecipe, found: LoadedImages, parts: Sequence[ImageSet], started: float
 ) -> contract.Provenance:
-    """Describe the origin of the data, the sizes of the sets, and the run."""
     training, validation, test = map(len, parts)
     sizes = contract.SplitSizes(training=training, validation=validation, test=test)
     origin = contract.DataOrigin(source=found.name, sha256=found.sha256, rows=found.images)

@@ -191,7 +191,6 @@ def replace_file(path: Path, content: bytes) -> Path:
 
 
 def _iris() -> Table:
-    """Load the iris data of scikit-learn, with the names of the species."""
     iris = datasets.load_iris()
     columns = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
     frame = pl.DataFrame(np.asarray(iris.data), schema=columns).cast(pl.String)
@@ -200,7 +199,6 @@ def _iris() -> Table:
 
 
 def _blobs() -> Table:
-    """Generate three clusters of a hundred points each."""
     points, blob = datasets.make_blobs(300, n_features=2, centers=3, random_state=3)
     frame = pl.DataFrame(points.round(4), schema=["x", "y"]).cast(pl.String)
     frame = frame.with_columns(pl.Series("blob", [str(k) for k in blob]))

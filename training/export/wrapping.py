@@ -171,7 +171,6 @@ def _reads(node: NodeProto) -> set[str]:
 
 
 def _require_label_encoder(model: ModelProto) -> None:
-    """Add an operator set that has LabelEncoder."""
     versions = {opset.domain: opset for opset in model.opset_import}
     if "ai.onnx.ml" not in versions:
         model.opset_import.append(helper.make_opsetid("ai.onnx.ml", _LABEL_ENCODER_VERSION))

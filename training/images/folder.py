@@ -84,7 +84,7 @@ def read_folder(folder: Path, labels: Sequence[str], image: ImageInput) -> Folde
         )
     class_labels = labels or classes
     paths_by_digest: dict[str, str] = {}
-    skipped = [_stray(file, folder) for file in _strays(folder, set_folders, classes)]
+    skipped = [_unused(file, folder) for file in _unused_paths(folder, set_folders, classes)]
     digest = hashlib.sha256()
     parts = {}
     # The test set first: an image that is in two sets must not be trained on.
@@ -145,7 +145,7 @@ def _is_system_file(path: Path) -> bool:
     return path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES
 
 
-def _strays(folder: Path, set_folders: dict[str, Path], classes: list[str]) -> Iterator[Path]:
+def _unused_paths(folder: Path, set_folders: dict[str, Path], classes: list[str]) -> Iterator[Path]:
     """Yield files outside class folders, and class folders that the training set lacks."""
     for home in {folder, *set_folders.values()}:
         yield from sorted(p for p in home.iterdir() if p.is_file() and not _is_system_file(p))
@@ -153,7 +153,7 @@ def _strays(folder: Path, set_folders: dict[str, Path], classes: list[str]) -> I
         yield from (path for path in _folders(home) if path.name not in classes)
 
 
-def _stray(path: Path, folder: Path) -> SkippedFile:
+def _unused(path: Path, folder: Path) -> SkippedFile:
     relative = path.relative_to(folder).as_posix()
     if path.is_dir():
         return SkippedFile(relative, "a class without training images")
@@ -199,7 +199,6 @@ def _without_duplicates(
     skipped: list[SkippedFile],
     digest: "hashlib._Hash",
 ) -> Iterator[_DecodedFile]:
-    """Yield the usable images, without duplicate files."""
     for decoded in images:
         if decoded.pixels is None:
             skipped.append(SkippedFile(decoded.path, decoded.reason))

@@ -127,7 +127,6 @@ def _measured(images: ImageSet, predicted: Ints) -> str:
 
 
 def _tiles(evaluation: Evaluation | None, calibration: Calibration | None) -> list[Tile]:
-    """Return the headline metrics."""
     if evaluation is None:
         return []
     found, baseline = evaluation.metrics, evaluation.baseline.metrics

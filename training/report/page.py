@@ -126,7 +126,6 @@ def _feature_rows(manifest: Manifest) -> list[dict[str, str]]:
 
 
 def _feature_row(feature: Feature) -> dict[str, str]:
-    """Format a row of the model card."""
     row = {
         "name": feature.name,
         "type": feature.type,
