@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -196,7 +197,7 @@ def read_idx(path: Path) -> Bytes:
         content = path.read_bytes()
         if content[:2] == _GZIP:
             content = gzip.decompress(content)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}.") from None
     if len(content) < 4 or content[:2] != b"\0\0":  # noqa: PLR2004 - the magic number
         raise DataError(f"{path} is not an idx file: it does not start with two zero bytes.")
@@ -206,6 +207,8 @@ def read_idx(path: Path) -> Bytes:
             f"{path} has data of type {kind:#04x}; only unsigned bytes (0x08) are supported."
         )
     header = 4 + 4 * dimensions
+    if len(content) < header:
+        raise DataError(f"{path} is incomplete: it ends within its header.")
     shape = struct.unpack(f">{dimensions}I", content[4:header])
     if len(content) - header != prod(shape):
         raise DataError(
