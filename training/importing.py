@@ -36,7 +36,7 @@ from training.export.foreign_graph import (
     OutputMapping,
     find_output,
 )
-from training.export.publish import Published, publish
+from training.export.publish import RunResult, publish
 from training.export.wrapping import wrap
 from training.model.thresholds import DEFAULT_THRESHOLD
 from training.recipe.loader import parse_card
@@ -60,7 +60,7 @@ class Original:
 
 
 @dataclass(frozen=True)
-class Imported(Published):
+class Imported(RunResult):
     """A published import, with remarks for the user."""
 
     remarks: list[str]

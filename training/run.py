@@ -17,14 +17,14 @@ from training.export import manifest as describe
 from training.export import onnx_export
 from training.export.comparison import TestPredictions, compare_tables
 from training.export.explanations import additive_explanation
-from training.export.publish import Published, check_folder, publish
+from training.export.publish import RunResult, check_folder, publish
 from training.learn import fit_model
 from training.recipe.table import Recipe
 from training.report import page
 
 
 @dataclass(frozen=True)
-class Outcome(Published):
+class Outcome(RunResult):
     """A published bundle."""
 
     rare: str | None
